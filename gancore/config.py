@@ -1,0 +1,220 @@
+"""The run's config: one model, whose keys are the paths of `--set` and the tables of the file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+
+from gancore import toml
+from gancore.catalog import Catalog
+from gancore.contracts import Component, Dataset, Discriminator, Generator, Loss, lookup
+from gancore.duration import Duration
+from gancore.errors import ConfigError
+from gancore.layers import Keys, Layer, merge, source_of
+from gancore.optimizers import OptimizerSettings
+from gancore.settings import Schedulable, Settings, plain
+
+C = TypeVar("C", bound=Component)
+
+
+def _named_by_label(table: object) -> object:
+    """`[regularizers.r1]` needs no name: its label is one."""
+    if not isinstance(table, Mapping):
+        return table
+    return {label: {"name": label, **value} if isinstance(value, Mapping) else value for label, value in table.items()}
+
+
+Labelled = Annotated[dict[str, C], BeforeValidator(_named_by_label)]
+"""Components of a kind of which a run may have many: a table of tables, each under a label of the user's choice."""
+
+
+class LatentSettings(Settings):
+    """The noise that the generator starts from."""
+
+    dim: int = Field(default=100, ge=1, le=65536, description="length Z of a latent vector")
+    distribution: Literal["normal", "uniform"] = Field(
+        default="normal", description="standard normal, or uniform in [-1, 1]"
+    )
+
+
+class OptimizerPair(Settings):
+    """One optimizer for each player."""
+
+    generator: OptimizerSettings = OptimizerSettings()
+    discriminator: OptimizerSettings = OptimizerSettings()
+
+
+class TrainingSettings(Settings):
+    """How a step is made."""
+
+    discriminator_steps: int = Field(default=1, ge=1, le=100, description="updates of D for each update of G")
+    fakes: Literal["shared", "fresh"] = Field(
+        default="shared", description="whether G's step scores the fakes that D has just seen, or draws new ones"
+    )
+    conditional: bool = Field(default=False, description="give both networks the labels of the dataset")
+    data: Literal["auto", "device", "stream"] = Field(
+        default="auto", description="keep the whole dataset on the device, or stream it; auto: keep it if it fits"
+    )
+    workers: int = Field(default=0, ge=0, le=64, description="processes that load data while it is streamed")
+
+
+class EMASettings(Settings):
+    """An exponential moving average of the generator, from which samples are then drawn."""
+
+    half_life_kimg: Schedulable = Field(
+        default=10.0, gt=0, description="after how many thousand real images a weight's share has halved"
+    )
+
+
+class CheckpointSettings(Settings):
+    """When to save; the first is saved at step 0 and the last at the end in any case."""
+
+    every_steps: int = Field(default=1000, ge=1, description="steps between two checkpoints")
+    keep: int = Field(default=2, ge=2, description="how many of the newest are kept")
+
+
+class LogSettings(Settings):
+    """When to write a line of metrics."""
+
+    every_steps: int = Field(default=100, ge=1, description="steps between two lines")
+
+
+class SampleSettings(Settings):
+    """When to draw samples, always from the same noise."""
+
+    every_kimg: float = Field(default=100.0, gt=0, description="thousands of real images between two pictures")
+    count: int = Field(default=64, ge=1, le=10000, description="images in a picture")
+
+
+class Options(Settings):
+    """All of a run's config but its parts: what the loop needs to train any two modules on any dataset."""
+
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="the source of all randomness in the run")
+    duration: str = Field(default="50 epochs", description="the total: a number of epochs, steps, kimg or minutes")
+    batch_size: int = Field(default=64, ge=1, le=65536, description="real images in a step of D")
+    latent: LatentSettings = LatentSettings()
+    optimizer: OptimizerPair = OptimizerPair()
+    training: TrainingSettings = TrainingSettings()
+    ema: EMASettings | None = Field(default=None, description="absent: no average is kept")
+
+    @field_validator("duration")
+    @classmethod
+    def _can_be_parsed(cls, text: str) -> str:
+        Duration.parse(text)
+        return text
+
+    @property
+    def total(self) -> Duration:
+        """The duration, parsed."""
+        return Duration.parse(self.duration)
+
+
+class Run(Options):
+    """A whole run. Adding a kind of component to gancore takes one line here, beside its class and its hook."""
+
+    # `schema` would hide a method of pydantic's, hence the alias.
+    form: Literal[1] = Field(default=1, alias="schema", description="version of this form; a newer one is refused")
+    generator: Generator
+    discriminator: Discriminator
+    loss: Loss
+    dataset: Dataset
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    log: LogSettings = LogSettings()
+    sample: SampleSettings = SampleSettings()
+
+    def components(self) -> list[Component]:
+        """Every component of the run, in the order of its keys."""
+        values = [getattr(self, key) for key in type(self).model_fields]
+        values += [item for value in values if isinstance(value, dict) for item in value.values()]
+        return [value for value in values if isinstance(value, Component)]
+
+    def to_data(self, catalog: Catalog) -> dict[str, Any]:  # Any: data of a file
+        """The resolved config as plain data, from which `resolve` makes an equal run."""
+        data: dict[str, Any] = plain(self, catalog.name_of)
+        return {"schema": data.pop("schema")} | data
+
+    def to_toml(self, catalog: Catalog) -> str:
+        """The resolved config as the text of a file that replays this run."""
+        return toml.dumps(self.to_data(catalog))
+
+
+def read_layers(source: str, catalog: Catalog) -> list[Layer]:
+    """The layers of a recipe's name or of a TOML file, and of the recipe that the file builds on with `recipe`.
+
+    Raises ConfigError when there is no such recipe or file, or the file is not TOML.
+    """
+    file = Path(source)
+    if file.suffix != ".toml":
+        return [Layer(f"recipe {source}", catalog.recipe(source).data)]
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {source}: {error.strerror}", "name a TOML file, or a recipe") from error
+    except ValueError as error:
+        raise ConfigError(f"{source} is not TOML: {error}", "mend the file") from error
+    recipe = data.pop("recipe", None)
+    if recipe is None:
+        return [Layer(source, data)]
+    if not isinstance(recipe, str):
+        raise ConfigError(f"{source}: recipe must be the name of one; received {recipe!r}", "gancore recipes")
+    return [Layer(f"recipe {recipe}", catalog.recipe(recipe).data), Layer(source, data)]
+
+
+def resolve(layers: Iterable[Layer], catalog: Catalog, model: type[Run] = Run) -> Run:
+    """The run that all layers together describe, later ones over earlier ones.
+
+    Raises ConfigError with every wrong key, type and range at once, each with its path and the layer that said it.
+    """
+    defaults = {
+        key: plain(field.default, catalog.name_of)
+        for key, field in model.model_fields.items()
+        if isinstance(field.default, Settings)
+    }
+    data, sources = merge([Layer("defaults", defaults), *layers])
+    try:
+        return model.model_validate(data, context=lookup(catalog))
+    except ValidationError as error:
+        problems = [_sentence(line["loc"], line["msg"], line["input"], data, sources) for line in error.errors()]
+    problems = list(dict.fromkeys(problems))
+    if len(problems) > 1:
+        problems = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
+    raise ConfigError("wrong config: " + "; ".join(problems), "see the keys with: gancore show run")
+
+
+_PLAINLY = {
+    r"^(Input|Tuple) should": "must",
+    r" after validation": "",
+    r"\ba valid tuple": "a list",
+    r"\ba valid dictionary( or instance of \w+)?": "a table",
+}
+"""pydantic's words, and those of whoever writes a file."""
+
+
+def _sentence(
+    loc: tuple[int | str, ...], message: str, received: object, data: Mapping[str, Any], sources: Mapping[Keys, str]
+) -> str:
+    path: list[str] = []
+    table: Any = data
+    for part in loc:
+        # pydantic puts tags of unions between the keys; those are no part of the file.
+        if (isinstance(table, Mapping) and part in table) or (
+            isinstance(table, list | tuple) and isinstance(part, int) and part < len(table)
+        ):
+            path.append(str(part))
+            table = table[part]  # type: ignore[index]  # a key of a table, or an index of a list
+    if message == "Field required":
+        path.append(str(loc[-1]))
+    text = message.removeprefix("Value error, ")
+    for words, ours in _PLAINLY.items():
+        text = re.sub(words, ours, text, count=1)
+    if message == "Field required":
+        text = "must be given, and is missing"
+    elif not isinstance(received, Mapping) and not text.startswith("unknown"):
+        text = f"{text}; received {list(received) if isinstance(received, tuple) else received!r}"
+    source = source_of(tuple(path), sources)
+    return f"{'.'.join(path) or 'run'}: {text}" + (f" [{source}]" if source else "")

@@ -1,0 +1,49 @@
+"""How long to train: a number of epochs, steps, kimg or minutes."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Unit = Literal["epochs", "steps", "kimg", "minutes"]
+_FORM = re.compile(rf"(\d+(?:\.\d+)?) ({'|'.join(get_args(Unit))})")
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A total, counted from the very first step: `50 epochs`, `1000 steps`, `2000 kimg`, `10 minutes`."""
+
+    amount: float
+    unit: Unit
+
+    @classmethod
+    def parse(cls, text: str) -> Duration:
+        """Raises ValueError unless the text is a positive number and a unit; steps are whole."""
+        match = _FORM.fullmatch(text)
+        if not match or not 0 < float(match[1]) < math.inf or (match[2] == "steps" and "." in match[1]):
+            raise ValueError(f"must be a positive number and one of {', '.join(get_args(Unit))}, like '50 epochs'")
+        return cls(float(match[1]), match[2])  # type: ignore[arg-type]  # the pattern admits units only
+
+    def done(self, *, step: int, images_seen: int, seconds: float, dataset_size: int) -> float:
+        """The share of the total that lies behind: 1 or more when it is reached.
+
+        `images_seen` are real images that D has seen, `dataset_size` how many of them make an epoch.
+        """
+        so_far = {
+            "epochs": images_seen / dataset_size,
+            "steps": float(step),
+            "kimg": images_seen / 1000,
+            "minutes": seconds / 60,
+        }
+        return so_far[self.unit] / self.amount
+
+    def total_epochs(self, dataset_size: int, images_per_step: int) -> float | None:
+        """In how many epochs that is; None when only the clock can tell."""
+        images = {
+            "epochs": self.amount * dataset_size,
+            "steps": self.amount * images_per_step,
+            "kimg": self.amount * 1000,
+        }.get(self.unit)
+        return None if images is None else images / dataset_size
