@@ -1,0 +1,174 @@
+"""The data feed: batches of real images in an order that is a pure function of seed and epoch.
+
+So the data cursor is one integer, the number of images seen, and a run finds its place again by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import Dataset as TorchDataset
+
+from gancore.contracts import Shape
+from gancore.errors import DataError
+from gancore.randomness import generator_for
+
+_LARGEST_SHARE = 0.25
+"""A dataset is kept on the device when it takes no more than this share of its memory."""
+
+
+class _Labelled(Protocol):
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Real images (N, *shape) as the networks see them, float32, and their labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
+    """The permutation (size,) of an epoch: the same on every device, another one for every seed and epoch."""
+    return torch.randperm(size, generator=generator_for(seed, "order", epoch))
+
+
+def to_network_range(stored: Tensor) -> Tensor:
+    """uint8 images in 0..255 as float32 in [-1, 1]; vectors as they are."""
+    return stored.float().div_(127.5).sub_(1) if stored.dtype == torch.uint8 else stored
+
+
+def to_stored_range(images: Tensor) -> Tensor:
+    """The inverse: images in [-1, 1] as uint8, rounded; vectors (N, F) as they are."""
+    return images if images.ndim == 2 else images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+class Feed:
+    """Batches of one dataset, for ever. The last batch of an epoch is as short as it comes.
+
+    `shape` is that of an image or vector, `num_classes` the number of `dataset.classes`, None without them.
+    Raises DataError for an empty dataset and for items that keep no contract (see `contracts.Dataset`).
+    """
+
+    def __init__(
+        self,
+        dataset: TorchDataset[Any],
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        data: str = "auto",
+        workers: int = 0,
+    ) -> None:
+        self.size = len(cast(Sized, dataset))
+        if self.size == 0:
+            raise DataError("a dataset must hold at least one image; this one is empty")
+        self.batch_size, self.device = batch_size, device
+        self._seed, self._dataset, self._workers = seed, dataset, workers
+        first, _ = _pair(dataset[0])
+        _check(first.unsqueeze(0))
+        self.shape: Shape = tuple(first.shape)
+        classes = getattr(dataset, "classes", None)
+        self.num_classes = len(cast(_Labelled, dataset).classes) if classes is not None else None
+        self._kept: tuple[Tensor, Tensor] | None = None
+        if data == "device" or (data == "auto" and first.nbytes * self.size <= _LARGEST_SHARE * _memory(device)):
+            images, labels = self._whole()
+            self._kept = images.to(device), labels.to(device)
+
+    def batches(self, images_seen: int) -> Iterator[Batch]:
+        """All batches from the cursor on, without an end."""
+        return self._indexed(images_seen, *self._kept) if self._kept else self._streamed(images_seen)
+
+    def _indices(self, images_seen: int) -> Iterator[Tensor]:
+        while True:
+            epoch, offset = divmod(images_seen, self.size)
+            order = epoch_order(self._seed, epoch, self.size)
+            yield from torch.split(order[offset:], self.batch_size)
+            images_seen += self.size - offset
+
+    def _indexed(self, images_seen: int, images: Tensor, labels: Tensor) -> Iterator[Batch]:
+        for index in self._indices(images_seen):
+            place = index.to(self.device, non_blocking=True)
+            yield Batch(to_network_range(images[place]), labels[place])
+
+    def _streamed(self, images_seen: int) -> Iterator[Batch]:
+        loader = DataLoader(
+            self._dataset,
+            batch_sampler=(index.tolist() for index in self._indices(images_seen)),
+            num_workers=self._workers,
+            collate_fn=_collate,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else the loader draws a seed from the global one
+        )
+        for images, labels in loader:
+            _check(images)
+            self._check_labels(labels)
+            on_device = images.to(self.device, non_blocking=True)
+            yield Batch(to_network_range(on_device), labels.to(self.device, non_blocking=True))
+
+    def _whole(self) -> tuple[Tensor, Tensor]:
+        if isinstance(self._dataset, TensorDataset) and len(self._dataset.tensors) == 2:
+            images, labels = self._dataset.tensors
+        else:
+            loader = DataLoader(self._dataset, batch_size=1024, collate_fn=_collate, generator=torch.Generator())
+            parts = list(loader)
+            images, labels = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        _check(images)
+        self._check_labels(labels)
+        return images, labels.long()
+
+    def _check_labels(self, labels: Tensor) -> None:
+        if self.num_classes is not None and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            raise DataError(
+                f"labels must lie in 0..{self.num_classes - 1}, one for each of the dataset's classes; "
+                f"received {int(labels.min())}..{int(labels.max())}"
+            )
+
+
+def _pair(item: object) -> tuple[Tensor, int]:
+    image, label = (*item, 0)[:2] if isinstance(item, tuple | list) and len(item) in (1, 2) else (item, 0)
+    if not isinstance(image, torch.Tensor):
+        raise DataError(
+            f"an item of a dataset must be a tensor, or a tensor and a label; received {type(image).__name__}",
+            "convert pictures with torchvision.transforms.v2.PILToTensor",
+        )
+    return image, int(label)
+
+
+def _collate(items: list[object]) -> tuple[Tensor, Tensor]:
+    pairs = [_pair(item) for item in items]
+    shapes = {tuple(image.shape) for image, _ in pairs}
+    if len(shapes) > 1:
+        raise DataError(f"all images of a dataset must have one shape; received {sorted(shapes)}", "resize them")
+    return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
+
+
+def _check(images: Tensor) -> None:
+    """Images (N, C, H, W) are uint8, vectors (N, F) float32 and finite."""
+    received = f"received {str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape[1:])}"
+    if images.ndim == 4:
+        if images.dtype != torch.uint8:
+            raise DataError(
+                f"images (C, H, W) must be uint8 in 0..255; {received}", "leave them as PILToTensor gives them"
+            )
+    elif images.ndim != 2 or images.dtype != torch.float32:
+        raise DataError(f"data must be uint8 images (C, H, W) or float32 vectors (F,); {received}")
+    elif not images.isfinite().all():
+        index = int((~images.isfinite()).any(dim=1).nonzero()[0])
+        raise DataError(f"vectors must be finite; number {index} is {images[index].tolist()}")
+    if 0 in images.shape:
+        raise DataError(f"an image must have at least one pixel; {received}")
+
+
+def _memory(device: torch.device) -> int:
+    """Bytes of memory: what is free on CUDA, what is installed elsewhere."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,200 @@
+"""A GAN in training: its networks, its optimizers, its data, and its place in the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.utils.data import Dataset as TorchDataset
+
+from gancore.config import EMASettings, LatentSettings, Options, Run
+from gancore.contracts import Objective
+from gancore.data import Feed
+from gancore.devices import choose_device
+from gancore.errors import CheckpointError, ConfigError
+from gancore.players import frozen_copy
+from gancore.randomness import GlobalRandomness, derive_seed, generator_for, seeded
+from gancore.rehearsal import rehearse
+from gancore.settings import value_at
+
+
+@dataclass
+class Progress:
+    """How far a run has come: generator updates, real images that D has seen, and seconds of training."""
+
+    step: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
+
+
+class GAN:
+    """Two networks, and all that training them changes.
+
+    `generator` maps latent (N, Z) to images (N, *shape), `discriminator` images to logits (N, K), K >= 1, both with
+    labels (N,) as a second argument when `options.training.conditional`; `dataset` is map-style (see
+    `contracts.Dataset`); `objective` scores both players (any `Loss`). Modules are moved to the device.
+    Raises DataError for unfit data, PluginError for networks that do not fit the data or each other.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        dataset: TorchDataset[Any] | Feed,  # Any: an item is (image, label) or an image alone
+        objective: Objective,
+        options: Options | None = None,
+        device: torch.device | str = "auto",
+    ) -> None:
+        self.options = options = options or Options()
+        self.device = choose_device(device) if isinstance(device, str) else device
+        self.feed = dataset if isinstance(dataset, Feed) else _feed(dataset, options, self.device)
+        self.num_classes = _num_classes(self.feed, options)
+        self.generator = generator.to(self.device).train()
+        self.discriminator = discriminator.to(self.device).train()
+        self.objective = objective.to(self.device) if isinstance(objective, nn.Module) else objective
+        # Found out, not asked: whether D may see real and fake in one pass.
+        self.joined = not rehearse(
+            self.generator,
+            self.discriminator,
+            self.objective,
+            self.feed.shape,
+            options.latent,
+            self.num_classes,
+            self.device,
+        )
+        self.ema = frozen_copy(self.generator) if options.ema else None
+        self.optimizers: dict[str, optim.Optimizer] = {
+            "generator": options.optimizer.generator.build([self.generator]),
+            "discriminator": options.optimizer.discriminator.build([self.discriminator]),
+        }
+        self.progress = Progress()
+        self.noise = generator_for(options.seed, "noise", device=self.device)
+        self.randomness = GlobalRandomness(options.seed, self.device)
+
+    @classmethod
+    def assemble(cls, run: Run, root: Path, device: str = "auto") -> GAN:
+        """All parts of a run, built and put together. `root` is the folder with the dataset's files.
+
+        Initial weights depend on the run's seed alone.
+        """
+        chosen = choose_device(device)
+        feed = _feed(run.dataset.build(root), run, chosen)
+        num_classes = _num_classes(feed, run)
+        with seeded(derive_seed(run.seed, "weights", "generator")):
+            generator = run.generator.build(feed.shape, run.latent.dim, num_classes)
+        with seeded(derive_seed(run.seed, "weights", "discriminator")):
+            discriminator = run.discriminator.build(feed.shape, num_classes)
+        return cls(generator, discriminator, feed, run.loss.build(), run, chosen)
+
+    def latent(self, count: int) -> Tensor:
+        """The next latents (N, Z) of the run's own stream of noise."""
+        return draw_latent(self.options.latent, count, self.noise)
+
+    def sampler(self) -> nn.Module:
+        """The generator to draw samples from: the average where there is one."""
+        return self.ema or self.generator
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that training changes, by name, not copied; the rest is in `progress` and the config."""
+        tensors: dict[str, Tensor] = {}
+        for name, module in self._modules().items():
+            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            for parameter, state in _by_name(self._modules()[name], optimizer.state).items():
+                tensors |= {
+                    f"optimizer.{name}.{key}.{parameter}": value
+                    for key, value in state.items()
+                    if isinstance(value, Tensor)
+                }
+        tensors["random.noise"] = self.noise.get_state()
+        return tensors | {f"random.{name}": state for name, state in self.randomness.states.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor], progress: Mapping[str, float]) -> None:
+        """Puts back what `tensors` and `progress` gave. Raises CheckpointError when names or shapes do not fit."""
+        for name, module in self._modules().items():
+            try:
+                module.load_state_dict(_below(f"{name}.", tensors))
+            except RuntimeError as error:
+                raise CheckpointError(f"the checkpoint is of another {name}: {' '.join(str(error).split())}") from error
+        for name, optimizer in self.optimizers.items():
+            names = [key for key, parameter in self._modules()[name].named_parameters() if parameter.requires_grad]
+            states: dict[int, dict[str, Tensor]] = {}
+            for key, value in _below(f"optimizer.{name}.", tensors).items():
+                kind, _, parameter = key.partition(".")
+                states.setdefault(names.index(parameter), {})[kind] = value
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": states, "param_groups": groups})
+        self.noise.set_state(tensors["random.noise"])
+        self.randomness.states = {name: tensors[f"random.{name}"] for name in self.randomness.states}
+        self.progress = Progress(
+            step=int(progress["step"]), images_seen=int(progress["images_seen"]), seconds=float(progress["seconds"])
+        )
+
+    def place(self) -> dict[str, float]:
+        """`progress` as plain data."""
+        return asdict(self.progress)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules: dict[str, object] = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "ema": self.ema,
+            "loss": self.objective,
+        }
+        return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
+
+
+def draw_latent(latent: LatentSettings, count: int, generator: torch.Generator) -> Tensor:
+    """Latents (N, Z) on the device of the random generator."""
+    size = (count, latent.dim)
+    if latent.distribution == "normal":
+        return torch.randn(size, generator=generator, device=generator.device)
+    return torch.rand(size, generator=generator, device=generator.device).mul_(2).sub_(1)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, module: nn.Module, ema: EMASettings, images_seen: int, new_images: int) -> None:
+    """Moves the average towards the module, so that a weight's share halves every `half_life_kimg`.
+
+    `new_images` are those of the `images_seen` that came since the last update.
+
+    Buffers are copied: they are statistics of the current weights, not weights.
+    """
+    half_life = 1000 * value_at(ema.half_life_kimg, images_seen)
+    weight = 1 - 0.5 ** (new_images / half_life)
+    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)
+    for kept, current in zip(average.buffers(), module.buffers(), strict=True):
+        kept.copy_(current)
+
+
+def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device) -> Feed:
+    training = options.training
+    return Feed(
+        dataset,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        device=device,
+        data=training.data,
+        workers=training.workers,
+    )
+
+
+def _num_classes(feed: Feed, options: Options) -> int | None:
+    if options.training.conditional and feed.num_classes is None:
+        raise ConfigError(
+            "training.conditional needs a dataset whose `classes` say what its labels mean; this one has none",
+            "leave training.conditional out, or choose a labelled dataset",
+        )
+    return feed.num_classes if options.training.conditional else None
+
+
+def _by_name(module: nn.Module, states: Mapping[Tensor, Any]) -> dict[str, Any]:  # Any: as torch has it
+    return {name: states[parameter] for name, parameter in module.named_parameters() if parameter in states}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

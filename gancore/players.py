@@ -1,0 +1,81 @@
+"""The two players as modules: calling them, reading what they say, and borrowing them in another mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gancore.contracts import Output, Scores
+
+
+def call(module: nn.Module, batch: Tensor, labels: Tensor | None) -> Any:  # Any: images, logits, or an Output
+    """A network at work: the labels are an argument only where the run is conditional."""
+    return module(batch) if labels is None else module(batch, labels)
+
+
+def judge(discriminator: nn.Module, images: Tensor, latent: Tensor | None, labels: Tensor | None) -> Scores:
+    """What D says of a batch; `latent` is what fakes were made of, None for real images."""
+    return _scores(_output(call(discriminator, images, labels)), slice(None), images, latent, labels)
+
+
+def judge_both(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, latent: Tensor, labels: Tensor | None
+) -> tuple[Scores, Scores]:
+    """What D says of real and of fake images that it sees in one pass. Both have the same labels."""
+    twice = None if labels is None else torch.cat([labels, labels])
+    both = _output(call(discriminator, torch.cat([real, fake]), twice))
+    count = len(real)
+    return (
+        _scores(both, slice(count), real, None, labels),
+        _scores(both, slice(count, None), fake, latent, labels),
+    )
+
+
+def _output(verdict: object) -> Output:
+    return verdict if isinstance(verdict, Output) else Output(verdict)  # type: ignore[arg-type]  # rehearsed before
+
+
+def _scores(output: Output, part: slice, images: Tensor, latent: Tensor | None, labels: Tensor | None) -> Scores:
+    return Scores(
+        images=images,
+        logits=output.logits[part].float(),
+        labels=labels,
+        latent=latent,
+        features=tuple(feature[part] for feature in output.features),
+        heads={name: head[part] for name, head in output.heads.items()},
+    )
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No parameter of the module collects a gradient in this block; afterwards each wants what it wanted before."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def evaluated(module: nn.Module) -> Iterator[None]:
+    """The module and all its parts are in evaluation mode in this block; afterwards each is as it was."""
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, was in training.items():
+            part.training = was
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """A copy that is evaluated, never trained."""
+    return deepcopy(module).eval().requires_grad_(False)
