@@ -1,0 +1,176 @@
+"""Checkpoints: one safetensors file each, whole or not there, that tells by itself whether it is sound.
+
+The header's metadata holds `gancore`, a JSON document (format version, resolved config, progress, shapes, versions),
+and `sha256`, the digest of the whole file with that digest itself read as zeros. Nothing in a file is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from gancore.errors import CheckpointError, StorageError
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+_BLANK = "0" * 64
+_ANOTHER = "name another checkpoint of the run"
+_LARGEST_HEADER = 100_000_000  # the limit of safetensors itself, checked before anything is read
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds: `tensors` by name, and `about`, the JSON document (see `save`)."""
+
+    tensors: Mapping[str, Tensor]
+    about: Mapping[str, Any]  # Any: JSON
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step is kept."""
+    return folder / f"step-{step:08d}{SUFFIX}"
+
+
+def kept(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first. Links and foreign files are none."""
+    if not folder.is_dir():
+        return []
+    steps = {
+        int(match[1]): path
+        for path in folder.iterdir()
+        if (match := _NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
+    }
+    return [steps[step] for step in sorted(steps)]
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
+    """Writes a checkpoint so that at every moment the path holds a whole file or what was there before.
+
+    The bytes are on the disk before the file gets its name, and are read back before this returns.
+    Raises StorageError when the file cannot be written, or reads back as something else.
+    """
+    metadata = {"gancore": json.dumps({"format": FORMAT, **about}, allow_nan=False), "sha256": _BLANK}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            safetensors.torch.save_file(_storable(tensors), temporary, metadata)
+            temporary.chmod(mode)  # safetensors makes files that only their owner reads; the user's umask decides
+            _stamp(temporary)
+            os.replace(temporary, path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _verified(path.read_bytes(), path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise StorageError(f"cannot save checkpoint {path}: {error}", "free some space, or mend the folder") from error
+    except CheckpointError as error:
+        raise StorageError(f"checkpoint {path} does not read back as it was written: {error}") from error
+
+
+def load(path: Path) -> Checkpoint:
+    """Reads a checkpoint onto the CPU. Raises CheckpointError unless every byte of it is as it was written."""
+    if path.suffix.lower() in {".pt", ".pth", ".ckpt", ".pkl", ".pickle"}:
+        raise CheckpointError(
+            f"{path} is refused by its name: pickled files can run code when they are opened",
+            f"gancore's checkpoints end in {SUFFIX}",
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read checkpoint {path}: {error.strerror}", "name a run directory, or a file in its checkpoints/"
+        ) from error
+    return _verified(content, path)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Removes all but the newest `keep` checkpoints."""
+    for path in kept(folder)[:-keep]:
+        path.unlink(missing_ok=True)
+
+
+def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU and contiguous, and no two in one storage, which the format refuses."""
+    seen: set[int] = set()
+    stored = {}
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        storage = value.untyped_storage().data_ptr()
+        if value.numel() and storage in seen:
+            value = value.clone()
+        seen.add(storage)
+        stored[name] = value
+    return stored
+
+
+def _stamp(path: Path) -> None:
+    """Puts the digest into the header, and everything onto the disk."""
+    with path.open("r+b") as file:
+        start = _digest_place(file.read(8 + _header_length(path)), path)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(start)
+        file.write(digest.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(folder: Path) -> None:
+    """A name is durable once its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _header_length(path: Path) -> int:
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(8), "little")
+
+
+def _digest_place(head: bytes, path: Path) -> int:
+    match = re.search(rb'"sha256":"([0-9a-f]{64})"', head)
+    if not match:
+        raise CheckpointError(f"{path} is no checkpoint of gancore: its header holds no digest", _ANOTHER)
+    return match.start(1)
+
+
+def _verified(content: bytes, path: Path) -> Checkpoint:
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or not 2 <= length <= min(_LARGEST_HEADER, len(content) - 8):
+        raise CheckpointError(f"{path} is no checkpoint: it is not a whole safetensors file", _ANOTHER)
+    start = _digest_place(content[: 8 + length], path)
+    digest = hashlib.sha256(content[:start])
+    digest.update(_BLANK.encode())
+    digest.update(memoryview(content)[start + 64 :])
+    if digest.hexdigest().encode() != content[start : start + 64]:
+        raise CheckpointError(
+            f"{path} is damaged: its bytes do not have the SHA-256 that was written with them", _ANOTHER
+        )
+    try:
+        about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["gancore"])
+        version = about["format"]
+        tensors = safetensors.torch.load(content)
+    except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} is no checkpoint of gancore: {type(error).__name__}: {error}", _ANOTHER
+        ) from error
+    if version != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {version}, and this gancore reads format {FORMAT}", "upgrade gancore"
+        )
+    return Checkpoint(tensors, about)

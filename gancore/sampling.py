@@ -1,0 +1,130 @@
+"""Sampling: image i depends on the seed and on i, and on nothing else.
+
+Every image has noise of its own, and the generator sees chunks of one size, so that not even rounding depends on how
+many images are asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gancore import checkpoint
+from gancore.catalog import Catalog
+from gancore.config import LatentSettings, Run, resolve
+from gancore.contracts import Shape
+from gancore.data import to_stored_range
+from gancore.devices import choose_device
+from gancore.errors import CheckpointError, ConfigError
+from gancore.gan import draw_latent
+from gancore.layers import Layer
+from gancore.players import call, evaluated
+from gancore.randomness import generator_for, seeded
+
+_CHUNK = 64
+_ANOTHER = "name another checkpoint"
+
+
+def latents(latent: LatentSettings, seed: int, start: int, stop: int) -> Tensor:
+    """The latents (stop - start, Z) of images `start` to `stop` under a seed, on the CPU."""
+    return torch.cat([draw_latent(latent, 1, generator_for(seed, "sample", index)) for index in range(start, stop)])
+
+
+@torch.no_grad()
+def draw(
+    generator: nn.Module,
+    count: int,
+    *,
+    latent: LatentSettings,
+    seed: int,
+    device: torch.device,
+    num_classes: int | None = None,
+    label: int | None = None,
+) -> Tensor:
+    """Images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU.
+
+    The generator is used in evaluation mode and left as it was. A conditional one draws its classes in turn, or
+    `label` alone.
+    """
+    chunks = []
+    with evaluated(generator):
+        for start in range(0, count, _CHUNK):
+            labels = None
+            if num_classes is not None:
+                labels = torch.arange(start, start + _CHUNK, device=device) % num_classes
+                labels = labels if label is None else torch.full_like(labels, label)
+            noise = latents(latent, seed, start, start + _CHUNK).to(device)
+            chunks.append(to_stored_range(call(generator, noise, labels).float()).cpu())
+    return torch.cat(chunks)[:count]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained generator: what `load` makes of a checkpoint."""
+
+    generator: nn.Module
+    run: Run
+    shape: Shape
+    num_classes: int | None
+    step: int
+    device: torch.device
+
+    def sample(self, count: int, seed: int = 0, label: int | None = None) -> Tensor:
+        """Images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU; image i depends on the seed and i alone.
+
+        `label` in 0..K-1 asks a conditional generator for one class. Raises ConfigError for any other label.
+        """
+        if label is not None and (self.num_classes is None or not 0 <= label < self.num_classes):
+            known = f"0..{self.num_classes - 1}" if self.num_classes else "none, since the run is not conditional"
+            raise ConfigError(
+                f"the class must be one that the generator was trained on: {known}; received {label}",
+                "leave --class out",
+            )
+        return draw(
+            self.generator,
+            count,
+            latent=self.run.latent,
+            seed=seed,
+            device=self.device,
+            num_classes=self.num_classes,
+            label=label,
+        )
+
+
+def load(path: Path | str, *, raw: bool = False, device: str = "auto", catalog: Catalog | None = None) -> Trained:
+    """The generator of a run's newest checkpoint, or of one checkpoint, ready to sample.
+
+    It is the average where the run kept one, unless `raw`. Only installed plugins can build it.
+    Raises CheckpointError when there is no sound checkpoint at the path.
+    """
+    catalog = catalog or Catalog.installed()
+    saved = checkpoint.load(_checkpoint_at(Path(path)))
+    try:
+        run = resolve([Layer("checkpoint", saved.about["config"])], catalog)
+        shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
+        step = saved.about["progress"]["step"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} does not describe a run: {type(error).__name__}: {error}", _ANOTHER) from error
+    with seeded(0):  # these weights are replaced at once; the process's random state is none of our business
+        generator = run.generator.build(shape, run.latent.dim, num_classes)
+    prefix = "ema." if run.ema and not raw else "generator."
+    weights = {key.removeprefix(prefix): value for key, value in saved.tensors.items() if key.startswith(prefix)}
+    try:
+        generator.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
+    chosen = choose_device(device)
+    return Trained(generator.eval().to(chosen), run, shape, num_classes, step, chosen)
+
+
+def _checkpoint_at(path: Path) -> Path:
+    """The newest checkpoint of a run directory, or the file itself."""
+    if not path.is_dir():
+        return path
+    found = checkpoint.kept(path / "checkpoints") or checkpoint.kept(path)
+    if not found:
+        raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")
+    return found[-1]
