@@ -1,0 +1,140 @@
+"""MNIST, and the reader that datasets of the same form share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from http.client import HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from gancore.contracts import Dataset
+from gancore.errors import DataError
+
+if TYPE_CHECKING:
+    from gancore_plugins.labelled import LabelledTensors
+
+Split = Literal["train", "test"]
+
+_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+_SIDE = 28
+_PATIENCE = 30.0  # seconds without an answer
+_FAILURES = (OSError, RuntimeError, ValueError, HTTPException)  # of a download
+
+
+class MNIST(Dataset):
+    """Handwritten digits, 28x28 grey, 60000 to train and 10000 to test, LeCun et al. 1998.
+
+    Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, Gradient-based learning applied to document recognition, 1998.
+    """
+
+    name = "mnist"
+    split: Split = Field(default="train", description="which of the published sets to use")
+
+    def build(self, root: Path) -> LabelledTensors:
+        return read_split(root, "MNIST", self.split, tuple("0123456789"))
+
+
+def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) -> LabelledTensors:
+    """Images uint8 (N, 1, 28, 28) and labels of a split that has the form and file names of MNIST.
+
+    The two files, each plain or with .gz, are looked for in root/folder/raw, root/folder and root; where they are
+    absent they are downloaded into the first of these, from where torchvision's dataset of the name `folder` says.
+    Raise DataError when they cannot be had, are damaged, or do not fit each other or `classes`.
+    """
+    from gancore_plugins.idx import read_idx
+    from gancore_plugins.labelled import LabelledTensors
+
+    places = (root / folder / "raw", root / folder, root)
+    images_path, labels_path = _find(places, folder, _FILES[split])
+    images = read_idx(images_path, dims=3)
+    count, height, width = images.shape
+    if (height, width) != (_SIDE, _SIDE):
+        raise DataError(
+            f"{images_path}: images of {folder} have {_SIDE}x{_SIDE} pixels; received {height}x{width}",
+            "check that this is the right file",
+        )
+    labels = read_idx(labels_path, dims=1)
+    if count == 0 or count != len(labels):
+        raise DataError(
+            f"images and labels must be equally many, and at least one; received {count} images in {images_path} "
+            f"and {len(labels)} labels in {labels_path}",
+            "check that both files belong to the same split",
+        )
+    if (highest := int(labels.max())) >= len(classes):
+        raise DataError(
+            f"{labels_path}: labels of {folder} lie in 0..{len(classes) - 1}; received {highest}",
+            "check that this is the right file",
+        )
+    return LabelledTensors(images.unsqueeze(1), labels.long(), classes)
+
+
+def _find(places: Sequence[Path], folder: str, names: Sequence[str]) -> Sequence[Path]:
+    """The files of these names, all in one place, so that files of two datasets do not mix."""
+    for place in places:
+        found = [path for name in names if (path := _locate(place, name))]
+        if len(found) == len(names):
+            return found
+    into = places[0]
+    new = [path for path in (into, *into.parents) if not path.exists()]
+    try:
+        _download(folder, [name for name in names if not _locate(into, name)], into)
+    except _FAILURES as error:
+        for path in new:
+            with suppress(OSError):
+                path.rmdir()
+        raise DataError(
+            f"{folder} needs the files {' and '.join(names)}, each plain or with .gz, together in one of the folders "
+            f"{', '.join(map(str, places))}; they are not there, and the download failed: {error}",
+            f"put the files into {into}, or name the folder that holds them with --data-dir",
+        ) from error
+    return [_locate(into, name) or into / name for name in names]
+
+
+def _locate(place: Path, name: str) -> Path | None:
+    return next((path for path in (place / name, place / f"{name}.gz") if os.path.exists(path)), None)
+
+
+def _download(folder: str, names: Sequence[str], into: Path) -> None:
+    """Has torchvision fetch the gzipped files and check their MD5; reading them is left to us."""
+    from torchvision import datasets
+    from torchvision.datasets.utils import download_url
+
+    source = getattr(datasets, folder)
+    checksums = dict(source.resources)
+    into.mkdir(parents=True, exist_ok=True)
+    # A download that is cut off, or that runs twice at once, must not leave half a file under the right name.
+    # Standard output belongs to the program's results; torchvision tells its progress there or not, as it likes.
+    with TemporaryDirectory(prefix=".download-", dir=into) as spare, redirect_stdout(sys.stderr), _patience():
+        for name in names:
+            file = f"{name}.gz"
+            failures = []
+            for mirror in source.mirrors:
+                try:
+                    download_url(f"{mirror}{file}", spare, file, checksums[file])
+                    break
+                except _FAILURES as error:
+                    failures.append(str(error))
+            else:
+                raise OSError("; ".join(dict.fromkeys(failures)))
+            os.replace(Path(spare, file), into / file)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """A time limit for servers that do not answer: torchvision sets none, and would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
