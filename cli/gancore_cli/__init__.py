@@ -1,0 +1,1 @@
+"""The command line: the only code of gancore that prints, renders errors, or exits."""

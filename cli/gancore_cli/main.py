@@ -1,0 +1,97 @@
+"""The command `gancore`, and the one place where errors become text and exit codes.
+
+Only click is imported here: `--help` of any command answers before torch or a plugin is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from gancore_cli.browse import list_components, list_recipes, plugins, show
+from gancore_cli.progress import Interrupted
+from gancore_cli.sample import sample
+from gancore_cli.train import train
+
+
+def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        click.echo(f"gancore {version('gancore')}")
+        context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
+)
+def gancore() -> None:
+    """Train generative adversarial networks out of plugins.
+
+    `gancore train` without an argument trains on the digits that ship with scikit-learn.
+    """
+
+
+for command in (train, sample, list_components, show, list_recipes, plugins):
+    gancore.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command and exits.
+
+    0 done, 1 a bug of gancore's (the only traceback), 2 usage or config, 3 input data, 4 checkpoint, 5 plugin,
+    7 storage, 130 Ctrl-C.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in arguments
+    try:
+        gancore.main(list(arguments), prog_name="gancore", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "gancore"
+        _fail(2, error.format_message(), "", f"{command} --help", as_json)
+    except Interrupted as error:
+        _fail(130, "interrupted", error.kept, error.hint, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        _fail(130, "interrupted", "", "", as_json)
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except Exception as error:
+        code = _exit_code(error)
+        if code == 1:
+            traceback.print_exc()
+            _fail(1, f"a bug in gancore: {type(error).__name__}: {error}", "", "please report it", as_json)
+        _fail(code, str(error), getattr(error, "kept", ""), getattr(error, "hint", ""), as_json)
+    sys.exit(0)
+
+
+def _exit_code(error: Exception) -> int:
+    from gancore.errors import CheckpointError, ConfigError, DataError, PluginError, StorageError
+
+    codes = {ConfigError: 2, DataError: 3, CheckpointError: 4, PluginError: 5, StorageError: 7}
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
+
+
+def _fail(code: int, message: str, kept: str, hint: str, as_json: bool) -> NoReturn:
+    """Three lines: what went wrong and where, what is kept, what to do next."""
+    kept = kept or "everything is as it was"
+    next_step = hint or "gancore --help"
+    message = " ".join(message.split())
+    click.echo(f"error: {message}\nkept: {kept}\nnext: {next_step}", err=True)
+    if as_json:
+        document = {"error": {"code": code, "message": message, "kept": kept, "next": next_step}}
+        click.echo(json.dumps(document))
+    sys.exit(code)

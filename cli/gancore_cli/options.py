@@ -1,0 +1,101 @@
+"""Options that commands share, and the voice in which a command speaks."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How much a command says. Results go to standard output, everything else to standard error."""
+
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+    def result(self, document: object, text: Callable[[], None]) -> None:
+        """The result of a command: one JSON document, or text for a person."""
+        if self.as_json:
+            click.echo(json.dumps(document, indent=2))
+        elif not self.quiet:
+            text()
+
+    def note(self, message: str) -> None:
+        """Something that a person who waits wants to know."""
+        if not self.quiet:
+            click.echo(message, err=True)
+
+    def detail(self, message: str) -> None:
+        """Something for `-v`."""
+        if self.verbose:
+            click.echo(message, err=True)
+
+
+def speaks(function: Callable[..., R]) -> Callable[..., R]:
+    """Gives a command `--json`, `-q` and `-v`, and hands it the voice that they make."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="Say more about what is going on.")
+    @functools.wraps(function)
+    def with_voice(*, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> R:  # Any: the command's own options
+        if quiet and verbose:
+            raise click.UsageError("-q and -v cannot both be meant")
+        return function(Voice(as_json, quiet, verbose), **kwargs)
+
+    return with_voice
+
+
+data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="GANCORE_DATA",
+    help="Folder with the files of datasets.  [default: GANCORE_DATA, or the user's cache]",
+)
+device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|mps",
+    help="Where to compute; auto is the first that is there of cuda, mps and cpu.",
+)
+
+
+def data_root(given: Path | None) -> Path:
+    """The folder with the files of datasets."""
+    if given:
+        return given
+    from platformdirs import user_cache_path
+
+    return user_cache_path("gancore") / "data"
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  # Any: shown by str
+    """A table for a person, as wide as the terminal; piped, as wide as it needs to be."""
+    import shutil
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+    console = Console(width=width, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())

@@ -1,0 +1,85 @@
+"""How training is shown: a progress bar on a terminal, one plain line an interval anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import click
+
+if TYPE_CHECKING:
+    from gancore.rundir import Metrics
+    from gancore.training import Step
+
+_REFRESH = 0.1  # seconds
+
+
+class Interrupted(Exception):  # noqa: N818  # it is no error
+    """Ctrl-C, once there is something to keep."""
+
+    def __init__(self, kept: str, hint: str) -> None:
+        super().__init__()
+        self.kept, self.hint = kept, hint
+
+
+class Display:
+    """A context in which steps are shown as they come; it reads nothing from the device by itself.
+
+    `epochs` is their total, None where only the clock knows it.
+    """
+
+    def __init__(self, *, quiet: bool, epochs: float | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._quiet, self._epochs = quiet, epochs
+        self._bar: Progress | None = None
+        self._shown = 0.0
+        self._scores = ""
+        if not quiet and sys.stderr.isatty():
+            columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
+            self._task = self._bar.add_task("starting", total=1.0)
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, step: Step, metrics: Metrics | None) -> None:
+        """Shows a step, with the numbers that somebody read anyway, if they were."""
+        if self._quiet:
+            return
+        if metrics:
+            self._scores = (
+                f"{metrics['images_per_second']:,.0f} img/s  "
+                f"D {metrics['discriminator_loss']:.3f}  G {metrics['generator_loss']:.3f}"
+            )
+        if self._bar is None:
+            if metrics:
+                click.echo(f"step {step.step}  {self._place(step)}  {self._scores}  {_left(step)} left", err=True)
+        elif metrics or step.seconds - self._shown >= _REFRESH:
+            self._shown = step.seconds
+            description = f"{self._place(step)}  {self._scores}  {_left(step)} left"
+            self._bar.update(self._task, completed=min(step.done, 1.0), description=description, refresh=True)
+
+    def _place(self, step: Step) -> str:
+        total = f"/{self._number(self._epochs)}" if self._epochs else ""
+        return f"epoch {self._number(step.epoch)}{total}  {step.images_seen / 1000:.1f} kimg"
+
+    def _number(self, epochs: float) -> str:
+        return f"{epochs:.2f}" if self._epochs and self._epochs < 10 else f"{epochs:.1f}"
+
+
+def _left(step: Step) -> str:
+    """The time that is left at the speed so far, as minutes and seconds."""
+    seconds = round(step.seconds * (1 - step.done) / step.done) if 0 < step.done < 1 else 0
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,0 +1,42 @@
+"""The command `sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gancore_cli.options import Voice, device, speaks
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT")
+@click.option("-n", "--count", type=click.IntRange(min=1), default=64, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones.")
+@click.option("--class", "label", type=int, help="Only this class, of a conditional run.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("samples.png"),
+    show_default=True,
+    metavar="FILE.png|.npy|.safetensors|DIR",
+    help="A grid, an array (N, C, H, W) uint8 or (N, F) float32, or a folder of numbered PNGs.",
+)
+@click.option("--raw", is_flag=True, help="Draw from the current weights, not from their average.")
+@device
+@speaks
+def sample(
+    voice: Voice, run: Path, count: int, seed: int, label: int | None, out: Path, raw: bool, device: str
+) -> None:
+    """Draw samples from the newest checkpoint of RUN, or from CHECKPOINT.
+
+    Image i depends on the seed and on i alone: asking for more changes none of the first.
+    """
+    from gancore.pictures import save_samples
+    from gancore.sampling import load
+
+    trained = load(run, raw=raw, device=device)
+    samples = trained.sample(count, seed=seed, label=label)
+    save_samples(samples, out)
+    document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}
+    voice.result(document, lambda: click.echo(f"{count} samples of step {trained.step:,}: {out}"))
