@@ -31,10 +31,11 @@ _LARGEST_HEADER = 100_000_000  # the limit of safetensors itself, checked before
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds: `tensors` by name, and `about`, the JSON document (see `save`)."""
+    """What a checkpoint holds: `tensors` by name, and `about`, the JSON document (see `save`); `digest` is its own."""
 
     tensors: Mapping[str, Tensor]
     about: Mapping[str, Any]  # Any: JSON
+    digest: str
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -52,6 +53,16 @@ def kept(folder: Path) -> list[Path]:
         if (match := _NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
     }
     return [steps[step] for step in sorted(steps)]
+
+
+def newest(path: Path) -> Path:
+    """The newest checkpoint of a run directory, or the file itself. Raises CheckpointError when there is none."""
+    if not path.is_dir():
+        return path
+    found = kept(path / "checkpoints") or kept(path)
+    if not found:
+        raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")
+    return found[-1]
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
@@ -173,4 +184,4 @@ def _verified(content: bytes, path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} has checkpoint format {version}, and this gancore reads format {FORMAT}", "upgrade gancore"
         )
-    return Checkpoint(tensors, about)
+    return Checkpoint(tensors, about, digest.hexdigest())

@@ -113,13 +113,21 @@ class GAN:
         tensors["random.noise"] = self.noise.get_state()
         return tensors | {f"random.{name}": state for name, state in self.randomness.states.items()}
 
+    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes the weights of both networks, and of the average, from another run; all else begins anew.
+
+        Raises CheckpointError when names or shapes do not fit.
+        """
+        _load("generator", self.generator, tensors)
+        _load("discriminator", self.discriminator, tensors)
+        if self.ema is not None:
+            averaged = any(key.startswith("ema.") for key in tensors)
+            _load("ema" if averaged else "generator", self.ema, tensors)
+
     def restore(self, tensors: Mapping[str, Tensor], progress: Mapping[str, float]) -> None:
-        """Puts back what `tensors` and `progress` gave. Raises CheckpointError when names or shapes do not fit."""
+        """Puts back what `tensors` and `place` gave. Raises CheckpointError when names or shapes do not fit."""
         for name, module in self._modules().items():
-            try:
-                module.load_state_dict(_below(f"{name}.", tensors))
-            except RuntimeError as error:
-                raise CheckpointError(f"the checkpoint is of another {name}: {' '.join(str(error).split())}") from error
+            _load(name, module, tensors)
         for name, optimizer in self.optimizers.items():
             names = [key for key, parameter in self._modules()[name].named_parameters() if parameter.requires_grad]
             states: dict[int, dict[str, Tensor]] = {}
@@ -190,6 +198,14 @@ def _num_classes(feed: Feed, options: Options) -> int | None:
             "leave training.conditional out, or choose a labelled dataset",
         )
     return feed.num_classes if options.training.conditional else None
+
+
+def _load(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        module.load_state_dict(_below(f"{name}.", tensors))
+    except RuntimeError as error:
+        message = " ".join(str(error).split())
+        raise CheckpointError(f"the checkpoint is of another {name}: {message}", "build the same networks") from error
 
 
 def _by_name(module: nn.Module, states: Mapping[Tensor, Any]) -> dict[str, Any]:  # Any: as torch has it

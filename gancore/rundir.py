@@ -63,8 +63,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def create(self, run: Run, catalog: Catalog, device: torch.device, recipe: str | None = None) -> None:
-        """Makes the folder and writes what is known before the first step; `recipe` is the name that it came from.
+    def create(self, run: Run, catalog: Catalog, device: torch.device, **origin: str | None) -> None:
+        """Makes the folder and writes what is known before the first step.
+
+        `origin` is whatever else tells where the run comes from, for its manifest: the name of a recipe, the digest of
+        the checkpoint that it began from.
 
         Raises ConfigError when something is there already, StorageError when it cannot be written.
         """
@@ -75,7 +78,7 @@ class RunDirectory:
             self.samples.mkdir()
             self.checkpoints.mkdir()
             self.config.write_text(run.to_toml(catalog), encoding="utf-8")
-            manifest = json.dumps({"recipe": recipe, **describe(run, catalog, device)}, indent=2)
+            manifest = json.dumps({**origin, **describe(run, catalog, device)}, indent=2)
             self.manifest.write_text(manifest + "\n", encoding="utf-8")
 
 

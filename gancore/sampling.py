@@ -101,7 +101,7 @@ def load(path: Path | str, *, raw: bool = False, device: str = "auto", catalog: 
     Raises CheckpointError when there is no sound checkpoint at the path.
     """
     catalog = catalog or Catalog.installed()
-    saved = checkpoint.load(_checkpoint_at(Path(path)))
+    saved = checkpoint.load(checkpoint.newest(Path(path)))
     try:
         run = resolve([Layer("checkpoint", saved.about["config"])], catalog)
         shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
@@ -118,13 +118,3 @@ def load(path: Path | str, *, raw: bool = False, device: str = "auto", catalog: 
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
     chosen = choose_device(device)
     return Trained(generator.eval().to(chosen), run, shape, num_classes, step, chosen)
-
-
-def _checkpoint_at(path: Path) -> Path:
-    """The newest checkpoint of a run directory, or the file itself."""
-    if not path.is_dir():
-        return path
-    found = checkpoint.kept(path / "checkpoints") or checkpoint.kept(path)
-    if not found:
-        raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")
-    return found[-1]

@@ -41,6 +41,12 @@ _UNITS = ("epochs", "steps", "kimg", "minutes")
     type=click.Path(path_type=Path),
     help="A new or empty folder for the run.  [default: the next number below runs/]",
 )
+@click.option(
+    "--init-from",
+    type=click.Path(path_type=Path),
+    metavar="RUN|CHECKPOINT",
+    help="Begin with the weights of another run instead of random ones.",
+)
 @data_dir
 @device
 @click.option("--dry-run", is_flag=True, help="Print the resolved config, make one step, and write nothing.")
@@ -50,6 +56,7 @@ def train(
     recipe: str | None,
     assignments: tuple[str, ...],
     out: Path | None,
+    init_from: Path | None,
     data_dir: Path | None,
     device: str,
     dry_run: bool,
@@ -71,6 +78,7 @@ def train(
     run = resolve(layers, catalog)
     _refuse_occupied(out)
     gan = GAN.assemble(run, data_root(data_dir), device)
+    origin = {"recipe": _recipe_of(layers), "init_from": _begin(gan, init_from)}
     _tell(voice, gan, run, catalog)
     if dry_run:
         from gancore.training import train as steps_of
@@ -79,8 +87,7 @@ def train(
         config = run.to_toml(catalog)
         voice.result({"config": run.to_data(catalog), "device": str(gan.device)}, lambda: click.echo(config, nl=False))
         return
-    named = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
-    _train(voice, gan, run, catalog, out, named[0] if named else None)
+    _train(voice, gan, run, catalog, out, origin)
 
 
 def _layers(
@@ -111,6 +118,21 @@ def _layers(
     return layers
 
 
+def _recipe_of(layers: list[Layer]) -> str | None:
+    return next((layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")), None)
+
+
+def _begin(gan: GAN, init_from: Path | None) -> str | None:
+    """Gives the GAN its first weights; returns the digest of the checkpoint that they come from."""
+    if init_from is None:
+        return None
+    from gancore import checkpoint
+
+    saved = checkpoint.load(checkpoint.newest(init_from))
+    gan.begin_from(saved.tensors)
+    return saved.digest
+
+
 def _refuse_occupied(out: Path | None) -> None:
     """Said before any data is read; making the folder checks it again."""
     from gancore.errors import ConfigError
@@ -133,7 +155,9 @@ def _tell(voice: Voice, gan: GAN, run: Run, catalog: Catalog) -> None:
     voice.detail(f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}")
 
 
-def _train(voice: Voice, gan: GAN, run: Run, catalog: Catalog, out: Path | None, recipe: str | None) -> None:
+def _train(
+    voice: Voice, gan: GAN, run: Run, catalog: Catalog, out: Path | None, origin: Mapping[str, str | None]
+) -> None:
     from gancore import checkpoint
     from gancore.errors import GancoreError
     from gancore.rundir import RunDirectory, next_directory, record
@@ -141,7 +165,7 @@ def _train(voice: Voice, gan: GAN, run: Run, catalog: Catalog, out: Path | None,
     from gancore_cli.progress import Display, Interrupted
 
     directory = RunDirectory(out) if out else next_directory(Path("runs"))
-    directory.create(run, catalog, gan.device, recipe)
+    directory.create(run, catalog, gan.device, **origin)
     last: dict[str, float] = {}
     try:
         with Display(quiet=voice.quiet, epochs=run.total.total_epochs(gan.feed.size, _images_per_step(run))) as display:
