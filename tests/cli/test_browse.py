@@ -1,0 +1,99 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def test_list_names_every_component_and_where_it_comes_from(gancore):
+    rows = json.loads(gancore.works("list", "--json").stdout)
+    names = {(row["kind"], row["name"], row["package"]) for row in rows}
+    assert {
+        ("generator", "mlp", "gancore"),
+        ("discriminator", "mlp", "gancore"),
+        ("loss", "bce", "gancore"),
+        ("loss", "minimax", "gancore"),
+        ("dataset", "mnist", "gancore"),
+        ("dataset", "digits", "gancore"),
+    } <= names
+    assert all(row["summary"] and row["version"] for row in rows)
+    text = gancore.works("list", "loss").stdout
+    assert "minimax" in text
+    assert "mnist" not in text
+
+
+def test_show_tells_every_field_with_bounds_default_and_meaning(gancore):
+    document = json.loads(gancore.works("show", "generator", "mlp", "--json").stdout)
+    fields = {field["key"]: field for field in document["fields"]}
+    assert fields["widths"]["default"] == [256, 512]
+    assert fields["slope"]["bounds"] == ">= 0, <= 1"
+    assert all(field["help"] for field in document["fields"])
+    text = gancore.works("show", "generator", "mlp").stdout
+    assert "[256, 512]" in text
+    assert "generator mlp, from gancore" in text
+
+
+def test_show_run_tells_every_key_of_the_config(gancore):
+    fields = {field["key"]: field for field in json.loads(gancore.works("show", "run", "--json").stdout)["fields"]}
+    assert fields["checkpoint.keep"]["bounds"] == ">= 2"
+    assert fields["optimizer.generator.lr"]["default"] == 0.0002
+
+
+def test_recipes_and_plugins_are_listed(gancore):
+    recipes = {row["name"]: row for row in json.loads(gancore.works("recipes", "--json").stdout)}
+    assert {"vanilla", "digits"} <= set(recipes)
+    assert all(row["summary"] for row in recipes.values())
+    plugins = {row["name"]: row for row in json.loads(gancore.works("plugins", "list", "--json").stdout)}
+    assert plugins["builtin"]["error"] is None
+    assert "generator mlp" in plugins["builtin"]["components"]
+    assert "vanilla" in gancore.works("recipes").stdout
+    assert "builtin" in gancore.works("plugins", "list").stdout
+
+
+def test_a_broken_plugin_breaks_only_itself(gancore):
+    site = gancore.folder / "site"
+    info = site / "gancore_broken-3.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gancore-broken\nVersion: 3.1\n")
+    (info / "entry_points.txt").write_text("[gancore.v1]\nbroken = gancore_broken\n")
+    (site / "gancore_broken.py").write_text("import a_module_that_is_nowhere\n")
+    done = gancore.works("list", PYTHONPATH=str(site))
+    assert "mnist" in done.stdout
+    assert done.stderr.splitlines() == [
+        "warning: plugin 'broken' of gancore-broken 3.1 is not loaded: "
+        "ModuleNotFoundError: No module named 'a_module_that_is_nowhere'"
+    ]
+    plugins = json.loads(gancore.works("plugins", "list", "--json", PYTHONPATH=str(site)).stdout)
+    assert {row["name"]: bool(row["error"]) for row in plugins} == {"builtin": False, "broken": True}
+
+
+HELP = [[], ["train"], ["sample"], ["list"], ["show"], ["recipes"], ["plugins"], ["plugins", "list"]]
+SPY = """
+import sys
+from gancore_cli.main import main
+try:
+    main({arguments!r})
+except SystemExit as end:
+    heavy = sorted({{"torch", "pydantic", "numpy", "rich", "pluggy", "gancore"}} & sys.modules.keys())
+    print(end.code, *heavy, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", HELP, ids=" ".join)
+def test_help_answers_without_importing_torch_or_any_plugin(command):
+    code = SPY.format(arguments=[*command, "--help"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.startswith("Usage: gancore")
+    assert done.stderr == "0\n"
+
+
+def test_the_version_is_that_of_the_package(gancore):
+    from importlib.metadata import version
+
+    assert gancore.works("--version").stdout == f"gancore {version('gancore')}\n"
+
+
+def test_a_reader_that_leaves_early_is_no_error(gancore):
+    command = ["/bin/sh", "-c", f"{sys.executable} -m gancore_cli show run --json | head -1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=gancore.folder)
+    assert (done.stdout, done.stderr) == ("{\n", "")

@@ -1,0 +1,59 @@
+import json
+
+import numpy as np
+import safetensors.torch
+import torch
+from PIL import Image
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_a_grid_an_array_a_tensor_and_a_folder_show_the_same_samples(finished):
+    for out in ("a.png", "a.npy", "a.safetensors", "folder"):
+        done = finished.works("sample", "runs/0001", "-n", 5, "--seed", 7, "--out", out)
+        assert done.stdout == f"5 samples of step 4: {out}\n"
+    array = np.load(finished.folder / "a.npy")
+    tensor = safetensors.torch.load_file(finished.folder / "a.safetensors")["samples"]
+    pictures = [pixels(path) for path in sorted((finished.folder / "folder").iterdir())]
+    assert (array.shape, array.dtype) == ((5, 1, 8, 8), np.uint8)
+    assert torch.equal(tensor, torch.from_numpy(array))
+    assert np.array_equal(np.stack(pictures), array[:, 0])
+    assert pixels(finished.folder / "a.png").shape == (19 * 8, 28 * 8)  # 2 by 3 tiles of 8 and their frame, by 8
+
+
+def test_more_samples_begin_with_the_same_ones(finished):
+    finished.works("sample", "runs/0001", "-n", 3, "--out", "few.npy")
+    finished.works("sample", "runs/0001", "-n", 70, "--out", "many.npy")
+    finished.works("sample", "runs/0001", "-n", 3, "--seed", 1, "--out", "other.npy")
+    few, many, other = (np.load(finished.folder / f"{name}.npy") for name in ("few", "many", "other"))
+    assert np.array_equal(few, many[:3])
+    assert not np.array_equal(few, other)
+
+
+def test_a_checkpoint_may_be_named_and_raw_weights_asked_for(finished):
+    first = "runs/0001/checkpoints/step-00000000.safetensors"
+    document = json.loads(finished.works("sample", first, "-n", 2, "--out", "zero.npy", "--json").stdout)
+    assert document == {"out": "zero.npy", "count": 2, "seed": 0, "shape": [2, 1, 8, 8], "step": 0}
+    finished.works("sample", "runs/0001", "-n", 9, "--out", "average.npy")
+    finished.works("sample", "runs/0001", "-n", 9, "--raw", "--out", "raw.npy")
+    average, raw = (np.load(finished.folder / f"{name}.npy") for name in ("average", "raw"))
+    assert not np.array_equal(average, raw)
+
+
+def test_samples_that_cannot_be_had_are_told(finished):
+    assert ".jpg" in finished.fails(2, "sample", "runs/0001", "--out", "a.jpg")
+    assert "not conditional" in finished.fails(2, "sample", "runs/0001", "--class", 3)
+    (finished.folder / "a-file").write_text("")
+    assert "a-file" in finished.fails(7, "sample", "runs/0001", "--out", "a-file/a.png")
+
+
+def test_a_class_of_a_conditional_run(gancore):
+    gancore.works(
+        "train", "--generator", "mlp", "--discriminator", "mlp", "--loss", "bce", "--dataset", "digits",
+        "--steps", 2, "--set", "training.conditional=true", "--out", "run",
+    )  # fmt: skip
+    gancore.works("sample", "run", "-n", 2, "--class", 9, "--out", "nine.npy")
+    assert "0..9" in gancore.fails(2, "sample", "run", "--class", 10)

@@ -1,0 +1,232 @@
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import pytest
+import torch
+
+from commands import BY_HAND
+from gancore.checkpoint import kept, load
+
+SHORT = ["--steps", "3"]
+
+
+def same(first, second):
+    one, two = (load(kept(path / "checkpoints")[-1]).tensors for path in (first, second))
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_says_where_its_pictures_log_and_checkpoint_are(finished):
+    said = dict(line.split(": ", 1) for line in finished.made.stdout.splitlines())
+    assert said["done"].startswith("4 steps in ")
+    for key in ("pictures", "metrics", "checkpoint"):
+        assert (finished.folder / said[key].strip()).is_file()
+    assert said["next"].strip() == "gancore sample runs/0001 -n 64 --out samples.png"
+
+
+def test_piped_progress_is_one_plain_line_an_interval(finished):
+    lines = finished.made.stderr.splitlines()
+    form = r"step \d+  epoch [\d.]+/[\d.]+  [\d.]+ kimg  [\d,]+ img/s  D [\d.]+  G [\d.]+  \d+:\d\d left"
+    assert [line.split()[1] for line in lines] == ["2", "4"]
+    assert all(re.fullmatch(form, line) for line in lines)
+
+
+def test_a_resolved_config_replays_to_the_same_weights(finished):
+    finished.works("train", "runs/0001/config.toml", "--out", "again")
+    assert same(finished.folder / "runs" / "0001", finished.folder / "again")
+
+
+def test_runs_are_numbered_and_json_is_one_document(gancore):
+    first = json.loads(gancore.works("train", *BY_HAND, *SHORT, "--json").stdout)
+    second = gancore.works("train", *BY_HAND, *SHORT, "-q")
+    assert first["run"] == "runs/0001"
+    assert first["last"]["step"] == 3
+    assert (second.stdout, second.stderr) == ("", "")
+    assert (gancore.folder / "runs" / "0002" / "metrics.jsonl").is_file()
+    assert same(gancore.folder / "runs" / "0001", gancore.folder / "runs" / "0002")
+
+
+def test_a_run_may_begin_with_the_weights_of_another(finished):
+    finished.works("train", *BY_HAND, "--steps", 1, "--init-from", "runs/0001", "--out", "begun")
+    before = load(kept(finished.folder / "runs" / "0001" / "checkpoints")[-1])
+    after = load(kept(finished.folder / "begun" / "checkpoints")[0])
+    assert after.about["progress"]["step"] == 0
+    for name in ("generator.0.weight", "discriminator.0.weight"):
+        assert torch.equal(before.tensors[name], after.tensors[name])
+    assert not [name for name in after.tensors if name.startswith("optimizer")]
+    manifest = json.loads((finished.folder / "begun" / "manifest.json").read_text())
+    assert manifest["init_from"] == before.digest
+    wide = ["--set", "generator.widths=[3]", "--init-from", "runs/0001"]
+    assert "of another generator" in finished.fails(4, "train", *BY_HAND, *wide)
+
+
+def test_later_layers_win(gancore):
+    (gancore.folder / "mine.toml").write_text(
+        'recipe = "digits"\nbatch_size = 21\nseed = 22\n[checkpoint]\nevery_steps = 23\nkeep = 24\n'
+    )
+    options = [
+        "--seed",
+        "32",
+        "--set",
+        "checkpoint.keep=44",
+        "--set",
+        "optimizer.generator.lr=1e-3",
+        "--set",
+        "ema=none",
+    ]
+    done = gancore.works("train", "mine.toml", *options, "--dry-run")
+    config = tomllib.loads(done.stdout)
+    assert (config["batch_size"], config["seed"]) == (21, 32)
+    assert config["checkpoint"] == {"every_steps": 23, "keep": 44}
+    assert config["optimizer"]["generator"]["lr"] == 1e-3
+    assert config["dataset"]["name"] == "digits"
+    assert "ema" not in config
+    assert os.listdir(gancore.folder) == ["mine.toml"]
+
+
+def test_a_dry_run_as_json_holds_the_config(gancore):
+    document = json.loads(gancore.works("train", "digits", "--dry-run", "--json", "-v").stdout)
+    assert document["config"]["dataset"] == {"name": "digits"}
+
+
+def test_on_a_terminal_there_is_a_progress_bar(gancore):
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gancore_cli", "train", *BY_HAND, "--steps", "40", "--set", "log.every_steps=10"],
+        cwd=gancore.folder,
+        stderr=follower,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(leader, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(leader)
+    process.communicate()
+    text = seen.decode()
+    assert process.returncode == 0
+    assert "━" in text
+    for word in ("epoch", "kimg", "img/s", " D ", " G ", "left"):
+        assert word in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT])
+def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore, number):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gancore_cli", "train", *BY_HAND, "--minutes", "5"],
+        cwd=gancore.folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    first = gancore.folder / "runs" / "0001" / "checkpoints" / "step-00000000.safetensors"
+    for _ in range(1200):
+        if first.exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-3:-1] == ["error: interrupted", f"kept: checkpoint runs/0001/checkpoints/{first.name}"]
+
+
+# Bad input: the exit code, three lines, nothing written, nothing harmed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train", "vanila"], 2, ["unknown recipe 'vanila'", "did you mean 'vanilla'", "digits"]),
+        (["train", "--loss", "bec"], 2, ["unknown loss 'bec'", "did you mean 'bce'", "minimax", "[--loss]"]),
+        (["train", "--set", "generator.widht=[3]"], 2, ["generator.widht: unknown key", "did you mean 'widths'"]),
+        (["train", "--set", "generator.widths=3"], 2, ["generator.widths: must be a list; received 3"]),
+        (["train", "--set", "optimizer.generator.lr=fast"], 2, ["optimizer.generator.lr", "number", "'fast'"]),
+        (["train", "--batch-size", "0"], 2, ["batch_size: must be greater than or equal to 1", "0", "[--batch-size]"]),
+        (["train", "--steps", "0"], 2, ["duration", "positive", "0 steps"]),
+        (["train", "--steps", "1", "--epochs", "1"], 2, ["only one of --epochs, --steps"]),
+        (["train", "--set", "seed"], 2, ["--set takes PATH=VALUE", "'seed'"]),
+        (["train", "--stesp", "1"], 2, ["--stesp", "--steps"]),
+        (["train", "nowhere.toml"], 2, ["cannot read nowhere.toml", "No such file"]),
+        (["train", "--device", "tpu"], 2, ["'tpu'", "auto", "cpu"]),
+        (["train", "vanilla", "--data-dir", "nowhere"], 3, ["nowhere", "train-images-idx3-ubyte"]),
+        (["train", "--out", "full"], 2, ["full is not empty"]),
+        (["train", "--out", "full/file"], 2, ["full/file is a file"]),
+        (["train", "--out", "full/file/run"], 7, ["cannot write to full/file/run"]),
+        (["sample", "nowhere"], 4, ["nowhere", "No such file"]),
+        (["sample", "full"], 4, ["no checkpoint in full"]),
+        (["sample", "full/file"], 4, ["full/file is no checkpoint"]),
+        (["list", "generatr"], 2, ["unknown kind 'generatr'", "did you mean 'generator'"]),
+        (["show", "generator", "mpl"], 2, ["unknown generator 'mpl'", "did you mean 'mlp'"]),
+        (["show", "generator"], 2, ["needs the name"]),
+        (["tarin"], 2, ["tarin"]),
+    ],
+)
+def test_bad_input_is_told_in_three_lines_and_harms_nothing(gancore, arguments, code, words):
+    (gancore.folder / "full").mkdir()
+    (gancore.folder / "full" / "file").write_text("mine")
+    line = gancore.fails(code, *arguments)
+    for word in words:
+        assert word in line
+    found = {str(path.relative_to(gancore.folder)) for path in gancore.folder.rglob("*") if path.is_file()}
+    assert found == {"full/file"}
+    assert (gancore.folder / "full" / "file").read_text() == "mine"
+
+
+def test_every_mistake_of_all_layers_is_told_at_once(gancore):
+    (gancore.folder / "mine.toml").write_text('recipe = "digits"\nbatch_sice = 3\n[generator]\nslope = 7\n')
+    line = gancore.fails(2, "train", "mine.toml", "--loss", "bcee", "--set", "optimizer.discriminator.btas=[0.5, 0.9]")
+    for words in (
+        "batch_sice: unknown key 'batch_sice'; did you mean 'batch_size'",
+        "generator.slope: must be less than or equal to 1; received 7",
+        "[mine.toml]",
+        "unknown loss 'bcee'",
+        "[--loss]",
+        "optimizer.discriminator.btas: unknown Adam argument 'btas'; did you mean 'betas'",
+        "[--set optimizer.discriminator.btas=[0.5, 0.9]]",
+    ):
+        assert words in line
+
+
+def test_broken_toml_is_told_with_its_line(gancore):
+    (gancore.folder / "mine.toml").write_text("seed = 1\nseed = 2\n")
+    assert "mine.toml is not TOML" in gancore.fails(2, "train", "mine.toml")
+
+
+def test_errors_are_one_document_too(gancore):
+    done = gancore("train", "vanila", "--json")
+    assert done.returncode == 2
+    document = json.loads(done.stdout)["error"]
+    assert document["code"] == 2
+    assert "vanilla" in document["message"]
+
+
+def test_a_truncated_data_file_is_told_before_anything_is_written(gancore):
+    raw = gancore.folder / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(bytes.fromhex("00000803 0000ea60 0000001c 0000001c") + b"0" * 99)
+    (raw / "train-labels-idx1-ubyte").write_bytes(bytes.fromhex("00000801 0000ea60"))
+    line = gancore.fails(3, "train", "vanilla", "--data-dir", "data")
+    assert "train-images-idx3-ubyte" in line
+    assert not (gancore.folder / "runs").exists()
+
+
+def test_a_damaged_checkpoint_is_told(finished):
+    path = finished.folder / "runs" / "0001" / "checkpoints" / "step-00000004.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    damaged = finished.folder / "damaged.safetensors"
+    damaged.write_bytes(content)
+    assert "is damaged" in finished.fails(4, "sample", "damaged.safetensors")

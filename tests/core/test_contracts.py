@@ -1,0 +1,179 @@
+import types
+from typing import Annotated, Any, ClassVar, Literal, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
+from gancore.contracts import Dataset, Discriminator, Generator, Loss, Schedulable, lookup
+from strategies import components
+from worlds import Hinge, Noise, TinyDiscriminator, TinyGenerator, catalog
+
+
+class Base(Generator):
+    """What it does.
+
+    And what else there is to say.
+    """
+
+    name = "base"
+
+    def build(self, shape, latent_dim, num_classes):
+        raise NotImplementedError
+
+
+def define(annotation, default=..., key="key"):
+    """A component class with one field; no default where none is given."""
+    values = {} if default is ... else {key: default}
+    body = {"__annotations__": {key: annotation}, "__module__": __name__, "name": "defined", **values}
+    return types.new_class("Defined", (Base,), {}, lambda namespace: namespace.update(body))
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (bool, True),
+        (int, 3),
+        (float, 0.5),
+        (str, "x"),
+        (Literal["a", 1, True], "a"),
+        (tuple[int, ...], (1, 2)),
+        (tuple[bool, str], (True, "x")),
+        (tuple[tuple[float, ...], ...], ((1.0,), ())),
+        (tuple[Annotated[int, Field(ge=1)], ...], (1,)),
+        (Schedulable, 1.0),
+        (tuple[Schedulable, ...], (1.0,)),
+        (Annotated[int, Field(ge=1)], 1),
+        (int | str, "x"),
+        (Noise, Noise()),
+        (Generator, TinyGenerator()),
+        (tuple[Loss, ...], (Hinge(),)),
+        (int | None, None),
+        (Optional[str], None),  # noqa: UP045  # both spellings
+        (Schedulable | None, None),
+        (Noise | None, None),
+        (tuple[int, ...] | None, None),
+        (Annotated[int | None, Field(ge=1)], None),
+    ],
+)
+def test_a_field_that_survives_a_file_is_allowed(annotation, value):
+    cls = define(annotation, value)
+    assert cls().key == value
+    assert hash(cls()) == hash(cls(key=value))
+
+
+class Thing:
+    pass
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        *(list[int], dict[str, int], set[int], tuple, Any, object, bytes, complex, Thing, type, None, "Nowhere"),
+        *(list[int] | None, tuple[list[int], ...], tuple[int | None, ...], tuple[Any, ...], int | Thing),
+        *(Literal["none", "x"], Literal["x", None], Literal[b"x"]),
+    ],
+)
+def test_a_field_that_would_not_survive_a_file_is_refused_by_name(annotation):
+    with pytest.raises(TypeError, match=r"Defined\.key: a field is a bool, int, .* or a component.*; received"):
+        define(annotation, None)
+
+
+@pytest.mark.parametrize("default", [3, "x", ..., Field(default=1), Field(description="a number")])
+def test_the_default_of_an_optional_field_must_be_none(default):
+    with pytest.raises(TypeError, match=r"Defined\.key: the default of an optional field is None.*; received"):
+        define(int | str | None, default)
+
+
+@pytest.mark.parametrize(
+    "key", ["copy", "json", "schema", "dict", "build", "name", "kind", "head", "summary", "model_fields", "keys"]
+)
+def test_a_field_that_hides_what_every_component_has_is_refused_by_name(key):
+    with pytest.raises(TypeError, match=rf"Defined\.{key}: this name belongs to every component; choose another"):
+        define(int, 3, key)
+
+
+def test_a_class_may_annotate_its_name():
+    class Annotated_(Base):  # noqa: N801
+        name: ClassVar[str] = "annotated"
+        more: "ClassVar[int]" = 3
+
+    assert Annotated_.keys() == []
+    assert Annotated_.name == "annotated"
+
+
+def test_text_that_would_take_the_key_away_in_a_file_is_refused():
+    cls = define(str, "x")
+    assert cls(key="nonesuch").key == "nonesuch"
+    with pytest.raises(ValidationError, match="key: 'none' takes a key away in a file"):
+        cls(key="none")
+
+
+@given(st.data())
+def test_components_are_frozen_hashable_and_equal_by_value(data):
+    cls = data.draw(st.sampled_from([TinyGenerator, TinyDiscriminator, Noise, Hinge]))
+    component = data.draw(components(cls))
+    twin = cls(**{key: getattr(component, key) for key in cls.model_fields})
+    assert twin == component
+    assert hash(twin) == hash(component)
+    for key in cls.model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(component, key, getattr(component, key))
+
+
+def test_equal_fields_do_not_make_two_classes_equal():
+    assert TinyGenerator(width=3) != TinyDiscriminator(width=3)
+    assert len({Hinge(), Noise(), TinyGenerator(), TinyGenerator(width=8)}) == 3
+
+
+@pytest.mark.parametrize("kind", [Generator, Discriminator, Dataset, Loss])
+def test_a_kind_has_no_instances(kind):
+    with pytest.raises(TypeError, match="abstract"):
+        kind()
+
+
+def test_the_summary_is_the_first_line_of_the_docstring():
+    assert Base.summary() == "What it does."
+
+
+class TestReading:
+    """What a file says becomes a component."""
+
+    def read(self, cls, data):
+        return cls.model_validate(data, context=lookup(catalog()))
+
+    @pytest.mark.parametrize("cls", [Generator, TinyGenerator])
+    def test_a_name_or_a_table_with_a_name_is_read(self, cls):
+        assert self.read(cls, "tiny") == TinyGenerator()
+        assert self.read(cls, {"name": "tiny"}) == TinyGenerator()
+        assert self.read(cls, {"name": "tiny", "width": 3}) == TinyGenerator(width=3)
+        assert self.read(cls, {"name": "gancore-worlds:tiny"}) == TinyGenerator()
+        assert self.read(cls, TinyGenerator(width=3)) == TinyGenerator(width=3)
+
+    def test_a_table_whose_class_is_known_needs_no_name(self):
+        assert TinyGenerator.model_validate({"width": 3}) == TinyGenerator(width=3)
+
+    @pytest.mark.parametrize(
+        ("cls", "data", "message"),
+        [
+            (Generator, {"width": 3}, "must hold its `name`"),
+            (Generator, {"name": 3}, "must hold its `name`"),
+            (Generator, {}, "must hold its `name`"),
+            (Generator, "tinny", "unknown generator 'tinny'; did you mean 'tiny'? Known: "),
+            (Generator, "{tinny}", "unknown generator '{tinny}'; did you mean"),
+            (Generator, 3, "a name, or a table with a `name`"),
+            (TinyGenerator, ["tiny"], "a name, or a table with a `name`"),
+            (TinyGenerator, "mlp", "only 'tiny' can stand here"),
+            (TinyGenerator, {"name": "tiny", "width": 0}, "greater than or equal to 1"),
+            (Generator, Noise(), "instance of Generator"),
+        ],
+    )
+    def test_what_names_no_component_is_refused(self, cls, data, message):
+        with pytest.raises(ValidationError) as error:
+            self.read(cls, data)
+        assert message in error.value.errors()[0]["msg"]
+
+    def test_a_name_means_nothing_without_a_catalog(self):
+        with pytest.raises(ValidationError, match="where a catalog is given"):
+            Generator.model_validate("tiny")

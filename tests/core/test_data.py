@@ -1,0 +1,166 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import Dataset, TensorDataset
+
+from gancore.data import Feed, epoch_order, to_network_range, to_stored_range
+from gancore.errors import DataError
+
+CPU = torch.device("cpu")
+small = st.integers(1, 40)
+
+
+class Listed(Dataset):
+    """Items one by one, as most users' datasets have them."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+def numbered(count):
+    """Image i is all i, and so is its label."""
+    return TensorDataset(torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1), torch.arange(count))
+
+
+def feed(dataset, batch_size=4, seed=0, **options):
+    return Feed(dataset, batch_size=batch_size, seed=seed, device=CPU, **options)
+
+
+def labels(batches, count):
+    return [next(batches).labels.tolist() for _ in range(count)]
+
+
+@given(seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6), size=small)
+def test_the_order_of_an_epoch_is_a_permutation_and_a_pure_function(seed, epoch, size):
+    order = epoch_order(seed, epoch, size)
+    assert sorted(order.tolist()) == list(range(size))
+    assert torch.equal(order, epoch_order(seed, epoch, size))
+
+
+@given(seed=st.integers(0, 2**62), epoch=st.integers(0, 1000))
+def test_the_order_depends_on_seed_and_epoch(seed, epoch):
+    order = epoch_order(seed, epoch, 50)
+    assert not torch.equal(order, epoch_order(seed + 1, epoch, 50))
+    assert not torch.equal(order, epoch_order(seed, epoch + 1, 50))
+
+
+@given(size=small, batch_size=small, epochs=st.integers(1, 3))
+def test_every_epoch_has_every_image_once_and_keeps_its_short_last_batch(size, batch_size, epochs):
+    batches = feed(numbered(size), batch_size).batches(0)
+    for _ in range(epochs):
+        seen = labels(batches, -(-size // batch_size))
+        assert [len(batch) for batch in seen[:-1]] == [batch_size] * (len(seen) - 1)
+        assert sorted(label for batch in seen for label in batch) == list(range(size))
+
+
+@given(size=small, batch_size=small, position=st.integers(0, 20))
+def test_the_cursor_finds_its_place_again(size, batch_size, position):
+    batches = feed(numbered(size), batch_size).batches(0)
+    images_seen = sum(len(batch) for batch in labels(batches, position))
+    assert labels(feed(numbered(size), batch_size).batches(images_seen), 5) == labels(batches, 5)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streaming_gives_the_same_batches_as_the_device(workers):
+    kept, streamed = feed(numbered(11)), feed(numbered(11), data="stream", workers=workers)
+    first, second = kept.batches(4), streamed.batches(4)
+    for _ in range(7):
+        ours, theirs = next(first), next(second)
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+def test_streaming_draws_nothing_from_the_global_generator():
+    before = torch.get_rng_state()
+    next(feed(numbered(11), data="stream").batches(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_image_and_its_label_stay_together():
+    batch = next(feed(numbered(200), 200).batches(0))
+    assert torch.equal(to_stored_range(batch.images).flatten().long(), batch.labels)
+
+
+@given(st.integers(0, 255))
+def test_every_stored_value_survives_the_way_to_the_networks_and_back(value):
+    stored = torch.full((1, 1, 1, 1), value, dtype=torch.uint8)
+    scaled = to_network_range(stored)
+    assert -1 <= float(scaled) <= 1
+    assert torch.equal(to_stored_range(scaled), stored)
+
+
+def test_black_is_minus_one_and_white_is_one():
+    assert to_network_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
+
+
+@given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=5))
+def test_what_a_generator_overshoots_is_clamped(values):
+    images = torch.tensor(values).reshape(-1, 1, 1, 1)
+    assert torch.equal(to_stored_range(images), to_stored_range(images.clamp(-1, 1)))
+
+
+def test_vectors_stay_what_they_are():
+    vectors = torch.randn(6, 2)
+    batch = next(feed(TensorDataset(vectors, torch.zeros(6).long()), 6).batches(0))
+    assert torch.equal(batch.images, vectors[epoch_order(0, 0, 6)])
+
+
+def test_images_without_labels_are_enough():
+    batch = next(feed(Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 3)).batches(0))
+    assert batch.labels.tolist() == [0, 0, 0]
+
+
+def test_classes_say_how_many_there_are():
+    dataset = numbered(3)
+    assert feed(dataset).num_classes is None
+    dataset.classes = ("a", "b", "c")
+    assert feed(dataset).num_classes == 3
+
+
+uint8 = torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        ([], "at least one image"),
+        ([torch.zeros(1, 2, 2)], "must be uint8"),
+        ([torch.zeros(2, 2, dtype=uint8)], "images .C, H, W. or float32 vectors"),
+        ([torch.zeros(3, dtype=torch.float64)], "float32"),
+        ([torch.zeros(1, 0, 2, dtype=uint8)], "at least one pixel"),
+        ([torch.zeros(2), torch.tensor([1.0, float("nan")])], "number 1"),
+        ([torch.zeros(1, 2, 2, dtype=uint8), torch.zeros(1, 2, 3, dtype=uint8)], "one shape"),
+        (["a picture"], "PILToTensor|tensor"),
+    ],
+)
+def test_unfit_data_is_refused_with_what_was_received(items, words):
+    with pytest.raises(DataError, match=words):
+        feed(Listed([(item, 0) for item in items]))
+
+
+def test_labels_outside_the_classes_are_refused():
+    dataset = numbered(5)
+    dataset.classes = ("a", "b")
+    with pytest.raises(DataError, match=r"0\.\.1.*0\.\.4"):
+        feed(dataset)
+
+
+def test_streaming_finds_labels_outside_the_classes():
+    dataset = numbered(5)
+    dataset.classes = ("a", "b")
+    with pytest.raises(DataError, match=r"0\.\.1"):
+        for _, _ in zip(range(2), feed(dataset, data="stream").batches(0), strict=False):
+            pass
+
+
+def test_one_tensor_alone_is_data_too():
+    batch = next(feed(TensorDataset(torch.randn(4, 2))).batches(0))
+    assert batch.images.shape == (4, 2)
+    assert batch.labels.tolist() == [0] * 4

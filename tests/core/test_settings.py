@@ -1,0 +1,200 @@
+import math
+from itertools import pairwise
+from typing import Annotated
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
+from gancore.settings import Schedulable, Schedule, Settings, plain, value_at
+from strategies import components
+
+NUMBERS = st.floats(-1e6, 1e6)
+SHAPES = st.sampled_from(["linear", "cosine"])
+ENDS = st.integers(-2, 2) | NUMBERS
+SCHEDULES = st.builds(Schedule, start=ENDS, to=ENDS, kimg=st.floats(0.001, 1e4), shape=SHAPES)
+IMAGES = st.integers(0, 10**8)
+
+
+class Table(Settings):
+    width: int = Field(default=1, ge=1)
+    ratio: float = 0.5
+    on: bool = False
+    word: str = "x"
+    pair: tuple[int, Annotated[float, Field(lt=9)]] = (1, 2.0)
+    many: tuple[tuple[int, ...], ...] = ()
+    slope: Schedulable = 1.0
+
+
+class Outer(Settings):
+    inner: Table = Table()
+    labels: dict[str, Table] = Field(default={})
+
+
+def errors_of(error):
+    return {".".join(map(str, line["loc"])): line["msg"] for line in error.value.errors()}
+
+
+@given(SCHEDULES)
+def test_a_schedule_begins_and_ends_exactly_where_it_says_and_stays_there(schedule):
+    assert schedule.at(0) == schedule.start
+    last = math.ceil(1000 * schedule.kimg)
+    assert schedule.at(last) == schedule.at(last + 1) == schedule.at(10**15) == schedule.to
+
+
+@given(SCHEDULES, st.lists(IMAGES, min_size=2))
+def test_a_schedule_moves_in_one_direction(schedule, moments):
+    direction = math.copysign(1, schedule.to - schedule.start)
+    slack = 1e-9 * (1 + abs(schedule.start) + abs(schedule.to))
+    values = [schedule.at(images) for images in sorted(moments)]
+    assert all(direction * (after - before) >= -slack for before, after in pairwise(values))
+
+
+@given(SCHEDULES, IMAGES, IMAGES)
+def test_a_schedule_is_a_pure_function_of_images_seen(schedule, images, before):
+    expected = schedule.model_copy().at(images)
+    schedule.at(before)
+    assert schedule.at(images) == value_at(schedule, images) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "quarter", "half"), [("linear", 3.0, 4.0), ("cosine", 2 + 4 * (1 - math.sqrt(0.5)) / 2, 4.0)]
+)
+def test_the_shapes_are_a_line_and_half_a_cosine(shape, quarter, half):
+    schedule = Schedule(start=2, to=6, kimg=4, shape=shape)
+    assert schedule.at(1000) == pytest.approx(quarter)
+    assert schedule.at(2000) == pytest.approx(half)
+
+
+@given(NUMBERS, IMAGES)
+def test_a_number_has_its_value_at_all_times(number, images):
+    assert value_at(number, images) == number
+
+
+@given(components(Table))
+def test_plain_data_makes_an_equal_table_with_an_equal_hash(table):
+    again = Table.model_validate(plain(table, str))
+    assert again == table
+    assert hash(again) == hash(table)
+
+
+@given(components(Table), components(Table))
+def test_tables_are_equal_when_all_their_values_are(one, other):
+    assert (one == other) == (plain(one, str) == plain(other, str))
+
+
+def test_a_table_with_tables_under_labels_is_hashable_whatever_their_order():
+    one = Outer(labels={"a": Table(), "b": Table(width=2)})
+    other = Outer(labels={"b": Table(width=2), "a": Table()})
+    assert one == other
+    assert hash(one) == hash(other)
+    assert len({one, other, Outer(labels={"a": Table()}), Outer()}) == 3
+
+
+def test_a_table_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        Table().width = 3
+
+
+@given(st.lists(st.lists(st.integers(), max_size=3), max_size=3))
+def test_lists_become_tuples_at_every_depth(many):
+    table = Table(many=many, pair=[1, 2])
+    assert table.many == tuple(map(tuple, many))
+    assert table.pair == (1, 2.0)
+
+
+WRONG = {
+    "width": [True, 4.0, 4.7, "4", None, 0, math.nan],
+    "ratio": [True, "0.5", math.nan, math.inf, None],
+    "on": [1, 0.0, "true"],
+    "word": [1, b"x", ["x"]],
+    "pair": [[1], [1, 2, 3], "12", {1, 2}, [1.5, 2], [1, 9], [1, math.inf]],
+    "many": [[[True]], ["1"], [1]],
+    "slope": [True, "1", [1], math.inf, None],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
+def test_nothing_is_taken_for_what_it_is_not(key, value):
+    with pytest.raises(ValidationError) as error:
+        Table.model_validate({key: value})
+    assert {path.split(".")[0] for path in errors_of(error)} == {key}
+
+
+def test_a_default_is_held_to_the_same_rules():
+    class Careless(Settings):
+        sizes: tuple[int, ...] = [1, 2]
+        ratio: float = 1
+        width: int = Field(default=0, ge=1)
+
+    with pytest.raises(ValidationError) as error:
+        Careless()
+    assert list(errors_of(error)) == ["sizes", "width"]
+    assert type(Careless(sizes=[1], width=1).ratio) is float
+
+
+@pytest.mark.parametrize("key", ["ratio", "slope"])
+def test_an_int_is_fine_for_a_float_and_becomes_one(key):
+    value = getattr(Table.model_validate({key: 4}), key)
+    assert (value, type(value)) == (4, float)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "problem"),
+    [
+        ({"from": 1, "to": 2}, "slope.schedule.kimg"),
+        ({"from": 1, "to": 2, "kimg": 0}, "slope.schedule.kimg"),
+        ({"from": 1, "to": 2, "kimg": -1}, "slope.schedule.kimg"),
+        ({"from": 1, "to": math.inf, "kimg": 1}, "slope.schedule.to"),
+        ({"from": 1, "to": math.nan, "kimg": 1}, "slope.schedule.to"),
+        ({"from": 1, "to": 2, "kimg": 1, "shape": "step"}, "slope.schedule.shape"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(schedule, problem):
+    with pytest.raises(ValidationError) as error:
+        Table.model_validate({"slope": schedule})
+    assert list(errors_of(error)) == [problem]
+
+
+@given(st.text("abcdefghijklmnopqrstuvwxyz_{}", min_size=1))
+def test_a_wrong_key_is_told_in_full_with_the_right_ones(key):
+    assume(key not in Table.model_fields)
+    with pytest.raises(ValidationError) as error:
+        Table.model_validate({key: 1})
+    message = errors_of(error)[key]
+    assert message.startswith(f"unknown key {key!r}")
+    assert message.endswith("Known: many, on, pair, ratio, slope, width, word")
+
+
+BOUNDS = {"gt": float.__gt__, "ge": float.__ge__, "lt": float.__lt__, "le": float.__le__}
+
+
+@given(st.sampled_from(sorted(BOUNDS)), st.integers(-2, 2), st.floats(-3, 3) | SCHEDULES)
+def test_a_bound_on_a_schedulable_field_holds_for_a_number_and_at_both_ends_of_a_schedule(kind, bound, value):
+    class Bounded(Settings):
+        key: Schedulable = Field(**{kind: bound})
+
+    ends = (value.start, value.to) if isinstance(value, Schedule) else (value,)
+    if all(BOUNDS[kind](end, float(bound)) for end in ends):
+        assert Bounded(key=value).key == value
+    else:
+        with pytest.raises(ValidationError) as error:
+            Bounded(key=value)
+        assert list(errors_of(error)) == ["key"]
+
+
+def test_keys_and_plain_data_are_written_as_in_a_file():
+    assert Schedule.keys() == ["from", "to", "kimg", "shape"]
+    schedule = Schedule(start=1, to=2, kimg=3)
+    assert plain(schedule, str) == {"from": 1.0, "to": 2.0, "kimg": 3.0, "shape": "linear"}
+    assert Schedule.model_validate(plain(schedule, str)) == schedule
+
+
+def test_every_mistake_of_all_tables_is_told_at_once():
+    with pytest.raises(ValidationError) as error:
+        Outer.model_validate({"inner": {"width": 0, "widht": 1}, "labels": {"a": {"on": 1}, "b": 3}, "more": 1})
+    messages = errors_of(error)
+    assert set(messages) == {"inner.width", "inner.widht", "labels.a.on", "labels.b", "more"}
+    assert "did you mean 'width'?" in messages["inner.widht"]
+    assert messages["more"] == "unknown key 'more'. Known: inner, labels"

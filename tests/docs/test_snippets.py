@@ -1,0 +1,255 @@
+"""What is fenced in the pages works. CONTRIBUTING.md tells the conventions."""
+
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from inspect import cleandoc
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from gancore import hookspecs
+from gancore.catalog import Catalog, read_plugin
+from gancore.config import read_layers, resolve
+from gancore.gan import GAN
+from gancore.layers import Layer
+from gancore.training import train
+from gancore_cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HOOKS = [name for name in vars(hookspecs) if name.startswith("gancore_")]
+PARTS = {"generator": "mlp", "discriminator": "mlp", "loss": "bce", "dataset": "digits"}
+LANGUAGES = {"python", "toml", "console", "text", "bash"}
+BY_HAND = [word for key, value in PARTS.items() for word in (f"--{key}", value)]
+QUICK_START = ["pip install . && gancore train", 'pip install -e ".[dev]" && pytest']
+
+
+@dataclass
+class Block:
+    """What stands between two fences. `line` is that of its first line in the file, from 1."""
+
+    file: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def place(self):
+        return f"{self.file.relative_to(ROOT)}:{self.line}"
+
+
+def blocks_of(file, text, offset=0):
+    found, lines = [], text.split("\n")
+    opened = None
+    for number, line in enumerate(lines):
+        if opened is None and line.startswith("```"):
+            opened = number
+        elif opened is not None and line == "```":
+            body = "\n".join(lines[opened + 1 : number]) + "\n"
+            found.append(Block(file, offset + opened + 2, lines[opened][3:], body))
+            opened = None
+        elif opened is not None and line.startswith("```"):
+            break
+    assert opened is None, f"{file.name}:{offset + opened + 1}: this fence is not closed"
+    return [block for block in found if not block.language.startswith("{")]  # Sphinx reads its directives itself
+
+
+def page_blocks(page):
+    return blocks_of(page, page.read_text(encoding="utf-8"))
+
+
+def run_gancore(words):
+    """The exit code, and what a terminal would show. In this process, since torch takes seconds to load."""
+    shown = io.StringIO()
+    with redirect_stdout(shown), redirect_stderr(shown), pytest.raises(SystemExit) as ended:
+        main(words)
+    return ended.value.code, shown.getvalue()
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    command = [sys.executable, "-m", "gancore_cli", "train", *BY_HAND, "--steps", "3", "--out", "runs/0001"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def workplace(small_run, tmp_path, monkeypatch):
+    """A folder with a run in runs/0001, where the test is."""
+    folder = tmp_path / "work"
+    shutil.copytree(small_run, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "100")  # as wide as the help in the pages
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    return folder
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """The namespace of a page, known to Python as a module, as a plugin's would be."""
+    made = ModuleType("snippets_of_a_page")
+    monkeypatch.setitem(sys.modules, made.__name__, made)
+    return made
+
+
+def run_python(block, module):
+    """Line numbers are those of the page, so that a traceback points into it."""
+    padded = "\n" * (block.line - 1) + block.text
+    exec(compile(padded, str(block.file), "exec"), vars(module))  # noqa: S102  # our own pages
+
+
+def check_toml(block, folder):
+    data = tomllib.loads(block.text)
+    if "project" in data:
+        for name, value in data["project"]["entry-points"][hookspecs.ENTRY_POINTS].items():
+            assert EntryPoint(name, value, hookspecs.ENTRY_POINTS).module
+        return
+    named = re.match(r"# (\S+\.toml)\n", block.text)
+    file = folder / (named[1] if named else "block.toml")
+    file.write_text(block.text, encoding="utf-8")
+    catalog = Catalog.installed()
+    resolve([Layer("parts", PARTS), *read_layers(str(file), catalog)], catalog)
+
+
+def said(text):
+    return [line.rstrip() for line in text.strip("\n").split("\n")]
+
+
+def check_console(block):
+    parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
+    assert not parts[0], f"{block.place}: begins without a command"
+    sessions = [part.partition("\n")[::2] for part in parts[1:]]
+    for position, (command, output) in enumerate(sessions):
+        words = shlex.split(command)
+        if words == ["echo", "$?"]:
+            continue
+        assert words[0] == "gancore", f"{block.place}: only gancore is run here, not {command}"
+        following = sessions[position + 1] if position + 1 < len(sessions) else ("", "")
+        expected_code = int(following[1]) if following[0] == "echo $?" else 0
+        code, shown = run_gancore(words[1:])
+        assert code == expected_code, f"{block.place}: $ {command}\n{shown}"
+        if output.strip():
+            assert said(shown) == said(output), f"{block.place}: $ {command}"
+
+
+def offered(module):
+    """The plugin that a page defines, if it defines one."""
+    if not any(hasattr(module, hook) for hook in HOOKS):
+        return None
+    return read_plugin(module, "snippet", "gancore-snippet", "1.0")
+
+
+def train_with(plugin, folder):
+    catalog = Catalog([*Catalog.installed().plugins, plugin])
+    for component in plugin.components:
+        run = resolve([Layer("parts", PARTS | {component.kind: component.name, "duration": "2 steps"})], catalog)
+        gan = GAN.assemble(run, folder, "cpu")
+        assert [step.step for step in train(gan)] == [1, 2]
+        again = resolve([Layer("again", run.to_data(catalog))], catalog)
+        assert again == run
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_all_that_is_fenced_on_a_page_works_from_top_to_bottom(page, workplace, module):
+    for block in page_blocks(page):
+        if block.language == "python":
+            run_python(block, module)
+        elif block.language == "toml":
+            check_toml(block, workplace)
+        elif block.language == "console":
+            check_console(block)
+    plugin = offered(module)
+    if plugin:
+        train_with(plugin, workplace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_fence_names_a_language_that_is_checked(page):
+    for block in page_blocks(page):
+        assert block.language in LANGUAGES, block.place
+        assert (block.language == "bash") <= (page.name == "README.md"), f"{block.place}: use console, which is run"
+
+
+def test_the_quick_start_is_two_commands():
+    (block,) = [block for block in page_blocks(ROOT / "README.md") if block.language == "bash"]
+    assert block.text.splitlines() == QUICK_START
+
+
+def test_the_metadata_of_a_checkpoint_is_what_the_page_says(small_run):
+    from safetensors import safe_open
+
+    page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    (path,) = (small_run / "runs" / "0001" / "checkpoints").glob("*3.safetensors")
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = list(file.keys())
+    assert set(metadata) == {"gancore", "sha256"}
+    for key in json.loads(metadata["gancore"]):
+        assert re.search(rf"^\| `{key}` \|", page, re.MULTILINE), key
+    named = re.findall(r"`((?:generator|discriminator|ema|loss|optimizer|random)\.[\w.*]+)`", page)
+    forms = [name.replace("*", ".+").replace("STATE", "[^.]+").replace("PARAMETER", ".+") for name in named]
+    for tensor in tensors:
+        assert any(re.fullmatch(form, tensor) for form in forms), tensor
+
+
+def test_the_files_of_a_run_are_those_that_the_page_draws(small_run):
+    page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+    (tree,) = [block.text for block in page_blocks(ROOT / "docs" / "checkpoints.md") if block.language == "text"]
+    drawn = {re.sub(r"^[│├└─\s]*", "", line).split()[0].rstrip("/") for line in tree.splitlines()[1:]}
+    there = {path.name for path in (small_run / "runs" / "0001").rglob("*")}
+    assert drawn == there
+    for key in json.loads((small_run / "runs/0001/metrics.jsonl").read_text(encoding="utf-8")):
+        assert f"`{key}`" in page, key
+
+
+def hook_block(hook):
+    file = Path(hookspecs.__file__).resolve()
+    document = getattr(hookspecs, hook).__doc__
+    source = file.read_text(encoding="utf-8").split("\n")
+    begin = next(number for number, line in enumerate(source) if line.startswith(f"def {hook}("))
+    (block,) = blocks_of(file, cleandoc(document), offset=begin + 1)
+    return block
+
+
+@pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook != "gancore_recipes"])
+def test_the_plugin_in_a_hooks_docstring_is_complete_and_trains(hook, module, tmp_path):
+    block = hook_block(hook)
+    assert block.language == "python", block.place
+    run_python(block, module)
+    plugin = offered(module)
+    assert plugin.components, block.place
+    assert hasattr(module, hook), block.place
+    train_with(plugin, tmp_path)
+
+
+def test_the_plugin_in_the_docstring_of_recipes_finds_those_of_its_package(module, tmp_path, monkeypatch):
+    package = tmp_path / "gancore_waves"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "calm.toml").write_text('# Little is going on.\nduration = "1 steps"\n', encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    run_python(hook_block("gancore_recipes"), module)
+    (recipe,) = offered(module).recipes
+    assert (recipe.name, recipe.summary, recipe.data) == ("calm", "Little is going on.", {"duration": "1 steps"})
+    monkeypatch.delitem(sys.modules, "gancore_waves")
+
+
+def test_a_hooks_block_points_to_its_line_in_the_source():
+    for hook in HOOKS:
+        block = hook_block(hook)
+        line = block.file.read_text(encoding="utf-8").split("\n")[block.line - 1]
+        assert line.strip() == block.text.split("\n")[0], hook

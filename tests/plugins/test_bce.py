@@ -1,0 +1,84 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.contracts import Scores
+from gancore_plugins.bce import Minimax, NonSaturating
+
+logits = st.lists(st.floats(-30, 30), min_size=1, max_size=6)
+
+
+def scores(values):
+    tensor = torch.tensor(values, dtype=torch.float64).reshape(-1, 1).requires_grad_()
+    return Scores(images=torch.zeros(len(values), 1), logits=tensor)
+
+
+def softplus(value):
+    return max(value, 0) + math.log1p(math.exp(-abs(value)))
+
+
+def sigmoid(value):
+    return 1 / (1 + math.exp(-value))
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+@given(real=logits, fake=logits)
+@pytest.mark.parametrize("loss", [NonSaturating(), Minimax()])
+def test_the_discriminators_loss_is_its_closed_form(loss, real, fake):
+    found = loss.discriminator(scores(real), scores(fake))
+    expected = mean([softplus(-value) for value in real]) + mean([softplus(value) for value in fake])
+    assert found.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@given(fake=logits)
+def test_the_generators_losses_are_their_closed_forms(fake):
+    assert NonSaturating().generator(scores(fake), None).item() == pytest.approx(
+        mean([softplus(-value) for value in fake]), rel=1e-9, abs=1e-12
+    )
+    assert Minimax().generator(scores(fake), None).item() == pytest.approx(
+        -mean([softplus(value) for value in fake]), rel=1e-9, abs=1e-12
+    )
+
+
+def gradient(loss, *batches):
+    loss.backward()
+    return [batch.logits.grad.flatten().tolist() for batch in batches]
+
+
+@given(real=logits, fake=logits)
+def test_gradients_are_those_of_the_formulas(real, fake):
+    first, second = scores(real), scores(fake)
+    by_real, by_fake = gradient(NonSaturating().discriminator(first, second), first, second)
+    assert by_real == pytest.approx([-sigmoid(-value) / len(real) for value in real], abs=1e-12)
+    assert by_fake == pytest.approx([sigmoid(value) / len(fake) for value in fake], abs=1e-12)
+
+    batch = scores(fake)
+    (non_saturating,) = gradient(NonSaturating().generator(batch, None), batch)
+    assert non_saturating == pytest.approx([-sigmoid(-value) / len(fake) for value in fake], abs=1e-12)
+    batch = scores(fake)
+    (saturating,) = gradient(Minimax().generator(batch, None), batch)
+    assert saturating == pytest.approx([-sigmoid(value) / len(fake) for value in fake], abs=1e-12)
+
+
+def test_the_minimax_gradient_vanishes_where_d_is_sure_and_the_non_saturating_one_does_not():
+    batch = scores([-20.0])
+    (saturating,) = gradient(Minimax().generator(batch, None), batch)
+    batch = scores([-20.0])
+    (non_saturating,) = gradient(NonSaturating().generator(batch, None), batch)
+    assert abs(saturating[0]) < 1e-8
+    assert non_saturating[0] == pytest.approx(-1, abs=1e-8)
+
+
+@pytest.mark.parametrize("loss", [NonSaturating(), Minimax()])
+@pytest.mark.parametrize("value", [-1e4, 1e4])
+def test_large_logits_give_finite_losses_in_single_precision(loss, value):
+    batch = Scores(images=torch.zeros(1, 1), logits=torch.tensor([[value]], requires_grad=True))
+    for found in (loss.discriminator(batch, batch), loss.generator(batch, None)):
+        assert found.isfinite()
+        assert found.dtype == torch.float32

@@ -1,0 +1,100 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from gancore_plugins.mlp import MLPDiscriminator, MLPGenerator
+from strategies import components, shapes
+
+batches = st.integers(1, 5)
+classes = st.none() | st.integers(2, 5)
+
+
+def narrow(component, widths):
+    """The drawn component with widths that a test can afford."""
+    return component.model_copy(update={"widths": widths})
+
+
+affordable = st.lists(st.integers(1, 12), max_size=3).map(tuple)
+
+
+def labels_for(count, num_classes):
+    return () if num_classes is None else (torch.arange(count) % num_classes,)
+
+
+@given(components(MLPGenerator), affordable, shapes(), st.integers(1, 9), batches, classes)
+def test_generators_make_what_they_promise(component, widths, shape, latent_dim, count, num_classes):
+    network = narrow(component, widths).build(shape, latent_dim, num_classes).eval()
+    images = network(torch.randn(count, latent_dim) * 100, *labels_for(count, num_classes))
+    assert images.shape == (count, *shape)
+    assert images.dtype == torch.float32
+    assert images.isfinite().all()
+    if len(shape) == 3:
+        assert images.abs().max() <= 1
+
+
+@given(components(MLPDiscriminator), affordable, shapes(), batches, classes)
+def test_discriminators_give_one_logit_an_image(component, widths, shape, count, num_classes):
+    network = narrow(component, widths).build(shape, num_classes)
+    logits = network(torch.randn(count, *shape), *labels_for(count, num_classes))
+    assert logits.shape == (count, 1)
+
+
+@given(components(MLPGenerator), affordable, shapes())
+def test_gradients_reach_every_parameter_of_a_generator(component, widths, shape):
+    # A slope of zero may silence a unit for the whole batch, which is ReLU's right.
+    network = narrow(component, widths).model_copy(update={"slope": 0.2}).build(shape, 4, 3)
+    (network(torch.randn(8, 4), torch.arange(8) % 3) * torch.randn(8, *shape)).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
+    assert all(parameter.grad.any() for name, parameter in network.named_parameters() if "weight" in name)
+
+
+@given(affordable, shapes())
+def test_gradients_reach_every_parameter_of_a_discriminator(widths, shape):
+    network = MLPDiscriminator(widths=widths).build(shape, None)
+    (network(torch.randn(8, *shape)) * torch.randn(8, 1)).sum().backward()
+    assert all(parameter.grad.any() for parameter in network.parameters())
+
+
+@given(st.integers(1, 4))
+def test_vectors_are_not_bounded(features):
+    network = MLPGenerator().build((features,), 3, None)
+    assert not [layer for layer in network if isinstance(layer, nn.Tanh)]
+    assert network(torch.randn(50, 3) * 1e3).abs().max() > 1
+
+
+@given(classes.filter(bool))
+def test_labels_change_what_networks_say(num_classes):
+    generator = MLPGenerator().build((1, 4, 4), 3, num_classes)
+    discriminator = MLPDiscriminator().build((1, 4, 4), num_classes)
+    latent, images = torch.randn(1, 3), torch.randn(1, 1, 4, 4)
+    first, last = torch.tensor([0]), torch.tensor([num_classes - 1])
+    assert not torch.equal(generator(latent, first), generator(latent, last))
+    assert not torch.equal(discriminator(images, first), discriminator(images, last))
+
+
+def test_widths_count_parameters():
+    network = MLPGenerator(widths=(7, 5)).build((2, 3, 4), 10, None)
+    expected = 10 * 7 + 7 + 7 * 5 + 5 + 5 * math.prod((2, 3, 4)) + math.prod((2, 3, 4))
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, 1.0])
+def test_the_slope_is_that_of_every_hidden_layer(slope):
+    for network in (
+        MLPGenerator(slope=slope, widths=(3, 3)).build((2,), 3, None),
+        MLPDiscriminator(slope=slope, widths=(3, 3)).build((2,), None),
+    ):
+        slopes = [layer.negative_slope for layer in network if isinstance(layer, nn.LeakyReLU)]
+        assert slopes == [slope, slope]
+
+
+def test_normalization_and_dropout_stand_where_they_belong():
+    generator = MLPGenerator(normalization="batch", widths=(3, 4)).build((2,), 3, None)
+    discriminator = MLPDiscriminator(dropout=0.25, widths=(3, 4)).build((2,), None)
+    assert [layer.num_features for layer in generator if isinstance(layer, nn.BatchNorm1d)] == [3, 4]
+    assert [layer.p for layer in discriminator if isinstance(layer, nn.Dropout)] == [0.25, 0.25]
+    assert not [layer for layer in MLPDiscriminator().build((2,), None) if isinstance(layer, nn.Dropout)]

@@ -1,0 +1,197 @@
+import gzip
+import hashlib
+import socket
+import struct
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.errors import DataError
+from gancore_plugins.mnist import MNIST
+
+NAMES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+splits = pytest.mark.parametrize("split", ["train", "test"])
+
+
+def idx(tensor):
+    sizes = struct.pack(f">{tensor.ndim}I", *tensor.shape)
+    return bytes((0, 0, 8, tensor.ndim)) + sizes + bytes(tensor.flatten().tolist())
+
+
+def example(count, side=28):
+    generator = torch.Generator().manual_seed(count)
+    images = torch.randint(0, 256, (count, side, side), dtype=torch.uint8, generator=generator)
+    return images, torch.randint(0, 10, (count,), dtype=torch.uint8, generator=generator)
+
+
+def write(folder, images, labels, split="train", zipped=False):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, tensor in zip(NAMES[split], (images, labels), strict=True):
+        content = gzip.compress(idx(tensor)) if zipped else idx(tensor)
+        (folder / (name + ".gz" * zipped)).write_bytes(content)
+
+
+def failure(root, split="train"):
+    with pytest.raises(DataError) as caught:
+        MNIST(split=split).build(root)
+    assert caught.value.hint
+    return caught.value.message
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """A mirror at a port that is taken but does not listen: every download is refused at once."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"http://127.0.0.1:{deaf.getsockname()[1]}/"])
+        yield
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A folder that a server on this machine offers in place of the published files; one dead mirror comes first."""
+    folder = tmp_path / "mirror"
+    write(folder, *example(3), split="train", zipped=True)
+    write(folder, *example(2), split="test", zipped=True)
+    sums = [(file.name, hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) for file in folder.iterdir()]
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        here = f"http://127.0.0.1:{server.server_port}/"
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"{here}dead/", here])
+        monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
+        yield folder
+        server.shutdown()
+        thread.join()
+
+
+@given(st.integers(1, 5), st.sampled_from(list(NAMES)), st.booleans(), st.sampled_from(["MNIST/raw", "MNIST", ""]))
+def test_a_split_is_read_from_each_place_plain_or_gzipped(tmp_path_factory, count, split, zipped, place):
+    root = tmp_path_factory.mktemp("data")
+    images, labels = example(count)
+    write(root / place, images, labels, split, zipped)
+    dataset = MNIST(split=split).build(root)
+    assert len(dataset) == count
+    assert dataset.classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+    for index, (image, label) in enumerate(dataset):
+        assert image.dtype == torch.uint8
+        assert label.dtype == torch.int64
+        assert torch.equal(image, images[index].unsqueeze(0))
+        assert label == labels[index]
+
+
+def test_the_first_place_that_holds_both_files_wins(tmp_path):
+    write(tmp_path, *example(1))
+    write(tmp_path / "MNIST", *example(2))
+    assert len(MNIST().build(tmp_path)) == 2
+    raw = tmp_path / "MNIST" / "raw"
+    write(raw, *example(3))
+    assert len(MNIST().build(tmp_path)) == 3
+    (raw / NAMES["train"][1]).unlink()
+    assert len(MNIST().build(tmp_path)) == 2
+
+
+@splits
+def test_missing_files_are_named_with_the_folders_looked_in(tmp_path, offline, split):
+    message = failure(tmp_path, split)
+    for part in (*NAMES[split], str(tmp_path / "MNIST" / "raw"), f"{tmp_path};", "refused"):
+        assert part in message
+
+
+def test_missing_files_call_for_the_data_dir(tmp_path, offline):
+    with pytest.raises(DataError) as caught:
+        MNIST().build(tmp_path)
+    assert "--data-dir" in caught.value.hint
+
+
+def test_a_root_that_cannot_be_made_is_refused(tmp_path, offline):
+    (tmp_path / "file").touch()
+    assert "Not a directory" in failure(tmp_path / "file")
+
+
+@splits
+def test_what_is_missing_is_downloaded_once_and_stdout_stays_clean(tmp_path, mirror, capfd, monkeypatch, split):
+    patience = socket.getdefaulttimeout()
+    root = tmp_path / "new" / "root"
+    count = len(MNIST(split=split).build(root))
+    assert count == {"train": 3, "test": 2}[split]
+    assert capfd.readouterr().out == ""
+    assert socket.getdefaulttimeout() == patience
+    raw = root / "MNIST" / "raw"
+    assert sorted(file.name for file in raw.iterdir()) == sorted(f"{name}.gz" for name in NAMES[split])
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [])
+    assert len(MNIST(split=split).build(root)) == count
+
+
+def test_a_download_with_a_wrong_checksum_is_refused_and_not_kept(tmp_path, mirror):
+    (mirror / f"{NAMES['train'][1]}.gz").write_bytes(gzip.compress(idx(torch.zeros(3, dtype=torch.uint8))))
+    assert "corrupted" in failure(tmp_path)
+    assert [file.name for file in (tmp_path / "MNIST" / "raw").iterdir()] == [f"{NAMES['train'][0]}.gz"]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("keep", [0, 3, 6, -1])
+def test_empty_and_truncated_files_are_named(tmp_path, which, keep):
+    write(tmp_path, *example(2))
+    file = tmp_path / NAMES["train"][which]
+    file.write_bytes(file.read_bytes()[:keep])
+    assert str(file) in failure(tmp_path)
+
+
+def test_images_and_labels_must_be_equally_many(tmp_path):
+    write(tmp_path, example(4)[0], example(5)[1])
+    message = failure(tmp_path)
+    assert "4 images" in message
+    assert "5 labels" in message
+
+
+def test_a_split_without_images_is_refused(tmp_path):
+    write(tmp_path, torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.uint8))
+    assert "0 images" in failure(tmp_path)
+
+
+@given(st.integers(0, 255))
+def test_labels_lie_in_0_to_9(tmp_path_factory, label):
+    root = tmp_path_factory.mktemp("data")
+    write(root, example(2)[0], torch.tensor([3, label], dtype=torch.uint8))
+    if label <= 9:
+        assert MNIST().build(root)[1][1] == label
+    else:
+        assert f"0..9; received {label}" in failure(root)
+
+
+@pytest.mark.parametrize(("height", "width"), [(27, 28), (28, 29), (1, 784)])
+def test_images_of_another_size_are_refused(tmp_path, height, width):
+    write(tmp_path, torch.zeros(2, height, width, dtype=torch.uint8), example(2)[1])
+    assert f"28x28 pixels; received {height}x{width}" in failure(tmp_path)
+
+
+@pytest.mark.mnist
+@pytest.mark.parametrize(
+    ("split", "counts"),
+    [
+        ("train", [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]),
+        ("test", [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]),
+    ],
+)
+def test_the_published_files_are_read(mnist_root, split, counts):
+    images, labels = MNIST(split=split).build(mnist_root).tensors
+    assert images.shape == (sum(counts), 1, 28, 28)
+    assert labels.bincount().tolist() == counts
+    assert images.double().mean() / 255 == pytest.approx(0.132, abs=0.002)

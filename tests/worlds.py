@@ -1,0 +1,130 @@
+"""Small worlds for tests: datasets, components and plugins that train in moments."""
+
+import math
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from gancore.catalog import Catalog, read_plugin
+from gancore.contracts import Dataset, Discriminator, Generator, Loss
+from gancore.hookspecs import hookimpl
+
+
+class Noise(Dataset):
+    """Random pixels or random vectors."""
+
+    name = "noise"
+    shape: tuple[int, ...] = Field(default=(1, 4, 4), description="(C, H, W) or (F,)")
+    count: int = Field(default=10, ge=1, description="how many")
+    labelled: bool = Field(default=False, description="whether the labels have names")
+
+    def build(self, root: Path):
+        generator = torch.Generator().manual_seed(1)
+        size = (self.count, *self.shape)
+        if len(self.shape) == 1:
+            values = torch.randn(size, generator=generator)
+        else:
+            values = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
+        dataset = TensorDataset(values, torch.arange(self.count) % 3)
+        if self.labelled:
+            dataset.classes = ("zero", "one", "two")
+        return dataset
+
+
+class TinyGenerator(Generator):
+    """One linear layer."""
+
+    name = "tiny"
+    width: int = Field(default=8, ge=1, le=64, description="hidden units")
+
+    def build(self, shape, latent_dim, num_classes):
+        return Conditional(
+            num_classes,
+            nn.Linear(latent_dim + (num_classes or 0), self.width),
+            nn.ReLU(),
+            nn.Linear(self.width, math.prod(shape)),
+            *([nn.Tanh()] if len(shape) == 3 else []),
+            nn.Unflatten(1, shape),
+        )
+
+
+class TinyDiscriminator(Discriminator):
+    """Two linear layers, perhaps with batch statistics or dropout between them."""
+
+    name = "tiny"
+    width: int = Field(default=8, ge=1, le=64, description="hidden units")
+    batch_norm: bool = Field(default=False, description="mix the samples of a batch")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of units dropped")
+
+    def build(self, shape, num_classes):
+        return Conditional(
+            num_classes,
+            nn.Linear(math.prod(shape) + (num_classes or 0), self.width),
+            *([nn.BatchNorm1d(self.width)] if self.batch_norm else []),
+            nn.LeakyReLU(0.2),
+            nn.Dropout(self.dropout),
+            nn.Linear(self.width, 1),
+        )
+
+
+class Conditional(nn.Sequential):
+    """Layers on flat input, with one-hot labels appended to it."""
+
+    def __init__(self, num_classes, *layers):
+        super().__init__(*layers)
+        self.num_classes = num_classes
+
+    def forward(self, batch, labels=None):
+        batch = batch.flatten(1)
+        if labels is not None:
+            batch = torch.cat([batch, nn.functional.one_hot(labels, self.num_classes).float()], 1)
+        for layer in self:
+            batch = layer(batch)
+        return batch
+
+
+class Hinge(Loss):
+    """Hinge loss, Lim and Ye 2017 (arXiv:1705.02894)."""
+
+    name = "test-hinge"
+
+    def discriminator(self, real, fake):
+        return (1 - real.logits).relu().mean() + (1 + fake.logits).relu().mean()
+
+    def generator(self, fake, real):
+        return -fake.logits.mean()
+
+
+class Worlds:
+    """A plugin that offers all of the above."""
+
+    @staticmethod
+    @hookimpl
+    def gancore_generators():
+        return [TinyGenerator]
+
+    @staticmethod
+    @hookimpl
+    def gancore_discriminators():
+        return [TinyDiscriminator]
+
+    @staticmethod
+    @hookimpl
+    def gancore_losses():
+        return [Hinge]
+
+    @staticmethod
+    @hookimpl
+    def gancore_datasets():
+        return [Noise]
+
+
+PARTS = {"generator": "tiny", "discriminator": "tiny", "loss": "bce", "dataset": "noise"}
+
+
+def catalog():
+    """The built-ins, and the worlds as a third party's plugin."""
+    return Catalog([*Catalog.installed().plugins, read_plugin(Worlds, "worlds", "gancore-worlds", "1.0")])
