@@ -23,6 +23,8 @@ BUILT_IN = "gancore"
 """The distribution whose components keep their names when another one claims them too."""
 
 C = TypeVar("C", bound=Component)
+N = TypeVar("N", bound="type[Component] | Recipe")
+"""What is found by its name."""
 
 
 @dataclass(frozen=True)
@@ -64,34 +66,40 @@ class Catalog:
         found = sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (_package(entry), entry.name))
         return cls(_load(entry) for entry in found)
 
-    def offers(self, kind: type[C]) -> Iterator[tuple[type[C], Plugin]]:
-        """The components of one kind, each with its plugin, in the order of their names."""
-        offered = [
+    def offers(self, kind: type[C]) -> list[tuple[type[C], Plugin]]:
+        """The components of one kind, each with its plugin, in the order of their names, built-ins first."""
+        return _in_order(
             (component, plugin)
             for plugin in self.plugins
             for component in plugin.components
             if issubclass(component, kind)
-        ]
-        return iter(sorted(offered, key=lambda pair: (pair[0].name, pair[1].package != BUILT_IN, pair[1].package)))
+        )
+
+    def recipes(self) -> list[tuple[Recipe, Plugin]]:
+        """All recipes, each with its plugin, in the same order."""
+        return _in_order((recipe, plugin) for plugin in self.plugins for recipe in plugin.recipes)
 
     def find(self, kind: type[C], name: str) -> type[C]:
         """The component `name` or `package:name`.
 
-        Raises ConfigError when there is none, PluginError when there are several or a plugin could not be loaded.
+        Raises ConfigError when there is none, PluginError when several packages offer it and none of them is gancore.
         """
+        return self._pick(kind.kind, name, self.offers(kind))
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe `name` or `package:name`. Raises as `find` does."""
+        return self._pick("recipe", name, self.recipes())
+
+    def _pick(self, what: str, name: str, offers: list[tuple[N, Plugin]]) -> N:
         package, _, bare = name.rpartition(":")
-        matches = [
-            (component, plugin)
-            for component, plugin in self.offers(kind)
-            if component.name == bare and package in ("", plugin.package)
-        ]
+        matches = [pair for pair in offers if pair[0].name == bare and package in ("", pair[1].package)]
         if len(matches) == 1 or (matches and matches[0][1].package == BUILT_IN):
             return matches[0][0]
         if matches:
             origins = " and ".join(plugin.origin for _, plugin in matches)
             choices = " or ".join(f"{plugin.package}:{bare}" for _, plugin in matches)
-            raise PluginError(f"{kind.kind} {bare!r} is ambiguous: it is offered by {origins}", f"pick one: {choices}")
-        message = unknown(kind.kind, name, {component.name for component, _ in self.offers(kind)})
+            raise PluginError(f"{what} {bare!r} is ambiguous: it is offered by {origins}", f"pick one: {choices}")
+        message = unknown(what, name, {offered.name for offered, _ in offers})
         broken = [f"{plugin.name} ({plugin.origin}): {plugin.error}" for plugin in self.plugins if plugin.error]
         raise ConfigError(f"{message}. Not loaded: {'; '.join(broken)}" if broken else message)
 
@@ -109,20 +117,9 @@ class Catalog:
         """The plugin that offers this class."""
         return next(plugin for plugin in self.plugins if component in plugin.components)
 
-    def recipes(self) -> dict[str, tuple[Recipe, Plugin]]:
-        """All recipes by name; a built-in keeps its name, and another package's twin is `package:name`."""
-        named: dict[str, tuple[Recipe, Plugin]] = {}
-        for plugin in sorted(self.plugins, key=lambda plugin: (plugin.package != BUILT_IN, plugin.package)):
-            for recipe in plugin.recipes:
-                named[f"{plugin.package}:{recipe.name}" if recipe.name in named else recipe.name] = (recipe, plugin)
-        return dict(sorted(named.items()))
 
-    def recipe(self, name: str) -> Recipe:
-        """One recipe. Raises ConfigError for an unknown name."""
-        recipes = self.recipes()
-        if name not in recipes:
-            raise ConfigError(unknown("recipe", name, recipes), "list them with: gancore recipes")
-        return recipes[name][0]
+def _in_order(pairs: Iterable[tuple[N, Plugin]]) -> list[tuple[N, Plugin]]:
+    return sorted(pairs, key=lambda pair: (pair[0].name, pair[1].package != BUILT_IN, pair[1].package))
 
 
 def read_plugin(module: object, name: str, package: str, version: str, specs: ModuleType = hookspecs) -> Plugin:
@@ -148,7 +145,7 @@ def read_plugin(module: object, name: str, package: str, version: str, specs: Mo
                     f"{component.__name__} must have a `name`, under which users choose it: not empty, not {REMOVE!r}, "
                     f"without a colon; received {label!r}"
                 )
-            if any(kind is _kind_of(other, specs) and other.name == component.name for other in components):
+            if any(issubclass(other, kind) and other.name == component.name for other in components):
                 raise PluginError(f"{hook} offers {component.name!r} twice")
             components.append(component)
     recipes = tuple(_recipe(file) for file in _answers(manager, "gancore_recipes"))
@@ -181,10 +178,6 @@ def _kinds(specs: ModuleType) -> dict[str, type[Component]]:
             if get_args(item):
                 (kinds[hook],) = get_args(item)
     return kinds
-
-
-def _kind_of(component: type[Component], specs: ModuleType) -> type[Component]:
-    return next(kind for kind in _kinds(specs).values() if issubclass(component, kind))
 
 
 def _package(entry: EntryPoint) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from inspect import isabstract
+from inspect import get_annotations, isabstract
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, Union, get_args, get_origin
@@ -67,7 +67,7 @@ class Component(Settings, ABC):
     name: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # Any: handed on to pydantic as it came
-        for key, annotation in vars(cls).get("__annotations__", {}).items():
+        for key, annotation in get_annotations(cls).items():
             if "ClassVar" in str(annotation):
                 continue
             if hasattr(Component, key) or key in {"build", "kind", "name"}:

@@ -98,8 +98,8 @@ def list_recipes(voice: Voice) -> None:
 
     catalog = Catalog.installed()
     rows = [
-        {"name": name, "package": plugin.package, "version": plugin.version, "summary": recipe.summary}
-        for name, (recipe, plugin) in catalog.recipes().items()
+        {"name": recipe.name, "package": plugin.package, "version": plugin.version, "summary": recipe.summary}
+        for recipe, plugin in catalog.recipes()
     ]
     header = ["name", "package", "version", "summary"]
     voice.result(rows, lambda: print_table(header, [list(row.values()) for row in rows]))

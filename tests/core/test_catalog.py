@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from itertools import permutations
 
 import pytest
@@ -42,7 +43,8 @@ def recipe(name, seed=0):
 def test_what_is_offered_comes_with_its_package_and_version():
     mlp = catalog().find(Generator, "mlp")
     assert mlp is MLPGenerator
-    assert catalog().origin_of(mlp).origin == catalog().recipes()["vanilla"][1].origin == "gancore 0.1.0"
+    assert catalog().origin_of(mlp).origin == f"gancore {version('gancore')}"
+    assert {plugin.origin for _, plugin in catalog().recipes()} == {f"gancore {version('gancore')}"}
     assert catalog().origin_of(TinyGenerator).origin == "gancore-worlds 1.0"
     offered = {component.name: plugin.name for component, plugin in catalog().offers(Dataset)}
     assert offered | {"digits": "builtin", "mnist": "builtin", "noise": "worlds"} == offered
@@ -131,10 +133,17 @@ class TestRecipes:
         ours, theirs = offer("gancore", recipes=(recipe("a", 1),)), offer("foam", recipes=(recipe("a"), recipe("b")))
         for plugins in permutations([ours, theirs]):
             made = Catalog(plugins)
-            assert list(made.recipes()) == ["a", "b", "foam:a"]
+            listed = [(recipe.name, plugin.origin) for recipe, plugin in made.recipes()]
+            assert listed == [("a", "gancore 1.0"), ("a", "foam 1.0"), ("b", "foam 1.0")]
             assert made.recipe("a").data == {"seed": 1}
             assert made.recipe("foam:a").data == {"seed": 0}
-            assert made.recipes()["b"][1].origin == "foam 1.0"
+
+    def test_a_name_of_two_strangers_is_refused_until_one_is_picked(self):
+        twins = [offer(package, recipes=(recipe("a", seed),)) for seed, package in enumerate(("foam", "surf"))]
+        for plugins in permutations(twins):
+            with pytest.raises(PluginError, match=r"recipe 'a' is ambiguous: it is offered by foam 1.0 and surf 1.0"):
+                Catalog(plugins).recipe("a")
+            assert Catalog(plugins).recipe("surf:a").data == {"seed": 1}
 
     def test_an_unknown_recipe_is_answered_with_the_nearest(self):
         with pytest.raises(ConfigError, match=r"unknown recipe 'vanila'; did you mean 'vanilla'\? Known: .*vanilla"):
