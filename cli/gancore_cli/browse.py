@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.argument("kind", required=False)
 @speaks
 def list_components(voice: Voice, kind: str | None) -> None:
-    """List components of KIND, or of every kind, with the package that each comes from."""
+    """List components of KIND, or of all, and their packages."""
     from gancore.catalog import Catalog
     from gancore.errors import ConfigError, unknown
 
@@ -45,9 +45,10 @@ def list_components(voice: Voice, kind: str | None) -> None:
 @click.argument("name", required=False)
 @speaks
 def show(voice: Voice, kind: str, name: str | None) -> None:
-    """Show the fields of a component, or with `show run` the keys of a run's config.
+    """Show the fields of a component, or the keys of a run.
 
-    Each with its type, default, bounds and meaning.
+    `show generator mlp` tells of each field its type, default, bounds and meaning; `show run` does so for the keys of
+    a run's config.
     """
     from gancore.catalog import Catalog
     from gancore.config import Run
@@ -93,7 +94,7 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
 @click.command("recipes")
 @speaks
 def list_recipes(voice: Voice) -> None:
-    """List recipes: complete configs of runs, by name."""
+    """List recipes: configs of runs, by name."""
     from gancore.catalog import Catalog
 
     catalog = Catalog.installed()

@@ -28,9 +28,9 @@ from gancore_cli.options import Voice, device, speaks
 def sample(
     voice: Voice, run: Path, count: int, seed: int, label: int | None, out: Path, raw: bool, device: str
 ) -> None:
-    """Draw samples from the newest checkpoint of RUN, or from CHECKPOINT.
+    """Draw samples from a trained generator.
 
-    Image i depends on the seed and on i alone: asking for more changes none of the first.
+    It is that of the newest checkpoint of RUN, or of CHECKPOINT. Image i depends on the seed and on i alone: asking for more changes none of the first.
     """
     from gancore.pictures import save_samples
     from gancore.sampling import load

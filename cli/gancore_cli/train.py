@@ -62,9 +62,9 @@ def train(
     dry_run: bool,
     **flags: Any,  # Any: the values of the options that set keys of the config
 ) -> None:
-    """Train a GAN as RECIPE or FILE.toml says; without either, recipe `digits`.
+    """Train a GAN from a recipe, a file, or parts.
 
-    Later layers win: defaults, recipe, file, options, --set. With all four of --generator, --discriminator, --loss
+    Without RECIPE and FILE.toml, from recipe `digits`. Later layers win: defaults, recipe, file, options, --set. With all four of --generator, --discriminator, --loss
     and --dataset no recipe is needed, and none is used unless it is named.
     """
     from gancore.catalog import Catalog
