@@ -68,7 +68,7 @@ def newest(path: Path) -> Path:
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
     """Writes a checkpoint so that at every moment the path holds a whole file or what was there before.
 
-    The bytes are on the disk before the file gets its name, and are read back before this returns.
+    The bytes are on the disk, and were read back, before the file gets its name.
     Raises StorageError when the file cannot be written, or reads back as something else.
     """
     metadata = {"gancore": json.dumps({"format": FORMAT, **about}, allow_nan=False), "sha256": _BLANK}
@@ -80,11 +80,11 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object])
             safetensors.torch.save_file(_storable(tensors), temporary, metadata)
             temporary.chmod(mode)  # safetensors makes files that only their owner reads; the user's umask decides
             _stamp(temporary)
+            _verified(temporary.read_bytes(), temporary)
             os.replace(temporary, path)
             _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-        _verified(path.read_bytes(), path)
     except (OSError, safetensors.SafetensorError) as error:
         raise StorageError(f"cannot save checkpoint {path}: {error}", "free some space, or mend the folder") from error
     except CheckpointError as error:
@@ -108,9 +108,12 @@ def load(path: Path) -> Checkpoint:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Removes all but the newest `keep` checkpoints."""
+    """Removes all but the newest `keep` checkpoints. Raises StorageError when one cannot be removed."""
     for path in kept(folder)[:-keep]:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot remove checkpoint {path}: {error.strerror}", "mend the folder") from error
 
 
 def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -150,12 +150,14 @@ def read_layers(source: str, catalog: Catalog) -> list[Layer]:
     """
     file = Path(source)
     if file.suffix != ".toml":
+        if (file / "config.toml").is_file() and source not in {recipe.name for recipe, _ in catalog.recipes()}:
+            raise ConfigError(f"{source} is a run directory, no recipe", f"gancore train {file / 'config.toml'}")
         return [Layer(f"recipe {source}", catalog.recipe(source).data)]
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {source}: {error.strerror}", "name a TOML file, or a recipe") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source} is not TOML: {error}", "mend the file") from error
     recipe = data.pop("recipe", None)
     if recipe is None:

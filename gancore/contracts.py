@@ -180,8 +180,9 @@ class Output:
 class Scores:
     """A batch and what the discriminator said of it. Fields are only ever added.
 
-    `images` (N, *shape) in [-1, 1], or vectors as they are; `logits` (N, K) float32; `labels` (N,) int64, None unless
-    the run is conditional; `latent` (N, Z), None for real images; `features` and `heads` as in `Output`.
+    `images` (N, *shape) as D saw them, in [-1, 1], or vectors as they are; `logits` (N, K) in float32 or
+    better; `labels` (N,) int64, None unless the run is conditional; `latent` (N, Z), None for real images; `features`
+    and `heads` as in `Output`.
     """
 
     images: Tensor

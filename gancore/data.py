@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from operator import index
+from typing import Any, Protocol, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Shape
-from gancore.errors import DataError
+from gancore.errors import DataError, blamed
 from gancore.randomness import generator_for
 
 _LARGEST_SHARE = 0.25
@@ -41,8 +42,8 @@ def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
 
 
 def to_network_range(stored: Tensor) -> Tensor:
-    """uint8 images in 0..255 as float32 in [-1, 1]; vectors as they are."""
-    return stored.float().div_(127.5).sub_(1) if stored.dtype == torch.uint8 else stored
+    """uint8 images in 0..255 as torch's default float in [-1, 1]; vectors as they are."""
+    return stored.to(torch.get_default_dtype()).div_(127.5).sub_(1) if stored.dtype == torch.uint8 else stored
 
 
 def to_stored_range(images: Tensor) -> Tensor:
@@ -67,12 +68,14 @@ class Feed:
         data: str = "auto",
         workers: int = 0,
     ) -> None:
-        self.size = len(cast(Sized, dataset))
+        with blamed("dataset"):
+            self.size = len(cast(Sized, dataset))
         if self.size == 0:
             raise DataError("a dataset must hold at least one image; this one is empty")
         self.batch_size, self.device = batch_size, device
         self._seed, self._dataset, self._workers = seed, dataset, workers
-        first, _ = _pair(dataset[0])
+        with blamed("dataset"):
+            first, _ = _pair(dataset[0])
         _check(first.unsqueeze(0))
         self.shape: Shape = tuple(first.shape)
         classes = getattr(dataset, "classes", None)
@@ -94,31 +97,35 @@ class Feed:
             images_seen += self.size - offset
 
     def _indexed(self, images_seen: int, images: Tensor, labels: Tensor) -> Iterator[Batch]:
-        for index in self._indices(images_seen):
-            place = index.to(self.device, non_blocking=True)
+        for chosen in self._indices(images_seen):
+            place = chosen.to(self.device, non_blocking=True)
             yield Batch(to_network_range(images[place]), labels[place])
 
     def _streamed(self, images_seen: int) -> Iterator[Batch]:
         loader = DataLoader(
             self._dataset,
-            batch_sampler=(index.tolist() for index in self._indices(images_seen)),
+            batch_sampler=(chosen.tolist() for chosen in self._indices(images_seen)),
             num_workers=self._workers,
             collate_fn=_collate,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else the loader draws a seed from the global one
         )
-        for images, labels in loader:
+        items = iter(loader)
+        while True:
+            with blamed("dataset"):
+                images, labels = next(items)
             _check(images)
             self._check_labels(labels)
             on_device = images.to(self.device, non_blocking=True)
             yield Batch(to_network_range(on_device), labels.to(self.device, non_blocking=True))
 
     def _whole(self) -> tuple[Tensor, Tensor]:
-        if isinstance(self._dataset, TensorDataset) and len(self._dataset.tensors) == 2:
-            images, labels = self._dataset.tensors
+        whole = self._dataset
+        if _is_two_tensors(whole):
+            images, labels = whole.tensors
         else:
-            loader = DataLoader(self._dataset, batch_size=1024, collate_fn=_collate, generator=torch.Generator())
-            parts = list(loader)
+            with blamed("dataset"):
+                parts = list(DataLoader(whole, batch_size=1024, collate_fn=_collate, generator=torch.Generator()))
             images, labels = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
         _check(images)
         self._check_labels(labels)
@@ -132,6 +139,17 @@ class Feed:
             )
 
 
+def _is_two_tensors(dataset: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
+    """Whether the items are those of images and integer labels that lie in memory, and nothing is done to them."""
+    return (
+        isinstance(dataset, TensorDataset)
+        and type(dataset).__getitem__ is TensorDataset.__getitem__
+        and len(dataset.tensors) == 2
+        and not dataset.tensors[1].is_floating_point()
+        and dataset.tensors[1].ndim == 1
+    )
+
+
 def _pair(item: object) -> tuple[Tensor, int]:
     image, label = (*item, 0)[:2] if isinstance(item, tuple | list) and len(item) in (1, 2) else (item, 0)
     if not isinstance(image, torch.Tensor):
@@ -139,7 +157,10 @@ def _pair(item: object) -> tuple[Tensor, int]:
             f"an item of a dataset must be a tensor, or a tensor and a label; received {type(image).__name__}",
             "convert pictures with torchvision.transforms.v2.PILToTensor",
         )
-    return image, int(label)
+    try:
+        return image, index(label)
+    except TypeError:
+        raise DataError(f"a label must be an int; received {label!r}") from None
 
 
 def _collate(items: list[object]) -> tuple[Tensor, Tensor]:
@@ -161,8 +182,8 @@ def _check(images: Tensor) -> None:
     elif images.ndim != 2 or images.dtype != torch.float32:
         raise DataError(f"data must be uint8 images (C, H, W) or float32 vectors (F,); {received}")
     elif not images.isfinite().all():
-        index = int((~images.isfinite()).any(dim=1).nonzero()[0])
-        raise DataError(f"vectors must be finite; number {index} is {images[index].tolist()}")
+        number = int((~images.isfinite()).any(dim=1).nonzero()[0])
+        raise DataError(f"vectors must be finite; number {number} is {images[number].tolist()}")
     if 0 in images.shape:
         raise DataError(f"an image must have at least one pixel; {received}")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Unit = Literal["epochs", "steps", "kimg", "minutes"]
-_FORM = re.compile(rf"(\d+(?:\.\d+)?) ({'|'.join(get_args(Unit))})")
+_FORM = re.compile(rf"([0-9]+(?:\.[0-9]+)?) ({'|'.join(get_args(Unit))})")
 
 
 @dataclass(frozen=True)

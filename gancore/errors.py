@@ -5,7 +5,8 @@ The library raises these and prints nothing; the command line alone turns them i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -43,9 +44,23 @@ class StorageError(GancoreError):
     """Something could not be written."""
 
 
+@contextmanager
+def blamed(part: str) -> Iterator[None]:
+    """Whatever a stranger's code raises in this block is the failure of `part`, as a PluginError."""
+    try:
+        yield
+    except GancoreError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"the {part} failed: {type(error).__name__}: {error}", "-v shows where; see docs/contract.md"
+        ) from error
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """A sentence for a name that nobody knows: the nearest names, and the whole list."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=2, cutoff=0.5)
+    folded = {candidate.casefold(): candidate for candidate in reversed(names)}
+    near = [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=0.5)]
     guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     return f"unknown {what} {name!r}{guess} Known: {', '.join(names) or 'none'}"

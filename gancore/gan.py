@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from gancore.config import EMASettings, LatentSettings, Options, Run
 from gancore.contracts import Objective
 from gancore.data import Feed
 from gancore.devices import choose_device
-from gancore.errors import CheckpointError, ConfigError
+from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
 from gancore.players import frozen_copy
 from gancore.randomness import GlobalRandomness, derive_seed, generator_for, seeded
 from gancore.rehearsal import rehearse
@@ -24,7 +25,7 @@ from gancore.settings import value_at
 
 @dataclass
 class Progress:
-    """How far a run has come: generator updates, real images that D has seen, and seconds of training."""
+    """How far a run has come: generator updates, real images that D has seen, and seconds on the wall's clock."""
 
     step: int = 0
     images_seen: int = 0
@@ -53,6 +54,9 @@ class GAN:
         self.device = choose_device(device) if isinstance(device, str) else device
         self.feed = dataset if isinstance(dataset, Feed) else _feed(dataset, options, self.device)
         self.num_classes = _num_classes(self.feed, options)
+        for role, module in (("generator", generator), ("discriminator", discriminator)):
+            if not isinstance(module, nn.Module):
+                raise PluginError(f"a {role} must be an nn.Module; received {type(module).__name__}")
         self.generator = generator.to(self.device).train()
         self.discriminator = discriminator.to(self.device).train()
         self.objective = objective.to(self.device) if isinstance(objective, nn.Module) else objective
@@ -61,16 +65,16 @@ class GAN:
             self.generator,
             self.discriminator,
             self.objective,
-            self.feed.shape,
+            self.feed,
             options.latent,
             self.num_classes,
-            self.device,
         )
         self.ema = frozen_copy(self.generator) if options.ema else None
         self.optimizers: dict[str, optim.Optimizer] = {
             "generator": options.optimizer.generator.build([self.generator]),
             "discriminator": options.optimizer.discriminator.build([self.discriminator]),
         }
+        self._total = options.total
         self.progress = Progress()
         self.noise = generator_for(options.seed, "noise", device=self.device)
         self.randomness = GlobalRandomness(options.seed, self.device)
@@ -79,16 +83,20 @@ class GAN:
     def assemble(cls, run: Run, root: Path, device: str = "auto") -> GAN:
         """All parts of a run, built and put together. `root` is the folder with the dataset's files.
 
-        Initial weights depend on the run's seed alone.
+        What a part draws while it is built depends on the run's seed alone. Raises PluginError for one that fails.
         """
         chosen = choose_device(device)
-        feed = _feed(run.dataset.build(root), run, chosen)
+        with _building(run, "dataset"):
+            dataset = run.dataset.build(root)
+        feed = _feed(dataset, run, chosen)
         num_classes = _num_classes(feed, run)
-        with seeded(derive_seed(run.seed, "weights", "generator")):
+        with _building(run, "generator"):
             generator = run.generator.build(feed.shape, run.latent.dim, num_classes)
-        with seeded(derive_seed(run.seed, "weights", "discriminator")):
+        with _building(run, "discriminator"):
             discriminator = run.discriminator.build(feed.shape, num_classes)
-        return cls(generator, discriminator, feed, run.loss.build(), run, chosen)
+        with _building(run, "loss"):
+            objective = run.loss.build()
+        return cls(generator, discriminator, feed, objective, run, chosen)
 
     def latent(self, count: int) -> Tensor:
         """The next latents (N, Z) of the run's own stream of noise."""
@@ -96,7 +104,14 @@ class GAN:
 
     def sampler(self) -> nn.Module:
         """The generator to draw samples from: the average where there is one."""
-        return self.ema or self.generator
+        return self.generator if self.ema is None else self.ema
+
+    def done(self) -> float:
+        """The share of the run's total that lies behind: 1 or more when it is reached."""
+        now = self.progress
+        return self._total.done(
+            step=now.step, images_seen=now.images_seen, seconds=now.seconds, dataset_size=self.feed.size
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name, not copied; the rest is in `progress` and the config."""
@@ -125,19 +140,21 @@ class GAN:
             _load("ema" if averaged else "generator", self.ema, tensors)
 
     def restore(self, tensors: Mapping[str, Tensor], progress: Mapping[str, float]) -> None:
-        """Puts back what `tensors` and `place` gave. Raises CheckpointError when names or shapes do not fit."""
+        """Puts back what `tensors` and `place` gave; they are copied.
+
+        Raises CheckpointError when a name or a shape does not fit this run.
+        """
+        strange = {key.partition(".")[0] for key in tensors} - {*self._modules(), "optimizer", "random"}
+        missing = [f"random.{name}" for name in ("noise", *self.randomness.states) if f"random.{name}" not in tensors]
+        if strange or missing or set(progress) != set(self.place()):
+            what = f"it holds {sorted(strange)}" if strange else f"it lacks {missing or 'the place in the run'}"
+            raise CheckpointError(f"the checkpoint is of another run: {what}", "build the run from its own config")
         for name, module in self._modules().items():
             _load(name, module, tensors)
         for name, optimizer in self.optimizers.items():
-            names = [key for key, parameter in self._modules()[name].named_parameters() if parameter.requires_grad]
-            states: dict[int, dict[str, Tensor]] = {}
-            for key, value in _below(f"optimizer.{name}.", tensors).items():
-                kind, _, parameter = key.partition(".")
-                states.setdefault(names.index(parameter), {})[kind] = value
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": states, "param_groups": groups})
+            _load_optimizer(name, optimizer, self._modules()[name], tensors)
         self.noise.set_state(tensors["random.noise"])
-        self.randomness.states = {name: tensors[f"random.{name}"] for name in self.randomness.states}
+        self.randomness.states = {name: tensors[f"random.{name}"].clone() for name in self.randomness.states}
         self.progress = Progress(
             step=int(progress["step"]), images_seen=int(progress["images_seen"]), seconds=float(progress["seconds"])
         )
@@ -179,6 +196,13 @@ def update_average(average: nn.Module, module: nn.Module, ema: EMASettings, imag
         kept.copy_(current)
 
 
+@contextmanager
+def _building(run: Run, part: str) -> Iterator[None]:
+    """Whatever the part draws in this block comes from the run's seed, and whatever it raises is its own failure."""
+    with seeded(derive_seed(run.seed, "build", part)), blamed(f"{part} {getattr(run, part).name!r}"):
+        yield
+
+
 def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device) -> Feed:
     training = options.training
     return Feed(
@@ -206,6 +230,22 @@ def _load(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     except RuntimeError as error:
         message = " ".join(str(error).split())
         raise CheckpointError(f"the checkpoint is of another {name}: {message}", "build the same networks") from error
+
+
+def _load_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    parameters = {key: parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
+    places = {key: place for place, key in enumerate(parameters)}
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in _below(f"optimizer.{name}.", tensors).items():
+        kind, _, parameter = key.partition(".")
+        if parameter not in parameters or (value.ndim and value.shape != parameters[parameter].shape):
+            raise CheckpointError(
+                f"the checkpoint is of another {name}: optimizer state {key} of shape {tuple(value.shape)}",
+                "build the same networks",
+            )
+        # A copy: the optimizer changes its state in place.
+        states.setdefault(places[parameter], {})[kind] = value.clone()
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _by_name(module: nn.Module, states: Mapping[Tensor, Any]) -> dict[str, Any]:  # Any: as torch has it

@@ -75,8 +75,12 @@ def _renamed(old: Mapping[str, object], new: Mapping[str, object], place: Keys) 
 
     A labelled table (`regularizers.r1`) is named by its label unless it says otherwise.
     """
-    label = place[-1] if len(place) == 2 else None
-    return "name" in new and old.get("name", label) not in (None, new["name"])
+    before, after = old.get("name", place[-1] if len(place) == 2 else None), new.get("name")
+    if before is None or after is None or before == after:
+        return False
+    # `mlp` may be short for `package:mlp`.
+    packages = [str(name).rpartition(":") for name in (before, after)]
+    return packages[0][2] != packages[1][2] or all(package for package, _, _ in packages)
 
 
 def source_of(path: Keys, sources: Mapping[Keys, str]) -> str | None:
@@ -100,9 +104,9 @@ def assignment(text: str) -> Layer:
         )
     try:
         value: object = tomllib.loads(f"value = {right}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = right.strip()
-    if isinstance(value, date | time):  # no key holds a time; a name may look like one
+    if "\n" in right or isinstance(value, date | time):  # no key holds a time; a name may look like one
         value = right.strip()
     for part in reversed(path):
         value = {part: value}

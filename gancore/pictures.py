@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import safetensors.torch
@@ -34,37 +35,53 @@ def grid(images: Tensor) -> Image.Image:
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
-def save_samples(samples: Tensor, out: Path) -> None:
-    """Writes samples (N, C, H, W) uint8 or (N, F) float32 in the form that the path asks for.
+Form = Literal["grid", "npy", "safetensors", "folder"]
 
-    `.png` is a grid, `.npy` and `.safetensors` the array itself, and a path without a suffix a folder of numbered
-    PNGs. Raises ConfigError for another suffix or for a picture of what is none, StorageError when it cannot be
-    written.
+
+def form_of(out: Path) -> Form:
+    """The form in which samples go to this path: a grid for `.png`, an array for `.npy` and `.safetensors`.
+
+    A new or empty folder, or a path without a suffix, gets numbered PNGs. Raises ConfigError for anything else.
     """
-    kind = out.suffix.lower()
-    if kind not in {".png", ".npy", ".safetensors", ""}:
-        raise ConfigError(f"--out must end in .png, .npy or .safetensors, or be a folder; received {out}", "name it so")
-    if kind in {".png", ""} and not is_picture(samples):
+    if out.is_dir():
+        if any(out.iterdir()):
+            raise ConfigError(f"--out must be a file, or a new or empty folder; {out} is not empty", "name another one")
+        return "folder"
+    forms: dict[str, Form] = {".png": "grid", ".npy": "npy", ".safetensors": "safetensors", "": "folder"}
+    if out.suffix.lower() not in forms:
+        raise ConfigError(
+            f"--out must end in .png, .npy or .safetensors, or be a folder; received {out}", "--out samples.png"
+        )
+    return forms[out.suffix.lower()]
+
+
+def save_samples(samples: Tensor, out: Path) -> None:
+    """Writes samples (N, C, H, W) uint8 or (N, F) float32 in the form that the path asks for (see `form_of`).
+
+    Raises ConfigError for a picture of what is none, StorageError when it cannot be written.
+    """
+    form = form_of(out)
+    if form in ("grid", "folder") and not is_picture(samples):
         raise ConfigError(
             f"only images of 1, 3 or 4 channels make a picture; these samples have shape {tuple(samples.shape[1:])}",
             "write the array instead: --out FILE.npy",
         )
     try:
-        (out if kind == "" else out.parent).mkdir(parents=True, exist_ok=True)
-        if kind == ".png":
-            grid(samples).save(out)
-        elif kind == ".npy":
-            np.save(out, samples.numpy(), allow_pickle=False)
-        elif kind == ".safetensors":
+        (out if form == "folder" else out.parent).mkdir(parents=True, exist_ok=True)
+        if form == "grid":
+            grid(samples).save(out, "PNG")
+        elif form == "npy":
+            with out.open("wb") as file:  # given a name, numpy would add a suffix of its own
+                np.save(file, samples.numpy(), allow_pickle=False)
+        elif form == "safetensors":
             safetensors.torch.save_file({"samples": samples.contiguous()}, out)
         else:
             digits = max(4, len(str(len(samples) - 1)))
             for number, image in enumerate(samples):
                 _picture(image).save(out / f"{number:0{digits}d}.png")
-    except OSError as error:
-        raise StorageError(
-            f"cannot write samples to {out}: {error.strerror or error}", "choose another --out"
-        ) from error
+    except (OSError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StorageError(f"cannot write samples to {out}: {reason}", "choose another --out") from error
 
 
 def _picture(image: Tensor) -> Image.Image:

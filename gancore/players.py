@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gancore.contracts import Output, Scores
+from gancore.errors import blamed
 
 
 def call(module: nn.Module, batch: Tensor, labels: Tensor | None) -> Any:  # Any: images, logits, or an Output
@@ -20,7 +21,9 @@ def call(module: nn.Module, batch: Tensor, labels: Tensor | None) -> Any:  # Any
 
 def judge(discriminator: nn.Module, images: Tensor, latent: Tensor | None, labels: Tensor | None) -> Scores:
     """What D says of a batch; `latent` is what fakes were made of, None for real images."""
-    return _scores(_output(call(discriminator, images, labels)), slice(None), images, latent, labels)
+    with blamed("discriminator"):
+        output = output_of(call(discriminator, images, labels))
+    return _scores(output, slice(None), images, latent, labels)
 
 
 def judge_both(
@@ -28,7 +31,8 @@ def judge_both(
 ) -> tuple[Scores, Scores]:
     """What D says of real and of fake images that it sees in one pass. Both have the same labels."""
     twice = None if labels is None else torch.cat([labels, labels])
-    both = _output(call(discriminator, torch.cat([real, fake]), twice))
+    with blamed("discriminator"):
+        both = output_of(call(discriminator, torch.cat([real, fake]), twice))
     count = len(real)
     return (
         _scores(both, slice(count), real, None, labels),
@@ -36,19 +40,25 @@ def judge_both(
     )
 
 
-def _output(verdict: object) -> Output:
+def output_of(verdict: object) -> Output:
+    """What a discriminator returned, bare logits or not, as an `Output`."""
     return verdict if isinstance(verdict, Output) else Output(verdict)  # type: ignore[arg-type]  # rehearsed before
 
 
 def _scores(output: Output, part: slice, images: Tensor, latent: Tensor | None, labels: Tensor | None) -> Scores:
     return Scores(
         images=images,
-        logits=output.logits[part].float(),
+        logits=_at_least_float32(output.logits[part]),
         labels=labels,
         latent=latent,
         features=tuple(feature[part] for feature in output.features),
         heads={name: head[part] for name, head in output.heads.items()},
     )
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    """Losses are computed in no less, whatever the networks compute in."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @contextmanager

@@ -10,6 +10,7 @@ checkpoints/     the newest `checkpoint.keep`
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -156,6 +157,11 @@ def record(
         yield step, metrics
 
 
+def finite(metrics: Metrics) -> dict[str, float | None]:
+    """The same numbers for JSON, which has neither NaN nor infinity: they become null."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
 class _Recorder:
     def __init__(self, gan: GAN, run: Run, directory: RunDirectory, catalog: Catalog) -> None:
         self._gan, self._run, self._directory = gan, run, directory
@@ -171,7 +177,7 @@ class _Recorder:
         metrics["images_per_second"] = round((step.images_seen - images) / elapsed, 1)
         self._logged = (step.seconds, step.images_seen)
         with _writing(self._directory.metrics), self._directory.metrics.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(metrics) + "\n")
+            log.write(json.dumps(finite(metrics), allow_nan=False) + "\n")
         return metrics
 
     def _intervals(self) -> int:

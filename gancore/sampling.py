@@ -18,11 +18,11 @@ from gancore.config import LatentSettings, Run, resolve
 from gancore.contracts import Shape
 from gancore.data import to_stored_range
 from gancore.devices import choose_device
-from gancore.errors import CheckpointError, ConfigError
+from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
 from gancore.gan import draw_latent
 from gancore.layers import Layer
 from gancore.players import call, evaluated
-from gancore.randomness import generator_for, seeded
+from gancore.randomness import derive_seed, generator_for, seeded
 
 _CHUNK = 64
 _ANOTHER = "name another checkpoint"
@@ -57,7 +57,9 @@ def draw(
                 labels = torch.arange(start, start + _CHUNK, device=device) % num_classes
                 labels = labels if label is None else torch.full_like(labels, label)
             noise = latents(latent, seed, start, start + _CHUNK).to(device)
-            chunks.append(to_stored_range(call(generator, noise, labels).float()).cpu())
+            # What the generator itself may draw depends on the seed too.
+            with seeded(derive_seed(seed, "chunk", start), device), blamed("generator"):
+                chunks.append(to_stored_range(call(generator, noise, labels).float()).cpu())
     return torch.cat(chunks)[:count]
 
 
@@ -77,6 +79,8 @@ class Trained:
 
         `label` in 0..K-1 asks a conditional generator for one class. Raises ConfigError for any other label.
         """
+        if count < 1:
+            raise ConfigError(f"the number of samples must be at least 1; received {count}")
         if label is not None and (self.num_classes is None or not 0 <= label < self.num_classes):
             known = f"0..{self.num_classes - 1}" if self.num_classes else "none, since the run is not conditional"
             raise ConfigError(
@@ -103,7 +107,7 @@ def load(path: Path | str, *, raw: bool = False, device: str = "auto", catalog: 
     catalog = catalog or Catalog.installed()
     saved = checkpoint.load(checkpoint.newest(Path(path)))
     try:
-        run = resolve([Layer("checkpoint", saved.about["config"])], catalog)
+        run = _resolved(saved, path, catalog)
         shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
         step = saved.about["progress"]["step"]
     except (KeyError, TypeError) as error:
@@ -118,3 +122,15 @@ def load(path: Path | str, *, raw: bool = False, device: str = "auto", catalog: 
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
     chosen = choose_device(device)
     return Trained(generator.eval().to(chosen), run, shape, num_classes, step, chosen)
+
+
+def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> Run:
+    """The run of a checkpoint, if what is installed can build it."""
+    try:
+        return resolve([Layer("checkpoint", saved.about["config"])], catalog)
+    except ConfigError as error:
+        made_with = ", ".join(f"{name} {version}" for name, version in saved.about["made_with"]["plugins"].items())
+        raise PluginError(
+            f"{path} was made with {made_with}, and what is installed cannot build it: {error}",
+            "install those packages",
+        ) from error

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gancore.data import Batch
+from gancore.errors import blamed
 from gancore.gan import GAN, update_average
 from gancore.optimizers import OptimizerSettings
 from gancore.players import call, frozen, judge, judge_both
@@ -52,33 +53,33 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
 
     `joined` says whether D sees real and fake in one pass; by default it does where that changes nothing but rounding.
     """
-    options, progress = gan.options, gan.progress
+    progress = gan.progress
     joined = gan.joined if joined is None else joined
-    total, size = options.total, gan.feed.size
     batches = gan.feed.batches(progress.images_seen)
     begun = perf_counter() - progress.seconds
-    done = total.done(**gan.place(), dataset_size=size)  # type: ignore[arg-type]  # counts are ints in a float's clothes
-    while done < 1:
-        with gan.randomness.lent():
-            losses = _step(gan, batches, joined)
+    while gan.done() < 1:
+        # The consumer may have turned gradients off, and may draw random numbers: neither is a matter of the run's.
+        with gan.randomness.lent(), torch.enable_grad():
+            losses, images_seen = _step(gan, batches, joined)
+        # All at once, so that an interrupted step is not half counted.
         progress.step += 1
+        progress.images_seen = images_seen
         progress.seconds = perf_counter() - begun
-        done = total.done(**gan.place(), dataset_size=size)  # type: ignore[arg-type]  # as above
         yield Step(
             step=progress.step,
-            epoch=progress.images_seen / size,
+            epoch=progress.images_seen / gan.feed.size,
             images_seen=progress.images_seen,
             seconds=progress.seconds,
-            done=done,
+            done=gan.done(),
             **losses,
         )
 
 
-def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> dict[str, Tensor]:
-    """One update of G after D's; advances the data cursor."""
-    options, progress, begun_at = gan.options, gan.progress, gan.progress.images_seen
-    _set(gan, "discriminator", options.optimizer.discriminator)
-    _set(gan, "generator", options.optimizer.generator)
+def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, Tensor], int]:
+    """One update of G after D's; returns its scores, and the images seen after it."""
+    options, images_seen = gan.options, gan.progress.images_seen
+    _keep_to_schedule(gan, "discriminator", options.optimizer.discriminator)
+    _keep_to_schedule(gan, "generator", options.optimizer.generator)
 
     for update in range(options.training.discriminator_steps):
         batch = next(batches)
@@ -86,7 +87,7 @@ def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> dict[str, Tensor]
         latent = gan.latent(len(batch.images))
         # Only the fakes that G's step will score need a way back to G.
         shared = options.training.fakes == "shared" and update == options.training.discriminator_steps - 1
-        with torch.set_grad_enabled(shared):
+        with torch.set_grad_enabled(shared), blamed("generator"):
             images: Tensor = call(gan.generator, latent, labels)
 
         fakes = images.detach()
@@ -95,36 +96,41 @@ def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> dict[str, Tensor]
         else:
             real = judge(gan.discriminator, batch.images, None, labels)
             fake = judge(gan.discriminator, fakes, latent, labels)
-        discriminator_loss = gan.objective.discriminator(real, fake)
+        with blamed("loss"):
+            discriminator_loss = gan.objective.discriminator(real, fake)
         gan.optimizers["discriminator"].zero_grad(set_to_none=True)
         discriminator_loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         gan.optimizers["discriminator"].step()
-        progress.images_seen += len(batch.images)
+        images_seen += len(batch.images)
 
     if not shared:
         latent = gan.latent(len(batch.images))
-        images = call(gan.generator, latent, labels)
+        with blamed("generator"):
+            images = call(gan.generator, latent, labels)
     with frozen(gan.discriminator):
         seen = None
         if gan.objective.needs_real:
             with torch.no_grad():
                 seen = judge(gan.discriminator, batch.images, None, labels)
-        generator_loss = gan.objective.generator(judge(gan.discriminator, images, latent, labels), seen)
+        scores = judge(gan.discriminator, images, latent, labels)
+        with blamed("loss"):
+            generator_loss = gan.objective.generator(scores, seen)
         gan.optimizers["generator"].zero_grad(set_to_none=True)
         generator_loss.backward()  # type: ignore[no-untyped-call]  # as above
     gan.optimizers["generator"].step()
 
     if gan.ema is not None and options.ema is not None:
-        update_average(gan.ema, gan.generator, options.ema, progress.images_seen, progress.images_seen - begun_at)
-    return {
+        update_average(gan.ema, gan.generator, options.ema, images_seen, images_seen - gan.progress.images_seen)
+    scores_of_step = {
         "discriminator_loss": discriminator_loss.detach(),
         "generator_loss": generator_loss.detach(),
         "real_logits": real.logits.detach(),
         "fake_logits": fake.logits.detach(),
     }
+    return scores_of_step, images_seen
 
 
-def _set(gan: GAN, player: str, settings: OptimizerSettings) -> None:
+def _keep_to_schedule(gan: GAN, player: str, settings: OptimizerSettings) -> None:
     if settings.scheduled:
         values = settings.at(gan.progress.images_seen)
         for group in gan.optimizers[player].param_groups:

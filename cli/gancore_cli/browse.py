@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gancore_cli.options import Voice, print_table, speaks
+from gancore_cli.options import Voice, print_table, say, speaks
 
 if TYPE_CHECKING:
     from gancore.catalog import Catalog
@@ -77,16 +77,16 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
         }
 
     def text() -> None:
-        click.echo(document["summary"])
+        say(document["summary"])
         if "package" in document:
-            click.echo(f"{kind} {document['name']}, from {document['package']} {document['version']}")
-        click.echo()
+            say(f"{kind} {document['name']}, from {document['package']} {document['version']}")
+        say("")
         if document["fields"]:
             header = ["key", "type", "default", "bounds", "meaning"]
             rows = [{**field, "default": _literal(field["default"])} for field in document["fields"]]
             print_table(header, [list(row.values()) for row in rows])
         else:
-            click.echo("It has no fields.")
+            say("It has no fields.")
 
     voice.result(document, text)
 

@@ -6,7 +6,6 @@ Only click is imported here: `--help` of any command answers before torch or a p
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import NoReturn
 import click
 
 from gancore_cli.browse import list_components, list_recipes, plugins, show
+from gancore_cli.options import say
 from gancore_cli.progress import Interrupted
 from gancore_cli.sample import sample
 from gancore_cli.train import train
@@ -63,18 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(130, "interrupted", error.kept, error.hint, as_json)
     except (KeyboardInterrupt, click.Abort):
         _fail(130, "interrupted", "", "", as_json)
-    except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not try to flush it once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except Exception as error:
-        code = _exit_code(error)
+        code, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
         if code == 1:
-            traceback.print_exc()
-            _fail(1, f"a bug in gancore: {type(error).__name__}: {error}", "", "please report it", as_json)
-        _fail(code, str(error), getattr(error, "kept", ""), getattr(error, "hint", ""), as_json)
+            traceback.print_exception(error)
+            message, hint = f"a bug in gancore: {type(error).__name__}: {error}", "please report it"
+        elif {"-v", "--verbose"} & set(arguments) and error.__cause__:
+            traceback.print_exception(error.__cause__)
+        _fail(code, message, getattr(error, "kept", ""), hint, as_json)
     sys.exit(0)
 
 
@@ -90,8 +88,8 @@ def _fail(code: int, message: str, kept: str, hint: str, as_json: bool) -> NoRet
     kept = kept or "everything is as it was"
     next_step = hint or "gancore --help"
     message = " ".join(message.split())
-    click.echo(f"error: {message}\nkept: {kept}\nnext: {next_step}", err=True)
+    say(f"error: {message}\nkept: {kept}\nnext: {next_step}", err=True)
     if as_json:
         document = {"error": {"code": code, "message": message, "kept": kept, "next": next_step}}
-        click.echo(json.dumps(document))
+        say(json.dumps(document))
     sys.exit(code)

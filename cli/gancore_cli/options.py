@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,15 @@ from typing import Any, TypeVar
 import click
 
 R = TypeVar("R")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Prints a line. A reader that has gone is no error: what is left to say goes nowhere."""
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @dataclass(frozen=True)
@@ -25,19 +36,19 @@ class Voice:
     def result(self, document: object, text: Callable[[], None]) -> None:
         """The result of a command: one JSON document, or text for a person."""
         if self.as_json:
-            click.echo(json.dumps(document, indent=2))
+            say(json.dumps(document, indent=2, allow_nan=False))
         elif not self.quiet:
             text()
 
     def note(self, message: str) -> None:
         """Something that a person who waits wants to know."""
         if not self.quiet:
-            click.echo(message, err=True)
+            say(message, err=True)
 
     def detail(self, message: str) -> None:
         """Something for `-v`."""
         if self.verbose:
-            click.echo(message, err=True)
+            say(message, err=True)
 
 
 def speaks(function: Callable[..., R]) -> Callable[..., R]:
@@ -82,7 +93,6 @@ def data_root(given: Path | None) -> Path:
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  # Any: shown by str
     """A table for a person, as wide as the terminal; piped, as wide as it needs to be."""
     import shutil
-    import sys
 
     from rich.console import Console
     from rich.table import Table
@@ -98,4 +108,4 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+        say(line.rstrip())

@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import click
+from gancore_cli.options import say
 
 if TYPE_CHECKING:
     from gancore.rundir import Metrics
@@ -64,7 +64,7 @@ class Display:
             )
         if self._bar is None:
             if metrics:
-                click.echo(f"step {step.step}  {self._place(step)}  {self._scores}  {_left(step)} left", err=True)
+                say(f"step {step.step}  {self._place(step)}  {self._scores}  {_left(step)} left", err=True)
         elif metrics or step.seconds - self._shown >= _REFRESH:
             self._shown = step.seconds
             description = f"{self._place(step)}  {self._scores}  {_left(step)} left"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gancore_cli.options import Voice, device, speaks
+from gancore_cli.options import Voice, device, say, speaks
 
 
 @click.command()
@@ -30,13 +30,15 @@ def sample(
 ) -> None:
     """Draw samples from a trained generator.
 
-    It is that of the newest checkpoint of RUN, or of CHECKPOINT. Image i depends on the seed and on i alone: asking for more changes none of the first.
+    It is that of the newest checkpoint of RUN, or of CHECKPOINT. Image i depends on the seed and on i alone: asking
+    for more changes none of the first.
     """
-    from gancore.pictures import save_samples
+    from gancore.pictures import form_of, save_samples
     from gancore.sampling import load
 
+    form_of(out)  # a wrong name is told before anything is drawn
     trained = load(run, raw=raw, device=device)
     samples = trained.sample(count, seed=seed, label=label)
     save_samples(samples, out)
     document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}
-    voice.result(document, lambda: click.echo(f"{count} samples of step {trained.step:,}: {out}"))
+    voice.result(document, lambda: say(f"{count} samples of step {trained.step:,}: {out}"))

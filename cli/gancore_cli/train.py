@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gancore_cli.options import Voice, data_dir, data_root, device, speaks
+from gancore_cli.options import Voice, data_dir, data_root, device, say, speaks
 
 if TYPE_CHECKING:
     from gancore.catalog import Catalog
     from gancore.config import Run
     from gancore.gan import GAN
     from gancore.layers import Layer
-    from gancore.rundir import RunDirectory
+    from gancore.rundir import Metrics, RunDirectory
 
 _PARTS = ("generator", "discriminator", "loss", "dataset")
 _UNITS = ("epochs", "steps", "kimg", "minutes")
@@ -64,8 +65,9 @@ def train(
 ) -> None:
     """Train a GAN from a recipe, a file, or parts.
 
-    Without RECIPE and FILE.toml, from recipe `digits`. Later layers win: defaults, recipe, file, options, --set. With all four of --generator, --discriminator, --loss
-    and --dataset no recipe is needed, and none is used unless it is named.
+    Without RECIPE and FILE.toml, from recipe `digits`. Later layers win: defaults, recipe, file, options, --set. With
+    all four of --generator, --discriminator, --loss and --dataset no recipe is needed, and none is used unless it is
+    named.
     """
     from gancore.catalog import Catalog
     from gancore.config import resolve
@@ -85,7 +87,7 @@ def train(
 
         next(steps_of(gan))
         config = run.to_toml(catalog)
-        voice.result({"config": run.to_data(catalog), "device": str(gan.device)}, lambda: click.echo(config, nl=False))
+        voice.result({"config": run.to_data(catalog), "device": str(gan.device)}, lambda: say(config.rstrip()))
         return
     _train(voice, gan, run, catalog, out, origin)
 
@@ -103,7 +105,7 @@ def _layers(
         raise click.UsageError(f"only one of {', '.join(f'--{unit}' for unit in totals)} can be the total")
     layers = [] if recipe is None else read_layers(recipe, catalog)
     layers += [Layer(f"--{part}", {part: flags[part]}) for part in _PARTS if flags[part]]
-    layers += [Layer(f"--{unit}", {"duration": f"{flags[unit]:.15g} {unit}"}) for unit in totals]
+    layers += [Layer(f"--{unit}", {"duration": f"{Decimal(str(flags[unit])):f} {unit}"}) for unit in totals]
     for flag in ("batch_size", "seed"):
         if flags[flag] is not None:
             layers.append(Layer(f"--{flag.replace('_', '-')}", {flag: flags[flag]}))
@@ -135,9 +137,13 @@ def _begin(gan: GAN, init_from: Path | None) -> str | None:
 
 def _refuse_occupied(out: Path | None) -> None:
     """Said before any data is read; making the folder checks it again."""
-    from gancore.errors import ConfigError
+    from gancore.errors import ConfigError, StorageError
 
-    if out and out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    try:
+        occupied = out is not None and out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    except OSError as error:
+        raise StorageError(f"cannot write to {out}: {error.strerror}", "choose another --out") from error
+    if out and occupied:
         what = "is not empty" if out.is_dir() else "is a file"
         raise ConfigError(f"--out must be a new or empty folder; {out} {what}", "name another folder with --out")
 
@@ -159,34 +165,33 @@ def _train(
     voice: Voice, gan: GAN, run: Run, catalog: Catalog, out: Path | None, origin: Mapping[str, str | None]
 ) -> None:
     from gancore import checkpoint
-    from gancore.errors import GancoreError
-    from gancore.rundir import RunDirectory, next_directory, record
+    from gancore.rundir import RunDirectory, finite, next_directory, record
     from gancore.training import train as steps_of
     from gancore_cli.progress import Display, Interrupted
 
     directory = RunDirectory(out) if out else next_directory(Path("runs"))
     directory.create(run, catalog, gan.device, **origin)
-    last: dict[str, float] = {}
+    last: Metrics = {}
     try:
         with Display(quiet=voice.quiet, epochs=run.total.total_epochs(gan.feed.size, _images_per_step(run))) as display:
             for step, metrics in record(steps_of(gan), gan, run, directory, catalog):
                 display.show(step, metrics)
                 last = metrics or last
-    except (GancoreError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:
         saved = checkpoint.kept(directory.checkpoints)
         kept = f"checkpoint {saved[-1]}" if saved else f"{directory.path}, without a checkpoint"
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(kept, f"gancore sample {directory.path}") from error
-        error.kept = kept
+        error.kept = kept  # type: ignore[attr-defined]  # our own errors have it, and a bug of ours may carry it too
         raise
-    _summarise(voice, gan, directory, last)
+    _summarise(voice, gan, directory, finite(last))
 
 
 def _images_per_step(run: Run) -> int:
     return run.batch_size * run.training.discriminator_steps
 
 
-def _summarise(voice: Voice, gan: GAN, directory: RunDirectory, last: Mapping[str, float]) -> None:
+def _summarise(voice: Voice, gan: GAN, directory: RunDirectory, last: Mapping[str, float | None]) -> None:
     from gancore import checkpoint
 
     document = {
@@ -198,9 +203,9 @@ def _summarise(voice: Voice, gan: GAN, directory: RunDirectory, last: Mapping[st
     }
 
     def text() -> None:
-        click.echo(f"done: {gan.progress.step:,} steps in {gan.progress.seconds:.1f} s")
+        say(f"done: {gan.progress.step:,} steps in {gan.progress.seconds:.1f} s")
         for key in ("pictures", "metrics", "checkpoint"):
-            click.echo(f"{key + ':':<12}{document[key]}")
-        click.echo(f"{'next:':<12}gancore sample {directory.path} -n 64 --out samples.png")
+            say(f"{key + ':':<12}{document[key]}")
+        say(f"{'next:':<12}gancore sample {directory.path} -n 64 --out samples.png")
 
     voice.result(document, text)

@@ -123,8 +123,20 @@ def test_on_a_terminal_there_is_a_progress_bar(gancore):
         assert word in text
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT])
-def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore, number):
+def test_a_run_goes_on_when_nobody_reads_what_it_says(gancore):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gancore_cli", "train", *BY_HAND, "--steps", "30", "--set", "log.every_steps=1"],
+        cwd=gancore.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stderr.close()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert load(kept(gancore.folder / "runs" / "0001" / "checkpoints")[-1]).about["progress"]["step"] == 30
+
+
+def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore):
     process = subprocess.Popen(
         [sys.executable, "-m", "gancore_cli", "train", *BY_HAND, "--minutes", "5"],
         cwd=gancore.folder,
@@ -137,7 +149,7 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore, number):
         if first.exists() or process.poll() is not None:
             break
         time.sleep(0.05)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert stderr.splitlines()[-3:-1] == ["error: interrupted", f"kept: checkpoint runs/0001/checkpoints/{first.name}"]
@@ -172,6 +184,16 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore, number):
         (["show", "generator", "mpl"], 2, ["unknown generator 'mpl'", "did you mean 'mlp'"]),
         (["show", "generator"], 2, ["needs the name"]),
         (["tarin"], 2, ["tarin"]),
+        (["train", "--set", "seed=" + "9" * 5000], 2, ["seed: must be a valid integer"]),
+        (["train", "--set", "seed=" + "[" * 3000], 2, ["seed: must be a valid integer"]),
+        (["train", "--set", "seed=1\nbatch_size=7"], 2, ["seed: must be a valid integer"]),
+        (["train", "--out", "x" * 300], 7, ["File name too long"]),
+        (["train", "--kimg", "0.00001", "--seed", "-1"], 2, ["wrong config: seed: must be"]),
+        (
+            ["train", *BY_HAND, "--batch-size", "4", "--set", "generator.normalization=batch"],
+            2,
+            ["a last batch of 1 of 1797"],
+        ),
     ],
 )
 def test_bad_input_is_told_in_three_lines_and_harms_nothing(gancore, arguments, code, words):

@@ -15,6 +15,7 @@ from gancore.training import train
 from worlds import catalog
 
 STEPS = 120
+SINGLE = 3  # the seed of the run in single precision
 
 
 class ClassicGenerator(nn.Module):
@@ -65,16 +66,34 @@ def classic_script(generator, discriminator, batches, noises):
         yield d_loss.item(), g_loss.item()
 
 
-def vanilla(**changes):
+def vanilla(seed=0):
     # 28x28 noise in the place of MNIST: the arithmetic is the same. 650 images: the last batch of an epoch is short.
     data = {"dataset": {"name": "noise", "shape": [1, 28, 28], "count": 650}, "duration": f"{STEPS} steps"}
-    layers = [*read_layers("vanilla", catalog()), Layer("test", data | changes)]
+    layers = [*read_layers("vanilla", catalog()), Layer("test", data | {"seed": seed})]
     return GAN.assemble(resolve(layers, catalog()), Path(), "cpu")
 
 
-@pytest.mark.parametrize("joined", [True, False])
-def test_vanilla_takes_the_steps_of_the_classic_script(joined):
-    gan = vanilla()
+@pytest.fixture
+def precision(request):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(request.param)
+    yield
+    torch.set_default_dtype(before)
+
+
+# Adam divides a gradient by its own size, so where one is all but zero its sign is a matter of rounding, and after some
+# steps such a weight differs by the learning rate. In double precision no seed is known to come near that; in single
+# precision some do, and this one does not.
+@pytest.mark.parametrize(
+    ("precision", "seed"),
+    [(torch.float64, 0), (torch.float64, 1), (torch.float64, 2), (torch.float32, SINGLE)],
+    indirect=["precision"],
+    ids=str,
+)
+@pytest.mark.parametrize("joined", [True, False], ids=["joined", "apart"])
+@pytest.mark.usefixtures("precision")
+def test_vanilla_takes_the_steps_of_the_classic_script(seed, joined):
+    gan = vanilla(seed)
     assert type(gan.optimizers["generator"]) is torch.optim.Adam
     assert gan.optimizers["generator"].defaults["fused"] is True
     generator, discriminator = ClassicGenerator(), ClassicDiscriminator()

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
 from gancore.data import Feed, epoch_order, to_network_range, to_stored_range
-from gancore.errors import DataError
+from gancore.errors import DataError, PluginError
 
 CPU = torch.device("cpu")
 small = st.integers(1, 40)
@@ -164,3 +164,36 @@ def test_one_tensor_alone_is_data_too():
     batch = next(feed(TensorDataset(torch.randn(4, 2))).batches(0))
     assert batch.images.shape == (4, 2)
     assert batch.labels.tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_what_a_dataset_does_to_its_items_is_done(data):
+    class Brightened(TensorDataset):
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return image + 100, label
+
+    dataset = Brightened(torch.zeros(4, 1, 1, 1, dtype=torch.uint8), torch.zeros(4).long())
+    assert to_stored_range(next(feed(dataset, data=data).batches(0)).images).unique().tolist() == [100]
+
+
+@pytest.mark.parametrize("label", [None, "cat", 0.7, torch.tensor([0, 1])])
+def test_a_label_is_an_int(label):
+    with pytest.raises(DataError, match="a label must be an int"):
+        feed(Listed([(torch.zeros(1, 2, 2, dtype=uint8), label)]))
+
+
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_a_dataset_that_fails_is_blamed(data):
+    class Failing(Listed):
+        def __getitem__(self, index):
+            if index == 3:
+                raise OSError("the disk is on fire")
+            return super().__getitem__(index)
+
+    items = [torch.zeros(1, 2, 2, dtype=uint8)] * 5
+    with pytest.raises(PluginError, match=r"the dataset failed: OSError.*fire"):
+        for _ in zip(range(3), feed(Failing(items), data=data).batches(0), strict=False):
+            pass
+    with pytest.raises(PluginError, match="the dataset failed: TypeError"):
+        feed(object())

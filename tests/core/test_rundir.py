@@ -17,7 +17,7 @@ from gancore.gan import GAN
 from gancore.layers import Layer
 from gancore.rundir import RunDirectory, next_directory, record
 from gancore.training import train
-from worlds import PARTS, catalog
+from worlds import PARTS, Hinge, catalog
 
 NUMBERS = {
     "step",
@@ -120,11 +120,38 @@ def test_a_resolved_config_replays_to_the_same_weights(tmp_path):
 
 
 def test_losses_are_read_only_where_they_are_logged(tmp_path):
-    directory, _, seen = recorded(tmp_path / "run", {"log": {"every_steps": 3}})
+    read = []
+
+    class Watched(torch.Tensor):
+        def __float__(self):
+            read.append(self)
+            return super().__float__()
+
+    class Counted(Hinge):
+        def discriminator(self, real, fake):
+            return super().discriminator(real, fake).as_subclass(Watched)
+
+    known = catalog()
+    changes = {"duration": "7 steps", "batch_size": 4, "log": {"every_steps": 3}}
+    run = resolve([Layer("test", PARTS | changes)], known)
+    gan = GAN.assemble(run, Path(), "cpu")
+    gan.objective = Counted()
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run, known, gan.device)
+    seen = list(record(train(gan), gan, run, directory, known))
+
     assert [step.step for step, metrics in seen if metrics] == [3, 6, 7]
+    assert len(read) == 3
     assert [metrics for _, metrics in seen if metrics] == [
         json.loads(line) for line in directory.metrics.read_text().splitlines()
     ]
+
+
+def test_numbers_that_are_none_are_null_in_the_log(tmp_path):
+    fast = {player: {"name": "SGD", "lr": 1e38} for player in ("generator", "discriminator")}
+    directory, _, _ = recorded(tmp_path / "run", {"optimizer": fast, "duration": "20 steps"})
+    (line,) = directory.metrics.read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["discriminator_loss"] is None
 
 
 def test_a_folder_with_anything_in_it_is_left_untouched(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from gancore.config import LatentSettings, resolve
-from gancore.errors import CheckpointError, ConfigError, StorageError
+from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError
 from gancore.gan import GAN
 from gancore.layers import Layer
 from gancore.pictures import grid, save_samples
@@ -100,6 +100,28 @@ def test_sampling_leaves_a_network_in_the_mode_that_it_was_in(run):
     assert gan.generator.training
     assert not gan.generator[1].training
     assert all(torch.equal(value, before[name]) for name, value in gan.generator.state_dict().items())
+
+
+def test_what_a_generator_draws_itself_depends_on_the_seed_too():
+    class Noisy(nn.Module):
+        def forward(self, latent):
+            return latent + torch.randn_like(latent)
+
+    def vectors(count):
+        return draw(Noisy(), count, latent=LatentSettings(dim=3), seed=0, device=CPU)
+
+    assert torch.equal(vectors(5), vectors(100)[:5])
+    assert not torch.equal(vectors(1), latents(LatentSettings(dim=3), 0, 0, 1))
+
+
+def test_at_least_one_sample_is_asked_for(run):
+    with pytest.raises(ConfigError, match="at least 1; received 0"):
+        load(run[0], device="cpu", catalog=catalog()).sample(0)
+
+
+def test_a_checkpoint_says_which_packages_it_needs(run):
+    with pytest.raises(PluginError, match=r"made with .*gancore-worlds 1\.0"):
+        load(run[0], device="cpu")
 
 
 def test_vectors_come_as_float32(tmp_path):
@@ -193,7 +215,23 @@ def test_an_unknown_suffix_is_refused(tmp_path):
         save_samples(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), tmp_path / "a.jpg")
 
 
+def test_the_suffix_may_be_in_capitals(tmp_path):
+    for name in ("a.NPY", "a.PNG"):
+        save_samples(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.NPY", "a.PNG"]
+
+
+def test_a_folder_with_a_dot_is_a_folder_and_a_full_one_is_left_alone(tmp_path):
+    folder = tmp_path / "run.v2"
+    folder.mkdir()
+    save_samples(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), folder)
+    assert [path.name for path in folder.iterdir()] == ["0000.png"]
+    with pytest.raises(ConfigError, match="not empty"):
+        save_samples(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), folder)
+    assert [path.name for path in folder.iterdir()] == ["0000.png"]
+
+
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        save_samples(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), tmp_path / "file" / "a.png")
+        save_samples(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), tmp_path / "file" / "a.safetensors")

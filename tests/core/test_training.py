@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from gancore.config import EMASettings, Options, resolve
+from gancore.config import EMASettings, Options, Run, resolve
 from gancore.contracts import Output, StatefulLoss
-from gancore.errors import ConfigError, PluginError
+from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.gan import GAN, update_average
 from gancore.layers import Layer
 from gancore.players import frozen
 from gancore.training import train
 from gancore_plugins.bce import NonSaturating
-from worlds import PARTS, Hinge, catalog
+from worlds import PARTS, Hinge, Noise, TinyDiscriminator, TinyGenerator, catalog
 
 
 def assembled(*layers, **changes):
@@ -407,9 +407,9 @@ GOOD_DISCRIMINATOR = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
     ("generator", "discriminator", "words"),
     [
         (nn.Linear(100, 16), GOOD_DISCRIMINATOR, "shape"),
-        (nn.Linear(99, 16), GOOD_DISCRIMINATOR, "the generator fails"),
+        (nn.Linear(99, 16), GOOD_DISCRIMINATOR, "the generator failed"),
         (Detached(), GOOD_DISCRIMINATOR, "gradient"),
-        (GOOD_GENERATOR, nn.Linear(3, 1), "the discriminator fails"),
+        (GOOD_GENERATOR, nn.Linear(3, 1), "the discriminator failed"),
         (GOOD_GENERATOR, nn.Sequential(nn.Flatten(), nn.Linear(16, 1), nn.Flatten(0)), "logits"),
     ],
 )
@@ -431,3 +431,165 @@ def test_a_loss_that_breaks_its_promise_is_told_before_the_first_step(body, word
     broken = type("Broken", (Hinge,), {"name": "broken", "generator": lambda self, fake, real: body(fake)})()
     with pytest.raises(PluginError, match=words):
         GAN(GOOD_GENERATOR, GOOD_DISCRIMINATOR, dataset(), broken, device="cpu")
+
+
+def test_a_run_can_be_put_back_twice_from_one_checkpoint():
+    gan = assembled()
+    steps = train(gan)
+    for _ in range(3):
+        next(steps)
+    saved, place = weights(gan), gan.place()
+    kept = {name: value.clone() for name, value in saved.items()}
+    first, second = assembled(), assembled()
+    first.restore(saved, place)
+    list(train(first))
+    assert equal(saved, kept)  # training changed a copy
+    second.restore(saved, place)
+    list(train(second))
+    assert equal(weights(first), weights(second))
+
+
+def without(name):
+    return lambda tensors: tensors.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (without("random.noise"), "lacks.*random.noise"),
+        (without("generator.0.weight"), "another generator"),
+        (lambda tensors: tensors.update({"ema.0.weight": torch.zeros(2)}), "holds.*ema"),
+        (lambda tensors: tensors.update({"optimizer.generator.exp_avg.9.weight": torch.zeros(2)}), "exp_avg.9.weight"),
+        (lambda tensors: tensors.update({"optimizer.generator.exp_avg.0.weight": torch.zeros(1)}), r"shape \(1,\)"),
+    ],
+)
+def test_what_does_not_fit_is_never_put_back(damage, words):
+    gan = assembled()
+    next(train(gan))
+    tensors = weights(gan)
+    damage(tensors)
+    with pytest.raises(CheckpointError, match=words):
+        assembled().restore(tensors, gan.place())
+    with pytest.raises(CheckpointError, match="place"):
+        assembled().restore(weights(gan), {"step": 3})
+
+
+def test_the_consumers_grad_mode_is_no_matter_of_the_runs():
+    expected, _ = trained(assembled())
+    gan = assembled()
+    with torch.no_grad():
+        for _ in train(gan):
+            assert not torch.is_grad_enabled()
+    assert equal(weights(gan), expected)
+
+
+def test_a_step_that_fails_is_not_half_counted():
+    class Failing(Hinge):
+        name = "failing"
+
+        def generator(self, fake, real):
+            raise KeyError("no generator's step today")
+
+    gan = assembled()
+    gan.objective = Failing()
+    with pytest.raises(PluginError, match="the loss failed: KeyError"):
+        next(train(gan))
+    assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0}
+
+
+def test_what_a_dataset_draws_while_it_is_built_depends_on_the_seed_alone():
+    class Drawn(Noise):
+        name = "drawn"
+
+        def build(self, root):
+            return TensorDataset(torch.randn(10, 2), torch.zeros(10).long())
+
+    parts = {"generator": TinyGenerator(), "discriminator": TinyDiscriminator(), "loss": Hinge(), "dataset": Drawn()}
+    first, again, other = (
+        next(GAN.assemble(Run(**parts, seed=seed), Path(), "cpu").feed.batches(0)).images for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first.sort(0).values, other.sort(0).values)
+
+
+@pytest.mark.parametrize("part", ["generator", "discriminator", "loss", "dataset"])
+def test_a_part_that_cannot_be_built_is_named(part):
+    def fail(self, *arguments):
+        raise ValueError("not today")
+
+    base = {"generator": TinyGenerator, "discriminator": TinyDiscriminator, "loss": Hinge, "dataset": Noise}
+    parts = {key: cls() for key, cls in base.items()}
+    parts[part] = type("Broken", (base[part],), {"name": "broken", "build": fail})()
+    with pytest.raises(PluginError, match=f"the {part} 'broken' failed: ValueError: not today"):
+        GAN.assemble(Run(**parts), Path(), "cpu")
+
+
+def test_a_last_batch_that_a_network_cannot_take_is_told_before_the_first_step():
+    generator = {"name": "mlp", "normalization": "batch"}
+    with pytest.raises(ConfigError, match=r"batch_size 3 leaves a last batch of 1 of 10 images.*generator failed"):
+        assembled(generator=generator, batch_size=3)
+    with pytest.raises(ConfigError, match=r"last batch of 1.*discriminator failed"):
+        assembled(discriminator={"name": "tiny", "batch_norm": True}, batch_size=9)
+    assert assembled(generator=generator, batch_size=4).feed.size == 10
+
+
+class Speaking(nn.Module):
+    """A discriminator whose output is made by a function of its hidden layer (N, 5) and its logits (N, 1)."""
+
+    def __init__(self, speak):
+        super().__init__()
+        self.first, self.norm, self.last = (
+            nn.Linear(16, 5),
+            nn.BatchNorm1d(5, track_running_stats=False),
+            nn.Linear(5, 1),
+        )
+        self.speak = speak
+
+    def forward(self, images):
+        hidden = self.first(images.flatten(1))
+        return self.speak(self, hidden, self.last(hidden))
+
+
+@pytest.mark.parametrize(
+    ("speak", "words"),
+    [
+        (lambda d, hidden, logits: logits[:4], "N = 8"),
+        (lambda d, hidden, logits: Output(logits, (hidden.mean(0),)), r"features\[0\].*begin with N"),
+        (lambda d, hidden, logits: Output(logits, (), {"code": hidden[0]}), "heads.*begin with N"),
+        (lambda d, hidden, logits: Output(hidden.sum()), "logits"),
+    ],
+)
+def test_a_discriminator_that_breaks_its_promise_is_told_before_the_first_step(speak, words):
+    with pytest.raises(PluginError, match=words):
+        GAN(GOOD_GENERATOR, Speaking(speak), dataset(), Hinge(), device="cpu")
+
+
+def test_features_that_mix_samples_are_found_out_too():
+    plain = Speaking(lambda d, hidden, logits: Output(logits, (hidden,)))
+    mixing = Speaking(lambda d, hidden, logits: Output(logits, (d.norm(hidden),)))
+    assert GAN(GOOD_GENERATOR, plain, dataset(), Hinge(), device="cpu").joined
+    assert not GAN(GOOD_GENERATOR, mixing, dataset(), Hinge(), device="cpu").joined
+
+
+def test_a_discriminator_whose_buffers_move_with_every_pass_sees_real_and_fake_apart():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(16, 5))
+    normed = nn.Sequential(nn.Flatten(), layer, nn.Linear(5, 1))
+    assert not GAN(GOOD_GENERATOR, normed, dataset(), Hinge(), device="cpu").joined
+
+
+def test_state_that_cannot_be_saved_is_told_before_the_first_step():
+    class Secretive(nn.Sequential):
+        def get_extra_state(self):
+            return "a secret"
+
+        def set_extra_state(self, state):
+            pass
+
+    secretive = Secretive(nn.Flatten(), nn.Linear(16, 1))
+    with pytest.raises(PluginError, match="must be tensors"):
+        GAN(GOOD_GENERATOR, secretive, dataset(), Hinge(), device="cpu")
+
+
+def test_what_is_no_module_is_told():
+    with pytest.raises(PluginError, match=r"a generator must be an nn\.Module; received NoneType"):
+        GAN(None, GOOD_DISCRIMINATOR, dataset(), Hinge(), device="cpu")
