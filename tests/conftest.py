@@ -25,8 +25,7 @@ settings.load_profile("ci")
 @pytest.fixture(scope="session")
 def mnist_root():
     """The folder that holds MNIST/raw with the published files."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    root = Path(os.environ.get("GANCORE_TEST_DATA") or beside)
-    if not (root / "MNIST" / "raw").is_dir():
-        pytest.skip(f"{root} holds no MNIST/raw; name a folder that does in GANCORE_TEST_DATA")
-    return root
+    named = os.environ.get("GANCORE_TEST_DATA")
+    if not named or not (Path(named) / "MNIST" / "raw").is_dir():
+        pytest.skip(f"GANCORE_TEST_DATA must name a folder that holds MNIST/raw; it is {named!r}")
+    return Path(named)
