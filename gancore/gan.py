@@ -226,7 +226,7 @@ def _num_classes(feed: Feed, options: Options) -> int | None:
 
 def _load(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     try:
-        module.load_state_dict(_below(f"{name}.", tensors))
+        module.load_state_dict(below(f"{name}.", tensors))
     except RuntimeError as error:
         message = " ".join(str(error).split())
         raise CheckpointError(f"the checkpoint is of another {name}: {message}", "build the same networks") from error
@@ -236,7 +236,7 @@ def _load_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module, te
     parameters = {key: parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
     places = {key: place for place, key in enumerate(parameters)}
     states: dict[int, dict[str, Tensor]] = {}
-    for key, value in _below(f"optimizer.{name}.", tensors).items():
+    for key, value in below(f"optimizer.{name}.", tensors).items():
         kind, _, parameter = key.partition(".")
         if parameter not in parameters or (value.ndim and value.shape != parameters[parameter].shape):
             raise CheckpointError(
@@ -252,5 +252,6 @@ def _by_name(module: nn.Module, states: Mapping[Tensor, Any]) -> dict[str, Any]:
     return {name: states[parameter] for name, parameter in module.named_parameters() if parameter in states}
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, under the rest of their names."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

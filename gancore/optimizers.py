@@ -27,6 +27,7 @@ class OptimizerSettings(Settings):
     model_config = ConfigDict(extra="allow")
 
     name: Name = Field(default="Adam", description="a class of torch.optim")
+    # Judged in `_known` beside the other arguments, so that a wrong one hides no other.
     lr: SkipValidation[Schedulable] = Field(default=2e-4, description="learning rate, >= 0")
 
     @model_validator(mode="after")
@@ -58,7 +59,7 @@ class OptimizerSettings(Settings):
             good[key] = value
         if problems:
             raise ValidationError.from_exception_data(type(self).__name__, problems)
-        self.__dict__["lr"] = good.pop("lr")
+        self.__dict__["lr"] = good.pop("lr")  # the model is frozen, but for its own validator
         (self.model_extra or {}).update(good)
         return self
 

@@ -19,7 +19,7 @@ from gancore.contracts import Shape
 from gancore.data import to_stored_range
 from gancore.devices import choose_device
 from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
-from gancore.gan import draw_latent
+from gancore.gan import below, draw_latent
 from gancore.layers import Layer
 from gancore.players import call, evaluated
 from gancore.randomness import derive_seed, generator_for, seeded
@@ -112,12 +112,12 @@ def load(path: Path | str, *, raw: bool = False, device: str = "auto", catalog: 
         step = saved.about["progress"]["step"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} does not describe a run: {type(error).__name__}: {error}", _ANOTHER) from error
-    with seeded(0):  # these weights are replaced at once; the process's random state is none of our business
+    # These weights are replaced at once; the process's random state is none of our business.
+    with seeded(0), blamed(f"generator {run.generator.name!r}"):
         generator = run.generator.build(shape, run.latent.dim, num_classes)
     prefix = "ema." if run.ema and not raw else "generator."
-    weights = {key.removeprefix(prefix): value for key, value in saved.tensors.items() if key.startswith(prefix)}
     try:
-        generator.load_state_dict(weights)
+        generator.load_state_dict(below(prefix, saved.tensors))
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
     chosen = choose_device(device)

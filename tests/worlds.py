@@ -9,8 +9,12 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from gancore.catalog import Catalog, read_plugin
+from gancore.config import resolve
 from gancore.contracts import Dataset, Discriminator, Generator, Loss
+from gancore.gan import GAN
 from gancore.hookspecs import hookimpl
+from gancore.layers import Layer
+from gancore.training import train
 
 
 class Noise(Dataset):
@@ -128,3 +132,30 @@ PARTS = {"generator": "tiny", "discriminator": "tiny", "loss": "bce", "dataset":
 def catalog():
     """The built-ins, and the worlds as a third party's plugin."""
     return Catalog([*Catalog.installed().plugins, read_plugin(Worlds, "worlds", "gancore-worlds", "1.0")])
+
+
+def assembled(*layers, **changes):
+    """A small run with its layers and keys on top, put together on the CPU."""
+    said = [Layer("test", layer) for layer in (PARTS, {"duration": "6 steps", "batch_size": 4}, *layers, changes)]
+    return GAN.assemble(resolve(said, catalog()), Path(), "cpu")
+
+
+def weights(gan):
+    """A copy of everything that training changes."""
+    return {key: value.clone() for key, value in gan.tensors().items()}
+
+
+def equal(first, second):
+    """Whether two sets of tensors are the same, bit for bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def trained(gan):
+    """What a run is after its last step, and the records of its steps."""
+    steps = list(train(gan))
+    return weights(gan), steps
+
+
+def dataset(count=10, shape=(1, 4, 4)):
+    """Random images with one label."""
+    return TensorDataset(torch.randint(0, 256, (count, *shape), dtype=torch.uint8), torch.zeros(count).long())

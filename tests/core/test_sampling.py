@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from gancore.catalog import Catalog
 from gancore.config import LatentSettings, resolve
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError
 from gancore.gan import GAN
@@ -17,6 +19,7 @@ from gancore.pictures import grid, save_samples
 from gancore.rundir import RunDirectory, record
 from gancore.sampling import draw, latents, load
 from gancore.training import train
+from gancore_plugins.mlp import MLPGenerator
 from worlds import PARTS, catalog
 
 CPU = torch.device("cpu")
@@ -122,6 +125,21 @@ def test_at_least_one_sample_is_asked_for(run):
 def test_a_checkpoint_says_which_packages_it_needs(run):
     with pytest.raises(PluginError, match=r"made with .*gancore-worlds 1\.0"):
         load(run[0], device="cpu")
+
+
+def test_a_generator_that_cannot_be_built_any_more_is_named(run):
+    class Broken(MLPGenerator):
+        """The same name and fields, in a later version."""
+
+        def build(self, shape, latent_dim, num_classes):
+            raise ValueError("not today")
+
+    plugins = [
+        replace(plugin, components=tuple(Broken if part is MLPGenerator else part for part in plugin.components))
+        for plugin in catalog().plugins
+    ]
+    with pytest.raises(PluginError, match="the generator 'mlp' failed: ValueError: not today"):
+        load(run[0], device="cpu", catalog=Catalog(plugins))
 
 
 def test_vectors_come_as_float32(tmp_path):

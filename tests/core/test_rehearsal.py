@@ -1,0 +1,160 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from gancore.contracts import Output
+from gancore.errors import ConfigError, PluginError
+from gancore.gan import GAN
+from gancore_plugins.bce import NonSaturating
+from worlds import (
+    Hinge,
+    assembled,
+    dataset,
+    equal,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "joined"),
+    [({}, True), ({"batch_norm": True}, False), ({"dropout": 0.5}, False)],
+)
+def test_a_discriminator_that_mixes_samples_sees_real_and_fake_apart(changes, joined):
+    assert assembled(discriminator={"name": "tiny", **changes}).joined is joined
+
+
+def test_a_discriminator_that_begins_at_zero_cannot_hide_that_it_mixes():
+    mixer = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 1))
+    nn.init.zeros_(mixer[2].weight)
+    gan = GAN(nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4))), mixer, dataset(), Hinge(), device="cpu")
+    assert gan.joined is False
+
+
+def test_the_rehearsal_changes_nothing():
+    discriminator = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 1))
+    generator = nn.Sequential(nn.Linear(100, 16), nn.BatchNorm1d(16), nn.Unflatten(1, (1, 4, 4)))
+    before = copy.deepcopy([generator.state_dict(), discriminator.state_dict()])
+    images = dataset()
+    state = torch.get_rng_state()
+    GAN(generator, discriminator, images, NonSaturating(), device="cpu")
+
+    assert torch.equal(torch.get_rng_state(), state)
+    for kept, module in zip(before, (generator, discriminator), strict=True):
+        assert equal(kept, module.state_dict())
+
+
+class Detached(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(100, 16)
+
+    def forward(self, latent):
+        return self.layer(latent).detach().unflatten(1, (1, 4, 4))
+
+
+GOOD_GENERATOR = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
+
+
+GOOD_DISCRIMINATOR = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+
+
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "words"),
+    [
+        (nn.Linear(100, 16), GOOD_DISCRIMINATOR, "shape"),
+        (nn.Linear(99, 16), GOOD_DISCRIMINATOR, "the generator failed"),
+        (Detached(), GOOD_DISCRIMINATOR, "gradient"),
+        (GOOD_GENERATOR, nn.Linear(3, 1), "the discriminator failed"),
+        (GOOD_GENERATOR, nn.Sequential(nn.Flatten(), nn.Linear(16, 1), nn.Flatten(0)), "logits"),
+    ],
+)
+def test_networks_that_do_not_fit_are_told_before_the_first_step(generator, discriminator, words):
+    with pytest.raises(PluginError, match=words):
+        GAN(generator, discriminator, dataset(), NonSaturating(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (lambda scores: scores.logits, "scalar"),
+        (lambda scores: 3.0, "scalar"),
+        (lambda scores: scores.logits.mean().detach(), "gradient"),
+        (lambda scores: scores.nonsense, "AttributeError"),
+    ],
+)
+def test_a_loss_that_breaks_its_promise_is_told_before_the_first_step(body, words):
+    broken = type("Broken", (Hinge,), {"name": "broken", "generator": lambda self, fake, real: body(fake)})()
+    with pytest.raises(PluginError, match=words):
+        GAN(GOOD_GENERATOR, GOOD_DISCRIMINATOR, dataset(), broken, device="cpu")
+
+
+def test_a_last_batch_that_a_network_cannot_take_is_told_before_the_first_step():
+    generator = {"name": "mlp", "normalization": "batch"}
+    with pytest.raises(ConfigError, match=r"batch_size 3 leaves a last batch of 1 of 10 images.*generator failed"):
+        assembled(generator=generator, batch_size=3)
+    with pytest.raises(ConfigError, match=r"last batch of 1.*discriminator failed"):
+        assembled(discriminator={"name": "tiny", "batch_norm": True}, batch_size=9)
+    assert assembled(generator=generator, batch_size=4).feed.size == 10
+
+
+class Speaking(nn.Module):
+    """A discriminator whose output is made by a function of its hidden layer (N, 5) and its logits (N, 1)."""
+
+    def __init__(self, speak):
+        super().__init__()
+        self.first, self.norm, self.last = (
+            nn.Linear(16, 5),
+            nn.BatchNorm1d(5, track_running_stats=False),
+            nn.Linear(5, 1),
+        )
+        self.speak = speak
+
+    def forward(self, images):
+        hidden = self.first(images.flatten(1))
+        return self.speak(self, hidden, self.last(hidden))
+
+
+@pytest.mark.parametrize(
+    ("speak", "words"),
+    [
+        (lambda d, hidden, logits: logits[:4], "N = 8"),
+        (lambda d, hidden, logits: Output(logits, (hidden.mean(0),)), r"features\[0\].*begin with N"),
+        (lambda d, hidden, logits: Output(logits, (), {"code": hidden[0]}), "heads.*begin with N"),
+        (lambda d, hidden, logits: Output(hidden.sum()), "logits"),
+    ],
+)
+def test_a_discriminator_that_breaks_its_promise_is_told_before_the_first_step(speak, words):
+    with pytest.raises(PluginError, match=words):
+        GAN(GOOD_GENERATOR, Speaking(speak), dataset(), Hinge(), device="cpu")
+
+
+def test_features_that_mix_samples_are_found_out_too():
+    plain = Speaking(lambda d, hidden, logits: Output(logits, (hidden,)))
+    mixing = Speaking(lambda d, hidden, logits: Output(logits, (d.norm(hidden),)))
+    assert GAN(GOOD_GENERATOR, plain, dataset(), Hinge(), device="cpu").joined
+    assert not GAN(GOOD_GENERATOR, mixing, dataset(), Hinge(), device="cpu").joined
+
+
+def test_a_discriminator_whose_buffers_move_with_every_pass_sees_real_and_fake_apart():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(16, 5))
+    normed = nn.Sequential(nn.Flatten(), layer, nn.Linear(5, 1))
+    assert not GAN(GOOD_GENERATOR, normed, dataset(), Hinge(), device="cpu").joined
+
+
+def test_state_that_cannot_be_saved_is_told_before_the_first_step():
+    class Secretive(nn.Sequential):
+        def get_extra_state(self):
+            return "a secret"
+
+        def set_extra_state(self, state):
+            pass
+
+    secretive = Secretive(nn.Flatten(), nn.Linear(16, 1))
+    with pytest.raises(PluginError, match="must be tensors"):
+        GAN(GOOD_GENERATOR, secretive, dataset(), Hinge(), device="cpu")
+
+
+def test_what_is_no_module_is_told():
+    with pytest.raises(PluginError, match=r"a generator must be an nn\.Module; received NoneType"):
+        GAN(None, GOOD_DISCRIMINATOR, dataset(), Hinge(), device="cpu")
