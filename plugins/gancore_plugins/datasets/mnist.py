@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from gancore.contracts import Dataset
+from gancore.contracts import Dataset, EvaluationProtocol, Split
 from gancore.errors import DataError
 
 if TYPE_CHECKING:
-    from gancore_plugins.labelled import LabelledTensors
-
-Split = Literal["train", "test"]
+    from gancore_plugins.datasets.labelled import LabelledTensors
 
 _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -38,10 +36,28 @@ class MNIST(Dataset):
     """
 
     name = "mnist"
-    split: Split = Field(default="train", description="which of the published sets to use")
+    evaluation = EvaluationProtocol(
+        metrics=(
+            "fd-digits",
+            "kid-digits",
+            "is-digits",
+            "precision-digits",
+            "recall-digits",
+            "density-digits",
+            "coverage-digits",
+            "class-kl-digits",
+            "memorisation-digits",
+            "fd-random",
+        ),
+        gate=0.993,
+    )
+    split: Literal["train", "test"] = Field(default="train", description="which of the published sets to use")
 
     def build(self, root: Path) -> LabelledTensors:
         return read_split(root, "MNIST", self.split, tuple("0123456789"))
+
+    def part(self, split: Split) -> Dataset:
+        return self.model_copy(update={"split": split})
 
 
 def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) -> LabelledTensors:
@@ -51,8 +67,8 @@ def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) 
     absent they are downloaded into the first of these, from where torchvision's dataset of the name `folder` says.
     Raise DataError when they cannot be had, are damaged, or do not fit each other or `classes`.
     """
-    from gancore_plugins.idx import read_idx
-    from gancore_plugins.labelled import LabelledTensors
+    from gancore_plugins.datasets.idx import read_idx
+    from gancore_plugins.datasets.labelled import LabelledTensors
 
     places = (root / folder / "raw", root / folder, root)
     images_path, labels_path = _find(places, folder, _FILES[split])

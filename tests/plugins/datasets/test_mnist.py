@@ -1,7 +1,6 @@
 import gzip
 import hashlib
 import socket
-import struct
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -13,31 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import DataError
-from gancore_plugins.mnist import MNIST
+from gancore_plugins.datasets.mnist import MNIST
+from idxfiles import NAMES, example, idx, write
 
-NAMES = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
 splits = pytest.mark.parametrize("split", ["train", "test"])
-
-
-def idx(tensor):
-    sizes = struct.pack(f">{tensor.ndim}I", *tensor.shape)
-    return bytes((0, 0, 8, tensor.ndim)) + sizes + bytes(tensor.flatten().tolist())
-
-
-def example(count, side=28):
-    generator = torch.Generator().manual_seed(count)
-    images = torch.randint(0, 256, (count, side, side), dtype=torch.uint8, generator=generator)
-    return images, torch.randint(0, 10, (count,), dtype=torch.uint8, generator=generator)
-
-
-def write(folder, images, labels, split="train", zipped=False):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, tensor in zip(NAMES[split], (images, labels), strict=True):
-        content = gzip.compress(idx(tensor)) if zipped else idx(tensor)
-        (folder / (name + ".gz" * zipped)).write_bytes(content)
 
 
 def failure(root, split="train"):

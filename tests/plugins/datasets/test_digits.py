@@ -2,7 +2,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader
 
-from gancore_plugins.digits import Digits
+from gancore_plugins.datasets.digits import Digits
 
 
 def test_all_1797_images_are_there_with_their_labels(tmp_path):

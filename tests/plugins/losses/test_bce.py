@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.contracts import Scores
-from gancore_plugins.bce import Minimax, NonSaturating
+from gancore_plugins.losses.bce import Minimax, NonSaturating
 
 logits = st.lists(st.floats(-30, 30), min_size=1, max_size=6)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from gancore_plugins.mlp import MLPDiscriminator, MLPGenerator
+from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 from strategies import components, shapes
 
 batches = st.integers(1, 5)

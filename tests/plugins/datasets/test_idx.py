@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gancore.errors import DataError
-from gancore_plugins.idx import read_idx
+from gancore_plugins.datasets.idx import read_idx
 
 MIB = 1 << 20
 shapes = st.lists(st.integers(0, 9), min_size=1, max_size=4).map(tuple)

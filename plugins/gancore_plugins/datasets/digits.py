@@ -1,0 +1,56 @@
+"""The small digits that come with scikit-learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from gancore.contracts import Dataset, EvaluationProtocol, Split
+
+if TYPE_CHECKING:
+    from gancore_plugins.datasets.labelled import LabelledTensors
+
+
+class Digits(Dataset):
+    """Handwritten digits, 8x8 in 17 greys, 1797 in all, no download, Alpaydin and Kaynak 1998.
+
+    E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998;
+    scikit-learn's copy, which is the test set of the original.
+    """
+
+    name = "digits"
+    evaluation = EvaluationProtocol(
+        metrics=(
+            "fd-digits",
+            "kid-digits",
+            "is-digits",
+            "precision-digits",
+            "recall-digits",
+            "density-digits",
+            "coverage-digits",
+            "class-kl-digits",
+        ),
+        samples=1797,
+        gate=0.97,
+    )
+    split: Literal["all", "train", "test"] = Field(
+        default="all", description="all, all but every fifth, or every fifth, which hold out a part"
+    )
+
+    def build(self, root: Path) -> LabelledTensors:
+        import torch
+        from sklearn.datasets import load_digits
+
+        from gancore_plugins.datasets.labelled import LabelledTensors
+
+        values, labels = load_digits(return_X_y=True)
+        greys = torch.from_numpy(values) * (255 / 16)  # greys are 0..16
+        images = greys.round().to(torch.uint8).reshape(-1, 1, 8, 8)
+        fifth = torch.arange(len(images)) % 5 == 4
+        chosen = {"all": torch.ones_like(fifth), "train": ~fifth, "test": fifth}[self.split]
+        return LabelledTensors(images[chosen], torch.from_numpy(labels).long()[chosen], tuple("0123456789"))
+
+    def part(self, split: Split) -> Dataset:
+        return self.model_copy(update={"split": split})
