@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gancore.catalog import Catalog as Catalog
+    from gancore.component import Component as Component
     from gancore.config import Options as Options
     from gancore.config import Run as Run
     from gancore.config import resolve as resolve
-    from gancore.contracts import Component as Component
     from gancore.contracts import Dataset as Dataset
     from gancore.contracts import Discriminator as Discriminator
+    from gancore.contracts import EvaluationProtocol as EvaluationProtocol
     from gancore.contracts import Generator as Generator
     from gancore.contracts import Loss as Loss
+    from gancore.contracts import Mixture as Mixture
     from gancore.contracts import Output as Output
     from gancore.contracts import Scores as Scores
     from gancore.contracts import Shape as Shape
@@ -27,40 +29,69 @@ if TYPE_CHECKING:
     from gancore.errors import ConfigError as ConfigError
     from gancore.errors import DataError as DataError
     from gancore.errors import GancoreError as GancoreError
+    from gancore.errors import NumericsError as NumericsError
     from gancore.errors import PluginError as PluginError
     from gancore.errors import StorageError as StorageError
+    from gancore.evaluation import Evaluation as Evaluation
+    from gancore.evaluation import Evaluator as Evaluator
+    from gancore.evaluation import Result as Result
     from gancore.gan import GAN as GAN
     from gancore.hookspecs import hookimpl as hookimpl
+    from gancore.images import read_images as read_images
     from gancore.layers import Layer as Layer
+    from gancore.learning import Workplace as Workplace
+    from gancore.metrics import Evidence as Evidence
+    from gancore.metrics import Extractor as Extractor
+    from gancore.metrics import Features as Features
+    from gancore.metrics import LearnedExtractor as LearnedExtractor
+    from gancore.metrics import Measurement as Measurement
+    from gancore.metrics import Metric as Metric
+    from gancore.metrics import Samples as Samples
     from gancore.pictures import save_samples as save_samples
     from gancore.sampling import Trained as Trained
     from gancore.sampling import load as load
     from gancore.settings import Schedulable as Schedulable
     from gancore.settings import Schedule as Schedule
+    from gancore.sources import Source as Source
     from gancore.training import Step as Step
     from gancore.training import train as train
 
 _HOMES = {
     "catalog": ["Catalog"],
+    "component": ["Component"],
     "config": ["Options", "Run", "resolve"],
     "contracts": [
-        "Component",
         "Dataset",
         "Discriminator",
+        "EvaluationProtocol",
         "Generator",
         "Loss",
+        "Mixture",
         "Output",
         "Scores",
         "Shape",
         "StatefulLoss",
     ],
-    "errors": ["CheckpointError", "ConfigError", "DataError", "GancoreError", "PluginError", "StorageError"],
+    "errors": [
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "GancoreError",
+        "NumericsError",
+        "PluginError",
+        "StorageError",
+    ],
+    "evaluation": ["Evaluation", "Evaluator", "Result"],
     "gan": ["GAN"],
     "hookspecs": ["hookimpl"],
+    "images": ["read_images"],
     "layers": ["Layer"],
+    "learning": ["Workplace"],
+    "metrics": ["Evidence", "Extractor", "Features", "LearnedExtractor", "Measurement", "Metric", "Samples"],
     "pictures": ["save_samples"],
     "sampling": ["Trained", "load"],
     "settings": ["Schedulable", "Schedule"],
+    "sources": ["Source"],
     "training": ["Step", "train"],
 }
 _HOME = {name: f"gancore.{module}" for module, names in _HOMES.items() for name in names}

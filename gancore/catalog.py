@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import pluggy
 
 from gancore import hookspecs
-from gancore.contracts import Component
+from gancore.component import Component
 from gancore.errors import ConfigError, PluginError, unknown
 from gancore.hookspecs import ENTRY_POINTS
 from gancore.layers import REMOVE

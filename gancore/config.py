@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gancore import toml
+from gancore import naming, toml
 from gancore.catalog import Catalog
-from gancore.contracts import Component, Dataset, Discriminator, Generator, Loss, lookup
+from gancore.component import Component, lookup
+from gancore.contracts import Dataset, Discriminator, Generator, Loss
 from gancore.duration import Duration
-from gancore.errors import ConfigError
-from gancore.layers import Keys, Layer, merge, source_of
+from gancore.errors import ConfigError, unknown
+from gancore.layers import Keys, Layer, inline_table, merge, source_of
+from gancore.metrics import Metric
 from gancore.optimizers import OptimizerSettings
 from gancore.settings import Schedulable, Settings, plain
 
@@ -76,6 +79,9 @@ class CheckpointSettings(Settings):
 
     every_steps: int = Field(default=1000, ge=1, description="steps between two checkpoints")
     keep: int = Field(default=2, ge=2, description="how many of the newest are kept")
+    best: str | None = Field(
+        default=None, description="a metric of the run, such as fd-digits, by which the best checkpoint is kept too"
+    )
 
 
 class LogSettings(Settings):
@@ -89,6 +95,18 @@ class SampleSettings(Settings):
 
     every_kimg: float = Field(default=100.0, gt=0, description="thousands of real images between two pictures")
     count: int = Field(default=64, ge=1, le=10000, description="images in a picture")
+
+
+class EvaluateSettings(Settings):
+    """When to look at the samples: at their diversity, and through the metrics of the run."""
+
+    every_kimg: float = Field(default=100.0, gt=0, description="thousands of real images between two evaluations")
+    samples: int | None = Field(
+        default=None, ge=2, description="generated images that metrics see; absent: as many as the dataset says"
+    )
+    on_collapse: Literal["warn", "stop", "ignore"] = Field(
+        default="warn", description="what to do when the samples have lost their diversity"
+    )
 
 
 class Options(Settings):
@@ -123,15 +141,33 @@ class Run(Options):
     discriminator: Discriminator
     loss: Loss
     dataset: Dataset
+    metrics: Annotated[Labelled[Metric], BeforeValidator(naming.read_labels)] = Field(
+        default={}, description="what judges the samples; absent: nothing does"
+    )
     checkpoint: CheckpointSettings = CheckpointSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
     log: LogSettings = LogSettings()
     sample: SampleSettings = SampleSettings()
 
     def components(self) -> list[Component]:
-        """Every component of the run, in the order of its keys."""
-        values = [getattr(self, key) for key in type(self).model_fields]
-        values += [item for value in values if isinstance(value, dict) for item in value.values()]
-        return [value for value in values if isinstance(value, Component)]
+        """Every component of the run, in the order of its keys, those inside of others included."""
+        return list(_components(self))
+
+    def judges(self) -> dict[str, Metric]:
+        """The metrics, each under the name that its results have: `fd-digits`."""
+        return {naming.name_of(label, metric): metric for label, metric in self.metrics.items()}
+
+    @model_validator(mode="after")
+    def _judges_are_told_apart(self) -> Self:
+        names = [naming.name_of(label, metric) for label, metric in self.metrics.items()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            message = f"two tables give {twice[0]!r}; put one under a label of another name"
+            raise _misfit("metrics", message, ("metrics",), twice[0])
+        best = self.checkpoint.best
+        if best is not None and best not in names:
+            raise _misfit("best", unknown("metric of the run", best, names), ("checkpoint", "best"), best)
+        return self
 
     def to_data(self, catalog: Catalog) -> dict[str, Any]:  # Any: data of a file
         """The resolved config as plain data, from which `resolve` makes an equal run."""
@@ -141,6 +177,24 @@ class Run(Options):
     def to_toml(self, catalog: Catalog) -> str:
         """The resolved config as the text of a file that replays this run."""
         return toml.dumps(self.to_data(catalog))
+
+
+def _misfit(kind: str, message: str, loc: tuple[str, ...], received: object) -> ValidationError:
+    """Keys that are right each by itself do not fit each other."""
+    custom = PydanticCustomError(kind, message)
+    return ValidationError.from_exception_data("Run", [InitErrorDetails(type=custom, loc=loc, input=received)])
+
+
+def _components(value: object) -> Iterator[Component]:
+    if isinstance(value, Component):
+        yield value
+    if isinstance(value, Settings):
+        value = [getattr(value, key) for key in type(value).model_fields]
+    elif isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _components(item)
 
 
 def read_layers(source: str, catalog: Catalog) -> list[Layer]:
@@ -186,6 +240,21 @@ def resolve(layers: Iterable[Layer], catalog: Catalog, model: type[Run] = Run) -
     if len(problems) > 1:
         problems = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
     raise ConfigError("wrong config: " + "; ".join(problems), "see the keys with: gancore show run")
+
+
+def read_dataset(text: str, catalog: Catalog) -> Dataset:
+    """A dataset by its name, or as an inline table of TOML: `{name = "mnist", split = "train"}`.
+
+    Raises ConfigError with every wrong field at once.
+    """
+    table = inline_table("dataset", text)
+    try:
+        return Dataset.model_validate(table, context=lookup(catalog))
+    except ValidationError as error:
+        data = table if isinstance(table, Mapping) else {}
+        problems = [_sentence(line["loc"], line["msg"], line["input"], data, {}) for line in error.errors()]
+    said = "; ".join(problem.removeprefix("run: ") for problem in problems)
+    raise ConfigError(f"wrong dataset: {said}", "name one of: gancore list dataset; or a folder, or a .npy file")
 
 
 _PLAINLY = {

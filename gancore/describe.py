@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gancore import toml
-from gancore.contracts import Component
+from gancore.component import Component
 from gancore.settings import Schedulable, Schedule, Settings, plain
 
 
@@ -84,7 +84,7 @@ def _type(annotation: Any) -> str:  # Any: whatever stands behind a colon
     if origin in (Union, types.UnionType):
         return " or ".join(map(_type, inner))
     if isinstance(annotation, type) and issubclass(annotation, Component):
-        return f"name of a {annotation.kind}, or its table"
+        return f"name of {'an' if annotation.kind[0] in 'aeiou' else 'a'} {annotation.kind}, or its table"
     return getattr(annotation, "__name__", str(annotation))
 
 

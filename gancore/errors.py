@@ -40,6 +40,10 @@ class PluginError(GancoreError):
     """A plugin could not be used, or broke the contract."""
 
 
+class NumericsError(GancoreError):
+    """Training has gone wrong in its numbers: samples without diversity, or values that are not finite."""
+
+
 class StorageError(GancoreError):
     """Something could not be written."""
 

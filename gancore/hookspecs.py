@@ -17,6 +17,7 @@ from importlib.resources.abc import Traversable
 import pluggy
 
 from gancore.contracts import Dataset, Discriminator, Generator, Loss
+from gancore.metrics import Extractor, Metric
 
 ENTRY_POINTS = "gancore.v1"
 
@@ -163,6 +164,77 @@ def gancore_datasets() -> Iterable[type[Dataset]]:
     @hookimpl
     def gancore_datasets():
         return [Stripes]
+    ```
+    """
+    raise NotImplementedError  # see above
+
+
+@hookspec
+def gancore_metrics() -> Iterable[type[Metric]]:
+    """Offers metrics.
+
+    A complete plugin:
+
+    ```python
+    from gancore import Measurement, Metric, hookimpl
+
+
+    class Brightness(Metric):
+        \"\"\"Difference of mean brightness between generated and real images, in 0..255.\"\"\"
+
+        name = "brightness"
+        needs = frozenset({"images", "reference"})
+        better = "lower"
+
+        def measure(self, evidence):
+            fake, real = (samples.images.double().mean() for samples in (evidence.fake, evidence.real))
+            return Measurement(float((fake - real).abs()), details={"generated": float(fake)})
+
+
+    @hookimpl
+    def gancore_metrics():
+        return [Brightness]
+    ```
+    """
+    raise NotImplementedError  # see above
+
+
+@hookspec
+def gancore_extractors() -> Iterable[type[Extractor]]:
+    """Offers extractors, through which metrics look at images.
+
+    A complete plugin:
+
+    ```python
+    from pydantic import Field
+    from torch import nn
+
+    from gancore import Extractor, Features, hookimpl
+
+
+    class Thumbnail(Extractor):
+        \"\"\"Images averaged down to a few pixels.\"\"\"
+
+        name = "thumbnail"
+        side: int = Field(default=2, ge=1, le=64, description="height and width in pixels")
+
+        def build(self, shape, num_classes, root):
+            return Shrink(self.side)
+
+
+    class Shrink(nn.Module):
+        def __init__(self, side):
+            super().__init__()
+            self.side = side
+
+        def forward(self, images):
+            small = nn.functional.adaptive_avg_pool2d(images.float() / 255, self.side)
+            return Features(small.flatten(1))
+
+
+    @hookimpl
+    def gancore_extractors():
+        return [Thumbnail]
     ```
     """
     raise NotImplementedError  # see above

@@ -91,6 +91,11 @@ def source_of(path: Keys, sources: Mapping[Keys, str]) -> str | None:
     return None
 
 
+def inline_table(key: str, text: str) -> object:
+    """The value that `key = text` has in TOML, or the text where it is none."""
+    return assignment(f"{key}={text}").data[key]
+
+
 def assignment(text: str) -> Layer:
     """One `PATH=VALUE` of the command line: the right side is read as TOML, or else as a bare string.
 

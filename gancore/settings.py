@@ -139,15 +139,15 @@ def value_at(value: float | Schedule, images_seen: int) -> float:
 
 
 def plain(value: object, name_of: Callable[[type[Settings]], str]) -> Any:  # Any: data of a shape that varies
-    """Settings as the data that a file holds: without None, tuples as lists, and equal once validated again.
+    """Settings as the data that a file holds: without None and empty tables, and with tuples as lists.
 
-    `name_of` gives the name under which a component's class is known.
+    Validated again, it is equal. `name_of` gives the name under which a component's class is known.
     """
     if isinstance(value, Settings):
         fields = {field.alias or key: getattr(value, key) for key, field in type(value).model_fields.items()}
         return plain(value.head(name_of) | fields | (value.model_extra or {}), name_of)
     if isinstance(value, Mapping):
-        return {key: plain(item, name_of) for key, item in value.items() if item is not None}
+        return {key: plain(item, name_of) for key, item in value.items() if item is not None and item != {}}
     if isinstance(value, tuple):
         return [plain(item, name_of) for item in value]
     return value

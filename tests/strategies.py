@@ -9,6 +9,7 @@ import annotated_types as at
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
+from gancore.metrics import Extractor, Metric
 from gancore.settings import Schedulable, Schedule
 from worlds import catalog
 
@@ -20,6 +21,8 @@ def components(cls, largest=1000, **overrides):
 
     Ints are at most `largest`, or at their lower bound. `overrides` are strategies for single fields.
     """
+    if issubclass(cls, Metric) and not isabstract(cls) and cls.needs & {"features", "labels"}:
+        overrides = {"extractor": components(Extractor, largest), **overrides}
     if isabstract(cls):
         return st.one_of([components(offered, largest) for offered, _ in catalog().offers(cls)])
     fields = {key: _values(info.annotation, info.metadata, largest) for key, info in cls.model_fields.items()}
@@ -40,6 +43,8 @@ def _values(annotation, metadata, largest):
     flat = [limit for item in metadata for limit in (item.metadata if isinstance(item, FieldInfo) else [item])]
     limit = {type(item): astuple(item)[0] for item in flat if isinstance(item, LIMITS)}
     sizes = {"min_size": limit.get(at.MinLen, 0), "max_size": limit.get(at.MaxLen, 4)}
+    if origin is dict:  # components under labels
+        return st.dictionaries(st.text("abc", min_size=1), components(inner[1], largest), max_size=2)
     if origin is tuple and inner[-1] is Ellipsis:
         return st.lists(_values(inner[0], (), largest), **sizes).map(tuple)
     if origin is tuple:

@@ -24,6 +24,7 @@ class Noise(Dataset):
     shape: tuple[int, ...] = Field(default=(1, 4, 4), description="(C, H, W) or (F,)")
     count: int = Field(default=10, ge=1, description="how many")
     labelled: bool = Field(default=False, description="whether the labels have names")
+    rare: bool = Field(default=False, description="whether most labels are the first")
 
     def build(self, root: Path):
         generator = torch.Generator().manual_seed(1)
@@ -32,7 +33,8 @@ class Noise(Dataset):
             values = torch.randn(size, generator=generator)
         else:
             values = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
-        dataset = TensorDataset(values, torch.arange(self.count) % 3)
+        labels = torch.arange(self.count) % (10 if self.rare else 3)
+        dataset = TensorDataset(values, labels * (labels < 3))
         if self.labelled:
             dataset.classes = ("zero", "one", "two")
         return dataset
@@ -53,6 +55,45 @@ class TinyGenerator(Generator):
             *([nn.Tanh()] if len(shape) == 3 else []),
             nn.Unflatten(1, shape),
         )
+
+
+class Constant(Generator):
+    """Draws one thing, whatever the noise: a generator that has collapsed."""
+
+    name = "constant"
+
+    def build(self, shape, latent_dim, num_classes):
+        return OneThing(shape)
+
+
+class OneThing(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.thing = nn.Parameter(torch.full(shape, 0.1))
+
+    def forward(self, latent):
+        return self.thing.expand(len(latent), *self.thing.shape)
+
+
+class Faithful(Generator):
+    """Hands the noise on: as many different things as it is given."""
+
+    name = "faithful"
+    scale: float = Field(default=1.0, description="how far they are apart")
+    offset: tuple[float, ...] = Field(default=(0.0,), description="where their middle is")
+
+    def build(self, shape, latent_dim, num_classes):
+        return HandsOn(math.prod(shape), shape, self.scale, self.offset)
+
+
+class HandsOn(nn.Module):
+    def __init__(self, size, shape, scale, offset):
+        super().__init__()
+        self.scale, self.shape = nn.Parameter(torch.full((size,), scale)), shape
+        self.register_buffer("offset", torch.tensor(offset))
+
+    def forward(self, latent):
+        return (latent[:, : len(self.scale)] * self.scale + self.offset).unflatten(1, self.shape)
 
 
 class TinyDiscriminator(Discriminator):
@@ -108,7 +149,7 @@ class Worlds:
     @staticmethod
     @hookimpl
     def gancore_generators():
-        return [TinyGenerator]
+        return [TinyGenerator, Constant, Faithful]
 
     @staticmethod
     @hookimpl

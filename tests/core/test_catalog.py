@@ -13,8 +13,9 @@ from gancore.catalog import Catalog, Plugin, Recipe, read_plugin
 from gancore.contracts import Dataset, Discriminator, Generator, Loss
 from gancore.errors import ConfigError, PluginError
 from gancore.hookspecs import hookimpl
-from gancore_plugins.mlp import MLPGenerator
-from worlds import Hinge, Noise, TinyDiscriminator, TinyGenerator, Worlds, catalog
+from gancore.metrics import Extractor, Metric
+from gancore_plugins.networks.mlp import MLPGenerator
+from worlds import Constant, Faithful, Hinge, Noise, TinyDiscriminator, TinyGenerator, Worlds, catalog
 
 
 def generator(called):
@@ -33,7 +34,7 @@ def offer(package, *components, recipes=(), name="plugin"):
 OURS = offer("gancore", generator("mlp"), generator("shared"))
 WAVES = offer("waves", generator("wave"), generator("shared"), generator("twin"), Hinge)
 FOAM = offer("foam", generator("foam"), generator("twin"), generator("shared"))
-KINDS = [Generator, Discriminator, Loss, Dataset]
+KINDS = [Generator, Discriminator, Loss, Dataset, Metric, Extractor]
 
 
 def recipe(name, seed=0):
@@ -162,7 +163,7 @@ def read(**hooks):
 class TestReadingAPlugin:
     def test_its_components_are_collected_kind_by_kind(self):
         found = read_plugin(Worlds, "worlds", "gancore-worlds", "1.0")
-        assert found.components == (TinyGenerator, TinyDiscriminator, Hinge, Noise)
+        assert found.components == (TinyGenerator, Constant, Faithful, TinyDiscriminator, Hinge, Noise)
         assert (found.name, found.origin, found.error, found.recipes) == ("worlds", "gancore-worlds 1.0", None, ())
 
     def test_any_iterable_will_do_and_nothing_is_nothing(self):

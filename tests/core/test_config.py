@@ -12,6 +12,7 @@ from pydantic import Field
 from gancore import hookspecs, toml
 from gancore.catalog import Catalog, Plugin, read_plugin
 from gancore.config import (
+    CheckpointSettings,
     EMASettings,
     Labelled,
     LatentSettings,
@@ -71,6 +72,7 @@ RUNS = components(
     duration=st.builds("{} {}".format, st.integers(1, 10**6), st.sampled_from(["epochs", "steps", "kimg", "minutes"])),
     generator=components(Generator) | components(Everything),
     optimizer=st.builds(OptimizerPair, generator=OPTIMIZERS, discriminator=OPTIMIZERS),
+    checkpoint=components(CheckpointSettings, best=st.none()),  # what there is to choose from depends on the metrics
 )
 
 
@@ -161,7 +163,10 @@ class TestProblems:
         with pytest.raises(ConfigError) as error:
             resolve(layers, CATALOG)
         text = error.value.message
-        known = "batch_size, checkpoint, dataset, discriminator, duration, ema, generator, latent, log, loss, optimizer"
+        known = (
+            "batch_size, checkpoint, dataset, discriminator, duration, ema, evaluate, generator, "
+            "latent, log, loss, metrics, optimizer"
+        )
         for problem in [
             "generator.width: must be a valid integer; received 4.5 [--set generator.width=4.5]",
             "discriminator.widht: unknown key 'widht'; did you mean 'width'? Known: batch_norm, dropout, width "
@@ -202,7 +207,9 @@ class TestProblems:
 
     def test_an_unknown_component_is_told_by_whoever_named_it(self):
         (problem,) = problems({"generator": "tinny"}, "generator.width=3")
-        assert problem.startswith("generator.name: unknown generator 'tinny'; did you mean 'tiny'? Known: everything, ")
+        assert problem.startswith(
+            "generator.name: unknown generator 'tinny'; did you mean 'tiny'? Known: constant, everything, "
+        )
         assert problem.endswith("[file]")
         (problem,) = problems("generator=tinny")
         assert problem.startswith("generator: unknown generator 'tinny'; did you mean 'tiny'?")

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from gancore.contracts import Dataset, Discriminator, Generator, Loss, Schedulable, lookup
+from gancore.component import lookup
+from gancore.contracts import Dataset, Discriminator, Generator, Loss, Schedulable
 from strategies import components
 from worlds import Hinge, Noise, TinyDiscriminator, TinyGenerator, catalog
 
