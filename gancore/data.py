@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeGuard, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Shape
@@ -73,16 +73,18 @@ class Feed:
         if self.size == 0:
             raise DataError("a dataset must hold at least one image; this one is empty")
         self.batch_size, self.device = batch_size, device
-        self._seed, self._dataset, self._workers = seed, dataset, workers
+        self.dataset = dataset
+        self._seed, self._workers = seed, workers
         with blamed("dataset"):
             first, _ = _pair(dataset[0])
-        _check(first.unsqueeze(0))
+        check_items(first.unsqueeze(0))
         self.shape: Shape = tuple(first.shape)
         classes = getattr(dataset, "classes", None)
         self.num_classes = len(cast(_Labelled, dataset).classes) if classes is not None else None
         self._kept: tuple[Tensor, Tensor] | None = None
         if data == "device" or (data == "auto" and first.nbytes * self.size <= _LARGEST_SHARE * _memory(device)):
-            images, labels = self._whole()
+            images, labels = read_items(dataset)
+            check_labels(labels, self.num_classes)
             self._kept = images.to(device), labels.to(device)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
@@ -103,7 +105,7 @@ class Feed:
 
     def _streamed(self, images_seen: int) -> Iterator[Batch]:
         loader = DataLoader(
-            self._dataset,
+            self.dataset,
             batch_sampler=(chosen.tolist() for chosen in self._indices(images_seen)),
             num_workers=self._workers,
             collate_fn=_collate,
@@ -114,29 +116,26 @@ class Feed:
         while True:
             with blamed("dataset"):
                 images, labels = next(items)
-            _check(images)
-            self._check_labels(labels)
+            check_items(images)
+            check_labels(labels, self.num_classes)
             on_device = images.to(self.device, non_blocking=True)
             yield Batch(to_network_range(on_device), labels.to(self.device, non_blocking=True))
 
-    def _whole(self) -> tuple[Tensor, Tensor]:
-        whole = self._dataset
-        if _is_two_tensors(whole):
-            images, labels = whole.tensors
-        else:
-            with blamed("dataset"):
-                parts = list(DataLoader(whole, batch_size=1024, collate_fn=_collate, generator=torch.Generator()))
-            images, labels = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
-        _check(images)
-        self._check_labels(labels)
-        return images, labels.long()
 
-    def _check_labels(self, labels: Tensor) -> None:
-        if self.num_classes is not None and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-            raise DataError(
-                f"labels must lie in 0..{self.num_classes - 1}, one for each of the dataset's classes; "
-                f"received {int(labels.min())}..{int(labels.max())}"
-            )
+def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Images as they are stored and their labels (N,) int64, of all items or of some, on the CPU.
+
+    Raises DataError for items that keep no contract, and for no items at all.
+    """
+    if _is_two_tensors(dataset):
+        images, labels = dataset.tensors if indices is None else (tensor[indices] for tensor in dataset.tensors)
+    else:
+        with blamed("dataset"):
+            chosen = dataset if indices is None else Subset(dataset, indices.tolist())
+            parts = list(DataLoader(chosen, batch_size=1024, collate_fn=_collate, generator=torch.Generator()))
+            images, labels = (torch.cat(list(column)) for column in zip(*parts, strict=True))
+    check_items(images)
+    return images, labels.long()
 
 
 def _is_two_tensors(dataset: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
@@ -171,8 +170,17 @@ def _collate(items: list[object]) -> tuple[Tensor, Tensor]:
     return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
 
 
-def _check(images: Tensor) -> None:
-    """Images (N, C, H, W) are uint8, vectors (N, F) float32 and finite."""
+def check_labels(labels: Tensor, num_classes: int | None) -> None:
+    """Raises DataError unless labels (N,) lie in 0..K-1, where the number of classes K is known."""
+    if num_classes is not None and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise DataError(
+            f"labels must lie in 0..{num_classes - 1}, one for each of the dataset's classes; "
+            f"received {int(labels.min())}..{int(labels.max())}"
+        )
+
+
+def check_items(images: Tensor) -> None:
+    """Raises DataError unless images (N, C, H, W) are uint8, or vectors (N, F) float32 and finite."""
     received = f"received {str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape[1:])}"
     if images.ndim == 4:
         if images.dtype != torch.uint8:
@@ -183,7 +191,8 @@ def _check(images: Tensor) -> None:
         raise DataError(f"data must be uint8 images (C, H, W) or float32 vectors (F,); {received}")
     elif not images.isfinite().all():
         number = int((~images.isfinite()).any(dim=1).nonzero()[0])
-        raise DataError(f"vectors must be finite; number {number} is {images[number].tolist()}")
+        values = str(images[number, :8].tolist()).replace("]", ", …]" if images.shape[1] > 8 else "]")
+        raise DataError(f"vectors must be finite; number {number} is {values}", "look at what made them")
     if 0 in images.shape:
         raise DataError(f"an image must have at least one pixel; {received}")
 
