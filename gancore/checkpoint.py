@@ -43,6 +43,11 @@ def path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}{SUFFIX}"
 
 
+def best_of(folder: Path) -> Path:
+    """Where the best checkpoint by a metric is kept, beside the newest ones."""
+    return folder / f"best{SUFFIX}"
+
+
 def kept(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first. Links and foreign files are none."""
     if not folder.is_dir():
@@ -55,10 +60,22 @@ def kept(folder: Path) -> list[Path]:
     return [steps[step] for step in sorted(steps)]
 
 
-def newest(path: Path) -> Path:
-    """The newest checkpoint of a run directory, or the file itself. Raises CheckpointError when there is none."""
+def newest(path: Path, *, best: bool = False) -> Path:
+    """The newest checkpoint of a run directory, or its best one, or the file itself.
+
+    Raises CheckpointError when there is none.
+    """
+    if best and path.is_file():
+        raise CheckpointError(f"the best of a run's checkpoints is wanted; {path} is one", "name the run's directory")
     if not path.is_dir():
         return path
+    if best:
+        found_best = [file for file in (best_of(path / "checkpoints"), best_of(path)) if file.is_file()]
+        if not found_best:
+            raise CheckpointError(
+                f"no best checkpoint was kept in {path}", "train with --set checkpoint.best=METRIC, or leave --best out"
+            )
+        return found_best[0]
     found = kept(path / "checkpoints") or kept(path)
     if not found:
         raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")

@@ -1,4 +1,4 @@
-"""Pictures and arrays of samples, written to files."""
+"""Pictures and arrays of samples, written to files: images side by side, points in the plane as a scatter plot."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import safetensors.torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -18,9 +18,23 @@ _SMALLEST_TILE = 64
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
+REAL_POINTS = 2000
+"""Real points that a scatter plot shows, if there are so many."""
+_PLOT = 480
+"""Pixels along each side of a scatter plot."""
+_FINE = 2
+"""A scatter plot is drawn larger by this factor, so that its points are round."""
+_BACKGROUND, _REAL, _GENERATED = "#ffffff", "#a9b8c6", "#c8102e"
+
+
 def is_picture(samples: Tensor) -> bool:
-    """Whether samples (N, C, H, W) can be shown: grey, RGB or RGBA."""
-    return samples.ndim == 4 and samples.shape[1] in _MODES
+    """Whether samples can be shown: images (N, C, H, W) that are grey, RGB or RGBA, or points (N, 2)."""
+    return (samples.ndim == 4 and samples.shape[1] in _MODES) or (samples.ndim == 2 and samples.shape[1] == 2)
+
+
+def picture(samples: Tensor, real: Tensor | None = None) -> Image.Image:
+    """Samples in one picture; behind points (N, 2) there are the real ones (M, 2), if they are given."""
+    return scatter(samples, real) if samples.ndim == 2 else grid(samples)
 
 
 def grid(images: Tensor) -> Image.Image:
@@ -30,16 +44,38 @@ def grid(images: Tensor) -> Image.Image:
     """
     channels, height, width = images.shape[1:]
     table = make_grid(images, nrow=math.ceil(math.sqrt(len(images))), padding=1)[:channels]
-    picture = _picture(table)
+    tiles = _picture(table)
     factor = max(1, _SMALLEST_TILE // max(height, width))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return tiles.resize((tiles.width * factor, tiles.height * factor), Image.Resampling.NEAREST)
 
 
-Form = Literal["grid", "npy", "safetensors", "folder"]
+def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
+    """Generated points (N, 2) in red over real ones (M, 2) in grey, both axes to one scale.
+
+    The plot is framed around the real points, where there are any; what lies outside is drawn at its border, and what
+    is not finite is left out.
+    """
+    framed = points if real is None or len(real) == 0 else real
+    framed = framed[framed.isfinite().all(dim=1)]
+    low, high = (framed.amin(dim=0), framed.amax(dim=0)) if len(framed) else (-framed.new_ones(2), framed.new_ones(2))
+    middle, reach = (low + high) / 2, float((high - low).max()) * 0.6 or 1.0
+    side = _PLOT * _FINE
+    plot = Image.new("RGB", (side, side), _BACKGROUND)
+    pen = ImageDraw.Draw(plot)
+    for what, colour, radius in ((real, _REAL, 3 * _FINE), (points, _GENERATED, 1 * _FINE)):
+        if what is None:
+            continue
+        places = ((what[what.isfinite().all(dim=1)] - middle) / reach).clamp(-1, 1)
+        for x, y in ((places * places.new_tensor([1, -1]) + 1) / 2 * (side - 1)).tolist():
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    return plot.resize((_PLOT, _PLOT), Image.Resampling.LANCZOS)
+
+
+Form = Literal["picture", "npy", "safetensors", "folder"]
 
 
 def form_of(out: Path) -> Form:
-    """The form in which samples go to this path: a grid for `.png`, an array for `.npy` and `.safetensors`.
+    """The form in which samples go to this path: a picture for `.png`, an array for `.npy` and `.safetensors`.
 
     A new or empty folder, or a path without a suffix, gets numbered PNGs. Raises ConfigError for anything else.
     """
@@ -47,7 +83,7 @@ def form_of(out: Path) -> Form:
         if any(out.iterdir()):
             raise ConfigError(f"--out must be a file, or a new or empty folder; {out} is not empty", "name another one")
         return "folder"
-    forms: dict[str, Form] = {".png": "grid", ".npy": "npy", ".safetensors": "safetensors", "": "folder"}
+    forms: dict[str, Form] = {".png": "picture", ".npy": "npy", ".safetensors": "safetensors", "": "folder"}
     if out.suffix.lower() not in forms:
         raise ConfigError(
             f"--out must end in .png, .npy or .safetensors, or be a folder; received {out}", "--out samples.png"
@@ -55,21 +91,23 @@ def form_of(out: Path) -> Form:
     return forms[out.suffix.lower()]
 
 
-def save_samples(samples: Tensor, out: Path) -> None:
+def save_samples(samples: Tensor, out: Path, real: Tensor | None = None) -> None:
     """Writes samples (N, C, H, W) uint8 or (N, F) float32 in the form that the path asks for (see `form_of`).
 
-    Raises ConfigError for a picture of what is none, StorageError when it cannot be written.
+    `real` are points to show behind points (see `scatter`). Raises ConfigError for a picture of what is none,
+    StorageError when it cannot be written.
     """
     form = form_of(out)
-    if form in ("grid", "folder") and not is_picture(samples):
+    if form in ("picture", "folder") and not (is_picture(samples) and (form == "picture" or samples.ndim == 4)):
         raise ConfigError(
-            f"only images of 1, 3 or 4 channels make a picture; these samples have shape {tuple(samples.shape[1:])}",
+            "images of 1, 3 or 4 channels make pictures, and points in the plane make one; these samples have shape "
+            f"{tuple(samples.shape[1:])}",
             "write the array instead: --out FILE.npy",
         )
     try:
         (out if form == "folder" else out.parent).mkdir(parents=True, exist_ok=True)
-        if form == "grid":
-            grid(samples).save(out, "PNG")
+        if form == "picture":
+            picture(samples, real).save(out, "PNG")
         elif form == "npy":
             with out.open("wb") as file:  # given a name, numpy would add a suffix of its own
                 np.save(file, samples.numpy(), allow_pickle=False)

@@ -6,6 +6,7 @@ many images are asked for.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from gancore.config import LatentSettings, Run, resolve
 from gancore.contracts import Shape
 from gancore.data import to_stored_range
 from gancore.devices import choose_device
-from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
+from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blamed
 from gancore.gan import below, draw_latent
-from gancore.layers import Layer
+from gancore.layers import REMOVE, Layer
 from gancore.players import call, evaluated
 from gancore.randomness import derive_seed, generator_for, seeded
 
@@ -42,30 +43,39 @@ def draw(
     seed: int,
     device: torch.device,
     num_classes: int | None = None,
-    label: int | None = None,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """Images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU.
 
-    The generator is used in evaluation mode and left as it was. A conditional one draws its classes in turn, or
-    `label` alone.
+    The generator is used in evaluation mode and left as it was. A conditional one draws the classes of `labels` (N,),
+    or without them all classes in turn. Raises NumericsError when it makes what is not finite.
     """
     chunks = []
     with evaluated(generator):
         for start in range(0, count, _CHUNK):
-            labels = None
+            wanted = None
             if num_classes is not None:
-                labels = torch.arange(start, start + _CHUNK, device=device) % num_classes
-                labels = labels if label is None else torch.full_like(labels, label)
+                wanted = torch.arange(start, start + _CHUNK) % num_classes
+                if labels is not None:
+                    given = labels[start : start + _CHUNK]
+                    wanted[: len(given)] = given
+                wanted = wanted.to(device)
             noise = latents(latent, seed, start, start + _CHUNK).to(device)
             # What the generator itself may draw depends on the seed too.
             with seeded(derive_seed(seed, "chunk", start), device), blamed("generator"):
-                chunks.append(to_stored_range(call(generator, noise, labels).float()).cpu())
+                images: Tensor = call(generator, noise, wanted).float()
+            if not images.isfinite().all():  # as bytes they would look like any others
+                raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
+            chunks.append(to_stored_range(images).cpu())
     return torch.cat(chunks)[:count]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained generator: what `load` makes of a checkpoint."""
+    """A trained generator: what `load` makes of a checkpoint.
+
+    `averaged` says whether its weights are the average; `path` is the file that they come from, `digest` its SHA-256.
+    """
 
     generator: nn.Module
     run: Run
@@ -73,11 +83,15 @@ class Trained:
     num_classes: int | None
     step: int
     device: torch.device
+    averaged: bool
+    path: Path
+    digest: str
 
-    def sample(self, count: int, seed: int = 0, label: int | None = None) -> Tensor:
+    def sample(self, count: int, seed: int = 0, label: int | None = None, labels: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU; image i depends on the seed and i alone.
 
-        `label` in 0..K-1 asks a conditional generator for one class. Raises ConfigError for any other label.
+        `label` in 0..K-1 asks a conditional generator for one class, `labels` (N,) for a class of each image.
+        Raises ConfigError for any other label, NumericsError when the generator makes what is not finite.
         """
         if count < 1:
             raise ConfigError(f"the number of samples must be at least 1; received {count}")
@@ -94,18 +108,21 @@ class Trained:
             seed=seed,
             device=self.device,
             num_classes=self.num_classes,
-            label=label,
+            labels=labels if label is None else torch.full((count,), label),
         )
 
 
-def load(path: Path | str, *, raw: bool = False, device: str = "auto", catalog: Catalog | None = None) -> Trained:
-    """The generator of a run's newest checkpoint, or of one checkpoint, ready to sample.
+def load(
+    path: Path | str, *, raw: bool = False, best: bool = False, device: str = "auto", catalog: Catalog | None = None
+) -> Trained:
+    """The generator of a run's newest checkpoint, of its `best` one, or of one checkpoint, ready to sample.
 
     It is the average where the run kept one, unless `raw`. Only installed plugins can build it.
     Raises CheckpointError when there is no sound checkpoint at the path.
     """
     catalog = catalog or Catalog.installed()
-    saved = checkpoint.load(checkpoint.newest(Path(path)))
+    file = checkpoint.newest(Path(path), best=best)
+    saved = checkpoint.load(file)
     try:
         run = _resolved(saved, path, catalog)
         shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
@@ -115,19 +132,23 @@ def load(path: Path | str, *, raw: bool = False, device: str = "auto", catalog: 
     # These weights are replaced at once; the process's random state is none of our business.
     with seeded(0), blamed(f"generator {run.generator.name!r}"):
         generator = run.generator.build(shape, run.latent.dim, num_classes)
-    prefix = "ema." if run.ema and not raw else "generator."
+    averaged = run.ema is not None and not raw
     try:
-        generator.load_state_dict(below(prefix, saved.tensors))
+        generator.load_state_dict(below("ema." if averaged else "generator.", saved.tensors))
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
     chosen = choose_device(device)
-    return Trained(generator.eval().to(chosen), run, shape, num_classes, step, chosen)
+    return Trained(generator.eval().to(chosen), run, shape, num_classes, step, chosen, averaged, file, saved.digest)
 
 
 def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> Run:
-    """The run of a checkpoint, if what is installed can build it."""
+    """The run of a checkpoint, if what is installed can build it; metrics that are not installed are left out."""
+    layer = Layer("checkpoint", saved.about["config"])
+    unmeasured = Layer("without metrics", {"metrics": REMOVE, "checkpoint": {"best": REMOVE}})
     try:
-        return resolve([Layer("checkpoint", saved.about["config"])], catalog)
+        with suppress(ConfigError):
+            return resolve([layer], catalog)
+        return resolve([layer, unmeasured], catalog)
     except ConfigError as error:
         made_with = ", ".join(f"{name} {version}" for name, version in saved.about["made_with"]["plugins"].items())
         raise PluginError(

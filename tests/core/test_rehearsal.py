@@ -7,7 +7,7 @@ from torch import nn
 from gancore.contracts import Output
 from gancore.errors import ConfigError, PluginError
 from gancore.gan import GAN
-from gancore_plugins.bce import NonSaturating
+from gancore_plugins.losses.bce import NonSaturating
 from worlds import (
     Hinge,
     assembled,

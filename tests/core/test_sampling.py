@@ -16,10 +16,11 @@ from gancore.errors import CheckpointError, ConfigError, PluginError, StorageErr
 from gancore.gan import GAN
 from gancore.layers import Layer
 from gancore.pictures import grid, save_samples
-from gancore.rundir import RunDirectory, record
+from gancore.recording import record
+from gancore.rundir import RunDirectory
 from gancore.sampling import draw, latents, load
 from gancore.training import train
-from gancore_plugins.mlp import MLPGenerator
+from gancore_plugins.networks.mlp import MLPGenerator
 from worlds import PARTS, catalog
 
 CPU = torch.device("cpu")
@@ -223,8 +224,8 @@ def test_arrays_hold_exactly_the_samples(tmp_path_factory, size):
 def test_vectors_make_no_picture(tmp_path):
     for name in ("a.png", "folder"):
         with pytest.raises(ConfigError, match="channels"):
-            save_samples(torch.zeros(3, 2), tmp_path / name)
-    save_samples(torch.zeros(3, 2), tmp_path / "a.npy")
+            save_samples(torch.zeros(3, 5), tmp_path / name)
+    save_samples(torch.zeros(3, 5), tmp_path / "a.npy")
     assert np.load(tmp_path / "a.npy").dtype == np.float32
 
 

@@ -10,7 +10,7 @@ from gancore.errors import PluginError
 from gancore.gan import GAN
 from gancore.players import frozen
 from gancore.training import train
-from gancore_plugins.bce import NonSaturating
+from gancore_plugins.losses.bce import NonSaturating
 from worlds import Hinge, assembled, dataset, equal, trained, weights
 
 
