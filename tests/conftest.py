@@ -1,6 +1,9 @@
 import os
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest itself fills the cores; subprocesses inherit it
+CACHE = tempfile.TemporaryDirectory(prefix="gancore-cache-")  # gone with the process
+os.environ["GANCORE_CACHE"] = CACHE.name
 
 from pathlib import Path
 

@@ -8,10 +8,23 @@ from importlib.resources.abc import Traversable
 
 from gancore.contracts import Dataset, Discriminator, Generator, Loss
 from gancore.hookspecs import hookimpl
-from gancore_plugins.bce import Minimax, NonSaturating
-from gancore_plugins.digits import Digits
-from gancore_plugins.mlp import MLPDiscriminator, MLPGenerator
-from gancore_plugins.mnist import MNIST
+from gancore.metrics import Extractor, Metric
+from gancore_plugins.datasets.digits import Digits
+from gancore_plugins.datasets.mixtures import Grid, Ring
+from gancore_plugins.datasets.mnist import MNIST
+from gancore_plugins.datasets.stacked_mnist import StackedMNIST
+from gancore_plugins.extractors.digits import DigitsExtractor
+from gancore_plugins.extractors.inception import InceptionExtractor
+from gancore_plugins.extractors.random import RandomExtractor
+from gancore_plugins.losses.bce import Minimax, NonSaturating
+from gancore_plugins.metrics.classes import ClassDivergence
+from gancore_plugins.metrics.frechet import FrechetDistance
+from gancore_plugins.metrics.inception_score import InceptionScore
+from gancore_plugins.metrics.kernel import KernelDistance
+from gancore_plugins.metrics.memorisation import Memorisation
+from gancore_plugins.metrics.modes import Modes
+from gancore_plugins.metrics.neighbours import Coverage, Density, Precision, Recall
+from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 
 
 @hookimpl
@@ -31,7 +44,28 @@ def gancore_losses() -> Iterable[type[Loss]]:
 
 @hookimpl
 def gancore_datasets() -> Iterable[type[Dataset]]:
-    return [MNIST, Digits]
+    return [MNIST, Digits, StackedMNIST, Ring, Grid]
+
+
+@hookimpl
+def gancore_metrics() -> Iterable[type[Metric]]:
+    return [
+        FrechetDistance,
+        KernelDistance,
+        InceptionScore,
+        Precision,
+        Recall,
+        Density,
+        Coverage,
+        ClassDivergence,
+        Memorisation,
+        Modes,
+    ]
+
+
+@hookimpl
+def gancore_extractors() -> Iterable[type[Extractor]]:
+    return [DigitsExtractor, RandomExtractor, InceptionExtractor]
 
 
 @hookimpl

@@ -1,0 +1,68 @@
+"""The network of FID, from torch-fidelity, with weights that are what they are said to be."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from gancore.contracts import Shape
+from gancore.errors import ConfigError, DataError
+from gancore.metrics import Extractor, Features
+
+_FILE = "weights-inception-2015-12-05-6726825d.pth"
+_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+
+
+class InceptionExtractor(Extractor):
+    """Inception-v3 of FID, Heusel et al. 2017 (arXiv:1706.08500): 2048 features and 1008 classes of ImageNet.
+
+    The network, its resizing to 299x299 included, is torch-fidelity's, which agrees with the original in TensorFlow.
+    Its weights are looked for in the folder `inception` of the data, and never downloaded.
+    """
+
+    name = "inception"
+
+    def build(self, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise ConfigError(
+                f"inception sees images of 1 or 3 channels; received shape {shape}", "choose another extractor"
+            )
+        from torch_fidelity import FeatureExtractorInceptionV3
+
+        # Read once, so that what was judged is what is opened: the file is a pickle, and opening one can run it.
+        weights = io.BytesIO(_trusted(root / "inception" / _FILE))
+        network = FeatureExtractorInceptionV3(
+            "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=weights
+        )
+        return _Inception(network)
+
+
+class _Inception(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Features:
+        features, logits = self.network(images.expand(-1, 3, -1, -1))
+        return Features(features, logits)
+
+
+def _trusted(path: Path) -> bytes:
+    """The bytes of the file. Raises DataError unless they are those that everyone's FID is computed with."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"inception needs its weights, {_FILE} of torch-fidelity's release 0.2.0, 95,628,359 bytes, at {path}: "
+            f"{error.strerror}",
+            "put the file there, or name the folder above inception/ with --data-dir",
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != _SHA256:
+        raise DataError(
+            f"{path} is not opened: its SHA-256 must be {_SHA256}, and is {found}", "replace it by an intact copy"
+        )
+    return content

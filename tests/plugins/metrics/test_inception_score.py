@@ -1,0 +1,35 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evidence import GIVEN, of_classes, shuffled
+from gancore.errors import DataError
+from gancore.metrics import Evidence, Samples
+from gancore_plugins.metrics.inception_score import InceptionScore
+
+
+def score(samples, splits=1):
+    return InceptionScore(extractor=GIVEN, splits=splits).measure(Evidence(samples))
+
+
+@given(st.integers(1, 9), st.integers(0, 5))
+def test_so_many_classes_drawn_evenly_and_surely_score_their_number(classes, others):
+    labels = torch.arange(classes).repeat(20)
+    assert score(of_classes(labels, classes + others)).value == pytest.approx(classes, rel=1e-5)
+
+
+def test_being_sure_of_nothing_scores_one():
+    unsure = Samples(torch.zeros(40, 1, 1, 1, dtype=torch.uint8), logits=torch.ones(40, 7))
+    assert score(unsure, splits=4).value == pytest.approx(1.0)
+
+
+def test_the_order_of_images_does_not_matter():
+    logits = torch.randn(95, 6, generator=torch.Generator().manual_seed(0))
+    images = torch.zeros(95, 1, 1, 1, dtype=torch.uint8)
+    assert score(Samples(images, logits=logits), 10) == score(Samples(images, logits=shuffled(1, logits)), 10)
+
+
+def test_fewer_images_than_splits_are_refused():
+    with pytest.raises(DataError, match="10 splits take as many images; received 4"):
+        score(of_classes([0, 1, 2, 3], 4), splits=10)

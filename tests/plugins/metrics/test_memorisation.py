@@ -1,0 +1,52 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evidence import GIVEN, normal, of_features, shuffled
+from gancore.errors import DataError
+from gancore_plugins.metrics.memorisation import Memorisation
+
+METRIC = Memorisation(extractor=GIVEN)
+
+
+def measured(fake, held_out, training):
+    return METRIC.measure(of_features(fake, held_out, training))
+
+
+@given(st.integers(0, 99), st.integers(1, 12), st.integers(1, 12))
+@settings(max_examples=25)
+def test_it_is_the_chance_that_its_definition_says(seed, fakes, unseen):
+    training = normal(seed, 9, 2)
+    fake, held_out = normal(seed + 1, fakes, 2), normal(seed + 2, unseen, 2)
+    fake[0] = held_out[0]  # a tie
+    near = [[float((x - training).double().norm(dim=1).min()) for x in part] for part in (fake, held_out)]
+    pairs = [(a < b) + (a == b) / 2 for a in near[0] for b in near[1]]
+    found = measured(fake, held_out, training)
+    assert found.details["chance"] == pytest.approx(sum(pairs) / len(pairs))
+    assert found.value == max(0.5, found.details["chance"])
+
+
+def test_copies_of_the_training_images_are_certain():
+    training, held_out = normal(0, 300, 3), normal(1, 200, 3)
+    found = measured(training[:100], held_out, training)
+    assert found.value == 1
+    assert found.details["median_generated"] == 0 < found.details["median_held_out"]
+    assert found.ideal == {"value": 0.5, "chance": 0.5}
+
+
+def test_unseen_images_are_a_toss_up_and_strange_ones_are_no_copies():
+    training, held_out, fresh = normal(0, 1000, 3), normal(1, 1000, 3), normal(2, 1000, 3)
+    assert measured(fresh, held_out, training).details["chance"] == pytest.approx(0.5, abs=0.04)
+    strange = measured(fresh + 30, held_out, training)
+    assert (strange.value, strange.details["chance"]) == (0.5, 0), "no sign of memory, and no praise either"
+
+
+def test_the_order_of_images_does_not_matter():
+    parts = [normal(seed, 40, 3) for seed in range(3)]
+    assert measured(*parts) == measured(*(shuffled(9, part) for part in parts))
+
+
+def test_without_training_images_there_is_nothing_to_remember():
+    with pytest.raises(DataError, match="images of the training, and there are none"):
+        measured(torch.zeros(3, 2), torch.zeros(3, 2), None)
