@@ -7,6 +7,21 @@ import sys
 BY_HAND = ["--generator", "mlp", "--discriminator", "mlp", "--loss", "bce", "--dataset", "digits"]
 
 
+def read_all(leader):
+    """All that is shown on a terminal, until its other end is closed."""
+    seen = b""
+    while True:
+        try:
+            chunk = os.read(leader, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        seen += chunk
+    os.close(leader)
+    return seen.decode()
+
+
 class Gancore:
     """The real command in a folder of its own."""
 

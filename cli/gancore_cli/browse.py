@@ -54,6 +54,7 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
     from gancore.config import Run
     from gancore.describe import describe
     from gancore.errors import ConfigError, unknown
+    from gancore.metrics import Metric
 
     catalog = Catalog.installed()
     if kind == "run" and name is not None:
@@ -73,6 +74,7 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
             "package": plugin.package,
             "version": plugin.version,
             "summary": component.summary(),
+            **({"better": component.better, "needs": sorted(component.needs)} if issubclass(component, Metric) else {}),
             "fields": describe(component),
         }
 
@@ -80,6 +82,8 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
         say(document["summary"])
         if "package" in document:
             say(f"{kind} {document['name']}, from {document['package']} {document['version']}")
+        if "better" in document:
+            say(f"{document['better']} is better; it needs {', '.join(document['needs'])}")
         say("")
         if document["fields"]:
             header = ["key", "type", "default", "bounds", "meaning"]

@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from gancore_cli.browse import list_components, list_recipes, plugins, show
+from gancore_cli.evaluate import evaluate
 from gancore_cli.options import say
 from gancore_cli.progress import Interrupted
 from gancore_cli.sample import sample
@@ -39,7 +40,7 @@ def gancore() -> None:
     """
 
 
-for command in (train, sample, list_components, show, list_recipes, plugins):
+for command in (train, sample, evaluate, list_components, show, list_recipes, plugins):
     gancore.add_command(command)
 
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command and exits.
 
     0 done, 1 a bug of gancore's (the only traceback), 2 usage or config, 3 input data, 4 checkpoint, 5 plugin,
-    7 storage, 130 Ctrl-C.
+    6 numerics, 7 storage, 130 Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
@@ -77,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _exit_code(error: Exception) -> int:
-    from gancore.errors import CheckpointError, ConfigError, DataError, PluginError, StorageError
+    from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, PluginError, StorageError
 
-    codes = {ConfigError: 2, DataError: 3, CheckpointError: 4, PluginError: 5, StorageError: 7}
+    codes = {ConfigError: 2, DataError: 3, CheckpointError: 4, PluginError: 5, NumericsError: 6, StorageError: 7}
     return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
 
 

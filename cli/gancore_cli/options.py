@@ -70,7 +70,7 @@ data_dir = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     envvar="GANCORE_DATA",
-    help="Folder with the files of datasets.  [default: GANCORE_DATA, or the user's cache]",
+    help="Folder with the files of datasets.  [default: GANCORE_DATA, or `data` in the cache]",
 )
 device = click.option(
     "--device",
@@ -81,13 +81,19 @@ device = click.option(
 )
 
 
-def data_root(given: Path | None) -> Path:
-    """The folder with the files of datasets."""
-    if given:
-        return given
+def cache_root() -> Path:
+    """The folder for what can be made again: GANCORE_CACHE, or the user's own cache."""
+    named = os.environ.get("GANCORE_CACHE")
+    if named:
+        return Path(named)
     from platformdirs import user_cache_path
 
-    return user_cache_path("gancore") / "data"
+    return user_cache_path("gancore")
+
+
+def data_root(given: Path | None) -> Path:
+    """The folder with the files of datasets."""
+    return given or cache_root() / "data"
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  # Any: shown by str

@@ -1,4 +1,4 @@
-"""How training is shown: a progress bar on a terminal, one plain line an interval anywhere else."""
+"""How work is shown that takes its time: a progress bar on a terminal, a plain line now and then anywhere else."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gancore_cli.options import say
+from gancore_cli.options import Voice, say
 
 if TYPE_CHECKING:
-    from gancore.rundir import Metrics
+    from collections.abc import Iterator
+
+    from gancore.evaluation import Evaluation
+    from gancore.learning import Preparation
+    from gancore.recording import Record
     from gancore.training import Step
 
 _REFRESH = 0.1  # seconds
@@ -21,6 +25,41 @@ class Interrupted(Exception):  # noqa: N818  # it is no error
     def __init__(self, kept: str, hint: str) -> None:
         super().__init__()
         self.kept, self.hint = kept, hint
+
+
+def show_preparation(voice: Voice, preparations: Iterator[Preparation]) -> None:
+    """Goes through the work that must be done before measuring, and shows how far it is."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    live = not voice.quiet and sys.stderr.isatty()
+    shown: tuple[str, int] = ("", 0)
+    with Progress(console=Console(stderr=True), transient=True, disable=not live) as bar:
+        task = bar.add_task("", total=1.0)
+        for preparation in preparations:
+            if preparation.warning and live:
+                bar.console.print(f"warning: {preparation.warning}", markup=False, highlight=False)
+            elif preparation.warning:
+                voice.note(f"warning: {preparation.warning}")
+            bar.update(task, description=preparation.what, completed=preparation.done)
+            quarter = (preparation.what, int(preparation.done * 4))
+            if not live and quarter != shown:
+                voice.note(f"{preparation.what}: {preparation.done:.0%}" if preparation.done else preparation.what)
+            shown = quarter
+
+
+def brief(number: float | None) -> str:
+    """A number with as many digits as a person compares."""
+    return "-" if number is None or number != number else f"{number:.4g}"
+
+
+def told(evaluation: Evaluation) -> str:
+    """An evaluation in a line."""
+    return "  ".join(
+        f"{result.name} {brief(result.measured.value)}"
+        + (f" (real {brief(result.real_data.value)})" if result.real_data else "")
+        for result in evaluation.results
+    )
 
 
 class Display:
@@ -37,6 +76,7 @@ class Display:
         self._bar: Progress | None = None
         self._shown = 0.0
         self._scores = ""
+        self._warned: set[str] = set()
         if not quiet and sys.stderr.isatty():
             columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
             self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
@@ -53,10 +93,19 @@ class Display:
         if self._bar:
             self._bar.stop()
 
-    def show(self, step: Step, metrics: Metrics | None) -> None:
+    def show(self, record: Record) -> None:
         """Shows a step, with the numbers that somebody read anyway, if they were."""
         if self._quiet:
             return
+        step, metrics = record.step, record.metrics
+        if record.evaluation:
+            self._say(f"step {step.step}  {told(record.evaluation)}")
+            for warning in record.evaluation.warnings:
+                if warning not in self._warned:
+                    self._say(f"warning: {warning}")
+                self._warned.add(warning)
+        if record.warning:
+            self._say(f"warning: step {step.step}: {record.warning}")
         if metrics:
             self._scores = (
                 f"{metrics['images_per_second']:,.0f} img/s  "
@@ -69,6 +118,12 @@ class Display:
             self._shown = step.seconds
             description = f"{self._place(step)}  {self._scores}  {_left(step)} left"
             self._bar.update(self._task, completed=min(step.done, 1.0), description=description, refresh=True)
+
+    def _say(self, line: str) -> None:
+        if self._bar:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            say(line, err=True)
 
     def _place(self, step: Step) -> str:
         total = f"/{self._number(self._epochs)}" if self._epochs else ""

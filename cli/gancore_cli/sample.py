@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from gancore_cli.options import Voice, device, say, speaks
+from gancore_cli.options import Voice, data_dir, data_root, device, say, speaks
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gancore.sampling import Trained
 
 
 @click.command()
@@ -20,25 +26,49 @@ from gancore_cli.options import Voice, device, say, speaks
     default=Path("samples.png"),
     show_default=True,
     metavar="FILE.png|.npy|.safetensors|DIR",
-    help="A grid, an array (N, C, H, W) uint8 or (N, F) float32, or a folder of numbered PNGs.",
+    help="A picture, an array (N, C, H, W) uint8 or (N, F) float32, or a folder of numbered PNGs.",
 )
 @click.option("--raw", is_flag=True, help="Draw from the current weights, not from their average.")
+@click.option("--best", is_flag=True, help="Of the best checkpoint of RUN, not of the newest.")
+@data_dir
 @device
 @speaks
 def sample(
-    voice: Voice, run: Path, count: int, seed: int, label: int | None, out: Path, raw: bool, device: str
+    voice: Voice,
+    run: Path,
+    count: int,
+    seed: int,
+    label: int | None,
+    out: Path,
+    raw: bool,
+    best: bool,
+    data_dir: Path | None,
+    device: str,
 ) -> None:
     """Draw samples from a trained generator.
 
     It is that of the newest checkpoint of RUN, or of CHECKPOINT. Image i depends on the seed and on i alone: asking
-    for more changes none of the first.
+    for more changes none of the first. Points in the plane are drawn over those of the dataset, if it can be read.
     """
     from gancore.pictures import form_of, save_samples
     from gancore.sampling import load
 
     form_of(out)  # a wrong name is told before anything is drawn
-    trained = load(run, raw=raw, device=device)
+    trained = load(run, raw=raw, best=best, device=device)
     samples = trained.sample(count, seed=seed, label=label)
-    save_samples(samples, out)
+    save_samples(samples, out, _real_points(trained, data_root(data_dir)))
     document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}
     voice.result(document, lambda: say(f"{count} samples of step {trained.step:,}: {out}"))
+
+
+def _real_points(trained: Trained, root: Path) -> Tensor | None:
+    from gancore.errors import GancoreError
+    from gancore.pictures import REAL_POINTS
+    from gancore.sources import Source
+
+    if trained.shape != (2,):
+        return None
+    try:
+        return Source.of(trained.run.dataset, root).draw(REAL_POINTS, seed=0, stream="real")
+    except GancoreError:
+        return None

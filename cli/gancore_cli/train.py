@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gancore_cli.options import Voice, data_dir, data_root, device, say, speaks
+from gancore_cli.options import Voice, cache_root, data_dir, data_root, device, say, speaks
 
 if TYPE_CHECKING:
     from gancore.catalog import Catalog
     from gancore.config import Run
+    from gancore.evaluation import Evaluation, Evaluator
     from gancore.gan import GAN
     from gancore.layers import Layer
-    from gancore.rundir import Metrics, RunDirectory
+    from gancore.recording import Metrics
+    from gancore.rundir import RunDirectory
 
 _PARTS = ("generator", "discriminator", "loss", "dataset")
 _UNITS = ("epochs", "steps", "kimg", "minutes")
@@ -82,6 +84,7 @@ def train(
     gan = GAN.assemble(run, data_root(data_dir), device)
     origin = {"recipe": _recipe_of(layers), "init_from": _begin(gan, init_from)}
     _tell(voice, gan, run, catalog)
+    evaluator = _evaluator(gan, run, catalog, data_root(data_dir))
     if dry_run:
         from gancore.training import train as steps_of
 
@@ -89,7 +92,7 @@ def train(
         config = run.to_toml(catalog)
         voice.result({"config": run.to_data(catalog), "device": str(gan.device)}, lambda: say(config.rstrip()))
         return
-    _train(voice, gan, run, catalog, out, origin)
+    _train(voice, gan, run, catalog, evaluator, out, origin)
 
 
 def _layers(
@@ -161,22 +164,45 @@ def _tell(voice: Voice, gan: GAN, run: Run, catalog: Catalog) -> None:
     voice.detail(f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}")
 
 
+def _evaluator(gan: GAN, run: Run, catalog: Catalog, root: Path) -> Evaluator | None:
+    """What measures the run, if anything does; it is not ready yet."""
+    if not run.metrics:
+        return None
+    from gancore.learning import Workplace
+    from gancore.protocol import evaluator_of_run
+
+    place = Workplace(root, cache_root(), gan.device)
+    return evaluator_of_run(run, place, catalog, training=gan.feed.dataset, count=run.evaluate.samples)
+
+
 def _train(
-    voice: Voice, gan: GAN, run: Run, catalog: Catalog, out: Path | None, origin: Mapping[str, str | None]
+    voice: Voice,
+    gan: GAN,
+    run: Run,
+    catalog: Catalog,
+    evaluator: Evaluator | None,
+    out: Path | None,
+    origin: Mapping[str, str | None],
 ) -> None:
     from gancore import checkpoint
-    from gancore.rundir import RunDirectory, finite, next_directory, record
+    from gancore.evaluation import json_safe
+    from gancore.recording import record
+    from gancore.rundir import RunDirectory, next_directory
     from gancore.training import train as steps_of
-    from gancore_cli.progress import Display, Interrupted
+    from gancore_cli.progress import Display, Interrupted, show_preparation
 
+    if evaluator is not None:  # extractors learn before anything is written, so that what they lack is told in time
+        show_preparation(voice, evaluator.prepare())
     directory = RunDirectory(out) if out else next_directory(Path("runs"))
     directory.create(run, catalog, gan.device, **origin)
     last: Metrics = {}
+    evaluation: Evaluation | None = None
     try:
         with Display(quiet=voice.quiet, epochs=run.total.total_epochs(gan.feed.size, _images_per_step(run))) as display:
-            for step, metrics in record(steps_of(gan), gan, run, directory, catalog):
-                display.show(step, metrics)
-                last = metrics or last
+            for written in record(steps_of(gan), gan, run, directory, catalog, evaluator):
+                display.show(written)
+                last = written.metrics or last
+                evaluation = written.evaluation or evaluation
     except (Exception, KeyboardInterrupt) as error:
         saved = checkpoint.kept(directory.checkpoints)
         kept = f"checkpoint {saved[-1]}" if saved else f"{directory.path}, without a checkpoint"
@@ -184,7 +210,8 @@ def _train(
             raise Interrupted(kept, f"gancore sample {directory.path}") from error
         error.kept = kept  # type: ignore[attr-defined]  # our own errors have it, and a bug of ours may carry it too
         raise
-    _summarise(voice, gan, directory, finite(last))
+    numbers = evaluation.numbers() if evaluation else {}
+    _summarise(voice, gan, directory, json_safe({**last, **numbers}))
 
 
 def _images_per_step(run: Run) -> int:
@@ -194,18 +221,21 @@ def _images_per_step(run: Run) -> int:
 def _summarise(voice: Voice, gan: GAN, directory: RunDirectory, last: Mapping[str, float | None]) -> None:
     from gancore import checkpoint
 
+    best = checkpoint.best_of(directory.checkpoints)
     document = {
         "run": str(directory.path),
         "pictures": str(max(directory.samples.iterdir())),
         "metrics": str(directory.metrics),
         "checkpoint": str(checkpoint.kept(directory.checkpoints)[-1]),
+        "best": str(best) if best.is_file() else None,
         "last": last,
     }
 
     def text() -> None:
         say(f"done: {gan.progress.step:,} steps in {gan.progress.seconds:.1f} s")
-        for key in ("pictures", "metrics", "checkpoint"):
-            say(f"{key + ':':<12}{document[key]}")
+        for key in ("pictures", "metrics", "checkpoint", "best"):
+            if document[key]:
+                say(f"{key + ':':<12}{document[key]}")
         say(f"{'next:':<12}gancore sample {directory.path} -n 64 --out samples.png")
 
     voice.result(document, text)

@@ -105,3 +105,11 @@ def test_a_reader_that_leaves_early_is_no_error(arguments, expected):
     assert process.wait(timeout=60) == expected
     assert "Traceback" not in stderr
     assert "Broken pipe" not in stderr
+
+
+def test_a_metric_says_what_it_needs_and_which_direction_is_better(gancore):
+    text = gancore.works("show", "metric", "kid").stdout
+    assert "lower is better; it needs features, reference" in text
+    assert "subset_size" in text
+    document = json.loads(gancore.works("show", "metric", "coverage", "--json").stdout)
+    assert (document["better"], document["needs"]) == ("higher", ["features", "reference"])

@@ -11,7 +11,7 @@ import tomllib
 import pytest
 import torch
 
-from commands import BY_HAND
+from commands import BY_HAND, read_all
 from gancore.checkpoint import kept, load
 
 SHORT = ["--steps", "3"]
@@ -92,7 +92,7 @@ def test_later_layers_win(gancore):
 
 def test_a_dry_run_as_json_holds_the_config(gancore):
     document = json.loads(gancore.works("train", "digits", "--dry-run", "--json", "-v").stdout)
-    assert document["config"]["dataset"] == {"name": "digits"}
+    assert document["config"]["dataset"] == {"name": "digits", "split": "all"}
 
 
 def test_on_a_terminal_there_is_a_progress_bar(gancore):
@@ -105,18 +105,8 @@ def test_on_a_terminal_there_is_a_progress_bar(gancore):
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     )
     os.close(follower)
-    seen = b""
-    while True:
-        try:
-            chunk = os.read(leader, 65536)
-        except OSError:
-            break
-        if not chunk:
-            break
-        seen += chunk
-    os.close(leader)
+    text = read_all(leader)
     process.communicate()
-    text = seen.decode()
     assert process.returncode == 0
     assert "━" in text
     for word in ("epoch", "kimg", "img/s", " D ", " G ", "left"):

@@ -1,0 +1,227 @@
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from commands import BY_HAND, Gancore, read_all
+from gancore.checkpoint import kept, load
+from gancore_cli.main import main
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A folder with a short run of digits at runs/0001 that is measured on its way, made by the command itself."""
+    command = Gancore(tmp_path_factory.mktemp("measured"))
+    options = ["metrics.fd.extractor=random", "metrics.class-kl-digits={}", "checkpoint.best=fd-random"]
+    options += ["evaluate.every_kimg=1", "evaluate.samples=200", "log.every_steps=20"]
+    sets = [word for option in options for word in ("--set", option)]
+    command.made = command.works("train", *BY_HAND, "--steps", 40, *sets)
+    return command
+
+
+def document(command, *arguments):
+    return json.loads(command.works("evaluate", *arguments, "--json").stdout)
+
+
+def test_training_tells_its_evaluations_and_keeps_the_best(measured):
+    lines = measured.made.stderr.splitlines()
+    assert "digits learns to read digits, 1,438 images, once: 100%" in lines
+    form = r"step \d+  fd-random [\d.e-]+ \(real [\d.e-]+\)  class-kl-digits [\d.e-]+ \(real [\d.e-]+\)"
+    evaluated = [line for line in lines if re.fullmatch(form, line)]
+    assert [line.split()[1] for line in evaluated] == ["16", "33", "40"]
+    log = [json.loads(line) for line in (measured.folder / "runs" / "0001" / "metrics.jsonl").read_text().splitlines()]
+    values = {line["step"]: line["fd-random"] for line in log if "fd-random" in line}
+    best = load(measured.folder / "runs" / "0001" / "checkpoints" / "best.safetensors").about
+    assert best["best"] == {"metric": "fd-random", "value": min(values.values())}
+    assert values[best["progress"]["step"]] == min(values.values())
+    drawn = json.loads(measured.works("sample", "runs/0001", "--best", "-n", 1, "--json", "--out", "best.png").stdout)
+    assert drawn["step"] == best["progress"]["step"]
+
+
+def test_a_run_is_measured_by_its_own_metrics_beside_the_floor(measured):
+    done = measured.works("evaluate", "runs/0001")
+    head, reference, columns, *rows = done.stdout.splitlines()
+    newest = "runs/0001/checkpoints/step-00000040.safetensors"
+    assert head == f"images: 1,797 of {newest}, step 40, current weights, seed 0"
+    assert reference == "reference: digits all, which it was trained on"
+    header = ["metric", "value", "better", "real data", "ideal", "images", "stand-ins", "extractor"]
+    assert re.split(r"  +", columns) == header
+    assert [row.split()[0] for row in rows] == ["fd-random", "class-kl-digits", "class-kl-digits.rarest_share"]
+    assert "1,797 : 1,797" in rows[0]
+    assert "898 : 899" in rows[0]
+
+
+def test_json_says_of_every_number_what_one_must_know(measured):
+    found = document(measured, "runs/0001", "--seed", 3, "-n", 200)
+    assert (found["step"], found["weights"], found["count"], found["seed"]) == (40, "current", 200, 3)
+    result = found["metrics"]["fd-random"]
+    assert result["counts"] == {"generated": 200, "reference": 1797}
+    assert result["real_data_counts"] == {"stand_ins": 100, "reference": 899}
+    assert result["extractor"]["name"] == "random"
+    assert re.fullmatch("[0-9a-f]{64}", result["extractor"]["sha256"])
+    assert result["reference"].items() > {"name": "digits", "split": "all", "held_out": False}.items()
+    assert re.fullmatch("[0-9a-f]{64}", found["sha256"])
+    assert result["seed"] == 3
+    assert 0 < result["real_data"] < result["value"]
+    assert found["metrics"]["class-kl-digits"]["extractor"]["accuracy"] >= 0.97
+    assert document(measured, "runs/0001", "--seed", 3, "-n", 200) == found
+
+
+def test_a_number_of_the_log_can_be_computed_again(measured):
+    log = [json.loads(line) for line in (measured.folder / "runs" / "0001" / "metrics.jsonl").read_text().splitlines()]
+    found = document(measured, "runs/0001", "-n", 200)
+    assert {name: result["value"] for name, result in found["metrics"].items()}.items() <= log[-1].items()
+    told = json.loads((measured.folder / "runs" / "0001" / "evaluation.json").read_text())
+    assert told["metrics"] == found["metrics"]
+    assert told["step"] == found["step"]
+
+
+def test_a_checkpoint_and_a_run_of_which_it_is_the_newest_score_the_same(measured):
+    path = kept(measured.folder / "runs" / "0001" / "checkpoints")[-1]
+    metrics = [document(measured, each)["metrics"] for each in ("runs/0001", path)]
+    assert metrics[0] == metrics[1]
+    assert document(measured, "runs/0001", "--best")["of"].endswith("best.safetensors")
+    assert "is one" in measured("evaluate", path, "--best").stderr
+
+
+def test_pictures_and_arrays_of_the_same_samples_score_the_same(measured):
+    options = ["--reference", "digits", "--metric", "fd-random", "--metric", "precision-random"]
+    for name in ("pictures", "array.npy"):
+        measured.works("sample", "runs/0001", "-n", 200, "--out", name)
+    found = [document(measured, name, *options)["metrics"] for name in ("pictures", "array.npy")]
+    assert found[0] == found[1]
+    assert list(found[0]) == ["fd-random", "precision-random"]
+    run = document(measured, "runs/0001", "--metric", "fd-random", "--metric", "precision-random", "-n", 200)["metrics"]
+    assert {name: result["value"] for name, result in run.items()} == {
+        name: result["value"] for name, result in found[0].items()
+    }
+
+
+def test_a_reference_may_be_a_table_a_folder_or_an_array(measured):
+    measured.works("sample", "runs/0001", "-n", 150, "--seed", 5, "--out", "others")
+    measured.works("sample", "runs/0001", "-n", 150, "--seed", 5, "--out", "others.npy")
+    table = "{name = 'digits', split = 'test'}"
+    found = [
+        document(measured, "runs/0001", "--metric", "fd-random", "-n", 100, "--reference", each)["metrics"]["fd-random"]
+        for each in (table, "others", "others.npy")
+    ]
+    assert found[0]["reference"].items() > {"name": "digits", "split": "test", "held_out": False}.items()
+    assert found[0]["counts"]["reference"] == 359
+    assert found[1]["reference"]["name"] == "others"
+    assert found[1]["value"] == found[2]["value"]
+
+
+def test_toys_are_measured_by_their_modes_and_drawn_as_scatter_plots(gancore):
+    gancore.works("train", "ring", "--steps", 3, "--out", "toy")
+    done = gancore.works("evaluate", "toy")
+    assert "modes.high_quality" in done.stdout
+    assert "0.9889" in done.stdout
+    assert "reference: ring test, held out from training" in done.stdout
+    gancore.works("sample", "toy", "-n", 10)
+    assert (gancore.folder / "samples.png").is_file()
+
+
+def test_a_collapse_ends_the_run_where_it_is_told_to(gancore):
+    still = [word for player in ("generator", "discriminator") for word in ("--set", f"optimizer.{player}.lr=0")]
+    options = ["--set", "evaluate.every_kimg=0.5", "--set", "generator.widths=[1]", *still]
+    done = gancore("train", *BY_HAND, "--kimg", 2, *options, "--set", "evaluate.on_collapse=stop", "--out", "run")
+    assert done.returncode == 6, done.stderr
+    error, saved, hint = done.stderr.splitlines()[-3:]
+    assert re.match(r"error: stopped at step 16: collapse suspected: 256 samples are in effect \d", error)
+    assert saved == "kept: checkpoint run/checkpoints/step-00000016.safetensors"
+    assert hint.startswith("next: ")
+    warned = gancore.works("train", *BY_HAND, "--kimg", 2, *options, "--out", "warned")
+    assert len([line for line in warned.stderr.splitlines() if line.startswith("warning: step 16: collapse")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["runs/0001", "--metric", "fid-digits"], 2, ["unknown metric 'fid'", "did you mean 'fd'"]),
+        (["runs/0001", "--metric", "fd-digts"], 2, ["unknown extractor 'digts'", "'digits'"]),
+        (["runs/0001", "--metric", "fd"], 2, ["looks through an extractor", "fd-digits"]),
+        (["runs/0001", "--metric", "memorisation-random"], 2, ["none are held out"]),
+        (["runs/0001", "--metric", "is-random"], 2, ["tells none apart"]),
+        (["runs/0001", "--metric", "modes"], 2, ["known mixture"]),
+        (["runs/0001", "--metric", "fd-inception"], 3, ["weights-inception-2015-12-05-6726825d.pth"]),
+        (["runs/0001", "--metric", "fd-random", "-n", "64"], 3, ["more than 64 images", "received 64 and 1797"]),
+        (["runs/0001", "-n", "1"], 2, ["1 is not in the range"]),
+        (["runs/0001", "--reference", "diggits"], 2, ["unknown dataset 'diggits'", "'digits'"]),
+        (["runs/0001", "--reference", "{name = 'digits', split = 'tset'}"], 2, ["split", "'tset'"]),
+        (["runs/0001", "--reference", "grid"], 3, ["2 in grid; received 1x8x8"]),
+        (["nowhere"], 3, ["a folder of pictures or a .npy file can be measured; nowhere is not there"]),
+        (["empty"], 3, ["empty holds none"]),
+        (["small.npy"], 2, ["compared with something"]),
+        (["small.npy", "--reference", "digits", "--best"], 2, ["--raw and --best", "small.npy is none"]),
+        (["small.npy", "--reference", "digits"], 3, ["1x8x8 in digits; received 1x4x4"]),
+        (["float.npy", "--reference", "digits"], 3, ["uint8", "float32"]),
+        (["nan.npy", "--reference", "ring"], 3, ["finite", "nan.npy"]),
+        (["broken.npy", "--reference", "digits"], 3, ["broken.npy cannot be read"]),
+        (["runs/0001/config.toml"], 3, ["can be measured; runs/0001/config.toml is something else"]),
+        (["small.npy", "--reference", "nowhere"], 2, ["wrong dataset: unknown dataset 'nowhere'"]),
+        (
+            ["runs/0001", "--metric", "fd-random", "--metric", "{name='fd', extractor={name='random', seed=1}}"],
+            2,
+            ["both"],
+        ),
+    ],
+)
+def test_bad_input_is_told_in_three_lines(measured, arguments, code, words, monkeypatch, capsys):
+    (measured.folder / "empty").mkdir(exist_ok=True)
+    np.save(measured.folder / "small.npy", np.zeros((99, 1, 4, 4), np.uint8))
+    np.save(measured.folder / "float.npy", np.zeros((99, 1, 8, 8), np.float32))
+    np.save(measured.folder / "nan.npy", np.full((99, 2), np.nan, np.float32))
+    (measured.folder / "broken.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    monkeypatch.chdir(measured.folder)
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", *arguments])
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out) == (code, ""), shown.err
+    *_, error, saved, hint = shown.err.splitlines()
+    assert [line.partition(":")[0] for line in (error, saved, hint)] == ["error", "kept", "next"]
+    assert all(word in error for word in words), error
+    assert "Traceback" not in shown.err
+
+
+def test_a_damaged_judge_is_refused_and_learns_anew_with_a_warning(measured, tmp_path):
+    options = ["runs/0001", "--metric", "fd-digits", "--json"]
+    first = measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path))
+    (path,) = (tmp_path / "extractors").iterdir()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    second = measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path))
+    assert f"{path.name} is damaged" in second.stderr
+    assert "digits learns anew" in second.stderr
+    assert first.stdout == second.stdout
+    assert "learns" not in measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path)).stderr
+
+
+def test_quiet_says_nothing_but_the_document(measured):
+    done = measured.works("evaluate", "runs/0001", "--metric", "fd-random", "-n", 100, "--json", "-q")
+    assert done.stderr == ""
+    warning = "fd-random: 100 images are few for 64 features: mostly bias; take 128 or more"
+    floor, *others = json.loads(done.stdout)["warnings"]
+    assert others == [warning]
+    assert floor.startswith("fd-random of real images cannot be told")
+
+
+def test_on_a_terminal_a_bar_shows_how_far_the_judge_has_learned(measured, tmp_path):
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gancore_cli", "evaluate", "runs/0001", "--metric", "fd-digits"],
+        cwd=measured.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=follower,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "GANCORE_CACHE": str(tmp_path)},
+    )
+    os.close(follower)
+    seen = read_all(leader)
+    assert process.wait(timeout=60) == 0, seen
+    assert "━" in seen
+    assert "digits learns to read digits" in seen
