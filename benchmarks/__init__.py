@@ -1,0 +1,1 @@
+"""The project measured beside the plain script, by commands that anyone can run."""

@@ -1,0 +1,100 @@
+"""The plain script: a GAN for MNIST as tutorials write it, in one file, with torch and torchvision alone.
+
+It is what gancore's recipe `vanilla` must agree with and every other recipe must beat, so nothing in it is clever.
+
+    python -m benchmarks.plain --data-dir DATA --epochs 50 --seed 0 --out samples.npy
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+LATENT = 100
+BATCH = 64
+RATE = 2e-4
+
+
+class Generator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(LATENT, 256),
+            nn.LeakyReLU(0.2),
+            nn.Linear(256, 512),
+            nn.LeakyReLU(0.2),
+            nn.Linear(512, 784),
+            nn.Tanh(),
+        )
+
+    def forward(self, noise: torch.Tensor) -> torch.Tensor:
+        pixels: torch.Tensor = self.layers(noise)
+        return pixels.view(-1, 1, 28, 28)
+
+
+class Discriminator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(784, 512),
+            nn.LeakyReLU(0.2),
+            nn.Linear(512, 256),
+            nn.LeakyReLU(0.2),
+            nn.Linear(256, 1),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layers(images)
+        return logits
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--out", required=True)
+    arguments = parser.parse_args()
+
+    torch.manual_seed(arguments.seed)
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
+    data = datasets.MNIST(arguments.data_dir, train=True, transform=transform)
+    loader = DataLoader(data, batch_size=BATCH, shuffle=True)
+    generator, discriminator = Generator(), Discriminator()
+    loss = nn.BCEWithLogitsLoss()
+    optimizer_g = torch.optim.Adam(generator.parameters(), lr=RATE)
+    optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=RATE)
+
+    begun = time.perf_counter()
+    for _ in range(arguments.epochs):
+        for real, _ in loader:
+            ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
+            fake = generator(torch.randn(len(real), LATENT))
+
+            loss_d = loss(discriminator(real), ones) + loss(discriminator(fake.detach()), zeros)
+            optimizer_d.zero_grad()
+            loss_d.backward()
+            optimizer_d.step()
+
+            loss_g = loss(discriminator(fake), ones)
+            optimizer_g.zero_grad()
+            loss_g.backward()
+            optimizer_g.step()
+    seconds = time.perf_counter() - begun
+
+    with torch.no_grad():
+        images = generator(torch.randn(arguments.samples, LATENT))
+    np.save(arguments.out, images.add(1).mul(127.5).round().to(torch.uint8).numpy())
+    finite = bool(images.isfinite().all())
+    print(json.dumps({"seconds": seconds, "images": arguments.epochs * len(data), "finite": finite}))
+
+
+if __name__ == "__main__":
+    main()
