@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import re
 import shlex
@@ -17,12 +18,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from gancore import hookspecs
 from gancore.catalog import Catalog, read_plugin
 from gancore.config import read_layers, resolve
 from gancore.gan import GAN
 from gancore.layers import Layer
+from gancore.learning import Workplace
+from gancore.protocol import evaluator_of_run
 from gancore.training import train
 from gancore_cli.main import main
 
@@ -154,13 +158,29 @@ def offered(module):
 
 
 def train_with(plugin, folder):
+    """Trains with what makes a GAN, and measures with what measures."""
     catalog = Catalog([*Catalog.installed().plugins, plugin])
     for component in plugin.components:
+        if component.kind not in PARTS:
+            measure_with(component, catalog, folder)
+            continue
         run = resolve([Layer("parts", PARTS | {component.kind: component.name, "duration": "2 steps"})], catalog)
         gan = GAN.assemble(run, folder, "cpu")
         assert [step.step for step in train(gan)] == [1, 2]
         again = resolve([Layer("again", run.to_data(catalog))], catalog)
         assert again == run
+
+
+def measure_with(component, catalog, folder):
+    tried = {"name": component.name} if component.kind == "metric" else {"name": "kid", "extractor": component.name}
+    run = resolve([Layer("parts", PARTS | {"metrics": {"tried": tried}})], catalog)
+    place = Workplace(folder, folder / "cache", torch.device("cpu"))
+    evaluator = evaluator_of_run(run, place, catalog, count=50)
+    for _ in evaluator.prepare():
+        pass
+    (result,) = evaluator.evaluate(evaluator.images[:50]).results
+    assert math.isfinite(result.measured.value)
+    assert resolve([Layer("again", run.to_data(catalog))], catalog) == run
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
