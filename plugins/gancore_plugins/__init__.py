@@ -17,6 +17,9 @@ from gancore_plugins.extractors.digits import DigitsExtractor
 from gancore_plugins.extractors.inception import InceptionExtractor
 from gancore_plugins.extractors.random import RandomExtractor
 from gancore_plugins.losses.bce import Minimax, NonSaturating
+from gancore_plugins.losses.least_squares import LeastSquares
+from gancore_plugins.losses.linear import Hinge, Wasserstein
+from gancore_plugins.losses.relativistic import Relativistic, RelativisticAverage
 from gancore_plugins.metrics.classes import ClassDivergence
 from gancore_plugins.metrics.frechet import FrechetDistance
 from gancore_plugins.metrics.inception_score import InceptionScore
@@ -39,7 +42,7 @@ def gancore_discriminators() -> Iterable[type[Discriminator]]:
 
 @hookimpl
 def gancore_losses() -> Iterable[type[Loss]]:
-    return [NonSaturating, Minimax]
+    return [NonSaturating, Minimax, LeastSquares, Hinge, Wasserstein, Relativistic, RelativisticAverage]
 
 
 @hookimpl

@@ -1,31 +1,10 @@
-import math
-
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 
 from gancore.contracts import Scores
 from gancore_plugins.losses.bce import Minimax, NonSaturating
-
-logits = st.lists(st.floats(-30, 30), min_size=1, max_size=6)
-
-
-def scores(values):
-    tensor = torch.tensor(values, dtype=torch.float64).reshape(-1, 1).requires_grad_()
-    return Scores(images=torch.zeros(len(values), 1), logits=tensor)
-
-
-def softplus(value):
-    return max(value, 0) + math.log1p(math.exp(-abs(value)))
-
-
-def sigmoid(value):
-    return 1 / (1 + math.exp(-value))
-
-
-def mean(values):
-    return sum(values) / len(values)
+from verdicts import gradient, logits, mean, scores, sigmoid, softplus
 
 
 @given(real=logits, fake=logits)
@@ -44,11 +23,6 @@ def test_the_generators_losses_are_their_closed_forms(fake):
     assert Minimax().generator(scores(fake), None).item() == pytest.approx(
         -mean([softplus(value) for value in fake]), rel=1e-9, abs=1e-12
     )
-
-
-def gradient(loss, *batches):
-    loss.backward()
-    return [batch.logits.grad.flatten().tolist() for batch in batches]
 
 
 @given(real=logits, fake=logits)

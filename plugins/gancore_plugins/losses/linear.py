@@ -1,0 +1,38 @@
+"""Losses whose generator pushes the score itself: Wasserstein, and hinge, which gives D a margin."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gancore.contracts import Loss, Scores
+
+
+class Wasserstein(Loss):
+    """Wasserstein distance by its dual, Arjovsky et al. 2017 (arXiv:1701.07875): for a D that is kept Lipschitz.
+
+    D minimises E D(G(z)) - E D(x), G minimises -E D(G(z)). Nothing here bounds D: that takes a regularizer, or spectral
+    norm.
+    """
+
+    name = "wasserstein"
+
+    def discriminator(self, real: Scores, fake: Scores) -> Tensor:
+        return fake.logits.mean() - real.logits.mean()
+
+    def generator(self, fake: Scores, real: Scores | None) -> Tensor:
+        return -fake.logits.mean()
+
+
+class Hinge(Loss):
+    """Hinge, Lim and Ye 2017 (arXiv:1705.02894): D is content with scores beyond 1 and -1.
+
+    D minimises E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))), G minimises -E D(G(z)).
+    """
+
+    name = "hinge"
+
+    def discriminator(self, real: Scores, fake: Scores) -> Tensor:
+        return (1 - real.logits).relu().mean() + (1 + fake.logits).relu().mean()
+
+    def generator(self, fake: Scores, real: Scores | None) -> Tensor:
+        return -fake.logits.mean()

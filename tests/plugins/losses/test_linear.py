@@ -1,0 +1,37 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore_plugins.losses.linear import Hinge, Wasserstein
+from verdicts import gradient, logits, mean, scores
+
+
+@given(real=logits, fake=logits)
+def test_losses_are_their_closed_forms(real, fake):
+    found = Wasserstein().discriminator(scores(real), scores(fake)).item()
+    assert found == pytest.approx(mean(fake) - mean(real), abs=1e-9)
+    found = Hinge().discriminator(scores(real), scores(fake)).item()
+    expected = mean([max(0, 1 - value) for value in real]) + mean([max(0, 1 + value) for value in fake])
+    assert found == pytest.approx(expected, abs=1e-9)
+    for loss in (Wasserstein(), Hinge()):
+        assert loss.generator(scores(fake), None).item() == pytest.approx(-mean(fake), abs=1e-9)
+
+
+@given(real=logits, fake=logits, shift=st.floats(-10, 10))
+def test_only_the_difference_of_means_matters_to_wasserstein(real, fake, shift):
+    moved = [[value + shift for value in values] for values in (real, fake)]
+    here, there = (Wasserstein().discriminator(*map(scores, pair)).item() for pair in ((real, fake), moved))
+    assert here == pytest.approx(there, abs=1e-9)
+
+
+@given(real=st.lists(st.floats(1.01, 30), min_size=1), fake=st.lists(st.floats(-30, -1.01), min_size=1))
+def test_hinge_asks_nothing_of_scores_beyond_its_margin(real, fake):
+    first, second = scores(real), scores(fake)
+    loss = Hinge().discriminator(first, second)
+    assert loss.item() == 0
+    assert not any(any(each) for each in gradient(loss, first, second))
+
+
+@given(real=logits, fake=logits)
+def test_hinge_is_never_negative(real, fake):
+    assert Hinge().discriminator(scores(real), scores(fake)).item() >= 0

@@ -1,0 +1,54 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.errors import PluginError
+from gancore_plugins.losses.relativistic import Relativistic, RelativisticAverage
+from verdicts import gradient, logits, mean, pairs, scores, sigmoid, softplus
+
+# torch's softplus is linear from 20 on, which is right to within 3e-9.
+
+BOTH = [Relativistic(), RelativisticAverage()]
+
+
+@given(pairs())
+def test_pairs_are_scored_by_their_difference(pair):
+    real, fake = pair
+    found = Relativistic().discriminator(scores(real), scores(fake)).item()
+    assert found == pytest.approx(mean([softplus(f - r) for r, f in zip(real, fake, strict=True)]), abs=1e-8)
+    found = Relativistic().generator(scores(fake), scores(real)).item()
+    assert found == pytest.approx(mean([softplus(r - f) for r, f in zip(real, fake, strict=True)]), abs=1e-8)
+
+
+@given(real=logits, fake=logits)
+def test_each_is_scored_against_the_mean_of_the_others(real, fake):
+    above, below = [value - mean(fake) for value in real], [value - mean(real) for value in fake]
+    found = RelativisticAverage().discriminator(scores(real), scores(fake)).item()
+    expected = (mean([softplus(-value) for value in above]) + mean([softplus(value) for value in below])) / 2
+    assert found == pytest.approx(expected, abs=1e-8)
+    found = RelativisticAverage().generator(scores(fake), scores(real)).item()
+    expected = (mean([softplus(value) for value in above]) + mean([softplus(-value) for value in below])) / 2
+    assert found == pytest.approx(expected, abs=1e-8)
+
+
+@given(pair=pairs(), shift=st.floats(-10, 10))
+@pytest.mark.parametrize("loss", BOTH)
+def test_a_common_shift_of_all_logits_changes_nothing(loss, pair, shift):
+    moved = [[value + shift for value in values] for values in pair]
+    for score in (loss.discriminator, lambda real, fake: loss.generator(fake, real)):
+        assert score(*map(scores, pair)).item() == pytest.approx(score(*map(scores, moved)).item(), abs=1e-8)
+
+
+@given(pairs())
+def test_the_generators_gradient_is_that_of_the_formula(pair):
+    real, fake = map(scores, pair)
+    (found,) = gradient(Relativistic().generator(fake, real), fake)
+    expected = [-sigmoid(r - f) / len(pair[0]) for r, f in zip(*pair, strict=True)]
+    assert found == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("loss", BOTH)
+def test_the_real_images_are_asked_for_in_the_generators_step(loss):
+    assert loss.needs_real
+    with pytest.raises(PluginError, match="real images"):
+        loss.generator(scores([0.0]), None)
