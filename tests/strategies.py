@@ -23,6 +23,8 @@ def components(cls, largest=1000, **overrides):
     """
     if issubclass(cls, Metric) and not isabstract(cls) and cls.needs & {"features", "labels"}:
         overrides = {"extractor": components(Extractor, largest), **overrides}
+    if "group_width" in cls.model_fields:  # it must divide twice another field
+        overrides = {"group_width": st.sampled_from([1, 2]), **overrides}
     if isabstract(cls):
         return st.one_of([components(offered, largest) for offered, _ in catalog().offers(cls)])
     fields = {key: _values(info.annotation, info.metadata, largest) for key, info in cls.model_fields.items()}

@@ -27,17 +27,20 @@ from gancore_plugins.metrics.kernel import KernelDistance
 from gancore_plugins.metrics.memorisation import Memorisation
 from gancore_plugins.metrics.modes import Modes
 from gancore_plugins.metrics.neighbours import Coverage, Density, Precision, Recall
+from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
+from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
+from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
 
 @hookimpl
 def gancore_generators() -> Iterable[type[Generator]]:
-    return [MLPGenerator]
+    return [MLPGenerator, DCGANGenerator, ResNetGenerator, R3GANGenerator]
 
 
 @hookimpl
 def gancore_discriminators() -> Iterable[type[Discriminator]]:
-    return [MLPDiscriminator]
+    return [MLPDiscriminator, DCGANDiscriminator, ResNetDiscriminator, R3GANDiscriminator]
 
 
 @hookimpl

@@ -38,15 +38,16 @@ def test_generators_make_what_they_promise(component, widths, shape, latent_dim,
 
 @given(components(MLPDiscriminator), affordable, shapes(), batches, classes)
 def test_discriminators_give_one_logit_an_image(component, widths, shape, count, num_classes):
-    network = narrow(component, widths).build(shape, num_classes)
+    network = narrow(component, widths).build(shape, num_classes).eval()
     logits = network(torch.randn(count, *shape), *labels_for(count, num_classes))
     assert logits.shape == (count, 1)
 
 
-@given(components(MLPGenerator), affordable, shapes())
-def test_gradients_reach_every_parameter_of_a_generator(component, widths, shape):
-    # A slope of zero may silence a unit for the whole batch, which is ReLU's right.
-    network = narrow(component, widths).model_copy(update={"slope": 0.2}).build(shape, 4, 3)
+@given(st.sampled_from(["leaky-relu", "elu", "silu", "tanh"]), st.sampled_from([None, "batch"]), affordable, shapes())
+def test_gradients_reach_every_parameter_of_a_generator(activation, normalization, widths, shape):
+    # ReLU may silence a unit for the whole batch, and a layer of one unit has nothing left when it is normalized.
+    component = MLPGenerator(activation=activation, normalization=normalization)
+    network = narrow(component, widths).build(shape, 4, 3)
     (network(torch.randn(8, 4), torch.arange(8) % 3) * torch.randn(8, *shape)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
     assert all(parameter.grad.any() for name, parameter in network.named_parameters() if "weight" in name)
@@ -90,6 +91,24 @@ def test_the_slope_is_that_of_every_hidden_layer(slope):
     ):
         slopes = [layer.negative_slope for layer in network if isinstance(layer, nn.LeakyReLU)]
         assert slopes == [slope, slope]
+
+
+@pytest.mark.parametrize("kind", [MLPGenerator, MLPDiscriminator])
+@pytest.mark.parametrize(
+    ("activation", "layer"), [("relu", nn.ReLU), ("elu", nn.ELU), ("silu", nn.SiLU), ("tanh", nn.Tanh)]
+)
+def test_the_activation_is_that_of_every_hidden_layer(kind, activation, layer):
+    build = kind(activation=activation, widths=(3, 4)).build
+    network = build((2,), 3, None) if kind is MLPGenerator else build((2,), None)
+    assert [type(part) for part in network if not isinstance(part, nn.Linear | nn.Unflatten)] == [layer, layer]
+
+
+@pytest.mark.parametrize(("normalization", "layer"), [("batch", nn.BatchNorm1d), ("layer", nn.LayerNorm)])
+def test_every_hidden_layer_is_normalized(normalization, layer):
+    generator = MLPGenerator(normalization=normalization, widths=(3, 4)).build((2,), 3, None)
+    discriminator = MLPDiscriminator(normalization=normalization, widths=(3, 4)).build((2,), None)
+    for network in (generator, discriminator):
+        assert sum(isinstance(part, layer) for part in network) == 2
 
 
 def test_normalization_and_dropout_stand_where_they_belong():

@@ -1,0 +1,158 @@
+"""The parts that networks share, and what each family of networks is by its paper."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import nn
+
+from gancore_plugins.networks.attention import SelfAttention
+from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gancore_plugins.networks.mlp import MLPDiscriminator
+from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
+from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from gancore_plugins.networks.verdict import MinibatchStddev, Verdict
+
+
+@pytest.mark.parametrize(
+    "component",
+    [
+        MLPDiscriminator(normalization="spectral", widths=(9, 7)),
+        DCGANDiscriminator(normalization="spectral", width=6),
+        ResNetDiscriminator(width=6, attention=True),
+    ],
+)
+def test_spectral_norm_makes_every_largest_singular_value_one(component):
+    network = component.build((1, 8, 8), 3)
+    for _ in range(100):  # one power iteration each
+        network(torch.randn(2, 1, 8, 8), torch.tensor([0, 1]))
+    normed = [part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d | nn.Embedding)]
+    assert len(normed) >= 3
+    for part in normed:
+        assert torch.linalg.matrix_norm(part.weight.flatten(1), ord=2).item() == pytest.approx(1, abs=0.02)
+
+
+def test_attention_begins_as_the_identity_and_can_be_differentiated_twice():
+    attention, features = SelfAttention(8), torch.randn(2, 8, 4, 6)
+    assert torch.equal(attention(features), features)
+    attention = attention.double()
+    attention.share.data.fill_(0.7)
+    features = features.double().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda images: attention(images[:1, :, :2, :2]), features, fast_mode=True)
+
+
+@given(st.integers(1, 5), st.integers(1, 5))
+def test_attention_looks_at_pixels_of_any_number(height, width):
+    attention = SelfAttention(3)
+    attention.share.data.fill_(1.0)
+    features = torch.randn(2, 3, height, width)
+    assert attention(features).shape == features.shape
+
+
+def test_attention_is_a_mean_of_values_weighted_by_likeness():
+    attention = SelfAttention(8).double()
+    attention.share.data.fill_(1.0)
+    features = torch.randn(1, 8, 3, 3, dtype=torch.float64)  # odd sides: nothing is pooled
+    pixels = features.flatten(2)[0].T
+    query, key, value, out = (
+        layer.weight.flatten(1) for layer in (attention.query, attention.key, attention.value, attention.out)
+    )
+    weights = ((pixels @ query.T) @ (pixels @ key.T).T).softmax(dim=1)
+    expected = pixels + weights @ (pixels @ value.T) @ out.T
+    torch.testing.assert_close(attention(features).flatten(2)[0].T, expected)
+
+
+@given(count=st.integers(1, 9), group=st.integers(2, 5))
+def test_images_that_are_alike_have_no_spread(count, group):
+    features = torch.randn(1, 2, 3, 3).expand(count, 2, 3, 3)
+    told = MinibatchStddev(group)(features)
+    assert told.shape == (count, 3, 3, 3)
+    assert torch.equal(told[:, :2], features)
+    assert told[:, 2].abs().max() <= 2e-4
+
+
+def test_the_spread_is_the_mean_standard_deviation_of_a_group():
+    features = torch.randn(4, 2, 3, 3, dtype=torch.float64)
+    told = MinibatchStddev(4)(features)[:, 2]
+    expected = (features.var(dim=0, correction=0) + 1e-8).sqrt().mean()
+    torch.testing.assert_close(told, expected.expand(4, 3, 3))
+    # With groups of two, images 0 and 2 are compared, and 1 and 3.
+    told = MinibatchStddev(2)(features)[:, 2, 0, 0]
+    assert told[0] == told[2]
+    assert told[1] == told[3]
+    assert told[0] != told[1]
+
+
+@given(st.integers(1, 6), st.integers(2, 5))
+def test_labels_are_projected_on_the_features(features, num_classes):
+    verdict, batch = Verdict(features, num_classes), torch.randn(num_classes, features)
+    found = verdict(batch, torch.arange(num_classes))
+    expected = verdict.linear(batch).squeeze(1) + (verdict.embedding.weight * batch).sum(dim=1)
+    torch.testing.assert_close(found.squeeze(1), expected)
+
+
+def test_dcgan_has_the_channels_of_its_paper():
+    generator, discriminator = (
+        DCGANGenerator().build((3, 64, 64), 100, None),
+        DCGANDiscriminator().build((3, 64, 64), None),
+    )
+    up = [(layer.in_channels, layer.out_channels) for layer in generator if isinstance(layer, nn.ConvTranspose2d)]
+    down = [part.out_channels for part in discriminator.modules() if isinstance(part, nn.Conv2d)]
+    assert up == [(512, 256), (256, 128), (128, 64), (64, 3)]
+    assert down == [64, 128, 256, 512]
+    norms = [part.num_features for part in discriminator.modules() if isinstance(part, nn.BatchNorm2d)]
+    assert norms == [128, 256, 512]
+    assert generator[0].weight.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+def test_normalization_can_be_left_out_of_dcgan():
+    networks = [
+        DCGANGenerator(normalization="off", width=4).build((1, 16, 16), 3, None),
+        DCGANDiscriminator(normalization="off", width=4).build((1, 16, 16), None),
+    ]
+    assert not any(isinstance(part, nn.BatchNorm2d) for network in networks for part in network.modules())
+
+
+@pytest.mark.parametrize(("side", "halvings"), [(32, 2), (28, 2), (64, 3), (8, 1), (16, 1)])
+def test_the_discriminator_of_sngan_halves_until_it_is_small(side, halvings):
+    network = ResNetDiscriminator(width=4).build((3, side, side), None)
+    sizes = []
+    network.body[-2].register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[2]))
+    network(torch.randn(1, 3, side, side))
+    assert sizes == [side >> halvings]
+
+
+def test_conditional_normalization_begins_as_the_plain_one():
+    plain, conditional = ResNetGenerator(width=4), ResNetGenerator(width=4)
+    torch.manual_seed(0)
+    network = conditional.build((1, 8, 8), 3, 5)
+    latent = torch.randn(6, 3)
+    first = network(latent, torch.zeros(6, dtype=torch.int64))
+    assert torch.equal(first, network(latent, torch.full((6,), 4)))
+    torch.manual_seed(0)
+    assert sum(p.numel() for p in network.parameters()) > sum(
+        p.numel() for p in plain.build((1, 8, 8), 3, None).parameters()
+    )
+
+
+def test_residual_branches_of_r3gan_begin_as_nothing():
+    network = R3GANDiscriminator(width=8, blocks=3).build((1, 8, 8), None)
+    features = torch.randn(2, 8, 4, 4)
+    for stage in network.stages:
+        assert torch.equal(stage(features), features)
+
+
+def test_weights_of_r3gan_begin_smaller_where_there_are_more_blocks():
+    few, many = (R3GANGenerator(width=64, blocks=blocks).build((1, 8, 8), 3, None) for blocks in (1, 8))
+    first = [network.stages[0][0].branch[0].weight.std().item() for network in (few, many)]
+    assert first[1] / first[0] == pytest.approx(8**-0.25, rel=0.05)
+    assert first[0] == pytest.approx(math.sqrt(2 / 1.04 / 64) * 2**-0.25, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", [R3GANGenerator, R3GANDiscriminator])
+def test_groups_must_divide_the_channels(kind):
+    with pytest.raises(ValidationError, match="group_width must divide twice the width, 20"):
+        kind(width=10, group_width=16)
