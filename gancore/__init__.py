@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gancore.config import Options as Options
     from gancore.config import Run as Run
     from gancore.config import resolve as resolve
+    from gancore.contracts import Augmentation as Augmentation
     from gancore.contracts import Dataset as Dataset
     from gancore.contracts import Discriminator as Discriminator
     from gancore.contracts import EvaluationProtocol as EvaluationProtocol
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gancore.contracts import Loss as Loss
     from gancore.contracts import Mixture as Mixture
     from gancore.contracts import Output as Output
+    from gancore.contracts import Regularizer as Regularizer
     from gancore.contracts import Scores as Scores
     from gancore.contracts import Shape as Shape
     from gancore.contracts import StatefulLoss as StatefulLoss
@@ -61,6 +63,7 @@ _HOMES = {
     "component": ["Component"],
     "config": ["Options", "Run", "resolve"],
     "contracts": [
+        "Augmentation",
         "Dataset",
         "Discriminator",
         "EvaluationProtocol",
@@ -68,6 +71,7 @@ _HOMES = {
         "Loss",
         "Mixture",
         "Output",
+        "Regularizer",
         "Scores",
         "Shape",
         "StatefulLoss",

@@ -14,7 +14,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from gancore import naming, toml
 from gancore.catalog import Catalog
 from gancore.component import Component, lookup
-from gancore.contracts import Dataset, Discriminator, Generator, Loss
+from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.duration import Duration
 from gancore.errors import ConfigError, unknown
 from gancore.layers import Keys, Layer, inline_table, merge, source_of
@@ -64,6 +64,12 @@ class TrainingSettings(Settings):
         default="auto", description="keep the whole dataset on the device, or stream it; auto: keep it if it fits"
     )
     workers: int = Field(default=0, ge=0, le=64, description="processes that load data while it is streamed")
+    accumulate: int = Field(
+        default=1, ge=1, le=65536, description="parts in which a batch goes through the networks, to take less memory"
+    )
+    clip_norm: Schedulable | None = Field(
+        default=None, gt=0, description="the largest norm of a player's gradient, all weights taken together"
+    )
 
 
 class EMASettings(Settings):
@@ -71,6 +77,9 @@ class EMASettings(Settings):
 
     half_life_kimg: Schedulable = Field(
         default=10.0, gt=0, description="after how many thousand real images a weight's share has halved"
+    )
+    ramp_up: float | None = Field(
+        default=None, gt=0, description="the half-life is at most this share of the images seen so far"
     )
 
 
@@ -141,6 +150,12 @@ class Run(Options):
     discriminator: Discriminator
     loss: Loss
     dataset: Dataset
+    regularizers: Labelled[Regularizer] = Field(
+        default={}, description="penalties and constraints of the players; absent: none"
+    )
+    augmentations: Labelled[Augmentation] = Field(
+        default={}, description="changes to what D sees, in the order of the labels; absent: none"
+    )
     metrics: Annotated[Labelled[Metric], BeforeValidator(naming.read_labels)] = Field(
         default={}, description="what judges the samples; absent: nothing does"
     )

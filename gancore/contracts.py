@@ -10,21 +10,26 @@ Letters: N batch, Z latent, K classes, C H W image, F features of a vector. A sh
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from pydantic import Field
+
 from gancore.component import Component
 from gancore.errors import DataError
-from gancore.settings import Schedulable
+from gancore.settings import Schedulable, value_at
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.utils.data import Dataset as TorchDataset
 
 __all__ = [
+    "Augment",
+    "Augmentation",
     "Component",
+    "Critic",
     "DataError",
     "Dataset",
     "Discriminator",
@@ -34,11 +39,15 @@ __all__ = [
     "Mixture",
     "Objective",
     "Output",
+    "Penalty",
+    "Player",
+    "Regularizer",
     "Schedulable",
     "Scores",
     "Shape",
     "Split",
     "StatefulLoss",
+    "value_at",
 ]
 
 Split = Literal["train", "test"]
@@ -46,6 +55,8 @@ Split = Literal["train", "test"]
 
 Shape = tuple[int, ...]
 """(C, H, W) of an image or (F,) of a vector."""
+
+Player = Literal["generator", "discriminator"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,7 @@ class Output:
 class Scores:
     """A batch and what the discriminator said of it. Fields are only ever added.
 
-    `images` (N, *shape) as D saw them, in [-1, 1], or vectors as they are; `logits` (N, K) in float32 or
+    `images` (N, *shape) in [-1, 1] before any augmentation, or vectors as they are; `logits` (N, K) in float32 or
     better; `labels` (N,) int64, None unless the run is conditional; `latent` (N, Z), None for real images; `features`
     and `heads` as in `Output`.
     """
@@ -153,6 +164,84 @@ class StatefulLoss(Loss):
         raise TypeError("a stateful loss scores through the module that it builds")
 
 
+class Critic(Protocol):
+    """D as it scores everything, augmentations included, for points of a regularizer's own."""
+
+    def __call__(self, images: Tensor, labels: Tensor | None) -> Scores:
+        """What D says of images (N, *shape) and their labels (N,)."""
+
+
+class Penalty(Protocol):
+    """A regularizer at work."""
+
+    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
+        """What is added, times its strength, to what the player minimises: a scalar; None adds nothing."""
+
+    def project(self, module: nn.Module, strength: float) -> None:
+        """Confines the player's weights, in place, after its update."""
+
+
+class Regularizer(Component):
+    """Adds a penalty to what a player minimises, or confines its weights.
+
+    `player` is whose update it belongs to. `differentiates` names the images, real or fake, whose gradient the penalty
+    asks for: they are then leaves of the graph of the very pass that the loss scores. `per_sample` says that D's
+    verdict on an image must not depend on the other images of its batch.
+    """
+
+    kind = "regularizer"
+    player: ClassVar[Player] = "discriminator"
+    differentiates: ClassVar[frozenset[Literal["real", "fake"]]] = frozenset()
+    per_sample: ClassVar[bool] = False
+
+    interval: int = Field(
+        default=1, ge=1, description="updates from one penalty to the next, each of which counts for so many"
+    )
+
+    @abstractmethod
+    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
+        """What is added, times `strength`, to what the player minimises: a scalar; None adds nothing.
+
+        `real` and `fake` are what the loss is given too, from the same pass.
+        """
+
+    def strength(self, images_seen: int) -> float:
+        """The weight of the penalty after so many real images; where it is 0 the penalty is not computed."""
+        return 1.0
+
+    def project(self, module: nn.Module, strength: float) -> None:
+        """Confines the player's weights, in place, after its update. By default they are left alone."""
+
+    def build(self) -> Penalty:
+        """The regularizer at work: this component itself, or a module whose buffers are saved with the run."""
+        return self
+
+
+class Augment(Protocol):
+    """An augmentation at work."""
+
+    def __call__(self, images: Tensor, strength: float) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1], each changed by itself and differentiably; as many, of the same shape."""
+
+
+class Augmentation(Component):
+    """Changes images before D sees them, real ones and fakes alike, in both players' updates."""
+
+    kind = "augmentation"
+
+    @abstractmethod
+    def build(self, shape: Shape, mirrors: bool) -> Augment:
+        """What augments images of this shape; `mirrors` says whether mirrored images are as likely as they are.
+
+        A module's buffers are saved with the run. If it has a method `observe(real: Scores)`, that is called after
+        every update of D. Raise ConfigError for a shape that cannot be served.
+        """
+
+    def strength(self, images_seen: int) -> float:
+        """The share of images that are changed after so many real ones, in 0..1."""
+        return 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
     """How models of some data are measured unless the user says otherwise.
@@ -187,9 +276,16 @@ class Dataset(Component):
 
         An image is a uint8 tensor (C, H, W), a vector a float32 tensor (F,); all have one shape. A label is an int.
         `classes`, a sequence of names, says what the labels mean, where there are any; `mixture`, a `Mixture`, how
-        vectors are distributed, where that is known. Files are looked for below `root`. Raise DataError when they are
-        missing or damaged.
+        vectors are distributed, where that is known; `mirrors`, if true, that an image and its mirror image are equally
+        likely. Files are looked for below `root`. Raise DataError when they are missing or damaged.
         """
+
+    def prepare(self, root: Path) -> Iterator[float]:
+        """What takes its time and is done once, and kept below `root` for `build` to find: yields the share done.
+
+        `build` does it by itself if nobody has. By default there is nothing to do.
+        """
+        return iter(())
 
     def part(self, split: Split) -> Dataset | None:
         """The part of this data that is meant for training, or the one held out from it; None where it is undivided.

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn, optim
 from torch.utils.data import Dataset as TorchDataset
 
+from gancore import state
+from gancore.augmenting import Judge, Stage
 from gancore.config import EMASettings, LatentSettings, Options, Run
-from gancore.contracts import Objective
+from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
 from gancore.data import Feed
 from gancore.devices import choose_device
 from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
+from gancore.penalties import Due, Turn
 from gancore.players import frozen_copy
 from gancore.randomness import GlobalRandomness, derive_seed, generator_for, seeded
 from gancore.rehearsal import rehearse
 from gancore.settings import value_at
+
+P = TypeVar("P")
 
 
 @dataclass
@@ -37,8 +42,9 @@ class GAN:
 
     `generator` maps latent (N, Z) to images (N, *shape), `discriminator` images to logits (N, K), K >= 1, both with
     labels (N,) as a second argument when `options.training.conditional`; `dataset` is map-style (see
-    `contracts.Dataset`); `objective` scores both players (any `Loss`). Modules are moved to the device.
-    Raises DataError for unfit data, PluginError for networks that do not fit the data or each other.
+    `contracts.Dataset`); `objective` scores both players (any `Loss`). Regularizers and augmentations go by labels.
+    Modules are moved to the device.
+    Raises DataError for unfit data, PluginError for parts that do not fit the data or each other.
     """
 
     def __init__(
@@ -49,6 +55,9 @@ class GAN:
         objective: Objective,
         options: Options | None = None,
         device: torch.device | str = "auto",
+        *,
+        regularizers: Mapping[str, Regularizer] | None = None,
+        augmentations: Mapping[str, Augmentation] | None = None,
     ) -> None:
         self.options = options = options or Options()
         self.device = choose_device(device) if isinstance(device, str) else device
@@ -59,15 +68,27 @@ class GAN:
                 raise PluginError(f"a {role} must be an nn.Module; received {type(module).__name__}")
         self.generator = generator.to(self.device).train()
         self.discriminator = discriminator.to(self.device).train()
-        self.objective = objective.to(self.device) if isinstance(objective, nn.Module) else objective
+        self.objective = _at(self.device, objective)
+        self.regularizers, self.augmentations = dict(regularizers or {}), dict(augmentations or {})
+        mirrors = bool(getattr(self.feed.dataset, "mirrors", False))
+        self._penalties: dict[str, Penalty] = {}
+        self._augments: dict[str, Augment] = {}
+        for label, regularizer in self.regularizers.items():
+            with _building(options, f"regularizer {label!r}"):
+                self._penalties[label] = _at(self.device, regularizer.build())
+        for label, augmentation in self.augmentations.items():
+            with _building(options, f"augmentation {label!r}"):
+                self._augments[label] = _at(self.device, augmentation.build(self.feed.shape, mirrors))
         # Found out, not asked: whether D may see real and fake in one pass.
         self.joined = not rehearse(
             self.generator,
-            self.discriminator,
+            self._judge(lambda augmentation: 1.0),
             self.objective,
+            {player: self._turn(player, lambda regularizer: 1.0) for player in get_args(Player)},
             self.feed,
             options.latent,
             self.num_classes,
+            accumulates=options.training.accumulate > 1,
         )
         self.ema = frozen_copy(self.generator) if options.ema else None
         self.optimizers: dict[str, optim.Optimizer] = {
@@ -86,17 +107,26 @@ class GAN:
         What a part draws while it is built depends on the run's seed alone. Raises PluginError for one that fails.
         """
         chosen = choose_device(device)
-        with _building(run, "dataset"):
+        with _building(run, f"dataset {run.dataset.name!r}", "dataset"):
             dataset = run.dataset.build(root)
         feed = _feed(dataset, run, chosen)
         num_classes = _num_classes(feed, run)
-        with _building(run, "generator"):
+        with _building(run, f"generator {run.generator.name!r}", "generator"):
             generator = run.generator.build(feed.shape, run.latent.dim, num_classes)
-        with _building(run, "discriminator"):
+        with _building(run, f"discriminator {run.discriminator.name!r}", "discriminator"):
             discriminator = run.discriminator.build(feed.shape, num_classes)
-        with _building(run, "loss"):
+        with _building(run, f"loss {run.loss.name!r}", "loss"):
             objective = run.loss.build()
-        return cls(generator, discriminator, feed, objective, run, chosen)
+        return cls(
+            generator,
+            discriminator,
+            feed,
+            objective,
+            run,
+            chosen,
+            regularizers=run.regularizers,
+            augmentations=run.augmentations,
+        )
 
     def latent(self, count: int) -> Tensor:
         """The next latents (N, Z) of the run's own stream of noise."""
@@ -105,6 +135,27 @@ class GAN:
     def sampler(self) -> nn.Module:
         """The generator to draw samples from: the average where there is one."""
         return self.generator if self.ema is None else self.ema
+
+    def judge(self) -> Judge:
+        """D behind its augmentations, as they are at this place in the run."""
+        return self._judge(lambda augmentation: augmentation.strength(self.progress.images_seen))
+
+    def _judge(self, strength: Callable[[Augmentation], float]) -> Judge:
+        stages = [Stage(label, self._augments[label], strength(each)) for label, each in self.augmentations.items()]
+        return Judge(self.discriminator, [stage for stage in stages if stage.strength])
+
+    def turn(self, player: Player, update: int) -> Turn:
+        """The regularizers that have a say in a player's update of this step, its `update`-th, from 0."""
+        steps = self.options.training.discriminator_steps if player == "discriminator" else 1
+        number = self.progress.step * steps + update
+        return self._turn(
+            player, lambda each: each.strength(self.progress.images_seen) if number % each.interval == 0 else 0.0
+        )
+
+    def _turn(self, player: Player, strength: Callable[[Regularizer], float]) -> Turn:
+        mine = {label: each for label, each in self.regularizers.items() if each.player == player}
+        due = [Due(label, each, self._penalties[label], strength(each)) for label, each in mine.items()]
+        return Turn(tuple(each for each in due if each.strength))
 
     def done(self) -> float:
         """The share of the run's total that lies behind: 1 or more when it is reached."""
@@ -117,42 +168,38 @@ class GAN:
         """Everything that training changes, by name, not copied; the rest is in `progress` and the config."""
         tensors: dict[str, Tensor] = {}
         for name, module in self._modules().items():
-            tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+            tensors |= state.of_module(name, module)
         for name, optimizer in self.optimizers.items():
-            for parameter, state in _by_name(self._modules()[name], optimizer.state).items():
-                tensors |= {
-                    f"optimizer.{name}.{key}.{parameter}": value
-                    for key, value in state.items()
-                    if isinstance(value, Tensor)
-                }
+            tensors |= state.of_optimizer(name, optimizer, self._modules()[name])
         tensors["random.noise"] = self.noise.get_state()
-        return tensors | {f"random.{name}": state for name, state in self.randomness.states.items()}
+        return tensors | {f"random.{name}": value for name, value in self.randomness.states.items()}
 
     def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes the weights of both networks, and of the average, from another run; all else begins anew.
 
         Raises CheckpointError when names or shapes do not fit.
         """
-        _load("generator", self.generator, tensors)
-        _load("discriminator", self.discriminator, tensors)
+        state.load_module("generator", self.generator, tensors)
+        state.load_module("discriminator", self.discriminator, tensors)
         if self.ema is not None:
             averaged = any(key.startswith("ema.") for key in tensors)
-            _load("ema" if averaged else "generator", self.ema, tensors)
+            state.load_module("ema" if averaged else "generator", self.ema, tensors)
 
     def restore(self, tensors: Mapping[str, Tensor], progress: Mapping[str, float]) -> None:
         """Puts back what `tensors` and `place` gave; they are copied.
 
         Raises CheckpointError when a name or a shape does not fit this run.
         """
-        strange = {key.partition(".")[0] for key in tensors} - {*self._modules(), "optimizer", "random"}
+        known = tuple(f"{name}." for name in (*self._modules(), "optimizer", "random"))
+        strange = {key.partition(".")[0] for key in tensors if not key.startswith(known)}
         missing = [f"random.{name}" for name in ("noise", *self.randomness.states) if f"random.{name}" not in tensors]
         if strange or missing or set(progress) != set(self.place()):
             what = f"it holds {sorted(strange)}" if strange else f"it lacks {missing or 'the place in the run'}"
             raise CheckpointError(f"the checkpoint is of another run: {what}", "build the run from its own config")
         for name, module in self._modules().items():
-            _load(name, module, tensors)
+            state.load_module(name, module, tensors)
         for name, optimizer in self.optimizers.items():
-            _load_optimizer(name, optimizer, self._modules()[name], tensors)
+            state.load_optimizer(name, optimizer, self._modules()[name], tensors)
         self.noise.set_state(tensors["random.noise"])
         self.randomness.states = {name: tensors[f"random.{name}"].clone() for name in self.randomness.states}
         self.progress = Progress(
@@ -169,6 +216,8 @@ class GAN:
             "discriminator": self.discriminator,
             "ema": self.ema,
             "loss": self.objective,
+            **{f"regularizer.{label}": each for label, each in self._penalties.items()},
+            **{f"augmentation.{label}": each for label, each in self._augments.items()},
         }
         return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
 
@@ -185,11 +234,14 @@ def draw_latent(latent: LatentSettings, count: int, generator: torch.Generator) 
 def update_average(average: nn.Module, module: nn.Module, ema: EMASettings, images_seen: int, new_images: int) -> None:
     """Moves the average towards the module, so that a weight's share halves every `half_life_kimg`.
 
-    `new_images` are those of the `images_seen` that came since the last update.
+    `new_images` are those of the `images_seen` that came since the last update. The half-life may ramp up with what has
+    been seen, Karras et al. 2020 (arXiv:2006.06676), so that a young average forgets its beginnings.
 
     Buffers are copied: they are statistics of the current weights, not weights.
     """
     half_life = 1000 * value_at(ema.half_life_kimg, images_seen)
+    if ema.ramp_up is not None:
+        half_life = min(half_life, ema.ramp_up * images_seen)
     weight = 1 - 0.5 ** (new_images / half_life)
     torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)
     for kept, current in zip(average.buffers(), module.buffers(), strict=True):
@@ -197,10 +249,15 @@ def update_average(average: nn.Module, module: nn.Module, ema: EMASettings, imag
 
 
 @contextmanager
-def _building(run: Run, part: str) -> Iterator[None]:
+def _building(options: Options, part: str, stream: str | None = None) -> Iterator[None]:
     """Whatever the part draws in this block comes from the run's seed, and whatever it raises is its own failure."""
-    with seeded(derive_seed(run.seed, "build", part)), blamed(f"{part} {getattr(run, part).name!r}"):
+    with seeded(derive_seed(options.seed, "build", stream or part)), blamed(part):
         yield
+
+
+def _at(device: torch.device, part: P) -> P:
+    """The part, on the device if it is a module."""
+    return part.to(device) if isinstance(part, nn.Module) else part
 
 
 def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device) -> Feed:
@@ -222,36 +279,3 @@ def _num_classes(feed: Feed, options: Options) -> int | None:
             "leave training.conditional out, or choose a labelled dataset",
         )
     return feed.num_classes if options.training.conditional else None
-
-
-def _load(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    try:
-        module.load_state_dict(below(f"{name}.", tensors))
-    except RuntimeError as error:
-        message = " ".join(str(error).split())
-        raise CheckpointError(f"the checkpoint is of another {name}: {message}", "build the same networks") from error
-
-
-def _load_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    parameters = {key: parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
-    places = {key: place for place, key in enumerate(parameters)}
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in below(f"optimizer.{name}.", tensors).items():
-        kind, _, parameter = key.partition(".")
-        if parameter not in parameters or (value.ndim and value.shape != parameters[parameter].shape):
-            raise CheckpointError(
-                f"the checkpoint is of another {name}: optimizer state {key} of shape {tuple(value.shape)}",
-                "build the same networks",
-            )
-        # A copy: the optimizer changes its state in place.
-        states.setdefault(places[parameter], {})[kind] = value.clone()
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _by_name(module: nn.Module, states: Mapping[Tensor, Any]) -> dict[str, Any]:  # Any: as torch has it
-    return {name: states[parameter] for name, parameter in module.named_parameters() if parameter in states}
-
-
-def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, under the rest of their names."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -6,7 +6,8 @@ module (or any object) with some of these functions, each marked `@hookimpl`; a 
     [project.entry-points."gancore.v1"]
     waves = "gancore_waves"
 
-The group's name is the version of this contract. A kind is known to gancore by its hook's return type alone.
+The group's name is the version of this contract. A kind is known to gancore by its hook's return type alone. Each hook
+shows a complete plugin that offers something of its kind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from importlib.resources.abc import Traversable
 
 import pluggy
 
-from gancore.contracts import Dataset, Discriminator, Generator, Loss
+from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.metrics import Extractor, Metric
 
 ENTRY_POINTS = "gancore.v1"
@@ -28,8 +29,6 @@ hookimpl = pluggy.HookimplMarker("gancore")
 @hookspec
 def gancore_generators() -> Iterable[type[Generator]]:
     """Offers generators.
-
-    A complete plugin:
 
     ```python
     import math
@@ -62,8 +61,6 @@ def gancore_generators() -> Iterable[type[Generator]]:
 @hookspec
 def gancore_discriminators() -> Iterable[type[Discriminator]]:
     """Offers discriminators.
-
-    A complete plugin:
 
     ```python
     import math
@@ -102,8 +99,6 @@ def gancore_discriminators() -> Iterable[type[Discriminator]]:
 def gancore_losses() -> Iterable[type[Loss]]:
     """Offers losses.
 
-    A complete plugin:
-
     ```python
     from pydantic import Field
 
@@ -134,8 +129,6 @@ def gancore_losses() -> Iterable[type[Loss]]:
 @hookspec
 def gancore_datasets() -> Iterable[type[Dataset]]:
     """Offers datasets.
-
-    A complete plugin:
 
     ```python
     import torch
@@ -170,10 +163,67 @@ def gancore_datasets() -> Iterable[type[Dataset]]:
 
 
 @hookspec
+def gancore_regularizers() -> Iterable[type[Regularizer]]:
+    """Offers regularizers.
+
+    ```python
+    from gancore import Regularizer, hookimpl
+
+
+    class Drift(Regularizer):
+        \"\"\"Keeps scores of real images near zero, Karras et al. 2018, appendix A.1 (arXiv:1710.10196).\"\"\"
+
+        name = "drift"
+
+        def strength(self, images_seen):
+            return 1e-3
+
+        def penalty(self, critic, real, fake):
+            return real.logits.square().mean()
+
+
+    @hookimpl
+    def gancore_regularizers():
+        return [Drift]
+    ```
+    """
+    raise NotImplementedError  # see above
+
+
+@hookspec
+def gancore_augmentations() -> Iterable[type[Augmentation]]:
+    """Offers augmentations.
+
+    ```python
+    import torch
+
+    from gancore import Augmentation, hookimpl
+
+
+    class Brightness(Augmentation):
+        \"\"\"Every image darker or brighter by a random amount, a fourth of the range at most.\"\"\"
+
+        name = "brightness"
+
+        def build(self, shape, mirrors):
+            return self.apply
+
+        def apply(self, images, strength):
+            change, chance = torch.rand(2, len(images), 1, 1, 1, device=images.device)
+            return images + (change - 0.5) * (chance < strength)
+
+
+    @hookimpl
+    def gancore_augmentations():
+        return [Brightness]
+    ```
+    """
+    raise NotImplementedError  # see above
+
+
+@hookspec
 def gancore_metrics() -> Iterable[type[Metric]]:
     """Offers metrics.
-
-    A complete plugin:
 
     ```python
     from gancore import Measurement, Metric, hookimpl
@@ -202,8 +252,6 @@ def gancore_metrics() -> Iterable[type[Metric]]:
 @hookspec
 def gancore_extractors() -> Iterable[type[Extractor]]:
     """Offers extractors, through which metrics look at images.
-
-    A complete plugin:
 
     ```python
     from pydantic import Field
@@ -243,8 +291,6 @@ def gancore_extractors() -> Iterable[type[Extractor]]:
 @hookspec
 def gancore_recipes() -> Iterable[Traversable]:
     """Offers recipes: TOML files of a run's config, each known by its file's stem.
-
-    A complete plugin:
 
     ```python
     from importlib.resources import files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from gancore.contracts import Output, Scores
 from gancore.errors import blamed
 
+Network = Callable[..., Any]
+"""A network, or what stands before one: it is called with a batch, and perhaps its labels."""
 
-def call(module: nn.Module, batch: Tensor, labels: Tensor | None) -> Any:  # Any: images, logits, or an Output
+
+def call(module: Network, batch: Tensor, labels: Tensor | None) -> Any:  # Any: images, logits, or an Output
     """A network at work: the labels are an argument only where the run is conditional."""
     return module(batch) if labels is None else module(batch, labels)
 
 
-def judge(discriminator: nn.Module, images: Tensor, latent: Tensor | None, labels: Tensor | None) -> Scores:
+def judge(discriminator: Network, images: Tensor, latent: Tensor | None, labels: Tensor | None) -> Scores:
     """What D says of a batch; `latent` is what fakes were made of, None for real images."""
     with blamed("discriminator"):
         output = output_of(call(discriminator, images, labels))
@@ -27,7 +30,7 @@ def judge(discriminator: nn.Module, images: Tensor, latent: Tensor | None, label
 
 
 def judge_both(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, latent: Tensor, labels: Tensor | None
+    discriminator: Network, real: Tensor, fake: Tensor, latent: Tensor, labels: Tensor | None
 ) -> tuple[Scores, Scores]:
     """What D says of real and of fake images that it sees in one pass. Both have the same labels."""
     twice = None if labels is None else torch.cat([labels, labels])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from gancore.augmenting import Judge
 from gancore.config import LatentSettings
-from gancore.contracts import Objective, Output
+from gancore.contracts import Objective, Output, Player, Scores
 from gancore.data import Feed
 from gancore.errors import ConfigError, PluginError, blamed
+from gancore.penalties import Turn
 from gancore.players import call, frozen, judge, output_of
 from gancore.randomness import seeded
 
@@ -21,18 +25,22 @@ T = TypeVar("T")
 
 def rehearse(
     generator: nn.Module,
-    discriminator: nn.Module,
+    critic: Judge,
     objective: Objective,
+    turns: Mapping[Player, Turn],
     feed: Feed,
     latent: LatentSettings,
     num_classes: int | None,
+    *,
+    accumulates: bool = False,
 ) -> bool:
-    """Runs tiny batches through copies of networks and loss, which stay as they were. True when D mixes samples.
+    """Runs tiny batches through copies of all parts, which stay as they were. True when D mixes samples.
 
-    Raises PluginError when one of them fails, or gives what the contract does not promise; ConfigError when a network
-    fails on the short last batch of an epoch alone.
+    `turns` hold every regularizer of a player. Raises PluginError when a part fails, or gives what the contract does
+    not promise; ConfigError when a network fails on the short last batch of an epoch alone, when D is none that a
+    regularizer can take, and when gradients are to be accumulated over parts of a batch that have a say in each other.
     """
-    device = feed.device
+    device, discriminator = feed.device, critic.discriminator
     with seeded(0, device):
         labels = None if num_classes is None else torch.arange(_COUNT, device=device) % num_classes
         noise = torch.randn(_COUNT, latent.dim, device=device)
@@ -40,7 +48,27 @@ def rehearse(
         first = torch.rand(_COUNT, *feed.shape, device=device) * 2 - 1
         second = torch.rand(_COUNT, *feed.shape, device=device) * 0.6 + 0.1  # of another mean and spread than the first
         mixes = _mixes(_copy("discriminator", discriminator), first, second, labels)
-        _rehearse_loss(objective, discriminator, first, fakes, noise, labels)
+        _rehearse_updates(objective, critic, turns, first, fakes, noise, labels)
+        strict = [due.label for turn in turns.values() for due in turn.due if due.component.per_sample]
+        if strict and _leaks("discriminator", discriminator, first, second, labels):
+            raise ConfigError(
+                f"regularizer {strict[0]!r} takes a discriminator whose verdict on an image is about this image alone; "
+                "in this one the rest of the batch has a say (batch normalization, minibatch statistics)",
+                "choose a discriminator without these, or another regularizer, such as r1",
+            )
+        if accumulates:
+            other = torch.randn_like(noise) * 0.3 + 0.5
+            leaks = {
+                "discriminator": _leaks("discriminator", discriminator, first, second, labels),
+                "generator": _leaks("generator", generator, noise, other, labels),
+                "loss": _is_of_the_whole_batch(objective, discriminator, first, second, noise, labels),
+            }
+            for part in (part for part, leaking in leaks.items() if leaking):
+                raise ConfigError(
+                    f"training.accumulate takes a batch apart, which must change nothing; in this {part} the images "
+                    "of a batch have a say in each other (batch statistics, averages over the batch)",
+                    "leave training.accumulate out and choose a smaller batch_size, or other parts",
+                )
 
         rest = feed.size % feed.batch_size or feed.batch_size
         if rest < _COUNT:
@@ -105,35 +133,111 @@ def _mixes(discriminator: nn.Module, first: Tensor, second: Tensor, labels: Tens
     halves = [_parts(_judged(other, part, labels)) for part in (first, second)]
     for name, whole in joined.items():
         apart = torch.cat([half[name] for half in halves])
-        if not torch.allclose(whole, apart, rtol=1e-3, atol=1e-3 * float(whole.abs().max()) + 1e-12):
+        if _differ(whole, apart):
             return True
     # Statistics and power iterations move with every pass.
     return any(not torch.equal(*pair) for pair in zip(discriminator.buffers(), other.buffers(), strict=True))
 
 
-def _rehearse_loss(
+def _leaks(role: str, network: nn.Module, first: Tensor, second: Tensor, labels: Tensor | None) -> bool:
+    """Whether what a network gives for one item of a batch depends on the others."""
+    network = _copy(role, network)
+    for parameter in network.parameters():  # as in `_mixes`
+        parameter.data.add_(torch.randn_like(parameter) * 0.02)
+
+    def given(others: Tensor) -> Tensor:
+        with seeded(0, first.device), torch.no_grad(), blamed(role):  # the same units are dropped
+            return output_of(call(_copy(role, network), torch.cat([first[:1], others[1:]]), labels)).logits[0]
+
+    return _differ(given(first), given(second))
+
+
+def _is_of_the_whole_batch(
     objective: Objective, discriminator: nn.Module, real: Tensor, fake: Tensor, latent: Tensor, labels: Tensor | None
-) -> None:
-    objective, discriminator = _copy("loss", objective), _copy("discriminator", discriminator)
+) -> bool:
+    """Whether a loss of the batch is another than the mean of those of its halves."""
+    discriminator, half = _copy("discriminator", discriminator), len(real) // 2
+    with torch.no_grad():
+        seen = [judge(discriminator, real, None, labels), judge(discriminator, fake, latent, labels)]
+    # A young network says nearly the same of all images, which would hide an average.
+    seen = [replace(scores, logits=scores.logits + 3 * torch.randn_like(scores.logits)) for scores in seen]
+    halves = [(_taken(seen[0], part), _taken(seen[1], part)) for part in (slice(half), slice(half, None))]
 
-    def discriminators_step() -> object:
-        seen, made = judge(discriminator, real, None, labels), judge(discriminator, fake.detach(), latent, labels)
+    def losses(real: Scores, fake: Scores) -> Tensor:
+        working = _copy("loss", objective)
         with blamed("loss"):
-            return objective.discriminator(seen, made)
+            of_generator = working.generator(fake, real if working.needs_real else None)
+            return torch.stack([working.discriminator(real, fake), of_generator])
 
-    def generators_step() -> object:
-        with frozen(discriminator):
-            with torch.no_grad():
-                seen = judge(discriminator, real, None, labels) if objective.needs_real else None
-            made = judge(discriminator, fake, latent, labels)
+    return _differ(losses(*seen), (losses(*halves[0]) + losses(*halves[1])) / 2)
+
+
+def _taken(scores: Scores, part: slice) -> Scores:
+    """What was said of some of the images."""
+    return replace(
+        scores,
+        images=scores.images[part],
+        logits=scores.logits[part],
+        labels=None if scores.labels is None else scores.labels[part],
+        latent=None if scores.latent is None else scores.latent[part],
+        features=tuple(feature[part] for feature in scores.features),
+        heads={name: head[part] for name, head in scores.heads.items()},
+    )
+
+
+def _differ(here: Tensor, there: Tensor) -> bool:
+    """By more than rounding can explain."""
+    return not torch.allclose(here, there, rtol=1e-3, atol=1e-3 * float(here.abs().max()) + 1e-12)
+
+
+def _rehearse_updates(
+    objective: Objective,
+    critic: Judge,
+    turns: Mapping[Player, Turn],
+    real: Tensor,
+    fake: Tensor,
+    latent: Tensor,
+    labels: Tensor | None,
+) -> None:
+    """Loss and penalties of both players' updates, and the gradients of these."""
+    # Together, since augmentations may watch what the loss is told.
+    objective, critic, turns = _copy("loss", objective), _copy("augmentations", critic), _copy("regularizers", turns)
+
+    def discriminators_loss() -> object:
+        turn = turns["discriminator"]
+        seen = judge(critic, turn.leaf("real", real), None, labels)
+        made = judge(critic, turn.leaf("fake", fake.detach()), latent, labels)
+        with blamed("loss"):
+            loss = objective.discriminator(seen, made)
+        _descend("discriminator", turn.penalties(critic.critic, seen, made))
+        turn.project(critic.discriminator)
+        critic.observe(seen)
+        return loss
+
+    def generators_loss() -> object:
+        turn = turns["generator"]
+        with frozen(critic.discriminator):
+            needed = objective.needs_real or bool(turn.due)
+            seen = judge(critic, turn.leaf("real", real), None, labels) if needed else None
+            made = judge(critic, fake, latent, labels)
             with blamed("loss"):
-                return objective.generator(made, seen)
+                loss = objective.generator(made, seen)
+            if seen is not None:
+                _descend("generator", turn.penalties(critic.critic, seen, made))
+            return loss
 
-    for role, loss in (("discriminator", discriminators_step()), ("generator", generators_step())):
+    for role, loss in (("discriminator", discriminators_loss()), ("generator", generators_loss())):
         if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
             raise PluginError(
                 f"a loss must return a scalar tensor with a gradient in the {role}'s step; received {_described(loss)}"
             )
+
+
+def _descend(role: str, penalties: Mapping[str, Tensor]) -> None:
+    """Finds out whether the gradient of a gradient can be had; what is computed goes to a copy."""
+    with blamed(f"gradient of the penalties in the {role}'s step"):
+        for penalty in penalties.values():
+            penalty.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _copy(role: str, part: T) -> T:

@@ -6,18 +6,21 @@ or stops asking; the loop itself knows of none of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from gancore.augmenting import Judge
+from gancore.contracts import Player, Scores
 from gancore.data import Batch
 from gancore.errors import blamed
 from gancore.gan import GAN, update_average
 from gancore.optimizers import OptimizerSettings
 from gancore.players import call, frozen, judge, judge_both
+from gancore.settings import value_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,13 @@ class Step:
     generator_loss: Tensor
     real_logits: Tensor
     fake_logits: Tensor
+    penalties: Mapping[str, Tensor]
 
     def scalars(self) -> dict[str, float]:
-        """Flat numbers: the losses, and the mean logits of D's last update before its step."""
+        """Flat numbers: the losses, the mean logits of D's last update before its step, and what regularizers added.
+
+        A regularizer that has its say in some updates only is told as it was in the last of these.
+        """
         return {
             "step": self.step,
             "epoch": round(self.epoch, 4),
@@ -45,6 +52,7 @@ class Step:
             "generator_loss": float(self.generator_loss),
             "real_logit_mean": float(self.real_logits.mean()),
             "fake_logit_mean": float(self.fake_logits.mean()),
+            **{f"penalty.{label}": float(penalty) for label, penalty in self.penalties.items()},
         }
 
 
@@ -57,11 +65,13 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
     joined = gan.joined if joined is None else joined
     batches = gan.feed.batches(progress.images_seen)
     begun = perf_counter() - progress.seconds
+    penalties: Mapping[str, Tensor] = {}
     while gan.done() < 1:
         # The consumer may have turned gradients off, and may draw random numbers: neither is a matter of the run's.
         with gan.randomness.lent(), torch.enable_grad():
-            losses, images_seen = _step(gan, batches, joined)
+            losses, added, images_seen = _step(gan, batches, joined)
         # All at once, so that an interrupted step is not half counted.
+        penalties = {**penalties, **added}
         progress.step += 1
         progress.images_seen = images_seen
         progress.seconds = perf_counter() - begun
@@ -71,63 +81,139 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
             images_seen=progress.images_seen,
             seconds=progress.seconds,
             done=gan.done(),
+            penalties=penalties,
             **losses,
         )
 
 
-def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, Tensor], int]:
-    """One update of G after D's; returns its scores, and the images seen after it."""
+def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
+    """One update of G after D's; returns its scores, what regularizers added, and the images seen after it."""
     options, images_seen = gan.options, gan.progress.images_seen
+    penalties: dict[str, Tensor] = {}
     _keep_to_schedule(gan, "discriminator", options.optimizer.discriminator)
     _keep_to_schedule(gan, "generator", options.optimizer.generator)
+    critic = gan.judge()
 
-    for update in range(options.training.discriminator_steps):
-        batch = next(batches)
-        labels = batch.labels if gan.num_classes is not None else None
-        latent = gan.latent(len(batch.images))
-        # Only the fakes that G's step will score need a way back to G.
-        shared = options.training.fakes == "shared" and update == options.training.discriminator_steps - 1
-        with torch.set_grad_enabled(shared), blamed("generator"):
-            images: Tensor = call(gan.generator, latent, labels)
-
-        fakes = images.detach()
-        if joined:
-            real, fake = judge_both(gan.discriminator, batch.images, fakes, latent, labels)
-        else:
-            real = judge(gan.discriminator, batch.images, None, labels)
-            fake = judge(gan.discriminator, fakes, latent, labels)
-        with blamed("loss"):
-            discriminator_loss = gan.objective.discriminator(real, fake)
-        gan.optimizers["discriminator"].zero_grad(set_to_none=True)
-        discriminator_loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        gan.optimizers["discriminator"].step()
-        images_seen += len(batch.images)
+    for number in range(options.training.discriminator_steps):
+        parts = _parts(gan, next(batches))
+        # Only the fakes that G's step will score need a way back to G, and only those of a whole batch are kept.
+        shared = options.training.fakes == "shared" and number == options.training.discriminator_steps - 1
+        update = _Update(gan, "discriminator", number)
+        seen = [_discriminate(gan, critic, part, update, joined, keep=shared and len(parts) == 1) for part in parts]
+        update.finish()
+        penalties |= update.penalties
+        discriminator_loss = update.loss
+        images_seen += sum(len(part.images) for part in parts)
 
     if not shared:
-        latent = gan.latent(len(batch.images))
-        with blamed("generator"):
-            images = call(gan.generator, latent, labels)
+        sizes = [len(part.images) for part in parts]
+        for part, latent in zip(parts, torch.split(gan.latent(sum(sizes)), sizes), strict=True):
+            part.latent = latent
+    update = _Update(gan, "generator", 0)
     with frozen(gan.discriminator):
-        seen = None
-        if gan.objective.needs_real:
-            with torch.no_grad():
-                seen = judge(gan.discriminator, batch.images, None, labels)
-        scores = judge(gan.discriminator, images, latent, labels)
-        with blamed("loss"):
-            generator_loss = gan.objective.generator(scores, seen)
-        gan.optimizers["generator"].zero_grad(set_to_none=True)
-        generator_loss.backward()  # type: ignore[no-untyped-call]  # as above
-    gan.optimizers["generator"].step()
+        for part in parts:
+            _generate(gan, critic, part, update)
+        update.finish()
+    penalties |= update.penalties
 
     if gan.ema is not None and options.ema is not None:
         update_average(gan.ema, gan.generator, options.ema, images_seen, images_seen - gan.progress.images_seen)
-    scores_of_step = {
-        "discriminator_loss": discriminator_loss.detach(),
-        "generator_loss": generator_loss.detach(),
-        "real_logits": real.logits.detach(),
-        "fake_logits": fake.logits.detach(),
+    scores = {
+        "discriminator_loss": discriminator_loss,
+        "generator_loss": update.loss,
+        "real_logits": torch.cat([real.logits.detach() for real, _ in seen]),
+        "fake_logits": torch.cat([fake.logits.detach() for _, fake in seen]),
     }
-    return scores_of_step, images_seen
+    return scores, penalties, images_seen
+
+
+@dataclass(slots=True)
+class _Part:
+    """So much of a batch as goes through the networks at once, and the latents of its fakes.
+
+    `share` is that of the batch; `fakes` are there while they have a way back to G that its step can take.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    latent: Tensor
+    share: float
+    fakes: Tensor | None = None
+
+
+def _parts(gan: GAN, batch: Batch) -> list[_Part]:
+    count, most = len(batch.images), gan.options.training.accumulate
+    images, latents = (torch.chunk(each, most) for each in (batch.images, gan.latent(count)))
+    labels = torch.chunk(batch.labels, most) if gan.num_classes is not None else [None] * len(images)
+    return [_Part(*each, share=len(each[0]) / count) for each in zip(images, labels, latents, strict=True)]
+
+
+def _discriminate(
+    gan: GAN, critic: Judge, part: _Part, update: _Update, joined: bool, *, keep: bool
+) -> tuple[Scores, Scores]:
+    """D's loss of a part, and what D said of it. Its fakes are kept for G's step if `keep` says so."""
+    with torch.set_grad_enabled(keep), blamed("generator"):
+        images: Tensor = call(gan.generator, part.latent, part.labels)
+    part.fakes = images if keep else None
+    turn = update.turn
+    reals, fakes = turn.leaf("real", part.images), turn.leaf("fake", images.detach())
+    # In one pass, the gradient of either would take the work of both.
+    if joined and not (turn.differentiates("real") or turn.differentiates("fake")):
+        real, fake = judge_both(critic, reals, fakes, part.latent, part.labels)
+    else:
+        real = judge(critic, reals, None, part.labels)
+        fake = judge(critic, fakes, part.latent, part.labels)
+    with blamed("loss"):
+        loss = gan.objective.discriminator(real, fake)
+    update.add(loss, turn.penalties(critic.critic, real, fake), part.share)
+    critic.observe(real)
+    return real, fake
+
+
+def _generate(gan: GAN, critic: Judge, part: _Part, update: _Update) -> None:
+    """G's loss of a part."""
+    images, turn = part.fakes, update.turn
+    if images is None:
+        with blamed("generator"):
+            images = call(gan.generator, part.latent, part.labels)
+    real = None
+    if gan.objective.needs_real or turn.due:
+        with torch.set_grad_enabled(turn.differentiates("real")):
+            real = judge(critic, turn.leaf("real", part.images), None, part.labels)
+    fake = judge(critic, images, part.latent, part.labels)
+    with blamed("loss"):
+        loss = gan.objective.generator(fake, real)
+    update.add(loss, {} if real is None else turn.penalties(critic.critic, real, fake), part.share)
+
+
+class _Update:
+    """An update of a player: gradients of all parts of a batch, added up, and then a step along them."""
+
+    def __init__(self, gan: GAN, player: Player, number: int) -> None:
+        self._gan, self._module, self._optimizer = gan, getattr(gan, player), gan.optimizers[player]
+        self._weights = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        self.turn = gan.turn(player, number)
+        self.loss = torch.zeros((), device=gan.device)
+        self.penalties: dict[str, Tensor] = {}
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def add(self, loss: Tensor, penalties: Mapping[str, Tensor], share: float) -> None:
+        """The gradient of a loss and what regularizers add to it, for such a share of the batch."""
+        total = sum(penalties.values(), start=loss)
+        total = total if share == 1 else total * share
+        # Else images whose gradient was asked for would collect one of the loss as well, at some cost.
+        total.backward(inputs=self._weights if penalties else None)  # type: ignore[no-untyped-call]  # torch's
+        self.loss = self.loss + loss.detach() * share
+        for label, penalty in penalties.items():
+            self.penalties[label] = self.penalties.get(label, 0) + penalty.detach() * share
+
+    def finish(self) -> None:
+        """The step, and what regularizers make of the weights after it."""
+        limit, progress = self._gan.options.training.clip_norm, self._gan.progress
+        if limit is not None:
+            nn.utils.clip_grad_norm_(self._weights, value_at(limit, progress.images_seen))
+        self._optimizer.step()
+        self.turn.project(self._module)
 
 
 def _keep_to_schedule(gan: GAN, player: str, settings: OptimizerSettings) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from gancore.contracts import Dataset, Discriminator, Generator, Loss
+from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Extractor, Metric
+from gancore_plugins.augmentations.ada import ADA
+from gancore_plugins.augmentations.diffaugment import DiffAugment
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.datasets.mixtures import Grid, Ring
 from gancore_plugins.datasets.mnist import MNIST
@@ -31,6 +33,8 @@ from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from gancore_plugins.regularizers.gradients import R1, R2
+from gancore_plugins.regularizers.lipschitz import DRAGAN, GradientPenalty, WeightClipping
 
 
 @hookimpl
@@ -51,6 +55,16 @@ def gancore_losses() -> Iterable[type[Loss]]:
 @hookimpl
 def gancore_datasets() -> Iterable[type[Dataset]]:
     return [MNIST, Digits, StackedMNIST, Ring, Grid]
+
+
+@hookimpl
+def gancore_regularizers() -> Iterable[type[Regularizer]]:
+    return [R1, R2, GradientPenalty, DRAGAN, WeightClipping]
+
+
+@hookimpl
+def gancore_augmentations() -> Iterable[type[Augmentation]]:
+    return [DiffAugment, ADA]
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.catalog import Catalog, Plugin, Recipe, read_plugin
-from gancore.contracts import Dataset, Discriminator, Generator, Loss
+from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.errors import ConfigError, PluginError
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Extractor, Metric
@@ -34,7 +34,7 @@ def offer(package, *components, recipes=(), name="plugin"):
 OURS = offer("gancore", generator("mlp"), generator("shared"))
 WAVES = offer("waves", generator("wave"), generator("shared"), generator("twin"), Hinge)
 FOAM = offer("foam", generator("foam"), generator("twin"), generator("shared"))
-KINDS = [Generator, Discriminator, Loss, Dataset, Metric, Extractor]
+KINDS = [Generator, Discriminator, Loss, Dataset, Regularizer, Augmentation, Metric, Extractor]
 
 
 def recipe(name, seed=0):

@@ -145,7 +145,7 @@ def worlds_without(component):
 class TestProblems:
     def test_all_mistakes_of_all_layers_are_told_at_once_each_with_path_layer_and_nearest_name(self):
         layers = [
-            Layer("recipe odd", {"generator": "tiny", "discriminator": {"name": "tiny", "widht": 3}, "loss": "hinge"}),
+            Layer("recipe odd", {"generator": "tiny", "discriminator": {"name": "tiny", "widht": 3}, "loss": "bcd"}),
             Layer(
                 "my.toml",
                 {
@@ -164,14 +164,14 @@ class TestProblems:
             resolve(layers, CATALOG)
         text = error.value.message
         known = (
-            "batch_size, checkpoint, dataset, discriminator, duration, ema, evaluate, generator, "
-            "latent, log, loss, metrics, optimizer"
+            "augmentations, batch_size, checkpoint, dataset, discriminator, duration, ema, evaluate, generator, "
+            "latent, log, loss, metrics, optimizer, regularizers"
         )
         for problem in [
             "generator.width: must be a valid integer; received 4.5 [--set generator.width=4.5]",
             "discriminator.widht: unknown key 'widht'; did you mean 'width'? Known: batch_norm, dropout, width "
             "[recipe odd]",
-            "loss: unknown loss 'hinge'; did you mean 'test-hinge'? Known: bce, ",
+            "loss: unknown loss 'bcd'; did you mean 'bce'? Known: bce, ",
             "dataset.count: must be greater than or equal to 1; received 0 [my.toml]",
             "dataset.shape.1: must be a valid integer; received 'a' [my.toml]",
             "optimizer.generator.lr: Adam refuses this: Invalid learning rate: -1.0; received -1 [my.toml]",
@@ -181,7 +181,8 @@ class TestProblems:
             "schema, seed, training [my.toml]",
             "duration: must be a positive number and one of epochs, steps, kimg, minutes, like '50 epochs'; "
             "received '3 eons' [my.toml]",
-            "ema.half_life: unknown key 'half_life'; did you mean 'half_life_kimg'? Known: half_life_kimg [my.toml]",
+            "ema.half_life: unknown key 'half_life'; did you mean 'half_life_kimg'? Known: half_life_kimg, ramp_up "
+            "[my.toml]",
             "training.fakes: must be 'shared' or 'fresh'; received 'old' [--set training.fakes=old]",
             "latent: must be a table; received 3 [--set latent=3]",
         ]:
@@ -208,7 +209,7 @@ class TestProblems:
     def test_an_unknown_component_is_told_by_whoever_named_it(self):
         (problem,) = problems({"generator": "tinny"}, "generator.width=3")
         assert problem.startswith(
-            "generator.name: unknown generator 'tinny'; did you mean 'tiny'? Known: constant, everything, "
+            "generator.name: unknown generator 'tinny'; did you mean 'tiny'? Known: constant, dcgan, everything, "
         )
         assert problem.endswith("[file]")
         (problem,) = problems("generator=tinny")

@@ -75,6 +75,7 @@ def test_the_default_that_is_told_is_the_one_that_holds(settings):
             continue
         data = {field["key"]: field["default"]}
         needed = {"extractor": GIVEN} if "features" in getattr(settings, "needs", ()) or settings.name == "is" else {}
+        needed |= {key: "given" for key, info in settings.model_fields.items() if info.is_required()}
         assert settings.model_validate(data | needed) == settings(**needed)
 
 
@@ -113,9 +114,10 @@ def test_tables_are_described_by_their_keys_and_optional_ones_by_what_their_abse
 
 def test_the_defaults_of_a_run_are_those_that_are_told():
     data = resolve([Layer("parts", PARTS | {"ema": {}})], catalog()).to_data(catalog())
-    assert "metrics" not in data
+    labelled = {"regularizers", "augmentations", "metrics"}
+    assert not labelled & set(data)
     for field in describe(Run):
-        value = data | {"metrics": {}}
+        value = data | {label: {} for label in labelled}
         for part in field["key"].split("."):
             value = value.get(part)
         if field["key"] not in {*PARTS, "ema"}:

@@ -113,6 +113,16 @@ def test_the_average_halves_a_weights_share_every_half_life(half_life, images):
     torch.testing.assert_close(average.weight.item(), 0.5 ** (images / (1000 * half_life)), rtol=1e-4, atol=1e-6)
 
 
+@given(ramp_up=st.floats(0.01, 1), seen=st.integers(1, 10_000))
+def test_a_young_average_forgets_faster(ramp_up, seen):
+    average, module = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.ones_(average.weight)
+    nn.init.zeros_(module.weight)
+    update_average(average, module, EMASettings(half_life_kimg=1.0, ramp_up=ramp_up), seen, 100)
+    expected = 0.5 ** (100 / min(1000, ramp_up * seen))
+    torch.testing.assert_close(average.weight.item(), expected, rtol=1e-4, atol=1e-6)
+
+
 def test_the_average_follows_the_generator_and_copies_its_buffers():
     gan = assembled(generator={"name": "mlp", "normalization": "batch"}, ema={"half_life_kimg": 0.004})
     for _ in train(gan):

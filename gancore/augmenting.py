@@ -1,0 +1,56 @@
+"""Augmentations at work: D behind the changes to what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from gancore.contracts import Augment, Scores
+from gancore.errors import PluginError, blamed
+from gancore.players import call, judge
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One augmentation, and the share of images that it changes at present."""
+
+    label: str
+    working: Augment
+    strength: float
+
+
+@dataclass(frozen=True)
+class Judge:
+    """D as it scores everything: behind its augmentations. It is called as D is, and as regularizers call a critic."""
+
+    discriminator: nn.Module
+    augmentations: Sequence[Stage] = ()
+
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> Any:  # Any: what D returns
+        """What D returns for images (N, *shape), augmented first."""
+        for stage in self.augmentations:
+            with blamed(f"augmentation {stage.label!r}"):
+                changed = stage.working(images, stage.strength)
+            if not isinstance(changed, Tensor) or changed.shape != images.shape or changed.dtype != images.dtype:
+                received = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+                raise PluginError(
+                    f"an augmentation must give images of the shape and type that it was given, {tuple(images.shape)} "
+                    f"{images.dtype}; {stage.label!r} gave {received}"
+                )
+            images = changed
+        return call(self.discriminator, images, labels)
+
+    def critic(self, images: Tensor, labels: Tensor | None) -> Scores:
+        """What a regularizer asks of points of its own."""
+        return judge(self, images, None, labels)
+
+    def observe(self, real: Scores) -> None:
+        """Shows an update of D to those that watch."""
+        for stage in self.augmentations:
+            watch = getattr(stage.working, "observe", None)
+            if watch is not None:
+                with blamed(f"augmentation {stage.label!r}"):
+                    watch(real)

@@ -1,0 +1,48 @@
+"""Penalties on D's gradient at the images themselves, Mescheder et al. 2018 (arXiv:1801.04406).
+
+The gradient is that of logits with respect to images in [-1, 1], its square summed over all pixels and averaged over
+the batch. With images in [0, 1] the same gamma would be a fourth of this one.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gancore.contracts import Critic, Regularizer, Schedulable, Scores, value_at
+
+
+def gradient_of(scores: Scores) -> Tensor:
+    """The gradient of each image's logits with respect to the image, (N, F), itself differentiable."""
+    (gradient,) = torch.autograd.grad(scores.logits.sum(), scores.images, create_graph=True)
+    return gradient.flatten(1)
+
+
+class _ZeroCentred(Regularizer):
+    """gamma / 2 E |grad D|^2, from the same pass that the loss scores."""
+
+    gamma: Schedulable = Field(default=10.0, ge=0, description="weight of half the mean squared gradient")
+
+    def strength(self, images_seen: int) -> float:
+        return value_at(self.gamma, images_seen)
+
+
+class R1(_ZeroCentred):
+    """Gradient of D at real images, gamma / 2 E |grad D(x)|^2, Mescheder et al. 2018, eq. 9 (arXiv:1801.04406)."""
+
+    name = "r1"
+    differentiates = frozenset({"real"})
+
+    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
+        return gradient_of(real).square().sum(dim=1).mean() / 2
+
+
+class R2(_ZeroCentred):
+    """Gradient of D at fakes, gamma / 2 E |grad D(G(z))|^2, Mescheder et al. 2018, eq. 10 (arXiv:1801.04406)."""
+
+    name = "r2"
+    differentiates = frozenset({"fake"})
+
+    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
+        return gradient_of(fake).square().sum(dim=1).mean() / 2

@@ -1,0 +1,84 @@
+"""What keeps D Lipschitz, or tries to: a gradient of norm 1 between or around the images, or small weights."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from gancore.contracts import Critic, Regularizer, Schedulable, Scores, value_at
+from gancore_plugins.regularizers.gradients import gradient_of
+
+
+class _UnitNorm(Regularizer):
+    """weight * E (|grad D(p)| - 1)^2 at points p of its own."""
+
+    weight: Schedulable = Field(default=10.0, ge=0, description="of the mean squared distance of the norm from 1")
+
+    def strength(self, images_seen: int) -> float:
+        return value_at(self.weight, images_seen)
+
+
+def _distance_from_one(critic: Critic, points: Tensor, labels: Tensor | None) -> Tensor:
+    points = points.detach().requires_grad_()
+    # The norm has no gradient at zero, where D is flat; a tiny number keeps it finite there.
+    norm = (gradient_of(critic(points, labels)).square().sum(dim=1) + 1e-12).sqrt()
+    return (norm - 1).square().mean()
+
+
+def _one_each(images: Tensor) -> Tensor:
+    """A number in [0, 1) for every image, (N, 1, …)."""
+    return torch.rand(len(images), *(1 for _ in images.shape[1:]), device=images.device, dtype=images.dtype)
+
+
+class GradientPenalty(_UnitNorm):
+    """Gradient of norm 1 between real and fake images, Gulrajani et al. 2017, eq. 3 (arXiv:1704.00028).
+
+    Each point lies at a place of its own on the line from a fake image to a real one. D must not mix the images of a
+    batch.
+    """
+
+    name = "wgan-gp"
+    per_sample = True
+
+    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
+        points = torch.lerp(fake.images, real.images, _one_each(real.images))
+        return _distance_from_one(critic, points, real.labels)
+
+
+class DRAGAN(_UnitNorm):
+    """Gradient of norm 1 around real images, Kodali et al. 2017, section 2.3 (arXiv:1705.07215).
+
+    Points are real images moved by a share, of its own for each, of noise that is uniform in [0, 1) and `reach` times
+    as large as the standard deviation of the batch, as in the authors' code.
+    """
+
+    name = "dragan"
+    reach: float = Field(default=0.5, gt=0, description="size of the noise, in standard deviations of the images")
+
+    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
+        images = real.images
+        noise = self.reach * images.std(correction=0) * torch.rand_like(images)
+        return _distance_from_one(critic, images + _one_each(images) * noise, real.labels)
+
+
+class WeightClipping(Regularizer):
+    """Every weight of D kept within a limit, Arjovsky et al. 2017, algorithm 1 (arXiv:1701.07875).
+
+    Only what is trained is clipped; statistics are left alone.
+    """
+
+    name = "weight-clipping"
+    limit: Schedulable = Field(default=0.01, gt=0, description="the largest size of a weight")
+
+    def strength(self, images_seen: int) -> float:
+        return value_at(self.limit, images_seen)
+
+    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> None:
+        return None
+
+    @torch.no_grad()
+    def project(self, module: nn.Module, strength: float) -> None:
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                parameter.clamp_(-strength, strength)

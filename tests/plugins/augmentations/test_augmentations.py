@@ -1,0 +1,68 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gancore.contracts import Scores
+from gancore.errors import ConfigError
+from gancore_plugins.augmentations.ada import ADA
+from gancore_plugins.augmentations.diffaugment import DiffAugment
+
+SHAPE = (1, 8, 8)
+
+
+def images(count):
+    return torch.rand(count, *SHAPE) + 1
+
+
+def real(*logits):
+    return Scores(images=images(len(logits)), logits=torch.tensor(logits).unsqueeze(1))
+
+
+@given(probability=st.floats(0, 1))
+def test_as_many_images_are_changed_as_is_asked_for(probability):
+    torch.manual_seed(0)
+    batch = images(400)
+    changed = DiffAugment(policy=("cutout",)).build(SHAPE, False)(batch, probability)
+    share = (changed != batch).flatten(1).any(dim=1).double().mean().item()
+    assert share == pytest.approx(probability, abs=0.1)
+    if probability in (0, 1):
+        assert share == probability
+
+
+@pytest.mark.parametrize("component", [DiffAugment, ADA])
+def test_what_cannot_be_augmented_is_refused(component):
+    with pytest.raises(ConfigError, match=r"images \(C, H, W\).*\(2,\)"):
+        component().build((2,), False)
+    with pytest.raises(ConfigError, match="mirrored"):
+        component(policy=("flip",)).build(SHAPE, False)
+    component(policy=("flip",)).build(SHAPE, True)
+    with pytest.raises(ValidationError, match="policy"):
+        component(policy=())
+
+
+def test_the_probability_rises_while_d_is_too_sure_and_falls_again():
+    controller = ADA(interval=2, ramp_kimg=0.04, target=0.6).build(SHAPE, False)
+    seen = []
+    for logits in ([1.0, 2.0, 3.0, -1.0], [1.0, 2.0, 3.0, 4.0]) * 4 + ([-1.0, -2.0, 0.5, 1.0],) * 4:
+        controller.observe(real(*logits))
+        seen.append(round(controller.probability.item(), 6))
+    # Means of sign are 0.75 and then 0; 8 of 40 images are a fifth of the way from 0 to 1.
+    assert seen == [0, 0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.8, 0.8, 0.6, 0.6, 0.4]
+
+
+def test_the_probability_stays_in_its_bounds():
+    controller = ADA(interval=1, ramp_kimg=0.001, most=0.5).build(SHAPE, False)
+    controller.observe(real(1.0, 1.0, 1.0))
+    assert controller.probability == 0.5
+    controller.observe(real(-1.0, -1.0))
+    assert controller.probability == 0
+
+
+def test_the_probability_is_what_is_done_and_what_is_saved():
+    controller, batch = ADA(policy=("cutout",)).build(SHAPE, False), images(200)
+    assert torch.equal(controller(batch, 1.0), batch)
+    controller.load_state_dict(controller.state_dict() | {"probability": torch.tensor(0.5)})
+    changed = (controller(batch, 1.0) != batch).flatten(1).any(dim=1).double().mean()
+    assert 0.3 < changed < 0.7

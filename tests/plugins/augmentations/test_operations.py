@@ -1,0 +1,96 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore_plugins.augmentations import operations
+
+OPERATIONS = [operations.colour, operations.translation, operations.cutout, operations.flip]
+seeds = st.integers(0, 2**32 - 1)
+
+
+def same_images(count, shape=(3, 8, 8)):
+    """One image many times, so that all differences are those of the augmentation; no two pixels are alike."""
+    return (torch.randperm(3 * 64).reshape(1, *shape) / 96 - 1).expand(count, *shape)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@given(seed=seeds, channels=st.sampled_from([1, 3, 4]), height=st.integers(1, 9), width=st.integers(1, 9))
+def test_shape_and_type_stay(operation, seed, channels, height, width):
+    torch.manual_seed(seed)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        images = torch.rand(3, channels, height, width, dtype=dtype) * 2 - 1
+        before = images.clone()
+        changed = operation(images)
+        assert (changed.shape, changed.dtype) == (images.shape, dtype)
+        assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(
+    ("operation", "ways"),
+    [(operations.colour, 40), (operations.translation, 9), (operations.cutout, 81), (operations.flip, 2)],
+)
+def test_each_image_is_changed_in_a_way_of_its_own(operation, ways):
+    torch.manual_seed(0)
+    changed = operation(same_images(40))
+    assert min(ways, 40) * 0.6 < len(changed.flatten(1).unique(dim=0)) <= ways
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_gradients_pass(operation):
+    torch.manual_seed(0)
+    images = torch.rand(4, 3, 8, 8, dtype=torch.float64, requires_grad=True)
+
+    def fixed(images):
+        torch.manual_seed(1)
+        return operation(images)
+
+    assert torch.autograd.gradcheck(fixed, images, fast_mode=True)
+    assert torch.autograd.gradgradcheck(fixed, images, fast_mode=True)
+
+
+@given(seeds)
+def test_translation_moves_all_pixels_alike_and_lets_zeros_in(seed):
+    torch.manual_seed(seed)
+    (image,) = same_images(1)
+    (moved,) = operations.translation(image.unsqueeze(0))
+    candidates = []
+    for down in (-1, 0, 1):
+        for right in (-1, 0, 1):
+            padded = torch.nn.functional.pad(image, (1, 1, 1, 1))
+            candidates.append(padded[:, 1 - down : 9 - down, 1 - right : 9 - right])
+    assert any(torch.equal(moved, candidate) for candidate in candidates)
+
+
+@given(seeds)
+def test_cutout_hides_a_rectangle_and_nothing_else(seed):
+    torch.manual_seed(seed)
+    images = same_images(5) + 2  # nothing is zero by itself
+    changed = operations.cutout(images)
+    hidden = changed == 0
+    assert torch.equal(changed, images * ~hidden)
+    for image in hidden:
+        assert torch.equal(image[0], image[1])
+        rows, columns = image[0].any(dim=1), image[0].any(dim=0)
+        assert torch.equal(image[0], rows.unsqueeze(1) & columns)
+        assert 1 <= rows.sum() <= 4
+        assert 1 <= columns.sum() <= 4
+
+
+@given(seeds)
+def test_flip_mirrors_or_leaves_alone(seed):
+    torch.manual_seed(seed)
+    images = same_images(6)
+    for before, after in zip(images, operations.flip(images), strict=True):
+        assert torch.equal(after, before) or torch.equal(after, before.flip(2))
+
+
+@given(seeds)
+def test_colour_keeps_the_order_of_a_grey_image_and_moves_its_brightness_by_so_much_at_most(seed):
+    torch.manual_seed(seed)
+    images = torch.rand(4, 1, 8, 8, dtype=torch.float64) * 2 - 1
+    changed = operations.colour(images)
+    assert torch.equal(changed.flatten(1).argsort(), images.flatten(1).argsort())
+    assert (changed.mean(dim=(1, 2, 3)) - images.mean(dim=(1, 2, 3))).abs().max() <= 0.5
+    ratio = changed.flatten(1).std(dim=1) / images.flatten(1).std(dim=1)
+    assert ((ratio >= 0.5 - 1e-9) & (ratio <= 1.5 + 1e-9)).all()
