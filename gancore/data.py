@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from operator import index
+from pathlib import Path
 from typing import Any, Protocol, TypeGuard, cast
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.contracts import Shape
+from gancore.contracts import Dataset, Shape
 from gancore.errors import DataError, blamed
 from gancore.randomness import generator_for
 
@@ -136,6 +137,12 @@ def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None) -> tup
             images, labels = (torch.cat(list(column)) for column in zip(*parts, strict=True))
     check_items(images)
     return images, labels.long()
+
+
+def prepared(dataset: Dataset, root: Path) -> Iterator[float]:
+    """Does what takes its time before a dataset is built; yields the share that is done."""
+    with blamed(f"dataset {dataset.name!r}"):
+        yield from dataset.prepare(root)
 
 
 def _is_two_tensors(dataset: TorchDataset[Any]) -> TypeGuard[TensorDataset]:

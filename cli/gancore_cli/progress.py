@@ -48,6 +48,13 @@ def show_preparation(voice: Voice, preparations: Iterator[Preparation]) -> None:
             shown = quarter
 
 
+def show_progress(voice: Voice, what: str, shares: Iterator[float]) -> None:
+    """Goes through work of one kind, and shows how far it is."""
+    from gancore.learning import Preparation
+
+    show_preparation(voice, (Preparation(what, share) for share in shares))
+
+
 def brief(number: float | None) -> str:
     """A number with as many digits as a person compares."""
     return "-" if number is None or number != number else f"{number:.4g}"

@@ -73,7 +73,9 @@ def train(
     """
     from gancore.catalog import Catalog
     from gancore.config import resolve
+    from gancore.data import prepared
     from gancore.gan import GAN
+    from gancore_cli.progress import show_progress
 
     catalog = Catalog.installed()
     if recipe is None and not all(flags[part] for part in _PARTS):
@@ -81,10 +83,12 @@ def train(
     layers = _layers(recipe, flags, assignments, catalog)
     run = resolve(layers, catalog)
     _refuse_occupied(out)
-    gan = GAN.assemble(run, data_root(data_dir), device)
+    root = data_root(data_dir)
+    show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
+    gan = GAN.assemble(run, root, device)
     origin = {"recipe": _recipe_of(layers), "init_from": _begin(gan, init_from)}
     _tell(voice, gan, run, catalog)
-    evaluator = _evaluator(gan, run, catalog, data_root(data_dir))
+    evaluator = _evaluator(gan, run, catalog, root)
     if dry_run:
         from gancore.training import train as steps_of
 

@@ -11,7 +11,10 @@ from gancore.hookspecs import hookimpl
 from gancore.metrics import Extractor, Metric
 from gancore_plugins.augmentations.ada import ADA
 from gancore_plugins.augmentations.diffaugment import DiffAugment
+from gancore_plugins.datasets.cifar import CIFAR10
 from gancore_plugins.datasets.digits import Digits
+from gancore_plugins.datasets.folder import Folder
+from gancore_plugins.datasets.like_mnist import KMNIST, FashionMNIST
 from gancore_plugins.datasets.mixtures import Grid, Ring
 from gancore_plugins.datasets.mnist import MNIST
 from gancore_plugins.datasets.stacked_mnist import StackedMNIST
@@ -54,7 +57,7 @@ def gancore_losses() -> Iterable[type[Loss]]:
 
 @hookimpl
 def gancore_datasets() -> Iterable[type[Dataset]]:
-    return [MNIST, Digits, StackedMNIST, Ring, Grid]
+    return [MNIST, FashionMNIST, KMNIST, CIFAR10, Folder, Digits, StackedMNIST, Ring, Grid]
 
 
 @hookimpl

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from http.client import HTTPException
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from gancore.contracts import Dataset, EvaluationProtocol, Split
 from gancore.errors import DataError
+from gancore_plugins.datasets.download import FAILURES, fetch
 
 if TYPE_CHECKING:
     from gancore_plugins.datasets.labelled import LabelledTensors
@@ -25,8 +22,19 @@ _FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 _SIDE = 28
-_PATIENCE = 30.0  # seconds without an answer
-_FAILURES = (OSError, RuntimeError, ValueError, HTTPException)  # of a download
+METRICS = (
+    "fd-digits",
+    "kid-digits",
+    "is-digits",
+    "precision-digits",
+    "recall-digits",
+    "density-digits",
+    "coverage-digits",
+    "class-kl-digits",
+    "memorisation-digits",
+    "fd-random",
+)
+"""How labelled images with a held-out part are measured."""
 
 
 class MNIST(Dataset):
@@ -36,21 +44,7 @@ class MNIST(Dataset):
     """
 
     name = "mnist"
-    evaluation = EvaluationProtocol(
-        metrics=(
-            "fd-digits",
-            "kid-digits",
-            "is-digits",
-            "precision-digits",
-            "recall-digits",
-            "density-digits",
-            "coverage-digits",
-            "class-kl-digits",
-            "memorisation-digits",
-            "fd-random",
-        ),
-        gate=0.993,
-    )
+    evaluation = EvaluationProtocol(metrics=METRICS, gate=0.993)
     split: Literal["train", "test"] = Field(default="train", description="which of the published sets to use")
 
     def build(self, root: Path) -> LabelledTensors:
@@ -104,7 +98,7 @@ def _find(places: Sequence[Path], folder: str, names: Sequence[str]) -> Sequence
     new = [path for path in (into, *into.parents) if not path.exists()]
     try:
         _download(folder, [name for name in names if not _locate(into, name)], into)
-    except _FAILURES as error:
+    except FAILURES as error:
         for path in new:
             with suppress(OSError):
                 path.rmdir()
@@ -121,36 +115,11 @@ def _locate(place: Path, name: str) -> Path | None:
 
 
 def _download(folder: str, names: Sequence[str], into: Path) -> None:
-    """Has torchvision fetch the gzipped files and check their MD5; reading them is left to us."""
+    """Has the gzipped files fetched from where torchvision knows them to be; reading them is left to us."""
     from torchvision import datasets
-    from torchvision.datasets.utils import download_url
 
     source = getattr(datasets, folder)
     checksums = dict(source.resources)
-    into.mkdir(parents=True, exist_ok=True)
-    # A download that is cut off, or that runs twice at once, must not leave half a file under the right name.
-    # Standard output belongs to the program's results; torchvision tells its progress there or not, as it likes.
-    with TemporaryDirectory(prefix=".download-", dir=into) as spare, redirect_stdout(sys.stderr), _patience():
-        for name in names:
-            file = f"{name}.gz"
-            failures = []
-            for mirror in source.mirrors:
-                try:
-                    download_url(f"{mirror}{file}", spare, file, checksums[file])
-                    break
-                except _FAILURES as error:
-                    failures.append(str(error))
-            else:
-                raise OSError("; ".join(dict.fromkeys(failures)))
-            os.replace(Path(spare, file), into / file)
-
-
-@contextmanager
-def _patience() -> Iterator[None]:
-    """A time limit for servers that do not answer: torchvision sets none, and would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_PATIENCE)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+    for name in names:
+        file = f"{name}.gz"
+        fetch([f"{mirror}{file}" for mirror in source.mirrors], checksums[file], into / file)

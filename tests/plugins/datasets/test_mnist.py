@@ -1,9 +1,6 @@
 import gzip
 import hashlib
 import socket
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 import torch
@@ -14,6 +11,7 @@ from hypothesis import strategies as st
 from gancore.errors import DataError
 from gancore_plugins.datasets.mnist import MNIST
 from idxfiles import NAMES, example, idx, write
+from served import serving
 
 splits = pytest.mark.parametrize("split", ["train", "test"])
 
@@ -35,11 +33,6 @@ def offline(monkeypatch):
         yield
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
     """A folder that a server on this machine offers in place of the published files; one dead mirror comes first."""
@@ -47,16 +40,10 @@ def mirror(tmp_path, monkeypatch):
     write(folder, *example(3), split="train", zipped=True)
     write(folder, *example(2), split="test", zipped=True)
     sums = [(file.name, hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) for file in folder.iterdir()]
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
-        thread = Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        here = f"http://127.0.0.1:{server.server_port}/"
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving(folder, monkeypatch) as here:
         monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"{here}dead/", here])
         monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
         yield folder
-        server.shutdown()
-        thread.join()
 
 
 @given(st.integers(1, 5), st.sampled_from(list(NAMES)), st.booleans(), st.sampled_from(["MNIST/raw", "MNIST", ""]))

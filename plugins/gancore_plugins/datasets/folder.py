@@ -1,0 +1,72 @@
+"""A folder of the user's own pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from gancore.contracts import Dataset
+from gancore.errors import DataError
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset as TorchDataset
+
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
+"""Endings of pictures, and the only format that each is opened as."""
+
+
+class Folder(Dataset):
+    """Pictures of a folder and of the folders in it, decoded once to one size, and kept for the next run.
+
+    What is kept lies below the folder of `--data-dir`, and is made anew when a picture, or a setting, has changed.
+    """
+
+    name = "folder"
+    path: str = Field(description="the folder, with pictures at any depth")
+    size: int = Field(default=64, ge=1, le=4096, description="height and width in pixels")
+    channels: Literal[1, 3, 4] = Field(default=3, description="grey, colour, or colour with transparency")
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        default="crop", description="to a square: cut off what is too long, fill up what is too short, or distort"
+    )
+    classes: bool = Field(default=False, description="whether the folders in it are classes")
+    mirrors: bool = Field(default=False, description="whether augmentations may mirror the pictures")
+
+    def prepare(self, root: Path) -> Iterator[float]:
+        from gancore_plugins.datasets.pictures import Kept
+
+        yield from Kept.of(self, self._pictures(), root).make()
+
+    def build(self, root: Path) -> TorchDataset[Any]:  # Any: (image, label), or an image alone
+        from gancore_plugins.datasets.pictures import Kept, Pictures
+
+        paths = self._pictures()
+        kept = Kept.of(self, paths, root)
+        for _ in kept.make():  # nothing is left to do where it was prepared
+            pass
+        names = tuple(sorted({self._class_of(path) for path in paths})) if self.classes else None
+        labels = None if names is None else [names.index(self._class_of(path)) for path in paths]
+        return Pictures(kept.path, labels, names, mirrors=self.mirrors)
+
+    def _pictures(self) -> list[Path]:
+        """All pictures, in the order of their paths. Raises DataError when there are none, or one has no class."""
+        folder = Path(self.path).expanduser()
+        if not folder.is_dir():
+            raise DataError(f"there is no folder {folder}", "name one: --set dataset.path=FOLDER")
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not paths:
+            raise DataError(
+                f"a folder of pictures must hold some, ending in {', '.join(SUFFIXES)}; {folder} holds none",
+                "name another: --set dataset.path=FOLDER",
+            )
+        if self.classes and (loose := [path for path in paths if path.parent == folder]):
+            raise DataError(
+                f"with classes every picture lies in a folder that is its class; {loose[0]} lies in none",
+                "move it, or leave classes out",
+            )
+        return paths
+
+    def _class_of(self, path: Path) -> str:
+        return path.relative_to(Path(self.path).expanduser()).parts[0]

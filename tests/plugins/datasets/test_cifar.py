@@ -1,0 +1,135 @@
+import hashlib
+import io
+import tarfile
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.errors import DataError
+from gancore_plugins.datasets import cifar
+from gancore_plugins.datasets.cifar import CIFAR10
+from served import serving
+
+NAMES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
+FOLDER = "cifar-10-batches-bin"
+
+
+def records(count, seed=0):
+    """Images (N, 3, 32, 32), labels (N,), and both as the bytes of a file."""
+    dice = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=dice)
+    labels = torch.randint(0, 10, (count,), generator=dice)
+    data = b"".join(
+        bytes([label]) + bytes(image.flatten().tolist()) for image, label in zip(images, labels, strict=True)
+    )
+    return images, labels, data
+
+
+def write(folder, split="train", count=2):
+    """All files of a split; images and labels of all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [records(count, seed) for seed, _ in enumerate(NAMES[split])]
+    for name, (_, _, data) in zip(NAMES[split], parts, strict=True):
+        (folder / name).write_bytes(data)
+    return torch.cat([images for images, _, _ in parts]), torch.cat([labels for _, labels, _ in parts])
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "file:///nowhere/cifar-10-python.tar.gz")
+
+
+def failure(root):
+    with pytest.raises(DataError) as caught:
+        CIFAR10().build(root)
+    assert caught.value.hint
+    return caught.value.message
+
+
+@given(split=st.sampled_from(list(NAMES)), place=st.sampled_from([FOLDER, ""]), count=st.integers(1, 3))
+def test_a_split_is_read_byte_for_byte_from_either_place(tmp_path_factory, split, place, count):
+    root = tmp_path_factory.mktemp("data")
+    images, labels = write(root / place, split, count)
+    dataset = CIFAR10(split=split).build(root)
+    assert torch.equal(dataset.tensors[0], images)
+    assert torch.equal(dataset.tensors[1], labels)
+    assert dataset.mirrors
+    assert dataset.classes[:2] == ("airplane", "automobile")
+    assert len(dataset.classes) == 10
+
+
+@pytest.mark.parametrize("keep", [0, 1, 3072, 3074, -1])
+def test_empty_and_truncated_files_are_named(tmp_path, keep):
+    write(tmp_path)
+    file = tmp_path / "data_batch_3.bin"
+    file.write_bytes(file.read_bytes()[:keep])
+    assert f"{file}: a file of CIFAR-10 holds" in failure(tmp_path)
+
+
+def test_a_file_with_more_than_it_can_hold_is_refused(tmp_path, monkeypatch):
+    write(tmp_path)
+    monkeypatch.setattr(cifar, "_RECORDS", 1)
+    assert "this one has more bytes" in failure(tmp_path)
+
+
+def test_labels_lie_in_0_to_9(tmp_path):
+    write(tmp_path)
+    (tmp_path / "data_batch_1.bin").write_bytes(bytes([10]) + bytes(3072))
+    assert "0..9; received 10" in failure(tmp_path)
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
+    write(tmp_path)
+    (tmp_path / "data_batch_1.bin").unlink()
+    (tmp_path / "data_batch_1.bin").mkdir()
+    assert "cannot be read" in failure(tmp_path)
+
+
+def test_what_is_missing_is_named_with_the_folders_looked_in_and_nothing_is_left_behind(tmp_path):
+    root = tmp_path / "new"
+    message = failure(root)
+    for part in (*NAMES["train"], str(root / FOLDER), "binary release", "download failed"):
+        assert part in message
+    assert not root.exists()
+
+
+def published(folder, without=()):
+    """The archive of a small release in the folder, and its MD5."""
+    folder.mkdir()
+    archive = folder / "cifar-10-binary.tar.gz"
+    with tarfile.open(archive, "w:gz") as members:
+        for seed, name in enumerate([*NAMES["train"], *NAMES["test"], "readme.html"]):
+            if name not in without:
+                data = records(2, seed)[2]
+                member = tarfile.TarInfo(f"{FOLDER}/{name}")
+                member.size = len(data)
+                members.addfile(member, io.BytesIO(data))
+    return hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def test_what_is_missing_is_downloaded_and_its_files_taken_out_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "_MD5", published(tmp_path / "there"))
+    with serving(tmp_path / "there", monkeypatch) as here:
+        monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"{here}cifar-10-python.tar.gz")
+        dataset = CIFAR10().build(tmp_path / "here")
+    assert torch.equal(dataset.tensors[0], torch.cat([records(2, seed)[0] for seed in range(5)]))
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [FOLDER]
+    assert sorted(path.name for path in (tmp_path / "here" / FOLDER).iterdir()) == sorted(
+        [*NAMES["train"], *NAMES["test"]]
+    )
+    assert len(CIFAR10(split="test").build(tmp_path / "here")) == 2
+
+
+@pytest.mark.parametrize(
+    ("without", "md5", "words"), [((), "0" * 32, "corrupted"), (("data_batch_2.bin",), None, "data_batch_2.bin")]
+)
+def test_a_download_that_is_not_what_it_should_be_leaves_nothing(tmp_path, monkeypatch, without, md5, words):
+    right = published(tmp_path / "there", without)
+    monkeypatch.setattr(cifar, "_MD5", md5 or right)
+    with serving(tmp_path / "there", monkeypatch) as here:
+        monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"{here}cifar-10-python.tar.gz")
+        assert words in failure(tmp_path / "here")
+    assert not (tmp_path / "here").exists()

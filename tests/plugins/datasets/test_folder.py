@@ -1,0 +1,205 @@
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gancore.data import Feed, prepared
+from gancore.errors import DataError
+from gancore_plugins.datasets import pictures
+from gancore_plugins.datasets.folder import Folder
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def paint(path, size=(8, 8), colour=RED, mode="RGB", **options):
+    """A picture of one colour, in a folder that is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path, **options)
+    return path
+
+
+def halves(path, size=(8, 8), **options):
+    """Red on the left, blue on the right."""
+    picture = Image.new("RGB", size, RED)
+    picture.paste(BLUE, (size[0] // 2, 0, *size))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, **options)
+
+
+def opened(folder, root, **fields):
+    return Folder(path=str(folder), **{"size": 4, **fields}).build(root)
+
+
+def colour(image):
+    """That of an image (C, H, W) of one colour."""
+    first = image[:, :1, :1]
+    assert torch.equal(image, first.expand_as(image))
+    return tuple(first.flatten().tolist())
+
+
+def failure(folder, root, **fields):
+    with pytest.raises(DataError) as caught:
+        opened(folder, root, **fields)
+    assert caught.value.hint
+    return caught.value.message
+
+
+@given(
+    count=st.integers(1, 5),
+    size=st.integers(1, 9),
+    channels=st.sampled_from([1, 3, 4]),
+    fit=st.sampled_from(["crop", "pad", "stretch"]),
+    sides=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    suffix=st.sampled_from([".png", ".PNG", ".jpg", ".jpeg", ".bmp", ".webp"]),
+)
+@settings(max_examples=30)
+def test_pictures_of_any_form_become_images_of_one(tmp_path_factory, count, size, channels, fit, sides, suffix):
+    folder, root = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("root")
+    for number in range(count):
+        paint(folder / f"{number}{suffix}", sides)
+    dataset = opened(folder, root, size=size, channels=channels, fit=fit)
+    assert len(dataset) == count
+    for image in dataset:
+        assert image.shape == (channels, size, size)
+        assert image.dtype == torch.uint8
+    assert not hasattr(dataset, "classes")
+    assert not dataset.mirrors
+    assert Feed(dataset, batch_size=2, seed=0, device=torch.device("cpu")).shape == (channels, size, size)
+
+
+def test_pictures_are_found_at_any_depth_and_ordered_by_their_paths(tmp_path):
+    paint(tmp_path / "in" / "b" / "deep" / "1.png", colour=BLUE)
+    paint(tmp_path / "in" / "a.png", colour=RED)
+    paint(tmp_path / "in" / "c.jpg", colour=WHITE)
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    assert [colour(image) for image in opened(tmp_path / "in", tmp_path / "root")][:2] == [RED, BLUE]
+    assert len(opened(tmp_path / "in", tmp_path / "root")) == 3
+
+
+def test_folders_in_it_are_classes_if_wanted(tmp_path):
+    paint(tmp_path / "in" / "dogs" / "1.png", colour=BLUE)
+    paint(tmp_path / "in" / "cats" / "deep" / "1.png", colour=RED)
+    paint(tmp_path / "in" / "cats" / "2.png", colour=WHITE)
+    dataset = opened(tmp_path / "in", tmp_path / "root", classes=True, mirrors=True)
+    assert dataset.classes == ("cats", "dogs")
+    assert [(colour(image), label) for image, label in dataset] == [(WHITE, 0), (RED, 0), (BLUE, 1)]
+    assert dataset.mirrors
+    paint(tmp_path / "in" / "loose.png")
+    assert "loose.png lies in none" in failure(tmp_path / "in", tmp_path / "root", classes=True)
+
+
+@pytest.mark.parametrize(
+    ("fit", "corner", "middle"), [("crop", RED, BLUE), ("stretch", RED, BLUE), ("pad", (0, 0, 0), BLUE)]
+)
+def test_what_is_too_long_is_cut_off_filled_up_or_distorted(tmp_path, fit, corner, middle):
+    halves(tmp_path / "in" / "1.png", (16, 8))
+    image = opened(tmp_path / "in", tmp_path / "root", size=8, fit=fit)[0]
+    near = (image.float() / 255).round().int() * 255  # but for the ringing of the filter
+    assert tuple(near[:, 0, 0].tolist()) == corner
+    assert tuple(near[:, 4, 6].tolist()) == middle
+
+
+def test_grey_and_transparent_pictures_become_what_is_asked_for(tmp_path):
+    paint(tmp_path / "in" / "1.png", colour=(255, 0, 0, 0), mode="RGBA")
+    paint(tmp_path / "in" / "2.png", colour=100, mode="L")
+    paint(tmp_path / "in" / "3.png", colour=(0, 0, 255, 255), mode="RGBA")
+    root = tmp_path / "root"
+    assert [colour(image) for image in opened(tmp_path / "in", root)] == [WHITE, (100,) * 3, BLUE]
+    assert [colour(image) for image in opened(tmp_path / "in", root, channels=1)] == [(255,), (100,), (29,)]
+    assert colour(opened(tmp_path / "in", root, channels=4)[0])[3] == 0
+    assert colour(opened(tmp_path / "in", root, channels=4)[1]) == (100, 100, 100, 255)
+
+
+def test_photographs_are_turned_the_right_way_up(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    halves(tmp_path / "in" / "1.jpg", (16, 16), exif=exif, quality=100)
+    image = opened(tmp_path / "in", tmp_path / "root")[0]
+    assert image[2, 0, 0] > 200  # blue is on the left
+    assert image[0, 0, 3] > 200
+
+
+def test_pictures_are_decoded_once_and_the_share_that_is_done_is_told(tmp_path, monkeypatch):
+    for number in range(4):
+        paint(tmp_path / "in" / f"{number}.png")
+    component = Folder(path=str(tmp_path / "in"), size=4)
+    assert list(prepared(component, tmp_path / "root")) == [0.25, 0.5, 0.75, 1.0]
+    (kept,) = (tmp_path / "root" / "folders").iterdir()
+    monkeypatch.setattr(Image, "open", None)
+    assert list(prepared(component, tmp_path / "root")) == []
+    assert len(component.build(tmp_path / "root")) == 4
+    assert list((tmp_path / "root" / "folders").iterdir()) == [kept]
+    array = np.load(kept, allow_pickle=False)
+    assert (array.dtype, array.shape) == (np.uint8, (4, 3, 4, 4))
+
+
+def test_the_array_is_read_where_it_lies(tmp_path):
+    paint(tmp_path / "in" / "1.png")
+    assert isinstance(opened(tmp_path / "in", tmp_path / "root")._images, np.memmap)
+
+
+@pytest.mark.parametrize("change", ["colour", "more", "fewer", "size", "fit"])
+def test_what_has_changed_is_decoded_anew(tmp_path, change):
+    folder, fields = tmp_path / "in", {}
+    paint(folder / "1.png", colour=BLUE)
+    paint(folder / "2.png")
+    opened(folder, tmp_path / "root")
+    if change == "colour":
+        later = time.time_ns() + 10**9
+        os.utime(paint(folder / "1.png", colour=RED), ns=(later, later))
+    elif change == "more":
+        paint(folder / "3.png")
+    elif change == "fewer":
+        (folder / "1.png").unlink()
+    else:
+        fields = {"size": {"size": 5}, "fit": {"fit": "pad"}}[change]
+    dataset = opened(folder, tmp_path / "root", **fields)
+    assert len(dataset) == {"more": 3, "fewer": 1}.get(change, 2)
+    assert colour(dataset[0]) == (RED if change in ("colour", "fewer") else BLUE)
+    assert len(list((tmp_path / "root" / "folders").iterdir())) == 2
+
+
+def test_all_that_cannot_be_read_is_told_at_once_and_nothing_is_kept(tmp_path):
+    folder = tmp_path / "in"
+    paint(folder / "good.png")
+    for number in range(5):
+        (folder / f"bad{number}.png").write_bytes(b"no picture")
+    message = failure(folder, tmp_path / "root")
+    assert message.startswith("5 of 6 pictures cannot be read: ")
+    assert all(f"bad{number}.png" in message for number in range(3))
+    assert message.endswith(", and 2 more")
+    assert list((tmp_path / "root" / "folders").iterdir()) == []
+
+
+def test_a_truncated_picture_is_no_picture(tmp_path):
+    path = paint(tmp_path / "in" / "1.png", (64, 64))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "1 of 1 pictures cannot be read" in failure(tmp_path / "in", tmp_path / "root")
+
+
+def test_a_picture_is_only_what_its_ending_says(tmp_path):
+    path = paint(tmp_path / "in" / "1.png")
+    path.rename(path.with_suffix(".jpg"))
+    assert "1.jpg" in failure(tmp_path / "in", tmp_path / "root")
+
+
+def test_pictures_that_are_too_large_or_too_deep_are_refused(tmp_path, monkeypatch):
+    paint(tmp_path / "in" / "1.png", mode="I;16", colour=70)
+    assert "mode I;16 has not 8 bits" in failure(tmp_path / "in", tmp_path / "root")
+    monkeypatch.setattr(pictures, "_MOST_PIXELS", 63)
+    paint(tmp_path / "in" / "1.png")
+    assert "8x8 are more than 63 pixels" in failure(tmp_path / "in", tmp_path / "root")
+
+
+@pytest.mark.parametrize("place", ["absent", "empty", "file.png"])
+def test_where_there_are_no_pictures_it_is_told(tmp_path, place):
+    (tmp_path / "empty").mkdir()
+    paint(tmp_path / "file.png")
+    message = failure(tmp_path / place, tmp_path / "root")
+    assert str(Path(tmp_path / place)) in message

@@ -1,0 +1,55 @@
+import hashlib
+
+import pytest
+import torch
+import torchvision
+
+from gancore.errors import DataError
+from gancore_plugins.datasets.like_mnist import KMNIST, FashionMNIST
+from idxfiles import NAMES, example, write
+from served import serving
+
+both = pytest.mark.parametrize(("kind", "folder"), [(FashionMNIST, "FashionMNIST"), (KMNIST, "KMNIST")])
+
+
+@both
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_are_read_byte_for_byte(tmp_path, kind, folder, split, zipped):
+    images, labels = example(4)
+    write(tmp_path / folder / "raw", images, labels, split, zipped)
+    dataset = kind(split=split).build(tmp_path)
+    assert torch.equal(dataset.tensors[0], images.unsqueeze(1))
+    assert torch.equal(dataset.tensors[1], labels.long())
+    assert len(set(dataset.classes)) == 10
+    assert not dataset.mirrors
+
+
+@both
+def test_the_parts_are_the_published_splits(kind, folder):
+    assert kind().part("test") == kind(split="test")
+    assert kind(split="test").part("train") == kind()
+    assert kind.evaluation.gate
+
+
+@both
+def test_what_is_missing_is_downloaded_from_where_torchvision_knows_it(tmp_path, monkeypatch, kind, folder):
+    write(tmp_path / "there", *example(3), zipped=True)
+    published = getattr(torchvision.datasets, folder)
+    files = list((tmp_path / "there").iterdir())
+    sums = [(file.name, hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) for file in files]
+    with serving(tmp_path / "there", monkeypatch) as here:
+        monkeypatch.setattr(published, "mirrors", [here])
+        monkeypatch.setattr(published, "resources", sums)
+        assert len(kind().build(tmp_path / "here")) == 3
+    assert {path.name for path in (tmp_path / "here" / folder / "raw").iterdir()} == {
+        f"{name}.gz" for name in NAMES["train"]
+    }
+
+
+@both
+def test_what_cannot_be_had_is_told_with_its_name(tmp_path, monkeypatch, kind, folder):
+    monkeypatch.setattr(getattr(torchvision.datasets, folder), "mirrors", [])
+    with pytest.raises(DataError, match=f"{folder} needs the files") as caught:
+        kind().build(tmp_path)
+    assert "--data-dir" in caught.value.hint

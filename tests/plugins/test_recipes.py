@@ -1,0 +1,58 @@
+"""Every recipe that comes with gancore is whole, trains, and can be replayed."""
+
+from pathlib import Path
+
+import pytest
+
+from gancore.catalog import BUILT_IN
+from gancore.config import read_layers, resolve
+from gancore.gan import GAN
+from gancore.layers import Layer
+from gancore.training import train
+from worlds import catalog, equal, weights
+
+RECIPES = [recipe.name for recipe, plugin in catalog().recipes() if plugin.package == BUILT_IN]
+SHAPES = {
+    "mnist": [1, 28, 28],
+    "fashion-mnist": [1, 28, 28],
+    "stacked-mnist": [3, 28, 28],
+    "cifar10": [3, 32, 32],
+    "folder": [3, 64, 64],
+}
+"""Of data that is not here; noise stands in for it."""
+NEEDED = {"folder": Layer("path", {"dataset": {"path": "pictures"}})}
+
+
+def resolved(name):
+    return resolve([*read_layers(name, catalog()), *([NEEDED[name]] if name in NEEDED else [])], catalog())
+
+
+def small(run):
+    """The run with few images a step, and noise where its data is not here."""
+    layers = [Layer("run", run.to_data(catalog())), Layer("small", {"duration": "2 steps", "batch_size": 8})]
+    if run.dataset.name in SHAPES:
+        noise = {"name": "noise", "shape": SHAPES[run.dataset.name], "labelled": True}
+        layers += [Layer("noise", {"dataset": noise, "metrics": "none", "checkpoint": {"best": "none"}})]
+    return resolve(layers, catalog())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_says_in_a_sentence_what_it_is_for_and_all_its_keys_are_right(name):
+    (recipe,) = (recipe for recipe, _ in catalog().recipes() if recipe.name == name)
+    assert recipe.summary.endswith(".")
+    run = resolved(name)
+    assert resolve([Layer("file", run.to_data(catalog()))], catalog()) == run
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_trains_and_its_resolved_config_does_the_same_again(name):
+    run = small(resolved(name))
+    first, second = (GAN.assemble(each, Path(), "cpu") for each in (run, small(run)))
+    for gan in (first, second):
+        before = weights(gan)
+        assert len(list(train(gan))) == 2
+        after = weights(gan)
+        moved = {key.partition(".")[0] for key in before if not equal({"": before[key]}, {"": after[key]})}
+        assert {"generator", "discriminator"} <= moved
+        assert all(value.isfinite().all() for value in after.values() if value.is_floating_point())
+    assert equal(weights(first), weights(second))
