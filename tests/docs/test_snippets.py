@@ -161,10 +161,13 @@ def train_with(plugin, folder):
     """Trains with what makes a GAN, and measures with what measures."""
     catalog = Catalog([*Catalog.installed().plugins, plugin])
     for component in plugin.components:
-        if component.kind not in PARTS:
+        if component.kind in ("metric", "extractor"):
             measure_with(component, catalog, folder)
             continue
-        run = resolve([Layer("parts", PARTS | {component.kind: component.name, "duration": "2 steps"})], catalog)
+        part = {component.kind: component.name}
+        if component.kind not in PARTS:
+            part = {f"{component.kind}s": {component.name: {}}}
+        run = resolve([Layer("parts", PARTS | part | {"duration": "2 steps"})], catalog)
         gan = GAN.assemble(run, folder, "cpu")
         assert [step.step for step in train(gan)] == [1, 2]
         again = resolve([Layer("again", run.to_data(catalog))], catalog)
