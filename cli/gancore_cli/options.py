@@ -105,8 +105,8 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in header:
-        table.add_column(name, overflow="fold")
+    for place, name in enumerate(header):
+        table.add_column(name, overflow="fold", no_wrap=place == 0)  # the first is a name, to be copied whole
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
