@@ -185,14 +185,16 @@ class Regularizer(Component):
     """Adds a penalty to what a player minimises, or confines its weights.
 
     `player` is whose update it belongs to. `differentiates` names the images, real or fake, whose gradient the penalty
-    asks for: they are then leaves of the graph of the very pass that the loss scores. `per_sample` says that D's
-    verdict on an image must not depend on the other images of its batch.
+    asks for: they are then leaves of the graph of the very pass that the loss scores, but for the fakes of a
+    generator's regularizer, which stay connected to it. `per_sample` says that D's verdict on an image must not depend
+    on the other images of its batch, `whole_batch` that the penalty of a batch is not the mean of those of its parts.
     """
 
     kind = "regularizer"
     player: ClassVar[Player] = "discriminator"
     differentiates: ClassVar[frozenset[Literal["real", "fake"]]] = frozenset()
     per_sample: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False
 
     interval: int = Field(
         default=1, ge=1, description="updates from one penalty to the next, each of which counts for so many"

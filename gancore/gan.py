@@ -95,6 +95,8 @@ class GAN:
             "generator": options.optimizer.generator.build([self.generator]),
             "discriminator": options.optimizer.discriminator.build([self.discriminator]),
         }
+        self.added: dict[str, Tensor] = {}
+        """What each regularizer added when it last had its say, by label."""
         self._total = options.total
         self.progress = Progress()
         self.noise = generator_for(options.seed, "noise", device=self.device)
@@ -171,6 +173,7 @@ class GAN:
             tensors |= state.of_module(name, module)
         for name, optimizer in self.optimizers.items():
             tensors |= state.of_optimizer(name, optimizer, self._modules()[name])
+        tensors |= {f"penalty.{label}": value for label, value in self.added.items()}
         tensors["random.noise"] = self.noise.get_state()
         return tensors | {f"random.{name}": value for name, value in self.randomness.states.items()}
 
@@ -190,7 +193,7 @@ class GAN:
 
         Raises CheckpointError when a name or a shape does not fit this run.
         """
-        known = tuple(f"{name}." for name in (*self._modules(), "optimizer", "random"))
+        known = tuple(f"{name}." for name in (*self._modules(), "optimizer", "penalty", "random"))
         strange = {key.partition(".")[0] for key in tensors if not key.startswith(known)}
         missing = [f"random.{name}" for name in ("noise", *self.randomness.states) if f"random.{name}" not in tensors]
         if strange or missing or set(progress) != set(self.place()):
@@ -200,6 +203,7 @@ class GAN:
             state.load_module(name, module, tensors)
         for name, optimizer in self.optimizers.items():
             state.load_optimizer(name, optimizer, self._modules()[name], tensors)
+        self.added = {label: value.clone() for label, value in state.below("penalty.", tensors).items()}
         self.noise.set_state(tensors["random.noise"])
         self.randomness.states = {name: tensors[f"random.{name}"].clone() for name in self.randomness.states}
         self.progress = Progress(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -57,6 +57,26 @@ def _scores(output: Output, part: slice, images: Tensor, latent: Tensor | None, 
         features=tuple(feature[part] for feature in output.features),
         heads={name: head[part] for name, head in output.heads.items()},
     )
+
+
+def together(parts: Sequence[Scores]) -> Scores:
+    """What D said of the parts of one batch, as if it had been said at once."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    return Scores(
+        images=torch.cat([part.images for part in parts]),
+        logits=torch.cat([part.logits for part in parts]),
+        labels=_cat([part.labels for part in parts]),
+        latent=_cat([part.latent for part in parts]),
+        features=tuple(torch.cat(same) for same in zip(*(part.features for part in parts), strict=True)),
+        heads={name: torch.cat([part.heads[name] for part in parts]) for name in first.heads},
+    )
+
+
+def _cat(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    there = [tensor for tensor in tensors if tensor is not None]
+    return torch.cat(there) if there else None
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:

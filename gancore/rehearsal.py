@@ -62,6 +62,7 @@ def rehearse(
                 "discriminator": _leaks("discriminator", discriminator, first, second, labels),
                 "generator": _leaks("generator", generator, noise, other, labels),
                 "loss": _is_of_the_whole_batch(objective, discriminator, first, second, noise, labels),
+                "regularizer": any(due.component.whole_batch for turn in turns.values() for due in turn.due),
             }
             for part in (part for part, leaking in leaks.items() if leaking):
                 raise ConfigError(
@@ -200,6 +201,10 @@ def _rehearse_updates(
     labels: Tensor | None,
 ) -> None:
     """Loss and penalties of both players' updates, and the gradients of these."""
+    for due in (due for turn in turns.values() for due in turn.due):
+        _check_state(f"regularizer {due.label!r}", due.working)
+    for stage in critic.augmentations:
+        _check_state(f"augmentation {stage.label!r}", stage.working)
     # Together, since augmentations may watch what the loss is told.
     objective, critic, turns = _copy("loss", objective), _copy("augmentations", critic), _copy("regularizers", turns)
 
@@ -242,13 +247,18 @@ def _descend(role: str, penalties: Mapping[str, Tensor]) -> None:
 
 def _copy(role: str, part: T) -> T:
     """A copy to try things on; whatever a module holds must be copyable and, in its state, tensors."""
+    _check_state(role, part)
+    with blamed(f"copy of the {role}"):
+        return deepcopy(part)
+
+
+def _check_state(role: str, part: object) -> None:
+    """Raises PluginError for a module whose state cannot be saved."""
     if isinstance(part, nn.Module):
         with blamed(role):
             strange = [key for key, value in part.state_dict().items() if not isinstance(value, Tensor)]
         if strange:
             raise PluginError(f"the state of the {role} must be tensors, to be saved; {strange[0]!r} is not one")
-    with blamed(f"copy of the {role}"):
-        return deepcopy(part)
 
 
 def _described(value: object) -> str:

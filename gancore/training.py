@@ -19,7 +19,7 @@ from gancore.data import Batch
 from gancore.errors import blamed
 from gancore.gan import GAN, update_average
 from gancore.optimizers import OptimizerSettings
-from gancore.players import call, frozen, judge, judge_both
+from gancore.players import call, frozen, judge, judge_both, together
 from gancore.settings import value_at
 
 
@@ -65,13 +65,12 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
     joined = gan.joined if joined is None else joined
     batches = gan.feed.batches(progress.images_seen)
     begun = perf_counter() - progress.seconds
-    penalties: Mapping[str, Tensor] = {}
     while gan.done() < 1:
         # The consumer may have turned gradients off, and may draw random numbers: neither is a matter of the run's.
         with gan.randomness.lent(), torch.enable_grad():
             losses, added, images_seen = _step(gan, batches, joined)
         # All at once, so that an interrupted step is not half counted.
-        penalties = {**penalties, **added}
+        gan.added = {**gan.added, **added}
         progress.step += 1
         progress.images_seen = images_seen
         progress.seconds = perf_counter() - begun
@@ -81,7 +80,7 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
             images_seen=progress.images_seen,
             seconds=progress.seconds,
             done=gan.done(),
-            penalties=penalties,
+            penalties=gan.added,
             **losses,
         )
 
@@ -101,6 +100,7 @@ def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, T
         update = _Update(gan, "discriminator", number)
         seen = [_discriminate(gan, critic, part, update, joined, keep=shared and len(parts) == 1) for part in parts]
         update.finish()
+        critic.observe(together([real for real, _ in seen]))
         penalties |= update.penalties
         discriminator_loss = update.loss
         images_seen += sum(len(part.images) for part in parts)
@@ -166,7 +166,6 @@ def _discriminate(
     with blamed("loss"):
         loss = gan.objective.discriminator(real, fake)
     update.add(loss, turn.penalties(critic.critic, real, fake), part.share)
-    critic.observe(real)
     return real, fake
 
 

@@ -11,10 +11,11 @@ from gancore.training import train
 from gancore_plugins.losses.bce import NonSaturating
 from gancore_plugins.losses.relativistic import Relativistic, RelativisticAverage
 from gancore_plugins.regularizers.gradients import R1, R2
+from gancore_plugins.regularizers.lipschitz import DRAGAN
 from worlds import TinyDiscriminator, TinyGenerator, dataset, weights
 
 
-def gan(accumulate, objective=None, generator=None, discriminator=None, **training):
+def gan(accumulate, objective=None, generator=None, discriminator=None, regularizers=None, **training):
     torch.manual_seed(0)
     options = Options(
         duration="5 steps",
@@ -30,7 +31,7 @@ def gan(accumulate, objective=None, generator=None, discriminator=None, **traini
         objective or NonSaturating(),
         options,
         "cpu",
-        regularizers={"r1": R1(gamma=1.0, interval=2), "r2": R2(gamma=0.5)},
+        regularizers=regularizers or {"r1": R1(gamma=1.0, interval=2), "r2": R2(gamma=0.5)},
     )
 
 
@@ -74,6 +75,7 @@ def test_no_more_goes_through_the_networks_at_once():
         ),
         ({"discriminator": TinyDiscriminator(batch_norm=True).build((1, 4, 4), None)}, "in this discriminator"),
         ({"objective": RelativisticAverage()}, "in this loss"),
+        ({"regularizers": {"dragan": DRAGAN()}}, "in this regularizer"),
     ],
 )
 def test_what_batch_statistics_would_change_is_refused_with_the_reason(parts, words):

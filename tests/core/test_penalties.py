@@ -178,6 +178,33 @@ def test_what_regularizers_remember_is_saved_and_put_back():
     assert other.tensors()["regularizer.remember.calls"] == 6
 
 
+def test_what_was_last_added_is_told_after_a_run_was_put_back_too():
+    regularizers, options = {"r1": R1(interval=4)}, {}
+    whole = [step.scalars() for step in train(gan(regularizers, options))]
+    begun, resumed = gan(regularizers, options), gan(regularizers, options)
+    steps = train(begun)
+    for _ in range(2):
+        next(steps)
+    resumed.restore(begun.tensors(), begun.place())
+    rest = [step.scalars() for step in train(resumed)]
+    for line, expected in zip(rest, whole[2:], strict=True):
+        assert {**line, "seconds": 0} == {**expected, "seconds": 0}
+    assert "penalty.r1" in rest[0]
+
+
+def test_state_of_a_regularizer_that_cannot_be_saved_is_told_before_the_first_step():
+    class Secretive(Memory):
+        def get_extra_state(self):
+            return "a secret"
+
+        def set_extra_state(self, state):
+            pass
+
+    mine = type("Mine", (Remember,), {"name": "mine", "build": lambda self: Secretive()})
+    with pytest.raises(PluginError, match="state of the regularizer 'mine' must be tensors"):
+        gan({"mine": mine()})
+
+
 def test_the_rehearsal_leaves_the_memory_of_regularizers_alone():
     assert gan({"remember": Remember()}).tensors()["regularizer.remember.calls"] == 0
 

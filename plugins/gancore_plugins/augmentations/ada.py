@@ -7,14 +7,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gancore.contracts import Augment, Augmentation, Scores, Shape
-from gancore_plugins.augmentations.diffaugment import Policy, augmented, check_policy
+from gancore_plugins.augmentations.diffaugment import OPERATIONS, Policy, check_policy
 
 
 class ADA(Augmentation):
     """A probability of augmentation that follows how sure D is of real images, Karras et al. 2020 (arXiv:2006.06676).
 
     The share of real images that D takes for real, less the share that it does not, should be `target`: above it the
-    probability rises, below it falls. What is done to images is what `diffaugment` does.
+    probability rises, below it falls. With that probability an image is changed in each way of the policy, each time by
+    a throw of its own; the ways are those of `diffaugment`.
     """
 
     name = "ada"
@@ -42,17 +43,20 @@ class _Controller(nn.Module):
         super().__init__()
         self._settings = settings
         self.register_buffer("probability", torch.zeros(()))
-        self.register_buffer("signs", torch.zeros(2, dtype=torch.float64))  # their sum, and of how many
+        self.register_buffer("signs", torch.zeros(2))  # their sum, and of how many images
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def forward(self, images: Tensor, strength: float) -> Tensor:
-        return augmented(images, self._settings.policy, self.probability * strength)
+        for name in self._settings.policy:
+            chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.probability * strength
+            images = torch.where(chosen, OPERATIONS[name](images), images)
+        return images
 
     @torch.no_grad()
     def observe(self, real: Scores) -> None:
-        """Counts the signs of D's logits for real images, and moves the probability when it is time."""
-        signs = real.logits.sign()
-        self.signs += torch.stack([signs.sum(), torch.tensor(float(signs.numel()), device=signs.device)])
+        """Counts the signs of D's mean logits for real images, and moves the probability when it is time."""
+        self.signs[0] += real.logits.mean(dim=1).sign().sum()
+        self.signs[1] += len(real.logits)
         self.updates += 1
         due = self.updates % self._settings.interval == 0  # stays on the device, which need not be waited for
         mean, seen = self.signs[0] / self.signs[1], self.signs[1]

@@ -15,12 +15,13 @@ from gancore_plugins.augmentations import operations
 
 Policy = Literal["colour", "translation", "cutout", "flip"]
 
-_OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "colour": operations.colour,
     "translation": operations.translation,
     "cutout": operations.cutout,
     "flip": operations.flip,
 }
+"""What can be done to images, each in a way of its own."""
 
 
 class DiffAugment(Augmentation):
@@ -40,7 +41,11 @@ class DiffAugment(Augmentation):
         return self._apply
 
     def _apply(self, images: Tensor, strength: float) -> Tensor:
-        return augmented(images, self.policy, strength)
+        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < strength
+        changed = images
+        for name in self.policy:
+            changed = OPERATIONS[name](changed)
+        return torch.where(chosen, changed, images)
 
 
 def check_policy(policy: tuple[Policy, ...], shape: Shape, mirrors: bool) -> None:
@@ -55,11 +60,3 @@ def check_policy(policy: tuple[Policy, ...], shape: Shape, mirrors: bool) -> Non
             "G would learn to draw mirrored images",
             "leave flip out of the policy",
         )
-
-
-def augmented(images: Tensor, policy: tuple[Policy, ...], probability: float | Tensor) -> Tensor:
-    """Each image changed in all ways of the policy, in each with this probability and parameters of its own."""
-    for name in policy:
-        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < probability
-        images = torch.where(chosen, _OPERATIONS[name](images), images)
-    return images

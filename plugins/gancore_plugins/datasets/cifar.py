@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tarfile
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from gancore.contracts import Dataset, EvaluationProtocol, Split
 from gancore.errors import DataError
-from gancore_plugins.datasets.download import FAILURES, fetch
+from gancore_plugins.datasets.download import FAILURES, fetch, unmade
 from gancore_plugins.datasets.mnist import METRICS
 
 if TYPE_CHECKING:
@@ -86,11 +85,9 @@ def _find(root: Path, names: tuple[str, ...]) -> list[Path]:
             return [place / name for name in names]
     into = places[0]
     try:
-        _download(root, into)
+        with unmade(into):
+            _download(root, into)
     except (*FAILURES, tarfile.TarError) as error:
-        for path in (into, root):  # only if it was made in vain
-            with suppress(OSError):
-                path.rmdir()
         raise DataError(
             f"CIFAR-10 needs the files {', '.join(names)} of its binary release in one of the folders "
             f"{', '.join(map(str, places))}; they are not there, and the download failed: {error}",

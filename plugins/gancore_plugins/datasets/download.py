@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,19 @@ def fetch(addresses: Sequence[str], md5: str, into: Path) -> None:
         else:
             raise OSError("; ".join(dict.fromkeys(failures)))
         os.replace(Path(spare, into.name), into)
+
+
+@contextmanager
+def unmade(folder: Path) -> Iterator[None]:
+    """Where the block fails, folders that were not there before, down to this one, are taken away again if empty."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 @contextmanager

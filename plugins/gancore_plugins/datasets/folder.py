@@ -48,7 +48,7 @@ class Folder(Dataset):
             pass
         names = tuple(sorted({self._class_of(path) for path in paths})) if self.classes else None
         labels = None if names is None else [names.index(self._class_of(path)) for path in paths]
-        return Pictures(kept.path, labels, names, mirrors=self.mirrors)
+        return Pictures(kept.path, labels, names, self.mirrors)
 
     def _pictures(self) -> list[Path]:
         """All pictures, in the order of their paths. Raises DataError when there are none, or one has no class."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from gancore.contracts import Dataset, EvaluationProtocol, Split
 from gancore.errors import DataError
-from gancore_plugins.datasets.download import FAILURES, fetch
+from gancore_plugins.datasets.download import FAILURES, fetch, unmade
 
 if TYPE_CHECKING:
     from gancore_plugins.datasets.labelled import LabelledTensors
@@ -57,14 +56,15 @@ class MNIST(Dataset):
 def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) -> LabelledTensors:
     """Images uint8 (N, 1, 28, 28) and labels of a split that has the form and file names of MNIST.
 
-    The two files, each plain or with .gz, are looked for in root/folder/raw, root/folder and root; where they are
-    absent they are downloaded into the first of these, from where torchvision's dataset of the name `folder` says.
+    The two files, each plain or with .gz, are looked for in root/folder/raw, root/folder and, for MNIST, root; where
+    they are absent they are downloaded into the first of these, from where torchvision's dataset `folder` says.
     Raise DataError when they cannot be had, are damaged, or do not fit each other or `classes`.
     """
     from gancore_plugins.datasets.idx import read_idx
     from gancore_plugins.datasets.labelled import LabelledTensors
 
-    places = (root / folder / "raw", root / folder, root)
+    # Files of other data have the names of MNIST's, so what lies in the root itself is taken for MNIST alone.
+    places = (root / folder / "raw", root / folder, *([root] if folder == "MNIST" else []))
     images_path, labels_path = _find(places, folder, _FILES[split])
     images = read_idx(images_path, dims=3)
     count, height, width = images.shape
@@ -95,13 +95,10 @@ def _find(places: Sequence[Path], folder: str, names: Sequence[str]) -> Sequence
         if len(found) == len(names):
             return found
     into = places[0]
-    new = [path for path in (into, *into.parents) if not path.exists()]
     try:
-        _download(folder, [name for name in names if not _locate(into, name)], into)
+        with unmade(into):
+            _download(folder, [name for name in names if not _locate(into, name)], into)
     except FAILURES as error:
-        for path in new:
-            with suppress(OSError):
-                path.rmdir()
         raise DataError(
             f"{folder} needs the files {' and '.join(names)}, each plain or with .gz, together in one of the folders "
             f"{', '.join(map(str, places))}; they are not there, and the download failed: {error}",

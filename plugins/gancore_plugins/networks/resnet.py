@@ -17,7 +17,7 @@ from gancore_plugins.networks.spectral import spectrally_normalized
 from gancore_plugins.networks.verdict import Judging, MinibatchStddev, Verdict
 
 _SMALLEST = 8
-"""The side below which D no longer halves its features."""
+"""The side at which D no longer halves its features."""
 
 
 class ResNetGenerator(Generator):
@@ -170,10 +170,13 @@ class _SumOverPixels(nn.Module):
 def _initialize(module: nn.Module) -> None:
     """Uniform after Glorot and Bengio 2010, larger in residual branches by the square root of two."""
     if isinstance(module, nn.Conv2d | nn.Linear):
-        wide = isinstance(module, nn.Conv2d) and module.kernel_size != (1, 1)
-        nn.init.xavier_uniform_(module.weight, gain=math.sqrt(2) if wide else 1.0)
+        nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             module.bias.zero_()
+    elif isinstance(module, _UpBlock | _Block):  # after the layers in it
+        for layer in module.convolutions.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.xavier_uniform_(layer.weight, gain=math.sqrt(2))
     elif isinstance(module, _Norm) and module.changes is not None:
         module.changes.weight.zero_()
     elif isinstance(module, Verdict) and module.embedding is not None:

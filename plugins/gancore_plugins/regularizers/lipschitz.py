@@ -54,6 +54,7 @@ class DRAGAN(_UnitNorm):
     """
 
     name = "dragan"
+    whole_batch = True
     reach: float = Field(default=0.5, gt=0, description="size of the noise, in standard deviations of the images")
 
     def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:

@@ -24,7 +24,7 @@ def real(*logits):
 def test_as_many_images_are_changed_as_is_asked_for(probability):
     torch.manual_seed(0)
     batch = images(400)
-    changed = DiffAugment(policy=("cutout",)).build(SHAPE, False)(batch, probability)
+    changed = DiffAugment(policy=("colour", "cutout")).build(SHAPE, False)(batch, probability)
     share = (changed != batch).flatten(1).any(dim=1).double().mean().item()
     assert share == pytest.approx(probability, abs=0.1)
     if probability in (0, 1):
@@ -50,6 +50,13 @@ def test_the_probability_rises_while_d_is_too_sure_and_falls_again():
         seen.append(round(controller.probability.item(), 6))
     # Means of sign are 0.75 and then 0; 8 of 40 images are a fifth of the way from 0 to 1.
     assert seen == [0, 0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.8, 0.8, 0.6, 0.6, 0.4]
+
+
+def test_a_discriminator_of_several_logits_counts_for_as_many_images():
+    one, three = (ADA(interval=1, ramp_kimg=0.01).build(SHAPE, False) for _ in range(2))
+    one.observe(real(1.0, 1.0))
+    three.observe(Scores(images=images(2), logits=torch.ones(2, 3)))
+    assert one.probability == three.probability == pytest.approx(0.2)
 
 
 def test_the_probability_stays_in_its_bounds():

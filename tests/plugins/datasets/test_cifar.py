@@ -133,3 +133,10 @@ def test_a_download_that_is_not_what_it_should_be_leaves_nothing(tmp_path, monke
         monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"{here}cifar-10-python.tar.gz")
         assert words in failure(tmp_path / "here")
     assert not (tmp_path / "here").exists()
+
+
+def test_a_folder_that_was_there_before_a_download_in_vain_is_there_after_it(tmp_path):
+    failure(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    failure(tmp_path / "new" / "root")
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,6 @@
 import os
+import pickle
+import shutil
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gancore.data import Feed, prepared
-from gancore.errors import DataError
+from gancore.errors import DataError, StorageError
 from gancore_plugins.datasets import pictures
 from gancore_plugins.datasets.folder import Folder
 
@@ -181,6 +183,37 @@ def test_a_truncated_picture_is_no_picture(tmp_path):
     path = paint(tmp_path / "in" / "1.png", (64, 64))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert "1 of 1 pictures cannot be read" in failure(tmp_path / "in", tmp_path / "root")
+
+
+def test_whatever_pillow_makes_of_damaged_bytes_is_told_by_the_name_of_the_file(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x0132] = 6, "camera", "2020"
+    path = paint(tmp_path / "in" / "1.jpg", exif=exif)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"Exif") + 17] = 0
+    path.write_bytes(data)
+    assert f"1 of 1 pictures cannot be read: {path}: " in failure(tmp_path / "in", tmp_path / "root")
+
+
+def test_where_nothing_can_be_kept_it_is_told(tmp_path, monkeypatch):
+    paint(tmp_path / "in" / "1.png")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="decoded pictures cannot be kept") as caught:
+        opened(tmp_path / "in", tmp_path / "file")
+    assert "--data-dir" in caught.value.hint
+    monkeypatch.setattr(pictures.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1))
+    with pytest.raises(StorageError, match="48 bytes are needed, and 1 are free"):
+        opened(tmp_path / "in", tmp_path / "root")
+
+
+def test_processes_that_load_data_are_handed_a_path_and_not_the_pixels(tmp_path):
+    paint(tmp_path / "in" / "cats" / "1.png")
+    dataset = opened(tmp_path / "in", tmp_path / "root", size=256, classes=True, mirrors=True)
+    pickled = pickle.dumps(dataset)
+    assert len(pickled) < 5000
+    again = pickle.loads(pickled)  # noqa: S301  # our own bytes, of a moment ago
+    assert (again.classes, again.mirrors, len(again)) == (("cats",), True, 1)
+    assert torch.equal(again[0][0], dataset[0][0])
 
 
 def test_a_picture_is_only_what_its_ending_says(tmp_path):

@@ -53,3 +53,12 @@ def test_what_cannot_be_had_is_told_with_its_name(tmp_path, monkeypatch, kind, f
     with pytest.raises(DataError, match=f"{folder} needs the files") as caught:
         kind().build(tmp_path)
     assert "--data-dir" in caught.value.hint
+
+
+@both
+def test_files_of_mnist_are_not_taken_for_other_data_of_the_same_form(tmp_path, monkeypatch, kind, folder):
+    monkeypatch.setattr(getattr(torchvision.datasets, folder), "mirrors", [])
+    write(tmp_path, *example(3))
+    write(tmp_path / "MNIST" / "raw", *example(3))
+    with pytest.raises(DataError, match="needs the files"):
+        kind().build(tmp_path)

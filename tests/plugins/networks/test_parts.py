@@ -26,8 +26,9 @@ from gancore_plugins.networks.verdict import MinibatchStddev, Verdict
     ],
 )
 def test_spectral_norm_makes_every_largest_singular_value_one(component):
+    torch.manual_seed(0)
     network = component.build((1, 8, 8), 3)
-    for _ in range(100):  # one power iteration each
+    for _ in range(300):  # one power iteration each
         network(torch.randn(2, 1, 8, 8), torch.tensor([0, 1]))
     normed = [part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d | nn.Embedding)]
     assert len(normed) >= 3
@@ -136,6 +137,17 @@ def test_conditional_normalization_begins_as_the_plain_one():
     assert sum(p.numel() for p in network.parameters()) > sum(
         p.numel() for p in plain.build((1, 8, 8), 3, None).parameters()
     )
+
+
+def test_weights_of_sngan_begin_larger_in_residual_branches_alone():
+    def bound(layer):
+        fan_in, fan_out = layer.weight[0].numel(), layer.weight.flatten(1).shape[0] * layer.weight[0, 0].numel()
+        return math.sqrt(6 / (fan_in + fan_out))
+
+    network = ResNetGenerator(width=16).build((3, 8, 8), 3, None)
+    block = network.blocks[0]
+    for layer, gain in ((network.end[2], 1), (block.shortcut, 1), (block.convolutions[1], 2**0.5)):
+        assert 0.9 < layer.weight.abs().max().item() / (gain * bound(layer)) <= 1
 
 
 def test_residual_branches_of_r3gan_begin_as_nothing():
