@@ -100,7 +100,8 @@ def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, T
         update = _Update(gan, "discriminator", number)
         seen = [_discriminate(gan, critic, part, update, joined, keep=shared and len(parts) == 1) for part in parts]
         update.finish()
-        critic.observe(together([real for real, _ in seen]))
+        real, fake = (together(parts) for parts in zip(*seen, strict=True))
+        critic.observe(real)
         penalties |= update.penalties
         discriminator_loss = update.loss
         images_seen += sum(len(part.images) for part in parts)
@@ -121,8 +122,8 @@ def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, T
     scores = {
         "discriminator_loss": discriminator_loss,
         "generator_loss": update.loss,
-        "real_logits": torch.cat([real.logits.detach() for real, _ in seen]),
-        "fake_logits": torch.cat([fake.logits.detach() for _, fake in seen]),
+        "real_logits": real.logits.detach(),
+        "fake_logits": fake.logits.detach(),
     }
     return scores, penalties, images_seen
 
@@ -143,6 +144,9 @@ class _Part:
 
 def _parts(gan: GAN, batch: Batch) -> list[_Part]:
     count, most = len(batch.images), gan.options.training.accumulate
+    if most == 1:
+        known = batch.labels if gan.num_classes is not None else None
+        return [_Part(batch.images, known, gan.latent(count), share=1.0)]
     images, latents = (torch.chunk(each, most) for each in (batch.images, gan.latent(count)))
     labels = torch.chunk(batch.labels, most) if gan.num_classes is not None else [None] * len(images)
     return [_Part(*each, share=len(each[0]) / count) for each in zip(images, labels, latents, strict=True)]
@@ -192,7 +196,7 @@ class _Update:
         self._gan, self._module, self._optimizer = gan, getattr(gan, player), gan.optimizers[player]
         self._weights = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         self.turn = gan.turn(player, number)
-        self.loss = torch.zeros((), device=gan.device)
+        self._losses: list[Tensor] = []
         self.penalties: dict[str, Tensor] = {}
         self._optimizer.zero_grad(set_to_none=True)
 
@@ -202,9 +206,14 @@ class _Update:
         total = total if share == 1 else total * share
         # Else images whose gradient was asked for would collect one of the loss as well, at some cost.
         total.backward(inputs=self._weights if penalties else None)  # type: ignore[no-untyped-call]  # torch's
-        self.loss = self.loss + loss.detach() * share
+        self._losses.append(loss.detach() if share == 1 else loss.detach() * share)
         for label, penalty in penalties.items():
             self.penalties[label] = self.penalties.get(label, 0) + penalty.detach() * share
+
+    @property
+    def loss(self) -> Tensor:
+        """That of the whole batch, without penalties."""
+        return sum(self._losses[1:], start=self._losses[0])
 
     def finish(self) -> None:
         """The step, and what regularizers make of the weights after it."""
