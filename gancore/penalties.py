@@ -49,7 +49,7 @@ class Turn:
             if not isinstance(penalty, Tensor) or penalty.ndim or not penalty.requires_grad:
                 raise PluginError(
                     "a penalty must be None or a scalar tensor with a gradient; "
-                    f"regularizer {due.label!r} gave {_described(penalty)}"
+                    f"regularizer {due.label!r} gave {described(penalty)}"
                 )
             added[due.label] = penalty * (due.strength * due.component.interval)
         return added
@@ -61,5 +61,6 @@ class Turn:
                 due.working.project(module, due.strength)
 
 
-def _described(value: object) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+def described(value: object) -> str:
+    """What was received in place of a tensor of the right form, in words."""
+    return f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__

@@ -15,7 +15,7 @@ from gancore.config import LatentSettings
 from gancore.contracts import Objective, Output, Player, Scores
 from gancore.data import Feed
 from gancore.errors import ConfigError, PluginError, blamed
-from gancore.penalties import Turn
+from gancore.penalties import Turn, described
 from gancore.players import call, frozen, judge, output_of
 from gancore.randomness import seeded
 
@@ -94,7 +94,7 @@ def _generated(generator: nn.Module, noise: Tensor, labels: Tensor | None, feed:
     if not isinstance(images, Tensor) or images.shape != expected or not images.is_floating_point():
         raise PluginError(
             f"a generator must return floating point images of shape {expected} for latents of shape "
-            f"{tuple(noise.shape)}; received {_described(images)}"
+            f"{tuple(noise.shape)}; received {described(images)}"
         )
     if not images.requires_grad:
         raise PluginError("a generator's images must carry a gradient; these are detached from its parameters")
@@ -108,12 +108,12 @@ def _judged(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> 
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or 0 in logits.shape:
         raise PluginError(
             f"a discriminator must return logits (N, K) with K >= 1, or an Output, for N = {len(images)} images; "
-            f"received {_described(logits)}"
+            f"received {described(logits)}"
         )
     for name, tensor in _parts(output).items():
         if not isinstance(tensor, Tensor) or tensor.shape[:1] != (len(images),):
             raise PluginError(
-                f"{name} of a discriminator must begin with N = {len(images)}; received {_described(tensor)}"
+                f"{name} of a discriminator must begin with N = {len(images)}; received {described(tensor)}"
             )
     return output
 
@@ -234,7 +234,7 @@ def _rehearse_updates(
     for role, loss in (("discriminator", discriminators_loss()), ("generator", generators_loss())):
         if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
             raise PluginError(
-                f"a loss must return a scalar tensor with a gradient in the {role}'s step; received {_described(loss)}"
+                f"a loss must return a scalar tensor with a gradient in the {role}'s step; received {described(loss)}"
             )
 
 
@@ -259,7 +259,3 @@ def _check_state(role: str, part: object) -> None:
             strange = [key for key, value in part.state_dict().items() if not isinstance(value, Tensor)]
         if strange:
             raise PluginError(f"the state of the {role} must be tensors, to be saved; {strange[0]!r} is not one")
-
-
-def _described(value: object) -> str:
-    return f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from gancore.contracts import Dataset, EvaluationProtocol, Split
+from gancore.contracts import EvaluationProtocol
 from gancore.errors import DataError
+from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.download import FAILURES, fetch, unmade
 from gancore_plugins.datasets.mnist import METRICS
 
@@ -29,7 +30,7 @@ _RECORD = 1 + 3 * 32 * 32
 """Bytes of one image: its label, and then its reds, greens and blues, row by row."""
 
 
-class CIFAR10(Dataset):
+class CIFAR10(Divided):
     """Photographs of ten things, 32x32 in colour, 50000 to train and 10000 to test, Krizhevsky 2009.
 
     A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; the binary release.
@@ -47,9 +48,6 @@ class CIFAR10(Dataset):
         parts = [_read(path) for path in _find(root, _FILES[self.split])]
         images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return LabelledTensors(images, labels, _CLASSES, mirrors=True)
-
-    def part(self, split: Split) -> Dataset:
-        return self.model_copy(update={"split": split})
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from gancore.contracts import Dataset, EvaluationProtocol, Split
+from gancore.contracts import EvaluationProtocol
+from gancore_plugins.datasets.divided import Divided
 
 if TYPE_CHECKING:
     from gancore_plugins.datasets.labelled import LabelledTensors
 
 
-class Digits(Dataset):
+class Digits(Divided):
     """Handwritten digits, 8x8 in 17 greys, 1797 in all, no download, Alpaydin and Kaynak 1998.
 
     E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998;
@@ -51,6 +52,3 @@ class Digits(Dataset):
         fifth = torch.arange(len(images)) % 5 == 4
         chosen = {"all": torch.ones_like(fifth), "train": ~fifth, "test": fifth}[self.split]
         return LabelledTensors(images[chosen], torch.from_numpy(labels).long()[chosen], tuple("0123456789"))
-
-    def part(self, split: Split) -> Dataset:
-        return self.model_copy(update={"split": split})

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from gancore.contracts import Dataset, EvaluationProtocol, Split
+from gancore.contracts import EvaluationProtocol
+from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.mnist import METRICS, read_split
 
 if TYPE_CHECKING:
     from gancore_plugins.datasets.labelled import LabelledTensors
 
 
-class FashionMNIST(Dataset):
+class FashionMNIST(Divided):
     """Articles of clothing, 28x28 grey, 60000 to train and 10000 to test, Xiao et al. 2017 (arXiv:1708.07747).
 
     Shoes point to the left, so a mirrored image is not as likely as the image.
@@ -31,11 +32,8 @@ class FashionMNIST(Dataset):
         )
         return read_split(root, "FashionMNIST", self.split, articles)
 
-    def part(self, split: Split) -> Dataset:
-        return self.model_copy(update={"split": split})
 
-
-class KMNIST(Dataset):
+class KMNIST(Divided):
     """Cursive Japanese, 28x28 grey, 60000 to train and 10000 to test, Clanuwat et al. 2018 (arXiv:1812.01718)."""
 
     name = "kmnist"
@@ -45,6 +43,3 @@ class KMNIST(Dataset):
     def build(self, root: Path) -> LabelledTensors:
         characters = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
         return read_split(root, "KMNIST", self.split, characters)
-
-    def part(self, split: Split) -> Dataset:
-        return self.model_copy(update={"split": split})

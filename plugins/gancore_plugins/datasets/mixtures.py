@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from gancore.contracts import Dataset, EvaluationProtocol, Mixture, Split
+from gancore.contracts import EvaluationProtocol, Mixture
+from gancore_plugins.datasets.divided import Divided
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _PROTOCOL = EvaluationProtocol(metrics=("modes",), samples=2500)
 
 
-class _MixtureDataset(Dataset):
+class _MixtureDataset(Divided):
     """Points around centres, each centre as likely as any; a label says which."""
 
     evaluation = _PROTOCOL
@@ -43,9 +44,6 @@ class _MixtureDataset(Dataset):
         points = centres[labels] + self.std * torch.randn(self.count, 2, generator=dice)
         names = tuple(map(str, range(len(centres))))
         return LabelledTensors(points, labels, names, Mixture(centres, self.std))
-
-    def part(self, split: Split) -> Dataset:
-        return self.model_copy(update={"split": split})
 
 
 class Ring(_MixtureDataset):

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from gancore.contracts import Dataset, EvaluationProtocol, Split
+from gancore.contracts import EvaluationProtocol, Split
 from gancore.errors import DataError
+from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.download import FAILURES, fetch, unmade
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ METRICS = (
 """How labelled images with a held-out part are measured."""
 
 
-class MNIST(Dataset):
+class MNIST(Divided):
     """Handwritten digits, 28x28 grey, 60000 to train and 10000 to test, LeCun et al. 1998.
 
     Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, Gradient-based learning applied to document recognition, 1998.
@@ -48,9 +49,6 @@ class MNIST(Dataset):
 
     def build(self, root: Path) -> LabelledTensors:
         return read_split(root, "MNIST", self.split, tuple("0123456789"))
-
-    def part(self, split: Split) -> Dataset:
-        return self.model_copy(update={"split": split})
 
 
 def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) -> LabelledTensors:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from gancore.contracts import Dataset, EvaluationProtocol, Split
+from gancore.contracts import Dataset, EvaluationProtocol
+from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.mnist import MNIST
 
 if TYPE_CHECKING:
     from gancore_plugins.datasets.labelled import LabelledTensors
 
 
-class StackedMNIST(Dataset):
+class StackedMNIST(Divided):
     """Random triples of MNIST's digits as red, green and blue: 1000 classes, Metz et al. 2017 (arXiv:1611.02163).
 
     Measured as Srivastava et al. 2017 (arXiv:1705.07761) do, with 26,000 samples; theirs are 128,000 triples, of the
@@ -38,9 +39,6 @@ class StackedMNIST(Dataset):
         images = digits.squeeze(1)[chosen]
         numbers = (labels[chosen] * torch.tensor([100, 10, 1])).sum(dim=1)
         return LabelledTensors(images, numbers, tuple(f"{number:03d}" for number in range(1000)))
-
-    def part(self, split: Split) -> Dataset:
-        return self.model_copy(update={"split": split})
 
     def teacher(self) -> Dataset:
         return MNIST(split="train")
