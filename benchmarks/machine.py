@@ -49,10 +49,18 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def described(jobs: int) -> str:
-    """The machine and the versions, without names of people or hosts."""
-    cores = os.cpu_count()
+def described(jobs: int | None = None) -> str:
+    """The machine and the versions, without names of people or hosts, and how its cores were shared."""
+    shared = "" if jobs is None else f", {jobs} at once with {threads(jobs)} thread each"
     versions = f"gancore {gancore.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-    return (
-        f"{platform.machine()}, {cores} cores, {jobs} at once with {threads(jobs)} thread each, on the CPU; {versions}."
-    )
+    return f"{processor()}, {os.cpu_count()} cores{shared}, on the CPU; {versions}."
+
+
+def processor() -> str:
+    """Architecture and model, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    models = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
+    return ", ".join([platform.machine(), *sorted(models)])

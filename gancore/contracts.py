@@ -19,7 +19,7 @@ from pydantic import Field
 
 from gancore.component import Component
 from gancore.errors import DataError
-from gancore.settings import Schedulable, value_at
+from gancore.settings import Moment, Schedulable, value_at
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,6 +37,7 @@ __all__ = [
     "Generator",
     "Loss",
     "Mixture",
+    "Moment",
     "Objective",
     "Output",
     "Penalty",
@@ -207,8 +208,8 @@ class Regularizer(Component):
         `real` and `fake` are what the loss is given too, from the same pass.
         """
 
-    def strength(self, images_seen: int) -> float:
-        """The weight of the penalty after so many real images; where it is 0 the penalty is not computed."""
+    def strength(self, moment: Moment) -> float:
+        """The weight of the penalty at this place in the run; where it is 0 the penalty is not computed."""
         return 1.0
 
     def project(self, module: nn.Module, strength: float) -> None:
@@ -239,8 +240,8 @@ class Augmentation(Component):
         every update of D. Raise ConfigError for a shape that cannot be served.
         """
 
-    def strength(self, images_seen: int) -> float:
-        """The share of images that are changed after so many real ones, in 0..1."""
+    def strength(self, moment: Moment) -> float:
+        """The share of images that are changed at this place in the run, in 0..1."""
         return 1.0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -23,7 +23,7 @@ from gancore.penalties import Due, Turn
 from gancore.players import frozen_copy
 from gancore.randomness import GlobalRandomness, derive_seed, generator_for, seeded
 from gancore.rehearsal import rehearse
-from gancore.settings import value_at
+from gancore.settings import Moment, value_at
 
 P = TypeVar("P")
 
@@ -140,7 +140,7 @@ class GAN:
 
     def judge(self) -> Judge:
         """D behind its augmentations, as they are at this place in the run."""
-        return self._judge(lambda augmentation: augmentation.strength(self.progress.images_seen))
+        return self._judge(lambda augmentation: augmentation.strength(self.moment()))
 
     def _judge(self, strength: Callable[[Augmentation], float]) -> Judge:
         stages = [Stage(label, self._augments[label], strength(each)) for label, each in self.augmentations.items()]
@@ -150,9 +150,7 @@ class GAN:
         """The regularizers that have a say in a player's update of this step, its `update`-th, from 0."""
         steps = self.options.training.discriminator_steps if player == "discriminator" else 1
         number = self.progress.step * steps + update
-        return self._turn(
-            player, lambda each: each.strength(self.progress.images_seen) if number % each.interval == 0 else 0.0
-        )
+        return self._turn(player, lambda each: each.strength(self.moment()) if number % each.interval == 0 else 0.0)
 
     def _turn(self, player: Player, strength: Callable[[Regularizer], float]) -> Turn:
         mine = {label: each for label, each in self.regularizers.items() if each.player == player}
@@ -161,10 +159,15 @@ class GAN:
 
     def done(self) -> float:
         """The share of the run's total that lies behind: 1 or more when it is reached."""
-        now = self.progress
-        return self._total.done(
-            step=now.step, images_seen=now.images_seen, seconds=now.seconds, dataset_size=self.feed.size
-        )
+        return self._done(self.progress)
+
+    def _done(self, progress: Progress) -> float:
+        return self._total.done(**asdict(progress), dataset_size=self.feed.size)
+
+    def moment(self, new_images: int = 0) -> Moment:
+        """The place in the run by which schedules go, or the one after so many more images."""
+        ahead = replace(self.progress, images_seen=self.progress.images_seen + new_images)
+        return Moment(ahead.images_seen, min(self._done(ahead), 1.0))
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name, not copied; the rest is in `progress` and the config."""
@@ -235,17 +238,17 @@ def draw_latent(latent: LatentSettings, count: int, generator: torch.Generator) 
 
 
 @torch.no_grad()
-def update_average(average: nn.Module, module: nn.Module, ema: EMASettings, images_seen: int, new_images: int) -> None:
+def update_average(average: nn.Module, module: nn.Module, ema: EMASettings, moment: Moment, new_images: int) -> None:
     """Moves the average towards the module, so that a weight's share halves every `half_life_kimg`.
 
-    `new_images` are those of the `images_seen` that came since the last update. The half-life may ramp up with what has
+    `new_images` are those of the images seen that came since the last update. The half-life may ramp up with what has
     been seen, Karras et al. 2020 (arXiv:2006.06676), so that a young average forgets its beginnings.
 
     Buffers are copied: they are statistics of the current weights, not weights.
     """
-    half_life = 1000 * value_at(ema.half_life_kimg, images_seen)
+    half_life = 1000 * value_at(ema.half_life_kimg, moment)
     if ema.ramp_up is not None:
-        half_life = min(half_life, ema.ramp_up * images_seen)
+        half_life = min(half_life, ema.ramp_up * moment.images_seen)
     weight = 1 - 0.5 ** (new_images / half_life)
     torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)
     for kept, current in zip(average.buffers(), module.buffers(), strict=True):

@@ -175,7 +175,7 @@ def gancore_regularizers() -> Iterable[type[Regularizer]]:
 
         name = "drift"
 
-        def strength(self, images_seen):
+        def strength(self, moment):
             return 1e-3
 
         def penalty(self, critic, real, fake):

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, SkipValidation, TypeAdapter, ValidationE
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gancore.errors import unknown
-from gancore.settings import Schedulable, Schedule, Settings, value_at
+from gancore.settings import START, Moment, Schedulable, Schedule, Settings, value_at
 
 if TYPE_CHECKING:
     from torch import nn, optim
@@ -69,11 +69,11 @@ class OptimizerSettings(Settings):
     def build(self, modules: Iterable[nn.Module]) -> optim.Optimizer:
         """The optimizer of all parameters that want gradients, fused where the device can."""
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        return _make(self.name, parameters, self.at(0))
+        return _make(self.name, parameters, self.at(START))
 
-    def at(self, images_seen: int) -> dict[str, Any]:  # Any: as above
+    def at(self, moment: Moment) -> dict[str, Any]:  # Any: as above
         """All arguments, with schedules at their place. Adam refuses betas of mixed types, so numbers are floats."""
-        return _each(self._given(), lambda value: value_at(value, images_seen))
+        return _each(self._given(), lambda value: value_at(value, moment))
 
     @property
     def scheduled(self) -> bool:

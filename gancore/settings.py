@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -86,15 +87,28 @@ def _explained(error: ValidationError, cls: type[Settings]) -> ValidationError:
     return ValidationError.from_exception_data(cls.__name__, details)
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A place in a run: the real images that D has seen, and the share of the total that lies behind, in 0..1."""
+
+    images_seen: int
+    done: float
+
+
+START = Moment(0, 0.0)
+
+
 class Schedule(Settings):
     """A value that moves from one number to another while images are seen, and then stays.
 
-    A pure function of images seen: it has no state, so an interrupted run finds its place again by itself.
+    A pure function of the place in the run: it has no state, so an interrupted run finds its place again by itself.
     """
 
     start: float = Field(alias="from", description="value before the first image")
-    to: float = Field(description="value from `kimg` on")
-    kimg: float = Field(gt=0, description="thousands of real images over which the value moves")
+    to: float = Field(description="value at the end")
+    kimg: float | None = Field(
+        default=None, gt=0, description="thousands of real images over which the value moves; absent: the whole run"
+    )
     shape: Literal["linear", "cosine"] = Field(default="linear", description="how the value moves")
 
     # A bound on a schedulable field holds at both ends, and so everywhere between them.
@@ -110,9 +124,9 @@ class Schedule(Settings):
     def __lt__(self, bound: float) -> bool:
         return max(self.start, self.to) < bound
 
-    def at(self, images_seen: int) -> float:
-        """The value after `images_seen` real images."""
-        share = min(images_seen / (1000 * self.kimg), 1.0)
+    def at(self, moment: Moment) -> float:
+        """The value at this place in a run."""
+        share = min(moment.done if self.kimg is None else moment.images_seen / (1000 * self.kimg), 1.0)
         if self.shape == "cosine":
             share = (1 - math.cos(math.pi * share)) / 2
         return (1 - share) * self.start + share * self.to
@@ -133,9 +147,9 @@ Schedulable = TypeAliasType(
 """A field that takes a number or `{from, to, kimg, shape}`."""
 
 
-def value_at(value: float | Schedule, images_seen: int) -> float:
-    """A number as it is; a schedule at its place."""
-    return value.at(images_seen) if isinstance(value, Schedule) else value
+def value_at(value: float | Schedule, moment: Moment) -> float:
+    """A number as it is; a schedule at this place in a run."""
+    return value.at(moment) if isinstance(value, Schedule) else value
 
 
 def plain(value: object, name_of: Callable[[type[Settings]], str]) -> Any:  # Any: data of a shape that varies

@@ -118,7 +118,8 @@ def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, T
     penalties |= update.penalties
 
     if gan.ema is not None and options.ema is not None:
-        update_average(gan.ema, gan.generator, options.ema, images_seen, images_seen - gan.progress.images_seen)
+        new_images = images_seen - gan.progress.images_seen
+        update_average(gan.ema, gan.generator, options.ema, gan.moment(new_images), new_images)
     scores = {
         "discriminator_loss": discriminator_loss,
         "generator_loss": update.loss,
@@ -217,15 +218,15 @@ class _Update:
 
     def finish(self) -> None:
         """The step, and what regularizers make of the weights after it."""
-        limit, progress = self._gan.options.training.clip_norm, self._gan.progress
+        limit = self._gan.options.training.clip_norm
         if limit is not None:
-            nn.utils.clip_grad_norm_(self._weights, value_at(limit, progress.images_seen))
+            nn.utils.clip_grad_norm_(self._weights, value_at(limit, self._gan.moment()))
         self._optimizer.step()
         self.turn.project(self._module)
 
 
 def _keep_to_schedule(gan: GAN, player: str, settings: OptimizerSettings) -> None:
     if settings.scheduled:
-        values = settings.at(gan.progress.images_seen)
+        values = settings.at(gan.moment())
         for group in gan.optimizers[player].param_groups:
             group.update(values)

@@ -25,6 +25,7 @@ class Noise(Dataset):
     count: int = Field(default=10, ge=1, description="how many")
     labelled: bool = Field(default=False, description="whether the labels have names")
     rare: bool = Field(default=False, description="whether most labels are the first")
+    mirrors: bool = Field(default=False, description="whether mirrored images are as likely")
 
     def build(self, root: Path):
         generator = torch.Generator().manual_seed(1)
@@ -35,6 +36,7 @@ class Noise(Dataset):
             values = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
         labels = torch.arange(self.count) % (10 if self.rare else 3)
         dataset = TensorDataset(values, labels * (labels < 3))
+        dataset.mirrors = self.mirrors
         if self.labelled:
             dataset.classes = ("zero", "one", "two")
         return dataset

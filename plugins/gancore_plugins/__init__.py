@@ -36,18 +36,19 @@ from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGenerator
 from gancore_plugins.regularizers.gradients import R1, R2
 from gancore_plugins.regularizers.lipschitz import DRAGAN, GradientPenalty, WeightClipping
 
 
 @hookimpl
 def gancore_generators() -> Iterable[type[Generator]]:
-    return [MLPGenerator, DCGANGenerator, ResNetGenerator, R3GANGenerator]
+    return [MLPGenerator, DCGANGenerator, ResNetGenerator, R3GANGenerator, SubpixelGenerator]
 
 
 @hookimpl
 def gancore_discriminators() -> Iterable[type[Discriminator]]:
-    return [MLPDiscriminator, DCGANDiscriminator, ResNetDiscriminator, R3GANDiscriminator]
+    return [MLPDiscriminator, DCGANDiscriminator, ResNetDiscriminator, R3GANDiscriminator, SubpixelDiscriminator]
 
 
 @hookimpl

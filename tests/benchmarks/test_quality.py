@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import quality
-from benchmarks.machine import ProgramError
+from benchmarks.machine import ProgramError, threads
 from benchmarks.quality import PLAIN, REAL, SHOWN, Point
 from idxfiles import example, write
 
@@ -18,19 +18,22 @@ def arguments(tmp_path):
     raw = tmp_path / "data" / "MNIST" / "raw"
     write(raw, *example(70), split="train")
     write(raw, *example(9), split="test")
-    return Namespace(recipes=["vanilla"], data_dir=tmp_path / "data", epochs=2, seeds=3, jobs=2, work=tmp_path)
+    arms = [PLAIN, "vanilla=images", "vanilla=seconds"]
+    where = {"data_dir": tmp_path / "data", "work": tmp_path}
+    return Namespace(arms=arms, **where, epochs=2, seeds=4, seeds_of_first=None, jobs=2)
 
 
 def test_all_arms_of_a_seed_are_trained_and_drawn_and_not_done_again(arguments, capsys):
-    unfinished = quality.samples_of(arguments, "vanilla, equal images", 3).with_suffix("")
+    unfinished = quality.samples_of(arguments, "vanilla=images", 3).with_suffix("")
     (unfinished / "checkpoints").mkdir(parents=True)
     points = quality.train_all(arguments, 3)
-    assert [point.arm for point in points] == [PLAIN, "vanilla, equal images", "vanilla, equal seconds"]
+    assert [point.arm for point in points] == [PLAIN, "vanilla=images", "vanilla=seconds"]
     assert points[0].images == points[1].images == 140
     assert points[2].seconds == pytest.approx(points[0].seconds, abs=1)
     for point in points:
         assert point.finite
         assert point.commit
+        assert point.threads == threads(2)
         samples = np.load(quality.samples_of(arguments, point.arm, 3))
         assert (samples.shape, samples.dtype) == ((10_000, 1, 28, 28), np.uint8)
         assert samples.std() > 0
@@ -54,7 +57,7 @@ def test_a_run_that_diverges_is_a_failure_and_not_the_end(arguments, monkeypatch
     wild.write_text("recipe = 'vanilla'\n" + "\n".join(lines))
     took = quality.run(arguments, str(wild), "--steps=5", 0, arguments.work / "a.npy")
     assert took["finite"] is False
-    diverged = Point("wild", 0, 1.0, 320.0, False, "abc", {})
+    diverged = Point("wild", 0, 1.0, 320.0, 1, False, "abc", {})
     assert diverged.failed(4.0)
     text = quality.report([*(point(arm, 0, 4.0) for arm in (REAL, PLAIN)), diverged], arguments)
     assert "1 of 1" in next(line for line in text.splitlines() if line.startswith("| wild |"))
@@ -62,16 +65,16 @@ def test_a_run_that_diverges_is_a_failure_and_not_the_end(arguments, monkeypatch
 
 def point(arm, seed, distance, **changes):
     numbers = dict.fromkeys(SHOWN, 0.5) | {"class-kl-digits.rarest_share": 0.08}
-    return Point(arm, seed, 10.0, 6000.0, True, "abc", numbers | {"fd-digits": distance} | changes)
+    return Point(arm, seed, 10.0, 6000.0, 1, True, "abc", numbers | {"fd-digits": distance} | changes)
 
 
 def test_the_table_has_medians_all_points_failures_and_the_real_data(arguments):
     points = [point(REAL, seed, 0.1 + seed / 100) for seed in range(3)]
     points += [point(PLAIN, seed, 4.0 + seed) for seed in range(3)]
-    points += [point("vanilla, equal images", seed, distance) for seed, distance in enumerate((5.0, 5.5, 40.0))]
+    points += [point("vanilla=images", seed, distance) for seed, distance in enumerate((5.0, 5.5, 40.0))]
     text = quality.report(points, arguments)
     assert "0.11 (0.1 to 0.12)" in next(line for line in text.splitlines() if line.startswith(f"| {REAL} |"))
-    table = [line for line in text.splitlines() if line.startswith("| vanilla, equal images |")]
+    table = [line for line in text.splitlines() if line.startswith("| vanilla=images |")]
     assert "5.5 (5 to 40)" in table[0]
     assert "1 of 3" in table[0], "40 is more than three times the script's median"
     assert "1.10 (" in table[0], "the ratio of the medians"
@@ -95,16 +98,31 @@ def test_a_failure_is_what_the_table_says(changes, failed):
 
 
 def test_only_recipes_for_mnist_are_compared(capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["quality", "ring", "--data-dir", ".", "--work", ".", "--out", "x"])
-    with pytest.raises(SystemExit):
-        quality.parsed()
-    assert "ring is for ring" in capsys.readouterr().err
+    for arm, said in (("ring=1 steps", "ring is for ring"), ("vanilla", "RECIPE=TOTAL"), ("vanilla=images", "too")):
+        monkeypatch.setattr("sys.argv", ["quality", arm, "--data-dir", ".", "--work", ".", "--out", "x"])
+        with pytest.raises(SystemExit):
+            quality.parsed()
+        assert said in capsys.readouterr().err
+
+
+def test_arms_have_totals_and_seeds_of_their_own(arguments):
+    arguments.arms, arguments.seeds, arguments.seeds_of_first = ["vanilla=3 steps", "vanilla=2 epochs"], 2, 1
+    points = [each for seed in range(2) for each in quality.train_all(arguments, seed)]
+    assert [(point.arm, point.seed, point.images) for point in points] == [
+        ("vanilla=3 steps", 0, 134),
+        ("vanilla=2 epochs", 0, 140),
+        ("vanilla=2 epochs", 1, 140),
+    ]
+    assert quality.script_pace(arguments) > 0
+    text = quality.report([point(each.arm, each.seed, 2.0) for each in points], arguments, 7.0)
+    assert "The plain script takes 7.0 s" in text
+    assert '"vanilla=3 steps" "vanilla=2 epochs" --seeds 2 --seeds-of-first 1' in text
 
 
 def test_the_tables_in_the_repository_are_whole():
     root = Path(quality.__file__).parent
     points = json.loads((root / "quality.json").read_text())
-    assert {PLAIN, REAL, "vanilla, equal images", "vanilla, equal seconds"} == {each["arm"] for each in points}
+    assert {PLAIN, REAL, "vanilla=images", "vanilla=seconds"} == {each["arm"] for each in points}
     text = (root / "quality.md").read_text()
     for each in points:
         assert f"{each['numbers']['fd-digits']:.4g}" in text

@@ -28,6 +28,7 @@ from gancore.errors import ConfigError, PluginError
 from gancore.hookspecs import hookimpl, hookspec
 from gancore.layers import Layer, assignment
 from gancore.optimizers import OptimizerSettings
+from gancore.settings import Moment
 from strategies import components
 from worlds import PARTS, Hinge, Noise, TinyDiscriminator, TinyGenerator, catalog
 
@@ -405,7 +406,7 @@ class TestANewKind:
         run = regularized(
             self.FILE, "regularizers.r1.gamma={from = 1, to = 0, kimg = 5}", "regularizers.late=lipschitz"
         )
-        assert run.regularizers["r1"].gamma.at(10**6) == 0
+        assert run.regularizers["r1"].gamma.at(Moment(10**6, 0.0)) == 0
         assert run.regularizers["late"] == Lipschitz()
         assert regularized(self.FILE, "regularizers=none").regularizers == {}
         assert regularized("regularizers.r1={}").regularizers == {"r1": R1()}

@@ -11,6 +11,7 @@ from gancore.config import EMASettings, Options, Run
 from gancore.contracts import StatefulLoss
 from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.gan import GAN, update_average
+from gancore.settings import START, Moment
 from gancore.training import train
 from worlds import (
     Hinge,
@@ -109,7 +110,7 @@ def test_the_average_halves_a_weights_share_every_half_life(half_life, images):
     average, module = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.ones_(average.weight)
     nn.init.zeros_(module.weight)
-    update_average(average, module, EMASettings(half_life_kimg=half_life), 0, images)
+    update_average(average, module, EMASettings(half_life_kimg=half_life), START, images)
     torch.testing.assert_close(average.weight.item(), 0.5 ** (images / (1000 * half_life)), rtol=1e-4, atol=1e-6)
 
 
@@ -118,7 +119,7 @@ def test_a_young_average_forgets_faster(ramp_up, seen):
     average, module = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.ones_(average.weight)
     nn.init.zeros_(module.weight)
-    update_average(average, module, EMASettings(half_life_kimg=1.0, ramp_up=ramp_up), seen, 100)
+    update_average(average, module, EMASettings(half_life_kimg=1.0, ramp_up=ramp_up), Moment(seen, 0.0), 100)
     expected = 0.5 ** (100 / min(1000, ramp_up * seen))
     torch.testing.assert_close(average.weight.item(), expected, rtol=1e-4, atol=1e-6)
 

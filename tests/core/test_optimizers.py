@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from gancore.optimizers import Name, OptimizerSettings
-from gancore.settings import Schedule, plain
+from gancore.settings import Moment, Schedule, plain
 
 NAMES = Name.__args__
 FALL = {"from": 0.5, "to": 0.25, "kimg": 1}
@@ -102,7 +102,7 @@ def test_a_value_of_the_wrong_type_is_told_at_its_key(key, value):
 def test_a_wrong_item_is_told_at_its_place():
     assert list(problems(betas=[0.5, "x"])) == ["betas.1"]
     assert list(problems(betas=[0.5])) == ["betas.1"]
-    assert list(problems(betas=[{"from": 0, "to": 0.5}, 0.5])) == ["betas.0.kimg"]
+    assert list(problems(betas=[{"from": 0, "kimg": 1}, 0.5])) == ["betas.0.to"]
     assert list(problems(name="SGD", momentum=math.nan)) == ["momentum"]
 
 
@@ -137,9 +137,9 @@ def test_betas_may_be_ints_and_end_up_as_floats():
 def test_a_schedule_moves_the_learning_rate_and_a_beta():
     settings = OptimizerSettings.model_validate({"lr": FALL, "betas": [FALL, 0.9], "eps": 1e-6, "amsgrad": True})
     assert settings.scheduled
-    assert settings.at(0) == {"lr": 0.5, "betas": (0.5, 0.9), "eps": 1e-6, "amsgrad": True}
-    assert settings.at(500) == {"lr": 0.375, "betas": (0.375, 0.9), "eps": 1e-6, "amsgrad": True}
-    assert settings.at(2000)["betas"] == (0.25, 0.9)
+    assert settings.at(Moment(0, 0.0)) == {"lr": 0.5, "betas": (0.5, 0.9), "eps": 1e-6, "amsgrad": True}
+    assert settings.at(Moment(500, 0.0)) == {"lr": 0.375, "betas": (0.375, 0.9), "eps": 1e-6, "amsgrad": True}
+    assert settings.at(Moment(2000, 0.0))["betas"] == (0.25, 0.9)
     assert group(settings)["lr"] == 0.5
 
 
@@ -172,5 +172,5 @@ def test_plain_data_makes_equal_settings_with_an_equal_hash(name, lr, betas, wei
     again = OptimizerSettings.model_validate(plain(settings, str))
     assert again == settings
     assert hash(again) == hash(settings)
-    assert again.at(700) == settings.at(700)
+    assert again.at(Moment(700, 0.0)) == settings.at(Moment(700, 0.0))
     assert again != OptimizerSettings(name=name, lr=lr, betas=betas, weight_decay=weight_decay, eps=0.125)

@@ -24,7 +24,7 @@ class Pull(Regularizer):
     name = "pull"
     weight: float = Field(default=1.0, description="of the negative score")
 
-    def strength(self, images_seen):
+    def strength(self, moment):
         return self.weight
 
     def penalty(self, critic, real, fake):

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from gancore.settings import Schedulable, Schedule, Settings, plain, value_at
+from gancore.settings import START, Moment, Schedulable, Schedule, Settings, plain, value_at
 from strategies import components
 
 NUMBERS = st.floats(-1e6, 1e6)
@@ -32,30 +32,41 @@ class Outer(Settings):
     labels: dict[str, Table] = Field(default={})
 
 
+def after(images):
+    return Moment(images, 0.0)
+
+
 def errors_of(error):
     return {".".join(map(str, line["loc"])): line["msg"] for line in error.value.errors()}
 
 
 @given(SCHEDULES)
 def test_a_schedule_begins_and_ends_exactly_where_it_says_and_stays_there(schedule):
-    assert schedule.at(0) == schedule.start
+    assert schedule.at(START) == schedule.start
     last = math.ceil(1000 * schedule.kimg)
-    assert schedule.at(last) == schedule.at(last + 1) == schedule.at(10**15) == schedule.to
+    assert {schedule.at(after(images)) for images in (last, last + 1, 10**15)} == {schedule.to}
+
+
+@given(SCHEDULES, IMAGES, st.floats(0, 1))
+def test_a_schedule_without_kimg_lasts_as_long_as_the_run(schedule, images, done):
+    whole = schedule.model_copy(update={"kimg": None})
+    assert whole.at(Moment(images, done)) == pytest.approx(schedule.at(after(1000 * schedule.kimg * done)), abs=1e-6)
+    assert (whole.at(START), whole.at(Moment(images, 1.0))) == (schedule.start, schedule.to)
 
 
 @given(SCHEDULES, st.lists(IMAGES, min_size=2))
 def test_a_schedule_moves_in_one_direction(schedule, moments):
     direction = math.copysign(1, schedule.to - schedule.start)
     slack = 1e-9 * (1 + abs(schedule.start) + abs(schedule.to))
-    values = [schedule.at(images) for images in sorted(moments)]
+    values = [schedule.at(after(images)) for images in sorted(moments)]
     assert all(direction * (after - before) >= -slack for before, after in pairwise(values))
 
 
 @given(SCHEDULES, IMAGES, IMAGES)
 def test_a_schedule_is_a_pure_function_of_images_seen(schedule, images, before):
-    expected = schedule.model_copy().at(images)
-    schedule.at(before)
-    assert schedule.at(images) == value_at(schedule, images) == expected
+    expected = schedule.model_copy().at(after(images))
+    schedule.at(after(before))
+    assert schedule.at(after(images)) == value_at(schedule, after(images)) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,13 +74,13 @@ def test_a_schedule_is_a_pure_function_of_images_seen(schedule, images, before):
 )
 def test_the_shapes_are_a_line_and_half_a_cosine(shape, quarter, half):
     schedule = Schedule(start=2, to=6, kimg=4, shape=shape)
-    assert schedule.at(1000) == pytest.approx(quarter)
-    assert schedule.at(2000) == pytest.approx(half)
+    assert schedule.at(after(1000)) == pytest.approx(quarter)
+    assert schedule.at(after(2000)) == pytest.approx(half)
 
 
 @given(NUMBERS, IMAGES)
 def test_a_number_has_its_value_at_all_times(number, images):
-    assert value_at(number, images) == number
+    assert value_at(number, after(images)) == number
 
 
 @given(components(Table))
@@ -143,7 +154,7 @@ def test_an_int_is_fine_for_a_float_and_becomes_one(key):
 @pytest.mark.parametrize(
     ("schedule", "problem"),
     [
-        ({"from": 1, "to": 2}, "slope.schedule.kimg"),
+        ({"from": 1, "kimg": 2}, "slope.schedule.to"),
         ({"from": 1, "to": 2, "kimg": 0}, "slope.schedule.kimg"),
         ({"from": 1, "to": 2, "kimg": -1}, "slope.schedule.kimg"),
         ({"from": 1, "to": math.inf, "kimg": 1}, "slope.schedule.to"),

@@ -31,7 +31,12 @@ def small(run):
     """The run with few images a step, and noise where its data is not here."""
     layers = [Layer("run", run.to_data(catalog())), Layer("small", {"duration": "2 steps", "batch_size": 8})]
     if run.dataset.name in SHAPES:
-        noise = {"name": "noise", "shape": SHAPES[run.dataset.name], "labelled": True}
+        noise = {
+            "name": "noise",
+            "shape": SHAPES[run.dataset.name],
+            "labelled": True,
+            "mirrors": run.dataset.name == "cifar10",
+        }
         layers += [Layer("noise", {"dataset": noise, "metrics": "none", "checkpoint": {"best": "none"}})]
     return resolve(layers, catalog())
 

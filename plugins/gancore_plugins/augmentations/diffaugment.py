@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gancore.contracts import Augment, Augmentation, Schedulable, Shape, value_at
+from gancore.contracts import Augment, Augmentation, Moment, Schedulable, Shape, value_at
 from gancore.errors import ConfigError
 from gancore_plugins.augmentations import operations
 
@@ -33,8 +33,8 @@ class DiffAugment(Augmentation):
     )
     probability: Schedulable = Field(default=1.0, ge=0, le=1, description="share of images that are changed")
 
-    def strength(self, images_seen: int) -> float:
-        return value_at(self.probability, images_seen)
+    def strength(self, moment: Moment) -> float:
+        return value_at(self.probability, moment)
 
     def build(self, shape: Shape, mirrors: bool) -> Augment:
         check_policy(self.policy, shape, mirrors)

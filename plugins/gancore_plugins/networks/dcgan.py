@@ -39,7 +39,7 @@ class DCGANGenerator(Generator):
             layers += [nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1), *self._between(channels // 2)]
             channels //= 2
         layers += [nn.ConvTranspose2d(channels, pyramid.channels, 4, 2, 1), nn.Tanh()]
-        return _WithCodes(layers, num_classes).apply(_initialize)
+        return WithCodes(layers, num_classes).apply(initialize)
 
     def _between(self, channels: int) -> Iterator[nn.Module]:
         if self.normalization == "batch":
@@ -77,11 +77,11 @@ class DCGANDiscriminator(Discriminator):
             inputs += 1
         height, width = pyramid.base
         body = nn.Sequential(*layers, nn.Flatten())
-        network = Judging(body, Verdict(inputs * height * width, num_classes)).apply(_initialize)
+        network = Judging(body, Verdict(inputs * height * width, num_classes)).apply(initialize)
         return spectrally_normalized(network) if self.normalization == "spectral" else network
 
 
-class _WithCodes(nn.Sequential):
+class WithCodes(nn.Sequential):
     """Layers that begin with a latent (N, Z), to which labels (N,) are appended as one-hot vectors (N, K)."""
 
     def __init__(self, layers: list[nn.Module], num_classes: int | None) -> None:
@@ -97,7 +97,7 @@ class _WithCodes(nn.Sequential):
 
 
 @torch.no_grad()
-def _initialize(module: nn.Module) -> None:
+def initialize(module: nn.Module) -> None:
     """Section 4: normal with a standard deviation of 0.02, around 1 for the gains of batch normalization."""
     if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
         module.weight.normal_(0.0, 0.02)

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gancore.contracts import Critic, Regularizer, Schedulable, Scores, value_at
+from gancore.contracts import Critic, Moment, Regularizer, Schedulable, Scores, value_at
 
 
 def gradient_of(scores: Scores) -> Tensor:
@@ -24,8 +24,8 @@ class _ZeroCentred(Regularizer):
 
     gamma: Schedulable = Field(default=10.0, ge=0, description="weight of half the mean squared gradient")
 
-    def strength(self, images_seen: int) -> float:
-        return value_at(self.gamma, images_seen)
+    def strength(self, moment: Moment) -> float:
+        return value_at(self.gamma, moment)
 
 
 class R1(_ZeroCentred):

@@ -10,10 +10,11 @@ from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.pyramid import LEAST, Pyramid
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGenerator
 from strategies import components
 
-GENERATORS = [DCGANGenerator, ResNetGenerator, R3GANGenerator]
-DISCRIMINATORS = [DCGANDiscriminator, ResNetDiscriminator, R3GANDiscriminator]
+GENERATORS = [DCGANGenerator, ResNetGenerator, R3GANGenerator, SubpixelGenerator]
+DISCRIMINATORS = [DCGANDiscriminator, ResNetDiscriminator, R3GANDiscriminator, SubpixelDiscriminator]
 classes = st.none() | st.integers(2, 5)
 
 
@@ -30,6 +31,8 @@ def narrow(kind):
     fields = {"width": st.sampled_from([2, 4, 6])}
     if "group_width" in kind.model_fields:
         fields |= {"group_width": st.sampled_from([1, 2, 4]), "blocks": st.integers(1, 2)}
+    if "patch" in kind.model_fields:
+        fields |= {"patch": st.just(2), "depth": st.integers(0, 2)}
     return components(kind, **fields)
 
 

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from gancore.contracts import Scores
-from gancore.settings import Schedule
+from gancore.settings import START, Moment, Schedule
 from gancore_plugins.regularizers.lipschitz import DRAGAN, GradientPenalty, WeightClipping
 
 norms = st.floats(0.1, 10)
@@ -105,7 +105,7 @@ def test_clipping_confines_what_is_trained_and_nothing_else(limit, seed):
     network[1].running_mean.fill_(7.0)
     before = network[0].weight.detach().clone()
     regularizer = WeightClipping(limit=limit)
-    regularizer.project(network, regularizer.strength(0))
+    regularizer.project(network, regularizer.strength(START))
     torch.testing.assert_close(network[0].weight.detach(), before.clamp(-limit, limit))
     assert network[1].weight.abs().max() <= limit + 1e-6
     assert (network[2].weight == 7).all()
@@ -113,4 +113,5 @@ def test_clipping_confines_what_is_trained_and_nothing_else(limit, seed):
 
 
 def test_the_limit_may_be_a_schedule():
-    assert WeightClipping(limit=Schedule(start=0.1, to=0.01, kimg=1.0)).strength(10_000) == pytest.approx(0.01)
+    narrowing = WeightClipping(limit=Schedule(start=0.1, to=0.01, kimg=1.0))
+    assert narrowing.strength(Moment(10_000, 0.0)) == pytest.approx(0.01)
