@@ -1,0 +1,193 @@
+"""Modes in the plane: recipes for the toy worlds, and the baseline in the same worlds, over many seeds.
+
+    python -m benchmarks.toys --seeds 30 --jobs 2 --work WORK --out benchmarks/toys
+
+An arm is a recipe and a world; each is trained to its end, and 2,500 samples are judged by the metric `modes`. Beside
+them stand real points, and the published table of PacGAN, whose data these worlds repeat. `--jobs` trains so many at
+once, each with its share of the cores. What is finished in WORK is not done again. OUT.md is the table, OUT.json every
+run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean, stdev
+from time import perf_counter
+
+import torch
+
+from benchmarks.machine import commit, described, threads
+from gancore import GAN, Catalog, Evaluator, Layer, Source, Workplace, resolve, train
+from gancore.config import read_dataset, read_layers
+from gancore.naming import find_metric
+from gancore.sampling import draw
+
+SAMPLES = 2500
+MODES = {"ring": 8, "grid": 25}
+ARMS = [("ring", "ring"), ("vanilla", "ring"), ("grid", "grid"), ("vanilla", "grid")]
+"""Recipes and worlds; a recipe that is made for other data trains on as many images as the world's own."""
+REAL = "real points"
+PUBLISHED = {
+    "ring": {"GAN": ("6.3 ± 0.5", "98.2 ± 0.2", "0.45 ± 0.09"), "PacGAN4": ("7.8 ± 0.1", "95.9 ± 1.4", "0.07 ± 0.02")},
+    "grid": {
+        "GAN": ("17.3 ± 0.8", "94.8 ± 0.7", "0.70 ± 0.07"),
+        "PacGAN4": ("24.8 ± 0.2", "93.6 ± 0.6", "0.04 ± 0.01"),
+    },
+}
+"""Lin et al. 2018 (arXiv:1712.04086), table 1: modes, % of high quality, reverse KL; ten runs of 400,000 steps."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an arm, and what its samples are worth."""
+
+    arm: str
+    world: str
+    seed: int
+    modes: float
+    high_quality: float
+    reverse_kl: float
+    rarest_share: float
+    seconds: float
+    kimg: float
+    commit: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether every mode is there."""
+        return self.modes == MODES[self.world]
+
+
+def main() -> None:
+    arguments = parsed()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    runs = [point(world, seed) for world in MODES for seed in range(10)]
+    spawned = get_context("spawn")  # threads that torch has started do not survive a fork
+    with ProcessPoolExecutor(arguments.jobs, spawned, initializer=alone, initargs=(arguments.jobs,)) as pool:
+        waiting = [
+            pool.submit(trained, arguments.work, recipe, world, seed, arguments.kimg)
+            for recipe, world in ARMS
+            for seed in range(arguments.seeds)
+        ]
+        for each in waiting:
+            runs.append(each.result())
+            print(asdict(runs[-1]), flush=True)
+    text = report(runs, arguments)
+    arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
+    data = json.dumps([asdict(run) for run in runs], indent=1)
+    arguments.out.with_suffix(".json").write_text(data + "\n", encoding="utf-8")
+    print(text)
+
+
+def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--seeds", type=int, default=30)
+    parser.add_argument("--kimg", type=float, help="thousands of real images  [default: each world's recipe's]")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is finished")
+    parser.add_argument("--out", type=Path, required=True, help="OUT.md and OUT.json are written")
+    return parser.parse_args(words)
+
+
+def alone(jobs: int) -> None:
+    torch.set_num_threads(threads(jobs))
+
+
+def trained(work: Path, recipe: str, world: str, seed: int, kimg: float | None) -> Run:
+    """Trains and judges, unless it is noted already."""
+    arm = recipe if recipe == world else f"{recipe} on {world}"
+    noted = work / f"{arm.replace(' ', '-')}-{kimg or 'whole'}-{seed}.json"
+    if noted.exists():
+        return Run(**json.loads(noted.read_text()))
+    catalog = Catalog.installed()
+    own = resolve(read_layers(world, catalog), catalog)
+    changes = {"seed": seed, "dataset": {"name": world}, "duration": f"{kimg:g} kimg" if kimg else own.duration}
+    gan = GAN.assemble(resolve([*read_layers(recipe, catalog), Layer("benchmark", changes)], catalog), Path(), "cpu")
+    begun = perf_counter()
+    for _ in train(gan):
+        pass
+    seconds = perf_counter() - begun
+    samples = draw(
+        gan.sampler().eval(), SAMPLES, latent=gan.options.latent, seed=seed, device=gan.device, num_classes=None
+    )
+    numbers = judged(world, samples)
+    run = Run(arm, world, seed, **numbers, seconds=seconds, kimg=gan.progress.images_seen / 1000, commit=commit())
+    noted.write_text(json.dumps(asdict(run)))
+    return run
+
+
+def judged(world: str, samples: torch.Tensor) -> dict[str, float]:
+    catalog = Catalog.installed()
+    place = Workplace(Path(), Path(), torch.device("cpu"))
+    reference = Source.of(read_dataset(world, catalog), Path())
+    judge = {"modes": find_metric("modes", catalog)}
+    evaluator = Evaluator(judge, place, reference, count=SAMPLES, seed=0)
+    for _ in evaluator.prepare():
+        pass
+    numbers = evaluator.evaluate(samples).numbers()
+    details = ("high_quality", "reverse_kl", "rarest_share")
+    return {"modes": numbers["modes"]} | {key: numbers[f"modes.{key}"] for key in details}
+
+
+def point(world: str, seed: int) -> Run:
+    """Real points, as many as are generated."""
+    source = Source.of(read_dataset(world, Catalog.installed()), Path())
+    numbers = judged(world, source.draw(SAMPLES, seed, "benchmark"))
+    return Run(REAL, world, seed, **numbers, seconds=0, kimg=0, commit=commit())
+
+
+def report(runs: list[Run], arguments: argparse.Namespace) -> str:
+    shorter = f" --kimg {arguments.kimg:g}" if arguments.kimg else ""
+    lines = [
+        "# Modes in the plane",
+        "",
+        f"`python -m benchmarks.toys --seeds {arguments.seeds}{shorter} --jobs {arguments.jobs}`, with --work and "
+        f"--out, at commit {', '.join(sorted({run.commit for run in runs}))}. {described(arguments.jobs)}",
+        "",
+        f"{SAMPLES:,} samples; means over the seeds ± standard errors. All: runs that capture every mode. High "
+        "quality: the share of samples within 3 standard deviations of a centre; rarest: the smallest share of a mode, "
+        "among these. Published: Lin et al. 2018 (arXiv:1712.04086), table 1, ten runs of 400,000 steps.",
+    ]
+    for world, modes in MODES.items():
+        lines += [
+            "",
+            f"## {world}, {modes} modes",
+            "",
+            "| arm | all | modes | high quality, % | reverse KL | rarest, % | seconds | kimg |",
+            "| --- |" + " --- |" * 7,
+        ]
+        for arm in dict.fromkeys(run.arm for run in runs if run.world == world):
+            mine = [run for run in runs if run.world == world and run.arm == arm]
+            cells = [
+                f"{sum(run.whole for run in mine)} of {len(mine)}",
+                mean(run.modes for run in mine),
+                mean(100 * run.high_quality for run in mine),
+                mean(run.reverse_kl for run in mine),
+                mean(100 * run.rarest_share for run in mine),
+                *(["", ""] if arm == REAL else [f"{fmean(run.seconds for run in mine):.0f}", f"{mine[0].kimg:,.0f}"]),
+            ]
+            lines.append(f"| {arm} | {' | '.join(cells)} |")
+        lines += [
+            f"| {who}, published |  | {' | '.join(numbers)} |  |  |  |" for who, numbers in PUBLISHED[world].items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def mean(numbers: Iterable[float]) -> str:
+    """With its standard error, of what is finite."""
+    finite = [number for number in numbers if math.isfinite(number)]
+    if not finite:
+        return "none"
+    error = stdev(finite) / math.sqrt(len(finite)) if len(finite) > 1 else math.nan
+    return f"{fmean(finite):.3g} ± {error:.1g}"
+
+
+if __name__ == "__main__":
+    main()
