@@ -1,0 +1,57 @@
+"""The benchmark of the toy worlds; its real figures are in benchmarks/."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import toys
+from benchmarks.toys import MODES, REAL, Run
+
+
+def run(arm, world, seed, modes, **changes):
+    numbers = {"high_quality": 0.9, "reverse_kl": 0.01, "rarest_share": 0.02, "seconds": 5.0, "kimg": 100.0}
+    return Run(arm, world, seed, modes=modes, commit="abc", **numbers | changes)
+
+
+def test_a_run_is_trained_judged_and_not_done_again(tmp_path):
+    first = toys.trained(tmp_path, "vanilla", "ring", 1, 1.0)
+    assert (first.arm, first.world, first.seed) == ("vanilla on ring", "ring", 1)
+    assert first.kimg == pytest.approx(1, abs=0.1)
+    assert not first.whole
+    assert toys.trained(tmp_path, "vanilla", "ring", 1, 1.0) is not first
+    assert toys.trained(tmp_path, "vanilla", "ring", 1, 1.0) == first
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("world", MODES)
+def test_real_points_have_every_mode(world):
+    real = toys.point(world, 0)
+    assert real.whole
+    assert real.high_quality == pytest.approx(0.9889, abs=0.01)
+
+
+def test_the_table_counts_whole_runs_and_has_what_was_published():
+    arguments = toys.parsed(["--work", ".", "--out", "x", "--seeds", "2"])
+    runs = [run("ring", "ring", 0, 8), run("ring", "ring", 1, 7, high_quality=0.8), run(REAL, "grid", 0, 25)]
+    lines = toys.report(runs, arguments).splitlines()
+    assert "| ring | 1 of 2 | 7.5 ± 0.5 | 85 ± 5 | 0.01 ± 0 | 2 ± 0 | 5 | 100 |" in lines
+    assert next(line for line in lines if line.startswith(f"| {REAL} |")).startswith(f"| {REAL} | 1 of 1 | 25 ")
+    assert sum("published" in line for line in lines) >= 4
+
+
+def test_what_is_not_finite_is_left_out_of_a_mean():
+    assert toys.mean([1.0, float("nan"), 3.0]) == "2 ± 1"
+    assert toys.mean([float("nan")]) == "none"
+
+
+def test_the_table_in_the_repository_says_what_the_recipes_promise():
+    root = Path(toys.__file__).parent
+    runs = [Run(**each) for each in json.loads((root / "toys.json").read_text())]
+    for world in MODES:
+        mine = [each for each in runs if each.arm == each.world == world]
+        assert len(mine) >= 30
+        assert sum(each.whole for each in mine) >= 28
+    assert toys.report(runs, toys.parsed(["--work", ".", "--out", "x"])).splitlines()[4:] == [
+        *(root / "toys.md").read_text().splitlines()[4:]
+    ]
