@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from gancore.metrics import Measurement as Measurement
     from gancore.metrics import Metric as Metric
     from gancore.metrics import Samples as Samples
+    from gancore.observers import Observer as Observer
+    from gancore.observers import RunInfo as RunInfo
+    from gancore.observers import Writer as Writer
     from gancore.pictures import save_samples as save_samples
     from gancore.sampling import Trained as Trained
     from gancore.sampling import load as load
@@ -92,6 +95,7 @@ _HOMES = {
     "layers": ["Layer"],
     "learning": ["Workplace"],
     "metrics": ["Evidence", "Extractor", "Features", "LearnedExtractor", "Measurement", "Metric", "Samples"],
+    "observers": ["Observer", "RunInfo", "Writer"],
     "pictures": ["save_samples"],
     "sampling": ["Trained", "load"],
     "settings": ["Schedulable", "Schedule"],

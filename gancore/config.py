@@ -19,6 +19,7 @@ from gancore.duration import Duration
 from gancore.errors import ConfigError, unknown
 from gancore.layers import Keys, Layer, inline_table, merge, source_of
 from gancore.metrics import Metric
+from gancore.observers import Observer
 from gancore.optimizers import OptimizerSettings
 from gancore.settings import Schedulable, Settings, plain
 
@@ -158,6 +159,9 @@ class Run(Options):
     )
     metrics: Annotated[Labelled[Metric], BeforeValidator(naming.read_labels)] = Field(
         default={}, description="what judges the samples; absent: nothing does"
+    )
+    observers: Labelled[Observer] = Field(
+        default={}, description="who is told of the run, beside its log; absent: nobody"
     )
     checkpoint: CheckpointSettings = CheckpointSettings()
     evaluate: EvaluateSettings = EvaluateSettings()

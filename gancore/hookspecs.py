@@ -19,6 +19,7 @@ import pluggy
 
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.metrics import Extractor, Metric
+from gancore.observers import Observer
 
 ENTRY_POINTS = "gancore.v1"
 
@@ -283,6 +284,44 @@ def gancore_extractors() -> Iterable[type[Extractor]]:
     @hookimpl
     def gancore_extractors():
         return [Thumbnail]
+    ```
+    """
+    raise NotImplementedError  # see above
+
+
+@hookspec
+def gancore_observers() -> Iterable[type[Observer]]:
+    """Offers observers, who are told of a run.
+
+    ```python
+    from pydantic import Field
+
+    from gancore import Observer, Writer, hookimpl
+
+
+    class Lowest(Observer):
+        \"\"\"Keeps the lowest value of a number, and its step, in the file lowest.txt.\"\"\"
+
+        name = "lowest"
+        number: str = Field(default="generator_loss", description="a number of the log")
+
+        def build(self, run):
+            return Keeper(run.folder / "lowest.txt", self.number)
+
+
+    class Keeper(Writer):
+        def __init__(self, path, number):
+            self.path, self.number, self.lowest = path, number, float("inf")
+
+        def scalars(self, numbers):
+            if numbers.get(self.number, self.lowest) < self.lowest:
+                self.lowest = numbers[self.number]
+                self.path.write_text(f"{self.lowest} at step {numbers['step']}", encoding="utf-8")
+
+
+    @hookimpl
+    def gancore_observers():
+        return [Lowest]
     ```
     """
     raise NotImplementedError  # see above

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import safetensors.torch
+import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -35,6 +36,12 @@ def is_picture(samples: Tensor) -> bool:
 def picture(samples: Tensor, real: Tensor | None = None) -> Image.Image:
     """Samples in one picture; behind points (N, 2) there are the real ones (M, 2), if they are given."""
     return scatter(samples, real) if samples.ndim == 2 else grid(samples)
+
+
+def pixels(shown: Image.Image) -> Tensor:
+    """A grey, RGB or RGBA picture as a tensor, uint8 (C, H, W)."""
+    values = torch.from_numpy(np.array(shown))
+    return values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1).contiguous()
 
 
 def grid(images: Tensor) -> Image.Image:

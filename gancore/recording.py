@@ -1,25 +1,28 @@
-"""Recording: a run's log, evaluations, pictures and checkpoints, written while its steps go by."""
+"""Recording: a run's log, evaluations, pictures and checkpoints, written and told while its steps go by."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from torch import Tensor
 
 from gancore import checkpoint
+from gancore.audience import Audience
 from gancore.catalog import Catalog
 from gancore.config import Run
 from gancore.errors import ConfigError, NumericsError
 from gancore.evaluation import Evaluation, Evaluator, json_safe
 from gancore.gan import GAN
 from gancore.guard import COUNT, Guard
+from gancore.observers import JSONL, RunInfo
 from gancore.pictures import REAL_POINTS, is_picture, picture
 from gancore.randomness import derive_seed
 from gancore.rundir import RunDirectory, describe, writing
@@ -32,12 +35,12 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class Record:
-    """A step, and what was written down after it: a line of the log, an evaluation, a warning, or none of these."""
+    """A step, and what was written down after it: a line of the log, an evaluation, warnings, or none of these."""
 
     step: Step
     metrics: Metrics | None = None
     evaluation: Evaluation | None = None
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def record(
@@ -47,20 +50,25 @@ def record(
     directory: RunDirectory,
     catalog: Catalog,
     evaluator: Evaluator | None = None,
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """Writes log, evaluations, samples and checkpoints while the steps go by, and hands each step on.
 
     Whatever was due or not, the last step leaves all of them. What is done here changes nothing in the run. `evaluator`
-    must be prepared, and is needed if the run has metrics.
+    must be prepared, and is needed if the run has metrics. The run's observers are told of all that is written; close
+    the iterator to tell them of the end before the last step.
     Raises StorageError when something cannot be written, NumericsError when the run is to stop at a collapse.
     """
     if run.metrics and evaluator is None:
         raise ConfigError("the run has metrics, and nothing was given that measures them", "give an evaluator")
     recorder = _Recorder(gan, run, directory, catalog, evaluator)
+    with recorder.audience.present():
+        yield from _recorded(steps, run, recorder)
+
+
+def _recorded(steps: Iterator[Step], run: Run, recorder: _Recorder) -> Iterator[Record]:
     recorder.draw()
     recorder.save()
-    if evaluator is not None:  # so that what cannot be measured is told before the first step
-        recorder.evaluate(guarded=False)
+    recorder.evaluate(guarded=False)  # so that what cannot be measured is told before the first step
     for step in steps:
         last = step.done >= 1
         metrics = recorder.log(step) if last or step.step % run.log.every_steps == 0 else None
@@ -79,7 +87,10 @@ def record(
                 f"stopped at step {step.step}: {warning}",
                 "try a lower learning rate for the discriminator; --set evaluate.on_collapse=warn trains on",
             )
-        yield Record(step, metrics, evaluation, warning)
+        if last:
+            recorder.audience.end("finished")
+        warnings = (*([warning] if warning else []), *recorder.audience.warnings())
+        yield Record(step, metrics, evaluation, warnings)
 
 
 class _Every:
@@ -106,6 +117,10 @@ class _Recorder:
         self._gan, self._run, self._directory, self._evaluator = gan, run, directory, evaluator
         self._config = run.to_data(catalog)
         self._manifest = describe(run, catalog, gan.device)
+        self._log = JSONL().build(RunInfo(directory.path, self._config))
+        # The log is there already. Unlike what others write, it is part of the run: without it the run ends.
+        named = {label: observer for label, observer in run.observers.items() if not isinstance(observer, JSONL)}
+        self.audience = Audience(named, directory.path, self._config, catalog)
         self._logged = (gan.progress.seconds, gan.progress.images_seen)
         self._aside = 0.0
         self._best: float | None = None
@@ -130,7 +145,8 @@ class _Recorder:
         elapsed = max(step.seconds - seconds - self._aside, 1e-9)
         metrics["images_per_second"] = round((step.images_seen - images) / elapsed, 1)
         self._logged, self._aside = (step.seconds, step.images_seen), 0.0
-        self._write(metrics)
+        with self.beside():
+            self._write(metrics)
         return metrics
 
     @contextmanager
@@ -141,8 +157,12 @@ class _Recorder:
         self._aside += perf_counter() - begun
 
     def _write(self, metrics: Metrics) -> None:
-        with writing(self._directory.metrics), self._directory.metrics.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(json_safe(metrics), allow_nan=False) + "\n")
+        with writing(self._directory.metrics):
+            self._log.scalars(metrics)
+        self.audience.scalars(metrics)
+
+    def _wrote(self, path: Path) -> None:
+        self.audience.file(self._gan.progress.step, path)
 
     def _samples(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         gan, run = self._gan, self._run
@@ -200,6 +220,7 @@ class _Recorder:
         document = json_safe({"step": self._gan.progress.step, **evaluation.to_data()})
         with writing(self._directory.evaluation):
             self._directory.evaluation.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        self._wrote(self._directory.evaluation)
 
     def _keep_best(self, evaluation: Evaluation) -> None:
         name = self._run.checkpoint.best
@@ -212,26 +233,32 @@ class _Recorder:
         )
         if better:
             self._best = value
-            checkpoint.save(
-                checkpoint.best_of(self._directory.checkpoints),
-                self._gan.tensors(),
-                self._about() | {"best": {"metric": name, "value": value}},
-            )
+            path = checkpoint.best_of(self._directory.checkpoints)
+            about = self._about() | {"best": {"metric": name, "value": value}}
+            checkpoint.save(path, self._gan.tensors(), about)
+            self._wrote(path)
 
     def draw(self) -> None:
         self.drawing.done()
         samples = self._samples(self._run.sample.count, derive_seed(self._run.seed, "samples"))
-        path = self._directory.samples / f"step-{self._gan.progress.step:08d}"
+        step = self._gan.progress.step
+        shown = picture(samples, self._real_points) if is_picture(samples) else None
+        path = self._directory.samples / f"step-{step:08d}.{'png' if shown else 'npy'}"
         with writing(path):
-            if is_picture(samples):
-                picture(samples, self._real_points).save(path.with_suffix(".png"))
+            if shown:
+                shown.save(path)
             else:
-                np.save(path.with_suffix(".npy"), samples.numpy(), allow_pickle=False)
+                np.save(path, samples.numpy(), allow_pickle=False)
+        if shown:
+            self.audience.image(step, "samples", shown)
+        self._wrote(path)
 
     def save(self) -> None:
         folder = self._directory.checkpoints
-        checkpoint.save(checkpoint.path_of(folder, self._gan.progress.step), self._gan.tensors(), self._about())
+        path = checkpoint.path_of(folder, self._gan.progress.step)
+        checkpoint.save(path, self._gan.tensors(), self._about())
         checkpoint.prune(folder, self._run.checkpoint.keep)
+        self._wrote(path)
 
     def _about(self) -> dict[str, object]:
         return {

@@ -27,6 +27,7 @@ import torch
 from gancore.catalog import Catalog
 from gancore.config import Run
 from gancore.errors import ConfigError, StorageError
+from gancore.observers import LOG
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class RunDirectory:
 
     @property
     def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / LOG
 
     @property
     def evaluation(self) -> Path:

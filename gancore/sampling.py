@@ -143,13 +143,13 @@ def load(
 
 
 def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> Run:
-    """The run of a checkpoint, if what is installed can build it; metrics that are not installed are left out."""
+    """The run of a checkpoint, if what is installed can build it, without metrics and observers if it must be."""
     layer = Layer("checkpoint", saved.about["config"])
-    unmeasured = Layer("without metrics", {"metrics": REMOVE, "checkpoint": {"best": REMOVE}})
+    alone = {"metrics": REMOVE, "checkpoint": {"best": REMOVE}, "observers": REMOVE}
     try:
         with suppress(ConfigError):
             return resolve([layer], catalog)
-        return resolve([layer, unmeasured], catalog)
+        return resolve([layer, Layer("the GAN alone", alone)], catalog)
     except ConfigError as error:
         made_with = ", ".join(f"{name} {version}" for name, version in saved.about["made_with"]["plugins"].items())
         raise PluginError(

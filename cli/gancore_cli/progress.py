@@ -111,8 +111,8 @@ class Display:
                 if warning not in self._warned:
                     self._say(f"warning: {warning}")
                 self._warned.add(warning)
-        if record.warning:
-            self._say(f"warning: step {step.step}: {record.warning}")
+        for warning in record.warnings:
+            self._say(f"warning: step {step.step}: {warning}")
         if metrics:
             self._scores = (
                 f"{metrics['images_per_second']:,.0f} img/s  "

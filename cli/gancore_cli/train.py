@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,12 +203,15 @@ def _train(
     last: Metrics = {}
     evaluation: Evaluation | None = None
     try:
-        with Display(quiet=voice.quiet, epochs=run.total.total_epochs(gan.feed.size, _images_per_step(run))) as display:
-            for written in record(steps_of(gan), gan, run, directory, catalog, evaluator):
+        display = Display(quiet=voice.quiet, epochs=run.total.total_epochs(gan.feed.size, _images_per_step(run)))
+        with display, closing(record(steps_of(gan), gan, run, directory, catalog, evaluator)) as records:
+            for written in records:
                 display.show(written)
                 last = written.metrics or last
                 evaluation = written.evaluation or evaluation
     except (Exception, KeyboardInterrupt) as error:
+        for note in getattr(error, "__notes__", ()):
+            voice.note(note)
         saved = checkpoint.kept(directory.checkpoints)
         kept = f"checkpoint {saved[-1]}" if saved else f"{directory.path}, without a checkpoint"
         if isinstance(error, KeyboardInterrupt):

@@ -9,6 +9,7 @@ from importlib.resources.abc import Traversable
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Extractor, Metric
+from gancore.observers import JSONL, Observer
 from gancore_plugins.augmentations.ada import ADA
 from gancore_plugins.augmentations.diffaugment import DiffAugment
 from gancore_plugins.datasets.cifar import CIFAR10
@@ -37,6 +38,7 @@ from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGenerator
+from gancore_plugins.observers.tensorboard import TensorBoard
 from gancore_plugins.regularizers.gradients import R1, R2
 from gancore_plugins.regularizers.lipschitz import DRAGAN, GradientPenalty, WeightClipping
 
@@ -90,6 +92,11 @@ def gancore_metrics() -> Iterable[type[Metric]]:
 @hookimpl
 def gancore_extractors() -> Iterable[type[Extractor]]:
     return [DigitsExtractor, RandomExtractor, InceptionExtractor]
+
+
+@hookimpl
+def gancore_observers() -> Iterable[type[Observer]]:
+    return [JSONL, TensorBoard]
 
 
 @hookimpl

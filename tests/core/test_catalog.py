@@ -14,6 +14,7 @@ from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, L
 from gancore.errors import ConfigError, PluginError
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Extractor, Metric
+from gancore.observers import Observer
 from gancore_plugins.networks.mlp import MLPGenerator
 from worlds import Constant, Faithful, Hinge, Noise, TinyDiscriminator, TinyGenerator, Worlds, catalog
 
@@ -34,7 +35,7 @@ def offer(package, *components, recipes=(), name="plugin"):
 OURS = offer("gancore", generator("mlp"), generator("shared"))
 WAVES = offer("waves", generator("wave"), generator("shared"), generator("twin"), Hinge)
 FOAM = offer("foam", generator("foam"), generator("twin"), generator("shared"))
-KINDS = [Generator, Discriminator, Loss, Dataset, Regularizer, Augmentation, Metric, Extractor]
+KINDS = [Generator, Discriminator, Loss, Dataset, Regularizer, Augmentation, Metric, Extractor, Observer]
 
 
 def recipe(name, seed=0):

@@ -166,7 +166,7 @@ class TestProblems:
         text = error.value.message
         known = (
             "augmentations, batch_size, checkpoint, dataset, discriminator, duration, ema, evaluate, generator, "
-            "latent, log, loss, metrics, optimizer, regularizers"
+            "latent, log, loss, metrics, observers, optimizer, regularizers"
         )
         for problem in [
             "generator.width: must be a valid integer; received 4.5 [--set generator.width=4.5]",

@@ -19,11 +19,11 @@ from gancore.gan import GAN
 from gancore.layers import Layer
 from gancore.learning import Workplace
 from gancore.metrics import Measurement, Metric
-from gancore.protocol import evaluator_of_run
 from gancore.recording import record
 from gancore.rundir import RunDirectory
 from gancore.sources import Source
 from gancore.training import train
+from runs import lines, recorded, tensors
 from worlds import PARTS, Hinge, catalog
 
 NUMBERS = {
@@ -37,24 +37,6 @@ NUMBERS = {
     "real_logit_mean",
     "fake_logit_mean",
 }
-
-
-def recorded(path, *layers):
-    known = catalog()
-    said = [Layer("test", layer) for layer in (PARTS, {"duration": "7 steps", "batch_size": 4}, *layers)]
-    run = resolve(said, known)
-    gan = GAN.assemble(run, Path(), "cpu")
-    directory = RunDirectory(path)
-    directory.create(run, known, gan.device)
-    place = Workplace(path.parent, path.parent / "cache", gan.device)
-    evaluator = evaluator_of_run(run, place, known, count=run.evaluate.samples) if run.metrics else None
-    for _ in evaluator.prepare() if evaluator else ():
-        pass
-    return directory, run, list(record(train(gan), gan, run, directory, known, evaluator))
-
-
-def tensors(directory):
-    return checkpoint.load(checkpoint.kept(directory.checkpoints)[-1]).tensors
 
 
 def test_a_run_directory_holds_what_it_promises(tmp_path):
@@ -197,10 +179,6 @@ MEASURED = {
 }
 
 
-def lines(directory):
-    return [json.loads(line) for line in directory.metrics.read_text().splitlines()]
-
-
 def test_a_run_is_evaluated_every_so_many_images_and_at_its_end(tmp_path):
     directory, _, seen = recorded(tmp_path / "run", MEASURED)
     evaluated = [line for line in lines(directory) if "kid-random" in line]
@@ -277,7 +255,7 @@ STILL = {
 
 def test_a_generator_that_draws_one_thing_is_told_at_the_second_evaluation(tmp_path):
     _, _, seen = recorded(tmp_path / "run", {**STILL, "generator": {"name": "constant"}})
-    warned = [(written.step.step, written.warning) for written in seen if written.warning]
+    warned = [(written.step.step, *written.warnings) for written in seen if written.warnings]
     assert [step for step, _ in warned] == [4]
     assert "collapse suspected: 100 samples are in effect 1.0 different ones" in warned[0][1]
 
@@ -286,14 +264,14 @@ def test_a_generator_that_draws_one_mode_of_eight_is_told_at_the_second_evaluati
     ring = {"dataset": "ring", "evaluate": {"every_kimg": 0.016}, "duration": "40 steps"}
     one = {"generator": {"name": "faithful", "scale": 0.01, "offset": [1.0, 0.0]}}
     _, _, seen = recorded(tmp_path / "run", STILL, ring, one)
-    warned = [written for written in seen if written.warning]
+    warned = [written for written in seen if written.warnings]
     assert [written.step.step for written in warned] == [8]
-    assert "256 samples are in effect 1.0 different ones" in warned[0].warning
+    assert "256 samples are in effect 1.0 different ones" in warned[0].warnings[0]
 
 
 def test_a_generator_that_draws_different_things_is_not(tmp_path):
     directory, _, seen = recorded(tmp_path / "run", {**STILL, "generator": {"name": "faithful"}})
-    assert [written.warning for written in seen if written.warning] == []
+    assert not [written for written in seen if written.warnings]
     assert all(line["diversity"] > 0.5 for line in lines(directory) if "diversity" in line)
 
 
@@ -310,7 +288,7 @@ def test_a_run_may_be_told_to_stop_and_leaves_everything_of_its_last_step(tmp_pa
 def test_a_run_may_be_told_not_to_look(tmp_path):
     blind = {"generator": {"name": "constant"}, "evaluate": {"every_kimg": 0.008, "on_collapse": "ignore"}}
     directory, _, seen = recorded(tmp_path / "run", {**STILL, **blind})
-    assert not [written for written in seen if written.warning]
+    assert not [written for written in seen if written.warnings]
     assert not [line for line in lines(directory) if "diversity" in line]
 
 

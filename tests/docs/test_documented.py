@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import re
+import runpy
 from pathlib import Path
 
 import click
@@ -61,6 +62,16 @@ def test_every_key_of_a_config_has_its_row(field):
 def test_the_config_table_has_no_other_rows():
     keys = [field["key"] for field in describe(Run)]
     assert [line.split("`")[1] for line in config_table()] == keys
+
+
+def test_the_reference_is_what_the_code_says():
+    written = runpy.run_path(str(ROOT / "docs" / "reference.py"))["reference"]()
+    assert page("reference.md") == written, "python docs/reference.py"
+
+
+def test_stability_names_every_file_in_which_the_interface_is_written_down():
+    for file in (ROOT / "tests" / "frozen").iterdir():
+        assert f"`tests/frozen/{file.name}`" in page("stability.md")
 
 
 def test_exit_codes_are_those_of_main():

@@ -27,6 +27,8 @@ from gancore.gan import GAN
 from gancore.layers import Layer
 from gancore.learning import Workplace
 from gancore.protocol import evaluator_of_run
+from gancore.recording import record
+from gancore.rundir import RunDirectory
 from gancore.training import train
 from gancore_cli.main import main
 
@@ -158,11 +160,14 @@ def offered(module):
 
 
 def train_with(plugin, folder):
-    """Trains with what makes a GAN, and measures with what measures."""
+    """Trains with what makes a GAN, measures with what measures, and tells what is told."""
     catalog = Catalog([*Catalog.installed().plugins, plugin])
     for component in plugin.components:
         if component.kind in ("metric", "extractor"):
             measure_with(component, catalog, folder)
+            continue
+        if component.kind == "observer":
+            watch_with(component, catalog, folder)
             continue
         part = {component.kind: component.name}
         if component.kind not in PARTS:
@@ -183,6 +188,19 @@ def measure_with(component, catalog, folder):
         pass
     (result,) = evaluator.evaluate(evaluator.images[:50]).results
     assert math.isfinite(result.measured.value)
+    assert resolve([Layer("again", run.to_data(catalog))], catalog) == run
+
+
+def watch_with(component, catalog, folder):
+    told = {"duration": "2 steps", "log": {"every_steps": 1}, "observers": {component.name: {}}}
+    run = resolve([Layer("parts", PARTS | told)], catalog)
+    gan = GAN.assemble(run, folder, "cpu")
+    directory = RunDirectory(folder / "watched")
+    directory.create(run, catalog, gan.device)
+    seen = list(record(train(gan), gan, run, directory, catalog))
+    assert [written.warnings for written in seen] == [(), ()]
+    usual = {"config.toml", "manifest.json", "metrics.jsonl", "samples", "checkpoints"}
+    assert {path.name for path in directory.path.iterdir()} > usual, "an observer leaves something of its own"
     assert resolve([Layer("again", run.to_data(catalog))], catalog) == run
 
 

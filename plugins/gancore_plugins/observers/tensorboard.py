@@ -1,0 +1,48 @@
+"""Event files for TensorBoard, written by torch's own writer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+from torch import Tensor
+
+from gancore.errors import ConfigError
+from gancore.observers import Observer, Outcome, RunInfo, Writer
+
+FOLDER = "tensorboard"
+"""The folder of the event files, in that of the run."""
+
+
+class TensorBoard(Observer):
+    """Numbers and pictures for TensorBoard, in the folder `tensorboard` of the run."""
+
+    name = "tensorboard"
+    flush_seconds: int = Field(
+        default=30, ge=1, le=86400, description="seconds after which what was told is on the disk"
+    )
+
+    def build(self, run: RunInfo) -> Writer:
+        return _Events(run.folder / FOLDER, self.flush_seconds)
+
+
+class _Events(Writer):
+    def __init__(self, folder: Path, flush_seconds: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                "the package tensorboard is not installed", "install it with: pip install 'gancore[tensorboard]'"
+            ) from error
+        self._events = SummaryWriter(folder, flush_secs=flush_seconds)
+
+    def scalars(self, numbers: Mapping[str, float]) -> None:
+        for name in numbers.keys() - {"step"}:
+            self._events.add_scalar(name, numbers[name], int(numbers["step"]))
+
+    def image(self, step: int, name: str, image: Tensor) -> None:
+        self._events.add_image(name, image, step)
+
+    def end(self, outcome: Outcome) -> None:
+        self._events.close()

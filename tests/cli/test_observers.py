@@ -1,0 +1,26 @@
+import json
+
+from commands import BY_HAND
+from gancore.checkpoint import kept
+
+TOLD = ["--steps", "2", "--set", "observers.tensorboard.flush_seconds=5"]
+
+
+def test_a_run_may_write_event_files(gancore):
+    done = gancore.works("train", *BY_HAND, *TOLD)
+    assert "warning" not in done.stderr
+    (file,) = (gancore.folder / "runs" / "0001" / "tensorboard").iterdir()
+    assert file.name.startswith("events.out.tfevents.")
+    manifest = json.loads((gancore.folder / "runs" / "0001" / "manifest.json").read_text())
+    assert "gancore" in manifest["plugins"]
+
+
+def test_without_the_package_of_its_observer_a_run_is_trained_with_one_warning(gancore):
+    (gancore.folder / "tensorboard.py").write_text("raise ImportError('not here')")
+    done = gancore.works("train", *BY_HAND, *TOLD, "--json", PYTHONPATH=str(gancore.folder))
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning")]
+    assert "observer tensorboard of gancore " in warning
+    assert "pip install 'gancore[tensorboard]'" in warning
+    assert warning.endswith("--set observers.tensorboard=none")
+    assert json.loads(done.stdout)["last"]["step"] == 2
+    assert kept(gancore.folder / "runs" / "0001" / "checkpoints")[-1].name == "step-00000002.safetensors"

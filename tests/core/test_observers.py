@@ -1,0 +1,75 @@
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gancore.catalog import Catalog
+from gancore.config import resolve
+from gancore.errors import StorageError
+from gancore.layers import Layer
+from gancore.observers import JSONL, LOG, Observer, RunInfo, Writer
+from gancore.pictures import pixels
+from runs import begun, lines, recorded
+from worlds import PARTS, catalog
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.floats()))
+def test_a_line_of_the_log_is_an_object_of_the_numbers_in_their_order_with_null_for_what_is_none(
+    tmp_path_factory, numbers
+):
+    folder = tmp_path_factory.mktemp("run")
+    JSONL().build(RunInfo(folder, {})).scalars(numbers)
+    text = (folder / LOG).read_bytes().decode()
+    parts = [f"{json.dumps(key)}: {value if math.isfinite(value) else 'null'}" for key, value in numbers.items()]
+    assert text == "{" + ", ".join(parts) + "}\n"
+
+
+def test_a_writer_need_not_listen_to_anything(tmp_path):
+    deaf = Writer()
+    deaf.scalars({"step": 0.0})
+    deaf.image(0, "samples", torch.zeros(1, 2, 2, dtype=torch.uint8))
+    deaf.file(0, tmp_path)
+    deaf.end("finished")
+
+
+@pytest.mark.parametrize("observers", [{"jsonl": {}}, {"mine": {"name": "jsonl"}}])
+def test_the_log_is_written_once_whether_it_is_named_or_not(tmp_path, observers):
+    plain, _, _ = recorded(tmp_path / "plain")
+    named, _, _ = recorded(tmp_path / "named", {"observers": observers})
+    assert len(lines(named)) == len(lines(plain)) == 1
+
+
+def test_the_log_is_part_of_the_run_which_ends_where_it_cannot_be_written(tmp_path):
+    directory, _, records = begun(tmp_path / "run", {"observers": {"jsonl": {}}, "log": {"every_steps": 1}})
+    next(records)
+    directory.metrics.unlink()
+    directory.metrics.mkdir()
+    with pytest.raises(StorageError, match=r"metrics\.jsonl"):
+        next(records)
+
+
+def test_observers_are_tables_under_labels(tmp_path):
+    said = {"observers": {"tensorboard": {"flush_seconds": 7}, "second": {"name": "tensorboard"}}}
+    run = resolve([Layer("test", PARTS | said)], catalog())
+    assert [(label, observer.flush_seconds) for label, observer in run.observers.items()] == [
+        ("tensorboard", 7),
+        ("second", 30),
+    ]
+    assert resolve([Layer("again", run.to_data(catalog()))], catalog()) == run
+
+
+def test_the_built_in_ones_are_offered():
+    assert {observer.name for observer, _ in Catalog.installed().offers(Observer)} >= {"jsonl", "tensorboard"}
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_pixels_are_those_of_the_picture(mode):
+    picture = Image.effect_mandelbrot((7, 5), (-2, -1, 1, 1), 50).convert(mode)
+    channels = picture.split()
+    values = pixels(picture)
+    assert (values.dtype, values.shape) == (torch.uint8, (len(mode), 5, 7))
+    assert [bytes(value.flatten().tolist()) for value in values] == [channel.tobytes() for channel in channels]
