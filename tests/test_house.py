@@ -83,6 +83,14 @@ def test_imports_of_the_core_point_one_way(module):
     assert not {name for name in imports(path) if name.startswith(("gancore_plugins", "gancore_cli", "click", "rich"))}
 
 
+@pytest.mark.parametrize("folder", ["gancore", "plugins"])
+def test_the_test_kit_is_imported_by_nothing_that_trains(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        if "testing" not in path.parts:
+            assert not {name.split(".")[0] for name in imports(path)} & {"hypothesis", "pytest"}, path
+            assert not [name for name in imports(path) if name.startswith("gancore.testing")], path
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda path: path.stem)
 def test_plugins_import_contracts_and_hookspecs_only(path):
     assert of("gancore", path) <= {"contracts", "metrics", "observers", "hookspecs", "errors"}

@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from gancore_cli.browse import list_components, list_recipes, plugins, show
+from gancore_cli.check import check_plugin
 from gancore_cli.evaluate import evaluate
 from gancore_cli.options import say
 from gancore_cli.progress import Interrupted
@@ -42,6 +43,7 @@ def gancore() -> None:
 
 for command in (train, sample, evaluate, list_components, show, list_recipes, plugins):
     gancore.add_command(command)
+plugins.add_command(check_plugin)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -154,3 +154,14 @@ def test_every_relative_link_leads_somewhere(file):
         if fragment:
             headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
             assert fragment in map(anchor, headings), f"{target}#{fragment}"
+
+
+def test_the_table_of_laws_is_what_the_laws_say():
+    from gancore.testing.judging import LAWS, kinds_of_laws
+
+    expected = [
+        f"| `{law.__name__}` | {'all' if len(kinds) == len(LAWS) else ', '.join(kinds)} | "
+        f"{' '.join(inspect.getdoc(law).partition(chr(10) * 2)[0].split())} |"
+        for law, kinds in kinds_of_laws().items()
+    ]
+    assert [line for line in page("testing.md").splitlines() if line.startswith("| `")] == expected

@@ -1,0 +1,124 @@
+"""The command `plugins check`: the laws of the contract, tried without pytest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gancore_cli.options import Voice, say, speaks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from gancore.catalog import Plugin
+    from gancore.testing import Verdict
+
+
+@click.command("check")
+@click.argument("plugin", metavar="NAME|MODULE|FILE")
+@speaks
+def check_plugin(voice: Voice, plugin: str) -> None:
+    """Check whether a plugin's components keep the contract.
+
+    NAME is that of an installed plugin or package, MODULE can be imported, FILE ends in .py. Every component is tried
+    by the laws of its kind, on small cases drawn from its fields; the same cases each time.
+    """
+    from gancore.errors import ConfigError, PluginError
+
+    try:
+        from gancore.testing import check
+    except ModuleNotFoundError as error:
+        raise ConfigError(str(error), "pip install 'gancore[test]'") from error
+
+    found = _plugin(plugin)
+    if found.error is not None:
+        raise PluginError(f"plugin {found.name!r} of {found.origin} cannot be loaded: {found.error}")
+    rows = [_row(verdict, voice) for verdict in check(found)]
+    broken = [row for row in rows if row["breach"] is not None]
+    document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
+    voice.result(document, lambda: _tell(rows))
+    if not broken:
+        return
+    if voice.as_json:
+        click.get_current_context().exit(5)
+    first = broken[0]["breach"]
+    more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+    raise PluginError(
+        f"plugin {found.name!r} breaks a law of the contract{more}: {first}",
+        "paste the call into Python; docs/testing.md",
+    )
+
+
+def _row(verdict: Verdict, voice: Voice) -> dict[str, Any]:
+    component = verdict.component
+    voice.detail(f"{component.kind} {component.name}: {verdict.law}, {verdict.tried} cases")
+    return {
+        "kind": component.kind,
+        "name": component.name,
+        "law": verdict.law,
+        "cases": verdict.tried,
+        "breach": None if verdict.breach is None else str(verdict.breach),
+    }
+
+
+def _tell(rows: Iterable[dict[str, Any]]) -> None:
+    """One line for every component, and below it one for every law that it breaks."""
+    grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault((row["kind"], row["name"]), []).append(row)
+    for (kind, name), laws in grouped.items():
+        broken = [row["breach"] for row in laws if row["breach"] is not None]
+        held = sum(row["cases"] > 0 for row in laws) - len(broken)
+        untried = sum(not row["cases"] for row in laws)
+        said = [f"{held} laws hold", f"{len(broken)} broken", f"{untried} could not be tried"]
+        counts = (held, len(broken), untried)
+        say(f"{kind} {name}: {', '.join(text for text, count in zip(said, counts, strict=True) if count)}")
+        for breach in broken:
+            say(f"  {breach}")
+
+
+def _plugin(named: str) -> Plugin:
+    """The installed plugin, the module or the file of that name."""
+    from importlib import import_module
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from gancore.catalog import Catalog, read_plugin
+    from gancore.errors import ConfigError, blamed, unknown
+
+    if named.endswith(".py"):
+        return read_plugin(_module_of(Path(named)), Path(named).stem, named, "a file")
+    plugins = Catalog.installed().plugins
+    for plugin in plugins:
+        if named in (plugin.name, plugin.package):
+            return plugin
+    try:
+        spec = find_spec(named)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        raise ConfigError(
+            f"{unknown('plugin', named, {plugin.name for plugin in plugins})}; nor is there such a module",
+            "gancore plugins list, or name a file that ends in .py",
+        )
+    with blamed(f"import of {named}"):
+        module = import_module(named)
+    return read_plugin(module, named, named, "a module")
+
+
+def _module_of(path: Any) -> ModuleType:  # Any: a Path, which is imported late
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    from gancore.errors import ConfigError, blamed
+
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}", "name a plugin's file, its module, or its package")
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is no Python file")
+    module = module_from_spec(spec)
+    with blamed(f"import of {path}"):
+        spec.loader.exec_module(module)
+    return module

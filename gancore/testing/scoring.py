@@ -1,0 +1,134 @@
+"""Laws of what is minimised: losses and regularizers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from gancore.component import Component
+from gancore.contracts import Augmentation, Penalty, Regularizer
+from gancore.errors import blamed
+from gancore.penalties import described
+from gancore.testing.bench import MOMENTS, set_up
+from gancore.testing.cases import Case, demand
+from gancore.testing.general import Inapplicable, Untried, is_random, unequal
+
+_PLAYERS = ("discriminator", "generator")
+
+
+def losses_are_finite_scalars(component: Component, case: Case) -> None:
+    """Both players' losses are scalars and finite, at logits of any size that a network gives."""
+    given = set_up(component, case)()
+    for player in _PLAYERS:
+        loss = given[player]
+        demand(
+            isinstance(loss, Tensor) and loss.ndim == 0,
+            f"the {player}'s loss must be a scalar tensor; received {described(loss)}",
+        )
+        demand(cast(Tensor, loss).isfinite(), f"the {player}'s loss is {loss} at logits of size {case.scale:g}")
+
+
+def gradient_reaches_what_is_scored(component: Component, case: Case) -> None:
+    """D's loss carries a gradient to what was said of real and of fake images, G's to what was said of fakes."""
+    bench = set_up(component, replace(case, scale=1.0))
+    parts = ("logits", "features", "heads")
+    scored = {
+        key: value.clone().requires_grad_() for key, value in bench.inputs.items() if key.rpartition(" ")[2] in parts
+    }
+    given = bench(**scored)
+    for player, sides in (("discriminator", ("real", "fake")), ("generator", ("fake",))):
+        loss = given[player]
+        if not isinstance(loss, Tensor):
+            raise Untried
+        demand(loss.requires_grad, f"the {player}'s loss is detached from what it scores")
+        wanted = list(scored)
+        gradients = torch.autograd.grad(loss.sum(), list(scored.values()), allow_unused=True, retain_graph=True)
+        reached = {key for key, gradient in zip(wanted, gradients, strict=True) if gradient is not None}
+        for side in sides:
+            demand(
+                any(key.startswith(side) for key in reached),
+                f"the {player}'s loss carries no gradient to what was said of {side} images",
+            )
+
+
+def penalties_are_finite_scalars(component: Component, case: Case) -> None:
+    """A penalty is None, or a finite scalar."""
+    penalty = set_up(component, case)()["penalty"]
+    if penalty is None:
+        raise Inapplicable
+    demand(
+        isinstance(penalty, Tensor) and penalty.ndim == 0,
+        f"a penalty must be None or a scalar tensor; received {described(penalty)}",
+    )
+    demand(cast(Tensor, penalty).isfinite(), f"the penalty is {penalty}")
+
+
+def gradient_reaches_its_player(component: Component, case: Case) -> None:
+    """A penalty carries a gradient to the weights of the player whose update it belongs to."""
+    bench = set_up(component, case)
+    penalty = bench()["penalty"]
+    if not isinstance(penalty, Tensor) or bench.player is None:
+        raise Inapplicable
+    demand(penalty.requires_grad, "the penalty is detached from the weights")
+    weights = list(bench.player.parameters())
+    gradients = torch.autograd.grad(penalty.sum(), weights, allow_unused=True)
+    demand(
+        any(gradient is not None for gradient in gradients),
+        f"the penalty carries no gradient to the {cast(Regularizer, component).player}",
+    )
+    demand(
+        all(gradient is None or gradient.isfinite().all() for gradient in gradients),
+        "the gradient of the penalty is not finite",
+    )
+
+
+def a_penalty_is_the_mean_of_its_parts(component: Component, case: Case) -> None:
+    """That of a batch is the mean of those of its halves, unless the class sets `whole_batch`.
+
+    A penalty that draws random numbers is not judged, since halves draw others.
+    """
+    if cast(Regularizer, component).whole_batch:
+        raise Inapplicable
+    case = replace(case, count=4)
+    bench = set_up(component, case)
+    whole = bench.values()
+    if "penalty" not in whole or is_random(bench):
+        raise Inapplicable
+    halves = [bench.values(**{key: value[part] for key, value in bench.inputs.items()}) for part in _HALVES]
+    mean = (halves[0]["penalty"] + halves[1]["penalty"]) / 2
+    different = unequal({"penalty": whole["penalty"]}, {"penalty": mean}, rounding=1e-3)
+    demand(
+        different is None,
+        f"the penalty is {float(whole['penalty']):.6g}, and the mean of those of its halves {float(mean):.6g}; "
+        "set whole_batch",
+    )
+
+
+_HALVES = (slice(2), slice(2, None))
+
+
+def it_projects_in_place(component: Component, case: Case) -> None:
+    """`project` changes weights in place: the parameters are the ones that the optimizer knows, and stay finite."""
+    bench = set_up(component, case)
+    player = bench.player
+    if player is None:
+        raise Untried
+    before = {name: id(parameter) for name, parameter in player.named_parameters()}
+    for place, moment in enumerate(MOMENTS):
+        strength = cast(Regularizer, component).strength(moment)
+        with blamed(f"{component.kind} {component.name!r}"):
+            cast(Penalty, bench.built).project(player, strength + place)
+    after = {name: id(parameter) for name, parameter in player.named_parameters()}
+    demand(before == after, "`project` replaced parameters, which the optimizer does not notice")
+    demand(all(parameter.isfinite().all() for parameter in player.parameters()), "`project` left weights not finite")
+
+
+def strength_keeps_its_range(component: Component, case: Case) -> None:
+    """Of an augmentation it is a share, in 0..1; of a regularizer a finite number that is not below 0."""
+    strengths = set_up(component, case).values()["strength"]
+    most = 1.0 if isinstance(component, Augmentation) else float("inf")
+    right = strengths.isfinite().all() and float(strengths.min()) >= 0.0 and float(strengths.max()) <= most
+    demand(right, f"strength must lie in 0..{most:g}; received {strengths.tolist()}")

@@ -1,0 +1,153 @@
+"""Hypothesis strategies: components drawn from their own fields, and the small cases that they are tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from inspect import isabstract
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
+
+import annotated_types as at
+from hypothesis import reject
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from gancore.component import Component
+from gancore.contracts import Shape
+from gancore.settings import Schedulable, Schedule, Settings
+from gancore.testing.cases import Case
+
+_LIMITS = (at.Ge, at.Gt, at.Le, at.Lt, at.MinLen, at.MaxLen)
+
+
+class Offers(Protocol):
+    """Tells which components there are of a kind; a catalog does."""
+
+    def offers(self, kind: type[Any], /) -> Sequence[tuple[type[Any], object]]: ...  # Any: whatever is asked for
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far numbers go where their fields allow more.
+
+    Ints are at most `largest`, or at their lower bound. With `reach`, floats lie within it on both sides of 0, and
+    those that must be positive are no less than a thousandth.
+    """
+
+    largest: int = 1000
+    reach: float | None = None
+
+
+def components(
+    cls: type[Settings], offers: Offers | None = None, bounds: Bounds = Bounds(), **overrides: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Any]:
+    """Valid instances of a component, or of other settings; of all that `offers` has, for an abstract kind.
+
+    `overrides` are strategies for single fields. Where the fields do not suit each other, others are drawn.
+    """
+    if isabstract(cls):
+        if offers is None:
+            return st.nothing()
+        return st.one_of([components(offered, offers, bounds) for offered, _ in offers.offers(cls)])
+    drawing = _Drawing(offers, bounds)
+    fields = {key: drawing.values(info.annotation, info.metadata) for key, info in cls.model_fields.items()}
+
+    def build(**values: Any) -> Settings:  # Any: what the fields hold
+        try:
+            return cls(**values)
+        except ValidationError:
+            reject()
+
+    return st.builds(build, **fields | overrides)
+
+
+def shapes() -> st.SearchStrategy[Shape]:
+    """(C, H, W) or (F,), small; most images have sides that can be halved."""
+    side = st.sampled_from([8, 16]) | st.integers(1, 12)
+    sides = st.sampled_from([(8, 8), (16, 16), (28, 28)]) | st.tuples(side, side)
+    images = st.tuples(st.sampled_from([1, 3, 4]), sides).map(lambda drawn: (drawn[0], *drawn[1]))
+    return images | st.tuples(st.integers(1, 16))
+
+
+def cases() -> st.SearchStrategy[Case]:
+    """What a component is tried on."""
+    return st.builds(
+        Case,
+        shape=shapes(),
+        latent_dim=st.integers(1, 8),
+        count=st.integers(2, 5),
+        num_classes=st.none() | st.integers(2, 4),
+        logits=st.integers(1, 3),
+        scale=st.sampled_from([1.0, 100.0, 10_000.0]),
+        mirrors=st.booleans(),
+        seed=st.integers(0, 999),
+    )
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    offers: Offers | None
+    bounds: Bounds
+
+    def values(self, annotation: Any, metadata: Sequence[Any]) -> st.SearchStrategy[Any]:  # Any: what a field holds
+        origin, inner = get_origin(annotation), get_args(annotation)
+        if origin is Annotated:
+            return self.values(inner[0], inner[1:])
+        if origin is Literal:
+            return st.sampled_from(inner)
+        if origin in (Union, UnionType):
+            return st.one_of([self.values(item, metadata) for item in inner])
+        if annotation is Schedulable:
+            ends = self.values(float, metadata)
+            return ends | components(Schedule, self.offers, self.bounds, start=ends, to=ends)
+        limit = _limits(metadata)
+        if origin is dict:  # components under labels
+            tables = components(inner[1], self.offers, self.bounds)
+            return st.dictionaries(st.text("abc", min_size=1), tables, max_size=2)
+        sizes = {"min_size": limit.get(at.MinLen, 0), "max_size": limit.get(at.MaxLen, 4)}
+        if origin is tuple and inner[-1] is Ellipsis:
+            return st.lists(self.values(inner[0], ()), **sizes).map(tuple)
+        if origin is tuple:
+            return st.tuples(*(self.values(item, ()) for item in inner))
+        if annotation is str:
+            return st.text(**sizes).filter(lambda text: text != "none")
+        return self._single(annotation, limit)
+
+    def _single(self, annotation: Any, limit: dict[type, Any]) -> st.SearchStrategy[Any]:  # Any: as above
+        if annotation is NoneType:
+            return st.none()
+        if annotation is bool:
+            return st.booleans()
+        if annotation is int:
+            largest = self.bounds.largest
+            low = limit.get(at.Ge, limit.get(at.Gt, -largest - 1) + 1)
+            return st.integers(low, max(low, min(limit.get(at.Le, limit.get(at.Lt, largest + 1) - 1), largest)))
+        if annotation is float:
+            return self._floats(limit)
+        return components(annotation, self.offers, self.bounds)
+
+    def _floats(self, limit: dict[type, Any]) -> st.SearchStrategy[float]:  # Any: as above
+        low, high = limit.get(at.Ge, limit.get(at.Gt)), limit.get(at.Le, limit.get(at.Lt))
+        above, below = at.Gt in limit, at.Lt in limit
+        if self.bounds.reach is not None:
+            least, most = -self.bounds.reach, self.bounds.reach
+            if above and low == 0:
+                least = 1e-3 if high is None else min(1e-3, high / 2)
+            low, above = (least, False) if low is None or low < least else (low, above)
+            high, below = (most, False) if high is None or high > most else (high, below)
+            high = max(low, high)
+        return st.floats(low, high, allow_nan=False, allow_infinity=False, exclude_min=above, exclude_max=below)
+
+
+def _limits(metadata: Sequence[Any]) -> dict[type, Any]:  # Any: whatever stands in an annotation
+    """Bounds by their class."""
+    flat = [limit for item in metadata for limit in (item.metadata if isinstance(item, FieldInfo) else [item])]
+    return {type(item): astuple(item)[0] for item in flat if isinstance(item, _LIMITS)}
+
+
+def is_component(annotation: object) -> bool:
+    """Whether a field holds a component, perhaps among other things."""
+    choices = (annotation, *get_args(annotation))
+    return any(isinstance(choice, type) and issubclass(choice, Component) for choice in choices)

@@ -1,0 +1,62 @@
+"""The door without pytest."""
+
+import json
+
+PLUGIN = """
+from gancore import Loss, hookimpl
+
+
+class Mine(Loss):
+    name = "mine"
+
+    def discriminator(self, real, fake):
+        return (real.logits - 1).square().mean() + fake.logits.square().mean()
+
+    def generator(self, fake, real):
+        return GENERATOR
+
+
+@hookimpl
+def gancore_losses():
+    return [Mine]
+"""
+
+
+def plugin(gancore, generator):
+    file = gancore.folder / "my_loss.py"
+    file.write_text(PLUGIN.replace("GENERATOR", generator))
+    return file
+
+
+def test_a_sound_plugin_is_told_so(gancore):
+    file = plugin(gancore, "(fake.logits - 1).square().mean()")
+    assert gancore.works("plugins", "check", file).stdout.startswith("loss mine: 11 laws hold")
+    rows = json.loads(gancore.works("plugins", "check", file, "--json").stdout)["laws"]
+    assert {(row["kind"], row["name"], row["breach"]) for row in rows} == {("loss", "mine", None)}
+    assert all(row["cases"] for row in rows if row["law"] != "what_it_builds_survives_a_round_trip")
+
+
+def test_a_broken_law_is_an_error_of_the_plugin_with_one_line_to_paste(gancore):
+    file = plugin(gancore, "-fake.logits.sigmoid().log().mean()")
+    error = gancore.fails(5, "plugins", "check", file)
+    assert "losses_are_finite_scalars(Mine(), Case(" in error
+    done = gancore("plugins", "check", file, "--json")
+    assert done.returncode == 5
+    (breach,) = [row["breach"] for row in json.loads(done.stdout)["laws"] if row["breach"]]
+    assert breach in error
+
+
+def test_a_module_is_found_where_python_finds_it(gancore):
+    plugin(gancore, "(fake.logits - 1).square().mean()")
+    done = gancore.works("plugins", "check", "my_loss", PYTHONPATH=str(gancore.folder))
+    assert done.stdout.startswith("loss mine: 11 laws hold")
+
+
+def test_what_is_no_plugin_is_told_by_its_name(gancore):
+    assert "unknown plugin 'nowhere'. Known: builtin" in gancore.fails(2, "plugins", "check", "nowhere")
+    assert "there is no file nowhere.py" in gancore.fails(2, "plugins", "check", "nowhere.py")
+
+
+def test_a_file_that_cannot_be_imported_is_an_error_of_the_plugin(gancore):
+    (gancore.folder / "broken.py").write_text("import a_module_that_is_nowhere\n")
+    assert "ModuleNotFoundError" in gancore.fails(5, "plugins", "check", "broken.py")
