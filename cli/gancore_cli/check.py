@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from gancore_cli.options import Voice, say, speaks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
     from types import ModuleType
 
     from gancore.catalog import Plugin
     from gancore.testing import Verdict
+
+R = TypeVar("R")
 
 
 @click.command("check")
@@ -86,7 +89,7 @@ def _plugin(named: str) -> Plugin:
     from pathlib import Path
 
     from gancore.catalog import Catalog, read_plugin
-    from gancore.errors import ConfigError, blamed, unknown
+    from gancore.errors import ConfigError, unknown
 
     if named.endswith(".py"):
         return read_plugin(_module_of(Path(named)), Path(named).stem, named, "a file")
@@ -103,22 +106,35 @@ def _plugin(named: str) -> Plugin:
             f"{unknown('plugin', named, {plugin.name for plugin in plugins})}; nor is there such a module",
             "gancore plugins list, or name a file that ends in .py",
         )
-    with blamed(f"import of {named}"):
-        module = import_module(named)
-    return read_plugin(module, named, named, "a module")
+    return read_plugin(_imported(named, lambda: import_module(named)), named, named, "a module")
 
 
-def _module_of(path: Any) -> ModuleType:  # Any: a Path, which is imported late
+def _module_of(path: Path) -> ModuleType:
+    """The file, as a module of a name that no other has, under which pydantic finds what annotations mean."""
+    import sys
     from importlib.util import module_from_spec, spec_from_file_location
 
-    from gancore.errors import ConfigError, blamed
+    from gancore.errors import ConfigError
 
     if not path.is_file():
         raise ConfigError(f"there is no file {path}", "name a plugin's file, its module, or its package")
-    spec = spec_from_file_location(path.stem, path)
+    name = f"gancore_plugin_in_{path.stem}"
+    spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is no Python file")
-    module = module_from_spec(spec)
-    with blamed(f"import of {path}"):
-        spec.loader.exec_module(module)
+    module, loader = module_from_spec(spec), spec.loader
+    sys.modules[name] = module
+    _imported(str(path), lambda: loader.exec_module(module))
     return module
+
+
+def _imported(what: str, work: Callable[[], R]) -> R:
+    """Whatever a plugin does at import, SystemExit too, is its own failure."""
+    from gancore.errors import PluginError
+
+    try:
+        return work()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise PluginError(f"{what} cannot be imported: {type(error).__name__}: {error}", "-v shows where") from error

@@ -71,8 +71,9 @@ class Bench:
         return {key: value.detach() for key, value in given.items() if isinstance(value, Tensor)} | numbers
 
     def state(self) -> dict[str, Tensor]:
-        """What would be saved."""
-        return {} if self.module is None else {key: value.clone() for key, value in self.module.state_dict().items()}
+        """The tensors that would be saved."""
+        saved = {} if self.module is None else self.module.state_dict()
+        return {key: value.clone() for key, value in saved.items() if isinstance(value, Tensor)}
 
 
 def set_up(component: Component, case: Case) -> Bench:

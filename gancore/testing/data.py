@@ -13,7 +13,7 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.contracts import Dataset, Mixture
 from gancore.data import check_items, check_labels
-from gancore.errors import DataError, PluginError
+from gancore.errors import DataError, PluginError, blamed
 from gancore.metrics import Measurement, Metric
 from gancore.testing.bench import evidence_of, set_up
 from gancore.testing.cases import Case, LawBroken, demand
@@ -49,9 +49,10 @@ def items_depend_on_their_index_alone(component: Component, case: Case) -> None:
     """Read again, in another order and with other random numbers, an item is what it was."""
     bench = set_up(component, case)
     once = bench.values()
-    for key in reversed(list(once)):
-        if key.startswith("items[") and not key.endswith("label"):
-            bench.built[int(key[6:-1])]  # type: ignore[index]  # map-style, so it is indexed
+    with blamed(f"dataset {component.name!r}"):
+        for key in reversed(list(once)):
+            if key.startswith("items[") and not key.endswith("label"):
+                bench.built[int(key[6:-1])]  # type: ignore[index]  # map-style, so it is indexed
     again = replace(bench, seed=bench.seed + 1).values()
     different = unequal(once, again)
     demand(different is None, f"{different} is another when it is read again")
@@ -60,7 +61,8 @@ def items_depend_on_their_index_alone(component: Component, case: Case) -> None:
 def parts_are_datasets(component: Component, case: Case) -> None:
     """`part` gives None for both splits, or for both another component of the class, which are not one and the same."""
     dataset = cast(Dataset, component)
-    parts = [dataset.part("train"), dataset.part("test")]
+    with blamed(f"dataset {component.name!r}"):
+        parts = [dataset.part("train"), dataset.part("test")]
     if parts == [None, None]:
         raise Inapplicable
     strange = [part for part in parts if not isinstance(part, type(component))]
@@ -70,7 +72,8 @@ def parts_are_datasets(component: Component, case: Case) -> None:
 
 def progress_is_a_rising_share(component: Component, case: Case) -> None:
     """`prepare` yields the share that is done, which rises from 0 to 1."""
-    shares = list(cast(Dataset, component).prepare(case.root))
+    with blamed(f"dataset {component.name!r}"):
+        shares = list(cast(Dataset, component).prepare(case.root))
     demand(shares == sorted(shares) and all(0 <= share <= 1 for share in shares), f"received {shares[:8]}")
 
 

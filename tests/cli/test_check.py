@@ -3,14 +3,21 @@
 import json
 
 PLUGIN = """
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
 from gancore import Loss, hookimpl
 
 
 class Mine(Loss):
     name = "mine"
+    target: Literal[1, 2] = Field(default=1, description="of real images")
 
     def discriminator(self, real, fake):
-        return (real.logits - 1).square().mean() + fake.logits.square().mean()
+        return (real.logits - self.target).square().mean() + fake.logits.square().mean()
 
     def generator(self, fake, real):
         return GENERATOR
@@ -39,7 +46,7 @@ def test_a_sound_plugin_is_told_so(gancore):
 def test_a_broken_law_is_an_error_of_the_plugin_with_one_line_to_paste(gancore):
     file = plugin(gancore, "-fake.logits.sigmoid().log().mean()")
     error = gancore.fails(5, "plugins", "check", file)
-    assert "losses_are_finite_scalars(Mine(), Case(" in error
+    assert "losses_are_finite_scalars(Mine(target=1), Case(" in error
     done = gancore("plugins", "check", file, "--json")
     assert done.returncode == 5
     (breach,) = [row["breach"] for row in json.loads(done.stdout)["laws"] if row["breach"]]
@@ -55,6 +62,11 @@ def test_a_module_is_found_where_python_finds_it(gancore):
 def test_what_is_no_plugin_is_told_by_its_name(gancore):
     assert "unknown plugin 'nowhere'. Known: builtin" in gancore.fails(2, "plugins", "check", "nowhere")
     assert "there is no file nowhere.py" in gancore.fails(2, "plugins", "check", "nowhere.py")
+
+
+def test_a_file_that_exits_is_an_error_of_the_plugin(gancore):
+    (gancore.folder / "gone.py").write_text("import sys\nsys.exit(0)\n")
+    assert "gone.py cannot be imported: SystemExit" in gancore.fails(5, "plugins", "check", "gone.py")
 
 
 def test_a_file_that_cannot_be_imported_is_an_error_of_the_plugin(gancore):

@@ -319,6 +319,15 @@ class Forgetful(nn.Module):
         return softplus(-fake.logits).mean()
 
 
+@discriminator(laws.what_it_builds_survives_a_round_trip)
+class SavesALambda(Net):
+    def get_extra_state(self):
+        return lambda: None
+
+    def set_extra_state(self, state):
+        pass
+
+
 # --- datasets ---
 
 
