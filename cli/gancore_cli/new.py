@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     type=click.Choice(list(USES)),
     multiple=True,
     default=("loss",),
-    show_default="loss",
-    help="What it offers; may be given several times.",
+    help="What it offers; may be given several times.  [default: loss]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder for it.  [default: gancore-NAME]")
 @speaks

@@ -67,7 +67,17 @@ def test_a_broken_plugin_breaks_only_itself(gancore):
     assert {row["name"]: bool(row["error"]) for row in plugins} == {"builtin": False, "broken": True}
 
 
-HELP = [[], ["train"], ["sample"], ["list"], ["show"], ["recipes"], ["plugins"], ["plugins", "list"]]
+HELP = [
+    [],
+    ["train"],
+    ["sample"],
+    ["list"],
+    ["show"],
+    ["recipes"],
+    ["plugins"],
+    ["plugins", "list"],
+    ["plugins", "new"],
+]
 SPY = """
 import sys
 from gancore_cli.main import main
