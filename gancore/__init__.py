@@ -15,18 +15,23 @@ if TYPE_CHECKING:
     from gancore.config import Options as Options
     from gancore.config import Run as Run
     from gancore.config import resolve as resolve
+    from gancore.contracts import Augment as Augment
     from gancore.contracts import Augmentation as Augmentation
+    from gancore.contracts import Critic as Critic
     from gancore.contracts import Dataset as Dataset
     from gancore.contracts import Discriminator as Discriminator
     from gancore.contracts import EvaluationProtocol as EvaluationProtocol
     from gancore.contracts import Generator as Generator
     from gancore.contracts import Loss as Loss
     from gancore.contracts import Mixture as Mixture
+    from gancore.contracts import Moment as Moment
     from gancore.contracts import Output as Output
+    from gancore.contracts import Penalty as Penalty
     from gancore.contracts import Regularizer as Regularizer
     from gancore.contracts import Scores as Scores
     from gancore.contracts import Shape as Shape
     from gancore.contracts import StatefulLoss as StatefulLoss
+    from gancore.contracts import value_at as value_at
     from gancore.errors import CheckpointError as CheckpointError
     from gancore.errors import ConfigError as ConfigError
     from gancore.errors import DataError as DataError
@@ -66,18 +71,23 @@ _HOMES = {
     "component": ["Component"],
     "config": ["Options", "Run", "resolve"],
     "contracts": [
+        "Augment",
         "Augmentation",
+        "Critic",
         "Dataset",
         "Discriminator",
         "EvaluationProtocol",
         "Generator",
         "Loss",
         "Mixture",
+        "Moment",
         "Output",
+        "Penalty",
         "Regularizer",
         "Scores",
         "Shape",
         "StatefulLoss",
+        "value_at",
     ],
     "errors": [
         "CheckpointError",

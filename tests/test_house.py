@@ -144,6 +144,8 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
         assert f"{package}/py.typed" in names
     assert "gancore_plugins/recipes/vanilla.toml" in names
     assert "gancore_plugins/recipes/digits.toml" in names
+    assert "gancore_cli/templates/pyproject.toml.tmpl" in names
+    assert "gancore_cli/templates/kinds/loss.py.tmpl" in names
 
 
 def test_the_wheel_works_from_anywhere(wheel, tmp_path):

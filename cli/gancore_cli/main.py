@@ -16,6 +16,7 @@ import click
 from gancore_cli.browse import list_components, list_recipes, plugins, show
 from gancore_cli.check import check_plugin
 from gancore_cli.evaluate import evaluate
+from gancore_cli.new import new_plugin
 from gancore_cli.options import say
 from gancore_cli.progress import Interrupted
 from gancore_cli.sample import sample
@@ -44,6 +45,7 @@ def gancore() -> None:
 for command in (train, sample, evaluate, list_components, show, list_recipes, plugins):
     gancore.add_command(command)
 plugins.add_command(check_plugin)
+plugins.add_command(new_plugin)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -77,6 +77,7 @@ HELP = [
     ["plugins"],
     ["plugins", "list"],
     ["plugins", "check"],
+    ["plugins", "new"],
 ]
 SPY = """
 import sys

@@ -1,95 +1,47 @@
-"""How far the contract reaches: an auxiliary classifier and feature matching as plugins, with no change to the core."""
+"""How far the contract reaches: the example in `examples/` fills every hook, with no change to the core."""
 
 from pathlib import Path
 
+import pytest
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
 
+import gancore_shapes
 from gancore.catalog import Catalog, read_plugin
-from gancore.config import resolve
-from gancore.contracts import Discriminator, Loss, Output
+from gancore.config import read_layers, resolve
+from gancore.contracts import Dataset
+from gancore.errors import ConfigError
 from gancore.gan import GAN, draw_latent
-from gancore.hookspecs import hookimpl
 from gancore.layers import Layer
 from gancore.training import train
-from gancore_plugins.losses.bce import NonSaturating
+
+PLUGIN = read_plugin(gancore_shapes, "shapes", "gancore-shapes", "0.1.0")
+CATALOG = Catalog([*Catalog.installed().plugins, PLUGIN])
 
 
-class Auxiliary(Discriminator):
-    """Says what an image shows beside whether it is real, Odena et al. 2017 (arXiv:1610.09585)."""
-
-    name = "auxiliary"
-
-    def build(self, shape, num_classes):
-        return Body(shape, num_classes)
-
-
-class Body(nn.Module):
-    def __init__(self, shape, num_classes):
-        super().__init__()
-        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), 64), nn.LeakyReLU(0.2))
-        self.logit, self.classes = nn.Linear(64, 1), nn.Linear(64, num_classes)
-
-    def forward(self, images, labels):  # the labels are for others
-        features = self.hidden(images)
-        return Output(self.logit(features), features=(features,), heads={"classes": self.classes(features)})
+def run(loss, **changes):
+    parts = {"generator": "mlp", "discriminator": "auxiliary", "loss": loss, "dataset": "digits"}
+    layers = [
+        Layer("parts", parts | changes),
+        Layer("small", {"duration": "600 steps", "training": {"conditional": True}, "latent": {"dim": 16}}),
+        Layer("quick", {"optimizer": {"generator": {"lr": 3e-3}, "discriminator": {"lr": 1e-3}}}),
+        Layer("steady", {"generator": {"normalization": "batch"}}),
+    ]
+    return GAN.assemble(resolve(layers, CATALOG), Path(), "cpu")
 
 
-class ACGAN(NonSaturating):
-    """BCE, and both players want the class to be recognised, Odena et al. 2017 (arXiv:1610.09585)."""
-
-    name = "acgan"
-
-    def discriminator(self, real, fake):
-        known = cross_entropy(real.heads["classes"], real.labels) + cross_entropy(fake.heads["classes"], fake.labels)
-        return super().discriminator(real, fake) + known / 2
-
-    def generator(self, fake, real):
-        return super().generator(fake, real) + cross_entropy(fake.heads["classes"], fake.labels)
+def test_the_example_offers_something_of_every_kind():
+    assert {component.kind for component in PLUGIN.components} == set(CATALOG.kinds)
+    assert [recipe.name for recipe in PLUGIN.recipes] == ["shapes"]
 
 
-class FeatureMatching(NonSaturating):
-    """G wants D's features to have the mean of those of real images, Salimans et al. 2016 (arXiv:1606.03498)."""
-
-    name = "feature-matching"
-    needs_real = True
-
-    def generator(self, fake, real):
-        return (fake.features[0].mean(dim=0) - real.features[0].mean(dim=0)).square().sum()
-
-
-class Reach:
-    """A third party's plugin."""
-
-    @staticmethod
-    @hookimpl
-    def gancore_discriminators():
-        return [Auxiliary]
-
-    @staticmethod
-    @hookimpl
-    def gancore_losses() -> list[type[Loss]]:
-        return [ACGAN, FeatureMatching]
-
-
-CATALOG = Catalog([*Catalog.installed().plugins, read_plugin(Reach, "reach", "gancore-reach", "1.0")])
-
-
-def run(loss):
-    return GAN.assemble(
-        resolve(
-            [
-                Layer("parts", {"generator": "mlp", "discriminator": "auxiliary", "loss": loss, "dataset": "digits"}),
-                Layer("small", {"duration": "600 steps", "training": {"conditional": True}, "latent": {"dim": 16}}),
-                Layer("quick", {"optimizer": {"generator": {"lr": 3e-3}, "discriminator": {"lr": 1e-3}}}),
-                Layer("steady", {"generator": {"normalization": "batch"}}),
-            ],
-            CATALOG,
-        ),
-        Path(),
-        "cpu",
-    )
+def test_its_recipe_uses_all_that_it_offers_but_what_excludes_or_only_measures():
+    config = resolve(read_layers("shapes", CATALOG), CATALOG)
+    used = {type(component) for component in config.components()}
+    assert {component.name for component in PLUGIN.components if component not in used} == {
+        "feature-matching",
+        "spectrum",
+    }
+    assert CATALOG.find(Dataset, "shapes")(split="test") == config.dataset.part("test")
 
 
 def test_both_players_learn_the_classes_of_acgan():
@@ -116,3 +68,22 @@ def test_feature_matching_brings_the_means_together():
     before = distance()
     assert [step.generator_loss.isfinite() for step in train(gan)][-1]
     assert distance() < 0.4 * before
+
+
+@pytest.mark.parametrize("loss", ["acgan", "feature-matching"])
+def test_a_loss_says_which_discriminator_it_takes(loss):
+    with pytest.raises(ConfigError, match=f"loss '{loss}' takes .*discriminator") as refused:
+        run(loss, discriminator="mlp")
+    assert "--discriminator auxiliary" in refused.value.hint
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_shapes_are_of_three_kinds_and_inside_the_image(part, tmp_path):
+    images, labels = CATALOG.find(Dataset, "shapes")(split=part, count=300).build(tmp_path).tensors
+    assert images.shape == (300, 1, 16, 16)
+    assert labels.bincount().tolist() == [100, 100, 100]
+    border = torch.cat([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], dim=-1)
+    assert border.double().mean() < 10  # of 255
+    area = torch.stack([images[labels == label].double().mean() for label in range(3)])
+    assert area[1] > area[0] > area[2]  # of one radius, a square covers a disc, and that a cross
+    assert images.flatten(1).unique(dim=0).shape[0] == 300

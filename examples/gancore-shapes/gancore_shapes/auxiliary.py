@@ -1,0 +1,79 @@
+"""A discriminator that says more than one number of an image, and two losses that make use of it.
+
+Neither needs anything of the training loop: a head and a feature are fields of `Output`, and come back in `Scores`.
+"""
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, softplus
+
+from gancore import ConfigError, Discriminator, Loss, Output, Scores, Shape
+
+
+class Auxiliary(Discriminator):
+    """Says what an image shows beside whether it is real, Odena et al. 2017 (arXiv:1610.09585)."""
+
+    name = "auxiliary"
+    units: int = Field(default=64, ge=1, le=4096, description="hidden units, which are the features")
+
+    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
+        return _Perceptron(math.prod(shape), self.units, num_classes)
+
+
+class _Perceptron(nn.Module):
+    """Images (N, *shape) to a logit (N, 1), features (N, units), and in a conditional run the head `classes` (N, K)."""
+
+    def __init__(self, inputs: int, units: int, num_classes: int | None) -> None:
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(inputs, units), nn.LeakyReLU(0.2))
+        self.logit = nn.Linear(units, 1)
+        self.classes = None if num_classes is None else nn.Linear(units, num_classes)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:  # it guesses the labels
+        features = self.hidden(images)
+        heads = {} if self.classes is None else {"classes": self.classes(features)}
+        return Output(self.logit(features), features=(features,), heads=heads)
+
+
+class ACGAN(Loss):
+    """BCE, and both players want the class to be recognised, Odena et al. 2017 (arXiv:1610.09585)."""
+
+    name = "acgan"
+    weight: float = Field(default=1.0, ge=0, description="of the class beside the verdict")
+
+    def discriminator(self, real: Scores, fake: Scores) -> Tensor:
+        verdict = softplus(-real.logits).mean() + softplus(fake.logits).mean()
+        return verdict + self.weight * (_mistaken(real) + _mistaken(fake)) / 2
+
+    def generator(self, fake: Scores, real: Scores | None) -> Tensor:
+        return softplus(-fake.logits).mean() + self.weight * _mistaken(fake)
+
+
+def _mistaken(scores: Scores) -> Tensor:
+    if scores.labels is None or "classes" not in scores.heads:
+        raise ConfigError(
+            "loss 'acgan' takes labels, and a discriminator with a head 'classes'",
+            "--discriminator auxiliary --set training.conditional=true",
+        )
+    return cross_entropy(scores.heads["classes"], scores.labels)
+
+
+class FeatureMatching(Loss):
+    """G wants D's features to have the mean of those of real images, Salimans et al. 2016 (arXiv:1606.03498)."""
+
+    name = "feature-matching"
+    needs_real = True
+
+    def discriminator(self, real: Scores, fake: Scores) -> Tensor:
+        return softplus(-real.logits).mean() + softplus(fake.logits).mean()
+
+    def generator(self, fake: Scores, real: Scores | None) -> Tensor:
+        if real is None or not real.features:
+            raise ConfigError(
+                "loss 'feature-matching' takes a discriminator that gives features", "--discriminator auxiliary"
+            )
+        pairs = zip(fake.features, real.features, strict=True)
+        return torch.stack([(made.mean(dim=0) - seen.mean(dim=0)).square().sum() for made, seen in pairs]).sum()

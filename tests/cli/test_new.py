@@ -1,0 +1,194 @@
+"""`gancore plugins new`: what it writes, and what it refuses to write."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
+
+from authors import HAS_LAWS, Environment
+from gancore.catalog import Catalog, read_plugin
+from gancore_cli.templates import USES, module_name, package_files
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = st.from_regex(r"[a-z][a-z0-9]{0,9}(-[a-z0-9]{1,9}){0,2}", fullmatch=True)
+KINDS = st.lists(st.sampled_from(list(USES)), min_size=1, unique=True)
+ALL = [word for kind in USES for word in ("--kind", kind)]
+
+
+def files_of(name, kinds):
+    return package_files(name, kinds, version=version("gancore"), group="gancore.v1")
+
+
+def test_every_kind_has_its_template():
+    assert set(USES) == set(Catalog.installed().kinds)
+
+
+@given(NAMES, KINDS)
+def test_what_is_written_offers_one_component_of_each_kind_that_was_asked_for(name, kinds):
+    written = files_of(name, kinds)
+    module = ModuleType(module_name(name))
+    sys.modules[module.__name__] = module  # where pydantic looks for annotations
+    try:
+        exec(written[f"{module_name(name)}.py"], vars(module))  # noqa: S102  # our own template
+        plugin = read_plugin(module, name, f"gancore-{name}", "0.1.0")
+    finally:
+        del sys.modules[module.__name__]
+    assert {component.kind for component in plugin.components} == set(kinds)
+    assert {component.name for component in plugin.components} == {name}
+    assert all(component.summary() for component in plugin.components)
+
+
+@given(NAMES, KINDS)
+def test_what_is_written_is_as_ruff_would_have_it(name, kinds):
+    with tempfile.TemporaryDirectory() as folder:
+        for path, text in files_of(name, kinds).items():
+            (Path(folder) / path).parent.mkdir(exist_ok=True)
+            (Path(folder) / path).write_text(text)
+        for words in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+            command = [sys.executable, "-m", "ruff", *words, "--config", ROOT / "pyproject.toml", "."]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+@given(NAMES, KINDS)
+def test_no_placeholder_is_left(name, kinds):
+    written = files_of(name, kinds)
+    assert not [path for path, text in written.items() if "$" in text.replace("\n$ gancore", "")]
+    project = tomllib.loads(written["pyproject.toml"])["project"]
+    assert project["entry-points"] == {"gancore.v1": {name: module_name(name)}}
+    (needed,) = map(Requirement, project["dependencies"])
+    assert needed.name == "gancore"
+    assert version("gancore") in needed.specifier
+
+
+def test_what_is_written_is_typed_strictly(tmp_path):
+    (tmp_path / "gancore_waves.py").write_text(files_of("waves", USES)["gancore_waves.py"])
+    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", "-m", "gancore_waves"]
+    done = subprocess.run([*command, "--cache-dir", ROOT / ".mypy_cache"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_says_what_it_wrote_and_what_to_do_next(gancore):
+    words = ["plugins", "new", "waves", "--kind", "loss", "--kind", "generator"]
+    done = gancore.works(*words, "--json")
+    document = json.loads(done.stdout)
+    assert (document["package"], document["module"]) == ("gancore-waves", "gancore_waves")
+    folder = gancore.folder / document["folder"]
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == set(document["files"])
+    assert document["next"] == [
+        "cd gancore-waves",
+        'pip install -e ".[dev]"',
+        "pytest",
+        "gancore list",
+        "gancore train --generator waves --loss waves",
+    ]
+    text = gancore.works(
+        "plugins", "new", "waves", "--kind", "loss", "--kind", "generator", "--out", "elsewhere"
+    ).stdout
+    assert "cd elsewhere" in text
+    assert all(command in text for command in document["next"][1:])
+
+
+def test_a_loss_is_what_one_gets_unasked(gancore):
+    document = json.loads(gancore.works("plugins", "new", "waves", "--json").stdout)
+    assert document["next"][-1] == "gancore train --loss waves"
+
+
+@pytest.mark.parametrize("name", ["", "Waves", "1st", "two words", "under_score", "-a", "a-", "a--b", "none", "../up"])
+def test_a_name_must_serve_as_distribution_module_and_component(gancore, name):
+    assert f"received {name!r}" in gancore.fails(2, "plugins", "new", "--", name)
+    assert list(gancore.folder.iterdir()) == []
+
+
+def test_the_prefix_is_not_said_twice(gancore):
+    done = gancore("plugins", "new", "gancore-waves")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "next: gancore plugins new waves"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "owner"),
+    [
+        (["hinge"], f"the loss 'hinge' of gancore {version('gancore')}"),
+        (["mlp", "--kind", "dataset", "--kind", "generator"], f"the generator 'mlp' of gancore {version('gancore')}"),
+        (["builtin"], f"the plugin 'builtin' of gancore {version('gancore')}"),
+        (["plugins"], "the module 'gancore_plugins'"),
+        (["cli"], "the module 'gancore_cli'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_name_that_means_something_already_is_refused(gancore, arguments, owner):
+    assert f"is taken by {owner}" in gancore.fails(2, "plugins", "new", *arguments)
+    assert list(gancore.folder.iterdir()) == []
+
+
+def test_the_name_of_a_component_of_another_kind_is_free(gancore):
+    gancore.works("plugins", "new", "hinge", "--kind", "generator")
+
+
+def test_an_installed_package_of_the_name_is_told_by_its_version(gancore):
+    info = gancore.folder / "site" / "Gancore_Waves-3.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Gancore_Waves\nVersion: 3.1\n")
+    (info / "entry_points.txt").write_text("[gancore.v1]\nother = gancore_that_is_nowhere\n")
+    error = gancore.fails(2, "plugins", "new", "waves", PYTHONPATH=str(info.parent))
+    assert "'waves' is taken by the plugin 'other' of Gancore_Waves 3.1" in error
+
+
+@pytest.mark.parametrize("out", [None, "mine"])
+def test_nothing_that_is_there_is_replaced(gancore, out):
+    folder = gancore.folder / (out or "gancore-waves")
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    chosen = ["--out", out] if out else []
+    assert "is not empty" in gancore.fails(2, "plugins", "new", "waves", *chosen)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    gancore.works("plugins", "new", "waves", *chosen)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_storage(gancore):
+    (gancore.folder / "file").write_text("mine")
+    assert "is a file" in gancore.fails(2, "plugins", "new", "waves", "--out", "file")
+    gancore.fails(7, "plugins", "new", "waves", "--out", "file/below")
+
+
+@pytest.mark.slow
+def test_a_new_package_installs_passes_its_test_and_trains(tmp_path):
+    author = Environment(tmp_path)
+    document = json.loads(author.works(f"gancore plugins new waves {' '.join(ALL)} --json"))
+    folder = tmp_path / document["folder"]
+    for command in document["next"][1:-1]:
+        if command != "pytest" or HAS_LAWS:
+            author.works(command, folder)
+    rows = json.loads(author.works("gancore list --json"))
+    ours = [row for row in rows if row["package"] == "gancore-waves"]
+    assert {(row["kind"], row["name"], row["version"]) for row in ours} == {(kind, "waves", "0.1.0") for kind in USES}
+    author.works(f"{document['next'][-1]} --steps 20 --out alone")
+    author.works(f"{document['next'][-1]} --steps 20 --out told --set training.conditional=true")
+    for run in ("alone", "told"):
+        manifest = json.loads((tmp_path / run / "manifest.json").read_text())
+        assert manifest["plugins"]["gancore-waves"] == "0.1.0"
+        assert set(json.loads((tmp_path / run / "evaluation.json").read_text())["metrics"]) == {"waves", "kid-waves"}
+
+
+@pytest.mark.slow
+def test_the_example_installs_passes_its_test_and_trains(tmp_path):
+    author, source = Environment(tmp_path), ROOT / "examples" / "gancore-shapes"
+    author.works(f'pip install "{source}"')
+    if HAS_LAWS:
+        author.works(f'pytest "{source / "tests"}" -p no:cacheprovider')
+    author.works("gancore train shapes --steps 20")
+    manifest = json.loads((tmp_path / "runs" / "0001" / "manifest.json").read_text())
+    assert manifest["plugins"] == {"gancore-shapes": "0.1.0"}
+    measured = json.loads(author.works("gancore evaluate runs/0001 -n 100 -q --json"))
+    assert set(measured["metrics"]) == {"sliced-wasserstein", "kid-spectrum"}

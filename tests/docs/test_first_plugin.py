@@ -1,0 +1,45 @@
+"""The pages for plugin authors are followed in an environment of their own, with a real pip."""
+
+import re
+
+import pytest
+
+from authors import HAS_LAWS, Environment
+from pages import BY_AN_AUTHOR, page_blocks, said, sessions_of
+
+
+class Reader:
+    """Someone who does what a page says, in order."""
+
+    def __init__(self, folder):
+        self.shell, self.folder = Environment(folder), folder
+        self.code = 0
+
+    def follow(self, block):
+        if block.language == "python":
+            named = re.match(r"# (\S+\.py)\n", block.text)
+            (self.folder / named[1]).write_text(block.text.partition("\n")[2], encoding="utf-8")
+        elif block.language == "console":
+            sessions = sessions_of(block)
+            following = [*sessions[1:], ("", "")]
+            for (command, output), after in zip(sessions, following, strict=True):
+                self.run(block, command, output, int(after[1]) if after[0] == "echo $?" else 0)
+
+    def run(self, block, command, output, code):
+        if command == "echo $?" or (command == "pytest" and not HAS_LAWS):
+            return
+        if command.startswith("cd "):
+            self.folder = (self.folder / command.removeprefix("cd ")).resolve(strict=True)
+            return
+        done = self.shell(command, self.folder)
+        assert done.returncode == code, f"{block.place}: $ {command}\n{done.stdout}"
+        if output.strip():
+            assert said(done.stdout) == said(output), f"{block.place}: $ {command}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", BY_AN_AUTHOR, ids=lambda page: page.name)
+def test_a_reader_who_does_what_the_page_says_gets_what_it_shows(page, tmp_path):
+    reader = Reader(tmp_path)
+    for block in page_blocks(page):
+        reader.follow(block)
