@@ -21,6 +21,7 @@ USES: Mapping[str, str] = {
     "augmentation": '--set "augmentations.$name={}"',
     "metric": '--set "metrics.$name={}"',
     "extractor": '--set "metrics.kid-$name={}"',
+    "observer": '--set "observers.$name={}"',
 }
 """The kinds that have a template, in the order of a module, each with the words by which `gancore train` uses it."""
 

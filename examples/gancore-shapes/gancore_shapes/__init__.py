@@ -4,10 +4,22 @@ from collections.abc import Iterable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from gancore import Augmentation, Dataset, Discriminator, Extractor, Generator, Loss, Metric, Regularizer, hookimpl
+from gancore import (
+    Augmentation,
+    Dataset,
+    Discriminator,
+    Extractor,
+    Generator,
+    Loss,
+    Metric,
+    Observer,
+    Regularizer,
+    hookimpl,
+)
 from gancore_shapes.auxiliary import ACGAN, Auxiliary, FeatureMatching
 from gancore_shapes.broadcast import Broadcast
 from gancore_shapes.dataset import Shapes
+from gancore_shapes.film import Film
 from gancore_shapes.lecam import LeCam
 from gancore_shapes.noise import InstanceNoise
 from gancore_shapes.sliced import SlicedWasserstein
@@ -52,6 +64,11 @@ def gancore_metrics() -> Iterable[type[Metric]]:
 @hookimpl
 def gancore_extractors() -> Iterable[type[Extractor]]:
     return [Spectrum]
+
+
+@hookimpl
+def gancore_observers() -> Iterable[type[Observer]]:
+    return [Film]
 
 
 @hookimpl

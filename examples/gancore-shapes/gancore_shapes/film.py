@@ -1,0 +1,36 @@
+"""An observer: the pictures of a run as a film."""
+
+from pathlib import Path
+
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from gancore import Observer, RunInfo, Writer
+
+
+class Film(Observer):
+    """All pictures of samples, one after the other, in the file film.gif of the run."""
+
+    name = "film"
+    milliseconds: int = Field(default=200, ge=20, le=10_000, description="that each picture is shown")
+
+    def build(self, run: RunInfo) -> Writer:
+        return _Reel(run.folder / "film.gif", self.milliseconds)
+
+
+class _Reel(Writer):
+    """Keeps pictures (C, H, W) until the run ends, finished or not."""
+
+    def __init__(self, path: Path, milliseconds: int) -> None:
+        self._path, self._milliseconds = path, milliseconds
+        self._frames: list[Image.Image] = []
+
+    def image(self, step: int, name: str, image: Tensor) -> None:
+        pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+        self._frames.append(Image.fromarray(pixels.numpy()))
+
+    def end(self, outcome: str) -> None:
+        if self._frames:
+            first, *rest = self._frames
+            first.save(self._path, save_all=True, append_images=rest, duration=self._milliseconds, loop=0)
