@@ -10,12 +10,17 @@ from pydantic import Field
 
 from gancore import checkpoint
 from gancore.catalog import Catalog, read_plugin
+from gancore.config import resolve
 from gancore.errors import ConfigError, NumericsError
 from gancore.hookspecs import hookimpl
+from gancore.layers import Layer
 from gancore.observers import Observer, Writer
+from gancore.recording import record
+from gancore.rundir import RunDirectory
 from gancore.sampling import load
+from gancore.training import train
 from runs import begun, lines, recorded, tensors
-from worlds import catalog, equal
+from worlds import PARTS, assembled, catalog, equal
 
 Call = Literal["nothing", "build", "scalars", "image", "file", "end"]
 OFTEN = {"log": {"every_steps": 1}, "sample": {"every_kimg": 0.004}, "checkpoint": {"every_steps": 1}}
@@ -240,6 +245,13 @@ def test_observers_hear_how_a_run_ended_before_its_total(tmp_path, watched):
         del records
         assert told(built[-1], "end") == [("interrupted",)]
 
+    steps = itertools.islice(train(gan := assembled()), 2)
+    run = resolve([Layer("test", PARTS | {"observers": {"watcher": {}}})], known)
+    (tmp_path / "few" / "samples").mkdir(parents=True)
+    (tmp_path / "few" / "checkpoints").mkdir()
+    assert len(list(record(steps, gan, run, RunDirectory(tmp_path / "few"), known))) == 2
+    assert told(built[-1], "end") == [("interrupted",)]
+
     fast = {player: {"name": "SGD", "lr": 1e38} for player in ("generator", "discriminator")}
     broken = {"optimizer": fast, "observers": {"watcher": {}, "bad": {"name": "watcher", "fails_in": "end", "at": 1}}}
     with pytest.raises(NumericsError) as ended:
@@ -247,6 +259,25 @@ def test_observers_hear_how_a_run_ended_before_its_total(tmp_path, watched):
     assert [told(writer, "end") for writer in built[-2:]] == [[("failed",)], [("failed",)]]
     (note,) = ended.value.__notes__
     assert note.startswith("warning: observer bad (watcher) of gancore-watching 1.2 failed in end")
+
+
+def test_what_observers_do_is_not_training_and_does_not_count_for_its_speed(tmp_path, watched, monkeypatch):
+    known, _ = watched
+    now = [0.0]
+
+    def takes(seconds):
+        def clock():
+            now[0] += seconds
+            return now[0]
+
+        return clock
+
+    monkeypatch.setattr("gancore.training.perf_counter", takes(1.0))
+    monkeypatch.setattr("gancore.recording.perf_counter", takes(0.0))
+    monkeypatch.setattr(Remembers, "_hear", lambda *_: takes(100.0)())
+    directory, _, _ = recorded(tmp_path / "run", OFTEN, {"observers": {"watcher": {}}}, known=known)
+    assert [line["images_per_second"] for line in lines(directory)] == [4.0, 4.0, 2.0, 4.0, 4.0, 2.0, 4.0]
+    assert now[0] > 700
 
 
 def test_nothing_that_observers_do_changes_the_run(tmp_path, watched):
