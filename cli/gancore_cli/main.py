@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
     try:
-        gancore.main(list(arguments), prog_name="gancore", standalone_mode=False)
+        code: object = gancore.main(list(arguments), prog_name="gancore", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
@@ -68,17 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(130, "interrupted", error.kept, error.hint, as_json)
     except (KeyboardInterrupt, click.Abort):
         _fail(130, "interrupted", "", "", as_json)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
     except Exception as error:
-        code, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
-        if code == 1:
+        status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
+        if status == 1:
             traceback.print_exception(error)
             message, hint = f"a bug in gancore: {type(error).__name__}: {error}", "please report it"
         elif {"-v", "--verbose"} & set(arguments) and error.__cause__:
             traceback.print_exception(error.__cause__)
-        _fail(code, message, getattr(error, "kept", ""), hint, as_json)
-    sys.exit(0)
+        _fail(status, message, getattr(error, "kept", ""), hint, as_json)
+    sys.exit(code if isinstance(code, int) else 0)  # what a command left with, where it left early
 
 
 def _exit_code(error: Exception) -> int:

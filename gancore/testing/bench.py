@@ -144,8 +144,9 @@ def _of_loss(component: Loss, case: Case) -> Bench:
 def _of_regularizer(component: Regularizer, case: Case) -> Bench:
     penalty = component.build()
     size = torch.Size(case.shape).numel()
-    critic = nn.Sequential(nn.Flatten(), nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, case.logits))
-    generator = nn.Sequential(nn.Linear(2, size), nn.Tanh(), nn.Unflatten(1, case.shape))
+    with seeded(0):  # the same at every bench, so that what differs is what the component built
+        critic = nn.Sequential(nn.Flatten(), nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, case.logits))
+        generator = nn.Sequential(nn.Linear(2, size), nn.Tanh(), nn.Unflatten(1, case.shape))
     player = critic if component.player == "discriminator" else generator
     inputs = {"real images": images(case), "latent": torch.randn(case.count, 2)}
 

@@ -17,18 +17,21 @@ from gancore.testing.cases import Case, demand
 from gancore.testing.general import Inapplicable, Untried, is_random, unequal
 
 _PLAYERS = ("discriminator", "generator")
+_SCALES = (1.0, 100.0, 10_000.0)
+"""Sizes of logits, all of which are tried."""
 
 
 def losses_are_finite_scalars(component: Component, case: Case) -> None:
     """Both players' losses are scalars and finite, at logits of any size that a network gives."""
-    given = set_up(component, case)()
-    for player in _PLAYERS:
-        loss = given[player]
-        demand(
-            isinstance(loss, Tensor) and loss.ndim == 0,
-            f"the {player}'s loss must be a scalar tensor; received {described(loss)}",
-        )
-        demand(cast(Tensor, loss).isfinite(), f"the {player}'s loss is {loss} at logits of size {case.scale:g}")
+    for scale in _SCALES:
+        given = set_up(component, replace(case, scale=scale))()
+        for player in _PLAYERS:
+            loss = given[player]
+            demand(
+                isinstance(loss, Tensor) and loss.ndim == 0,
+                f"the {player}'s loss must be a scalar tensor; received {described(loss)}",
+            )
+            demand(cast(Tensor, loss).isfinite(), f"the {player}'s loss is {loss} at logits of size {scale:g}")
 
 
 def gradient_reaches_what_is_scored(component: Component, case: Case) -> None:

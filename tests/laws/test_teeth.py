@@ -39,7 +39,7 @@ def test_the_zoo_has_many_animals_of_every_kind_and_one_for_every_law():
     ("component", "law", "call"),
     [
         (zoo.WideIsWrong, testing.output_has_the_promised_shape, "WideIsWrong(width=21)"),
-        (zoo.LogOfSigmoid, testing.losses_are_finite_scalars, "scale="),
+        (zoo.LogOfSigmoid, testing.losses_are_finite_scalars, "LogOfSigmoid("),
         (zoo.Idle, testing.every_field_does_something, "every_field_does_something(Idle)"),
     ],
 )

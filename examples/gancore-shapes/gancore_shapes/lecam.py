@@ -11,6 +11,7 @@ class LeCam(Regularizer):
     """Holds D's scores to the running mean of those of the other side, Tseng et al. 2021 (arXiv:2104.03310)."""
 
     name = "lecam"
+    whole_batch = True  # the means that it holds scores to are those of whole batches
     weight: Schedulable = Field(default=0.1, ge=0, description="of the mean square of the differences")
     decay: float = Field(default=0.99, ge=0, lt=1, description="share of a running mean that an update keeps")
 

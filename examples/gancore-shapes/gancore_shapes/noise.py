@@ -21,6 +21,6 @@ class InstanceNoise(Augmentation):
         return self._apply
 
     def _apply(self, images: Tensor, strength: float) -> Tensor:
-        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < strength
+        chosen = torch.rand(len(images), *[1] * (images.ndim - 1), device=images.device) < strength
         changed: Tensor = images + self.std * torch.randn_like(images) * chosen
         return changed
