@@ -18,9 +18,10 @@ from importlib.resources.abc import Traversable
 import pluggy
 
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
+from gancore.discovery import API
 from gancore.metrics import Extractor, Metric
 
-ENTRY_POINTS = "gancore.v1"
+ENTRY_POINTS = f"gancore.v{API}"
 
 hookspec = pluggy.HookspecMarker("gancore")
 hookimpl = pluggy.HookimplMarker("gancore")
