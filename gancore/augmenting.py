@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gancore.contracts import Augment, Scores
 from gancore.errors import PluginError, blamed
-from gancore.players import call, judge
+from gancore.players import call, described, judge
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class Judge:
     def __call__(self, images: Tensor, labels: Tensor | None = None) -> Any:  # Any: what D returns
         """What D returns for images (N, *shape), augmented first."""
         for stage in self.augmentations:
-            with blamed(f"augmentation {stage.label!r}"):
+            with blamed(f"augmentation {stage.label!r}", "at work"):
                 changed = stage.working(images, stage.strength)
-            if not isinstance(changed, Tensor) or changed.shape != images.shape or changed.dtype != images.dtype:
-                received = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
-                raise PluginError(
-                    f"an augmentation must give images of the shape and type that it was given, {tuple(images.shape)} "
-                    f"{images.dtype}; {stage.label!r} gave {received}"
-                )
+                if not isinstance(changed, Tensor) or _form(changed) != _form(images):
+                    raise PluginError(
+                        "an augmentation must give images of the shape, type and device that it was given, "
+                        f"{tuple(images.shape)} {images.dtype} on {images.device}; {stage.label!r} gave "
+                        f"{described(changed)}"
+                    )
             images = changed
         return call(self.discriminator, images, labels)
 
@@ -52,5 +53,9 @@ class Judge:
         for stage in self.augmentations:
             watch = getattr(stage.working, "observe", None)
             if watch is not None:
-                with blamed(f"augmentation {stage.label!r}"):
+                with blamed(f"augmentation {stage.label!r}", "in observe()"):
                     watch(real)
+
+
+def _form(images: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return images.shape, images.dtype, images.device

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
-from inspect import isabstract, isclass
+from inspect import isabstract, isclass, isroutine, signature
 from types import ModuleType
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -15,12 +14,9 @@ import pluggy
 
 from gancore import hookspecs
 from gancore.component import Component
-from gancore.errors import ConfigError, PluginError, unknown
-from gancore.hookspecs import ENTRY_POINTS
+from gancore.discovery import BUILT_IN, DISABLE, Announced, Choice, discover
+from gancore.errors import ConfigError, PluginError, told, unknown
 from gancore.layers import REMOVE
-
-BUILT_IN = "gancore"
-"""The distribution whose components keep their names when another one claims them too."""
 
 C = TypeVar("C", bound=Component)
 N = TypeVar("N", bound="type[Component] | Recipe")
@@ -38,7 +34,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Plugin:
-    """One plugin: what it is called, where it comes from, what it offers, or why it could not be loaded."""
+    """One plugin: what it is called, where it comes from, what it offers, or why it is not loaded.
+
+    `error` is what went wrong, with its `cause` where that is an exception; `off` is who switched the plugin off.
+    `entry` is how it is announced; `sha256` is the digest of one that is a file.
+    """
 
     name: str
     package: str
@@ -46,11 +46,30 @@ class Plugin:
     components: tuple[type[Component], ...] = ()
     recipes: tuple[Recipe, ...] = ()
     error: str | None = None
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
+    off: str | None = None
+    entry: str = ""
+    sha256: str | None = None
 
     @property
     def origin(self) -> str:
         """The providing package with its version."""
         return f"{self.package} {self.version}"
+
+    @property
+    def introduced(self) -> str:
+        """The plugin with package, version and entry point, as the subject of a sentence."""
+        return f"plugin {self.name!r} of {self.origin}" + (f" ({self.entry})" if self.entry else "")
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """Kind and name of all that is offered."""
+        return [(part.kind, part.name) for part in self.components] + [("recipe", part.name) for part in self.recipes]
+
+    @property
+    def absence(self) -> str | None:
+        """Why nothing of the plugin is there; None if it is loaded."""
+        return f"it is switched off by {self.off}" if self.off else self.error
 
 
 class Catalog:
@@ -59,12 +78,36 @@ class Catalog:
     def __init__(self, plugins: Iterable[Plugin], specs: ModuleType = hookspecs) -> None:
         self.plugins = tuple(plugins)
         self.kinds = {kind.kind: kind for kind in _kinds(specs).values()}
+        self._specs = specs
 
     @classmethod
-    def installed(cls) -> Catalog:
-        """Everything that the installed packages announce."""
-        found = sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: (_package(entry), entry.name))
-        return cls(_load(entry) for entry in found)
+    def installed(cls, choice: Choice | None = None) -> Catalog:
+        """What the installed packages announce, and the files that are chosen, less what is switched off.
+
+        Without a choice it is that of the user's environment and settings. Raises PluginError for a file that cannot
+        be loaded, ConfigError for settings that cannot be read.
+        """
+        return cls(load(plugin) for plugin in discover(choice or Choice.of_user()))
+
+    def only(self, plugins: Iterable[Plugin]) -> Catalog:
+        """The same kinds, and of the plugins these alone."""
+        return Catalog(plugins, self._specs)
+
+    def warnings(self) -> list[str]:
+        """What a user should know of third parties' plugins, a line each: not loaded, or claiming built-in names."""
+        remarks = (_not_loaded(plugin) or self._claims(plugin) for plugin in self.plugins if not plugin.off)
+        return [remark for remark in remarks if remark]
+
+    def _claims(self, plugin: Plugin) -> str:
+        """Says so if a third party offers what has the name of a built-in."""
+        if plugin.package == BUILT_IN:
+            return ""
+        taken = {name for each in self.plugins if each.package == BUILT_IN for name in each.names}
+        claimed = [name for name in plugin.names if name in taken]
+        if not claimed:
+            return ""
+        names, pick = ", ".join(map(" ".join, claimed)), f"{plugin.package}:{claimed[0][1]}"
+        return f"{plugin.introduced} offers {names}, as gancore does, whose own keeps the name; {pick} picks the other"
 
     def offers(self, kind: type[C]) -> list[tuple[type[C], Plugin]]:
         """The components of one kind, each with its plugin, in the order of their names, built-ins first."""
@@ -82,7 +125,8 @@ class Catalog:
     def find(self, kind: type[C], name: str) -> type[C]:
         """The component `name` or `package:name`.
 
-        Raises ConfigError when there is none, PluginError when several packages offer it and none of them is gancore.
+        Raises ConfigError when there is none, PluginError when it may be that of a plugin that is not loaded, or when
+        several packages offer it and none of them is gancore.
         """
         return self._pick(kind.kind, name, self.offers(kind))
 
@@ -97,11 +141,18 @@ class Catalog:
             return matches[0][0]
         if matches:
             origins = " and ".join(plugin.origin for _, plugin in matches)
-            choices = " or ".join(f"{plugin.package}:{bare}" for _, plugin in matches)
-            raise PluginError(f"{what} {bare!r} is ambiguous: it is offered by {origins}", f"pick one: {choices}")
+            choices = {f"{plugin.package}:{bare}": None for _, plugin in matches}
+            hint = f"pick one: {' or '.join(choices)}"
+            if len(choices) < len(matches):  # two plugins of one package
+                hint = f"switch one off: {DISABLE}={matches[0][1].name}"
+            raise PluginError(f"{what} {bare!r} is ambiguous: it is offered by {origins}", hint)
         message = unknown(what, name, {offered.name for offered, _ in offers})
-        broken = [f"{plugin.name} ({plugin.origin}): {plugin.error}" for plugin in self.plugins if plugin.error]
-        raise ConfigError(f"{message}. Not loaded: {'; '.join(broken)}" if broken else message)
+        absent = [plugin for plugin in self.plugins if plugin.absence and package in ("", plugin.package)]
+        if not absent:
+            raise ConfigError(message)
+        reasons = "; ".join(f"{plugin.name} ({plugin.origin}): {plugin.absence}" for plugin in absent)
+        cause = next((plugin.cause for plugin in absent if plugin.cause), None)
+        raise PluginError(f"{message}. Not loaded: {reasons}", "gancore plugins list, and mend it") from cause
 
     def name_of(self, component: type[Any]) -> str:  # Any: pydantic's own walk hands over any settings class
         """The name that finds this very class: bare where that suffices, else `package:name`."""
@@ -129,6 +180,7 @@ def read_plugin(module: object, name: str, package: str, version: str, specs: Mo
     """
     manager = pluggy.PluginManager("gancore")
     manager.add_hookspecs(specs)
+    _check_hooks(manager, module, [hook for hook in vars(specs) if hook.startswith("gancore_")])
     try:
         manager.register(module, name)
         manager.check_pending()
@@ -150,6 +202,20 @@ def read_plugin(module: object, name: str, package: str, version: str, specs: Mo
             components.append(component)
     recipes = tuple(_recipe(file) for file in _answers(manager, "gancore_recipes"))
     return Plugin(name, package, version, tuple(components), recipes)
+
+
+def _check_hooks(manager: pluggy.PluginManager, module: object, hooks: list[str]) -> None:
+    """What is marked as a hook is one, takes no argument, and what is called like one is marked."""
+    for name in dir(module):
+        marked = manager.parse_hookimpl_opts(module, name) is not None
+        if marked and name not in hooks:
+            raise PluginError(unknown("hook", name, hooks))
+        if not marked and name in hooks and isroutine(getattr(module, name)):
+            raise PluginError(f"{name} is not marked as a hook, so it would offer nothing; write @hookimpl above it")
+        asked = signature(getattr(module, name)).parameters.values() if marked else ()
+        needed = [p.name for p in asked if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        if needed:
+            raise PluginError(f"{name} must take no argument; this one asks for {', '.join(map(repr, needed))}")
 
 
 def _recipe(file: Traversable) -> Recipe:
@@ -180,15 +246,38 @@ def _kinds(specs: ModuleType) -> dict[str, type[Component]]:
     return kinds
 
 
-def _package(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "unknown"
+def load(announced: Announced) -> Plugin:
+    """Imports a plugin and reads it, unless it is switched off or speaks another version of the contract.
 
-
-def _load(entry: EntryPoint) -> Plugin:
-    package, version = _package(entry), entry.dist.version if entry.dist else "unknown"
+    Whatever goes wrong is told in its `error`, SystemExit too. What goes wrong in a file is raised as a PluginError,
+    since the user has asked for this one by name.
+    """
+    plugin = Plugin(
+        announced.name,
+        announced.package,
+        announced.version,
+        error=None if announced.off else announced.trouble,
+        off=announced.off,
+        entry=announced.entry,
+        sha256=announced.sha256,
+    )
+    if plugin.absence or announced.source is None:
+        return plugin
     try:
-        return read_plugin(entry.load(), entry.name, package, version)
+        read = read_plugin(announced.source.load(), plugin.name, plugin.package, plugin.version)
+        if announced.sha256 and not (read.components or read.recipes):
+            raise PluginError("it offers nothing: it has no function marked with @hookimpl")
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # whatever a plugin does at import, SystemExit too, is its own failure
-        return Plugin(entry.name, package, version, error=f"{type(error).__name__}: {error}")
+    except BaseException as error:
+        reason = error.message if isinstance(error, PluginError) else told(error)
+        if announced.sha256:
+            raise PluginError(f"plugin file {announced.entry} cannot be loaded: {reason}", "mend the file") from error
+        return replace(plugin, error=reason, cause=error)
+    return replace(plugin, components=read.components, recipes=read.recipes)
+
+
+def _not_loaded(plugin: Plugin) -> str:
+    if not plugin.error:
+        return ""
+    return f"{plugin.introduced} is not loaded: {plugin.error}. {DISABLE}={plugin.name} switches it off"

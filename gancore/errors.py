@@ -23,6 +23,9 @@ class GancoreError(Exception):
         self.hint = hint
         self.kept = ""
 
+    def __str__(self) -> str:
+        return self.message
+
 
 class ConfigError(GancoreError):
     """A name, key, type or range in the run's config is wrong."""
@@ -37,7 +40,9 @@ class CheckpointError(GancoreError):
 
 
 class PluginError(GancoreError):
-    """A plugin could not be used, or broke the contract."""
+    """A plugin could not be used, or broke the contract. `part` is whose fault it is, where that is known."""
+
+    part = ""
 
 
 class NumericsError(GancoreError):
@@ -49,16 +54,42 @@ class StorageError(GancoreError):
 
 
 @contextmanager
-def blamed(part: str) -> Iterator[None]:
-    """Whatever a stranger's code raises in this block is the failure of `part`, as a PluginError."""
+def blamed(part: str, doing: str = "") -> Iterator[None]:
+    """Whatever a stranger's code raises in this block is the failure of `part`, as a PluginError.
+
+    `doing` says what it was asked to do, as `in build()`. SystemExit is a failure too: no part ends the process.
+    """
     try:
         yield
+    except PluginError as error:
+        error.part = error.part or part
+        raise
     except GancoreError:
         raise
-    except Exception as error:
-        raise PluginError(
-            f"the {part} failed: {type(error).__name__}: {error}", "-v shows where; see docs/contract.md"
-        ) from error
+    except (Exception, SystemExit) as error:
+        what = f"the {part} failed {doing}" if doing else f"the {part} failed"
+        failure = PluginError(f"{what}: {told(error)}", "-v shows where; see docs/contract.md")
+        failure.part = part
+        raise failure from error
+
+
+@contextmanager
+def during(moment: str) -> Iterator[None]:
+    """A plugin's failure in this block is told with when it happened."""
+    try:
+        yield
+    except PluginError as error:
+        error.message = f"{moment}, {error.message}"
+        raise
+
+
+def told(error: BaseException) -> str:
+    """An exception in a line. That of a stranger may fail at this too."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception as trouble:
+        text = f"(its message cannot be had: {type(trouble).__name__})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

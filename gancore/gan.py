@@ -64,8 +64,9 @@ class GAN:
         self.feed = dataset if isinstance(dataset, Feed) else _feed(dataset, options, self.device)
         self.num_classes = _num_classes(self.feed, options)
         for role, module in (("generator", generator), ("discriminator", discriminator)):
-            if not isinstance(module, nn.Module):
-                raise PluginError(f"a {role} must be an nn.Module; received {type(module).__name__}")
+            with blamed(role):
+                if not isinstance(module, nn.Module):
+                    raise PluginError(f"a {role} must be an nn.Module; received {type(module).__name__}")
         self.generator = generator.to(self.device).train()
         self.discriminator = discriminator.to(self.device).train()
         self.objective = _at(self.device, objective)
@@ -143,7 +144,10 @@ class GAN:
         return self._judge(lambda augmentation: augmentation.strength(self.moment()))
 
     def _judge(self, strength: Callable[[Augmentation], float]) -> Judge:
-        stages = [Stage(label, self._augments[label], strength(each)) for label, each in self.augmentations.items()]
+        stages = []
+        for label, each in self.augmentations.items():
+            with blamed(f"augmentation {label!r}", "in strength()"):
+                stages.append(Stage(label, self._augments[label], strength(each)))
         return Judge(self.discriminator, [stage for stage in stages if stage.strength])
 
     def turn(self, player: Player, update: int) -> Turn:
@@ -153,8 +157,11 @@ class GAN:
         return self._turn(player, lambda each: each.strength(self.moment()) if number % each.interval == 0 else 0.0)
 
     def _turn(self, player: Player, strength: Callable[[Regularizer], float]) -> Turn:
-        mine = {label: each for label, each in self.regularizers.items() if each.player == player}
-        due = [Due(label, each, self._penalties[label], strength(each)) for label, each in mine.items()]
+        due = []
+        for label, each in self.regularizers.items():
+            if each.player == player:
+                with blamed(f"regularizer {label!r}", "in strength()"):
+                    due.append(Due(label, each, self._penalties[label], strength(each)))
         return Turn(tuple(each for each in due if each.strength))
 
     def done(self) -> float:
@@ -258,7 +265,7 @@ def update_average(average: nn.Module, module: nn.Module, ema: EMASettings, mome
 @contextmanager
 def _building(options: Options, part: str, stream: str | None = None) -> Iterator[None]:
     """Whatever the part draws in this block comes from the run's seed, and whatever it raises is its own failure."""
-    with seeded(derive_seed(options.seed, "build", stream or part)), blamed(part):
+    with seeded(derive_seed(options.seed, "build", stream or part)), blamed(part, "in build()"):
         yield
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gancore.contracts import Critic, Penalty, Regularizer, Scores
 from gancore.errors import PluginError, blamed
+from gancore.players import described, is_loss
 
 
 @dataclass(frozen=True)
@@ -42,25 +43,20 @@ class Turn:
         """
         added: dict[str, Tensor] = {}
         for due in self.due:
-            with blamed(f"regularizer {due.label!r}"):
+            with blamed(f"regularizer {due.label!r}", "in penalty()"):
                 penalty = due.working.penalty(critic, real, fake)
-            if penalty is None:
-                continue
-            if not isinstance(penalty, Tensor) or penalty.ndim or not penalty.requires_grad:
-                raise PluginError(
-                    "a penalty must be None or a scalar tensor with a gradient; "
-                    f"regularizer {due.label!r} gave {described(penalty)}"
-                )
+                if penalty is None:
+                    continue
+                if not is_loss(penalty, real.images):
+                    raise PluginError(
+                        f"a penalty must be None or a scalar tensor with a gradient, on {real.images.device}; "
+                        f"regularizer {due.label!r} gave {described(penalty)}"
+                    )
             added[due.label] = penalty * (due.strength * due.component.interval)
         return added
 
     def project(self, module: nn.Module) -> None:
         """Confines the player's weights after its update."""
         for due in self.due:
-            with blamed(f"regularizer {due.label!r}"):
+            with blamed(f"regularizer {due.label!r}", "in project()"):
                 due.working.project(module, due.strength)
-
-
-def described(value: object) -> str:
-    """What was received in place of a tensor of the right form, in words."""
-    return f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ def call(module: Network, batch: Tensor, labels: Tensor | None) -> Any:  # Any: 
 
 def judge(discriminator: Network, images: Tensor, latent: Tensor | None, labels: Tensor | None) -> Scores:
     """What D says of a batch; `latent` is what fakes were made of, None for real images."""
-    with blamed("discriminator"):
+    with blamed("discriminator", "in forward()"):
         output = output_of(call(discriminator, images, labels))
     return _scores(output, slice(None), images, latent, labels)
 
@@ -34,7 +34,7 @@ def judge_both(
 ) -> tuple[Scores, Scores]:
     """What D says of real and of fake images that it sees in one pass. Both have the same labels."""
     twice = None if labels is None else torch.cat([labels, labels])
-    with blamed("discriminator"):
+    with blamed("discriminator", "in forward()"):
         both = output_of(call(discriminator, torch.cat([real, fake]), twice))
     count = len(real)
     return (
@@ -112,3 +112,16 @@ def evaluated(module: nn.Module) -> Iterator[None]:
 def frozen_copy(module: nn.Module) -> nn.Module:
     """A copy that is evaluated, never trained."""
     return deepcopy(module).eval().requires_grad_(False)
+
+
+def is_loss(value: object, images: Tensor) -> TypeGuard[Tensor]:
+    """Whether it can be minimised: a scalar with a gradient, where the images are."""
+    return isinstance(value, Tensor) and not value.ndim and value.requires_grad and value.device == images.device
+
+
+def described(value: object) -> str:
+    """What was received in place of a tensor of the right form, in words."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    gradient = "" if value.requires_grad or not value.is_floating_point() else ", without a gradient"
+    return f"shape {tuple(value.shape)}, {value.dtype}, on {value.device}{gradient}"

@@ -15,9 +15,10 @@ from gancore.config import LatentSettings
 from gancore.contracts import Objective, Output, Player, Scores
 from gancore.data import Feed
 from gancore.errors import ConfigError, PluginError, blamed
-from gancore.penalties import Turn, described
-from gancore.players import call, frozen, judge, output_of
+from gancore.penalties import Turn
+from gancore.players import call, described, frozen, is_loss, judge, output_of
 from gancore.randomness import seeded
+from gancore.state import check_module
 
 _COUNT = 4
 T = TypeVar("T")
@@ -41,12 +42,16 @@ def rehearse(
     regularizer can take, and when gradients are to be accumulated over parts of a batch that have a say in each other.
     """
     device, discriminator = feed.device, critic.discriminator
+    for role, part in _parts_of(generator, critic, objective, turns).items():
+        if isinstance(part, nn.Module):
+            check_module(role, part)
     with seeded(0, device):
         labels = None if num_classes is None else torch.arange(_COUNT, device=device) % num_classes
         noise = torch.randn(_COUNT, latent.dim, device=device)
         fakes = _generated(_copy("generator", generator), noise, labels, feed)
         first = torch.rand(_COUNT, *feed.shape, device=device) * 2 - 1
         second = torch.rand(_COUNT, *feed.shape, device=device) * 0.6 + 0.1  # of another mean and spread than the first
+        _check_way_back(_copy("discriminator", discriminator), fakes, labels)
         mixes = _mixes(_copy("discriminator", discriminator), first, second, labels)
         _rehearse_updates(objective, critic, turns, first, fakes, noise, labels)
         strict = [due.label for turn in turns.values() for due in turn.due if due.component.per_sample]
@@ -87,35 +92,68 @@ def rehearse(
     return mixes
 
 
+def _parts_of(
+    generator: nn.Module, critic: Judge, objective: Objective, turns: Mapping[Player, Turn]
+) -> dict[str, object]:
+    """What may hold state, as errors name it."""
+    regularizers = {f"regularizer {due.label!r}": due.working for turn in turns.values() for due in turn.due}
+    augmentations = {f"augmentation {stage.label!r}": stage.working for stage in critic.augmentations}
+    networks = {"generator": generator, "discriminator": critic.discriminator, "loss": objective}
+    return {**networks, **regularizers, **augmentations}
+
+
 def _generated(generator: nn.Module, noise: Tensor, labels: Tensor | None, feed: Feed) -> Tensor:
-    with blamed("generator"):
+    with blamed("generator", "in forward()"):
         images = call(generator, noise, labels)
-    expected = (len(noise), *feed.shape)
-    if not isinstance(images, Tensor) or images.shape != expected or not images.is_floating_point():
-        raise PluginError(
-            f"a generator must return floating point images of shape {expected} for latents of shape "
-            f"{tuple(noise.shape)}; received {described(images)}"
-        )
-    if not images.requires_grad:
-        raise PluginError("a generator's images must carry a gradient; these are detached from its parameters")
+        expected = (len(noise), *feed.shape)
+        if not isinstance(images, Tensor) or images.shape != expected or not _is_like(noise, images):
+            raise PluginError(
+                f"a generator must return images of shape {expected}, {noise.dtype}, on {noise.device}, for latents of "
+                f"shape {tuple(noise.shape)}; received {described(images)}"
+            )
+        if not images.requires_grad:
+            raise PluginError("a generator's images must carry a gradient; these are detached from its parameters")
     return images
 
 
+def _is_like(given: Tensor, made: Tensor) -> bool:
+    return made.dtype == given.dtype and made.device == given.device
+
+
 def _judged(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Output:
-    with blamed("discriminator"):
+    with blamed("discriminator", "in forward()"):
         output = output_of(call(discriminator, images, labels))
-    logits = output.logits
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or 0 in logits.shape:
-        raise PluginError(
-            f"a discriminator must return logits (N, K) with K >= 1, or an Output, for N = {len(images)} images; "
-            f"received {described(logits)}"
-        )
-    for name, tensor in _parts(output).items():
-        if not isinstance(tensor, Tensor) or tensor.shape[:1] != (len(images),):
+        logits = output.logits
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or 0 in logits.shape:
             raise PluginError(
-                f"{name} of a discriminator must begin with N = {len(images)}; received {described(tensor)}"
+                f"a discriminator must return logits (N, K) with K >= 1, or an Output, for N = {len(images)} images; "
+                f"received {described(logits)}"
             )
+        if not logits.is_floating_point() or logits.device != images.device:
+            raise PluginError(
+                f"a discriminator's logits must be floating point, on {images.device}; received {described(logits)}"
+            )
+        for name, tensor in _parts(output).items():
+            if not isinstance(tensor, Tensor) or tensor.shape[:1] != (len(images),) or tensor.device != images.device:
+                raise PluginError(
+                    f"{name} of a discriminator must begin with N = {len(images)}, on {images.device}; received "
+                    f"{described(tensor)}"
+                )
     return output
+
+
+def _check_way_back(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> None:
+    """D's logits must depend on its parameters, for its own step, and on the images, for G's."""
+    images = images.detach().requires_grad_()
+    weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
+    with blamed("discriminator", "when the gradient of its logits was taken"):
+        logits = _judged(discriminator, images, labels).logits
+        ways: list[Tensor | None] = [None]
+        if logits.requires_grad:
+            ways = list(torch.autograd.grad(logits.sum(), [images, *weights], allow_unused=True))
+        for way, what in ((ways[1:], "its parameters"), (ways[:1], "the images")):
+            if all(gradient is None for gradient in way):
+                raise PluginError(f"a discriminator's logits must carry a gradient; these are detached from {what}")
 
 
 def _parts(output: Output) -> dict[str, Tensor]:
@@ -147,7 +185,7 @@ def _leaks(role: str, network: nn.Module, first: Tensor, second: Tensor, labels:
         parameter.data.add_(torch.randn_like(parameter) * 0.02)
 
     def given(others: Tensor) -> Tensor:
-        with seeded(0, first.device), torch.no_grad(), blamed(role):  # the same units are dropped
+        with seeded(0, first.device), torch.no_grad(), blamed(role, "in forward()"):  # the same units are dropped
             return output_of(call(_copy(role, network), torch.cat([first[:1], others[1:]]), labels)).logits[0]
 
     return _differ(given(first), given(second))
@@ -166,7 +204,7 @@ def _is_of_the_whole_batch(
 
     def losses(real: Scores, fake: Scores) -> Tensor:
         working = _copy("loss", objective)
-        with blamed("loss"):
+        with blamed("loss", "at work"):
             of_generator = working.generator(fake, real if working.needs_real else None)
             return torch.stack([working.discriminator(real, fake), of_generator])
 
@@ -201,61 +239,51 @@ def _rehearse_updates(
     labels: Tensor | None,
 ) -> None:
     """Loss and penalties of both players' updates, and the gradients of these."""
-    for due in (due for turn in turns.values() for due in turn.due):
-        _check_state(f"regularizer {due.label!r}", due.working)
-    for stage in critic.augmentations:
-        _check_state(f"augmentation {stage.label!r}", stage.working)
     # Together, since augmentations may watch what the loss is told.
     objective, critic, turns = _copy("loss", objective), _copy("augmentations", critic), _copy("regularizers", turns)
 
-    def discriminators_loss() -> object:
+    def discriminators_step() -> None:
         turn = turns["discriminator"]
         seen = judge(critic, turn.leaf("real", real), None, labels)
         made = judge(critic, turn.leaf("fake", fake.detach()), latent, labels)
-        with blamed("loss"):
-            loss = objective.discriminator(seen, made)
-        _descend("discriminator", turn.penalties(critic.critic, seen, made))
+        with blamed("loss", "in discriminator()"):
+            loss = _checked("discriminator", objective.discriminator(seen, made), real)
+        _descend("discriminator", loss, turn.penalties(critic.critic, seen, made))
         turn.project(critic.discriminator)
         critic.observe(seen)
-        return loss
 
-    def generators_loss() -> object:
+    def generators_step() -> None:
         turn = turns["generator"]
         with frozen(critic.discriminator):
             needed = objective.needs_real or bool(turn.due)
             seen = judge(critic, turn.leaf("real", real), None, labels) if needed else None
             made = judge(critic, fake, latent, labels)
-            with blamed("loss"):
-                loss = objective.generator(made, seen)
-            if seen is not None:
-                _descend("generator", turn.penalties(critic.critic, seen, made))
-            return loss
+            with blamed("loss", "in generator()"):
+                loss = _checked("generator", objective.generator(made, seen), real)
+            _descend("generator", loss, {} if seen is None else turn.penalties(critic.critic, seen, made))
 
-    for role, loss in (("discriminator", discriminators_loss()), ("generator", generators_loss())):
-        if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
-            raise PluginError(
-                f"a loss must return a scalar tensor with a gradient in the {role}'s step; received {described(loss)}"
-            )
+    discriminators_step()
+    generators_step()
 
 
-def _descend(role: str, penalties: Mapping[str, Tensor]) -> None:
-    """Finds out whether the gradient of a gradient can be had; what is computed goes to a copy."""
-    with blamed(f"gradient of the penalties in the {role}'s step"):
-        for penalty in penalties.values():
-            penalty.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+def _checked(role: str, loss: object, images: Tensor) -> Tensor:
+    if not is_loss(loss, images):
+        raise PluginError(
+            f"a loss must return a scalar tensor with a gradient, on {images.device}, in the {role}'s step; received "
+            f"{described(loss)}"
+        )
+    return loss
+
+
+def _descend(role: str, loss: Tensor, penalties: Mapping[str, Tensor]) -> None:
+    """Finds out whether all gradients can be had, even of a gradient; what is computed goes to a copy."""
+    for what, terms in (("loss", [loss]), ("penalties", penalties.values())):
+        with blamed(f"gradient of the {what} in the {role}'s step"):
+            for term in terms:
+                term.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _copy(role: str, part: T) -> T:
-    """A copy to try things on; whatever a module holds must be copyable and, in its state, tensors."""
-    _check_state(role, part)
-    with blamed(f"copy of the {role}"):
+    """A copy to try things on."""
+    with blamed(role, "when it was copied"):
         return deepcopy(part)
-
-
-def _check_state(role: str, part: object) -> None:
-    """Raises PluginError for a module whose state cannot be saved."""
-    if isinstance(part, nn.Module):
-        with blamed(role):
-            strange = [key for key, value in part.state_dict().items() if not isinstance(value, Tensor)]
-        if strange:
-            raise PluginError(f"the state of the {role} must be tensors, to be saved; {strange[0]!r} is not one")

@@ -1,7 +1,7 @@
 """A run directory: what a run leaves behind.
 
 config.toml      the resolved config; training from it again gives the same weights
-manifest.json    versions of gancore, torch and every plugin used, the git commit, and facts about the machine
+manifest.json    versions of gancore and torch, every plugin that is needed, the git commit, and facts about the machine
 metrics.jsonl    one flat object every `log.every_steps`, and one for every evaluation
 evaluation.json  the newest evaluation with everything, in a run that has metrics
 samples/         pictures from the same noise through time
@@ -28,6 +28,7 @@ from gancore.catalog import Catalog
 from gancore.config import Run
 from gancore.errors import ConfigError, StorageError
 from gancore.observers import LOG
+from gancore.provenance import needs_of
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def describe(run: Run, catalog: Catalog, device: torch.device) -> dict[str, Any]
         "gancore": version("gancore"),
         "torch": torch.__version__,
         "plugins": {plugin.package: plugin.version for plugin in plugins},
+        "needs": needs_of(run, catalog),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "system": platform.system(),

@@ -23,6 +23,7 @@ from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginEr
 from gancore.gan import draw_latent
 from gancore.layers import REMOVE, Layer
 from gancore.players import call, evaluated
+from gancore.provenance import attributed, meet
 from gancore.randomness import derive_seed, generator_for, seeded
 from gancore.state import below
 
@@ -63,7 +64,7 @@ def draw(
                 wanted = wanted.to(device)
             noise = latents(latent, seed, start, start + _CHUNK).to(device)
             # What the generator itself may draw depends on the seed too.
-            with seeded(derive_seed(seed, "chunk", start), device), blamed("generator"):
+            with seeded(derive_seed(seed, "chunk", start), device), blamed("generator", "in forward()"):
                 images: Tensor = call(generator, noise, wanted).float()
             if not images.isfinite().all():  # as bytes they would look like any others
                 raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
@@ -75,7 +76,8 @@ def draw(
 class Trained:
     """A trained generator: what `load` makes of a checkpoint.
 
-    `averaged` says whether its weights are the average; `path` is the file that they come from, `digest` its SHA-256.
+    `averaged` says whether its weights are the average; `path` is the file that they come from, `digest` its SHA-256;
+    `warnings` tell where what is installed is not what it was made with.
     """
 
     generator: nn.Module
@@ -87,6 +89,7 @@ class Trained:
     averaged: bool
     path: Path
     digest: str
+    warnings: tuple[str, ...] = ()
 
     def sample(self, count: int, seed: int = 0, label: int | None = None, labels: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU; image i depends on the seed and i alone.
@@ -118,20 +121,23 @@ def load(
 ) -> Trained:
     """The generator of a run's newest checkpoint, of its `best` one, or of one checkpoint, ready to sample.
 
-    It is the average where the run kept one, unless `raw`. Only installed plugins can build it.
-    Raises CheckpointError when there is no sound checkpoint at the path.
+    It is the average where the run kept one, unless `raw`. Only plugins of the catalog can build it, by default those
+    that are installed and not switched off; nothing is imported because a checkpoint asks for it.
+    Raises CheckpointError when there is no sound checkpoint at the path, PluginError when a plugin that it needs is not
+    there.
     """
     catalog = catalog or Catalog.installed()
     file = checkpoint.newest(Path(path), best=best)
     saved = checkpoint.load(file)
     try:
+        catalog, warnings = meet(saved.about["made_with"], catalog, str(path))
         run = _resolved(saved, path, catalog)
         shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
         step = saved.about["progress"]["step"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} does not describe a run: {type(error).__name__}: {error}", _ANOTHER) from error
     # These weights are replaced at once; the process's random state is none of our business.
-    with seeded(0), blamed(f"generator {run.generator.name!r}"):
+    with attributed(run, catalog), seeded(0), blamed(f"generator {run.generator.name!r}", "in build()"):
         generator = run.generator.build(shape, run.latent.dim, num_classes)
     averaged = run.ema is not None and not raw
     try:
@@ -139,7 +145,8 @@ def load(
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
     chosen = choose_device(device)
-    return Trained(generator.eval().to(chosen), run, shape, num_classes, step, chosen, averaged, file, saved.digest)
+    trained = generator.eval().to(chosen)
+    return Trained(trained, run, shape, num_classes, step, chosen, averaged, file, saved.digest, warnings)
 
 
 def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> Run:
@@ -147,12 +154,12 @@ def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) 
     layer = Layer("checkpoint", saved.about["config"])
     alone = {"metrics": REMOVE, "checkpoint": {"best": REMOVE}, "observers": REMOVE}
     try:
-        with suppress(ConfigError):
+        with suppress(ConfigError, PluginError):
             return resolve([layer], catalog)
         return resolve([layer, Layer("the GAN alone", alone)], catalog)
-    except ConfigError as error:
+    except (ConfigError, PluginError) as error:
         made_with = ", ".join(f"{name} {version}" for name, version in saved.about["made_with"]["plugins"].items())
         raise PluginError(
             f"{path} was made with {made_with}, and what is installed cannot build it: {error}",
-            "install those packages",
+            "install those versions",
         ) from error

@@ -3,15 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 
+import safetensors.torch
+import torch
 from torch import Tensor, nn, optim
 
-from gancore.errors import CheckpointError
+from gancore.errors import CheckpointError, PluginError, blamed
 
 
 def of_module(name: str, module: nn.Module) -> dict[str, Tensor]:
     """Weights and buffers, each below the module's name."""
-    return {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    with blamed(name, "in state_dict()"):
+        return {f"{name}.{key}": value for key, value in module.state_dict().items()}
+
+
+def check_module(role: str, module: nn.Module) -> None:
+    """Raises PluginError for a module whose state cannot be saved, or is not taken back. The module stays as it was."""
+    with blamed(role, "in state_dict()"):
+        kept = module.state_dict()
+    for key, value in kept.items():
+        if not isinstance(value, Tensor):
+            raise _unsound(role, f"must be tensors, to be saved; {key!r} is {type(value).__name__}")
+        try:
+            safetensors.torch.save({key: value.detach().flatten()[:1].cpu().clone()})
+        except Exception as error:
+            raise _unsound(role, f"must be tensors that can be saved; {key!r} is not: {error}") from error
+    with blamed(role, "when it was copied"):
+        other = deepcopy(module)
+    with blamed(role, "in load_state_dict()"), torch.no_grad():
+        for value in other.state_dict().values():
+            value.zero_()
+        other.load_state_dict(kept)
+        back = other.state_dict()
+    lost = [key for key, value in kept.items() if key not in back or not _same(value, back[key])]
+    if lost:
+        raise _unsound(role, f"must be what load_state_dict() takes back; {lost[0]!r} is not restored")
+
+
+def _unsound(role: str, what: str) -> PluginError:
+    error = PluginError(f"the state of the {role} {what}", "keep state in parameters and buffers; see docs/contract.md")
+    error.part = role
+    return error
+
+
+def _same(one: object, other: object) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or one.shape != other.shape:
+        return False
+    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())  # NaN is NaN
 
 
 def of_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gancore.augmenting import Judge
 from gancore.contracts import Player, Scores
 from gancore.data import Batch
-from gancore.errors import blamed
+from gancore.errors import blamed, during
 from gancore.gan import GAN, update_average
 from gancore.optimizers import OptimizerSettings
 from gancore.players import call, frozen, judge, judge_both, together
@@ -67,7 +67,7 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
     begun = perf_counter() - progress.seconds
     while gan.done() < 1:
         # The consumer may have turned gradients off, and may draw random numbers: neither is a matter of the run's.
-        with gan.randomness.lent(), torch.enable_grad():
+        with gan.randomness.lent(), torch.enable_grad(), during(f"at step {progress.step + 1}"):
             losses, added, images_seen = _step(gan, batches, joined)
         # All at once, so that an interrupted step is not half counted.
         gan.added = {**gan.added, **added}
@@ -157,7 +157,7 @@ def _discriminate(
     gan: GAN, critic: Judge, part: _Part, update: _Update, joined: bool, *, keep: bool
 ) -> tuple[Scores, Scores]:
     """D's loss of a part, and what D said of it. Its fakes are kept for G's step if `keep` says so."""
-    with torch.set_grad_enabled(keep), blamed("generator"):
+    with torch.set_grad_enabled(keep), blamed("generator", "in forward()"):
         images: Tensor = call(gan.generator, part.latent, part.labels)
     part.fakes = images if keep else None
     turn = update.turn
@@ -168,7 +168,7 @@ def _discriminate(
     else:
         real = judge(critic, reals, None, part.labels)
         fake = judge(critic, fakes, part.latent, part.labels)
-    with blamed("loss"):
+    with blamed("loss", "in discriminator()"):
         loss = gan.objective.discriminator(real, fake)
     update.add(loss, turn.penalties(critic.critic, real, fake), part.share)
     return real, fake
@@ -178,14 +178,14 @@ def _generate(gan: GAN, critic: Judge, part: _Part, update: _Update) -> None:
     """G's loss of a part."""
     images, turn = part.fakes, update.turn
     if images is None:
-        with blamed("generator"):
+        with blamed("generator", "in forward()"):
             images = call(gan.generator, part.latent, part.labels)
     real = None
     if gan.objective.needs_real or turn.due:
         with torch.set_grad_enabled(turn.differentiates("real")):
             real = judge(critic, turn.leaf("real", part.images), None, part.labels)
     fake = judge(critic, images, part.latent, part.labels)
-    with blamed("loss"):
+    with blamed("loss", "in generator()"):
         loss = gan.objective.generator(fake, real)
     update.add(loss, {} if real is None else turn.penalties(critic.critic, real, fake), part.share)
 
@@ -194,7 +194,7 @@ class _Update:
     """An update of a player: gradients of all parts of a batch, added up, and then a step along them."""
 
     def __init__(self, gan: GAN, player: Player, number: int) -> None:
-        self._gan, self._module, self._optimizer = gan, getattr(gan, player), gan.optimizers[player]
+        self._gan, self._player, self._optimizer = gan, player, gan.optimizers[player]
         self._weights = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
         self.turn = gan.turn(player, number)
         self._losses: list[Tensor] = []
@@ -203,10 +203,11 @@ class _Update:
 
     def add(self, loss: Tensor, penalties: Mapping[str, Tensor], share: float) -> None:
         """The gradient of a loss and what regularizers add to it, for such a share of the batch."""
-        total = sum(penalties.values(), start=loss)
-        total = total if share == 1 else total * share
-        # Else images whose gradient was asked for would collect one of the loss as well, at some cost.
-        total.backward(inputs=self._weights if penalties else None)  # type: ignore[no-untyped-call]  # torch's
+        with blamed(f"gradient in the {self._player}'s step"):
+            total = sum(penalties.values(), start=loss)
+            total = total if share == 1 else total * share
+            # Else images whose gradient was asked for would collect one of the loss as well, at some cost.
+            total.backward(inputs=self._weights if penalties else None)  # type: ignore[no-untyped-call]  # torch's
         self._losses.append(loss.detach() if share == 1 else loss.detach() * share)
         for label, penalty in penalties.items():
             self.penalties[label] = self.penalties.get(label, 0) + penalty.detach() * share
@@ -222,7 +223,7 @@ class _Update:
         if limit is not None:
             nn.utils.clip_grad_norm_(self._weights, value_at(limit, self._gan.moment()))
         self._optimizer.step()
-        self.turn.project(self._module)
+        self.turn.project(getattr(self._gan, self._player))
 
 
 def _keep_to_schedule(gan: GAN, player: str, settings: OptimizerSettings) -> None:

@@ -4,6 +4,8 @@ import tempfile
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest itself fills the cores; subprocesses inherit it
 CACHE = tempfile.TemporaryDirectory(prefix="gancore-cache-")  # gone with the process
 os.environ["GANCORE_CACHE"] = CACHE.name
+os.environ["GANCORE_SETTINGS"] = os.devnull  # whoever runs the tests may have switched plugins off
+os.environ.pop("GANCORE_DISABLE_PLUGINS", None)
 
 from pathlib import Path
 

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 # A module may import those to its left only; the command line may import all of them.
 ORDER = [
     "errors",
+    "pluginfile",
+    "discovery",
     "settings",
     "layers",
     "component",
@@ -28,6 +30,7 @@ ORDER = [
     "optimizers",
     "naming",
     "config",
+    "provenance",
     "describe",
     "randomness",
     "devices",
@@ -35,8 +38,8 @@ ORDER = [
     "players",
     "augmenting",
     "penalties",
-    "rehearsal",
     "state",
+    "rehearsal",
     "gan",
     "training",
     "checkpoint",

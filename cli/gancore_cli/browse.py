@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gancore_cli.catalog import announced, open_catalog, warn
 from gancore_cli.options import Voice, print_table, say, speaks
 
 if TYPE_CHECKING:
-    from gancore.catalog import Catalog
+    from gancore.catalog import Plugin
+    from gancore.discovery import Announced
 
 
 @click.command("list")
@@ -17,10 +19,9 @@ if TYPE_CHECKING:
 @speaks
 def list_components(voice: Voice, kind: str | None) -> None:
     """List components of KIND, or of all, and their packages."""
-    from gancore.catalog import Catalog
     from gancore.errors import ConfigError, unknown
 
-    catalog = Catalog.installed()
+    catalog = open_catalog(voice)
     if kind is not None and kind not in catalog.kinds:
         raise ConfigError(unknown("kind", kind, catalog.kinds), "gancore list")
     rows = [
@@ -37,7 +38,7 @@ def list_components(voice: Voice, kind: str | None) -> None:
     ]
     header = ["kind", "name", "package", "version", "summary"]
     voice.result(rows, lambda: print_table(header, [list(row.values()) for row in rows]))
-    _warn_of_broken(voice, catalog)
+    warn(voice, catalog)
 
 
 @click.command()
@@ -50,13 +51,12 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
     `show generator mlp` tells of each field its type, default, bounds and meaning; `show run` does so for the keys of
     a run's config.
     """
-    from gancore.catalog import Catalog
     from gancore.config import Run
     from gancore.describe import describe
     from gancore.errors import ConfigError, unknown
     from gancore.metrics import Metric
 
-    catalog = Catalog.installed()
+    catalog = open_catalog(voice)
     if kind == "run" and name is not None:
         raise click.UsageError(f"show run takes no name; received {name!r}")
     if kind == "run":
@@ -93,22 +93,21 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
             say("It has no fields.")
 
     voice.result(document, text)
+    warn(voice, catalog)
 
 
 @click.command("recipes")
 @speaks
 def list_recipes(voice: Voice) -> None:
     """List recipes: configs of runs, by name."""
-    from gancore.catalog import Catalog
-
-    catalog = Catalog.installed()
+    catalog = open_catalog(voice)
     rows = [
         {"name": recipe.name, "package": plugin.package, "version": plugin.version, "summary": recipe.summary}
         for recipe, plugin in catalog.recipes()
     ]
     header = ["name", "package", "version", "summary"]
     voice.result(rows, lambda: print_table(header, [list(row.values()) for row in rows]))
-    _warn_of_broken(voice, catalog)
+    warn(voice, catalog)
 
 
 @click.group()
@@ -117,27 +116,20 @@ def plugins() -> None:
 
 
 @plugins.command("list")
+@click.option("--no-load", is_flag=True, help="Import nothing: tell what is installed and what is switched off.")
 @speaks
-def list_plugins(voice: Voice) -> None:
-    """List installed plugins, what each offers, and why one could not be loaded."""
-    from gancore.catalog import Catalog
-
-    rows: list[dict[str, Any]] = [
-        {
-            "name": plugin.name,
-            "package": plugin.package,
-            "version": plugin.version,
-            "components": [f"{component.kind} {component.name}" for component in plugin.components],
-            "recipes": [recipe.name for recipe in plugin.recipes],
-            "error": plugin.error,
-        }
-        for plugin in Catalog.installed().plugins
-    ]
+def list_plugins(voice: Voice, no_load: bool) -> None:
+    """List installed plugins, what each offers, and why one is not loaded."""
+    rows = [_row(plugin) for plugin in (announced() if no_load else open_catalog(voice).plugins)]
 
     def text() -> None:
         header = ["name", "package", "version", "components", "recipes", "health"]
         table = [
-            [*list(row.values())[:3], ", ".join(row["components"]), ", ".join(row["recipes"]), row["error"] or "ok"]
+            [
+                *list(row.values())[:3],
+                *(", ".join(row[key] or ()) for key in ("components", "recipes")),
+                row["error"] or (f"switched off by {row['off']}" if row["off"] else "not loaded" if no_load else "ok"),
+            ]
             for row in rows
         ]
         print_table(header, table)
@@ -145,14 +137,25 @@ def list_plugins(voice: Voice) -> None:
     voice.result(rows, text)
 
 
+def _row(plugin: Plugin | Announced) -> dict[str, Any]:  # Any: JSON
+    from gancore.discovery import Announced
+
+    loaded = None if isinstance(plugin, Announced) else plugin
+    return {
+        "name": plugin.name,
+        "package": plugin.package,
+        "version": plugin.version,
+        "components": loaded and [f"{component.kind} {component.name}" for component in loaded.components],
+        "recipes": loaded and [recipe.name for recipe in loaded.recipes],
+        "error": plugin.trouble if isinstance(plugin, Announced) else plugin.error,
+        "off": plugin.off,
+        "entry": plugin.entry,
+        "sha256": plugin.sha256,
+    }
+
+
 def _literal(default: object) -> str:
     """A default as it would stand in a file."""
     from gancore import toml
 
     return "" if default is None else toml.literal(default)
-
-
-def _warn_of_broken(voice: Voice, catalog: Catalog) -> None:
-    for plugin in catalog.plugins:
-        if plugin.error:
-            voice.note(f"warning: plugin {plugin.name!r} of {plugin.origin} is not loaded: {plugin.error}")

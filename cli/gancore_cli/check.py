@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gancore_cli.catalog import open_catalog
 from gancore_cli.options import Voice, say, speaks
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def check_plugin(voice: Voice, plugin: str) -> None:
     except ModuleNotFoundError as error:
         raise ConfigError(str(error), "pip install 'gancore[test]'") from error
 
-    found = _plugin(plugin)
+    found = _plugin(plugin, voice)
     if found.error is not None:
         raise PluginError(f"plugin {found.name!r} of {found.origin} cannot be loaded: {found.error}")
     rows = [_row(verdict, voice) for verdict in check(found)]
@@ -82,18 +83,18 @@ def _tell(rows: Iterable[dict[str, Any]]) -> None:
             say(f"  {breach}")
 
 
-def _plugin(named: str) -> Plugin:
+def _plugin(named: str, voice: Voice) -> Plugin:
     """The installed plugin, the module or the file of that name."""
     from importlib import import_module
     from importlib.util import find_spec
     from pathlib import Path
 
-    from gancore.catalog import Catalog, read_plugin
+    from gancore.catalog import read_plugin
     from gancore.errors import ConfigError, unknown
 
     if named.endswith(".py"):
         return read_plugin(_module_of(Path(named)), Path(named).stem, named, "a file")
-    plugins = Catalog.installed().plugins
+    plugins = open_catalog(voice).plugins
     for plugin in plugins:
         if named in (plugin.name, plugin.package):
             return plugin
@@ -110,22 +111,10 @@ def _plugin(named: str) -> Plugin:
 
 
 def _module_of(path: Path) -> ModuleType:
-    """The file, as a module of a name that no other has, under which pydantic finds what annotations mean."""
-    import sys
-    from importlib.util import module_from_spec, spec_from_file_location
+    from gancore.pluginfile import PluginFile
 
-    from gancore.errors import ConfigError
-
-    if not path.is_file():
-        raise ConfigError(f"there is no file {path}", "name a plugin's file, its module, or its package")
-    name = f"gancore_plugin_in_{path.stem}"
-    spec = spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is no Python file")
-    module, loader = module_from_spec(spec), spec.loader
-    sys.modules[name] = module
-    _imported(str(path), lambda: loader.exec_module(module))
-    return module
+    file = PluginFile.read(path)
+    return _imported(str(path), file.load)
 
 
 def _imported(what: str, work: Callable[[], R]) -> R:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.options import Voice, cache_root, data_dir, data_root, device, print_table, say, speaks
 
 if TYPE_CHECKING:
@@ -64,18 +65,18 @@ def evaluate(
     (N, H, W) uint8, or (N, F) float32, from any program. Beside each number stands what real images score in the same
     place, since a perfect model does not reach zero.
     """
-    from gancore.catalog import Catalog
     from gancore.devices import choose_device
     from gancore.learning import Workplace
     from gancore.protocol import evaluator_of_images, evaluator_of_run
     from gancore_cli.progress import show_preparation
 
-    catalog = Catalog.installed()
+    catalog = open_catalog(voice)
     place = Workplace(data_root(data_dir), cache_root(), choose_device(device))
     if _is_trained(images):
         from gancore.sampling import load
 
         trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
+        warn(voice, catalog, *trained.warnings)
         named = _source(reference, trained.shape, place.root, catalog) if reference else None
         evaluator = evaluator_of_run(
             trained.run, place, catalog, metrics=metrics, reference=named, count=count, seed=seed
@@ -89,6 +90,7 @@ def evaluate(
     else:
         if raw or best:
             raise click.UsageError(f"--raw and --best choose weights of a run; {images} is none")
+        warn(voice, catalog)
         named = _source(reference, None, place.root, catalog) if reference else None
         seen, path, what = _read(images, named, count, seed), images, {}
         evaluator = evaluator_of_images(seen, place, catalog, metrics=metrics, reference=named, seed=seed)

@@ -9,6 +9,7 @@ import json
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -17,7 +18,7 @@ from gancore_cli.browse import list_components, list_recipes, plugins, show
 from gancore_cli.check import check_plugin
 from gancore_cli.evaluate import evaluate
 from gancore_cli.new import new_plugin
-from gancore_cli.options import say
+from gancore_cli.options import Plugins, say
 from gancore_cli.progress import Interrupted
 from gancore_cli.sample import sample
 from gancore_cli.train import train
@@ -35,11 +36,22 @@ def _print_version(context: click.Context, _parameter: click.Parameter, asked: b
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
 )
-def gancore() -> None:
+@click.option("--no-plugins", is_flag=True, help="Use what is built in, and import no installed plugin.")
+@click.option(
+    "--plugin",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Use a file of Python as a plugin, for this command.",
+)
+@click.pass_context
+def gancore(context: click.Context, no_plugins: bool, files: tuple[Path, ...]) -> None:
     """Train generative adversarial networks out of plugins.
 
     `gancore train` without an argument trains on the digits that ship with scikit-learn.
     """
+    context.obj = Plugins(no_plugins, files)
 
 
 for command in (train, sample, evaluate, list_components, show, list_recipes, plugins):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gancore_cli.catalog import open_catalog
 from gancore_cli.options import Voice, say, speaks
 from gancore_cli.templates import USES, module_name, package_files, use_of
 
@@ -38,12 +39,11 @@ def new_plugin(voice: Voice, name: str, kinds: tuple[str, ...], out: Path | None
     """
     from importlib.metadata import version
 
-    from gancore.catalog import Catalog
     from gancore.hookspecs import ENTRY_POINTS
 
     kinds = tuple(kind for kind in USES if kind in kinds)
     _check_name(name)
-    _check_free(name, kinds, Catalog.installed())
+    _check_free(name, kinds, open_catalog(voice))
     folder = out or Path(f"gancore-{name}")
     written = package_files(name, kinds, version=version("gancore"), group=ENTRY_POINTS)
     _write(folder, written)

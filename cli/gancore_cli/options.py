@@ -6,10 +6,11 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -26,19 +27,29 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 @dataclass(frozen=True)
+class Plugins:
+    """What the command line says of plugins: none of third parties, and files that are plugins."""
+
+    none: bool = False
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Voice:
-    """How much a command says. Results go to standard output, everything else to standard error."""
+    """How much a command says. Results go to `out`, standard output; everything else to standard error."""
 
     as_json: bool
     quiet: bool
     verbose: bool
+    out: TextIO
 
     def result(self, document: object, text: Callable[[], None]) -> None:
         """The result of a command: one JSON document, or text for a person."""
-        if self.as_json:
-            say(json.dumps(document, indent=2, allow_nan=False))
-        elif not self.quiet:
-            text()
+        with redirect_stdout(self.out):
+            if self.as_json:
+                say(json.dumps(document, indent=2, allow_nan=False))
+            elif not self.quiet:
+                text()
 
     def note(self, message: str) -> None:
         """Something that a person who waits wants to know."""
@@ -61,9 +72,30 @@ def speaks(function: Callable[..., R]) -> Callable[..., R]:
     def with_voice(*, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> R:  # Any: the command's own options
         if quiet and verbose:
             raise click.UsageError("-q and -v cannot both be meant")
-        return function(Voice(as_json, quiet, verbose), **kwargs)
+        with _kept_for_results() as out:
+            return function(Voice(as_json, quiet, verbose, out), **kwargs)
 
     return with_voice
+
+
+@contextmanager
+def _kept_for_results() -> Iterator[TextIO]:
+    """Standard output, as a stream. Whatever else is printed in this block, by whomever, goes to standard error."""
+    stdout = sys.__stdout__
+    if stdout is None or sys.stdout is not stdout:  # somebody else looks after it
+        given = sys.stdout
+        with redirect_stdout(sys.stderr):
+            yield given
+        return
+    stdout.flush()
+    with open(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors) as kept:
+        os.dup2(2, 1)  # for programs that are started, and for what is not Python
+        try:
+            with redirect_stdout(sys.stderr):
+                yield kept
+        finally:
+            stdout.flush()
+            os.dup2(kept.fileno(), 1)
 
 
 data_dir = click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.options import Voice, data_dir, data_root, device, say, speaks
 
 if TYPE_CHECKING:
@@ -51,11 +52,15 @@ def sample(
     for more changes none of the first. Points in the plane are drawn over those of the dataset, if it can be read.
     """
     from gancore.pictures import form_of, save_samples
+    from gancore.provenance import attributed
     from gancore.sampling import load
 
     form_of(out)  # a wrong name is told before anything is drawn
-    trained = load(run, raw=raw, best=best, device=device)
-    samples = trained.sample(count, seed=seed, label=label)
+    catalog = open_catalog(voice)
+    trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
+    warn(voice, catalog, *trained.warnings)
+    with attributed(trained.run, catalog):
+        samples = trained.sample(count, seed=seed, label=label)
     save_samples(samples, out, _real_points(trained, data_root(data_dir)))
     document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}
     voice.result(document, lambda: say(f"{count} samples of step {trained.step:,}: {out}"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.options import Voice, cache_root, data_dir, data_root, device, say, speaks
 
 if TYPE_CHECKING:
@@ -72,32 +73,34 @@ def train(
     all four of --generator, --discriminator, --loss and --dataset no recipe is needed, and none is used unless it is
     named.
     """
-    from gancore.catalog import Catalog
     from gancore.config import resolve
     from gancore.data import prepared
     from gancore.gan import GAN
+    from gancore.provenance import attributed
     from gancore_cli.progress import show_progress
 
-    catalog = Catalog.installed()
+    catalog = open_catalog(voice)
     if recipe is None and not all(flags[part] for part in _PARTS):
         recipe = "digits"
     layers = _layers(recipe, flags, assignments, catalog)
     run = resolve(layers, catalog)
+    warn(voice, catalog)
     _refuse_occupied(out)
     root = data_root(data_dir)
-    show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
-    gan = GAN.assemble(run, root, device)
-    origin = {"recipe": _recipe_of(layers), "init_from": _begin(gan, init_from)}
-    _tell(voice, gan, run, catalog)
-    evaluator = _evaluator(gan, run, catalog, root)
-    if dry_run:
-        from gancore.training import train as steps_of
+    with attributed(run, catalog):
+        show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
+        gan = GAN.assemble(run, root, device)
+        origin = {"recipe": _recipe_of(layers), "init_from": _begin(gan, init_from)}
+        _tell(voice, gan, run, catalog)
+        evaluator = _evaluator(gan, run, catalog, root)
+        if dry_run:
+            from gancore.training import train as steps_of
 
-        next(steps_of(gan))
-        config = run.to_toml(catalog)
-        voice.result({"config": run.to_data(catalog), "device": str(gan.device)}, lambda: say(config.rstrip()))
-        return
-    _train(voice, gan, run, catalog, evaluator, out, origin)
+            next(steps_of(gan))
+            config = run.to_toml(catalog)
+            voice.result({"config": run.to_data(catalog), "device": str(gan.device)}, lambda: say(config.rstrip()))
+            return
+        _train(voice, gan, run, catalog, evaluator, out, origin)
 
 
 def _layers(

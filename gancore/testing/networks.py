@@ -12,7 +12,7 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.contracts import Augment
 from gancore.metrics import Features, LearnedExtractor
-from gancore.penalties import described
+from gancore.players import described
 from gancore.testing.bench import Bench, set_up
 from gancore.testing.cases import Case, demand
 from gancore.testing.general import Untried, unequal

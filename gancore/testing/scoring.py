@@ -11,7 +11,7 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.contracts import Augmentation, Penalty, Regularizer
 from gancore.errors import blamed
-from gancore.penalties import described
+from gancore.players import described
 from gancore.testing.bench import MOMENTS, set_up
 from gancore.testing.cases import Case, demand
 from gancore.testing.general import Inapplicable, Untried, is_random, unequal

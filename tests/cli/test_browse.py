@@ -60,8 +60,8 @@ def test_a_broken_plugin_breaks_only_itself(gancore):
     done = gancore.works("list", PYTHONPATH=str(site))
     assert "mnist" in done.stdout
     assert done.stderr.splitlines() == [
-        "warning: plugin 'broken' of gancore-broken 3.1 is not loaded: "
-        "ModuleNotFoundError: No module named 'a_module_that_is_nowhere'"
+        "warning: plugin 'broken' of gancore-broken 3.1 (broken = gancore_broken) is not loaded: ModuleNotFoundError: "
+        "No module named 'a_module_that_is_nowhere'. GANCORE_DISABLE_PLUGINS=broken switches it off"
     ]
     plugins = json.loads(gancore.works("plugins", "list", "--json", PYTHONPATH=str(site)).stdout)
     assert {row["name"]: bool(row["error"]) for row in plugins} == {"builtin": False, "broken": True}

@@ -61,7 +61,7 @@ def test_a_module_is_found_where_python_finds_it(gancore):
 
 def test_what_is_no_plugin_is_told_by_its_name(gancore):
     assert "unknown plugin 'nowhere'. Known: builtin" in gancore.fails(2, "plugins", "check", "nowhere")
-    assert "there is no file nowhere.py" in gancore.fails(2, "plugins", "check", "nowhere.py")
+    assert "cannot read plugin file nowhere.py" in gancore.fails(2, "plugins", "check", "nowhere.py")
 
 
 def test_a_file_that_exits_is_an_error_of_the_plugin(gancore):

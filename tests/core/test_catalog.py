@@ -114,9 +114,11 @@ def test_a_component_is_found_among_its_own_kind_only():
 def test_who_looks_for_something_in_vain_hears_of_the_plugins_that_did_not_load():
     broken = Plugin("storm", "weather", "3.1", error="ImportError: no wind")
     with pytest.raises(
-        ConfigError, match=r"Known: foam, shared, twin\. Not loaded: storm \(weather 3\.1\): ImportError: no wind"
+        PluginError, match=r"Known: foam, shared, twin\. Not loaded: storm \(weather 3\.1\): ImportError: no wind"
     ):
         Catalog([FOAM, broken]).find(Generator, "strom")
+    with pytest.raises(ConfigError, match=r"unknown generator 'foam:strom'.* Known: foam, shared, twin$"):
+        Catalog([FOAM, broken]).find(Generator, "foam:strom")
 
 
 def test_a_class_that_no_plugin_offers_has_no_name():
@@ -235,8 +237,15 @@ MODULES = {  # what a module of each name holds, and what its error says
     "leaves": ("raise SystemExit(3)", "SystemExit: 3"),
     "lacks": ("import a_module_that_is_absent", "ModuleNotFoundError: No module named 'a_module_that_is_absent'"),
     "garbled": ("def", "SyntaxError: "),
-    "misspelt": (COMPONENT + "@hookimpl\ndef gancore_genrators(): return []", "unknown hook 'gancore_genrators'"),
-    "signed": (COMPONENT + HOOK.format("shape", "[]"), "{'shape'}"),
+    "misspelt": (
+        COMPONENT + "@hookimpl\ndef gancore_genrators(): return []",
+        "unknown hook 'gancore_genrators'; did you mean 'gancore_generators'",
+    ),
+    "signed": (
+        COMPONENT + HOOK.format("shape", "[]"),
+        "gancore_generators must take no argument; this one asks for 'shape'",
+    ),
+    "unmarked": (COMPONENT + "def gancore_generators(): return [Mine]", "gancore_generators is not marked as a hook"),
     "instance": (COMPONENT + HOOK.format("", "[Mine()]"), "must return concrete classes of Generator; received Mine()"),
     "abstract": (COMPONENT + HOOK.format("", "[Generator]"), "must return concrete classes of Generator; received"),
     "twice": (COMPONENT + HOOK.format("", "[Mine, Mine]"), "gancore_generators offers 'twice' twice"),

@@ -214,5 +214,5 @@ def test_a_part_that_cannot_be_built_is_named(part):
     base = {"generator": TinyGenerator, "discriminator": TinyDiscriminator, "loss": Hinge, "dataset": Noise}
     parts = {key: cls() for key, cls in base.items()}
     parts[part] = type("Broken", (base[part],), {"name": "broken", "build": fail})()
-    with pytest.raises(PluginError, match=f"the {part} 'broken' failed: ValueError: not today"):
+    with pytest.raises(PluginError, match=rf"the {part} 'broken' failed in build\(\): ValueError: not today"):
         GAN.assemble(Run(**parts), Path(), "cpu")

@@ -215,7 +215,7 @@ def test_the_rehearsal_leaves_the_memory_of_regularizers_alone():
         (lambda real: real.logits, r"scalar tensor with a gradient.*'mine' gave shape \(4, 1\)"),
         (lambda real: real.logits.mean().detach(), "scalar tensor with a gradient"),
         (lambda real: 3.0, "gave float"),
-        (lambda real: 1 / 0, "regularizer 'mine' failed: ZeroDivisionError"),
+        (lambda real: 1 / 0, r"regularizer 'mine' failed in penalty\(\): ZeroDivisionError"),
         (lambda real: torch.autograd.grad(real.logits.sum(), real.images)[0].sum(), "regularizer 'mine' failed"),
     ],
 )

@@ -158,3 +158,135 @@ def test_state_that_cannot_be_saved_is_told_before_the_first_step():
 def test_what_is_no_module_is_told():
     with pytest.raises(PluginError, match=r"a generator must be an nn\.Module; received NoneType"):
         GAN(None, GOOD_DISCRIMINATOR, dataset(), Hinge(), device="cpu")
+
+
+class Wrapped(nn.Module):
+    """A network whose result is changed."""
+
+    def __init__(self, network, change):
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, batch):
+        return self.change(self.network(batch))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda images: images.double(),
+            r"images .* torch\.float32, on cpu.*received .* torch\.float64",
+        ),
+        (lambda images: images.to("meta"), r"a generator must return images .* on cpu.*received .* on meta"),
+        (lambda images: None, "a generator must return images .* received NoneType"),
+    ],
+)
+def test_images_of_another_type_or_place_are_told_before_the_first_step(change, words):
+    with pytest.raises(PluginError, match=words) as error:
+        GAN(Wrapped(GOOD_GENERATOR, change), GOOD_DISCRIMINATOR, dataset(), Hinge(), device="cpu")
+    assert error.value.part == "generator"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda logits: logits.long(), "logits must be floating point"),
+        (lambda logits: logits.to("meta"), "on cpu; received .* on meta"),
+        (lambda logits: logits.detach(), "detached from its parameters"),
+        (lambda logits: Output(logits, (logits.to("meta"),)), r"features\[0\].* on cpu"),
+    ],
+)
+def test_logits_that_lead_nowhere_are_told_before_the_first_step(change, words):
+    with pytest.raises(PluginError, match=words) as error:
+        GAN(GOOD_GENERATOR, Wrapped(GOOD_DISCRIMINATOR, change), dataset(), Hinge(), device="cpu")
+    assert error.value.part == "discriminator"
+
+
+def test_a_discriminator_that_gives_its_images_no_gradient_is_told_before_the_first_step():
+    class Blind(nn.Sequential):
+        def forward(self, images):
+            return super().forward(images.detach())
+
+    with pytest.raises(PluginError, match="detached from the images"):
+        GAN(GOOD_GENERATOR, Blind(nn.Flatten(), nn.Linear(16, 1)), dataset(), Hinge(), device="cpu")
+
+
+class Backwards(torch.autograd.Function):
+    """Has a value and no gradient."""
+
+    @staticmethod
+    def forward(context, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        raise ValueError("no way back")
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (lambda logits: None, "a loss must return a scalar .* received NoneType"),
+        (lambda logits: 3, "a loss must return a scalar .* received int"),
+        (lambda logits: logits, r"a loss must return a scalar .* received shape \(4, 1\)"),
+        (lambda logits: logits.detach().mean(), "a loss must return a scalar .* without a gradient"),
+        (lambda logits: logits.mean().to("meta"), "on cpu, in the .* received .* on meta"),
+        (
+            lambda logits: Backwards.apply(logits.mean()),
+            "gradient of the loss in .* failed: ValueError: no way",
+        ),
+    ],
+)
+def test_what_no_player_can_minimise_is_told_before_the_first_step(player, body, words):
+    methods = {"discriminator": lambda self, real, fake: body(fake.logits)}
+    if player == "generator":
+        methods = {"generator": lambda self, fake, real: body(fake.logits)}
+    broken = type("Broken", (Hinge,), {"name": "broken", **methods})()
+    with pytest.raises(PluginError, match=words):
+        GAN(GOOD_GENERATOR, GOOD_DISCRIMINATOR, dataset(), broken, device="cpu")
+
+
+class Forgetful(nn.Sequential):
+    """Takes nothing back."""
+
+    def load_state_dict(self, state_dict, strict=True, assign=False):
+        return None
+
+
+class Renaming(nn.Sequential):
+    """Gives its state names that it does not know."""
+
+    def state_dict(self, *arguments, **options):
+        return {f"my.{key}": value for key, value in super().state_dict(*arguments, **options).items()}
+
+
+class Sparse(nn.Sequential):
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.register_buffer("odd", torch.eye(3).to_sparse())
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Forgetful, r"the state of the discriminator must be what load_state_dict\(\) takes back; '1\.weight'"),
+        (Renaming, r"the discriminator failed in load_state_dict\(\): RuntimeError"),
+        (Sparse, "the state of the discriminator must be tensors that can be saved; 'odd' is not"),
+    ],
+)
+def test_state_that_does_not_come_back_is_told_before_the_first_step(kind, words):
+    with pytest.raises(PluginError, match=words) as error:
+        GAN(GOOD_GENERATOR, kind(nn.Flatten(), nn.Linear(16, 1)), dataset(), Hinge(), device="cpu")
+    assert error.value.part == "discriminator"
+
+
+def test_state_that_is_not_a_number_comes_back_too():
+    class Blank(nn.Sequential):
+        def __init__(self, *layers):
+            super().__init__(*layers)
+            self.register_buffer("unknown", torch.full((2,), torch.nan))
+
+    blank = Blank(nn.Flatten(), nn.Linear(16, 1))
+    assert GAN(GOOD_GENERATOR, blank, dataset(), Hinge(), device="cpu").discriminator is blank

@@ -1,0 +1,445 @@
+"""Third parties' plugins: what is wrong with one breaks the runs that use it, and nothing else."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from hashlib import sha256
+
+import pytest
+import torch
+
+from commands import BY_HAND, Gancore
+from gancore.checkpoint import kept, load
+from packages import LOSS, pip_install, unpack
+
+PARTS = ["--generator", "mlp", "--discriminator", "mlp", "--dataset", "digits"]
+FOO = (
+    """
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gancore import StatefulLoss
+
+Path(os.environ["CANARY"]).touch()
+"""
+    + LOSS.format(name="mine").replace("return [Named]", "return [Named, Late]")
+    + """
+
+class Late(StatefulLoss):
+    name = "late"
+
+    def build(self):
+        return LateAtWork()
+
+
+class LateAtWork(nn.Module):
+    needs_real = False
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def discriminator(self, real, fake):
+        return fake.logits.mean() - real.logits.mean()
+
+    def generator(self, fake, real):
+        self.steps += 1
+        if self.steps == 37:
+            {what}
+        return -fake.logits.mean()
+"""
+)
+CANARY = "import os, pathlib\npathlib.Path(os.environ['CANARY']).touch()\n"
+
+
+class Site(Gancore):
+    """The command where a folder of packages is on the path, and a canary tells whether a plugin was imported."""
+
+    def __init__(self, folder, site):
+        super().__init__(folder)
+        self.site, self.canary = site, folder / "canary"
+
+    def __call__(self, *arguments, **environment):
+        self.canary.unlink(missing_ok=True)
+        return super().__call__(*arguments, **{"PYTHONPATH": str(self.site), "CANARY": str(self.canary), **environment})
+
+
+@pytest.fixture(scope="module")
+def foo_site(tmp_path_factory):
+    """Where pip has installed plugin `foo` of package `foo-gan` 1.2, with the losses `mine` and `late`."""
+    folder = tmp_path_factory.mktemp("foo")
+    source = FOO.replace("{what}", "raise ValueError('no luck')")
+    return pip_install(
+        folder / "site", folder / "project", source, name="foo-gan", version="1.2", plugin="foo", module="foo_gan"
+    )
+
+
+@pytest.fixture
+def foo(tmp_path, foo_site):
+    return Site(tmp_path, foo_site)
+
+
+@pytest.fixture(scope="module")
+def foo_run(tmp_path_factory, foo_site):
+    """A folder with a run that uses loss `mine`, made where the plugin is."""
+    command = Site(tmp_path_factory.mktemp("run"), foo_site)
+    command.works("train", *PARTS, "--loss", "mine", "--steps", 2, "--out", "run")
+    assert command.canary.exists()
+    return command
+
+
+@pytest.fixture
+def moved(foo_run, tmp_path):
+    """The same run, elsewhere, where no plugin is."""
+    shutil.copytree(foo_run.folder / "run", tmp_path / "run")
+    empty = tmp_path / "site"
+    empty.mkdir()
+    return Site(tmp_path, empty)
+
+
+def warnings(done):
+    return [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+
+
+def weights(path):
+    return load(kept(path / "checkpoints")[-1]).tensors
+
+
+BROKEN = {  # what a plugin's module holds, and the cause that is told
+    "lacks": ("import a_module_that_is_absent", "ModuleNotFoundError: No module named 'a_module_that_is_absent'"),
+    "raises": ("raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
+    "leaves": ("import sys; sys.exit(0)", "SystemExit: 0"),
+    "mute": (
+        "class Mute(Exception):\n    def __str__(self): raise KeyError\nraise Mute",
+        "Mute: (its message cannot be had: KeyError)",
+    ),
+    "signed": (
+        LOSS.format(name="x").replace("gancore_losses()", "gancore_losses(shape)"),
+        "gancore_losses must take no argument; this one asks for 'shape'",
+    ),
+    "misspelt": (
+        LOSS.format(name="x").replace("gancore_losses", "gancore_lossess"),
+        "unknown hook 'gancore_lossess'; did you mean 'gancore_losses'",
+    ),
+    "unmarked": (LOSS.format(name="x").replace("@hookimpl", ""), "gancore_losses is not marked as a hook"),
+}
+
+
+@pytest.fixture(scope="module")
+def broken_site(tmp_path_factory):
+    site = tmp_path_factory.mktemp("broken")
+    for plugin, (source, _) in BROKEN.items():
+        unpack(site, plugin, source, version="3.1")
+    unpack(site, "future", CANARY, version="9.0", group="gancore.v99")
+    return unpack(site, "claims", LOSS.format(name="bce"))
+
+
+# P01, P02, P03, P05, P06
+
+
+def test_a_run_beside_broken_plugins_is_the_same_and_each_is_told_in_one_warning(tmp_path, broken_site):
+    gancore = Site(tmp_path, broken_site)
+    beside = gancore.works("train", *BY_HAND, "--steps", 2, "--out", "beside")
+    assert not gancore.canary.exists()
+    gancore.works("train", *BY_HAND, "--steps", 2, "--out", "alone", PYTHONPATH="")
+    one, two = weights(tmp_path / "beside"), weights(tmp_path / "alone")
+    assert all(torch.equal(one[name], two[name]) for name in two)
+    told = warnings(beside)
+    causes = {plugin: cause for plugin, (_, cause) in BROKEN.items()} | {"future": "it needs gancore API 99, this is 1"}
+    for plugin, cause in causes.items():
+        version = "9.0" if plugin == "future" else "3.1"
+        (line,) = [line for line in told if f"plugin {plugin!r} of {plugin}-gan {version}" in line]
+        assert f"({plugin} = {plugin}_gan)" in line
+        assert cause in line
+        assert f"GANCORE_DISABLE_PLUGINS={plugin} switches it off" in line
+    (line,) = [line for line in told if "plugin 'claims' of claims-gan 1.0" in line]
+    assert "offers loss bce, as gancore does, whose own keeps the name; claims-gan:bce picks the other" in line
+    assert len(told) == len(causes) + 1
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plugins", "list"], ["list", "loss"]], ids=" ".join)
+def test_core_commands_work_beside_broken_plugins(tmp_path, broken_site, arguments):
+    gancore = Site(tmp_path, broken_site)
+    gancore.works(*arguments)
+    assert not gancore.canary.exists()
+
+
+@pytest.mark.parametrize("plugin", ["lacks", "signed", "future"])
+def test_a_run_that_asks_for_a_broken_plugin_ends_with_5_and_names_the_cause(tmp_path, broken_site, plugin):
+    gancore = Site(tmp_path, broken_site)
+    line = gancore.fails(5, "train", *PARTS, "--loss", f"{plugin}-gan:x")
+    assert f"unknown loss '{plugin}-gan:x'" in line
+    cause = BROKEN[plugin][1] if plugin in BROKEN else "it needs gancore API 99, this is 1"
+    assert cause in line
+    assert line.count("Not loaded: ") == 1
+    assert ";" not in line.partition("Not loaded: ")[2].replace(cause, "")  # of the others nothing is said
+    assert not gancore.canary.exists()
+
+
+def test_v_shows_where_a_plugin_failed(tmp_path):
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "raises", "def deep():\n    1 / 0\ndeep()"))
+    done = gancore("train", *PARTS, "--loss", "raises-gan:x", "-v")
+    assert done.returncode == 5
+    assert "in deep" in done.stderr
+
+
+def test_a_plugin_that_speaks_several_versions_of_the_contract_is_loaded_by_the_one_that_is_known(tmp_path):
+    site = unpack(tmp_path / "site", "both", LOSS.format(name="mine"))
+    lists = site / "both_gan-1.0.dist-info" / "entry_points.txt"
+    lists.write_text(lists.read_text() + "\n[gancore.v2]\nboth = both_of_tomorrow\n")
+    (row,) = [
+        row
+        for row in json.loads(Site(tmp_path, site).works("plugins", "list", "--json").stdout)
+        if row["name"] == "both"
+    ]
+    assert (row["error"], row["components"]) == (None, ["loss mine"])
+
+
+@pytest.mark.parametrize("garbled", [b"[gancore.v1]\nnonsense\n", b"\xff\xfe"])
+def test_a_garbled_list_of_entry_points_hides_no_other_plugin(tmp_path, garbled):
+    site = unpack(tmp_path / "site", "fine", LOSS.format(name="mine"))
+    unpack(site, "garbled", "")
+    (site / "garbled_gan-1.0.dist-info" / "entry_points.txt").write_bytes(garbled)
+    rows = json.loads(Site(tmp_path, site).works("plugins", "list", "--json", "--no-load").stdout)
+    rows = {row["name"]: row for row in rows}
+    assert {"builtin", "fine"} <= set(rows)
+    if b"gancore" in garbled:
+        assert "its entry_points.txt cannot be read" in rows["garbled-gan"]["error"]
+
+
+# P04
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_of_two_packages_with_one_name_neither_wins_and_both_are_listed(tmp_path, order):
+    for plugin, version in (("a", "1.0"), ("b", "2.0")):
+        unpack(tmp_path / plugin, plugin, LOSS.format(name="twin"), version=version)
+    gancore = Site(tmp_path, os.pathsep.join(str(tmp_path / each) for each in order))
+    rows = [row for row in json.loads(gancore.works("list", "loss", "--json").stdout) if row["name"] == "twin"]
+    assert [(row["package"], row["version"]) for row in rows] == [("a-gan", "1.0"), ("b-gan", "2.0")]
+    done = gancore("train", *PARTS, "--loss", "twin")
+    assert done.returncode == 5
+    assert "loss 'twin' is ambiguous: it is offered by a-gan 1.0 and b-gan 2.0" in done.stderr
+    assert "next: pick one: a-gan:twin or b-gan:twin" in done.stderr
+    gancore.works("train", *PARTS, "--loss", "b-gan:twin", "--dry-run")
+
+
+# P07
+
+
+def test_a_run_records_which_plugins_it_needs(foo_run):
+    need = {
+        "plugin": "foo",
+        "package": "foo-gan",
+        "version": "1.2",
+        "sha256": None,
+        "components": ["loss mine"],
+    }
+    manifest = json.loads((foo_run.folder / "run" / "manifest.json").read_text())
+    about = load(kept(foo_run.folder / "run" / "checkpoints")[-1]).about
+    assert manifest["needs"] == about["made_with"]["needs"] == [need]
+
+
+def test_a_checkpoint_without_its_plugin_says_what_to_install(moved):
+    path = kept(moved.folder / "run" / "checkpoints")[-1]
+    before = path.read_bytes()
+    done = moved("sample", "run")
+    assert done.returncode == 5
+    assert done.stderr.splitlines() == [
+        "error: run needs plugin foo 1.2 of package foo-gan, which is not installed",
+        "kept: everything is as it was",
+        "next: pip install foo-gan==1.2",
+    ]
+    assert path.read_bytes() == before
+
+
+def test_a_checkpoint_of_another_version_of_its_plugin_is_opened_with_a_warning(moved, foo_site):
+    site = moved.folder / "newer"
+    shutil.copytree(foo_site, site)
+    info = (site / "foo_gan-1.2.dist-info").rename(site / "foo_gan-1.3.dist-info")
+    (info / "METADATA").write_text((info / "METADATA").read_text().replace("Version: 1.2", "Version: 1.3"))
+    moved.site = site
+    done = moved.works("sample", "run", "-n", 1)
+    assert warnings(done) == ["warning: run was made with plugin foo 1.2 of package foo-gan, and 1.3 is installed"]
+
+
+def test_a_checkpoint_imports_no_plugin_that_is_switched_off(moved, foo_site):
+    moved.site = foo_site
+    line = moved.fails(5, "sample", "run", GANCORE_DISABLE_PLUGINS="foo")
+    assert "needs plugin foo 1.2 of package foo-gan: it is switched off by GANCORE_DISABLE_PLUGINS" in line
+    assert not moved.canary.exists()
+
+
+def test_a_stranger_of_the_same_name_does_not_stand_in_for_the_plugin_of_a_checkpoint(moved, foo_site):
+    stranger = unpack(moved.folder / "stranger", "bar", LOSS.format(name="mine"))
+    moved.site = stranger
+    assert "needs plugin foo 1.2 of package foo-gan" in moved.fails(5, "sample", "run")
+    moved.site = os.pathsep.join([str(stranger), str(foo_site)])
+    moved.works("sample", "run", "-n", 1)
+
+
+# P08
+
+
+@pytest.mark.parametrize("name", ["foo", "foo-gan", "Foo_Gan", "other, foo"])
+def test_a_plugin_that_the_environment_switches_off_is_not_imported(foo, name):
+    rows = json.loads(foo.works("plugins", "list", "--json", GANCORE_DISABLE_PLUGINS=name).stdout)
+    assert {row["name"]: row["off"] for row in rows} == {"builtin": None, "foo": "GANCORE_DISABLE_PLUGINS"}
+    assert not foo.canary.exists()
+
+
+def test_a_plugin_that_the_settings_switch_off_is_not_imported(foo):
+    settings = foo.folder / "settings.toml"
+    settings.write_text('plugins.off = ["foo"]\n')
+    line = foo.fails(5, "train", *PARTS, "--loss", "mine", GANCORE_SETTINGS=str(settings))
+    assert f"foo (foo-gan 1.2): it is switched off by {settings}" in line
+    assert not foo.canary.exists()
+    assert json.loads(foo.works("list", "loss", "--json").stdout)
+    assert foo.canary.exists()
+
+
+def test_without_plugins_the_built_ins_stay_and_no_other_is_imported(foo):
+    done = foo.works("--no-plugins", "train", *BY_HAND, "--dry-run")
+    assert warnings(done) == []
+    assert not foo.canary.exists()
+
+
+def test_plugins_are_listed_without_importing_any(foo):
+    rows = json.loads(foo.works("plugins", "list", "--no-load", "--json").stdout)
+    assert [(row["name"], row["version"]) for row in rows if row["name"] == "foo"] == [("foo", "1.2")]
+    assert not foo.canary.exists()
+
+
+# P09
+
+
+def test_a_plugin_that_fails_in_step_37_ends_its_run_alone_and_the_last_checkpoint_stays(foo):
+    done = foo("train", *PARTS, "--loss", "late", "--set", "checkpoint.every_steps=10", "--out", "run")
+    assert done.returncode == 5
+    assert done.stderr.splitlines()[-3:] == [
+        "error: plugin 'foo' of foo-gan 1.2 (foo = foo_gan), loss 'late': at step 37, the loss failed in generator(): "
+        "ValueError: no luck",
+        "kept: checkpoint run/checkpoints/step-00000030.safetensors",
+        "next: -v shows where; see docs/contract.md",
+    ]
+    assert load(foo.folder / "run" / "checkpoints" / "step-00000030.safetensors").about["progress"]["step"] == 30
+
+
+def test_a_plugin_that_exits_in_the_middle_of_training_does_not_end_it_with_0(tmp_path):
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", FOO.replace("{what}", "raise SystemExit(0)")))
+    done = gancore("train", *PARTS, "--loss", "late")
+    assert done.returncode == 5
+    assert "at step 37, the loss failed in generator(): SystemExit: 0" in done.stderr
+
+
+# P10
+
+
+def test_a_loss_of_the_wrong_form_is_told_with_its_plugin_before_anything_is_written(tmp_path):
+    source = LOSS.format(name="vector").replace("-fake.logits.mean()", "-fake.logits")
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", source))
+    line = gancore.fails(5, "train", *PARTS, "--loss", "vector")
+    assert "plugin 'foo' of foo-gan 1.0 (foo = foo_gan), loss 'vector': a loss must return a scalar tensor" in line
+    assert "received shape (4, 1), torch.float32" in line
+    assert not (tmp_path / "runs").exists()
+
+
+# P11
+
+
+def test_an_import_that_takes_its_time_is_named_and_can_be_done_without(tmp_path):
+    """The module waits until the command has told of it; should it never do so, the test ends with the command."""
+    source = "import os, time\nwhile not os.path.exists(os.environ['CANARY']): time.sleep(0.05)\n"
+    site = unpack(tmp_path / "site", "slow", source + LOSS.format(name="mine"))
+    gancore = Site(tmp_path, site)
+    for arguments in (["--version"], ["plugins", "list", "--no-load"], ["--no-plugins", "list"]):
+        gancore.works(*arguments)
+    environment = {**os.environ, "PYTHONPATH": str(site), "CANARY": str(gancore.canary)}
+    command = [sys.executable, "-m", "gancore_cli", "list", "loss"]
+    with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        try:
+            assert process.stderr.readline() == "still importing plugin slow (10 s)\n"
+            gancore.canary.touch()
+            assert "mine" in process.communicate(timeout=60)[0]
+        finally:
+            process.kill()
+    assert process.returncode == 0
+
+
+# P12
+
+
+def test_what_a_plugin_prints_is_never_part_of_the_result(tmp_path):
+    source = """
+import os, subprocess, sys
+print("printed")
+os.write(1, b"written\\n")
+sys.__stdout__.write("said\\n")
+subprocess.run(["echo", "echoed"], check=True)
+""" + LOSS.format(name="loud").replace("return -fake", "print('trained'); return -fake")
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "loud", source))
+    done = gancore.works("train", *PARTS, "--loss", "loud", "--steps", 2, "--json")
+    assert json.loads(done.stdout)["last"]["step"] == 2
+    for word in ("printed", "written", "said", "echoed", "trained"):
+        assert word in done.stderr
+    failed = gancore("train", *PARTS, "--loss", "quiet", "--json")
+    assert json.loads(failed.stdout)["error"]["code"] == 2
+
+
+# One file
+
+
+@pytest.fixture
+def mine(tmp_path):
+    file = tmp_path / "my_loss.py"
+    file.write_text(CANARY + LOSS.format(name="mine"))
+    empty = tmp_path / "site"
+    empty.mkdir()
+    return Site(tmp_path, empty)
+
+
+def test_one_file_is_a_plugin_for_the_command_that_names_it(mine):
+    mine.works("--plugin", "./my_loss.py", "train", *PARTS, "--loss", "mine", "--steps", 2, "--out", "run")
+    digest = sha256((mine.folder / "my_loss.py").read_bytes()).hexdigest()
+    (need,) = json.loads((mine.folder / "run" / "manifest.json").read_text())["needs"]
+    assert (need["package"], need["sha256"], need["components"]) == ("my_loss.py", digest, ["loss mine"])
+    assert load(kept(mine.folder / "run" / "checkpoints")[-1]).about["made_with"]["needs"] == [need]
+    assert not list(mine.folder.rglob("__pycache__"))
+
+    done = mine("sample", "run")
+    assert done.returncode == 5
+    assert f"run needs plugin file my_loss.py (SHA-256 {digest}), which is not given" in done.stderr
+    assert "next: gancore --plugin my_loss.py COMMAND" in done.stderr
+    assert not mine.canary.exists()
+    assert "unknown loss 'mine'" in mine.fails(2, "train", "run/config.toml")
+    assert not mine.canary.exists()
+
+    (mine.folder / "my_loss.py").rename(mine.folder / "renamed.py")
+    assert warnings(mine.works("--plugin", "renamed.py", "sample", "run", "-n", 1)) == []
+    (mine.folder / "my_loss.py").write_text(LOSS.format(name="mine"))
+    (line,) = warnings(mine.works("--plugin", "my_loss.py", "sample", "run", "-n", 1))
+    assert f"(SHA-256 {digest}), and my_loss.py has other content: SHA-256 " in line
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("x = 1", "it offers nothing"),
+        (LOSS.format(name="x").replace("gancore_losses", "gancore_loses"), "unknown hook 'gancore_loses'"),
+    ],
+)
+def test_a_file_that_is_no_plugin_is_refused_since_it_was_asked_for(gancore, source, words):
+    (gancore.folder / "my_loss.py").write_text(source)
+    line = gancore.fails(5, "--plugin", "my_loss.py", "list")
+    assert "plugin file my_loss.py cannot be loaded: " in line
+    assert words in line
+
+
+def test_a_file_that_is_not_there_is_told(gancore):
+    assert "nowhere.py" in gancore.fails(2, "--plugin", "nowhere.py", "list")
