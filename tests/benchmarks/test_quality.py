@@ -128,6 +128,24 @@ def test_the_tables_in_the_repository_are_whole():
         assert f"{each['numbers']['fd-digits']:.4g}" in text
 
 
+@pytest.mark.parametrize(
+    ("table", "arm", "seeds", "share"),
+    [
+        ("mnist", "mnist=1 minutes", 10, 1 / 4),
+        ("mnist-long", "mnist=800 kimg", 3, 1 / 15),
+    ],
+)
+def test_the_recipe_mnist_beats_the_plain_script_by_far_in_every_seed(table, arm, seeds, share):
+    root = Path(quality.__file__).parent
+    plain = [each["numbers"] for each in json.loads((root / "quality.json").read_text()) if each["arm"] == PLAIN]
+    points = [each for each in json.loads((root / f"{table}.json").read_text()) if each["arm"] == arm]
+    mine = [each["numbers"] for each in points]
+    assert len({each["seed"] for each in points}) >= seeds
+    assert max(each["fd-digits"] for each in mine) <= share * min(each["fd-digits"] for each in plain)
+    assert min(each["coverage-digits"] for each in mine) > max(each["coverage-digits"] for each in plain)
+    assert max(each["class-kl-digits"] for each in mine) < min(each["class-kl-digits"] for each in plain)
+
+
 def test_the_plain_script_needs_nothing_of_the_project():
     text = (Path(quality.__file__).parent / "plain.py").read_text()
     assert "gancore" not in text.partition('"""\n\n')[2]

@@ -236,7 +236,7 @@ class TestProblems:
             ("generator.pair=['x', 1, 2]", "generator.pair: must have at most 2 items, not 3; received ['x', 1, 2]"),
             ("generator.choice=d", "generator.choice: must be 'a', 'b c', 3 or True; received 'd'"),
             ("generator.pace=fast", "generator.pace: must be a valid number; received 'fast'"),
-            ("generator.pace={from = 1, to = 2}", "generator.pace.kimg: must be given, and is missing"),
+            ("generator.pace={from = 1, kimg = 2}", "generator.pace.to: must be given, and is missing"),
             ("generator.pace={from = 1, too = 2, kimg = 1, to = 1}", "generator.pace.too: unknown key 'too'; did you"),
             ("generator.share=1", "generator.share: must be less than 1; received 1"),
             ("generator.share={from = 0, to = 1, kimg = 1}", "generator.share: must be less than 1 ["),
