@@ -30,7 +30,7 @@ LawOfClasses = Callable[[type[Component]], None]
 
 EXAMPLES = 10
 """Cases in which a law is tried."""
-_BOUNDS = Bounds(largest=24, reach=100.0)
+_BOUNDS = Bounds(largest=24, reach=100.0, letters="qxz")
 _VAIN = 4
 """Cases to an example that a component may refuse before it is given up."""
 _PAIRS = 40

@@ -30,14 +30,16 @@ class Offers(Protocol):
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far numbers go where their fields allow more.
+    """How far values go where their fields allow more.
 
     Ints are at most `largest`, or at their lower bound. With `reach`, floats lie within it on both sides of 0, and
-    those that must be positive are no less than a thousandth.
+    those that must be positive are no less than a thousandth. With `letters`, text is made of these, and not empty: so
+    that what names a file or a folder names none that is there.
     """
 
     largest: int = 1000
     reach: float | None = None
+    letters: str | None = None
 
 
 def components(
@@ -112,7 +114,7 @@ class _Drawing:
         if origin is tuple:
             return st.tuples(*(self.values(item, ()) for item in inner))
         if annotation is str:
-            return st.text(**sizes).filter(lambda text: text != "none")
+            return self._texts(sizes)
         return self._single(annotation, limit)
 
     def _single(self, annotation: Any, limit: dict[type, Any]) -> st.SearchStrategy[Any]:  # Any: as above
@@ -127,6 +129,12 @@ class _Drawing:
         if annotation is float:
             return self._floats(limit)
         return components(annotation, self.offers, self.bounds)
+
+    def _texts(self, sizes: dict[str, Any]) -> st.SearchStrategy[str]:  # Any: as above
+        if self.bounds.letters is not None:
+            sizes = sizes | {"min_size": max(1, sizes["min_size"])}
+            return st.text(self.bounds.letters, **sizes)
+        return st.text(**sizes).filter(lambda text: text != "none")
 
     def _floats(self, limit: dict[type, Any]) -> st.SearchStrategy[float]:  # Any: as above
         low, high = limit.get(at.Ge, limit.get(at.Gt)), limit.get(at.Le, limit.get(at.Lt))
