@@ -28,9 +28,7 @@ class PluginFile:
         try:
             return cls(path, path.read_bytes())
         except OSError as error:
-            raise ConfigError(
-                f"cannot read plugin file {path}: {error.strerror}", "name a file of Python with --plugin"
-            ) from error
+            raise ConfigError(f"cannot read plugin file {path}: {error.strerror}", "name a file of Python") from error
 
     @cached_property
     def sha256(self) -> str:

@@ -33,7 +33,7 @@ EXAMPLES = 10
 _BOUNDS = Bounds(largest=24, reach=100.0, letters="qxz")
 _VAIN = 4
 """Cases to an example that a component may refuse before it is given up."""
-_PAIRS = 40
+_PAIRS = 200
 """Pairs of components of which one should tell that a field does something."""
 
 

@@ -189,6 +189,6 @@ def test_the_example_installs_passes_its_test_and_trains(tmp_path):
         author.works(f'pytest "{source / "tests"}" -p no:cacheprovider')
     author.works("gancore train shapes --steps 20")
     manifest = json.loads((tmp_path / "runs" / "0001" / "manifest.json").read_text())
-    assert manifest["plugins"] == {"gancore-shapes": "0.1.0"}
+    assert manifest["plugins"]["gancore-shapes"] == "0.1.0"
     measured = json.loads(author.works("gancore evaluate runs/0001 -n 100 -q --json"))
     assert set(measured["metrics"]) == {"sliced-wasserstein", "kid-spectrum"}

@@ -114,7 +114,7 @@ def test_tables_are_described_by_their_keys_and_optional_ones_by_what_their_abse
 
 def test_the_defaults_of_a_run_are_those_that_are_told():
     data = resolve([Layer("parts", PARTS | {"ema": {}})], catalog()).to_data(catalog())
-    labelled = {"regularizers", "augmentations", "metrics"}
+    labelled = {"regularizers", "augmentations", "metrics", "observers"}
     assert not labelled & set(data)
     for field in describe(Run):
         value = data | {label: {} for label in labelled}
