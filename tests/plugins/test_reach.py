@@ -34,13 +34,10 @@ def test_the_example_offers_something_of_every_kind():
     assert [recipe.name for recipe in PLUGIN.recipes] == ["shapes"]
 
 
-def test_its_recipe_uses_all_that_it_offers_but_what_excludes_or_only_measures():
+def test_its_recipe_uses_all_that_it_offers_but_the_other_loss():
     config = resolve(read_layers("shapes", CATALOG), CATALOG)
     used = {type(component) for component in config.components()}
-    assert {component.name for component in PLUGIN.components if component not in used} == {
-        "feature-matching",
-        "spectrum",
-    }
+    assert {component.name for component in PLUGIN.components if component not in used} == {"feature-matching"}
     assert CATALOG.find(Dataset, "shapes")(split="test") == config.dataset.part("test")
 
 
