@@ -11,7 +11,7 @@ from typing import Any
 from PIL.Image import Image
 
 from gancore.catalog import Catalog
-from gancore.errors import GancoreError
+from gancore.errors import GancoreError, told
 from gancore.observers import Observer, Outcome, RunInfo, Writer
 from gancore.pictures import pixels
 
@@ -98,8 +98,8 @@ class Audience:
             observer = self._observers[label]
             origin = self._catalog.origin_of(type(observer)).origin
             called = observer.name if label == observer.name else f"{label} ({observer.name})"
-            told = f"{error}; {error.hint}" if isinstance(error, GancoreError) and error.hint else str(error)
+            hint = f"; {error.hint}" if isinstance(error, GancoreError) and error.hint else ""
             self._warnings.append(
                 f"observer {called} of {origin} failed in {what} and is left out from here on: "
-                f"{type(error).__name__}: {told}. Switch it off with: --set observers.{label}=none"
+                f"{told(error)}{hint}. Switch it off with: --set observers.{label}=none"
             )

@@ -119,11 +119,11 @@ def _module_of(path: Path) -> ModuleType:
 
 def _imported(what: str, work: Callable[[], R]) -> R:
     """Whatever a plugin does at import, SystemExit too, is its own failure."""
-    from gancore.errors import PluginError
+    from gancore.errors import PluginError, told
 
     try:
         return work()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginError(f"{what} cannot be imported: {type(error).__name__}: {error}", "-v shows where") from error
+        raise PluginError(f"{what} cannot be imported: {told(error)}", "-v shows where") from error

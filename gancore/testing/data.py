@@ -13,7 +13,7 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.contracts import Dataset, Mixture
 from gancore.data import check_items, check_labels
-from gancore.errors import DataError, PluginError, blamed
+from gancore.errors import DataError, PluginError, blamed, told
 from gancore.metrics import Measurement, Metric
 from gancore.testing.bench import evidence_of, set_up
 from gancore.testing.cases import Case, LawBroken, demand
@@ -120,5 +120,5 @@ def _error(work: Callable[[], object]) -> str:
     try:
         work()
     except Exception as error:  # whatever it is, it is a metric that cannot measure
-        return f"{type(error).__name__}: {error}"
+        return told(error)
     return ""

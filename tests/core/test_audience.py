@@ -23,12 +23,21 @@ from runs import begun, lines, recorded, tensors
 from worlds import PARTS, assembled, catalog, equal
 
 Call = Literal["nothing", "build", "scalars", "image", "file", "end"]
+MUTE = ("mute", "MuteError: (its message cannot be had: RuntimeError)")
 OFTEN = {"log": {"every_steps": 1}, "sample": {"every_kimg": 0.004}, "checkpoint": {"every_steps": 1}}
 RAISED = {
     "error": lambda: ValueError("no such thing"),
     "exit": lambda: SystemExit(3),
     "interrupt": lambda: KeyboardInterrupt(),
+    "mute": lambda: MuteError(),
 }
+
+
+class MuteError(Exception):
+    """Fails even at saying what it is."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
 
 
 class Remembers(Writer):
@@ -68,7 +77,7 @@ def watched():
         name = "watcher"
         fails_in: Call = Field(default="nothing", description="the call that raises")
         at: int = Field(default=3, description="which one of them")
-        how: Literal["error", "exit", "interrupt"] = Field(default="error", description="what it raises")
+        how: Literal["error", "exit", "interrupt", "mute"] = Field(default="error", description="what it raises")
 
         def build(self, run):
             if self.fails_in == "build":
@@ -168,14 +177,13 @@ def test_evaluations_and_the_best_checkpoint_are_told_too(tmp_path, watched):
 
 
 @pytest.mark.parametrize("call", ["scalars", "image", "file"])
-@pytest.mark.parametrize("how", ["error", "exit"])
-def test_an_observer_that_raises_at_its_third_call_is_left_out_with_one_warning(tmp_path, watched, call, how):
+@pytest.mark.parametrize(("how", "kind"), [("error", "ValueError: no such thing"), ("exit", "SystemExit: 3"), MUTE])
+def test_an_observer_that_raises_at_its_third_call_is_left_out_with_one_warning(tmp_path, watched, call, how, kind):
     known, built = watched
     bad = {"observers": {"watcher": {}, "bad": {"name": "watcher", "fails_in": call, "how": how}}}
     directory, _, seen = recorded(tmp_path / "run", OFTEN, bad, known=known)
     good, failed = built
     (warning,) = [warning for written in seen for warning in written.warnings]
-    kind = "ValueError: no such thing" if how == "error" else "SystemExit: 3"
     assert warning == (
         f"observer bad (watcher) of gancore-watching 1.2 failed in {call} and is left out from here on: {kind}. "
         "Switch it off with: --set observers.bad=none"
