@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -47,6 +50,14 @@ def commit() -> str:
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
+
+
+def keep(out: Path, text: str, rows: Iterable[object]) -> None:
+    """Writes OUT.md, the table, and OUT.json, every row of it, a dataclass; prints the table."""
+    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    data = json.dumps([asdict(row) for row in rows], indent=1)  # type: ignore[call-overload]  # instances, all of them
+    out.with_suffix(".json").write_text(data + "\n", encoding="utf-8")
+    print(text)
 
 
 def described(jobs: int | None = None) -> str:

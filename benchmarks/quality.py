@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 
-from benchmarks.machine import ProgramError, called, commit, described, threads
+from benchmarks.machine import ProgramError, called, commit, described, keep, threads
 from gancore import Catalog, Evaluator, Source, Workplace, read_images, resolve
 from gancore.config import read_dataset, read_layers
 from gancore.duration import Duration
@@ -44,6 +44,8 @@ PLAIN = "plain"
 OF_SCRIPT = ("images", "seconds")
 """Totals that are those of the plain script."""
 REAL = "real data"
+DRAWN = 4
+"""Times that real images are drawn, at most."""
 DIVERGED = 6
 """The exit code of a run whose samples are not finite."""
 
@@ -78,11 +80,7 @@ def main() -> None:
         trained = list(chain.from_iterable(pool.map(partial(train_all, arguments), seeds)))
     pace = None if PLAIN in arguments.arms else script_pace(arguments)
     points = list(measured(trained, arguments))
-    text = report(points, arguments, pace)
-    arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
-    data = json.dumps([asdict(point) for point in points], indent=1)
-    arguments.out.with_suffix(".json").write_text(data + "\n", encoding="utf-8")
-    print(text)
+    keep(arguments.out, report(points, arguments, pace), points)
 
 
 def parsed() -> argparse.Namespace:
@@ -192,7 +190,7 @@ def run(arguments: argparse.Namespace, recipe: str, total: str, seed: int, out: 
 
 
 def measured(points: Iterable[Point], arguments: argparse.Namespace) -> Iterator[Point]:
-    """The points with their numbers, and in front of them real training images, drawn with each seed."""
+    """The points with their numbers, and in front of them real training images, drawn a few times."""
     catalog = Catalog.installed()
     place = Workplace(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
     dataset = read_dataset("mnist", catalog)
@@ -209,7 +207,7 @@ def measured(points: Iterable[Point], arguments: argparse.Namespace) -> Iterator
         found = evaluator.evaluate(images).numbers()
         return {"fd-digits": fmean(found[f"fd-digits-{seed}"] for seed in range(JUDGES))} | found
 
-    for seed in range(min(arguments.seeds, 4)):
+    for seed in range(min(arguments.seeds, DRAWN)):
         yield Point(REAL, seed, 0, 0, 0, True, commit(), numbers(training.draw(SAMPLES, seed, "benchmark")))
     for point in points:
         found = numbers(read_images(samples_of(arguments, point.arm, point.seed))) if point.finite else {}

@@ -23,7 +23,7 @@ from time import perf_counter
 
 import torch
 
-from benchmarks.machine import commit, described, threads
+from benchmarks.machine import commit, described, keep, threads
 from gancore import GAN, Catalog, Evaluator, Layer, Source, Workplace, resolve, train
 from gancore.config import read_dataset, read_layers
 from gancore.naming import find_metric
@@ -79,11 +79,7 @@ def main() -> None:
         for each in waiting:
             runs.append(each.result())
             print(asdict(runs[-1]), flush=True)
-    text = report(runs, arguments)
-    arguments.out.with_suffix(".md").write_text(text, encoding="utf-8")
-    data = json.dumps([asdict(run) for run in runs], indent=1)
-    arguments.out.with_suffix(".json").write_text(data + "\n", encoding="utf-8")
-    print(text)
+    keep(arguments.out, report(runs, arguments), runs)
 
 
 def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:

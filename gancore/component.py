@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import get_annotations, isabstract
 from types import NoneType, UnionType
@@ -114,6 +114,19 @@ def lookup(finder: Finder) -> object:
 def finder_of(info: ValidationInfo) -> Finder | None:
     """What `lookup` put into the context of a validation."""
     return info.context.finder if isinstance(info.context, _Context) else None
+
+
+def components_in(value: object) -> Iterator[Component]:
+    """The component itself, if it is one, and all that lie in it, in settings, tables and lists."""
+    if isinstance(value, Component):
+        yield value
+    if isinstance(value, Settings):
+        value = [getattr(value, key) for key in type(value).model_fields]
+    elif isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from components_in(item)
 
 
 def _owns(base: type, key: str) -> bool:

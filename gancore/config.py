@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gancore import naming, toml
 from gancore.catalog import Catalog
-from gancore.component import Component, lookup
+from gancore.component import Component, components_in, lookup
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.duration import Duration
 from gancore.errors import ConfigError, unknown
@@ -170,7 +170,7 @@ class Run(Options):
 
     def components(self) -> list[Component]:
         """Every component of the run, in the order of its keys, those inside of others included."""
-        return list(_components(self))
+        return list(components_in(self))
 
     def judges(self) -> dict[str, Metric]:
         """The metrics, each under the name that its results have: `fd-digits`."""
@@ -202,18 +202,6 @@ def _misfit(kind: str, message: str, loc: tuple[str, ...], received: object) -> 
     """Keys that are right each by itself do not fit each other."""
     custom = PydanticCustomError(kind, message)
     return ValidationError.from_exception_data("Run", [InitErrorDetails(type=custom, loc=loc, input=received)])
-
-
-def _components(value: object) -> Iterator[Component]:
-    if isinstance(value, Component):
-        yield value
-    if isinstance(value, Settings):
-        value = [getattr(value, key) for key in type(value).model_fields]
-    elif isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _components(item)
 
 
 def read_layers(source: str, catalog: Catalog) -> list[Layer]:

@@ -77,8 +77,8 @@ class Choice:
             return plugin
         if not self.third_parties:
             return replace(plugin, off="--no-plugins")
-        named = {_normal(name): place for name, place in self.off.items()}
-        return replace(plugin, off=named.get(_normal(plugin.name)) or named.get(_normal(plugin.package)))
+        named = {normalized(name): place for name, place in self.off.items()}
+        return replace(plugin, off=named.get(normalized(plugin.name)) or named.get(normalized(plugin.package)))
 
 
 def discover(choice: Choice) -> list[Announced]:
@@ -131,7 +131,7 @@ def _version(distribution: Distribution | None) -> str:
     return (distribution and distribution.version) or "unknown"
 
 
-def _normal(name: str) -> str:
+def normalized(name: str) -> str:
     """As package indexes compare names."""
     return re.sub(r"[-_.]+", "-", name).casefold()
 

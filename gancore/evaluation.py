@@ -7,12 +7,10 @@ ones stand. A perfect model does not reach zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator as Work
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,15 +87,6 @@ class Evaluation:
             flat[result.name] = result.measured.value
             flat |= {f"{result.name}.{key}": value for key, value in result.measured.details.items()}
         return flat
-
-
-def json_safe(value: Any) -> Any:  # Any: data of any shape
-    """The same data for JSON, which has neither NaN nor infinity: they become null."""
-    if isinstance(value, Mapping):
-        return {key: json_safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_safe(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Evaluator:

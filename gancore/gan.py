@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -166,15 +166,18 @@ class GAN:
 
     def done(self) -> float:
         """The share of the run's total that lies behind: 1 or more when it is reached."""
-        return self._done(self.progress)
+        return self._done(self.progress.images_seen)
 
-    def _done(self, progress: Progress) -> float:
-        return self._total.done(**asdict(progress), dataset_size=self.feed.size)
+    def _done(self, images_seen: int) -> float:
+        now = self.progress
+        return self._total.done(
+            step=now.step, images_seen=images_seen, seconds=now.seconds, dataset_size=self.feed.size
+        )
 
     def moment(self, new_images: int = 0) -> Moment:
         """The place in the run by which schedules go, or the one after so many more images."""
-        ahead = replace(self.progress, images_seen=self.progress.images_seen + new_images)
-        return Moment(ahead.images_seen, min(self._done(ahead), 1.0))
+        images_seen = self.progress.images_seen + new_images
+        return Moment(images_seen, min(self._done(images_seen), 1.0))
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name, not copied; the rest is in `progress` and the config."""

@@ -7,7 +7,6 @@ no part in the run: it sees neither networks nor randomness, and what it does wi
 from __future__ import annotations
 
 import json
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gancore.component import Component
+from gancore.jsonsafe import json_safe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,5 @@ class _Lines(Writer):
         self._path = path
 
     def scalars(self, numbers: Mapping[str, float]) -> None:
-        # JSON has neither NaN nor infinity.
-        values = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
         with self._path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(values, allow_nan=False) + "\n")
+            log.write(json.dumps(json_safe(numbers), allow_nan=False) + "\n")

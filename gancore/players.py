@@ -114,6 +114,12 @@ def frozen_copy(module: nn.Module) -> nn.Module:
     return deepcopy(module).eval().requires_grad_(False)
 
 
+def tensors_of(output: Output) -> dict[str, Tensor]:
+    """All that a discriminator returned, by the names that people are told."""
+    features = {f"features[{place}]": feature for place, feature in enumerate(output.features)}
+    return {"logits": output.logits, **features, **{f"heads[{key!r}]": head for key, head in output.heads.items()}}
+
+
 def is_loss(value: object, images: Tensor) -> TypeGuard[Tensor]:
     """Whether it can be minimised: a scalar with a gradient, where the images are."""
     return isinstance(value, Tensor) and not value.ndim and value.requires_grad and value.device == images.device

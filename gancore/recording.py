@@ -19,9 +19,10 @@ from gancore.audience import Audience
 from gancore.catalog import Catalog
 from gancore.config import Run
 from gancore.errors import ConfigError, NumericsError
-from gancore.evaluation import Evaluation, Evaluator, json_safe
+from gancore.evaluation import Evaluation, Evaluator
 from gancore.gan import GAN
 from gancore.guard import COUNT, Guard
+from gancore.jsonsafe import json_safe
 from gancore.observers import JSONL, RunInfo
 from gancore.pictures import REAL_POINTS, is_picture, picture
 from gancore.randomness import derive_seed

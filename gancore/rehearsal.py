@@ -16,7 +16,7 @@ from gancore.contracts import Objective, Output, Player, Scores
 from gancore.data import Feed
 from gancore.errors import ConfigError, PluginError, blamed
 from gancore.penalties import Turn
-from gancore.players import call, described, frozen, is_loss, judge, output_of
+from gancore.players import call, described, frozen, is_loss, judge, output_of, tensors_of
 from gancore.randomness import seeded
 from gancore.state import check_module
 
@@ -133,7 +133,7 @@ def _judged(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> 
             raise PluginError(
                 f"a discriminator's logits must be floating point, on {images.device}; received {described(logits)}"
             )
-        for name, tensor in _parts(output).items():
+        for name, tensor in tensors_of(output).items():
             if not isinstance(tensor, Tensor) or tensor.shape[:1] != (len(images),) or tensor.device != images.device:
                 raise PluginError(
                     f"{name} of a discriminator must begin with N = {len(images)}, on {images.device}; received "
@@ -156,11 +156,6 @@ def _check_way_back(discriminator: nn.Module, images: Tensor, labels: Tensor | N
                 raise PluginError(f"a discriminator's logits must carry a gradient; these are detached from {what}")
 
 
-def _parts(output: Output) -> dict[str, Tensor]:
-    features = {f"features[{place}]": feature for place, feature in enumerate(output.features)}
-    return {"logits": output.logits, **features, **{f"heads[{key!r}]": head for key, head in output.heads.items()}}
-
-
 @torch.no_grad()
 def _mixes(discriminator: nn.Module, first: Tensor, second: Tensor, labels: Tensor | None) -> bool:
     """Whether it makes a difference that two batches are seen in one pass: to the outputs, or to D's buffers."""
@@ -168,8 +163,8 @@ def _mixes(discriminator: nn.Module, first: Tensor, second: Tensor, labels: Tens
         parameter.add_(torch.randn_like(parameter) * 0.02)
     other = _copy("discriminator", discriminator)
     twice = None if labels is None else torch.cat([labels, labels])
-    joined = _parts(_judged(discriminator, torch.cat([first, second]), twice))
-    halves = [_parts(_judged(other, part, labels)) for part in (first, second)]
+    joined = tensors_of(_judged(discriminator, torch.cat([first, second]), twice))
+    halves = [tensors_of(_judged(other, part, labels)) for part in (first, second)]
     for name, whole in joined.items():
         apart = torch.cat([half[name] for half in halves])
         if _differ(whole, apart):

@@ -22,6 +22,7 @@ ORDER = [
     "component",
     "contracts",
     "metrics",
+    "jsonsafe",
     "observers",
     "hookspecs",
     "catalog",

@@ -152,7 +152,7 @@ def _read(images: Path, named: Source | None, count: int | None, seed: int) -> T
 
 
 def _show(voice: Voice, evaluation: Evaluation, evaluator: Evaluator, what: dict[str, Any]) -> None:
-    from gancore.evaluation import json_safe
+    from gancore.jsonsafe import json_safe
 
     voice.result(json_safe({**what, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, what))
 

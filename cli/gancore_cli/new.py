@@ -84,13 +84,14 @@ def _check_name(name: str) -> None:
 
 def _check_free(name: str, kinds: Iterable[str], catalog: Catalog) -> None:
     """No plugin, module or component of these kinds has the name yet, so that it will mean the new one."""
+    from gancore.discovery import normalized
     from gancore.errors import ConfigError
 
     package, module = f"gancore-{name}", module_name(name)
     taken = [
         f"the plugin {plugin.name!r} of {plugin.origin}"
         for plugin in catalog.plugins
-        if plugin.name == name or re.sub(r"[-_.]+", "-", plugin.package).lower() == package
+        if plugin.name == name or normalized(plugin.package) == package
     ]
     taken += [
         f"the {kind} {name!r} of {plugin.origin}"

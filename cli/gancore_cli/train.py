@@ -193,7 +193,7 @@ def _train(
     origin: Mapping[str, str | None],
 ) -> None:
     from gancore import checkpoint
-    from gancore.evaluation import json_safe
+    from gancore.jsonsafe import json_safe
     from gancore.recording import record
     from gancore.rundir import RunDirectory, next_directory
     from gancore.training import train as steps_of

@@ -14,7 +14,7 @@ from gancore.component import Component
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Mixture, Regularizer, Scores
 from gancore.errors import ConfigError, blamed
 from gancore.metrics import Evidence, Extractor, LearnedExtractor, Measurement, Metric, Samples
-from gancore.players import judge, output_of
+from gancore.players import judge, output_of, tensors_of
 from gancore.randomness import seeded
 from gancore.settings import Moment
 from gancore.testing.cases import Case
@@ -110,13 +110,8 @@ def _of_generator(component: Generator, case: Case) -> Bench:
 @_bench.register
 def _of_discriminator(component: Discriminator, case: Case) -> Bench:
     module = network(component.build(case.shape, case.num_classes), case)
-
-    def work(given: Values) -> Given:
-        said = output_of(called(module, given))
-        features = {f"features[{place}]": feature for place, feature in enumerate(said.features)}
-        return {"logits": said.logits, **features, **{f"heads[{key!r}]": head for key, head in said.heads.items()}}
-
-    return Bench(component, module, {"images": images(case), **labels(case)}, work, case.seed)
+    inputs = {"images": images(case), **labels(case)}
+    return Bench(component, module, inputs, lambda given: tensors_of(output_of(called(module, given))), case.seed)
 
 
 @_bench.register

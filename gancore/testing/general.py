@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from gancore import toml
-from gancore.component import Component, lookup
+from gancore.component import Component, components_in, lookup
 from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Metric
-from gancore.settings import Settings, plain
+from gancore.settings import plain
 from gancore.testing.bench import Bench, observed, set_up
 from gancore.testing.cases import Case, LawBroken, demand
 from gancore.testing.elsewhere import Elsewhere, unregistered
@@ -214,21 +214,10 @@ class _Known:
     """Finds the components that lie in a component, as a catalog would."""
 
     def __init__(self, component: Component) -> None:
-        self._classes: list[type[Any]] = list(_within(component))  # Any: as `find` gives it
+        self._classes: list[type[Any]] = [type(each) for each in components_in(component)]  # Any: as `find` gives it
 
     def find(self, kind: type[Any], name: str) -> type[Any]:  # Any: as a catalog does
         for found in self._classes:
             if issubclass(found, kind) and found.name == name:
                 return found
         raise ConfigError(f"no {name!r} lies in this component")
-
-
-def _within(value: object) -> Iterator[type[Component]]:
-    if isinstance(value, Component):
-        yield type(value)
-    if isinstance(value, Settings):
-        for key in type(value).model_fields:
-            yield from _within(getattr(value, key))
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _within(item)

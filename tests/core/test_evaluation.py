@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from evidence import normal, shuffled
 from gancore.contracts import Mixture
 from gancore.errors import ConfigError, DataError, PluginError
-from gancore.evaluation import Evaluator, json_safe
+from gancore.evaluation import Evaluator
+from gancore.jsonsafe import json_safe
 from gancore.learning import Workplace
 from gancore.metrics import Measurement, Metric
 from gancore.naming import find_metric

@@ -11,6 +11,17 @@ LEAST = 4
 """The smallest side of a base."""
 
 
+def image_shape(shape: Shape, who: str) -> tuple[int, int, int]:
+    """The shape of images (C, H, W). Raises ConfigError for vectors."""
+    if len(shape) != 3:
+        raise ConfigError(
+            f"{who} is convolutional, and takes images (C, H, W); this data has shape {tuple(shape)}",
+            "choose mlp instead",
+        )
+    channels, height, width = shape
+    return channels, height, width
+
+
 @dataclass(frozen=True)
 class Pyramid:
     """Images (C, H, W), which are as large as the base (h, w) doubled so many times."""
@@ -25,12 +36,7 @@ class Pyramid:
 
         Raises ConfigError for vectors, and for images that cannot be halved once.
         """
-        if len(shape) != 3:
-            raise ConfigError(
-                f"{who} is convolutional, and takes images (C, H, W); this data has shape {tuple(shape)}",
-                "choose mlp instead",
-            )
-        channels, height, width = shape
+        channels, height, width = image_shape(shape, who)
         doublings = 0
         while all(side % 2 ** (doublings + 1) == 0 and side >> (doublings + 1) >= LEAST for side in (height, width)):
             doublings += 1

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gancore.contracts import Discriminator, Generator, Shape
 from gancore.errors import ConfigError
 from gancore_plugins.networks.dcgan import WithCodes, initialize
+from gancore_plugins.networks.pyramid import image_shape
 from gancore_plugins.networks.verdict import Judging, Verdict
 
 
@@ -73,12 +74,7 @@ class _Residual(nn.Sequential):
 
 def _patches(shape: Shape, patch: int, who: str) -> tuple[int, int, int]:
     """Pixels of a patch in all channels, and how many patches there are from top to bottom and from left to right."""
-    if len(shape) != 3:
-        raise ConfigError(
-            f"{who} is convolutional, and takes images (C, H, W); this data has shape {tuple(shape)}",
-            "choose mlp instead",
-        )
-    channels, height, width = shape
+    channels, height, width = image_shape(shape, who)
     if height % patch or width % patch:
         raise ConfigError(
             f"{who} divides images into patches of {patch}x{patch}, so {patch} must divide both sides; received "
