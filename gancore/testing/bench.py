@@ -28,7 +28,7 @@ _IMAGES = 48
 _WATCHED = 4096
 """Real images in each update of D that is shown to an augmentation that watches, so that it gets going."""
 _ITEMS = 6
-"""Items that are read of a dataset."""
+"""Items that are read of the beginning of a dataset."""
 
 Given = Mapping[str, object]
 
@@ -188,7 +188,8 @@ def _of_dataset(component: Dataset, case: Case) -> Bench:
 
     def work(given: Values) -> Given:
         size = len(dataset)  # type: ignore[arg-type]  # map-style, so it has a length
-        items = {f"items[{place}]": dataset[place] for place in range(min(size, _ITEMS))}
+        places = sorted({*range(min(size, _ITEMS)), max(size - 1, 0)} if size else ())  # the last one is there too
+        items = {f"items[{place}]": dataset[place] for place in places}
         pairs = {key: item if isinstance(item, tuple | list) else (item,) for key, item in items.items()}
         named = {f"{key} label": torch.as_tensor(pair[1]) for key, pair in pairs.items() if len(pair) == 2}
         return {"size": torch.tensor(size), **{key: pair[0] for key, pair in pairs.items()}, **named}

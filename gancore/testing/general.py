@@ -103,14 +103,19 @@ def stays_in_single_precision(component: Component, case: Case) -> None:
 
 
 def accepts_a_batch_of_one(component: Component, case: Case) -> None:
-    """It works on one image alone, networks in evaluation mode."""
-    bench = _set_up_for_evaluation(component, replace(case, count=1))
+    """It works on one image alone, networks in evaluation mode, and gives what is finite."""
+    one, several = (_set_up_for_evaluation(component, replace(case, count=count)) for count in (1, case.count))
     try:
-        bench()
+        given = _not_finite(one)
     except PluginError as error:
-        bench = _set_up_for_evaluation(component, case)
-        bench()  # what fails on any batch is not for this law
+        several()  # what fails on any batch is not for this law
         raise LawBroken(f"it fails on a batch of one: {error}") from error
+    demand(given <= _not_finite(several), f"of a batch of one it gives NaN or infinity: {', '.join(sorted(given))}")
+
+
+def _not_finite(bench: Bench) -> set[str]:
+    """Which of the values that it gives hold NaN or infinity."""
+    return {key for key, value in bench.values().items() if not value.isfinite().all()}
 
 
 def what_it_builds_survives_a_round_trip(component: Component, case: Case) -> None:

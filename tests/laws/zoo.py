@@ -158,6 +158,12 @@ class Unbounded(Net):
         return 3 + made.unflatten(1, self.outputs)
 
 
+@generator(laws.images_lie_in_their_range)
+class EndsInASigmoid(Net):
+    def end(self, made):
+        return made.sigmoid().unflatten(1, self.outputs)
+
+
 @generator(laws.labels_change_what_it_makes)
 class Deaf(Net):
     def forward(self, batch, labels=None):
@@ -299,6 +305,14 @@ class ComparesPairs(SoundLoss):
         return super().generator(fake, real) - distances.max() * 1e-3
 
 
+@breaks(laws.accepts_a_batch_of_one)
+class SpreadOfOne(SoundLoss):
+    def discriminator(self, real, fake):
+        centred = real.logits - real.logits.mean(dim=0)
+        spread = centred.square().sum(dim=0) / (len(centred) - 1)
+        return super().discriminator(real, fake) + 1e-3 * spread.mean()
+
+
 @breaks(laws.what_it_builds_survives_a_round_trip)
 class ForgetsItsMean(StatefulLoss):
     name = "forgets"
@@ -350,6 +364,36 @@ class LabelsBeyond(SoundDataset):
         data = super().build(root)
         data.classes = ("zero", "one")
         return data
+
+
+@breaks(laws.items_have_the_promised_form)
+class ChannelsLast(SoundDataset):
+    def build(self, root):
+        return TensorDataset(torch.zeros(4, 8, 8, 3, dtype=torch.uint8))
+
+
+@breaks(laws.either_works_or_says_why_not)
+class CountsOneTooMany(SoundDataset):
+    def build(self, root):
+        return OneTooMany(torch.zeros(20, 1, 2, 2, dtype=torch.uint8))
+
+
+class OneTooMany(TensorDataset):
+    def __len__(self):
+        return 21
+
+
+@breaks(laws.items_depend_on_their_index_alone)
+class ReadsIntoOneBuffer(SoundDataset):
+    def build(self, root):
+        return OneBuffer(*super().build(root).tensors)
+
+
+class OneBuffer(TensorDataset):
+    buffer = torch.zeros(1, 2, 2, dtype=torch.uint8)
+
+    def __getitem__(self, index):
+        return self.buffer.fill_(index), index
 
 
 @breaks(laws.items_depend_on_their_index_alone)
@@ -500,6 +544,12 @@ class SoundMetric(Metric):
 class BareNumber(SoundMetric):
     def measure(self, evidence):
         return super().measure(evidence).value
+
+
+@breaks(laws.measurements_are_numbers)
+class LeavesATensor(SoundMetric):
+    def measure(self, evidence):
+        return Measurement(torch.tensor(super().measure(evidence).value))
 
 
 @breaks(laws.scores_do_not_depend_on_order)
