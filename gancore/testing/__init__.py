@@ -35,6 +35,7 @@ from gancore.testing.general import (
     stays_in_single_precision,
     stays_on_its_device,
     survives_a_round_trip,
+    what_it_builds_keeps_no_graph,
     what_it_builds_survives_a_round_trip,
 )
 from gancore.testing.judging import Breach, Verdict, every_field_does_something, judge, laws_of
@@ -47,7 +48,9 @@ from gancore.testing.networks import (
     output_has_the_promised_shape,
     strength_zero_changes_nothing,
 )
+from gancore.testing.process import leaves_the_process_as_it_was
 from gancore.testing.scoring import (
+    a_loss_does_not_grow_with_the_batch,
     a_penalty_is_the_mean_of_its_parts,
     gradient_reaches_its_player,
     gradient_reaches_what_is_scored,
@@ -65,6 +68,7 @@ __all__ = [
     "LawBroken",
     "Trial",
     "Verdict",
+    "a_loss_does_not_grow_with_the_batch",
     "a_penalty_is_the_mean_of_its_parts",
     "accepts_a_batch_of_one",
     "an_image_does_not_depend_on_its_batch",
@@ -89,6 +93,7 @@ __all__ = [
     "labels_change_what_it_makes",
     "laws_of",
     "leaves_its_inputs_alone",
+    "leaves_the_process_as_it_was",
     "losses_are_finite_scalars",
     "measurements_are_numbers",
     "output_has_the_promised_shape",
@@ -103,5 +108,6 @@ __all__ = [
     "strength_keeps_its_range",
     "strength_zero_changes_nothing",
     "survives_a_round_trip",
+    "what_it_builds_keeps_no_graph",
     "what_it_builds_survives_a_round_trip",
 ]

@@ -141,6 +141,17 @@ def what_it_builds_survives_a_round_trip(component: Component, case: Case) -> No
     demand(different is None, f"{different} is another after its state_dict was saved and loaded")
 
 
+def what_it_builds_keeps_no_graph(component: Component, case: Case) -> None:
+    """What it remembers of a pass is detached: a graph that is kept fails in the next update, or grows without end."""
+    bench = set_up(component, case)
+    if bench.module is None:
+        raise Inapplicable
+    for _ in range(2):
+        bench(**{key: value.clone().requires_grad_(value.is_floating_point()) for key, value in bench.inputs.items()})
+    held = [name for name, buffer in bench.module.named_buffers() if buffer.grad_fn is not None]
+    demand(not held, f"the buffer {', '.join(held)} holds the graph of an earlier pass; detach what is remembered")
+
+
 def scores_do_not_depend_on_order(component: Component, case: Case) -> None:
     """The images of a batch may come in any order; real and fake ones of a metric each in an order of their own."""
     _steady(component, case)

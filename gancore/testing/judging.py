@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gancore.component import Component
 from gancore.errors import ConfigError, DataError, GancoreError, PluginError
 from gancore.metrics import Extractor, Metric
-from gancore.testing import data, general, networks, scoring
+from gancore.testing import data, general, networks, process, scoring
 from gancore.testing.bench import observed
 from gancore.testing.cases import Case, LawBroken
 from gancore.testing.general import Inapplicable, Untried, unequal
@@ -99,6 +99,7 @@ LAWS: dict[str, tuple[Law | LawOfClasses, ...]] = {
     "loss": (
         scoring.losses_are_finite_scalars,
         scoring.gradient_reaches_what_is_scored,
+        scoring.a_loss_does_not_grow_with_the_batch,
         general.stays_on_its_device,
         general.stays_in_single_precision,
         general.accepts_a_batch_of_one,
@@ -159,10 +160,17 @@ def kinds_of_laws() -> dict[Law | LawOfClasses, list[str]]:
     """Every law, with the kinds that it judges."""
     found: dict[Law | LawOfClasses, list[str]] = {}
     for kind, own in LAWS.items():
-        built = () if kind in ("dataset", "metric") else (general.what_it_builds_survives_a_round_trip,)
+        kept = (general.what_it_builds_survives_a_round_trip, general.what_it_builds_keeps_no_graph)
+        built = {"dataset": (), "metric": (), "extractor": kept[:1]}.get(kind, kept)
         given = () if kind == "dataset" else (general.leaves_its_inputs_alone,)
         first = (general.survives_a_round_trip, general.either_works_or_says_why_not)
-        last = (general.same_seed_same_result, *built, *given, every_field_does_something)
+        last = (
+            general.same_seed_same_result,
+            process.leaves_the_process_as_it_was,
+            *built,
+            *given,
+            every_field_does_something,
+        )
         for law in (*first, *own, *last):
             found.setdefault(law, []).append(kind)
     return found
@@ -191,7 +199,7 @@ class Verdict:
 
 def judge(offered: type[Component], law: Law | LawOfClasses, examples: int = EXAMPLES) -> Verdict:
     """Tries a law on components of a class. The same class is always tried in the same way, without a network."""
-    with _offline(), TemporaryDirectory(prefix="gancore-testing-") as root:
+    with _offline(), process.as_it_was(), TemporaryDirectory(prefix="gancore-testing-") as root:
         if law is every_field_does_something:
             return _judge_class(offered)
         return _judge_cases(offered, law, examples, Path(root))  # type: ignore[arg-type]  # the one law of classes is judged

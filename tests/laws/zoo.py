@@ -243,6 +243,13 @@ class HoldsAPlainTensor(Net):
         return made + self.offset
 
 
+@discriminator(laws.leaves_the_process_as_it_was)
+class LooksForAnomalies(Net):
+    def forward(self, batch, labels=None):
+        torch.autograd.set_detect_anomaly(True)
+        return super().forward(batch, labels)
+
+
 # --- losses ---
 
 
@@ -278,6 +285,19 @@ class DetachedLoss(SoundLoss):
 class SeesNoReal(SoundLoss):
     def discriminator(self, real, fake):
         return softplus(fake.logits).mean()
+
+
+@breaks(laws.a_loss_does_not_grow_with_the_batch)
+class SumsOverImages(SoundLoss):
+    def discriminator(self, real, fake):
+        return softplus(-real.logits).mean() + softplus(fake.logits).sum()
+
+
+@breaks(laws.leaves_the_process_as_it_was)
+class SetsTheSeed(SoundLoss):
+    def generator(self, fake, real):
+        torch.manual_seed(0)
+        return super().generator(fake, real)
 
 
 @breaks(laws.scores_do_not_depend_on_order)
@@ -327,6 +347,29 @@ class Forgetful(nn.Module):
 
     def discriminator(self, real, fake):
         self.mean = 0.5 * self.mean + 0.5 * float(real.logits.detach().mean())
+        return softplus(self.mean - real.logits).mean() + softplus(fake.logits).mean()
+
+    def generator(self, fake, real):
+        return softplus(-fake.logits).mean()
+
+
+@breaks(laws.what_it_builds_keeps_no_graph)
+class RemembersTheGraph(StatefulLoss):
+    name = "remembers"
+
+    def build(self):
+        return Remembering()
+
+
+class Remembering(nn.Module):
+    needs_real = False
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def discriminator(self, real, fake):
+        self.mean = 0.5 * self.mean + 0.5 * real.logits.mean()
         return softplus(self.mean - real.logits).mean() + softplus(fake.logits).mean()
 
     def generator(self, fake, real):
@@ -406,6 +449,13 @@ class CoinFlips(TensorDataset):
     def __getitem__(self, index):
         image, label = super().__getitem__(index)
         return image + torch.randint(0, 255, image.shape, dtype=torch.uint8), label
+
+
+@breaks(laws.leaves_the_process_as_it_was)
+class SetsNumpysSeed(SoundDataset):
+    def build(self, root):
+        np.random.seed(0)  # that is what is wrong with it
+        return super().build(root)
 
 
 @breaks(laws.parts_are_datasets)
