@@ -28,6 +28,7 @@ from gancore.testing.data import (
 from gancore.testing.general import (
     accepts_a_batch_of_one,
     an_image_does_not_depend_on_its_batch,
+    chance_has_no_say_in_features,
     either_works_or_says_why_not,
     leaves_its_inputs_alone,
     same_seed_same_result,
@@ -45,8 +46,17 @@ from gancore.testing.networks import (
     gradient_reaches_the_images,
     images_lie_in_their_range,
     labels_change_what_it_makes,
+    latents_change_what_it_makes,
+    little_strength_leaves_images_alone,
+    logits_are_no_probabilities,
+    mixing_is_found_out,
     output_has_the_promised_shape,
     strength_zero_changes_nothing,
+)
+from gancore.testing.observing import (
+    it_bears_whatever_is_told,
+    it_joins_a_run_that_goes_on,
+    what_the_run_wrote_stays_as_it_was,
 )
 from gancore.testing.process import leaves_the_process_as_it_was
 from gancore.testing.scoring import (
@@ -73,6 +83,7 @@ __all__ = [
     "accepts_a_batch_of_one",
     "an_image_does_not_depend_on_its_batch",
     "cases",
+    "chance_has_no_say_in_features",
     "check",
     "components",
     "conformance",
@@ -84,6 +95,8 @@ __all__ = [
     "gradient_reaches_the_images",
     "gradient_reaches_what_is_scored",
     "images_lie_in_their_range",
+    "it_bears_whatever_is_told",
+    "it_joins_a_run_that_goes_on",
     "it_looks_only_at_what_it_needs",
     "it_projects_in_place",
     "it_says_when_there_are_too_few_images",
@@ -91,11 +104,15 @@ __all__ = [
     "items_have_the_promised_form",
     "judge",
     "labels_change_what_it_makes",
+    "latents_change_what_it_makes",
     "laws_of",
     "leaves_its_inputs_alone",
     "leaves_the_process_as_it_was",
+    "little_strength_leaves_images_alone",
+    "logits_are_no_probabilities",
     "losses_are_finite_scalars",
     "measurements_are_numbers",
+    "mixing_is_found_out",
     "output_has_the_promised_shape",
     "parts_are_datasets",
     "penalties_are_finite_scalars",
@@ -110,4 +127,5 @@ __all__ = [
     "survives_a_round_trip",
     "what_it_builds_keeps_no_graph",
     "what_it_builds_survives_a_round_trip",
+    "what_the_run_wrote_stays_as_it_was",
 ]

@@ -14,11 +14,13 @@ from gancore.component import Component
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Mixture, Regularizer, Scores
 from gancore.errors import ConfigError, blamed
 from gancore.metrics import Evidence, Extractor, LearnedExtractor, Measurement, Metric, Samples
+from gancore.observers import Observer
 from gancore.players import judge, output_of, tensors_of
 from gancore.randomness import seeded
 from gancore.settings import Moment
 from gancore.testing.cases import Case
 from gancore.testing.inputs import Values, called, images, labels, network, scores, stored
+from gancore.testing.observing import tell_of_a_run
 
 MOMENTS = (Moment(0, 0.0), Moment(1500, 0.5), Moment(100_000, 1.0))
 """Places in a run at which strengths are asked for."""
@@ -252,3 +254,12 @@ def _of_extractor(component: Extractor, case: Case) -> Bench:
         }
 
     return Bench(component, module, {"images": stored(case, case.count)}, work, case.seed)
+
+
+@_bench.register
+def _of_observer(component: Observer, case: Case) -> Bench:
+    def work(given: Values) -> Given:
+        tell_of_a_run(component)
+        return {}
+
+    return Bench(component, component, {}, work, case.seed)

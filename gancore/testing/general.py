@@ -183,6 +183,13 @@ def an_image_does_not_depend_on_its_batch(component: Component, case: Case) -> N
     demand(different is None, f"{different} of an image is another when the rest of the batch is another")
 
 
+def chance_has_no_say_in_features(component: Component, case: Case) -> None:
+    """Of one image an extractor reads the same each time: no dropout in evaluation, no dice."""
+    _steady(component, case, evaluation=True)
+    random = is_random(_set_up_for_evaluation(component, case))
+    demand(not random, "features of the same images are others when random numbers are others")
+
+
 def _set_up_for_evaluation(component: Component, case: Case) -> Bench:
     bench = set_up(component, case)
     if bench.module is not None:

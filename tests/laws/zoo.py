@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 from gancore import testing as laws
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Output, Regularizer, StatefulLoss
 from gancore.metrics import Extractor, Features, Measurement, Metric
+from gancore.observers import Observer, Writer
 
 BROKEN = []
 """Pairs of a component and the laws that it breaks, the one meant for it first."""
@@ -164,6 +165,12 @@ class EndsInASigmoid(Net):
         return made.sigmoid().unflatten(1, self.outputs)
 
 
+@generator(laws.latents_change_what_it_makes)
+class DrawsItsOwnLatent(Net):
+    def forward(self, batch, labels=None):
+        return super().forward(torch.randn_like(batch), labels)
+
+
 @generator(laws.labels_change_what_it_makes)
 class Deaf(Net):
     def forward(self, batch, labels=None):
@@ -212,6 +219,18 @@ class ForgetsK(Net):
 class MeansItsFeatures(Net):
     def end(self, made):
         return Output(made, features=(made.mean(dim=0),))
+
+
+@discriminator(laws.logits_are_no_probabilities)
+class GivesProbabilities(Net):
+    def end(self, made):
+        return made.sigmoid()
+
+
+@discriminator(laws.mixing_is_found_out)
+class ComparesInLargeBatches(Net):
+    def end(self, made):
+        return made - made.mean(dim=0) if len(made) >= 16 else made
 
 
 @discriminator(laws.gradient_reaches_the_images)
@@ -547,10 +566,17 @@ class AlwaysOn(SoundAugmentation):
         return images + self.throw(images)
 
 
+@breaks(laws.little_strength_leaves_images_alone)
+class OnOrOff(SoundAugmentation):
+    def apply(self, images, strength):
+        return images + self.throw(images) if strength > 0 else images
+
+
 @breaks(laws.every_image_is_changed_by_itself)
 class OneThrowForAll(SoundAugmentation):
     def apply(self, images, strength):
-        return images + torch.rand((), device=images.device) * strength
+        chosen = torch.rand_like(self.throw(images)) < strength
+        return images + torch.rand((), device=images.device) * chosen
 
 
 @breaks(laws.output_has_the_promised_shape)
@@ -661,10 +687,77 @@ class Whitens(Reads):
         return features - features.mean(dim=0)
 
 
+@extractor(laws.chance_has_no_say_in_features)
+class DropsOutForEver(Reads):
+    def end(self, features):
+        return nn.functional.dropout(features)
+
+
 @extractor(laws.same_seed_same_result)
 class RandomEyes(Reads):
     def end(self, features):
         return features + random.random()  # noqa: S311  # that is what is wrong with it
+
+
+# --- observers ---
+
+
+class Lines(Writer):
+    """Numbers as lines of a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def scalars(self, numbers):
+        with self.path.open("a") as lines:
+            lines.write("".join(f"{key} {self.said(value)}\n" for key, value in numbers.items()))
+
+    def said(self, value):
+        return f"{value:g}"
+
+
+class SoundObserver(Observer):
+    name = "sound"
+    writer: ClassVar[type[Lines]] = Lines
+
+    def build(self, run):
+        return self.writer(run.folder / "sound.txt")
+
+
+@breaks(laws.it_bears_whatever_is_told)
+class RoundsAll(SoundObserver):
+    class writer(Lines):  # noqa: N801  # it stands for an attribute
+        def said(self, value):
+            return str(round(value))
+
+
+@breaks(laws.it_bears_whatever_is_told)
+class OneFileForEachName(SoundObserver):
+    class writer(Lines):  # noqa: N801  # as above
+        def scalars(self, numbers):
+            for key, value in numbers.items():
+                (self.path.parent / f"sound-{key}").write_text(str(value))
+
+
+@breaks(laws.what_the_run_wrote_stays_as_it_was)
+class SignsTheConfig(SoundObserver):
+    def build(self, run):
+        with (run.folder / "config.toml").open("a") as config:
+            config.write("# seen\n")
+        return super().build(run)
+
+
+@breaks(laws.it_joins_a_run_that_goes_on)
+class BeginsAnew(SoundObserver):
+    def build(self, run):
+        (run.folder / "sound").mkdir()
+        return self.writer(run.folder / "sound" / "numbers.txt")
+
+
+@breaks(laws.either_works_or_says_why_not)
+class BuildsNothing(SoundObserver):
+    def build(self, run):
+        return None
 
 
 SOUND = [
@@ -676,5 +769,6 @@ SOUND = [
     SoundAugmentation,
     SoundMetric,
     SoundExtractor,
+    SoundObserver,
 ]
 """What the broken ones are made of, which breaks no law."""
