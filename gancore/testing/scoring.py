@@ -77,9 +77,9 @@ def _pull(component: Component, case: Case, times: int) -> dict[tuple[str, str],
     given, found = bench(**inputs), dict[tuple[str, str], float]()
     for player in _PLAYERS:
         loss = given[player]
-        if not isinstance(loss, Tensor) or not loss.requires_grad:
+        if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
             raise Untried
-        gradients = torch.autograd.grad(loss.sum(), list(scored.values()), allow_unused=True, retain_graph=True)
+        gradients = torch.autograd.grad(loss, list(scored.values()), allow_unused=True, retain_graph=True)
         sums = [0.0 if gradient is None else float(gradient.abs().sum()) for gradient in gradients]
         found |= {(player, key): value for key, value in zip(scored, sums, strict=True)}
     return found

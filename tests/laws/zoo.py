@@ -593,8 +593,8 @@ class MoreThanAll(SoundAugmentation):
 
 @breaks(laws.an_image_does_not_depend_on_its_batch)
 class BrightensToTheMean(SoundAugmentation):
-    def apply(self, images, strength):
-        return super().apply(images, strength) + (images.mean() - 0.1) * (strength > 0)
+    def throw(self, images):
+        return super().throw(images) + images.mean() - 0.1
 
 
 @breaks(laws.gradient_reaches_the_images)
