@@ -39,7 +39,7 @@ from gancore.testing.general import (
     what_it_builds_keeps_no_graph,
     what_it_builds_survives_a_round_trip,
 )
-from gancore.testing.judging import Breach, Verdict, every_field_does_something, judge, laws_of
+from gancore.testing.judging import Breach, Given, Verdict, every_field_does_something, judge, laws_of
 from gancore.testing.networks import (
     every_image_is_changed_by_itself,
     gradient_reaches_every_parameter,
@@ -75,6 +75,7 @@ __all__ = [
     "Bounds",
     "Breach",
     "Case",
+    "Given",
     "LawBroken",
     "Trial",
     "Verdict",
