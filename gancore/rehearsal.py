@@ -20,7 +20,8 @@ from gancore.players import call, described, frozen, is_loss, judge, output_of, 
 from gancore.randomness import seeded
 from gancore.state import check_module
 
-_COUNT = 4
+COUNT = 4
+"""Images in a batch of the rehearsal."""
 T = TypeVar("T")
 
 
@@ -46,13 +47,13 @@ def rehearse(
         if isinstance(part, nn.Module):
             check_module(role, part)
     with seeded(0, device):
-        labels = None if num_classes is None else torch.arange(_COUNT, device=device) % num_classes
-        noise = torch.randn(_COUNT, latent.dim, device=device)
+        labels = None if num_classes is None else torch.arange(COUNT, device=device) % num_classes
+        noise = torch.randn(COUNT, latent.dim, device=device)
         fakes = _generated(_copy("generator", generator), noise, labels, feed)
-        first = torch.rand(_COUNT, *feed.shape, device=device) * 2 - 1
-        second = torch.rand(_COUNT, *feed.shape, device=device) * 0.6 + 0.1  # of another mean and spread than the first
+        first = torch.rand(COUNT, *feed.shape, device=device) * 2 - 1
+        second = torch.rand(COUNT, *feed.shape, device=device) * 0.6 + 0.1  # of another mean and spread than the first
         _check_way_back(_copy("discriminator", discriminator), fakes, labels)
-        mixes = _mixes(_copy("discriminator", discriminator), first, second, labels)
+        mixes = mixes_samples(discriminator, first, second, labels)
         _rehearse_updates(objective, critic, turns, first, fakes, noise, labels)
         strict = [due.label for turn in turns.values() for due in turn.due if due.component.per_sample]
         if strict and _leaks("discriminator", discriminator, first, second, labels):
@@ -77,7 +78,7 @@ def rehearse(
                 )
 
         rest = feed.size % feed.batch_size or feed.batch_size
-        if rest < _COUNT:
+        if rest < COUNT:
             few = None if labels is None else labels[:rest]
             try:
                 _generated(_copy("generator", generator), noise[:rest], few, feed)
@@ -157,8 +158,12 @@ def _check_way_back(discriminator: nn.Module, images: Tensor, labels: Tensor | N
 
 
 @torch.no_grad()
-def _mixes(discriminator: nn.Module, first: Tensor, second: Tensor, labels: Tensor | None) -> bool:
-    """Whether it makes a difference that two batches are seen in one pass: to the outputs, or to D's buffers."""
+def mixes_samples(discriminator: nn.Module, first: Tensor, second: Tensor, labels: Tensor | None) -> bool:
+    """Whether it makes a difference that two batches are seen in one pass: to the outputs, or to D's buffers.
+
+    `labels` are those of either batch. A copy is asked, so that D stays as it is.
+    """
+    discriminator = _copy("discriminator", discriminator)
     for parameter in discriminator.parameters():  # a network that begins at zero would hide what it does
         parameter.add_(torch.randn_like(parameter) * 0.02)
     other = _copy("discriminator", discriminator)
@@ -176,7 +181,7 @@ def _mixes(discriminator: nn.Module, first: Tensor, second: Tensor, labels: Tens
 def _leaks(role: str, network: nn.Module, first: Tensor, second: Tensor, labels: Tensor | None) -> bool:
     """Whether what a network gives for one item of a batch depends on the others."""
     network = _copy(role, network)
-    for parameter in network.parameters():  # as in `_mixes`
+    for parameter in network.parameters():  # as in `mixes_samples`
         parameter.data.add_(torch.randn_like(parameter) * 0.02)
 
     def given(others: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def check_plugin(voice: Voice, plugin: str) -> None:
 
     found = _plugin(plugin, voice)
     if found.error is not None:
-        raise PluginError(f"plugin {found.name!r} of {found.origin} cannot be loaded: {found.error}")
+        raise PluginError(f"plugin {found.name!r} of {found.origin} cannot be loaded: {found.error}", "-v shows where")
     rows = [_row(verdict, voice) for verdict in check(found)]
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
@@ -76,7 +76,8 @@ def _tell(rows: Iterable[dict[str, Any]]) -> None:
         broken = [row["breach"] for row in laws if row["breach"] is not None]
         held = sum(row["cases"] > 0 for row in laws) - len(broken)
         untried = sum(not row["cases"] for row in laws)
-        said = [f"{held} laws hold", f"{len(broken)} broken", f"{untried} could not be tried"]
+        holding = "1 law holds" if held == 1 else f"{held} laws hold"
+        said = [holding, f"{len(broken)} broken", f"{untried} could not be tried"]
         counts = (held, len(broken), untried)
         say(f"{kind} {name}: {', '.join(text for text, count in zip(said, counts, strict=True) if count)}")
         for breach in broken:

@@ -73,13 +73,22 @@ def _check_name(name: str) -> None:
         raise ConfigError(
             f"the name of a plugin is small letters and digits, perhaps in words joined by -, begins with a letter, "
             f"and is not {REMOVE!r}; received {name!r}",
-            "gancore plugins new waves",
+            f"gancore plugins new {_mended(name)}",
         )
     if name == "gancore" or name.startswith("gancore-"):
         raise ConfigError(
             f"`gancore-` is put before the name by itself; received {name!r}",
             f"gancore plugins new {name.removeprefix('gancore').strip('-') or 'waves'}",
         )
+
+
+def _mended(name: str) -> str:
+    """A name that keeps the rules, as near to this one as can be."""
+    from gancore.layers import REMOVE
+
+    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower())
+    mended = "-".join(words).lstrip("0123456789-")
+    return "waves" if mended in ("", REMOVE) or mended.startswith("gancore") else mended
 
 
 def _check_free(name: str, kinds: Iterable[str], catalog: Catalog) -> None:

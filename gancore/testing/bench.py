@@ -14,11 +14,13 @@ from gancore.component import Component
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Mixture, Regularizer, Scores
 from gancore.errors import ConfigError, blamed
 from gancore.metrics import Evidence, Extractor, LearnedExtractor, Measurement, Metric, Samples
+from gancore.observers import Observer
 from gancore.players import judge, output_of, tensors_of
 from gancore.randomness import seeded
 from gancore.settings import Moment
 from gancore.testing.cases import Case
 from gancore.testing.inputs import Values, called, images, labels, network, scores, stored
+from gancore.testing.observing import tell_of_a_run
 
 MOMENTS = (Moment(0, 0.0), Moment(1500, 0.5), Moment(100_000, 1.0))
 """Places in a run at which strengths are asked for."""
@@ -28,7 +30,7 @@ _IMAGES = 48
 _WATCHED = 4096
 """Real images in each update of D that is shown to an augmentation that watches, so that it gets going."""
 _ITEMS = 6
-"""Items that are read of a dataset."""
+"""Items that are read of the beginning of a dataset."""
 
 Given = Mapping[str, object]
 
@@ -188,7 +190,8 @@ def _of_dataset(component: Dataset, case: Case) -> Bench:
 
     def work(given: Values) -> Given:
         size = len(dataset)  # type: ignore[arg-type]  # map-style, so it has a length
-        items = {f"items[{place}]": dataset[place] for place in range(min(size, _ITEMS))}
+        places = sorted({*range(min(size, _ITEMS)), max(size - 1, 0)} if size else ())  # the last one is there too
+        items = {f"items[{place}]": dataset[place] for place in places}
         pairs = {key: item if isinstance(item, tuple | list) else (item,) for key, item in items.items()}
         named = {f"{key} label": torch.as_tensor(pair[1]) for key, pair in pairs.items() if len(pair) == 2}
         return {"size": torch.tensor(size), **{key: pair[0] for key, pair in pairs.items()}, **named}
@@ -251,3 +254,12 @@ def _of_extractor(component: Extractor, case: Case) -> Bench:
         }
 
     return Bench(component, module, {"images": stored(case, case.count)}, work, case.seed)
+
+
+@_bench.register
+def _of_observer(component: Observer, case: Case) -> Bench:
+    def work(given: Values) -> Given:
+        tell_of_a_run(component)
+        return {}
+
+    return Bench(component, component, {}, work, case.seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gancore.catalog import Plugin, read_plugin
 from gancore.component import Component
-from gancore.errors import ConfigError, unknown
+from gancore.errors import ConfigError, PluginError, unknown
 from gancore.testing.cases import LawBroken
 from gancore.testing.judging import Law, LawOfClasses, Verdict, judge, laws_of
 
@@ -46,9 +46,21 @@ def trials(components: Iterable[type[Component]]) -> list[Trial]:
     return [Trial(component, law) for component in components for law in laws_of(component)]
 
 
+def _trials_of(plugin: Plugin) -> list[Trial]:
+    """Those of all that a plugin offers. Raises PluginError for one that offers nothing, which would always pass."""
+    if not plugin.components:
+        raise PluginError(
+            f"plugin {plugin.name!r} offers no component that a law could try", "offer one by a hook, with @hookimpl"
+        )
+    return trials(plugin.components)
+
+
 def check(plugin: Plugin) -> Iterator[Verdict]:
-    """All components of a plugin, as the catalog reads it, judged by all laws, one after the other."""
-    for trial in trials(plugin.components):
+    """All components of a plugin, as the catalog reads it, judged by all laws, one after the other.
+
+    Raises PluginError if it offers none.
+    """
+    for trial in _trials_of(plugin):
         yield trial.verdict()
 
 
@@ -57,12 +69,13 @@ def conformance(plugin: object, *, known: Known | None = None) -> pytest.MarkDec
 
     `plugin` is what the entry point names: a module, or any object with hooks. `known` has the laws that are known to
     be broken, by kind, name and law, each with the reason: such a case must fail, and is reported as expected. Raises
-    PluginError for a plugin that cannot be read, ConfigError for a known breach of what there is not.
+    PluginError for a plugin that cannot be read or offers no component, ConfigError for a known breach of what there
+    is not.
     """
     import pytest
 
     name = getattr(plugin, "__name__", type(plugin).__name__)
-    found, known = trials(read_plugin(plugin, name, name, "").components), known or {}
+    found, known = _trials_of(read_plugin(plugin, name, name, "")), known or {}
     labels = {"-".join(trial.key) for trial in found}
     for key in known:
         if "-".join(key) not in labels:

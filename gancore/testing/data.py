@@ -32,6 +32,8 @@ def items_have_the_promised_form(component: Component, case: Case) -> None:
     demand(not strange, f"an image must be a tensor; received {strange[:1]}")
     shapes = sorted({tuple(cast(Tensor, image).shape) for image in images})
     demand(len(shapes) == 1, f"all images of a dataset must have one shape; received {shapes}")
+    turned = len(shapes[0]) == 3 and shapes[0][0] > 4 and shapes[0][2] in (1, 3, 4)
+    demand(not turned, f"an image must be (C, H, W); {shapes[0]} looks like (H, W, C): permute(2, 0, 1)")
     classes = getattr(bench.built, "classes", None)
     whole = all(isinstance(label, Tensor) and not label.ndim and not label.is_floating_point() for label in labels)
     demand(whole, "a label must be an int")
@@ -48,13 +50,15 @@ def items_have_the_promised_form(component: Component, case: Case) -> None:
 def items_depend_on_their_index_alone(component: Component, case: Case) -> None:
     """Read again, in another order and with other random numbers, an item is what it was."""
     bench = set_up(component, case)
-    once = bench.values()
-    with blamed(f"dataset {component.name!r}"):
-        for key in reversed(list(once)):
-            if key.startswith("items[") and not key.endswith("label"):
-                bench.built[int(key[6:-1])]  # type: ignore[index]  # map-style, so it is indexed
+    once = {key: value.clone() for key, value in bench.values().items()}  # items may share their memory
+    alone = dict(once)
+    for key in reversed(list(once)):
+        if key.startswith("items[") and not key.endswith("label"):
+            with blamed(f"dataset {component.name!r}"):
+                item = bench.built[int(key[6:-1])]  # type: ignore[index]  # map-style, so it is indexed
+            alone[key] = (item[0] if isinstance(item, tuple | list) else item).clone()
     again = replace(bench, seed=bench.seed + 1).values()
-    different = unequal(once, again)
+    different = unequal(once, alone) or unequal(once, again)
     demand(different is None, f"{different} is another when it is read again")
 
 
@@ -87,6 +91,9 @@ def measurements_are_numbers(component: Component, case: Case) -> None:
         raise
     demand(isinstance(measured, Measurement), f"a metric must return a Measurement; received {type(measured).__name__}")
     measured = cast(Measurement, measured)
+    numbers = {"value": measured.value, **measured.details, **{f"ideal {key}": n for key, n in measured.ideal.items()}}
+    strange = [f"{key} is a {type(n).__name__}" for key, n in numbers.items() if not isinstance(n, float | int)]
+    demand(not strange, f"a value, details and ideals must be plain numbers, for JSON; here {', '.join(strange)}")
     demand(not math.isnan(measured.value), "the value is NaN for ordinary images")
     demand(measured.ideal.keys() <= {"value", *measured.details}, "`ideal` is about values that are not there")
 

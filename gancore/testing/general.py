@@ -103,14 +103,19 @@ def stays_in_single_precision(component: Component, case: Case) -> None:
 
 
 def accepts_a_batch_of_one(component: Component, case: Case) -> None:
-    """It works on one image alone, networks in evaluation mode."""
-    bench = _set_up_for_evaluation(component, replace(case, count=1))
+    """It works on one image alone, networks in evaluation mode, and gives what is finite."""
+    one, several = (_set_up_for_evaluation(component, replace(case, count=count)) for count in (1, case.count))
     try:
-        bench()
+        given = _not_finite(one)
     except PluginError as error:
-        bench = _set_up_for_evaluation(component, case)
-        bench()  # what fails on any batch is not for this law
+        several()  # what fails on any batch is not for this law
         raise LawBroken(f"it fails on a batch of one: {error}") from error
+    demand(given <= _not_finite(several), f"of a batch of one it gives NaN or infinity: {', '.join(sorted(given))}")
+
+
+def _not_finite(bench: Bench) -> set[str]:
+    """Which of the values that it gives hold NaN or infinity."""
+    return {key for key, value in bench.values().items() if not value.isfinite().all()}
 
 
 def what_it_builds_survives_a_round_trip(component: Component, case: Case) -> None:
@@ -134,6 +139,17 @@ def what_it_builds_survives_a_round_trip(component: Component, case: Case) -> No
     expected, received = bench.values(), replace(other, inputs=bench.inputs, seed=bench.seed).values()
     different = unequal(expected, received)
     demand(different is None, f"{different} is another after its state_dict was saved and loaded")
+
+
+def what_it_builds_keeps_no_graph(component: Component, case: Case) -> None:
+    """What it remembers of a pass is detached: a graph that is kept fails in the next update, or grows without end."""
+    bench = set_up(component, case)
+    if bench.module is None:
+        raise Inapplicable
+    for _ in range(2):
+        bench(**{key: value.clone().requires_grad_(value.is_floating_point()) for key, value in bench.inputs.items()})
+    held = [name for name, buffer in bench.module.named_buffers() if buffer.grad_fn is not None]
+    demand(not held, f"the buffer {', '.join(held)} holds the graph of an earlier pass; detach what is remembered")
 
 
 def scores_do_not_depend_on_order(component: Component, case: Case) -> None:
@@ -165,6 +181,13 @@ def an_image_does_not_depend_on_its_batch(component: Component, case: Case) -> N
     again = {key: value[:1] for key, value in parts.values(**others).items() if value.ndim}
     different = unequal(first, again, rounding=1e-4)
     demand(different is None, f"{different} of an image is another when the rest of the batch is another")
+
+
+def chance_has_no_say_in_features(component: Component, case: Case) -> None:
+    """Of one image an extractor reads the same each time: no dropout in evaluation, no dice."""
+    _steady(component, case, evaluation=True)
+    random = is_random(_set_up_for_evaluation(component, case))
+    demand(not random, "features of the same images are others when random numbers are others")
 
 
 def _set_up_for_evaluation(component: Component, case: Case) -> Bench:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from gancore.component import Component
 from gancore.errors import ConfigError, DataError, GancoreError, PluginError
 from gancore.metrics import Extractor, Metric
-from gancore.testing import data, general, networks, scoring
+from gancore.testing import data, general, networks, observing, process, scoring
 from gancore.testing.bench import observed
 from gancore.testing.cases import Case, LawBroken
 from gancore.testing.general import Inapplicable, Untried, unequal
@@ -82,6 +82,7 @@ LAWS: dict[str, tuple[Law | LawOfClasses, ...]] = {
         networks.output_has_the_promised_shape,
         networks.gradient_reaches_every_parameter,
         networks.images_lie_in_their_range,
+        networks.latents_change_what_it_makes,
         networks.labels_change_what_it_makes,
         general.stays_on_its_device,
         general.stays_in_single_precision,
@@ -90,8 +91,10 @@ LAWS: dict[str, tuple[Law | LawOfClasses, ...]] = {
     ),
     "discriminator": (
         networks.output_has_the_promised_shape,
+        networks.logits_are_no_probabilities,
         networks.gradient_reaches_every_parameter,
         networks.gradient_reaches_the_images,
+        networks.mixing_is_found_out,
         general.stays_on_its_device,
         general.stays_in_single_precision,
         general.accepts_a_batch_of_one,
@@ -99,6 +102,7 @@ LAWS: dict[str, tuple[Law | LawOfClasses, ...]] = {
     "loss": (
         scoring.losses_are_finite_scalars,
         scoring.gradient_reaches_what_is_scored,
+        scoring.a_loss_does_not_grow_with_the_batch,
         general.stays_on_its_device,
         general.stays_in_single_precision,
         general.accepts_a_batch_of_one,
@@ -125,6 +129,7 @@ LAWS: dict[str, tuple[Law | LawOfClasses, ...]] = {
         networks.output_has_the_promised_shape,
         networks.gradient_reaches_the_images,
         networks.strength_zero_changes_nothing,
+        networks.little_strength_leaves_images_alone,
         networks.every_image_is_changed_by_itself,
         scoring.strength_keeps_its_range,
         general.stays_on_its_device,
@@ -140,9 +145,15 @@ LAWS: dict[str, tuple[Law | LawOfClasses, ...]] = {
     ),
     "extractor": (
         networks.output_has_the_promised_shape,
+        general.chance_has_no_say_in_features,
         general.stays_on_its_device,
         general.accepts_a_batch_of_one,
         general.an_image_does_not_depend_on_its_batch,
+    ),
+    "observer": (
+        observing.it_bears_whatever_is_told,
+        observing.what_the_run_wrote_stays_as_it_was,
+        observing.it_joins_a_run_that_goes_on,
     ),
 }
 """The laws that are a kind's own. `laws_of` adds those of all kinds."""
@@ -159,13 +170,26 @@ def kinds_of_laws() -> dict[Law | LawOfClasses, list[str]]:
     """Every law, with the kinds that it judges."""
     found: dict[Law | LawOfClasses, list[str]] = {}
     for kind, own in LAWS.items():
-        built = () if kind in ("dataset", "metric") else (general.what_it_builds_survives_a_round_trip,)
-        given = () if kind == "dataset" else (general.leaves_its_inputs_alone,)
         first = (general.survives_a_round_trip, general.either_works_or_says_why_not)
-        last = (general.same_seed_same_result, *built, *given, every_field_does_something)
-        for law in (*first, *own, *last):
+        for law in (*first, *own, *_last(kind)):
             found.setdefault(law, []).append(kind)
     return found
+
+
+def _last(kind: str) -> tuple[Law | LawOfClasses, ...]:
+    """The laws of most kinds: an observer makes nothing, a dataset is given nothing, and some build no module."""
+    if kind == "observer":
+        return (process.leaves_the_process_as_it_was,)
+    kept = (general.what_it_builds_survives_a_round_trip, general.what_it_builds_keeps_no_graph)
+    built = {"dataset": (), "metric": (), "extractor": kept[:1]}.get(kind, kept)
+    given = () if kind == "dataset" else (general.leaves_its_inputs_alone,)
+    return (
+        general.same_seed_same_result,
+        process.leaves_the_process_as_it_was,
+        *built,
+        *given,
+        every_field_does_something,
+    )
 
 
 @dataclass(frozen=True)
@@ -191,7 +215,7 @@ class Verdict:
 
 def judge(offered: type[Component], law: Law | LawOfClasses, examples: int = EXAMPLES) -> Verdict:
     """Tries a law on components of a class. The same class is always tried in the same way, without a network."""
-    with _offline(), TemporaryDirectory(prefix="gancore-testing-") as root:
+    with _offline(), process.as_it_was(), TemporaryDirectory(prefix="gancore-testing-") as root:
         if law is every_field_does_something:
             return _judge_class(offered)
         return _judge_cases(offered, law, examples, Path(root))  # type: ignore[arg-type]  # the one law of classes is judged

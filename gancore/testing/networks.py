@@ -13,9 +13,19 @@ from gancore.component import Component
 from gancore.contracts import Augment
 from gancore.metrics import Features, LearnedExtractor
 from gancore.players import described
+from gancore.randomness import seeded
+from gancore.rehearsal import COUNT, mixes_samples
 from gancore.testing.bench import Bench, set_up
 from gancore.testing.cases import Case, demand
 from gancore.testing.general import Untried, unequal
+from gancore.testing.inputs import images
+
+_SEEDS = 32
+"""Networks of which one at least does what a sound one may leave undone by chance."""
+_COUNTS = (3, 16)
+"""Images in batches of other sizes than the rehearsal's."""
+_LITTLE, _MANY = 0.05, 64
+"""A strength, and images of which some are not changed by it."""
 
 
 def output_has_the_promised_shape(component: Component, case: Case) -> None:
@@ -73,12 +83,26 @@ def gradient_reaches_the_images(component: Component, case: Case) -> None:
 
 
 def images_lie_in_their_range(component: Component, case: Case) -> None:
-    """Generated images are in [-1, 1]; vectors are not bounded."""
+    """Generated images are in [-1, 1], and not in the upper half of it alone; vectors are not bounded."""
     if len(case.shape) != 3:
         raise Untried
-    images = set_up(component, case).values()["images"]
-    low, high = float(images.min()), float(images.max())
-    demand(low >= -1.0 and high <= 1.0, f"images must lie in [-1, 1]; received {low:.3g} to {high:.3g}")
+    for seed in range(_SEEDS):
+        images = set_up(component, replace(case, seed=case.seed + seed)).values()["images"]
+        low, high = float(images.min()), float(images.max())
+        demand(low >= -1.0 and high <= 1.0, f"images must lie in [-1, 1]; received {low:.3g} to {high:.3g}")
+        if low < 0:
+            return
+    demand(False, "images never go below 0, which is grey; black is -1, so end with tanh where a sigmoid stands")
+
+
+def latents_change_what_it_makes(component: Component, case: Case) -> None:
+    """Of another latent it makes another image, and not only of another throw of the dice."""
+    for seed in range(_SEEDS):
+        bench = set_up(component, replace(case, seed=case.seed + seed))
+        images, other = bench.values(), bench.values(latent=10 * bench.inputs["latent"].flip(1) + 1)
+        if unequal(images, other) is not None:
+            return
+    demand(False, "images are the same whatever the latent is")
 
 
 def labels_change_what_it_makes(component: Component, case: Case) -> None:
@@ -93,6 +117,40 @@ def labels_change_what_it_makes(component: Component, case: Case) -> None:
     demand(unequal({"images": images}, {"images": other}) is not None, "images are the same whatever the labels are")
 
 
+def logits_are_no_probabilities(component: Component, case: Case) -> None:
+    """Logits are scores before any sigmoid, which the losses bring: they are not in 0..1 whatever is shown."""
+    for seed in range(_SEEDS):
+        bench = set_up(component, replace(case, seed=case.seed + seed))
+        for scale in (1.0, 1000.0):
+            logits = bench.values(images=scale * bench.inputs["images"])["logits"]
+            if float(logits.min()) < 0 or float(logits.max()) > 1:
+                return
+    demand(False, "logits lie in 0..1 whatever it is shown: leave out the sigmoid, which is for the loss to bring")
+
+
+def mixing_is_found_out(component: Component, case: Case) -> None:
+    """D may mix the samples of a batch; if it does at any size of it, the rehearsal's small batches show it."""
+    module = set_up(component, case).module
+    if module is None:
+        raise Untried
+
+    def mixes(count: int) -> bool:
+        shown = replace(case, count=count)
+        with seeded(case.seed):
+            first, second = images(shown), 0.3 * images(shown) + 0.4
+            classes = None if case.num_classes is None else torch.arange(count) % case.num_classes
+            return mixes_samples(module, first, second, classes)
+
+    if mixes(COUNT):
+        return
+    late = next((count for count in _COUNTS if mixes(count)), None)
+    demand(
+        late is None,
+        f"two batches of {late} images seen in one pass are judged otherwise than apart, and two of {COUNT} are "
+        "not, so the rehearsal takes it for one that mixes nothing; let it mix at every size, or at none",
+    )
+
+
 def strength_zero_changes_nothing(component: Component, case: Case) -> None:
     """Strength is the share of images that are changed, so none are at 0."""
     bench = set_up(component, case)
@@ -102,6 +160,18 @@ def strength_zero_changes_nothing(component: Component, case: Case) -> None:
         raise Untried
     changed = unequal({"images": bench.inputs["images"]}, images, rounding=1e-6)
     demand(changed is None, "images are changed at strength 0")
+
+
+def little_strength_leaves_images_alone(component: Component, case: Case) -> None:
+    """Where few images are to be changed, some are not."""
+    bench = set_up(component, replace(case, count=_MANY))
+    bench()
+    given = bench.inputs["images"]
+    never, made = (_at_strength(bench, strength).values()["images"] for strength in (0.0, _LITTLE))
+    if made.shape != given.shape or not torch.allclose(never, given, atol=1e-3):
+        raise Untried  # for another law to say
+    kept = ((made - given).abs().flatten(1).amax(dim=1) < 1e-3).any()
+    demand(kept, f"at strength {_LITTLE} each of {_MANY} images is changed; strength is the share that is")
 
 
 def every_image_is_changed_by_itself(component: Component, case: Case) -> None:

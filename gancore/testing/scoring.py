@@ -19,6 +19,8 @@ from gancore.testing.general import Inapplicable, Untried, is_random, unequal
 _PLAYERS = ("discriminator", "generator")
 _SCALES = (1.0, 100.0, 10_000.0)
 """Sizes of logits, all of which are tried."""
+_TIMES = 4
+"""How often an image is there in a batch that is larger and says the same."""
 
 
 def losses_are_finite_scalars(component: Component, case: Case) -> None:
@@ -37,10 +39,7 @@ def losses_are_finite_scalars(component: Component, case: Case) -> None:
 def gradient_reaches_what_is_scored(component: Component, case: Case) -> None:
     """D's loss carries a gradient to what was said of real and of fake images, G's to what was said of fakes."""
     bench = set_up(component, replace(case, scale=1.0))
-    parts = ("logits", "features", "heads")
-    scored = {
-        key: value.clone().requires_grad_() for key, value in bench.inputs.items() if key.rpartition(" ")[2] in parts
-    }
+    scored = {key: value.clone().requires_grad_() for key, value in bench.inputs.items() if _is_scored(key)}
     given = bench(**scored)
     for player, sides in (("discriminator", ("real", "fake")), ("generator", ("fake",))):
         loss = given[player]
@@ -55,6 +54,39 @@ def gradient_reaches_what_is_scored(component: Component, case: Case) -> None:
                 any(key.startswith(side) for key in reached),
                 f"the {player}'s loss carries no gradient to what was said of {side} images",
             )
+
+
+def a_loss_does_not_grow_with_the_batch(component: Component, case: Case) -> None:
+    """If every image is there several times, its loss is no more: it is a mean over the batch, and not a sum."""
+    once, often = (_pull(component, replace(case, scale=1.0), times) for times in (1, _TIMES))
+    for key, pull in once.items():
+        player, scored = key
+        growth = often[key] / pull if pull else 1.0
+        demand(
+            growth < 0.9 * _TIMES,
+            f"where every image is there {_TIMES} times, the {player}'s loss pulls at the {scored} {growth:.3g} times "
+            "as much; take the mean over the batch, not the sum",
+        )
+
+
+def _pull(component: Component, case: Case, times: int) -> dict[tuple[str, str], float]:
+    """The gradient of each player's loss to all that is scored, in sum, where every image is there so many times."""
+    bench = set_up(component, case)
+    inputs = {key: value.repeat_interleave(times, dim=0) for key, value in bench.inputs.items()}
+    scored = {key: value.requires_grad_() for key, value in inputs.items() if _is_scored(key)}
+    given, found = bench(**inputs), dict[tuple[str, str], float]()
+    for player in _PLAYERS:
+        loss = given[player]
+        if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+            raise Untried
+        gradients = torch.autograd.grad(loss, list(scored.values()), allow_unused=True, retain_graph=True)
+        sums = [0.0 if gradient is None else float(gradient.abs().sum()) for gradient in gradients]
+        found |= {(player, key): value for key, value in zip(scored, sums, strict=True)}
+    return found
+
+
+def _is_scored(key: str) -> bool:
+    return key.rpartition(" ")[2] in ("logits", "features", "heads")
 
 
 def penalties_are_finite_scalars(component: Component, case: Case) -> None:

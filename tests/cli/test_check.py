@@ -37,10 +37,10 @@ def plugin(gancore, generator):
 
 def test_a_sound_plugin_is_told_so(gancore):
     file = plugin(gancore, "(fake.logits - 1).square().mean()")
-    assert gancore.works("plugins", "check", file).stdout.startswith("loss mine: 11 laws hold")
+    assert gancore.works("plugins", "check", file).stdout.startswith("loss mine: 13 laws hold")
     rows = json.loads(gancore.works("plugins", "check", file, "--json").stdout)["laws"]
     assert {(row["kind"], row["name"], row["breach"]) for row in rows} == {("loss", "mine", None)}
-    assert all(row["cases"] for row in rows if row["law"] != "what_it_builds_survives_a_round_trip")
+    assert all(row["cases"] for row in rows if not row["law"].startswith("what_it_builds"))
 
 
 def test_a_broken_law_is_an_error_of_the_plugin_with_one_line_to_paste(gancore):
@@ -56,12 +56,18 @@ def test_a_broken_law_is_an_error_of_the_plugin_with_one_line_to_paste(gancore):
 def test_a_module_is_found_where_python_finds_it(gancore):
     plugin(gancore, "(fake.logits - 1).square().mean()")
     done = gancore.works("plugins", "check", "my_loss", PYTHONPATH=str(gancore.folder))
-    assert done.stdout.startswith("loss mine: 11 laws hold")
+    assert done.stdout.startswith("loss mine: 13 laws hold")
 
 
 def test_what_is_no_plugin_is_told_by_its_name(gancore):
     assert "unknown plugin 'nowhere'. Known: builtin" in gancore.fails(2, "plugins", "check", "nowhere")
     assert "cannot read plugin file nowhere.py" in gancore.fails(2, "plugins", "check", "nowhere.py")
+
+
+def test_what_offers_no_component_is_not_taken_for_sound(gancore):
+    (gancore.folder / "empty.py").write_text("")
+    assert "plugin 'empty' offers no component" in gancore.fails(5, "plugins", "check", "empty.py")
+    assert "plugin 'json' offers no component" in gancore.fails(5, "plugins", "check", "json", "--json")
 
 
 def test_a_file_that_exits_is_an_error_of_the_plugin(gancore):

@@ -109,6 +109,14 @@ def test_a_name_must_serve_as_distribution_module_and_component(gancore, name):
     assert list(gancore.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "mended"),
+    [("my_loss", "my-loss"), ("MyLoss", "my-loss"), ("a b", "a-b"), ("1st", "st"), ("none", "waves"), ("é", "waves")],
+)
+def test_a_name_that_breaks_the_rules_is_answered_by_one_that_does_not(gancore, name, mended):
+    assert gancore("plugins", "new", name).stderr.splitlines()[-1] == f"next: gancore plugins new {mended}"
+
+
 def test_the_prefix_is_not_said_twice(gancore):
     done = gancore("plugins", "new", "gancore-waves")
     assert done.returncode == 2

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import types
 
 import pytest
 import zoo
@@ -99,6 +100,11 @@ def test_what_is_known_must_be_there():
 def test_a_plugin_that_cannot_be_read_is_told_at_once():
     with pytest.raises(PluginError, match="gancore_loses"):
         conformance(Misspelt)
+
+
+def test_a_plugin_that_offers_nothing_is_told_instead_of_passing():
+    with pytest.raises(PluginError, match="offers no component"):
+        conformance(types.ModuleType("gancore_empty"))
 
 
 def test_a_kind_without_laws_survives_a_round_trip_at_least():

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 from gancore import testing as laws
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Output, Regularizer, StatefulLoss
 from gancore.metrics import Extractor, Features, Measurement, Metric
+from gancore.observers import Observer, Writer
 
 BROKEN = []
 """Pairs of a component and the laws that it breaks, the one meant for it first."""
@@ -158,6 +159,18 @@ class Unbounded(Net):
         return 3 + made.unflatten(1, self.outputs)
 
 
+@generator(laws.images_lie_in_their_range)
+class EndsInASigmoid(Net):
+    def end(self, made):
+        return made.sigmoid().unflatten(1, self.outputs)
+
+
+@generator(laws.latents_change_what_it_makes)
+class DrawsItsOwnLatent(Net):
+    def forward(self, batch, labels=None):
+        return super().forward(torch.randn_like(batch), labels)
+
+
 @generator(laws.labels_change_what_it_makes)
 class Deaf(Net):
     def forward(self, batch, labels=None):
@@ -208,6 +221,18 @@ class MeansItsFeatures(Net):
         return Output(made, features=(made.mean(dim=0),))
 
 
+@discriminator(laws.logits_are_no_probabilities)
+class GivesProbabilities(Net):
+    def end(self, made):
+        return made.sigmoid()
+
+
+@discriminator(laws.mixing_is_found_out)
+class ComparesInLargeBatches(Net):
+    def end(self, made):
+        return made - made.mean(dim=0) if len(made) >= 16 else made
+
+
 @discriminator(laws.gradient_reaches_the_images)
 class LooksAway(Net):
     def forward(self, batch, labels=None):
@@ -235,6 +260,13 @@ class HoldsAPlainTensor(Net):
 
     def end(self, made):
         return made + self.offset
+
+
+@discriminator(laws.leaves_the_process_as_it_was)
+class LooksForAnomalies(Net):
+    def forward(self, batch, labels=None):
+        torch.autograd.set_detect_anomaly(True)
+        return super().forward(batch, labels)
 
 
 # --- losses ---
@@ -274,6 +306,19 @@ class SeesNoReal(SoundLoss):
         return softplus(fake.logits).mean()
 
 
+@breaks(laws.a_loss_does_not_grow_with_the_batch)
+class SumsOverImages(SoundLoss):
+    def discriminator(self, real, fake):
+        return softplus(-real.logits).mean() + softplus(fake.logits).sum()
+
+
+@breaks(laws.leaves_the_process_as_it_was)
+class SetsTheSeed(SoundLoss):
+    def generator(self, fake, real):
+        torch.manual_seed(0)
+        return super().generator(fake, real)
+
+
 @breaks(laws.scores_do_not_depend_on_order)
 class PrefersTheFirst(SoundLoss):
     def generator(self, fake, real):
@@ -299,6 +344,14 @@ class ComparesPairs(SoundLoss):
         return super().generator(fake, real) - distances.max() * 1e-3
 
 
+@breaks(laws.accepts_a_batch_of_one)
+class SpreadOfOne(SoundLoss):
+    def discriminator(self, real, fake):
+        centred = real.logits - real.logits.mean(dim=0)
+        spread = centred.square().sum(dim=0) / (len(centred) - 1)
+        return super().discriminator(real, fake) + 1e-3 * spread.mean()
+
+
 @breaks(laws.what_it_builds_survives_a_round_trip)
 class ForgetsItsMean(StatefulLoss):
     name = "forgets"
@@ -313,6 +366,29 @@ class Forgetful(nn.Module):
 
     def discriminator(self, real, fake):
         self.mean = 0.5 * self.mean + 0.5 * float(real.logits.detach().mean())
+        return softplus(self.mean - real.logits).mean() + softplus(fake.logits).mean()
+
+    def generator(self, fake, real):
+        return softplus(-fake.logits).mean()
+
+
+@breaks(laws.what_it_builds_keeps_no_graph)
+class RemembersTheGraph(StatefulLoss):
+    name = "remembers"
+
+    def build(self):
+        return Remembering()
+
+
+class Remembering(nn.Module):
+    needs_real = False
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def discriminator(self, real, fake):
+        self.mean = 0.5 * self.mean + 0.5 * real.logits.mean()
         return softplus(self.mean - real.logits).mean() + softplus(fake.logits).mean()
 
     def generator(self, fake, real):
@@ -352,6 +428,36 @@ class LabelsBeyond(SoundDataset):
         return data
 
 
+@breaks(laws.items_have_the_promised_form)
+class ChannelsLast(SoundDataset):
+    def build(self, root):
+        return TensorDataset(torch.zeros(4, 8, 8, 3, dtype=torch.uint8))
+
+
+@breaks(laws.either_works_or_says_why_not)
+class CountsOneTooMany(SoundDataset):
+    def build(self, root):
+        return OneTooMany(torch.zeros(20, 1, 2, 2, dtype=torch.uint8))
+
+
+class OneTooMany(TensorDataset):
+    def __len__(self):
+        return 21
+
+
+@breaks(laws.items_depend_on_their_index_alone)
+class ReadsIntoOneBuffer(SoundDataset):
+    def build(self, root):
+        return OneBuffer(*super().build(root).tensors)
+
+
+class OneBuffer(TensorDataset):
+    buffer = torch.zeros(1, 2, 2, dtype=torch.uint8)
+
+    def __getitem__(self, index):
+        return self.buffer.fill_(index), index
+
+
 @breaks(laws.items_depend_on_their_index_alone)
 class FlipsACoin(SoundDataset):
     def build(self, root):
@@ -362,6 +468,13 @@ class CoinFlips(TensorDataset):
     def __getitem__(self, index):
         image, label = super().__getitem__(index)
         return image + torch.randint(0, 255, image.shape, dtype=torch.uint8), label
+
+
+@breaks(laws.leaves_the_process_as_it_was)
+class SetsNumpysSeed(SoundDataset):
+    def build(self, root):
+        np.random.seed(0)  # that is what is wrong with it
+        return super().build(root)
 
 
 @breaks(laws.parts_are_datasets)
@@ -453,10 +566,17 @@ class AlwaysOn(SoundAugmentation):
         return images + self.throw(images)
 
 
+@breaks(laws.little_strength_leaves_images_alone)
+class OnOrOff(SoundAugmentation):
+    def apply(self, images, strength):
+        return images + self.throw(images) if strength > 0 else images
+
+
 @breaks(laws.every_image_is_changed_by_itself)
 class OneThrowForAll(SoundAugmentation):
     def apply(self, images, strength):
-        return images + torch.rand((), device=images.device) * strength
+        chosen = torch.rand_like(self.throw(images)) < strength
+        return images + torch.rand((), device=images.device) * chosen
 
 
 @breaks(laws.output_has_the_promised_shape)
@@ -473,8 +593,8 @@ class MoreThanAll(SoundAugmentation):
 
 @breaks(laws.an_image_does_not_depend_on_its_batch)
 class BrightensToTheMean(SoundAugmentation):
-    def apply(self, images, strength):
-        return super().apply(images, strength) + (images.mean() - 0.1) * (strength > 0)
+    def throw(self, images):
+        return super().throw(images) + images.mean() - 0.1
 
 
 @breaks(laws.gradient_reaches_the_images)
@@ -500,6 +620,12 @@ class SoundMetric(Metric):
 class BareNumber(SoundMetric):
     def measure(self, evidence):
         return super().measure(evidence).value
+
+
+@breaks(laws.measurements_are_numbers)
+class LeavesATensor(SoundMetric):
+    def measure(self, evidence):
+        return Measurement(torch.tensor(super().measure(evidence).value))
 
 
 @breaks(laws.scores_do_not_depend_on_order)
@@ -561,10 +687,77 @@ class Whitens(Reads):
         return features - features.mean(dim=0)
 
 
+@extractor(laws.chance_has_no_say_in_features)
+class DropsOutForEver(Reads):
+    def end(self, features):
+        return nn.functional.dropout(features)
+
+
 @extractor(laws.same_seed_same_result)
 class RandomEyes(Reads):
     def end(self, features):
         return features + random.random()  # noqa: S311  # that is what is wrong with it
+
+
+# --- observers ---
+
+
+class Lines(Writer):
+    """Numbers as lines of a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def scalars(self, numbers):
+        with self.path.open("a") as lines:
+            lines.write("".join(f"{key} {self.said(value)}\n" for key, value in numbers.items()))
+
+    def said(self, value):
+        return f"{value:g}"
+
+
+class SoundObserver(Observer):
+    name = "sound"
+    writer: ClassVar[type[Lines]] = Lines
+
+    def build(self, run):
+        return self.writer(run.folder / "sound.txt")
+
+
+@breaks(laws.it_bears_whatever_is_told)
+class RoundsAll(SoundObserver):
+    class writer(Lines):  # noqa: N801  # it stands for an attribute
+        def said(self, value):
+            return str(round(value))
+
+
+@breaks(laws.it_bears_whatever_is_told)
+class OneFileForEachName(SoundObserver):
+    class writer(Lines):  # noqa: N801  # as above
+        def scalars(self, numbers):
+            for key, value in numbers.items():
+                (self.path.parent / f"sound-{key}").write_text(str(value))
+
+
+@breaks(laws.what_the_run_wrote_stays_as_it_was)
+class SignsTheConfig(SoundObserver):
+    def build(self, run):
+        with (run.folder / "config.toml").open("a") as config:
+            config.write("# seen\n")
+        return super().build(run)
+
+
+@breaks(laws.it_joins_a_run_that_goes_on)
+class BeginsAnew(SoundObserver):
+    def build(self, run):
+        (run.folder / "sound").mkdir()
+        return self.writer(run.folder / "sound" / "numbers.txt")
+
+
+@breaks(laws.either_works_or_says_why_not)
+class BuildsNothing(SoundObserver):
+    def build(self, run):
+        return None
 
 
 SOUND = [
@@ -576,5 +769,6 @@ SOUND = [
     SoundAugmentation,
     SoundMetric,
     SoundExtractor,
+    SoundObserver,
 ]
 """What the broken ones are made of, which breaks no law."""
