@@ -121,8 +121,10 @@ def tensors_of(output: Output) -> dict[str, Tensor]:
 
 
 def is_loss(value: object, images: Tensor) -> TypeGuard[Tensor]:
-    """Whether it can be minimised: a scalar with a gradient, where the images are."""
-    return isinstance(value, Tensor) and not value.ndim and value.requires_grad and value.device == images.device
+    """Whether it can be minimised: a real scalar with a gradient, where the images are."""
+    if not isinstance(value, Tensor) or value.ndim or value.is_complex():
+        return False
+    return value.requires_grad and value.device == images.device
 
 
 def checked_loss(player: str, value: object, images: Tensor) -> Tensor:

@@ -245,7 +245,17 @@ def test_a_step_that_fails_is_not_half_counted():
 
 
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
-@pytest.mark.parametrize("returned", [None, 3, torch.zeros(2, requires_grad=True), torch.zeros(())], ids=repr)
+@pytest.mark.parametrize(
+    "returned",
+    [
+        None,
+        3,
+        torch.zeros(2, requires_grad=True),
+        torch.zeros(()),
+        torch.zeros((), dtype=torch.cfloat, requires_grad=True),
+    ],
+    ids=repr,
+)
 def test_a_loss_that_later_returns_what_is_none_is_told_as_the_losss_failure(monkeypatch, player, returned):
     gan = assembled()
     steps = train(gan)
