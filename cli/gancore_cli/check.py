@@ -37,8 +37,11 @@ def check_plugin(voice: Voice, plugin: str) -> None:
         raise ConfigError(str(error), "pip install 'gancore[test]'") from error
 
     found = _plugin(plugin, voice)
-    if found.error is not None:
-        raise PluginError(f"plugin {found.name!r} of {found.origin} cannot be loaded: {found.error}")
+    if found.absence is not None:
+        hint = "-v shows where" if found.cause else "gancore plugins list"
+        raise PluginError(f"{found.introduced} is not loaded: {found.absence}", hint) from found.cause
+    if not found.components:
+        voice.note(f"{found.introduced} offers no component, so there is nothing to check")
     rows = [_row(verdict, voice) for verdict in check(found)]
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
@@ -90,14 +93,19 @@ def _plugin(named: str, voice: Voice) -> Plugin:
     from pathlib import Path
 
     from gancore.catalog import read_plugin
+    from gancore.discovery import normalized
     from gancore.errors import ConfigError, unknown
 
     if named.endswith(".py"):
         return read_plugin(_module_of(Path(named)), Path(named).stem, named, "a file")
     plugins = open_catalog(voice).plugins
-    for plugin in plugins:
-        if named in (plugin.name, plugin.package):
-            return plugin
+    of_package = [plugin for plugin in plugins if normalized(plugin.package) == normalized(named)]
+    found = [plugin for plugin in plugins if plugin.name == named] or of_package
+    if len(found) > 1:
+        told = "; ".join(plugin.introduced for plugin in found)
+        raise ConfigError(f"{named!r} is ambiguous: {told}", "name the other of plugin and package, or the module")
+    if found:
+        return found[0]
     try:
         spec = find_spec(named)
     except (ImportError, ValueError):

@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+from packages import LOSS, unpack
+
 PLUGIN = """
 from __future__ import annotations
 
@@ -72,3 +76,35 @@ def test_a_file_that_exits_is_an_error_of_the_plugin(gancore):
 def test_a_file_that_cannot_be_imported_is_an_error_of_the_plugin(gancore):
     (gancore.folder / "broken.py").write_text("import a_module_that_is_nowhere\n")
     assert "ModuleNotFoundError" in gancore.fails(5, "plugins", "check", "broken.py")
+
+
+@pytest.mark.parametrize("named", ["foo", "foo-gan", "Foo_Gan"])
+def test_a_plugin_that_is_switched_off_is_not_found_sound(gancore, named):
+    site = unpack(gancore.folder / "site", "foo", LOSS.format(name="mine"))
+    assert "loss mine: " in gancore.works("plugins", "check", named, PYTHONPATH=str(site)).stdout
+    line = gancore.fails(5, "plugins", "check", named, PYTHONPATH=str(site), GANCORE_DISABLE_PLUGINS="foo")
+    assert "plugin 'foo' of foo-gan 1.0 (foo = foo_gan) is not loaded: it is switched off by GANCORE_DIS" in line
+
+
+def test_v_shows_why_an_installed_plugin_is_not_loaded(gancore):
+    site = unpack(gancore.folder / "site", "foo", "def deep():\n    1 / 0\ndeep()")
+    done = gancore("plugins", "check", "foo", "-v", PYTHONPATH=str(site))
+    assert done.returncode == 5
+    assert "in deep" in done.stderr
+
+
+def test_of_two_plugins_of_one_name_none_is_checked_in_place_of_the_other(gancore):
+    site = unpack(gancore.folder / "site", "one", LOSS.format(name="one"))
+    unpack(site, "two", LOSS.format(name="two"))
+    for package in ("one", "two"):
+        (site / f"{package}_gan-1.0.dist-info" / "entry_points.txt").write_text(f"[gancore.v1]\nsame = {package}_gan\n")
+    line = gancore.fails(2, "plugins", "check", "same", PYTHONPATH=str(site))
+    assert "'same' is ambiguous: plugin 'same' of one-gan 1.0 (same = one_gan); plugin 'same' of two-gan 1.0" in line
+    assert "loss two: " in gancore.works("plugins", "check", "two-gan", PYTHONPATH=str(site)).stdout
+
+
+def test_a_plugin_without_components_is_told_so(gancore):
+    source = "from gancore import hookimpl\n@hookimpl\ndef gancore_losses(): return []\n"
+    site = unpack(gancore.folder / "site", "foo", source)
+    done = gancore.works("plugins", "check", "foo", PYTHONPATH=str(site))
+    assert "offers no component, so there is nothing to check" in done.stderr
