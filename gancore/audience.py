@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from gancore.aftermath import settings_kept
 from gancore.catalog import Catalog
 from gancore.errors import GancoreError, told
 from gancore.observers import Observer, Outcome, RunInfo, Writer
@@ -90,7 +91,8 @@ class Audience:
     @contextmanager
     def _may_fail(self, label: str, what: str) -> Iterator[None]:
         try:
-            yield
+            with settings_kept():  # an observer takes no part in the run
+                yield
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # SystemExit too: an observer ends no run

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
 from inspect import isabstract, isclass, isroutine, signature
@@ -13,10 +15,14 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import pluggy
 
 from gancore import hookspecs
+from gancore.aftermath import settings_kept
 from gancore.component import Component
-from gancore.discovery import BUILT_IN, DISABLE, Announced, Choice, discover
+from gancore.discovery import BUILT_IN, DISABLE, Announced, Choice, discover, normalized
 from gancore.errors import ConfigError, PluginError, told, unknown
 from gancore.layers import REMOVE
+
+_NAME = re.compile(r"(?! )[^\x00-\x1f\x7f:/\\]{1,200}(?<! )")
+"""What can be told apart from `package:name`, and written into files and on a terminal as it is."""
 
 C = TypeVar("C", bound=Component)
 N = TypeVar("N", bound="type[Component] | Recipe")
@@ -136,7 +142,11 @@ class Catalog:
 
     def _pick(self, what: str, name: str, offers: list[tuple[N, Plugin]]) -> N:
         package, _, bare = name.rpartition(":")
-        matches = [pair for pair in offers if pair[0].name == bare and package in ("", pair[1].package)]
+
+        def of_package(plugin: Plugin) -> bool:
+            return not package or normalized(package) == normalized(plugin.package)
+
+        matches = [pair for pair in offers if pair[0].name == bare and of_package(pair[1])]
         if len(matches) == 1 or (matches and matches[0][1].package == BUILT_IN):
             return matches[0][0]
         if matches:
@@ -147,12 +157,14 @@ class Catalog:
                 hint = f"switch one off: {DISABLE}={matches[0][1].name}"
             raise PluginError(f"{what} {bare!r} is ambiguous: it is offered by {origins}", hint)
         message = unknown(what, name, {offered.name for offered, _ in offers})
-        absent = [plugin for plugin in self.plugins if plugin.absence and package in ("", plugin.package)]
+        absent = [plugin for plugin in self.plugins if plugin.absence and of_package(plugin)]
         if not absent:
             raise ConfigError(message)
-        reasons = "; ".join(f"{plugin.name} ({plugin.origin}): {plugin.absence}" for plugin in absent)
+        reasons = "; ".join(f"{plugin.introduced}: {plugin.absence}" for plugin in absent)
         cause = next((plugin.cause for plugin in absent if plugin.cause), None)
-        raise PluginError(f"{message}. Not loaded: {reasons}", "gancore plugins list, and mend it") from cause
+        broken = ",".join(plugin.name for plugin in absent if plugin.error)
+        hint = f"mend it, or switch it off: {DISABLE}={broken}" if broken else "gancore plugins list"
+        raise PluginError(f"{message}. Not loaded: {reasons}", hint) from cause
 
     def name_of(self, component: type[Any]) -> str:  # Any: pydantic's own walk hands over any settings class
         """The name that finds this very class: bare where that suffices, else `package:name`."""
@@ -186,17 +198,21 @@ def read_plugin(module: object, name: str, package: str, version: str, specs: Mo
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(" ".join(str(error).split())) from error
+    if not manager.get_hookcallers(module):
+        raise PluginError("it offers nothing: it has no function marked with @hookimpl")
     components: list[type[Component]] = []
     for hook, kind in _kinds(specs).items():
         for component in _answers(manager, hook):
             if not (isclass(component) and issubclass(component, kind)) or isabstract(component):
                 raise PluginError(f"{hook} must return concrete classes of {kind.__name__}; received {component!r}")
             label = getattr(component, "name", None)
-            if not isinstance(label, str) or label in ("", REMOVE) or ":" in label:
+            if not isinstance(label, str) or label == REMOVE or not _NAME.fullmatch(label):
                 raise PluginError(
                     f"{component.__name__} must have a `name`, under which users choose it: not empty, not {REMOVE!r}, "
-                    f"without a colon; received {label!r}"
+                    f"without colons, slashes, control characters and blanks around it; received {label!r}"
                 )
+            if component.kind != kind.kind or not isinstance(component.summary(), str):
+                raise PluginError(f"{component.__name__} must leave `kind` as it is, and its summary must be a string")
             if any(issubclass(other, kind) and other.name == component.name for other in components):
                 raise PluginError(f"{hook} offers {component.name!r} twice")
             components.append(component)
@@ -264,9 +280,10 @@ def load(announced: Announced) -> Plugin:
     if plugin.absence or announced.source is None:
         return plugin
     try:
-        read = read_plugin(announced.source.load(), plugin.name, plugin.package, plugin.version)
+        with nullcontext() if announced.package == BUILT_IN else settings_kept():
+            read = read_plugin(announced.source.load(), plugin.name, plugin.package, plugin.version)
         if announced.sha256 and not (read.components or read.recipes):
-            raise PluginError("it offers nothing: it has no function marked with @hookimpl")
+            raise PluginError("it offers nothing: its hooks return no component and no recipe")
     except KeyboardInterrupt:
         raise
     except BaseException as error:

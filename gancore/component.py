@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import get_annotations, isabstract
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, ValidationInfo, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, blamed
 from gancore.layers import REMOVE
 from gancore.settings import Schedulable, Settings
+
+C = TypeVar("C", bound="Component")
 
 
 class Finder(Protocol):
@@ -68,7 +70,7 @@ class Component(Settings, ABC):
         if not isinstance(data, Mapping | Component):
             raise PydanticCustomError("component_type", "Input should be a name, or a table with a `name`")
         if isinstance(data, Component) or not (isabstract(cls) or "name" in data):
-            return handler(data)
+            return _validated(cls, handler, data)
         if not isinstance(data.get("name"), str):
             raise PydanticCustomError("missing_name", "a table of a component must hold its `name`")
         fields = {key: value for key, value in data.items() if key != "name"}
@@ -80,7 +82,7 @@ class Component(Settings, ABC):
             problem = InitErrorDetails(type=PydanticCustomError("unknown_name", str(error)), loc=("name",), input=data)
             raise ValidationError.from_exception_data(cls.__name__, [problem]) from None
         if found is cls:
-            return handler(fields)
+            return _validated(cls, handler, fields)
         if not issubclass(found, cls):
             raise PydanticCustomError("wrong_component", f"only {cls.name!r} can stand here")
         return found.model_validate(fields, context=info.context)
@@ -99,6 +101,16 @@ class Component(Settings, ABC):
     def summary(cls) -> str:
         """The first line of the docstring."""
         return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+def _validated(cls: type[C], handler: ModelWrapValidatorHandler[C], data: object) -> C:
+    """What the fields make. A validator refuses by a ValueError; whatever else it raises is the component's failure."""
+    with blamed(f"{cls.kind} {getattr(cls, 'name', cls.__name__)!r}", "when its fields were read"):
+        try:
+            return handler(data)
+        except ValidationError as error:
+            refused = error
+    raise refused
 
 
 @dataclass(frozen=True)

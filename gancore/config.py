@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -15,8 +16,9 @@ from gancore import naming, toml
 from gancore.catalog import Catalog
 from gancore.component import Component, components_in, lookup
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
+from gancore.discovery import BUILT_IN
 from gancore.duration import Duration
-from gancore.errors import ConfigError, unknown
+from gancore.errors import ConfigError, PluginError, unknown
 from gancore.layers import Keys, Layer, inline_table, merge, source_of
 from gancore.metrics import Metric
 from gancore.observers import Observer
@@ -231,7 +233,8 @@ def read_layers(source: str, catalog: Catalog) -> list[Layer]:
 def resolve(layers: Iterable[Layer], catalog: Catalog, model: type[Run] = Run) -> Run:
     """The run that all layers together describe, later ones over earlier ones.
 
-    Raises ConfigError with every wrong key, type and range at once, each with its path and the layer that said it.
+    Raises ConfigError with every wrong key, type and range at once, each with its path and the layer that said it;
+    PluginError for a component that fails while its fields are read, and as `Catalog.find` does.
     """
     defaults = {
         key: plain(field.default, catalog.name_of)
@@ -240,13 +243,27 @@ def resolve(layers: Iterable[Layer], catalog: Catalog, model: type[Run] = Run) -
     }
     data, sources = merge([Layer("defaults", defaults), *layers])
     try:
-        return model.model_validate(data, context=lookup(catalog))
+        with _told_with_its_plugin(catalog):
+            return model.model_validate(data, context=lookup(catalog))
     except ValidationError as error:
         problems = [_sentence(line["loc"], line["msg"], line["input"], data, sources) for line in error.errors()]
     problems = list(dict.fromkeys(problems))
     if len(problems) > 1:
         problems = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
     raise ConfigError("wrong config: " + "; ".join(problems), "see the keys with: gancore show run")
+
+
+@contextmanager
+def _told_with_its_plugin(catalog: Catalog) -> Iterator[None]:
+    """The failure of a third party's class in this block is told with the plugin that offers it."""
+    try:
+        yield
+    except PluginError as error:
+        for plugin in catalog.plugins:
+            if plugin.package != BUILT_IN and error.part in {f"{kind} {name!r}" for kind, name in plugin.names}:
+                error.message = f"{plugin.introduced}: {error.message}"
+                break
+        raise
 
 
 def read_dataset(text: str, catalog: Catalog) -> Dataset:

@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
@@ -100,7 +101,7 @@ def _installed() -> Iterator[Announced]:
             name = _name(distribution)
             if name in seen:
                 continue
-            seen.add(name)
+            seen.update({name} - {_UNKNOWN})
             try:
                 found.extend(distribution.entry_points)
             except Exception as error:
@@ -111,8 +112,10 @@ def _installed() -> Iterator[Announced]:
     spoken = {(_name(entry.dist), entry.name) for entry, api in ours if api == API}
     for entry, api in ours:
         trouble = None if api == API else f"it needs gancore API {api}, this is {API}"
+        if trouble is None and not entry.pattern.match(entry.value):
+            trouble = "its entry point must name a module, as in waves = gancore_waves"
         # One that speaks several versions of the contract is taken by the one that is known here.
-        if trouble is None or (_name(entry.dist), entry.name) not in spoken:
+        if api == API or (_name(entry.dist), entry.name) not in spoken:
             yield Announced(entry.name, _name(entry.dist), _version(entry.dist), entry, trouble)
 
 
@@ -123,12 +126,19 @@ def _speaks_of_us(distribution: Distribution) -> bool:
         return False
 
 
+_UNKNOWN = "unknown"
+
+
 def _name(distribution: Distribution | None) -> str:
-    return (distribution and distribution.name) or "unknown"  # a distribution may lack its metadata
+    with suppress(Exception):  # a distribution may lack its metadata, or they are no text
+        return (distribution and distribution.name) or _UNKNOWN
+    return _UNKNOWN
 
 
 def _version(distribution: Distribution | None) -> str:
-    return (distribution and distribution.version) or "unknown"
+    with suppress(Exception):
+        return (distribution and distribution.version) or _UNKNOWN
+    return _UNKNOWN
 
 
 def normalized(name: str) -> str:

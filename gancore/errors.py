@@ -57,16 +57,18 @@ class StorageError(GancoreError):
 def blamed(part: str, doing: str = "") -> Iterator[None]:
     """Whatever a stranger's code raises in this block is the failure of `part`, as a PluginError.
 
-    `doing` says what it was asked to do, as `in build()`. SystemExit is a failure too: no part ends the process.
+    `doing` says what it was asked to do, as `in build()`. SystemExit and its like are failures too: no part ends the
+    process. Only Ctrl-C passes, and the closing of a generator that yields in this block.
     """
     try:
         yield
     except PluginError as error:
         error.part = error.part or part
+        error.hint = error.hint or "see docs/contract.md"
         raise
-    except GancoreError:
+    except (GancoreError, KeyboardInterrupt, GeneratorExit):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         what = f"the {part} failed {doing}" if doing else f"the {part} failed"
         failure = PluginError(f"{what}: {told(error)}", "-v shows where; see docs/contract.md")
         failure.part = part
@@ -87,7 +89,9 @@ def told(error: BaseException) -> str:
     """An exception in a line. That of a stranger may fail at this too."""
     try:
         text = " ".join(str(error).split())
-    except Exception as trouble:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as trouble:  # SystemExit too
         text = f"(its message cannot be had: {type(trouble).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

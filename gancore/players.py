@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gancore.contracts import Output, Scores
-from gancore.errors import blamed
+from gancore.errors import PluginError, blamed
 
 Network = Callable[..., Any]
 """A network, or what stands before one: it is called with a batch, and perhaps its labels."""
@@ -121,8 +121,20 @@ def tensors_of(output: Output) -> dict[str, Tensor]:
 
 
 def is_loss(value: object, images: Tensor) -> TypeGuard[Tensor]:
-    """Whether it can be minimised: a scalar with a gradient, where the images are."""
-    return isinstance(value, Tensor) and not value.ndim and value.requires_grad and value.device == images.device
+    """Whether it can be minimised: a real scalar with a gradient, where the images are."""
+    if not isinstance(value, Tensor) or value.ndim or value.is_complex():
+        return False
+    return value.requires_grad and value.device == images.device
+
+
+def checked_loss(player: str, value: object, images: Tensor) -> Tensor:
+    """What a loss returned in a player's step. Raises PluginError when it cannot be minimised."""
+    if not is_loss(value, images):
+        raise PluginError(
+            f"a loss must return a scalar tensor with a gradient, on {images.device}, in the {player}'s step; received "
+            f"{described(value)}"
+        )
+    return value
 
 
 def described(value: object) -> str:

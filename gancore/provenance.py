@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, Vali
 from gancore.catalog import Catalog, Plugin
 from gancore.component import Component
 from gancore.config import Run
-from gancore.discovery import BUILT_IN
+from gancore.discovery import BUILT_IN, normalized
 from gancore.errors import CheckpointError, PluginError
 
 # What stands in a checkpoint is a stranger's word, and it is shown.
@@ -64,7 +64,8 @@ class Need(BaseModel):
             files = [plugin for plugin in catalog.plugins if plugin.sha256]
             same = [plugin for plugin in files if plugin.sha256 == self.sha256]
             return next(iter(same + [plugin for plugin in files if plugin.package == self.package]), None)
-        named = [plugin for plugin in catalog.plugins if plugin.package == self.package and not plugin.sha256]
+        package = normalized(self.package)
+        named = [plugin for plugin in catalog.plugins if normalized(plugin.package) == package and not plugin.sha256]
         return next((plugin for plugin in named if plugin.name == self.plugin), None)
 
     def difference(self, plugin: Plugin) -> str | None:

@@ -16,7 +16,7 @@ from gancore.contracts import Objective, Output, Player, Scores
 from gancore.data import Feed
 from gancore.errors import ConfigError, PluginError, blamed
 from gancore.penalties import Turn
-from gancore.players import call, described, frozen, is_loss, judge, output_of, tensors_of
+from gancore.players import call, checked_loss, described, frozen, judge, output_of, tensors_of
 from gancore.randomness import seeded
 from gancore.state import check_module
 
@@ -247,7 +247,7 @@ def _rehearse_updates(
         seen = judge(critic, turn.leaf("real", real), None, labels)
         made = judge(critic, turn.leaf("fake", fake.detach()), latent, labels)
         with blamed("loss", "in discriminator()"):
-            loss = _checked("discriminator", objective.discriminator(seen, made), real)
+            loss = checked_loss("discriminator", objective.discriminator(seen, made), real)
         _descend("discriminator", loss, turn.penalties(critic.critic, seen, made))
         turn.project(critic.discriminator)
         critic.observe(seen)
@@ -259,20 +259,11 @@ def _rehearse_updates(
             seen = judge(critic, turn.leaf("real", real), None, labels) if needed else None
             made = judge(critic, fake, latent, labels)
             with blamed("loss", "in generator()"):
-                loss = _checked("generator", objective.generator(made, seen), real)
+                loss = checked_loss("generator", objective.generator(made, seen), real)
             _descend("generator", loss, {} if seen is None else turn.penalties(critic.critic, seen, made))
 
     discriminators_step()
     generators_step()
-
-
-def _checked(role: str, loss: object, images: Tensor) -> Tensor:
-    if not is_loss(loss, images):
-        raise PluginError(
-            f"a loss must return a scalar tensor with a gradient, on {images.device}, in the {role}'s step; received "
-            f"{described(loss)}"
-        )
-    return loss
 
 
 def _descend(role: str, loss: Tensor, penalties: Mapping[str, Tensor]) -> None:

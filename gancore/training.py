@@ -19,7 +19,7 @@ from gancore.data import Batch
 from gancore.errors import blamed, during
 from gancore.gan import GAN, update_average
 from gancore.optimizers import OptimizerSettings
-from gancore.players import call, frozen, judge, judge_both, together
+from gancore.players import call, checked_loss, frozen, judge, judge_both, together
 from gancore.settings import value_at
 
 
@@ -169,7 +169,7 @@ def _discriminate(
         real = judge(critic, reals, None, part.labels)
         fake = judge(critic, fakes, part.latent, part.labels)
     with blamed("loss", "in discriminator()"):
-        loss = gan.objective.discriminator(real, fake)
+        loss = checked_loss("discriminator", gan.objective.discriminator(real, fake), images)
     update.add(loss, turn.penalties(critic.critic, real, fake), part.share)
     return real, fake
 
@@ -186,7 +186,7 @@ def _generate(gan: GAN, critic: Judge, part: _Part, update: _Update) -> None:
             real = judge(critic, turn.leaf("real", part.images), None, part.labels)
     fake = judge(critic, images, part.latent, part.labels)
     with blamed("loss", "in generator()"):
-        loss = gan.objective.generator(fake, real)
+        loss = checked_loss("generator", gan.objective.generator(fake, real), images)
     update.add(loss, {} if real is None else turn.penalties(critic.critic, real, fake), part.share)
 
 

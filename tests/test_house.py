@@ -25,6 +25,7 @@ ORDER = [
     "jsonsafe",
     "observers",
     "hookspecs",
+    "aftermath",
     "catalog",
     "toml",
     "duration",

@@ -47,6 +47,9 @@ def warn(voice: Voice, catalog: Catalog, *others: str) -> None:
 
 @contextmanager
 def _watched(voice: Voice, name: str) -> Iterator[None]:
+    from gancore.discovery import DISABLE
+    from gancore_cli.progress import Interrupted
+
     done = threading.Event()
 
     def watch() -> None:
@@ -59,6 +62,8 @@ def _watched(voice: Voice, name: str) -> Iterator[None]:
     watcher.start()
     try:
         yield
+    except KeyboardInterrupt as error:
+        raise Interrupted("", f"{DISABLE}={name} does without plugin {name}, which was being imported") from error
     finally:
         done.set()
         watcher.join()

@@ -37,8 +37,11 @@ def check_plugin(voice: Voice, plugin: str) -> None:
         raise ConfigError(str(error), "pip install 'gancore[test]'") from error
 
     found = _plugin(plugin, voice)
-    if found.error is not None:
-        raise PluginError(f"plugin {found.name!r} of {found.origin} cannot be loaded: {found.error}", "-v shows where")
+    if found.absence is not None:
+        hint = "-v shows where" if found.cause else "gancore plugins list"
+        raise PluginError(f"{found.introduced} is not loaded: {found.absence}", hint) from found.cause
+    if not found.components and found.recipes:
+        voice.note(f"{found.introduced} offers recipes alone, which no law tries")
     rows = [_row(verdict, voice) for verdict in check(found)]
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
@@ -90,15 +93,19 @@ def _plugin(named: str, voice: Voice) -> Plugin:
     from importlib.util import find_spec
     from pathlib import Path
 
-    from gancore.catalog import read_plugin
+    from gancore.discovery import normalized
     from gancore.errors import ConfigError, unknown
 
     if named.endswith(".py"):
-        return read_plugin(_module_of(Path(named)), Path(named).stem, named, "a file")
+        return _read(_module_of(Path(named)), Path(named).stem, named, "a file")
     plugins = open_catalog(voice).plugins
-    for plugin in plugins:
-        if named in (plugin.name, plugin.package):
-            return plugin
+    of_package = [plugin for plugin in plugins if normalized(plugin.package) == normalized(named)]
+    found = [plugin for plugin in plugins if plugin.name == named] or of_package
+    if len(found) > 1:
+        told = "; ".join(plugin.introduced for plugin in found)
+        raise ConfigError(f"{named!r} is ambiguous: {told}", "name the other of plugin and package, or the module")
+    if found:
+        return found[0]
     try:
         spec = find_spec(named)
     except (ImportError, ValueError):
@@ -108,7 +115,19 @@ def _plugin(named: str, voice: Voice) -> Plugin:
             f"{unknown('plugin', named, {plugin.name for plugin in plugins})}; nor is there such a module",
             "gancore plugins list, or name a file that ends in .py",
         )
-    return read_plugin(_imported(named, lambda: import_module(named)), named, named, "a module")
+    return _read(_imported(named, lambda: import_module(named)), named, named, "a module")
+
+
+def _read(module: ModuleType, name: str, named: str, origin: str) -> Plugin:
+    """What a module offers; an error says of which."""
+    from gancore.catalog import read_plugin
+    from gancore.errors import PluginError
+
+    try:
+        return read_plugin(module, name, named, origin)
+    except PluginError as error:
+        error.message = f"{named}: {error.message}"
+        raise
 
 
 def _module_of(path: Path) -> ModuleType:

@@ -6,9 +6,11 @@ Only click is imported here: `--help` of any command answers before torch or a p
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -66,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     0 done, 1 a bug of gancore's (the only traceback), 2 usage or config, 3 input data, 4 checkpoint, 5 plugin,
     6 numerics, 7 storage, 130 Ctrl-C.
     """
+    # pydantic and torch look for plugins of their own, which are of no use here, and one garbled list of entry points
+    # anywhere would keep both from being imported.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
     try:
@@ -80,6 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(130, "interrupted", error.kept, error.hint, as_json)
     except (KeyboardInterrupt, click.Abort):
         _fail(130, "interrupted", "", "", as_json)
+    except SystemExit as error:  # a stranger's, for click leaves in another way; its code may be 0
+        if {"-v", "--verbose"} & set(arguments):
+            traceback.print_exception(error)
+        message = f"a part of a plugin ended the command: SystemExit: {error.code!r}"
+        _fail(5, message, getattr(error, "kept", ""), "-v shows where", as_json)
     except Exception as error:
         status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
         if status == 1:
@@ -88,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         elif {"-v", "--verbose"} & set(arguments) and error.__cause__:
             traceback.print_exception(error.__cause__)
         _fail(status, message, getattr(error, "kept", ""), hint, as_json)
-    sys.exit(code if isinstance(code, int) else 0)  # what a command left with, where it left early
+    _leave(code if isinstance(code, int) else 0)  # what a command left with, where it left early
 
 
 def _exit_code(error: Exception) -> int:
@@ -107,4 +118,14 @@ def _fail(code: int, message: str, kept: str, hint: str, as_json: bool) -> NoRet
     if as_json:
         document = {"error": {"code": code, "message": message, "kept": kept, "next": next_step}}
         say(json.dumps(document))
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """All is said: what a plugin's threads and exit handlers still print is no part of the result."""
+    stdout = sys.__stdout__
+    if stdout is not None and sys.stdout is stdout:  # else somebody else looks after it
+        with suppress(OSError, ValueError):
+            stdout.flush()
+            os.dup2(2, stdout.fileno())
     sys.exit(code)

@@ -212,14 +212,14 @@ def _train(
                 display.show(written)
                 last = written.metrics or last
                 evaluation = written.evaluation or evaluation
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         for note in getattr(error, "__notes__", ()):
             voice.note(note)
         saved = checkpoint.kept(directory.checkpoints)
         kept = f"checkpoint {saved[-1]}" if saved else f"{directory.path}, without a checkpoint"
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(kept, f"gancore sample {directory.path}") from error
-        error.kept = kept  # type: ignore[attr-defined]  # our own errors have it, and a bug of ours may carry it too
+        error.kept = kept  # type: ignore[union-attr]  # our own errors have it, and a bug of ours may carry it too
         raise
     numbers = evaluation.numbers() if evaluation else {}
     _summarise(voice, gan, directory, json_safe({**last, **numbers}))

@@ -48,9 +48,9 @@ def trials(components: Iterable[type[Component]]) -> list[Trial]:
 
 def _trials_of(plugin: Plugin) -> list[Trial]:
     """Those of all that a plugin offers. Raises PluginError for one that offers nothing, which would always pass."""
-    if not plugin.components:
+    if not plugin.components and not plugin.recipes:
         raise PluginError(
-            f"plugin {plugin.name!r} offers no component that a law could try", "offer one by a hook, with @hookimpl"
+            f"plugin {plugin.name!r} offers neither component nor recipe", "offer some by a hook, with @hookimpl"
         )
     return trials(plugin.components)
 
@@ -58,7 +58,7 @@ def _trials_of(plugin: Plugin) -> list[Trial]:
 def check(plugin: Plugin) -> Iterator[Verdict]:
     """All components of a plugin, as the catalog reads it, judged by all laws, one after the other.
 
-    Raises PluginError if it offers none.
+    Raises PluginError if it offers nothing.
     """
     for trial in _trials_of(plugin):
         yield trial.verdict()
@@ -69,7 +69,7 @@ def conformance(plugin: object, *, known: Known | None = None) -> pytest.MarkDec
 
     `plugin` is what the entry point names: a module, or any object with hooks. `known` has the laws that are known to
     be broken, by kind, name and law, each with the reason: such a case must fail, and is reported as expected. Raises
-    PluginError for a plugin that cannot be read or offers no component, ConfigError for a known breach of what there
+    PluginError for a plugin that cannot be read or offers nothing, ConfigError for a known breach of what there
     is not.
     """
     import pytest

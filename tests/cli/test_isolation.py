@@ -205,11 +205,22 @@ def test_a_garbled_list_of_entry_points_hides_no_other_plugin(tmp_path, garbled)
     site = unpack(tmp_path / "site", "fine", LOSS.format(name="mine"))
     unpack(site, "garbled", "")
     (site / "garbled_gan-1.0.dist-info" / "entry_points.txt").write_bytes(garbled)
-    rows = json.loads(Site(tmp_path, site).works("plugins", "list", "--json", "--no-load").stdout)
-    rows = {row["name"]: row for row in rows}
-    assert {"builtin", "fine"} <= set(rows)
-    if b"gancore" in garbled:
-        assert "its entry_points.txt cannot be read" in rows["garbled-gan"]["error"]
+    for how in (["--no-load"], []):
+        rows = json.loads(Site(tmp_path, site).works("plugins", "list", "--json", *how).stdout)
+        rows = {row["name"]: row for row in rows}
+        assert rows["builtin"]["error"] is None
+        assert rows["fine"]["error"] is None
+        if b"gancore" in garbled:
+            assert "its entry_points.txt cannot be read" in rows["garbled-gan"]["error"]
+
+
+def test_settings_that_an_import_leaves_behind_change_no_run_beside_it(tmp_path):
+    source = "import os, torch\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\nos.chdir('/')\n"
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "messy", source + LOSS.format(name="mine")))
+    gancore.works("train", *BY_HAND, "--steps", 2, "--out", "beside")
+    gancore.works("train", *BY_HAND, "--steps", 2, "--out", "alone", PYTHONPATH="")
+    one, two = weights(tmp_path / "beside"), weights(tmp_path / "alone")
+    assert all(torch.equal(one[name], two[name]) for name in two)
 
 
 # P04
@@ -297,7 +308,7 @@ def test_a_plugin_that_the_settings_switch_off_is_not_imported(foo):
     settings = foo.folder / "settings.toml"
     settings.write_text('plugins.off = ["foo"]\n')
     line = foo.fails(5, "train", *PARTS, "--loss", "mine", GANCORE_SETTINGS=str(settings))
-    assert f"foo (foo-gan 1.2): it is switched off by {settings}" in line
+    assert f"plugin 'foo' of foo-gan 1.2 (foo = foo_gan): it is switched off by {settings}" in line
     assert not foo.canary.exists()
     assert json.loads(foo.works("list", "loss", "--json").stdout)
     assert foo.canary.exists()
@@ -337,6 +348,15 @@ def test_a_plugin_that_exits_in_the_middle_of_training_does_not_end_it_with_0(tm
     assert "at step 37, the loss failed in generator(): SystemExit: 0" in done.stderr
 
 
+def test_a_plugin_that_exits_where_nobody_expects_it_does_not_end_the_command_with_0(tmp_path):
+    source = LOSS.format(name="mine").replace(
+        "    def disc", "    needs_real = property(lambda self: exit(0))\n\n    def disc"
+    )
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", source))
+    assert "a part of a plugin ended the command: SystemExit: 0" in gancore.fails(5, "train", *PARTS, "--loss", "mine")
+    assert "<lambda>" in gancore("train", *PARTS, "--loss", "mine", "-v").stderr
+
+
 # P10
 
 
@@ -371,12 +391,20 @@ def test_an_import_that_takes_its_time_is_named_and_can_be_done_without(tmp_path
     assert process.returncode == 0
 
 
+def test_control_c_during_an_import_names_the_plugin_and_how_to_do_without_it(tmp_path):
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "stuck", "raise KeyboardInterrupt"))
+    done = gancore("list", "loss")
+    assert done.returncode == 130
+    assert "next: GANCORE_DISABLE_PLUGINS=stuck does without plugin stuck, which was being imported" in done.stderr
+
+
 # P12
 
 
 def test_what_a_plugin_prints_is_never_part_of_the_result(tmp_path):
     source = """
-import os, subprocess, sys
+import atexit, os, subprocess, sys
+atexit.register(print, "at the end")
 print("printed")
 os.write(1, b"written\\n")
 sys.__stdout__.write("said\\n")
@@ -385,7 +413,7 @@ subprocess.run(["echo", "echoed"], check=True)
     gancore = Site(tmp_path, unpack(tmp_path / "site", "loud", source))
     done = gancore.works("train", *PARTS, "--loss", "loud", "--steps", 2, "--json")
     assert json.loads(done.stdout)["last"]["step"] == 2
-    for word in ("printed", "written", "said", "echoed", "trained"):
+    for word in ("printed", "written", "said", "echoed", "trained", "at the end"):
         assert word in done.stderr
     failed = gancore("train", *PARTS, "--loss", "quiet", "--json")
     assert json.loads(failed.stdout)["error"]["code"] == 2

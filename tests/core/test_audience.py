@@ -111,6 +111,7 @@ def watched():
             np.random.seed(1)  # the global one is meant
             torch.rand(7)
             torch.set_grad_enabled(False)
+            torch.set_default_dtype(torch.float64)
 
     class Empty(Observer):
         """Builds nothing."""
@@ -127,6 +128,7 @@ def watched():
     plugin = read_plugin(SimpleNamespace(gancore_observers=gancore_observers), "watching", "gancore-watching", "1.2")
     yield Catalog([*catalog().plugins, plugin]), built
     torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
 
 
 def told(writer, call):

@@ -87,6 +87,12 @@ def test_a_builtin_wins_over_the_twin_of_a_third_party():
     assert made.find(Generator, "waves:shared") is WAVES.components[1]
 
 
+@pytest.mark.parametrize("spelt", ["blue-waves", "Blue_Waves", "blue.waves"])
+def test_a_package_picks_however_its_name_is_spelt(spelt):
+    made = Catalog([offer("Blue_waves", generator("twin")), FOAM])
+    assert made.find(Generator, f"{spelt}:twin") is made.plugins[0].components[0]
+
+
 @pytest.mark.parametrize("plugins", list(permutations([OURS, WAVES, FOAM])))
 def test_a_name_that_two_third_parties_claim_is_refused_on_use_and_only_then(plugins):
     made = Catalog(plugins)
@@ -112,11 +118,13 @@ def test_a_component_is_found_among_its_own_kind_only():
 
 
 def test_who_looks_for_something_in_vain_hears_of_the_plugins_that_did_not_load():
-    broken = Plugin("storm", "weather", "3.1", error="ImportError: no wind")
+    broken = Plugin("storm", "weather", "3.1", error="ImportError: no wind", entry="storm = gusts")
     with pytest.raises(
-        PluginError, match=r"Known: foam, shared, twin\. Not loaded: storm \(weather 3\.1\): ImportError: no wind"
-    ):
+        PluginError,
+        match=r"Known: foam, shared, twin\. Not loaded: plugin 'storm' of weather 3\.1 \(storm = gusts\): Imp",
+    ) as error:
         Catalog([FOAM, broken]).find(Generator, "strom")
+    assert error.value.hint == "mend it, or switch it off: GANCORE_DISABLE_PLUGINS=storm"
     with pytest.raises(ConfigError, match=r"unknown generator 'foam:strom'.* Known: foam, shared, twin$"):
         Catalog([FOAM, broken]).find(Generator, "foam:strom")
 
@@ -192,7 +200,7 @@ class TestReadingAPlugin:
             ({"losses": [Hinge, Hinge]}, "gancore_losses offers 'test-hinge' twice"),
             *(
                 ({"generators": [generator(name)]}, "Named must have a `name`, .*; received")
-                for name in ["", "none", "a:b", 3, None]
+                for name in ["", "none", "a:b", 3, None, "../x", "a\\b", "a\nb", "\x1b[31m", " ", "a ", "x" * 201]
             ),
             ({"generatorz": []}, "unknown hook 'gancore_generatorz'"),
         ],
@@ -200,6 +208,14 @@ class TestReadingAPlugin:
     def test_one_that_breaks_the_contract_is_told_how(self, hooks, message):
         with pytest.raises(PluginError, match=message):
             read(**hooks)
+
+    @pytest.mark.parametrize(
+        "attribute", [{"kind": "other"}, {"summary": classmethod(lambda cls: 3)}], ids=["kind", "summary"]
+    )
+    def test_a_component_of_another_kind_or_without_a_summary_is_refused(self, attribute):
+        odd = type("Odd", (TinyGenerator,), attribute)
+        with pytest.raises(PluginError, match="Odd must leave `kind` as it is, and its summary must be a string"):
+            read(generators=[odd])
 
     def test_a_component_without_a_name_is_refused(self):
         class Nameless(Generator):
@@ -232,7 +248,13 @@ class Mine(Generator):
 HOOK = "@hookimpl\ndef gancore_generators({0}): return {1}\n"
 MODULES = {  # what a module of each name holds, and what its error says
     "fine": (COMPONENT + HOOK.format("", "[Mine]"), None),
-    "silent": ("", None),
+    "silent": (COMPONENT + HOOK.format("", "None"), None),
+    "hookless": ("def gancore_lossess(): return []", "it offers nothing: it has no function marked with @hookimpl"),
+    "tacit": (
+        COMPONENT.replace("def build", "@classmethod\n    def summary(cls): 1 / 0\n    def build")
+        + HOOK.format("", "[Mine]"),
+        "ZeroDivisionError",
+    ),
     "raises": ("raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
     "leaves": ("raise SystemExit(3)", "SystemExit: 3"),
     "lacks": ("import a_module_that_is_absent", "ModuleNotFoundError: No module named 'a_module_that_is_absent'"),

@@ -449,3 +449,19 @@ class TestANewKind:
         (told,) = problems(layer, made=EXTENDED, model=Regularized)
         assert told.startswith(problem)
         assert told.endswith(f"[--set {layer}]")
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("no"), SystemExit(0)])
+def test_a_component_that_fails_while_its_fields_are_read_is_told_with_its_plugin(raised):
+    class Odd(Hinge):
+        name = "odd"
+        width: float = 1.0
+
+        def model_post_init(self, context):
+            raise raised
+
+    known = Catalog([*catalog().plugins, Plugin("waves", "waves-gan", "1.0", (Odd,))])
+    with pytest.raises(
+        PluginError, match=r"plugin 'waves' of waves-gan 1\.0: the loss 'odd' failed when its fields were"
+    ):
+        resolve([Layer("test", PARTS | {"loss": "odd"})], known)

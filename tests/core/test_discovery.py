@@ -77,6 +77,26 @@ def test_a_distribution_without_metadata_is_listed_all_the_same(tmp_path, monkey
     assert (plugin.package, plugin.version, plugin.trouble) == ("unknown", "unknown", None)
 
 
+@pytest.mark.parametrize("file", ["METADATA", "entry_points.txt"])
+def test_files_that_are_no_text_hide_no_other_plugin(tmp_path, monkeypatch, file):
+    site = unpack(unpack(tmp_path, "fine", ""), "torn", "")
+    (site / "torn_gan-1.0.dist-info" / file).write_bytes(b"\xff\xfe\n[gancore.v1]")
+    monkeypatch.syspath_prepend(site)
+    found = {plugin.name: plugin for plugin in discover(Choice())}
+    assert found["fine"].trouble is None
+    if file == "METADATA":
+        assert (found["torn"].package, found["torn"].version, found["torn"].trouble) == ("unknown", "unknown", None)
+
+
+@pytest.mark.parametrize("value", ["", "not a module", "1:2:3"])
+def test_an_entry_point_that_names_no_module_is_told(tmp_path, monkeypatch, value):
+    site = unpack(tmp_path, "odd", "")
+    (site / "odd_gan-1.0.dist-info" / "entry_points.txt").write_text(f"[gancore.v1]\nodd = {value}\n")
+    monkeypatch.syspath_prepend(site)
+    (plugin,) = [plugin for plugin in discover(Choice()) if plugin.name == "odd"]
+    assert plugin.trouble == "its entry point must name a module, as in waves = gancore_waves"
+
+
 def test_discovering_imports_nothing(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(unpack(tmp_path, "quiet", "raise RuntimeError"))
     assert "quiet" in {plugin.name for plugin in discover(Choice())}

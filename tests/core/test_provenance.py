@@ -75,6 +75,12 @@ def test_what_is_missing_is_told_with_its_remedy_unless_it_only_watched(plugins,
     assert meet({"needs": [watching]}, with_plugins(*plugins), "it")[1] == ()
 
 
+def test_a_package_is_the_same_however_its_name_is_spelt():
+    met, warnings = meet({"needs": [need(package="Waves_Gan")]}, with_plugins(offered()), "it")
+    assert met.plugins[-1].package == "waves-gan"
+    assert warnings == ()
+
+
 def test_another_version_is_a_warning():
     _, warnings = meet({"needs": [need(version="0.9")]}, with_plugins(offered()), "it")
     assert warnings == ("it was made with plugin waves 0.9 of package waves-gan, and 1.0 is installed",)

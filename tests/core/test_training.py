@@ -242,3 +242,28 @@ def test_a_step_that_fails_is_not_half_counted():
     with pytest.raises(PluginError, match=r"^at step 1, the loss failed in generator\(\): KeyError"):
         next(train(gan))
     assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0}
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+@pytest.mark.parametrize(
+    "returned",
+    [
+        None,
+        3,
+        torch.zeros(2, requires_grad=True),
+        torch.zeros(()),
+        torch.zeros((), dtype=torch.cfloat, requires_grad=True),
+    ],
+    ids=repr,
+)
+def test_a_loss_that_later_returns_what_is_none_is_told_as_the_losss_failure(monkeypatch, player, returned):
+    gan = assembled()
+    steps = train(gan)
+    next(steps)
+    monkeypatch.setattr(gan, "objective", Hinge())
+    monkeypatch.setattr(Hinge, player, lambda self, *scores: returned)
+    with pytest.raises(
+        PluginError, match=f"^at step 2, a loss must return a scalar tensor .* in the {player}'s"
+    ) as caught:
+        next(steps)
+    assert caught.value.part == "loss"

@@ -103,7 +103,7 @@ def test_a_plugin_that_cannot_be_read_is_told_at_once():
 
 
 def test_a_plugin_that_offers_nothing_is_told_instead_of_passing():
-    with pytest.raises(PluginError, match="offers no component"):
+    with pytest.raises(PluginError, match="it offers nothing"):
         conformance(types.ModuleType("gancore_empty"))
 
 
