@@ -83,8 +83,11 @@ class Recorder:
         self._lines, self._owed = 0, []
         if self._drawing.is_due() or last:
             self._owed.append("picture")
-        if (due := self._evaluating.is_due()) or last:
-            self._owed.append("guarded look" if due else "look")
+        due = self._evaluating.is_due()
+        if due and self._run.evaluate.on_collapse != "ignore":
+            self._owed.append("guarded look")
+        elif self._evaluator and (due or last):
+            self._owed.append("look")
         self._due, self._last = step.step % self._run.checkpoint.every_steps == 0 or last, last
         return self._line(step) if last or step.step % self._run.log.every_steps == 0 else None
 
