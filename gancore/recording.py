@@ -256,9 +256,10 @@ class _Recorder:
 
     def save(self) -> None:
         folder = self._directory.checkpoints
-        path = checkpoint.path_of(folder, self._gan.progress.step)
+        step = self._gan.progress.step
+        path = checkpoint.path_of(folder, step)
         checkpoint.save(path, self._gan.tensors(), self._about())
-        checkpoint.prune(folder, self._run.checkpoint.keep)
+        checkpoint.prune(folder, self._run.checkpoint.keep, step)
         self._wrote(path)
 
     def _about(self) -> dict[str, object]:
