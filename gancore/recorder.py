@@ -267,7 +267,7 @@ class Recorder:
         path = checkpoint.path_of(folder, step)
         checkpoint.save(path, self._gan.tensors(), self._about())
         self._saved, self._saved_owing = step, bool(self._owed)
-        checkpoint.prune(folder, self._run.checkpoint.keep)
+        checkpoint.prune(folder, self._run.checkpoint.keep, step)
         self._wrote(path)
 
     def _about(self) -> dict[str, object]:

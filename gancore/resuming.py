@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gancore.catalog import Catalog
-from gancore.checkpoint import Checkpoint
+from gancore.checkpoint import Checkpoint, newest_sound
 from gancore.config import Run, read_layers, resolve
 from gancore.errors import CheckpointError
 from gancore.gan import GAN
@@ -17,7 +17,6 @@ from gancore.history import Recorded, forget_after
 from gancore.layers import Layer
 from gancore.provenance import meet
 from gancore.rundir import RunDirectory, describe
-from gancore.store import newest_sound
 
 _EXACT = ("gancore", "torch", "machine", "device", "threads")
 """What must be as it was for a run to go on bit by bit."""
@@ -90,7 +89,7 @@ def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None)
     if not directory.config.is_file():
         raise CheckpointError(f"there is no run in {directory.path}", "name the folder of a run, like runs/0001")
     found = newest_sound(directory.checkpoints)
-    warnings = [f"checkpoint {path.name} cannot be used: {reason}" for path, reason in found.rejected]
+    warnings = [reason for _, reason in found.rejected]
     saved = found.checkpoint
     if saved is None and (found.rejected or _has_stepped(directory)):
         rejected = "; ".join(warnings) or "its checkpoints are gone"

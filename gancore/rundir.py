@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from gancore import checkpoint
 from gancore.catalog import Catalog
 from gancore.config import Run
 from gancore.errors import ConfigError
@@ -72,8 +73,7 @@ class RunDirectory:
     def check_new(self) -> None:
         """Raises ConfigError when something is in the folder, but for what a start leaves that came to nothing."""
         if self.path.is_dir() and not self.config.is_file():
-            for folder in (self.path, self.samples, self.checkpoints):
-                clear_litter(folder)
+            self._clear()
         strange = self._content() - {LOCK} - ({self.manifest.name} if not self.config.exists() else set())
         empty = {each.name for each in (self.samples, self.checkpoints) if each.is_dir() and not any(each.iterdir())}
         if strange - empty:
@@ -113,13 +113,17 @@ class RunDirectory:
 
     def go_on(self, step: int, run: Run, catalog: Catalog, device: torch.device) -> None:
         """Removes what a process that was killed has left behind, and notes in the manifest that the run goes on."""
-        for folder in (self.path, self.samples, self.checkpoints):
-            clear_litter(folder)
+        self._clear()
         with suppress(OSError, ValueError):
             manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
             known = describe(run, catalog, device)
             changed = {key: value for key, value in known.items() if manifest.get(key) != value}
             self._tell({**manifest, "resumed": [*manifest.get("resumed", []), {"step": step, **changed}]})
+
+    def _clear(self) -> None:
+        for folder in (self.path, self.samples):
+            clear_litter(folder)
+        checkpoint.clear_litter(self.checkpoints)
 
     def _tell(self, manifest: Mapping[str, object]) -> None:
         with written_whole(self.manifest) as path:

@@ -48,7 +48,6 @@ ORDER = [
     "gan",
     "training",
     "checkpoint",
-    "store",
     "pictures",
     "sampling",
     "images",
