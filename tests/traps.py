@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 
 from pydantic import Field
-from torch import nn
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Discriminator, Loss
@@ -47,15 +46,6 @@ class Trapped(Loss):
     def needs_real(self):
         return self.loss.needs_real
 
-    def build(self):
-        return _Trapped(self.loss.build())
-
-
-class _Trapped(nn.Module):
-    def __init__(self, loss):
-        super().__init__()
-        self.loss, self.needs_real = loss, loss.needs_real
-
     def discriminator(self, real, fake):
         trap("discriminator")
         return self.loss.discriminator(real, fake)
@@ -70,19 +60,23 @@ class TrappedItems(Dataset):
 
     name = "trapped"
     dataset: Dataset
+    count: int = Field(default=30, ge=1, description="items, of the first")
+
+    def prepare(self, root: Path):
+        yield from self.dataset.prepare(root)
 
     def build(self, root: Path):
-        return _Items(self.dataset.build(root))
+        return _Items(self.dataset.build(root), self.count)
 
 
 class _Items(TorchDataset):
-    def __init__(self, items):
-        self.items = items
+    def __init__(self, items, count):
+        self.items, self.count = items, min(count, len(items))
         if hasattr(items, "classes"):
             self.classes = items.classes
 
     def __len__(self):
-        return len(self.items)
+        return self.count
 
     def __getitem__(self, index):
         trap("item")
@@ -110,7 +104,7 @@ class Looks(Metric):
 
     def measure(self, evidence):
         trap("look")
-        return Measurement(self.scale * float(evidence.generated.images.double().mean()))
+        return Measurement(self.scale * float(evidence.fake.images.double().mean()))
 
 
 @hookimpl
