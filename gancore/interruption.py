@@ -20,27 +20,28 @@ class Interruption:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._held = 0
+        self._waits = False
 
     def arrive(self, signal: int) -> None:
         """Raises Interrupted; while something is held, that is put off to its end."""
         self.signal = signal
         if not self._held:
             raise Interrupted(signal)
+        self._waits = True
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What is done in this block is done to its end: a signal that has arrived meanwhile is raised after it.
-
-        Before it, too: something on the way may have swallowed what was raised.
-        """
-        self._check()
+        """What is done in this block is done to its end: a signal that arrives meanwhile is raised after it."""
         self._held += 1
         try:
             yield
         finally:
             self._held -= 1
-        self._check()
+        if self._waits and not self._held:
+            self._waits = False
+            self.check()
 
-    def _check(self) -> None:
-        if self.signal is not None and not self._held:
+    def check(self) -> None:
+        """Raises Interrupted when a signal has arrived: somebody on the way may have swallowed what was raised."""
+        if self.signal is not None:
             raise Interrupted(self.signal)

@@ -50,7 +50,7 @@ class Recorder:
         interruption: Interruption,
     ) -> None:
         self._gan, self._run, self._directory, self._evaluator = gan, run, directory, evaluator
-        self.held = interruption.held
+        self.held, self.check = interruption.held, interruption.check
         self._config = run.to_data(catalog)
         self._manifest = describe(run, catalog, gan.device)
         begun = gan.progress.step

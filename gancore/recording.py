@@ -59,6 +59,7 @@ def _recorded(steps: Iterator[Step], recorder: Recorder) -> Iterator[Record]:
     try:
         recorder.begin()
         while True:
+            recorder.check()
             with recorder.held():
                 whole = False
                 step = next(steps, None)

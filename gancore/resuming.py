@@ -72,7 +72,7 @@ class Resumable:
     def _changes(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
         made_with, now = about["made_with"], describe(self.run, self.catalog, gan.device)
         changed = [
-            f"{key} was {made_with.get(key)}, now {now[key]}" for key in _EXACT if made_with.get(key) != now[key]
+            f"{key} {made_with.get(key)} then, {now[key]} now" for key in _EXACT if made_with.get(key) != now[key]
         ]
         if changed:
             yield f"resuming is not bit-exact: {'; '.join(changed)}"

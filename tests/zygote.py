@@ -35,7 +35,7 @@ for line in sys.stdin:
 
 
 class Zygote:
-    """Runs `gancore ARGUMENTS`, one at a time, each in a process of its own that is forked from one with all imports."""
+    """Runs `gancore ARGUMENTS`, one at a time, each in a process that is forked from one with all imports."""
 
     def __init__(self):
         self._process = subprocess.Popen(
@@ -73,5 +73,4 @@ class Zygote:
         return self.wait()
 
     def close(self):
-        self._process.stdin.close()
-        self._process.wait(30)
+        self._process.communicate(timeout=30)

@@ -1,6 +1,6 @@
 """Runs that are interrupted, by schedules that a number draws, and end as if they had not been.
 
-    python tests/torture/resume.py 200
+    python tests/torture/interruptions.py 200
 
 A schedule is a small run of shipped parts, and one to four interruptions of it: SIGTERM, SIGINT, SIGKILL, or an error
 inside of a plugin, at any call of a part, each time also right after resuming. The same run in one go stands beside it.
