@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from gancore.errors import ConfigError as ConfigError
     from gancore.errors import DataError as DataError
     from gancore.errors import GancoreError as GancoreError
+    from gancore.errors import InUseError as InUseError
     from gancore.errors import NumericsError as NumericsError
     from gancore.errors import PluginError as PluginError
     from gancore.errors import StorageError as StorageError
+    from gancore.errors import WorkerError as WorkerError
     from gancore.evaluation import Evaluation as Evaluation
     from gancore.evaluation import Evaluator as Evaluator
     from gancore.evaluation import Result as Result
@@ -94,9 +96,11 @@ _HOMES = {
         "ConfigError",
         "DataError",
         "GancoreError",
+        "InUseError",
         "NumericsError",
         "PluginError",
         "StorageError",
+        "WorkerError",
     ],
     "evaluation": ["Evaluation", "Evaluator", "Result"],
     "gan": ["GAN"],

@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 
+_ENDS = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
 def settings_kept() -> Iterator[None]:
     """The settings of the process that change what is trained, or where it goes, are after this block as before.
 
     They are torch's default dtype and device, its gradients, threads and determinism, the folder that paths begin
-    from, and what Ctrl-C does. It is no sandbox: who means to interfere finds other ways.
+    from, and what Ctrl-C and SIGTERM do. It is no sandbox: who means to interfere finds other ways.
     """
     before = {name: read() for name, (read, _) in _SETTINGS.items()}
     try:
@@ -52,9 +54,15 @@ def _determine(setting: tuple[bool, bool]) -> None:
     torch.use_deterministic_algorithms(setting[0], warn_only=setting[1])
 
 
-def _on_interrupt(handler: Any) -> None:  # Any: a function, a number, or None for one that is not Python's
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, handler)
+def _handlers() -> list[Any]:  # Any: a function, a number, or None for one that is not Python's
+    return [signal.getsignal(number) for number in _ENDS]
+
+
+def _handle(handlers: list[Any]) -> None:  # Any: as above
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in zip(_ENDS, handlers, strict=True):
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {  # Any: of each its own type
@@ -64,5 +72,5 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {  # A
     "threads": (torch.get_num_threads, torch.set_num_threads),
     "determinism": (_determined, _determine),
     "folder": (_folder, _enter),
-    "interrupt": (lambda: signal.getsignal(signal.SIGINT), _on_interrupt),
+    "signals": (_handlers, _handle),
 }

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 from PIL.Image import Image
 
@@ -26,11 +25,10 @@ class Audience:
     def __init__(
         self,
         observers: Mapping[str, Observer],
-        folder: Path,
-        config: Mapping[str, Any],  # Any: data of a file
+        run: RunInfo,
         catalog: Catalog,
     ) -> None:
-        self._observers, self._folder, self._config, self._catalog = observers, folder, config, catalog
+        self._observers, self._run, self._catalog = observers, run, catalog
         self._writers: dict[str, Writer] = {}
         self._warnings: list[str] = []
 
@@ -78,7 +76,7 @@ class Audience:
     def _build(self) -> None:
         for label, observer in self._observers.items():
             with self._may_fail(label, "build"):
-                writer = observer.build(RunInfo(self._folder, deepcopy(self._config)))
+                writer = observer.build(deepcopy(self._run))
                 if not isinstance(writer, Writer):
                     raise TypeError(f"it must return a Writer; received {writer!r}")
                 self._writers[label] = writer

@@ -10,20 +10,24 @@ import hashlib
 import json
 import os
 import re
+import secrets
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors
 import safetensors.torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from torch import Tensor
 
 from gancore.errors import CheckpointError, StorageError
 
 FORMAT = 1
 SUFFIX = ".safetensors"
-_NAME = re.compile(r"step-(\d{8,})\.safetensors")
+_NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})\.safetensors")
+_LITTER = re.compile(rf"\.(?:{_NAME.pattern}|best\.safetensors)\.[0-9a-f]{{16}}\.tmp")
 _BLANK = "0" * 64
 _ANOTHER = "name another checkpoint of the run"
 _LARGEST_HEADER = 100_000_000  # the limit of safetensors itself, checked before anything is read
@@ -38,6 +42,53 @@ class Checkpoint:
     digest: str
 
 
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+_Size = Annotated[int, Field(ge=1, le=2**31)]
+_Shown = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+
+
+def _vector_or_image(shape: list[int]) -> list[int]:
+    if len(shape) not in (1, 3):
+        raise ValueError("a shape is [F] or [C, H, W]")
+    return shape
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Progress(_Form):
+    step: _Count
+    images_seen: _Count
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class _MadeWith(_Form):
+    plugins: dict[_Shown, _Shown]
+
+
+class _RunForm(_Form):
+    """What must be in the checkpoint of a run; there may be more."""
+
+    config: dict[str, Any]  # Any: read by who resolves it
+    shape: Annotated[list[_Size], AfterValidator(_vector_or_image)]
+    num_classes: _Size | None
+    progress: _Progress
+    made_with: _MadeWith
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest sound checkpoint of a folder and its path, or None; and the newer ones that are not sound.
+
+    Of those `rejected` has the path and a sentence that names it and says why, the newest first.
+    """
+
+    checkpoint: Checkpoint | None
+    path: Path | None
+    rejected: tuple[tuple[Path, str], ...] = ()
+
+
 def path_of(folder: Path, step: int) -> Path:
     """Where the checkpoint of a step is kept."""
     return folder / f"step-{step:08d}{SUFFIX}"
@@ -50,14 +101,21 @@ def best_of(folder: Path) -> Path:
 
 def kept(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first. Links and foreign files are none."""
-    if not folder.is_dir():
-        return []
-    steps = {
-        int(match[1]): path
-        for path in folder.iterdir()
-        if (match := _NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
-    }
+    steps = _steps(folder)
     return [steps[step] for step in sorted(steps)]
+
+
+def _steps(folder: Path) -> dict[int, Path]:
+    return {
+        int(match[1]): path for path in _listed(folder) if (match := _NAME.fullmatch(path.name)) and _is_regular(path)
+    }
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise StorageError(f"cannot read folder {folder}: {error.strerror}", "mend the folder") from error
 
 
 def newest(path: Path, *, best: bool = False) -> Path:
@@ -82,6 +140,38 @@ def newest(path: Path, *, best: bool = False) -> Path:
     return found[-1]
 
 
+def newest_sound(folder: Path) -> Found:
+    """The newest checkpoint of a run in a folder that is sound, and why newer ones are not.
+
+    None counts that is whole but of another step than its name says. Nothing is changed. Raises StorageError when the
+    folder cannot be read.
+    """
+    rejected: list[tuple[Path, str]] = []
+    for path in reversed(kept(folder)):
+        try:
+            saved = load_run(path)
+        except CheckpointError as error:
+            rejected.append((path, str(error)))
+            continue
+        step = saved.about["progress"]["step"]
+        if path == path_of(folder, step):
+            return Found(saved, path, tuple(rejected))
+        rejected.append((path, f"{path} is a checkpoint of step {step} under another name"))
+    return Found(None, None, tuple(rejected))
+
+
+def clear_litter(folder: Path) -> list[Path]:
+    """Removes what saves left in a folder that were killed, and says what it was.
+
+    That is regular files under the names that `save` itself gives; all else stays. No other process may be saving here.
+    Raises StorageError when one cannot be removed.
+    """
+    litter = [path for path in _listed(folder) if _LITTER.fullmatch(path.name) and _is_regular(path)]
+    for path in litter:
+        _remove(path)
+    return litter
+
+
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
     """Writes a checkpoint so that at every moment the path holds a whole file or what was there before.
 
@@ -89,7 +179,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object])
     Raises StorageError when the file cannot be written, or reads back as something else.
     """
     metadata = {"gancore": json.dumps({"format": FORMAT, **about}, allow_nan=False), "sha256": _BLANK}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         try:
             temporary.touch()
@@ -124,13 +214,44 @@ def load(path: Path) -> Checkpoint:
     return _verified(content, path)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Removes all but the newest `keep` checkpoints. Raises StorageError when one cannot be removed."""
-    for path in kept(folder)[:-keep]:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot remove checkpoint {path}: {error.strerror}", "mend the folder") from error
+def load_run(path: Path) -> Checkpoint:
+    """As `load`, of a file that must be the checkpoint of a run.
+
+    `about` then holds `config`, a dict; `shape`, one or three sizes; `num_classes`, 1 or more, or None; `progress` with
+    `step`, `images_seen` and `seconds`, 0 or more and finite; and `made_with`, with `plugins` and their versions.
+    Raises CheckpointError otherwise.
+    """
+    saved = load(path)
+    try:
+        _RunForm.model_validate(saved.about)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{path} does not describe a run: {place[:100]!r}: {first['msg']}", _ANOTHER) from error
+    return saved
+
+
+def prune(folder: Path, keep: int, saved: int | None = None) -> None:
+    """Removes all but the newest `keep` checkpoints; of later steps than `saved` none counts, and none is removed.
+
+    `saved` is the step that was saved last: after falling back to an older checkpoint, what is newer may be damaged.
+    Raises StorageError when one cannot be removed.
+    """
+    steps = _steps(folder)
+    for step in sorted(step for step in steps if saved is None or step <= saved)[:-keep]:
+        _remove(steps[step])
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot remove {path}: {error.strerror}", "mend the folder") from error
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether it is a file itself, and no link to one."""
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,9 +5,13 @@ So the data cursor is one integer, the number of images seen, and a run finds it
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator, Sized
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from operator import index
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, cast
@@ -18,9 +22,12 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Shape
-from gancore.errors import DataError, blamed
-from gancore.randomness import generator_for
+from gancore.errors import DataError, PluginError, WorkerError, blamed, told
+from gancore.randomness import derive_seed, generator_for, seeded
 
+_GONE = re.compile("DataLoader worker .* (exited unexpectedly|is killed by signal)")
+_LOOKED_AT = 256
+"""Items that tell one dataset from another."""
 _LARGEST_SHARE = 0.25
 """A dataset is kept on the device when it takes no more than this share of its memory."""
 
@@ -92,6 +99,22 @@ class Feed:
         """All batches from the cursor on, without an end."""
         return self._indexed(images_seen, *self._kept) if self._kept else self._streamed(images_seen)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the size, and of some items from all over the data, by which a change of it shows."""
+        digest = hashlib.sha256(f"{self.size}".encode())
+        chosen = torch.linspace(0, self.size - 1, min(self.size, _LOOKED_AT)).long()
+        with seeded(derive_seed(self._seed, "fingerprint")):
+            images, labels = (
+                (part[chosen.to(part.device)] for part in self._kept)
+                if self._kept
+                else read_items(self.dataset, chosen)
+            )
+        for part in (images, labels):
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def _indices(self, images_seen: int) -> Iterator[Tensor]:
         while True:
             epoch, offset = divmod(images_seen, self.size)
@@ -106,12 +129,13 @@ class Feed:
 
     def _streamed(self, images_seen: int) -> Iterator[Batch]:
         loader = DataLoader(
-            self.dataset,
-            batch_sampler=(chosen.tolist() for chosen in self._indices(images_seen)),
+            _Drawn(self.dataset, self._seed),
+            batch_sampler=self._asked(images_seen),
             num_workers=self._workers,
             collate_fn=_collate,
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # else the loader draws a seed from the global one
+            worker_init_fn=_apart,
         )
         items = iter(loader)
         while True:
@@ -121,6 +145,49 @@ class Feed:
             check_labels(labels, self.num_classes)
             on_device = images.to(self.device, non_blocking=True)
             yield Batch(to_network_range(on_device), labels.to(self.device, non_blocking=True))
+
+    def _asked(self, images_seen: int) -> Iterator[list[int]]:
+        """Each batch as the images seen before it, and then its indices."""
+        for chosen in self._indices(images_seen):
+            yield [images_seen, *chosen.tolist()]
+            images_seen += len(chosen)
+
+
+class _Drawn(TorchDataset[Any]):
+    """What a dataset draws at random for a batch depends on the seed and the batch's place alone.
+
+    So it is the same in any process, and after any interruption.
+    """
+
+    def __init__(self, dataset: TorchDataset[Any], seed: int) -> None:
+        self._dataset, self._seed = dataset, seed
+
+    def __getitems__(self, asked: list[int]) -> list[Any]:
+        place, *chosen = asked
+        with seeded(derive_seed(self._seed, "items", place)):
+            many = getattr(self._dataset, "__getitems__", None)
+            return list(many(chosen)) if many else [self._dataset[index] for index in chosen]
+
+
+def _apart(worker: int) -> None:
+    """In a worker: Ctrl-C and signals to the whole group are for the run, which ends its workers itself."""
+    with suppress(OSError):
+        os.setpgid(0, 0)
+
+
+@contextmanager
+def outlived() -> Iterator[None]:
+    """The end of a loader's worker is a WorkerError, wherever the process was when torch raised it."""
+    try:
+        yield
+    except (PluginError, RuntimeError, ConnectionError) as error:
+        cause = error.__cause__ if isinstance(error, PluginError) else error
+        if isinstance(cause, ConnectionError) or (isinstance(cause, RuntimeError) and _GONE.search(str(cause))):
+            raise WorkerError(
+                f"a process that loads data is gone: {told(cause)}",
+                "look for what ended it, such as want of memory; then: gancore resume RUN",
+            ) from cause
+        raise
 
 
 def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -53,6 +53,14 @@ class StorageError(GancoreError):
     """Something could not be written."""
 
 
+class InUseError(GancoreError):
+    """Another process has the folder of a run."""
+
+
+class WorkerError(GancoreError):
+    """A process that worked for the run is gone."""
+
+
 @contextmanager
 def blamed(part: str, doing: str = "") -> Iterator[None]:
     """Whatever a stranger's code raises in this block is the failure of `part`, as a PluginError.

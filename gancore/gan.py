@@ -204,11 +204,12 @@ class GAN:
     def restore(self, tensors: Mapping[str, Tensor], progress: Mapping[str, float]) -> None:
         """Puts back what `tensors` and `place` gave; they are copied.
 
+        Random states of another kind of device mean nothing on this one: here the streams begin anew, by seed and step.
         Raises CheckpointError when a name or a shape does not fit this run.
         """
         known = tuple(f"{name}." for name in (*self._modules(), "optimizer", "penalty", "random"))
         strange = {key.partition(".")[0] for key in tensors if not key.startswith(known)}
-        missing = [f"random.{name}" for name in ("noise", *self.randomness.states) if f"random.{name}" not in tensors]
+        missing = [name for name in ("random.noise", "random.cpu") if name not in tensors]
         if strange or missing or set(progress) != set(self.place()):
             what = f"it holds {sorted(strange)}" if strange else f"it lacks {missing or 'the place in the run'}"
             raise CheckpointError(f"the checkpoint is of another run: {what}", "build the run from its own config")
@@ -217,11 +218,23 @@ class GAN:
         for name, optimizer in self.optimizers.items():
             state.load_optimizer(name, optimizer, self._modules()[name], tensors)
         self.added = {label: value.clone() for label, value in state.below("penalty.", tensors).items()}
-        self.noise.set_state(tensors["random.noise"])
-        self.randomness.states = {name: tensors[f"random.{name}"].clone() for name in self.randomness.states}
         self.progress = Progress(
             step=int(progress["step"]), images_seen=int(progress["images_seen"]), seconds=float(progress["seconds"])
         )
+        self._restore_randomness(state.below("random.", tensors))
+
+    def _restore_randomness(self, states: Mapping[str, Tensor]) -> None:
+        seed, step = self.options.seed, self.progress.step
+        own = {"noise": self.noise.get_state(), **self.randomness.states}
+        if states.keys() != own.keys() or any(states[name].shape != own[name].shape for name in own):
+            self.noise = generator_for(seed, "noise", step, device=self.device)
+            self.randomness = GlobalRandomness(derive_seed(seed, "resumed", step), self.device)
+            return
+        try:
+            self.noise.set_state(states["noise"].clone())
+            self.randomness.states = {name: states[name].clone() for name in self.randomness.states}
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(f"the checkpoint holds no random state: {error}", "go back to another one") from error
 
     def place(self) -> dict[str, float]:
         """`progress` as plain data."""

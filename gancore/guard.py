@@ -29,16 +29,19 @@ def effective_number(points: Tensor, width: float) -> float:
 
 
 class Guard:
-    """Compares samples with `real` images (N, …), both as they are stored, and raises an alarm after two low values."""
+    """Compares samples with `real` images (N, …), both as they are stored, and raises an alarm after two low values.
 
-    def __init__(self, real: Tensor) -> None:
+    `low` counts how many there were in a row.
+    """
+
+    def __init__(self, real: Tensor, low: int = 0) -> None:
         self._middle = real.flatten(1).float().mean(dim=0)  # distances drown in the rounding of large numbers
         self._real = self._points(real)
         apart = torch.pdist(self._real)
         apart = apart[apart > 0]
         self._width = _WIDTH * float(apart.median()) if len(apart) else 0.0
         self._number = effective_number(self._real, self._width) if self._width else 0.0
-        self._low = 0
+        self.low = low
 
     def diversity(self, samples: Tensor) -> float | None:
         """The effective number of samples (N, …) as a share of the real one; None where real data has no diversity.
@@ -53,8 +56,8 @@ class Guard:
 
     def alarm(self, diversity: float | None) -> str | None:
         """What there is to warn of after this value: said once, when it has been low twice in a row."""
-        self._low = self._low + 1 if diversity is not None and diversity < _LEAST else 0
-        if diversity is None or self._low != _PATIENCE:
+        self.low = self.low + 1 if diversity is not None and diversity < _LEAST else 0
+        if diversity is None or self.low != _PATIENCE:
             return None
         return (
             f"collapse suspected: {len(self._real)} samples are in effect {diversity * self._number:.1f} different "

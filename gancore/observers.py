@@ -30,14 +30,16 @@ Outcome = Literal["finished", "interrupted", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What is known of a run before its first step. Fields are only ever added.
+    """What is known of a run before it goes on. Fields are only ever added.
 
     `folder` is that of the run, in which an observer may keep a file or a folder of its own name; `config` the resolved
-    config as plain data.
+    config as plain data; `step` the one that the run goes on from, 0 for a new one. Of a run that was interrupted some
+    steps after it may have been told already: they are told again.
     """
 
     folder: Path
     config: Mapping[str, Any]  # Any: data of a file
+    step: int = 0
 
 
 class Writer:

@@ -15,8 +15,8 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,9 +24,12 @@ from typing import Any
 
 import torch
 
+from gancore import checkpoint
 from gancore.catalog import Catalog
 from gancore.config import Run
-from gancore.errors import ConfigError, StorageError
+from gancore.errors import ConfigError
+from gancore.files import clear_litter, writing, written_whole
+from gancore.lock import LOCK, locked
 from gancore.observers import LOG
 from gancore.provenance import needs_of
 
@@ -61,23 +64,70 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The folder is this process's in this block. Raises InUseError when it is another's."""
+        with locked(self.path):
+            yield
+
+    def check_new(self) -> None:
+        """Raises ConfigError when something is in the folder, but for what a start leaves that came to nothing."""
+        if self.path.is_dir() and not self.config.is_file():
+            self._clear()
+        strange = self._content() - {LOCK} - ({self.manifest.name} if not self.config.exists() else set())
+        empty = {each.name for each in (self.samples, self.checkpoints) if each.is_dir() and not any(each.iterdir())}
+        if strange - empty:
+            what = "is not empty" if self.path.is_dir() else "is a file"
+            raise ConfigError(
+                f"--out must be a new or empty folder; {self.path} {what}",
+                f"name another one, or go on with: gancore resume {self.path}"
+                if self.config.is_file()
+                else "name another folder with --out",
+            )
+
+    def _content(self) -> set[str]:
+        with writing(self.path):
+            if self.path.is_dir():
+                return {item.name for item in self.path.iterdir()}
+            return {self.path.name} if self.path.exists() else set()
+
     def create(self, run: Run, catalog: Catalog, device: torch.device, **origin: str | None) -> None:
-        """Makes the folder and writes what is known before the first step.
+        """Makes the folder and writes what is known before the first step; the config last: with it, a run is there.
 
         `origin` is whatever else tells where the run comes from, for its manifest: the name of a recipe, the digest of
         the checkpoint that it began from.
 
         Raises ConfigError when something is there already, StorageError when it cannot be written.
         """
+        self.check_new()
         with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            if any(self.path.iterdir()):
-                raise ConfigError(f"--out must be a new or empty folder; {self.path} is not empty", "name another one")
-            self.samples.mkdir()
-            self.checkpoints.mkdir()
-            self.config.write_text(run.to_toml(catalog), encoding="utf-8")
-            manifest = json.dumps({**origin, **describe(run, catalog, device)}, indent=2)
-            self.manifest.write_text(manifest + "\n", encoding="utf-8")
+            for folder in (self.path, self.samples, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
+        self._tell({**origin, **describe(run, catalog, device)})
+        self.write_config(run, catalog)
+
+    def write_config(self, run: Run, catalog: Catalog) -> None:
+        """Raises StorageError when it cannot be written."""
+        with written_whole(self.config) as path:
+            path.write_text(run.to_toml(catalog), encoding="utf-8")
+
+    def go_on(self, step: int, run: Run, catalog: Catalog, device: torch.device) -> None:
+        """Removes what a process that was killed has left behind, and notes in the manifest that the run goes on."""
+        self._clear()
+        with suppress(OSError, ValueError):
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+            known = describe(run, catalog, device)
+            changed = {key: value for key, value in known.items() if manifest.get(key) != value}
+            self._tell({**manifest, "resumed": [*manifest.get("resumed", []), {"step": step, **changed}]})
+
+    def _clear(self) -> None:
+        for folder in (self.path, self.samples):
+            clear_litter(folder)
+        checkpoint.clear_litter(self.checkpoints)
+
+    def _tell(self, manifest: Mapping[str, object]) -> None:
+        with written_whole(self.manifest) as path:
+            path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def next_directory(parent: Path) -> RunDirectory:
@@ -95,17 +145,6 @@ def next_directory(parent: Path) -> RunDirectory:
             except FileExistsError:
                 continue
             return RunDirectory(path)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What goes wrong in this block went wrong while writing to the path."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to {path}: {error.strerror}", "free some space, or choose another --out"
-        ) from error
 
 
 def describe(run: Run, catalog: Catalog, device: torch.device) -> dict[str, Any]:  # Any: JSON

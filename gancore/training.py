@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gancore.augmenting import Judge
 from gancore.contracts import Player, Scores
-from gancore.data import Batch
+from gancore.data import Batch, outlived
 from gancore.errors import blamed, during
 from gancore.gan import GAN, update_average
 from gancore.optimizers import OptimizerSettings
@@ -67,7 +67,7 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
     begun = perf_counter() - progress.seconds
     while gan.done() < 1:
         # The consumer may have turned gradients off, and may draw random numbers: neither is a matter of the run's.
-        with gan.randomness.lent(), torch.enable_grad(), during(f"at step {progress.step + 1}"):
+        with gan.randomness.lent(), torch.enable_grad(), during(f"at step {progress.step + 1}"), outlived():
             losses, added, images_seen = _step(gan, batches, joined)
         # All at once, so that an interrupted step is not half counted.
         gan.added = {**gan.added, **added}

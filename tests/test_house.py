@@ -15,6 +15,10 @@ ROOT = Path(__file__).parents[1]
 # A module may import those to its left only; the command line may import all of them.
 ORDER = [
     "errors",
+    "interruption",
+    "files",
+    "lock",
+    "history",
     "pluginfile",
     "discovery",
     "settings",
@@ -56,7 +60,9 @@ ORDER = [
     "guard",
     "rundir",
     "audience",
+    "recorder",
     "recording",
+    "resuming",
 ]
 
 

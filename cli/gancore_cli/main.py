@@ -22,7 +22,9 @@ from gancore_cli.evaluate import evaluate
 from gancore_cli.new import new_plugin
 from gancore_cli.options import Plugins, say
 from gancore_cli.progress import Interrupted
+from gancore_cli.resume import resume
 from gancore_cli.sample import sample
+from gancore_cli.signals import hand_on, interruptible, outcome
 from gancore_cli.train import train
 
 
@@ -53,10 +55,11 @@ def gancore(context: click.Context, no_plugins: bool, files: tuple[Path, ...]) -
 
     `gancore train` without an argument trains on the digits that ship with scikit-learn.
     """
+    hand_on(context)
     context.obj = Plugins(no_plugins, files)
 
 
-for command in (train, sample, evaluate, list_components, show, list_recipes, plugins):
+for command in (train, resume, sample, evaluate, list_components, show, list_recipes, plugins):
     gancore.add_command(command)
 plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)
@@ -66,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command and exits.
 
     0 done, 1 a bug of gancore's (the only traceback), 2 usage or config, 3 input data, 4 checkpoint, 5 plugin,
-    6 numerics, 7 storage, 130 Ctrl-C.
+    6 numerics, 7 storage, 8 run in use, 9 a worker is gone, 130 Ctrl-C, 143 SIGTERM.
     """
     # pydantic and torch look for plugins of their own, which are of no use here, and one garbled list of entry points
     # anywhere would keep both from being imported.
@@ -74,38 +77,47 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
-    try:
-        code: object = gancore.main(list(arguments), prog_name="gancore", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        sys.exit(2)
-    except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx else "gancore"
-        _fail(2, error.format_message(), "", f"{command} --help", as_json)
-    except Interrupted as error:
-        _fail(130, "interrupted", error.kept, error.hint, as_json)
-    except (KeyboardInterrupt, click.Abort):
-        _fail(130, "interrupted", "", "", as_json)
-    except SystemExit as error:  # a stranger's, for click leaves in another way; its code may be 0
-        if {"-v", "--verbose"} & set(arguments):
-            traceback.print_exception(error)
-        message = f"a part of a plugin ended the command: SystemExit: {error.code!r}"
-        _fail(5, message, getattr(error, "kept", ""), "-v shows where", as_json)
-    except Exception as error:
-        status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
-        if status == 1:
-            traceback.print_exception(error)
-            message, hint = f"a bug in gancore: {type(error).__name__}: {error}", "please report it"
-        elif {"-v", "--verbose"} & set(arguments) and error.__cause__:
-            traceback.print_exception(error.__cause__)
-        _fail(status, message, getattr(error, "kept", ""), hint, as_json)
+    with interruptible() as interruption:
+        try:
+            code: object = gancore.main(list(arguments), prog_name="gancore", standalone_mode=False, obj=interruption)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(2)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else "gancore"
+            _fail(2, error.format_message(), "", f"{command} --help", as_json)
+        except (KeyboardInterrupt, click.Abort, Interrupted) as error:
+            status, what = outcome(error)
+            _fail(status, what, getattr(error, "kept", ""), getattr(error, "hint", ""), as_json)
+        except SystemExit as error:  # a stranger's, for click leaves in another way; its code may be 0
+            if {"-v", "--verbose"} & set(arguments):
+                traceback.print_exception(error)
+            message = f"a part of a plugin ended the command: SystemExit: {error.code!r}"
+            _fail(5, message, getattr(error, "kept", ""), "-v shows where", as_json)
+        except Exception as error:
+            status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
+            if status == 1:
+                traceback.print_exception(error)
+                message, hint = f"a bug in gancore: {type(error).__name__}: {error}", "please report it"
+            elif {"-v", "--verbose"} & set(arguments) and error.__cause__:
+                traceback.print_exception(error.__cause__)
+            _fail(status, message, getattr(error, "kept", ""), hint, as_json)
     _leave(code if isinstance(code, int) else 0)  # what a command left with, where it left early
 
 
 def _exit_code(error: Exception) -> int:
-    from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, PluginError, StorageError
+    from gancore import errors
 
-    codes = {ConfigError: 2, DataError: 3, CheckpointError: 4, PluginError: 5, NumericsError: 6, StorageError: 7}
+    codes = {
+        errors.ConfigError: 2,
+        errors.DataError: 3,
+        errors.CheckpointError: 4,
+        errors.PluginError: 5,
+        errors.NumericsError: 6,
+        errors.StorageError: 7,
+        errors.InUseError: 8,
+        errors.WorkerError: 9,
+    }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
 
 

@@ -283,7 +283,7 @@ def test_what_observers_do_is_not_training_and_does_not_count_for_its_speed(tmp_
         return clock
 
     monkeypatch.setattr("gancore.training.perf_counter", takes(1.0))
-    monkeypatch.setattr("gancore.recording.perf_counter", takes(0.0))
+    monkeypatch.setattr("gancore.recorder.perf_counter", takes(0.0))
     monkeypatch.setattr(Remembers, "_hear", lambda *_: takes(100.0)())
     directory, _, _ = recorded(tmp_path / "run", OFTEN, {"observers": {"watcher": {}}}, known=known)
     assert [line["images_per_second"] for line in lines(directory)] == [4.0, 4.0, 2.0, 4.0, 4.0, 2.0, 4.0]

@@ -24,18 +24,19 @@ class TensorBoard(Observer):
     )
 
     def build(self, run: RunInfo) -> Writer:
-        return _Events(run.folder / FOLDER, self.flush_seconds)
+        return _Events(run.folder / FOLDER, self.flush_seconds, run.step)
 
 
 class _Events(Writer):
-    def __init__(self, folder: Path, flush_seconds: int) -> None:
+    def __init__(self, folder: Path, flush_seconds: int, step: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ConfigError(
                 "the package tensorboard is not installed", "install it with: pip install 'gancore[tensorboard]'"
             ) from error
-        self._events = SummaryWriter(folder, flush_secs=flush_seconds)
+        # What an interrupted run had told of later steps is told again, and should not be shown twice.
+        self._events = SummaryWriter(folder, flush_secs=flush_seconds, purge_step=step + 1 if step else None)
 
     def scalars(self, numbers: Mapping[str, float]) -> None:
         for name in numbers.keys() - {"step"}:

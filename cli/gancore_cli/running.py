@@ -1,0 +1,145 @@
+"""A run under way, a new one or one that goes on: told of, shown, recorded, and summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gancore_cli.options import Voice, cache_root, say
+from gancore_cli.signals import interruption
+
+if TYPE_CHECKING:
+    from gancore.catalog import Catalog
+    from gancore.config import Run
+    from gancore.evaluation import Evaluation, Evaluator
+    from gancore.gan import GAN
+    from gancore.history import Recorded
+    from gancore.recorder import Metrics
+    from gancore.rundir import RunDirectory
+
+F = TypeVar("F", bound=Callable[..., object])
+_UNITS = {
+    "epochs": (float, "Train for so many passes over the data."),
+    "steps": (int, "Train for so many updates of the generator."),
+    "kimg": (float, "Train for so many thousand real images."),
+    "minutes": (float, "Train for so long."),
+}
+
+
+def totals(command: F) -> F:
+    """The options for a run's total, of which one may be given."""
+    for unit, (kind, text) in reversed(_UNITS.items()):
+        command = click.option(f"--{unit}", type=kind, help=text)(command)
+    return command
+
+
+def duration_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the values of options
+    """The option that was given for the total, and the total as a config has it."""
+    given = [unit for unit in _UNITS if flags[unit] is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"only one of {', '.join(f'--{unit}' for unit in given)} can be the total")
+    return (f"--{given[0]}", f"{Decimal(str(flags[given[0]])):f} {given[0]}") if given else None
+
+
+def tell(voice: Voice, gan: GAN, run: Run, catalog: Catalog) -> None:
+    """What a run is made of, for `-v`."""
+
+    def count(player: str) -> str:
+        return f"{sum(parameter.numel() for parameter in getattr(gan, player).parameters()):,}"
+
+    shape = "x".join(map(str, gan.feed.shape))
+    voice.detail(f"data: {gan.feed.size:,} of shape {shape}, on {gan.device.type}")
+    for player in ("generator", "discriminator"):
+        voice.detail(f"{player}: {getattr(run, player).name}, {count(player)} parameters")
+    for component in run.components():
+        voice.detail(f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}")
+    voice.detail(f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}")
+
+
+def evaluator_of(gan: GAN, run: Run, catalog: Catalog, root: Path) -> Evaluator | None:
+    """What measures the run, if anything does; it is not ready yet."""
+    if not run.metrics:
+        return None
+    from gancore.learning import Workplace
+    from gancore.protocol import evaluator_of_run
+
+    place = Workplace(root, cache_root(), gan.device)
+    return evaluator_of_run(run, place, catalog, training=gan.feed.dataset, count=run.evaluate.samples)
+
+
+def go_through(
+    voice: Voice,
+    gan: GAN,
+    run: Run,
+    catalog: Catalog,
+    evaluator: Evaluator | None,
+    directory: RunDirectory,
+    since: Recorded | None = None,
+) -> None:
+    """Trains to the total, and sums up. What is raised on the way says what is kept. The evaluator must be ready."""
+    from gancore import checkpoint
+    from gancore.jsonsafe import json_safe
+    from gancore.recording import record
+    from gancore.training import train
+    from gancore_cli.progress import Display, Interrupted
+
+    last: Metrics = {}
+    evaluation: Evaluation | None = None
+    try:
+        display = Display(quiet=voice.quiet, epochs=run.total.total_epochs(gan.feed.size, _images_per_step(run)))
+        records = record(train(gan), gan, run, directory, catalog, evaluator, since=since, interruption=interruption())
+        with display, closing(records):
+            for written in records:
+                display.show(written)
+                last = written.metrics or last
+                evaluation = written.evaluation or evaluation
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        for note in getattr(error, "__notes__", ()):
+            voice.note(note)
+        saved = checkpoint.kept(directory.checkpoints)
+        kept = f"checkpoint {saved[-1]}" if saved else f"{directory.path}, without a checkpoint"
+        if isinstance(error, KeyboardInterrupt):
+            raise Interrupted(kept, f"gancore resume {directory.path}") from error
+        error.kept = kept  # type: ignore[union-attr]  # our own errors have it, and a bug of ours may carry it too
+        raise
+    numbers = evaluation.numbers() if evaluation else {}
+    say_done(
+        voice,
+        directory,
+        f"{gan.progress.step:,} steps in {gan.progress.seconds:.1f} s",
+        json_safe({**last, **numbers}),
+    )
+
+
+def _images_per_step(run: Run) -> int:
+    return run.batch_size * run.training.discriminator_steps
+
+
+def say_done(voice: Voice, directory: RunDirectory, what: str, last: Mapping[str, float | None]) -> None:
+    """The end of a run: what there is now, and where."""
+    from gancore import checkpoint
+
+    best = checkpoint.best_of(directory.checkpoints)
+    pictures = sorted(directory.samples.glob("step-*"))
+    document = {
+        "run": str(directory.path),
+        "pictures": str(pictures[-1]) if pictures else None,
+        "metrics": str(directory.metrics),
+        "checkpoint": str(checkpoint.kept(directory.checkpoints)[-1]),
+        "best": str(best) if best.is_file() else None,
+        "last": last,
+    }
+
+    def text() -> None:
+        say(f"done: {what}")
+        for key in ("pictures", "metrics", "checkpoint", "best"):
+            if document[key]:
+                say(f"{key + ':':<12}{document[key]}")
+        say(f"{'next:':<12}gancore sample {directory.path} -n 64 --out samples.png")
+
+    voice.result(document, text)

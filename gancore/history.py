@@ -1,0 +1,64 @@
+"""The written history of a run: what of it a saved state knows, and how what came after that is forgotten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gancore.files import written_whole
+
+Debt = Literal["picture", "look", "guarded look"]
+"""What is owed after a step: a picture, or an evaluation, perhaps with the collapse guard."""
+
+
+class Recorded(BaseModel):
+    """How far the writing was when a state was saved.
+
+    `lines` are those of the log that have the state's step, `owed` what was still to be written after it, `best` the
+    best value of `checkpoint.best` so far, `low` how often in a row the guard has seen too little diversity.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    lines: int = Field(default=0, ge=0)
+    owed: list[Debt] = []
+    best: float | None = Field(default=None, allow_inf_nan=False)
+    low: int = Field(default=0, ge=0)
+
+
+def forget_after(log: Path, step: int, lines: int) -> None:
+    """Takes out of a log what came after a step, and all but the first lines of the step itself, and what is torn.
+
+    Raises StorageError when it cannot be written.
+    """
+    if not log.exists():
+        return
+    content = log.read_bytes()
+    kept = b"".join(_known(content, step, lines))
+    if kept != content:
+        with written_whole(log) as path:
+            path.write_bytes(kept)
+
+
+def _known(content: bytes, step: int, lines: int) -> Iterator[bytes]:
+    for line in content.splitlines(keepends=True):
+        at = _step_of(line)
+        if at is None or at > step:
+            return
+        lines -= at == step
+        if lines < 0:
+            return
+        yield line
+
+
+def _step_of(line: bytes) -> int | None:
+    """None for a line that was not written to its end."""
+    try:
+        step = json.loads(line)["step"] if line.endswith(b"\n") else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None

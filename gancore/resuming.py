@@ -1,0 +1,149 @@
+"""Going on with a run where its newest sound checkpoint is, as if nothing had happened in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from gancore.catalog import Catalog
+from gancore.checkpoint import Checkpoint, newest_sound
+from gancore.config import Run, read_layers, resolve
+from gancore.errors import CheckpointError
+from gancore.gan import GAN
+from gancore.history import Recorded, forget_after
+from gancore.layers import Layer
+from gancore.provenance import meet
+from gancore.rundir import RunDirectory, describe
+
+_EXACT = ("gancore", "torch", "machine", "device", "threads")
+"""What must be as it was for a run to go on bit by bit."""
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """A run that can go on: its config and its newest sound state, None where it was ended before there was one.
+
+    `catalog` holds the plugins that it was made with; `warnings` tell what is not as it was.
+    """
+
+    directory: RunDirectory
+    run: Run
+    saved: Checkpoint | None
+    catalog: Catalog
+    warnings: tuple[str, ...]
+
+    @property
+    def step(self) -> int:
+        """That of the state."""
+        return int(self.saved.about["progress"]["step"]) if self.saved else 0
+
+    @property
+    def recorded(self) -> Recorded | None:
+        """How far the writing was. Raises CheckpointError when the checkpoint does not say."""
+        if self.saved is None:
+            return None
+        try:
+            return Recorded.model_validate(self.saved.about["recorded"])
+        except (KeyError, ValidationError) as error:
+            raise CheckpointError(
+                f"the newest checkpoint of {self.directory.path} does not say how far its run was",
+                "begin anew from its weights with: gancore train --init-from",
+            ) from error
+
+    def restore(self, gan: GAN) -> tuple[str, ...]:
+        """Gives the GAN its state; returns what is not as it was.
+
+        Raises CheckpointError when the state is not of this run.
+        """
+        if self.saved is None:
+            return ()
+        gan.restore(self.saved.tensors, self.saved.about["progress"])
+        return tuple(self._changes(gan, self.saved.about))
+
+    def forget(self, gan: GAN) -> None:
+        """Forgets what was written after the state. Raises StorageError when something cannot be written."""
+        recorded = self.recorded
+        self.directory.go_on(self.step, self.run, self.catalog, gan.device)
+        forget_after(self.directory.metrics, self.step, recorded.lines if recorded else 0)
+
+    def _changes(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
+        made_with, now = about["made_with"], describe(self.run, self.catalog, gan.device)
+        changed = [
+            f"{key} {made_with.get(key)} then, {now[key]} now" for key in _EXACT if made_with.get(key) != now[key]
+        ]
+        if changed:
+            yield f"resuming is not bit-exact: {'; '.join(changed)}"
+        if about.get("data", gan.feed.fingerprint) != gan.feed.fingerprint:
+            yield "the data is not what the run has seen so far: resuming is not bit-exact"
+
+
+def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None) -> Resumable:
+    """The run of a folder, with another total if one is given.
+
+    Raises CheckpointError when there is no run, or no sound checkpoint where there was one, or the config beside the
+    checkpoints is another; PluginError when a plugin that it needs is not there.
+    """
+    if not directory.config.is_file():
+        raise CheckpointError(f"there is no run in {directory.path}", "name the folder of a run, like runs/0001")
+    found = newest_sound(directory.checkpoints)
+    warnings = [reason for _, reason in found.rejected]
+    saved = found.checkpoint
+    if saved is None and (found.rejected or _has_stepped(directory)):
+        rejected = "; ".join(warnings) or "its checkpoints are gone"
+        raise CheckpointError(
+            f"there is no sound checkpoint in {directory.path}: {rejected}",
+            "name another run; gancore never starts this one over by itself",
+        )
+    if saved is not None:
+        catalog, others = meet(saved.about["made_with"], catalog, str(directory.path))
+        warnings += others
+    written = read_layers(str(directory.config), catalog)
+    total = [] if duration is None else [Layer("total", {"duration": duration})]
+    run = resolve([*written, *total], catalog)
+    if saved is not None:
+        _check_same(run, saved, catalog, directory)
+    return Resumable(directory, run, saved, catalog, tuple(warnings))
+
+
+def check_wanted(wanted: Run, found: Resumable, catalog: Catalog) -> None:
+    """Raises CheckpointError when the run that was found is not the one that is wanted, whatever their totals."""
+    told = differences(found.run.to_data(catalog), wanted.to_data(catalog))
+    if told:
+        raise CheckpointError(
+            f"the run in {found.directory.path} is another one: {'; '.join(told)}", "name another folder with --out"
+        )
+
+
+def _has_stepped(directory: RunDirectory) -> bool:
+    return directory.metrics.exists() and directory.metrics.stat().st_size > 0
+
+
+def _check_same(run: Run, saved: Checkpoint, catalog: Catalog, directory: RunDirectory) -> None:
+    """Only the total may be another."""
+    before = resolve([Layer("checkpoint", saved.about["config"])], catalog)
+    told = differences(before.to_data(catalog), run.to_data(catalog))
+    if told:
+        raise CheckpointError(
+            f"{directory.config} is not what the run was trained with: {'; '.join(told)}",
+            "put it back, or begin anew from its weights with: gancore train --init-from",
+        )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:  # Any: data of a file
+    """How two configs differ, but for their totals, as `latent.dim was 64, now 128`."""
+    flat = [_flat({key: value for key, value in each.items() if key != "duration"}) for each in (before, now)]
+    return [
+        f"{key} was {flat[0].get(key, 'absent')}, now {flat[1].get(key, 'absent')}"
+        for key in dict.fromkeys([*flat[0], *flat[1]])
+        if flat[0].get(key) != flat[1].get(key)
+    ]
+
+
+def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return flat

@@ -1,0 +1,329 @@
+"""Interrupting and resuming: real processes, real signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import interruptions
+import pytest
+import torch
+from interruptions import TRAPS, draw, outcome
+
+from commands import BY_HAND, Gancore
+from gancore import checkpoint
+from zygote import Zygote
+
+RUN = (
+    *("--plugin", TRAPS, "train", *BY_HAND, "--steps", 12, "--batch-size", 8, "--device", "cpu"),
+    *("--set", 'loss={name = "trapped", loss = {name = "bce"}}', "--set", "generator.widths=[8]"),
+    *("--set", "discriminator.widths=[8]", "--set", "checkpoint.every_steps=5", "--set", "checkpoint.best=looks"),
+    *("--set", "metrics.looks={}", "--set", "evaluate.samples=16", "--set", "evaluate.every_kimg=0.03"),
+    *("--set", "log.every_steps=1", "--set", "sample.every_kimg=0.04", "--set", "sample.count=4"),
+)
+STREAMED = (
+    *("--set", 'dataset={name = "trapped", dataset = {name = "digits"}, count = 30}', "--set", "training.data=stream"),
+)
+
+
+@pytest.fixture(scope="module")
+def zygote():
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
+
+
+@pytest.fixture
+def run(zygote, tmp_path):
+    """Runs a command in a folder of the test's own."""
+    return lambda *arguments, **environment: zygote.run(tmp_path, *arguments, **environment)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return interruptions.write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(zygote, tmp_path_factory):
+    """What the run leaves that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = zygote.run(folder, *RUN, "--out", "run", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+    return outcome(folder / "run")
+
+
+def last_step(folder):
+    return checkpoint.load(checkpoint.newest(folder)).about["progress"]["step"]
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def three_lines(done):
+    lines = dict(line.split(": ", 1) for line in done.stderr.splitlines()[-3:])
+    assert list(lines) == ["error", "kept", "next"], done.stderr
+    assert "Traceback" not in done.stderr
+    return lines
+
+
+@pytest.mark.parametrize("number", range(20))
+def test_an_interrupted_run_ends_as_if_it_had_not_been(zygote, data, tmp_path, number):
+    schedule = draw(number)
+    assert not interruptions.check(schedule, zygote, data, tmp_path), schedule
+
+
+def test_twenty_schedules_use_everything_that_is_shipped():
+    from gancore.catalog import Catalog
+    from gancore.contracts import Augmentation, Dataset, Loss, Regularizer
+    from gancore.optimizers import Name
+
+    text = " ".join(map(str, map(draw, range(20))))
+    catalog = Catalog.installed()
+    for kind in (Loss, Regularizer, Augmentation, Dataset):
+        for component, _ in catalog.offers(kind):
+            assert component.name in text, component
+    for name in Name.__args__:
+        assert f'"{name}"' in text
+
+
+@pytest.mark.parametrize(("how", "code", "what"), [("TERM", 143, "terminated"), ("INT", 130, "interrupted")])
+@pytest.mark.parametrize("place", ["discriminator:7", "generator:7", "look:3"])
+def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(run, tmp_path, whole, place, how, code, what):
+    done = run(*RUN, "--out", "run", "-q", GANCORE_TRAP=f"{place}:{how}")
+    assert done.returncode == code
+    step = last_step(tmp_path / "run")
+    assert three_lines(done) == {
+        "error": what,
+        "kept": f"checkpoint run/checkpoints/step-{step:08d}.safetensors",
+        "next": "gancore resume run",
+    }
+    assert 3 <= step <= 8
+    assert step == lines(tmp_path / "run")[-1]["step"], "no step that was made is lost"
+    done = run("--plugin", TRAPS, "resume", "run")
+    assert done.returncode == 0, done.stderr
+    assert f"run goes on from step {step}" in done.stderr
+    assert outcome(tmp_path / "run") == whole
+
+
+def test_a_signal_while_the_parts_are_built_leaves_nothing(run, tmp_path):
+    built = 'discriminator={name = "trapped", discriminator = {name = "mlp"}}'
+    words = [word for word in RUN if word != "discriminator.widths=[8]"]
+    del words[words.index("--set", words.index("generator.widths=[8]"))]
+    done = run(*words, "--set", built, "--out", "run", GANCORE_TRAP="start:0:TERM")
+    assert done.returncode == 143
+    assert three_lines(done)["kept"] == "everything is as it was"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("call", [3, 45, 90])
+def test_a_signal_while_data_is_read_leaves_a_whole_run(run, tmp_path, call):
+    once = run(*RUN, *STREAMED, "--out", "once", "-q")
+    assert once.returncode == 0, once.stderr
+    done = run(*RUN, *STREAMED, "--out", "run", "-q", GANCORE_TRAP=f"item:{call}:TERM")
+    assert done.returncode == 143
+    again = run(*RUN, *STREAMED, "--out", "run", "-q", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "once")
+
+
+def test_a_second_signal_ends_a_run_at_once_and_tears_nothing(run, tmp_path, whole):
+    done = run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:7:TWICE")
+    assert done.returncode == 130
+    assert done.stderr == ""
+    assert last_step(tmp_path / "run") == 5
+    assert run("--plugin", TRAPS, "resume", "run", "-q").returncode == 0
+    assert outcome(tmp_path / "run") == whole
+
+
+def test_an_error_in_a_plugin_keeps_the_last_checkpoint(run, tmp_path, whole):
+    done = run(*RUN, "--out", "run", "-q", GANCORE_TRAP="discriminator:9:ERROR")
+    assert done.returncode == 5
+    said = three_lines(done)
+    assert "at step" in said["error"]
+    assert said["kept"] == "checkpoint run/checkpoints/step-00000005.safetensors"
+    assert run("--plugin", TRAPS, "resume", "run", "-q").returncode == 0
+    assert outcome(tmp_path / "run") == whole
+
+
+def test_the_same_command_starts_a_run_goes_on_and_leaves_a_finished_one_alone(run, tmp_path, whole):
+    words = (*RUN, "--out", "run", "--resume", "-q")
+    assert run(*words, GANCORE_TRAP="generator:6:KILL").returncode == -signal.SIGKILL
+    assert run(*words, GANCORE_TRAP="discriminator:2:KILL").returncode == -signal.SIGKILL
+    assert run(*words).returncode == 0
+    assert outcome(tmp_path / "run") == whole
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    done = run(*(word for word in words if word != "-q"))
+    assert done.returncode == 0
+    assert "it had reached its total of 12 steps at step 12" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_longer_total_extends_a_run(run, tmp_path):
+    for name, steps in (("long", 17), ("short", 12)):
+        assert run(*RUN, "--steps", steps, "--out", name, "-q").returncode == 0
+    assert run("--plugin", TRAPS, "resume", "short", "--steps", 17, "-q").returncode == 0
+    long, extended = outcome(tmp_path / "long"), outcome(tmp_path / "short")
+    assert extended["tensors"] == long["tensors"]
+    trained = [[line for line in each["log"] if "generator_loss" in line] for each in (long, extended)]
+    assert trained[0] == trained[1]
+    assert (tmp_path / "short" / "config.toml").read_text() == (tmp_path / "long" / "config.toml").read_text()
+    assert run("--plugin", TRAPS, "resume", "short", "--steps", 3).stdout.startswith("done: it had reached its total")
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_taken(run, tmp_path, whole):
+    assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:11:KILL").returncode == -signal.SIGKILL
+    newest = checkpoint.newest(tmp_path / "run")
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(content)
+    done = run("--plugin", TRAPS, "resume", "run")
+    assert done.returncode == 0
+    warning = next(line for line in done.stderr.splitlines() if line.startswith("warning"))
+    assert newest.name in warning
+    assert "damaged" in warning
+    assert outcome(tmp_path / "run") == whole
+
+
+def test_where_no_checkpoint_is_sound_nothing_is_started_over(run, tmp_path):
+    assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:7:KILL").returncode == -signal.SIGKILL
+    files = list((tmp_path / "run" / "checkpoints").iterdir())
+    for file in files:
+        file.write_bytes(file.read_bytes()[:-1])
+    done = run("--plugin", TRAPS, "resume", "run")
+    assert done.returncode == 4
+    assert "there is no sound checkpoint in run" in three_lines(done)["error"]
+    for file in files:
+        file.unlink()
+    assert run(*RUN, "--out", "run", "--resume").returncode == 4
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(run, tmp_path, whole):
+    assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:7:KILL").returncode == -signal.SIGKILL
+    folder = tmp_path / "run"
+    for path in (*folder.glob("checkpoints/*"), *folder.glob("samples/*"), folder / "metrics.jsonl"):
+        path.unlink()
+    (folder / "samples" / ".step-00000000.png.123.tmp").write_bytes(b"torn")
+    (folder / "checkpoints" / ".step-00000000.safetensors.0123456789abcdef.tmp").write_bytes(b"torn")
+    assert run("--plugin", TRAPS, "resume", "run", "-q").returncode == 0
+    assert outcome(folder) == whole
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--set", "latent.dim=7"], "the run in run is another one: latent.dim was 100, now 7"),
+        (["--set", "optimizer.generator.lr=1e-3", "--seed", 3], "seed was 0, now 3; optimizer.generator.lr was 0.0002"),
+    ],
+)
+def test_another_run_in_the_folder_is_not_gone_on_with(run, words, told):
+    assert run(*RUN, "--steps", 2, "--out", "run", "-q").returncode == 0
+    done = run(*RUN, *words, "--out", "run", "--resume")
+    assert done.returncode == 4
+    assert told in three_lines(done)["error"]
+
+
+def test_a_config_that_was_changed_by_hand_is_told(run, tmp_path):
+    assert run(*RUN, "--steps", 2, "--out", "run", "-q").returncode == 0
+    config = tmp_path / "run" / "config.toml"
+    config.write_text(config.read_text().replace("batch_size = 8", "batch_size = 9"))
+    done = run("--plugin", TRAPS, "resume", "run", "--steps", 4)
+    assert done.returncode == 4
+    assert "batch_size was 8, now 9" in three_lines(done)["error"]
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_a_folder_without_a_run_is_told_and_nothing_is_made(run, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    done = run("resume", name)
+    assert done.returncode == 4
+    assert three_lines(done)["error"] == f"there is no run in {name}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "err.txt", "out.txt"]
+
+
+def test_what_is_not_as_it_was_is_told_in_one_warning(run, tmp_path):
+    assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:7:TERM").returncode == 143
+    newest = checkpoint.newest(tmp_path / "run")
+    saved = checkpoint.load(newest)
+    about = dict(saved.about) | {"made_with": saved.about["made_with"] | {"torch": "2.11.0", "threads": 64}}
+    checkpoint.save(newest, saved.tensors, about)
+    done = run("--plugin", TRAPS, "resume", "run")
+    assert done.returncode == 0
+    (warning,) = [line for line in done.stderr.splitlines() if "bit-exact" in line]
+    assert warning == (
+        f"warning: resuming is not bit-exact: torch 2.11.0 then, {torch.__version__} now; threads 64 then, 1 now"
+    )
+
+
+def test_data_that_has_changed_is_told(run, tmp_path, data):
+    words = ("train", *BY_HAND, "--steps", 9, "--set", 'dataset={name = "folder", path = "pictures", size = 8}')
+    (tmp_path / "pictures").mkdir()
+    for picture in (data / "pictures").iterdir():
+        (tmp_path / "pictures" / picture.name).write_bytes(picture.read_bytes())
+    where = ("--data-dir", tmp_path / "kept", "--out", "run")
+    assert run(*words, *where, "-q").returncode == 0
+    (tmp_path / "pictures" / "00.png").write_bytes((tmp_path / "pictures" / "01.png").read_bytes())
+    done = run("resume", "run", "--steps", 11, "--data-dir", tmp_path / "kept")
+    assert done.returncode == 0
+    assert "the data is not what the run has seen so far" in done.stderr
+
+
+def test_two_runs_do_not_share_a_folder(zygote, tmp_path):
+    words = [*map(str, RUN), "--set", "training.data=stream", *STREAMED[:2], "--steps", "100000", "--out", "run", "-q"]
+    first = subprocess.Popen([sys.executable, "-m", "gancore_cli", *words], cwd=tmp_path, stderr=subprocess.PIPE)
+    try:
+        while not list(tmp_path.glob("run/checkpoints/step*")):
+            assert first.poll() is None, first.stderr.read()
+            time.sleep(0.05)
+        for command in (words, [*words, "--resume"], ["--plugin", str(TRAPS), "resume", "run"]):
+            begun = time.monotonic()
+            done = zygote.run(tmp_path, *command)
+            assert done.returncode == 8
+            assert three_lines(done)["error"] == f"run is in use by process {first.pid}"
+            assert time.monotonic() - begun < 20  # it does not wait for the first one
+    finally:
+        first.kill()
+        first.communicate()
+    assert zygote.run(tmp_path, "--plugin", TRAPS, "resume", "run", "--steps", 3, "-q").returncode == 0
+
+
+def test_the_lock_of_a_killed_run_is_gone_even_while_its_workers_live(zygote, tmp_path):
+    words = [*map(str, RUN), *STREAMED, "--set", "training.workers=2", "--steps", "100000", "--out", "run", "-q"]
+    process = zygote.start(tmp_path, *words)
+    while len(list(tmp_path.glob("run/checkpoints/step*"))) < 2:
+        time.sleep(0.05)
+    os.kill(process, signal.SIGKILL)
+    zygote.wait()
+    assert zygote.run(tmp_path, "--plugin", TRAPS, "resume", "run", "--steps", 3, "-q").returncode == 0
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_its_own_code(zygote, tmp_path):
+    words = [*map(str, RUN), *STREAMED, "--set", "training.workers=2", "--steps", "100000", "--out", "run", "-q"]
+    process = zygote.start(tmp_path, *words)
+    while len(list(tmp_path.glob("run/checkpoints/step*"))) < 2:
+        time.sleep(0.05)
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    done = zygote.wait()
+    assert done.returncode == 9
+    said = three_lines(done)
+    assert "a process that loads data is gone" in said["error"]
+    assert children[0] in said["error"]
+    assert said["kept"].startswith("checkpoint run/")
+
+
+def test_resuming_as_json_is_one_document(tmp_path):
+    gancore = Gancore(tmp_path)
+    gancore.works("train", *BY_HAND, "--steps", 2, "--out", "run", "-q")
+    document = json.loads(gancore.works("resume", "run", "--steps", 3, "--json").stdout)
+    assert document["last"]["step"] == 3
+    assert document["checkpoint"] == "run/checkpoints/step-00000003.safetensors"
+
+
+def test_two_totals_are_refused_and_resume_needs_a_folder(run):
+    assert run("resume", "run", "--steps", 3, "--epochs", 2).returncode == 2
+    assert run(*RUN, "--resume").returncode == 2

@@ -1,0 +1,98 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gancore.errors import InUseError, StorageError
+from gancore.lock import LOCK, locked
+
+HOLDS = """
+import sys
+from pathlib import Path
+from gancore.lock import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+TRIES = """
+import sys
+from pathlib import Path
+from gancore.errors import InUseError
+from gancore.lock import locked
+for _ in range(40):
+    try:
+        with locked(Path(sys.argv[1])):
+            mark = Path(sys.argv[2])
+            mark.mkdir()  # fails when another has it
+            mark.rmdir()
+    except InUseError:
+        pass
+"""
+
+
+def holder(folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_a_folder_is_one_process_s_until_it_ends_however_it_ends(tmp_path):
+    for end in (lambda process: process.stdin.close(), lambda process: process.kill()):
+        process = holder(tmp_path)
+        with pytest.raises(InUseError, match=f"is in use by process {process.pid}"), locked(tmp_path):
+            pass
+        end(process)
+        process.wait()
+        process.stdout.close()
+        process.stdin.close()
+        with locked(tmp_path):
+            assert (tmp_path / LOCK).read_text() == f"{os.getpid()}\n"
+        assert not (tmp_path / LOCK).exists()
+
+
+def test_a_child_does_not_inherit_the_lock(tmp_path):
+    with locked(tmp_path):
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+    try:
+        process = holder(tmp_path)
+        process.communicate("")
+        assert process.returncode == 0
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+def test_of_many_that_try_at_once_never_two_have_it(tmp_path):
+    folder, mark = tmp_path / "folder", tmp_path / "mark"
+    folder.mkdir()
+    many = [subprocess.Popen([sys.executable, "-c", TRIES, folder, mark]) for _ in range(4)]
+    assert [each.wait(120) for each in many] == [0] * 4
+
+
+def test_a_folder_that_was_made_for_nothing_is_gone_again(tmp_path):
+    with locked(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+    assert not (tmp_path / "new").exists()
+    with locked(tmp_path / "new"):
+        (tmp_path / "new" / "file").touch()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_had_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot write to"), locked(tmp_path / "file"):
+        pass
+    (tmp_path / "target").touch()
+    (tmp_path / LOCK).symlink_to(tmp_path / "target")
+    with pytest.raises(StorageError), locked(tmp_path):
+        pass
+    assert (tmp_path / "target").read_bytes() == b""
+    assert Path(tmp_path / LOCK).is_symlink()

@@ -1,0 +1,127 @@
+"""A plugin whose parts end the process that they are in, at a call that the environment names.
+
+GANCORE_TRAP is `PLACE:CALL:HOW`: at its so-manieth call (from 0) in this process, the place sends the process a signal
+(TERM, INT, KILL, or TWICE: TERM and at once INT), or raises an error (ERROR). Places are `discriminator` and
+`generator`, in the middle of those steps; `item`, while data is read; `look`, in an evaluation; `start`, while D is
+built.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+from pydantic import Field
+from torch.utils.data import Dataset as TorchDataset
+
+from gancore.contracts import Dataset, Discriminator, Loss
+from gancore.hookspecs import hookimpl
+from gancore.metrics import Measurement, Metric
+
+_SIGNALS = {"TERM": (signal.SIGTERM,), "INT": (signal.SIGINT,), "KILL": (signal.SIGKILL,)}
+_calls = Counter()
+
+
+def trap(place):
+    """Does what the environment says, if this is the call that it means."""
+    where, call, how = os.environ.get("GANCORE_TRAP", "::").split(":")
+    number = _calls[place]
+    _calls[place] += 1
+    if where == place and number == int(call):
+        if how == "ERROR":
+            raise RuntimeError("caught in a trap")
+        for each in _SIGNALS.get(how, (signal.SIGTERM, signal.SIGINT)):
+            os.kill(os.getpid(), each)
+
+
+class Trapped(Loss):
+    """Another loss, with a trap in both steps."""
+
+    name = "trapped"
+    loss: Loss
+
+    @property
+    def needs_real(self):
+        return self.loss.needs_real
+
+    def discriminator(self, real, fake):
+        trap("discriminator")
+        return self.loss.discriminator(real, fake)
+
+    def generator(self, fake, real):
+        trap("generator")
+        return self.loss.generator(fake, real)
+
+
+class TrappedItems(Dataset):
+    """Another dataset, with a trap at each item."""
+
+    name = "trapped"
+    dataset: Dataset
+    count: int = Field(default=30, ge=1, description="items, of the first")
+
+    def prepare(self, root: Path):
+        yield from self.dataset.prepare(root)
+
+    def build(self, root: Path):
+        return _Items(self.dataset.build(root), self.count)
+
+
+class _Items(TorchDataset):
+    def __init__(self, items, count):
+        self.items, self.count = items, min(count, len(items))
+        if hasattr(items, "classes"):
+            self.classes = items.classes
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        trap("item")
+        return self.items[index]
+
+
+class TrappedDiscriminator(Discriminator):
+    """Another discriminator, with a trap where it is built."""
+
+    name = "trapped"
+    discriminator: Discriminator
+
+    def build(self, shape, num_classes):
+        trap("start")
+        return self.discriminator.build(shape, num_classes)
+
+
+class Looks(Metric):
+    """Measures the mean, with a trap."""
+
+    name = "looks"
+    better = "lower"
+    needs = frozenset({"images"})
+    scale: float = Field(default=1.0, description="by which it is multiplied")
+
+    def measure(self, evidence):
+        trap("look")
+        return Measurement(self.scale * float(evidence.fake.images.double().mean()))
+
+
+@hookimpl
+def gancore_losses():
+    return [Trapped]
+
+
+@hookimpl
+def gancore_datasets():
+    return [TrappedItems]
+
+
+@hookimpl
+def gancore_discriminators():
+    return [TrappedDiscriminator]
+
+
+@hookimpl
+def gancore_metrics():
+    return [Looks]
