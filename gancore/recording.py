@@ -18,7 +18,7 @@ from gancore import checkpoint
 from gancore.audience import Audience
 from gancore.catalog import Catalog
 from gancore.config import Run
-from gancore.errors import ConfigError, NumericsError
+from gancore.errors import ConfigError, NonFiniteError, NumericsError
 from gancore.evaluation import Evaluation, Evaluator
 from gancore.gan import GAN
 from gancore.guard import COUNT, Guard
@@ -26,6 +26,7 @@ from gancore.jsonsafe import json_safe
 from gancore.observers import JSONL, RunInfo
 from gancore.pictures import REAL_POINTS, is_picture, picture
 from gancore.randomness import derive_seed
+from gancore.rollback import persistent
 from gancore.rundir import RunDirectory, describe, writing
 from gancore.sampling import draw
 from gancore.sources import Source
@@ -57,19 +58,29 @@ def record(
     Whatever was due or not, the last step leaves all of them. What is done here changes nothing in the run. `evaluator`
     must be prepared, and is needed if the run has metrics. The run's observers are told of all that is written; close
     the iterator to tell them of the end before the last step.
-    Raises StorageError when something cannot be written, NumericsError when the run is to stop at a collapse.
+    Raises StorageError when something cannot be written, NumericsError when the run is to stop at a collapse, and
+    NonFiniteError, which is one too, when numbers are not finite and `training.on_nonfinite` does not say to go on.
     """
     if run.metrics and evaluator is None:
         raise ConfigError("the run has metrics, and nothing was given that measures them", "give an evaluator")
     recorder = _Recorder(gan, run, directory, catalog, evaluator)
     with recorder.audience.present():
-        yield from _recorded(steps, run, recorder)
+        recorder.draw()
+        recorder.save()
+        recorder.evaluate(guarded=False)  # so that what cannot be measured is told before the first step
+        yield from persistent(
+            steps,
+            gan,
+            lambda steps, warnings: _recorded(steps, run, recorder, warnings),
+            directory.checkpoints,
+            directory.metrics,
+        )
 
 
-def _recorded(steps: Iterator[Step], run: Run, recorder: _Recorder) -> Iterator[Record]:
-    recorder.draw()
-    recorder.save()
-    recorder.evaluate(guarded=False)  # so that what cannot be measured is told before the first step
+def _recorded(
+    steps: Iterator[Step], run: Run, recorder: _Recorder, warnings: tuple[str, ...]
+) -> Generator[Record, None, None]:
+    recorder.begin()
     for step in steps:
         last = step.done >= 1
         metrics = recorder.log(step) if last or step.step % run.log.every_steps == 0 else None
@@ -90,8 +101,9 @@ def _recorded(steps: Iterator[Step], run: Run, recorder: _Recorder) -> Iterator[
             )
         if last:
             recorder.audience.end("finished")
-        warnings = (*([warning] if warning else []), *recorder.audience.warnings())
-        yield Record(step, metrics, evaluation, warnings)
+        said = (*warnings, *filter(None, (step.skipped, warning)), *recorder.audience.warnings())
+        warnings = ()
+        yield Record(step, metrics, evaluation, said)
 
 
 class _Every:
@@ -122,11 +134,17 @@ class _Recorder:
         # The log is there already. Unlike what others write, it is part of the run: without it the run ends.
         named = {label: observer for label, observer in run.observers.items() if not isinstance(observer, JSONL)}
         self.audience = Audience(named, directory.path, self._config, catalog)
-        self._logged = (gan.progress.seconds, gan.progress.images_seen)
-        self._aside = 0.0
         self._best: float | None = None
         self.drawing = _Every(gan, run.sample.every_kimg)
         self.evaluating = _Every(gan, run.evaluate.every_kimg)
+        self.begin()
+
+    def begin(self) -> None:
+        """From here on the steps go by, at the beginning and whenever the run went back."""
+        self._logged = (self._gan.progress.seconds, self._gan.progress.images_seen)
+        self._aside = 0.0
+        self.drawing.done()
+        self.evaluating.done()
 
     @cached_property
     def _guard(self) -> Guard | None:
@@ -167,15 +185,19 @@ class _Recorder:
 
     def _samples(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         gan, run = self._gan, self._run
-        return draw(
-            gan.sampler(),
-            count,
-            latent=run.latent,
-            seed=seed,
-            device=gan.device,
-            num_classes=gan.num_classes,
-            labels=labels,
-        )
+        gan.watch.read()  # what went wrong first is told, not what comes of it
+        try:
+            return draw(
+                gan.sampler(),
+                count,
+                latent=run.latent,
+                seed=seed,
+                device=gan.device,
+                num_classes=gan.num_classes,
+                labels=labels,
+            )
+        except NumericsError as error:
+            raise NonFiniteError(gan.progress.step, error.message) from error
 
     @cached_property
     def _training(self) -> Source:
@@ -236,7 +258,7 @@ class _Recorder:
             self._best = value
             path = checkpoint.best_of(self._directory.checkpoints)
             about = self._about() | {"best": {"metric": name, "value": value}}
-            checkpoint.save(path, self._gan.tensors(), about)
+            checkpoint.save(path, self._state(), about)
             self._wrote(path)
 
     def draw(self) -> None:
@@ -257,9 +279,17 @@ class _Recorder:
     def save(self) -> None:
         folder = self._directory.checkpoints
         path = checkpoint.path_of(folder, self._gan.progress.step)
-        checkpoint.save(path, self._gan.tensors(), self._about())
+        checkpoint.save(path, self._state(), self._about())
         checkpoint.prune(folder, self._run.checkpoint.keep)
         self._wrote(path)
+
+    def _state(self) -> dict[str, Tensor]:
+        """What is saved. Raises NonFiniteError when it is not fit to be the newest checkpoint."""
+        tensors = self._gan.tensors()
+        unfit = self._gan.unfit(tensors)
+        if unfit:
+            raise NonFiniteError(self._gan.progress.step, f"{unfit[0]} is not finite, so no checkpoint was written")
+        return tensors
 
     def _about(self) -> dict[str, object]:
         return {

@@ -23,6 +23,7 @@ ORDER = [
     "contracts",
     "metrics",
     "jsonsafe",
+    "history",
     "observers",
     "hookspecs",
     "catalog",
@@ -40,8 +41,11 @@ ORDER = [
     "augmenting",
     "penalties",
     "state",
+    "finite",
     "rehearsal",
     "gan",
+    "average",
+    "recovery",
     "training",
     "checkpoint",
     "pictures",
@@ -55,6 +59,7 @@ ORDER = [
     "guard",
     "rundir",
     "audience",
+    "rollback",
     "recording",
 ]
 
