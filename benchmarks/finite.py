@@ -1,10 +1,11 @@
 """What it costs to look at losses and gradients before every update.
 
-    python -m benchmarks.finite --data-dir DATA --pairs 300 --out benchmarks/finite.md
+    OMP_NUM_THREADS=1 python -m benchmarks.finite --data-dir DATA --pairs 300 --out benchmarks/finite.md
 
 A run of each recipe is made twice, and their steps are taken in turns: one of the run that looks, one of the run that
 does not, in an order that changes from pair to pair, so that whatever else the machine does meets both. The cost is the
-median over all pairs of what the look added to a step. Both runs compute the same numbers, which is checked.
+median over all pairs of what the look added to a step. It is time of the processor, not of the clock: with one thread
+that is the work itself, whoever else wants the cores. Both runs compute the same numbers, which is checked.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 import torch
 from torch import Tensor
@@ -98,20 +99,21 @@ def begun(recipe: str, data: Path, *, looks: bool) -> Iterator[Step]:
 
 
 def timed(steps: Iterator[Step]) -> tuple[float, Step]:
-    begun = perf_counter()
+    begun = process_time()
     step = next(steps)
-    return 1000 * (perf_counter() - begun), step
+    return 1000 * (process_time() - begun), step
 
 
 def report(costs: list[Cost], pairs: int) -> str:
     lines = [
         "# Looking for what is not finite",
         "",
-        f"`python -m benchmarks.finite --pairs {pairs}`, with --data-dir and --out, at commit {commit()}. "
-        f"{described()} {torch.get_num_threads()} threads; the machine had other work besides.",
+        f"`python -m benchmarks.finite --pairs {pairs}`, with --data-dir and --out, at commit {commit()}, with "
+        f"OMP_NUM_THREADS={torch.get_num_threads()}. {described()}",
         "",
         "What a look at the losses, penalties and gradients of both players adds to a step: the median over pairs of "
-        "steps taken in turns, with the quarters to each side of it.",
+        "steps taken in turns, with the quarters to each side of it, in milliseconds of the processor. The machine had other "
+        "work besides.",
         "",
         "| recipe | pairs | step without, ms | a look adds, ms | quarters, ms | share | bound |",
         "| --- | --- | --- | --- | --- | --- | --- |",
