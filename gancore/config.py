@@ -73,6 +73,13 @@ class TrainingSettings(Settings):
     clip_norm: Schedulable | None = Field(
         default=None, gt=0, description="the largest norm of a player's gradient, all weights taken together"
     )
+    on_nonfinite: Literal["stop", "skip", "rollback"] = Field(
+        default="stop",
+        description="at NaN or infinity: end the run, leave out the step, or go back to the newest checkpoint",
+    )
+    nonfinite_limit: int = Field(
+        default=3, ge=0, description="how often a run may leave out a step, or go back, before it ends after all"
+    )
 
 
 class EMASettings(Settings):

@@ -49,6 +49,15 @@ class NumericsError(GancoreError):
     """Training has gone wrong in its numbers: samples without diversity, or values that are not finite."""
 
 
+class NonFiniteError(NumericsError):
+    """Something is NaN or infinite, or too large to go on with: `what`, at `step`."""
+
+    def __init__(self, step: int, what: str) -> None:
+        hint = "try a lower learning rate, or training.clip_norm; --set training.on_nonfinite=rollback goes back and on"
+        super().__init__(f"at step {step}, {what}", hint)
+        self.step, self.what = step, what
+
+
 class StorageError(GancoreError):
     """Something could not be written."""
 

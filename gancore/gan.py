@@ -14,27 +14,32 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore import state
 from gancore.augmenting import Judge, Stage
-from gancore.config import EMASettings, LatentSettings, Options, Run
+from gancore.config import LatentSettings, Options, Run
 from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
 from gancore.data import Feed
 from gancore.devices import choose_device
 from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
+from gancore.finite import Watch, not_finite
 from gancore.penalties import Due, Turn
 from gancore.players import frozen_copy
 from gancore.randomness import GlobalRandomness, derive_seed, generator_for, seeded
 from gancore.rehearsal import rehearse
-from gancore.settings import Moment, value_at
+from gancore.settings import Moment
 
 P = TypeVar("P")
 
 
 @dataclass
 class Progress:
-    """How far a run has come: generator updates, real images that D has seen, and seconds on the wall's clock."""
+    """How far a run has come: generator updates, real images that D has seen, and seconds on the wall's clock.
+
+    `nonfinite` is how often a step was left out, or the run went back, because of numbers that were not finite.
+    """
 
     step: int = 0
     images_seen: int = 0
     seconds: float = 0.0
+    nonfinite: int = 0
 
 
 class GAN:
@@ -102,6 +107,13 @@ class GAN:
         self.progress = Progress()
         self.noise = generator_for(options.seed, "noise", device=self.device)
         self.randomness = GlobalRandomness(options.seed, self.device)
+        # Only CUDA is asked for so late that a step does not wait for it; to leave out a step is to know at once.
+        at_once = self.device.type != "cuda" or options.training.on_nonfinite == "skip"
+        self.watch = Watch(self.device, at_once=at_once)
+        buffers = {
+            f"{role}.{name}": each for role, part in self.modules().items() for name, each in part.named_buffers()
+        }
+        self._unbounded = frozenset(not_finite(buffers))  # a mask of -inf, say, is meant
 
     @classmethod
     def assemble(cls, run: Run, root: Path, device: str = "auto") -> GAN:
@@ -180,12 +192,16 @@ class GAN:
         return Moment(images_seen, min(self._done(images_seen), 1.0))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that training changes, by name, not copied; the rest is in `progress` and the config."""
+        """Everything that training changes, by name, not copied; the rest is in `progress` and the config.
+
+        Raises NonFiniteError when a device has found that an update was not finite, and nobody has read it yet.
+        """
+        self.watch.read()
         tensors: dict[str, Tensor] = {}
-        for name, module in self._modules().items():
+        for name, module in self.modules().items():
             tensors |= state.of_module(name, module)
         for name, optimizer in self.optimizers.items():
-            tensors |= state.of_optimizer(name, optimizer, self._modules()[name])
+            tensors |= state.of_optimizer(name, optimizer, self.modules()[name])
         tensors |= {f"penalty.{label}": value for label, value in self.added.items()}
         tensors["random.noise"] = self.noise.get_state()
         return tensors | {f"random.{name}": value for name, value in self.randomness.states.items()}
@@ -193,8 +209,10 @@ class GAN:
     def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes the weights of both networks, and of the average, from another run; all else begins anew.
 
-        Raises CheckpointError when names or shapes do not fit.
+        Raises CheckpointError when names or shapes do not fit, or a weight is not finite.
         """
+        weights = ("generator.", "discriminator.", "ema.")
+        self._refuse({key: value for key, value in tensors.items() if key.startswith(weights)})
         state.load_module("generator", self.generator, tensors)
         state.load_module("discriminator", self.discriminator, tensors)
         if self.ema is not None:
@@ -205,23 +223,25 @@ class GAN:
         """Puts back what `tensors` and `place` gave; they are copied.
 
         Random states of another kind of device mean nothing on this one: here the streams begin anew, by seed and step.
-        Raises CheckpointError when a name or a shape does not fit this run.
+        Raises CheckpointError when a name or a shape does not fit this run, or a number is not finite.
         """
-        known = tuple(f"{name}." for name in (*self._modules(), "optimizer", "penalty", "random"))
+        known = tuple(f"{name}." for name in (*self.modules(), "optimizer", "penalty", "random"))
         strange = {key.partition(".")[0] for key in tensors if not key.startswith(known)}
         missing = [name for name in ("random.noise", "random.cpu") if name not in tensors]
-        if strange or missing or set(progress) != set(self.place()):
+        place = {"nonfinite": 0, **progress}
+        if strange or missing or set(place) != set(self.place()):
             what = f"it holds {sorted(strange)}" if strange else f"it lacks {missing or 'the place in the run'}"
             raise CheckpointError(f"the checkpoint is of another run: {what}", "build the run from its own config")
-        for name, module in self._modules().items():
+        self._refuse(tensors)
+        for name, module in self.modules().items():
             state.load_module(name, module, tensors)
         for name, optimizer in self.optimizers.items():
-            state.load_optimizer(name, optimizer, self._modules()[name], tensors)
+            state.load_optimizer(name, optimizer, self.modules()[name], tensors)
         self.added = {label: value.clone() for label, value in state.below("penalty.", tensors).items()}
-        self.progress = Progress(
-            step=int(progress["step"]), images_seen=int(progress["images_seen"]), seconds=float(progress["seconds"])
-        )
+        counts = {name: int(place[name]) for name in ("step", "images_seen", "nonfinite")}
+        self.progress = Progress(**counts, seconds=float(place["seconds"]))
         self._restore_randomness(state.below("random.", tensors))
+        self.watch.forget()
 
     def _restore_randomness(self, states: Mapping[str, Tensor]) -> None:
         seed, step = self.options.seed, self.progress.step
@@ -236,11 +256,29 @@ class GAN:
         except (RuntimeError, TypeError) as error:
             raise CheckpointError(f"the checkpoint holds no random state: {error}", "go back to another one") from error
 
+    def change_noise(self, number: int) -> None:
+        """All randomness but that of the data begins at other streams, the `number`-th of the run's."""
+        self.noise = generator_for(self.options.seed, "noise", number, device=self.device)
+        self.randomness = GlobalRandomness(self.options.seed, self.device, number)
+
+    def unfit(self, tensors: Mapping[str, Tensor]) -> list[str]:
+        """The names of tensors of this GAN that hold NaN or infinity, but for buffers that have always done so."""
+        return [name for name in not_finite(tensors) if name not in self._unbounded]
+
+    def _refuse(self, tensors: Mapping[str, Tensor]) -> None:
+        unfit = self.unfit(tensors)
+        if unfit:
+            raise CheckpointError(
+                f"the checkpoint holds what is not finite, and nothing can be trained from it: {unfit[0]}",
+                "name an older checkpoint",
+            )
+
     def place(self) -> dict[str, float]:
         """`progress` as plain data."""
         return asdict(self.progress)
 
-    def _modules(self) -> dict[str, nn.Module]:
+    def modules(self) -> dict[str, nn.Module]:
+        """Everything with weights or buffers, by the names that `tensors` puts before those."""
         modules: dict[str, object] = {
             "generator": self.generator,
             "discriminator": self.discriminator,
@@ -258,24 +296,6 @@ def draw_latent(latent: LatentSettings, count: int, generator: torch.Generator) 
     if latent.distribution == "normal":
         return torch.randn(size, generator=generator, device=generator.device)
     return torch.rand(size, generator=generator, device=generator.device).mul_(2).sub_(1)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, module: nn.Module, ema: EMASettings, moment: Moment, new_images: int) -> None:
-    """Moves the average towards the module, so that a weight's share halves every `half_life_kimg`.
-
-    `new_images` are those of the images seen that came since the last update. The half-life may ramp up with what has
-    been seen, Karras et al. 2020 (arXiv:2006.06676), so that a young average forgets its beginnings.
-
-    Buffers are copied: they are statistics of the current weights, not weights.
-    """
-    half_life = 1000 * value_at(ema.half_life_kimg, moment)
-    if ema.ramp_up is not None:
-        half_life = min(half_life, ema.ramp_up * moment.images_seen)
-    weight = 1 - 0.5 ** (new_images / half_life)
-    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)
-    for kept, current in zip(average.buffers(), module.buffers(), strict=True):
-        kept.copy_(current)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ COUNT = 256
 _WIDTH = 0.5
 _LEAST = 0.2
 _PATIENCE = 2
+_FAR = 1e12  # farther points are as different, and their squared distances would overflow
 
 
 def effective_number(points: Tensor, width: float) -> float:
@@ -66,4 +67,4 @@ class Guard:
         )
 
     def _points(self, images: Tensor) -> Tensor:
-        return images.flatten(1).float() - self._middle
+        return (images.flatten(1).float() - self._middle).clamp(-_FAR, _FAR)

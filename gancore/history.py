@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gancore.errors import CheckpointError
 from gancore.files import written_whole
 
 Debt = Literal["picture", "look", "guarded look"]
@@ -28,6 +29,17 @@ class Recorded(BaseModel):
     owed: list[Debt] = []
     best: float | None = Field(default=None, allow_inf_nan=False)
     low: int = Field(default=0, ge=0)
+
+
+def recorded_in(about: Mapping[str, Any], where: Path) -> Recorded:  # Any: JSON
+    """What a checkpoint of the run in a folder says of it. Raises CheckpointError when it does not say."""
+    try:
+        return Recorded.model_validate(about["recorded"])
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(
+            f"the newest checkpoint of {where} does not say how far its run was",
+            "begin anew from its weights with: gancore train --init-from",
+        ) from error
 
 
 def forget_after(log: Path, step: int, lines: int) -> None:

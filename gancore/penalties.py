@@ -55,6 +55,12 @@ class Turn:
             added[due.label] = penalty * (due.strength * due.component.interval)
         return added
 
+    @property
+    def projects(self) -> bool:
+        """Whether a regularizer does anything to the weights after the update."""
+        nothing = (Regularizer.project, Penalty.project)
+        return any(getattr(type(due.working), "project", None) not in nothing for due in self.due)
+
     def project(self, module: nn.Module) -> None:
         """Confines the player's weights after its update."""
         for due in self.due:

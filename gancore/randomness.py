@@ -48,9 +48,9 @@ class GlobalRandomness:
     time of a step, so that a run is repeatable whatever its consumer draws in between, and the other way round.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, *stream: int) -> None:
         self._device = device
-        with seeded(derive_seed(seed, "global"), device):
+        with seeded(derive_seed(seed, "global", *stream), device):
             self.states = _states(device)
 
     @contextmanager

@@ -17,7 +17,7 @@ from gancore import checkpoint
 from gancore.audience import Audience
 from gancore.catalog import Catalog
 from gancore.config import Run
-from gancore.errors import NumericsError
+from gancore.errors import NonFiniteError, NumericsError
 from gancore.evaluation import Evaluation, Evaluator
 from gancore.files import flush, writing, written_whole
 from gancore.gan import GAN
@@ -58,18 +58,27 @@ class Recorder:
         # The log is there already. Unlike what others write, it is part of the run: without it the run ends.
         named = {label: observer for label, observer in run.observers.items() if not isinstance(observer, JSONL)}
         self.audience = Audience(named, RunInfo(directory.path, self._config, begun), catalog)
-        self._logged = (gan.progress.seconds, gan.progress.images_seen)
-        self._aside = 0.0
+        self._warnings: list[str] = []
         self._new = since is None
-        since = since or Recorded(owed=["picture", "look"])
+        self._go_on(since or Recorded(owed=["picture", "look"]))
+
+    def _go_on(self, since: Recorded) -> None:
+        progress = self._gan.progress
         self._owed: list[Debt] = list(since.owed)
         self._lines, self._best, self._low = since.lines, since.best, since.low
-        self._saved = None if self._new else begun
+        self._saved = None if self._new else progress.step
         self._saved_owing = bool(self._owed)
         self._due = self._last = False
-        self._warnings: list[str] = []
-        self._drawing = _Every(gan, run.sample.every_kimg)
-        self._evaluating = _Every(gan, run.evaluate.every_kimg)
+        self._logged, self._aside = (progress.seconds, progress.images_seen), 0.0
+        self._drawing = _Every(self._gan, self._run.sample.every_kimg)
+        self._evaluating = _Every(self._gan, self._run.evaluate.every_kimg)
+        self.__dict__.pop("_guard", None)  # it counts from another number now
+
+    def rewind(self, since: Recorded, warning: str) -> None:
+        """The run went back to a state, of which this was written down, and goes on from there."""
+        self._new = False
+        self._warnings.append(warning)
+        self._go_on(since)
 
     def begin(self) -> None:
         """Before the first step of a new run, or whatever is owed of one that goes on."""
@@ -81,6 +90,7 @@ class Recorder:
         """Notes what is due after a step; returns the line of the log, if it is time for one."""
         last = step.done >= 1
         self._lines, self._owed = 0, []
+        self._warnings += [step.skipped] if step.skipped else []
         if self._drawing.is_due() or last:
             self._owed.append("picture")
         due = self._evaluating.is_due()
@@ -158,15 +168,19 @@ class Recorder:
 
     def _samples(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         gan, run = self._gan, self._run
-        return draw(
-            gan.sampler(),
-            count,
-            latent=run.latent,
-            seed=seed,
-            device=gan.device,
-            num_classes=gan.num_classes,
-            labels=labels,
-        )
+        gan.watch.read()  # what went wrong first is told, not what comes of it
+        try:
+            return draw(
+                gan.sampler(),
+                count,
+                latent=run.latent,
+                seed=seed,
+                device=gan.device,
+                num_classes=gan.num_classes,
+                labels=labels,
+            )
+        except NumericsError as error:
+            raise NonFiniteError(gan.progress.step, error.message) from error
 
     @cached_property
     def _guard(self) -> Guard | None:
@@ -241,7 +255,7 @@ class Recorder:
             self._best = value
             path = checkpoint.best_of(self._directory.checkpoints)
             about = self._about() | {"best": {"metric": name, "value": value}}
-            checkpoint.save(path, self._gan.tensors(), about)
+            checkpoint.save(path, self._state(), about)
             self._wrote(path)
 
     def _draw(self) -> None:
@@ -265,10 +279,18 @@ class Recorder:
             if self._directory.metrics.exists():
                 flush(self._directory.metrics)  # the log knows no less than the state
         path = checkpoint.path_of(folder, step)
-        checkpoint.save(path, self._gan.tensors(), self._about())
+        checkpoint.save(path, self._state(), self._about())
         self._saved, self._saved_owing = step, bool(self._owed)
         checkpoint.prune(folder, self._run.checkpoint.keep, step)
         self._wrote(path)
+
+    def _state(self) -> dict[str, Tensor]:
+        """What is saved. Raises NonFiniteError when it is not fit to be the newest checkpoint."""
+        tensors = self._gan.tensors()
+        unfit = self._gan.unfit(tensors)
+        if unfit:
+            raise NonFiniteError(self._gan.progress.step, f"{unfit[0]} is not finite, so no checkpoint was written")
+        return tensors
 
     def _about(self) -> dict[str, object]:
         low = self._guard.low if self._guard else 0

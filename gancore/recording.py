@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+from gancore import checkpoint
 from gancore.catalog import Catalog
 from gancore.config import Run
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, NonFiniteError
 from gancore.evaluation import Evaluation, Evaluator
 from gancore.gan import GAN
-from gancore.history import Recorded
+from gancore.history import Recorded, forget_after, recorded_in
 from gancore.interruption import Interruption
 from gancore.recorder import Metrics, Recorder
+from gancore.recovery import tolerate
+from gancore.rollback import go_back
 from gancore.rundir import RunDirectory
-from gancore.training import Step
+from gancore.training import Step, train
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,37 @@ def record(
     must be prepared, and is needed if the run has metrics. The run's observers are told of all that is written; close
     the iterator to tell them of the end before the last step. `since` is what the checkpoint that the GAN was restored
     from says of its recording.
-    Raises StorageError when something cannot be written, NumericsError when the run is to stop at a collapse.
+    Raises StorageError when something cannot be written, NumericsError when the run is to stop at a collapse, and
+    NonFiniteError, which is one too, when numbers are not finite and `training.on_nonfinite` does not say to go on.
     """
     if run.metrics and evaluator is None:
         raise ConfigError("the run has metrics, and nothing was given that measures them", "give an evaluator")
     recorder = Recorder(gan, run, directory, catalog, evaluator, since, interruption or Interruption())
     with recorder.audience.present():
-        yield from _recorded(steps, recorder)
+        while True:
+            try:
+                yield from _recorded(steps, recorder)
+                return
+            except NonFiniteError as error:
+                _go_back(gan, directory, recorder, error)
+            steps = train(gan)
+
+
+def _go_back(gan: GAN, directory: RunDirectory, recorder: Recorder, error: NonFiniteError) -> None:
+    """To the newest sound checkpoint, if `training.on_nonfinite` is `rollback`; raises the error else.
+
+    So it does beyond the limit, and where there is no checkpoint yet.
+    """
+    if gan.options.training.on_nonfinite != "rollback":
+        raise error
+    found = checkpoint.newest_sound(directory.checkpoints).checkpoint
+    if found is None:
+        raise error
+    often = tolerate(gan, error)
+    go_back(gan, found)
+    since = recorded_in(found.about, directory.path)
+    forget_after(directory.metrics, gan.progress.step, since.lines)
+    recorder.rewind(since, f"{error}; back at step {gan.progress.step} with other noise, {often}")
 
 
 def _recorded(steps: Iterator[Step], recorder: Recorder) -> Iterator[Record]:

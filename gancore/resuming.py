@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from gancore.catalog import Catalog
 from gancore.checkpoint import Checkpoint, newest_sound
 from gancore.config import Run, read_layers, resolve
 from gancore.errors import CheckpointError
 from gancore.gan import GAN
-from gancore.history import Recorded, forget_after
+from gancore.history import Recorded, forget_after, recorded_in
 from gancore.layers import Layer
 from gancore.provenance import meet
 from gancore.rundir import RunDirectory, describe
@@ -43,15 +41,7 @@ class Resumable:
     @property
     def recorded(self) -> Recorded | None:
         """How far the writing was. Raises CheckpointError when the checkpoint does not say."""
-        if self.saved is None:
-            return None
-        try:
-            return Recorded.model_validate(self.saved.about["recorded"])
-        except (KeyError, ValidationError) as error:
-            raise CheckpointError(
-                f"the newest checkpoint of {self.directory.path} does not say how far its run was",
-                "begin anew from its weights with: gancore train --init-from",
-            ) from error
+        return None if self.saved is None else recorded_in(self.saved.about, self.directory.path)
 
     def restore(self, gan: GAN) -> tuple[str, ...]:
         """Gives the GAN its state; returns what is not as it was.

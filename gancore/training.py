@@ -7,25 +7,31 @@ or stops asking; the loop itself knows of none of these.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
 from gancore.augmenting import Judge
+from gancore.average import update_average
 from gancore.contracts import Player, Scores
 from gancore.data import Batch, outlived
-from gancore.errors import blamed, during
-from gancore.gan import GAN, update_average
+from gancore.errors import NonFiniteError, blamed, during
+from gancore.finite import Watch
+from gancore.gan import GAN
 from gancore.optimizers import OptimizerSettings
 from gancore.players import call, checked_loss, frozen, judge, judge_both, together
+from gancore.recovery import Undo, tolerate
 from gancore.settings import value_at
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step did. The tensors stay on the device; `scalars` reads them, and waits for the device to do so."""
+    """What one step did. The tensors stay on the device; `scalars` reads them, and waits for the device to do so.
+
+    `skipped` says why the step changed nothing, if it was left out; its losses and logits are then NaN.
+    """
 
     step: int
     epoch: float
@@ -37,12 +43,17 @@ class Step:
     real_logits: Tensor
     fake_logits: Tensor
     penalties: Mapping[str, Tensor]
+    skipped: str = ""
+    watch: Watch | None = field(default=None, repr=False, compare=False)
 
     def scalars(self) -> dict[str, float]:
         """Flat numbers: the losses, the mean logits of D's last update before its step, and what regularizers added.
 
         A regularizer that has its say in some updates only is told as it was in the last of these.
+        Raises NonFiniteError when the device has found that an update of this step, or of one before, was not finite.
         """
+        if self.watch is not None:
+            self.watch.read()
         return {
             "step": self.step,
             "epoch": round(self.epoch, 4),
@@ -60,19 +71,31 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
     """Trains until the total of `gan.options.duration` is reached, and yields a record of every step.
 
     `joined` says whether D sees real and fake in one pass; by default it does where that changes nothing but rounding.
+    Raises NonFiniteError instead of an update whose loss or gradient is not finite, unless
+    `gan.options.training.on_nonfinite` is `skip`: then the step is left out, so often as the limit says.
     """
     progress = gan.progress
     joined = gan.joined if joined is None else joined
-    batches = gan.feed.batches(progress.images_seen)
+    batches = _Counted(gan.feed.batches(progress.images_seen), progress.images_seen)
     begun = perf_counter() - progress.seconds
     while gan.done() < 1:
-        # The consumer may have turned gradients off, and may draw random numbers: neither is a matter of the run's.
-        with gan.randomness.lent(), torch.enable_grad(), during(f"at step {progress.step + 1}"), outlived():
-            losses, added, images_seen = _step(gan, batches, joined)
+        undo = Undo(gan) if gan.options.training.on_nonfinite == "skip" else None
+        skipped = ""
+        try:
+            # The consumer may have turned gradients off, and may draw random numbers: neither is a matter of the run's.
+            with gan.randomness.lent(), torch.enable_grad(), during(f"at step {progress.step + 1}"), outlived():
+                losses, added = _step(gan, batches, joined)
+        except NonFiniteError as error:
+            if undo is None:
+                raise
+            often = tolerate(gan, error)
+            undo.back()
+            skipped, added = f"{error.what}; the step is left out, {often}", {}
+            losses = dict.fromkeys(_LOSSES, torch.tensor(torch.nan, device=gan.device))
         # All at once, so that an interrupted step is not half counted.
         gan.added = {**gan.added, **added}
         progress.step += 1
-        progress.images_seen = images_seen
+        progress.images_seen = batches.images_seen
         progress.seconds = perf_counter() - begun
         yield Step(
             step=progress.step,
@@ -81,13 +104,31 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
             seconds=progress.seconds,
             done=gan.done(),
             penalties=gan.added,
+            skipped=skipped,
+            watch=gan.watch,
             **losses,
         )
+    gan.watch.read()
 
 
-def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
-    """One update of G after D's; returns its scores, what regularizers added, and the images seen after it."""
-    options, images_seen = gan.options, gan.progress.images_seen
+_LOSSES = ("discriminator_loss", "generator_loss", "real_logits", "fake_logits")
+
+
+class _Counted(Iterator[Batch]):
+    """Batches, and how many images have been seen once those that were taken are counted."""
+
+    def __init__(self, batches: Iterator[Batch], images_seen: int) -> None:
+        self._batches, self.images_seen = batches, images_seen
+
+    def __next__(self) -> Batch:
+        batch = next(self._batches)
+        self.images_seen += len(batch.images)
+        return batch
+
+
+def _step(gan: GAN, batches: _Counted, joined: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """One update of G after D's; returns its scores, and what regularizers added."""
+    options = gan.options
     penalties: dict[str, Tensor] = {}
     _keep_to_schedule(gan, "discriminator", options.optimizer.discriminator)
     _keep_to_schedule(gan, "generator", options.optimizer.generator)
@@ -104,7 +145,6 @@ def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, T
         critic.observe(real)
         penalties |= update.penalties
         discriminator_loss = update.loss
-        images_seen += sum(len(part.images) for part in parts)
 
     if not shared:
         sizes = [len(part.images) for part in parts]
@@ -118,15 +158,10 @@ def _step(gan: GAN, batches: Iterator[Batch], joined: bool) -> tuple[dict[str, T
     penalties |= update.penalties
 
     if gan.ema is not None and options.ema is not None:
-        new_images = images_seen - gan.progress.images_seen
+        new_images = batches.images_seen - gan.progress.images_seen
         update_average(gan.ema, gan.generator, options.ema, gan.moment(new_images), new_images)
-    scores = {
-        "discriminator_loss": discriminator_loss,
-        "generator_loss": update.loss,
-        "real_logits": real.logits.detach(),
-        "fake_logits": fake.logits.detach(),
-    }
-    return scores, penalties, images_seen
+    scores = (discriminator_loss, update.loss, real.logits.detach(), fake.logits.detach())
+    return dict(zip(_LOSSES, scores, strict=True)), penalties
 
 
 @dataclass(slots=True)
@@ -218,12 +253,18 @@ class _Update:
         return sum(self._losses[1:], start=self._losses[0])
 
     def finish(self) -> None:
-        """The step, and what regularizers make of the weights after it."""
-        limit = self._gan.options.training.clip_norm
+        """The step, and what regularizers make of the weights after it. Raises NonFiniteError instead of a bad step."""
+        gan, player = self._gan, self._player
+        module, step, limit = gan.modules()[player], gan.progress.step + 1, gan.options.training.clip_norm
+        scores = {"loss": self.loss, **{f"penalty {label}": each for label, each in self.penalties.items()}}
+        # Before clipping, which divides all by an infinite norm, and infinity itself becomes NaN.
+        norm = gan.watch.before(step, player, module, self._optimizer, scores, self._weights)
         if limit is not None:
-            nn.utils.clip_grad_norm_(self._weights, value_at(limit, self._gan.moment()))
+            nn.utils.clip_grads_with_norm_(self._weights, value_at(limit, gan.moment()), norm)
         self._optimizer.step()
-        self.turn.project(getattr(self._gan, self._player))
+        self.turn.project(module)
+        if self.turn.projects:
+            gan.watch.after(step, player, module)
 
 
 def _keep_to_schedule(gan: GAN, player: str, settings: OptimizerSettings) -> None:

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from gancore.average import update_average
 from gancore.config import EMASettings, Options, Run
 from gancore.contracts import StatefulLoss
 from gancore.errors import CheckpointError, ConfigError, PluginError
-from gancore.gan import GAN, update_average
+from gancore.gan import GAN
 from gancore.settings import START, Moment
 from gancore.training import train
 from worlds import (
@@ -62,7 +63,7 @@ def test_a_run_begun_from_another_has_its_weights_and_nothing_else(averaged):
         source = {"ema": "ema" if averaged else "generator"}.get(kind, kind)
         expected = first[f"{source}.{key}"] if kind in ("generator", "discriminator", "ema") else fresh[name]
         assert torch.equal(value, expected), name
-    assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0}
+    assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0, "nonfinite": 0}
 
 
 def test_conditional_training_needs_classes():

@@ -94,3 +94,11 @@ def test_where_the_data_lies_makes_no_difference(offset):
 def test_fewer_real_images_than_samples_are_compared_with_as_many():
     real = normal(0, 30, 2)
     assert Guard(real).diversity(torch.cat([real, normal(1, 200, 2)])) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("far", [1e15, 1e30, 3e38])
+def test_samples_farther_away_than_squares_can_tell_are_still_looked_at(far, tmp_path):
+    guard = Guard(points(Ring(), range(8), 0, tmp_path))
+    one = torch.full((COUNT, 2), far)
+    assert guard.diversity(one) < 0.2
+    assert 0 <= guard.diversity(one * normal(0, COUNT, 2).clamp(-1, 1)) <= 1.5

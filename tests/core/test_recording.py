@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -10,12 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
 from gancore import checkpoint
+from gancore.catalog import Catalog, read_plugin
 from gancore.config import resolve
+from gancore.contracts import Generator
 from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, StorageError
 from gancore.evaluation import Evaluator
 from gancore.gan import GAN
+from gancore.hookspecs import hookimpl
 from gancore.layers import Layer
 from gancore.learning import Workplace
 from gancore.metrics import Measurement, Metric
@@ -140,14 +145,54 @@ def test_losses_are_read_only_where_they_are_logged(tmp_path):
     ]
 
 
-def test_numbers_that_are_none_are_null_in_the_log_and_samples_of_that_kind_end_the_run(tmp_path):
-    fast = {player: {"name": "SGD", "lr": 1e38} for player in ("generator", "discriminator")}
-    with pytest.raises(NumericsError, match="samples that are not finite"):
-        recorded(tmp_path / "run", {"optimizer": fast, "duration": "20 steps"})
-    directory = RunDirectory(tmp_path / "run")
-    assert [path.name for path in checkpoint.kept(directory.checkpoints)] == ["step-00000000.safetensors"]
+# Huge weights after the first step, and no step after it that could be made.
+FAST = {
+    "optimizer": {player: {"name": "SGD", "lr": 1e38} for player in ("generator", "discriminator")},
+    "training": {"on_nonfinite": "skip", "nonfinite_limit": 99},
+}
+
+
+def test_numbers_that_are_none_are_null_in_the_log(tmp_path):
+    directory, _, seen = recorded(tmp_path / "run", FAST)
     (line,) = directory.metrics.read_text().splitlines()
     assert json.loads(line, parse_constant=pytest.fail)["discriminator_loss"] is None
+    assert math.isnan(seen[-1].metrics["discriminator_loss"])
+
+
+class Overflows(Generator):
+    """Finite weights, and samples that are not, as soon as it has been trained at all."""
+
+    name = "overflows"
+
+    def build(self, shape, latent_dim, num_classes):
+        return Overflowing(math.prod(shape), shape)
+
+
+class Overflowing(nn.Module):
+    def __init__(self, size, shape):
+        super().__init__()
+        self.weight, self.shape = nn.Parameter(torch.zeros(size)), shape
+
+    def forward(self, latent):
+        images = (latent[:, : len(self.weight)] * self.weight).tanh().unflatten(1, self.shape)
+        return images if self.training or not self.weight.detach().any() else images * torch.inf
+
+
+class Offers:
+    @staticmethod
+    @hookimpl
+    def gancore_generators():
+        return [Overflows]
+
+
+@pytest.mark.parametrize("measured", [False, True], ids=["drawn", "measured"])
+def test_samples_that_are_not_finite_end_a_run_and_its_checkpoint_from_before_stays(tmp_path, measured):
+    known = Catalog([*catalog().plugins, read_plugin(Offers, "overflows", "gancore-overflows", "1.0")])
+    often = {"checkpoint": {"every_steps": 1}, "evaluate": {"every_kimg": 0.004}}
+    said = (MEASURED if measured else {}, often, {"generator": "overflows"})
+    with pytest.raises(NumericsError, match=r"^at step [1-9], the generator makes samples that are not finite"):
+        recorded(tmp_path / "run", *said, known=known)
+    assert checkpoint.kept(RunDirectory(tmp_path / "run").checkpoints)
 
 
 def test_a_write_that_fails_in_the_middle_of_training_is_told_and_keeps_the_last_checkpoint(tmp_path):
@@ -298,12 +343,6 @@ def test_what_cannot_be_measured_is_told_before_the_first_step(tmp_path):
     assert [path.name for path in checkpoint.kept(RunDirectory(tmp_path / "run").checkpoints)] == [
         "step-00000000.safetensors"
     ]
-
-
-def test_samples_that_are_not_finite_end_a_measured_run(tmp_path):
-    fast = {player: {"name": "SGD", "lr": 1e38} for player in ("generator", "discriminator")}
-    with pytest.raises(NumericsError, match="samples that are not finite"):
-        recorded(tmp_path / "run", MEASURED, {"optimizer": fast, "evaluate": {"every_kimg": 0.016}})
 
 
 def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path):

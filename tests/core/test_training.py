@@ -241,7 +241,7 @@ def test_a_step_that_fails_is_not_half_counted():
     gan.objective = Failing()
     with pytest.raises(PluginError, match=r"^at step 1, the loss failed in generator\(\): KeyError"):
         next(train(gan))
-    assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0}
+    assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0, "nonfinite": 0}
 
 
 @pytest.mark.parametrize("player", ["discriminator", "generator"])

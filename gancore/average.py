@@ -1,0 +1,27 @@
+"""The average of a generator's weights over time."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from gancore.config import EMASettings
+from gancore.settings import Moment, value_at
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, module: nn.Module, ema: EMASettings, moment: Moment, new_images: int) -> None:
+    """Moves the average towards the module, so that a weight's share halves every `half_life_kimg`.
+
+    `new_images` are those of the images seen that came since the last update. The half-life may ramp up with what has
+    been seen, Karras et al. 2020 (arXiv:2006.06676), so that a young average forgets its beginnings.
+
+    Buffers are copied: they are statistics of the current weights, not weights.
+    """
+    half_life = 1000 * value_at(ema.half_life_kimg, moment)
+    if ema.ramp_up is not None:
+        half_life = min(half_life, ema.ramp_up * moment.images_seen)
+    weight = 1 - 0.5 ** (new_images / half_life)
+    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)
+    for kept, current in zip(average.buffers(), module.buffers(), strict=True):
+        kept.copy_(current)

@@ -1,0 +1,129 @@
+"""Numbers that are not finite: noticed before an update is made of them, and before they are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn, optim
+
+from gancore.contracts import Player
+from gancore.errors import NonFiniteError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Look:
+    """Whose numbers were looked at, the names of its scores, and the weights whose gradients, or selves, came next."""
+
+    player: Player
+    module: nn.Module
+    scores: tuple[str, ...]
+    weights: tuple[Tensor, ...]
+    confined: bool
+
+    def told(self, place: int, *, later: bool) -> str:
+        """What is wrong, if it is the number at this place. `later`, the gradients are those of another step."""
+        if place < len(self.scores):
+            return f"the {self.player}'s {self.scores[place]} is not finite, so its update was not made"
+        weight = self.weights[place - len(self.scores)]
+        name = next((name for name, each in self.module.named_parameters() if each is weight), "weight")
+        if self.confined:
+            return f"the {self.player}'s weight {name} is not finite after its regularizers have confined it"
+        large = "too large to be squared"
+        what = f"not finite, or {large}" if later else "not finite"
+        if not later and weight.grad is not None and weight.grad.isfinite().all():
+            what = large
+        return f"the gradient of the {self.player}'s {name} is {what}, so its update was not made"
+
+
+class Watch:
+    """Looks at the losses, penalties and gradients of an update before it is made.
+
+    Norms are sums of squares, so a gradient whose square overflows, which would make an infinite moment, counts as one
+    that is not finite. `at_once` reads the verdict where it is found, and raises NonFiniteError: on a CPU that costs
+    nothing. Otherwise it stays on the device, in `held`: optimizers that know `found_inf` leave out this update and all
+    that follow, the number of the first bad step is kept, and `read` raises. For an optimizer that does not know it,
+    the verdict is read at once all the same.
+    """
+
+    def __init__(self, device: torch.device, *, at_once: bool) -> None:
+        self._at_once, self._device = at_once, device
+        self._looks: list[_Look] = []
+        self._known: dict[object, int] = {}
+        self.held = torch.zeros((), device=device)
+        """1.0 since the first number that was not finite, else 0.0."""
+        self._first = torch.zeros(3, dtype=torch.int64, device=device)  # step, look, place
+
+    def before(
+        self,
+        step: int,
+        player: Player,
+        module: nn.Module,
+        optimizer: optim.Optimizer,
+        scores: Mapping[str, Tensor],
+        weights: Iterable[Tensor],
+    ) -> Tensor:
+        """Looks at what an update is about to be made of; returns the norm of the whole gradient.
+
+        Raises NonFiniteError, if it reads at once. The weights are as they were.
+        """
+        moved = tuple(weight for weight in weights if weight.grad is not None)
+        norms = _norms([weight.grad for weight in moved if weight.grad is not None])
+        look = _Look(player, module, tuple(scores), moved, confined=False)
+        # GradScaler asks in the same way whether an optimizer takes the flag.
+        takes_flag = not self._at_once and getattr(optimizer, "_step_supports_amp_scaling", False)
+        if takes_flag:
+            optimizer.found_inf = self.held  # type: ignore[attr-defined]  # torch's optimizers read it by getattr
+        self._judge(step, look, [*scores.values(), *norms], at_once=not takes_flag)
+        return torch.linalg.vector_norm(torch.stack(list(norms))) if norms else torch.zeros((), device=self._device)
+
+    def after(self, step: int, player: Player, module: nn.Module) -> None:
+        """Looks at the weights that regularizers have confined after an update."""
+        weights = tuple(module.parameters())
+        look = _Look(player, module, (), weights, confined=True)
+        self._judge(step, look, _norms([weight.detach() for weight in weights]), at_once=self._at_once)
+
+    def read(self) -> None:
+        """Raises NonFiniteError for the first number that was not finite; waits for the device if it must."""
+        if self._looks and bool(self.held):
+            step, look, place = self._first.tolist()
+            raise NonFiniteError(step, self._looks[look].told(place, later=True))
+
+    def forget(self) -> None:
+        """Begins anew, once what was not finite has been put right."""
+        self.held.zero_()
+
+    def _judge(self, step: int, look: _Look, values: Sequence[Tensor], *, at_once: bool) -> None:
+        bad = torch.stack(list(values)).isfinite().logical_not_()
+        if at_once:
+            self.read()  # what came first, if another update was not read at once
+            if bad.any():
+                raise NonFiniteError(step, look.told(int(bad.nonzero()[0]), later=False))
+            return
+        key = (look.player, look.scores, tuple(map(id, look.weights)), look.confined)  # tensors compare by number
+        number = self._known.setdefault(key, len(self._looks))
+        if number == len(self._looks):
+            self._looks.append(look)
+        now = bad.any()
+        place = torch.empty_like(self._first)  # filled on the device: copying from the host would wait for it
+        place[0], place[1], place[2] = step, number, bad.int().argmax()
+        self._first = torch.where((self.held > 0) | ~now, self._first, place)
+        torch.maximum(self.held, now.to(self.held.dtype), out=self.held)
+
+
+def _norms(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """A norm for each, not finite if anything in it is not; one pass, which costs less than to compare each number."""
+    dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
+    return torch._foreach_norm(dense) if dense else ()
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of those that hold NaN or infinity. Integers never do."""
+    floats = {name: value for name, value in tensors.items() if value.is_floating_point() or value.is_complex()}
+    if not floats:
+        return []
+    # A sum is not finite if a summand is not; it takes a twentieth of the time, but may overflow by itself.
+    sums = torch.stack([value.detach().sum().abs().to(torch.float32) for value in floats.values()])
+    suspects = [name for name, fine in zip(floats, sums.isfinite().tolist(), strict=True) if not fine]
+    return [name for name in suspects if not floats[name].isfinite().all()]
