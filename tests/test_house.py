@@ -39,6 +39,7 @@ ORDER = [
     "players",
     "augmenting",
     "penalties",
+    "tensorfile",
     "state",
     "rehearsal",
     "gan",
