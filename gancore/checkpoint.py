@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from torch import Tensor
 
-from gancore import tensorfile
+from gancore import runform, tensorfile
 from gancore.errors import CheckpointError, StorageError
 
 SUFFIX = ".safetensors"
@@ -34,41 +33,6 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     about: Mapping[str, Any]  # Any: JSON
     digest: str
-
-
-_Count = Annotated[int, Field(ge=0, le=2**53)]
-_Size = Annotated[int, Field(ge=1, le=2**31)]
-_Shown = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
-
-
-def _vector_or_image(shape: list[int]) -> list[int]:
-    if len(shape) not in (1, 3):
-        raise ValueError("a shape is [F] or [C, H, W]")
-    return shape
-
-
-class _Form(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class _Progress(_Form):
-    step: _Count
-    images_seen: _Count
-    seconds: Annotated[float, Field(ge=0)]
-
-
-class _MadeWith(_Form):
-    plugins: dict[_Shown, _Shown]
-
-
-class _RunForm(_Form):
-    """What must be in the checkpoint of a run; there may be more."""
-
-    config: dict[str, Any]  # Any: read by who resolves it
-    shape: Annotated[list[_Size], AfterValidator(_vector_or_image)]
-    num_classes: _Size | None
-    progress: _Progress
-    made_with: _MadeWith
 
 
 @dataclass(frozen=True)
@@ -134,6 +98,43 @@ def newest(path: Path, *, best: bool = False) -> Path:
     return found[-1]
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What is seen of one file: its step and its size in bytes, as far as they can be told, and why it is not sound."""
+
+    path: Path
+    step: int | None
+    size: int | None
+    problem: str | None
+
+
+def places(path: Path) -> list[Path]:
+    """The checkpoints of a run directory or a folder, oldest first and then the best one, or the file itself.
+
+    Raises CheckpointError when nothing is at the path.
+    """
+    if not path.is_dir():
+        return [path]
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    best = best_of(folder)
+    return [*kept(folder), *([best] if _is_regular(best) else [])]
+
+
+def look(path: Path) -> Verdict:
+    """Reads the checkpoint of a run as a whole, to say whether it is sound."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = None
+    try:
+        saved = load_run(path)
+        step = int(saved.about["progress"]["step"])
+        _check_name(path, step)
+    except CheckpointError as error:
+        return Verdict(path, None, size, str(error))
+    return Verdict(path, step, size, None)
+
+
 def newest_sound(folder: Path) -> Found:
     """The newest checkpoint of a run in a folder that is sound, and why newer ones are not.
 
@@ -144,14 +145,17 @@ def newest_sound(folder: Path) -> Found:
     for path in reversed(kept(folder)):
         try:
             saved = load_run(path)
+            _check_name(path, saved.about["progress"]["step"])
         except CheckpointError as error:
             rejected.append((path, str(error)))
-            continue
-        step = saved.about["progress"]["step"]
-        if path == path_of(folder, step):
+        else:
             return Found(saved, path, tuple(rejected))
-        rejected.append((path, f"{path} is a checkpoint of step {step} under another name"))
     return Found(None, None, tuple(rejected))
+
+
+def _check_name(path: Path, step: int) -> None:
+    if _NAME.fullmatch(path.name) and path.name != path_of(path.parent, step).name:
+        raise CheckpointError(f"{path} is a checkpoint of step {step} under another name", _ANOTHER)
 
 
 def clear_litter(folder: Path) -> list[Path]:
@@ -230,12 +234,8 @@ def load_run(path: Path) -> Checkpoint:
     Raises CheckpointError otherwise.
     """
     saved = load(path)
-    try:
-        _RunForm.model_validate(saved.about)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path} does not describe a run: {place[:100]!r}: {first['msg']}", _ANOTHER) from error
+    if problem := runform.problem(saved.about):
+        raise CheckpointError(f"{path} does not describe a run: {problem}", _ANOTHER)
     return saved
 
 

@@ -44,6 +44,7 @@ ORDER = [
     "rehearsal",
     "gan",
     "training",
+    "runform",
     "checkpoint",
     "pictures",
     "sampling",

@@ -22,6 +22,7 @@ from gancore_cli.options import Plugins, say
 from gancore_cli.progress import Interrupted
 from gancore_cli.sample import sample
 from gancore_cli.train import train
+from gancore_cli.verify import checkpoint
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -54,7 +55,7 @@ def gancore(context: click.Context, no_plugins: bool, files: tuple[Path, ...]) -
     context.obj = Plugins(no_plugins, files)
 
 
-for command in (train, sample, evaluate, list_components, show, list_recipes, plugins):
+for command in (train, sample, evaluate, list_components, show, list_recipes, plugins, checkpoint):
     gancore.add_command(command)
 plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)

@@ -147,18 +147,15 @@ def spoiled(value, chance):
 
 def restated(content, chance):
     """A file whose header or document says something else, in sound JSON."""
-    header, document, data = opened(content)
+    tensors, document, data = opened(content)
+    del tensors["__metadata__"]
     for _ in range(chance.choice([1, 1, 2, 3])):
         if chance.random() < 0.5:
             document = spoiled(document, chance)
-            header["__metadata__"]["gancore"] = json.dumps(document)
         else:
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
             changed = spoiled(tensors, chance)
-            header = {"__metadata__": header["__metadata__"]} | (
-                changed if isinstance(changed, dict) else {"": changed}
-            )
-    text = json.dumps(header, separators=(",", ":"))
+            tensors = changed if isinstance(changed, dict) else {"": changed}
+    text = json.dumps({**described(json.dumps(document)), **tensors}, separators=(",", ":"))
     match chance.randrange(12):
         case 0:
             text = text[:-1] + ',"generator.0.count":' + json.dumps(odd(chance)) + "}"
