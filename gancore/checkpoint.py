@@ -1,36 +1,29 @@
-"""Checkpoints: one safetensors file each, whole or not there, that tells by itself whether it is sound.
+"""Checkpoints: one file each, whole or not there, that tells by itself whether it is sound; and folders of them.
 
-The header's metadata holds `gancore`, a JSON document (format version, resolved config, progress, shapes, versions),
-and `sha256`, the digest of the whole file with that digest itself read as zeros. Nothing in a file is ever executed.
+Nothing in a file is ever executed. `tensorfile` says what its bytes are.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import secrets
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import safetensors
-import safetensors.torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from torch import Tensor
 
+from gancore import runform, tensorfile
 from gancore.errors import CheckpointError, StorageError
 
-FORMAT = 1
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})\.safetensors")
 _LITTER = re.compile(rf"\.(?:{_NAME.pattern}|best\.safetensors)\.[0-9a-f]{{16}}\.tmp")
-_BLANK = "0" * 64
 _ANOTHER = "name another checkpoint of the run"
-_LARGEST_HEADER = 100_000_000  # the limit of safetensors itself, checked before anything is read
 
 
 @dataclass(frozen=True)
@@ -40,41 +33,6 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     about: Mapping[str, Any]  # Any: JSON
     digest: str
-
-
-_Count = Annotated[int, Field(ge=0, le=2**53)]
-_Size = Annotated[int, Field(ge=1, le=2**31)]
-_Shown = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
-
-
-def _vector_or_image(shape: list[int]) -> list[int]:
-    if len(shape) not in (1, 3):
-        raise ValueError("a shape is [F] or [C, H, W]")
-    return shape
-
-
-class _Form(BaseModel):
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
-
-
-class _Progress(_Form):
-    step: _Count
-    images_seen: _Count
-    seconds: Annotated[float, Field(ge=0)]
-
-
-class _MadeWith(_Form):
-    plugins: dict[_Shown, _Shown]
-
-
-class _RunForm(_Form):
-    """What must be in the checkpoint of a run; there may be more."""
-
-    config: dict[str, Any]  # Any: read by who resolves it
-    shape: Annotated[list[_Size], AfterValidator(_vector_or_image)]
-    num_classes: _Size | None
-    progress: _Progress
-    made_with: _MadeWith
 
 
 @dataclass(frozen=True)
@@ -115,7 +73,7 @@ def _listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
-        raise StorageError(f"cannot read folder {folder}: {error.strerror}", "mend the folder") from error
+        raise StorageError(f"cannot read folder {folder}: {error.strerror or error}", "mend the folder") from error
 
 
 def newest(path: Path, *, best: bool = False) -> Path:
@@ -140,6 +98,43 @@ def newest(path: Path, *, best: bool = False) -> Path:
     return found[-1]
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What is seen of one file: its step and its size in bytes, as far as they can be told, and why it is not sound."""
+
+    path: Path
+    step: int | None
+    size: int | None
+    problem: str | None
+
+
+def places(path: Path) -> list[Path]:
+    """The checkpoints of a run directory or a folder, oldest first and then the best one, or the file itself.
+
+    Raises CheckpointError when nothing is at the path.
+    """
+    if not path.is_dir():
+        return [path]
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    best = best_of(folder)
+    return [*kept(folder), *([best] if _is_regular(best) else [])]
+
+
+def look(path: Path) -> Verdict:
+    """Reads the checkpoint of a run as a whole, to say whether it is sound."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = None
+    try:
+        saved = load_run(path)
+        step = int(saved.about["progress"]["step"])
+        _check_name(path, step)
+    except CheckpointError as error:
+        return Verdict(path, None, size, str(error))
+    return Verdict(path, step, size, None)
+
+
 def newest_sound(folder: Path) -> Found:
     """The newest checkpoint of a run in a folder that is sound, and why newer ones are not.
 
@@ -150,14 +145,17 @@ def newest_sound(folder: Path) -> Found:
     for path in reversed(kept(folder)):
         try:
             saved = load_run(path)
+            _check_name(path, saved.about["progress"]["step"])
         except CheckpointError as error:
             rejected.append((path, str(error)))
-            continue
-        step = saved.about["progress"]["step"]
-        if path == path_of(folder, step):
+        else:
             return Found(saved, path, tuple(rejected))
-        rejected.append((path, f"{path} is a checkpoint of step {step} under another name"))
     return Found(None, None, tuple(rejected))
+
+
+def _check_name(path: Path, step: int) -> None:
+    if _NAME.fullmatch(path.name) and path.name != path_of(path.parent, step).name:
+        raise CheckpointError(f"{path} is a checkpoint of step {step} under another name", _ANOTHER)
 
 
 def clear_litter(folder: Path) -> list[Path]:
@@ -176,26 +174,32 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object])
     """Writes a checkpoint so that at every moment the path holds a whole file or what was there before.
 
     The bytes are on the disk, and were read back, before the file gets its name.
-    Raises StorageError when the file cannot be written, or reads back as something else.
+    Raises StorageError when the file cannot be written, or reads back as something else, or when something that is no
+    file lies at the path.
     """
-    metadata = {"gancore": json.dumps({"format": FORMAT, **about}, allow_nan=False), "sha256": _BLANK}
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise StorageError(f"cannot save checkpoint {path}: something that is no file has its name", "move it away")
         try:
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            safetensors.torch.save_file(_storable(tensors), temporary, metadata)
-            temporary.chmod(mode)  # safetensors makes files that only their owner reads; the user's umask decides
-            _stamp(temporary)
-            _verified(temporary.read_bytes(), temporary)
+            descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                digest = tensorfile.write(descriptor, tensors, about)
+                os.fsync(descriptor)
+                if not tensorfile.reads_back(descriptor, digest):
+                    raise StorageError(f"checkpoint {path} does not read back as it was written", "look at the disk")
+            finally:
+                os.close(descriptor)
             os.replace(temporary, path)
-            _flush(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise StorageError(f"cannot save checkpoint {path}: {error}", "free some space, or mend the folder") from error
-    except CheckpointError as error:
-        raise StorageError(f"checkpoint {path} does not read back as it was written: {error}") from error
+        except BaseException:
+            with suppress(OSError):  # what went wrong first is what is told
+                temporary.unlink(missing_ok=True)
+            raise
+        _flush(path.parent)
+    except OSError as error:
+        raise StorageError(
+            f"cannot save checkpoint {path}: {error.strerror or error}", "free some space, or mend the folder"
+        ) from error
 
 
 def load(path: Path) -> Checkpoint:
@@ -206,12 +210,20 @@ def load(path: Path) -> Checkpoint:
             f"gancore's checkpoints end in {SUFFIX}",
         )
     try:
-        content = path.read_bytes()
+        # A pipe would be waited for, and a device has no end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise CheckpointError(f"{path} is no file, and no checkpoint", _ANOTHER)
+            content = tensorfile.read(file, path)
     except OSError as error:
         raise CheckpointError(
-            f"cannot read checkpoint {path}: {error.strerror}", "name a run directory, or a file in its checkpoints/"
+            f"cannot read checkpoint {path}: {error.strerror or error}",
+            "name a run directory, or a file in its checkpoints/",
         ) from error
-    return _verified(content, path)
+    except MemoryError as error:
+        raise CheckpointError(f"{path} is larger than the memory that is left") from error
+    return Checkpoint(content.tensors, content.document, content.digest)
 
 
 def load_run(path: Path) -> Checkpoint:
@@ -222,12 +234,8 @@ def load_run(path: Path) -> Checkpoint:
     Raises CheckpointError otherwise.
     """
     saved = load(path)
-    try:
-        _RunForm.model_validate(saved.about)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{path} does not describe a run: {place[:100]!r}: {first['msg']}", _ANOTHER) from error
+    if problem := runform.problem(saved.about):
+        raise CheckpointError(f"{path} does not describe a run: {problem}", _ANOTHER)
     return saved
 
 
@@ -246,38 +254,15 @@ def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot remove {path}: {error.strerror}", "mend the folder") from error
+        raise StorageError(f"cannot remove {path}: {error.strerror or error}", "mend the folder") from error
 
 
 def _is_regular(path: Path) -> bool:
     """Whether it is a file itself, and no link to one."""
-    return stat.S_ISREG(path.lstat().st_mode)
-
-
-def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU and contiguous, and no two in one storage, which the format refuses."""
-    seen: set[int] = set()
-    stored = {}
-    for name, tensor in tensors.items():
-        value = tensor.detach().cpu().contiguous()
-        storage = value.untyped_storage().data_ptr()
-        if value.numel() and storage in seen:
-            value = value.clone()
-        seen.add(storage)
-        stored[name] = value
-    return stored
-
-
-def _stamp(path: Path) -> None:
-    """Puts the digest into the header, and everything onto the disk."""
-    with path.open("r+b") as file:
-        start = _digest_place(file.read(8 + _header_length(path)), path)
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(start)
-        file.write(digest.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:  # gone since
+        return False
 
 
 def _flush(folder: Path) -> None:
@@ -287,42 +272,3 @@ def _flush(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _header_length(path: Path) -> int:
-    with path.open("rb") as file:
-        return int.from_bytes(file.read(8), "little")
-
-
-def _digest_place(head: bytes, path: Path) -> int:
-    match = re.search(rb'"sha256":"([0-9a-f]{64})"', head)
-    if not match:
-        raise CheckpointError(f"{path} is no checkpoint of gancore: its header holds no digest", _ANOTHER)
-    return match.start(1)
-
-
-def _verified(content: bytes, path: Path) -> Checkpoint:
-    length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or not 2 <= length <= min(_LARGEST_HEADER, len(content) - 8):
-        raise CheckpointError(f"{path} is no checkpoint: it is not a whole safetensors file", _ANOTHER)
-    start = _digest_place(content[: 8 + length], path)
-    digest = hashlib.sha256(content[:start])
-    digest.update(_BLANK.encode())
-    digest.update(memoryview(content)[start + 64 :])
-    if digest.hexdigest().encode() != content[start : start + 64]:
-        raise CheckpointError(
-            f"{path} is damaged: its bytes do not have the SHA-256 that was written with them", _ANOTHER
-        )
-    try:
-        about = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["gancore"])
-        version = about["format"]
-        tensors = safetensors.torch.load(content)
-    except (ValueError, KeyError, TypeError, RecursionError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} is no checkpoint of gancore: {type(error).__name__}: {error}", _ANOTHER
-        ) from error
-    if version != FORMAT:
-        raise CheckpointError(
-            f"{path} has checkpoint format {version}, and this gancore reads format {FORMAT}", "upgrade gancore"
-        )
-    return Checkpoint(tensors, about, digest.hexdigest())

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gancore.errors import CheckpointError
-from gancore.files import written_whole
+from gancore.files import writing, written_whole
 
 Debt = Literal["picture", "look", "guarded look"]
 """What is owed after a step: a picture, or an evaluation, perhaps with the collapse guard."""
@@ -47,9 +47,8 @@ def forget_after(log: Path, step: int, lines: int) -> None:
 
     Raises StorageError when it cannot be written.
     """
-    if not log.exists():
-        return
-    content = log.read_bytes()
+    with writing(log):
+        content = log.read_bytes() if log.exists() else b""
     kept = b"".join(_known(content, step, lines))
     if kept != content:
         with written_whole(log) as path:

@@ -6,6 +6,7 @@ many images are asked for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,25 +129,41 @@ def load(
     """
     catalog = catalog or Catalog.installed()
     file = checkpoint.newest(Path(path), best=best)
-    saved = checkpoint.load(file)
-    try:
-        catalog, warnings = meet(saved.about["made_with"], catalog, str(path))
-        run = _resolved(saved, path, catalog)
-        shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
-        step = saved.about["progress"]["step"]
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} does not describe a run: {type(error).__name__}: {error}", _ANOTHER) from error
+    saved = checkpoint.load_run(file)
+    catalog, warnings = meet(saved.about["made_with"], catalog, str(path))
+    run = _resolved(saved, path, catalog)
+    shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
+    step = saved.about["progress"]["step"]
+    averaged = run.ema is not None and not raw
+    weights = below("ema." if averaged else "generator.", saved.tensors)
+    _refuse_another(run, shape, num_classes, weights, path)
     # These weights are replaced at once; the process's random state is none of our business.
     with attributed(run, catalog), seeded(0), blamed(f"generator {run.generator.name!r}", "in build()"):
         generator = run.generator.build(shape, run.latent.dim, num_classes)
-    averaged = run.ema is not None and not raw
     try:
-        generator.load_state_dict(below("ema." if averaged else "generator.", saved.tensors))
+        generator.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
     chosen = choose_device(device)
     trained = generator.eval().to(chosen)
     return Trained(trained, run, shape, num_classes, step, chosen, averaged, file, saved.digest, warnings)
+
+
+def _refuse_another(
+    run: Run, shape: Shape, num_classes: int | None, weights: Mapping[str, Tensor], path: Path | str
+) -> None:
+    """Builds the generator without values first: a config can ask for more memory than its file has bytes.
+
+    A generator that cannot be built so is not judged.
+    """
+    needed, given = 0, sum(value.numel() for value in weights.values())
+    with suppress(Exception), seeded(0), torch.device("meta"):
+        bare = run.generator.build(shape, run.latent.dim, num_classes)
+        needed = sum(value.numel() for value in bare.state_dict().values() if value.is_meta)
+    if needed > given:
+        raise CheckpointError(
+            f"{path} is of another generator: its config asks for {needed:,} weights, and it holds {given:,}", _ANOTHER
+        )
 
 
 def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> Run:

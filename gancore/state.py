@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn, optim
 
 from gancore.errors import CheckpointError, PluginError, blamed
+from gancore.tensorfile import unfit
 
 
 def of_module(name: str, module: nn.Module) -> dict[str, Tensor]:
@@ -25,10 +25,8 @@ def check_module(role: str, module: nn.Module) -> None:
     for key, value in kept.items():
         if not isinstance(value, Tensor):
             raise _unsound(role, f"must be tensors, to be saved; {key!r} is {type(value).__name__}")
-        try:
-            safetensors.torch.save({key: value.detach().flatten()[:1].cpu().clone()})
-        except Exception as error:
-            raise _unsound(role, f"must be tensors that can be saved; {key!r} is not: {error}") from error
+        if reason := unfit(value):
+            raise _unsound(role, f"must be tensors that can be saved; {key!r} is not: {reason}")
     with blamed(role, "when it was copied"):
         other = deepcopy(module)
     with blamed(role, "in load_state_dict()"), torch.no_grad():

@@ -26,6 +26,7 @@ from gancore_cli.resume import resume
 from gancore_cli.sample import sample
 from gancore_cli.signals import hand_on, interruptible, outcome
 from gancore_cli.train import train
+from gancore_cli.verify import checkpoint
 
 
 def _print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
@@ -59,7 +60,7 @@ def gancore(context: click.Context, no_plugins: bool, files: tuple[Path, ...]) -
     context.obj = Plugins(no_plugins, files)
 
 
-for command in (train, resume, sample, evaluate, list_components, show, list_recipes, plugins):
+for command in (train, resume, sample, evaluate, checkpoint, list_components, show, list_recipes, plugins):
     gancore.add_command(command)
 plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)

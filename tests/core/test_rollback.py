@@ -1,18 +1,13 @@
-import contextlib
-import json
 import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import ailments
 from ailments import PLACES, Ailment, recording
 from gancore import checkpoint
-from gancore.errors import NonFiniteError, StorageError
+from gancore.errors import NonFiniteError
 from gancore.finite import not_finite
-from gancore.history import forget_after
 from gancore.rollback import go_back
 from gancore.training import train
 from runs import lines
@@ -120,27 +115,3 @@ def test_there_is_nothing_to_go_back_to_without_a_folder():
     gan, _, _ = ailments.assembled(Ailment("the loss of D", math.nan, 2), **{"training": BACK["training"]})
     with pytest.raises(NonFiniteError):
         list(train(gan))
-
-
-LINE = st.integers(0, 9).map(lambda step: json.dumps({"step": step}) + "\n")
-
-
-@given(st.lists(LINE), st.sampled_from(["", '{"step": 1', "no log\n", '{"other": 1}\n']), st.integers(0, 9))
-def test_a_log_forgets_later_steps_and_what_is_torn(tmp_path_factory, said, torn, step):
-    log = tmp_path_factory.mktemp("log") / "metrics.jsonl"
-    log.write_text("".join(said) + torn)
-    forget_after(log, step)
-    assert log.read_text() == "".join(line for line in said if json.loads(line)["step"] <= step)
-    assert list(log.parent.iterdir()) == [log]
-
-
-def test_a_log_that_is_not_there_has_nothing_to_forget_and_one_that_cannot_be_written_stays(tmp_path):
-    log = tmp_path / "metrics.jsonl"
-    forget_after(log, 1)
-    assert not log.exists()
-    log.write_text('{"step": 5}\n')
-    tmp_path.chmod(0o500)
-    with contextlib.suppress(StorageError):
-        forget_after(log, 5)
-    tmp_path.chmod(0o700)
-    assert log.read_text() == '{"step": 5}\n'
