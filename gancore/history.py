@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gancore.errors import CheckpointError
-from gancore.files import writing, written_whole
+from gancore.writing import writing, written_whole
 
 Debt = Literal["picture", "look", "guarded look"]
 """What is owed after a step: a picture, or an evaluation, perhaps with the collapse guard."""

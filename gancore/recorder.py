@@ -19,7 +19,7 @@ from gancore.catalog import Catalog
 from gancore.config import Run
 from gancore.errors import NonFiniteError, NumericsError
 from gancore.evaluation import Evaluation, Evaluator
-from gancore.files import flush, writing, written_whole
+from gancore.writing import flush, writing, written_whole
 from gancore.gan import GAN
 from gancore.guard import COUNT, Guard
 from gancore.history import Debt, Recorded

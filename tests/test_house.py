@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors",
     "interruption",
-    "files",
+    "writing",
     "lock",
     "history",
     "pluginfile",

@@ -117,7 +117,7 @@ def _check_free(name: str, kinds: Iterable[str], catalog: Catalog) -> None:
 def _write(folder: Path, written: dict[str, str]) -> None:
     """Into a new or empty folder, so that nothing of anybody's is replaced."""
     from gancore.errors import ConfigError
-    from gancore.files import writing
+    from gancore.writing import writing
 
     with writing(folder):
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

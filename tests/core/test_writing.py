@@ -3,7 +3,7 @@ import os
 import pytest
 
 from gancore.errors import StorageError
-from gancore.files import clear_litter, written_whole
+from gancore.writing import clear_litter, written_whole
 
 
 def test_a_file_is_there_when_it_is_whole(tmp_path):
