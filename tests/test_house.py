@@ -115,20 +115,6 @@ def test_only_the_command_line_prints_or_exits(folder):
                 assert ast.unparse(node.func) not in {"print", "exit", "quit", "sys.exit", "os._exit"}, path
 
 
-def test_no_file_of_ours_can_execute_data():
-    dangerous = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
-    for folder in ("gancore", "plugins", "cli"):
-        for path in (ROOT / folder).rglob("*.py"):
-            assert not dangerous & {name.split(".")[0] for name in imports(path)}, path
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call):
-                    called = ast.unparse(node.func)
-                    assert called not in {"eval", "exec", "torch.load", "torch.save", "os.system"}, path
-                    for keyword in node.keywords:
-                        risky = keyword.arg in {"shell", "allow_pickle"} and ast.unparse(keyword.value) != "False"
-                        assert not risky, path
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")

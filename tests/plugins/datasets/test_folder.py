@@ -146,7 +146,6 @@ def test_the_array_is_read_where_it_lies(tmp_path):
     assert isinstance(opened(tmp_path / "in", tmp_path / "root")._images, np.memmap)
 
 
-@pytest.mark.parametrize("change", ["colour", "more", "fewer", "size", "fit"])
 def test_what_was_kept_and_cut_off_is_decoded_anew(tmp_path):
     paint(tmp_path / "in" / "1.png", colour=BLUE)
     opened(tmp_path / "in", tmp_path / "root")
@@ -163,6 +162,7 @@ def test_a_picture_that_goes_away_in_between_is_told(tmp_path):
         pictures.Kept.of(Folder(path=str(tmp_path)), [path], tmp_path)
 
 
+@pytest.mark.parametrize("change", ["colour", "more", "fewer", "size", "fit"])
 def test_what_has_changed_is_decoded_anew(tmp_path, change):
     folder, fields = tmp_path / "in", {}
     paint(folder / "1.png", colour=BLUE)
