@@ -17,7 +17,7 @@ def take(archive: Path, wanted: Mapping[str, str], most: int, into: Path) -> Non
     Raises OSError or tarfile.TarError when one is not there or larger than `most` bytes, and for an archive that is
     damaged or that no honest publisher makes: with paths that lead out of it, links, devices or very many entries.
     """
-    limit = _MOST_ENTRIES * 2 * tarfile.BLOCKSIZE + most * (len(wanted) + 1)
+    limit = _MOST_ENTRIES * 4 * tarfile.BLOCKSIZE + most * (len(wanted) + 1)
     missing = dict(wanted)
     with _Bounded(archive, limit) as stream, tarfile.open(fileobj=stream, mode="r:") as members:
         for count, member in enumerate(members, 1):
