@@ -200,7 +200,8 @@ def test_what_a_dataset_draws_while_it_is_built_depends_on_the_seed_alone():
 
     parts = {"generator": TinyGenerator(), "discriminator": TinyDiscriminator(), "loss": Hinge(), "dataset": Drawn()}
     first, again, other = (
-        next(GAN.assemble(Run(**parts, seed=seed, batch_size=10), Path(), "cpu").feed.batches(0)).images for seed in (0, 0, 1)
+        next(GAN.assemble(Run(**parts, seed=seed, batch_size=10), Path(), "cpu").feed.batches(0)).images
+        for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first.sort(0).values, other.sort(0).values)
