@@ -63,7 +63,8 @@ class Feed:
     """Batches of one dataset, for ever. The last batch of an epoch is as short as it comes.
 
     `shape` is that of an image or vector, `num_classes` the number of `dataset.classes`, None without them.
-    Raises DataError for an empty dataset and for items that keep no contract (see `contracts.Dataset`).
+    Raises DataError for an empty dataset, for one of fewer images than a batch, and for items that keep no contract
+    (see `contracts.Dataset`).
     """
 
     def __init__(
@@ -94,6 +95,12 @@ class Feed:
             images, labels = read_items(dataset)
             check_labels(labels, self.num_classes)
             self._kept = images.to(device), labels.to(device)
+        if self.size < batch_size:
+            raise DataError(
+                f"a batch takes no image twice, so a dataset holds at least as many; received {self.size} images, and "
+                f"batches of {batch_size}",
+                f"--batch-size {self.size}, or more images",
+            )
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """All batches from the cursor on, without an end."""

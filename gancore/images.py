@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from gancore.contracts import Shape
-from gancore.errors import DataError
+from gancore.errors import DataError, told
+from gancore.files import picture, pictures_below, regular, without_warnings
 
-_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 _MODES = {"1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
 """Pillow's modes that are understood, and those that they are read as."""
-_MOST_PIXELS = 4096 * 4096
 _CHANNELS = (1, 3, 4)
 _AS_BYTES = "scale to 0..255 and convert: np.uint8(np.clip(np.rint(images), 0, 255))"
 
@@ -39,16 +39,12 @@ def read_images(path: Path, shape: Shape | None = None) -> Tensor:
 def _pictures(folder: Path, grey: bool) -> Tensor:
     if not folder.is_dir():
         raise DataError(f"there is no folder or file {folder}", "name a folder of pictures, or a .npy file")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
-    if not paths:
-        raise DataError(
-            f"a folder of images must hold some, ending in {', '.join(_SUFFIXES)}; {folder} holds none", "name another"
-        )
+    paths = pictures_below(folder)
     images = torch.empty(0)
     for number, pixels in enumerate(_decoded(paths, grey)):
         height, width, channels = pixels.shape
         if number == 0:
-            images = torch.empty(len(paths), channels, height, width, dtype=torch.uint8)
+            images = _room(paths, (channels, height, width))
         if images.shape[1:] != (channels, height, width):
             first = (images.shape[2], images.shape[3], images.shape[1])
             raise DataError(
@@ -60,58 +56,86 @@ def _pictures(folder: Path, grey: bool) -> Tensor:
     return images
 
 
-def _decoded(paths: list[Path], grey: bool) -> Iterator[np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+def _room(paths: list[Path], shape: tuple[int, int, int]) -> Tensor:
+    """For so many images, as a tensor that is still to be filled."""
+    try:
+        return torch.empty(len(paths), *shape, dtype=torch.uint8)
+    except RuntimeError as error:
+        raise DataError(
+            f"{len(paths):,} pictures like {paths[0]}, {_shown((*shape[1:], shape[0]))}, do not fit into memory",
+            "measure fewer, or smaller ones",
+        ) from error
+
+
+def _decoded(paths: list[Path], grey: bool) -> Iterator[NDArray[np.uint8]]:
     """Each picture as (H, W, C), an alpha channel only where something shines through."""
     for path in paths:
-        try:
-            # Pillow only warns of a picture that is far larger than its file; the size is judged here.
-            with warnings.catch_warnings(), Image.open(path, formats=[_SUFFIXES[path.suffix.lower()]]) as picture:
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                _check_form(picture, path)
-                pixels = np.asarray(picture.convert(_MODES[picture.mode]))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} cannot be read as a picture: {error}", "replace it, or take it away") from error
+        with without_warnings(), picture(path) as opened:
+            _check_form(opened, path)
+            pixels = np.asarray(opened.convert(_MODES[opened.mode]))
         pixels = np.array(pixels if pixels.ndim == 3 else pixels[:, :, None])
         if pixels.shape[2] == 4 and (pixels[:, :, 3] == 255).all():
             pixels = pixels[:, :, :3]
         yield pixels[:, :, :1] if grey and pixels.shape[2] == 3 and (pixels == pixels[:, :, :1]).all() else pixels
 
 
-def _check_form(picture: Image.Image, path: Path) -> None:
-    if picture.width * picture.height > _MOST_PIXELS:
+def _check_form(opened: Image.Image, path: Path) -> None:
+    if opened.mode not in _MODES:
         raise DataError(
-            f"a picture has at most {_MOST_PIXELS:,} pixels; {path} declares {picture.width}x{picture.height}"
-        )
-    if picture.mode not in _MODES:
-        raise DataError(
-            f"pictures are grey or colour with 8 bits a channel; {path} has mode {picture.mode}", "convert it"
+            f"pictures are grey or colour with 8 bits a channel; {path} has mode {opened.mode}", "convert it"
         )
 
 
 def _array(path: Path, grey: bool) -> Tensor:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
-        raise DataError(f"{path} cannot be read as an array: {error}", "write it with numpy.save") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"one array is wanted, and {path} is an archive of several", "write it with numpy.save")
+    array = _mapped(path)
     received = f"{path} holds {array.dtype} of shape {array.shape}"
     if array.dtype in (np.float32, np.float64) and array.ndim == 2:
-        vectors = torch.from_numpy(np.array(array, dtype=np.float32))
-        if not vectors.isfinite().all():
-            raise DataError(f"vectors must be finite; some in {path} are not", "look at what wrote them")
+        with np.errstate(over="ignore"):
+            vectors = torch.from_numpy(_copied(array, path, np.float32))
+        if not (fine := vectors.isfinite().all(dim=1)).all():
+            number = int((~fine).nonzero()[0])
+            raise DataError(f"vectors must be finite; number {number} in {path} is not", "look at what wrote them")
         return vectors
     if array.dtype != np.uint8:
         raise DataError(f"images must be uint8 in 0..255, or vectors float32 (N, F); {received}", _AS_BYTES)
-    if array.ndim == 3:
-        return torch.from_numpy(np.array(array)).unsqueeze(1)
-    if array.ndim != 4:
+    if array.ndim not in (3, 4):
         raise DataError(f"images must be (N, C, H, W), (N, H, W, C) or (N, H, W); {received}", "reshape them")
-    images = torch.from_numpy(np.array(array))
+    if 0 in array.shape[1:]:
+        raise DataError(f"an image must have at least one pixel; {received}", "look at what wrote them")
+    images = torch.from_numpy(_copied(array, path, np.uint8))
+    if images.ndim == 3:
+        return images.unsqueeze(1)
     last = images.shape[3] in _CHANNELS and images.shape[1] not in _CHANNELS
     images = images.permute(0, 3, 1, 2).contiguous() if last else images
     return images[:, :1] if grey and images.shape[1] == 3 and (images == images[:, :1]).all() else images
+
+
+def _mapped(path: Path) -> NDArray[np.generic]:
+    """The array of a .npy file, read where it lies. Nothing of a pickle is ever read: it would run code."""
+    try:
+        with regular(path) as file:
+            begin = file.read(len(np.lib.format.MAGIC_PREFIX))
+            size = os.fstat(file.fileno()).st_size
+        if begin.startswith(b"PK"):
+            raise DataError(f"one array is wanted, and {path} is an archive of several", "write it with numpy.save")
+        if begin != np.lib.format.MAGIC_PREFIX:
+            raise ValueError(f"it begins with {begin.hex(' ') or 'nothing'}, and such a file with 93 4e 55 4d 50 59")
+        with without_warnings():
+            array: np.memmap[tuple[int, ...], np.dtype[np.generic]] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.size and array.offset + array.nbytes != size:
+            raise ValueError(f"{size - array.offset - array.nbytes:,} bytes follow the array")
+        return array
+    except DataError:
+        raise
+    except Exception as error:  # numpy parses the header as Python's literals, and raises whatever that does
+        raise DataError(f"{path} cannot be read as an array: {told(error)}", "write it with numpy.save") from error
+
+
+def _copied(array: NDArray[np.generic], path: Path, kind: type[np.generic]) -> NDArray[np.generic]:
+    try:
+        return np.array(array, dtype=kind)
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory: {error}", "measure fewer images") from error
 
 
 def _shown(form: tuple[int, ...]) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Generator as Work
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from gancore.contracts import Dataset, Shape
 from gancore.data import check_labels, read_items
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blamed
 from gancore.extraction import ChannelByChannel, Reader, digest_of, digest_of_values
+from gancore.files import alone
 from gancore.metrics import Extractor, LearnedExtractor
 from gancore.randomness import GlobalRandomness, derive_seed, seeded
 from gancore.settings import Settings, plain
@@ -72,19 +74,33 @@ def _open_learned(
     path = place.cache / "extractors" / lesson.filename(module)
     accuracy, problem = _recall(module, path)
     if problem:
-        if path.exists():
-            yield Preparation(lesson.what, 0.0, f"{problem}; {extractor.name} learns anew")
-        for done in learn(module, lesson.images, lesson.labels, extractor, place.device):
-            yield Preparation(lesson.what, done)
-        accuracy = _accuracy(module, lesson, place)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            about = {"extractor": extractor.name, "dataset": lesson.teacher.name, "accuracy": accuracy}
-            checkpoint.save(path, module.state_dict(), about)
-        except (OSError, StorageError) as failure:
-            yield Preparation(lesson.what, 1.0, f"what {extractor.name} learned cannot be kept: {failure}")
+        with ExitStack() as locked:
+            with suppress(OSError):  # where nothing can be kept there is nobody to wait for
+                locked.enter_context(alone(path))
+            accuracy, problem = _recall(module, path)  # another process may have learned it meanwhile
+            if problem:
+                accuracy = yield from _learned(module, lesson, path, problem, place)
     lesson.admit(accuracy)
     return _reader(extractor, module, place, accuracy, by_channel=lesson.shape[0] == 1 < shape[0])
+
+
+def _learned(
+    module: nn.Module, lesson: _Lesson, path: Path, problem: str, place: Workplace
+) -> Work[Preparation, None, float | None]:
+    """Teaches the module, and keeps what it learned at the path; gives the share of held-out images that it knows."""
+    name = lesson.extractor.name
+    if path.exists():
+        yield Preparation(lesson.what, 0.0, f"{problem}; {name} learns anew")
+    for done in learn(module, lesson.images, lesson.labels, lesson.extractor, place.device):
+        yield Preparation(lesson.what, done)
+    accuracy = _accuracy(module, lesson, place)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"extractor": name, "dataset": lesson.teacher.name, "accuracy": accuracy}
+        checkpoint.save(path, module.state_dict(), about)
+    except (OSError, StorageError) as failure:
+        yield Preparation(lesson.what, 1.0, f"what {name} learned cannot be kept: {failure}")
+    return accuracy
 
 
 def _reader(

@@ -199,6 +199,6 @@ def trained(gan):
     return weights(gan), steps
 
 
-def dataset(count=10, shape=(1, 4, 4)):
+def dataset(count=64, shape=(1, 4, 4)):
     """Random images with one label."""
     return TensorDataset(torch.randint(0, 256, (count, *shape), dtype=torch.uint8), torch.zeros(count).long())

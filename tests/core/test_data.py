@@ -9,6 +9,7 @@ from gancore.errors import DataError, PluginError
 
 CPU = torch.device("cpu")
 small = st.integers(1, 40)
+sizes = st.tuples(small, small).map(lambda pair: (max(pair), min(pair)))  # of a dataset, and of its batches
 
 
 class Listed(Dataset):
@@ -51,8 +52,9 @@ def test_the_order_depends_on_seed_and_epoch(seed, epoch):
     assert not torch.equal(order, epoch_order(seed, epoch + 1, 50))
 
 
-@given(size=small, batch_size=small, epochs=st.integers(1, 3))
-def test_every_epoch_has_every_image_once_and_keeps_its_short_last_batch(size, batch_size, epochs):
+@given(sizes, st.integers(1, 3))
+def test_every_epoch_has_every_image_once_and_keeps_its_short_last_batch(sizes, epochs):
+    size, batch_size = sizes
     batches = feed(numbered(size), batch_size).batches(0)
     for _ in range(epochs):
         seen = labels(batches, -(-size // batch_size))
@@ -60,8 +62,9 @@ def test_every_epoch_has_every_image_once_and_keeps_its_short_last_batch(size, b
         assert sorted(label for batch in seen for label in batch) == list(range(size))
 
 
-@given(size=small, batch_size=small, position=st.integers(0, 20))
-def test_the_cursor_finds_its_place_again(size, batch_size, position):
+@given(sizes, st.integers(0, 20))
+def test_the_cursor_finds_its_place_again(sizes, position):
+    size, batch_size = sizes
     batches = feed(numbered(size), batch_size).batches(0)
     images_seen = sum(len(batch) for batch in labels(batches, position))
     assert labels(feed(numbered(size), batch_size).batches(images_seen), 5) == labels(batches, 5)
@@ -113,15 +116,15 @@ def test_vectors_stay_what_they_are():
 
 
 def test_images_without_labels_are_enough():
-    batch = next(feed(Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 3)).batches(0))
+    batch = next(feed(Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 3), 3).batches(0))
     assert batch.labels.tolist() == [0, 0, 0]
 
 
 def test_classes_say_how_many_there_are():
     dataset = numbered(3)
-    assert feed(dataset).num_classes is None
+    assert feed(dataset, 3).num_classes is None
     dataset.classes = ("a", "b", "c")
-    assert feed(dataset).num_classes == 3
+    assert feed(dataset, 3).num_classes == 3
 
 
 uint8 = torch.uint8
@@ -143,6 +146,14 @@ uint8 = torch.uint8
 def test_unfit_data_is_refused_with_what_was_received(items, words):
     with pytest.raises(DataError, match=words):
         feed(Listed([(item, 0) for item in items]))
+
+
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_fewer_images_than_a_batch_are_refused(data):
+    with pytest.raises(DataError, match="received 3 images, and batches of 4") as caught:
+        feed(numbered(3), data=data)
+    assert "--batch-size 3" in caught.value.hint
+    assert len(next(feed(numbered(4), data=data).batches(0)).images) == 4
 
 
 def test_labels_outside_the_classes_are_refused():

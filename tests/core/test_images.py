@@ -1,3 +1,4 @@
+import io
 import os
 import struct
 import zlib
@@ -19,6 +20,13 @@ GREY = (1, 4, 5)
 def picture(path, mode="L", size=(5, 4)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size).save(path)
+
+
+def saved(values):
+    """The bytes of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
 
 
 def array(path, values):
@@ -105,8 +113,8 @@ def bomb(side):
     [
         (lambda folder: None, ["holds none", ".png"]),
         (lambda folder: (folder / "a.txt").write_text(""), ["holds none"]),
-        (lambda folder: os.mkfifo(folder / "a.png"), ["holds none"]),
-        (lambda folder: (folder / "a.png").symlink_to("nowhere"), ["holds none"]),
+        (lambda folder: os.mkfifo(folder / "a.png"), ["a.png, a pipe"]),
+        (lambda folder: (folder / "a.png").symlink_to("nowhere"), ["a.png, a link that leads nowhere"]),
         (lambda folder: (folder / "a.png").write_bytes(b""), ["a.png", "cannot be read"]),
         (lambda folder: (folder / "a.png").write_bytes(b"\x80\x04K\x01."), ["a.png", "cannot be read"]),
         (lambda folder: picture(folder / "a.png", "I;16"), ["a.png", "I;16", "8 bits"]),
@@ -134,6 +142,16 @@ def archive(path):
         np.savez(file, a=np.zeros(3))
 
 
+def crooked(header):
+    """A file whose header is this text, with two bytes of data."""
+
+    def make(path):
+        text = header.encode() + b"\n"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + b"ab")
+
+    return make
+
+
 def lying(path):
     """A header that declares an exabyte."""
     np.save(path, np.zeros(9, np.uint8))
@@ -148,7 +166,19 @@ def lying(path):
         (lambda path: array(path, np.zeros((2, 4, 4), np.float64)), ["uint8", "float64"]),
         (lambda path: array(path, np.zeros((2, 1, 4, 4), np.int64)), ["uint8", "int64"]),
         (lambda path: array(path, np.zeros((2, 7), np.int32)), ["uint8", "int32"]),
-        (lambda path: array(path, np.full((2, 7), np.nan)), ["a.npy", "finite"]),
+        (lambda path: array(path, np.array([[1.0, 2.0], [3.0, np.nan]])), ["a.npy", "finite", "number 1"]),
+        (lambda path: array(path, np.array([[1e300, 2.0]])), ["a.npy", "finite", "number 0"]),
+        (lambda path: array(path, np.zeros((2, 7), ">f4")), ["uint8", ">f4"]),
+        (lambda path: array(path, np.zeros((3, 0, 4, 4), np.uint8)), ["at least one pixel", "(3, 0, 4, 4)"]),
+        (lambda path: path.write_bytes(saved(np.zeros((2, 4, 4), np.uint8)) + b"abc"), ["3 bytes follow the array"]),
+        (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), ["an archive of several"]),
+        (lambda path: path.write_bytes(b"<!DOCTYPE html>"), ["it begins with 3c 21"]),
+        (crooked("(" * 500), ["cannot be read"]),
+        (crooked("-" * 9000 + "1"), ["cannot be read"]),
+        (crooked("{'descr': '|u1', 'fortran_order': False, 'shape': (2L,)}"), ["(2,)"]),
+        (crooked("{'descr': '|O', 'fortran_order': False, 'shape': (2,)}"), ["cannot be read", "objects"]),
+        (crooked("{'descr': '|u1', 'fortran_order': False, 'shape': (-2,)}"), ["a.npy"]),
+        (crooked("{'descr': 'M8[s', 'fortran_order': False, 'shape': (2,)}"), ["cannot be read"]),
         (lambda path: array(path, np.zeros(7, np.uint8)), ["(N, C, H, W)", "(7,)"]),
         (lambda path: array(path, np.zeros((1, 1, 1, 4, 4), np.uint8)), ["(N, C, H, W)"]),
         (lambda path: array(path, np.array([{}, []], dtype=object)), ["cannot be read", "objects"]),

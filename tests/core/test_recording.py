@@ -375,7 +375,12 @@ def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path):
 def test_classes_are_measured_as_frequently_as_they_are_in_the_data(tmp_path):
     known = catalog()
     rare = {"dataset": {"name": "noise", "count": 40, "labelled": True, "rare": True}}
-    conditional = {"training": {"conditional": True}, "evaluate": {"every_kimg": 0.01}, "duration": "30 steps"}
+    conditional = {
+        "training": {"conditional": True},
+        "evaluate": {"every_kimg": 0.01},
+        "duration": "30 steps",
+        "batch_size": 40,
+    }
     run = resolve([Layer("test", PARTS | rare | conditional)], known)
     gan = GAN.assemble(run, Path(), "cpu")
     directory = RunDirectory(tmp_path / "run")

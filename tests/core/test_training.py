@@ -57,7 +57,7 @@ def test_minutes_end_a_run_by_the_clock():
     assert all(step.seconds < 0.06 for step in steps[:-1])
 
 
-@given(batch=st.integers(1, 12), updates=st.integers(1, 3))
+@given(batch=st.integers(1, 10), updates=st.integers(1, 3))
 @settings(max_examples=15)
 def test_progress_counts_real_images_that_the_discriminator_has_seen(batch, updates):
     gan = assembled(batch_size=batch, training={"discriminator_steps": updates})

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from gancore.contracts import EvaluationProtocol
 from gancore.errors import DataError
+from gancore.files import alone, regular
+from gancore_plugins.datasets.archive import take
 from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.download import FAILURES, fetch, unmade
 from gancore_plugins.datasets.mnist import METRICS
+from gancore_plugins.datasets.published import RELEASES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
     from gancore_plugins.datasets.labelled import LabelledTensors
 
 _FOLDER = "cifar-10-batches-bin"
-_ARCHIVE, _MD5 = "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"
+_ARCHIVE = "cifar-10-binary.tar.gz"
 _FILES = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}
 _RECORDS = 10_000
 _CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -40,12 +45,18 @@ class CIFAR10(Divided):
     evaluation = EvaluationProtocol(metrics=METRICS, gate=0.6)
     split: Literal["train", "test"] = Field(default="train", description="which of the published sets to use")
 
+    def prepare(self, root: Path) -> Iterator[float]:
+        yield from _prepare(root, _FILES[self.split])
+
     def build(self, root: Path) -> LabelledTensors:
         import torch
 
         from gancore_plugins.datasets.labelled import LabelledTensors
 
-        parts = [_read(path) for path in _find(root, _FILES[self.split])]
+        names = _FILES[self.split]
+        for _ in _prepare(root, names):  # nothing is left to do where it was prepared
+            pass
+        parts = [_read(path) for path in _found(root, names) or [root / _FOLDER / name for name in names]]
         images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return LabelledTensors(images, labels, _CLASSES, mirrors=True)
 
@@ -55,16 +66,19 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
     import torch
 
     try:
-        with path.open("rb") as file:
-            data = bytearray(file.read(_RECORDS * _RECORD + 1))
+        with regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0 or size % _RECORD or size > _RECORDS * _RECORD:
+                raise DataError(
+                    f"{path}: a file of CIFAR-10 holds 1 to {_RECORDS:,} records of {_RECORD} bytes; this one has "
+                    f"{size} bytes",
+                    "replace the file by an intact copy of the binary release",
+                )
+            data = bytearray(size)
+            if file.readinto(data) != size:  # type: ignore[attr-defined]  # typeshed's BinaryIO lacks it
+                raise OSError("it became shorter")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}", "replace the file by an intact copy") from error
-    if not data or len(data) % _RECORD or len(data) > _RECORDS * _RECORD:
-        raise DataError(
-            f"{path}: a file of CIFAR-10 holds 1 to {_RECORDS:,} records of {_RECORD} bytes; this one has "
-            f"{'more' if len(data) > _RECORDS * _RECORD else len(data)} bytes",
-            "replace the file by an intact copy of the binary release",
-        )
     records = torch.frombuffer(data, dtype=torch.uint8).reshape(-1, _RECORD)
     labels = records[:, 0].long()
     if (highest := int(labels.max())) >= len(_CLASSES):
@@ -75,41 +89,42 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
     return records[:, 1:].reshape(-1, *_SHAPE).contiguous(), labels
 
 
-def _find(root: Path, names: tuple[str, ...]) -> list[Path]:
-    """The files of these names, all in one folder; where they are absent the release is downloaded."""
-    places = (root / _FOLDER, root)
-    for place in places:
+def _found(root: Path, names: tuple[str, ...]) -> list[Path]:
+    """The files of these names, all in one folder; or none."""
+    for place in (root / _FOLDER, root):
         if all((place / name).exists() for name in names):
             return [place / name for name in names]
-    into = places[0]
+    return []
+
+
+def _prepare(root: Path, names: tuple[str, ...]) -> Iterator[float]:
+    """Has the release downloaded where these files are not there; yields the share that is done."""
+    if _found(root, names):
+        return
+    into = root / _FOLDER
     try:
-        with unmade(into):
-            _download(root, into)
+        with unmade(root), alone(into):
+            if not _found(root, names):
+                yield from _download(root, into)
     except (*FAILURES, tarfile.TarError) as error:
         raise DataError(
-            f"CIFAR-10 needs the files {', '.join(names)} of its binary release in one of the folders "
-            f"{', '.join(map(str, places))}; they are not there, and the download failed: {error}",
+            f"CIFAR-10 needs the files {', '.join(names)} of its binary release in one of the folders {into}, {root}; "
+            f"they are not there, and the download failed: {error}",
             f"put the files into {into}, or name the folder that holds them with --data-dir",
         ) from error
-    return [into / name for name in names]
 
 
-def _download(root: Path, into: Path) -> None:
-    """Fetches the release from beside the one that torchvision knows of, and takes the files out of it, by name."""
-    from torchvision.datasets import CIFAR10 as PICKLED
-
-    address = PICKLED.url.rpartition("/")[0]
-    root.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".download-", dir=root) as spare:
-        archive = Path(spare, _ARCHIVE)
-        fetch([f"{address}/{_ARCHIVE}"], _MD5, archive)
-        with tarfile.open(archive) as members:
-            names = members.getnames()
-            for name in (*_FILES["train"], *_FILES["test"]):
-                member = members.extractfile(f"{_FOLDER}/{name}") if f"{_FOLDER}/{name}" in names else None
-                if member is None:
-                    raise OSError(f"{_ARCHIVE} holds no file {name}")
-                Path(spare, name).write_bytes(member.read(_RECORDS * _RECORD + 1))
+def _download(root: Path, into: Path) -> Iterator[float]:
+    """Fetches the release, and takes the files of both splits out of it."""
+    files = [*_FILES["train"], *_FILES["test"]]
+    spare = root / f".{_FOLDER}.part"  # always the same, so that one that was left is replaced
+    try:
+        shutil.rmtree(spare, ignore_errors=True)
+        spare.mkdir()
+        yield from fetch(RELEASES["CIFAR10"], _ARCHIVE, spare)
+        take(spare / _ARCHIVE, {f"{_FOLDER}/{name}": name for name in files}, _RECORDS * _RECORD, spare)
         into.mkdir(exist_ok=True)
-        for name in (*_FILES["train"], *_FILES["test"]):
-            Path(spare, name).replace(into / name)
+        for name in files:
+            os.replace(spare / name, into / name)
+    finally:
+        shutil.rmtree(spare, ignore_errors=True)

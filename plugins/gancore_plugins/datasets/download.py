@@ -1,41 +1,48 @@
-"""Downloads of published data: whole and checked, or not there at all."""
+"""Downloads of published data: whole and of the published SHA-256, or not there at all."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import socket
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from http.client import HTTPException
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import IO
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-_PATIENCE = 30.0  # seconds without an answer
-FAILURES = (OSError, RuntimeError, ValueError, HTTPException)
+from gancore_plugins.datasets.published import Release
+
+_PATIENCE = 30.0
+"""Seconds without an answer."""
+_SLOWEST = 4096
+"""Bytes a second, on the whole; a server that drips would hold a run for days."""
+_CHUNK = 1 << 18
+FAILURES = (OSError, ValueError, HTTPException)
 """What a download may raise."""
 
 
-def fetch(addresses: Sequence[str], md5: str, into: Path) -> None:
-    """Downloads a file from the first address that has it, checked by its MD5; its folder is made.
+def fetch(release: Release, name: str, into: Path) -> Iterator[float]:
+    """Downloads a file of a release into a folder, from the first mirror that has it; yields the share that is there.
 
-    A download that is cut off, or that runs twice at once, leaves no half file. Raises one of FAILURES.
+    It has its name only once it is whole, on the disk, and of its SHA-256. Whoever calls sees to it that it is alone
+    (see `gancore.files.alone`). Raises one of FAILURES.
     """
-    from torchvision.datasets.utils import download_url
-
-    into.parent.mkdir(parents=True, exist_ok=True)
-    # Standard output belongs to the program's results; torchvision tells its progress there or not, as it likes.
-    with TemporaryDirectory(prefix=".download-", dir=into.parent) as spare, redirect_stdout(sys.stderr), _patience():
-        failures = []
-        for address in addresses:
+    part = into / f".{name}.part"  # always the same, so that one that was left is replaced
+    failures = []
+    try:
+        for mirror in release.mirrors:
             try:
-                download_url(address, spare, into.name, md5)
-                break
+                yield from _stream(f"{mirror}{name}", *release.files[name], part)
             except FAILURES as error:
-                failures.append(str(error))
-        else:
-            raise OSError("; ".join(dict.fromkeys(failures)))
-        os.replace(Path(spare, into.name), into)
+                failures.append(f"{mirror}{name}: {error}")
+                continue
+            os.replace(part, into / name)
+            return
+    finally:
+        part.unlink(missing_ok=True)
+    raise OSError("; ".join(dict.fromkeys(failures)) or f"there is no mirror of {name}")
 
 
 @contextmanager
@@ -51,12 +58,35 @@ def unmade(folder: Path) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def _patience() -> Iterator[None]:
-    """A time limit for servers that do not answer: torchvision sets none, and would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_PATIENCE)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+class _NoDowngrade(HTTPRedirectHandler):
+    """Follows redirects, but none away from TLS."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        if req.type == "https" and not newurl.startswith("https:"):
+            raise OSError(f"it redirects to {newurl}, away from TLS")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _stream(address: str, sha256: str, size: int, part: Path) -> Iterator[float]:
+    """The file at an address, of these bytes; no more of it is read, or kept, than it may have."""
+    digest, seen, begun = hashlib.sha256(), 0, time.monotonic()
+    answer: HTTPResponse
+    with build_opener(_NoDowngrade).open(address, timeout=_PATIENCE) as answer, part.open("wb") as file:
+        # One byte more than there should be shows what goes on. Whatever has arrived is taken at once.
+        while chunk := answer.read1(min(_CHUNK, size + 1 - seen)):
+            seen += len(chunk)
+            if seen > size:
+                raise OSError(f"it must have {size:,} bytes, and goes on after them")
+            if time.monotonic() - begun > _PATIENCE + seen / _SLOWEST:
+                raise OSError(f"only {seen:,} bytes came in {time.monotonic() - begun:.0f} seconds")
+            digest.update(chunk)
+            file.write(chunk)
+            yield seen / size
+        if seen < size:
+            raise OSError(f"it must have {size:,} bytes, and ended after {seen:,}")
+        if digest.hexdigest() != sha256:
+            raise OSError(f"its SHA-256 must be {sha256}, and is {digest.hexdigest()}")
+        file.flush()
+        os.fsync(file.fileno())

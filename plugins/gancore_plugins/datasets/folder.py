@@ -10,12 +10,10 @@ from pydantic import Field
 
 from gancore.contracts import Dataset
 from gancore.errors import DataError
+from gancore.files import MOST_PIXELS, pictures_below
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset as TorchDataset
-
-SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
-"""Endings of pictures, and the only format that each is opened as."""
 
 
 class Folder(Dataset):
@@ -33,6 +31,9 @@ class Folder(Dataset):
     )
     classes: bool = Field(default=False, description="whether the folders in it are classes")
     mirrors: bool = Field(default=False, description="whether augmentations may mirror the pictures")
+    max_pixels: int = Field(
+        default=MOST_PIXELS, ge=1, le=178_000_000, description="a picture that declares more is refused unread"
+    )
 
     def prepare(self, root: Path) -> Iterator[float]:
         from gancore_plugins.datasets.pictures import Kept
@@ -55,12 +56,7 @@ class Folder(Dataset):
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise DataError(f"there is no folder {folder}", "name one: --set dataset.path=FOLDER")
-        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        if not paths:
-            raise DataError(
-                f"a folder of pictures must hold some, ending in {', '.join(SUFFIXES)}; {folder} holds none",
-                "name another: --set dataset.path=FOLDER",
-            )
+        paths = pictures_below(folder)
         if self.classes and (loose := [path for path in paths if path.parent == folder]):
             raise DataError(
                 f"with classes every picture lies in a folder that is its class; {loose[0]} lies in none",

@@ -6,16 +6,15 @@ is data from anywhere: memory is bounded by what the header declares, and that b
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
-import stat
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from gancore.errors import DataError
+from gancore.files import regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +25,10 @@ _CHUNK = 1 << 18
 _INTACT = "replace the file by an intact copy"
 
 
+class _Stream(Protocol):
+    def read(self, count: int, /) -> bytes: ...
+
+
 def read_idx(path: Path, *, dims: int, limit: int = 1 << 30) -> Tensor:
     """The array of `dims` dimensions in the file `path`: uint8, of the shape that its header declares.
 
@@ -33,21 +36,17 @@ def read_idx(path: Path, *, dims: int, limit: int = 1 << 30) -> Tensor:
     dimensions, or declares more than `limit` bytes.
     """
     try:
-        # Asked before opening, since opening a pipe would wait for its writer.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DataError(f"{path}: an IDX file is a regular file; this is something else", "name a file")
-        with path.open("rb") as file:
+        with regular(path) as file:
             begin = file.read(len(_GZIP))
             file.seek(0)
             if begin != _GZIP:
                 return _read(file, path, dims, limit, os.fstat(file.fileno()).st_size)
-            with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-                return _read(stream, path, dims, limit, None)
+            return _read(_Inflated(file), path, dims, limit, None)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: an IDX file must be readable to its end; received: {error}", _INTACT) from error
 
 
-def _read(stream: BinaryIO | gzip.GzipFile, path: Path, dims: int, limit: int, size: int | None) -> Tensor:
+def _read(stream: _Stream, path: Path, dims: int, limit: int, size: int | None) -> Tensor:
     """The array in `stream`; `size` is that of the whole file, where it is known in advance."""
     import torch
 
@@ -56,6 +55,8 @@ def _read(stream: BinaryIO | gzip.GzipFile, path: Path, dims: int, limit: int, s
     header = _read_up_to(stream, length)
     if header[: len(magic)] != magic:
         received = header[: len(magic)].hex(" ") or "an empty file"
+        if header.lstrip()[:1] == b"<":
+            received += ", as a web page does, not data"
         raise DataError(
             f"{path}: an IDX file of unsigned bytes in {dims} dimensions begins with {magic.hex(' ')}; "
             f"received {received}",
@@ -87,7 +88,30 @@ def _read(stream: BinaryIO | gzip.GzipFile, path: Path, dims: int, limit: int, s
     return torch.frombuffer(data, dtype=torch.uint8).reshape(shape)
 
 
-def _read_up_to(stream: BinaryIO | gzip.GzipFile, count: int) -> bytearray:
+class _Inflated:
+    """What is in a gzip file of one stream: read piece by piece, to its checksum, with nothing after it.
+
+    The module gzip would go through the fields of a header byte by byte, and through any number of empty streams.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._inflate = file, zlib.decompressobj(wbits=31)
+
+    def read(self, count: int) -> bytes:
+        """At least one byte and at most `count`; none at the end."""
+        while not self._inflate.eof:
+            packed = self._inflate.unconsumed_tail or self._file.read(_CHUNK)
+            data = self._inflate.decompress(packed, count)
+            if data:
+                return data
+            if not packed and not self._inflate.eof:
+                raise EOFError("the compressed stream is cut off")
+        if self._inflate.unused_data or self._file.read(1):
+            raise OSError("something follows the compressed stream")
+        return b""
+
+
+def _read_up_to(stream: _Stream, count: int) -> bytearray:
     """The next `count` bytes, or fewer at the end. It grows with what arrives, not with what was declared."""
     data = bytearray()
     while len(data) < count and (chunk := stream.read(min(_CHUNK, count - len(data)))):

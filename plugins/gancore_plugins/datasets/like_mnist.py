@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from gancore.contracts import EvaluationProtocol
 from gancore_plugins.datasets.divided import Divided
-from gancore_plugins.datasets.mnist import METRICS, read_split
+from gancore_plugins.datasets.mnist import METRICS, prepare_split, read_split
 
 if TYPE_CHECKING:
     from gancore_plugins.datasets.labelled import LabelledTensors
@@ -25,6 +26,9 @@ class FashionMNIST(Divided):
     evaluation = EvaluationProtocol(metrics=METRICS, gate=0.88)
     split: Literal["train", "test"] = Field(default="train", description="which of the published sets to use")
 
+    def prepare(self, root: Path) -> Iterator[float]:
+        yield from prepare_split(root, "FashionMNIST", self.split)
+
     def build(self, root: Path) -> LabelledTensors:
         articles = (
             *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -39,6 +43,9 @@ class KMNIST(Divided):
     name = "kmnist"
     evaluation = EvaluationProtocol(metrics=METRICS, gate=0.93)
     split: Literal["train", "test"] = Field(default="train", description="which of the published sets to use")
+
+    def prepare(self, root: Path) -> Iterator[float]:
+        yield from prepare_split(root, "KMNIST", self.split)
 
     def build(self, root: Path) -> LabelledTensors:
         characters = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,8 +11,10 @@ from pydantic import Field
 
 from gancore.contracts import EvaluationProtocol, Split
 from gancore.errors import DataError
+from gancore.files import alone
 from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.download import FAILURES, fetch, unmade
+from gancore_plugins.datasets.published import RELEASES
 
 if TYPE_CHECKING:
     from gancore_plugins.datasets.labelled import LabelledTensors
@@ -47,23 +49,50 @@ class MNIST(Divided):
     evaluation = EvaluationProtocol(metrics=METRICS, gate=0.993)
     split: Literal["train", "test"] = Field(default="train", description="which of the published sets to use")
 
+    def prepare(self, root: Path) -> Iterator[float]:
+        yield from prepare_split(root, "MNIST", self.split)
+
     def build(self, root: Path) -> LabelledTensors:
         return read_split(root, "MNIST", self.split, tuple("0123456789"))
+
+
+def prepare_split(root: Path, folder: str, split: Split) -> Iterator[float]:
+    """Has the files of a split downloaded where they are not there; yields the share that is done.
+
+    Raise DataError when they cannot be had (see `read_split`).
+    """
+    places, names = _places(root, folder), _FILES[split]
+    if _found(places, names):
+        return
+    into = places[0]
+    try:
+        with unmade(into), alone(into / folder):
+            missing = [f"{name}.gz" for name in names if not _locate(into, name)]
+            for number, name in enumerate(missing):
+                for share in fetch(RELEASES[folder], name, into):
+                    yield (number + share) / len(missing)
+    except FAILURES as error:
+        raise DataError(
+            f"{folder} needs the files {' and '.join(names)}, each plain or with .gz, together in one of the folders "
+            f"{', '.join(map(str, places))}; they are not there, and the download failed: {error}",
+            f"put the files into {into}, or name the folder that holds them with --data-dir",
+        ) from error
 
 
 def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) -> LabelledTensors:
     """Images uint8 (N, 1, 28, 28) and labels of a split that has the form and file names of MNIST.
 
     The two files, each plain or with .gz, are looked for in root/folder/raw, root/folder and, for MNIST, root; where
-    they are absent they are downloaded into the first of these, from where torchvision's dataset `folder` says.
+    they are absent they are downloaded into the first of these, as the release `folder` (see `published`).
     Raise DataError when they cannot be had, are damaged, or do not fit each other or `classes`.
     """
     from gancore_plugins.datasets.idx import read_idx
     from gancore_plugins.datasets.labelled import LabelledTensors
 
-    # Files of other data have the names of MNIST's, so what lies in the root itself is taken for MNIST alone.
-    places = (root / folder / "raw", root / folder, *([root] if folder == "MNIST" else []))
-    images_path, labels_path = _find(places, folder, _FILES[split])
+    for _ in prepare_split(root, folder, split):  # nothing is left to do where it was prepared
+        pass
+    places = _places(root, folder)
+    images_path, labels_path = _found(places, _FILES[split]) or [places[0] / name for name in _FILES[split]]
     images = read_idx(images_path, dims=3)
     count, height, width = images.shape
     if (height, width) != (_SIDE, _SIDE):
@@ -86,35 +115,19 @@ def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) 
     return LabelledTensors(images.unsqueeze(1), labels.long(), classes)
 
 
-def _find(places: Sequence[Path], folder: str, names: Sequence[str]) -> Sequence[Path]:
-    """The files of these names, all in one place, so that files of two datasets do not mix."""
+def _places(root: Path, folder: str) -> Sequence[Path]:
+    # Files of other data have the names of MNIST's, so what lies in the root itself is taken for MNIST alone.
+    return (root / folder / "raw", root / folder, *([root] if folder == "MNIST" else []))
+
+
+def _found(places: Sequence[Path], names: Sequence[str]) -> Sequence[Path]:
+    """The files of these names, all in one place, so that files of two datasets do not mix; or none."""
     for place in places:
         found = [path for name in names if (path := _locate(place, name))]
         if len(found) == len(names):
             return found
-    into = places[0]
-    try:
-        with unmade(into):
-            _download(folder, [name for name in names if not _locate(into, name)], into)
-    except FAILURES as error:
-        raise DataError(
-            f"{folder} needs the files {' and '.join(names)}, each plain or with .gz, together in one of the folders "
-            f"{', '.join(map(str, places))}; they are not there, and the download failed: {error}",
-            f"put the files into {into}, or name the folder that holds them with --data-dir",
-        ) from error
-    return [_locate(into, name) or into / name for name in names]
+    return []
 
 
 def _locate(place: Path, name: str) -> Path | None:
     return next((path for path in (place / name, place / f"{name}.gz") if os.path.exists(path)), None)
-
-
-def _download(folder: str, names: Sequence[str], into: Path) -> None:
-    """Has the gzipped files fetched from where torchvision knows them to be; reading them is left to us."""
-    from torchvision import datasets
-
-    source = getattr(datasets, folder)
-    checksums = dict(source.resources)
-    for name in names:
-        file = f"{name}.gz"
-        fetch([f"{mirror}{file}" for mirror in source.mirrors], checksums[file], into / file)

@@ -7,12 +7,10 @@ import json
 import math
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,16 +21,16 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.errors import DataError, StorageError
-from gancore_plugins.datasets.folder import SUFFIXES, Folder
+from gancore.files import alone, picture, some, without_warnings
+from gancore_plugins.datasets.folder import Folder
 
 _EDITION = 1
 """Of how pictures are decoded; a change makes all that was kept before a matter of the past."""
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _READ = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 """Pillow's modes of pictures with 8 bits a channel."""
-_MOST_PIXELS = 100_000_000
-_TOLD = 3
-"""Broken pictures that an error names."""
+_CHUNK = 256
+"""Pictures that are decoded before what is made of them is written, and is asked whether to go on."""
 
 Pixels = NDArray[np.uint8]
 
@@ -72,77 +70,95 @@ class Kept:
     def of(cls, settings: Folder, pictures: Sequence[Path], root: Path) -> Kept:
         """Where it lies: named by all that has a say in its pixels, sizes and times of change of files included."""
         form = [_EDITION, settings.size, settings.channels, settings.fit]
-        seen = [(str(path.absolute()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in pictures]
+        try:
+            seen = [(str(path.absolute()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in pictures]
+        except OSError as error:
+            raise DataError(
+                f"{error.filename} was there and can be read no more: {error.strerror}", "leave the folder as it is"
+            ) from error
         key = hashlib.sha256(json.dumps([form, seen]).encode("utf-8", "surrogateescape")).hexdigest()
         return cls(settings, pictures, root / "folders" / f"{key[:24]}.npy")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self.pictures), self.settings.channels, self.settings.size, self.settings.size
 
     def make(self) -> Iterator[float]:
         """Decodes all pictures, unless that was done before; yields the share that is done.
 
-        Raises DataError with the first of those that cannot be read, and their number, StorageError where the array
-        cannot be kept. Nothing is left half made.
+        Of several processes one does it, while the others wait. Raises DataError with the first of those that cannot
+        be read, and their number, StorageError where the array cannot be kept. Nothing is left half made.
         """
-        if self.path.exists():
+        if self._is_made():
             return
-        shape = (len(self.pictures), self.settings.channels, self.settings.size, self.settings.size)
-        broken: list[str] = []
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # The array is written through memory, where a disk that runs full would end the process.
-            free, needed = shutil.disk_usage(self.path.parent).free, math.prod(shape)
-            if free < needed:
-                raise OSError(f"{needed:,} bytes are needed, and {free:,} are free")
-            with TemporaryDirectory(prefix=".decoding-", dir=self.path.parent) as spare:
-                part = Path(spare, "images.npy")
-                images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-                yield from self._fill(images, broken)
-                images.flush()
-                if not broken:
-                    os.replace(part, self.path)
+            with alone(self.path):
+                if not self._is_made():
+                    yield from self._make()
         except OSError as error:
             raise StorageError(
                 f"decoded pictures cannot be kept in {self.path.parent}: {error}", "name another folder with --data-dir"
             ) from error
+
+    def _is_made(self) -> bool:
+        """Whether the array is there, as long as it must be. One that was cut off is made anew."""
+        try:
+            array: Pixels = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return False
+        return array.shape == self.shape and array.dtype == np.uint8
+
+    def _make(self) -> Iterator[float]:
+        broken: list[str] = []
+        # The array is written through memory, where a disk that runs full would end the process.
+        free, needed = shutil.disk_usage(self.path.parent).free, math.prod(self.shape)
+        if free < needed:
+            raise OSError(f"{needed:,} bytes are needed, and {free:,} are free")
+        part = self.path.with_name(f".{self.path.name}.part")  # always the same, so that one that was left is replaced
+        try:
+            images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=self.shape)
+            yield from self._fill(images, broken)
+            images.flush()
+            if not broken:
+                os.replace(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)
         if broken:
-            more = f", and {len(broken) - _TOLD} more" if len(broken) > _TOLD else ""
             raise DataError(
-                f"{len(broken)} of {len(self.pictures)} pictures cannot be read: {'; '.join(broken[:_TOLD])}{more}",
+                f"{len(broken)} of {len(self.pictures)} pictures cannot be read: {some(broken)}",
                 "replace them, or take them away",
             )
 
     def _fill(self, images: Pixels, broken: list[str]) -> Iterator[float]:
         """Decodes all pictures into the array, and lists those that cannot be read; yields the share that is done."""
-        # Pillow only warns of a picture that is far larger than its file; the size is judged in `_decoded`.
-        with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            # Threads suffice: Pillow decodes and resizes without holding Python's lock.
-            for number, pixels in enumerate(pool.map(self._decoded, self.pictures)):
-                if isinstance(pixels, str):
-                    broken.append(pixels)
-                else:
-                    images[number] = pixels
-                yield (number + 1) / len(self.pictures)
+        # Threads suffice: Pillow decodes and resizes without holding Python's lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(self.pictures), _CHUNK):
+                with without_warnings():
+                    chunk = list(pool.map(self._decoded, self.pictures[start : start + _CHUNK]))
+                for number, pixels in enumerate(chunk, start):
+                    if isinstance(pixels, str):
+                        broken.append(pixels)
+                    else:
+                        images[number] = pixels
+                    yield (number + 1) / len(self.pictures)
 
     def _decoded(self, path: Path) -> Pixels | str:
         """A picture as (C, H, W), or why it cannot be had."""
         try:
-            with Image.open(path, formats=[SUFFIXES[path.suffix.lower()]]) as picture:
-                if picture.width * picture.height > _MOST_PIXELS:
-                    return f"{path}: {picture.width}x{picture.height} are more than {_MOST_PIXELS:,} pixels"
-                if picture.mode not in _READ:
-                    return f"{path}: mode {picture.mode} has not 8 bits a channel"
-                return _pixels(picture, self.settings)
-        except Exception as error:  # Pillow raises whatever the bytes of a stranger lead it to
-            return f"{path}: {error}"
+            with picture(path, self.settings.max_pixels) as opened:
+                if opened.mode not in _READ:
+                    return f"{path}: mode {opened.mode} has not 8 bits a channel"
+                return _pixels(opened, self.settings)
+        except DataError as error:
+            return error.message
 
 
-def _pixels(picture: Image.Image, settings: Folder) -> Pixels:
+def _pixels(opened: Image.Image, settings: Folder) -> Pixels:
     """The picture the right way up, in its channels, and fitted into the square."""
     size, mode = (settings.size, settings.size), _MODES[settings.channels]
-    picture.draft(
-        mode if mode == "L" else "RGB", (2 * settings.size, 2 * settings.size)
-    )  # JPEG decodes smaller at once
-    upright = ImageOps.exif_transpose(picture)
+    opened.draft(mode if mode == "L" else "RGB", (2 * settings.size, 2 * settings.size))  # JPEG decodes smaller at once
+    upright = ImageOps.exif_transpose(opened)
     if mode != "RGBA" and ("A" in upright.mode or "transparency" in upright.info):
         ground = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(ground, upright.convert("RGBA"))

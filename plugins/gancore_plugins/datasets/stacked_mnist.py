@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +28,9 @@ class StackedMNIST(Divided):
     count: int = Field(default=128_000, ge=1, le=2_000_000, description="triples")
     split: Literal["train", "test"] = Field(default="train", description="which of MNIST's sets the digits come from")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="of the triples")
+
+    def prepare(self, root: Path) -> Iterator[float]:
+        yield from MNIST(split=self.split).prepare(root)
 
     def build(self, root: Path) -> LabelledTensors:
         import torch

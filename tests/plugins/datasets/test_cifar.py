@@ -1,17 +1,17 @@
-import hashlib
 import io
+import os
 import tarfile
 
 import pytest
 import torch
-import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import DataError
 from gancore_plugins.datasets import cifar
 from gancore_plugins.datasets.cifar import CIFAR10
-from served import serving
+from gancore_plugins.datasets.published import RELEASES, Release
+from served import release_of, serving
 
 NAMES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
 FOLDER = "cifar-10-batches-bin"
@@ -39,7 +39,7 @@ def write(folder, split="train", count=2):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "file:///nowhere/cifar-10-python.tar.gz")
+    monkeypatch.setitem(RELEASES, "CIFAR10", Release((), {}))
 
 
 def failure(root):
@@ -72,13 +72,21 @@ def test_empty_and_truncated_files_are_named(tmp_path, keep):
 def test_a_file_with_more_than_it_can_hold_is_refused(tmp_path, monkeypatch):
     write(tmp_path)
     monkeypatch.setattr(cifar, "_RECORDS", 1)
-    assert "this one has more bytes" in failure(tmp_path)
+    assert "this one has 6146 bytes" in failure(tmp_path)
 
 
 def test_labels_lie_in_0_to_9(tmp_path):
     write(tmp_path)
     (tmp_path / "data_batch_1.bin").write_bytes(bytes([10]) + bytes(3072))
     assert "0..9; received 10" in failure(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path):
+    write(tmp_path)
+    (tmp_path / "data_batch_1.bin").unlink()
+    os.mkfifo(tmp_path / "data_batch_1.bin")
+    assert "data_batch_1.bin is not a regular file" in failure(tmp_path)
 
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
@@ -97,7 +105,7 @@ def test_what_is_missing_is_named_with_the_folders_looked_in_and_nothing_is_left
 
 
 def published(folder, without=()):
-    """The archive of a small release in the folder, and its MD5."""
+    """The archive of a small release, in the folder."""
     folder.mkdir()
     archive = folder / "cifar-10-binary.tar.gz"
     with tarfile.open(archive, "w:gz") as members:
@@ -107,13 +115,12 @@ def published(folder, without=()):
                 member = tarfile.TarInfo(f"{FOLDER}/{name}")
                 member.size = len(data)
                 members.addfile(member, io.BytesIO(data))
-    return hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def test_what_is_missing_is_downloaded_and_its_files_taken_out_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(cifar, "_MD5", published(tmp_path / "there"))
+    published(tmp_path / "there")
     with serving(tmp_path / "there", monkeypatch) as here:
-        monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"{here}cifar-10-python.tar.gz")
+        monkeypatch.setitem(RELEASES, "CIFAR10", release_of(tmp_path / "there", here))
         dataset = CIFAR10().build(tmp_path / "here")
     assert torch.equal(dataset.tensors[0], torch.cat([records(2, seed)[0] for seed in range(5)]))
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [FOLDER]
@@ -123,14 +130,16 @@ def test_what_is_missing_is_downloaded_and_its_files_taken_out_by_name(tmp_path,
     assert len(CIFAR10(split="test").build(tmp_path / "here")) == 2
 
 
-@pytest.mark.parametrize(
-    ("without", "md5", "words"), [((), "0" * 32, "corrupted"), (("data_batch_2.bin",), None, "data_batch_2.bin")]
-)
-def test_a_download_that_is_not_what_it_should_be_leaves_nothing(tmp_path, monkeypatch, without, md5, words):
-    right = published(tmp_path / "there", without)
-    monkeypatch.setattr(cifar, "_MD5", md5 or right)
+@pytest.mark.parametrize("damage", ["digest", "member"])
+def test_a_download_that_is_not_what_it_should_be_leaves_nothing(tmp_path, monkeypatch, damage):
+    published(tmp_path / "there", ["data_batch_2.bin"] if damage == "member" else [])
     with serving(tmp_path / "there", monkeypatch) as here:
-        monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"{here}cifar-10-python.tar.gz")
+        release = release_of(tmp_path / "there", here)
+        if damage == "digest":
+            ((name, (_, size)),) = release.files.items()
+            release = Release(release.mirrors, {name: ("0" * 64, size)})
+        monkeypatch.setitem(RELEASES, "CIFAR10", release)
+        words = "its SHA-256 must be 000" if damage == "digest" else "holds no file"
         assert words in failure(tmp_path / "here")
     assert not (tmp_path / "here").exists()
 

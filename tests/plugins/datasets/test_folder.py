@@ -72,7 +72,7 @@ def test_pictures_of_any_form_become_images_of_one(tmp_path_factory, count, size
         assert image.dtype == torch.uint8
     assert not hasattr(dataset, "classes")
     assert not dataset.mirrors
-    assert Feed(dataset, batch_size=2, seed=0, device=torch.device("cpu")).shape == (channels, size, size)
+    assert Feed(dataset, batch_size=1, seed=0, device=torch.device("cpu")).shape == (channels, size, size)
 
 
 def test_pictures_are_found_at_any_depth_and_ordered_by_their_paths(tmp_path):
@@ -146,6 +146,22 @@ def test_the_array_is_read_where_it_lies(tmp_path):
     assert isinstance(opened(tmp_path / "in", tmp_path / "root")._images, np.memmap)
 
 
+def test_what_was_kept_and_cut_off_is_decoded_anew(tmp_path):
+    paint(tmp_path / "in" / "1.png", colour=BLUE)
+    opened(tmp_path / "in", tmp_path / "root")
+    (kept,) = (tmp_path / "root" / "folders").iterdir()
+    for keep in (0, 60, -1):
+        kept.write_bytes(kept.read_bytes()[:keep])
+        assert colour(opened(tmp_path / "in", tmp_path / "root")[0]) == BLUE
+
+
+def test_a_picture_that_goes_away_in_between_is_told(tmp_path):
+    path = paint(tmp_path / "in" / "1.png")
+    path.unlink()
+    with pytest.raises(DataError, match=r"1\.png was there and can be read no more"):
+        pictures.Kept.of(Folder(path=str(tmp_path)), [path], tmp_path)
+
+
 @pytest.mark.parametrize("change", ["colour", "more", "fewer", "size", "fit"])
 def test_what_has_changed_is_decoded_anew(tmp_path, change):
     folder, fields = tmp_path / "in", {}
@@ -192,7 +208,9 @@ def test_whatever_pillow_makes_of_damaged_bytes_is_told_by_the_name_of_the_file(
     data = bytearray(path.read_bytes())
     data[data.index(b"Exif") + 17] = 0
     path.write_bytes(data)
-    assert f"1 of 1 pictures cannot be read: {path}: " in failure(tmp_path / "in", tmp_path / "root")
+    assert f"1 of 1 pictures cannot be read: {path} cannot be read as a picture: " in failure(
+        tmp_path / "in", tmp_path / "root"
+    )
 
 
 def test_where_nothing_can_be_kept_it_is_told(tmp_path, monkeypatch):
@@ -222,12 +240,13 @@ def test_a_picture_is_only_what_its_ending_says(tmp_path):
     assert "1.jpg" in failure(tmp_path / "in", tmp_path / "root")
 
 
-def test_pictures_that_are_too_large_or_too_deep_are_refused(tmp_path, monkeypatch):
+def test_pictures_that_are_too_large_or_too_deep_are_refused(tmp_path):
     paint(tmp_path / "in" / "1.png", mode="I;16", colour=70)
     assert "mode I;16 has not 8 bits" in failure(tmp_path / "in", tmp_path / "root")
-    monkeypatch.setattr(pictures, "_MOST_PIXELS", 63)
-    paint(tmp_path / "in" / "1.png")
-    assert "8x8 are more than 63 pixels" in failure(tmp_path / "in", tmp_path / "root")
+    path = paint(tmp_path / "in" / "1.png")
+    message = failure(tmp_path / "in", tmp_path / "root", max_pixels=63)
+    assert f"{path} declares 8x8, 0.0 MP, and a picture has at most 63 pixels" in message
+    assert len(opened(tmp_path / "in", tmp_path / "root", max_pixels=64)) == 1
 
 
 @pytest.mark.parametrize("place", ["absent", "empty", "file.png"])

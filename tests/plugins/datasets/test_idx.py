@@ -155,7 +155,7 @@ def test_a_wrong_checksum_is_refused(path):
     raw = bytearray(gzip.compress(header(3) + b"abc", mtime=0))
     raw[-8] ^= 1
     path.write_bytes(raw)
-    with pytest.raises(DataError, match="CRC"):
+    with pytest.raises(DataError, match="incorrect data check"):
         read_idx(path, dims=1)
 
 
@@ -164,6 +164,26 @@ def test_what_follows_a_gzip_stream_is_refused(path, rest):
     path.write_bytes(gzip.compress(header(3) + b"abc") + rest)
     with pytest.raises(DataError):
         read_idx(path, dims=1)
+
+
+def test_a_header_without_an_end_is_gone_through_at_once(path):
+    path.write_bytes(b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * (20 * MIB))  # a name, which would end with a zero
+    result, peak = outcome(path, 1)
+    assert "cut off" in result.message
+    assert peak < 2 * MIB
+
+
+def test_what_inflates_to_a_little_more_than_its_bytes_say_is_read_to_its_end(path):
+    """The last bytes of a stream may have been taken in before all that they stand for was given out."""
+    for count in range(1, 600):
+        path.write_bytes(gzip.compress(header(count) + b"z" * count, mtime=0))
+        assert read_idx(path, dims=1).shape == (count,)
+
+
+def test_a_web_page_in_place_of_data_is_told(path):
+    path.write_bytes(b"<!DOCTYPE html><title>403 Forbidden</title>")
+    with pytest.raises(DataError, match="3c 21 44 4f, as a web page does"):
+        read_idx(path, dims=3)
 
 
 def test_gzip_is_known_by_its_bytes_and_not_by_its_name(tmp_path):
@@ -180,7 +200,7 @@ def test_an_empty_file_is_named(path):
 
 
 def test_missing_files_and_folders_are_refused(tmp_path):
-    for path, reason in [("absent", "No such file"), (".", "regular file")]:
+    for path, reason in [("absent", "No such file"), (".", "Is a directory")]:
         with pytest.raises(DataError, match=reason):
             read_idx(tmp_path / path, dims=1)
 

@@ -1,13 +1,11 @@
-import hashlib
-
 import pytest
 import torch
-import torchvision
 
 from gancore.errors import DataError
 from gancore_plugins.datasets.like_mnist import KMNIST, FashionMNIST
+from gancore_plugins.datasets.published import RELEASES, Release
 from idxfiles import NAMES, example, write
-from served import serving
+from served import release_of, serving
 
 both = pytest.mark.parametrize(("kind", "folder"), [(FashionMNIST, "FashionMNIST"), (KMNIST, "KMNIST")])
 
@@ -33,15 +31,15 @@ def test_the_parts_are_the_published_splits(kind, folder):
 
 
 @both
-def test_what_is_missing_is_downloaded_from_where_torchvision_knows_it(tmp_path, monkeypatch, kind, folder):
+def test_what_is_missing_is_downloaded_from_where_it_was_published(tmp_path, monkeypatch, kind, folder):
     write(tmp_path / "there", *example(3), zipped=True)
-    published = getattr(torchvision.datasets, folder)
-    files = list((tmp_path / "there").iterdir())
-    sums = [(file.name, hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) for file in files]
     with serving(tmp_path / "there", monkeypatch) as here:
-        monkeypatch.setattr(published, "mirrors", [here])
-        monkeypatch.setattr(published, "resources", sums)
-        assert len(kind().build(tmp_path / "here")) == 3
+        monkeypatch.setitem(RELEASES, folder, release_of(tmp_path / "there", here))
+        shares = list(kind().prepare(tmp_path / "here"))
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+    assert list(kind().prepare(tmp_path / "here")) == []
+    assert len(kind().build(tmp_path / "here")) == 3
     assert {path.name for path in (tmp_path / "here" / folder / "raw").iterdir()} == {
         f"{name}.gz" for name in NAMES["train"]
     }
@@ -49,7 +47,7 @@ def test_what_is_missing_is_downloaded_from_where_torchvision_knows_it(tmp_path,
 
 @both
 def test_what_cannot_be_had_is_told_with_its_name(tmp_path, monkeypatch, kind, folder):
-    monkeypatch.setattr(getattr(torchvision.datasets, folder), "mirrors", [])
+    monkeypatch.setitem(RELEASES, folder, Release((), {}))
     with pytest.raises(DataError, match=f"{folder} needs the files") as caught:
         kind().build(tmp_path)
     assert "--data-dir" in caught.value.hint
@@ -57,7 +55,7 @@ def test_what_cannot_be_had_is_told_with_its_name(tmp_path, monkeypatch, kind, f
 
 @both
 def test_files_of_mnist_are_not_taken_for_other_data_of_the_same_form(tmp_path, monkeypatch, kind, folder):
-    monkeypatch.setattr(getattr(torchvision.datasets, folder), "mirrors", [])
+    monkeypatch.setitem(RELEASES, folder, Release((), {}))
     write(tmp_path, *example(3))
     write(tmp_path / "MNIST" / "raw", *example(3))
     with pytest.raises(DataError, match="needs the files"):

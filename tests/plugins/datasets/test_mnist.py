@@ -1,17 +1,15 @@
-import gzip
-import hashlib
 import socket
 
 import pytest
 import torch
-import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import DataError
 from gancore_plugins.datasets.mnist import MNIST
-from idxfiles import NAMES, example, idx, write
-from served import serving
+from gancore_plugins.datasets.published import RELEASES, Release
+from idxfiles import NAMES, example, write
+from served import release_of, serving
 
 splits = pytest.mark.parametrize("split", ["train", "test"])
 
@@ -29,7 +27,8 @@ def offline(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"http://127.0.0.1:{deaf.getsockname()[1]}/"])
+        at = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
+        monkeypatch.setitem(RELEASES, "MNIST", Release((at,), RELEASES["MNIST"].files))
         yield
 
 
@@ -39,10 +38,8 @@ def mirror(tmp_path, monkeypatch):
     folder = tmp_path / "mirror"
     write(folder, *example(3), split="train", zipped=True)
     write(folder, *example(2), split="test", zipped=True)
-    sums = [(file.name, hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()) for file in folder.iterdir()]
     with serving(folder, monkeypatch) as here:
-        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"{here}dead/", here])
-        monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
+        monkeypatch.setitem(RELEASES, "MNIST", release_of(folder, f"{here}dead/", here))
         yield folder
 
 
@@ -92,21 +89,22 @@ def test_a_root_that_cannot_be_made_is_refused(tmp_path, offline):
 
 @splits
 def test_what_is_missing_is_downloaded_once_and_stdout_stays_clean(tmp_path, mirror, capfd, monkeypatch, split):
-    patience = socket.getdefaulttimeout()
     root = tmp_path / "new" / "root"
     count = len(MNIST(split=split).build(root))
     assert count == {"train": 3, "test": 2}[split]
     assert capfd.readouterr().out == ""
-    assert socket.getdefaulttimeout() == patience
     raw = root / "MNIST" / "raw"
     assert sorted(file.name for file in raw.iterdir()) == sorted(f"{name}.gz" for name in NAMES[split])
-    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [])
+    monkeypatch.setitem(RELEASES, "MNIST", Release((), {}))
     assert len(MNIST(split=split).build(root)) == count
 
 
 def test_a_download_with_a_wrong_checksum_is_refused_and_not_kept(tmp_path, mirror):
-    (mirror / f"{NAMES['train'][1]}.gz").write_bytes(gzip.compress(idx(torch.zeros(3, dtype=torch.uint8))))
-    assert "corrupted" in failure(tmp_path)
+    file = mirror / f"{NAMES['train'][1]}.gz"
+    wrong = bytearray(file.read_bytes())
+    wrong[-1] ^= 1
+    file.write_bytes(wrong)
+    assert "its SHA-256 must be" in failure(tmp_path)
     assert [file.name for file in (tmp_path / "MNIST" / "raw").iterdir()] == [f"{NAMES['train'][0]}.gz"]
 
 

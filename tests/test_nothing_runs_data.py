@@ -1,0 +1,180 @@
+"""No file of ours runs what it reads: a walk through the syntax trees, and what it would notice.
+
+A name is followed through imports and their aliases, wherever in a file it is used, called or not. What is excepted is
+listed with its reason, and stands in SECURITY.md.
+"""
+
+import ast
+import builtins
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("gancore", "plugins", "cli", "benchmarks", "examples", "docs")
+
+MODULES = {
+    **dict.fromkeys(
+        ("pickle", "_pickle", "marshal", "shelve", "dbm", "dill", "joblib", "cloudpickle", "jsonpickle", "pandas"),
+        "unpickles",
+    ),
+    **dict.fromkeys(("torch.hub", "torch.package", "torch.utils.model_zoo"), "downloads and runs code, or unpickles"),
+    **dict.fromkeys(("torchvision.models", "torchvision.datasets"), "unpickles and unpacks what it downloads"),
+    **dict.fromkeys(("runpy", "code", "codeop", "imp", "pty"), "runs code"),
+    "datasets": "runs code of a data set",
+}
+NAMES = {
+    **dict.fromkeys(("eval", "exec", "compile", "__import__"), "runs text as code"),
+    **dict.fromkeys(
+        (
+            "torch.load",
+            "torch.save",
+            "torch.serialization",
+            "torch.jit.load",
+            "torch.export.load",
+            "torch.ops.load_library",
+        ),
+        "unpickles or runs",
+    ),
+    **dict.fromkeys(("torch.distributed.checkpoint", "safetensors.torch.load_model"), "unpickles or guesses"),
+    **dict.fromkeys(("importlib.import_module", "importlib.machinery.SourceFileLoader"), "imports what it is told"),
+    **dict.fromkeys(("importlib.util.spec_from_file_location", "importlib.util.module_from_spec"), "imports a path"),
+    **dict.fromkeys(("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"), "opens a shell"),
+    **dict.fromkeys(("yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all"), "builds any object"),
+    **dict.fromkeys(("shutil.unpack_archive", "urllib.request.urlretrieve"), "writes what it is sent"),
+    **dict.fromkeys(
+        ("torch_fidelity.FeatureExtractorInceptionV3", "torch_fidelity.calculate_metrics"), "unpickles weights"
+    ),
+    **dict.fromkeys(("numpy.lib.format.read_array", "numpy.fromregex"), "may unpickle"),
+}
+METHODS = {
+    **dict.fromkeys(("extract", "extractall"), "unpacks to where an archive says"),
+    "exec_module": "runs a module",
+    **dict.fromkeys(("load_state_dict_from_url", "download_url_to_file"), "unpickles what it downloads"),
+}
+
+EXCEPTIONS = {
+    ("gancore/__init__.py", "importlib.import_module"): "modules of gancore's own, by a table in that file",
+    ("gancore/pluginfile.py", "importlib.util.module_from_spec"): "--plugin FILE: code that the user names as such",
+    ("gancore/pluginfile.py", ".exec_module"): "--plugin FILE: code that the user names as such",
+    ("cli/gancore_cli/check.py", "importlib.import_module"): "plugins check MODULE: code that the user names as such",
+    (
+        "plugins/gancore_plugins/extractors/inception.py",
+        "torch_fidelity.FeatureExtractorInceptionV3",
+    ): "the weights of FID are published as a pickle; these bytes are opened after their SHA-256 was found to be right",
+    ("benchmarks/plain.py", "torchvision.datasets"): "the script as tutorials write it, which gancore is compared with",
+}
+
+
+def offences(source):
+    """What a file does that it may not, as names that NAMES, MODULES or METHODS hold, or a call with its argument."""
+    tree = ast.parse(source)
+    known = {}  # what a name in the file stands for
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                known[name.asname or name.name.split(".")[0]] = name.name if name.asname else name.name.split(".")[0]
+                found |= judged(name.name)
+        elif isinstance(node, ast.ImportFrom):
+            for name in node.names:
+                known[name.asname or name.name] = f"{node.module}.{name.name}"
+                found |= judged(f"{node.module}.{name.name}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute):
+            found |= judged(full(node, known))
+        if isinstance(node, ast.Attribute) and node.attr in METHODS:
+            found.add(f".{node.attr}")
+        if isinstance(node, ast.Call):
+            found |= called(node, full(node.func, known))
+    return found
+
+
+def full(node, known):
+    """The dotted name that a name or attribute stands for, as far as the file tells; or nothing."""
+    if isinstance(node, ast.Attribute):
+        within = full(node.value, known)
+        return f"{within}.{node.attr}" if within else ""
+    if isinstance(node, ast.Name):
+        return known.get(node.id, node.id if node.id in vars(builtins) else "")
+    return ""
+
+
+def judged(name):
+    parts = name.split(".")
+    begins = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+    return begins & {*MODULES, *NAMES} | {begin for begin in begins if begin.startswith("sklearn.datasets.fetch")}
+
+
+def called(node, name):
+    """Calls that are judged by their arguments."""
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+    careless = name == "numpy.load" and given.get("allow_pickle") != "False"
+    found = {"numpy.load without allow_pickle=False"} if careless else set()
+    return found | {
+        f"{key}={given[key]}"
+        for key in ("shell", "allow_pickle", "trust_repo", "trust_remote_code")
+        if given.get(key, "False") != "False"
+    }
+
+
+FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_of_ours_runs_what_it_reads(path):
+    where = path.relative_to(ROOT).as_posix()
+    allowed = {what for file, what in EXCEPTIONS if file == where}
+    assert offences(path.read_text(encoding="utf-8")) == allowed
+
+
+def test_every_exception_stands_in_the_policy_with_its_file():
+    policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    for file, _ in EXCEPTIONS:
+        assert f"`{file}`" in policy, file
+
+
+DOTTED = {name: name.split(".") for name in (*MODULES, *NAMES) if "." in name}
+
+
+@pytest.mark.parametrize(
+    ("sample", "what"),
+    [
+        *((f"import {name}", name) for name in MODULES),
+        *((f"import {name} as other\nother.anything(1)", name) for name in MODULES),
+        *((f"from {'.'.join(parts[:-1])} import {parts[-1]} as x", name) for name, parts in DOTTED.items()),
+        *((f"import {parts[0]} as z\nz.{'.'.join(parts[1:])}(path)", name) for name, parts in DOTTED.items()),
+        *((f"{name}(text)", name) for name in NAMES if "." not in name),
+        *((f"run = {name}", name) for name in NAMES if "." not in name),
+        *((f"archive.{name}(folder)", f".{name}") for name in METHODS),
+        ("def f():\n    from pickle import loads as read\n    return read(b'')", "pickle"),
+        ("import numpy as np\nnp.load(path)", "numpy.load without allow_pickle=False"),
+        ("from numpy import load\nload(path, allow_pickle=True)", "allow_pickle=True"),
+        ("import numpy as np\nnp.load(path, allow_pickle=flag)", "numpy.load without allow_pickle=False"),
+        ("import subprocess\nsubprocess.run(command, shell=True)", "shell=True"),
+        ("Popen(command, shell=not False)", "shell=not False"),
+        ("load_dataset(name, trust_remote_code=True)", "trust_remote_code=True"),
+        ("from torchvision.datasets import CIFAR10", "torchvision.datasets"),
+        ("from torchvision import datasets\ndatasets.MNIST(root)", "torchvision.datasets"),
+        ("from sklearn.datasets import fetch_openml", "sklearn.datasets.fetch_openml"),
+        ("import sklearn.datasets\nsklearn.datasets.fetch_olivetti_faces()", "sklearn.datasets.fetch_olivetti_faces"),
+    ],
+)  # fmt: skip
+def test_each_rule_is_broken_by_a_sample(sample, what):
+    found = offences(sample)
+    assert any(what in each for each in found) or found & {what}, found
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        "import numpy as np\nnp.load(path, mmap_mode='r', allow_pickle=False)",
+        "import re, torch\nre.compile('x'); torch.compile(module)",
+        "import subprocess\nsubprocess.run(['git'], shell=False)",
+        "from sklearn.datasets import load_digits",
+        "import safetensors.torch\nsafetensors.torch.load(content)",
+        "tar.extractfile(member)",
+    ],
+)
+def test_what_is_harmless_is_let_be(sample):
+    assert offences(sample) == set()

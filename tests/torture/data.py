@@ -1,0 +1,343 @@
+"""Damaged data, by the thousand: `python tests/torture/data.py 20000 [SEED]`.
+
+Sound files of each form are damaged at random, written to disk, and read by what reads them in a run. A reader may give
+data, or raise a GancoreError. It may not raise anything else, end its process, take more than two seconds, or hold much
+more memory than the file and what it declares. Exit code 1 if one did. Case N of a seed is the same file each time.
+
+The cases are read in a process of their own, so that one that dies or hangs is counted and named like the others.
+"""
+
+import argparse
+import contextlib
+import gzip
+import io
+import multiprocessing
+import os
+import platform
+import random
+import shutil
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SLOW = 2.0
+"""Seconds that a file may take."""
+HUNG = 30.0
+"""Seconds after which a process is ended."""
+MOST = 64 << 20
+"""Bytes of memory above what was held before a file was read."""
+
+
+def idx(shape, values):
+    return bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape) + values
+
+
+def picture(dice, suffix):
+    mode = dice.choice(
+        {".png": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"], ".jpg": ["L", "RGB", "CMYK"]}.get(suffix, ["RGB"])
+    )
+    size = (dice.randint(1, 40), dice.randint(1, 40))
+    noise = np.frombuffer(dice.randbytes(size[0] * size[1]), np.uint8).reshape(size[1], size[0])
+    image = Image.fromarray(noise)
+    image = image.convert("I").convert(mode) if mode == "I;16" else image.convert(mode)
+    options = {}
+    if suffix == ".jpg":
+        exif = Image.Exif()
+        exif[0x0112], exif[0x010F], exif[0x0132] = dice.randint(0, 9), "camera", "2020"
+        options = {"exif": exif, "progressive": dice.random() < 0.5, "icc_profile": dice.randbytes(99)}
+    out = io.BytesIO()
+    image.save(out, {".png": "PNG", ".jpg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}[suffix], **options)
+    return out.getvalue()
+
+
+def array(dice):
+    shape, kind = dice.choice(
+        [((3, 1, 4, 5), "u1"), ((3, 4, 5, 3), "u1"), ((2, 6, 6), "u1"), ((4, 7), "<f4"), ((4, 7), "<f8")]
+    )
+    values = np.frombuffer(dice.randbytes(8 * 200), kind)[: np.prod(shape)].reshape(shape)
+    out = io.BytesIO()
+    np.save(out, values if dice.random() < 0.8 else np.asfortranarray(values), allow_pickle=False)
+    return out.getvalue()
+
+
+def sound(form, dice):
+    """The bytes of a sound file."""
+    if form in ("idx", "gz"):
+        count = dice.randint(1, 6)
+        return idx((count, 28, 28), dice.randbytes(count * 784))
+    if form == "cifar":
+        return b"".join(bytes([dice.randrange(10)]) + dice.randbytes(3072) for _ in range(dice.randint(1, 3)))
+    return array(dice) if form == "npy" else picture(dice, f".{form}")
+
+
+def damaged(data, dice):
+    """The bytes with one to four pieces of damage."""
+    data = bytearray(data)
+    for _ in range(dice.choice([1, 1, 1, 2, 3, 4])):
+        place = dice.randrange(len(data) + 1) if dice.random() < 0.6 else dice.randrange(min(len(data), 64) + 1)
+        kind = dice.randrange(9)
+        if kind == 0 and place < len(data):
+            data[place] ^= 1 << dice.randrange(8)
+        elif kind == 1 and place < len(data):
+            data[place] = dice.choice([0, 1, 0x7F, 0x80, 0xFF, dice.randrange(256)])
+        elif kind == 2:
+            del data[place:]
+        elif kind == 3:
+            del data[place : place + dice.randint(1, 32)]
+        elif kind == 4:
+            data[place:place] = dice.randbytes(dice.randint(1, 32))
+        elif kind == 5:
+            data[place:place] = data[place : place + dice.randint(1, 200)] * dice.randint(1, 9)
+        elif kind == 6:
+            order = dice.choice("<>")
+            number = dice.choice([0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, dice.randrange(2**32)])
+            data[place : place + 4] = struct.pack(f"{order}I", number)
+        elif kind == 7:
+            end = place + dice.randint(1, 64)
+            data[place:end] = bytes([dice.choice([0, 0xFF])]) * (min(end, len(data)) - place)
+        else:
+            data += dice.randbytes(dice.choice([1, 2, 100]))
+    return bytes(data)
+
+
+def mended(data):
+    """A PNG whose chunks have right checksums again, so that what is in them is reached."""
+    out, place = data[:8], 8
+    while place + 12 <= len(data):
+        (length,) = struct.unpack(">I", data[place : place + 4])
+        body = data[place + 4 : place + 8 + length]
+        if len(body) < 4 + length:
+            break
+        out += struct.pack(">I", length) + body + struct.pack(">I", zlib.crc32(body))
+        place += 12 + length
+    return out + data[place:]
+
+
+def case(seed, number):
+    """The form and the bytes of a damaged file."""
+    dice = random.Random(f"{seed}/{number}")  # noqa: S311  # damage, not secrets
+    form = FORMS[number % len(FORMS)]
+    data = sound(form, dice)
+    if form == "gz" and dice.random() < 0.4:
+        return form, gzip.compress(damaged(data, dice), mtime=0)
+    if form == "gz":
+        data = gzip.compress(data, mtime=0)
+    if form == "npy" and dice.random() < 0.4:  # in the text of the header, whose length stays right
+        text = bytearray(data[10:128])
+        for _ in range(dice.randint(1, 4)):
+            text[dice.randrange(len(text))] = dice.choice(b"()[]{}',:-+.0123456789eLjOV<>|\\\"# \n\x00\xff")
+        return form, data[:10] + bytes(text) + data[128:]
+    if form == "png" and dice.random() < 0.5:
+        return form, mended(damaged(data, dice))
+    return form, damaged(data, dice)
+
+
+def read(form, path, root):
+    """Reads a file as a run reads it. A picture goes both ways, as a dataset and as one of those that are measured."""
+    from gancore.errors import GancoreError
+    from gancore.images import read_images
+    from gancore_plugins.datasets import cifar, idx
+    from gancore_plugins.datasets.folder import Folder
+
+    if form in ("idx", "gz"):
+        idx.read_idx(path, dims=3)
+    elif form == "cifar":
+        cifar._read(path)
+    elif form == "npy":
+        read_images(path)
+    else:
+        with contextlib.suppress(GancoreError):
+            read_images(path.parent)
+        Folder(path=str(path.parent), size=8, channels=(1, 3, 4)[len(path.name) % 3]).build(root)[0]
+
+
+READERS = {
+    "idx": "",
+    "gz": ".gz",
+    "cifar": ".bin",
+    "png": ".png",
+    "jpg": ".jpg",
+    "bmp": ".bmp",
+    "webp": ".webp",
+    "npy": ".npy",
+}
+"""Forms, and the endings of their files."""
+FORMS = [*READERS, "png", "jpg"]
+
+
+@dataclass
+class Tally:
+    """What became of the cases of one form."""
+
+    read: int = 0
+    refused: int = 0
+    failures: list = field(default_factory=list)
+    seconds: float = 0.0
+    slowest: float = 0.0
+    memory: int = 0
+    errors: Counter = field(default_factory=Counter)
+
+    @property
+    def tried(self):
+        return self.read + self.refused + len(self.failures)
+
+
+def held(peak=False):
+    """Bytes of memory that this process holds, or the most that it held since the last time that was asked. Linux."""
+    name = "VmHWM" if peak else "VmRSS"
+    with open("/proc/self/status", encoding="ascii") as status:
+        figures = dict(line.split(":", 1) for line in status)
+    if not peak:
+        Path("/proc/self/clear_refs").write_text("5")
+    return int(figures[name].split()[0]) << 10
+
+
+MEASURES = os.access("/proc/self/clear_refs", os.W_OK)
+
+
+def attempt(form, data, folder):
+    """Reads the bytes as a file; what came of it, the seconds that it took, and the bytes of memory."""
+    from gancore.errors import GancoreError
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.joinpath("in").mkdir(parents=True)
+    path = folder / "in" / f"file{READERS[form]}"
+    path.write_bytes(data)
+    before = held() if MEASURES else 0
+    begun = time.perf_counter()
+    try:
+        read(form, path, folder / "root")
+        outcome = ("read", "")
+    except GancoreError as error:
+        outcome = ("refused", type(error).__name__)
+        if str(path.parent) not in error.message:
+            outcome = ("failure", f"the file is not named: {error.message}")
+    except BaseException as error:  # the point: nothing else may come
+        outcome = ("failure", "".join(traceback.format_exception_only(error)).strip())
+    seconds = time.perf_counter() - begun
+    grown = max(0, held(peak=True) - before) if MEASURES else 0
+    if outcome[0] != "failure" and seconds > SLOW:
+        outcome = ("failure", f"took {seconds:.1f} s")
+    if outcome[0] != "failure" and grown > MOST + 2 * len(data):
+        outcome = ("failure", f"took {grown >> 20} MB of memory")
+    return (*outcome, seconds, grown)
+
+
+def _work(connection, seed, scratch):
+    """Reads the cases whose numbers come, in a process that may die of one."""
+    import warnings
+
+    warnings.simplefilter("error")
+    while (number := connection.recv()) is not None:
+        form, data = case(seed, number)
+        connection.send((form, *attempt(form, data, Path(scratch, str(os.getpid())))))
+
+
+class Worker:
+    """The process that reads, and the next one when it has died."""
+
+    def __init__(self, seed, scratch):
+        self.context, self.seed, self.scratch = multiprocessing.get_context("spawn"), seed, scratch
+        self.process = None
+
+    def ask(self, number):
+        """What came of a case."""
+        if self.process is None:
+            self.pipe, theirs = self.context.Pipe()
+            self.process = self.context.Process(target=_work, args=(theirs, self.seed, self.scratch), daemon=True)
+            self.process.start()
+            theirs.close()
+            self.pipe.send(-1)  # no case of ours: the first one that is read imports what it needs
+            self.pipe.poll(300)
+            self.pipe.recv()
+        self.pipe.send(number)
+        try:
+            if self.pipe.poll(HUNG):
+                return self.pipe.recv()
+            what = f"hung for {HUNG:.0f} s"
+        except EOFError:
+            self.process.join()
+            what = f"the process ended with {self.process.exitcode}"
+        self.close()
+        return (case(self.seed, number)[0], "failure", what, HUNG, 0)
+
+    def close(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+            self.process = None
+
+
+def torture(count, seed=0, told=lambda number: None):
+    """Tallies of so many damaged files, by form."""
+    tallies = {form: Tally() for form in READERS}
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # a folder of its own is made in it
+    with tempfile.TemporaryDirectory(prefix="torture-", dir=memory) as scratch:
+        worker = Worker(seed, scratch)
+        try:
+            for number in range(count):
+                form, outcome, what, seconds, grown = worker.ask(number)
+                tally = tallies[form]
+                tally.seconds += seconds
+                tally.slowest, tally.memory = max(tally.slowest, seconds), max(tally.memory, grown)
+                if outcome == "failure":
+                    tally.failures.append(f"case {number} of seed {seed}, {form}: {what}")
+                else:
+                    setattr(tally, outcome, getattr(tally, outcome) + 1)
+                    tally.errors[what] += outcome == "refused"
+                told(number + 1)
+        finally:
+            worker.close()
+    return tallies
+
+
+def table(tallies):
+    """The tallies for a person to read."""
+    lines = [
+        "| form | files | read | refused | failures | mean ms | slowest ms | most memory MB |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for form, tally in tallies.items():
+        mean = 1000 * tally.seconds / max(1, tally.tried)
+        lines.append(
+            f"| {form} | {tally.tried:,} | {tally.read:,} | {tally.refused:,} | {len(tally.failures)} | {mean:.1f} | "
+            f"{1000 * tally.slowest:.0f} | {tally.memory / (1 << 20):.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", type=int, nargs="?", default=20_000, help="damaged files")
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    options = parser.parse_args()
+    begun = time.monotonic()
+
+    def told(number):
+        if number % 1000 == 0:
+            print(f"{number:,} files, {time.monotonic() - begun:.0f} s", file=sys.stderr)
+
+    tallies = torture(options.count, options.seed, told)
+    print(table(tallies))
+    failures = [failure for tally in tallies.values() for failure in tally.failures]
+    print(
+        f"\n{sum(tally.tried for tally in tallies.values()):,} files of seed {options.seed} in "
+        f"{time.monotonic() - begun:.0f} s, {len(failures)} failures; {platform.machine()}, {os.cpu_count()} CPUs, "
+        f"Python {platform.python_version()}, memory {'measured' if MEASURES else 'not measured'}"
+    )
+    for failure in failures[:50]:
+        print(failure)
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
