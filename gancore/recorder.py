@@ -19,7 +19,6 @@ from gancore.catalog import Catalog
 from gancore.config import Run
 from gancore.errors import NonFiniteError, NumericsError
 from gancore.evaluation import Evaluation, Evaluator
-from gancore.writing import flush, writing, written_whole
 from gancore.gan import GAN
 from gancore.guard import COUNT, Guard
 from gancore.history import Debt, Recorded
@@ -32,6 +31,7 @@ from gancore.rundir import RunDirectory, describe
 from gancore.sampling import draw
 from gancore.sources import Source
 from gancore.training import Step
+from gancore.writing import flush, writing, written_whole
 
 Metrics = dict[str, float]
 

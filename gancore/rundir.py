@@ -28,10 +28,10 @@ from gancore import checkpoint
 from gancore.catalog import Catalog
 from gancore.config import Run
 from gancore.errors import ConfigError
-from gancore.writing import clear_litter, writing, written_whole
 from gancore.lock import LOCK, locked
 from gancore.observers import LOG
 from gancore.provenance import needs_of
+from gancore.writing import clear_litter, writing, written_whole
 
 
 @dataclass(frozen=True)
