@@ -5,14 +5,16 @@ Pixels are folded into channels and back, Shi et al. 2016 (arXiv:1609.05158).
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from gancore.contracts import Discriminator, Generator, Shape
 from gancore.errors import ConfigError
 from gancore_plugins.networks.dcgan import WithCodes, initialize
 from gancore_plugins.networks.pyramid import image_shape
-from gancore_plugins.networks.verdict import Judging, Verdict
+from gancore_plugins.networks.verdict import Verdict
 
 
 class SubpixelGenerator(Generator):
@@ -52,14 +54,39 @@ class SubpixelDiscriminator(Discriminator):
     depth: int = Field(default=3, ge=0, le=64, description="hidden convolutions after the first")
     patch: int = Field(default=4, ge=2, le=64, description="side of a patch in pixels; divides both sides of images")
 
+    label_planes: bool = Field(
+        default=False,
+        description="tell the first convolution the label too, Mirza and Osindero 2014 (arXiv:1411.1784)",
+    )
+
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
         inputs, height, width = _patches(shape, self.patch, "discriminator subpixel")
-        layers: list[nn.Module] = [nn.PixelUnshuffle(self.patch)]
+        planes = num_classes if self.label_planes else None
+        inputs += planes or 0
+        layers: list[nn.Module] = []
         for _ in range(self.depth + 1):
             layers += [nn.Conv2d(inputs, self.width, 3, 1, 1), nn.LeakyReLU(0.2)]
             inputs = self.width
         body = nn.Sequential(*layers, nn.Flatten())
-        return Judging(body, Verdict(inputs * height * width, num_classes)).apply(initialize)
+        verdict = Verdict(inputs * height * width, num_classes)
+        return _Discriminator(self.patch, planes, body, verdict).apply(initialize)
+
+
+class _Discriminator(nn.Module):
+    """Reads patches, and beside them the label as a plane of ones among planes of zeros, if there are `planes`."""
+
+    def __init__(self, patch: int, planes: int | None, body: nn.Module, verdict: Verdict) -> None:
+        super().__init__()
+        self.fold, self.body, self.verdict = nn.PixelUnshuffle(patch), body, verdict
+        self._planes = planes
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        patches = self.fold(images)
+        if self._planes is not None and labels is not None:
+            told = one_hot(labels, self._planes).to(patches.dtype)[:, :, None, None]
+            patches = torch.cat([patches, told.expand(-1, -1, *patches.shape[2:])], dim=1)
+        logits: Tensor = self.verdict(self.body(patches), labels)
+        return logits
 
 
 class _Residual(nn.Sequential):
