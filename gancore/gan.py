@@ -252,9 +252,10 @@ class GAN:
             return
         try:
             self.noise.set_state(states["noise"].clone())
-            self.randomness.states = {name: states[name].clone() for name in self.randomness.states}
+            torch.Generator().set_state(states["cpu"].clone())  # one that nobody has yet, to see whether it can be
         except (RuntimeError, TypeError) as error:
             raise CheckpointError(f"the checkpoint holds no random state: {error}", "go back to another one") from error
+        self.randomness.states = {name: states[name].clone() for name in self.randomness.states}
 
     def change_noise(self, number: int) -> None:
         """All randomness but that of the data begins at other streams, the `number`-th of the run's."""

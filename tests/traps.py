@@ -3,7 +3,7 @@
 GANCORE_TRAP is `PLACE:CALL:HOW`: at its so-manieth call (from 0) in this process, the place sends the process a signal
 (TERM, INT, KILL, or TWICE: TERM and at once INT), or raises an error (ERROR). Places are `discriminator` and
 `generator`, in the middle of those steps; `item`, while data is read; `look`, in an evaluation; `start`, while D is
-built.
+built; `picture` and `file`, while one of those is written down.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from gancore.contracts import Dataset, Discriminator, Loss
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Measurement, Metric
+from gancore.observers import Observer, Writer
 
 _SIGNALS = {"TERM": (signal.SIGTERM,), "INT": (signal.SIGINT,), "KILL": (signal.SIGKILL,)}
 _calls = Counter()
@@ -105,6 +106,28 @@ class Looks(Metric):
     def measure(self, evidence):
         trap("look")
         return Measurement(self.scale * float(evidence.fake.images.double().mean()))
+
+
+class Watcher(Observer):
+    """Told of pictures and files, with a trap for each."""
+
+    name = "watcher"
+
+    def build(self, run):
+        return _Watching()
+
+
+class _Watching(Writer):
+    def image(self, step, name, image):
+        trap("picture")
+
+    def file(self, step, path):
+        trap("file")
+
+
+@hookimpl
+def gancore_observers():
+    return [Watcher]
 
 
 @hookimpl

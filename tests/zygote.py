@@ -35,11 +35,14 @@ for line in sys.stdin:
 
 
 class Zygote:
-    """Runs `gancore ARGUMENTS`, one at a time, each in a process that is forked from one with all imports."""
+    """Runs `gancore ARGUMENTS`, one at a time, each in a process that is forked from one with all imports.
+
+    Python takes assertions out of them (-O), and warnings are errors.
+    """
 
     def __init__(self):
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SOURCE],
+            [sys.executable, "-O", "-c", _SOURCE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

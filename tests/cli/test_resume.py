@@ -23,6 +23,7 @@ RUN = (
     *("--set", "discriminator.widths=[8]", "--set", "checkpoint.every_steps=5", "--set", "checkpoint.best=looks"),
     *("--set", "metrics.looks={}", "--set", "evaluate.samples=16", "--set", "evaluate.every_kimg=0.03"),
     *("--set", "log.every_steps=1", "--set", "sample.every_kimg=0.04", "--set", "sample.count=4"),
+    *("--set", "observers.watcher={}"),
 )
 STREAMED = (
     *("--set", 'dataset={name = "trapped", dataset = {name = "digits"}, count = 30}', "--set", "training.data=stream"),
@@ -92,7 +93,7 @@ def test_twenty_schedules_use_everything_that_is_shipped():
 
 
 @pytest.mark.parametrize(("how", "code", "what"), [("TERM", 143, "terminated"), ("INT", 130, "interrupted")])
-@pytest.mark.parametrize("place", ["discriminator:7", "generator:7", "look:3"])
+@pytest.mark.parametrize("place", ["discriminator:7", "generator:7", "look:3", "picture:1", "file:7"])
 def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(run, tmp_path, whole, place, how, code, what):
     done = run(*RUN, "--out", "run", "-q", GANCORE_TRAP=f"{place}:{how}")
     assert done.returncode == code

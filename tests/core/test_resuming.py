@@ -105,3 +105,13 @@ def test_every_difference_between_configs_is_told():
     now = before.to_data(catalog()) | {"seed": 3, "duration": "9 steps", "latent": {"dim": 7, "distribution": "normal"}}
     assert differences(before.to_data(catalog()), now) == ["seed was 0, now 3", "latent.dim was 100, now 7"]
     assert differences({"a": {"b": 1}}, {"c": 2}) == ["a.b was 1, now absent", "c was absent, now 2"]
+
+
+@pytest.mark.parametrize("name", ["random.noise", "random.cpu"])
+@pytest.mark.parametrize("spoil", [lambda state: state.double(), torch.zeros_like], ids=["dtype", "zeros"])
+def test_a_random_state_that_is_none_is_refused(tmp_path, name, spoil):
+    directory, run, _ = recorded(tmp_path / "run", {})
+    saved = checkpoint.load(checkpoint.newest(directory.path))
+    gan = GAN.assemble(run, Path(), "cpu")
+    with pytest.raises(CheckpointError, match="holds no random state"):
+        gan.restore({**saved.tensors, name: spoil(saved.tensors[name])}, saved.about["progress"])
