@@ -158,8 +158,8 @@ def report(runs: list[Run], arguments: argparse.Namespace) -> str:
             "",
             f"## {world}, {modes} modes",
             "",
-            "| arm | all | modes | high quality, % | reverse KL | rarest, % | seconds | kimg |",
-            "| --- |" + " --- |" * 7,
+            "| arm | all | modes | high quality, % | reverse KL | rarest, % | kimg |",
+            "| --- |" + " --- |" * 6,
         ]
         for arm in dict.fromkeys(run.arm for run in runs if run.world == world):
             mine = [run for run in runs if run.world == world and run.arm == arm]
@@ -169,12 +169,10 @@ def report(runs: list[Run], arguments: argparse.Namespace) -> str:
                 mean(100 * run.high_quality for run in mine),
                 mean(run.reverse_kl for run in mine),
                 mean(100 * run.rarest_share for run in mine),
-                *(["", ""] if arm == REAL else [f"{fmean(run.seconds for run in mine):.0f}", f"{mine[0].kimg:,.0f}"]),
+                "" if arm == REAL else f"{mine[0].kimg:,.0f}",
             ]
             lines.append(f"| {arm} | {' | '.join(cells)} |")
-        lines += [
-            f"| {who}, published |  | {' | '.join(numbers)} |  |  |  |" for who, numbers in PUBLISHED[world].items()
-        ]
+        lines += [f"| {who}, published |  | {' | '.join(numbers)} |  |  |" for who, numbers in PUBLISHED[world].items()]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,322 @@
+"""Faults put into a copy of the source on purpose, to see whether the tests notice.
+
+    python tests/torture/defects.py [NUMBER …]
+
+Each is a change of a few words such as somebody might make by mistake: a flush left out, an error swallowed, a state
+not put back. The tests that stand beside it must fail. It prints a table, and ends with 1 if fewer than 29 are noticed.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ENOUGH = 29
+
+
+@dataclass(frozen=True)
+class Defect:
+    """What is wrong, as a change of one place in one file, and the tests that should notice."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+GAN = "gancore/gan.py"
+RECORDER = "gancore/recorder.py"
+STORE = "gancore/checkpoint.py"
+RESUME = "tests/core/test_resuming.py"
+CLI = "tests/cli/test_resume.py"
+DEFECTS = [
+    Defect(
+        "the state of the noise is not put back",
+        GAN,
+        'self.noise.set_state(states["noise"].clone())',
+        'states["noise"].clone()',
+        f"{RESUME} tests/core/test_gan.py",
+    ),
+    Defect(
+        "the state of torch's own generators is not put back",
+        GAN,
+        "        self.randomness.states = {name: states[name].clone() for name in self.randomness.states}",
+        "        pass",
+        f"{RESUME} tests/core/test_gan.py",
+    ),
+    Defect(
+        "optimizers begin anew",
+        GAN,
+        "state.load_optimizer(name, optimizer, self.modules()[name], tensors)",
+        "pass",
+        f"{RESUME} tests/core/test_gan.py",
+    ),
+    Defect(
+        "the data begin anew",
+        "gancore/training.py",
+        "gan.feed.batches(progress.images_seen), progress.images_seen)",
+        "gan.feed.batches(0), progress.images_seen)",
+        RESUME,
+    ),
+    Defect(
+        "what regularizers added is forgotten",
+        GAN,
+        'self.added = {label: value.clone() for label, value in state.below("penalty.", tensors).items()}',
+        "self.added = {}",
+        "tests/core/test_gan.py tests/core/test_penalties.py tests/core/test_golden.py",
+    ),
+    Defect(
+        "what was written after the state stays in the log",
+        "gancore/resuming.py",
+        "forget_after(self.directory.metrics, self.step, recorded.lines if recorded else 0)",
+        "pass",
+        RESUME,
+    ),
+    Defect(
+        "lines of the state's own step are all forgotten",
+        "gancore/history.py",
+        "lines -= at == step",
+        "lines -= 99 * (at == step)",
+        "tests/core/test_history.py",
+    ),
+    Defect(
+        "a checkpoint does not say what is owed",
+        RECORDER,
+        "owed=self._owed, best=",
+        "owed=[], best=",
+        f"{RESUME} {CLI}",
+    ),
+    Defect(
+        "the best value so far is forgotten",
+        RECORDER,
+        "self._lines, self._best, self._low = since.lines, since.best, since.low",
+        "self._lines, self._best, self._low = since.lines, None, since.low",
+        f"{RESUME} {CLI}",
+    ),
+    Defect(
+        "a step that was interrupted is taken for a whole one",
+        "gancore/interruption.py",
+        "        if not self._held:\n            raise Interrupted(signal)",
+        "        raise Interrupted(signal)",
+        "tests/core/test_interruption.py",
+    ),
+    Defect(
+        "an interrupted run leaves no checkpoint of its last step",
+        "gancore/recording.py",
+        "recorder.save_once()",
+        "pass",
+        CLI,
+    ),
+    Defect(
+        "a second signal waits too",
+        "cli/gancore_cli/signals.py",
+        "os._exit(128 + number)",
+        "return",
+        f"{CLI} -k second",
+    ),
+    Defect(
+        "SIGTERM is not handled",
+        "cli/gancore_cli/signals.py",
+        '_SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}',
+        '_SIGNALS = {signal.SIGINT: "interrupted"}',
+        f"{CLI} -k TERM",
+    ),
+    Defect(
+        "the folder of a run is not locked",
+        "gancore/lock.py",
+        "fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        "tests/core/test_lock.py",
+    ),
+    Defect(
+        "children of a run inherit its lock",
+        "gancore/lock.py",
+        "fcntl.lockf(descriptor,",
+        "fcntl.flock(descriptor,",
+        "tests/core/test_lock.py",
+    ),
+    Defect(
+        "a file has its name before its content is on the disk",
+        "gancore/writing.py",
+        "            flush(temporary)\n            os.replace(temporary, path)",
+        "            os.replace(temporary, path)\n            flush(path)",
+        "tests/core/test_writing.py",
+    ),
+    Defect(
+        "what a killed process left stays",
+        "gancore/rundir.py",
+        "        self._clear()\n        with suppress",
+        "        with suppress",
+        f"{CLI} -k before_its_first",
+    ),
+    Defect(
+        "a checkpoint is not flushed",
+        STORE,
+        "                os.fsync(descriptor)\n                if not",
+        "                if not",
+        "tests/core/test_crashes.py tests/core/test_checkpoint.py",
+    ),
+    Defect(
+        "the folder of checkpoints is not flushed",
+        STORE,
+        "        _flush(path.parent)",
+        "        pass",
+        "tests/core/test_crashes.py tests/core/test_checkpoint.py",
+    ),
+    Defect(
+        "a checkpoint is not read back",
+        STORE,
+        "if not tensorfile.reads_back(descriptor, digest):",
+        "if False:",
+        "tests/core/test_checkpoint.py tests/core/test_crashes.py tests/core/test_tensorfile.py",
+    ),
+    Defect(
+        "old checkpoints go before the new one is there",
+        RECORDER,
+        "        checkpoint.save(path, self._state(), self._about())\n",
+        "        checkpoint.prune(folder, 0, step)\n        checkpoint.save(path, self._state(), self._about())\n",
+        "tests/core/test_recording.py tests/core/test_finite.py",
+    ),
+    Defect(
+        "an error of the disk is swallowed",
+        STORE,
+        '    except OSError as error:\n        raise StorageError(\n            f"cannot save',
+        '    except OSError as error:\n        return\n        raise StorageError(\n            f"cannot save',
+        "tests/core/test_checkpoint.py tests/core/test_crashes.py",
+    ),
+    Defect(
+        "the digest is not compared",
+        "gancore/tensorfile.py",
+        "if hashed.hexdigest().encode() != seals[0]:",
+        "if False:",
+        "tests/core/test_tensorfile.py tests/core/test_checkpoint.py",
+    ),
+    Defect(
+        "the newest checkpoint is taken, sound or not",
+        STORE,
+        "for path in reversed(kept(folder)):",
+        "for path in kept(folder)[-1:]:",
+        f"tests/core/test_folder.py {CLI} -k 'damaged or folder'",
+    ),
+    Defect(
+        "a checkpoint under the name of another is taken",
+        STORE,
+        "if _NAME.fullmatch(path.name) and path.name != path_of(path.parent, step).name:",
+        "if False:",
+        "tests/core/test_folder.py",
+    ),
+    Defect(
+        "a checkpoint is written through a link",
+        STORE,
+        "if path.is_symlink() or (path.exists() and not path.is_file()):",
+        "if False:",
+        "tests/core/test_folder.py tests/core/test_checkpoint.py",
+    ),
+    Defect(
+        "G's update is not looked at",
+        "gancore/finite.py",
+        "            if bad.any():",
+        "            if bad.any() and look.player == 'discriminator':",
+        "tests/core/test_finite.py",
+    ),
+    Defect(
+        "state that is not finite is saved",
+        RECORDER,
+        "        if unfit:",
+        "        if False:",
+        "tests/core/test_finite.py tests/core/test_recording.py tests/core/test_rollback.py",
+    ),
+    Defect(
+        "going back meets the same noise again",
+        "gancore/rollback.py",
+        "    gan.change_noise(number)",
+        "    pass",
+        "tests/core/test_rollback.py",
+    ),
+    Defect(
+        "what a dataset draws depends on the process that loads it",
+        "gancore/data.py",
+        'with seeded(derive_seed(self._seed, "items", place)):',
+        "if True:",
+        "tests/core/test_data.py tests/core/test_training.py",
+    ),
+    Defect(
+        "data that has changed is not noticed",
+        "gancore/resuming.py",
+        'if about.get("data", gan.feed.fingerprint) != gan.feed.fingerprint:',
+        "if False:",
+        f"{CLI} -k data_that",
+    ),
+    Defect(
+        "a config that was changed by hand is gone on with",
+        "gancore/resuming.py",
+        "        _check_same(run, saved, catalog, directory)",
+        "        pass",
+        f"{CLI} -k changed_by_hand",
+    ),
+    Defect(
+        "a pipe in place of a file is waited for",
+        "gancore/files.py",
+        '| getattr(os, "O_NONBLOCK", 0)',
+        "",
+        "tests/core/test_files.py tests/core/test_images.py",
+    ),
+    Defect(
+        "pictures of any size are decoded",
+        "gancore/files.py",
+        "    if opened.width * opened.height > most_pixels:",
+        "    if False:",
+        "tests/core/test_files.py tests/core/test_images.py tests/plugins/datasets/test_folder.py",
+    ),
+    Defect(
+        "the end of a loader's worker is blamed on the dataset",
+        "gancore/data.py",
+        "            raise WorkerError(",
+        "            raise error\n            raise WorkerError(",
+        f"{CLI} -k worker",
+    ),
+]
+
+
+def noticed(defect: Defect) -> str:
+    """What the tests say of it: `noticed`, or what they did instead."""
+    with tempfile.TemporaryDirectory() as work:
+        copy = Path(work) / "copy"
+        leave = shutil.ignore_patterns(".git", "__pycache__", ".hypothesis", "runs", ".pytest_cache", ".mypy_cache")
+        shutil.copytree(ROOT, copy, ignore=leave)
+        path = copy / defect.file
+        source = path.read_text(encoding="utf-8")
+        if source.count(defect.old) != 1:
+            return f"there are {source.count(defect.old)} such places in {defect.file}"
+        path.write_text(source.replace(defect.old, defect.new), encoding="utf-8")
+        found = os.pathsep.join(map(str, (copy, copy / "plugins", copy / "cli")))
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(defect.tests)]
+        done = subprocess.run(
+            command, cwd=copy, env={**os.environ, "PYTHONPATH": found}, capture_output=True, text=True, check=False
+        )
+        return {0: "not noticed", 1: "noticed"}.get(done.returncode, f"pytest ended with {done.returncode}")
+
+
+def main() -> None:
+    chosen = [int(each) for each in sys.argv[1:]] or range(1, len(DEFECTS) + 1)
+    print("| | what is wrong | where | the tests |\n| --: | --- | --- | --- |", flush=True)
+    good = 0
+    for number in chosen:
+        defect = DEFECTS[number - 1]
+        said = noticed(defect)
+        good += said == "noticed"
+        print(f"| {number} | {defect.what} | {defect.file} | {said} |", flush=True)
+    print(f"\n{good} of {len(chosen)} noticed", flush=True)
+    sys.exit(good < min(ENOUGH, len(chosen)))
+
+
+if __name__ == "__main__":
+    main()
