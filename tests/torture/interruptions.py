@@ -141,7 +141,7 @@ def outcome(run: Path) -> dict[str, object]:
         "log": [{key: value for key, value in line.items() if key not in CLOCK} for line in log],
         "evaluation": {key: value for key, value in told.items() if key not in CLOCK},
         "pictures": {path.name: path.read_bytes() for path in (run / "samples").iterdir()},
-        "checkpoints": sorted(path.name for path in (run / "checkpoints").iterdir()),
+        "newest": checkpoint.newest(run).name,  # an interruption leaves one more beside it
     }
 
 
