@@ -185,7 +185,8 @@ def run(arguments: argparse.Namespace, recipe: str, total: str, seed: int, out: 
         if failure.code != DIVERGED:
             raise
         finite = False
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    log = folder / "metrics.jsonl"  # of a run that went wrong at once there is none
+    last = json.loads(log.read_text().splitlines()[-1]) if log.exists() else {"seconds": 0.0, "kimg": 0.0}
     return {"seconds": last["seconds"], "images": last["kimg"] * 1000, "finite": finite}
 
 

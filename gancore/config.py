@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +18,12 @@ from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, L
 from gancore.discovery import BUILT_IN
 from gancore.duration import Duration
 from gancore.errors import ConfigError, PluginError, unknown
-from gancore.layers import Keys, Layer, inline_table, merge, source_of
+from gancore.layers import Layer, inline_table, merge
 from gancore.metrics import Metric
 from gancore.observers import Observer
 from gancore.optimizers import OptimizerSettings
 from gancore.settings import Schedulable, Settings, plain
+from gancore.wording import sentence
 
 C = TypeVar("C", bound=Component)
 
@@ -253,7 +253,7 @@ def resolve(layers: Iterable[Layer], catalog: Catalog, model: type[Run] = Run) -
         with _told_with_its_plugin(catalog):
             return model.model_validate(data, context=lookup(catalog))
     except ValidationError as error:
-        problems = [_sentence(line["loc"], line["msg"], line["input"], data, sources) for line in error.errors()]
+        problems = [sentence(line["loc"], line["msg"], line["input"], data, sources) for line in error.errors()]
     problems = list(dict.fromkeys(problems))
     if len(problems) > 1:
         problems = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
@@ -283,40 +283,6 @@ def read_dataset(text: str, catalog: Catalog) -> Dataset:
         return Dataset.model_validate(table, context=lookup(catalog))
     except ValidationError as error:
         data = table if isinstance(table, Mapping) else {}
-        problems = [_sentence(line["loc"], line["msg"], line["input"], data, {}) for line in error.errors()]
+        problems = [sentence(line["loc"], line["msg"], line["input"], data, {}) for line in error.errors()]
     said = "; ".join(problem.removeprefix("run: ") for problem in problems)
     raise ConfigError(f"wrong dataset: {said}", "name one of: gancore list dataset; or a folder, or a .npy file")
-
-
-_PLAINLY = {
-    r"^(Input|Tuple) should": "must",
-    r" after validation": "",
-    r"\ba valid tuple": "a list",
-    r"\ba valid dictionary( or instance of \w+)?": "a table",
-}
-"""pydantic's words, and those of whoever writes a file."""
-
-
-def _sentence(
-    loc: tuple[int | str, ...], message: str, received: object, data: Mapping[str, Any], sources: Mapping[Keys, str]
-) -> str:
-    path: list[str] = []
-    table: Any = data
-    for part in loc:
-        # pydantic puts tags of unions between the keys; those are no part of the file.
-        if (isinstance(table, Mapping) and part in table) or (
-            isinstance(table, list | tuple) and isinstance(part, int) and part < len(table)
-        ):
-            path.append(str(part))
-            table = table[part]  # type: ignore[index]  # a key of a table, or an index of a list
-    if message == "Field required":
-        path.append(str(loc[-1]))
-    text = message.removeprefix("Value error, ")
-    for words, ours in _PLAINLY.items():
-        text = re.sub(words, ours, text, count=1)
-    if message == "Field required":
-        text = "must be given, and is missing"
-    elif not isinstance(received, Mapping) and not text.startswith("unknown"):
-        text = f"{text}; received {list(received) if isinstance(received, tuple) else received!r}"
-    source = source_of(tuple(path), sources)
-    return f"{'.'.join(path) or 'run'}: {text}" + (f" [{source}]" if source else "")

@@ -21,8 +21,9 @@ def locked(folder: Path) -> Iterator[None]:
     The lock is POSIX's, of the process: `flock`, which filelock takes, would pass on to forked loader workers, and
     outlive a run that was killed. Raises InUseError when another process has it, StorageError when it cannot be had.
     """
-    path, ours = folder / LOCK, not folder.exists()
+    path = folder / LOCK
     try:
+        ours = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _opened(path)
     except BlockingIOError as error:

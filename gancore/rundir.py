@@ -67,6 +67,10 @@ class RunDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """The folder is this process's in this block. Raises InUseError when it is another's."""
+        with writing(self.path):
+            a_file = self.path.exists() and not self.path.is_dir()
+        if a_file:
+            self.check_new()
         with locked(self.path):
             yield
 

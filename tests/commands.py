@@ -23,12 +23,14 @@ def read_all(leader):
 
 
 class Gancore:
-    """The real command in a folder of its own."""
+    """The real command in a folder of its own. With a zygote, its process has all imports from the start."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, zygote=None):
+        self.folder, self.zygote = folder, zygote
 
     def __call__(self, *arguments, **environment):
+        if self.zygote and "PYTHONPATH" not in environment:
+            return self.zygote.run(self.folder, *arguments, **environment)
         return subprocess.run(
             [sys.executable, "-m", "gancore_cli", *map(str, arguments)],
             cwd=self.folder,

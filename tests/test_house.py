@@ -24,6 +24,7 @@ ORDER = [
     "discovery",
     "settings",
     "layers",
+    "wording",
     "component",
     "contracts",
     "metrics",

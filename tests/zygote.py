@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 _SOURCE = """
 import json, os, signal, sys
@@ -41,6 +43,7 @@ class Zygote:
     """
 
     def __init__(self):
+        self._said = tempfile.TemporaryDirectory(prefix="gancore-said-")
         self._process = subprocess.Popen(
             [sys.executable, "-O", "-c", _SOURCE],
             stdin=subprocess.PIPE,
@@ -51,7 +54,7 @@ class Zygote:
 
     def start(self, folder, *arguments, **environment):
         """The number of the process. `wait` must follow."""
-        self._files = folder / "out.txt", folder / "err.txt"
+        self._files = tuple(Path(self._said.name) / name for name in ("out", "err"))
         out, err = map(str, self._files)
         asked = {
             "folder": str(folder),
@@ -77,3 +80,4 @@ class Zygote:
 
     def close(self):
         self._process.communicate(timeout=30)
+        self._said.cleanup()

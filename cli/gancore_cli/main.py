@@ -78,9 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in arguments
-    with interruptible() as interruption:
+    with interruptible() as signals:
         try:
-            code: object = gancore.main(list(arguments), prog_name="gancore", standalone_mode=False, obj=interruption)
+            code: object = gancore.main(list(arguments), prog_name="gancore", standalone_mode=False, obj=signals)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(2)

@@ -16,40 +16,60 @@ if TYPE_CHECKING:
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """And what they do to a command."""
-_PLACE = "gancore.interruption"
+_PLACE = "gancore.signals"
+
+
+class Ended(KeyboardInterrupt):
+    """A signal has arrived where nothing must stay whole yet."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
+class Signals:
+    """Who is told of a signal: the interruption of a run, once there is one."""
+
+    def __init__(self) -> None:
+        self.arrived = False
+        self.interruption: Interruption | None = None
+
+    def arrive(self, number: int, _frame: FrameType | None) -> None:
+        """The handler of both."""
+        if self.arrived:
+            os._exit(128 + number)  # what is being written has another name until it is whole
+        self.arrived = True
+        if self.interruption is None:
+            raise Ended(number)
+        self.interruption.arrive(number)
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Signals arrive at the interruption in this block; one that has arrived leaves the process to its end with it."""
-    from gancore.interruption import Interruption
-
-    interruption = Interruption()
-
-    def arrive(number: int, _frame: FrameType | None) -> None:
-        if interruption.signal is not None:
-            os._exit(128 + number)  # what is being written has another name until it is whole
-        interruption.arrive(number)
-
-    before = {number: signal.signal(number, arrive) for number in _SIGNALS}
+def interruptible() -> Iterator[Signals]:
+    """Signals arrive here in this block; one that has arrived leaves the process to its end with it."""
+    signals = Signals()
+    before = {number: signal.signal(number, signals.arrive) for number in _SIGNALS}
     try:
-        yield interruption
+        yield signals
     finally:
-        for number, handler in before.items() if interruption.signal is None else ():
+        for number, handler in before.items() if not signals.arrived else ():
             signal.signal(number, handler)
 
 
+def hand_on(context: click.Context) -> None:
+    """Keeps the program's signals, which it gave as the object of its first context, for all commands."""
+    context.meta[_PLACE] = context.obj
+
+
 def interruption() -> Interruption:
-    """That of the command that is running; one that nothing arrives at, outside of the program."""
+    """What signals from now on arrive at; outside of the program none does."""
     from gancore.interruption import Interruption
 
-    found = click.get_current_context().meta.get(_PLACE)
-    return found if isinstance(found, Interruption) else Interruption()
-
-
-def hand_on(context: click.Context) -> None:
-    """Keeps the program's interruption, which it gave as the object of its first context, for all commands."""
-    context.meta[_PLACE] = context.obj
+    found = Interruption()
+    signals = click.get_current_context().meta.get(_PLACE)
+    if isinstance(signals, Signals):
+        signals.interruption = found
+    return found
 
 
 def outcome(error: BaseException | None) -> tuple[int, str]:

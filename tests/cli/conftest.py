@@ -1,18 +1,31 @@
 import pytest
 
 from commands import BY_HAND, Gancore
+from zygote import Zygote
+
+
+def forker(request):
+    return request.getfixturevalue("zygote") if getattr(request.module, "FORKED", False) else None
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    zygote = Zygote()
+    yield zygote
+    zygote.close()
 
 
 @pytest.fixture
-def gancore(tmp_path):
-    return Gancore(tmp_path)
+def gancore(tmp_path, request):
+    """The command in a folder of the test's own. A module that says FORKED does not need a new interpreter each time."""
+    return Gancore(tmp_path, forker(request))
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, request):
     """A folder with a short run at runs/0001, made by the command itself."""
     folder = tmp_path_factory.mktemp("finished")
-    command = Gancore(folder)
+    command = Gancore(folder, forker(request))
     command.made = command.works(
         "train", *BY_HAND, "--steps", 4, "--set", "ema.half_life_kimg=1", "--set", "log.every_steps=2"
     )

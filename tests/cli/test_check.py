@@ -6,6 +6,8 @@ import pytest
 
 from packages import LOSS, unpack
 
+FORKED = True
+
 PLUGIN = """
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ from commands import BY_HAND, Gancore, read_all
 from gancore.checkpoint import kept, load
 from gancore_cli.main import main
 
+FORKED = True
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):

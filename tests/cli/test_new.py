@@ -18,6 +18,8 @@ from authors import HAS_LAWS, Environment
 from gancore.catalog import Catalog, read_plugin
 from gancore_cli.templates import USES, module_name, package_files
 
+FORKED = True
+
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = st.from_regex(r"[a-z][a-z0-9]{0,9}(-[a-z0-9]{1,9}){0,2}", fullmatch=True)
 KINDS = st.lists(st.sampled_from(list(USES)), min_size=1, unique=True)

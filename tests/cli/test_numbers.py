@@ -7,6 +7,8 @@ import pytest
 from gancore import checkpoint
 from gancore.finite import not_finite
 
+FORKED = True
+
 ILL = """
 import torch
 

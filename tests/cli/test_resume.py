@@ -15,7 +15,6 @@ from interruptions import TRAPS, draw, outcome
 
 from commands import BY_HAND, Gancore
 from gancore import checkpoint
-from zygote import Zygote
 
 RUN = (
     *("--plugin", TRAPS, "train", *BY_HAND, "--steps", 12, "--batch-size", 8, "--device", "cpu"),
@@ -28,13 +27,6 @@ RUN = (
 STREAMED = (
     *("--set", 'dataset={name = "trapped", dataset = {name = "digits"}, count = 30}', "--set", "training.data=stream"),
 )
-
-
-@pytest.fixture(scope="module")
-def zygote():
-    zygote = Zygote()
-    yield zygote
-    zygote.close()
 
 
 @pytest.fixture
@@ -243,7 +235,7 @@ def test_a_folder_without_a_run_is_told_and_nothing_is_made(run, tmp_path, name)
     done = run("resume", name)
     assert done.returncode == 4
     assert three_lines(done)["error"] == f"there is no run in {name}"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "err.txt", "out.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
 
 
 def test_what_is_not_as_it_was_is_told_in_one_warning(run, tmp_path):
@@ -261,7 +253,16 @@ def test_what_is_not_as_it_was_is_told_in_one_warning(run, tmp_path):
 
 
 def test_data_that_has_changed_is_told(run, tmp_path, data):
-    words = ("train", *BY_HAND, "--steps", 9, "--set", 'dataset={name = "folder", path = "pictures", size = 8}')
+    words = (
+        "train",
+        *BY_HAND,
+        "--steps",
+        9,
+        "--batch-size",
+        8,
+        "--set",
+        'dataset={name = "folder", path = "pictures", size = 8}',
+    )
     (tmp_path / "pictures").mkdir()
     for picture in (data / "pictures").iterdir():
         (tmp_path / "pictures" / picture.name).write_bytes(picture.read_bytes())

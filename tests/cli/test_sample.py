@@ -5,6 +5,8 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+FORKED = True
+
 
 def pixels(path):
     with Image.open(path) as picture:

@@ -3,6 +3,8 @@ import shutil
 
 import pytest
 
+FORKED = True
+
 NAMES = ["step-00000000.safetensors", "step-00000004.safetensors"]
 
 

@@ -48,7 +48,7 @@ def test_the_noise_after_going_back_is_another_each_time_and_the_same_in_every_r
         for number in range(3):
             gan.progress.nonfinite = number
             if number:
-                go_back(gan, path)
+                go_back(gan, checkpoint.load(path))
             else:
                 gan.restore(checkpoint.load(path).tensors, checkpoint.load(path).about["progress"])
             assert (gan.progress.step, gan.progress.nonfinite) == (2, number)

@@ -1,4 +1,4 @@
-"""The classifier of MNIST, learned for real: about two minutes on one core, so all that takes it is in one test."""
+"""The classifier of MNIST, learned for real: some minutes on one core, so all that takes it is in one test."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from worlds import catalog
 METRICS = ("fd-digits", "class-kl-digits", "coverage-digits")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.mnist
 def test_the_judge_of_mnist_passes_its_gate_and_sees_what_is_missing(mnist_root, tmp_path):
     place = Workplace(mnist_root, tmp_path, torch.device("cpu"))
