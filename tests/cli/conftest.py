@@ -17,7 +17,7 @@ def zygote():
 
 @pytest.fixture
 def gancore(tmp_path, request):
-    """The command in a folder of the test's own. A module that says FORKED does not need a new interpreter each time."""
+    """The command in a folder of the test's own. A module that says FORKED needs no new interpreter each time."""
     return Gancore(tmp_path, forker(request))
 
 
