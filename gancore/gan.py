@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -22,24 +22,12 @@ from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
 from gancore.finite import Watch, not_finite
 from gancore.penalties import Due, Turn
 from gancore.players import frozen_copy
+from gancore.progress import Progress
 from gancore.randomness import GlobalRandomness, derive_seed, generator_for, seeded
 from gancore.rehearsal import rehearse
 from gancore.settings import Moment
 
 P = TypeVar("P")
-
-
-@dataclass
-class Progress:
-    """How far a run has come: generator updates, real images that D has seen, and seconds on the wall's clock.
-
-    `nonfinite` is how often a step was left out, or the run went back, because of numbers that were not finite.
-    """
-
-    step: int = 0
-    images_seen: int = 0
-    seconds: float = 0.0
-    nonfinite: int = 0
 
 
 class GAN:

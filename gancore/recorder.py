@@ -26,6 +26,7 @@ from gancore.interruption import Interruption
 from gancore.jsonsafe import json_safe
 from gancore.observers import JSONL, RunInfo
 from gancore.pictures import REAL_POINTS, is_picture, picture
+from gancore.progress import Every
 from gancore.randomness import derive_seed
 from gancore.rundir import RunDirectory, describe
 from gancore.sampling import draw
@@ -70,8 +71,8 @@ class Recorder:
         self._saved_owing = bool(self._owed)
         self._due = self._last = False
         self._logged, self._aside = (progress.seconds, progress.images_seen), 0.0
-        self._drawing = _Every(self._gan, self._run.sample.every_kimg)
-        self._evaluating = _Every(self._gan, self._run.evaluate.every_kimg)
+        self._drawing = Every(progress, self._run.sample.every_kimg)
+        self._evaluating = Every(progress, self._run.evaluate.every_kimg)
         self.__dict__.pop("_guard", None)  # it counts from another number now
 
     def rewind(self, since: Recorded, warning: str) -> None:
@@ -304,19 +305,3 @@ class Recorder:
             "recorded": recorded.model_dump(),
             "made_with": self._manifest,
         }
-
-
-class _Every:
-    """Something that is due whenever so many more images have been seen."""
-
-    def __init__(self, gan: GAN, kimg: float) -> None:
-        self._gan, self._kimg = gan, kimg
-        self._done = self._intervals()
-
-    def _intervals(self) -> int:
-        return int(self._gan.progress.images_seen / (1000 * self._kimg))
-
-    def is_due(self) -> bool:
-        """Whether another interval has gone by since this was last so."""
-        before, self._done = self._done, self._intervals()
-        return self._done > before

@@ -40,6 +40,7 @@ ORDER = [
     "config",
     "provenance",
     "describe",
+    "progress",
     "randomness",
     "devices",
     "data",

@@ -244,7 +244,7 @@ def test_the_plugin_in_the_docstring_of_recipes_finds_those_of_its_package(modul
     run_python(hook_block("gancore_recipes"), module)
     (recipe,) = offered(module).recipes
     assert (recipe.name, recipe.summary, recipe.data) == ("calm", "Little is going on.", {"duration": "1 steps"})
-    monkeypatch.delitem(sys.modules, "gancore_waves")
+    del sys.modules["gancore_waves"]  # for good: the name is free for other pages
 
 
 def test_a_hooks_block_points_to_its_line_in_the_source():
