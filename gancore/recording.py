@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gancore import checkpoint
 from gancore.catalog import Catalog
 from gancore.config import Run
+from gancore.data import outlived
 from gancore.errors import ConfigError, NonFiniteError
 from gancore.evaluation import Evaluation, Evaluator
 from gancore.gan import GAN
@@ -54,7 +55,7 @@ def record(
     if run.metrics and evaluator is None:
         raise ConfigError("the run has metrics, and nothing was given that measures them", "give an evaluator")
     recorder = Recorder(gan, run, directory, catalog, evaluator, since, interruption or Interruption())
-    with recorder.audience.present():
+    with recorder.audience.present(), outlived():
         while True:
             try:
                 yield from _recorded(steps, recorder)
