@@ -298,7 +298,17 @@ def noticed(defect: Defect) -> str:
             return f"there are {source.count(defect.old)} such places in {defect.file}"
         path.write_text(source.replace(defect.old, defect.new), encoding="utf-8")
         found = os.pathsep.join(map(str, (copy, copy / "plugins", copy / "cli")))
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shlex.split(defect.tests)]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-n0",
+            "-p",
+            "no:cacheprovider",
+            *shlex.split(defect.tests),
+        ]
         done = subprocess.run(
             command, cwd=copy, env={**os.environ, "PYTHONPATH": found}, capture_output=True, text=True, check=False
         )
