@@ -33,6 +33,7 @@ for line in sys.stdin:
     print(json.dumps({"process": child}), file=answers, flush=True)
     _, status = os.waitpid(child, 0)
     print(json.dumps({"returncode": os.waitstatus_to_exitcode(status)}), file=answers, flush=True)
+answers.close()
 """
 
 

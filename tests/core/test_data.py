@@ -208,3 +208,25 @@ def test_a_dataset_that_fails_is_blamed(data):
             pass
     with pytest.raises(PluginError, match="the dataset failed: TypeError"):
         feed(object())
+
+
+class Jittered(Listed):
+    """Items that are drawn at random each time."""
+
+    def __getitem__(self, index):
+        return torch.randint(0, 256, (1, 2, 2), dtype=torch.uint8)
+
+
+def test_what_is_drawn_for_a_batch_depends_on_its_place_alone():
+    def images(begun, count, workers, seed=0):
+        batches = feed(Jittered(range(10)), data="stream", workers=workers, seed=seed).batches(begun)
+        return [next(batches).images for _ in range(count)]
+
+    torch.manual_seed(1)
+    whole = images(0, 6, workers=0)  # batches of 4, 4, 2, and again
+    torch.manual_seed(2)
+    for others in (images(0, 6, workers=2), images(8, 4, workers=0), images(8, 4, workers=1)):
+        assert all(map(torch.equal, whole[-len(others) :], others))
+    assert not torch.equal(whole[0], whole[1])
+    assert not torch.equal(whole[0], whole[3]), "another epoch"
+    assert not torch.equal(whole[0], images(0, 1, workers=0, seed=1)[0])

@@ -1,7 +1,7 @@
 import os
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -55,19 +55,25 @@ def test_a_folder_is_one_process_s_until_it_ends_however_it_ends(tmp_path):
         assert not (tmp_path / LOCK).exists()
 
 
-def test_a_child_does_not_inherit_the_lock(tmp_path):
-    with locked(tmp_path):
-        child = os.fork()
-        if not child:
-            time.sleep(60)
-            os._exit(0)
+def test_a_child_that_outlives_its_parent_does_not_have_its_lock(tmp_path):
+    source = HOLDS.replace("    print(", "    import os, time\n    os.fork() or time.sleep(60)\n    print(")
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        process = holder(tmp_path)
-        process.communicate("")
-        assert process.returncode == 0
+        assert process.stdout.readline() == "locked\n"
+        process.kill()  # so the file stays, and the child has it open
+        process.wait()
+        with locked(tmp_path):
+            pass
     finally:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        process.stdin.close()
 
 
 def test_of_many_that_try_at_once_never_two_have_it(tmp_path):

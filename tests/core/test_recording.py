@@ -1,6 +1,8 @@
+import errno
 import itertools
 import json
 import math
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -212,6 +214,21 @@ def test_a_write_that_fails_in_the_middle_of_training_is_told_and_keeps_the_last
         next(steps)
     assert [path.name for path in checkpoint.kept(directory.checkpoints)][-1] == "step-00000004.safetensors"
     assert checkpoint.load(checkpoint.kept(directory.checkpoints)[-1]).about["progress"]["step"] == 4
+
+
+def test_a_save_that_fails_costs_none_of_the_checkpoints_that_there_are(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target).name == "step-00000006.safetensors":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StorageError, match=r"step-00000006.*No space left"):
+        recorded(tmp_path / "run", {"checkpoint": {"every_steps": 2, "keep": 2}})
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-00000002.safetensors", "step-00000004.safetensors"]
 
 
 # Evaluations, the best checkpoint, and the collapse guard

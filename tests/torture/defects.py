@@ -182,7 +182,7 @@ DEFECTS = [
         "old checkpoints go before the new one is there",
         RECORDER,
         "        checkpoint.save(path, self._state(), self._about())\n",
-        "        checkpoint.prune(folder, 0, step)\n        checkpoint.save(path, self._state(), self._about())\n",
+        "        checkpoint.prune(folder, 1, step)\n        checkpoint.save(path, self._state(), self._about())\n",
         "tests/core/test_recording.py tests/core/test_finite.py",
     ),
     Defect(
