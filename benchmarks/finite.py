@@ -112,8 +112,7 @@ def report(costs: list[Cost], pairs: int) -> str:
         f"OMP_NUM_THREADS={torch.get_num_threads()}. {described()}",
         "",
         "What a look at the losses, penalties and gradients of both players adds to a step: the median over pairs of "
-        "steps taken in turns, with the quarters to each side of it, in milliseconds of the processor. The machine "
-        "had other work besides.",
+        "steps taken in turns, with the quarters to each side of it, in milliseconds of the processor.",
         "",
         "| recipe | pairs | step without, ms | a look adds, ms | quarters, ms | share | bound |",
         "| --- | --- | --- | --- | --- | --- | --- |",
