@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gancore import runform, tensorfile
 from gancore.errors import CheckpointError, StorageError
+from gancore.writing import flush
 
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})\.safetensors")
@@ -195,7 +196,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object])
             with suppress(OSError):  # what went wrong first is what is told
                 temporary.unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        flush(path.parent)  # a name is durable once its folder is
     except OSError as error:
         raise StorageError(
             f"cannot save checkpoint {path}: {error.strerror or error}", "free some space, or mend the folder"
@@ -263,12 +264,3 @@ def _is_regular(path: Path) -> bool:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:  # gone since
         return False
-
-
-def _flush(folder: Path) -> None:
-    """A name is durable once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -31,7 +31,10 @@ from gancore.errors import ConfigError
 from gancore.lock import LOCK, locked
 from gancore.observers import LOG
 from gancore.provenance import needs_of
-from gancore.writing import clear_litter, writing, written_whole
+from gancore.writing import clear_litter, is_litter, writing, written_whole
+
+_OURS = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
+_PICTURE = r"step-\d+\.(?:png|npy)"
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,8 @@ class RunDirectory:
 
     def check_new(self) -> None:
         """Raises ConfigError when something is in the folder, but for what a start leaves that came to nothing."""
-        if self.path.is_dir() and not self.config.is_file():
-            self._clear()
-        strange = self._content() - {LOCK} - ({self.manifest.name} if not self.config.exists() else set())
+        strange = {name for name in self._content() if name != LOCK and not is_litter(name, _OURS)}
+        strange -= {self.manifest.name} if not self.config.exists() else set()
         empty = {each.name for each in (self.samples, self.checkpoints) if each.is_dir() and not any(each.iterdir())}
         if strange - empty:
             what = "is not empty" if self.path.is_dir() else "is a file"
@@ -107,6 +109,7 @@ class RunDirectory:
         with writing(self.path):
             for folder in (self.path, self.samples, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
+        self._clear()
         self._tell({**origin, **describe(run, catalog, device)})
         self.write_config(run, catalog)
 
@@ -125,8 +128,8 @@ class RunDirectory:
             self._tell({**manifest, "resumed": [*manifest.get("resumed", []), {"step": step, **changed}]})
 
     def _clear(self) -> None:
-        for folder in (self.path, self.samples):
-            clear_litter(folder)
+        clear_litter(self.path, _OURS)
+        clear_litter(self.samples, _PICTURE)
         checkpoint.clear_litter(self.checkpoints)
 
     def _tell(self, manifest: Mapping[str, object]) -> None:

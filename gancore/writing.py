@@ -10,8 +10,6 @@ from pathlib import Path
 
 from gancore.errors import StorageError
 
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -49,9 +47,17 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def clear_litter(folder: Path) -> None:
-    """Removes what a process that was killed has not written to its end. Links and foreign files stay."""
+def is_litter(name: str, of: str) -> bool:
+    """Whether `written_whole` gives such a name, for a file whose own name fits the pattern."""
+    return re.fullmatch(rf"\.(?:{of})\.\d+\.tmp", name) is not None
+
+
+def clear_litter(folder: Path, of: str) -> None:
+    """Removes what a process that was killed has not written to its end, of files whose names fit the pattern.
+
+    Links and foreign files stay.
+    """
     with writing(folder):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            if is_litter(path.name, of) and path.is_file() and not path.is_symlink():
                 path.unlink(missing_ok=True)

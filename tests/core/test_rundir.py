@@ -34,3 +34,11 @@ def test_runs_are_numbered_and_two_at_once_get_two(tmp_path):
     made = [next_directory(tmp_path / "runs").path.name for _ in range(3)]
     assert made == ["0042", "0043", "0044"]
     assert next_directory(tmp_path / "others").path.name == "0001"
+
+
+def test_looking_whether_a_folder_is_free_removes_nothing_of_a_stranger(tmp_path):
+    for name in (".mine.17.tmp", ".config.toml.17.tmp"):
+        (tmp_path / name).write_text("precious")
+    with pytest.raises(ConfigError, match="must be a new or empty folder"):
+        RunDirectory(tmp_path).check_new()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".config.toml.17.tmp", ".mine.17.tmp"]

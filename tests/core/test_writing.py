@@ -44,11 +44,19 @@ def test_content_is_on_the_disk_before_it_has_the_name(tmp_path, monkeypatch):
 
 
 def test_litter_is_cleared_and_foreign_files_and_links_are_not(tmp_path):
-    for name in (".file.17.tmp", ".other.tmp", "file.17.tmp", ".hidden", "file"):
+    for name in (".file.17.tmp", ".foreign.17.tmp", ".other.tmp", "file.17.tmp", ".hidden", "file"):
         (tmp_path / name).write_text(name)
     (tmp_path / ".link.17.tmp").symlink_to(tmp_path / "file")
     (tmp_path / ".folder.17.tmp").mkdir()
-    clear_litter(tmp_path)
-    clear_litter(tmp_path / "missing")
+    clear_litter(tmp_path, "file|link|folder")
+    clear_litter(tmp_path / "missing", "file")
     names = {each.name for each in tmp_path.iterdir()}
-    assert names == {".other.tmp", "file.17.tmp", ".hidden", "file", ".link.17.tmp", ".folder.17.tmp"}
+    assert names == {
+        ".foreign.17.tmp",
+        ".other.tmp",
+        "file.17.tmp",
+        ".hidden",
+        "file",
+        ".link.17.tmp",
+        ".folder.17.tmp",
+    }

@@ -167,7 +167,7 @@ DEFECTS = [
     Defect(
         "the folder of checkpoints is not flushed",
         STORE,
-        "        _flush(path.parent)",
+        "        flush(path.parent)",
         "        pass",
         "tests/core/test_crashes.py tests/core/test_checkpoint.py",
     ),
