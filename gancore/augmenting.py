@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class Judge:
 
     discriminator: nn.Module
     augmentations: Sequence[Stage] = ()
+    products: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Gives the block in which D is called, of another precision perhaps; augmentations work outside of it."""
 
     def __call__(self, images: Tensor, labels: Tensor | None = None) -> Any:  # Any: what D returns
         """What D returns for images (N, *shape), augmented first."""
@@ -42,7 +45,8 @@ class Judge:
                         f"{described(changed)}"
                     )
             images = changed
-        return call(self.discriminator, images, labels)
+        with self.products():
+            return call(self.discriminator, images, labels)
 
     def critic(self, images: Tensor, labels: Tensor | None) -> Scores:
         """What a regularizer asks of points of its own."""

@@ -70,6 +70,10 @@ class TrainingSettings(Settings):
     accumulate: int = Field(
         default=1, ge=1, le=65536, description="parts in which a batch goes through the networks, to take less memory"
     )
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
+        default="fp32",
+        description="what networks multiply in; auto: bf16 for images where the device has it, else fp32",
+    )
     clip_norm: Schedulable | None = Field(
         default=None, gt=0, description="the largest norm of a player's gradient, all weights taken together"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore import state
 from gancore.augmenting import Judge, Stage
-from gancore.config import LatentSettings, Options, Run
+from gancore.config import Options, Run
 from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
 from gancore.data import Feed
 from gancore.devices import choose_device
@@ -22,8 +22,9 @@ from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
 from gancore.finite import Watch, not_finite
 from gancore.penalties import Due, Turn
 from gancore.players import frozen_copy
+from gancore.precision import Precision
 from gancore.progress import Progress
-from gancore.randomness import GlobalRandomness, derive_seed, generator_for, seeded
+from gancore.randomness import GlobalRandomness, derive_seed, draw_latent, generator_for, seeded
 from gancore.rehearsal import rehearse
 from gancore.settings import Moment
 
@@ -55,6 +56,7 @@ class GAN:
         self.options = options = options or Options()
         self.device = choose_device(device) if isinstance(device, str) else device
         self.feed = dataset if isinstance(dataset, Feed) else _feed(dataset, options, self.device)
+        self.precision = Precision.chosen(options.training.precision, self.device, self.feed.shape)
         self.num_classes = _num_classes(self.feed, options)
         for role, module in (("generator", generator), ("discriminator", discriminator)):
             with blamed(role):
@@ -141,7 +143,8 @@ class GAN:
 
     def judge(self) -> Judge:
         """D behind its augmentations, as they are at this place in the run."""
-        return self._judge(lambda augmentation: augmentation.strength(self.moment()))
+        critic = self._judge(lambda augmentation: augmentation.strength(self.moment()))
+        return replace(critic, products=self.precision.products)
 
     def _judge(self, strength: Callable[[Augmentation], float]) -> Judge:
         stages = []
@@ -277,14 +280,6 @@ class GAN:
             **{f"augmentation.{label}": each for label, each in self._augments.items()},
         }
         return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
-
-
-def draw_latent(latent: LatentSettings, count: int, generator: torch.Generator) -> Tensor:
-    """Latents (N, Z) on the device of the random generator."""
-    size = (count, latent.dim)
-    if latent.distribution == "normal":
-        return torch.randn(size, generator=generator, device=generator.device)
-    return torch.rand(size, generator=generator, device=generator.device).mul_(2).sub_(1)
 
 
 @contextmanager

@@ -22,6 +22,13 @@ def call(module: Network, batch: Tensor, labels: Tensor | None) -> Any:  # Any: 
     return module(batch) if labels is None else module(batch, labels)
 
 
+def imagine(generator: nn.Module, latent: Tensor, labels: Tensor | None) -> Tensor:
+    """The fakes (N, *shape) that G makes of latents, in float32 whatever precision it multiplies in."""
+    with blamed("generator", "in forward()"):
+        images: Tensor = call(generator, latent, labels)
+    return _at_least_float32(images)
+
+
 def judge(discriminator: Network, images: Tensor, latent: Tensor | None, labels: Tensor | None) -> Scores:
     """What D says of a batch; `latent` is what fakes were made of, None for real images."""
     with blamed("discriminator", "in forward()"):

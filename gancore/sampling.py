@@ -21,11 +21,10 @@ from gancore.contracts import Shape
 from gancore.data import to_stored_range
 from gancore.devices import choose_device
 from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blamed
-from gancore.gan import draw_latent
 from gancore.layers import REMOVE, Layer
 from gancore.players import call, evaluated
 from gancore.provenance import attributed, meet
-from gancore.randomness import derive_seed, generator_for, seeded
+from gancore.randomness import derive_seed, draw_latent, generator_for, seeded
 from gancore.state import below
 
 _CHUNK = 64

@@ -7,6 +7,7 @@ or stops asking; the loop itself knows of none of these.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -21,7 +22,7 @@ from gancore.errors import NonFiniteError, blamed, during
 from gancore.finite import Watch
 from gancore.gan import GAN
 from gancore.optimizers import OptimizerSettings
-from gancore.players import call, checked_loss, frozen, judge, judge_both, together
+from gancore.players import checked_loss, frozen, imagine, judge, judge_both, together
 from gancore.recovery import Undo, tolerate
 from gancore.settings import value_at
 
@@ -82,8 +83,7 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
         undo = Undo(gan) if gan.options.training.on_nonfinite == "skip" else None
         skipped = ""
         try:
-            # The consumer may have turned gradients off, and may draw random numbers: neither is a matter of the run's.
-            with gan.randomness.lent(), torch.enable_grad(), during(f"at step {progress.step + 1}"), outlived():
+            with _apart(gan), during(f"at step {progress.step + 1}"), outlived():
                 losses, added = _step(gan, batches, joined)
         except NonFiniteError as error:
             if undo is None:
@@ -109,6 +109,13 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
             **losses,
         )
     gan.watch.read()
+
+
+@contextmanager
+def _apart(gan: GAN) -> Iterator[None]:
+    """A step in this block depends on nothing that the consumer has changed in torch, and changes nothing of it."""
+    with gan.randomness.lent(), gan.precision.step(), torch.enable_grad():
+        yield
 
 
 _LOSSES = ("discriminator_loss", "generator_loss", "real_logits", "fake_logits")
@@ -192,17 +199,18 @@ def _discriminate(
     gan: GAN, critic: Judge, part: _Part, update: _Update, joined: bool, *, keep: bool
 ) -> tuple[Scores, Scores]:
     """D's loss of a part, and what D said of it. Its fakes are kept for G's step if `keep` says so."""
-    with torch.set_grad_enabled(keep), blamed("generator", "in forward()"):
-        images: Tensor = call(gan.generator, part.latent, part.labels)
-    part.fakes = images if keep else None
-    turn = update.turn
-    reals, fakes = turn.leaf("real", part.images), turn.leaf("fake", images.detach())
-    # In one pass, the gradient of either would take the work of both.
-    if joined and not (turn.differentiates("real") or turn.differentiates("fake")):
-        real, fake = judge_both(critic, reals, fakes, part.latent, part.labels)
-    else:
-        real = judge(critic, reals, None, part.labels)
-        fake = judge(critic, fakes, part.latent, part.labels)
+    with gan.precision.products():
+        with torch.set_grad_enabled(keep):
+            images = imagine(gan.generator, part.latent, part.labels)
+        part.fakes = images if keep else None
+        turn = update.turn
+        reals, fakes = turn.leaf("real", part.images), turn.leaf("fake", images.detach())
+        # In one pass, the gradient of either would take the work of both.
+        if joined and not (turn.differentiates("real") or turn.differentiates("fake")):
+            real, fake = judge_both(critic, reals, fakes, part.latent, part.labels)
+        else:
+            real = judge(critic, reals, None, part.labels)
+            fake = judge(critic, fakes, part.latent, part.labels)
     with blamed("loss", "in discriminator()"):
         loss = checked_loss("discriminator", gan.objective.discriminator(real, fake), images)
     update.add(loss, turn.penalties(critic.critic, real, fake), part.share)
@@ -212,14 +220,14 @@ def _discriminate(
 def _generate(gan: GAN, critic: Judge, part: _Part, update: _Update) -> None:
     """G's loss of a part."""
     images, turn = part.fakes, update.turn
-    if images is None:
-        with blamed("generator", "in forward()"):
-            images = call(gan.generator, part.latent, part.labels)
     real = None
-    if gan.objective.needs_real or turn.due:
-        with torch.set_grad_enabled(turn.differentiates("real")):
-            real = judge(critic, turn.leaf("real", part.images), None, part.labels)
-    fake = judge(critic, images, part.latent, part.labels)
+    with gan.precision.products():
+        if images is None:
+            images = imagine(gan.generator, part.latent, part.labels)
+        if gan.objective.needs_real or turn.due:
+            with torch.set_grad_enabled(turn.differentiates("real")):
+                real = judge(critic, turn.leaf("real", part.images), None, part.labels)
+        fake = judge(critic, images, part.latent, part.labels)
     with blamed("loss", "in generator()"):
         loss = checked_loss("generator", gan.objective.generator(fake, real), images)
     update.add(loss, {} if real is None else turn.penalties(critic.critic, real, fake), part.share)

@@ -43,6 +43,7 @@ ORDER = [
     "progress",
     "randomness",
     "devices",
+    "precision",
     "data",
     "players",
     "augmenting",

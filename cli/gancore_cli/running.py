@@ -58,6 +58,7 @@ def tell(voice: Voice, gan: GAN, run: Run, catalog: Catalog) -> None:
         voice.detail(f"{player}: {getattr(run, player).name}, {count(player)} parameters")
     for component in run.components():
         voice.detail(f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}")
+    voice.detail(f"precision: {gan.precision.name}")
     voice.detail(f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}")
 
 

@@ -35,6 +35,9 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
 @click.option("--batch-size", type=int, help="Real images in a step.")
 @click.option("--seed", type=int, help="The source of all randomness.")
 @click.option(
+    "--precision", metavar="auto|fp32|tf32|bf16", help="What networks multiply in; auto: bf16 where that is faster."
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="A new or empty folder for the run.  [default: the next number below runs/]",
@@ -132,6 +135,8 @@ def _layers(
     for flag in ("batch_size", "seed"):
         if flags[flag] is not None:
             layers.append(Layer(f"--{flag.replace('_', '-')}", {flag: flags[flag]}))
+    if flags["precision"] is not None:
+        layers.append(Layer("--precision", {"training": {"precision": flags["precision"]}}))
     problems = []
     for text in assignments:
         try:

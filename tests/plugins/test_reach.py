@@ -10,7 +10,8 @@ from gancore.catalog import Catalog, read_plugin
 from gancore.config import read_layers, resolve
 from gancore.contracts import Dataset
 from gancore.errors import ConfigError
-from gancore.gan import GAN, draw_latent
+from gancore.gan import GAN
+from gancore.randomness import draw_latent
 from gancore.layers import Layer
 from gancore.training import train
 
