@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from gancore.contracts import Output, Scores
 from gancore.errors import PluginError, blamed
@@ -93,15 +94,23 @@ def _at_least_float32(logits: Tensor) -> Tensor:
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """No parameter of the module collects a gradient in this block; afterwards each wants what it wanted before."""
+    """No parameter of the module collects a gradient in this block; afterwards each wants what it wanted before.
+
+    Nor does spectral normalization iterate: the singular vectors belong to the updates of the module itself.
+    """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    iterating = [part for part in module.modules() if isinstance(part, ParametrizationList) and part.training]
     for parameter in trained:
         parameter.requires_grad_(False)
+    for part in iterating:
+        part.eval()
     try:
         yield
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+        for part in iterating:
+            part.train()
 
 
 @contextmanager

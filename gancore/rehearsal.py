@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import cached
 
 from gancore.augmenting import Judge
 from gancore.config import LatentSettings
@@ -169,12 +170,13 @@ def mixes_samples(discriminator: nn.Module, first: Tensor, second: Tensor, label
     other = _copy("discriminator", discriminator)
     twice = None if labels is None else torch.cat([labels, labels])
     joined = tensors_of(_judged(discriminator, torch.cat([first, second]), twice))
-    halves = [tensors_of(_judged(other, part, labels)) for part in (first, second)]
+    with cached():  # as in a step, where power iterations go by updates, not by passes
+        halves = [tensors_of(_judged(other, part, labels)) for part in (first, second)]
     for name, whole in joined.items():
         apart = torch.cat([half[name] for half in halves])
         if _differ(whole, apart):
             return True
-    # Statistics and power iterations move with every pass.
+    # Statistics move with every pass.
     return any(not torch.equal(*pair) for pair in zip(discriminator.buffers(), other.buffers(), strict=True))
 
 

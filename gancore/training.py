@@ -13,6 +13,7 @@ from time import perf_counter
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import cached
 
 from gancore.augmenting import Judge
 from gancore.average import update_average
@@ -199,21 +200,23 @@ def _discriminate(
     gan: GAN, critic: Judge, part: _Part, update: _Update, joined: bool, *, keep: bool
 ) -> tuple[Scores, Scores]:
     """D's loss of a part, and what D said of it. Its fakes are kept for G's step if `keep` says so."""
-    with gan.precision.products():
-        with torch.set_grad_enabled(keep):
-            images = imagine(gan.generator, part.latent, part.labels)
-        part.fakes = images if keep else None
-        turn = update.turn
-        reals, fakes = turn.leaf("real", part.images), turn.leaf("fake", images.detach())
-        # In one pass, the gradient of either would take the work of both.
-        if joined and not (turn.differentiates("real") or turn.differentiates("fake")):
-            real, fake = judge_both(critic, reals, fakes, part.latent, part.labels)
-        else:
-            real = judge(critic, reals, None, part.labels)
-            fake = judge(critic, fakes, part.latent, part.labels)
-    with blamed("loss", "in discriminator()"):
-        loss = checked_loss("discriminator", gan.objective.discriminator(real, fake), images)
-    update.add(loss, turn.penalties(critic.critic, real, fake), part.share)
+    turn = update.turn
+    with cached():  # one power iteration of spectral normalization, however often D is asked
+        with gan.precision.products():
+            with torch.set_grad_enabled(keep):
+                images = imagine(gan.generator, part.latent, part.labels)
+            part.fakes = images if keep else None
+            reals, fakes = turn.leaf("real", part.images), turn.leaf("fake", images.detach())
+            # In one pass, the gradient of either would take the work of both.
+            if joined and not (turn.differentiates("real") or turn.differentiates("fake")):
+                real, fake = judge_both(critic, reals, fakes, part.latent, part.labels)
+            else:
+                real = judge(critic, reals, None, part.labels)
+                fake = judge(critic, fakes, part.latent, part.labels)
+        with blamed("loss", "in discriminator()"):
+            loss = checked_loss("discriminator", gan.objective.discriminator(real, fake), images)
+        penalties = turn.penalties(critic.critic, real, fake)
+    update.add(loss, penalties, part.share)
     return real, fake
 
 

@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +13,9 @@ from gancore.gan import GAN
 from gancore.players import frozen
 from gancore.training import train
 from gancore_plugins.losses.bce import NonSaturating
-from worlds import Hinge, assembled, dataset, equal, trained, weights
+from gancore_plugins.regularizers.gradients import R1
+from gancore_plugins.regularizers.lipschitz import GradientPenalty
+from worlds import Hinge, TinyGenerator, assembled, dataset, equal, trained, weights
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit():
@@ -267,3 +271,35 @@ def test_a_loss_that_later_returns_what_is_none_is_told_as_the_losss_failure(mon
     ) as caught:
         next(steps)
     assert caught.value.part == "loss"
+
+
+def normed(critic):
+    """A discriminator under spectral normalization whose weights stay as they are, and a run of it."""
+    torch.manual_seed(0)
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(16, 6))
+    still = {"name": "SGD", "lr": 0.0}
+    return GAN(
+        TinyGenerator().build((1, 4, 4), 5, None),
+        nn.Sequential(nn.Flatten(), layer, nn.Tanh(), nn.Linear(6, 1)),
+        dataset(12),
+        Hinge(),
+        Options(
+            duration="5 steps", batch_size=4, latent={"dim": 5}, optimizer={"generator": {}, "discriminator": still}
+        ),
+        "cpu",
+        regularizers={"penalty": critic} if critic else {},
+    )
+
+
+@pytest.mark.parametrize("penalty", [None, R1(interval=2), GradientPenalty()], ids=["none", "lazy r1", "wgan-gp"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_spectral_normalization_iterates_once_in_each_update_of_d(penalty, joined):
+    run = normed(penalty)
+    assert run.joined
+    once = deepcopy(run.discriminator)
+    for _ in train(run, joined=joined):
+        with torch.no_grad():
+            once(torch.zeros(1, 16))
+    for mine, alone in zip(run.discriminator.buffers(), once.buffers(), strict=True):
+        assert torch.equal(mine, alone)
+    assert all(part.training for part in run.discriminator.modules())

@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 def spectrally_normalized(network: nn.Module) -> nn.Module:
     """The network, in place, with every weight divided by its largest singular value.
 
-    One power iteration with each pass in training. It comes after initial weights are drawn, since what it knows of
+    One power iteration with each pass in training, in the loop with each update of D. It comes after initial weights are drawn, since what it knows of
     the singular vectors it learns from these.
     """
     for part in list(network.modules()):
