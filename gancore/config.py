@@ -74,6 +74,10 @@ class TrainingSettings(Settings):
         default="fp32",
         description="what networks multiply in; auto: bf16 for images where the device has it, else fp32",
     )
+    channels_last: bool | None = Field(
+        default=None,
+        description="lay images out pixel by pixel, not channel by channel; absent: on CUDA under bf16 or tf32",
+    )
     clip_norm: Schedulable | None = Field(
         default=None, gt=0, description="the largest norm of a player's gradient, all weights taken together"
     )

@@ -62,8 +62,10 @@ class GAN:
             with blamed(role):
                 if not isinstance(module, nn.Module):
                     raise PluginError(f"a {role} must be an nn.Module; received {type(module).__name__}")
-        self.generator = generator.to(self.device).train()
-        self.discriminator = discriminator.to(self.device).train()
+        last = options.training.channels_last
+        layout = torch.channels_last if (self.precision.channels_last if last is None else last) else None
+        self.generator = _at(self.device, generator, layout).train()
+        self.discriminator = _at(self.device, discriminator, layout).train()
         self.objective = _at(self.device, objective)
         self.regularizers, self.augmentations = dict(regularizers or {}), dict(augmentations or {})
         mirrors = bool(getattr(self.feed.dataset, "mirrors", False))
@@ -289,9 +291,11 @@ def _building(options: Options, part: str, stream: str | None = None) -> Iterato
         yield
 
 
-def _at(device: torch.device, part: P) -> P:
-    """The part, on the device if it is a module."""
-    return part.to(device) if isinstance(part, nn.Module) else part
+def _at(device: torch.device, part: P, layout: torch.memory_format | None = None) -> P:
+    """The part, on the device if it is a module, its four-dimensional weights in the layout if one is given."""
+    if not isinstance(part, nn.Module):
+        return part
+    return part.to(device) if layout is None else part.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs know it for tensors only
 
 
 def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device) -> Feed:

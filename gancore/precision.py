@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -46,6 +46,14 @@ class Precision:
             )
         return cls(choice, device)
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether convolutions are likely to be faster on images that are laid out pixel by pixel.
+
+        So the matrix units of CUDA devices take them. On processors it depends on the network.
+        """
+        return self.device.type == "cuda" and self.name != "fp32"
+
     def products(self) -> AbstractContextManager[object]:
         """In this block, networks that are called multiply in this precision."""
         if self.name != "bf16":
@@ -61,7 +69,8 @@ class Precision:
         if self.device.type != "cuda":
             yield
             return
-        backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+        # Any: of torch's stubs some do not know these, and some not their attribute
+        backends: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # as above
         before = [backend.fp32_precision for backend in backends]
         try:
             for backend in backends:
@@ -76,7 +85,7 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for it, so that it takes less time, not more."""
     if device.type == "cuda":
         with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     return any(getattr(torch.cpu, probe, bool)() for probe in _PROBES)

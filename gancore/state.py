@@ -83,8 +83,10 @@ def load_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module, ten
                 f"the checkpoint is of another {name}: optimizer state {key} of shape {tuple(value.shape)}",
                 "build the same networks",
             )
-        # A copy: the optimizer changes its state in place.
-        states.setdefault(places[parameter], {})[kind] = value.clone()
+        # A copy, since the optimizer changes it in place, laid out as the weight is, which fused optimizers rely on.
+        like = parameters[parameter] if value.ndim else value
+        copy = torch.empty_like(like, dtype=value.dtype).copy_(value)
+        states.setdefault(places[parameter], {})[kind] = copy
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

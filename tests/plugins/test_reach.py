@@ -11,8 +11,8 @@ from gancore.config import read_layers, resolve
 from gancore.contracts import Dataset
 from gancore.errors import ConfigError
 from gancore.gan import GAN
-from gancore.randomness import draw_latent
 from gancore.layers import Layer
+from gancore.randomness import draw_latent
 from gancore.training import train
 
 PLUGIN = read_plugin(gancore_shapes, "shapes", "gancore-shapes", "0.1.0")
