@@ -62,7 +62,7 @@ def _side_by_side(images: Tensor) -> Tensor:
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     tiles = pad(images, (1, 0, 1, 0, 0, 0, 0, rows * columns - len(images)))
-    table = tiles.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+    table = tiles.view(rows, columns, *tiles.shape[1:]).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
     return pad(table, (0, 1, 0, 1))
 
 
