@@ -95,7 +95,7 @@ def test_the_order_is_that_of_the_paths(tmp_path_factory, names):
 
 def test_an_index_takes_little_more_than_the_names(tmp_path):
     """As many paths in a list take ten times as much, and so would the names, each at once, while it is made."""
-    count = 20_000
+    count = 10_000
     for number in range(count):
         path = tmp_path / f"{number // 500:04}" / f"{number:09}.png"
         if number % 500 == 0:
