@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,24 +38,58 @@ def regular(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def pictures_below(folder: Path) -> list[Path]:
+class Paths:
+    """Files below a folder by their names, which lie in one run of bytes: a million take no object each.
+
+    A process that is forked shares them, and copies none by looking.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._names, self._ends = bytearray(), array("q")
+
+    def append(self, name: str) -> None:
+        """Adds a file by its name from the folder on, as `below/it.png`."""
+        self._names += name.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._names))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, number: int) -> Path:
+        """The path of a file, whose number is not negative."""
+        begin = self._ends[number - 1] if number else 0
+        return Path(self.folder, self._names[begin : self._ends[number]].decode("utf-8", "surrogatepass"))
+
+    def __iter__(self) -> Iterator[Path]:
+        return (Path(self.folder, name) for name in self.names())
+
+    def names(self) -> Iterator[str]:
+        """All names as they were added."""
+        begin = 0
+        for end in self._ends:
+            yield self._names[begin:end].decode("utf-8", "surrogatepass")
+            begin = end
+
+
+def pictures_below(folder: Path) -> Paths:
     """All pictures in a folder and the folders in it, known by their endings, in the order of their paths.
 
     Links to files are followed, links to folders are not. Raises DataError when it cannot be looked into, when it
     holds no picture, and when something that ends like one is no file.
     """
-    found: list[Path] = []
-    odd: list[Path] = []
-    pending = [os.fspath(folder)]
+    found, odd = Paths(folder), list[Path]()
     try:
+        pending = [("", *_content(os.fspath(folder), odd))]
         while pending:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    looks = os.path.splitext(entry.name)[1].lower() in SUFFIXES
-                    if looks:
-                        (found if os.path.isfile(entry.path) else odd).append(Path(entry.path))
-                    elif entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
+            above, names, folders = pending[-1]
+            for name in names:
+                if name in folders:  # at its place among the names, so that no more than one folder is ever sorted
+                    pending.append((f"{above}{name}/", *_content(os.path.join(folder, above, name), odd)))
+                    break
+                found.append(above + name)
+            else:
+                pending.pop()
     except OSError as error:
         raise DataError(
             f"{error.filename or folder} cannot be looked into: {error.strerror}", "mend the folder, or name another"
@@ -69,7 +104,7 @@ def pictures_below(folder: Path) -> list[Path]:
         raise DataError(
             f"a folder of pictures must hold some, ending in {', '.join(SUFFIXES)}; {folder} holds none", "name another"
         )
-    return sorted(found)
+    return found
 
 
 @contextmanager
@@ -140,6 +175,23 @@ def some(offenders: list[str]) -> str:
     """The first few of a list, and how many more there are."""
     more = f", and {len(offenders) - _TOLD} more" if len(offenders) > _TOLD else ""
     return "; ".join(offenders[:_TOLD]) + more
+
+
+def _content(folder: str, odd: list[Path]) -> tuple[Iterator[str], set[str]]:
+    """The names of pictures and folders in a folder, in order, and which of them are folders; adds what is odd."""
+    names, folders = list[str](), set[str]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                # The entry knows what it is, and asks the disk about links alone; then it would raise for a circle.
+                if os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file():
+                    names.append(entry.name)
+                else:
+                    odd.append(Path(entry.path))
+            elif entry.is_dir(follow_symlinks=False):
+                names.append(entry.name)
+                folders.add(entry.name)
+    return iter(sorted(names)), folders
 
 
 def _judge(opened: Image, path: Path, most_pixels: int) -> None:

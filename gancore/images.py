@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gancore.contracts import Shape
 from gancore.errors import DataError, told
-from gancore.files import picture, pictures_below, regular, without_warnings
+from gancore.files import Paths, picture, pictures_below, regular, without_warnings
 
 _MODES = {"1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
 """Pillow's modes that are understood, and those that they are read as."""
@@ -56,7 +56,7 @@ def _pictures(folder: Path, grey: bool) -> Tensor:
     return images
 
 
-def _room(paths: list[Path], shape: tuple[int, int, int]) -> Tensor:
+def _room(paths: Paths, shape: tuple[int, int, int]) -> Tensor:
     """For so many images, as a tensor that is still to be filled."""
     try:
         return torch.empty(len(paths), *shape, dtype=torch.uint8)
@@ -67,7 +67,7 @@ def _room(paths: list[Path], shape: tuple[int, int, int]) -> Tensor:
         ) from error
 
 
-def _decoded(paths: list[Path], grey: bool) -> Iterator[NDArray[np.uint8]]:
+def _decoded(paths: Paths, grey: bool) -> Iterator[NDArray[np.uint8]]:
     """Each picture as (H, W, C), an alpha channel only where something shines through."""
     for path in paths:
         with without_warnings(), picture(path) as opened:

@@ -52,7 +52,7 @@ class OptimizerSettings(Settings):
                 continue
             try:
                 for end in (_start, _end):
-                    _make(self.name, [], _each(good | {key: value}, end))
+                    _trial(self.name)([{"params": []}], **_each(good | {key: value}, end))
             except ValueError as error:
                 problems.append(_problem((key,), f"{self.name} refuses this: {error}", given[key]))
                 continue
@@ -119,6 +119,17 @@ def _end(value: float | Schedule) -> float:
 def _problem(loc: tuple[int | str, ...], message: str, received: object) -> InitErrorDetails:
     custom = PydanticCustomError("optimizer", message)
     return InitErrorDetails(type=custom, loc=loc, input=received)
+
+
+@cache
+def _trial(name: str) -> type[optim.Optimizer]:
+    """An optimizer that judges its arguments and takes no parameters in.
+
+    With the first parameters torch imports its compiler, for longer than all else that a config asks for takes.
+    """
+    import torch
+
+    return type(name, (getattr(torch.optim, name),), {"add_param_group": lambda _optimizer, _group: None})
 
 
 @cache

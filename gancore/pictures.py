@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torchvision.utils import make_grid
+from torch.nn.functional import pad
 
 from gancore.errors import ConfigError, StorageError
 
@@ -21,6 +21,8 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 REAL_POINTS = 2000
 """Real points that a scatter plot shows, if there are so many."""
+_EFFORT = 3
+"""Of packing a picture: a third of the time of Pillow's 6, for a file larger by about a hundredth."""
 _PLOT = 480
 """Pixels along each side of a scatter plot."""
 _FINE = 2
@@ -49,11 +51,19 @@ def grid(images: Tensor) -> Image.Image:
 
     Small images are enlarged by a whole factor, pixel by pixel, to be seen at all.
     """
-    channels, height, width = images.shape[1:]
-    table = make_grid(images, nrow=math.ceil(math.sqrt(len(images))), padding=1)[:channels]
-    tiles = _picture(table)
+    height, width = images.shape[2:]
+    tiles = _picture(_side_by_side(images) if len(images) > 1 else images[0])
     factor = max(1, _SMALLEST_TILE // max(height, width))
     return tiles.resize((tiles.width * factor, tiles.height * factor), Image.Resampling.NEAREST)
+
+
+def _side_by_side(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) row by row in one (C, H', W'), with a line of zeros around each."""
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    tiles = pad(images, (1, 0, 1, 0, 0, 0, 0, rows * columns - len(images)))
+    table = tiles.view(rows, columns, *tiles.shape[1:]).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
+    return pad(table, (0, 1, 0, 1))
 
 
 def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
@@ -114,7 +124,7 @@ def save_samples(samples: Tensor, out: Path, real: Tensor | None = None) -> None
     try:
         (out if form == "folder" else out.parent).mkdir(parents=True, exist_ok=True)
         if form == "picture":
-            picture(samples, real).save(out, "PNG")
+            picture(samples, real).save(out, "PNG", compress_level=_EFFORT)
         elif form == "npy":
             with out.open("wb") as file:  # given a name, numpy would add a suffix of its own
                 np.save(file, samples.numpy(), allow_pickle=False)

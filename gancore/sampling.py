@@ -6,13 +6,14 @@ many images are asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gancore import checkpoint
 from gancore.catalog import Catalog
@@ -156,13 +157,26 @@ def _refuse_another(
     A generator that cannot be built so is not judged.
     """
     needed, given = 0, sum(value.numel() for value in weights.values())
-    with suppress(Exception), seeded(0), torch.device("meta"):
+    with suppress(Exception), seeded(0), torch.device("meta"), _Unfilled():
         bare = run.generator.build(shape, run.latent.dim, num_classes)
         needed = sum(value.numel() for value in bare.state_dict().values() if value.is_meta)
     if needed > given:
         raise CheckpointError(
             f"{path} is of another generator: its config asks for {needed:,} weights, and it holds {given:,}", _ANOTHER
         )
+
+
+class _Unfilled(TorchFunctionMode):
+    """Nothing is drawn for what has no values; torch would import its compiler to do so, for a second or two."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> Run:

@@ -11,6 +11,8 @@ from gancore_cli.options import Voice, say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.progress import Progress
+
     from gancore.evaluation import Evaluation
     from gancore.learning import Preparation
     from gancore.recording import Record
@@ -29,23 +31,29 @@ class Interrupted(Exception):  # noqa: N818  # it is no error
 
 def show_preparation(voice: Voice, preparations: Iterator[Preparation]) -> None:
     """Goes through the work that must be done before measuring, and shows how far it is."""
+    if not voice.quiet and sys.stderr.isatty():
+        _show_live(preparations)
+        return
+    shown: tuple[str, int] = ("", 0)
+    for preparation in preparations:
+        if preparation.warning:
+            voice.note(f"warning: {preparation.warning}")
+        quarter = (preparation.what, int(preparation.done * 4))
+        if quarter != shown:
+            voice.note(f"{preparation.what}: {preparation.done:.0%}" if preparation.done else preparation.what)
+        shown = quarter
+
+
+def _show_live(preparations: Iterator[Preparation]) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    live = not voice.quiet and sys.stderr.isatty()
-    shown: tuple[str, int] = ("", 0)
-    with Progress(console=Console(stderr=True), transient=True, disable=not live) as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=1.0)
         for preparation in preparations:
-            if preparation.warning and live:
+            if preparation.warning:
                 bar.console.print(f"warning: {preparation.warning}", markup=False, highlight=False)
-            elif preparation.warning:
-                voice.note(f"warning: {preparation.warning}")
             bar.update(task, description=preparation.what, completed=preparation.done)
-            quarter = (preparation.what, int(preparation.done * 4))
-            if not live and quarter != shown:
-                voice.note(f"{preparation.what}: {preparation.done:.0%}" if preparation.done else preparation.what)
-            shown = quarter
 
 
 def show_progress(voice: Voice, what: str, shares: Iterator[float]) -> None:
@@ -76,15 +84,15 @@ class Display:
     """
 
     def __init__(self, *, quiet: bool, epochs: float | None) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-
         self._quiet, self._epochs = quiet, epochs
         self._bar: Progress | None = None
         self._shown = 0.0
         self._scores = ""
         self._warned: set[str] = set()
         if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
             columns = (BarColumn(bar_width=24), TextColumn("{task.description}"))
             self._bar = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
             self._task = self._bar.add_task("starting", total=1.0)

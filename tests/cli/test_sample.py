@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import safetensors.torch
@@ -6,6 +8,18 @@ import torch
 from PIL import Image
 
 FORKED = True
+SPY = """
+import sys, torch
+from gancore.sampling import _Unfilled
+from gancore_cli.main import main
+try:
+    main(["sample", "runs/0001", "-n", "1", "--out", "one.png"])
+except SystemExit:
+    pass
+with torch.device("meta"), _Unfilled():
+    torch.empty(2).normal_()
+print(sorted({"torch._dynamo", "torchvision", "rich", "sklearn"} & sys.modules.keys()), file=sys.stderr)
+"""
 
 
 def pixels(path):
@@ -24,6 +38,13 @@ def test_a_grid_an_array_a_tensor_and_a_folder_show_the_same_samples(finished):
     assert torch.equal(tensor, torch.from_numpy(array))
     assert np.array_equal(np.stack(pictures), array[:, 0])
     assert pixels(finished.folder / "a.png").shape == (19 * 8, 28 * 8)  # 2 by 3 tiles of 8 and their frame, by 8
+
+
+def test_samples_are_drawn_without_importing_what_is_not_used(finished):
+    """Such as torch's compiler, which comes with an optimizer's parameters, and with random numbers on `meta`."""
+    done = subprocess.run([sys.executable, "-c", SPY], cwd=finished.folder, capture_output=True, text=True)
+    assert done.stdout == "1 samples of step 4: one.png\n"
+    assert done.stderr == "[]\n"
 
 
 def test_more_samples_begin_with_the_same_ones(finished):

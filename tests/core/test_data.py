@@ -1,3 +1,7 @@
+import gc
+import os
+import tracemalloc
+
 import pytest
 import torch
 from hypothesis import given
@@ -78,6 +82,45 @@ def test_streaming_gives_the_same_batches_as_the_device(workers):
         ours, theirs = next(first), next(second)
         assert torch.equal(ours.images, theirs.images)
         assert torch.equal(ours.labels, theirs.labels)
+
+
+class Homes(Listed):
+    """The label of an item is the process that read it."""
+
+    def __init__(self):
+        super().__init__(torch.zeros(8, 1, 1, 1, dtype=torch.uint8))
+
+    def __getitem__(self, index):
+        return self.items[index], os.getpid()
+
+
+def test_the_processes_that_load_data_outlive_every_epoch():
+    batches = feed(Homes(), data="stream", workers=2).batches(0)
+    seen = {label for read in labels(batches, 20) for label in read}
+    assert len(seen) == 2
+    assert os.getpid() not in seen
+
+
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_memory_does_not_grow_with_the_epochs(data):
+    """Neither that of Python's objects nor the number of tensors, whose memory Python does not know."""
+    size = 4000
+    images = TensorDataset(torch.zeros(size, 1, 1, 1, dtype=torch.uint8), torch.arange(size))
+    batches = feed(images, size // 4, data=data).batches(0)
+
+    def held(epochs):
+        for _ in range(4 * epochs):
+            next(batches)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0], sum(
+            issubclass(type(each), torch.Tensor) for each in gc.get_objects()
+        )
+
+    tracemalloc.start()
+    (early, first), (late, last) = held(4), held(8)
+    tracemalloc.stop()
+    assert last == first
+    assert late - early < 8 * size  # in eight epochs less than one list of an epoch's places
 
 
 def test_streaming_draws_nothing_from_the_global_generator():

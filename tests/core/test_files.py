@@ -1,10 +1,13 @@
 import os
 import struct
 import threading
+import tracemalloc
 import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from gancore.errors import DataError
@@ -72,6 +75,39 @@ def test_pictures_are_found_at_any_depth_and_in_order(tmp_path):
     (tmp_path / "round").symlink_to(".")  # a folder, which is not followed
     found = [path.relative_to(tmp_path).as_posix() for path in pictures_below(tmp_path)]
     assert found == ["a/b/c.webp", "a/z.JPEG", "b.png", "link.png"]
+
+
+parts = st.text(st.sampled_from("a-.é\udcff\U0001f600"), min_size=1, max_size=4).filter(lambda part: part.strip("."))
+
+
+@given(st.lists(st.lists(parts, min_size=1, max_size=3).map("/".join), max_size=12))
+@settings(max_examples=50)
+def test_the_order_is_that_of_the_paths(tmp_path_factory, names):
+    folder = tmp_path_factory.mktemp("in")
+    made = {folder / "first.png"} | {folder / f"{name}!.png" for name in names}
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = pictures_below(folder)
+    assert list(found) == sorted(made)
+    assert [found[number] for number in range(len(found))] == list(found)
+
+
+def test_an_index_takes_little_more_than_the_names(tmp_path):
+    """As many paths in a list take ten times as much, and so would the names, each at once, while it is made."""
+    count = 10_000
+    for number in range(count):
+        path = tmp_path / f"{number // 500:04}" / f"{number:09}.png"
+        if number % 500 == 0:
+            path.parent.mkdir()
+        path.touch()
+    tracemalloc.start()
+    found = pictures_below(tmp_path)
+    (held, peak), name = tracemalloc.get_traced_memory(), len("0000/000000000.png")
+    tracemalloc.stop()
+    assert len(found) == count
+    assert name + 8 < held / count < 1.25 * (name + 8)
+    assert peak < held + 250_000
 
 
 def test_no_folder_is_too_deep(tmp_path):

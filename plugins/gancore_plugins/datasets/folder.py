@@ -10,9 +10,11 @@ from pydantic import Field
 
 from gancore.contracts import Dataset
 from gancore.errors import DataError
-from gancore.files import MOST_PIXELS, pictures_below
+from gancore.files import MOST_PIXELS, Paths, pictures_below
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch.utils.data import Dataset as TorchDataset
 
 
@@ -47,22 +49,28 @@ class Folder(Dataset):
         kept = Kept.of(self, paths, root)
         for _ in kept.make():  # nothing is left to do where it was prepared
             pass
-        names = tuple(sorted({self._class_of(path) for path in paths})) if self.classes else None
-        labels = None if names is None else [names.index(self._class_of(path)) for path in paths]
-        return Pictures(kept.path, labels, names, self.mirrors)
+        labels, classes = _classes(paths) if self.classes else (None, None)
+        return Pictures(kept.path, labels, classes, self.mirrors)
 
-    def _pictures(self) -> list[Path]:
+    def _pictures(self) -> Paths:
         """All pictures, in the order of their paths. Raises DataError when there are none, or one has no class."""
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise DataError(f"there is no folder {folder}", "name one: --set dataset.path=FOLDER")
         paths = pictures_below(folder)
-        if self.classes and (loose := [path for path in paths if path.parent == folder]):
+        if self.classes and (loose := next((name for name in paths.names() if "/" not in name), None)):
             raise DataError(
-                f"with classes every picture lies in a folder that is its class; {loose[0]} lies in none",
+                f"with classes every picture lies in a folder that is its class; {folder / loose} lies in none",
                 "move it, or leave classes out",
             )
         return paths
 
-    def _class_of(self, path: Path) -> str:
-        return path.relative_to(Path(self.path).expanduser()).parts[0]
+
+def _classes(paths: Paths) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """The label of each picture, and the folders that these are the numbers of, in the order of their names."""
+    import numpy as np
+
+    known: dict[str, int] = {}
+    folders = (name.partition("/")[0] for name in paths.names())  # ordered, as the paths are
+    labels = np.fromiter((known.setdefault(folder, len(known)) for folder in folders), np.int32, len(paths))
+    return labels, tuple(known)

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.errors import DataError, StorageError
-from gancore.files import alone, picture, some, without_warnings
+from gancore.files import Paths, alone, picture, some, without_warnings
 from gancore_plugins.datasets.folder import Folder
 
 _EDITION = 1
@@ -39,7 +39,7 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
     """Images uint8 (C, H, W) of an array in a file, which need not fit into memory, perhaps with labels."""
 
     def __init__(
-        self, path: Path, labels: Sequence[int] | None, classes: tuple[str, ...] | None, mirrors: bool
+        self, path: Path, labels: NDArray[np.int32] | None, classes: tuple[str, ...] | None, mirrors: bool
     ) -> None:
         self._images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
         self._path, self._labels, self.mirrors = path, labels, mirrors
@@ -55,7 +55,7 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
         image = torch.from_numpy(self._images[index].copy())
-        return image if self._labels is None else (image, self._labels[index])
+        return image if self._labels is None else (image, int(self._labels[index]))
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,28 @@ class Kept:
     """The array of all pictures of a folder in one form, made or still to be made."""
 
     settings: Folder
-    pictures: Sequence[Path]
+    pictures: Paths
     path: Path
 
     @classmethod
-    def of(cls, settings: Folder, pictures: Sequence[Path], root: Path) -> Kept:
+    def of(cls, settings: Folder, pictures: Paths, root: Path) -> Kept:
         """Where it lies: named by all that has a say in its pixels, sizes and times of change of files included."""
         form = [_EDITION, settings.size, settings.channels, settings.fit]
+        digest = hashlib.sha256(f"[{json.dumps(form)}, [".encode())
+        folder, comma = str(pictures.folder.absolute()), ""
         try:
-            seen = [(str(path.absolute()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in pictures]
+            for name in pictures.names():  # told one by one: a list of them all would outgrow the index
+                path = os.path.join(folder, name)
+                seen = os.stat(path)
+                told = comma + json.dumps([path, seen.st_size, seen.st_mtime_ns])
+                digest.update(told.encode())
+                comma = ", "
         except OSError as error:
             raise DataError(
                 f"{error.filename} was there and can be read no more: {error.strerror}", "leave the folder as it is"
             ) from error
-        key = hashlib.sha256(json.dumps([form, seen]).encode("utf-8", "surrogateescape")).hexdigest()
-        return cls(settings, pictures, root / "folders" / f"{key[:24]}.npy")
+        digest.update(b"]]")
+        return cls(settings, pictures, root / "folders" / f"{digest.hexdigest()[:24]}.npy")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -134,8 +141,9 @@ class Kept:
         # Threads suffice: Pillow decodes and resizes without holding Python's lock.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self.pictures), _CHUNK):
+                numbers = range(start, min(start + _CHUNK, len(self.pictures)))
                 with without_warnings():
-                    chunk = list(pool.map(self._decoded, self.pictures[start : start + _CHUNK]))
+                    chunk = list(pool.map(self._decoded, map(self.pictures.__getitem__, numbers)))
                 for number, pixels in enumerate(chunk, start):
                     if isinstance(pixels, str):
                         broken.append(pixels)

@@ -2,6 +2,7 @@ import os
 import pickle
 import shutil
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from gancore.data import Feed, prepared
 from gancore.errors import DataError, StorageError
+from gancore.files import pictures_below
 from gancore_plugins.datasets import pictures
 from gancore_plugins.datasets.folder import Folder
 
@@ -157,9 +159,10 @@ def test_what_was_kept_and_cut_off_is_decoded_anew(tmp_path):
 
 def test_a_picture_that_goes_away_in_between_is_told(tmp_path):
     path = paint(tmp_path / "in" / "1.png")
+    found = pictures_below(tmp_path)
     path.unlink()
     with pytest.raises(DataError, match=r"1\.png was there and can be read no more"):
-        pictures.Kept.of(Folder(path=str(tmp_path)), [path], tmp_path)
+        pictures.Kept.of(Folder(path=str(tmp_path)), found, tmp_path)
 
 
 @pytest.mark.parametrize("change", ["colour", "more", "fewer", "size", "fit"])
@@ -232,6 +235,22 @@ def test_processes_that_load_data_are_handed_a_path_and_not_the_pixels(tmp_path)
     again = pickle.loads(pickled)  # noqa: S301  # our own bytes, of a moment ago
     assert (again.classes, again.mirrors, len(again)) == (("cats",), True, 1)
     assert torch.equal(again[0][0], dataset[0][0])
+
+
+def test_finding_and_opening_many_again_takes_little_more_than_their_names(tmp_path):
+    first, count = paint(tmp_path / "in" / "00" / "00000.png"), 5000
+    for number in range(1, count):
+        path = tmp_path / "in" / f"{number // 200:02}" / f"{number:05}.png"
+        path.parent.mkdir(exist_ok=True)
+        os.link(first, path)
+    opened(tmp_path / "in", tmp_path / "root", classes=True)
+    tracemalloc.start()
+    dataset = opened(tmp_path / "in", tmp_path / "root", classes=True)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [dataset[number][1] for number in (0, 199, 200, count - 1)] == [0, 0, 1, 24]
+    assert held < 8 * count + 50_000  # the labels; the names are gone
+    assert peak < (len("00/00000.png") + 20) * count + 150_000
 
 
 def test_a_picture_is_only_what_its_ending_says(tmp_path):
