@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor, nn, optim
@@ -64,7 +65,7 @@ class Watch:
         scores: Mapping[str, Tensor],
         weights: Iterable[Tensor],
     ) -> Tensor:
-        """Looks at what an update is about to be made of; returns the norm of the whole gradient.
+        """Looks at what an update is about to be made of; returns the norm of each gradient.
 
         Raises NonFiniteError, if it reads at once. The weights are as they were.
         """
@@ -75,14 +76,16 @@ class Watch:
         takes_flag = not self._at_once and getattr(optimizer, "_step_supports_amp_scaling", False)
         if takes_flag:
             optimizer.found_inf = self.held  # type: ignore[attr-defined]  # torch's optimizers read it by getattr
-        self._judge(step, look, [*scores.values(), *norms], at_once=not takes_flag)
-        return torch.linalg.vector_norm(torch.stack(list(norms))) if norms else torch.zeros((), device=self._device)
+        values = torch.stack([*scores.values(), *norms])
+        self._judge(step, look, values, at_once=not takes_flag)
+        return values[len(scores) :]
 
     def after(self, step: int, player: Player, module: nn.Module) -> None:
         """Looks at the weights that regularizers have confined after an update."""
         weights = tuple(module.parameters())
         look = _Look(player, module, (), weights, confined=True)
-        self._judge(step, look, _norms([weight.detach() for weight in weights]), at_once=self._at_once)
+        norms = torch.stack(_norms([weight.detach() for weight in weights]))
+        self._judge(step, look, norms, at_once=self._at_once)
 
     def read(self) -> None:
         """Raises NonFiniteError for the first number that was not finite; waits for the device if it must."""
@@ -94,10 +97,14 @@ class Watch:
         """Begins anew, once what was not finite has been put right."""
         self.held.zero_()
 
-    def _judge(self, step: int, look: _Look, values: Sequence[Tensor], *, at_once: bool) -> None:
-        bad = torch.stack(list(values)).isfinite().logical_not_()
+    def _judge(self, step: int, look: _Look, values: Tensor, *, at_once: bool) -> None:
         if at_once:
             self.read()  # what came first, if another update was not read at once
+            # A sum is not finite if a summand is not, and one number is read sooner than many are compared.
+            if isfinite(values.sum()):
+                return
+        bad = values.isfinite().logical_not_()
+        if at_once:
             if bad.any():
                 raise NonFiniteError(step, look.told(int(bad.nonzero()[0]), later=False))
             return
