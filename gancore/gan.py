@@ -21,7 +21,7 @@ from gancore.devices import choose_device
 from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
 from gancore.finite import Watch, not_finite
 from gancore.penalties import Due, Turn
-from gancore.players import frozen_copy
+from gancore.players import Freezer, frozen_copy
 from gancore.precision import Precision
 from gancore.progress import Progress
 from gancore.randomness import GlobalRandomness, derive_seed, draw_latent, generator_for, seeded
@@ -88,6 +88,7 @@ class GAN:
             self.num_classes,
             accumulates=options.training.accumulate > 1,
         )
+        self.freezer = Freezer(self.discriminator)
         self.ema = frozen_copy(self.generator) if options.ema else None
         self.optimizers: dict[str, optim.Optimizer] = {
             "generator": options.optimizer.generator.build([self.generator]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from typing import Any, TypeGuard
 
@@ -92,25 +92,38 @@ def _at_least_float32(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """No parameter of the module collects a gradient in this block; afterwards each wants what it wanted before.
+class Freezer:
+    """Blocks in which no parameter of a module collects a gradient; after each, each wants what it wanted before.
 
-    Nor does spectral normalization iterate: the singular vectors belong to the updates of the module itself.
+    Nor does spectral normalization iterate there: the singular vectors belong to the updates of the module itself.
     """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    iterating = [part for part in module.modules() if isinstance(part, ParametrizationList) and part.training]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    for part in iterating:
-        part.eval()
-    try:
-        yield
-    finally:
+
+    def __init__(self, module: nn.Module) -> None:
+        # Once, since to walk through a module takes a small network a noticeable share of its step.
+        self._parameters = list(module.parameters())
+        self._parametrizations = [part for part in module.modules() if isinstance(part, ParametrizationList)]
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """One such block."""
+        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
+        iterating = [part for part in self._parametrizations if part.training]
         for parameter in trained:
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(False)
         for part in iterating:
-            part.train()
+            part.eval()
+        try:
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+            for part in iterating:
+                part.train()
+
+
+def frozen(module: nn.Module) -> AbstractContextManager[None]:
+    """A block in which the module is frozen, see `Freezer`."""
+    return Freezer(module).frozen()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from gancore.errors import NonFiniteError, blamed, during
 from gancore.finite import Watch
 from gancore.gan import GAN
 from gancore.optimizers import OptimizerSettings
-from gancore.players import checked_loss, frozen, imagine, judge, judge_both, together
+from gancore.players import checked_loss, imagine, judge, judge_both, together
 from gancore.recovery import Undo, tolerate
 from gancore.settings import value_at
 
@@ -159,7 +159,7 @@ def _step(gan: GAN, batches: _Counted, joined: bool) -> tuple[dict[str, Tensor],
         for part, latent in zip(parts, torch.split(gan.latent(sum(sizes)), sizes), strict=True):
             part.latent = latent
     update = _Update(gan, "generator", 0)
-    with frozen(gan.discriminator):
+    with gan.freezer.frozen():
         for part in parts:
             _generate(gan, critic, part, update)
         update.finish()
@@ -245,7 +245,8 @@ class _Update:
         self.turn = gan.turn(player, number)
         self._losses: list[Tensor] = []
         self.penalties: dict[str, Tensor] = {}
-        self._optimizer.zero_grad(set_to_none=True)
+        for weight in self._weights:
+            weight.grad = None
 
     def add(self, loss: Tensor, penalties: Mapping[str, Tensor], share: float) -> None:
         """The gradient of a loss and what regularizers add to it, for such a share of the batch."""
