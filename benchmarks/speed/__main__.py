@@ -42,8 +42,8 @@ def main(words: Sequence[str] | None = None) -> None:
 def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="of races and of memory")
-    parser.add_argument("--rounds", type=int, default=20, help="of a race; other sections take a fourth of them")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="of races, start and memory")
+    parser.add_argument("--rounds", type=int, default=16, help="of a race; other sections take a fourth of them")
     parser.add_argument("--steps", type=int, default=100, help="of an arm in a round; slow recipes take fewer")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="[default: one for each core]")
     parser.add_argument("--data-dir", type=Path, required=True)
@@ -62,7 +62,7 @@ def measured(arguments: argparse.Namespace) -> Iterator[Row]:
             each = max(1, steps // share)
             yield from in_turns(recipe, arms, rounds=rounds, steps=each, batch=byhand.PLANS[recipe].batch)
     if startup.SECTION in arguments.sections:
-        yield from startup.measured(folder, work, few)
+        yield from startup.measured(arguments.arms, folder, work, few)
     if memory.SECTION in arguments.sections:
         names = [name for name in races.arms("vanilla", folder, work) if name in arguments.arms]
         yield from memory.measured(names, folder, work, steps, arguments.threads)

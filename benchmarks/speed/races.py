@@ -15,7 +15,7 @@ from benchmarks.speed.timing import Begin, Run
 if TYPE_CHECKING:
     from benchmarks.speed.byhand import Precision
 
-OURS, OURS_BF16 = "gancore", "gancore, bf16"
+OURS, OURS_BF16, SCRIPT = "gancore", "gancore, bf16", "plain script"
 SHARES = {"vanilla": 1, "mnist": 2, "dcgan": 8}
 """The recipes that are raced, and how many times fewer steps each takes in a round."""
 
@@ -35,8 +35,8 @@ def arms(recipe: str, folder: Path, work: Path) -> dict[str, Begin]:
             "by hand, channels last, bf16 by autocast": partial(hand, "autocast", channels_last=True),
         }
     return {
-        "plain script": partial(_script, folder, "loader"),
-        "plain script, data in memory": partial(_script, folder, "memory"),
+        SCRIPT: partial(_script, folder, "loader"),
+        f"{SCRIPT}, data in memory": partial(_script, folder, "memory"),
         "PyTorch Lightning": partial(_lightning, folder, "loader"),
         "PyTorch Lightning, data in memory": partial(_lightning, folder, "memory"),
         "torchgan": partial(_torchgan, folder, "loader", work),

@@ -5,31 +5,37 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from time import perf_counter
 
 from benchmarks.machine import ROOT, ProgramError
+from benchmarks.speed import races
 from benchmarks.speed.timing import Begin, Series, in_turns
 
 SECTION = "start"
-OURS = "gancore train vanilla, to its first step"
+ALONE = "import torch"
 
 
-def measured(folder: Path, work: Path, rounds: int) -> list[Series]:
-    """Seconds of processes; that of `gancore train` until it says that it has made a step."""
+def measured(names: Collection[str], folder: Path, work: Path, rounds: int) -> list[Series]:
+    """Seconds of whole processes: of `import torch`, and of the arms that are named, to their first step.
+
+    `gancore train` says when it has made that; the plain script ends before it.
+    """
     out = work / "first-step"
     script = ["-m", "benchmarks.plain", "--epochs", "0", "--samples", "1", "--data-dir", str(folder)]
     train = ["-m", "gancore_cli", "train", "vanilla", "--steps", "1", "--set", "log.every_steps=1", "--device", "cpu"]
     arms: dict[str, Begin] = {
-        "import torch": lambda: partial(_seconds, ["-c", "import torch"]),
-        "plain script, to its first step": lambda: partial(_seconds, [*script, "--out", f"{out}.npy"]),
-        OURS: lambda: partial(
+        races.SCRIPT: lambda: partial(_seconds, [*script, "--out", f"{out}.npy"]),
+        races.OURS: lambda: partial(
             _seconds, [*train, "--data-dir", str(folder), "--out", str(out)], word="step 1 ", made=out
         ),
     }
-    return in_turns(SECTION, arms, rounds=rounds, steps=1, batch=1)
+    chosen = {name: begin for name, begin in arms.items() if name in names}
+    alone: dict[str, Begin] = {ALONE: lambda: partial(_seconds, ["-c", "import torch"])}
+    return in_turns(SECTION, alone | chosen, rounds=rounds, steps=1, batch=1, warm_up=False)
 
 
 def _seconds(arguments: list[str], _steps: int, *, word: str = "", made: Path | None = None) -> float:

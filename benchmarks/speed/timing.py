@@ -52,7 +52,14 @@ def spread(numbers: list[float]) -> tuple[float, float, float]:
 
 
 def in_turns(
-    section: str, arms: Mapping[str, Begin], *, rounds: int, steps: int, batch: int, value: float = 0
+    section: str,
+    arms: Mapping[str, Begin],
+    *,
+    rounds: int,
+    steps: int,
+    batch: int,
+    value: float = 0,
+    warm_up: bool = True,
 ) -> list[Series]:
     """All arms, warmed up, and then in so many rounds, each of which another arm begins."""
     series: dict[str, Series] = {}
@@ -61,7 +68,8 @@ def in_turns(
         print(f"{section}: {arm}{f', {value:g}' if value else ''}", flush=True)
         try:
             run = begin()
-            run(max(2, steps // 4))
+            if warm_up:
+                run(max(2, steps // 4))
         except Exception as error:  # whatever others raise in here is a line of the table
             series[arm] = Series(section, arm, 0, value=value, missing=_said(error))
             continue
