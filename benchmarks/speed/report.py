@@ -116,14 +116,15 @@ def _stream(series: list[Series]) -> Iterator[str]:
             yield _row(each.arm, f"not measured: {each.missing}", "", "")
             continue
         without = alone.get(each.arm.partition(",")[0])
-        hidden = "" if without is None or without in (each, kept) else f"{100 * share(each, without, kept):.0f} %"
-        yield _row(each.arm, micro(each), ratio(each.times(kept), inverse=True), hidden)
+        gone = None if without is None or each is without else hidden(each, without, kept)
+        told = "" if gone is None else f"{100 * gone:.0f} %"
+        yield _row(each.arm, micro(each), ratio(each.times(kept), inverse=True), told)
 
 
-def share(each: Series, without: Series, kept: Series) -> float:
-    """The part of the time that streaming adds without workers which is gone with them."""
+def hidden(each: Series, without: Series, kept: Series) -> float | None:
+    """The part of the time that streaming adds without workers which is gone with them; None if it adds nothing."""
     added = 1 / without.pace - 1 / kept.pace
-    return (1 / without.pace - 1 / each.pace) / added if added > 0 else float("nan")
+    return (1 / without.pace - 1 / each.pace) / added if added > 0 else None
 
 
 def series_of(series: Iterable[Series], arm: str) -> Series | None:
@@ -174,9 +175,9 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for axes, what in zip(right.subplots(2, 2).flat, growth.VARIED, strict=True):
         for arm, colour in ((races.OURS, "tab:orange"), ("by hand", "tab:grey")):
             line = [each for each in timed if each.section == f"{growth.SECTION}: {what}" and each.arm == arm]
-            values, times = [each.value for each in line], [1e6 / each.pace for each in line]
+            values, times = [f"{each.value:g}" for each in line], [1e6 / each.pace for each in line]
             axes.plot(values, times, "o-", color=colour, label=arm)
-        axes.set(xlabel=what, ylabel="µs an image", xscale="log")
+        axes.set(xlabel=what, ylabel="µs an image")
         axes.set_ylim(bottom=0)
     if timed:
         axes.legend()

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import plain
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed import byhand, floor, frameworks, growth, memory, races, scripts, streams
-from benchmarks.speed.report import page, ratio, share
+from benchmarks.speed.report import hidden, page, ratio
 from benchmarks.speed.timing import LEAD, Lap, Series, in_turns, spread
 from gancore import GAN, Layer, resolve, train
 from gancore.config import read_layers
@@ -191,8 +191,9 @@ def test_the_floor_has_every_product_of_a_step_and_no_other():
 
 def test_hidden_is_the_share_of_what_streaming_adds():
     kept, without, with_workers = (Series("x", "", 1, [seconds]) for seconds in (1.0, 3.0, 1.5))
-    assert share(with_workers, without, kept) == pytest.approx(0.75)
-    assert share(without, without, kept) == 0
+    assert hidden(with_workers, without, kept) == pytest.approx(0.75)
+    assert hidden(without, without, kept) == 0
+    assert hidden(with_workers, kept, without) is None
 
 
 ARMS = [
