@@ -24,7 +24,7 @@ from benchmarks.speed.timing import Lap, Run
 
 
 def lightning(loader: Loader) -> Run:
-    """PyTorch Lightning with manual optimization, as its own example of a GAN has it. Raises ImportError without it."""
+    """PyTorch Lightning with manual optimization; D is frozen in G's step. Raises ImportError without it."""
     with _hushed():
         from lightning import LightningModule, Trainer
 
