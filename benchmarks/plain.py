@@ -8,6 +8,7 @@ It is what gancore's recipe `vanilla` must agree with and every other recipe mus
 import argparse
 import json
 import time
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -54,26 +55,18 @@ class Discriminator(nn.Module):
         return logits
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--out", required=True)
-    arguments = parser.parse_args()
-
-    torch.manual_seed(arguments.seed)
+def mnist(folder: str) -> datasets.MNIST:
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
-    data = datasets.MNIST(arguments.data_dir, train=True, transform=transform)
-    loader = DataLoader(data, batch_size=BATCH, shuffle=True)
-    generator, discriminator = Generator(), Discriminator()
+    return datasets.MNIST(folder, train=True, transform=transform)
+
+
+def train(
+    loader: Iterable[Sequence[torch.Tensor]], generator: nn.Module, discriminator: nn.Module, epochs: int
+) -> None:
     loss = nn.BCEWithLogitsLoss()
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=RATE)
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=RATE)
-
-    begun = time.perf_counter()
-    for _ in range(arguments.epochs):
+    for _ in range(epochs):
         for real, _ in loader:
             ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
             fake = generator(torch.randn(len(real), LATENT))
@@ -87,13 +80,30 @@ def main() -> None:
             optimizer_g.zero_grad()
             loss_g.backward()
             optimizer_g.step()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--out", required=True)
+    arguments = parser.parse_args()
+
+    torch.manual_seed(arguments.seed)
+    data = mnist(arguments.data_dir)
+    loader = DataLoader(data, batch_size=BATCH, shuffle=True)
+    generator, discriminator = Generator(), Discriminator()
+    begun = time.perf_counter()
+    train(loader, generator, discriminator, arguments.epochs)
     seconds = time.perf_counter() - begun
 
     with torch.no_grad():
         images = generator(torch.randn(arguments.samples, LATENT))
     np.save(arguments.out, images.add(1).mul(127.5).round().to(torch.uint8).numpy())
-    finite = bool(images.isfinite().all())
-    print(json.dumps({"seconds": seconds, "images": arguments.epochs * len(data), "finite": finite}))
+    seen, finite = arguments.epochs * len(data), bool(images.isfinite().all())
+    print(json.dumps({"seconds": seconds, "images": seen, "finite": finite}))
 
 
 if __name__ == "__main__":

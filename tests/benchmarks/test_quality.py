@@ -149,4 +149,4 @@ def test_the_recipe_mnist_beats_the_plain_script_by_far_in_every_seed(table, arm
 def test_the_plain_script_needs_nothing_of_the_project():
     text = (Path(quality.__file__).parent / "plain.py").read_text()
     assert "gancore" not in text.partition('"""\n\n')[2]
-    assert len(text.splitlines()) <= 100
+    assert len(text.splitlines()) <= 110

@@ -1,0 +1,34 @@
+"""gancore as an arm: its own loop over a recipe, or over networks and data of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+
+from benchmarks.speed.timing import Run
+from gancore import GAN, Catalog, Layer, resolve, train
+from gancore.config import read_layers
+
+FOR_EVER = "1000000 steps"
+
+
+def assembled(recipe: str, folder: Path, training: Mapping[str, object] | None = None) -> GAN:
+    """A recipe with changes to its table `training`, on the CPU. Raises ConfigError for a key that is not there."""
+    catalog = Catalog.installed()
+    changes = Layer("benchmark", {"duration": FOR_EVER, "training": dict(training or {})})
+    return GAN.assemble(resolve([*read_layers(recipe, catalog), changes], catalog), folder, "cpu")
+
+
+def begun(gan: GAN) -> Run:
+    """The loop, of which every round takes its steps."""
+    loop = train(gan)
+
+    def run(steps: int) -> float:
+        start = perf_counter()
+        for _ in islice(loop, steps):
+            pass
+        return perf_counter() - start
+
+    return run
