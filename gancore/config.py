@@ -70,6 +70,9 @@ class TrainingSettings(Settings):
     accumulate: int = Field(
         default=1, ge=1, le=65536, description="parts in which a batch goes through the networks, to take less memory"
     )
+    sync_batchnorm: bool = Field(
+        default=False, description="of several processes: batch normalization over the whole batch, on CUDA"
+    )
     clip_norm: Schedulable | None = Field(
         default=None, gt=0, description="the largest norm of a player's gradient, all weights taken together"
     )

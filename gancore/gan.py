@@ -14,16 +14,16 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore import state
 from gancore.augmenting import Judge, Stage
-from gancore.config import LatentSettings, Options, Run
+from gancore.config import Options, Run
 from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
 from gancore.data import Feed
-from gancore.devices import choose_device
 from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
 from gancore.finite import Watch, not_finite
 from gancore.penalties import Due, Turn
-from gancore.players import frozen_copy
+from gancore.players import frozen_copy, synchronized
 from gancore.progress import Progress
-from gancore.randomness import GlobalRandomness, derive_seed, generator_for, seeded
+from gancore.randomness import GlobalRandomness, derive_seed, draw_latent, generator_for, seeded
+from gancore.ranks import ALONE, Ranks
 from gancore.rehearsal import rehearse
 from gancore.settings import Moment
 
@@ -36,7 +36,7 @@ class GAN:
     `generator` maps latent (N, Z) to images (N, *shape), `discriminator` images to logits (N, K), K >= 1, both with
     labels (N,) as a second argument when `options.training.conditional`; `dataset` is map-style (see
     `contracts.Dataset`); `objective` scores both players (any `Loss`). Regularizers and augmentations go by labels.
-    Modules are moved to the device.
+    Modules are moved to the device. Of several `ranks` each has a GAN of its own, and they stay the same.
     Raises DataError for unfit data, PluginError for parts that do not fit the data or each other.
     """
 
@@ -51,10 +51,12 @@ class GAN:
         *,
         regularizers: Mapping[str, Regularizer] | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.options = options = options or Options()
-        self.device = choose_device(device) if isinstance(device, str) else device
-        self.feed = dataset if isinstance(dataset, Feed) else _feed(dataset, options, self.device)
+        self.ranks = ranks
+        self.device = ranks.device(device) if isinstance(device, str) else device
+        self.feed = dataset if isinstance(dataset, Feed) else _feed(dataset, options, self.device, ranks)
         self.num_classes = _num_classes(self.feed, options)
         for role, module in (("generator", generator), ("discriminator", discriminator)):
             with blamed(role):
@@ -84,6 +86,9 @@ class GAN:
             self.num_classes,
             accumulates=options.training.accumulate > 1,
         )
+        if ranks.several and options.training.sync_batchnorm:
+            networks = self.generator, self.discriminator
+            self.generator, self.discriminator = synchronized(*networks, self.device, self.regularizers)
         self.ema = frozen_copy(self.generator) if options.ema else None
         self.optimizers: dict[str, optim.Optimizer] = {
             "generator": options.optimizer.generator.build([self.generator]),
@@ -95,8 +100,9 @@ class GAN:
         self.progress = Progress()
         self.noise = generator_for(options.seed, "noise", device=self.device)
         self.randomness = GlobalRandomness(options.seed, self.device)
-        # Only CUDA is asked for so late that a step does not wait for it; to leave out a step is to know at once.
-        at_once = self.device.type != "cuda" or options.training.on_nonfinite == "skip"
+        # Only CUDA is asked for so late that a step does not wait for it; to leave out a step is to know at once, and
+        # several ranks must not learn it at different steps.
+        at_once = self.device.type != "cuda" or options.training.on_nonfinite == "skip" or ranks.several
         self.watch = Watch(self.device, at_once=at_once)
         buffers = {
             f"{role}.{name}": each for role, part in self.modules().items() for name, each in part.named_buffers()
@@ -104,15 +110,15 @@ class GAN:
         self._unbounded = frozenset(not_finite(buffers))  # a mask of -inf, say, is meant
 
     @classmethod
-    def assemble(cls, run: Run, root: Path, device: str = "auto") -> GAN:
+    def assemble(cls, run: Run, root: Path, device: str = "auto", ranks: Ranks = ALONE) -> GAN:
         """All parts of a run, built and put together. `root` is the folder with the dataset's files.
 
         What a part draws while it is built depends on the run's seed alone. Raises PluginError for one that fails.
         """
-        chosen = choose_device(device)
+        chosen = ranks.device(device)
         with _building(run, f"dataset {run.dataset.name!r}", "dataset"):
             dataset = run.dataset.build(root)
-        feed = _feed(dataset, run, chosen)
+        feed = _feed(dataset, run, chosen, ranks)
         num_classes = _num_classes(feed, run)
         with _building(run, f"generator {run.generator.name!r}", "generator"):
             generator = run.generator.build(feed.shape, run.latent.dim, num_classes)
@@ -129,11 +135,12 @@ class GAN:
             chosen,
             regularizers=run.regularizers,
             augmentations=run.augmentations,
+            ranks=ranks,
         )
 
     def latent(self, count: int) -> Tensor:
-        """The next latents (N, Z) of the run's own stream of noise."""
-        return draw_latent(self.options.latent, count, self.noise)
+        """The next latents (N, Z) of the run's own stream of noise; of several ranks, each gets its share of them."""
+        return self.ranks.part(draw_latent(self.options.latent, count, self.noise))
 
     def sampler(self) -> nn.Module:
         """The generator to draw samples from: the average where there is one."""
@@ -279,14 +286,6 @@ class GAN:
         return {name: module for name, module in modules.items() if isinstance(module, nn.Module)}
 
 
-def draw_latent(latent: LatentSettings, count: int, generator: torch.Generator) -> Tensor:
-    """Latents (N, Z) on the device of the random generator."""
-    size = (count, latent.dim)
-    if latent.distribution == "normal":
-        return torch.randn(size, generator=generator, device=generator.device)
-    return torch.rand(size, generator=generator, device=generator.device).mul_(2).sub_(1)
-
-
 @contextmanager
 def _building(options: Options, part: str, stream: str | None = None) -> Iterator[None]:
     """Whatever the part draws in this block comes from the run's seed, and whatever it raises is its own failure."""
@@ -299,7 +298,7 @@ def _at(device: torch.device, part: P) -> P:
     return part.to(device) if isinstance(part, nn.Module) else part
 
 
-def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device) -> Feed:
+def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device, ranks: Ranks) -> Feed:
     training = options.training
     return Feed(
         dataset,
@@ -308,6 +307,7 @@ def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device) ->
         device=device,
         data=training.data,
         workers=training.workers,
+        ranks=ranks,
     )
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from gancore.config import LatentSettings
+
 
 def derive_seed(seed: int, *stream: str | int) -> int:
     """A seed of its own for every stream: `derive_seed(0, "order", 3)` is that of epoch 3's order in run 0."""
@@ -19,6 +21,14 @@ def derive_seed(seed: int, *stream: str | int) -> int:
 def generator_for(seed: int, *stream: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator at the beginning of a stream."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *stream))
+
+
+def draw_latent(latent: LatentSettings, count: int, generator: torch.Generator) -> Tensor:
+    """Latents (N, Z) on the device of the random generator."""
+    size = (count, latent.dim)
+    if latent.distribution == "normal":
+        return torch.randn(size, generator=generator, device=generator.device)
+    return torch.rand(size, generator=generator, device=generator.device).mul_(2).sub_(1)
 
 
 @contextmanager
