@@ -80,7 +80,7 @@ def rehearse(
         rest = feed.least
         if rest < COUNT:
             few = None if labels is None else labels[:rest]
-            shared = "" if rest == (feed.size % feed.batch_size or feed.batch_size) else " for each process"
+            shared = "" if rest == (feed.size % feed.batch_size or feed.batch_size) else " for one process"
             try:
                 _generated(_copy("generator", generator), noise[:rest], few, feed)
                 seen = first[:rest] if mixes else torch.cat([first[:rest], second[:rest]])

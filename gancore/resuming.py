@@ -102,7 +102,7 @@ def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None)
 
 
 def told_to_all(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tuple[Run, Catalog]:
-    """The run that rank 0 has found, at every rank, and the plugins that it is made of: its folder may be rank 0's alone.
+    """The run that rank 0 has found, and the plugins that it is made of: the others need not see its folder.
 
     Raises PluginError when a plugin that it needs is not there.
     """

@@ -52,7 +52,8 @@ def interruptible() -> Iterator[Signals]:
     try:
         yield signals
     finally:
-        for number, handler in before.items() if not signals.arrived else ():
+        late = signals.interruption is not None and signals.interruption.late
+        for number, handler in before.items() if not (signals.arrived or late) else ():
             signal.signal(number, handler)
 
 
