@@ -93,7 +93,7 @@ class Scores:
     latent: Tensor | None = None
     features: tuple[Tensor, ...] = ()
     heads: Mapping[str, Tensor] = field(default_factory=dict)
-    mean: Callable[[Tensor], Tensor] = field(default=_mean, repr=False, compare=False)
+    mean: Callable[[Tensor], Tensor] = field(default_factory=lambda: _mean, repr=False, compare=False)
 
 
 class Generator(Component):

@@ -49,6 +49,41 @@ class Ranks:
     size: int = 1
     local: int = 0
 
+    @classmethod
+    @contextmanager
+    def of_torchrun(cls, device: str = "auto") -> Iterator[Ranks]:
+        """The ranks that torchrun has started, in touch with each other in this block; alone where it has not.
+
+        `device` is where they train. An error that rank 0 has told, or is about to tell, is marked as `told`, so
+        that several ranks that come to the same end need not all say so.
+        Raises ConfigError when the environment makes no sense, or there is no device for this process.
+        """
+        ranks = _announced()
+        if not ranks.several:
+            yield ranks
+            return
+        chosen = ranks.device(device)
+        from torch import distributed
+        from torch.distributed.rendezvous import rendezvous
+
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        # Words go by the CPU in any case: there a rank that is gone is noticed at once.
+        backend = "gloo" if chosen.type == "cpu" else "cpu:gloo,cuda:nccl"
+        with _heard():
+            store, rank, size = next(iter(rendezvous("env://")))
+            distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        try:
+            yield ranks
+        except BaseException as error:
+            error.told = _told_before(store, ranks)  # type: ignore[attr-defined]  # the command line reads it by getattr
+            if isinstance(error, GancoreError) and not ranks.leads:
+                error.message = f"process {ranks.rank}: {error.message}"
+            if backend == "gloo":  # NCCL may wait for the others; it ends with the process
+                distributed.destroy_process_group()
+            raise
+        distributed.destroy_process_group()
+
     @property
     def several(self) -> bool:
         """Whether there is any other."""
@@ -196,40 +231,6 @@ class Ranks:
 
 
 ALONE = Ranks()
-
-
-@contextmanager
-def joined(choice: str = "auto") -> Iterator[Ranks]:
-    """The ranks that torchrun has started, in touch with each other in this block; alone where it has not.
-
-    `choice` is the device to train on. An error that rank 0 has told already, or is about to tell, is marked as
-    `told`, so that several ranks that come to the same end need not all say so.
-    """
-    ranks = _announced()
-    if not ranks.several:
-        yield ranks
-        return
-    device = ranks.device(choice)
-    from torch import distributed
-    from torch.distributed.rendezvous import rendezvous
-
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    # Words go by the CPU in any case: there a rank that is gone is noticed at once.
-    backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-    with _heard():
-        store, rank, size = next(iter(rendezvous("env://")))
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
-    try:
-        yield ranks
-    except BaseException as error:
-        error.told = _told_before(store, ranks)  # type: ignore[attr-defined]  # the command line reads it by getattr
-        if isinstance(error, GancoreError) and not ranks.leads:
-            error.message = f"process {ranks.rank}: {error.message}"
-        if backend == "gloo":  # NCCL may wait for the others; it ends with the process
-            distributed.destroy_process_group()
-        raise
-    distributed.destroy_process_group()
 
 
 def _announced() -> Ranks:

@@ -20,7 +20,7 @@ from gancore.following import follow
 from gancore.gan import GAN
 from gancore.interruption import Interrupted, Interruption
 from gancore.layers import Layer
-from gancore.ranks import ALONE, joined
+from gancore.ranks import ALONE, Ranks
 from gancore.recording import record
 from gancore.rundir import RunDirectory
 from gancore.sampling import draw
@@ -304,5 +304,5 @@ def crowd(folder):
 
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
-    with joined("cpu") as us:
+    with Ranks.of_torchrun("cpu") as us:
         torch.save(scenes(us, Path(sys.argv[1])), Path(sys.argv[1]) / f"{us.rank}.pt")

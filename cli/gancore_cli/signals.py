@@ -53,8 +53,8 @@ def interruptible() -> Iterator[Signals]:
         yield signals
     finally:
         late = signals.interruption is not None and signals.interruption.late
-        for number, handler in before.items() if not (signals.arrived or late) else ():
-            signal.signal(number, handler)
+        for number, handler in before.items() if late or not signals.arrived else ():
+            signal.signal(number, signal.SIG_IGN if late else handler)
 
 
 def hand_on(context: click.Context) -> None:

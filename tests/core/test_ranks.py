@@ -9,7 +9,7 @@ import torch
 from crowd import SAME, crowd, gan, made, told
 from gancore import checkpoint
 from gancore.errors import ConfigError
-from gancore.ranks import ALONE, Ranks, joined
+from gancore.ranks import ALONE, Ranks
 from gancore.sampling import draw
 
 
@@ -159,7 +159,7 @@ def test_shares_are_all_of_a_batch_in_its_order(count, size):
 
 
 def test_without_torchrun_a_process_is_alone():
-    with joined() as ranks:
+    with Ranks.of_torchrun() as ranks:
         assert ranks == ALONE
         assert (ranks.several, ranks.leads) == (False, True)
         assert ranks.agree([3]) == [3]
@@ -172,6 +172,6 @@ def test_an_environment_that_makes_no_sense_is_refused(said):
     with (
         patch.dict(os.environ, {**named, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}),
         pytest.raises(ConfigError, match="must number the processes"),
-        joined(),
+        Ranks.of_torchrun(),
     ):
         pass
