@@ -101,6 +101,21 @@ def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None)
     return Resumable(directory, run, saved, catalog, tuple(warnings))
 
 
+def is_there(directory: RunDirectory, ranks: Ranks) -> bool:
+    """Whether rank 0 has a run to go on with in a folder; asked of all ranks.
+
+    Raises CheckpointError when another rank alone has one: ranks may be numbered anew when they are started again.
+    """
+    here = directory.config.is_file()
+    anywhere, at_first = bool(ranks.agree([here])[0]), ranks.first(here)
+    if anywhere and not at_first:
+        raise CheckpointError(
+            f"the run in {directory.path} is on another machine than process 0",
+            "keep it on storage that all share, or number the machines with torchrun --node-rank",
+        )
+    return at_first
+
+
 def told_to_all(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tuple[Run, Catalog]:
     """The run that rank 0 has found, and the plugins that it is made of: the others need not see its folder.
 

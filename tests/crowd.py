@@ -22,6 +22,7 @@ from gancore.interruption import Interrupted, Interruption
 from gancore.layers import Layer
 from gancore.ranks import ALONE, Ranks
 from gancore.recording import record
+from gancore.resuming import is_there
 from gancore.rundir import RunDirectory
 from gancore.sampling import draw
 from gancore.training import train
@@ -265,12 +266,25 @@ def scenes(ranks, folder):
         "recorded": recorded(ranks, folder / "recorded"),
         "stopped": recorded(ranks, folder / "stopped", stop=3),
         "closed": recorded(ranks, folder / "closed", close=3),
+        "there": there(ranks, folder),
         "nan, back": recorded(ranks, folder / "back", nan=True, training={"on_nonfinite": "rollback"}),
         "nan, stop": recorded(ranks, folder / "stop", nan=True),
         "beyond the limit": recorded(
             ranks, folder / "beyond", nan=True, training={"on_nonfinite": "rollback", "nonfinite_limit": 0}
         ),
     }
+
+
+def there(ranks, folder):
+    """What is said of a run that all have, none has, and rank 1 alone has."""
+    (folder / f"own{ranks.rank}").mkdir()
+    if not ranks.leads:
+        (folder / "own1" / "config.toml").touch()
+    said = [is_there(RunDirectory(folder / name), ranks) for name in ("recorded", "nowhere")]
+    try:
+        is_there(RunDirectory(folder / f"own{ranks.rank}"), ranks)
+    except GancoreError as error:
+        return *said, type(error).__name__
 
 
 def environment(rank, size, port):

@@ -74,6 +74,7 @@ def train(
     from gancore.data import prepared
     from gancore.gan import GAN
     from gancore.provenance import attributed
+    from gancore.resuming import is_there
     from gancore.rundir import RunDirectory, next_directory
     from gancore_cli.progress import show_preparation, show_progress
 
@@ -91,7 +92,7 @@ def train(
         ours.enter_context(attributed(run, catalog))
         if out and ranks.leads and not dry_run:
             ours.enter_context(RunDirectory(out).locked())
-        if out and resume and ranks.first(ranks.leads and RunDirectory(out).config.is_file()):
+        if out and resume and is_there(RunDirectory(out), ranks):
             go_on(voice, RunDirectory(out), catalog, root, device, ranks, wanted=run)
             return
         if out and ranks.leads:

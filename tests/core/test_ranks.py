@@ -119,6 +119,10 @@ def test_rank_0_alone_writes_and_all_make_the_same_steps(seen, folder):
     assert equal({key: each for key, each in saved.tensors.items() if not key.startswith("random")}, tensors)
 
 
+def test_a_run_that_another_rank_alone_has_is_not_begun_anew(seen):
+    assert [rank["there"] for rank in seen] == [(True, False, "CheckpointError")] * 2
+
+
 def test_a_signal_at_any_rank_ends_all_after_the_same_step_with_a_checkpoint(seen, folder):
     assert [rank["stopped"][:2] for rank in seen] == [(("Interrupted", 15), 3)] * 2
     assert checkpoint.kept(folder / "stopped" / "checkpoints")[-1].stem == "step-00000003"
