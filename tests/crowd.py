@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -46,6 +48,20 @@ def with_an_idle_weight():
     discriminator = TinyDiscriminator().build(SHAPE, None)
     discriminator.idle = nn.Parameter(torch.ones(3))
     return discriminator
+
+
+class Counting(nn.Module):
+    """D with statistics of what it sees, which it makes no use of."""
+
+    def __init__(self):
+        super().__init__()
+        self.judge = TinyDiscriminator().build(SHAPE, None)
+        self.register_buffer("mean", torch.zeros(SHAPE))
+
+    def forward(self, images):
+        if self.training:
+            self.mean.lerp_(images.detach().mean(dim=0), 0.1)
+        return self.judge(images)
 
 
 class SizeOfFakes(Regularizer):
@@ -179,6 +195,7 @@ SAME = {
     "mean of a mean": {**UNEVEN, "objective": OfTheSpread},
     "stateful loss": {**UNEVEN, "objective": Centred},
     "accumulated": {**UNEVEN, "accumulate": 2},
+    "statistics": {**UNEVEN, "discriminator": Counting, "discriminator_steps": 1},
     "clipped": {"clip_norm": 0.01},
     "idle weight": {"discriminator": with_an_idle_weight},
     "watched": {**UNEVEN, "parts": {"augmentations": {"watching": Watching()}}},
@@ -205,6 +222,11 @@ def failure(make, *arguments, **changes):
         told(make(*arguments, **changes))
     except GancoreError as error:
         return type(error).__name__, str(error)
+
+
+def by_other_clocks(ranks):
+    with patch("gancore.training.perf_counter", lambda: perf_counter() * (1 + ranks.rank)):
+        return told(gan(ranks, duration="0.003 minutes"))
 
 
 def drawn(run):
@@ -261,7 +283,7 @@ def scenes(ranks, folder):
         "share of one": failure(
             gan, ranks, **UNEVEN, discriminator=TinyDiscriminator(batch_norm=True).build(SHAPE, None)
         ),
-        "minutes": told(gan(ranks, duration="0.003 minutes")),
+        "minutes": by_other_clocks(ranks),
         "drawn": drawn(gan(ranks)),
         "recorded": recorded(ranks, folder / "recorded"),
         "stopped": recorded(ranks, folder / "stopped", stop=3),
