@@ -78,6 +78,9 @@ class TrainingSettings(Settings):
         default=None,
         description="lay images out pixel by pixel, not channel by channel; absent: on CUDA under bf16 or tf32",
     )
+    sync_batchnorm: bool = Field(
+        default=False, description="of several processes: batch normalization over the whole batch, on CUDA"
+    )
     clip_norm: Schedulable | None = Field(
         default=None, gt=0, description="the largest norm of a player's gradient, all weights taken together"
     )

@@ -10,7 +10,7 @@ Letters: N batch, Z latent, K classes, C H W image, F features of a vector. A sh
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -73,13 +73,18 @@ class Output:
     heads: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+def _mean(values: Tensor) -> Tensor:
+    return values.mean(dim=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """A batch and what the discriminator said of it. Fields are only ever added.
 
     `images` (N, *shape) in [-1, 1] before any augmentation, or vectors as they are; `logits` (N, K) in float32 or
     better; `labels` (N,) int64, None unless the run is conditional; `latent` (N, Z), None for real images; `features`
-    and `heads` as in `Output`.
+    and `heads` as in `Output`. `mean` takes the mean (…) of values (N, …) over the batch, differentiably: where several
+    processes have a part of it each, over all of it.
     """
 
     images: Tensor
@@ -88,6 +93,7 @@ class Scores:
     latent: Tensor | None = None
     features: tuple[Tensor, ...] = ()
     heads: Mapping[str, Tensor] = field(default_factory=dict)
+    mean: Callable[[Tensor], Tensor] = field(default_factory=lambda: _mean, repr=False, compare=False)
 
 
 class Generator(Component):

@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Shape
-from gancore.errors import DataError, PluginError, WorkerError, blamed, told
+from gancore.errors import ConfigError, DataError, PluginError, WorkerError, blamed, told
 from gancore.randomness import derive_seed, generator_for, seeded
+from gancore.ranks import ALONE, Ranks
 
 _GONE = re.compile("DataLoader worker .* (exited unexpectedly|is killed by signal)")
 _LOOKED_AT = 256
@@ -62,9 +63,10 @@ def to_stored_range(images: Tensor) -> Tensor:
 class Feed:
     """Batches of one dataset, for ever. The last batch of an epoch is as short as it comes.
 
-    `shape` is that of an image or vector, `num_classes` the number of `dataset.classes`, None without them.
-    Raises DataError for an empty dataset, for one of fewer images than a batch, and for items that keep no contract
-    (see `contracts.Dataset`).
+    `shape` is that of an image or vector, `num_classes` the number of `dataset.classes`, None without them. Where there
+    are several `ranks`, `batch_size` is that of all together, and each gives its own share of every batch.
+    Raises DataError for an empty dataset, for one of fewer images than a batch, for a batch that leaves a rank without
+    an image, and for items that keep no contract (see `contracts.Dataset`).
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Feed:
         device: torch.device,
         data: str = "auto",
         workers: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
         with blamed("dataset"):
             self.size = len(cast(Sized, dataset))
@@ -83,7 +86,7 @@ class Feed:
             raise DataError("a dataset must hold at least one image; this one is empty")
         self.batch_size, self.device = batch_size, device
         self.dataset = dataset
-        self._seed, self._workers = seed, workers
+        self._seed, self._workers, self._ranks = seed, workers, ranks
         with blamed("dataset"):
             first, _ = _pair(dataset[0])
         check_items(first.unsqueeze(0))
@@ -101,10 +104,34 @@ class Feed:
                 f"batches of {batch_size}",
                 f"--batch-size {self.size}, or more images",
             )
+        if self.least == 0:
+            raise DataError(
+                f"each of {ranks.size} processes has a share of every batch; {self.size} images in batches of "
+                f"{batch_size} leave a last one of {self.size % batch_size or batch_size}",
+                "fewer processes, or another --batch-size",
+            )
+
+    @property
+    def least(self) -> int:
+        """Images of the smallest share that a rank has of a batch."""
+        return (self.size % self.batch_size or self.batch_size) // self._ranks.size
+
+    def count(self, images_seen: int) -> int:
+        """Images of the whole batch that begins at the cursor."""
+        return min(self.batch_size, self.size - images_seen % self.size)
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """All batches from the cursor on, without an end."""
         return self._indexed(images_seen, *self._kept) if self._kept else self._streamed(images_seen)
+
+    def classes_told(self, conditional: bool) -> int | None:
+        """How many classes networks are told of: none unless the run is conditional. Raises ConfigError without any."""
+        if conditional and self.num_classes is None:
+            raise ConfigError(
+                "training.conditional needs a dataset whose `classes` say what its labels mean; this one has none",
+                "leave training.conditional out, or choose a labelled dataset",
+            )
+        return self.num_classes if conditional else None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -126,7 +153,7 @@ class Feed:
         while True:
             epoch, offset = divmod(images_seen, self.size)
             order = epoch_order(self._seed, epoch, self.size)
-            yield from torch.split(order[offset:], self.batch_size)
+            yield from map(self._ranks.part, torch.split(order[offset:], self.batch_size))
             images_seen += self.size - offset
 
     def _indexed(self, images_seen: int, images: Tensor, labels: Tensor) -> Iterator[Batch]:
@@ -156,8 +183,9 @@ class Feed:
     def _asked(self, images_seen: int) -> Iterator[list[int]]:
         """Each batch as the images seen before it, and then its indices."""
         for chosen in self._indices(images_seen):
-            yield [images_seen, *chosen.tolist()]
-            images_seen += len(chosen)
+            count = self.count(images_seen)
+            yield [images_seen + self._ranks.before(count), *chosen.tolist()]
+            images_seen += count
 
 
 class _Drawn(TorchDataset[Any]):

@@ -17,14 +17,14 @@ from gancore.augmenting import Judge, Stage
 from gancore.config import Options, Run
 from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
 from gancore.data import Feed
-from gancore.devices import choose_device
-from gancore.errors import CheckpointError, ConfigError, PluginError, blamed
+from gancore.errors import CheckpointError, PluginError, blamed
 from gancore.finite import Watch, not_finite
 from gancore.penalties import Due, Turn
-from gancore.players import Freezer, frozen_copy
+from gancore.players import Freezer, frozen_copy, synchronized
 from gancore.precision import Precision
 from gancore.progress import Progress
 from gancore.randomness import GlobalRandomness, derive_seed, draw_latent, generator_for, seeded
+from gancore.ranks import ALONE, Ranks
 from gancore.rehearsal import rehearse
 from gancore.settings import Moment
 
@@ -37,7 +37,7 @@ class GAN:
     `generator` maps latent (N, Z) to images (N, *shape), `discriminator` images to logits (N, K), K >= 1, both with
     labels (N,) as a second argument when `options.training.conditional`; `dataset` is map-style (see
     `contracts.Dataset`); `objective` scores both players (any `Loss`). Regularizers and augmentations go by labels.
-    Modules are moved to the device.
+    Modules are moved to the device. Of several `ranks` each has a GAN of its own, and they stay the same.
     Raises DataError for unfit data, PluginError for parts that do not fit the data or each other.
     """
 
@@ -52,12 +52,14 @@ class GAN:
         *,
         regularizers: Mapping[str, Regularizer] | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.options = options = options or Options()
-        self.device = choose_device(device) if isinstance(device, str) else device
-        self.feed = dataset if isinstance(dataset, Feed) else _feed(dataset, options, self.device)
+        self.ranks = ranks
+        self.device = ranks.device(device) if isinstance(device, str) else device
+        self.feed = dataset if isinstance(dataset, Feed) else _feed(dataset, options, self.device, ranks)
         self.precision = Precision.chosen(options.training.precision, self.device, self.feed.shape)
-        self.num_classes = _num_classes(self.feed, options)
+        self.num_classes = self.feed.classes_told(options.training.conditional)
         for role, module in (("generator", generator), ("discriminator", discriminator)):
             with blamed(role):
                 if not isinstance(module, nn.Module):
@@ -88,6 +90,9 @@ class GAN:
             self.num_classes,
             accumulates=options.training.accumulate > 1,
         )
+        if ranks.several and options.training.sync_batchnorm:
+            networks = self.generator, self.discriminator
+            self.generator, self.discriminator = synchronized(*networks, self.device, self.regularizers)
         self.freezer = Freezer(self.discriminator)
         self.ema = frozen_copy(self.generator) if options.ema else None
         self.optimizers: dict[str, optim.Optimizer] = {
@@ -100,8 +105,9 @@ class GAN:
         self.progress = Progress()
         self.noise = generator_for(options.seed, "noise", device=self.device)
         self.randomness = GlobalRandomness(options.seed, self.device)
-        # Only CUDA is asked for so late that a step does not wait for it; to leave out a step is to know at once.
-        at_once = self.device.type != "cuda" or options.training.on_nonfinite == "skip"
+        # Only CUDA is asked for so late that a step does not wait for it; to leave out a step is to know at once, and
+        # several ranks must not learn it at different steps.
+        at_once = self.device.type != "cuda" or options.training.on_nonfinite == "skip" or ranks.several
         self.watch = Watch(self.device, at_once=at_once)
         buffers = {
             f"{role}.{name}": each for role, part in self.modules().items() for name, each in part.named_buffers()
@@ -109,16 +115,16 @@ class GAN:
         self._unbounded = frozenset(not_finite(buffers))  # a mask of -inf, say, is meant
 
     @classmethod
-    def assemble(cls, run: Run, root: Path, device: str = "auto") -> GAN:
+    def assemble(cls, run: Run, root: Path, device: str = "auto", ranks: Ranks = ALONE) -> GAN:
         """All parts of a run, built and put together. `root` is the folder with the dataset's files.
 
         What a part draws while it is built depends on the run's seed alone. Raises PluginError for one that fails.
         """
-        chosen = choose_device(device)
+        chosen = ranks.device(device)
         with _building(run, f"dataset {run.dataset.name!r}", "dataset"):
             dataset = run.dataset.build(root)
-        feed = _feed(dataset, run, chosen)
-        num_classes = _num_classes(feed, run)
+        feed = _feed(dataset, run, chosen, ranks)
+        num_classes = feed.classes_told(run.training.conditional)
         with _building(run, f"generator {run.generator.name!r}", "generator"):
             generator = run.generator.build(feed.shape, run.latent.dim, num_classes)
         with _building(run, f"discriminator {run.discriminator.name!r}", "discriminator"):
@@ -134,11 +140,12 @@ class GAN:
             chosen,
             regularizers=run.regularizers,
             augmentations=run.augmentations,
+            ranks=ranks,
         )
 
     def latent(self, count: int) -> Tensor:
-        """The next latents (N, Z) of the run's own stream of noise."""
-        return draw_latent(self.options.latent, count, self.noise)
+        """The next latents (N, Z) of the run's own stream of noise; of several ranks, each gets its share of them."""
+        return self.ranks.part(draw_latent(self.options.latent, count, self.noise))
 
     def sampler(self) -> nn.Module:
         """The generator to draw samples from: the average where there is one."""
@@ -299,7 +306,7 @@ def _at(device: torch.device, part: P, layout: torch.memory_format | None = None
     return part.to(device) if layout is None else part.to(device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs know it for tensors only
 
 
-def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device) -> Feed:
+def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device, ranks: Ranks) -> Feed:
     training = options.training
     return Feed(
         dataset,
@@ -308,13 +315,5 @@ def _feed(dataset: TorchDataset[Any], options: Options, device: torch.device) ->
         device=device,
         data=training.data,
         workers=training.workers,
+        ranks=ranks,
     )
-
-
-def _num_classes(feed: Feed, options: Options) -> int | None:
-    if options.training.conditional and feed.num_classes is None:
-        raise ConfigError(
-            "training.conditional needs a dataset whose `classes` say what its labels mean; this one has none",
-            "leave training.conditional out, or choose a labelled dataset",
-        )
-    return feed.num_classes if options.training.conditional else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gancore.errors import WorkerError
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal asks for the end. It is a KeyboardInterrupt, so that nothing takes it for an error."""
@@ -19,12 +21,16 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.late = False
+        """Whether the run ends anyway, since a process is gone, for which whoever started it may end the others."""
         self._held = 0
         self._waits = False
 
     def arrive(self, signal: int) -> None:
         """Raises Interrupted; while something is held, that is put off to its end."""
         self.signal = signal
+        if self.late:
+            return
         if not self._held:
             raise Interrupted(signal)
         self._waits = True
@@ -35,6 +41,9 @@ class Interruption:
         self._held += 1
         try:
             yield
+        except WorkerError:
+            self.late = True
+            raise
         finally:
             self._held -= 1
         if self._waits and not self._held:

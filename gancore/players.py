@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from typing import Any, TypeGuard
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from gancore.contracts import Output, Scores
-from gancore.errors import PluginError, blamed
+from gancore.contracts import Output, Regularizer, Scores
+from gancore.errors import ConfigError, PluginError, blamed
 
 Network = Callable[..., Any]
 """A network, or what stands before one: it is called with a batch, and perhaps its labels."""
@@ -141,6 +141,35 @@ def evaluated(module: nn.Module) -> Iterator[None]:
 def frozen_copy(module: nn.Module) -> nn.Module:
     """A copy that is evaluated, never trained."""
     return deepcopy(module).eval().requires_grad_(False)
+
+
+def synchronized(
+    generator: nn.Module, discriminator: nn.Module, device: torch.device, regularizers: Mapping[str, Regularizer]
+) -> tuple[nn.Module, nn.Module]:
+    """Both networks, with batch normalization over the batches of all ranks.
+
+    Raises ConfigError where torch has none: on the CPU, and under penalties that differentiate twice through it.
+    """
+    normalized = [
+        module
+        for module in (generator, discriminator)
+        if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    ]
+    for label, each in regularizers.items():
+        through = (discriminator,) if each.player == "discriminator" else (generator, discriminator)
+        twice = each.differentiates or each.per_sample or each.whole_batch
+        if twice and any(module in normalized for module in through):
+            raise ConfigError(
+                f"synchronized batch normalization cannot be differentiated twice, as regularizer {label!r} asks",
+                "--set training.sync_batchnorm=false, or choose networks without batch normalization",
+            )
+    if normalized and device.type != "cuda":
+        raise ConfigError(
+            f"synchronized batch normalization takes CUDA; the device is {device.type}",
+            "--set training.sync_batchnorm=false",
+        )
+    converted = map(nn.SyncBatchNorm.convert_sync_batchnorm, (generator, discriminator))
+    return next(converted), next(converted)
 
 
 def tensors_of(output: Output) -> dict[str, Tensor]:

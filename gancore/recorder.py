@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +19,7 @@ from gancore.catalog import Catalog
 from gancore.config import Run
 from gancore.errors import NonFiniteError, NumericsError
 from gancore.evaluation import Evaluation, Evaluator
+from gancore.following import Lead
 from gancore.gan import GAN
 from gancore.guard import COUNT, Guard
 from gancore.history import Debt, Recorded
@@ -29,7 +30,6 @@ from gancore.pictures import REAL_POINTS, is_picture, picture
 from gancore.progress import Every
 from gancore.randomness import derive_seed
 from gancore.rundir import RunDirectory, describe
-from gancore.sampling import draw
 from gancore.sources import Source
 from gancore.training import Step
 from gancore.writing import flush, writing, written_whole
@@ -49,11 +49,12 @@ class Recorder:
         evaluator: Evaluator | None,
         since: Recorded | None,
         interruption: Interruption,
+        lead: Lead,
     ) -> None:
-        self._gan, self._run, self._directory, self._evaluator = gan, run, directory, evaluator
+        self._gan, self._run, self._directory, self._evaluator, self.lead = gan, run, directory, evaluator, lead
         self.held, self.check = interruption.held, interruption.check
         self._config = run.to_data(catalog)
-        self._manifest = describe(run, catalog, gan.device)
+        self._manifest = describe(run, catalog, gan.device, gan.ranks.size)
         begun = gan.progress.step
         self._log = JSONL().build(RunInfo(directory.path, self._config, begun))
         # The log is there already. Unlike what others write, it is part of the run: without it the run ends.
@@ -168,18 +169,11 @@ class Recorder:
         self.audience.file(self._gan.progress.step, path)
 
     def _samples(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
-        gan, run = self._gan, self._run
+        gan = self._gan
         gan.watch.read()  # what went wrong first is told, not what comes of it
         try:
-            return draw(
-                gan.sampler(),
-                count,
-                latent=run.latent,
-                seed=seed,
-                device=gan.device,
-                num_classes=gan.num_classes,
-                labels=labels,
-            )
+            with self.held() if gan.ranks.several else nullcontext():
+                return self.lead.samples(gan, count, seed, labels)
         except NumericsError as error:
             raise NonFiniteError(gan.progress.step, error.message) from error
 

@@ -11,6 +11,7 @@ from gancore.config import Run
 from gancore.data import outlived
 from gancore.errors import ConfigError, NonFiniteError
 from gancore.evaluation import Evaluation, Evaluator
+from gancore.following import Lead
 from gancore.gan import GAN
 from gancore.history import Recorded, forget_after, recorded_in
 from gancore.interruption import Interruption
@@ -48,21 +49,24 @@ def record(
     more or an interruption arrives, leaves a checkpoint. What is done here changes nothing in the run. `evaluator`
     must be prepared, and is needed if the run has metrics. The run's observers are told of all that is written; close
     the iterator to tell them of the end before the last step. `since` is what the checkpoint that the GAN was restored
-    from says of its recording.
+    from says of its recording. Of several ranks, this is rank 0's part; the others `follow`.
     Raises StorageError when something cannot be written, NumericsError when the run is to stop at a collapse, and
     NonFiniteError, which is one too, when numbers are not finite and `training.on_nonfinite` does not say to go on.
     """
     if run.metrics and evaluator is None:
         raise ConfigError("the run has metrics, and nothing was given that measures them", "give an evaluator")
-    recorder = Recorder(gan, run, directory, catalog, evaluator, since, interruption or Interruption())
-    with recorder.audience.present(), outlived():
+    lead = Lead(gan.ranks)
+    recorder = Recorder(gan, run, directory, catalog, evaluator, since, interruption or Interruption(), lead)
+    with lead.leading(), recorder.audience.present(), outlived():
         while True:
             try:
-                yield from _recorded(steps, recorder)
+                yield from _recorded(steps, recorder, lead)
                 return
             except NonFiniteError as error:
                 _go_back(gan, directory, recorder, error)
-            steps = train(gan)
+            with recorder.held():
+                lead.back()
+                steps = train(gan)
 
 
 def _go_back(gan: GAN, directory: RunDirectory, recorder: Recorder, error: NonFiniteError) -> None:
@@ -82,16 +86,14 @@ def _go_back(gan: GAN, directory: RunDirectory, recorder: Recorder, error: NonFi
     recorder.rewind(since, f"{error}; back at step {gan.progress.step} with other noise, {often}")
 
 
-def _recorded(steps: Iterator[Step], recorder: Recorder) -> Iterator[Record]:
-    whole = True  # so that a step that an error has torn is not taken for one that was made
+def _recorded(steps: Iterator[Step], recorder: Recorder, lead: Lead) -> Iterator[Record]:
     try:
         recorder.begin()
         while True:
             recorder.check()
             with recorder.held():
-                whole = False
-                step = next(steps, None)
-                whole = True
+                with lead.step():
+                    step = next(steps, None)
                 if step is None:
                     return
                 metrics = recorder.take(step)
@@ -100,7 +102,7 @@ def _recorded(steps: Iterator[Step], recorder: Recorder) -> Iterator[Record]:
                 recorder.audience.end("finished")
             yield Record(step, metrics, evaluation, recorder.warnings())
     except (KeyboardInterrupt, GeneratorExit):
-        if whole:
+        if lead.between:  # a step that an error has torn is not taken for one that was made
             with recorder.held():
                 recorder.save_once()
         raise

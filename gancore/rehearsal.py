@@ -78,9 +78,10 @@ def rehearse(
                     "leave training.accumulate out and choose a smaller batch_size, or other parts",
                 )
 
-        rest = feed.size % feed.batch_size or feed.batch_size
+        rest = feed.least
         if rest < COUNT:
             few = None if labels is None else labels[:rest]
+            shared = "" if rest == (feed.size % feed.batch_size or feed.batch_size) else " for one process"
             try:
                 _generated(_copy("generator", generator), noise[:rest], few, feed)
                 seen = first[:rest] if mixes else torch.cat([first[:rest], second[:rest]])
@@ -88,7 +89,8 @@ def rehearse(
                 _judged(_copy("discriminator", discriminator), seen, twice)
             except PluginError as error:
                 raise ConfigError(
-                    f"batch_size {feed.batch_size} leaves a last batch of {rest} of {feed.size} images, and {error}",
+                    f"batch_size {feed.batch_size} leaves a last batch of {rest} of {feed.size} images{shared}, and "
+                    f"{error}",
                     "choose a batch_size that leaves a larger rest, or none",
                 ) from error
     return mixes

@@ -14,10 +14,13 @@ from gancore.gan import GAN
 from gancore.history import Recorded, forget_after, recorded_in
 from gancore.layers import Layer
 from gancore.provenance import meet
+from gancore.ranks import Ranks
 from gancore.rundir import RunDirectory, describe
 
-_EXACT = ("gancore", "torch", "machine", "device", "threads")
+_EXACT = ("gancore", "torch", "machine", "device", "threads", "ranks")
 """What must be as it was for a run to go on bit by bit."""
+_BEFORE = {"ranks": 1}
+"""What it was where a checkpoint does not say."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,11 @@ class Resumable:
     def forget(self, gan: GAN) -> None:
         """Forgets what was written after the state. Raises StorageError when something cannot be written."""
         recorded = self.recorded
-        self.directory.go_on(self.step, self.run, self.catalog, gan.device)
+        self.directory.go_on(self.step, self.run, self.catalog, gan.device, gan.ranks.size)
         forget_after(self.directory.metrics, self.step, recorded.lines if recorded else 0)
 
     def _changes(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
-        made_with, now = about["made_with"], describe(self.run, self.catalog, gan.device)
+        made_with, now = _BEFORE | about["made_with"], describe(self.run, self.catalog, gan.device, gan.ranks.size)
         changed = [
             f"{key} {made_with.get(key)} then, {now[key]} now" for key in _EXACT if made_with.get(key) != now[key]
         ]
@@ -96,6 +99,37 @@ def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None)
     if saved is not None:
         _check_same(run, saved, catalog, directory)
     return Resumable(directory, run, saved, catalog, tuple(warnings))
+
+
+def is_there(directory: RunDirectory, ranks: Ranks) -> bool:
+    """Whether rank 0 has a run to go on with in a folder; asked of all ranks.
+
+    Raises CheckpointError when another rank alone has one: ranks may be numbered anew when they are started again.
+    """
+    here = directory.config.is_file()
+    anywhere, at_first = bool(ranks.agree([here])[0]), ranks.first(here)
+    if anywhere and not at_first:
+        raise CheckpointError(
+            f"the run in {directory.path} is on another machine than process 0",
+            "keep it on storage that all share, or number the machines with torchrun --node-rank",
+        )
+    return at_first
+
+
+def told_to_all(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tuple[Run, Catalog]:
+    """The run that rank 0 has found, and the plugins that it is made of: the others need not see its folder.
+
+    Raises PluginError when a plugin that it needs is not there.
+    """
+    said: dict[str, Any] = {}  # Any: JSON
+    if found is not None and ranks.several:
+        made_with = {} if found.saved is None else found.saved.about["made_with"]
+        said = {"config": found.run.to_data(found.catalog), "made_with": made_with}
+    said = ranks.first(said)
+    if found is not None:
+        return found.run, found.catalog
+    catalog, _ = meet(said["made_with"], catalog, "the run")
+    return resolve([Layer("the run", said["config"])], catalog), catalog
 
 
 def check_wanted(wanted: Run, found: Resumable, catalog: Catalog) -> None:

@@ -97,7 +97,7 @@ class RunDirectory:
                 return {item.name for item in self.path.iterdir()}
             return {self.path.name} if self.path.exists() else set()
 
-    def create(self, run: Run, catalog: Catalog, device: torch.device, **origin: str | None) -> None:
+    def create(self, run: Run, catalog: Catalog, device: torch.device, ranks: int = 1, **origin: str | None) -> None:
         """Makes the folder and writes what is known before the first step; the config last: with it, a run is there.
 
         `origin` is whatever else tells where the run comes from, for its manifest: the name of a recipe, the digest of
@@ -110,7 +110,7 @@ class RunDirectory:
             for folder in (self.path, self.samples, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
         self._clear()
-        self._tell({**origin, **describe(run, catalog, device)})
+        self._tell({**origin, **describe(run, catalog, device, ranks)})
         self.write_config(run, catalog)
 
     def write_config(self, run: Run, catalog: Catalog) -> None:
@@ -118,12 +118,12 @@ class RunDirectory:
         with written_whole(self.config) as path:
             path.write_text(run.to_toml(catalog), encoding="utf-8")
 
-    def go_on(self, step: int, run: Run, catalog: Catalog, device: torch.device) -> None:
+    def go_on(self, step: int, run: Run, catalog: Catalog, device: torch.device, ranks: int = 1) -> None:
         """Removes what a process that was killed has left behind, and notes in the manifest that the run goes on."""
         self._clear()
         with suppress(OSError, ValueError):
             manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
-            known = describe(run, catalog, device)
+            known = describe(run, catalog, device, ranks)
             changed = {key: value for key, value in known.items() if manifest.get(key) != value}
             self._tell({**manifest, "resumed": [*manifest.get("resumed", []), {"step": step, **changed}]})
 
@@ -154,8 +154,11 @@ def next_directory(parent: Path) -> RunDirectory:
             return RunDirectory(path)
 
 
-def describe(run: Run, catalog: Catalog, device: torch.device) -> dict[str, Any]:  # Any: JSON
-    """With what a run was made: enough to tell two runs apart, without names of people, hosts or folders."""
+def describe(run: Run, catalog: Catalog, device: torch.device, ranks: int = 1) -> dict[str, Any]:  # Any: JSON
+    """With what a run was made: enough to tell two runs apart, without names of people, hosts or folders.
+
+    `ranks` is the number of processes that train.
+    """
     plugins = [catalog.origin_of(type(component)) for component in run.components()]
     return {
         "gancore": version("gancore"),
@@ -168,6 +171,7 @@ def describe(run: Run, catalog: Catalog, device: torch.device) -> dict[str, Any]
         "machine": platform.machine(),
         "processors": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "ranks": ranks,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }
 

@@ -26,6 +26,7 @@ from gancore.layers import REMOVE, Layer
 from gancore.players import call, evaluated
 from gancore.provenance import attributed, meet
 from gancore.randomness import derive_seed, draw_latent, generator_for, seeded
+from gancore.ranks import ALONE, Ranks
 from gancore.state import below
 
 _CHUNK = 64
@@ -47,15 +48,17 @@ def draw(
     device: torch.device,
     num_classes: int | None = None,
     labels: Tensor | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU.
 
     The generator is used in evaluation mode and left as it was. A conditional one draws the classes of `labels` (N,),
-    or without them all classes in turn. Raises NumericsError when it makes what is not finite.
+    or without them all classes in turn. Several `ranks` share the work, and only rank 0 gets all images.
+    Raises NumericsError when it makes what is not finite.
     """
-    chunks = []
+    chunks, finite, starts = [], True, range(0, count, _CHUNK)
     with evaluated(generator):
-        for start in range(0, count, _CHUNK):
+        for start in starts[ranks.rank :: ranks.size]:
             wanted = None
             if num_classes is not None:
                 wanted = torch.arange(start, start + _CHUNK) % num_classes
@@ -67,10 +70,13 @@ def draw(
             # What the generator itself may draw depends on the seed too.
             with seeded(derive_seed(seed, "chunk", start), device), blamed("generator", "in forward()"):
                 images: Tensor = call(generator, noise, wanted).float()
-            if not images.isfinite().all():  # as bytes they would look like any others
-                raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
+            finite = bool(images.isfinite().all())
+            if not finite:
+                break
             chunks.append(to_stored_range(images).cpu())
-    return torch.cat(chunks)[:count]
+    if ranks.agree([not finite])[0]:  # as bytes they would look like any others
+        raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
+    return torch.cat(ranks.collected(chunks, len(starts)))[:count]
 
 
 @dataclass(frozen=True)

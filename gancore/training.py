@@ -12,26 +12,28 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.parametrize import cached
 
+from gancore.accord import across, average_statistics, randomness, share_state
 from gancore.augmenting import Judge
 from gancore.average import update_average
-from gancore.contracts import Player, Scores
-from gancore.data import Batch, outlived
+from gancore.contracts import Scores
+from gancore.data import Batch, Feed, outlived
 from gancore.errors import NonFiniteError, blamed, during
 from gancore.finite import Watch
 from gancore.gan import GAN
 from gancore.optimizers import OptimizerSettings
 from gancore.players import checked_loss, imagine, judge, judge_both, together
 from gancore.recovery import Undo, tolerate
-from gancore.settings import value_at
+from gancore.updating import Update
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one step did. The tensors stay on the device; `scalars` reads them, and waits for the device to do so.
 
+    Losses, logits and penalties are those of the whole batch, whatever share of it this rank has.
     `skipped` says why the step changed nothing, if it was left out; its losses and logits are then NaN.
     """
 
@@ -73,12 +75,18 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
     """Trains until the total of `gan.options.duration` is reached, and yields a record of every step.
 
     `joined` says whether D sees real and fake in one pass; by default it does where that changes nothing but rounding.
+    Of several ranks, all go on from the state that rank 0 has when this is called, and must take the same steps.
     Raises NonFiniteError instead of an update whose loss or gradient is not finite, unless
-    `gan.options.training.on_nonfinite` is `skip`: then the step is left out, so often as the limit says.
+    `gan.options.training.on_nonfinite` is `skip`: then the step is left out, so often as the limit says; WorkerError
+    when another rank is gone.
     """
+    share_state(gan)
+    return _train(gan, gan.joined if joined is None else joined)
+
+
+def _train(gan: GAN, joined: bool) -> Iterator[Step]:
     progress = gan.progress
-    joined = gan.joined if joined is None else joined
-    batches = _Counted(gan.feed.batches(progress.images_seen), progress.images_seen)
+    batches = _Counted(gan.feed, progress.images_seen)
     begun = perf_counter() - progress.seconds
     while gan.done() < 1:
         undo = Undo(gan) if gan.options.training.on_nonfinite == "skip" else None
@@ -98,6 +106,8 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
         progress.step += 1
         progress.images_seen = batches.images_seen
         progress.seconds = perf_counter() - begun
+        if gan.options.total.unit == "minutes":  # all ranks end by one clock
+            progress.seconds = gan.ranks.first(progress.seconds)
         yield Step(
             step=progress.step,
             epoch=progress.images_seen / gan.feed.size,
@@ -115,7 +125,7 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
 @contextmanager
 def _apart(gan: GAN) -> Iterator[None]:
     """A step in this block depends on nothing that the consumer has changed in torch, and changes nothing of it."""
-    with gan.randomness.lent(), gan.precision.step(), torch.enable_grad():
+    with randomness(gan), gan.precision.step(), torch.enable_grad():
         yield
 
 
@@ -123,14 +133,19 @@ _LOSSES = ("discriminator_loss", "generator_loss", "real_logits", "fake_logits")
 
 
 class _Counted(Iterator[Batch]):
-    """Batches, and how many images have been seen once those that were taken are counted."""
+    """Batches, and how many images have been seen once those that were taken are counted: `count` in the last one.
 
-    def __init__(self, batches: Iterator[Batch], images_seen: int) -> None:
-        self._batches, self.images_seen = batches, images_seen
+    Those of all ranks count, of which a batch has this one's share.
+    """
+
+    def __init__(self, feed: Feed, images_seen: int) -> None:
+        self._feed, self._batches = feed, feed.batches(images_seen)
+        self.images_seen, self.count = images_seen, 0
 
     def __next__(self) -> Batch:
         batch = next(self._batches)
-        self.images_seen += len(batch.images)
+        self.count = self._feed.count(self.images_seen)
+        self.images_seen += self.count
         return batch
 
 
@@ -143,27 +158,32 @@ def _step(gan: GAN, batches: _Counted, joined: bool) -> tuple[dict[str, Tensor],
     critic = gan.judge()
 
     for number in range(options.training.discriminator_steps):
-        parts = _parts(gan, next(batches))
+        parts = _parts(gan, next(batches), batches.count)
         # Only the fakes that G's step will score need a way back to G, and only those of a whole batch are kept.
         shared = options.training.fakes == "shared" and number == options.training.discriminator_steps - 1
-        update = _Update(gan, "discriminator", number)
+        update = Update(gan, "discriminator", number)
         seen = [_discriminate(gan, critic, part, update, joined, keep=shared and len(parts) == 1) for part in parts]
-        update.finish()
         real, fake = (together(parts) for parts in zip(*seen, strict=True))
+        if gan.ranks.several:
+            real, fake = update.agree(batches.count, real, fake)
+        update.finish()
         critic.observe(real)
         penalties |= update.penalties
         discriminator_loss = update.loss
 
     if not shared:
         sizes = [len(part.images) for part in parts]
-        for part, latent in zip(parts, torch.split(gan.latent(sum(sizes)), sizes), strict=True):
+        for part, latent in zip(parts, torch.split(gan.latent(batches.count), sizes), strict=True):
             part.latent = latent
-    update = _Update(gan, "generator", 0)
+    update = Update(gan, "generator", 0)
     with gan.freezer.frozen():
         for part in parts:
             _generate(gan, critic, part, update)
+        if gan.ranks.several:
+            update.agree(batches.count)
         update.finish()
     penalties |= update.penalties
+    average_statistics(gan, sum(part.share for part in parts))
 
     if gan.ema is not None and options.ema is not None:
         new_images = batches.images_seen - gan.progress.images_seen
@@ -176,28 +196,33 @@ def _step(gan: GAN, batches: _Counted, joined: bool) -> tuple[dict[str, Tensor],
 class _Part:
     """So much of a batch as goes through the networks at once, and the latents of its fakes.
 
-    `share` is that of the batch; `fakes` are there while they have a way back to G that its step can take.
+    `count` images are in the whole batch; `fakes` are there while they have a way back to G that its step can take.
     """
 
     images: Tensor
     labels: Tensor | None
     latent: Tensor
-    share: float
+    count: int
     fakes: Tensor | None = None
 
+    @property
+    def share(self) -> float:
+        """Of the whole batch."""
+        return len(self.images) / self.count
 
-def _parts(gan: GAN, batch: Batch) -> list[_Part]:
-    count, most = len(batch.images), gan.options.training.accumulate
+
+def _parts(gan: GAN, batch: Batch, count: int) -> list[_Part]:
+    most = gan.options.training.accumulate
     if most == 1:
         known = batch.labels if gan.num_classes is not None else None
-        return [_Part(batch.images, known, gan.latent(count), share=1.0)]
+        return [_Part(batch.images, known, gan.latent(count), count)]
     images, latents = (torch.chunk(each, most) for each in (batch.images, gan.latent(count)))
     labels = torch.chunk(batch.labels, most) if gan.num_classes is not None else [None] * len(images)
-    return [_Part(*each, share=len(each[0]) / count) for each in zip(images, labels, latents, strict=True)]
+    return [_Part(*each, count) for each in zip(images, labels, latents, strict=True)]
 
 
 def _discriminate(
-    gan: GAN, critic: Judge, part: _Part, update: _Update, joined: bool, *, keep: bool
+    gan: GAN, critic: Judge, part: _Part, update: Update, joined: bool, *, keep: bool
 ) -> tuple[Scores, Scores]:
     """D's loss of a part, and what D said of it. Its fakes are kept for G's step if `keep` says so."""
     turn = update.turn
@@ -213,6 +238,7 @@ def _discriminate(
             else:
                 real = judge(critic, reals, None, part.labels)
                 fake = judge(critic, fakes, part.latent, part.labels)
+        real, fake = across(gan, real, part.count), across(gan, fake, part.count)
         with blamed("loss", "in discriminator()"):
             loss = checked_loss("discriminator", gan.objective.discriminator(real, fake), images)
         penalties = turn.penalties(critic.critic, real, fake)
@@ -220,7 +246,7 @@ def _discriminate(
     return real, fake
 
 
-def _generate(gan: GAN, critic: Judge, part: _Part, update: _Update) -> None:
+def _generate(gan: GAN, critic: Judge, part: _Part, update: Update) -> None:
     """G's loss of a part."""
     images, turn = part.fakes, update.turn
     real = None
@@ -229,55 +255,11 @@ def _generate(gan: GAN, critic: Judge, part: _Part, update: _Update) -> None:
             images = imagine(gan.generator, part.latent, part.labels)
         if gan.objective.needs_real or turn.due:
             with torch.set_grad_enabled(turn.differentiates("real")):
-                real = judge(critic, turn.leaf("real", part.images), None, part.labels)
-        fake = judge(critic, images, part.latent, part.labels)
+                real = across(gan, judge(critic, turn.leaf("real", part.images), None, part.labels), part.count)
+        fake = across(gan, judge(critic, images, part.latent, part.labels), part.count)
     with blamed("loss", "in generator()"):
         loss = checked_loss("generator", gan.objective.generator(fake, real), images)
     update.add(loss, {} if real is None else turn.penalties(critic.critic, real, fake), part.share)
-
-
-class _Update:
-    """An update of a player: gradients of all parts of a batch, added up, and then a step along them."""
-
-    def __init__(self, gan: GAN, player: Player, number: int) -> None:
-        self._gan, self._player, self._optimizer = gan, player, gan.optimizers[player]
-        self._weights = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-        self.turn = gan.turn(player, number)
-        self._losses: list[Tensor] = []
-        self.penalties: dict[str, Tensor] = {}
-        for weight in self._weights:
-            weight.grad = None
-
-    def add(self, loss: Tensor, penalties: Mapping[str, Tensor], share: float) -> None:
-        """The gradient of a loss and what regularizers add to it, for such a share of the batch."""
-        with blamed(f"gradient in the {self._player}'s step"):
-            total = sum(penalties.values(), start=loss)
-            total = total if share == 1 else total * share
-            # Else images whose gradient was asked for would collect one of the loss as well, at some cost.
-            total.backward(inputs=self._weights if penalties else None)  # type: ignore[no-untyped-call]  # torch's
-        self._losses.append(loss.detach() if share == 1 else loss.detach() * share)
-        for label, penalty in penalties.items():
-            self.penalties[label] = self.penalties.get(label, 0) + penalty.detach() * share
-
-    @property
-    def loss(self) -> Tensor:
-        """That of the whole batch, without penalties."""
-        return sum(self._losses[1:], start=self._losses[0])
-
-    def finish(self) -> None:
-        """The step, and what regularizers make of the weights after it. Raises NonFiniteError instead of a bad step."""
-        gan, player = self._gan, self._player
-        module, step, limit = gan.modules()[player], gan.progress.step + 1, gan.options.training.clip_norm
-        scores = {"loss": self.loss, **{f"penalty {label}": each for label, each in self.penalties.items()}}
-        # Before clipping, which divides all by an infinite norm, and infinity itself becomes NaN.
-        norms = gan.watch.before(step, player, module, self._optimizer, scores, self._weights)
-        if limit is not None:
-            norm = torch.linalg.vector_norm(norms)
-            nn.utils.clip_grads_with_norm_(self._weights, value_at(limit, gan.moment()), norm)
-        self._optimizer.step()
-        self.turn.project(module)
-        if self.turn.projects:
-            gan.watch.after(step, player, module)
 
 
 def _keep_to_schedule(gan: GAN, player: str, settings: OptimizerSettings) -> None:

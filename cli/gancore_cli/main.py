@@ -89,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             _fail(2, error.format_message(), "", f"{command} --help", as_json)
         except (KeyboardInterrupt, click.Abort, Interrupted) as error:
             status, what = outcome(error)
-            _fail(status, what, getattr(error, "kept", ""), getattr(error, "hint", ""), as_json)
+            told = getattr(error, "told", False)
+            _fail(status, what, getattr(error, "kept", ""), getattr(error, "hint", ""), as_json, told=told)
         except SystemExit as error:  # a stranger's, for click leaves in another way; its code may be 0
             if {"-v", "--verbose"} & set(arguments):
                 traceback.print_exception(error)
@@ -102,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
                 message, hint = f"a bug in gancore: {type(error).__name__}: {error}", "please report it"
             elif {"-v", "--verbose"} & set(arguments) and error.__cause__:
                 traceback.print_exception(error.__cause__)
-            _fail(status, message, getattr(error, "kept", ""), hint, as_json)
+            told = status != 1 and getattr(error, "told", False)
+            _fail(status, message, getattr(error, "kept", ""), hint, as_json, told=told)
     _leave(code if isinstance(code, int) else 0)  # what a command left with, where it left early
 
 
@@ -122,8 +124,10 @@ def _exit_code(error: Exception) -> int:
     return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
 
 
-def _fail(code: int, message: str, kept: str, hint: str, as_json: bool) -> NoReturn:
-    """Three lines: what went wrong and where, what is kept, what to do next."""
+def _fail(code: int, message: str, kept: str, hint: str, as_json: bool, *, told: bool = False) -> NoReturn:
+    """Three lines: what went wrong and where, what is kept, what to do next; none if another process told it."""
+    if told:
+        _leave(code)
     kept = kept or "everything is as it was"
     next_step = hint or "gancore --help"
     message = " ".join(message.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,12 @@ import click
 
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.options import Voice, data_dir, data_root, device, speaks
-from gancore_cli.running import duration_of, evaluator_of, go_through, say_done, tell, totals
+from gancore_cli.running import among, duration_of, evaluator_of, go_along, go_through, say_done, tell, totals
 
 if TYPE_CHECKING:
     from gancore.catalog import Catalog
     from gancore.config import Run
+    from gancore.ranks import Ranks
     from gancore.rundir import RunDirectory
 
 
@@ -39,12 +41,14 @@ def resume(
     from gancore.rundir import RunDirectory
 
     total = duration_of(flags)
-    catalog = open_catalog(voice)
     directory = RunDirectory(run)
-    if not directory.config.is_file():
-        raise CheckpointError(f"there is no run in {run}", "name the folder of a run, like runs/0001")
-    with directory.locked():
-        go_on(voice, directory, catalog, data_root(data_dir), device, total=total[1] if total else None)
+    with among(voice, device) as (voice, ranks), ExitStack() as ours:
+        catalog = open_catalog(voice)
+        if ranks.leads:
+            if not directory.config.is_file():
+                raise CheckpointError(f"there is no run in {run}", "name the folder of a run, like runs/0001")
+            ours.enter_context(directory.locked())
+        go_on(voice, directory, catalog, data_root(data_dir), device, ranks, total=total[1] if total else None)
 
 
 def go_on(
@@ -53,32 +57,38 @@ def go_on(
     catalog: Catalog,
     root: Path,
     device: str,
+    ranks: Ranks,
     *,
     total: str | None = None,
     wanted: Run | None = None,
 ) -> None:
     """Goes on with a run whose folder is locked, to another total if one is given, or if the run that is wanted has it.
 
+    Of several ranks the first alone has the folder.
     Raises CheckpointError when another run is wanted.
     """
     from gancore.data import prepared
     from gancore.gan import GAN
     from gancore.provenance import attributed
-    from gancore.resuming import check_wanted, find
+    from gancore.resuming import check_wanted, find, told_to_all
     from gancore_cli.progress import show_preparation, show_progress
 
-    found = find(directory, catalog, wanted.duration if wanted else total)
-    if wanted:
+    found = find(directory, catalog, wanted.duration if wanted else total) if ranks.leads else None
+    if found and wanted:
         check_wanted(wanted, found, catalog)
-    run, catalog = found.run, found.catalog
+    run, catalog = told_to_all(found, catalog, ranks)
     with attributed(run, catalog):
         show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
-        gan = GAN.assemble(run, root, device)
+        gan = GAN.assemble(run, root, device, ranks)
+        if found is None:
+            if not ranks.first(False):
+                go_along(gan)
+            return
         changes = found.restore(gan)
         warn(voice, catalog, *found.warnings, *changes)
         tell(voice, gan, run, catalog)
         recorded = found.recorded
-        if gan.done() >= 1 and not (recorded and recorded.owed):
+        if ranks.first(gan.done() >= 1 and not (recorded and recorded.owed)):
             what = f"it had reached its total of {run.duration} at step {found.step:,}; a longer one extends it"
             say_done(voice, directory, what, {})
             return

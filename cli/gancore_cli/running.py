@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gancore.evaluation import Evaluation, Evaluator
     from gancore.gan import GAN
     from gancore.history import Recorded
+    from gancore.ranks import Ranks
     from gancore.recorder import Metrics
     from gancore.rundir import RunDirectory
 
@@ -44,6 +46,15 @@ def duration_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the
     if len(given) > 1:
         raise click.UsageError(f"only one of {', '.join(f'--{unit}' for unit in given)} can be the total")
     return (f"--{given[0]}", f"{Decimal(str(flags[given[0]])):f} {given[0]}") if given else None
+
+
+@contextmanager
+def among(voice: Voice, device: str) -> Iterator[tuple[Voice, Ranks]]:
+    """The processes that torchrun has started, and the voice of this one: only the first of them speaks."""
+    from gancore.ranks import Ranks
+
+    with Ranks.of_torchrun(device) as ranks:
+        yield (voice if ranks.leads else replace(voice, as_json=False, quiet=True, verbose=False)), ranks
 
 
 def tell(voice: Voice, gan: GAN, run: Run, catalog: Catalog) -> None:
@@ -115,6 +126,23 @@ def go_through(
         f"{gan.progress.step:,} steps in {gan.progress.seconds:.1f} s",
         json_safe({**last, **numbers}),
     )
+
+
+def go_along(gan: GAN) -> None:
+    """What every other process does meanwhile. What is raised on the way says that nothing is kept here."""
+    from gancore.following import follow
+    from gancore.training import train
+    from gancore_cli.progress import Interrupted
+
+    kept = "what process 0 has saved"
+    try:
+        for _ in follow(train(gan), gan, interruption()):
+            pass
+    except KeyboardInterrupt as error:
+        raise Interrupted(kept, "see what process 0 says") from error
+    except Exception as error:
+        error.kept = kept  # type: ignore[attr-defined]  # as above
+        raise
 
 
 def _images_per_step(run: Run) -> int:

@@ -52,8 +52,9 @@ def interruptible() -> Iterator[Signals]:
     try:
         yield signals
     finally:
-        for number, handler in before.items() if not signals.arrived else ():
-            signal.signal(number, handler)
+        late = signals.interruption is not None and signals.interruption.late
+        for number, handler in before.items() if late or not signals.arrived else ():
+            signal.signal(number, signal.SIG_IGN if late else handler)
 
 
 def hand_on(context: click.Context) -> None:

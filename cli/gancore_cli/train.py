@@ -12,7 +12,7 @@ import click
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.options import Voice, data_dir, data_root, device, say, speaks
 from gancore_cli.resume import go_on
-from gancore_cli.running import duration_of, evaluator_of, go_through, tell, totals
+from gancore_cli.running import among, duration_of, evaluator_of, go_along, go_through, tell, totals
 
 if TYPE_CHECKING:
     from gancore.catalog import Catalog
@@ -77,28 +77,34 @@ def train(
     from gancore.data import prepared
     from gancore.gan import GAN
     from gancore.provenance import attributed
+    from gancore.resuming import is_there
     from gancore.rundir import RunDirectory, next_directory
     from gancore_cli.progress import show_preparation, show_progress
 
     if resume and (out is None or dry_run):
         raise click.UsageError("--resume needs --out, the folder of the run, and goes without --dry-run")
-    catalog = open_catalog(voice)
-    if recipe is None and not all(flags[part] for part in _PARTS):
-        recipe = "digits"
-    layers = _layers(recipe, flags, assignments, catalog)
-    run = resolve(layers, catalog)
-    warn(voice, catalog)
-    root = data_root(data_dir)
-    with ExitStack() as ours, attributed(run, catalog):
-        if out and not dry_run:
+    with ExitStack() as ours:
+        voice, ranks = ours.enter_context(among(voice, device))
+        catalog = open_catalog(voice)
+        if recipe is None and not all(flags[part] for part in _PARTS):
+            recipe = "digits"
+        layers = _layers(recipe, flags, assignments, catalog)
+        run = resolve(layers, catalog)
+        warn(voice, catalog)
+        root = data_root(data_dir)
+        ours.enter_context(attributed(run, catalog))
+        if out and ranks.leads and not dry_run:
             ours.enter_context(RunDirectory(out).locked())
-        if out and resume and RunDirectory(out).config.is_file():
-            go_on(voice, RunDirectory(out), catalog, root, device, wanted=run)
+        if out and resume and is_there(RunDirectory(out), ranks):
+            go_on(voice, RunDirectory(out), catalog, root, device, ranks, wanted=run)
             return
-        if out:
+        if out and ranks.leads:
             RunDirectory(out).check_new()  # said before any data is read
         show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
-        gan = GAN.assemble(run, root, device)
+        gan = GAN.assemble(run, root, device, ranks)
+        if not ranks.leads and not dry_run:
+            go_along(gan)
+            return
         origin = {"recipe": _recipe_of(layers), "init_from": _begin(gan, init_from)}
         tell(voice, gan, run, catalog)
         evaluator = evaluator_of(gan, run, catalog, root)
@@ -114,7 +120,7 @@ def train(
         directory = RunDirectory(out) if out else next_directory(Path("runs"))
         if not out:
             ours.enter_context(directory.locked())
-        directory.create(run, catalog, gan.device, **origin)
+        directory.create(run, catalog, gan.device, ranks.size, **origin)
         go_through(voice, gan, run, catalog, evaluator, directory)
 
 

@@ -46,8 +46,8 @@ class RelativisticAverage(Loss):
 
 
 def _against_average(more: Scores, less: Scores) -> Tensor:
-    above = more.logits - less.logits.mean(dim=0)
-    below = less.logits - more.logits.mean(dim=0)
+    above = more.logits - less.mean(less.logits)
+    below = less.logits - more.mean(more.logits)
     return (softplus(-above).mean() + softplus(below).mean()) / 2
 
 
