@@ -143,7 +143,7 @@ class Ranks:
         parts = torch.split(flat[len(there) :], [form.numel() for form in forms])
         counts = flat[: len(there)].tolist()
         return {
-            key: part.view(form.shape).to(form.dtype)
+            key: torch.empty_like(form).copy_(part.view(form.shape))  # laid out as the form is
             for key, part, form, count in zip(tensors, parts, forms, counts, strict=True)
             if count
         }

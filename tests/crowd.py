@@ -44,6 +44,11 @@ def spectral():
     return discriminator
 
 
+def convolutions():
+    layers = nn.Conv2d(1, 3, 3), nn.LeakyReLU(0.2), nn.Conv2d(3, 2, 2), nn.Flatten(), nn.Linear(2, 1)
+    return nn.Sequential(*layers)
+
+
 def with_an_idle_weight():
     discriminator = TinyDiscriminator().build(SHAPE, None)
     discriminator.idle = nn.Parameter(torch.ones(3))
@@ -190,6 +195,7 @@ SAME = {
     "r1 and r2": {**UNEVEN, "parts": regularized(r1=R1(gamma=1.0), r2=R2(gamma=0.5, interval=3))},
     "penalty of G's": {**UNEVEN, "parts": regularized(size=SizeOfFakes(interval=2))},
     "spectral": {**UNEVEN, "discriminator": spectral},
+    "pixel by pixel": {**UNEVEN, "discriminator": convolutions, "channels_last": True},
     "relativistic average": {**UNEVEN, "objective": RelativisticAverage},
     "relativistic average, r1": {**UNEVEN, "objective": RelativisticAverage, "parts": regularized(r1=R1(gamma=1.0))},
     "mean of a mean": {**UNEVEN, "objective": OfTheSpread},
