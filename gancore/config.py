@@ -81,6 +81,7 @@ class TrainingSettings(Settings):
     sync_batchnorm: bool = Field(
         default=False, description="of several processes: batch normalization over the whole batch, on CUDA"
     )
+    cuda_graph: bool = Field(default=False, description="on CUDA, launch a step as one graph where that can be done")
     clip_norm: Schedulable | None = Field(
         default=None, gt=0, description="the largest norm of a player's gradient, all weights taken together"
     )

@@ -50,15 +50,23 @@ class Watch:
 
     def __init__(self, device: torch.device, *, at_once: bool) -> None:
         self._at_once, self._device = at_once, device
+        self._step = 0
         self._looks: list[_Look] = []
         self._known: dict[object, int] = {}
         self.held = torch.zeros((), device=device)
         """1.0 since the first number that was not finite, else 0.0."""
         self._first = torch.zeros(3, dtype=torch.int64, device=device)  # step, look, place
+        # Where the device finds it, also when it does again what it has done before, as a graph.
+        self._now = torch.zeros((), dtype=torch.int64, device=device)
+
+    def at(self, step: int) -> None:
+        """All that is looked at from here on belongs to this step."""
+        self._step = step
+        if not self._at_once:
+            self._now.fill_(step)
 
     def before(
         self,
-        step: int,
         player: Player,
         module: nn.Module,
         optimizer: optim.Optimizer,
@@ -77,15 +85,15 @@ class Watch:
         if takes_flag:
             optimizer.found_inf = self.held  # type: ignore[attr-defined]  # torch's optimizers read it by getattr
         values = torch.stack([*scores.values(), *norms])
-        self._judge(step, look, values, at_once=not takes_flag)
+        self._judge(look, values, at_once=not takes_flag)
         return values[len(scores) :]
 
-    def after(self, step: int, player: Player, module: nn.Module) -> None:
+    def after(self, player: Player, module: nn.Module) -> None:
         """Looks at the weights that regularizers have confined after an update."""
         weights = tuple(module.parameters())
         look = _Look(player, module, (), weights, confined=True)
         norms = torch.stack(_norms([weight.detach() for weight in weights]))
-        self._judge(step, look, norms, at_once=self._at_once)
+        self._judge(look, norms, at_once=self._at_once)
 
     def read(self) -> None:
         """Raises NonFiniteError for the first number that was not finite; waits for the device if it must."""
@@ -97,7 +105,7 @@ class Watch:
         """Begins anew, once what was not finite has been put right."""
         self.held.zero_()
 
-    def _judge(self, step: int, look: _Look, values: Tensor, *, at_once: bool) -> None:
+    def _judge(self, look: _Look, values: Tensor, *, at_once: bool) -> None:
         if at_once:
             self.read()  # what came first, if another update was not read at once
             # A sum is not finite if a summand is not, and one number is read sooner than many are compared.
@@ -106,7 +114,7 @@ class Watch:
         bad = values.isfinite().logical_not_()
         if at_once:
             if bad.any():
-                raise NonFiniteError(step, look.told(int(bad.nonzero()[0]), later=False))
+                raise NonFiniteError(self._step, look.told(int(bad.nonzero()[0]), later=False))
             return
         key = (look.player, look.scores, tuple(map(id, look.weights)), look.confined)  # tensors compare by number
         number = self._known.setdefault(key, len(self._looks))
@@ -114,8 +122,8 @@ class Watch:
             self._looks.append(look)
         now = bad.any()
         place = torch.empty_like(self._first)  # filled on the device: copying from the host would wait for it
-        place[0], place[1], place[2] = step, number, bad.int().argmax()
-        self._first = torch.where((self.held > 0) | ~now, self._first, place)
+        place[0], place[1], place[2] = self._now, number, bad.int().argmax()
+        self._first.copy_(torch.where((self.held > 0) | ~now, self._first, place))
         torch.maximum(self.held, now.to(self.held.dtype), out=self.held)
 
 

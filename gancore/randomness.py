@@ -38,7 +38,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     `torch.manual_seed` would also seed every other device, for good.
     """
     device = device or torch.device("cpu")
-    outer = _states(device)
+    outer = states_of(device)
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -48,7 +48,7 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        _put(outer, device)
+        put_states(outer, device)
 
 
 class GlobalRandomness:
@@ -61,21 +61,21 @@ class GlobalRandomness:
     def __init__(self, seed: int, device: torch.device, *stream: int) -> None:
         self._device = device
         with seeded(derive_seed(seed, "global", *stream), device):
-            self.states = _states(device)
+            self.states = states_of(device)
 
     @contextmanager
     def lent(self) -> Iterator[None]:
         """The run's random state is the process's for the time of the block."""
-        outer = _states(self._device)
-        _put(self.states, self._device)
+        outer = states_of(self._device)
+        put_states(self.states, self._device)
         try:
             yield
         finally:
-            self.states = _states(self._device)
-            _put(outer, self._device)
+            self.states = states_of(self._device)
+            put_states(outer, self._device)
 
 
-def _states(device: torch.device) -> dict[str, Tensor]:
+def states_of(device: torch.device) -> dict[str, Tensor]:
     """The states of the global generators of the CPU and the device: uint8 tensors by name."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -85,7 +85,8 @@ def _states(device: torch.device) -> dict[str, Tensor]:
     return states
 
 
-def _put(states: dict[str, Tensor], device: torch.device) -> None:
+def put_states(states: dict[str, Tensor], device: torch.device) -> None:
+    """Sets the global generators to what `states_of` gave."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -92,7 +92,7 @@ class Recorder:
         """Notes what is due after a step; returns the line of the log, if it is time for one."""
         last = step.done >= 1
         self._lines, self._owed = 0, []
-        self._warnings += [step.skipped] if step.skipped else []
+        self._warnings += [each for each in (step.skipped, step.note) if each]
         if self._drawing.is_due() or last:
             self._owed.append("picture")
         due = self._evaluating.is_due()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 
 import torch
@@ -17,7 +18,8 @@ from torch.nn.utils.parametrize import cached
 
 from gancore.accord import across, average_statistics, randomness, share_state
 from gancore.augmenting import Judge
-from gancore.average import update_average
+from gancore.average import update_average, weight_of
+from gancore.capture import Batches, Captured, CUDARecorder, unfit
 from gancore.contracts import Scores
 from gancore.data import Batch, Feed, outlived
 from gancore.errors import NonFiniteError, blamed, during
@@ -35,6 +37,7 @@ class Step:
 
     Losses, logits and penalties are those of the whole batch, whatever share of it this rank has.
     `skipped` says why the step changed nothing, if it was left out; its losses and logits are then NaN.
+    `note` says what whoever watches the run should know of how it is computed, once.
     """
 
     step: int
@@ -48,6 +51,7 @@ class Step:
     fake_logits: Tensor
     penalties: Mapping[str, Tensor]
     skipped: str = ""
+    note: str = ""
     watch: Watch | None = field(default=None, repr=False, compare=False)
 
     def scalars(self) -> dict[str, float]:
@@ -85,7 +89,11 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
 
 
 def _train(gan: GAN, joined: bool) -> Iterator[Step]:
-    progress = gan.progress
+    progress, work, note = gan.progress, partial(_step, gan, joined), ""
+    captured = None
+    if gan.options.training.cuda_graph:
+        note = unfit(gan)
+        captured = None if note else Captured(gan, work, CUDARecorder(gan))
     batches = _Counted(gan.feed, progress.images_seen)
     begun = perf_counter() - progress.seconds
     while gan.done() < 1:
@@ -93,7 +101,10 @@ def _train(gan: GAN, joined: bool) -> Iterator[Step]:
         skipped = ""
         try:
             with _apart(gan), during(f"at step {progress.step + 1}"), outlived():
-                losses, added = _step(gan, batches, joined)
+                gan.watch.at(progress.step + 1)
+                _keep_to_schedule(gan, "discriminator", gan.options.optimizer.discriminator)
+                _keep_to_schedule(gan, "generator", gan.options.optimizer.generator)
+                losses, added = (captured or work)(batches)
         except NonFiniteError as error:
             if undo is None:
                 raise
@@ -116,9 +127,11 @@ def _train(gan: GAN, joined: bool) -> Iterator[Step]:
             done=gan.done(),
             penalties=gan.added,
             skipped=skipped,
+            note=captured.note if captured else note,
             watch=gan.watch,
             **losses,
         )
+        note = ""
     gan.watch.read()
 
 
@@ -149,12 +162,10 @@ class _Counted(Iterator[Batch]):
         return batch
 
 
-def _step(gan: GAN, batches: _Counted, joined: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _step(gan: GAN, joined: bool, batches: Batches) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """One update of G after D's; returns its scores, and what regularizers added."""
     options = gan.options
     penalties: dict[str, Tensor] = {}
-    _keep_to_schedule(gan, "discriminator", options.optimizer.discriminator)
-    _keep_to_schedule(gan, "generator", options.optimizer.generator)
     critic = gan.judge()
 
     for number in range(options.training.discriminator_steps):
@@ -187,7 +198,7 @@ def _step(gan: GAN, batches: _Counted, joined: bool) -> tuple[dict[str, Tensor],
 
     if gan.ema is not None and options.ema is not None:
         new_images = batches.images_seen - gan.progress.images_seen
-        update_average(gan.ema, gan.generator, options.ema, gan.moment(new_images), new_images)
+        update_average(gan.ema, gan.generator, weight_of(options.ema, gan.moment(new_images), new_images))
     scores = (discriminator_loss, update.loss, real.logits.detach(), fake.logits.detach())
     return dict(zip(_LOSSES, scores, strict=True)), penalties
 
@@ -266,4 +277,6 @@ def _keep_to_schedule(gan: GAN, player: str, settings: OptimizerSettings) -> Non
     if settings.scheduled:
         values = settings.at(gan.moment())
         for group in gan.optimizers[player].param_groups:
+            if isinstance(group["lr"], Tensor):  # a graph reads it where it lies
+                group["lr"].fill_(values.pop("lr"))
             group.update(values)

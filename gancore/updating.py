@@ -60,14 +60,14 @@ class Update:
     def finish(self) -> None:
         """The step, and what regularizers make of the weights after it. Raises NonFiniteError instead of a bad step."""
         gan, player = self._gan, self._player
-        module, step, limit = gan.modules()[player], gan.progress.step + 1, gan.options.training.clip_norm
+        module, limit = gan.modules()[player], gan.options.training.clip_norm
         scores = {"loss": self.loss, **{f"penalty {label}": each for label, each in self.penalties.items()}}
         # Before clipping, which divides all by an infinite norm, and infinity itself becomes NaN.
-        norms = gan.watch.before(step, player, module, self._optimizer, scores, self._weights)
+        norms = gan.watch.before(player, module, self._optimizer, scores, self._weights)
         if limit is not None:
             norm = torch.linalg.vector_norm(norms)
             nn.utils.clip_grads_with_norm_(self._weights, value_at(limit, gan.moment()), norm)
         self._optimizer.step()
         self.turn.project(module)
         if self.turn.projects:
-            gan.watch.after(step, player, module)
+            gan.watch.after(player, module)

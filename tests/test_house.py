@@ -56,6 +56,7 @@ ORDER = [
     "gan",
     "accord",
     "average",
+    "capture",
     "recovery",
     "updating",
     "training",

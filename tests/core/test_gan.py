@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from gancore.average import update_average
+from gancore.average import update_average, weight_of
 from gancore.config import EMASettings, Options, Run
 from gancore.contracts import StatefulLoss
 from gancore.errors import CheckpointError, ConfigError, PluginError
@@ -111,7 +111,7 @@ def test_the_average_halves_a_weights_share_every_half_life(half_life, images):
     average, module = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.ones_(average.weight)
     nn.init.zeros_(module.weight)
-    update_average(average, module, EMASettings(half_life_kimg=half_life), START, images)
+    update_average(average, module, weight_of(EMASettings(half_life_kimg=half_life), START, images))
     torch.testing.assert_close(average.weight.item(), 0.5 ** (images / (1000 * half_life)), rtol=1e-4, atol=1e-6)
 
 
@@ -120,7 +120,8 @@ def test_a_young_average_forgets_faster(ramp_up, seen):
     average, module = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.ones_(average.weight)
     nn.init.zeros_(module.weight)
-    update_average(average, module, EMASettings(half_life_kimg=1.0, ramp_up=ramp_up), Moment(seen, 0.0), 100)
+    ema = EMASettings(half_life_kimg=1.0, ramp_up=ramp_up)
+    update_average(average, module, weight_of(ema, Moment(seen, 0.0), 100))
     expected = 0.5 ** (100 / min(1000, ramp_up * seen))
     torch.testing.assert_close(average.weight.item(), expected, rtol=1e-4, atol=1e-6)
 

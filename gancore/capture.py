@@ -1,0 +1,239 @@
+"""A step as a graph: launched on CUDA as one, for networks so small that launching their kernels is most of the work.
+
+What the host decides in a step, such as strengths, rates and whose turn it is, is burnt into a graph. So there is a
+graph for each set of decisions that comes back, and a step whose decisions do not is made kernel by kernel.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, optim
+
+from gancore.average import weight_of
+from gancore.data import Batch
+from gancore.gan import GAN
+from gancore.randomness import put_states, states_of
+from gancore.settings import value_at
+
+Outcome = tuple[dict[str, Tensor], dict[str, Tensor]]
+"""The scores of a step, and what regularizers added."""
+
+_WARM_UP = 3
+"""Steps by the same decisions that are made kernel by kernel, so that all that is made once has been made."""
+_MOST = 16
+"""Graphs that are kept, each with memory of its own."""
+
+
+class Batches(Protocol):
+    """Batches to come, each of `count` images over all ranks; `images_seen` counts those that were taken."""
+
+    count: int
+    images_seen: int
+
+    def __next__(self) -> Batch: ...
+
+
+Work = Callable[[Batches], Outcome]
+"""A step: takes its batches, and returns its outcome."""
+Recording = tuple[Callable[[], None], Outcome]
+"""What does recorded work again, and the tensors in which its outcome then lies."""
+
+
+def unfit(gan: GAN) -> str:
+    """Why steps of this GAN cannot be captured at all; nothing if they can."""
+    if gan.device.type != "cuda":
+        return f"the run is on {gan.device.type}, and graphs are of CUDA"
+    if gan.ranks.several:
+        return "several processes train, and wait for each other in every step"
+    if gan.options.training.on_nonfinite == "skip":
+        return "training.on_nonfinite is skip, which looks at numbers in every update"
+    return ""
+
+
+class Recorder(Protocol):
+    """What records work on a device."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """A block whose work is done apart from other work on the device, after what came before it."""
+
+    def record(self, work: Callable[[], Outcome]) -> Recording:
+        """Records work, which is not done by that."""
+
+
+class CUDARecorder:
+    """CUDA graphs, recorded on a stream of their own."""
+
+    def __init__(self, gan: GAN) -> None:
+        self._gan, self._stream = gan, torch.cuda.Stream(gan.device)  # type: ignore[no-untyped-call]  # torch's
+        for optimizer in gan.optimizers.values():
+            _make_capturable(optimizer, gan.device)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """As `Recorder` says. Steps that warm up belong here too, so that what they leave behind is of this stream."""
+        outer = torch.cuda.current_stream(self._gan.device)
+        self._stream.wait_stream(outer)
+        with torch.cuda.stream(self._stream):
+            yield
+        outer.wait_stream(self._stream)
+
+    def record(self, work: Callable[[], Outcome]) -> Recording:
+        """As `Recorder` says."""
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self._gan.noise)
+        # Of this thread alone, since those that load data may copy meanwhile.
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            outcome = work()
+        return graph.replay, outcome
+
+
+def _make_capturable(optimizer: optim.Optimizer, device: torch.device) -> None:
+    """Rates that a schedule moves, and counts of steps, are to lie on the device, where a graph can read them."""
+    for group in optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = True
+            if group["fused"]:
+                group["lr"] = torch.as_tensor(group["lr"], device=device)
+
+
+class Captured:
+    """Makes steps as `work` does, by graphs where it can. `note` says why it has given up, after the step when it did.
+
+    A first replay is compared with the same step made kernel by kernel: a part that changes anything outside of what
+    is saved is found out so.
+    """
+
+    def __init__(self, gan: GAN, work: Work, recorder: Recorder) -> None:
+        self._gan, self._work, self._recorder = gan, work, recorder
+        self._graphs: dict[Hashable, _Graph] = {}
+        self._seen: Counter[Hashable] = Counter()
+        self._given_up = False
+        self.note = ""
+
+    def __call__(self, batches: Batches) -> Outcome:
+        """One step."""
+        self.note = ""
+        taken = [(next(batches), batches.count) for _ in range(self._gan.options.training.discriminator_steps)]
+        again = _Again(taken, batches.images_seen)
+        with self._recorder.aside():
+            if self._given_up:
+                return self._work(again)
+            key = _decided(self._gan, again)
+            if key in self._graphs:
+                return self._graphs[key].replayed(again)
+            self._seen[key] += 1
+            if self._seen[key] <= _WARM_UP or len(self._graphs) >= _MOST:
+                return self._work(again)
+            return self._first(key, again)
+
+    def _first(self, key: Hashable, again: _Again) -> Outcome:
+        before, graph, reason = _State(self._gan), None, ""
+        try:
+            graph = _Graph(again, self._work, self._recorder)
+            graph.replayed(again)
+            replayed = _State(self._gan)
+        except Exception as error:  # whatever it is in a plugin that cannot be captured
+            graph, reason = None, " ".join(str(error).split()).partition(". ")[0]
+        before.put_back()
+        outcome = self._work(again.anew())
+        if graph is not None:
+            reason = replayed.unlike(_State(self._gan), before)
+        if graph is None or reason:
+            self._given_up, self._graphs = True, {}
+            self.note = f"steps are made kernel by kernel, for they cannot be captured: {reason}"
+        else:
+            self._graphs[key] = graph
+        return outcome
+
+
+@dataclass
+class _Again:
+    """Batches that have been taken, to be gone through."""
+
+    taken: list[tuple[Batch, int]]
+    images_seen: int
+    count: int = 0
+    _next: int = 0
+
+    def __next__(self) -> Batch:
+        batch, self.count = self.taken[self._next]
+        self._next += 1
+        return batch
+
+    def anew(self) -> _Again:
+        return _Again(self.taken, self.images_seen)
+
+
+class _Graph:
+    """Recorded work on batches of its own, into which others are copied."""
+
+    def __init__(self, again: _Again, work: Work, recorder: Recorder) -> None:
+        self._own = [(Batch(batch.images.clone(), batch.labels.clone()), count) for batch, count in again.taken]
+        given = _Again(self._own, again.images_seen)
+        self._replay, self._outcome = recorder.record(lambda: work(given.anew()))
+
+    def replayed(self, again: _Again) -> Outcome:
+        """The outcome for other batches, in tensors that later replays leave alone."""
+        for (own, _), (batch, _) in zip(self._own, again.taken, strict=True):
+            own.images.copy_(batch.images)
+            own.labels.copy_(batch.labels)
+        self._replay()
+        scores, penalties = ({name: each.clone() for name, each in part.items()} for part in self._outcome)
+        return scores, penalties
+
+
+class _State:
+    """All that a step changes, as it is when this is made."""
+
+    def __init__(self, gan: GAN) -> None:
+        self._gan = gan
+        self._kept = {name: each.clone() for name, each in self._changing()}
+        self._noise, self._drawn = gan.noise.get_state(), states_of(gan.device)
+
+    def _changing(self) -> Iterator[tuple[str, Tensor]]:
+        names = tuple(self._gan.modules()), ("optimizer",)
+        prefixes = tuple(f"{name}." for part in names for name in part)
+        return ((name, each) for name, each in self._gan.tensors().items() if name.startswith(prefixes))
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """In place, since graphs know tensors by where they lie."""
+        for name, each in self._changing():
+            each.copy_(self._kept[name])
+        self._gan.noise.set_state(self._noise)
+        put_states(self._drawn, self._gan.device)
+
+    def unlike(self, other: _State, before: _State) -> str:
+        """What differs from another state by more than a tenth of what it has moved since one before, in words."""
+        for name, each in self._kept.items():
+            one, two, start = (state.double() for state in (each, other._kept[name], before._kept[name]))
+            if (one - two).norm() > 0.1 * (two - start).norm():
+                return f"{name} is another after a step as a graph than after one kernel by kernel"
+        return ""
+
+
+def _decided(gan: GAN, again: _Again) -> Hashable:
+    """All numbers that the host puts into a step, but for rates that lie on the device."""
+    options, moment = gan.options, gan.moment()
+    steps = options.training.discriminator_steps
+    turns = [gan.turn("discriminator", number) for number in range(steps)] + [gan.turn("generator", 0)]
+    clip, ema = options.training.clip_norm, options.ema
+    new = again.images_seen - gan.progress.images_seen
+    return (
+        tuple(count for _, count in again.taken),
+        tuple(tuple((due.label, due.strength) for due in turn.due) for turn in turns),
+        tuple((stage.label, stage.strength) for stage in gan.judge().augmentations),
+        None if clip is None else value_at(clip, moment),
+        None if ema is None else weight_of(ema, gan.moment(new), new),
+        tuple(_numbers(gan.optimizers[name].param_groups[0]) for name in ("generator", "discriminator")),
+    )
+
+
+def _numbers(group: Mapping[str, Any]) -> Hashable:  # Any: an optimizer's own
+    return tuple((key, value) for key, value in group.items() if key != "params" and not isinstance(value, Tensor))
