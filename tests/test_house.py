@@ -44,6 +44,7 @@ ORDER = [
     "randomness",
     "devices",
     "ranks",
+    "torchrun",
     "data",
     "players",
     "augmenting",
