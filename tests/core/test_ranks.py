@@ -2,11 +2,13 @@
 
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed import HashStore
 
 from crowd import SAME, SizeOfFakes, crowd, gan, made, told
 from gancore import checkpoint
@@ -14,7 +16,7 @@ from gancore.errors import ConfigError
 from gancore.players import synchronized
 from gancore.ranks import ALONE, Ranks
 from gancore.sampling import draw
-from gancore.torchrun import joined
+from gancore.torchrun import _of_this_start, joined
 from gancore_plugins.regularizers.gradients import R1
 from gancore_plugins.regularizers.lipschitz import DRAGAN
 from worlds import TinyDiscriminator
@@ -214,6 +216,16 @@ def test_without_torchrun_a_process_is_alone():
         assert (ranks.several, ranks.leads) == (False, True)
         assert ranks.agree([3]) == [3]
         assert ranks.first("said") == "said"
+
+
+def test_processes_that_are_started_again_meet_where_nobody_was_before():
+    store = HashStore()
+    for _ in range(2):
+        with ThreadPoolExecutor() as threads:
+            parts = list(threads.map(lambda rank: _of_this_start(store, Ranks(rank, 3)), range(3)))
+        assert not parts[0].check(["place"])
+        parts[0].set("place", "here")
+        assert [part.get("place") for part in parts] == [b"here"] * 3
 
 
 @pytest.mark.parametrize("said", [("two", "2", "0"), ("2", "2", "0"), ("-1", "2", "0"), ("0", "2", "1")])
