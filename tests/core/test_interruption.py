@@ -66,7 +66,12 @@ def test_without_a_signal_nothing_is_raised():
 
 def test_a_signal_is_too_late_once_another_process_is_gone():
     interruption = Interruption()
-    with pytest.raises(WorkerError), interruption.held():
-        interruption.arrive(15)
-        raise WorkerError("gone")
+
+    def fails():
+        with interruption.held():
+            interruption.arrive(15)
+            raise WorkerError("gone")
+
+    with pytest.raises(WorkerError):
+        fails()
     interruption.arrive(15)
