@@ -21,15 +21,17 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.late = False
-        """Whether the run ends anyway, since a process is gone, for which whoever started it may end the others."""
         self._held = 0
+        self._late = False
         self._waits = False
 
     def arrive(self, signal: int) -> None:
-        """Raises Interrupted; while something is held, that is put off to its end."""
+        """Raises Interrupted; while something is held, that is put off to its end.
+
+        Once a process is gone the run ends for that, and nothing is raised: whoever started them may end the others.
+        """
         self.signal = signal
-        if self.late:
+        if self._late:
             return
         if not self._held:
             raise Interrupted(signal)
@@ -42,7 +44,7 @@ class Interruption:
         try:
             yield
         except WorkerError:
-            self.late = True
+            self._late = True
             raise
         finally:
             self._held -= 1

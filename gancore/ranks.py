@@ -8,33 +8,21 @@ runs are not. What is told is numbers and JSON, never anything that could run.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from time import monotonic, sleep
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from gancore.devices import choose_device
-from gancore.errors import ConfigError, GancoreError, WorkerError, told
-
-if TYPE_CHECKING:
-    from torch._C._distributed_c10d import Store
+from gancore.errors import ConfigError, WorkerError, told
 
 K = TypeVar("K")
 T = TypeVar("T")
-_ANNOUNCED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_PATIENCE = timedelta(hours=12)
-"""How long ranks wait for each other while rank 0 measures or learns; one that dies is noticed by other means."""
-_MANNERS = 2.0  # seconds
-"""How long a rank that fails waits for rank 0, which may have told the same."""
-_TOLD = "gancore/told"
 
 
 @dataclass(frozen=True)
@@ -48,41 +36,6 @@ class Ranks:
     rank: int = 0
     size: int = 1
     local: int = 0
-
-    @classmethod
-    @contextmanager
-    def of_torchrun(cls, device: str = "auto") -> Iterator[Ranks]:
-        """The ranks that torchrun has started, in touch with each other in this block; alone where it has not.
-
-        `device` is where they train. An error that rank 0 has told, or is about to tell, is marked as `told`, so
-        that several ranks that come to the same end need not all say so.
-        Raises ConfigError when the environment makes no sense, or there is no device for this process.
-        """
-        ranks = _announced()
-        if not ranks.several:
-            yield ranks
-            return
-        chosen = ranks.device(device)
-        from torch import distributed
-        from torch.distributed.rendezvous import rendezvous
-
-        if chosen.type == "cuda":
-            torch.cuda.set_device(chosen)
-        # Words go by the CPU in any case: there a rank that is gone is noticed at once.
-        backend = "gloo" if chosen.type == "cpu" else "cpu:gloo,cuda:nccl"
-        with _heard():
-            store, rank, size = next(iter(rendezvous("env://")))
-            distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
-        try:
-            yield ranks
-        except BaseException as error:
-            error.told = _told_before(store, ranks)  # type: ignore[attr-defined]  # the command line reads it by getattr
-            if isinstance(error, GancoreError) and not ranks.leads:
-                error.message = f"process {ranks.rank}: {error.message}"
-            if backend == "gloo":  # NCCL may wait for the others; it ends with the process
-                distributed.destroy_process_group()
-            raise
-        distributed.destroy_process_group()
 
     @property
     def several(self) -> bool:
@@ -216,7 +169,7 @@ class Ranks:
             return list(pieces)
         from torch import distributed
 
-        with _heard():
+        with heard():
             if not self.leads:
                 for piece in pieces:
                     distributed.send(piece, dst=0)
@@ -233,39 +186,8 @@ class Ranks:
 ALONE = Ranks()
 
 
-def _announced() -> Ranks:
-    """What torchrun says in the environment. Raises ConfigError when it makes no sense."""
-    said = {name: os.environ.get(name) for name in _ANNOUNCED}
-    if None in said.values():
-        return ALONE
-    try:
-        rank, size, local = (int(said[name] or "") for name in _ANNOUNCED[:3])
-    except ValueError:
-        rank, size, local = -1, 0, 0
-    if not 0 <= local <= rank < size:
-        raise ConfigError(
-            f"RANK, WORLD_SIZE and LOCAL_RANK must number the processes of a run; received "
-            f"{', '.join(f'{name}={said[name]}' for name in _ANNOUNCED[:3])}",
-            "start with torchrun, which sets them, or unset them",
-        )
-    return Ranks(rank, size, local)
-
-
-def _told_before(store: Store, ranks: Ranks) -> bool:
-    """Whether rank 0 tells of the end, so that this rank need not."""
-    with suppress(RuntimeError):  # the store may be gone too
-        if ranks.leads:
-            store.set(_TOLD, "")
-            return False
-        until = monotonic() + _MANNERS
-        while not store.check([_TOLD]) and monotonic() < until:
-            sleep(0.05)
-        return store.check([_TOLD])
-    return False
-
-
 @contextmanager
-def _heard() -> Iterator[None]:
+def heard() -> Iterator[None]:
     """Whatever goes wrong between ranks in this block is that one of them is gone."""
     try:
         yield
@@ -280,14 +202,14 @@ def _heard() -> Iterator[None]:
 def _all_reduce(tensor: Tensor, *, largest: bool = False) -> None:
     from torch import distributed
 
-    with _heard():
+    with heard():
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX if largest else distributed.ReduceOp.SUM)
 
 
 def _broadcast(tensor: Tensor) -> None:
     from torch import distributed
 
-    with _heard():
+    with heard():
         distributed.broadcast(tensor, src=0)
 
 

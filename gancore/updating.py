@@ -46,16 +46,16 @@ class Update:
         """Adds up gradient, loss and penalties over all ranks; returns what D said with the `count` logits of all."""
         ranks, loss, labels = self._gan.ranks, self.loss, [due.label for due in self.turn.due]
         logits = [ranks.padded(each.logits.detach(), count) for each in seen]
-        own: dict[object, tuple[Tensor | None, Tensor]] = {("loss",): (loss, loss)}
-        own |= {label: (self.penalties.get(label), loss) for label in labels}
-        own |= {place: (each, each) for place, each in enumerate(logits)}
-        own |= {weight: (weight.grad, weight) for weight in self._weights}
+        own: dict[tuple[str, object], tuple[Tensor | None, Tensor]] = {("loss", ""): (loss, loss)}
+        own |= {("penalty", label): (self.penalties.get(label), loss) for label in labels}
+        own |= {("logits", place): (each, each) for place, each in enumerate(logits)}
+        own |= {("weight", place): (each.grad, each) for place, each in enumerate(self._weights)}
         sums = ranks.sums(own)
-        for weight in self._weights:
-            weight.grad = sums.get(weight)
-        self._losses = [sums[("loss",)]]
-        self.penalties = {label: sums[label] for label in labels if label in sums}
-        return [replace(each, logits=sums[place]) for place, each in enumerate(seen)]
+        for place, weight in enumerate(self._weights):
+            weight.grad = sums.get(("weight", place))
+        self._losses = [sums["loss", ""]]
+        self.penalties = {label: sums["penalty", label] for label in labels if ("penalty", label) in sums}
+        return [replace(each, logits=sums["logits", place]) for place, each in enumerate(seen)]
 
     def finish(self) -> None:
         """The step, and what regularizers make of the weights after it. Raises NonFiniteError instead of a bad step."""

@@ -22,11 +22,12 @@ from gancore.following import follow
 from gancore.gan import GAN
 from gancore.interruption import Interrupted, Interruption
 from gancore.layers import Layer
-from gancore.ranks import ALONE, Ranks
+from gancore.ranks import ALONE
 from gancore.recording import record
 from gancore.resuming import is_there
 from gancore.rundir import RunDirectory
 from gancore.sampling import draw
+from gancore.torchrun import joined
 from gancore.training import train
 from gancore_plugins.losses.bce import NonSaturating
 from gancore_plugins.losses.relativistic import RelativisticAverage
@@ -346,5 +347,5 @@ def crowd(folder):
 
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
-    with Ranks.of_torchrun("cpu") as us:
+    with joined("cpu") as us:
         torch.save(scenes(us, Path(sys.argv[1])), Path(sys.argv[1]) / f"{us.rank}.pt")

@@ -45,6 +45,7 @@ ORDER = [
     "devices",
     "precision",
     "ranks",
+    "torchrun",
     "data",
     "players",
     "augmenting",

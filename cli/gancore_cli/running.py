@@ -51,9 +51,9 @@ def duration_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the
 @contextmanager
 def among(voice: Voice, device: str) -> Iterator[tuple[Voice, Ranks]]:
     """The processes that torchrun has started, and the voice of this one: only the first of them speaks."""
-    from gancore.ranks import Ranks
+    from gancore.torchrun import joined
 
-    with Ranks.of_torchrun(device) as ranks:
+    with joined(device) as ranks:
         yield (voice if ranks.leads else replace(voice, as_json=False, quiet=True, verbose=False)), ranks
 
 

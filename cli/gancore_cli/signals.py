@@ -52,9 +52,10 @@ def interruptible() -> Iterator[Signals]:
     try:
         yield signals
     finally:
-        late = signals.interruption is not None and signals.interruption.late
-        for number, handler in before.items() if late or not signals.arrived else ():
-            signal.signal(number, signal.SIG_IGN if late else handler)
+        # torchrun ends all processes once one has failed; those that are at their end leave with a code of their own.
+        leaving = "TORCHELASTIC_RUN_ID" in os.environ
+        for number, handler in before.items() if leaving or not signals.arrived else ():
+            signal.signal(number, signal.SIG_IGN if leaving else handler)
 
 
 def hand_on(context: click.Context) -> None:

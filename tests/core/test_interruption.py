@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gancore.errors import WorkerError
 from gancore.interruption import Interrupted, Interruption
 
 
@@ -61,3 +62,16 @@ def test_without_a_signal_nothing_is_raised():
     with interruption.held():
         interruption.check()
     interruption.check()
+
+
+def test_a_signal_is_too_late_once_another_process_is_gone():
+    interruption = Interruption()
+
+    def fails():
+        with interruption.held():
+            interruption.arrive(15)
+            raise WorkerError("gone")
+
+    with pytest.raises(WorkerError):
+        fails()
+    interruption.arrive(15)

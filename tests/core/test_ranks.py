@@ -1,16 +1,25 @@
 """Two processes that train one GAN make the run of one, and come to the same ends."""
 
+import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import pytest
 import torch
+from torch import nn
+from torch.distributed import HashStore
 
-from crowd import SAME, crowd, gan, made, told
+from crowd import SAME, SizeOfFakes, crowd, gan, made, told
 from gancore import checkpoint
 from gancore.errors import ConfigError
+from gancore.players import synchronized
 from gancore.ranks import ALONE, Ranks
 from gancore.sampling import draw
+from gancore.torchrun import _of_this_start, joined
+from gancore_plugins.regularizers.gradients import R1
+from gancore_plugins.regularizers.lipschitz import DRAGAN
+from worlds import TinyDiscriminator
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +160,45 @@ def test_all_ranks_end_when_the_run_may_not_go_back_again(seen):
     assert [rank["beyond the limit"][0][0] for rank in seen] == ["NonFiniteError"] * 2
 
 
+def normalized(shape, latent_dim):
+    generator = nn.Sequential(nn.Linear(latent_dim, 4), nn.BatchNorm1d(4), nn.Linear(4, math.prod(shape)))
+    return generator, TinyDiscriminator(batch_norm=True).build(shape, None)
+
+
+def test_synchronized_networks_have_the_same_weights_under_the_same_names():
+    networks = normalized((1, 4, 4), 5)
+    names = [list(network.state_dict()) for network in networks]
+    converted = synchronized(*networks, torch.device("cuda"), {})
+    assert [list(network.state_dict()) for network in converted] == names
+    for network in converted:
+        assert [type(part) for part in network.modules() if "BatchNorm" in type(part).__name__] == [nn.SyncBatchNorm]
+
+
+@pytest.mark.parametrize("penalty", [R1(), SizeOfFakes(), DRAGAN()])
+def test_what_differentiates_twice_goes_without_synchronized_normalization(penalty):
+    generator, discriminator = normalized((1, 4, 4), 5)
+    plain, cuda = TinyDiscriminator().build((1, 4, 4), None), torch.device("cuda")
+    synchronized(generator, plain, cuda, {"mine": penalty})  # G is no part of what the penalty differentiates
+    if type(penalty) is SizeOfFakes:  # nor does this one differentiate twice
+        synchronized(generator, discriminator, cuda, {"mine": penalty})
+    else:
+        with pytest.raises(ConfigError, match="cannot be differentiated twice, as regularizer 'mine' asks"):
+            synchronized(generator, discriminator, cuda, {"mine": penalty})
+
+
+def test_each_process_of_a_machine_takes_a_gpu_of_its_own():
+    with (
+        patch("torch.cuda.is_available", return_value=True),
+        patch("torch.cuda.device_count", return_value=2),
+    ):
+        assert [Ranks(rank, 4, rank % 2).device() for rank in range(4)] == [
+            torch.device("cuda", local) for local in (0, 1, 0, 1)
+        ]
+        assert Ranks(3, 4, 3).device("cpu") == torch.device("cpu")
+        with pytest.raises(ConfigError, match="this machine has 2 of them, and process 3 has none"):
+            Ranks(2, 4, 2).device()
+
+
 @pytest.mark.parametrize("count", range(2, 12))
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_shares_are_all_of_a_batch_in_its_order(count, size):
@@ -163,11 +211,21 @@ def test_shares_are_all_of_a_batch_in_its_order(count, size):
 
 
 def test_without_torchrun_a_process_is_alone():
-    with Ranks.of_torchrun() as ranks:
+    with joined() as ranks:
         assert ranks == ALONE
         assert (ranks.several, ranks.leads) == (False, True)
         assert ranks.agree([3]) == [3]
         assert ranks.first("said") == "said"
+
+
+def test_processes_that_are_started_again_meet_where_nobody_was_before():
+    store = HashStore()
+    for _ in range(2):
+        with ThreadPoolExecutor() as threads:
+            parts = list(threads.map(lambda rank: _of_this_start(store, Ranks(rank, 3)), range(3)))
+        assert not parts[0].check(["place"])
+        parts[0].set("place", "here")
+        assert [part.get("place") for part in parts] == [b"here"] * 3
 
 
 @pytest.mark.parametrize("said", [("two", "2", "0"), ("2", "2", "0"), ("-1", "2", "0"), ("0", "2", "1")])
@@ -176,6 +234,6 @@ def test_an_environment_that_makes_no_sense_is_refused(said):
     with (
         patch.dict(os.environ, {**named, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}),
         pytest.raises(ConfigError, match="must number the processes"),
-        Ranks.of_torchrun(),
+        joined(),
     ):
         pass
