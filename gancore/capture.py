@@ -46,14 +46,18 @@ Recording = tuple[Callable[[], None], Outcome]
 
 
 def unfit(gan: GAN) -> str:
-    """Why steps of this GAN cannot be captured at all; nothing if they can."""
+    """Why steps of this GAN cannot be captured at all, to be told; nothing if they can."""
     if gan.device.type != "cuda":
-        return f"the run is on {gan.device.type}, and graphs are of CUDA"
+        return _told(f"the run is on {gan.device.type}, and graphs are of CUDA")
     if gan.ranks.several:
-        return "several processes train, and wait for each other in every step"
+        return _told("several processes train, and wait for each other in every step")
     if gan.options.training.on_nonfinite == "skip":
-        return "training.on_nonfinite is skip, which looks at numbers in every update"
+        return _told("training.on_nonfinite is skip, which looks at numbers in every update")
     return ""
+
+
+def _told(reason: str) -> str:
+    return f"steps are made kernel by kernel, for they cannot be captured: {reason}"
 
 
 class Recorder(Protocol):
@@ -146,7 +150,7 @@ class Captured:
             reason = replayed.unlike(_State(self._gan), before)
         if graph is None or reason:
             self._given_up, self._graphs = True, {}
-            self.note = f"steps are made kernel by kernel, for they cannot be captured: {reason}"
+            self.note = _told(reason)
         else:
             self._graphs[key] = graph
         return outcome

@@ -1,5 +1,8 @@
 """The benchmark of the toy worlds; its real figures are in benchmarks/."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from benchmarks import toys
@@ -40,3 +43,16 @@ def test_the_table_counts_whole_runs_and_has_what_was_published():
 def test_what_is_not_finite_is_left_out_of_a_mean():
     assert toys.mean([1.0, float("nan"), 3.0]) == "2 ± 1"
     assert toys.mean([float("nan")]) == "none"
+
+
+@pytest.mark.parametrize("world", MODES)
+def test_the_table_in_the_repository_has_recipes_that_keep_every_mode(world):
+    root = Path(toys.__file__).parent
+    runs = [Run(**row) for row in json.loads((root / "toys.json").read_text())]
+    mine = [run for run in runs if run.arm == world]
+    assert len({run.seed for run in mine}) == len(mine) >= 30
+    assert sum(run.whole for run in mine) >= 28
+    assert any(run.arm == f"vanilla on {world}" for run in runs)
+    arguments = toys.parsed(["--work", ".", "--out", "x"])
+    rows = [line for line in toys.report(runs, arguments).splitlines() if line.startswith("|")]
+    assert rows == [line for line in (root / "toys.md").read_text().splitlines() if line.startswith("|")]
