@@ -181,8 +181,9 @@ def mean(numbers: Iterable[float]) -> str:
     finite = [number for number in numbers if math.isfinite(number)]
     if not finite:
         return "none"
-    error = stdev(finite) / math.sqrt(len(finite)) if len(finite) > 1 else math.nan
-    return f"{fmean(finite):.3g} ± {error:.1g}"
+    if len(finite) == 1:
+        return f"{finite[0]:.3g}"
+    return f"{fmean(finite):.3g} ± {stdev(finite) / math.sqrt(len(finite)):.1g}"
 
 
 if __name__ == "__main__":

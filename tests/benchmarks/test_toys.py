@@ -43,6 +43,7 @@ def test_the_table_counts_whole_runs_and_has_what_was_published():
 def test_what_is_not_finite_is_left_out_of_a_mean():
     assert toys.mean([1.0, float("nan"), 3.0]) == "2 ± 1"
     assert toys.mean([float("nan")]) == "none"
+    assert toys.mean([1.0]) == "1"
 
 
 @pytest.mark.parametrize("world", MODES)
