@@ -126,6 +126,7 @@ def clean(folder):
     return state(folder / "clean")
 
 
+@pytest.mark.long
 def test_a_run_that_is_ended_and_then_loses_a_process_ends_as_one_that_nothing_interrupts(folder, clean):
     ended = started(folder, "train", *RUN, "--out", "ended", SLOW="1")
     under_way(ended, folder / "ended")

