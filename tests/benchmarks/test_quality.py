@@ -23,6 +23,7 @@ def arguments(tmp_path):
     return Namespace(arms=arms, **where, epochs=2, seeds=4, seeds_of_first=None, jobs=2)
 
 
+@pytest.mark.long
 def test_all_arms_of_a_seed_are_trained_and_drawn_and_not_done_again(arguments, capsys):
     unfinished = quality.samples_of(arguments, "vanilla=images", 3).with_suffix("")
     (unfinished / "checkpoints").mkdir(parents=True)
@@ -105,6 +106,7 @@ def test_only_recipes_for_mnist_are_compared(capsys, monkeypatch):
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_arms_have_totals_and_seeds_of_their_own(arguments):
     arguments.arms, arguments.seeds, arguments.seeds_of_first = ["vanilla=3 steps", "vanilla=2 epochs"], 2, 1
     points = [each for seed in range(2) for each in quality.train_all(arguments, seed)]

@@ -53,7 +53,7 @@ print(json.dumps(sorted(path.name for path in directory.checkpoints.iterdir())))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_thousand_steps_take_no_more_than_the_first_two_thousand(tmp_path):
     tests = os.path.dirname(os.path.dirname(__file__))
     done = subprocess.run(
