@@ -92,7 +92,7 @@ class Loop:
         dice: torch.Generator | None = None,
         total: int = 1_000_000,
     ) -> None:
-        form = torch.channels_last if channels_last else torch.preserve_format
+        form = torch.channels_last if channels_last else torch.contiguous_format
         players = (deepcopy(module).train().to(memory_format=form) for module in (generator, discriminator))
         self.generator, self.discriminator = (Player(module, plan, precision) for module in players)
         self.average = deepcopy(generator).eval().requires_grad_(False) if plan.half_life else None

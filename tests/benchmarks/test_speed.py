@@ -262,6 +262,16 @@ def test_the_peak_of_memory_is_that_of_the_process_itself(where, tmp_path, monke
     assert float(capsys.readouterr().out.split()[-1]) >= here
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_loop_by_hand_is_laid_out_as_it_is_asked_whatever_the_networks_were(channels_last):
+    networks = [
+        torch.nn.Conv2d(3, 2, 3).to(memory_format=form) for form in (torch.channels_last, torch.contiguous_format)
+    ]
+    loop = byhand.Loop(*networks, iter([]), byhand.PLANS["dcgan"], channels_last=channels_last)
+    for player in (loop.generator, loop.discriminator):
+        assert player.module.weight.is_contiguous() != channels_last
+
+
 PAGE = Path(speed.__file__).parents[1] / "speed.md"
 
 
