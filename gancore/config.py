@@ -55,6 +55,10 @@ class OptimizerPair(Settings):
     discriminator: OptimizerSettings = OptimizerSettings()
 
 
+PrecisionName = Literal["auto", "fp32", "tf32", "bf16"]
+"""What a run may ask of precision; see `gancore.precision`."""
+
+
 class TrainingSettings(Settings):
     """How a step is made."""
 
@@ -70,7 +74,7 @@ class TrainingSettings(Settings):
     accumulate: int = Field(
         default=1, ge=1, le=65536, description="parts in which a batch goes through the networks, to take less memory"
     )
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = Field(
+    precision: PrecisionName = Field(
         default="fp32",
         description="what networks multiply in; auto: bf16 for images where the device has it, else fp32",
     )

@@ -48,7 +48,7 @@ class Watch:
     """
 
     def __init__(self, device: torch.device, *, at_once: bool) -> None:
-        self._at_once, self._device = at_once, device
+        self._at_once = at_once
         self._step = 0
         self._looks: list[_Look] = []
         self._known: dict[object, int] = {}

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import torch
 
+from gancore.config import PrecisionName
 from gancore.contracts import Shape
 from gancore.errors import ConfigError
 
-Choice = Literal["auto", "fp32", "tf32", "bf16"]
 _TF32_CAPABILITY = (8, 0)
 
 
@@ -28,7 +28,7 @@ class Precision:
     device: torch.device
 
     @classmethod
-    def chosen(cls, choice: Choice, device: torch.device, shape: Shape) -> Precision:
+    def chosen(cls, choice: PrecisionName, device: torch.device, shape: Shape) -> Precision:
         """`auto` is bf16 for images, where the device multiplies it by itself, and fp32 for all else.
 
         Points in space stay in float32: 8 bits cannot tell apart what lies close together far from the origin.
