@@ -159,7 +159,8 @@ class Feed:
     def _indexed(self, images_seen: int, images: Tensor, labels: Tensor) -> Iterator[Batch]:
         for chosen in self._indices(images_seen):
             place = chosen.to(self.device, non_blocking=True)
-            yield Batch(to_network_range(images[place]), labels[place])
+            # It copies whole images, where indexing goes byte by byte.
+            yield Batch(to_network_range(images.index_select(0, place)), labels.index_select(0, place))
 
     def _streamed(self, images_seen: int) -> Iterator[Batch]:
         loader = DataLoader(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor, nn, optim
@@ -108,7 +109,7 @@ class Watch:
         if at_once:
             self.read()  # what came first, if another update was not read at once
             # A sum is not finite if a summand is not, and one number is read sooner than many are compared.
-            if values.sum().isfinite():
+            if isfinite(values.sum().item()):
                 return
         bad = values.isfinite().logical_not_()
         if at_once:

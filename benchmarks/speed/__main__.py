@@ -4,9 +4,9 @@
 
 The networks, batches and data of a recipe are trained in turns by all arms of its race, in one process: by gancore, by
 the plain script, by other frameworks where they are installed (the extra `benchmarks`), and by the best loop that we
-know how to write by hand; beside them stand the matrix products of a step alone. Then come the time to the first step,
-the peak of memory, how the time of an image grows, and data that are streamed. OUT.md is the page, OUT.json every
-round, OUT.png a picture. It wants a machine that does nothing else.
+know how to write by hand; beside them stand the matrix products of a step alone. Then come the operators that a step is
+made of, the time to the first step, the peak of memory, how the time of an image grows, and data that are streamed.
+OUT.md is the page, OUT.json every round, OUT.png a picture. It wants a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import keep
-from benchmarks.speed import byhand, growth, memory, races, startup, streams
+from benchmarks.speed import byhand, growth, memory, operators, races, startup, streams
 from benchmarks.speed.report import Row, draw, page
 from benchmarks.speed.timing import in_turns
 
-SECTIONS = (*races.SHARES, startup.SECTION, memory.SECTION, growth.SECTION, streams.SECTION)
+SECTIONS = (*races.SHARES, operators.SECTION, startup.SECTION, memory.SECTION, growth.SECTION, streams.SECTION)
 ARMS = list(dict.fromkeys(arm for recipe in races.SHARES for arm in races.arms(recipe, Path(), Path())))
 
 
@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="of races, start and memory")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="of races, operators, start and memory")
     parser.add_argument("--rounds", type=int, default=16, help="of a race; other sections take a fourth of them")
     parser.add_argument("--steps", type=int, default=100, help="of an arm in a round; slow recipes take fewer")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="[default: one for each core]")
@@ -61,6 +61,8 @@ def measured(arguments: argparse.Namespace) -> Iterator[Row]:
             arms = {name: begin for name, begin in races.arms(recipe, folder, work).items() if name in arguments.arms}
             each = max(1, steps // share)
             yield from in_turns(recipe, arms, rounds=rounds, steps=each, batch=byhand.PLANS[recipe].batch)
+    if operators.SECTION in arguments.sections:
+        yield from operators.measured(arguments.arms, folder, work, steps)
     if startup.SECTION in arguments.sections:
         yield from startup.measured(arguments.arms, folder, work, few)
     if memory.SECTION in arguments.sections:

@@ -171,4 +171,4 @@ def shuffled(images: Tensor, size: int) -> Iterator[Tensor]:
     dice = torch.Generator().manual_seed(0)
     while True:
         for chosen in torch.split(torch.randperm(len(images), generator=dice), size):
-            yield images[chosen]
+            yield images.index_select(0, chosen)

@@ -7,11 +7,14 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.machine import commit, described
-from benchmarks.speed import growth, races, startup, streams
+from benchmarks.speed import growth, operators, races, startup, streams
 from benchmarks.speed.memory import Peak
+from benchmarks.speed.operators import Operator
 from benchmarks.speed.timing import Series, spread
 
-Row = Series | Peak
+Row = Series | Peak | Operator
+LONG = 0.01
+"""The share of a step from which on an operator has a line of its own."""
 
 
 def page(rows: Sequence[Row], command: str, threads: int) -> str:
@@ -29,6 +32,7 @@ def page(rows: Sequence[Row], command: str, threads: int) -> str:
     ]
     for recipe in races.SHARES:
         lines += _race(recipe, [each for each in timed if each.section == recipe])
+    lines += _operators([row for row in rows if isinstance(row, Operator)])
     lines += _start([each for each in timed if each.section == startup.SECTION])
     lines += _memory(peaks)
     lines += _growth([each for each in timed if each.section.startswith(f"{growth.SECTION}: ")])
@@ -51,6 +55,31 @@ def _race(recipe: str, series: list[Series]) -> Iterator[str]:
             yield _row(each.arm, f"not measured: {each.missing}", *("" for _ in ours))
         else:
             yield _row(each.arm, f"{each.pace:,.0f}", *(ratio(one.times(each)) for one in ours))
+
+
+def _operators(rows: list[Operator]) -> Iterator[str]:
+    if not rows:
+        return
+    arms = list(dict.fromkeys(row.arm for row in rows))
+    spent = {(row.arm, row.name): row for row in rows}
+    wholes = {arm: sum(row.micros for row in rows if row.arm == arm) for arm in arms}
+    long = {row.name: row.micros for row in rows if row.micros >= LONG * wholes[row.arm]}
+    long.pop(operators.BETWEEN, None)
+    yield from _heading(
+        "Where the time of a step goes",
+        f"Microseconds of a step of `vanilla` that are an operator's own, by torch's profiler, and its calls. Lines of "
+        f"their own have those that take {LONG:.0%} of an arm's step or more. The profiler adds to each call, and to "
+        "Python between them.",
+        ["operator", *arms],
+    )
+    for name in sorted(long, key=lambda name: -long[name]):
+        found = [spent.get((arm, name)) for arm in arms]
+        yield _row(f"`{name}`", *("" if one is None else f"{one.micros:,.0f} ({one.calls:.1f})" for one in found))
+    others = {arm: sum(row.micros for row in rows if row.arm == arm and row.name not in long) for arm in arms}
+    between = {arm: spent[arm, operators.BETWEEN].micros for arm in arms}
+    yield _row("all other operators", *(f"{others[arm] - between[arm]:,.0f}" for arm in arms))
+    yield _row(operators.BETWEEN, *(f"{between[arm]:,.0f}" for arm in arms))
+    yield _row("a step", *(f"{wholes[arm]:,.0f}" for arm in arms))
 
 
 def _start(series: list[Series]) -> Iterator[str]:

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import plain
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import byhand, floor, frameworks, growth, memory, races, scripts, streams
+from benchmarks.speed import byhand, floor, frameworks, growth, memory, operators, races, scripts, streams
 from benchmarks.speed.report import hidden, page, ratio
 from benchmarks.speed.timing import LEAD, Lap, Series, in_turns, spread
 from gancore import GAN, Layer, resolve, train
@@ -187,6 +188,29 @@ def test_the_floor_has_every_product_of_a_step_and_no_other():
     with counter:
         next(train(gan))
     assert work == counter.get_total_flops()
+
+
+def test_the_operators_of_a_step_are_counted_and_their_times_add_up_to_it():
+    gan = noise("vanilla")
+    loop = train(gan)
+    taken = []
+
+    def run(steps):
+        begun = perf_counter()
+        for _ in islice(loop, steps):
+            pass
+        taken.append((perf_counter() - begun) / steps)
+        return taken[-1]
+
+    rows = list(operators.profiled("gancore", run, 4))
+    calls = {row.name: row.calls for row in rows}
+    layers = len(floor.widths(gan.generator)) - 1, len(floor.widths(gan.discriminator)) - 1
+    assert calls["aten::addmm"] == layers[0] + 2 * layers[1], "D sees real and fake at once"
+    assert calls["aten::_fused_adam_"] == 2
+    assert all(row.micros >= 0 for row in rows)
+    assert sum(row.micros for row in rows) == pytest.approx(1e6 * taken[-1], rel=0.1)
+    text = page(rows, "x", 1)
+    assert f"| `aten::_fused_adam_` | {next(r.micros for r in rows if 'adam_' in r.name):,.0f} (2.0) |" in text
 
 
 def test_hidden_is_the_share_of_what_streaming_adds():
