@@ -22,6 +22,7 @@ from gancore_plugins.datasets.stacked_mnist import StackedMNIST
 from gancore_plugins.extractors.digits import DigitsExtractor
 from gancore_plugins.extractors.inception import InceptionExtractor
 from gancore_plugins.extractors.random import RandomExtractor
+from gancore_plugins.losses.auxiliary import AuxiliaryClassifier
 from gancore_plugins.losses.bce import Minimax, NonSaturating
 from gancore_plugins.losses.least_squares import LeastSquares
 from gancore_plugins.losses.linear import Hinge, Wasserstein
@@ -55,7 +56,16 @@ def gancore_discriminators() -> Iterable[type[Discriminator]]:
 
 @hookimpl
 def gancore_losses() -> Iterable[type[Loss]]:
-    return [NonSaturating, Minimax, LeastSquares, Hinge, Wasserstein, Relativistic, RelativisticAverage]
+    return [
+        NonSaturating,
+        Minimax,
+        LeastSquares,
+        Hinge,
+        Wasserstein,
+        Relativistic,
+        RelativisticAverage,
+        AuxiliaryClassifier,
+    ]
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 from gancore.contracts import Discriminator, Generator, Shape
 from gancore_plugins.networks.pyramid import Pyramid
 from gancore_plugins.networks.spectral import spectrally_normalized
-from gancore_plugins.networks.verdict import Judging, MinibatchStddev, Verdict
+from gancore_plugins.networks.verdict import CLASSIFIER, Judging, MinibatchStddev, Verdict
 
 
 class DCGANGenerator(Generator):
@@ -61,6 +61,7 @@ class DCGANDiscriminator(Discriminator):
     minibatch_stddev: int | None = Field(
         default=None, ge=2, description="images that are compared with each other in the last layer; absent: none"
     )
+    classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
         pyramid = Pyramid.of(shape, "discriminator dcgan")
@@ -77,7 +78,8 @@ class DCGANDiscriminator(Discriminator):
             inputs += 1
         height, width = pyramid.base
         body = nn.Sequential(*layers, nn.Flatten())
-        network = Judging(body, Verdict(inputs * height * width, num_classes)).apply(initialize)
+        verdict = Verdict(inputs * height * width, num_classes, classifier=self.classifier)
+        network = Judging(body, verdict).apply(initialize)
         return spectrally_normalized(network) if self.normalization == "spectral" else network
 
 

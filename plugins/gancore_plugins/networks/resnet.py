@@ -14,7 +14,7 @@ from gancore.contracts import Discriminator, Generator, Shape
 from gancore_plugins.networks.attention import SelfAttention
 from gancore_plugins.networks.pyramid import Pyramid
 from gancore_plugins.networks.spectral import spectrally_normalized
-from gancore_plugins.networks.verdict import Judging, MinibatchStddev, Verdict
+from gancore_plugins.networks.verdict import CLASSIFIER, Judging, MinibatchStddev, Verdict
 
 _SMALLEST = 8
 """The side at which D no longer halves its features."""
@@ -51,6 +51,7 @@ class ResNetDiscriminator(Discriminator):
     minibatch_stddev: int | None = Field(
         default=None, ge=2, description="images that are compared with each other in the last layer; absent: none"
     )
+    classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
         pyramid = Pyramid.of(shape, "discriminator resnet")
@@ -74,7 +75,7 @@ class ResNetDiscriminator(Discriminator):
         yield _SumOverPixels()
 
     def _verdict(self, num_classes: int | None) -> Verdict:
-        return Verdict(self.width + bool(self.minibatch_stddev), num_classes)
+        return Verdict(self.width + bool(self.minibatch_stddev), num_classes, classifier=self.classifier)
 
 
 class _ResNetGenerator(nn.Module):

@@ -6,15 +6,15 @@ Pixels are folded into channels and back, Shi et al. 2016 (arXiv:1609.05158).
 from __future__ import annotations
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from gancore.contracts import Discriminator, Generator, Shape
+from gancore.contracts import Discriminator, Generator, Output, Shape
 from gancore.errors import ConfigError
 from gancore_plugins.networks.dcgan import WithCodes, initialize
 from gancore_plugins.networks.pyramid import image_shape
-from gancore_plugins.networks.verdict import Verdict
+from gancore_plugins.networks.verdict import CLASSIFIER, Verdict
 
 
 class SubpixelGenerator(Generator):
@@ -53,11 +53,17 @@ class SubpixelDiscriminator(Discriminator):
     width: int = Field(default=32, ge=1, le=4096, description="channels of every hidden layer")
     depth: int = Field(default=3, ge=0, le=64, description="hidden convolutions after the first")
     patch: int = Field(default=4, ge=2, le=64, description="side of a patch in pixels; divides both sides of images")
-
     label_planes: bool = Field(
         default=False,
         description="tell the first convolution the label too, Mirza and Osindero 2014 (arXiv:1411.1784)",
     )
+    classifier: bool = Field(default=False, description=CLASSIFIER)
+
+    @model_validator(mode="after")
+    def _reads_what_it_is_not_told(self) -> SubpixelDiscriminator:
+        if self.classifier and self.label_planes:
+            raise ValueError("classifier cannot read the class off an image beside which label_planes tell it")
+        return self
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
         inputs, height, width = _patches(shape, self.patch, "discriminator subpixel")
@@ -68,7 +74,7 @@ class SubpixelDiscriminator(Discriminator):
             layers += [nn.Conv2d(inputs, self.width, 3, 1, 1), nn.LeakyReLU(0.2)]
             inputs = self.width
         body = nn.Sequential(*layers, nn.Flatten())
-        verdict = Verdict(inputs * height * width, num_classes)
+        verdict = Verdict(inputs * height * width, num_classes, classifier=self.classifier)
         return _Discriminator(self.patch, planes, body, verdict).apply(initialize)
 
 
@@ -80,13 +86,13 @@ class _Discriminator(nn.Module):
         self.fold, self.body, self.verdict = nn.PixelUnshuffle(patch), body, verdict
         self._planes = planes
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | Output:
         patches = self.fold(images)
         if self._planes is not None and labels is not None:
             told = one_hot(labels, self._planes).to(patches.dtype)[:, :, None, None]
             patches = torch.cat([patches, told.expand(-1, -1, *patches.shape[2:])], dim=1)
-        logits: Tensor = self.verdict(self.body(patches), labels)
-        return logits
+        said: Tensor | Output = self.verdict(self.body(patches), labels)
+        return said
 
 
 class _Residual(nn.Sequential):

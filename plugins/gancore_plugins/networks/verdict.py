@@ -5,24 +5,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from gancore.contracts import Output
+
+CLASSIFIER = "name the class too, in the head `classes`, Odena et al. 2017 (arXiv:1610.09585), for a loss that asks"
+
 
 class Verdict(nn.Module):
     """Features (N, F) to logits (N, 1); with classes, by projection, Miyato and Koyama 2018 (arXiv:1802.05637).
 
-    The logit is w . f + b, and e(label) . f beside it.
+    The logit is w . f + b, and e(label) . f beside it. A classifier, which is not told the label, says of the same
+    features in a head (N, K) which class they show.
     """
 
-    def __init__(self, features: int, num_classes: int | None) -> None:
+    def __init__(self, features: int, num_classes: int | None, *, classifier: bool = False) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 1)
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, features)
+        self.classifier = None if num_classes is None or not classifier else nn.Linear(features, num_classes)
 
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor | Output:
         logits: Tensor = self.linear(features)
-        if self.embedding is None or labels is None:
-            return logits
-        projected: Tensor = (self.embedding(labels) * features).sum(dim=1, keepdim=True)
-        return logits + projected
+        if self.embedding is not None and labels is not None:
+            logits = logits + (self.embedding(labels) * features).sum(dim=1, keepdim=True)
+        return logits if self.classifier is None else Output(logits, heads={"classes": self.classifier(features)})
 
 
 class Judging(nn.Module):
@@ -32,9 +37,9 @@ class Judging(nn.Module):
         super().__init__()
         self.body, self.verdict = body, verdict
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.verdict(self.body(images), labels)
-        return logits
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | Output:
+        said: Tensor | Output = self.verdict(self.body(images), labels)
+        return said
 
 
 class MinibatchStddev(nn.Module):

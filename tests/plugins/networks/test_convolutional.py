@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gancore.errors import ConfigError
+from gancore.players import output_of, tensors_of
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.pyramid import LEAST, Pyramid
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
@@ -64,9 +65,10 @@ def test_generators_make_what_they_promise(kind, data, shape, latent, count, num
 @settings(max_examples=15)
 def test_discriminators_give_one_logit_an_image(kind, data, shape, count, num_classes):
     network = data.draw(narrow(kind)).build(shape, num_classes)
-    logits = network(torch.randn(count, *shape), *labels_for(count, num_classes))
-    assert logits.shape == (count, 1)
-    assert logits.isfinite().all()
+    said = output_of(network(torch.randn(count, *shape), *labels_for(count, num_classes)))
+    assert said.logits.shape == (count, 1)
+    assert all(head.shape == (count, num_classes) for head in said.heads.values())
+    assert all(output.isfinite().all() for output in tensors_of(said).values())
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
@@ -86,9 +88,9 @@ def test_gradients_reach_every_parameter_of_a_generator(kind, data, shape, num_c
 def test_a_gradient_penalty_reaches_every_weight_of_a_discriminator(kind, data, shape, num_classes):
     network = stirred(data.draw(narrow(kind)).build(shape, num_classes))
     images = torch.randn(8, *shape, requires_grad=True)
-    logits = network(images, *labels_for(8, num_classes))
-    (gradient,) = torch.autograd.grad((logits * torch.randn_like(logits)).sum(), images, create_graph=True)
-    (gradient.square().sum() + logits.sum()).backward()
+    said = torch.cat(list(tensors_of(output_of(network(images, *labels_for(8, num_classes)))).values()), dim=1)
+    (gradient,) = torch.autograd.grad((said * torch.randn_like(said)).sum(), images, create_graph=True)
+    (gradient.square().sum() + said.sum()).backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
     assert all(parameter.grad.any() for name, parameter in network.named_parameters() if "bias" not in name)
 

@@ -14,6 +14,7 @@ from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from gancore_plugins.networks.subpixel import SubpixelDiscriminator
 from gancore_plugins.networks.verdict import MinibatchStddev, Verdict
 
 
@@ -93,6 +94,25 @@ def test_labels_are_projected_on_the_features(features, num_classes):
     found = verdict(batch, torch.arange(num_classes))
     expected = verdict.linear(batch).squeeze(1) + (verdict.embedding.weight * batch).sum(dim=1)
     torch.testing.assert_close(found.squeeze(1), expected)
+
+
+@given(st.integers(1, 6), st.integers(2, 5))
+def test_a_classifier_reads_the_class_off_the_features_and_is_not_told_it(features, num_classes):
+    torch.manual_seed(0)
+    verdict, batch = Verdict(features, num_classes, classifier=True), torch.randn(num_classes, features)
+    first, second = (verdict(batch, labels) for labels in (torch.arange(num_classes), torch.zeros(num_classes).long()))
+    assert not torch.equal(first.logits, second.logits)
+    assert torch.equal(first.heads["classes"], verdict.classifier(batch))
+    assert torch.equal(first.heads["classes"], second.heads["classes"])
+    assert Verdict(features, None, classifier=True)(batch).shape == (num_classes, 1)
+
+
+@pytest.mark.parametrize("kind", [DCGANDiscriminator, ResNetDiscriminator, SubpixelDiscriminator])
+def test_discriminators_may_name_the_class_too(kind):
+    network = kind(width=4, classifier=True).build((1, 8, 8), 3)
+    said = network(torch.randn(2, 1, 8, 8), torch.tensor([0, 2]))
+    assert said.logits.shape == (2, 1)
+    assert said.heads["classes"].shape == (2, 3)
 
 
 def test_dcgan_has_the_channels_of_its_paper():

@@ -1,0 +1,89 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.config import resolve
+from gancore.errors import ConfigError
+from gancore.gan import GAN
+from gancore.layers import Layer
+from gancore.training import train
+from gancore_plugins.losses.auxiliary import AuxiliaryClassifier
+from gancore_plugins.losses.bce import NonSaturating
+from verdicts import gradient, mean, scores
+from worlds import catalog
+
+CLASSES = 3
+
+
+@st.composite
+def named(draw):
+    """What D says of a few images, and of their classes."""
+    values = draw(st.lists(st.floats(-30, 30), min_size=1, max_size=5))
+    row = st.lists(st.floats(-30, 30), min_size=CLASSES, max_size=CLASSES)
+    heads = torch.tensor([draw(row) for _ in values], dtype=torch.float64).requires_grad_()
+    labels = torch.tensor([draw(st.integers(0, CLASSES - 1)) for _ in values])
+    return replace(scores(values), labels=labels, heads={"classes": heads})
+
+
+def misread(said):
+    """The mean cross-entropy, by its definition."""
+    rows = zip(said.heads["classes"].tolist(), said.labels.tolist(), strict=True)
+    return mean([math.log(sum(math.exp(each - row[label]) for each in row)) for row, label in rows])
+
+
+@given(real=named(), fake=named(), weight=st.floats(0, 3))
+def test_both_players_losses_are_their_closed_forms(real, fake, weight):
+    loss, plain = AuxiliaryClassifier(weight=weight), NonSaturating()
+    expected = plain.discriminator(real, fake).item() + weight * (misread(real) + misread(fake))
+    assert loss.discriminator(real, fake).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    expected = plain.generator(fake, None).item() + weight * misread(fake)
+    assert loss.generator(fake, None).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@given(real=named(), fake=named())
+def test_the_verdict_is_pulled_as_by_bce_and_the_head_towards_the_label(real, fake):
+    loss = AuxiliaryClassifier(weight=0.5)
+    found = gradient(loss.discriminator(real, fake), real, fake)
+    assert found == gradient(NonSaturating().discriminator(real, fake), real, fake)
+    (pull,) = torch.autograd.grad(loss.generator(fake, None), fake.heads["classes"])
+    shares = fake.heads["classes"].softmax(dim=1) - torch.nn.functional.one_hot(fake.labels, CLASSES)
+    torch.testing.assert_close(pull, 0.5 * shares / len(fake.labels))
+
+
+def run(*layers):
+    parts = {"generator": "mlp", "discriminator": "subpixel", "loss": "auxiliary-classifier", "dataset": "digits"}
+    return GAN.assemble(
+        resolve([Layer("parts", parts), *(Layer("more", each) for each in layers)], catalog()), Path(), "cpu"
+    )
+
+
+def test_a_generator_learns_to_draw_what_is_read():
+    gan = run(
+        {"duration": "500 steps", "latent": {"dim": 16}, "training": {"conditional": True}},
+        {"discriminator": {"width": 16, "patch": 2, "classifier": True}},
+        {"optimizer": {"generator": {"lr": 3e-3}, "discriminator": {"lr": 1e-3}}},
+        {"generator": {"normalization": "batch"}},
+    )
+    for _ in train(gan):
+        pass
+    labels = torch.arange(200) % 10
+    with torch.no_grad():
+        images = gan.generator(gan.latent(200), labels)
+        read = gan.discriminator(images, labels).heads["classes"].argmax(dim=1)
+    assert (read == labels).double().mean() > 0.9  # one in ten would be chance
+
+
+def test_it_says_what_it_takes():
+    with pytest.raises(ConfigError, match="takes the labels of a conditional run") as refused:
+        run()
+    assert "--set training.conditional=true" in refused.value.hint
+    with pytest.raises(ConfigError, match="a head `classes`; this one has no heads") as refused:
+        run({"training": {"conditional": True}, "discriminator": {"patch": 2}})
+    assert "--set discriminator.classifier=true" in refused.value.hint
+    with pytest.raises(ConfigError, match="cannot read the class off an image beside which label_planes tell it"):
+        run({"discriminator": {"patch": 2, "classifier": True, "label_planes": True}})
