@@ -39,7 +39,8 @@ def main() -> None:
         runs = list(pool.map(lambda seed: trained(arguments, seed), range(arguments.seeds)))
     reader = classifier(arguments)
     shares = [[share_read_as(reader, sampled(arguments, run, each), each) for each in range(CLASSES)] for run in runs]
-    text = report(shares, real_shares(reader, arguments.data_dir), arguments)
+    commits = {run.with_suffix(".commit").read_text(encoding="utf-8") for run in runs}
+    text = report(shares, real_shares(reader, arguments.data_dir), arguments, commits)
     arguments.out.write_text(text, encoding="utf-8")
     print(text)
 
@@ -57,13 +58,13 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def trained(arguments: argparse.Namespace, seed: int) -> Path:
     folder: Path = arguments.work / f"conditional-{seed}"
-    ended = folder.with_suffix(".ended")
+    ended = folder.with_suffix(".commit")
     if not ended.exists():
         print(f"seed {seed}", flush=True)
         shutil.rmtree(folder, ignore_errors=True)  # of an interrupted benchmark
         where = ["--data-dir", arguments.data_dir, "--device", "cpu", "--out", folder, "-q"]
         called("gancore_cli", "train", "conditional", "--seed", seed, *where, jobs=arguments.jobs)
-        ended.touch()
+        ended.write_text(commit(), encoding="utf-8")
     return folder
 
 
@@ -101,13 +102,13 @@ def real_shares(reader: Reader, root: Path) -> list[float]:
     return [share_read_as(reader, images[labels == each], each) for each in range(CLASSES)]
 
 
-def report(shares: list[list[float]], real: list[float], arguments: argparse.Namespace) -> str:
+def report(shares: list[list[float]], real: list[float], arguments: argparse.Namespace, commits: set[str]) -> str:
     enough = sum(min(row) >= ENOUGH for row in shares)
     lines = [
         "# Classes that were asked for",
         "",
         f"`python -m benchmarks.conditional --seeds {arguments.seeds} --jobs {arguments.jobs}`, with --data-dir, "
-        f"--work and --out, at commit {commit()}. {described(arguments.jobs)}",
+        f"--work and --out, at commit {', '.join(sorted(commits))}. {described(arguments.jobs)}",
         "",
         f"Of {SAMPLES:,} samples of each class, the share in per cent that the classifier `digits` reads as that "
         f"class. All classes at {ENOUGH:.0%} or more: {enough} of {len(shares)} seeds.",
