@@ -6,7 +6,7 @@ graph for each set of decisions that comes back, and a step whose decisions do n
 
 from __future__ import annotations
 
-from collections import Counter
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from torch import Tensor, optim
 
 from gancore.average import weight_of
 from gancore.data import Batch
+from gancore.errors import PluginError
+from gancore.finite import takes_flag
 from gancore.gan import GAN
 from gancore.randomness import put_states, states_of
 from gancore.settings import value_at
@@ -28,6 +30,10 @@ _WARM_UP = 3
 """Steps by the same decisions that are made kernel by kernel, so that all that is made once has been made."""
 _MOST = 16
 """Graphs that are kept, each with memory of its own."""
+_TOLERATED = 0.1
+"""How far a replayed step may lie from the same made kernel by kernel, as a share of its length."""
+_REMEMBERED = 64
+"""Sets of decisions that are remembered, the newest: those that change with every step would be without an end."""
 
 
 class Batches(Protocol):
@@ -53,6 +59,9 @@ def unfit(gan: GAN) -> str:
         return _told("several processes train, and wait for each other in every step")
     if gan.options.training.on_nonfinite == "skip":
         return _told("training.on_nonfinite is skip, which looks at numbers in every update")
+    for optimizer in gan.optimizers.values():
+        if not takes_flag(optimizer):
+            return _told(f"before each update by {type(optimizer).__name__} its numbers are looked at on the host")
     return ""
 
 
@@ -83,14 +92,18 @@ class CUDARecorder:
         """As `Recorder` says. Steps that warm up belong here too, so that what they leave behind is of this stream."""
         outer = torch.cuda.current_stream(self._gan.device)
         self._stream.wait_stream(outer)
-        with torch.cuda.stream(self._stream):
-            yield
-        outer.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:  # whoever reads tensors next reads them on the outer stream
+            outer.wait_stream(self._stream)
 
     def record(self, work: Callable[[], Outcome]) -> Recording:
         """As `Recorder` says."""
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self._gan.noise)
+        with warnings.catch_warnings():  # newer versions of torch find generators by themselves, and say so
+            warnings.simplefilter("ignore")
+            graph.register_generator_state(self._gan.noise)
         # Of this thread alone, since those that load data may copy meanwhile.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             outcome = work()
@@ -116,7 +129,7 @@ class Captured:
     def __init__(self, gan: GAN, work: Work, recorder: Recorder) -> None:
         self._gan, self._work, self._recorder = gan, work, recorder
         self._graphs: dict[Hashable, _Graph] = {}
-        self._seen: Counter[Hashable] = Counter()
+        self._seen: dict[Hashable, int] = {}
         self._given_up = False
         self.note = ""
 
@@ -131,10 +144,16 @@ class Captured:
             key = _decided(self._gan, again)
             if key in self._graphs:
                 return self._graphs[key].replayed(again)
-            self._seen[key] += 1
-            if self._seen[key] <= _WARM_UP or len(self._graphs) >= _MOST:
+            if self._often(key) <= _WARM_UP or len(self._graphs) >= _MOST:
                 return self._work(again)
             return self._first(key, again)
+
+    def _often(self, key: Hashable) -> int:
+        """How often these decisions have been made, this time included."""
+        self._seen[key] = self._seen.pop(key, 0) + 1  # at the end, as the newest
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return self._seen[key]
 
     def _first(self, key: Hashable, again: _Again) -> Outcome:
         before, graph, reason = _State(self._gan), None, ""
@@ -143,7 +162,7 @@ class Captured:
             graph.replayed(again)
             replayed = _State(self._gan)
         except Exception as error:  # whatever it is in a plugin that cannot be captured
-            graph, reason = None, " ".join(str(error).split()).partition(". ")[0]
+            graph, reason = None, _origin(error)
         before.put_back()
         outcome = self._work(again.anew())
         if graph is not None:
@@ -154,6 +173,17 @@ class Captured:
         else:
             self._graphs[key] = graph
         return outcome
+
+
+def _origin(error: BaseException) -> str:
+    """What went wrong first, in a line, and in which part: to end a recording fails too, after that."""
+    errors = [error]
+    while (before := errors[-1].__context__) is not None:
+        errors.append(before)
+    # Without what a compiler or a driver advises in further lines.
+    line = next(iter(str(errors[-1]).strip().splitlines()), type(errors[-1]).__name__).rstrip(". ")
+    part = next((each.part for each in errors if isinstance(each, PluginError) and each.part), None)
+    return f"{line}, in the {part}" if part else line
 
 
 @dataclass
@@ -198,6 +228,7 @@ class _State:
     def __init__(self, gan: GAN) -> None:
         self._gan = gan
         self._kept = {name: each.clone() for name, each in self._changing()}
+        self._found = [each.clone() for each in gan.watch.findings]
         self._noise, self._drawn = gan.noise.get_state(), states_of(gan.device)
 
     def _changing(self) -> Iterator[tuple[str, Tensor]]:
@@ -210,16 +241,36 @@ class _State:
         """In place, since graphs know tensors by where they lie."""
         for name, each in self._changing():
             each.copy_(self._kept[name])
+        for found, before in zip(self._gan.watch.findings, self._found, strict=True):
+            found.copy_(before)
         self._gan.noise.set_state(self._noise)
         put_states(self._drawn, self._gan.device)
 
     def unlike(self, other: _State, before: _State) -> str:
-        """What differs from another state by more than a tenth of what it has moved since one before, in words."""
+        """What differs from another state by more than a tenth of what it has moved since one before, in words.
+
+        All weights of a module count as one, since Adam makes full steps of gradients that are but rounding; and so do
+        all moments of an optimizer that are of one kind.
+        """
+        apart: dict[str, float] = {}
+        moved: dict[str, float] = {}
         for name, each in self._kept.items():
             one, two, start = (state.double() for state in (each, other._kept[name], before._kept[name]))
-            if (one - two).norm() > 0.1 * (two - start).norm():
-                return f"{name} is another after a step as a graph than after one kernel by kernel"
+            group = self._group(name)
+            apart[group] = apart.get(group, 0.0) + float((one - two).square().sum())
+            moved[group] = moved.get(group, 0.0) + float((two - start).square().sum())
+        for group, distance in apart.items():
+            if not distance <= _TOLERATED**2 * moved[group]:  # NaN is not
+                return f"{group} is another after a step as a graph than after one kernel by kernel"
         return ""
+
+    def _group(self, name: str) -> str:
+        """`generator` for its weights, `optimizer.generator.exp_avg` for moments, and of buffers each its own name."""
+        role, _, rest = name.partition(".")
+        if role == "optimizer":
+            return ".".join(name.split(".")[:3])
+        module = self._gan.modules().get(role)
+        return role if module is not None and rest in dict(module.named_parameters()) else name
 
 
 def _decided(gan: GAN, again: _Again) -> Hashable:

@@ -38,6 +38,11 @@ class _Look:
         return f"the gradient of the {self.player}'s {name} is {what}, so its update was not made"
 
 
+def takes_flag(optimizer: optim.Optimizer) -> bool:
+    """Whether the optimizer leaves out an update by itself where `found_inf` says so; GradScaler asks in this way."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
 class Watch:
     """Looks at the losses, penalties and gradients of an update before it is made.
 
@@ -80,12 +85,11 @@ class Watch:
         moved = tuple(weight for weight in weights if weight.grad is not None)
         norms = _norms([weight.grad for weight in moved if weight.grad is not None])
         look = _Look(player, module, tuple(scores), moved, confined=False)
-        # GradScaler asks in the same way whether an optimizer takes the flag.
-        takes_flag = not self._at_once and getattr(optimizer, "_step_supports_amp_scaling", False)
-        if takes_flag:
+        on_device = not self._at_once and takes_flag(optimizer)
+        if on_device:
             optimizer.found_inf = self.held  # type: ignore[attr-defined]  # torch's optimizers read it by getattr
         values = torch.stack([*scores.values(), *norms])
-        self._judge(look, values, at_once=not takes_flag)
+        self._judge(look, values, at_once=not on_device)
         return values[len(scores) :]
 
     def after(self, player: Player, module: nn.Module) -> None:
@@ -100,6 +104,11 @@ class Watch:
         if self._looks and bool(self.held):
             step, look, place = self._first.tolist()
             raise NonFiniteError(step, self._looks[look].told(place, later=True))
+
+    @property
+    def findings(self) -> tuple[Tensor, Tensor]:
+        """What lies on the device of it, to be put back in place where steps are undone."""
+        return self.held, self._first
 
     def forget(self) -> None:
         """Begins anew, once what was not finite has been put right."""

@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from gancore.capture import Captured
+from gancore.capture import Captured, _make_capturable, unfit
+from gancore.errors import blamed
 from gancore.gan import GAN
 from gancore.training import _Counted, _keep_to_schedule, _step, train
 from worlds import assembled, equal, trained, weights
@@ -134,22 +135,121 @@ def test_a_part_that_keeps_something_elsewhere_is_found_out_and_the_run_goes_on_
     assert recorder.recorded == 1
     assert len(notes) == 1
     assert notes[0].startswith("steps are made kernel by kernel, for they cannot be captured: ")
-    assert notes[0].endswith(" is another after a step as a graph than after one kernel by kernel")
+    assert notes[0].endswith(": generator is another after a step as a graph than after one kernel by kernel")
+
+
+def test_a_replay_that_gives_what_is_no_number_is_found_out_and_forgotten():
+    class Spoiling(ByHand):
+        def record(self, work):
+            replay, outcome = super().record(work)
+
+            def spoilt():
+                replay()
+                with torch.no_grad():
+                    next(self.gan.generator.parameters()).fill_(torch.nan)
+                self.gan.watch.held.fill_(1.0)
+
+            return spoilt, outcome
+
+    plain, gan = run(), run()
+    trained(plain)
+    _, notes = by_graphs(gan, Spoiling(gan))
+    assert equal(weights(gan), weights(plain))
+    assert notes[0].endswith(": generator is another after a step as a graph than after one kernel by kernel")
+    assert not gan.watch.held
+
+
+class NormalizedAfterBias(torch.nn.Module):
+    """Its first bias has a gradient of rounding alone, of which Adam makes full steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(5, 64),
+            torch.nn.BatchNorm1d(64),
+            torch.nn.Tanh(),
+            torch.nn.Linear(64, 2048),
+            torch.nn.Tanh(),
+        )
+        self.end = torch.nn.Sequential(torch.nn.Linear(2048, 16), torch.nn.Tanh())
+
+    def forward(self, latent):
+        return self.end(self.layers(latent)).unflatten(1, (1, 4, 4))
+
+
+def test_what_is_but_rounding_is_not_told_as_another():
+    class Rounding(ByHand):
+        def record(self, work):
+            replay, outcome = super().record(work)
+
+            def otherwise():
+                replay()
+                with torch.no_grad():
+                    self.gan.generator.layers[0].bias.add_(2e-4 * torch.randn(64).sign())  # as far as a step goes
+
+            return otherwise, outcome
+
+    source = run(latent={"dim": 5})
+    gan = GAN(NormalizedAfterBias(), source.discriminator, source.feed, source.objective, source.options, source.device)
+    recorder = Rounding(gan)
+    _, notes = by_graphs(gan, recorder)
+    assert recorder.recorded >= 1
+    assert not notes
 
 
 def test_what_cannot_be_recorded_is_told_in_one_line_and_changes_nothing():
     class Refusing(ByHand):
         def record(self, work):
             work()  # in part, as it may be
-            raise RuntimeError("operation not permitted when stream is capturing.\nCompile with TORCH_USE_CUDA_DSA")
+            try:
+                with blamed("loss", "in generator()"):
+                    raise RuntimeError("operation not permitted when stream is capturing\nSearch for it in https://x")
+            finally:
+                raise RuntimeError("operation failed due to a previous error during capture\nCompile with it")
 
     plain, gan = run(), run()
     trained(plain)
     _, notes = by_graphs(gan, Refusing(gan))
     assert equal(weights(gan), weights(plain))
-    assert notes == [
-        "steps are made kernel by kernel, for they cannot be captured: operation not permitted when stream is capturing"
-    ]
+    told = "steps are made kernel by kernel, for they cannot be captured: "
+    assert notes == [f"{told}operation not permitted when stream is capturing, in the loss"]
+
+
+def test_decisions_that_do_not_come_back_are_forgotten():
+    gan = run(ema={"half_life_kimg": 100.0, "ramp_up": 0.5}, duration="100 steps")
+    captured = Captured(gan, partial(_step, gan, gan.joined), ByHand(gan))
+    for number in range(1000):
+        assert captured._often(("falling", number)) == 1
+        assert captured._often("coming back") == number + 1
+    assert len(captured._seen) <= 64
+
+
+def test_an_optimizer_whose_numbers_are_looked_at_on_the_host_is_refused(monkeypatch):
+    adam, rmsprop = run(), run(optimizer={"generator": {"name": "RMSprop"}})
+    for gan in (adam, rmsprop):
+        monkeypatch.setattr(gan, "device", torch.device("cuda"))
+    assert unfit(adam) == ""
+    assert "RMSprop" in unfit(rmsprop)
+
+
+def test_a_rate_that_lies_on_the_device_is_recorded_once():
+    class OnDevice(ByHand):
+        def __init__(self, gan):
+            super().__init__(gan)
+            for optimizer in gan.optimizers.values():
+                _make_capturable(optimizer, gan.device)
+
+    falling = {"name": "Adam", "lr": {"from": 1e-3, "to": 1e-4}}
+    plain, gan = (run(optimizer={"generator": falling, "discriminator": falling}) for _ in range(2))
+    trained(plain)
+    recorder = OnDevice(gan)
+    _, notes = by_graphs(gan, recorder)
+    assert recorder.recorded == 2, "a whole batch, and the last of an epoch"
+    assert not notes
+    one, other = weights(gan), weights(plain)
+    for name, value in one.items():
+        if not name.startswith("random"):
+            torch.testing.assert_close(value, other[name], rtol=1e-5, atol=1e-6)
 
 
 def test_without_cuda_a_run_that_asks_for_graphs_says_so_once():
