@@ -36,7 +36,8 @@ class Judge:
     def __call__(self, images: Tensor, labels: Tensor | None = None) -> Any:  # Any: what D returns
         """What D returns for images (N, *shape), augmented first."""
         for stage in self.augmentations:
-            with blamed(f"augmentation {stage.label!r}", "at work"):
+            # Where pixels go to takes more than the 8 bits in which networks may multiply.
+            with blamed(f"augmentation {stage.label!r}", "at work"), torch.autocast(images.device.type, enabled=False):
                 changed = stage.working(images, stage.strength)
                 if not isinstance(changed, Tensor) or _form(changed) != _form(images):
                     raise PluginError(

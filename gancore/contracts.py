@@ -83,8 +83,8 @@ class Scores:
 
     `images` (N, *shape) in [-1, 1] before any augmentation, or vectors as they are; `logits` (N, K) in float32 or
     better; `labels` (N,) int64, None unless the run is conditional; `latent` (N, Z), None for real images; `features`
-    and `heads` as in `Output`. `mean` takes the mean (…) of values (N, …) over the batch, differentiably: where several
-    processes have a part of it each, over all of it.
+    and `heads` as in `Output`, of the same precision. `mean` takes the mean (…) of values (N, …) over the batch,
+    differentiably: where several processes have a part of it each, over all of it.
     """
 
     images: Tensor

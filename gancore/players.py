@@ -62,8 +62,8 @@ def _scores(output: Output, part: slice, images: Tensor, latent: Tensor | None, 
         logits=_at_least_float32(output.logits[part]),
         labels=labels,
         latent=latent,
-        features=tuple(feature[part] for feature in output.features),
-        heads={name: head[part] for name, head in output.heads.items()},
+        features=tuple(_at_least_float32(feature[part]) for feature in output.features),
+        heads={name: _at_least_float32(head[part]) for name, head in output.heads.items()},
     )
 
 
@@ -87,9 +87,9 @@ def _cat(tensors: Sequence[Tensor | None]) -> Tensor | None:
     return torch.cat(there) if there else None
 
 
-def _at_least_float32(logits: Tensor) -> Tensor:
-    """Losses are computed in no less, whatever the networks compute in."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+def _at_least_float32(values: Tensor) -> Tensor:
+    """Losses are computed in no less, whatever the networks compute in; what is not floating point stays as it is."""
+    return values.to(torch.promote_types(values.dtype, torch.float32)) if values.is_floating_point() else values
 
 
 class Freezer:

@@ -230,6 +230,7 @@ def _taken(scores: Scores, part: slice) -> Scores:
 
 def _differ(here: Tensor, there: Tensor) -> bool:
     """By more than rounding can explain."""
+    here, there = here.double(), there.double()  # heads may be of any type
     return not torch.allclose(here, there, rtol=1e-3, atol=1e-3 * float(here.abs().max()) + 1e-12)
 
 

@@ -57,6 +57,25 @@ def gan(augmentations=None, regularizers=None, images=None, discriminator=None, 
     )
 
 
+class Turned(Augmentation):
+    """Moves pixels by a product of matrices, which autocast would make in eight bits."""
+
+    name = "turned"
+
+    def build(self, shape, mirrors):
+        def turn(images, strength):
+            mixed = images.flatten(1) @ torch.eye(16)
+            assert mixed.dtype == torch.float32
+            return mixed.unflatten(1, shape)
+
+        return turn
+
+
+def test_an_augmentation_works_in_float32_whatever_networks_multiply_in():
+    run = gan({"turned": Turned()}, options={"training": {"precision": "bf16"}})
+    assert len(list(train(run))) == 6
+
+
 @pytest.mark.parametrize("fakes", ["shared", "fresh"])
 @pytest.mark.parametrize("joined", [True, False])
 def test_d_sees_real_and_fake_augmented_in_both_steps_and_losses_see_them_as_they_were(joined, fakes):

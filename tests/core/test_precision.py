@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gancore.config import Options
+from gancore.contracts import Output
 from gancore.errors import ConfigError
 from gancore.gan import GAN
 from gancore.precision import Precision
@@ -73,6 +74,45 @@ def test_products_are_bfloat16_and_all_else_is_float32(kind):
     assert set(logits) == {torch.float32}
     tensors = run.tensors().items()
     assert {tensor.dtype for name, tensor in tensors if not name.startswith("random")} == {torch.float32}
+
+
+class Speaking(nn.Module):
+    """A discriminator that says all that it may."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 1)
+
+    def forward(self, images):
+        logits = self.layer(images.flatten(1))
+        return Output(logits, features=(2 * logits,), heads={"thrice": 3 * logits, "sure": logits.flatten() > 0})
+
+
+class Listening:
+    """A loss that tells the types of what it is given."""
+
+    needs_real = False
+
+    def __init__(self):
+        self.given = set()
+
+    def discriminator(self, real, fake):
+        for each in (real, fake):
+            self.given.add((each.logits.dtype, each.features[0].dtype, *(head.dtype for head in each.heads.values())))
+        return Hinge().discriminator(real, fake)
+
+    def generator(self, fake, real):
+        return Hinge().generator(fake, real)
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_loss_is_given_all_that_d_said_in_float32(joined):
+    options = Options(duration="1 steps", batch_size=4, latent={"dim": 5}, training={"precision": "bf16"})
+    loss = Listening()
+    run = GAN(TinyGenerator().build((1, 4, 4), 5, None), Speaking(), dataset(12), loss, options, "cpu")
+    loss.given.clear()
+    assert len(list(train(run, joined=joined))) == 1
+    assert loss.given == {(torch.float32, torch.float32, torch.float32, torch.bool)}
 
 
 def test_float32_is_the_default():
