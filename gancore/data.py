@@ -94,7 +94,7 @@ class Feed:
         classes = getattr(dataset, "classes", None)
         self.num_classes = len(cast(_Labelled, dataset).classes) if classes is not None else None
         self._kept: tuple[Tensor, Tensor] | None = None
-        if data == "device" or (data == "auto" and first.nbytes * self.size <= _LARGEST_SHARE * _memory(device)):
+        if data == "device" or (data == "auto" and first.nbytes * self.size <= _LARGEST_SHARE * _memory(device, ranks)):
             images, labels = read_items(dataset)
             check_labels(labels, self.num_classes)
             self._kept = images.to(device), labels.to(device)
@@ -129,7 +129,8 @@ class Feed:
         if conditional and self.num_classes is None:
             raise ConfigError(
                 "training.conditional needs a dataset whose `classes` say what its labels mean; this one has none",
-                "leave training.conditional out, or choose a labelled dataset",
+                "choose a labelled dataset (folder takes classes=true), or --set training.conditional=false and a loss "
+                "that asks for no labels, such as bce",
             )
         return self.num_classes if conditional else None
 
@@ -307,8 +308,8 @@ def check_items(images: Tensor) -> None:
         raise DataError(f"an image must have at least one pixel; {received}")
 
 
-def _memory(device: torch.device) -> int:
-    """Bytes of memory: what is free on CUDA, what is installed elsewhere."""
+def _memory(device: torch.device, ranks: Ranks) -> float:
+    """Bytes of memory: what is free on CUDA, elsewhere what is installed for each process of the machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks.beside

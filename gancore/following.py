@@ -40,18 +40,25 @@ class Lead:
         """All make a step in this block. Raises Interrupted instead when a signal has arrived at another rank."""
         if arrived := self._say(_Word.STEP):
             raise Interrupted(arrived)
+        with self._at_work():
+            yield
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """In this block the others may wait for this rank's part of something else than a word."""
         self.between = False
         try:
             yield
-        except NonFiniteError:  # all find the same
-            self.between = self._ranks.several
+        except NumericsError:  # all find the same
+            self.between = True
             raise
         self.between = True
 
     def samples(self, gan: GAN, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         """What `draw` gives, of which every rank draws a share. Raises NumericsError as it does."""
         self._say(_Word.DRAW, count, seed)
-        return _drawn(gan, count, seed, labels)
+        with self._at_work():
+            return _drawn(gan, count, seed, labels)
 
     def back(self) -> None:
         """All are to go on from the state that rank 0 has."""

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process among those that train together: its rank of so many, and its number on this machine.
+    """A process among those that train together: its rank of so many, and its number on this machine of `beside`.
 
     Alone, which is the default, nothing is ever told or waited for. Every method that tells something must be called
     by all ranks, in the same order; it raises WorkerError when one of them is gone.
@@ -36,6 +36,7 @@ class Ranks:
     rank: int = 0
     size: int = 1
     local: int = 0
+    beside: int = 1
 
     @property
     def several(self) -> bool:

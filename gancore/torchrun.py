@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
 _ANNOUNCED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_BESIDE = "LOCAL_WORLD_SIZE"
 _PATIENCE = timedelta(hours=12)
 """How long ranks wait for each other while rank 0 measures or learns; one that dies is noticed by other means."""
 _MANNERS = 2.0  # seconds
@@ -69,15 +70,17 @@ def _announced() -> Ranks:
         return ALONE
     try:
         rank, size, local = (int(said[name] or "") for name in _ANNOUNCED[:3])
+        beside = int(os.environ.get(_BESIDE, local + 1))
     except ValueError:
-        rank, size, local = -1, 0, 0
-    if not 0 <= local <= rank < size:
+        rank, size, local, beside = -1, 0, 0, 0
+    if not (0 <= local <= rank < size and local < beside <= size):
+        received = {**said, _BESIDE: os.environ.get(_BESIDE)}
         raise ConfigError(
-            f"RANK, WORLD_SIZE and LOCAL_RANK must number the processes of a run; received "
-            f"{', '.join(f'{name}={said[name]}' for name in _ANNOUNCED[:3])}",
+            f"RANK, WORLD_SIZE, LOCAL_RANK and {_BESIDE} must number the processes of a run; received "
+            f"{', '.join(f'{name}={received[name]}' for name in (*_ANNOUNCED[:3], _BESIDE))}",
             "start with torchrun, which sets them, or unset them",
         )
-    return Ranks(rank, size, local)
+    return Ranks(rank, size, local, beside)
 
 
 def _of_this_start(store: Store, ranks: Ranks) -> Store:

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from gancore.data import Feed, epoch_order, to_network_range, to_stored_range
 from gancore.errors import DataError, PluginError
+from gancore.ranks import Ranks
 
 CPU = torch.device("cpu")
 small = st.integers(1, 40)
@@ -99,6 +100,12 @@ def test_the_processes_that_load_data_outlive_every_epoch():
     seen = {label for read in labels(batches, 20) for label in read}
     assert len(seen) == 2
     assert os.getpid() not in seen
+
+
+def test_processes_on_one_machine_share_its_memory():
+    alone, crowded = (feed(numbered(8), data="auto", ranks=Ranks(0, 2, 0, beside)) for beside in (1, 10**12))
+    assert alone._kept is not None
+    assert crowded._kept is None
 
 
 @pytest.mark.parametrize("data", ["device", "stream"])

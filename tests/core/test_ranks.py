@@ -228,9 +228,18 @@ def test_processes_that_are_started_again_meet_where_nobody_was_before():
         assert [part.get("place") for part in parts] == [b"here"] * 3
 
 
-@pytest.mark.parametrize("said", [("two", "2", "0"), ("2", "2", "0"), ("-1", "2", "0"), ("0", "2", "1")])
+SENSELESS = [
+    ("two", "2", "0", "2"),
+    ("2", "2", "0", "2"),
+    ("-1", "2", "0", "2"),
+    ("0", "2", "1", "2"),
+    ("1", "2", "1", "1"),
+]
+
+
+@pytest.mark.parametrize("said", SENSELESS)
 def test_an_environment_that_makes_no_sense_is_refused(said):
-    named = dict(zip(("RANK", "WORLD_SIZE", "LOCAL_RANK"), said, strict=True))
+    named = dict(zip(("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"), said, strict=True))
     with (
         patch.dict(os.environ, {**named, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}),
         pytest.raises(ConfigError, match="must number the processes"),
