@@ -46,7 +46,7 @@ class ACGAN(Loss):
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
         verdict = softplus(-real.logits).mean() + softplus(fake.logits).mean()
-        return verdict + self.weight * (_mistaken(real) + _mistaken(fake)) / 2
+        return verdict + self.weight * (_mistaken(real) + _mistaken(fake))
 
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
         return softplus(-fake.logits).mean() + self.weight * _mistaken(fake)

@@ -23,7 +23,7 @@ def colour(images: Tensor) -> Tensor:
 def translation(images: Tensor, share: float = 1 / 8) -> Tensor:
     """Moved by whole pixels, up to this share of each side; what comes in is 0, as the middle of the range is."""
     _, _, height, width = images.shape
-    rows, columns = (_moved(images, side, round(side * share)) for side in (height, width))
+    rows, columns = (_moved(images, side, int(side * share + 0.5)) for side in (height, width))
     inside = rows[1].unsqueeze(2) & columns[1].unsqueeze(1)
     place = rows[0].unsqueeze(2) * width + columns[0].unsqueeze(1)  # (N, H, W)
     chosen = images.flatten(2).gather(2, place.flatten(1).unsqueeze(1).expand(-1, images.shape[1], -1))
@@ -46,7 +46,7 @@ def cutout(images: Tensor, share: float = 1 / 2) -> Tensor:
 
 def _hidden(images: Tensor, side: int, share: float) -> Tensor:
     """For each image, which pixels of the side are hidden, (N, side)."""
-    length = round(side * share)
+    length = int(side * share + 0.5)
     begin = torch.randint(0, side + 1, (len(images), 1), device=images.device) - length // 2
     places = torch.arange(side, device=images.device)
     return (places >= begin) & (places < begin + length)

@@ -12,7 +12,7 @@ from gancore_plugins.losses.bce import NonSaturating
 
 
 class AuxiliaryClassifier(NonSaturating):
-    """BCE as in `bce`, and the class that D's head `classes` reads, Odena et al. 2017, section 4 (arXiv:1610.09585).
+    """BCE as in `bce`, and the class that D's head `classes` reads, Odena et al. 2017 (arXiv:1610.09585).
 
     With L the mean cross-entropy of the head with the labels, D minimises in addition `weight` times L of real and of
     fake images, G `weight` times L of fakes.
@@ -32,7 +32,7 @@ def _misread(scores: Scores) -> Tensor:
     if scores.labels is None:
         raise ConfigError(
             "loss 'auxiliary-classifier' takes the labels of a conditional run, and this run has none",
-            "--set training.conditional=true",
+            "--set training.conditional=true where the data has classes, else another loss, such as bce",
         )
     if "classes" not in scores.heads:
         raise ConfigError(

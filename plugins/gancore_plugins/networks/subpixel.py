@@ -5,16 +5,16 @@ Pixels are folded into channels and back, Shi et al. 2016 (arXiv:1609.05158).
 
 from __future__ import annotations
 
-import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from math import gcd
 
-from gancore.contracts import Discriminator, Generator, Output, Shape
+from pydantic import Field
+from torch import Tensor, nn
+
+from gancore.contracts import Discriminator, Generator, Shape
 from gancore.errors import ConfigError
 from gancore_plugins.networks.dcgan import WithCodes, initialize
 from gancore_plugins.networks.pyramid import image_shape
-from gancore_plugins.networks.verdict import CLASSIFIER, Verdict
+from gancore_plugins.networks.verdict import CLASSIFIER, Judging, Verdict
 
 
 class SubpixelGenerator(Generator):
@@ -53,46 +53,17 @@ class SubpixelDiscriminator(Discriminator):
     width: int = Field(default=32, ge=1, le=4096, description="channels of every hidden layer")
     depth: int = Field(default=3, ge=0, le=64, description="hidden convolutions after the first")
     patch: int = Field(default=4, ge=2, le=64, description="side of a patch in pixels; divides both sides of images")
-    label_planes: bool = Field(
-        default=False,
-        description="tell the first convolution the label too, Mirza and Osindero 2014 (arXiv:1411.1784)",
-    )
     classifier: bool = Field(default=False, description=CLASSIFIER)
-
-    @model_validator(mode="after")
-    def _reads_what_it_is_not_told(self) -> SubpixelDiscriminator:
-        if self.classifier and self.label_planes:
-            raise ValueError("classifier cannot read the class off an image beside which label_planes tell it")
-        return self
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
         inputs, height, width = _patches(shape, self.patch, "discriminator subpixel")
-        planes = num_classes if self.label_planes else None
-        inputs += planes or 0
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [nn.PixelUnshuffle(self.patch)]
         for _ in range(self.depth + 1):
             layers += [nn.Conv2d(inputs, self.width, 3, 1, 1), nn.LeakyReLU(0.2)]
             inputs = self.width
         body = nn.Sequential(*layers, nn.Flatten())
         verdict = Verdict(inputs * height * width, num_classes, classifier=self.classifier)
-        return _Discriminator(self.patch, planes, body, verdict).apply(initialize)
-
-
-class _Discriminator(nn.Module):
-    """Reads patches, and beside them the label as a plane of ones among planes of zeros, if there are `planes`."""
-
-    def __init__(self, patch: int, planes: int | None, body: nn.Module, verdict: Verdict) -> None:
-        super().__init__()
-        self.fold, self.body, self.verdict = nn.PixelUnshuffle(patch), body, verdict
-        self._planes = planes
-
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | Output:
-        patches = self.fold(images)
-        if self._planes is not None and labels is not None:
-            told = one_hot(labels, self._planes).to(patches.dtype)[:, :, None, None]
-            patches = torch.cat([patches, told.expand(-1, -1, *patches.shape[2:])], dim=1)
-        said: Tensor | Output = self.verdict(self.body(patches), labels)
-        return said
+        return Judging(body, verdict).apply(initialize)
 
 
 class _Residual(nn.Sequential):
@@ -109,9 +80,13 @@ def _patches(shape: Shape, patch: int, who: str) -> tuple[int, int, int]:
     """Pixels of a patch in all channels, and how many patches there are from top to bottom and from left to right."""
     channels, height, width = image_shape(shape, who)
     if height % patch or width % patch:
+        common = gcd(height, width)
+        fitting = [str(side) for side in range(2, min(common, 64) + 1) if common % side == 0]
         raise ConfigError(
             f"{who} divides images into patches of {patch}x{patch}, so {patch} must divide both sides; received "
             f"{height}x{width}",
-            "set another patch, or choose mlp",
+            f"choose mlp, or --set {who.split()[0]}.patch={fitting[0]} (fitting: {', '.join(fitting)})"
+            if fitting
+            else "choose mlp",
         )
     return channels * patch**2, height // patch, width // patch
