@@ -1,9 +1,12 @@
 """Every recipe that comes with gancore is whole, trains, and can be replayed."""
 
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
+import gancore_plugins
 from gancore.catalog import BUILT_IN
 from gancore.config import read_layers, resolve
 from gancore.gan import GAN
@@ -20,6 +23,8 @@ SHAPES = {
     "folder": [3, 64, 64],
 }
 """Of data that is not here; noise stands in for it."""
+NARROW = {"r3gan", "resnet"}
+"""Networks whose width is for a GPU."""
 NEEDED = {"folder": Layer("path", {"dataset": {"path": "pictures"}})}
 
 
@@ -30,6 +35,8 @@ def resolved(name):
 def small(run):
     """The run with few images a step, and noise where its data is not here."""
     layers = [Layer("run", run.to_data(catalog())), Layer("small", {"duration": "2 steps", "batch_size": 8})]
+    players = (run.generator, run.discriminator)
+    layers += [Layer("narrow", {each.kind: {"width": 32}}) for each in players if each.name in NARROW]
     if run.dataset.name in SHAPES:
         noise = {
             "name": "noise",
@@ -47,6 +54,27 @@ def test_it_says_in_a_sentence_what_it_is_for_and_all_its_keys_are_right(name):
     assert recipe.summary.endswith(".")
     run = resolved(name)
     assert resolve([Layer("file", run.to_data(catalog()))], catalog()) == run
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_names_its_papers(name):
+    file = Path(gancore_plugins.__file__).parent / "recipes" / f"{name}.toml"
+    head = file.read_text(encoding="utf-8").partition("\n\n")[0]
+    assert re.search(r"^# .* et al\. \d{4} \(arXiv:\d{4}\.\d{4,5}\)", head, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "millions"),
+    [("r3gan", (3, 32, 32), (20.78, 21.28)), ("stacked-mnist", (3, 32, 32), (20.73, 20.68))],
+)
+def test_networks_of_r3gan_are_as_large_as_those_of_the_paper(name, shape, millions):
+    """Of its table 9; its digits are stacked at 32x32."""
+    run = resolved(name)
+    classes = 10 if run.training.conditional else None
+    with torch.device("meta"):
+        networks = run.generator.build(shape, run.latent.dim, classes), run.discriminator.build(shape, classes)
+    found = [sum(parameter.numel() for parameter in network.parameters()) / 1e6 for network in networks]
+    assert found == pytest.approx(millions, abs=0.006)
 
 
 @pytest.mark.parametrize("name", RECIPES)
