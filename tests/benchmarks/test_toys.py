@@ -35,9 +35,14 @@ def test_the_table_counts_whole_runs_and_has_what_was_published():
     arguments = toys.parsed(["--work", ".", "--out", "x", "--seeds", "2"])
     runs = [run("ring", "ring", 0, 8), run("ring", "ring", 1, 7, high_quality=0.8), run(REAL, "grid", 0, 25)]
     lines = toys.report(runs, arguments).splitlines()
-    assert "| ring | 1 of 2 | 7.5 ± 0.5 | 85 ± 5 | 0.01 ± 0 | 2 ± 0 | 100 |" in lines
-    assert next(line for line in lines if line.startswith(f"| {REAL} |")).startswith(f"| {REAL} | 1 of 1 | 25 ")
+    assert "| ring | 1 of 2 | 0 | 7.5 ± 0.5 | 85 ± 5 | 0.01 ± 0 | 0.01 | 0.01 | 2 ± 0 | 100 |" in lines
+    assert next(line for line in lines if line.startswith(f"| {REAL} |")).startswith(f"| {REAL} | 1 of 1 | 0 | 25 ")
     assert sum("published" in line for line in lines) >= 4
+
+
+def test_runs_that_fail_are_counted():
+    ailing = [{}, {"rarest_share": 0.009}, {"reverse_kl": 0.031}, {"reverse_kl": float("nan")}, {"reverse_kl": 0.03}]
+    assert [run("ring", "ring", 0, 8, **changes).failed(0.01) for changes in ailing] == [False, True, True, True, False]
 
 
 def test_what_is_not_finite_is_left_out_of_a_mean():
