@@ -60,11 +60,11 @@ def keep(out: Path, text: str, rows: Iterable[object]) -> None:
     print(text)
 
 
-def described(jobs: int | None = None) -> str:
+def described(jobs: int | None = None, device: str = "the CPU") -> str:
     """The machine and the versions, without names of people or hosts, and how its cores were shared."""
     shared = "" if jobs is None else f", {jobs} at once with {threads(jobs)} thread each"
     versions = f"gancore {gancore.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{processor()}, {os.cpu_count()} cores{shared}, on the CPU; {versions}."
+    return f"{processor()}, {os.cpu_count()} cores{shared}, on {device}; {versions}."
 
 
 def processor() -> str:

@@ -177,10 +177,22 @@ def catalog():
     return Catalog([*Catalog.installed().plugins, read_plugin(Worlds, "worlds", "gancore-worlds", "1.0")])
 
 
-def assembled(*layers, **changes):
-    """A small run with its layers and keys on top, put together on the CPU."""
+RUNS = {
+    "plain": {},
+    "fresh fakes, two updates of d": {"training": {"fakes": "fresh", "discriminator_steps": 2}},
+    "lazy r1": {"regularizers": {"r1": {"interval": 3}}},
+    "average that ramps up": {"ema": {"half_life_kimg": 0.05, "ramp_up": 0.5}},
+    "labels": {"dataset": {"name": "noise", "count": 22, "labelled": True}, "training": {"conditional": True}},
+    "dropout": {"discriminator": {"name": "tiny", "dropout": 0.5}},
+    "statistics": {"discriminator": {"name": "tiny", "batch_norm": True}, "training": {"clip_norm": 0.5}},
+}
+"""Runs of all that a step may do, for a dataset of which the last batch is short."""
+
+
+def assembled(*layers, on="cpu", **changes):
+    """A small run with its layers and keys on top, put together on a device."""
     said = [Layer("test", layer) for layer in (PARTS, {"duration": "6 steps", "batch_size": 4}, *layers, changes)]
-    return GAN.assemble(resolve(said, catalog()), Path(), "cpu")
+    return GAN.assemble(resolve(said, catalog()), Path(), on)
 
 
 def weights(gan):

@@ -14,11 +14,11 @@ from gancore.config import read_layers
 FOR_EVER = "1000000 steps"
 
 
-def assembled(recipe: str, folder: Path, training: Mapping[str, object] | None = None) -> GAN:
-    """A recipe with changes to its table `training`, on the CPU. Raises ConfigError for a key that is not there."""
+def assembled(recipe: str, folder: Path, training: Mapping[str, object] | None = None, device: str = "cpu") -> GAN:
+    """A recipe with changes to its table `training`. Raises ConfigError for a key that is not there."""
     catalog = Catalog.installed()
     changes = Layer("benchmark", {"duration": FOR_EVER, "training": dict(training or {})})
-    return GAN.assemble(resolve([*read_layers(recipe, catalog), changes], catalog), folder, "cpu")
+    return GAN.assemble(resolve([*read_layers(recipe, catalog), changes], catalog), folder, device)
 
 
 def begun(gan: GAN) -> Run:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +31,9 @@ def page(rows: Sequence[Row], command: str, threads: int) -> str:
         "",
         "Arms take their rounds in turns. A ratio is that of two arms in the same round: its median over the rounds, "
         "and its quartiles (of fewer than four rounds, its least and most).",
+        "",
+        f"Beside them: {_others()}. torchgan draws fakes again for G's step; where it draws pictures, it is given back an "
+        "argument of torchvision's `make_grid` that has been renamed since.",
     ]
     for recipe in races.SHARES:
         lines += _race(recipe, [each for each in timed if each.section == recipe])
@@ -38,6 +43,12 @@ def page(rows: Sequence[Row], command: str, threads: int) -> str:
     lines += _growth([each for each in timed if each.section.startswith(f"{growth.SECTION}: ")])
     lines += _stream([each for each in timed if each.section == streams.SECTION])
     return "\n".join(lines) + "\n"
+
+
+def _others() -> str:
+    """The versions of what the races take from others."""
+    names = ("lightning", "torchgan", "torchvision")
+    return ", ".join(f"{name} {version(name) if find_spec(name) else 'not installed'}" for name in names)
 
 
 def _race(recipe: str, series: list[Series]) -> Iterator[str]:
@@ -88,7 +99,7 @@ def _start(series: list[Series]) -> Iterator[str]:
     torch = next(each for each in series if each.arm == startup.ALONE)
     yield from _heading(
         "The first step",
-        f"{_rounds(series)} of whole processes of `vanilla`, from the command to the first step.",
+        f"{_rounds(series)} of whole processes of `vanilla`, from the command to the first step, or to the last image.",
         ["process", "seconds", f"times `{startup.ALONE}`"],
     )
     for each in series:
@@ -136,7 +147,8 @@ def _stream(series: list[Series]) -> Iterator[str]:
         "Data that are streamed",
         f"{_rounds(series)}. Images that are waited for, {1e6 * streams.WAIT:.0f} µs each, or decoded from PNG, while "
         "the networks of `vanilla` train. Hidden is the share of what streaming adds to a step without workers that "
-        "is gone with them.",
+        "is gone with them; where images are decoded, workers take cores from the step, so on few of them it is less "
+        "than nothing.",
         ["data", "µs an image", "times that in memory", "hidden"],
     )
     alone = {kind: series_of(series, streams.named(kind, 0)) for kind in streams.KINDS}

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import plain
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import byhand, floor, frameworks, growth, memory, operators, races, scripts, streams
+from benchmarks.speed import byhand, floor, frameworks, growth, memory, operators, races, scripts, startup, streams
 from benchmarks.speed.report import hidden, page, ratio
 from benchmarks.speed.timing import LEAD, Lap, Series, in_turns, spread
-from gancore import GAN, Layer, resolve, train
+from gancore import GAN, Layer, read_images, resolve, train
 from gancore.config import read_layers
 from idxfiles import example, write
 from worlds import catalog
@@ -265,8 +265,9 @@ def test_the_page_has_every_number_of_the_rows(where, tmp_path, monkeypatch):
 
 def test_the_first_step_is_that_of_a_real_process(where, tmp_path):
     speed.main([*where, "--sections", "start", "--arms", "gancore"])
-    torch_alone, ours = (Series(**row) for row in json.loads((tmp_path / "speed.json").read_text()))
-    assert (torch_alone.arm, ours.arm) == ("import torch", "gancore")
+    torch_alone, ours, sampled = (Series(**row) for row in json.loads((tmp_path / "speed.json").read_text()))
+    assert (torch_alone.arm, ours.arm, sampled.arm) == ("import torch", "gancore", startup.SAMPLED)
+    assert read_images(tmp_path / "work" / "sampled.npy").shape == (10_000, 1, 28, 28)
     assert (tmp_path / "work" / "first-step" / "metrics.jsonl").read_text().count("\n") == 1
     assert (
         f"| gancore | {ours.seconds[0]:.2f} | {ours.seconds[0] / torch_alone.seconds[0]:.2f} ("

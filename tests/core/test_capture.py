@@ -11,7 +11,7 @@ from gancore.capture import Captured, _make_capturable, unfit
 from gancore.errors import blamed
 from gancore.gan import GAN
 from gancore.training import _Counted, _keep_to_schedule, _step, train
-from worlds import assembled, equal, trained, weights
+from worlds import RUNS, assembled, equal, trained, weights
 
 
 class ByHand:
@@ -67,17 +67,6 @@ def by_graphs(gan, recorder):
         outcomes.append(scores)
         notes += [captured.note] if captured.note else []
     return outcomes, notes
-
-
-RUNS = {
-    "plain": {},
-    "fresh fakes, two updates of d": {"training": {"fakes": "fresh", "discriminator_steps": 2}},
-    "lazy r1": {"regularizers": {"r1": {"interval": 3}}},
-    "average that ramps up": {"ema": {"half_life_kimg": 0.05, "ramp_up": 0.5}},
-    "labels": {"dataset": {"name": "noise", "count": 22, "labelled": True}, "training": {"conditional": True}},
-    "dropout": {"discriminator": {"name": "tiny", "dropout": 0.5}},
-    "statistics": {"discriminator": {"name": "tiny", "batch_norm": True}, "training": {"clip_norm": 0.5}},
-}
 
 
 def run(**changes):
