@@ -32,8 +32,8 @@ def page(rows: Sequence[Row], command: str, threads: int) -> str:
         "Arms take their rounds in turns. A ratio is that of two arms in the same round: its median over the rounds, "
         "and its quartiles (of fewer than four rounds, its least and most).",
         "",
-        f"Beside them: {_others()}. torchgan draws fakes again for G's step; where it draws pictures, it is given back an "
-        "argument of torchvision's `make_grid` that has been renamed since.",
+        f"Beside them: {_others()}. torchgan draws fakes again for G's step; where it draws pictures, it is given back "
+        "an argument of torchvision's `make_grid` that has been renamed since.",
     ]
     for recipe in races.SHARES:
         lines += _race(recipe, [each for each in timed if each.section == recipe])

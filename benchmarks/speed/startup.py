@@ -1,4 +1,4 @@
-"""How long it takes from the command on until the first step is made, and to draw samples: whole processes, in turns."""
+"""How long it takes from the command on to make the first step, and to draw samples: whole processes, in turns."""
 
 from __future__ import annotations
 
