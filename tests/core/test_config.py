@@ -172,7 +172,7 @@ class TestProblems:
             "generator.width: must be a valid integer; received 4.5 [--set generator.width=4.5]",
             "discriminator.widht: unknown key 'widht'; did you mean 'width'? Known: batch_norm, dropout, width "
             "[recipe odd]",
-            "loss: unknown loss 'bcd'; did you mean 'bce'? Known: bce, ",
+            "loss: unknown loss 'bcd'; did you mean 'bce'? Known: auxiliary-classifier, bce, ",
             "dataset.count: must be greater than or equal to 1; received 0 [my.toml]",
             "dataset.shape.1: must be a valid integer; received 'a' [my.toml]",
             "optimizer.generator.lr: Adam refuses this: Invalid learning rate: -1.0; received -1 [my.toml]",
@@ -226,7 +226,10 @@ class TestProblems:
             ),
             ("generator.inner.width=65", "generator.inner.width: must be less than or equal to 64; received 65"),
             ("generator.inner=mlp", "generator.inner: only 'tiny' can stand here; received 'mlp'"),
-            ("generator.loss=bec", "generator.loss: unknown loss 'bec'; did you mean 'bce'? Known: bce, "),
+            (
+                "generator.loss=bec",
+                "generator.loss: unknown loss 'bec'; did you mean 'bce'? Known: auxiliary-classifier, bce, ",
+            ),
             ("generator.loss={}", "generator.loss: a table of a component must hold its `name`"),
             ("generator.critics=[{width = 0}]", "generator.critics.0.width: must be greater than or equal to 1"),
             ("generator.sizes=[1, 10]", "generator.sizes.1: must be less than or equal to 9; received 10"),

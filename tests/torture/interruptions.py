@@ -92,6 +92,10 @@ def draw(number: int) -> Schedule:
         parts["training.conditional"] = "true"
     if dice.random() < 0.7:
         parts["ema.half_life_kimg"] = "0.02"
+    if number == 19:  # of images with labels, for the loss that asks for a discriminator which names them
+        parts["loss"] = '{name = "trapped", loss = {name = "auxiliary-classifier"}}'
+        parts["discriminator"] = '{name = "subpixel", width = 8, depth = 1, classifier = true}'
+        parts["training.conditional"] = "true"
     interruptions = tuple(_interruption(dice, streamed) for _ in range(dice.randint(1, 4)))
     return Schedule(number, tuple(f"{key}={value}" for key, value in parts.items()), interruptions)
 
