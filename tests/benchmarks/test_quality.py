@@ -121,11 +121,18 @@ def test_arms_have_totals_and_seeds_of_their_own(arguments):
     assert '"vanilla=3 steps" "vanilla=2 epochs" --seeds 2 --seeds-of-first 1' in text
 
 
-def test_the_tables_in_the_repository_are_whole():
+TABLES = {
+    "quality": {PLAIN, "vanilla=images", "vanilla=seconds"},
+    "zoo": {*(f"{recipe}=10 epochs" for recipe in ("vanilla", "dcgan", "lsgan", "wgan-gp")), "conditional=400 kimg"},
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_tables_in_the_repository_are_whole(name):
     root = Path(quality.__file__).parent
-    points = json.loads((root / "quality.json").read_text())
-    assert {PLAIN, REAL, "vanilla=images", "vanilla=seconds"} == {each["arm"] for each in points}
-    text = (root / "quality.md").read_text()
+    points = json.loads((root / f"{name}.json").read_text())
+    assert {REAL, *TABLES[name]} == {each["arm"] for each in points}
+    text = (root / f"{name}.md").read_text()
     for each in points:
         assert f"{each['numbers']['fd-digits']:.4g}" in text
 
