@@ -9,7 +9,8 @@ from benchmarks.speed.timing import Series
 from idxfiles import example, write
 
 
-def test_the_page_has_every_arm_and_says_why_one_is_missing(tmp_path):
+def test_the_page_has_every_arm_and_says_why_one_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "RECIPES", ("vanilla",))
     raw = tmp_path / "data" / "MNIST" / "raw"
     write(raw, *example(150), split="train")
     write(raw, *example(9), split="test")

@@ -92,7 +92,8 @@ def draw(number: int) -> Schedule:
         parts["training.conditional"] = "true"
     if dice.random() < 0.7:
         parts["ema.half_life_kimg"] = "0.02"
-    if number == 19:  # of images with labels, for the loss that asks for a discriminator which names them
+    if number % 20 == 19:  # of images with labels, for the loss that asks for a discriminator which names them
+        parts["dataset"] = dataset_of("mnist")
         parts["loss"] = '{name = "trapped", loss = {name = "auxiliary-classifier"}}'
         parts["discriminator"] = '{name = "subpixel", width = 8, depth = 1, classifier = true}'
         parts["training.conditional"] = "true"
