@@ -12,28 +12,22 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from shutil import rmtree
-from time import perf_counter
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from benchmarks import plain
 from benchmarks.machine import called, commit, described, keep
-from benchmarks.speed import byhand, ours
+from benchmarks.speed import byhand, ours, races, scripts
 from benchmarks.speed.report import ratio
-from benchmarks.speed.scripts import InMemory, Loader
-from benchmarks.speed.timing import Begin, Lap, Run, Series, in_turns
-from gancore import train
+from benchmarks.speed.scripts import Loader
+from benchmarks.speed.timing import Begin, Run, Series, in_turns
 
-OURS = "gancore"
 CHANGES: dict[str, dict[str, object]] = {
-    OURS: {},
+    races.OURS: {},
     "gancore, tf32": {"precision": "tf32"},
-    "gancore, bf16": {"precision": "bf16"},
+    races.OURS_BF16: {"precision": "bf16"},
     "gancore, as a graph": {"cuda_graph": True},
     "gancore, bf16, as a graph": {"precision": "bf16", "cuda_graph": True},
 }
@@ -66,55 +60,23 @@ def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def arms(recipe: str, arguments: argparse.Namespace) -> dict[str, Begin]:
     """The ways to make the steps of a recipe; those of the plain script are steps of `vanilla`."""
-    device = torch.device(arguments.device)
-    loaders: dict[str, Callable[[], Loader]] = {
-        "plain script": partial(by_loader, arguments.data_dir, device),
-        "plain script, data in memory": partial(InMemory, arguments.data_dir),
+    folder, device = arguments.data_dir, torch.device(arguments.device)
+    loaders: dict[str, Callable[[Path], Loader]] = {
+        races.SCRIPT: scripts.as_it_is,
+        f"{races.SCRIPT}, data in memory": scripts.InMemory,
     }
-    scripts = {name: partial(script, load, device) for name, load in loaders.items()} if recipe == "vanilla" else {}
+
+    def script(load: Callable[[Path], Loader]) -> Run:
+        return scripts.begun(Moved(load(folder), device), device)
+
+    def gancore(changes: Mapping[str, object]) -> Run:
+        return ours.begun(ours.assembled(recipe, folder, changes, arguments.device))
+
+    others = loaders if recipe == "vanilla" else {}
     return {
-        **scripts,
-        **{name: partial(gancore, recipe, changes, arguments) for name, changes in CHANGES.items()},
+        **{name: partial(script, load) for name, load in others.items()},
+        **{name: partial(gancore, changes) for name, changes in CHANGES.items()},
     }
-
-
-def gancore(recipe: str, changes: Mapping[str, object], arguments: argparse.Namespace) -> Run:
-    """Our loop. Raises RuntimeError where steps were to be graphs and are not."""
-    gan = ours.assembled(recipe, arguments.data_dir, changes, arguments.device)
-    loop = train(gan)
-
-    def run(steps: int) -> float:
-        begun = perf_counter()
-        for step in islice(loop, steps):
-            if step.note:
-                raise RuntimeError(step.note)
-        settle(gan.device)
-        return perf_counter() - begun
-
-    return run
-
-
-def script(load: Callable[[], Loader], device: torch.device) -> Run:
-    """The plain script on the device: what its loop makes without naming a device is made there."""
-    loader = load()
-    generator, discriminator = plain.Generator().to(device), plain.Discriminator().to(device)
-
-    def run(steps: int) -> float:
-        lap = Lap(Moved(loader, device), steps, plain.BATCH)
-        with torch.device(device):
-            plain.train(lap, generator, discriminator, 1)
-        settle(device)
-        lap.finish()
-        return lap.seconds
-
-    return run
-
-
-def by_loader(folder: Path, device: torch.device) -> Loader:
-    """The script's own loader; with a generator of the device, since its order is drawn where all else is."""
-    data, order = plain.mnist(str(folder)), torch.Generator(device)
-    loader: Loader = DataLoader(data, batch_size=plain.BATCH, shuffle=True, generator=order)
-    return loader
 
 
 class Moved:
@@ -128,12 +90,6 @@ class Moved:
             yield [each.to(self._device) for each in batch]
 
 
-def settle(device: torch.device) -> None:
-    """Waits until the device has done all that it was asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def whole(arguments: argparse.Namespace) -> Series:
     """Seconds of the training of `gancore train vanilla`, as its log has them."""
     out = arguments.work / "whole"
@@ -142,7 +98,7 @@ def whole(arguments: argparse.Namespace) -> Series:
     where = ["--data-dir", arguments.data_dir, "--device", arguments.device, "--out", out, "-q"]
     called("gancore_cli", "train", "vanilla", "--epochs", arguments.epochs, *where)
     last = json.loads((out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
-    return Series(WHOLE, OURS, round(1000 * last["kimg"]), [last["seconds"]], value=arguments.epochs)
+    return Series(WHOLE, races.OURS, round(1000 * last["kimg"]), [last["seconds"]], value=arguments.epochs)
 
 
 def page(rows: Sequence[Series], arguments: argparse.Namespace) -> str:
@@ -159,7 +115,7 @@ def page(rows: Sequence[Series], arguments: argparse.Namespace) -> str:
     ]
     for recipe in RECIPES:
         mine = [row for row in rows if row.section == recipe]
-        base = next((row for row in mine if row.arm == OURS and row.seconds), None)
+        base = next((row for row in mine if row.arm == races.OURS and row.seconds), None)
         lines += [
             "",
             f"## Recipe {recipe}",

@@ -68,8 +68,8 @@ def train(
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=RATE)
     for _ in range(epochs):
         for real, _ in loader:
-            ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
-            fake = generator(torch.randn(len(real), LATENT))
+            ones, zeros = (make(len(real), 1, device=real.device) for make in (torch.ones, torch.zeros))
+            fake = generator(torch.randn(len(real), LATENT, device=real.device))
 
             loss_d = loss(discriminator(real), ones) + loss(discriminator(fake.detach()), zeros)
             optimizer_d.zero_grad()

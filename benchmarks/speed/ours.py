@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.speed.timing import Run
+from benchmarks.speed.timing import Run, settle
 from gancore import GAN, Catalog, Layer, resolve, train
 from gancore.config import read_layers
 
@@ -22,13 +22,15 @@ def assembled(recipe: str, folder: Path, training: Mapping[str, object] | None =
 
 
 def begun(gan: GAN) -> Run:
-    """The loop, of which every round takes its steps."""
+    """The loop, of which every round takes its steps. Raises RuntimeError where they are not made as was asked."""
     loop = train(gan)
 
     def run(steps: int) -> float:
         start = perf_counter()
-        for _ in islice(loop, steps):
-            pass
+        for step in islice(loop, steps):
+            if step.note:
+                raise RuntimeError(step.note)
+        settle(gan.device)
         return perf_counter() - start
 
     return run

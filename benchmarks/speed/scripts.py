@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import plain
-from benchmarks.speed.timing import Lap, Run
+from benchmarks.speed.timing import CPU, Lap, Run
 
 Loader = Iterable[list[Tensor]]
 
 
-def begun(loader: Loader) -> Run:
-    """The script's two networks, in its loop."""
-    generator, discriminator = plain.Generator(), plain.Discriminator()
+def begun(loader: Loader, device: torch.device = CPU) -> Run:
+    """The script's two networks, in its loop, on the device where the loader's batches are."""
+    generator, discriminator = plain.Generator().to(device), plain.Discriminator().to(device)
 
     def run(steps: int) -> float:
-        lap = Lap(loader, steps, plain.BATCH)
+        lap = Lap(loader, steps, plain.BATCH, device)
         plain.train(lap, generator, discriminator, 1)
         return lap.seconds
 

@@ -8,6 +8,8 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import Generic, TypeVar
 
+import torch
+
 Run = Callable[[int], float]
 """Makes so many steps, and returns the seconds that they took."""
 Begin = Callable[[], Run]
@@ -86,16 +88,25 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
+def settle(device: torch.device) -> None:
+    """Waits until the device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+CPU = torch.device("cpu")
+
+
 class Lap(Generic[B]):
-    """Batches for another's loop, which fetches and trains on `steps` of them while the clock runs.
+    """Batches for another's loop, which fetches and trains on `steps` of them on a device while the clock runs.
 
     A loop that does not ask for more after the last batch must `finish` it.
     """
 
-    def __init__(self, loader: Iterable[B], steps: int, batch_size: int) -> None:
+    def __init__(self, loader: Iterable[B], steps: int, batch_size: int, device: torch.device = CPU) -> None:
         self.batch_size = batch_size
         self.seconds = 0.0
-        self._loader, self._steps = loader, steps
+        self._loader, self._steps, self._device = loader, steps, device
         self._begun = 0.0
 
     def __len__(self) -> int:
@@ -105,11 +116,13 @@ class Lap(Generic[B]):
         batches = _endless(self._loader)
         for number in range(len(self)):
             if number == LEAD:
+                settle(self._device)
                 self._begun = perf_counter()
             yield next(batches)
         self.finish()
 
     def finish(self) -> None:
+        settle(self._device)
         self.seconds = perf_counter() - self._begun
 
 

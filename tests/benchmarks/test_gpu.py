@@ -5,6 +5,7 @@ import json
 import torch
 
 from benchmarks import gpu
+from benchmarks.speed import scripts
 from benchmarks.speed.timing import Series
 from idxfiles import example, write
 
@@ -48,7 +49,8 @@ def test_the_script_makes_everything_where_its_networks_are():
             return out
 
     batches = [[torch.zeros(4, 1, 28, 28), torch.zeros(4).long()]] * 3
-    run = gpu.script(lambda: batches, torch.device("meta"))
+    meta = torch.device("meta")
+    run = scripts.begun(gpu.Moved(batches, meta), meta)
     with Watching():
         run(1)
     assert made == {"meta"}
