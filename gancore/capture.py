@@ -7,7 +7,7 @@ graph for each set of decisions that comes back, and a step whose decisions do n
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -252,11 +252,14 @@ class _State:
         All weights of a module count as one, since Adam makes full steps of gradients that are but rounding; and so do
         all moments of an optimizer that are of one kind.
         """
+        weights = {
+            f"{role}.{name}" for role, module in self._gan.modules().items() for name, _ in module.named_parameters()
+        }
         apart: dict[str, float] = {}
         moved: dict[str, float] = {}
         for name, each in self._kept.items():
             one, two, start = (state.double() for state in (each, other._kept[name], before._kept[name]))
-            group = self._group(name)
+            group = _group(name, weights)
             apart[group] = apart.get(group, 0.0) + float((one - two).square().sum())
             moved[group] = moved.get(group, 0.0) + float((two - start).square().sum())
         for group, distance in apart.items():
@@ -264,13 +267,13 @@ class _State:
                 return f"{group} is another after a step as a graph than after one kernel by kernel"
         return ""
 
-    def _group(self, name: str) -> str:
-        """`generator` for its weights, `optimizer.generator.exp_avg` for moments, and of buffers each its own name."""
-        role, _, rest = name.partition(".")
-        if role == "optimizer":
-            return ".".join(name.split(".")[:3])
-        module = self._gan.modules().get(role)
-        return role if module is not None and rest in dict(module.named_parameters()) else name
+
+def _group(name: str, weights: Container[str]) -> str:
+    """`generator` for its weights, `optimizer.generator.exp_avg` for moments, and of buffers each its own name."""
+    role, *rest = name.split(".")
+    if role == "optimizer":
+        return ".".join((role, *rest[:2]))
+    return role if name in weights else name
 
 
 def _decided(gan: GAN, again: _Again) -> Hashable:

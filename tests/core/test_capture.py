@@ -127,22 +127,31 @@ def test_a_part_that_keeps_something_elsewhere_is_found_out_and_the_run_goes_on_
     assert notes[0].endswith(": generator is another after a step as a graph than after one kernel by kernel")
 
 
+class Altering(ByHand):
+    """Its replays change something more of the run."""
+
+    def __init__(self, gan, alter):
+        super().__init__(gan)
+        self.alter = torch.no_grad()(alter)
+
+    def record(self, work):
+        replay, outcome = super().record(work)
+
+        def altered():
+            replay()
+            self.alter(self.gan)
+
+        return altered, outcome
+
+
 def test_a_replay_that_gives_what_is_no_number_is_found_out_and_forgotten():
-    class Spoiling(ByHand):
-        def record(self, work):
-            replay, outcome = super().record(work)
-
-            def spoilt():
-                replay()
-                with torch.no_grad():
-                    next(self.gan.generator.parameters()).fill_(torch.nan)
-                self.gan.watch.held.fill_(1.0)
-
-            return spoilt, outcome
+    def spoil(gan):
+        next(gan.generator.parameters()).fill_(torch.nan)
+        gan.watch.held.fill_(1.0)
 
     plain, gan = run(), run()
     trained(plain)
-    _, notes = by_graphs(gan, Spoiling(gan))
+    _, notes = by_graphs(gan, Altering(gan, spoil))
     assert equal(weights(gan), weights(plain))
     assert notes[0].endswith(": generator is another after a step as a graph than after one kernel by kernel")
     assert not gan.watch.held
@@ -167,20 +176,12 @@ class NormalizedAfterBias(torch.nn.Module):
 
 
 def test_what_is_but_rounding_is_not_told_as_another():
-    class Rounding(ByHand):
-        def record(self, work):
-            replay, outcome = super().record(work)
-
-            def otherwise():
-                replay()
-                with torch.no_grad():
-                    self.gan.generator.layers[0].bias.add_(2e-4 * torch.randn(64).sign())  # as far as a step goes
-
-            return otherwise, outcome
+    def move(gan):
+        gan.generator.layers[0].bias.add_(2e-4 * torch.randn(64).sign())  # as far as a step goes
 
     source = run(latent={"dim": 5})
     gan = GAN(NormalizedAfterBias(), source.discriminator, source.feed, source.objective, source.options, source.device)
-    recorder = Rounding(gan)
+    recorder = Altering(gan, move)
     _, notes = by_graphs(gan, recorder)
     assert recorder.recorded >= 1
     assert not notes
