@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Sized
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
@@ -22,11 +20,11 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Shape
-from gancore.errors import ConfigError, DataError, PluginError, WorkerError, blamed, told
+from gancore.errors import ConfigError, DataError, blamed
+from gancore.loading import loaded
 from gancore.randomness import derive_seed, generator_for, seeded
 from gancore.ranks import ALONE, Ranks
 
-_GONE = re.compile("DataLoader worker .* (exited unexpectedly|is killed by signal)")
 _LOOKED_AT = 256
 """Items that tell one dataset from another."""
 _LARGEST_SHARE = 0.25
@@ -164,67 +162,26 @@ class Feed:
             yield Batch(to_network_range(images.index_select(0, place)), labels.index_select(0, place))
 
     def _streamed(self, images_seen: int) -> Iterator[Batch]:
-        loader = DataLoader(
-            _Drawn(self.dataset, self._seed),
-            batch_sampler=self._asked(images_seen),
-            num_workers=self._workers,
-            collate_fn=_collate,
+        items = loaded(
+            self.dataset,
+            self._asked(images_seen),
+            seed=self._seed,
+            workers=self._workers,
+            collate=_collate,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # else the loader draws a seed from the global one
-            worker_init_fn=_apart,
         )
-        items = iter(loader)
-        while True:
-            with blamed("dataset"):
-                images, labels = next(items)
+        for images, labels in items:
             check_items(images)
             check_labels(labels, self.num_classes)
             on_device = images.to(self.device, non_blocking=True)
             yield Batch(to_network_range(on_device), labels.to(self.device, non_blocking=True))
 
     def _asked(self, images_seen: int) -> Iterator[list[int]]:
-        """Each batch as the images seen before it, and then its indices."""
+        """Each batch as `loaded` wants it: the images seen before it, and then its indices."""
         for chosen in self._indices(images_seen):
             count = self.count(images_seen)
             yield [images_seen + self._ranks.before(count), *chosen.tolist()]
             images_seen += count
-
-
-class _Drawn(TorchDataset[Any]):
-    """What a dataset draws at random for a batch depends on the seed and the batch's place alone.
-
-    So it is the same in any process, and after any interruption.
-    """
-
-    def __init__(self, dataset: TorchDataset[Any], seed: int) -> None:
-        self._dataset, self._seed = dataset, seed
-
-    def __getitems__(self, asked: list[int]) -> list[Any]:
-        place, *chosen = asked
-        with seeded(derive_seed(self._seed, "items", place)):
-            many = getattr(self._dataset, "__getitems__", None)
-            return list(many(chosen)) if many else [self._dataset[index] for index in chosen]
-
-
-def _apart(worker: int) -> None:
-    """In a worker: Ctrl-C and signals to the whole group are for the run, which ends its workers itself."""
-    with suppress(OSError):
-        os.setpgid(0, 0)
-
-
-@contextmanager
-def outlived() -> Iterator[None]:
-    """The end of a loader's worker is a WorkerError, wherever the process was when torch raised it."""
-    try:
-        yield
-    except (PluginError, RuntimeError, ConnectionError) as error:
-        cause = error.__cause__ if isinstance(error, PluginError) else error
-        if isinstance(cause, ConnectionError) or (isinstance(cause, RuntimeError) and _GONE.search(str(cause))):
-            raise WorkerError(
-                f"a process that loads data is gone: {told(cause)}",
-                "look for what ended it, such as want of memory; then: gancore resume RUN",
-            ) from cause
-        raise
 
 
 def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None) -> tuple[Tensor, Tensor]:

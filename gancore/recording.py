@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from gancore import checkpoint
 from gancore.catalog import Catalog
 from gancore.config import Run
-from gancore.data import outlived
 from gancore.errors import ConfigError, NonFiniteError
 from gancore.evaluation import Evaluation, Evaluator
 from gancore.following import Lead
@@ -57,7 +56,7 @@ def record(
         raise ConfigError("the run has metrics, and nothing was given that measures them", "give an evaluator")
     lead = Lead(gan.ranks)
     recorder = Recorder(gan, run, directory, catalog, evaluator, since, interruption or Interruption(), lead)
-    with lead.leading(), recorder.audience.present(), outlived():
+    with lead.leading(), recorder.audience.present():
         while True:
             try:
                 yield from _recorded(steps, recorder, lead)

@@ -21,7 +21,7 @@ from gancore.augmenting import Judge
 from gancore.average import update_average, weight_of
 from gancore.capture import Batches, Captured, CUDARecorder, unfit
 from gancore.contracts import Scores
-from gancore.data import Batch, Feed, outlived
+from gancore.data import Batch, Feed
 from gancore.errors import NonFiniteError, blamed, during
 from gancore.finite import Watch
 from gancore.gan import GAN
@@ -100,7 +100,7 @@ def _train(gan: GAN, joined: bool) -> Iterator[Step]:
         undo = Undo(gan) if gan.options.training.on_nonfinite == "skip" else None
         skipped = ""
         try:
-            with _apart(gan), during(f"at step {progress.step + 1}"), outlived():
+            with _apart(gan), during(f"at step {progress.step + 1}"):
                 gan.watch.at(progress.step + 1)
                 _keep_to_schedule(gan, "discriminator", gan.options.optimizer.discriminator)
                 _keep_to_schedule(gan, "generator", gan.options.optimizer.generator)

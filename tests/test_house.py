@@ -46,6 +46,7 @@ ORDER = [
     "precision",
     "ranks",
     "torchrun",
+    "loading",
     "data",
     "players",
     "augmenting",
