@@ -16,17 +16,19 @@ from typing import Any, Protocol, TypeGuard, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import TensorDataset
 
 from gancore.contracts import Dataset, Shape
 from gancore.errors import ConfigError, DataError, blamed
-from gancore.loading import loaded
+from gancore.loading import items_of, loaded
 from gancore.randomness import derive_seed, generator_for, seeded
 from gancore.ranks import ALONE, Ranks
 
 _LOOKED_AT = 256
 """Items that tell one dataset from another."""
+_CHUNK = 1024
+"""Items that are read at once."""
 _LARGEST_SHARE = 0.25
 """A dataset is kept on the device when it takes no more than this share of its memory."""
 
@@ -85,7 +87,8 @@ class Feed:
         self.batch_size, self.device = batch_size, device
         self.dataset = dataset
         self._seed, self._workers, self._ranks = seed, workers, ranks
-        with blamed("dataset"):
+        drawn = derive_seed(seed, "items")
+        with blamed("dataset"), seeded(drawn):
             first, _ = _pair(dataset[0])
         check_items(first.unsqueeze(0))
         self.shape: Shape = tuple(first.shape)
@@ -93,7 +96,7 @@ class Feed:
         self.num_classes = len(cast(_Labelled, dataset).classes) if classes is not None else None
         self._kept: tuple[Tensor, Tensor] | None = None
         if data == "device" or (data == "auto" and first.nbytes * self.size <= _LARGEST_SHARE * _memory(device, ranks)):
-            images, labels = read_items(dataset)
+            images, labels = read_items(dataset, seed=drawn)
             check_labels(labels, self.num_classes)
             self._kept = images.to(device), labels.to(device)
         if self.size < batch_size:
@@ -137,12 +140,11 @@ class Feed:
         """A digest of the size, and of some items from all over the data, by which a change of it shows."""
         digest = hashlib.sha256(f"{self.size}".encode())
         chosen = torch.linspace(0, self.size - 1, min(self.size, _LOOKED_AT)).long()
-        with seeded(derive_seed(self._seed, "fingerprint")):
-            images, labels = (
-                (part[chosen.to(part.device)] for part in self._kept)
-                if self._kept
-                else read_items(self.dataset, chosen)
-            )
+        images, labels = (
+            (part[chosen.to(part.device)] for part in self._kept)
+            if self._kept
+            else read_items(self.dataset, chosen, derive_seed(self._seed, "fingerprint"))
+        )
         for part in (images, labels):
             digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
             digest.update(part.cpu().contiguous().numpy().tobytes())
@@ -184,17 +186,21 @@ class Feed:
             images_seen += count
 
 
-def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images as they are stored and their labels (N,) int64, of all items or of some, on the CPU.
 
+    What the dataset draws at random is drawn from the seed.
     Raises DataError for items that keep no contract, and for no items at all.
     """
     if _is_two_tensors(dataset):
         images, labels = dataset.tensors if indices is None else (tensor[indices] for tensor in dataset.tensors)
     else:
-        with blamed("dataset"):
-            chosen = dataset if indices is None else Subset(dataset, indices.tolist())
-            parts = list(DataLoader(chosen, batch_size=1024, collate_fn=_collate, generator=torch.Generator()))
+        with blamed("dataset"), seeded(seed):
+            chosen = range(len(cast(Sized, dataset))) if indices is None else indices.tolist()
+            chunks = (chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK))
+            parts = [_collate(items_of(dataset, chunk)) for chunk in chunks]
+            if not parts:
+                raise DataError("a dataset must hold at least one image; this one is empty")
             images, labels = (torch.cat(list(column)) for column in zip(*parts, strict=True))
     check_items(images)
     return images, labels.long()

@@ -5,22 +5,36 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.errors import WorkerError, blamed, told
+from gancore.errors import GancoreError, WorkerError, blamed, told
 from gancore.randomness import derive_seed, seeded
 
+Collate = Callable[[list[object]], tuple[Tensor, Tensor]]
+"""Makes images (N, …) and labels (N,) of items."""
+
 _GONE = re.compile("DataLoader worker .* (exited unexpectedly|is killed by signal)")
-_RAISED_THERE = "in DataLoader worker process"
-"""In what a dataset raises in a worker, as it is told here."""
+
+
+def items_of(dataset: TorchDataset[Any], indices: Sequence[int]) -> list[Any]:  # Any: a dataset's items
+    """The items of these indices, at once where the dataset knows how."""
+    try:
+        many = getattr(dataset, "__getitems__", None)
+        return list(many(list(indices)) if many else [dataset[index] for index in indices])
+    except StopIteration as error:  # who iterates over batches would take it for their end
+        raise RuntimeError("StopIteration was raised where an item was asked for") from error
 
 
 def loaded(
@@ -29,46 +43,72 @@ def loaded(
     *,
     seed: int,
     workers: int,
-    collate: Callable[[list[object]], tuple[Tensor, Tensor]],
+    collate: Collate,
     pin_memory: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """A batch for each that is asked for, as its place in the run and then the indices of its items.
 
-    What the dataset raises is its own failure; raises WorkerError when one of the `workers` is gone.
+    What the dataset raises is its own failure, told in the same words from any process; raises WorkerError when one of
+    the `workers` is gone.
     """
-    loader = DataLoader(
-        _Drawn(dataset, seed),
-        batch_sampler=asked,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # else the loader draws a seed from the global one
-        worker_init_fn=_apart,
-    )
-    with _undisturbed():
-        batches = iter(loader)
-    while True:
-        with blamed("dataset"), _outlived() if workers else nullcontext():
-            batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch
+    with blamed("dataset", "on its way to a process that loads data"), _undisturbed():
+        loader = DataLoader(
+            _Batches(dataset, seed, collate),
+            sampler=asked,
+            batch_size=None,  # a batch is an item of `_Batches`
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # else the loader draws a seed from the global one
+            worker_init_fn=_apart,
+            # Plugin files are modules of this process alone; Python's own choice is `forkserver` since 3.14.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        )
+        batches = _started(loader)
+    try:
+        while True:
+            with _outlived():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            if isinstance(batch, _Failure):
+                raise batch.error from batch.cause
+            yield batch
+    finally:
+        del batches  # its workers end now, not when whoever keeps the error lets this frame go
 
 
-class _Drawn(TorchDataset[Any]):
+@dataclass
+class _Failure:
+    """What a dataset raised, for the process that asked it: torch would write a traceback into its message."""
+
+    error: GancoreError
+    cause: BaseException | None
+
+
+class _Batches(TorchDataset[Any]):
     """What a dataset draws at random for a batch depends on the seed and the batch's place alone.
 
     So it is the same in any process, and after any interruption.
     """
 
-    def __init__(self, dataset: TorchDataset[Any], seed: int) -> None:
-        self._dataset, self._seed = dataset, seed
+    def __init__(self, dataset: TorchDataset[Any], seed: int, collate: Collate) -> None:
+        self._dataset, self._seed, self._collate = dataset, seed, collate
 
-    def __getitems__(self, asked: list[int]) -> list[Any]:
+    def __getitem__(self, asked: list[int]) -> tuple[Tensor, Tensor] | _Failure:
         place, *chosen = asked
-        with seeded(derive_seed(self._seed, "items", place)):
-            many = getattr(self._dataset, "__getitems__", None)
-            return list(many(chosen)) if many else [self._dataset[index] for index in chosen]
+        try:
+            with blamed("dataset"), seeded(derive_seed(self._seed, "items", place)):
+                return self._collate(items_of(self._dataset, chosen))
+        except GancoreError as error:
+            if get_worker_info() is None:
+                return _Failure(error, error.__cause__)
+            # A stranger's exception may be lost on its way, and its traceback always is.
+            return _Failure(error, RuntimeError("in a process that loads data:\n" + traceback.format_exc()))
+
+
+def _as_it_is(batch: object) -> object:
+    return batch
 
 
 def _apart(worker: int) -> None:
@@ -77,16 +117,27 @@ def _apart(worker: int) -> None:
         os.setpgid(0, 0)
 
 
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    try:
+        return iter(loader)
+    except OSError as error:
+        what = f"a process that loads data cannot be started: {told(error)}"
+        raise WorkerError(what, "set training.workers lower") from error
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Workers that are started in this block do not disturb the process when they end.
+    """Workers that are started in this block do not disturb the process, neither now nor when they end.
 
     torch's handler of SIGCHLD would raise that wherever the process is at the moment, be it amid a save or an import.
     Who asks a loader for a batch is told of it without a handler too, after five seconds at most.
     """
     before = signal.getsignal(signal.SIGCHLD)
     try:
-        yield
+        with warnings.catch_warnings():
+            # More than there are cores, says torch; but those that wait take none.
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+            yield
     finally:
         # torch sets one in the main thread alone, and nobody can put back a handler that is not Python's.
         if before is not None and threading.current_thread() is threading.main_thread():
@@ -95,13 +146,13 @@ def _undisturbed() -> Iterator[None]:
 
 @contextmanager
 def _outlived() -> Iterator[None]:
-    """That a loader's worker is gone is a WorkerError; what a dataset raises is not."""
+    """That a loader's worker is gone is a WorkerError: what datasets raise does not come this way."""
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
-        if _RAISED_THERE in str(error) or (isinstance(error, RuntimeError) and not _GONE.search(str(error))):
+        if isinstance(error, RuntimeError) and not _GONE.search(str(error)):
             raise
         raise WorkerError(
             f"a process that loads data is gone: {told(error)}",
             "look for what ended it, such as want of memory; then: gancore resume RUN",
-        ) from error
+        ) from error.with_traceback(None)  # its frames would keep the other workers

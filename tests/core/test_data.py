@@ -267,6 +267,30 @@ class Jittered(Listed):
         return torch.randint(0, 256, (1, 2, 2), dtype=torch.uint8)
 
 
+def test_what_is_drawn_while_data_are_read_to_be_kept_depends_on_the_seed_alone():
+    def kept(seed):
+        fed = feed(Jittered(range(10)), data="device", seed=seed)
+        return fed.fingerprint, next(fed.batches(0)).images
+
+    torch.manual_seed(1)
+    first, before = kept(0), torch.get_rng_state()
+    torch.manual_seed(2)
+    second, other = kept(0), kept(1)
+    assert first[0] == second[0] != other[0]
+    assert torch.equal(first[1], second[1])
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), before), "nothing is taken from the process's own"
+
+
+def test_an_item_that_cannot_be_had_is_no_end_of_the_data():
+    class Unguarded(Listed):
+        def __getitem__(self, index):
+            return torch.zeros(1, 2, 2, dtype=torch.uint8) if index != 1500 else next(iter(()))
+
+    with pytest.raises(PluginError, match="StopIteration was raised where an item was asked for"):
+        feed(Unguarded(range(3000)), data="device")
+
+
 def test_what_is_drawn_for_a_batch_depends_on_its_place_alone():
     def images(begun, count, workers, seed=0):
         batches = feed(Jittered(range(10)), data="stream", workers=workers, seed=seed).batches(begun)

@@ -1,23 +1,25 @@
 """Processes that load data: what becomes of a run when they end."""
 
+import errno
 import multiprocessing
 import os
 import signal
 import time
+import traceback
 
 import pytest
 import torch
 from torch.utils.data import Dataset
 
-from gancore.errors import PluginError, WorkerError
-from gancore.loading import loaded
+from gancore.errors import DataError, PluginError, WorkerError
+from gancore.loading import _started, loaded
 
 
 class Numbers(Dataset):
     """Items 0, 1, 2, …; a number that it is told of raises what it is told."""
 
-    def __init__(self, raises=None, at=None):
-        self._raises, self._at = raises, at
+    def __init__(self, raises=None, at=None, holds=None):
+        self._raises, self._at, self._holds = raises, at, holds
 
     def __getitem__(self, number):
         if number == self._at:
@@ -66,6 +68,57 @@ def test_what_a_dataset_raises_is_its_own_failure(workers, error):
     read = batches(Numbers(raises=error, at=9), workers)
     with pytest.raises(PluginError, match=type(error).__name__) as raised:
         list(read)
+    assert raised.value.part == "dataset"
+    assert "Traceback" not in str(raised.value)
+    assert type(error).__name__ in "".join(traceback.format_exception(raised.value.__cause__))
+
+
+def test_there_may_be_more_processes_than_cores():
+    read = batches(Numbers(), workers=os.cpu_count() + 2)
+    assert [next(read)[0].tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_an_error_leaves_no_process_behind():
+    others = set(multiprocessing.active_children())
+    with pytest.raises(PluginError) as raised:
+        list(batches(Numbers(raises=OSError("gone"), at=9), workers=2))
+    assert raised.value.__traceback__
+    assert set(multiprocessing.active_children()) == others
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_hint_comes_from_any_process(workers):
+    with pytest.raises(DataError) as raised:
+        list(batches(Numbers(raises=DataError("items must be one", "unite them"), at=9), workers))
+    assert (raised.value.message, raised.value.hint) == ("items must be one", "unite them")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("at", [0, 9])
+def test_an_item_is_no_end_of_the_data(workers, at):
+    with pytest.raises(PluginError, match="StopIteration was raised where an item was asked for"):
+        list(batches(Numbers(raises=StopIteration(), at=at), workers))
+
+
+def test_processes_that_cannot_be_started_are_told_of():
+    class Full:
+        def __iter__(self):
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with pytest.raises(WorkerError, match="cannot be started: BlockingIOError") as raised:
+        _started(Full())
+    assert raised.value.hint == "set training.workers lower"
+
+
+def test_what_a_process_cannot_be_handed_is_the_datasets_failure(monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")  # where processes are not forked
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
+    try:
+        with pytest.raises(PluginError, match="on its way to a process that loads data") as raised:
+            next(batches(Numbers(holds=lambda: None), workers=1))
+    finally:
+        multiprocessing.set_start_method(usual, force=True)
     assert raised.value.part == "dataset"
 
 
