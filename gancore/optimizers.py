@@ -90,15 +90,29 @@ def _make(name: str, parameters: list[nn.Parameter], arguments: Mapping[str, Any
 
     make = getattr(torch.optim, name)
     wanted = parameters or [torch.nn.Parameter(torch.zeros(1))]
-    for fused in ({"fused": True}, {}):
-        if fused and "fused" not in inspect.signature(make).parameters:
-            continue
-        try:
-            return make(wanted, **arguments, **fused)  # type: ignore[no-any-return]  # getattr hides the class
-        except RuntimeError:
-            if not fused:
-                raise
-    raise AssertionError("the last attempt returns or raises")
+    fused = {"fused": True} if _steps_fused(make, wanted, arguments) else {}
+    return make(wanted, **arguments, **fused)  # type: ignore[no-any-return]  # getattr hides the class
+
+
+def _steps_fused(
+    make: Callable[..., optim.Optimizer], parameters: list[nn.Parameter], arguments: Mapping[str, Any]
+) -> bool:
+    """Whether it can step fused on such parameters. torch says so in a step alone, so one is made on others like them.
+
+    Complex numbers it cannot, and on some devices not every optimizer.
+    """
+    import torch
+
+    if "fused" not in inspect.signature(make).parameters:
+        return False
+    alike = [torch.zeros(1, device=device, dtype=dtype) for device, dtype in {(p.device, p.dtype) for p in parameters}]
+    for each in alike:
+        each.grad = torch.zeros_like(each.requires_grad_())
+    try:
+        make(alike, **arguments, fused=True).step()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _each(arguments: Mapping[str, Any], number: Callable[[Any], Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 from gancore.capture import unfit
 from gancore.errors import NonFiniteError
 from gancore.gan import GAN
+from gancore.optimizers import Name
 from gancore.training import train
 from worlds import RUNS, Hinge, TinyDiscriminator, TinyGenerator, assembled, dataset, trained, weights
 
@@ -73,6 +74,16 @@ def test_a_run_goes_on_from_where_it_was():
     second = run(duration="12 steps")
     second.restore(tensors, place)
     close(trained(second)[0], whole)
+
+
+@pytest.mark.parametrize("name", Name.__args__)
+def test_a_run_is_sound_and_saved_with_any_optimizer(name):
+    player = {"name": name, "lr": 1e-3}
+    gan = run(optimizer={"generator": player, "discriminator": player}, duration="3 steps")
+    tensors, _ = trained(gan)
+    assert gan.unfit(gan.tensors()) == []
+    gan.restore(gan.tensors(), gan.place())
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
 @pytest.mark.parametrize(("precision", "worst"), [("fp32", 1e-5), ("tf32", 1e-2), ("bf16", 1e-1)])

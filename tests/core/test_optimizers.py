@@ -38,6 +38,22 @@ def test_each_optimizer_builds_and_steps(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_complex_weights_are_optimized_too(name):
+    layer = nn.Linear(2, 1, dtype=torch.complex64)
+    optimizer = OptimizerSettings(name=name, lr=0.1).build([layer])
+    before = layer.weight.detach().clone()
+    layer(torch.ones(4, 2, dtype=torch.complex64)).abs().sum().backward()
+    optimizer.step()
+    assert (layer.weight != before).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fused_is_what_can_be(name):
+    able = {"Adam", "AdamW", "Adagrad", "SGD"}
+    assert bool(group(OptimizerSettings(name=name)).get("fused")) == (name in able)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_name_alone_means_torchs_own_defaults(name):
     torchs = getattr(torch.optim, name)([nn.Parameter(torch.zeros(1))], lr=2e-4).param_groups[0]
     ours = group(OptimizerSettings(name=name))
