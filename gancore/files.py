@@ -115,7 +115,7 @@ def picture(path: Path, most_pixels: int = MOST_PIXELS) -> Iterator[Image]:
     pixels than that, or takes more bytes than they would unpacked; also when the block fails. Where others might see
     Pillow's warnings, work in `without_warnings`.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     form = SUFFIXES[path.suffix.lower()]
     try:
@@ -134,6 +134,11 @@ def picture(path: Path, most_pixels: int = MOST_PIXELS) -> Iterator[Image]:
                 yield opened
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{path} ends like a {form}, and does not begin like one",
+            "rename it if it is a picture of another format, or take it away",
+        ) from error
     except Exception as error:  # Pillow raises whatever the bytes of a stranger lead it to
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"{path} cannot be read as a picture: {reason}", "replace it, or take it away") from error

@@ -75,7 +75,7 @@ def prepare_split(root: Path, folder: str, split: Split) -> Iterator[float]:
         raise DataError(
             f"{folder} needs the files {' and '.join(names)}, each plain or with .gz, together in one of the folders "
             f"{', '.join(map(str, places))}; they are not there, and the download failed: {error}",
-            f"put the files into {into}, or name the folder that holds them with --data-dir",
+            f"put the files into {into}, or {_elsewhere(folder)}",
         ) from error
 
 
@@ -118,6 +118,12 @@ def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) 
 def _places(root: Path, folder: str) -> Sequence[Path]:
     # Files of other data have the names of MNIST's, so what lies in the root itself is taken for MNIST alone.
     return (root / folder / "raw", root / folder, *([root] if folder == "MNIST" else []))
+
+
+def _elsewhere(folder: str) -> str:
+    if folder == "MNIST":
+        return "name the folder that holds them with --data-dir"
+    return f"into a folder {folder} in the one that --data-dir names"
 
 
 def _found(places: Sequence[Path], names: Sequence[str]) -> Sequence[Path]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -162,11 +162,32 @@ class Kept:
             return error.message
 
 
+_TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What puts a picture right whose camera was held so: EXIF 2.3, Orientation."""
+
+
+def _upright(opened: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose also writes all other tags anew, and fails at one of an odd type.
+    try:
+        turn = _TURNS.get(opened.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises whatever the bytes lead it to; what they damage is no pixel
+        turn = None
+    return opened if turn is None else opened.transpose(turn)
+
+
 def _pixels(opened: Image.Image, settings: Folder) -> Pixels:
     """The picture the right way up, in its channels, and fitted into the square."""
     size, mode = (settings.size, settings.size), _MODES[settings.channels]
     opened.draft(mode if mode == "L" else "RGB", (2 * settings.size, 2 * settings.size))  # JPEG decodes smaller at once
-    upright = ImageOps.exif_transpose(opened)
+    upright = _upright(opened)
     if mode != "RGBA" and ("A" in upright.mode or "transparency" in upright.info):
         ground = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(ground, upright.convert("RGBA"))

@@ -1,6 +1,7 @@
 import os
 import pickle
 import shutil
+import struct
 import time
 import tracemalloc
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from gancore.data import Feed, prepared
 from gancore.errors import DataError, StorageError
@@ -34,6 +35,7 @@ def halves(path, size=(8, 8), **options):
     picture.paste(BLUE, (size[0] // 2, 0, *size))
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, **options)
+    return path
 
 
 def opened(folder, root, **fields):
@@ -120,13 +122,31 @@ def test_grey_and_transparent_pictures_become_what_is_asked_for(tmp_path):
     assert colour(opened(tmp_path / "in", root, channels=4)[1]) == (100, 100, 100, 255)
 
 
-def test_photographs_are_turned_the_right_way_up(tmp_path):
+@pytest.mark.parametrize("orientation", range(10))
+def test_photographs_are_turned_the_right_way_up(tmp_path, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
+    exif[0x0112] = orientation
+    path = halves(tmp_path / "in" / "1.jpg", (16, 16), exif=exif, quality=100)
+    with Image.open(path) as photograph:
+        upright = np.asarray(ImageOps.exif_transpose(photograph)).transpose(2, 0, 1)
+    image = opened(tmp_path / "in", tmp_path / "root", size=16)[0]
+    assert np.array_equal(image, upright)
+
+
+@pytest.mark.parametrize(("begins", "left"), [(b"II*\0", BLUE), (b"XX*\0", RED)], ids=["TIFF", "nothing known"])
+def test_what_a_camera_writes_beside_the_pixels_may_be_odd(tmp_path, begins, left):
+    width, upside_down = struct.pack("<HHI4s", 0x0100, 2, 4, b"odd"), struct.pack("<HHIHH", 0x0112, 3, 1, 3, 0)
+    exif = b"Exif\0\0" + begins + struct.pack("<IH", 8, 2) + width + upside_down + bytes(4)
     halves(tmp_path / "in" / "1.jpg", (16, 16), exif=exif, quality=100)
     image = opened(tmp_path / "in", tmp_path / "root")[0]
-    assert image[2, 0, 0] > 200  # blue is on the left
-    assert image[0, 0, 3] > 200
+    assert (image[:, 0, 0] > 128).tolist() == [value > 128 for value in left]
+
+
+def test_a_picture_that_ends_like_another_is_told_what_its_ending_says(tmp_path):
+    path = paint(tmp_path / "in" / "1.webp")
+    path.rename(path.with_suffix(".jpg"))
+    with pytest.raises(DataError, match=r"1.jpg ends like a JPEG, and does not begin like one"):
+        opened(tmp_path / "in", tmp_path / "root")
 
 
 def test_pictures_are_decoded_once_and_the_share_that_is_done_is_told(tmp_path, monkeypatch):
@@ -205,11 +225,9 @@ def test_a_truncated_picture_is_no_picture(tmp_path):
 
 
 def test_whatever_pillow_makes_of_damaged_bytes_is_told_by_the_name_of_the_file(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F], exif[0x0132] = 6, "camera", "2020"
-    path = paint(tmp_path / "in" / "1.jpg", exif=exif)
+    path = paint(tmp_path / "in" / "1.png")
     data = bytearray(path.read_bytes())
-    data[data.index(b"Exif") + 17] = 0
+    data[data.index(b"IDAT") + 5] ^= 1  # for Pillow that is an error of syntax
     path.write_bytes(data)
     assert f"1 of 1 pictures cannot be read: {path} cannot be read as a picture: " in failure(
         tmp_path / "in", tmp_path / "root"

@@ -49,8 +49,10 @@ def test_what_is_missing_is_downloaded_from_where_it_was_published(tmp_path, mon
 def test_what_cannot_be_had_is_told_with_its_name(tmp_path, monkeypatch, kind, folder):
     monkeypatch.setitem(RELEASES, folder, Release((), {}))
     with pytest.raises(DataError, match=f"{folder} needs the files") as caught:
-        kind().build(tmp_path)
-    assert "--data-dir" in caught.value.hint
+        kind().build(tmp_path / "here")
+    assert f"into a folder {folder} in the one that --data-dir names" in caught.value.hint
+    write(tmp_path / "there" / folder, *example(3))
+    assert len(kind().build(tmp_path / "there")) == 3
 
 
 @both

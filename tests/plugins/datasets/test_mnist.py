@@ -79,7 +79,9 @@ def test_missing_files_are_named_with_the_folders_looked_in(tmp_path, offline, s
 def test_missing_files_call_for_the_data_dir(tmp_path, offline):
     with pytest.raises(DataError) as caught:
         MNIST().build(tmp_path)
-    assert "--data-dir" in caught.value.hint
+    assert "name the folder that holds them with --data-dir" in caught.value.hint
+    write(tmp_path / "there", *example(3))
+    assert len(MNIST().build(tmp_path / "there")) == 3
 
 
 def test_a_root_that_cannot_be_made_is_refused(tmp_path, offline):
