@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +27,7 @@ import torch
 from benchmarks.machine import commit, described, keep, threads
 from gancore import GAN, Catalog, Evaluator, Layer, Source, Workplace, resolve, train
 from gancore.config import read_dataset, read_layers
+from gancore.errors import NumericsError
 from gancore.naming import find_metric
 from gancore.sampling import draw
 
@@ -49,6 +51,8 @@ PUBLISHED = {
     },
 }
 """Lin et al. 2018 (arXiv:1712.04086), table 1: modes, % of high quality, reverse KL; ten runs of 400,000 steps."""
+LOST = {"modes": 0.0, **dict.fromkeys(("high_quality", "reverse_kl", "rarest_share"), math.nan)}
+"""What a run is worth whose numbers are not finite: of all but modes, tables show those of the others."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +122,15 @@ def trained(work: Path, recipe: str, world: str, seed: int, kimg: float | None) 
     own = resolve(read_layers(world, catalog), catalog)
     changes = {"seed": seed, "dataset": {"name": world}, "duration": f"{kimg:g} kimg" if kimg else own.duration}
     gan = GAN.assemble(resolve([*read_layers(recipe, catalog), Layer("benchmark", changes)], catalog), Path(), "cpu")
-    begun = perf_counter()
-    for _ in train(gan):
-        pass
+    begun, numbers = perf_counter(), LOST
+    with suppress(NumericsError):
+        for _ in train(gan):
+            pass
+        samples = draw(
+            gan.sampler().eval(), SAMPLES, latent=gan.options.latent, seed=seed, device=gan.device, num_classes=None
+        )
+        numbers = judged(world, samples)
     seconds = perf_counter() - begun
-    samples = draw(
-        gan.sampler().eval(), SAMPLES, latent=gan.options.latent, seed=seed, device=gan.device, num_classes=None
-    )
-    numbers = judged(world, samples)
     run = Run(arm, world, seed, **numbers, seconds=seconds, kimg=gan.progress.images_seen / 1000, commit=commit())
     noted.write_text(json.dumps(asdict(run)))
     return run
@@ -175,7 +180,8 @@ def report(runs: list[Run], arguments: argparse.Namespace) -> str:
         ]
         for arm in dict.fromkeys(run.arm for run in runs if run.world == world):
             mine = [run for run in runs if run.world == world and run.arm == arm]
-            usual = median(run.reverse_kl for run in mine)
+            distances = [run.reverse_kl for run in mine if math.isfinite(run.reverse_kl)] or [math.nan]
+            usual = median(distances)
             cells = [
                 f"{sum(run.whole for run in mine)} of {len(mine)}",
                 f"{sum(run.failed(usual) for run in mine)}",
@@ -183,7 +189,7 @@ def report(runs: list[Run], arguments: argparse.Namespace) -> str:
                 mean(100 * run.high_quality for run in mine),
                 mean(run.reverse_kl for run in mine),
                 f"{usual:.2g}",
-                f"{max(run.reverse_kl for run in mine):.2g}",
+                f"{max(distances):.2g}",
                 mean(100 * run.rarest_share for run in mine),
                 "" if arm == REAL else f"{mine[0].kimg:,.0f}",
             ]

@@ -1,10 +1,14 @@
 """The benchmark of the toy worlds; its real figures are in benchmarks/."""
 
 import json
+import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import gancore_plugins as plugins
 from benchmarks import toys
 from benchmarks.toys import MODES, REAL, Run
 
@@ -22,6 +26,23 @@ def test_a_run_is_trained_judged_and_not_done_again(tmp_path):
     assert toys.trained(tmp_path, "vanilla", "ring", 1, 1.0) is not first
     assert toys.trained(tmp_path, "vanilla", "ring", 1, 1.0) == first
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_run_that_goes_wrong_is_a_failure_in_the_table(tmp_path, monkeypatch):
+    recipe = (Path(plugins.__file__).parent / "recipes" / "ring.toml").read_text()
+    (tmp_path / "wild.toml").write_text(re.sub(r"(?m)^lr = .*$", "lr = 1e30", recipe))
+    monkeypatch.chdir(tmp_path)
+    lost = toys.trained(tmp_path, "wild.toml", "ring", 0, 10.0)
+    assert lost.failed(0.01)
+    assert math.isnan(lost.reverse_kl)
+    assert toys.trained(tmp_path, "wild.toml", "ring", 0, 10.0).seconds == lost.seconds
+    sound = replace(lost, seed=1, modes=8, reverse_kl=0.01, high_quality=0.9, rarest_share=0.1)
+    (row,) = (
+        line
+        for line in toys.report([lost, sound], toys.parsed(["--work", ".", "--out", "x"])).splitlines()
+        if line.startswith("| wild.toml")
+    )
+    assert row.startswith("| wild.toml on ring | 1 of 2 | 1 | 4 ± 4 | 90 | 0.01 | 0.01 | 0.01 | 10 |")
 
 
 @pytest.mark.parametrize("world", MODES)
