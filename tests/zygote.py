@@ -12,6 +12,7 @@ import json, os, signal, sys
 import sklearn.datasets, torch, gancore.recording, gancore.resuming, gancore_plugins, gancore_cli.main
 from gancore_cli.main import main
 
+torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # the first one imports torch's compiler, which takes seconds
 answers = os.fdopen(os.dup(1), "w")
 for line in sys.stdin:
     asked = json.loads(line)
