@@ -1,13 +1,14 @@
 """A plugin whose parts end the process that they are in, at a call that the environment names.
 
 GANCORE_TRAP is `PLACE:CALL:HOW`: at its so-manieth call (from 0) in this process, the place sends the process a signal
-(TERM, INT, KILL, or TWICE: TERM and at once INT), or raises an error (ERROR). Places are `discriminator` and
-`generator`, in the middle of those steps; `item`, while data is read; `look`, in an evaluation; `start`, while D is
-built; `picture` and `file`, while one of those is written down.
+(TERM, INT, KILL, or TWICE: TERM and at once INT), raises an error (ERROR), or makes NaN of a number (NAN). Places are
+`discriminator` and `generator`, in the middle of those steps, where alone there is a number; `item`, while data is
+read; `look`, in an evaluation; `start`, while D is built; `picture` and `file`, while one of those is written down.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections import Counter
@@ -26,15 +27,18 @@ _calls = Counter()
 
 
 def trap(place):
-    """Does what the environment says, if this is the call that it means."""
+    """Does what the environment says, if this is the call that it means; gives a factor, 1 or NaN."""
     where, call, how = os.environ.get("GANCORE_TRAP", "::").split(":")
     number = _calls[place]
     _calls[place] += 1
     if where == place and number == int(call):
         if how == "ERROR":
             raise RuntimeError("caught in a trap")
+        if how == "NAN":
+            return math.nan
         for each in _SIGNALS.get(how, (signal.SIGTERM, signal.SIGINT)):
             os.kill(os.getpid(), each)
+    return 1.0
 
 
 class Trapped(Loss):
@@ -48,12 +52,10 @@ class Trapped(Loss):
         return self.loss.needs_real
 
     def discriminator(self, real, fake):
-        trap("discriminator")
-        return self.loss.discriminator(real, fake)
+        return trap("discriminator") * self.loss.discriminator(real, fake)
 
     def generator(self, fake, real):
-        trap("generator")
-        return self.loss.generator(fake, real)
+        return trap("generator") * self.loss.generator(fake, real)
 
 
 class TrappedItems(Dataset):
