@@ -46,12 +46,22 @@ class Resumable:
         """How far the writing was. Raises CheckpointError when the checkpoint does not say."""
         return None if self.saved is None else recorded_in(self.saved.about, self.directory.path)
 
-    def restore(self, gan: GAN) -> tuple[str, ...]:
+    def restore(self, gan: GAN, origin: Checkpoint | None = None) -> tuple[str, ...]:
         """Gives the GAN its state; returns what is not as it was.
 
-        Raises CheckpointError when the state is not of this run.
+        A run that was ended before it had one takes its first weights from its `origin` once more, if it had one.
+        Raises CheckpointError when the state is not of this run, or its origin is not what it is to begin from.
         """
         if self.saved is None:
+            digest = self.directory.origin
+            if digest != (origin and origin.digest):
+                raise CheckpointError(
+                    f"the run in {self.directory.path} has no checkpoint yet, and was to begin from "
+                    + (f"the weights of a checkpoint of digest {digest[:12]}" if digest else "weights of its own"),
+                    "gancore train --init-from CHECKPOINT --resume, with all that it was begun with",
+                )
+            if origin is not None:
+                gan.begin_from(origin.tensors)
             return ()
         gan.restore(self.saved.tensors, self.saved.about["progress"])
         return tuple(self._changes(gan, self.saved.about))

@@ -52,6 +52,15 @@ class RunDirectory:
         return self.path / "manifest.json"
 
     @property
+    def origin(self) -> str | None:
+        """The digest of the checkpoint that the run began from, as the manifest has it, if it did and there is one."""
+        with suppress(OSError, ValueError):
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+            origin = manifest.get("init_from") if isinstance(manifest, dict) else None
+            return origin if isinstance(origin, str) else None
+        return None
+
+    @property
     def metrics(self) -> Path:
         return self.path / LOG
 

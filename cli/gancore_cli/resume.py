@@ -61,12 +61,15 @@ def go_on(
     *,
     total: str | None = None,
     wanted: Run | None = None,
+    init_from: Path | None = None,
 ) -> None:
     """Goes on with a run whose folder is locked, to another total if one is given, or if the run that is wanted has it.
 
+    One that has no state yet takes its weights from `init_from` again.
     Of several ranks the first alone has the folder.
     Raises CheckpointError when another run is wanted.
     """
+    from gancore.checkpoint import load, newest
     from gancore.data import prepared
     from gancore.gan import GAN
     from gancore.provenance import attributed
@@ -84,7 +87,8 @@ def go_on(
             if not ranks.first(False):
                 go_along(gan)
             return
-        changes = found.restore(gan)
+        origin = load(newest(init_from)) if init_from and found.saved is None else None
+        changes = found.restore(gan, origin)
         warn(voice, catalog, *found.warnings, *changes)
         tell(voice, gan, run, catalog)
         recorded = found.recorded

@@ -86,7 +86,7 @@ def train(
     with ExitStack() as ours:
         voice, ranks = ours.enter_context(among(voice, device))
         catalog = open_catalog(voice)
-        if recipe is None and not all(flags[part] for part in _PARTS):
+        if recipe is None and any(flags[part] is None for part in _PARTS):
             recipe = "digits"
         layers = _layers(recipe, flags, assignments, catalog)
         run = resolve(layers, catalog)
@@ -96,7 +96,7 @@ def train(
         if out and ranks.leads and not dry_run:
             ours.enter_context(RunDirectory(out).locked())
         if out and resume and is_there(RunDirectory(out), ranks):
-            go_on(voice, RunDirectory(out), catalog, root, device, ranks, wanted=run)
+            go_on(voice, RunDirectory(out), catalog, root, device, ranks, wanted=run, init_from=init_from)
             return
         if out and ranks.leads:
             RunDirectory(out).check_new()  # said before any data is read
@@ -134,7 +134,7 @@ def _layers(
 
     total = duration_of(flags)
     layers = [] if recipe is None else read_layers(recipe, catalog)
-    layers += [Layer(f"--{part}", {part: flags[part]}) for part in _PARTS if flags[part]]
+    layers += [Layer(f"--{part}", {part: flags[part]}) for part in _PARTS if flags[part] is not None]
     if total:
         option, duration = total
         layers.append(Layer(option, {"duration": duration}))

@@ -68,6 +68,21 @@ def test_a_run_may_begin_with_the_weights_of_another(finished):
     assert "of another generator" in finished.fails(4, "train", *BY_HAND, *wide)
 
 
+def test_a_run_that_had_no_checkpoint_yet_begins_with_the_weights_of_another_once_more(finished):
+    begin = ["train", *BY_HAND, "--steps", 1, "--init-from", "runs/0001", "--out", "cut"]
+    finished.works(*begin)
+    cut = finished.folder / "cut"
+    whole = load(kept(cut / "checkpoints")[0]).tensors
+    for path in (*cut.rglob("step-*"), cut / "metrics.jsonl"):
+        path.unlink()
+    told = finished.fails(4, "resume", "cut")
+    assert "has no checkpoint yet, and was to begin from the weights of a checkpoint of digest" in told
+    assert "was to begin from the weights" in finished.fails(4, *begin[:-4], "--out", "cut", "--resume")
+    finished.works(*begin, "--resume")
+    again = load(kept(cut / "checkpoints")[0]).tensors
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
 def test_later_layers_win(gancore):
     (gancore.folder / "mine.toml").write_text(
         'recipe = "digits"\nbatch_size = 21\nseed = 22\n[checkpoint]\nevery_steps = 23\nkeep = 24\n'
@@ -160,6 +175,8 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore):
         (["train", "--set", "generator.widths=3"], 2, ["generator.widths: must be a list; received 3"]),
         (["train", "--set", "optimizer.generator.lr=fast"], 2, ["optimizer.generator.lr", "number", "'fast'"]),
         (["train", "--batch-size", "0"], 2, ["batch_size: must be greater than or equal to 1", "0", "[--batch-size]"]),
+        (["train", *BY_HAND, "--loss", ""], 2, ["unknown loss ''", "[--loss]"]),
+        (["train", "--generator", ""], 2, ["unknown generator ''", "[--generator]"]),
         (["train", "--steps", "0"], 2, ["duration", "positive", "0 steps"]),
         (["train", "--steps", "1", "--epochs", "1"], 2, ["only one of --epochs, --steps"]),
         (["train", "--set", "seed"], 2, ["--set takes PATH=VALUE", "'seed'"]),
