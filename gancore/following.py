@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from enum import IntEnum
 
 from torch import Tensor
@@ -57,7 +57,8 @@ class Lead:
     def samples(self, gan: GAN, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         """What `draw` gives, of which every rank draws a share. Raises NumericsError as it does."""
         self._say(_Word.DRAW, count, seed)
-        with self._at_work():
+        # Alone, a draw may be broken off by a signal, and it is between steps all the same.
+        with self._at_work() if self._ranks.several else nullcontext():
             return _drawn(gan, count, seed, labels)
 
     def back(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gancore import checkpoint
 from gancore.catalog import Catalog
 from gancore.config import Run
-from gancore.errors import ConfigError, NonFiniteError
+from gancore.errors import ConfigError, GancoreError, NonFiniteError, NumericsError, StorageError
 from gancore.evaluation import Evaluation, Evaluator
 from gancore.following import Lead
 from gancore.gan import GAN
@@ -44,11 +45,12 @@ def record(
 ) -> Generator[Record, None, None]:
     """Writes log, evaluations, samples and checkpoints while the steps go by, and hands each step on.
 
-    Whatever was due or not, the last step leaves all of them; one that is not the last, after which nobody asks for
-    more or an interruption arrives, leaves a checkpoint. What is done here changes nothing in the run. `evaluator`
-    must be prepared, and is needed if the run has metrics. The run's observers are told of all that is written; close
-    the iterator to tell them of the end before the last step. `since` is what the checkpoint that the GAN was restored
-    from says of its recording. Of several ranks, this is rank 0's part; the others `follow`.
+    Whatever was due or not, the last step leaves all of them; one that is not the last leaves a checkpoint if nobody
+    asks for more after it, an interruption arrives, or something fails that is done beside the steps. What is done here
+    changes nothing in the run. `evaluator` must be prepared, and is needed if the run has metrics. The run's observers
+    are told of all that is written; close the iterator to tell them of the end before the last step. `since` is what
+    the checkpoint that the GAN was restored from says of its recording. Of several ranks, this is rank 0's part; the
+    others `follow`.
     Raises StorageError when something cannot be written, NumericsError when the run is to stop at a collapse, and
     NonFiniteError, which is one too, when numbers are not finite and `training.on_nonfinite` does not say to go on.
     """
@@ -103,5 +105,12 @@ def _recorded(steps: Iterator[Step], recorder: Recorder, lead: Lead) -> Iterator
     except (KeyboardInterrupt, GeneratorExit):
         if lead.between:  # a step that an error has torn is not taken for one that was made
             with recorder.held():
+                recorder.save_once()
+        raise
+    except (NumericsError, StorageError):  # there is nothing sound to be saved, or nowhere to save it
+        raise
+    except Exception:  # such as a metric's, after a step that is whole
+        if lead.between:
+            with recorder.held(), suppress(GancoreError):
                 recorder.save_once()
         raise

@@ -23,6 +23,7 @@ from gancore.errors import CheckpointError, ConfigError, DataError, NumericsErro
 from gancore.evaluation import Evaluator
 from gancore.gan import GAN
 from gancore.hookspecs import hookimpl
+from gancore.interruption import Interrupted, Interruption
 from gancore.layers import Layer
 from gancore.learning import Workplace
 from gancore.metrics import Measurement, Metric
@@ -387,6 +388,55 @@ def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         list(record(train(gan), gan, run, directory, known, evaluator))
     assert [path.name for path in checkpoint.kept(directory.checkpoints)][-1] == "step-00000007.safetensors"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("broken"), StorageError("full")], ids=repr)
+def test_whatever_ends_a_measurement_the_step_before_it_is_kept_if_there_is_room(tmp_path, error):
+    class Fails(Metric):
+        name = "fails"
+        needs = frozenset({"images"})
+        better = "lower"
+
+        def measure(self, evidence):
+            if gan.progress.step == 5:
+                raise error
+            return Measurement(0.0)
+
+    known = catalog()
+    often = {"evaluate": {"every_kimg": 0.004, "on_collapse": "ignore"}, "batch_size": 4}
+    run = resolve([Layer("test", PARTS | MEASURED | {"metrics": {}} | often)], known)
+    gan = GAN.assemble(run, Path(), "cpu")
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run, known, gan.device)
+    real = Source("noise", gan.feed.dataset)
+    place = Workplace(tmp_path, tmp_path / "cache", gan.device)
+    evaluator = Evaluator({"fails": Fails()}, place, real, real, held_out=True, count=20, seed=0)
+    list(evaluator.prepare())
+    with pytest.raises(BaseException):  # noqa: B017, PT011  # as the part that measures tells it
+        list(record(train(gan), gan, run, directory, known, evaluator))
+    newest = checkpoint.load(checkpoint.newest(directory.path)).about
+    assert newest["progress"]["step"] == (0 if isinstance(error, StorageError) else 5)
+    assert isinstance(error, StorageError) or newest["recorded"]["owed"] == ["look"]
+
+
+def test_a_signal_while_samples_are_drawn_leaves_the_step_before_it(tmp_path):
+    def signals(module, inputs):
+        if not module.training and gan.progress.step == 5 and interruption.signal is None:
+            interruption.arrive(15)
+
+    known, interruption = catalog(), Interruption()
+    run = resolve(
+        [Layer("test", PARTS | {"duration": "7 steps", "batch_size": 4, "sample": {"every_kimg": 0.001}})], known
+    )
+    gan = GAN.assemble(run, Path(), "cpu")
+    gan.generator.register_forward_pre_hook(signals)
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run, known, gan.device)
+    with pytest.raises(Interrupted):
+        list(record(train(gan), gan, run, directory, known, interruption=interruption))
+    newest = checkpoint.load(checkpoint.newest(directory.path)).about
+    assert newest["progress"]["step"] == 5
+    assert newest["recorded"]["owed"] == ["picture"]
 
 
 def test_classes_are_measured_as_frequently_as_they_are_in_the_data(tmp_path):
