@@ -96,11 +96,13 @@ def needs_of(run: Run, catalog: Catalog) -> list[dict[str, Any]]:  # Any: JSON
     ]
 
 
-def meet(made_with: Mapping[str, Any], catalog: Catalog, what: str) -> tuple[Catalog, tuple[str, ...]]:
+def meet(
+    made_with: Mapping[str, Any], catalog: Catalog, what: str, *, watched: bool = True
+) -> tuple[Catalog, tuple[str, ...]]:
     """The built-ins and the plugins that `what` was made with, so that no other has a say in it; and warnings.
 
-    A plugin of another version is a warning. Raises PluginError for one that is missing, unless it only watched,
-    CheckpointError when the needs cannot be read. Nothing is imported.
+    A plugin of another version is a warning. Raises PluginError for one that is missing, but for one that only watched
+    where nothing is to be `watched`; CheckpointError when the needs cannot be read. Nothing is imported.
     """
     if "needs" not in made_with:
         return catalog, ()
@@ -112,7 +114,7 @@ def meet(made_with: Mapping[str, Any], catalog: Catalog, what: str) -> tuple[Cat
     for need in needs:
         plugin = need.found_in(catalog)
         if plugin is None or plugin.absence:
-            if need.watches:
+            if need.watches and not watched:
                 continue
             if plugin is None:
                 raise PluginError(

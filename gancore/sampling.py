@@ -136,7 +136,7 @@ def load(
     catalog = catalog or Catalog.installed()
     file = checkpoint.newest(Path(path), best=best)
     saved = checkpoint.load_run(file)
-    catalog, warnings = meet(saved.about["made_with"], catalog, str(path))
+    catalog, warnings = meet(saved.about["made_with"], catalog, str(path), watched=False)
     run = _resolved(saved, path, catalog)
     shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
     step = saved.about["progress"]["step"]

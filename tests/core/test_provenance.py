@@ -66,13 +66,16 @@ def test_only_what_is_needed_has_a_say(installed, needed):
         ([offered(error="ImportError: no")], "package waves-gan: ImportError: no", "gancore plugins list"),
     ],
 )
-def test_what_is_missing_is_told_with_its_remedy_unless_it_only_watched(plugins, words, hint):
+def test_what_is_missing_is_told_with_its_remedy_unless_nothing_is_to_be_watched(plugins, words, hint):
     with pytest.raises(PluginError) as error:
         meet({"needs": [need()]}, with_plugins(*plugins), "it")
     assert str(error.value).endswith(words)
     assert error.value.hint == hint
     watching = need(components=["metric wave", "extractor wave", "observer wave"])
-    assert meet({"needs": [watching]}, with_plugins(*plugins), "it")[1] == ()
+    assert meet({"needs": [watching]}, with_plugins(*plugins), "it", watched=False)[1] == ()
+    with pytest.raises(PluginError) as error:
+        meet({"needs": [watching]}, with_plugins(*plugins), "it")
+    assert error.value.hint == hint
 
 
 def test_a_package_is_the_same_however_its_name_is_spelt():
