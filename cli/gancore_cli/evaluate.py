@@ -83,7 +83,7 @@ def evaluate(
         )
         evaluator.check(trained.sample(1))  # what does not fit is told before anything is learned
         show_preparation(voice, evaluator.prepare())
-        seen = _sampled(trained, evaluator, seed)
+        seen = _sampled(trained, evaluator, seed, place.root)
         weights = "average" if trained.averaged else "current"
         what = {"step": trained.step, "weights": weights, "sha256": trained.digest}
         path = trained.path
@@ -131,11 +131,14 @@ def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -
     return Source.of(dataset if reference.startswith("{") else reference_of(dataset)[0], root)
 
 
-def _sampled(trained: Trained, evaluator: Evaluator, seed: int) -> Tensor:
-    """As many samples as are measured; their classes, in a conditional run, are as frequent as in the data."""
-    source, labels = evaluator.training or evaluator.reference, None
-    if trained.num_classes is not None and source is not None and source.num_classes == trained.num_classes:
-        labels = source.draw_labels(evaluator.count, seed, "evaluation")
+def _sampled(trained: Trained, evaluator: Evaluator, seed: int, root: Path) -> Tensor:
+    """As many samples as are measured; their classes, in a conditional run, are as frequent as in the training data."""
+    from gancore.sources import Source
+
+    labels = None
+    if trained.num_classes is not None:
+        training = evaluator.training or Source.of(trained.run.dataset, root)
+        labels = training.draw_labels(evaluator.count, seed, "evaluation")
     return trained.sample(evaluator.count, seed=seed, labels=labels)
 
 

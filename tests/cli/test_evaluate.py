@@ -190,6 +190,72 @@ def test_bad_input_is_told_in_three_lines(measured, arguments, code, words, monk
     assert "Traceback" not in shown.err
 
 
+LOPSIDED = '''
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from gancore import Dataset, Generator, hookimpl
+
+
+class Labelled(TensorDataset):
+    classes = ("dark", "light")
+
+
+class Lopsided(Dataset):
+    """One image in ten is light."""
+
+    name = "lopsided"
+
+    def build(self, root):
+        labels = (torch.arange(400) % 10 == 0).long()
+        return Labelled((labels * 255).byte().view(-1, 1, 1, 1).expand(-1, 1, 4, 4), labels)
+
+
+class Obedient(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.unused = shape, nn.Parameter(torch.ones(()))
+
+    def forward(self, latent, labels):
+        return (labels * 2 - 1).view(-1, 1, 1, 1).expand(-1, *self.shape) * self.unused
+
+
+class ObedientGenerator(Generator):
+    """Draws the class that it is asked for."""
+
+    name = "obedient"
+
+    def build(self, shape, latent_dim, num_classes):
+        return Obedient(shape)
+
+
+@hookimpl
+def gancore_datasets():
+    return [Lopsided]
+
+
+@hookimpl
+def gancore_generators():
+    return [ObedientGenerator]
+'''
+
+
+def test_classes_are_as_frequent_as_in_training_whatever_the_reference(gancore):
+    (gancore.folder / "lopsided.py").write_text(LOPSIDED)
+    plugin = ["--plugin", "lopsided.py"]
+    parts = ["--generator", "obedient", "--discriminator", "mlp", "--loss", "bce", "--dataset", "lopsided"]
+    frozen = ["--set", "training.conditional=true", "--set", "optimizer.generator.lr=0.0"]
+    gancore.works(*plugin, "train", *parts, *frozen, "--steps", 1, "--out", "run")
+    np.save(gancore.folder / "half.npy", np.repeat(np.array([0, 255] * 100, np.uint8), 16).reshape(-1, 1, 4, 4))
+    words = ["evaluate", "run", "--metric", "fd-random", "--json"]
+    half, own = (
+        json.loads(gancore.works(*plugin, *words, *more).stdout)["metrics"]["fd-random"]["value"]
+        for more in (["--reference", "half.npy"], [])
+    )
+    assert half > 100 * own
+
+
 def test_a_damaged_judge_is_refused_and_learns_anew_with_a_warning(measured, tmp_path):
     options = ["runs/0001", "--metric", "fd-digits", "--json"]
     first = measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path))
