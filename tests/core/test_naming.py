@@ -105,6 +105,14 @@ def test_metrics_are_set_and_taken_away_one_by_one_on_the_command_line():
     assert resolve(layers, catalog()).metrics == {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
 
 
+def test_fields_may_be_laid_over_an_extractor_that_stands_for_the_whole():
+    layers = [Layer("test", PARTS), assignment("metrics.fd=digits"), assignment("metrics.fd.extractor.seed=3")]
+    expected = {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
+    assert resolve(layers, catalog()).metrics == expected
+    replayed = resolve([Layer("file", resolve(layers, catalog()).to_data(catalog()))], catalog())
+    assert replayed.metrics == expected
+
+
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
