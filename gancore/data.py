@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import index
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -31,10 +31,6 @@ _CHUNK = 1024
 """Items that are read at once."""
 _LARGEST_SHARE = 0.25
 """A dataset is kept on the device when it takes no more than this share of its memory."""
-
-
-class _Labelled(Protocol):
-    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +88,7 @@ class Feed:
             first, _ = _pair(dataset[0])
         check_items(first.unsqueeze(0))
         self.shape: Shape = tuple(first.shape)
-        classes = getattr(dataset, "classes", None)
-        self.num_classes = len(cast(_Labelled, dataset).classes) if classes is not None else None
+        self.num_classes = count_classes(dataset)
         self._kept: tuple[Tensor, Tensor] | None = None
         if data == "device" or (data == "auto" and first.nbytes * self.size <= _LARGEST_SHARE * _memory(device, ranks)):
             images, labels = read_items(dataset, seed=drawn)
@@ -204,6 +199,17 @@ def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: 
             images, labels = (torch.cat(list(column)) for column in zip(*parts, strict=True))
     check_items(images)
     return images, labels.long()
+
+
+def count_classes(dataset: TorchDataset[Any]) -> int | None:
+    """The number of a dataset's `classes`, None without them. Raises DataError for what is no list of names."""
+    classes = getattr(dataset, "classes", None)
+    if classes is None or (isinstance(classes, Sized) and not isinstance(classes, str)):
+        return None if classes is None else len(classes)
+    raise DataError(
+        f"`classes` of a dataset must be the names of its classes, in the order of their labels; received {classes!r}",
+        "a tuple of names; or leave it out",
+    )
 
 
 def prepared(dataset: Dataset, root: Path) -> Iterator[float]:

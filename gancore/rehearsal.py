@@ -229,9 +229,10 @@ def _taken(scores: Scores, part: slice) -> Scores:
 
 
 def _differ(here: Tensor, there: Tensor) -> bool:
-    """By more than rounding can explain."""
+    """By more than rounding can explain. What is not finite is the same: the first step tells of it."""
     here, there = here.double(), there.double()  # heads may be of any type
-    return not torch.allclose(here, there, rtol=1e-3, atol=1e-3 * float(here.abs().max()) + 1e-12)
+    scale = float(here.abs().nan_to_num(0, 0, 0).max())
+    return not torch.allclose(here, there, rtol=1e-3, atol=1e-3 * scale + 1e-12, equal_nan=True)
 
 
 def _rehearse_updates(

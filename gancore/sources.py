@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Mixture
-from gancore.data import read_items
+from gancore.data import count_classes, read_items
 from gancore.errors import blamed
 from gancore.randomness import generator_for, seeded
 
@@ -51,8 +51,7 @@ class Source:
     @property
     def num_classes(self) -> int | None:
         """The number of classes, None without labels."""
-        classes = getattr(self.images, "classes", None)
-        return None if classes is None else len(classes)
+        return count_classes(self.images)
 
     @property
     def mixture(self) -> Mixture | None:

@@ -260,6 +260,14 @@ def test_a_dataset_that_fails_is_blamed(data):
         feed(object())
 
 
+@pytest.mark.parametrize("classes", [4, "cats", True])
+def test_classes_are_names(classes):
+    data = Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 5)
+    data.classes = classes
+    with pytest.raises(DataError, match=f"must be the names of its classes.*received {classes!r}"):
+        feed(data)
+
+
 class Jittered(Listed):
     """Items that are drawn at random each time."""
 

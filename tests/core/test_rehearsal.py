@@ -1,12 +1,14 @@
 import copy
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from gancore.contracts import Output
-from gancore.errors import ConfigError, PluginError
+from gancore.errors import ConfigError, NonFiniteError, PluginError
 from gancore.gan import GAN
+from gancore.training import train
 from gancore_plugins.losses.bce import NonSaturating
 from worlds import (
     Hinge,
@@ -127,6 +129,12 @@ class Speaking(nn.Module):
 def test_a_discriminator_that_breaks_its_promise_is_told_before_the_first_step(speak, words):
     with pytest.raises(PluginError, match=words):
         GAN(GOOD_GENERATOR, Speaking(speak), dataset(), Hinge(), device="cpu")
+
+
+def test_logits_that_are_not_finite_are_told_by_the_first_step():
+    gan = GAN(GOOD_GENERATOR, Speaking(lambda d, hidden, logits: logits * math.nan), dataset(), Hinge(), device="cpu")
+    with pytest.raises(NonFiniteError, match="at step 1, the discriminator's loss is not finite"):
+        next(train(gan))
 
 
 def test_features_that_mix_samples_are_found_out_too():
