@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
@@ -35,6 +35,7 @@ def test_every_kind_has_its_template():
 
 
 @given(NAMES, KINDS)
+@example("tensor", ["dataset"])
 def test_what_is_written_offers_one_component_of_each_kind_that_was_asked_for(name, kinds):
     written = files_of(name, kinds)
     module = ModuleType(module_name(name))
