@@ -5,6 +5,7 @@ Only click is imported here: `--help` of any command answers before torch or a p
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -66,6 +67,10 @@ plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)
 
 
+_OUTER = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+"""What is wrong outside of gancore, wherever it turns up."""
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command and exits.
 
@@ -77,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     arguments = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in arguments
+    as_json, stdout = "--json" in arguments, sys.stdout
     with interruptible() as signals:
         try:
             code: object = gancore.main(list(arguments), prog_name="gancore", standalone_mode=False, obj=signals)
@@ -92,13 +97,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             told = getattr(error, "told", False)
             _fail(status, what, getattr(error, "kept", ""), getattr(error, "hint", ""), as_json, told=told)
         except SystemExit as error:  # a stranger's, for click leaves in another way; its code may be 0
+            if (
+                sys.stdout is not stdout
+            ):  # but where nobody reads the help that it prints: it has put another in its place
+                _leave(0)
             if {"-v", "--verbose"} & set(arguments):
                 traceback.print_exception(error)
             message = f"a part of a plugin ended the command: SystemExit: {error.code!r}"
             _fail(5, message, getattr(error, "kept", ""), "-v shows where", as_json)
         except Exception as error:
             status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
-            if status == 1:
+            if isinstance(error, OSError) and error.errno in _OUTER:
+                status, message = 7, f"cannot reach {error.filename or 'standard output'}: {error.strerror}"
+                hint = "see what is there, and who may do what with it"
+            elif status == 1:
                 traceback.print_exception(error)
                 message, hint = f"a bug in gancore: {type(error).__name__}: {error}", "please report it"
             elif {"-v", "--verbose"} & set(arguments) and error.__cause__:
@@ -134,7 +146,10 @@ def _fail(code: int, message: str, kept: str, hint: str, as_json: bool, *, told:
     say(f"error: {message}\nkept: {kept}\nnext: {next_step}", err=True)
     if as_json:
         document = {"error": {"code": code, "message": message, "kept": kept, "next": next_step}}
-        say(json.dumps(document))
+        from gancore.errors import StorageError
+
+        with suppress(StorageError):
+            say(json.dumps(document))
     _leave(code)
 
 

@@ -18,12 +18,26 @@ R = TypeVar("R")
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Prints a line. A reader that has gone is no error: what is left to say goes nowhere."""
+    """Prints a line. A reader that has gone is no error, nor a log that is full: what is left to say goes nowhere.
+
+    Raises StorageError for a result that cannot be written.
+    """
     try:
         click.echo(text, err=err)
-    except BrokenPipeError:
+    except OSError as error:
         stream = sys.stderr if err else sys.stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not err and not isinstance(error, BrokenPipeError):
+            from gancore.errors import StorageError
+
+            raise StorageError(
+                f"cannot write the result: {error.strerror}", "make room, or send it elsewhere"
+            ) from error
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person looks at the stream, which may be closed."""
+    return stream is not None and stream.isatty()
 
 
 @dataclass(frozen=True)
@@ -141,7 +155,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  
         table.add_column(name, overflow="fold", no_wrap=place == 0)  # the first is a name, to be copied whole
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 200
     console = Console(width=width, highlight=False)
     with console.capture() as captured:
         console.print(table)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gancore_cli.options import Voice, say
+from gancore_cli.options import Voice, is_terminal, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ class Interrupted(Exception):  # noqa: N818  # it is no error
 
 def show_preparation(voice: Voice, preparations: Iterator[Preparation]) -> None:
     """Goes through the work that must be done before measuring, and shows how far it is."""
-    if not voice.quiet and sys.stderr.isatty():
+    if not voice.quiet and is_terminal(sys.stderr):
         _show_live(preparations)
         return
     shown: tuple[str, int] = ("", 0)
@@ -89,7 +90,7 @@ class Display:
         self._shown = 0.0
         self._scores = ""
         self._warned: set[str] = set()
-        if not quiet and sys.stderr.isatty():
+        if not quiet and is_terminal(sys.stderr):
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
@@ -106,7 +107,8 @@ class Display:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar:
-            self._bar.stop()
+            with suppress(OSError):  # the terminal may be gone, and the run is none the worse
+                self._bar.stop()
 
     def show(self, record: Record) -> None:
         """Shows a step, with the numbers that somebody read anyway, if they were."""

@@ -110,6 +110,9 @@ def go_through(
                 display.show(written)
                 last = written.metrics or last
                 evaluation = written.evaluation or evaluation
+        numbers = evaluation.numbers() if evaluation else {}
+        what = f"{gan.progress.step:,} steps in {gan.progress.seconds:.1f} s"
+        say_done(voice, directory, what, json_safe({**last, **numbers}))
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         for note in getattr(error, "__notes__", ()):
             voice.note(note)
@@ -119,13 +122,6 @@ def go_through(
             raise Interrupted(kept, f"gancore resume {directory.path}") from error
         error.kept = kept  # type: ignore[union-attr]  # our own errors have it, and a bug of ours may carry it too
         raise
-    numbers = evaluation.numbers() if evaluation else {}
-    say_done(
-        voice,
-        directory,
-        f"{gan.progress.step:,} steps in {gan.progress.seconds:.1f} s",
-        json_safe({**last, **numbers}),
-    )
 
 
 def go_along(gan: GAN) -> None:

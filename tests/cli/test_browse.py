@@ -1,8 +1,13 @@
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+
+from gancore_cli.main import main
 
 
 def test_list_names_every_component_and_where_it_comes_from(gancore):
@@ -105,7 +110,15 @@ def test_the_version_is_that_of_the_package(gancore):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"), [(["show", "run"], 0), (["list", "--json"], 0), (["train", "nowhere", "--json"], 2)]
+    ("arguments", "expected"),
+    [
+        (["show", "run"], 0),
+        (["list", "--json"], 0),
+        (["train", "nowhere", "--json"], 2),
+        (["--help"], 0),
+        (["train", "--help"], 0),
+        (["--version"], 0),
+    ],
 )
 def test_a_reader_that_leaves_early_is_no_error(arguments, expected):
     command = [sys.executable, "-m", "gancore_cli", *arguments]
@@ -116,6 +129,50 @@ def test_a_reader_that_leaves_early_is_no_error(arguments, expected):
     assert process.wait(timeout=60) == expected
     assert "Traceback" not in stderr
     assert "Broken pipe" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "error"),
+    [
+        ("list > /dev/full", 7, "cannot write the result: No space left on device"),
+        ("--help > /dev/full", 7, "cannot reach standard output: No space left on device"),
+        ("list >&-", 0, ""),
+        ("train --generator mlp --discriminator mlp --loss bce --dataset digits --steps 2 2> /dev/full", 0, ""),
+        ("train --generator mlp --discriminator mlp --loss bce --dataset digits --steps 2 2>&-", 0, ""),
+    ],
+)
+def test_where_nothing_can_be_written_a_result_is_missed_and_nothing_else(tmp_path, command, code, error):
+    line = f"{shlex.quote(sys.executable)} -m gancore_cli {command}"
+    done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"error: {error}" if error else "")
+    assert "Traceback" not in done.stderr
+    assert ("done: 2 steps" in done.stdout) == (command.startswith("train"))
+
+
+def test_where_somebody_may_not_look_it_is_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "theirs").mkdir(mode=0o700)
+    monkeypatch.chdir(tmp_path)
+    for words in (["sample"], ["resume"], ["evaluate"], ["checkpoint", "verify"]):
+        with pytest.raises(SystemExit):
+            main([*words, "nowhere"])  # so that all is imported
+    capsys.readouterr()
+    mine = os.geteuid()
+    try:
+        if mine == 0:
+            os.seteuid(65534)
+        else:
+            (tmp_path / "theirs").chmod(0)
+        for words in (["sample"], ["resume"], ["evaluate"], ["checkpoint", "verify"]):
+            with pytest.raises(SystemExit) as ended:
+                main([*words, "theirs/run"])
+            assert ended.value.code == 7
+            error, _, hint = capsys.readouterr().err.splitlines()
+            assert re.fullmatch("error: cannot reach (theirs/.*|samples.png): Permission denied", error)
+            assert hint == "next: see what is there, and who may do what with it"
+    finally:
+        os.seteuid(mine)
+        (tmp_path / "theirs").chmod(0o700)
 
 
 def test_a_metric_says_what_it_needs_and_which_direction_is_better(gancore):
