@@ -15,7 +15,9 @@ from gancore.testing.cases import LawBroken
 PRETENDED = torch.device("lazy", 0)
 """No code treats this type of device in a way of its own, and none can make a tensor there."""
 
-_MIXES = {"__getitem__", "__setitem__", "copy_", "index_put_", "to", "__len__", "size", "dim"}
+_MOVES = {"to", "type_as"}
+"""What brings a tensor to a device, be it that of another tensor."""
+_MIXES = {"__getitem__", "__setitem__", "copy_", "index_put_", *_MOVES, "__len__", "size", "dim"}
 """What a device with memory of its own allows between a tensor here and one there."""
 _MAKES = {
     *("zeros", "ones", "full", "empty", "arange", "linspace", "logspace", "eye", "tensor", "as_tensor", "range"),
@@ -49,11 +51,12 @@ class Elsewhere(TorchFunctionMode):
         if func is torch.device:
             return func(*args, **kwargs)
         asked = [item for item in (*args, *kwargs.values()) if isinstance(item, torch.device) or _names_device(item)]
-        there = any(device == PRETENDED for device in asked)
-        moves = name in ("cpu", "cuda", "numpy") or (name == "to" and asked and not there)
+        others = tensors[1:] if name in _MOVES else []  # of which each stands for its device
+        there = any(map(_is_there, asked)) or any(id(other) not in self._here for other in others)
+        moves = name in ("cpu", "cuda", "numpy") or (name in _MOVES and (asked or others) and not there)
         if moves and tensors and id(tensors[0]) not in self._here:
             raise LawBroken(f"nothing is moved between devices, and here `{name}` moves a tensor to another one")
-        args, kwargs = _on_cpu(args), {key: _on_cpu(item) for key, item in kwargs.items()}
+        args, kwargs = tuple(map(_on_cpu, args)), {key: _on_cpu(item) for key, item in kwargs.items()}
         mixed = [tensor for tensor in tensors if id(tensor) in self._here and tensor.ndim]
         if mixed and name not in _MIXES and any(id(tensor) not in self._here and tensor.ndim for tensor in tensors):
             raise LawBroken(
@@ -62,12 +65,11 @@ class Elsewhere(TorchFunctionMode):
             )
         made = func(*args, **kwargs)
         behind = name in _MAKES and not tensors and not there
-        behind = behind or bool(mixed and name not in _MIXES) or (name == "to" and bool(mixed) and not there)
-        for tensor in _tensors(made):
-            if behind:
-                self._here[id(tensor)] = tensor
-            elif name == "to":
-                self._here.pop(id(tensor), None)
+        behind = behind or bool(mixed and name not in _MIXES) or (name in _MOVES and bool(mixed) and not there)
+        if name in _MOVES and there and id(made) in self._here:
+            return made.clone()  # what it was moved from is still here
+        if behind:
+            self._here |= {id(tensor): tensor for tensor in _tensors(made)}
         return made
 
     def left(self, outputs: Iterable[object]) -> bool:
@@ -91,8 +93,13 @@ def _tensors(value: object) -> Iterable[Tensor]:
 
 
 def _names_device(item: object) -> bool:
-    return isinstance(item, str) and item.partition(":")[0] in ("cpu", "cuda", "mps")
+    return isinstance(item, str) and item.partition(":")[0] in ("cpu", "cuda", "mps", PRETENDED.type)
+
+
+def _is_there(device: object) -> bool:
+    """Whether this is the pretended device, or its name."""
+    return str(device) in (PRETENDED.type, str(PRETENDED))
 
 
 def _on_cpu(item: Any) -> Any:  # Any: any argument
-    return torch.device("cpu") if isinstance(item, torch.device) and item == PRETENDED else item
+    return torch.device("cpu") if isinstance(item, torch.device | str) and _is_there(item) else item
