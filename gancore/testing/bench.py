@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial, singledispatch
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from gancore.observers import Observer
 from gancore.players import judge, output_of, tensors_of
 from gancore.randomness import seeded
 from gancore.settings import Moment
-from gancore.testing.cases import Case
+from gancore.testing.cases import Case, Untried
 from gancore.testing.inputs import Values, called, images, labels, network, scores, stored
 from gancore.testing.observing import tell_of_a_run
 
@@ -39,6 +40,7 @@ Given = Mapping[str, object]
 class Bench:
     """What a component built, the inputs that it works on, and its work: from inputs to whatever it gives, by name.
 
+    `promised` are the names of the floating-point tensors without which nothing else can be said of the component.
     `player` is the network whose weights a penalty is about, where there is one; `generous` is the work of whoever is
     given more than it asks for.
     """
@@ -48,6 +50,7 @@ class Bench:
     inputs: Values
     work: Callable[[Values], Given]
     seed: int
+    promised: tuple[str, ...] = ()
     player: nn.Module | None = None
     generous: Callable[[Values], Given] | None = None
 
@@ -66,16 +69,28 @@ class Bench:
         """The work where nothing is left out of what could be needed."""
         return replace(self, work=self.generous or self.work)()
 
-    def values(self, **changed: Tensor) -> dict[str, Tensor]:
-        """The tensors among what the work gives, and its numbers as tensors."""
+    def in_form(self, **changed: Tensor) -> Given:
+        """The work, for laws that take its form for granted. Raises Untried where it lacks what is promised."""
         given = self(**changed)
-        numbers = {key: torch.tensor(value) for key, value in given.items() if isinstance(value, tuple)}
+        tensors = [given.get(key) for key in self.promised]
+        if not all(isinstance(value, Tensor) and value.is_floating_point() for value in tensors):
+            raise Untried  # the law on the form says so
+        return given
+
+    def values(self, **changed: Tensor) -> dict[str, Tensor]:
+        """The tensors among what the work gives, and its numbers as tensors. Raises Untried as `in_form` does."""
+        given = self.in_form(**changed)
+        numbers = {key: torch.tensor(value) for key, value in given.items() if _are_numbers(value)}
         return {key: value.detach() for key, value in given.items() if isinstance(value, Tensor)} | numbers
 
     def state(self) -> dict[str, Tensor]:
         """The tensors that would be saved."""
         saved = {} if self.module is None else self.module.state_dict()
         return {key: value.clone() for key, value in saved.items() if isinstance(value, Tensor)}
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, float | int) for item in value)
 
 
 def set_up(component: Component, case: Case) -> Bench:
@@ -106,14 +121,16 @@ def _bench(component: Component, case: Case) -> Bench:
 def _of_generator(component: Generator, case: Case) -> Bench:
     module = network(component.build(case.shape, case.latent_dim, case.num_classes), case)
     inputs = {"latent": torch.randn(case.count, case.latent_dim), **labels(case)}
-    return Bench(component, module, inputs, lambda given: {"images": called(module, given)}, case.seed)
+    return Bench(component, module, inputs, lambda given: {"images": called(module, given)}, case.seed, ("images",))
 
 
 @_bench.register
 def _of_discriminator(component: Discriminator, case: Case) -> Bench:
     module = network(component.build(case.shape, case.num_classes), case)
     inputs = {"images": images(case), **labels(case)}
-    return Bench(component, module, inputs, lambda given: tensors_of(output_of(called(module, given))), case.seed)
+    return Bench(
+        component, module, inputs, lambda given: tensors_of(output_of(called(module, given))), case.seed, ("logits",)
+    )
 
 
 @_bench.register
@@ -134,7 +151,7 @@ def _of_loss(component: Loss, case: Case) -> Bench:
             "generator": objective.generator(fake, real if objective.needs_real else None),
         }
 
-    return Bench(component, objective, inputs, work, case.seed)
+    return Bench(component, objective, inputs, work, case.seed, ("discriminator", "generator"))
 
 
 @_bench.register
@@ -162,7 +179,7 @@ def _of_regularizer(component: Regularizer, case: Case) -> Bench:
         projected = {f"projected {name}": parameter.detach() for name, parameter in confined.named_parameters()}
         return {"penalty": found, "strength": strengths, **projected}
 
-    return Bench(component, penalty, inputs, work, case.seed, player)
+    return Bench(component, penalty, inputs, work, case.seed, player=player)
 
 
 @_bench.register
@@ -179,7 +196,7 @@ def _of_augmentation(component: Augmentation, case: Case) -> Bench:
         strengths = tuple(component.strength(moment) for moment in MOMENTS)
         return {"images": augment(given["images"], strengths[0]), "strength": strengths}
 
-    return Bench(component, augment, inputs, work, case.seed)
+    return Bench(component, augment, inputs, work, case.seed, ("images",))
 
 
 @_bench.register
@@ -192,11 +209,16 @@ def _of_dataset(component: Dataset, case: Case) -> Bench:
         size = len(dataset)  # type: ignore[arg-type]  # map-style, so it has a length
         places = sorted({*range(min(size, _ITEMS)), max(size - 1, 0)} if size else ())  # the last one is there too
         items = {f"items[{place}]": dataset[place] for place in places}
-        pairs = {key: item if isinstance(item, tuple | list) else (item,) for key, item in items.items()}
+        pairs = {key: item if _is_pair(item) else (item,) for key, item in items.items()}
         named = {f"{key} label": torch.as_tensor(pair[1]) for key, pair in pairs.items() if len(pair) == 2}
         return {"size": torch.tensor(size), **{key: pair[0] for key, pair in pairs.items()}, **named}
 
     return Bench(component, dataset, {}, work, case.seed)
+
+
+def _is_pair(item: object) -> TypeGuard[Sequence[object]]:
+    """Whether it holds an image, and perhaps its label."""
+    return isinstance(item, tuple | list) and len(item) in (1, 2)
 
 
 @_bench.register
@@ -218,7 +240,7 @@ def _of_metric(component: Metric, case: Case) -> Bench:
         }
 
     generous = partial(work, all_there=True)
-    return Bench(component, component, inputs, work, case.seed, generous=generous)
+    return Bench(component, component, inputs, work, case.seed, ("value",), generous=generous)
 
 
 def evidence_of(metric: Metric, given: Values, mixture: Mixture | None, *, all_there: bool = False) -> Evidence:
@@ -253,7 +275,7 @@ def _of_extractor(component: Extractor, case: Case) -> Bench:
             **({} if logits is None else {"logits": logits}),
         }
 
-    return Bench(component, module, {"images": stored(case, case.count)}, work, case.seed)
+    return Bench(component, module, {"images": stored(case, case.count)}, work, case.seed, ("features",))
 
 
 @_bench.register

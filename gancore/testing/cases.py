@@ -13,6 +13,14 @@ class LawBroken(AssertionError):  # noqa: N818  # it reads as what it says
     """A component does not keep a law: the message is one sentence, with what was expected and received."""
 
 
+class Untried(Exception):  # noqa: N818  # no error: the law has nothing to say here
+    """A law cannot be tried on this component and case."""
+
+
+class Inapplicable(Untried):
+    """It cannot be tried on this component, whatever the case."""
+
+
 def demand(holds: object, otherwise: str) -> None:
     """Raises LawBroken with this sentence unless it holds."""
     if not holds:

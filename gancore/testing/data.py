@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -16,8 +16,8 @@ from gancore.data import check_items, check_labels
 from gancore.errors import DataError, PluginError, blamed, told
 from gancore.metrics import Measurement, Metric
 from gancore.testing.bench import evidence_of, set_up
-from gancore.testing.cases import Case, LawBroken, demand
-from gancore.testing.general import Inapplicable, unequal
+from gancore.testing.cases import Case, Inapplicable, LawBroken, demand
+from gancore.testing.general import unequal
 
 
 def items_have_the_promised_form(component: Component, case: Case) -> None:
@@ -29,12 +29,15 @@ def items_have_the_promised_form(component: Component, case: Case) -> None:
     images = [value for key, value in items.items() if not key.endswith("label")]
     labels = [value for key, value in items.items() if key.endswith("label")]
     strange = [type(image).__name__ for image in images if not isinstance(image, Tensor)]
-    demand(not strange, f"an image must be a tensor; received {strange[:1]}")
+    what = strange[0] if strange else ""
+    demand(not strange, f"an item must be a tensor, or a tensor and a label; received {what}")
     shapes = sorted({tuple(cast(Tensor, image).shape) for image in images})
     demand(len(shapes) == 1, f"all images of a dataset must have one shape; received {shapes}")
     turned = len(shapes[0]) == 3 and shapes[0][0] > 4 and shapes[0][2] in (1, 3, 4)
     demand(not turned, f"an image must be (C, H, W); {shapes[0]} looks like (H, W, C): permute(2, 0, 1)")
     classes = getattr(bench.built, "classes", None)
+    named = classes is None or isinstance(classes, tuple | list)
+    demand(named, f"`classes` must be a tuple of names; received {classes!r}")
     whole = all(isinstance(label, Tensor) and not label.ndim and not label.is_floating_point() for label in labels)
     demand(whole, "a label must be an int")
     demand(classes is None or labels, "a dataset with classes must give labels")
@@ -91,6 +94,9 @@ def measurements_are_numbers(component: Component, case: Case) -> None:
         raise
     demand(isinstance(measured, Measurement), f"a metric must return a Measurement; received {type(measured).__name__}")
     measured = cast(Measurement, measured)
+    tables = isinstance(measured.details, Mapping) and isinstance(measured.ideal, Mapping)
+    demand(tables, f"details and ideals must be numbers by name; received {measured.details!r} and {measured.ideal!r}")
+    demand(isinstance(measured.warnings, tuple | list), f"warnings must be a tuple; received {measured.warnings!r}")
     numbers = {"value": measured.value, **measured.details, **{f"ideal {key}": n for key, n in measured.ideal.items()}}
     strange = [f"{key} is a {type(n).__name__}" for key, n in numbers.items() if not isinstance(n, float | int)]
     demand(not strange, f"a value, details and ideals must be plain numbers, for JSON; here {', '.join(strange)}")

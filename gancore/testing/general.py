@@ -23,16 +23,8 @@ from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Metric
 from gancore.settings import plain
 from gancore.testing.bench import Bench, observed, set_up
-from gancore.testing.cases import Case, LawBroken, demand
+from gancore.testing.cases import Case, Inapplicable, LawBroken, Untried, demand
 from gancore.testing.elsewhere import Elsewhere, unregistered
-
-
-class Untried(Exception):  # noqa: N818  # no error: the law has nothing to say here
-    """A law cannot be tried on this component and case."""
-
-
-class Inapplicable(Untried):
-    """It cannot be tried on this component, whatever the case."""
 
 
 def survives_a_round_trip(component: Component, case: Case) -> None:

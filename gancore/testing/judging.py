@@ -21,8 +21,9 @@ from gancore.errors import ConfigError, DataError, GancoreError, PluginError
 from gancore.metrics import Extractor, Metric
 from gancore.testing import data, general, networks, observing, process, scoring
 from gancore.testing.bench import observed
-from gancore.testing.cases import Case, LawBroken
-from gancore.testing.general import Inapplicable, Untried, unequal
+from gancore.testing.cases import Case, Inapplicable, LawBroken, Untried
+from gancore.testing.form import lacks_form
+from gancore.testing.general import unequal
 from gancore.testing.strategies import Bounds, Offers, cases, components
 
 Law = Callable[[Component, Case], None]
@@ -51,7 +52,8 @@ def every_field_does_something(offered: type[Component]) -> None:
 
     The fields that gancore's own classes declare are left out, since the loop reads them.
     """
-    loops = {key for base in offered.__mro__ if _is_ours(base) for key in getattr(base, "model_fields", ())}
+    ours = [base for base in offered.__mro__ if base.__module__.partition(".")[0] == "gancore"]
+    loops = {key for base in ours for key in getattr(base, "model_fields", ())}
     drawn = st.tuples(drawn_components(offered), drawn_components(offered), cases())
     for field in offered.model_fields:
         if field in loops:
@@ -244,11 +246,17 @@ def _judge_cases(offered: type[Component], law: Law, examples: int, root: Path) 
         try:
             law(component, replace(case, root=root))
         except (ConfigError, DataError, PluginError, Untried) as error:  # refused, or for another law to say
-            vain += _VAIN * examples if isinstance(error, Inapplicable) else examples if _misses_files(error) else 1
+            # Files that are not there are there for no other case either.
+            missing = isinstance(error, DataError)
+            vain += _VAIN * examples if isinstance(error, Inapplicable) else examples if missing else 1
             reject()
         except LawBroken as error:
             breaches.append(Breach(f"{law.__name__}({component!r}, {case!r})", " ".join(str(error).split())))
             raise
+        except Exception:
+            if not lacks_form(component, replace(case, root=root)):
+                raise  # a mistake in the law
+            reject()
         tried += 1
 
     try:
@@ -283,17 +291,8 @@ def _told_apart(component: Component, field: str, value: object, case: Case) -> 
         if other == component:
             return None
         return unequal(observed(component, case), observed(other, case)) is not None
-    except (GancoreError, ValidationError):
+    except (GancoreError, ValidationError, Untried):
         return None
-
-
-def _misses_files(error: Exception) -> bool:
-    """Files that are not there are there for no other case either."""
-    return isinstance(error, DataError)
-
-
-def _is_ours(base: type) -> bool:
-    return base.__module__.partition(".")[0] == "gancore"
 
 
 def _settings(examples: int) -> settings:

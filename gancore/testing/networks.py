@@ -16,8 +16,8 @@ from gancore.players import described
 from gancore.randomness import seeded
 from gancore.rehearsal import COUNT, mixes_samples
 from gancore.testing.bench import Bench, set_up
-from gancore.testing.cases import Case, demand
-from gancore.testing.general import Untried, unequal
+from gancore.testing.cases import Case, LawBroken, Untried, demand
+from gancore.testing.general import unequal
 from gancore.testing.inputs import images
 
 _SEEDS = 32
@@ -60,7 +60,7 @@ def gradient_reaches_every_parameter(component: Component, case: Case) -> None:
     module = bench.module
     if module is None:
         raise Untried
-    outputs = _outputs(bench())
+    outputs = _outputs(bench.in_form())
     demand(any(value.requires_grad for value in outputs.values()), "what it gives is detached from its parameters")
     _descend(outputs)
     for name, parameter in module.named_parameters():
@@ -75,7 +75,7 @@ def gradient_reaches_the_images(component: Component, case: Case) -> None:
     """What is said of images carries a gradient to each of them: it is how G learns."""
     bench = set_up(component, case)
     images = bench.inputs["images"].clone().requires_grad_()
-    outputs = _outputs(bench(images=images))
+    outputs = _outputs(bench.in_form(images=images))
     key = "logits" if "logits" in outputs else "images"
     demand(outputs[key].requires_grad, f"the {key} that it gives are detached from the images that it is given")
     _descend({key: outputs[key]})
@@ -134,6 +134,9 @@ def mixing_is_found_out(component: Component, case: Case) -> None:
     if module is None:
         raise Untried
 
+    if not set_up(component, case).values()["logits"].isfinite().all():
+        raise Untried
+
     def mixes(count: int) -> bool:
         shown = replace(case, count=count)
         with seeded(case.seed):
@@ -154,11 +157,13 @@ def mixing_is_found_out(component: Component, case: Case) -> None:
 def strength_zero_changes_nothing(component: Component, case: Case) -> None:
     """Strength is the share of images that are changed, so none are at 0."""
     bench = set_up(component, case)
-    bench()  # what watches has seen something
-    images = _at_strength(bench, 0.0).values()
-    if images["images"].shape != bench.inputs["images"].shape:
+    bench.in_form()  # what watches has seen something
+    images, given = _at_strength(bench, 0.0)()["images"], bench.inputs["images"]
+    if not isinstance(images, Tensor):
+        raise LawBroken(f"images must be a tensor at strength 0 too; received {described(images)}")
+    if images.shape != given.shape or images.dtype != given.dtype:
         raise Untried
-    changed = unequal({"images": bench.inputs["images"]}, images, rounding=1e-6)
+    changed = unequal({"images": given}, {"images": images}, rounding=1e-6)
     demand(changed is None, "images are changed at strength 0")
 
 
@@ -168,7 +173,7 @@ def little_strength_leaves_images_alone(component: Component, case: Case) -> Non
     bench()
     given = bench.inputs["images"]
     never, made = (_at_strength(bench, strength).values()["images"] for strength in (0.0, _LITTLE))
-    if made.shape != given.shape or not torch.allclose(never, given, atol=1e-3):
+    if made.shape != given.shape or made.dtype != given.dtype or not torch.allclose(never, given, atol=1e-3):
         raise Untried  # for another law to say
     kept = ((made - given).abs().flatten(1).amax(dim=1) < 1e-3).any()
     demand(kept, f"at strength {_LITTLE} each of {_MANY} images is changed; strength is the share that is")

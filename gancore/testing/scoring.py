@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -13,8 +14,8 @@ from gancore.contracts import Augmentation, Penalty, Regularizer
 from gancore.errors import blamed
 from gancore.players import described
 from gancore.testing.bench import MOMENTS, set_up
-from gancore.testing.cases import Case, demand
-from gancore.testing.general import Inapplicable, Untried, is_random, unequal
+from gancore.testing.cases import Case, Inapplicable, Untried, demand
+from gancore.testing.general import is_random, unequal
 
 _PLAYERS = ("discriminator", "generator")
 _SCALES = (1.0, 100.0, 10_000.0)
@@ -30,8 +31,8 @@ def losses_are_finite_scalars(component: Component, case: Case) -> None:
         for player in _PLAYERS:
             loss = given[player]
             demand(
-                isinstance(loss, Tensor) and loss.ndim == 0,
-                f"the {player}'s loss must be a scalar tensor; received {described(loss)}",
+                _is_real_scalar(loss),
+                f"the {player}'s loss must be a scalar tensor of floating point; received {described(loss)}",
             )
             demand(cast(Tensor, loss).isfinite(), f"the {player}'s loss is {loss} at logits of size {scale:g}")
 
@@ -40,11 +41,9 @@ def gradient_reaches_what_is_scored(component: Component, case: Case) -> None:
     """D's loss carries a gradient to what was said of real and of fake images, G's to what was said of fakes."""
     bench = set_up(component, replace(case, scale=1.0))
     scored = {key: value.clone().requires_grad_() for key, value in bench.inputs.items() if _is_scored(key)}
-    given = bench(**scored)
+    given = bench.in_form(**scored)
     for player, sides in (("discriminator", ("real", "fake")), ("generator", ("fake",))):
-        loss = given[player]
-        if not isinstance(loss, Tensor):
-            raise Untried
+        loss = cast(Tensor, given[player])
         demand(loss.requires_grad, f"the {player}'s loss is detached from what it scores")
         wanted = list(scored)
         gradients = torch.autograd.grad(loss.sum(), list(scored.values()), allow_unused=True, retain_graph=True)
@@ -77,12 +76,16 @@ def _pull(component: Component, case: Case, times: int) -> dict[tuple[str, str],
     given, found = bench(**inputs), dict[tuple[str, str], float]()
     for player in _PLAYERS:
         loss = given[player]
-        if not isinstance(loss, Tensor) or loss.ndim or not loss.requires_grad:
+        if not _is_real_scalar(loss) or not loss.requires_grad:
             raise Untried
         gradients = torch.autograd.grad(loss, list(scored.values()), allow_unused=True, retain_graph=True)
         sums = [0.0 if gradient is None else float(gradient.abs().sum()) for gradient in gradients]
         found |= {(player, key): value for key, value in zip(scored, sums, strict=True)}
     return found
+
+
+def _is_real_scalar(value: object) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()
 
 
 def _is_scored(key: str) -> bool:
@@ -95,8 +98,8 @@ def penalties_are_finite_scalars(component: Component, case: Case) -> None:
     if penalty is None:
         raise Inapplicable
     demand(
-        isinstance(penalty, Tensor) and penalty.ndim == 0,
-        f"a penalty must be None or a scalar tensor; received {described(penalty)}",
+        _is_real_scalar(penalty),
+        f"a penalty must be None or a scalar tensor of floating point; received {described(penalty)}",
     )
     demand(cast(Tensor, penalty).isfinite(), f"the penalty is {penalty}")
 
@@ -163,7 +166,10 @@ def it_projects_in_place(component: Component, case: Case) -> None:
 
 def strength_keeps_its_range(component: Component, case: Case) -> None:
     """Of an augmentation it is a share, in 0..1; of a regularizer a finite number that is not below 0."""
-    strengths = set_up(component, case).values()["strength"]
+    strengths = cast(tuple[object, ...], set_up(component, case)()["strength"])
+    strange = [type(strength).__name__ for strength in strengths if not isinstance(strength, float | int)]
+    demand(not strange, f"strength must be a plain number; received {strange[:1]}")
     most = 1.0 if isinstance(component, Augmentation) else float("inf")
-    right = strengths.isfinite().all() and float(strengths.min()) >= 0.0 and float(strengths.max()) <= most
-    demand(right, f"strength must lie in 0..{most:g}; received {strengths.tolist()}")
+    numbers = cast(tuple[float, ...], strengths)
+    right = all(math.isfinite(number) and 0.0 <= number <= most for number in numbers)
+    demand(right, f"strength must lie in 0..{most:g}; received {list(numbers)}")

@@ -108,7 +108,8 @@ class _Drawing:
         if origin is dict:  # components under labels
             tables = components(inner[1], self.offers, self.bounds)
             return st.dictionaries(st.text("abc", min_size=1), tables, max_size=2)
-        sizes = {"min_size": limit.get(at.MinLen, 0), "max_size": limit.get(at.MaxLen, 4)}
+        least = limit.get(at.MinLen, 0)
+        sizes = {"min_size": least, "max_size": limit.get(at.MaxLen, max(4, least))}
         if origin is tuple and inner[-1] is Ellipsis:
             return st.lists(self.values(inner[0], ()), **sizes).map(tuple)
         if origin is tuple:
