@@ -6,6 +6,7 @@ from abc import ABC
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import get_annotations, isabstract
+from math import isfinite
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, Union, get_args, get_origin
 
@@ -59,6 +60,15 @@ class Component(Settings, ABC):
                     f"{cls.__name__}.{key}: the default of an optional field is None, since files hold no null; "
                     f"received {info.default!r}"
                 )
+            if not _can_be_written(info.default):
+                raise TypeError(
+                    f"{cls.__name__}.{key}: the default must be one that a file can hold, finite and not {REMOVE!r}; "
+                    f"received {info.default!r}"
+                )
+        for key, received, problem in _wrong_defaults(cls):
+            raise TypeError(
+                f"{cls.__name__}.{key}: the default must be a value of its field; received {received!r}: {problem}"
+            )
         super().__pydantic_init_subclass__(**kwargs)
 
     @model_validator(mode="wrap")
@@ -148,6 +158,28 @@ def _owns(base: type, key: str) -> bool:
 
 def _kind_of(cls: type[Component]) -> type[Component]:
     return next(base for base in cls.__mro__ if "kind" in vars(base))
+
+
+def _can_be_written(default: object) -> bool:
+    if isinstance(default, tuple):
+        return all(map(_can_be_written, default))
+    return isfinite(default) if isinstance(default, float) else not isinstance(default, str) or default != REMOVE
+
+
+def _wrong_defaults(cls: type[Component]) -> Iterator[tuple[str, object, str]]:
+    """The fields whose defaults their own validation refuses, when a component is named and nothing else is said."""
+    if isabstract(cls) or not hasattr(cls, "kind"):
+        return  # nothing that can be named
+    try:
+        cls.model_validate({})
+    except ValidationError as error:
+        for line in error.errors(include_url=False):
+            key = str(line["loc"][0]) if line["loc"] else ""
+            # What must be given has no default, and a default that is a name is for a catalog to look up.
+            if key in cls.model_fields and line["type"] not in ("missing", "no_catalog"):
+                yield key, line["input"], line["msg"]
+    except Exception:
+        return  # a validator failed, perhaps since its module is not whole yet; a run that needs it says so
 
 
 def _may_be_a_field(annotation: object) -> bool:

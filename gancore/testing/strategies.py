@@ -19,6 +19,8 @@ from gancore.contracts import Shape
 from gancore.settings import Schedulable, Schedule, Settings
 from gancore.testing.cases import Case
 
+_DRAWN = 7
+"""Components that are drawn for each that has all defaults."""
 _LIMITS = (at.Ge, at.Gt, at.Le, at.Lt, at.MinLen, at.MaxLen)
 
 
@@ -47,7 +49,8 @@ def components(
 ) -> st.SearchStrategy[Any]:
     """Valid instances of a component, or of other settings; of all that `offers` has, for an abstract kind.
 
-    `overrides` are strategies for single fields. Where the fields do not suit each other, others are drawn.
+    `overrides` are strategies for single fields. Where the fields do not suit each other, others are drawn. The first
+    is the one with all defaults, where every field has one.
     """
     if isabstract(cls):
         if offers is None:
@@ -62,7 +65,11 @@ def components(
         except ValidationError:
             reject()
 
-    return st.builds(build, **fields | overrides)
+    drawn = st.builds(build, **fields | overrides)
+    if any(info.is_required() for key, info in cls.model_fields.items() if key not in overrides):
+        return drawn
+    usual = st.builds(build, **overrides)
+    return st.integers(0, _DRAWN).flatmap(lambda place: drawn if place else usual)
 
 
 def shapes() -> st.SearchStrategy[Shape]:

@@ -273,6 +273,7 @@ MODULES = {  # what a module of each name holds, and what its error says
     "twice": (COMPONENT + HOOK.format("", "[Mine, Mine]"), "gancore_generators offers 'twice' twice"),
     "nameless": (COMPONENT.replace("name =", "title =") + HOOK.format("", "[Mine]"), "non-annotated attribute"),
     "listful": (COMPONENT + HOOK.format("", "[Mine]"), "Mine.sizes: a field is a bool, int,"),
+    "defaulted": (COMPONENT + HOOK.format("", "[Mine]"), "Mine.rate: the default must be a value of its field"),
     "bare": (COMPONENT + HOOK.format("", "Mine"), "gancore_generators must return a list; received"),
     "fails": (COMPONENT + HOOK.format("", "1 / 0"), "ZeroDivisionError: division by zero"),
     "torn": (
@@ -305,7 +306,7 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "r.toml").write_text("seed = ")
     for name, (module, _) in MODULES.items():
-        field = "sizes: list[int] = ()" if name == "listful" else ""
+        field = {"listful": "sizes: list[int] = ()", "defaulted": "rate: float = 'x'"}.get(name, "")
         distribution(folder, name, module.replace("{0}", name).replace("{1}", field))
     distribution(folder, "absent", "", "gc_absent:nothing")
     environment = os.environ | {"PYTHONPATH": str(folder)}

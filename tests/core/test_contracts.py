@@ -4,10 +4,11 @@ from typing import Annotated, Any, ClassVar, Literal, Optional
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gancore.component import lookup
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, Schedulable
+from gancore.errors import PluginError
 from strategies import components
 from worlds import Hinge, Noise, TinyDiscriminator, TinyGenerator, catalog
 
@@ -85,6 +86,80 @@ def test_a_field_that_would_not_survive_a_file_is_refused_by_name(annotation):
 def test_the_default_of_an_optional_field_must_be_none(default):
     with pytest.raises(TypeError, match=r"Defined\.key: the default of an optional field is None.*; received"):
         define(int | str | None, default)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        (float, Field(default=0.0, gt=0)),
+        (tuple[float, ...], [1.0, 2.0]),
+        (tuple[float, ...], Field(default=(1.0,), min_length=2)),
+        (float, Field(default_factory=lambda: "x")),
+        (str, b"x"),
+        (tuple[int, ...], {1}),
+        (Literal["a"], "b"),
+        (Schedulable, "x"),
+        (Loss, 3),
+    ],
+)
+def test_a_default_that_is_no_value_of_its_field_is_refused_by_name(annotation, default):
+    with pytest.raises(TypeError, match=r"Defined\.key: the default must be a value of its field; received .*: "):
+        define(annotation, default)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        (float, float("inf")),
+        (float, Field(default=float("nan"), allow_inf_nan=True)),
+        (tuple[float, ...], (1.0, float("inf"))),
+        (str, "none"),
+    ],
+)
+def test_a_default_that_no_file_can_hold_is_refused_by_name(annotation, default):
+    with pytest.raises(TypeError, match=r"Defined\.key: the default must be one that a file can hold"):
+        define(annotation, default)
+
+
+def test_a_validator_that_needs_more_than_its_class_does_not_keep_it_from_being_defined():
+    class Checked(Base):
+        key: int = 1
+
+        @field_validator("key")
+        @classmethod
+        def _known(cls, key):
+            return defined_further_below(key)  # noqa: F821  # not yet, when the class is made
+
+    with pytest.raises(PluginError, match="defined_further_below"):
+        Checked()
+
+    class Whole(Base):
+        key: int = 1
+
+        @model_validator(mode="after")
+        def _known(self):
+            return defined_further_below(self)  # noqa: F821  # as above
+
+    with pytest.raises(NameError, match="defined_further_below"):
+        Whole()
+
+
+def test_a_validator_of_a_field_has_its_say_on_the_default():
+    with pytest.raises(TypeError, match=r"Even\.key: the default must be a value of its field; received 1: .*even"):
+
+        class Even(Base):
+            key: int = 1
+
+            @field_validator("key")
+            @classmethod
+            def _even(cls, key):
+                if key % 2:
+                    raise ValueError("must be even")
+                return key
+
+
+def test_a_default_may_be_a_name_that_a_catalog_looks_up():
+    assert define(Loss, "hinge").model_fields["key"].default == "hinge"
 
 
 @pytest.mark.parametrize(

@@ -102,3 +102,16 @@ class SixScales(zoo.SoundLoss):
 @given(components(SixScales))
 def test_a_field_may_be_longer_than_what_is_drawn_without_bounds(component):
     assert min(len(component.scales), len(component.label)) >= 6
+
+
+class BrokenAsItComes(zoo.SoundLoss):
+    size: int = 5000
+
+    def generator(self, fake, real):
+        return super().generator(fake, real) * (float("nan") if self.size == 5000 else 1.0)
+
+
+def test_the_component_that_has_all_defaults_is_the_first_that_is_tried():
+    breach = judge(BrokenAsItComes, testing.losses_are_finite_scalars).breach
+    assert breach is not None
+    assert breach.call.startswith("losses_are_finite_scalars(BrokenAsItComes(size=5000), ")
