@@ -19,8 +19,8 @@ from gancore.contracts import Shape
 from gancore.settings import Schedulable, Schedule, Settings
 from gancore.testing.cases import Case
 
-_DRAWN = 7
-"""Components that are drawn for each that has all defaults."""
+_DRAWN = 63
+"""Components that are drawn for each that has all defaults, which may be large; that one comes first all the same."""
 _LIMITS = (at.Ge, at.Gt, at.Le, at.Lt, at.MinLen, at.MaxLen)
 
 
