@@ -50,7 +50,7 @@ def test_the_table_in_the_repository_has_no_alarm_in_a_healthy_toy_or_digit():
     text = (Path(guard.__file__).parent / "guard.md").read_text()
     rows = {line.split("|")[1].strip(): line.split("|")[2:-1] for line in text.splitlines() if line.startswith("| ")}
     healthy = 0
-    for recipe in ("digits", "ring", "grid"):
+    for recipe in ("digits", "ring"):
         runs, healthy_runs, _, _, alarms, _ = (cell.strip() for cell in rows[recipe])
         assert alarms == "0"
         healthy += int(healthy_runs)
