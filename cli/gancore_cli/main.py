@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import multiprocessing
 import os
 import sys
 import traceback
@@ -25,7 +26,7 @@ from gancore_cli.options import Plugins, say
 from gancore_cli.progress import Interrupted
 from gancore_cli.resume import resume
 from gancore_cli.sample import sample
-from gancore_cli.signals import hand_on, interruptible, outcome
+from gancore_cli.signals import TORCHRUN, hand_on, interruptible, outcome
 from gancore_cli.train import train
 from gancore_cli.verify import checkpoint
 
@@ -160,4 +161,19 @@ def _leave(code: int) -> NoReturn:
         with suppress(OSError, ValueError):
             stdout.flush()
             os.dup2(2, stdout.fileno())
+    if TORCHRUN in os.environ:
+        _end(code)
     sys.exit(code)
+
+
+def _end(code: int) -> NoReturn:
+    """Leaves without Python's own end, amid which a thread of gloo that lets a tensor go would abort the process.
+
+    torchrun would take the run for a failed one, and end the others.
+    """
+    for child in multiprocessing.active_children():
+        child.terminate()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    os._exit(code)

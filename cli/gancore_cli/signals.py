@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """And what they do to a command."""
 _PLACE = "gancore.signals"
+TORCHRUN = "TORCHELASTIC_RUN_ID"
+"""The variable by which torchrun tells a process that it has started it."""
 
 
 class Ended(KeyboardInterrupt):
@@ -53,7 +55,7 @@ def interruptible() -> Iterator[Signals]:
         yield signals
     finally:
         # torchrun ends all processes once one has failed; those that are at their end leave with a code of their own.
-        leaving = "TORCHELASTIC_RUN_ID" in os.environ
+        leaving = TORCHRUN in os.environ
         for number, handler in before.items() if leaving or not signals.arrived else ():
             signal.signal(number, signal.SIG_IGN if leaving else handler)
 

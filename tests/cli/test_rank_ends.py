@@ -3,6 +3,10 @@
 They are started as torchrun starts them, which itself would take longer than all that is asked here.
 """
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from interruptions import TRAPS
@@ -93,6 +97,17 @@ def test_either_rank_ends_with_its_code_and_both_go_on_to_the_same_bits(both, wh
     last = newest(tmp_path)
     assert last.tensors.keys() == whole.tensors.keys()
     assert all(torch.equal(tensor, whole.tensors[name]) for name, tensor in last.tensors.items())
+
+
+def test_nothing_comes_after_the_end_of_a_rank(tmp_path):
+    (tmp_path / "late.py").write_text("import atexit, os\natexit.register(os._exit, 77)\ngancore_losses = None\n")
+    command = [sys.executable, "-m", "gancore_cli", "--plugin", "late.py", "list", "loss"]
+    codes = [
+        subprocess.run(command, cwd=tmp_path, env=os.environ | more, capture_output=True, timeout=60).returncode
+        for more in ({}, {"TORCHELASTIC_RUN_ID": "none"})
+    ]
+    assert codes[0] == 77, "the end of Python has its say where nobody waits for other ranks"
+    assert codes[1] != 77
 
 
 def test_a_rank_that_would_be_left_without_an_image_is_refused_by_both(both, tmp_path):

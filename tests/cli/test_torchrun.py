@@ -126,7 +126,6 @@ def clean(folder):
     return state(folder / "clean")
 
 
-@pytest.mark.long
 def test_a_run_that_is_ended_and_then_loses_a_process_ends_as_one_that_nothing_interrupts(folder, clean):
     ended = started(folder, "train", *RUN, "--out", "ended", SLOW="1")
     under_way(ended, folder / "ended")
@@ -163,7 +162,8 @@ def test_a_process_that_is_killed_ends_the_other_and_one_process_may_go_on(folde
     assert not any(Path(f"/proc/{worker}").exists() for worker in both.values())
     error, kept, _ = error_in(err)
     (*_, last) = checkpoint.kept(folder / "killed" / "checkpoints")
-    assert error.startswith("error: another process of the run is gone: ")
+    # Between two steps rank 0 may hear of it from torchrun first, which then ends it.
+    assert error == "error: terminated" or error.startswith("error: another process of the run is gone: ")
     assert kept == f"kept: checkpoint {last.relative_to(folder)}"
     assert "exitcode  : 9" in err
 
