@@ -29,6 +29,7 @@ _LOOKED_AT = 256
 """Items that tell one dataset from another."""
 _CHUNK = 1024
 """Items that are read at once."""
+_EMPTY = "a dataset must hold at least one image; this one is empty"
 _LARGEST_SHARE = 0.25
 """A dataset is kept on the device when it takes no more than this share of its memory."""
 
@@ -79,7 +80,7 @@ class Feed:
         with blamed("dataset"):
             self.size = len(cast(Sized, dataset))
         if self.size == 0:
-            raise DataError("a dataset must hold at least one image; this one is empty")
+            raise DataError(_EMPTY)
         self.batch_size, self.device = batch_size, device
         self.dataset = dataset
         self._seed, self._workers, self._ranks = seed, workers, ranks
@@ -195,7 +196,7 @@ def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: 
             chunks = (chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK))
             parts = [_collate(items_of(dataset, chunk)) for chunk in chunks]
             if not parts:
-                raise DataError("a dataset must hold at least one image; this one is empty")
+                raise DataError(_EMPTY)
             images, labels = (torch.cat(list(column)) for column in zip(*parts, strict=True))
     check_items(images)
     return images, labels.long()
@@ -204,12 +205,15 @@ def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: 
 def count_classes(dataset: TorchDataset[Any]) -> int | None:
     """The number of a dataset's `classes`, None without them. Raises DataError for what is no list of names."""
     classes = getattr(dataset, "classes", None)
-    if classes is None or (isinstance(classes, Sized) and not isinstance(classes, str)):
-        return None if classes is None else len(classes)
-    raise DataError(
-        f"`classes` of a dataset must be the names of its classes, in the order of their labels; received {classes!r}",
-        "a tuple of names; or leave it out",
-    )
+    if classes is None:
+        return None
+    if isinstance(classes, str) or not isinstance(classes, Sized):
+        raise DataError(
+            "`classes` of a dataset must be the names of its classes, in the order of their labels; received "
+            f"{classes!r}",
+            "a tuple of names; or leave it out",
+        )
+    return len(classes)
 
 
 def prepared(dataset: Dataset, root: Path) -> Iterator[float]:

@@ -145,11 +145,11 @@ def _norms(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """The names of those that hold NaN or infinity. Integers never do."""
     floats = {name: value for name, value in tensors.items() if value.is_floating_point() or value.is_complex()}
-    suspects = list[str]()
+    suspects = set[str]()
     # Optimizers count steps on the CPU, whatever device their moments are on; each device is waited for once.
     for device in {value.device for value in floats.values()}:
         names = [name for name, value in floats.items() if value.device == device]
         # A sum is not finite if a summand is not; it takes a twentieth of the time, but may overflow by itself.
         sums = torch.stack([floats[name].detach().sum().abs().to(torch.float32) for name in names])
-        suspects += [name for name, fine in zip(names, sums.isfinite().tolist(), strict=True) if not fine]
+        suspects |= {name for name, fine in zip(names, sums.isfinite().tolist(), strict=True) if not fine}
     return [name for name in floats if name in suspects and not floats[name].isfinite().all()]

@@ -48,17 +48,13 @@ def _named(label: str, table: object, finder: Finder) -> object:
     if label in _TAKEN:
         raise ValueError(f"the label {label!r} is a key of the log; choose another")
     named = _table(label, finder)
-    if isinstance(table, str) and _knows(finder, Extractor, table) and not _knows(finder, Metric, table):
-        return {**named, "extractor": table}  # fd = "digits"
+    # fd = "digits" names the extractor, which is a table once fields of it were laid over that.
+    given = table.get("name") if isinstance(table, Mapping) else table
+    if isinstance(given, str) and _knows(finder, Extractor, given) and not _knows(finder, Metric, given):
+        named = {**named, "extractor": given}
+        table = {key: value for key, value in table.items() if key != "name"} if isinstance(table, Mapping) else {}
     if not isinstance(table, Mapping):
         return table
-    given = table.get("name")
-    if isinstance(given, str) and _knows(finder, Extractor, given) and not _knows(finder, Metric, given):
-        # fd = "digits", over which fields of the extractor were laid
-        extractor = table.get("extractor", {})
-        table = {key: value for key, value in table.items() if key != "name"} | {
-            "extractor": {"name": given, **extractor} if isinstance(extractor, Mapping) else extractor
-        }
     if "name" in table:
         if _knows(finder, Metric, named["name"]) and table["name"] != named["name"]:
             raise ValueError(f"the label {label!r} names another metric than {table['name']!r}; choose another")

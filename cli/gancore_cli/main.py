@@ -98,9 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             told = getattr(error, "told", False)
             _fail(status, what, getattr(error, "kept", ""), getattr(error, "hint", ""), as_json, told=told)
         except SystemExit as error:  # a stranger's, for click leaves in another way; its code may be 0
-            if (
-                sys.stdout is not stdout
-            ):  # but where nobody reads the help that it prints: it has put another in its place
+            if sys.stdout is not stdout:  # but it put another there, since nobody reads the help that it prints
                 _leave(0)
             if {"-v", "--verbose"} & set(arguments):
                 traceback.print_exception(error)
