@@ -20,11 +20,11 @@ from torch import Tensor
 
 from benchmarks.machine import called, commit, described
 from gancore import Catalog, Source, Workplace, read_images
-from gancore.config import read_dataset
-from gancore.data import read_items
-from gancore.extraction import Reader
-from gancore.learning import open_reader
-from gancore.sources import reference_of
+from gancore.config.run import read_dataset
+from gancore.data.feed import read_items
+from gancore.evaluation.features import Reader
+from gancore.evaluation.sources import reference_of
+from gancore.evaluation.train_extractor import open_reader
 from gancore_plugins.extractors.digits import DigitsExtractor
 
 SAMPLES = 1000

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from benchmarks.machine import commit, described
 from gancore import GAN, Catalog, Layer, Step, resolve, train
-from gancore.config import read_layers
-from gancore.finite import Watch
+from gancore.config.run import read_layers
+from gancore.training.finite import Watch
 
 BOUNDS = {"vanilla": 4.0, "mnist": 2.0, "dcgan": 2.0}
 """Per cent of a step that a look may cost."""

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from benchmarks.machine import called, commit, described
 from gancore import Catalog, Source
-from gancore.config import read_dataset
-from gancore.guard import COUNT, Guard
-from gancore.randomness import generator_for
+from gancore.config.run import read_dataset
+from gancore.evaluation.collapse import COUNT, Guard
+from gancore.utils.random import generator_for
 
 TRIES = 30
 JUDGE = {"digits": "class-kl-digits", "vanilla": "class-kl-digits", "ring": "modes", "grid": "modes"}

@@ -24,8 +24,8 @@ import torch
 from PIL import Image
 
 from benchmarks.machine import commit, described
-from gancore.data import Feed, epoch_order
-from gancore.files import pictures_below
+from gancore.data.feed import Feed, epoch_order
+from gancore.utils.files import pictures_below
 from gancore_plugins.datasets.folder import Folder
 from gancore_plugins.datasets.pictures import Kept
 

@@ -30,10 +30,10 @@ from scipy.stats import mannwhitneyu
 
 from benchmarks.machine import ProgramError, called, commit, described, keep, threads
 from gancore import Catalog, Evaluator, Source, Workplace, read_images, resolve
-from gancore.config import read_dataset, read_layers
-from gancore.duration import Duration
-from gancore.naming import find_metric
-from gancore.sources import reference_of
+from gancore.config.duration import Duration
+from gancore.config.metric_names import find_metric
+from gancore.config.run import read_dataset, read_layers
+from gancore.evaluation.sources import reference_of
 
 SAMPLES = 10_000
 JUDGES = 3

@@ -26,10 +26,10 @@ import torch
 
 from benchmarks.machine import commit, described, keep, threads
 from gancore import GAN, Catalog, Evaluator, Layer, Source, Workplace, resolve, train
-from gancore.config import read_dataset, read_layers
+from gancore.config.metric_names import find_metric
+from gancore.config.run import read_dataset, read_layers
 from gancore.errors import NumericsError
-from gancore.naming import find_metric
-from gancore.sampling import draw
+from gancore.sampling.load import draw
 
 SAMPLES = 2500
 MODES = {"ring": 8, "grid": 25}

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gancore import hookspecs
-from gancore.catalog import BUILT_IN, Catalog
+from gancore.catalog.catalog import BUILT_IN, Catalog
 from gancore.component import Component
-from gancore.describe import describe
+from gancore.config.describe import describe
 from gancore.metrics import Metric
 
 PAGE = Path(__file__).with_name("reference.md")

@@ -10,11 +10,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gancore.catalog import Catalog as Catalog
+    from gancore.catalog.catalog import Catalog as Catalog
     from gancore.component import Component as Component
-    from gancore.config import Options as Options
-    from gancore.config import Run as Run
-    from gancore.config import resolve as resolve
+    from gancore.config.layers import Layer as Layer
+    from gancore.config.run import Options as Options
+    from gancore.config.run import Run as Run
+    from gancore.config.run import resolve as resolve
     from gancore.contracts import Augment as Augment
     from gancore.contracts import Augmentation as Augmentation
     from gancore.contracts import Critic as Critic
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from gancore.contracts import Shape as Shape
     from gancore.contracts import StatefulLoss as StatefulLoss
     from gancore.contracts import value_at as value_at
+    from gancore.data.read_images import read_images as read_images
     from gancore.errors import CheckpointError as CheckpointError
     from gancore.errors import ConfigError as ConfigError
     from gancore.errors import DataError as DataError
@@ -41,14 +43,12 @@ if TYPE_CHECKING:
     from gancore.errors import PluginError as PluginError
     from gancore.errors import StorageError as StorageError
     from gancore.errors import WorkerError as WorkerError
-    from gancore.evaluation import Evaluation as Evaluation
-    from gancore.evaluation import Evaluator as Evaluator
-    from gancore.evaluation import Result as Result
-    from gancore.gan import GAN as GAN
+    from gancore.evaluation.evaluator import Evaluation as Evaluation
+    from gancore.evaluation.evaluator import Evaluator as Evaluator
+    from gancore.evaluation.evaluator import Result as Result
+    from gancore.evaluation.sources import Source as Source
+    from gancore.evaluation.train_extractor import Workplace as Workplace
     from gancore.hookspecs import hookimpl as hookimpl
-    from gancore.images import read_images as read_images
-    from gancore.layers import Layer as Layer
-    from gancore.learning import Workplace as Workplace
     from gancore.metrics import Evidence as Evidence
     from gancore.metrics import Extractor as Extractor
     from gancore.metrics import Features as Features
@@ -59,19 +59,19 @@ if TYPE_CHECKING:
     from gancore.observers import Observer as Observer
     from gancore.observers import RunInfo as RunInfo
     from gancore.observers import Writer as Writer
-    from gancore.pictures import save_samples as save_samples
-    from gancore.sampling import Trained as Trained
-    from gancore.sampling import load as load
+    from gancore.sampling.grid import save_samples as save_samples
+    from gancore.sampling.load import Trained as Trained
+    from gancore.sampling.load import load as load
     from gancore.settings import Schedulable as Schedulable
     from gancore.settings import Schedule as Schedule
-    from gancore.sources import Source as Source
-    from gancore.training import Step as Step
-    from gancore.training import train as train
+    from gancore.training.gan import GAN as GAN
+    from gancore.training.loop import Step as Step
+    from gancore.training.loop import train as train
 
 _HOMES = {
-    "catalog": ["Catalog"],
+    "catalog.catalog": ["Catalog"],
     "component": ["Component"],
-    "config": ["Options", "Run", "resolve"],
+    "config.run": ["Options", "Run", "resolve"],
     "contracts": [
         "Augment",
         "Augmentation",
@@ -102,19 +102,19 @@ _HOMES = {
         "StorageError",
         "WorkerError",
     ],
-    "evaluation": ["Evaluation", "Evaluator", "Result"],
-    "gan": ["GAN"],
+    "evaluation.evaluator": ["Evaluation", "Evaluator", "Result"],
+    "training.gan": ["GAN"],
     "hookspecs": ["hookimpl"],
-    "images": ["read_images"],
-    "layers": ["Layer"],
-    "learning": ["Workplace"],
+    "data.read_images": ["read_images"],
+    "config.layers": ["Layer"],
+    "evaluation.train_extractor": ["Workplace"],
     "metrics": ["Evidence", "Extractor", "Features", "LearnedExtractor", "Measurement", "Metric", "Samples"],
     "observers": ["Observer", "RunInfo", "Writer"],
-    "pictures": ["save_samples"],
-    "sampling": ["Trained", "load"],
+    "sampling.grid": ["save_samples"],
+    "sampling.load": ["Trained", "load"],
     "settings": ["Schedulable", "Schedule"],
-    "sources": ["Source"],
-    "training": ["Step", "train"],
+    "evaluation.sources": ["Source"],
+    "training.loop": ["Step", "train"],
 }
 _HOME = {name: f"gancore.{module}" for module, names in _HOMES.items() for name in names}
 

@@ -14,8 +14,7 @@ from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, Val
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gancore.errors import ConfigError, blamed
-from gancore.layers import REMOVE
-from gancore.settings import Schedulable, Settings
+from gancore.settings import REMOVE, Schedulable, Settings
 
 C = TypeVar("C", bound="Component")
 

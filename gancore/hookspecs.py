@@ -18,11 +18,10 @@ from importlib.resources.abc import Traversable
 import pluggy
 
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
-from gancore.discovery import API
 from gancore.metrics import Extractor, Metric
 from gancore.observers import Observer
 
-ENTRY_POINTS = f"gancore.v{API}"
+ENTRY_POINTS = "gancore.v1"
 
 hookspec = pluggy.HookspecMarker("gancore")
 hookimpl = pluggy.HookimplMarker("gancore")

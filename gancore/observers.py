@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gancore.component import Component
-from gancore.jsonsafe import json_safe
+from gancore.utils.json import json_safe
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -26,6 +26,9 @@ from typing_extensions import TypeAliasType
 
 from gancore.errors import unknown
 
+REMOVE = "none"
+"""The value that takes a key away, since TOML has no null."""
+
 
 class Settings(BaseModel):
     """A table of values: immutable, comparable, hashable; wrong keys, types and ranges are all told at once."""

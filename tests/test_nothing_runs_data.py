@@ -55,8 +55,11 @@ METHODS = {
 
 EXCEPTIONS = {
     ("gancore/__init__.py", "importlib.import_module"): "modules of gancore's own, by a table in that file",
-    ("gancore/pluginfile.py", "importlib.util.module_from_spec"): "--plugin FILE: code that the user names as such",
-    ("gancore/pluginfile.py", ".exec_module"): "--plugin FILE: code that the user names as such",
+    (
+        "gancore/catalog/plugin_file.py",
+        "importlib.util.module_from_spec",
+    ): "--plugin FILE: code that the user names as such",
+    ("gancore/catalog/plugin_file.py", ".exec_module"): "--plugin FILE: code that the user names as such",
     ("cli/gancore_cli/check.py", "importlib.import_module"): "plugins check MODULE: code that the user names as such",
     (
         "plugins/gancore_plugins/extractors/inception.py",

@@ -5,16 +5,16 @@ import dataclasses
 import pytest
 from pydantic import Field
 
-import freeze
-from freeze import FOLDER, SUBJECTS, frozen, members
 from gancore.contracts import Generator
 from gancore.settings import Settings
+from helpers import api_snapshot as freeze
+from helpers.api_snapshot import FOLDER, SUBJECTS, frozen, members
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_the_interface_is_as_it_was_written_down(subject):
     kept = (FOLDER / subject).read_text(encoding="utf-8")
-    assert frozen(subject) == kept, "if the change is meant: python tests/freeze.py, and CHANGELOG.md"
+    assert frozen(subject) == kept, "if the change is meant: python tests/helpers/api_snapshot.py, and CHANGELOG.md"
 
 
 def test_nothing_else_is_written_down():

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from benchmarks.speed.timing import Run, settle
 from gancore import GAN, Catalog, Layer, resolve, train
-from gancore.config import read_layers
+from gancore.config.run import read_layers
 
 FOR_EVER = "1000000 steps"
 

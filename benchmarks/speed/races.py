@@ -79,7 +79,7 @@ def _ours(recipe: str, folder: Path, training: Mapping[str, object]) -> Run:
 
 def _by_hand(recipe: str, folder: Path, precision: Precision, *, channels_last: bool = False) -> Run:
     from benchmarks.speed import byhand, ours
-    from gancore.data import read_items
+    from gancore.data.feed import read_items
 
     gan = ours.assembled(recipe, folder)
     images, _ = read_items(gan.feed.dataset)

@@ -10,8 +10,8 @@ from gancore_cli.catalog import announced, open_catalog, warn
 from gancore_cli.options import Voice, print_table, say, speaks
 
 if TYPE_CHECKING:
-    from gancore.catalog import Plugin
-    from gancore.discovery import Announced
+    from gancore.catalog.catalog import Plugin
+    from gancore.catalog.discovery import Announced
 
 
 @click.command("list")
@@ -51,8 +51,8 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
     `show generator mlp` tells of each field its type, default, bounds and meaning; `show run` does so for the keys of
     a run's config.
     """
-    from gancore.config import Run
-    from gancore.describe import describe
+    from gancore.config.describe import describe
+    from gancore.config.run import Run
     from gancore.errors import ConfigError, unknown
     from gancore.metrics import Metric
 
@@ -138,7 +138,7 @@ def list_plugins(voice: Voice, no_load: bool) -> None:
 
 
 def _row(plugin: Plugin | Announced) -> dict[str, Any]:  # Any: JSON
-    from gancore.discovery import Announced
+    from gancore.catalog.discovery import Announced
 
     loaded = None if isinstance(plugin, Announced) else plugin
     return {
@@ -156,6 +156,6 @@ def _row(plugin: Plugin | Announced) -> dict[str, Any]:  # Any: JSON
 
 def _literal(default: object) -> str:
     """A default as it would stand in a file."""
-    from gancore import toml
+    from gancore.config import toml
 
     return "" if default is None else toml.literal(default)

@@ -13,15 +13,15 @@ import click
 from gancore_cli.options import Plugins, Voice
 
 if TYPE_CHECKING:
-    from gancore.catalog import Catalog
-    from gancore.discovery import Announced
+    from gancore.catalog.catalog import Catalog
+    from gancore.catalog.discovery import Announced
 
 _PATIENCE = 10  # seconds of an import, after which, and after as many again, a person is told what is going on
 
 
 def announced() -> list[Announced]:
     """The plugins that there are, those that are switched off included; nothing is imported."""
-    from gancore.discovery import Choice, discover
+    from gancore.catalog.discovery import Choice, discover
 
     wanted = click.get_current_context().find_object(Plugins) or Plugins()
     return discover(replace(Choice.of_user(), third_parties=not wanted.none, files=wanted.files))
@@ -29,8 +29,8 @@ def announced() -> list[Announced]:
 
 def open_catalog(voice: Voice) -> Catalog:
     """What the plugins offer. A third party's that takes its time is named meanwhile."""
-    from gancore.catalog import Catalog, load
-    from gancore.discovery import BUILT_IN
+    from gancore.catalog.catalog import Catalog, load
+    from gancore.catalog.discovery import BUILT_IN
 
     plugins = []
     for plugin in announced():
@@ -47,7 +47,7 @@ def warn(voice: Voice, catalog: Catalog, *others: str) -> None:
 
 @contextmanager
 def _watched(voice: Voice, name: str) -> Iterator[None]:
-    from gancore.discovery import DISABLE
+    from gancore.catalog.discovery import DISABLE
     from gancore_cli.progress import Interrupted
 
     done = threading.Event()

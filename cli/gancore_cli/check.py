@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from gancore.catalog import Plugin
+    from gancore.catalog.catalog import Plugin
     from gancore.testing import Verdict
 
 R = TypeVar("R")
@@ -93,7 +93,7 @@ def _plugin(named: str, voice: Voice) -> Plugin:
     from importlib.util import find_spec
     from pathlib import Path
 
-    from gancore.discovery import normalized
+    from gancore.catalog.discovery import normalized
     from gancore.errors import ConfigError, unknown
 
     if named.endswith(".py"):
@@ -120,7 +120,7 @@ def _plugin(named: str, voice: Voice) -> Plugin:
 
 def _read(module: ModuleType, name: str, named: str, origin: str) -> Plugin:
     """What a module offers; an error says of which."""
-    from gancore.catalog import read_plugin
+    from gancore.catalog.catalog import read_plugin
     from gancore.errors import PluginError
 
     try:
@@ -131,7 +131,7 @@ def _read(module: ModuleType, name: str, named: str, origin: str) -> Plugin:
 
 
 def _module_of(path: Path) -> ModuleType:
-    from gancore.pluginfile import PluginFile
+    from gancore.catalog.plugin_file import PluginFile
 
     file = PluginFile.read(path)
     return _imported(str(path), file.load)

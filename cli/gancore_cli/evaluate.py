@@ -14,11 +14,11 @@ from gancore_cli.options import Voice, cache_root, data_dir, data_root, device, 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gancore.catalog import Catalog
+    from gancore.catalog.catalog import Catalog
     from gancore.contracts import Shape
-    from gancore.evaluation import Evaluation, Evaluator, Result
-    from gancore.sampling import Trained
-    from gancore.sources import Source
+    from gancore.evaluation.evaluator import Evaluation, Evaluator, Result
+    from gancore.evaluation.sources import Source
+    from gancore.sampling.load import Trained
 
 
 @click.command()
@@ -65,15 +65,15 @@ def evaluate(
     (N, H, W) uint8, or (N, F) float32, from any program. Beside each number stands what real images score in the same
     place, since a perfect model does not reach zero.
     """
-    from gancore.devices import choose_device
-    from gancore.learning import Workplace
-    from gancore.protocol import evaluator_of_images, evaluator_of_run
+    from gancore.evaluation.defaults import evaluator_of_images, evaluator_of_run
+    from gancore.evaluation.train_extractor import Workplace
+    from gancore.utils.device import choose_device
     from gancore_cli.progress import show_preparation
 
     catalog = open_catalog(voice)
     place = Workplace(data_root(data_dir), cache_root(), choose_device(device))
     if _is_trained(images):
-        from gancore.sampling import load
+        from gancore.sampling.load import load
 
         trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
         warn(voice, catalog, *trained.warnings)
@@ -119,9 +119,9 @@ def _is_trained(path: Path) -> bool:
 
 def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -> Source:
     """The images that `--reference` names: a dataset's held-out part, a dataset as a table describes it, or files."""
-    from gancore.config import read_dataset
-    from gancore.images import read_images
-    from gancore.sources import Plain, Source, reference_of
+    from gancore.config.run import read_dataset
+    from gancore.data.read_images import read_images
+    from gancore.evaluation.sources import Plain, Source, reference_of
 
     path = Path(reference)
     known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
@@ -133,7 +133,7 @@ def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -
 
 def _sampled(trained: Trained, evaluator: Evaluator, seed: int, root: Path) -> Tensor:
     """As many samples as are measured; their classes, in a conditional run, are as frequent as in the training data."""
-    from gancore.sources import Source
+    from gancore.evaluation.sources import Source
 
     labels = None
     if trained.num_classes is not None:
@@ -144,8 +144,8 @@ def _sampled(trained: Trained, evaluator: Evaluator, seed: int, root: Path) -> T
 
 def _read(images: Path, named: Source | None, count: int | None, seed: int) -> Tensor:
     """The images of a folder or array, or as many of them as are asked for."""
-    from gancore.images import read_images
-    from gancore.sources import Plain, Source
+    from gancore.data.read_images import read_images
+    from gancore.evaluation.sources import Plain, Source
 
     shape = None if named is None else tuple(named.draw(1, seed, "shape").shape[1:])
     read = read_images(images, shape)
@@ -155,7 +155,7 @@ def _read(images: Path, named: Source | None, count: int | None, seed: int) -> T
 
 
 def _show(voice: Voice, evaluation: Evaluation, evaluator: Evaluator, what: dict[str, Any]) -> None:
-    from gancore.jsonsafe import json_safe
+    from gancore.utils.json import json_safe
 
     voice.result(json_safe({**what, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, what))
 

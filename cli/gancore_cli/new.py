@@ -16,7 +16,7 @@ from gancore_cli.templates import USES, module_name, package_files, use_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gancore.catalog import Catalog
+    from gancore.catalog.catalog import Catalog
 
 
 @click.command("new")
@@ -66,8 +66,8 @@ def new_plugin(voice: Voice, name: str, kinds: tuple[str, ...], out: Path | None
 
 def _check_name(name: str) -> None:
     """The rules of component names, distributions and modules at once."""
+    from gancore.config.layers import REMOVE
     from gancore.errors import ConfigError
-    from gancore.layers import REMOVE
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or name == REMOVE:
         raise ConfigError(
@@ -84,7 +84,7 @@ def _check_name(name: str) -> None:
 
 def _mended(name: str) -> str:
     """A name that keeps the rules, as near to this one as can be."""
-    from gancore.layers import REMOVE
+    from gancore.config.layers import REMOVE
 
     words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower())
     mended = "-".join(words).lstrip("0123456789-")
@@ -93,7 +93,7 @@ def _mended(name: str) -> str:
 
 def _check_free(name: str, kinds: Iterable[str], catalog: Catalog) -> None:
     """No plugin, module or component of these kinds has the name yet, so that it will mean the new one."""
-    from gancore.discovery import normalized
+    from gancore.catalog.discovery import normalized
     from gancore.errors import ConfigError
 
     package, module = f"gancore-{name}", module_name(name)
@@ -117,7 +117,7 @@ def _check_free(name: str, kinds: Iterable[str], catalog: Catalog) -> None:
 def _write(folder: Path, written: dict[str, str]) -> None:
     """Into a new or empty folder, so that nothing of anybody's is replaced."""
     from gancore.errors import ConfigError
-    from gancore.writing import writing
+    from gancore.utils.atomic import writing
 
     with writing(folder):
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

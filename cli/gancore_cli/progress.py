@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from gancore.evaluation import Evaluation
-    from gancore.learning import Preparation
-    from gancore.recording import Record
-    from gancore.training import Step
+    from gancore.evaluation.evaluator import Evaluation
+    from gancore.evaluation.train_extractor import Preparation
+    from gancore.run.recording import Record
+    from gancore.training.loop import Step
 
 _REFRESH = 0.1  # seconds
 
@@ -59,7 +59,7 @@ def _show_live(preparations: Iterator[Preparation]) -> None:
 
 def show_progress(voice: Voice, what: str, shares: Iterator[float]) -> None:
     """Goes through work of one kind, and shows how far it is."""
-    from gancore.learning import Preparation
+    from gancore.evaluation.train_extractor import Preparation
 
     show_preparation(voice, (Preparation(what, share) for share in shares))
 

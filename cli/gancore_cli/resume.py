@@ -13,10 +13,10 @@ from gancore_cli.options import Voice, data_dir, data_root, device, speaks
 from gancore_cli.running import among, duration_of, evaluator_of, go_along, go_through, say_done, tell, totals
 
 if TYPE_CHECKING:
-    from gancore.catalog import Catalog
-    from gancore.config import Run
-    from gancore.ranks import Ranks
-    from gancore.rundir import RunDirectory
+    from gancore.catalog.catalog import Catalog
+    from gancore.config.run import Run
+    from gancore.distributed.ranks import Ranks
+    from gancore.run.directory import RunDirectory
 
 
 @click.command()
@@ -38,7 +38,7 @@ def resume(
     the very first step: a longer one extends a run.
     """
     from gancore.errors import CheckpointError
-    from gancore.rundir import RunDirectory
+    from gancore.run.directory import RunDirectory
 
     total = duration_of(flags)
     directory = RunDirectory(run)
@@ -69,11 +69,11 @@ def go_on(
     Of several ranks the first alone has the folder.
     Raises CheckpointError when another run is wanted.
     """
-    from gancore.checkpoint import load, newest
-    from gancore.data import prepared
-    from gancore.gan import GAN
-    from gancore.provenance import attributed
-    from gancore.resuming import check_wanted, find, told_to_all
+    from gancore.checkpoint.store import load, newest
+    from gancore.config.requirements import attributed
+    from gancore.data.feed import prepared
+    from gancore.run.resume import check_wanted, find, told_to_all
+    from gancore.training.gan import GAN
     from gancore_cli.progress import show_preparation, show_progress
 
     found = find(directory, catalog, wanted.duration if wanted else total) if ranks.leads else None

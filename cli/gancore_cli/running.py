@@ -15,14 +15,14 @@ from gancore_cli.options import Voice, cache_root, say
 from gancore_cli.signals import interruption
 
 if TYPE_CHECKING:
-    from gancore.catalog import Catalog
-    from gancore.config import Run
-    from gancore.evaluation import Evaluation, Evaluator
-    from gancore.gan import GAN
-    from gancore.history import Recorded
-    from gancore.ranks import Ranks
-    from gancore.recorder import Metrics
-    from gancore.rundir import RunDirectory
+    from gancore.catalog.catalog import Catalog
+    from gancore.config.run import Run
+    from gancore.distributed.ranks import Ranks
+    from gancore.evaluation.evaluator import Evaluation, Evaluator
+    from gancore.run.directory import RunDirectory
+    from gancore.run.log import Recorded
+    from gancore.run.recorder import Metrics
+    from gancore.training.gan import GAN
 
 F = TypeVar("F", bound=Callable[..., object])
 _UNITS = {
@@ -51,7 +51,7 @@ def duration_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the
 @contextmanager
 def among(voice: Voice, device: str) -> Iterator[tuple[Voice, Ranks]]:
     """The processes that torchrun has started, and the voice of this one: only the first of them speaks."""
-    from gancore.torchrun import joined
+    from gancore.distributed.torchrun import joined
 
     with joined(device) as ranks:
         yield (voice if ranks.leads else replace(voice, as_json=False, quiet=True, verbose=False)), ranks
@@ -77,8 +77,8 @@ def evaluator_of(gan: GAN, run: Run, catalog: Catalog, root: Path) -> Evaluator 
     """What measures the run, if anything does; it is not ready yet."""
     if not run.metrics:
         return None
-    from gancore.learning import Workplace
-    from gancore.protocol import evaluator_of_run
+    from gancore.evaluation.defaults import evaluator_of_run
+    from gancore.evaluation.train_extractor import Workplace
 
     place = Workplace(root, cache_root(), gan.device)
     return evaluator_of_run(run, place, catalog, training=gan.feed.dataset, count=run.evaluate.samples)
@@ -94,10 +94,10 @@ def go_through(
     since: Recorded | None = None,
 ) -> None:
     """Trains to the total, and sums up. What is raised on the way says what is kept. The evaluator must be ready."""
-    from gancore import checkpoint
-    from gancore.jsonsafe import json_safe
-    from gancore.recording import record
-    from gancore.training import train
+    from gancore.checkpoint import store as checkpoint
+    from gancore.run.recording import record
+    from gancore.training.loop import train
+    from gancore.utils.json import json_safe
     from gancore_cli.progress import Display, Interrupted
 
     last: Metrics = {}
@@ -126,8 +126,8 @@ def go_through(
 
 def go_along(gan: GAN) -> None:
     """What every other process does meanwhile. What is raised on the way says that nothing is kept here."""
-    from gancore.following import follow
-    from gancore.training import train
+    from gancore.run.lockstep import follow
+    from gancore.training.loop import train
     from gancore_cli.progress import Interrupted
 
     kept = "what process 0 has saved"
@@ -147,7 +147,7 @@ def _images_per_step(run: Run) -> int:
 
 def say_done(voice: Voice, directory: RunDirectory, what: str, last: Mapping[str, float | None]) -> None:
     """The end of a run: what there is now, and where."""
-    from gancore import checkpoint
+    from gancore.checkpoint import store as checkpoint
 
     best = checkpoint.best_of(directory.checkpoints)
     pictures = sorted(directory.samples.glob("step-*"))

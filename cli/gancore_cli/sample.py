@@ -13,7 +13,7 @@ from gancore_cli.options import Voice, data_dir, data_root, device, say, speaks
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gancore.sampling import Trained
+    from gancore.sampling.load import Trained
 
 
 @click.command()
@@ -51,9 +51,9 @@ def sample(
     It is that of the newest checkpoint of RUN, or of CHECKPOINT. Image i depends on the seed and on i alone: asking
     for more changes none of the first. Points in the plane are drawn over those of the dataset, if it can be read.
     """
-    from gancore.pictures import form_of, save_samples
-    from gancore.provenance import attributed
-    from gancore.sampling import load
+    from gancore.config.requirements import attributed
+    from gancore.sampling.grid import form_of, save_samples
+    from gancore.sampling.load import load
 
     form_of(out)  # a wrong name is told before anything is drawn
     catalog = open_catalog(voice)
@@ -68,8 +68,8 @@ def sample(
 
 def _real_points(trained: Trained, root: Path) -> Tensor | None:
     from gancore.errors import GancoreError
-    from gancore.pictures import REAL_POINTS
-    from gancore.sources import Source
+    from gancore.evaluation.sources import Source
+    from gancore.sampling.grid import REAL_POINTS
 
     if trained.shape != (2,):
         return None

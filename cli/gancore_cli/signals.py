@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from gancore.interruption import Interruption
+    from gancore.run.interrupt import Interruption
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """And what they do to a command."""
@@ -67,7 +67,7 @@ def hand_on(context: click.Context) -> None:
 
 def interruption() -> Interruption:
     """What signals from now on arrive at; outside of the program none does."""
-    from gancore.interruption import Interruption
+    from gancore.run.interrupt import Interruption
 
     found = Interruption()
     signals = click.get_current_context().meta.get(_PLACE)

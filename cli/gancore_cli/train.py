@@ -15,9 +15,9 @@ from gancore_cli.resume import go_on
 from gancore_cli.running import among, duration_of, evaluator_of, go_along, go_through, tell, totals
 
 if TYPE_CHECKING:
-    from gancore.catalog import Catalog
-    from gancore.gan import GAN
-    from gancore.layers import Layer
+    from gancore.catalog.catalog import Catalog
+    from gancore.config.layers import Layer
+    from gancore.training.gan import GAN
 
 _PARTS = ("generator", "discriminator", "loss", "dataset")
 
@@ -73,12 +73,12 @@ def train(
     all four of --generator, --discriminator, --loss and --dataset no recipe is needed, and none is used unless it is
     named. Ctrl-C and SIGTERM end a run after the step that it is at, with a checkpoint; `gancore resume` goes on.
     """
-    from gancore.config import resolve
-    from gancore.data import prepared
-    from gancore.gan import GAN
-    from gancore.provenance import attributed
-    from gancore.resuming import is_there
-    from gancore.rundir import RunDirectory, next_directory
+    from gancore.config.requirements import attributed
+    from gancore.config.run import resolve
+    from gancore.data.feed import prepared
+    from gancore.run.directory import RunDirectory, next_directory
+    from gancore.run.resume import is_there
+    from gancore.training.gan import GAN
     from gancore_cli.progress import show_preparation, show_progress
 
     if resume and (out is None or dry_run):
@@ -109,7 +109,7 @@ def train(
         tell(voice, gan, run, catalog)
         evaluator = evaluator_of(gan, run, catalog, root)
         if dry_run:
-            from gancore.training import train as steps_of
+            from gancore.training.loop import train as steps_of
 
             next(steps_of(gan))
             config = run.to_toml(catalog)
@@ -128,9 +128,9 @@ def _layers(
     recipe: str | None, flags: Mapping[str, Any], assignments: tuple[str, ...], catalog: Catalog
 ) -> list[Layer]:
     """All that was said, in rising order of rank. Wrong forms of several --set are told together."""
-    from gancore.config import read_layers
+    from gancore.config.layers import Layer, assignment
+    from gancore.config.run import read_layers
     from gancore.errors import ConfigError
-    from gancore.layers import Layer, assignment
 
     total = duration_of(flags)
     layers = [] if recipe is None else read_layers(recipe, catalog)
@@ -162,7 +162,7 @@ def _begin(gan: GAN, init_from: Path | None) -> str | None:
     """Gives the GAN its first weights; returns the digest of the checkpoint that they come from."""
     if init_from is None:
         return None
-    from gancore import checkpoint
+    from gancore.checkpoint import store as checkpoint
 
     saved = checkpoint.load(checkpoint.newest(init_from))
     gan.begin_from(saved.tensors)

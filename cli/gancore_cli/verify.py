@@ -23,7 +23,7 @@ def verify(voice: Voice, path: Path) -> int:
     Every byte of each is read, compared with the digest that was written with it, and held to the form of a checkpoint.
     No plugin is imported, and nothing is changed. Exits with 4 unless there is a checkpoint and all are sound.
     """
-    from gancore.checkpoint import look, places
+    from gancore.checkpoint.store import look, places
     from gancore.errors import CheckpointError
 
     verdicts = [look(file) for file in places(path)]

@@ -15,7 +15,6 @@ if find_spec("hypothesis") is None:
     )
 
 from gancore.testing.cases import Case, LawBroken
-from gancore.testing.conforming import Trial, check, conformance
 from gancore.testing.data import (
     it_looks_only_at_what_it_needs,
     it_says_when_there_are_too_few_images,
@@ -39,7 +38,6 @@ from gancore.testing.general import (
     what_it_builds_keeps_no_graph,
     what_it_builds_survives_a_round_trip,
 )
-from gancore.testing.judging import Breach, Given, Verdict, every_field_does_something, judge, laws_of
 from gancore.testing.networks import (
     every_image_is_changed_by_itself,
     gradient_reaches_every_parameter,
@@ -59,6 +57,8 @@ from gancore.testing.observing import (
     what_the_run_wrote_stays_as_it_was,
 )
 from gancore.testing.process import leaves_the_process_as_it_was
+from gancore.testing.pytest_door import Trial, check, conformance
+from gancore.testing.runner import Breach, Given, Verdict, every_field_does_something, judge, laws_of
 from gancore.testing.scoring import (
     a_loss_does_not_grow_with_the_batch,
     a_penalty_is_the_mean_of_its_parts,

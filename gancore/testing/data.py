@@ -12,12 +12,12 @@ from torch import Tensor
 
 from gancore.component import Component
 from gancore.contracts import Dataset, Mixture
-from gancore.data import check_items, check_labels
+from gancore.data.feed import check_items, check_labels
 from gancore.errors import DataError, PluginError, blamed, told
 from gancore.metrics import Measurement, Metric
-from gancore.testing.bench import evidence_of, set_up
 from gancore.testing.cases import Case, Inapplicable, LawBroken, demand
 from gancore.testing.general import unequal
+from gancore.testing.harness import evidence_of, set_up
 
 
 def items_have_the_promised_form(component: Component, case: Case) -> None:

@@ -17,14 +17,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from gancore import toml
 from gancore.component import Component, components_in, lookup
+from gancore.config import toml
 from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Metric
 from gancore.settings import plain
-from gancore.testing.bench import Bench, observed, set_up
 from gancore.testing.cases import Case, Inapplicable, LawBroken, Untried, demand
-from gancore.testing.elsewhere import Elsewhere, unregistered
+from gancore.testing.fake_device import Elsewhere, unregistered
+from gancore.testing.harness import Bench, observed, set_up
 
 
 def survives_a_round_trip(component: Component, case: Case) -> None:
@@ -67,7 +67,7 @@ def leaves_its_inputs_alone(component: Component, case: Case) -> None:
 def stays_on_its_device(component: Component, case: Case) -> None:
     """All it makes is on the device of its inputs and its module, and nothing is moved between devices.
 
-    The device is pretended: see `gancore.testing.elsewhere`.
+    The device is pretended: see `gancore.testing.fake_device`.
     """
     bench = set_up(component, case)
     behind = [] if bench.module is None else unregistered(bench.module)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from gancore.contracts import Scores
 from gancore.errors import ConfigError, PluginError
-from gancore.players import call
 from gancore.testing.cases import Case
+from gancore.training.networks import call
 
 Values = Mapping[str, Tensor]
 

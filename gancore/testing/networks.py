@@ -12,13 +12,13 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.contracts import Augment
 from gancore.metrics import Features, LearnedExtractor
-from gancore.players import described
-from gancore.randomness import seeded
-from gancore.rehearsal import COUNT, mixes_samples
-from gancore.testing.bench import Bench, set_up
 from gancore.testing.cases import Case, LawBroken, Untried, demand
 from gancore.testing.general import unequal
+from gancore.testing.harness import Bench, set_up
 from gancore.testing.inputs import images
+from gancore.training.networks import described
+from gancore.training.preflight import COUNT, mixes_samples
+from gancore.utils.random import seeded
 
 _SEEDS = 32
 """Networks of which one at least does what a sound one may leave undone by chance."""

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from gancore.component import Component
-from gancore.testing.bench import Given, set_up
 from gancore.testing.cases import Case, demand
+from gancore.testing.harness import Given, set_up
 from gancore.testing.inputs import Values
 
 _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {  # Any: each has its type

@@ -12,10 +12,10 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.contracts import Augmentation, Penalty, Regularizer
 from gancore.errors import blamed
-from gancore.players import described
-from gancore.testing.bench import MOMENTS, set_up
 from gancore.testing.cases import Case, Inapplicable, Untried, demand
 from gancore.testing.general import is_random, unequal
+from gancore.testing.harness import MOMENTS, set_up
+from gancore.training.networks import described
 
 _PLAYERS = ("discriminator", "generator")
 _SCALES = (1.0, 100.0, 10_000.0)

@@ -8,9 +8,9 @@ import torch
 from benchmarks import conditional
 from benchmarks.conditional import CLASSES
 from benchmarks.machine import commit
-from gancore.extraction import Reader
+from gancore.evaluation.features import Reader
 from gancore.metrics import Features
-from idxfiles import example, write
+from helpers.idx_files import example, write
 
 
 class Brightness(torch.nn.Module):

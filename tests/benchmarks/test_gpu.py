@@ -7,7 +7,7 @@ import torch
 from benchmarks import gpu
 from benchmarks.speed import scripts
 from benchmarks.speed.timing import Series
-from idxfiles import example, write
+from helpers.idx_files import example, write
 
 
 def test_the_page_has_every_arm_and_says_why_one_is_missing(tmp_path, monkeypatch):

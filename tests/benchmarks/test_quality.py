@@ -10,7 +10,7 @@ import pytest
 from benchmarks import quality
 from benchmarks.machine import ProgramError, threads
 from benchmarks.quality import PLAIN, REAL, SHOWN, Point
-from idxfiles import example, write
+from helpers.idx_files import example, write
 
 
 @pytest.fixture

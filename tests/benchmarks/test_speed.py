@@ -17,9 +17,9 @@ from benchmarks.speed import byhand, floor, frameworks, growth, memory, operator
 from benchmarks.speed.report import hidden, page, ratio
 from benchmarks.speed.timing import LEAD, Lap, Series, in_turns, spread
 from gancore import GAN, Layer, read_images, resolve, train
-from gancore.config import read_layers
-from idxfiles import example, write
-from worlds import catalog
+from gancore.config.run import read_layers
+from helpers.idx_files import example, write
+from helpers.tiny_components import catalog
 
 STEPS = 6  # R1 is lazy, and has its say in the first and in the fifth
 BATCH = 16

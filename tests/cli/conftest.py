@@ -1,7 +1,7 @@
 import pytest
 
-from commands import BY_HAND, Gancore
-from zygote import Zygote
+from helpers.cli_forkserver import Zygote
+from helpers.cli_runner import BY_HAND, Gancore
 
 
 def forker(request):

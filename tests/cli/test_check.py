@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from packages import LOSS, unpack
+from helpers.fake_distributions import LOSS, unpack
 
 FORKED = True
 

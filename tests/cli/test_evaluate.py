@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from commands import BY_HAND, Gancore, read_all
-from gancore.checkpoint import kept, load
+from gancore.checkpoint.store import kept, load
 from gancore_cli.main import main
+from helpers.cli_runner import BY_HAND, Gancore, read_all
 
 FORKED = True
 

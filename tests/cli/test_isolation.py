@@ -10,9 +10,9 @@ from hashlib import sha256
 import pytest
 import torch
 
-from commands import BY_HAND, Gancore
-from gancore.checkpoint import kept, load
-from packages import LOSS, pip_install, unpack
+from gancore.checkpoint.store import kept, load
+from helpers.cli_runner import BY_HAND, Gancore
+from helpers.fake_distributions import LOSS, pip_install, unpack
 
 PARTS = ["--generator", "mlp", "--discriminator", "mlp", "--dataset", "digits"]
 FOO = (

@@ -14,9 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from authors import HAS_LAWS, Environment
-from gancore.catalog import Catalog, read_plugin
+from gancore.catalog.catalog import Catalog, read_plugin
 from gancore_cli.templates import USES, module_name, package_files
+from helpers.plugin_venv import HAS_LAWS, Environment
 
 FORKED = True
 

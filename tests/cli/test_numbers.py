@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from gancore import checkpoint
-from gancore.finite import not_finite
+from gancore.checkpoint import store as checkpoint
+from gancore.training.finite import not_finite
 
 FORKED = True
 

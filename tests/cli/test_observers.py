@@ -1,7 +1,7 @@
 import json
 
-from commands import BY_HAND
-from gancore.checkpoint import kept
+from gancore.checkpoint.store import kept
+from helpers.cli_runner import BY_HAND
 
 TOLD = ["--steps", "2", "--set", "observers.tensorboard.flush_seconds=5"]
 

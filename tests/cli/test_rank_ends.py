@@ -12,10 +12,10 @@ import torch
 from interruptions import TRAPS
 from torch.distributed import TCPStore
 
-from commands import BY_HAND
-from crowd import environment
-from gancore import checkpoint
-from zygote import Zygote
+from gancore.checkpoint import store as checkpoint
+from helpers.cli_forkserver import Zygote
+from helpers.cli_runner import BY_HAND
+from helpers.two_rank_scenarios import environment
 
 RUN = (
     *("--plugin", TRAPS, "train", *BY_HAND, "--steps", 12, "--batch-size", 8, "--device", "cpu", "--out", "run"),

@@ -13,8 +13,8 @@ import pytest
 import torch
 from interruptions import TRAPS, draw, outcome
 
-from commands import BY_HAND, Gancore
-from gancore import checkpoint
+from gancore.checkpoint import store as checkpoint
+from helpers.cli_runner import BY_HAND, Gancore
 
 RUN = (
     *("--plugin", TRAPS, "train", *BY_HAND, "--steps", 12, "--batch-size", 8, "--device", "cpu"),
@@ -74,9 +74,9 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(zygote, data, tmp_path, n
 
 
 def test_the_schedules_use_everything_that_is_shipped():
-    from gancore.catalog import Catalog
+    from gancore.catalog.catalog import Catalog
+    from gancore.config.optimizers import Name
     from gancore.contracts import Augmentation, Dataset, Loss, Regularizer
-    from gancore.optimizers import Name
 
     text = " ".join(map(str, map(draw, range(SCHEDULES))))
     catalog = Catalog.installed()

@@ -10,7 +10,7 @@ from PIL import Image
 FORKED = True
 SPY = """
 import sys, torch
-from gancore.sampling import _Unfilled
+from gancore.sampling.load import _Unfilled
 from gancore_cli.main import main
 try:
     main(["sample", "runs/0001", "-n", "1", "--out", "one.png"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gancore import checkpoint
+from gancore.checkpoint import store as checkpoint
 
 FORKED = True
 

@@ -11,8 +11,8 @@ import tomllib
 import pytest
 import torch
 
-from commands import BY_HAND, read_all
-from gancore.checkpoint import kept, load
+from gancore.checkpoint.store import kept, load
+from helpers.cli_runner import BY_HAND, read_all
 
 FORKED = True
 

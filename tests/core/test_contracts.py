@@ -9,8 +9,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from gancore.component import lookup
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, Schedulable
 from gancore.errors import PluginError
-from strategies import components
-from worlds import Hinge, Noise, TinyDiscriminator, TinyGenerator, catalog
+from helpers.strategies import components
+from helpers.tiny_components import Hinge, Noise, TinyDiscriminator, TinyGenerator, catalog
 
 
 class Base(Generator):

@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from evidence import GIVEN, of_classes, of_features
 from gancore.errors import DataError
 from gancore.metrics import Evidence, Measurement, Metric, Samples
-from strategies import components
-from worlds import catalog
+from helpers.metric_inputs import GIVEN, of_classes, of_features
+from helpers.strategies import components
+from helpers.tiny_components import catalog
 
 PICTURE = Samples(torch.zeros(2, 1, 1, 1, dtype=torch.uint8))
 

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gancore.catalog import Catalog
-from gancore.config import resolve
+from gancore.catalog.catalog import Catalog
+from gancore.config.layers import Layer
+from gancore.config.run import resolve
 from gancore.errors import StorageError
-from gancore.layers import Layer
 from gancore.observers import JSONL, LOG, Observer, RunInfo, Writer
-from gancore.pictures import pixels
-from runs import begun, lines, recorded
-from worlds import PARTS, catalog
+from gancore.sampling.grid import pixels
+from helpers.small_runs import begun, lines, recorded
+from helpers.tiny_components import PARTS, catalog
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.floats()))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from gancore.settings import START, Moment, Schedulable, Schedule, Settings, plain, value_at
-from strategies import components
+from helpers.strategies import components
 
 NUMBERS = st.floats(-1e6, 1e6)
 SHAPES = st.sampled_from(["linear", "cosine"])

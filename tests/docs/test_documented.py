@@ -12,8 +12,8 @@ import pytest
 
 import gancore
 from gancore import hookspecs
-from gancore.config import Run
-from gancore.describe import describe
+from gancore.config.describe import describe
+from gancore.config.run import Run
 from gancore_cli.main import gancore as command_line
 from gancore_cli.main import main
 
@@ -163,7 +163,7 @@ def test_every_relative_link_leads_somewhere(file):
 
 
 def test_the_table_of_laws_is_what_the_laws_say():
-    from gancore.testing.judging import LAWS, kinds_of_laws
+    from gancore.testing.runner import LAWS, kinds_of_laws
 
     expected = [
         f"| `{law.__name__}` | {'all' if len(kinds) == len(LAWS) else ', '.join(kinds)} | "

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from authors import HAS_LAWS, Environment
-from pages import BY_AN_AUTHOR, page_blocks, said, sessions_of
+from helpers.doc_blocks import BY_AN_AUTHOR, page_blocks, said, sessions_of
+from helpers.plugin_venv import HAS_LAWS, Environment
 
 
 class Reader:

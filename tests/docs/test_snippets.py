@@ -20,17 +20,17 @@ import pytest
 import torch
 
 from gancore import hookspecs
-from gancore.catalog import Catalog, read_plugin
-from gancore.config import read_layers, resolve
-from gancore.gan import GAN
-from gancore.layers import Layer
-from gancore.learning import Workplace
-from gancore.protocol import evaluator_of_run
-from gancore.recording import record
-from gancore.rundir import RunDirectory
-from gancore.training import train
+from gancore.catalog.catalog import Catalog, read_plugin
+from gancore.config.layers import Layer
+from gancore.config.run import read_layers, resolve
+from gancore.evaluation.defaults import evaluator_of_run
+from gancore.evaluation.train_extractor import Workplace
+from gancore.run.directory import RunDirectory
+from gancore.run.recording import record
+from gancore.training.gan import GAN
+from gancore.training.loop import train
 from gancore_cli.main import main
-from pages import BY_AN_AUTHOR, PAGES, ROOT, blocks_of, page_blocks, said, sessions_of
+from helpers.doc_blocks import BY_AN_AUTHOR, PAGES, ROOT, blocks_of, page_blocks, said, sessions_of
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("gancore_")]
 PARTS = {"generator": "mlp", "discriminator": "mlp", "loss": "bce", "dataset": "digits"}

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from gancore import Catalog, Layer, checkpoint, resolve, tensorfile, train
-from gancore.gan import GAN
-from gancore.recording import record
-from gancore.rundir import RunDirectory
+from gancore.run.directory import RunDirectory
+from gancore.run.recording import record
+from gancore.training.gan import GAN
 
 CONFIG = {
     **{"generator": {"name": "mlp", "widths": [12]}, "discriminator": {"name": "mlp", "widths": [12]}},

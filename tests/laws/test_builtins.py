@@ -3,9 +3,9 @@
 import pytest
 
 import gancore_plugins
-from gancore.catalog import Catalog
+from gancore.catalog.catalog import Catalog
 from gancore.testing import conformance, judge
-from gancore.testing.conforming import trials
+from gancore.testing.pytest_door import trials
 
 KNOWN = {
     ("generator", "r3gan", "images_lie_in_their_range"): "its images are not bounded by its form, as in the paper",

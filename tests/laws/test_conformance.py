@@ -5,13 +5,13 @@ import subprocess
 import sys
 import types
 
+import broken_components as zoo
 import pytest
-import zoo
 
 from gancore.errors import ConfigError, PluginError
 from gancore.hookspecs import hookimpl
 from gancore.testing import conformance, judge
-from gancore.testing.conforming import trials
+from gancore.testing.pytest_door import trials
 
 PLUGIN = """
 from gancore import Loss, hookimpl

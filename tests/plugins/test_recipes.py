@@ -7,12 +7,12 @@ import pytest
 import torch
 
 import gancore_plugins
-from gancore.catalog import BUILT_IN
-from gancore.config import read_layers, resolve
-from gancore.gan import GAN
-from gancore.layers import Layer
-from gancore.training import train
-from worlds import catalog, equal, weights
+from gancore.catalog.catalog import BUILT_IN
+from gancore.config.layers import Layer
+from gancore.config.run import read_layers, resolve
+from gancore.training.gan import GAN
+from gancore.training.loop import train
+from helpers.tiny_components import catalog, equal, weights
 
 RECIPES = [recipe.name for recipe, plugin in catalog().recipes() if plugin.package == BUILT_IN]
 SHAPES = {

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import torch
 
-from gancore import checkpoint
+from gancore.checkpoint import store as checkpoint
+from gancore.checkpoint.format import LARGEST_HEADER
 from gancore.errors import CheckpointError
-from gancore.tensorfile import LARGEST_HEADER
 
 BLANK = "0" * 64
 SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')

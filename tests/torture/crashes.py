@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from gancore import checkpoint
+from gancore.checkpoint import store as checkpoint
 
 KEEP = 2
 KILLED = 137

@@ -143,8 +143,8 @@ def case(seed, number):
 
 def read(form, path, root):
     """Reads a file as a run reads it. A picture goes both ways, as a dataset and as one of those that are measured."""
+    from gancore.data.read_images import read_images
     from gancore.errors import GancoreError
-    from gancore.images import read_images
     from gancore_plugins.datasets import cifar, idx
     from gancore_plugins.datasets.folder import Folder
 

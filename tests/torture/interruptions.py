@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-import idxfiles
-from gancore import checkpoint
-from zygote import Zygote
+from gancore.checkpoint import store as checkpoint
+from helpers import idx_files as idxfiles
+from helpers.cli_forkserver import Zygote
 
 PARTS = ("--generator", "mlp", "--discriminator", "mlp", "--loss", "bce", "--dataset", "digits")
-TRAPS = Path(__file__).parents[1] / "traps.py"
+TRAPS = Path(__file__).parents[1] / "helpers" / "crash_plugin.py"
 LOSSES = ("bce", "hinge", "lsgan", "minimax", "relativistic", "relativistic-average", "wasserstein")
 REGULARIZERS = ("r1", "r2", "wgan-gp", "dragan", "weight-clipping", None)
 AUGMENTATIONS = ("ada", "diffaugment", None)

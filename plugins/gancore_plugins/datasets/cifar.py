@@ -13,7 +13,7 @@ from pydantic import Field
 
 from gancore.contracts import EvaluationProtocol
 from gancore.errors import DataError
-from gancore.files import alone, regular
+from gancore.utils.files import alone, regular
 from gancore_plugins.datasets.archive import take
 from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.download import FAILURES, fetch, unmade

@@ -27,7 +27,7 @@ def fetch(release: Release, name: str, into: Path) -> Iterator[float]:
     """Downloads a file of a release into a folder, from the first mirror that has it; yields the share that is there.
 
     It has its name only once it is whole, on the disk, and of its SHA-256. Whoever calls sees to it that it is alone
-    (see `gancore.files.alone`). Raises one of FAILURES.
+    (see `gancore.utils.files.alone`). Raises one of FAILURES.
     """
     part = into / f".{name}.part"  # always the same, so that one that was left is replaced
     failures = []

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gancore.contracts import Dataset
 from gancore.errors import DataError
-from gancore.files import MOST_PIXELS, Paths, pictures_below
+from gancore.utils.files import MOST_PIXELS, Paths, pictures_below
 
 if TYPE_CHECKING:
     import numpy as np

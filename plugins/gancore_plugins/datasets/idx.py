@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from gancore.errors import DataError
-from gancore.files import regular
+from gancore.utils.files import regular
 
 if TYPE_CHECKING:
     from torch import Tensor

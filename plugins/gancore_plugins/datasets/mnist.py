@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gancore.contracts import EvaluationProtocol, Split
 from gancore.errors import DataError
-from gancore.files import alone
+from gancore.utils.files import alone
 from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.download import FAILURES, fetch, unmade
 from gancore_plugins.datasets.published import RELEASES

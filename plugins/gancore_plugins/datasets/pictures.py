@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.errors import DataError, StorageError
-from gancore.files import Paths, alone, picture, some, without_warnings
+from gancore.utils.files import Paths, alone, picture, some, without_warnings
 from gancore_plugins.datasets.folder import Folder
 
 _EDITION = 1

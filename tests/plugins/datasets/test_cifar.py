@@ -11,7 +11,7 @@ from gancore.errors import DataError
 from gancore_plugins.datasets import cifar
 from gancore_plugins.datasets.cifar import CIFAR10
 from gancore_plugins.datasets.published import RELEASES, Release
-from served import release_of, serving
+from helpers.http_servers import release_of, serving
 
 NAMES = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
 FOLDER = "cifar-10-batches-bin"

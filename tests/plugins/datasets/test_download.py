@@ -10,7 +10,7 @@ import pytest
 from gancore_plugins.datasets import download
 from gancore_plugins.datasets.download import FAILURES, fetch
 from gancore_plugins.datasets.published import RELEASES, Release
-from served import answering, serving
+from helpers.http_servers import answering, serving
 
 CONTENT = bytes(range(256)) * 64
 
@@ -136,7 +136,7 @@ from pathlib import Path
 package = types.ModuleType("gancore_plugins")  # without its first file, which imports torch
 package.__path__ = importlib.util.find_spec("gancore_plugins").submodule_search_locations
 sys.modules["gancore_plugins"] = package
-from gancore.files import alone
+from gancore.utils.files import alone
 from gancore_plugins.datasets.download import fetch
 from gancore_plugins.datasets.published import Release
 mirror, folder, sha256, size = sys.argv[1:]

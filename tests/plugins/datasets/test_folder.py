@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from gancore.data import Feed, prepared
+from gancore.data.feed import Feed, prepared
 from gancore.errors import DataError, StorageError
-from gancore.files import pictures_below
+from gancore.utils.files import pictures_below
 from gancore_plugins.datasets import pictures
 from gancore_plugins.datasets.folder import Folder
 

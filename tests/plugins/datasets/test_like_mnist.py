@@ -4,8 +4,8 @@ import torch
 from gancore.errors import DataError
 from gancore_plugins.datasets.like_mnist import KMNIST, FashionMNIST
 from gancore_plugins.datasets.published import RELEASES, Release
-from idxfiles import NAMES, example, write
-from served import release_of, serving
+from helpers.http_servers import release_of, serving
+from helpers.idx_files import NAMES, example, write
 
 both = pytest.mark.parametrize(("kind", "folder"), [(FashionMNIST, "FashionMNIST"), (KMNIST, "KMNIST")])
 

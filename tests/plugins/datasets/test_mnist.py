@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from gancore.errors import DataError
 from gancore_plugins.datasets.mnist import MNIST
 from gancore_plugins.datasets.published import RELEASES, Release
-from idxfiles import NAMES, example, write
-from served import release_of, serving
+from helpers.http_servers import release_of, serving
+from helpers.idx_files import NAMES, example, write
 
 splits = pytest.mark.parametrize("split", ["train", "test"])
 

@@ -3,7 +3,7 @@ import torch
 
 from gancore_plugins.datasets.mnist import MNIST
 from gancore_plugins.datasets.stacked_mnist import StackedMNIST
-from idxfiles import example, write
+from helpers.idx_files import example, write
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from gancore.config import read_dataset
-from gancore.learning import Workplace
-from gancore.protocol import evaluator_of_images
-from gancore.sources import Source, reference_of
-from worlds import catalog
+from gancore.config.run import read_dataset
+from gancore.evaluation.defaults import evaluator_of_images
+from gancore.evaluation.sources import Source, reference_of
+from gancore.evaluation.train_extractor import Workplace
+from helpers.tiny_components import catalog
 
 METRICS = ("fd-digits", "class-kl-digits", "coverage-digits")
 

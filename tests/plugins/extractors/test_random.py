@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gancore.extraction import digest_of
+from gancore.evaluation.features import digest_of
 from gancore_plugins.extractors.random import RandomExtractor
 
 

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.config import resolve
+from gancore.config.layers import Layer
+from gancore.config.run import resolve
 from gancore.errors import ConfigError
-from gancore.gan import GAN
-from gancore.layers import Layer
+from gancore.training.gan import GAN
 from gancore_plugins.losses.auxiliary import AuxiliaryClassifier
 from gancore_plugins.losses.bce import NonSaturating
-from verdicts import gradient, mean, scores
-from worlds import catalog
+from helpers.loss_inputs import gradient, mean, scores
+from helpers.tiny_components import catalog
 
 CLASSES = 3
 

@@ -4,7 +4,7 @@ from hypothesis import given
 
 from gancore.contracts import Scores
 from gancore_plugins.losses.bce import Minimax, NonSaturating
-from verdicts import gradient, logits, mean, scores, sigmoid, softplus
+from helpers.loss_inputs import gradient, logits, mean, scores, sigmoid, softplus
 
 
 @given(real=logits, fake=logits)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.contracts import Loss
-from verdicts import scores
-from worlds import catalog
+from helpers.loss_inputs import scores
+from helpers.tiny_components import catalog
 
 LOSSES = [loss for loss, plugin in catalog().offers(Loss) if plugin.package == "gancore"]
 CLASSES = 3

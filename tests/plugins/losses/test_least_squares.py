@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 
 from gancore_plugins.losses.least_squares import LeastSquares
-from verdicts import gradient, logits, mean, scores
+from helpers.loss_inputs import gradient, logits, mean, scores
 
 CONVENTIONS = {"binary": (0, 1, 1), "pearson": (-1, 1, 0)}
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore_plugins.losses.linear import Hinge, Wasserstein
-from verdicts import gradient, logits, mean, scores
+from helpers.loss_inputs import gradient, logits, mean, scores
 
 
 @given(real=logits, fake=logits)

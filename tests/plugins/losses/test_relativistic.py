@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from gancore.errors import PluginError
 from gancore_plugins.losses.relativistic import Relativistic, RelativisticAverage
-from verdicts import gradient, logits, mean, pairs, scores, sigmoid, softplus
+from helpers.loss_inputs import gradient, logits, mean, pairs, scores, sigmoid, softplus
 
 # torch's softplus is linear from 20 on, which is right to within 3e-9.
 

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence import GIVEN, of_classes, shuffled
 from gancore.errors import DataError
 from gancore.metrics import Evidence
 from gancore_plugins.metrics.classes import ClassDivergence
+from helpers.metric_inputs import GIVEN, of_classes, shuffled
 
 METRIC = ClassDivergence(extractor=GIVEN)
 

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from evidence import GIVEN, exactly, normal, of_features, shuffled, vectors
 from gancore.errors import DataError
 from gancore_plugins.metrics.frechet import FrechetDistance
+from helpers.metric_inputs import GIVEN, exactly, normal, of_features, shuffled, vectors
 
 METRIC = FrechetDistance(extractor=GIVEN)
 

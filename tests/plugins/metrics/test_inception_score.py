@@ -3,10 +3,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence import GIVEN, of_classes, shuffled
 from gancore.errors import DataError
 from gancore.metrics import Evidence, Samples
 from gancore_plugins.metrics.inception_score import InceptionScore
+from helpers.metric_inputs import GIVEN, of_classes, shuffled
 
 
 def score(samples, splits=1):

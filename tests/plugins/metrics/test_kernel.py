@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from evidence import GIVEN, normal, of_features, shuffled
 from gancore.errors import DataError
 from gancore_plugins.metrics.kernel import KernelDistance
+from helpers.metric_inputs import GIVEN, normal, of_features, shuffled
 
 WHOLE = KernelDistance(extractor=GIVEN, subsets=1, subset_size=200)
 

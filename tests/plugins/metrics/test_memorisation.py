@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidence import GIVEN, normal, of_features, shuffled
 from gancore.errors import DataError
 from gancore_plugins.metrics.memorisation import Memorisation
+from helpers.metric_inputs import GIVEN, normal, of_features, shuffled
 
 METRIC = Memorisation(extractor=GIVEN)
 

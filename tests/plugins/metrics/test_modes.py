@@ -5,12 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidence import GIVEN, of_classes, shuffled
 from gancore.contracts import Mixture
 from gancore.errors import ConfigError
 from gancore.metrics import Evidence, Samples
 from gancore_plugins.datasets.mixtures import Grid, Ring
 from gancore_plugins.metrics.modes import Modes
+from helpers.metric_inputs import GIVEN, of_classes, shuffled
 
 SQUARE = Mixture(torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]]), std=0.5)
 

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gancore.errors import ConfigError
-from gancore.players import output_of, tensors_of
+from gancore.training.networks import output_of, tensors_of
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.pyramid import LEAST, Pyramid
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGenerator
-from strategies import components
+from helpers.strategies import components
 
 GENERATORS = [DCGANGenerator, ResNetGenerator, R3GANGenerator, SubpixelGenerator]
 DISCRIMINATORS = [DCGANDiscriminator, ResNetDiscriminator, R3GANDiscriminator, SubpixelDiscriminator]

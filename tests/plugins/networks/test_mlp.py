@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
-from strategies import components, shapes
+from helpers.strategies import components, shapes
 
 batches = st.integers(1, 5)
 classes = st.none() | st.integers(2, 5)

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gancore.catalog import Catalog
+from gancore.catalog.catalog import Catalog
 from gancore.errors import ConfigError
 from gancore.observers import Observer, RunInfo
 from gancore_plugins.observers.tensorboard import FOLDER, TensorBoard
-from runs import lines, recorded
+from helpers.small_runs import lines, recorded
 
 NAMES = st.sampled_from(["generator_loss", "penalty.r1", "fd-digits.std", "kimg"])
 NUMBERS = st.dictionaries(NAMES, st.floats(width=32), min_size=1)

@@ -1,0 +1,95 @@
+"""Modules and optimizers as tensors by name, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn, optim
+
+from gancore.checkpoint.format import unfit
+from gancore.errors import CheckpointError, PluginError, blamed
+
+
+def of_module(name: str, module: nn.Module) -> dict[str, Tensor]:
+    """Weights and buffers, each below the module's name."""
+    with blamed(name, "in state_dict()"):
+        return {f"{name}.{key}": value for key, value in module.state_dict().items()}
+
+
+def check_module(role: str, module: nn.Module) -> None:
+    """Raises PluginError for a module whose state cannot be saved, or is not taken back. The module stays as it was."""
+    with blamed(role, "in state_dict()"):
+        kept = module.state_dict()
+    for key, value in kept.items():
+        if not isinstance(value, Tensor):
+            raise _unsound(role, f"must be tensors, to be saved; {key!r} is {type(value).__name__}")
+        if reason := unfit(value):
+            raise _unsound(role, f"must be tensors that can be saved; {key!r} is not: {reason}")
+    with blamed(role, "when it was copied"):
+        other = deepcopy(module)
+    with blamed(role, "in load_state_dict()"), torch.no_grad():
+        for value in other.state_dict().values():
+            value.zero_()
+        other.load_state_dict(kept)
+        back = other.state_dict()
+    lost = [key for key, value in kept.items() if key not in back or not _same(value, back[key])]
+    if lost:
+        raise _unsound(role, f"must be what load_state_dict() takes back; {lost[0]!r} is not restored")
+
+
+def _unsound(role: str, what: str) -> PluginError:
+    error = PluginError(f"the state of the {role} {what}", "keep state in parameters and buffers; see docs/contract.md")
+    error.part = role
+    return error
+
+
+def _same(one: object, other: object) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)) or one.shape != other.shape:
+        return False
+    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())  # NaN is NaN
+
+
+def of_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
+    """What an optimizer remembers of each parameter: `optimizer.NAME.exp_avg.0.weight`."""
+    return {
+        f"optimizer.{name}.{key}.{place}": value
+        for place, parameter in module.named_parameters()
+        if parameter in optimizer.state
+        for key, value in optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_module(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `of_module` gave. Raises CheckpointError when a name or a shape is another."""
+    try:
+        module.load_state_dict(below(f"{name}.", tensors))
+    except RuntimeError as error:
+        message = " ".join(str(error).split())
+        raise CheckpointError(f"the checkpoint is of another {name}: {message}", "build the same networks") from error
+
+
+def load_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what `of_optimizer` gave. Raises CheckpointError when a name or a shape is another."""
+    parameters = {key: parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
+    places = {key: place for place, key in enumerate(parameters)}
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in below(f"optimizer.{name}.", tensors).items():
+        kind, _, parameter = key.partition(".")
+        if parameter not in parameters or (value.ndim and value.shape != parameters[parameter].shape):
+            raise CheckpointError(
+                f"the checkpoint is of another {name}: optimizer state {key} of shape {tuple(value.shape)}",
+                "build the same networks",
+            )
+        # A copy, since the optimizer changes it in place, laid out as the weight is, which fused optimizers rely on.
+        like = parameters[parameter] if value.ndim else value
+        copy = torch.empty_like(like, dtype=value.dtype).copy_(value)
+        states.setdefault(places[parameter], {})[kind] = copy
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, under the rest of their names."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

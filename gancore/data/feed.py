@@ -1,0 +1,288 @@
+"""The data feed: batches of real images in an order that is a pure function of seed and epoch.
+
+So the data cursor is one integer, the number of images seen, and a run finds its place again by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass
+from functools import cached_property
+from operator import index
+from pathlib import Path
+from typing import Any, TypeGuard, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import TensorDataset
+
+from gancore.contracts import Dataset, Shape
+from gancore.data.loader import items_of, loaded
+from gancore.distributed.ranks import ALONE, Ranks
+from gancore.errors import ConfigError, DataError, blamed
+from gancore.utils.random import derive_seed, generator_for, seeded
+
+_LOOKED_AT = 256
+"""Items that tell one dataset from another."""
+_CHUNK = 1024
+"""Items that are read at once."""
+_EMPTY = "a dataset must hold at least one image; this one is empty"
+_LARGEST_SHARE = 0.25
+"""A dataset is kept on the device when it takes no more than this share of its memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Real images (N, *shape) as the networks see them, float32, and their labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
+    """The permutation (size,) of an epoch: the same on every device, another one for every seed and epoch."""
+    return torch.randperm(size, generator=generator_for(seed, "order", epoch))
+
+
+def to_network_range(stored: Tensor) -> Tensor:
+    """uint8 images in 0..255 as torch's default float in [-1, 1]; vectors as they are."""
+    return stored.to(torch.get_default_dtype()).div_(127.5).sub_(1) if stored.dtype == torch.uint8 else stored
+
+
+def to_stored_range(images: Tensor) -> Tensor:
+    """The inverse: images in [-1, 1] as uint8, rounded; vectors (N, F) as they are."""
+    return images if images.ndim == 2 else images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+class Feed:
+    """Batches of one dataset, for ever. The last batch of an epoch is as short as it comes.
+
+    `shape` is that of an image or vector, `num_classes` the number of `dataset.classes`, None without them. Where there
+    are several `ranks`, `batch_size` is that of all together, and each gives its own share of every batch.
+    Raises DataError for an empty dataset, for one of fewer images than a batch, for a batch that leaves a rank without
+    an image, and for items that keep no contract (see `contracts.Dataset`).
+    """
+
+    def __init__(
+        self,
+        dataset: TorchDataset[Any],
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        data: str = "auto",
+        workers: int = 0,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        with blamed("dataset"):
+            self.size = len(cast(Sized, dataset))
+        if self.size == 0:
+            raise DataError(_EMPTY)
+        self.batch_size, self.device = batch_size, device
+        self.dataset = dataset
+        self._seed, self._workers, self._ranks = seed, workers, ranks
+        drawn = derive_seed(seed, "items")
+        with blamed("dataset"), seeded(drawn):
+            first, _ = _pair(dataset[0])
+        check_items(first.unsqueeze(0))
+        self.shape: Shape = tuple(first.shape)
+        self.num_classes = count_classes(dataset)
+        self._kept: tuple[Tensor, Tensor] | None = None
+        if data == "device" or (data == "auto" and first.nbytes * self.size <= _LARGEST_SHARE * _memory(device, ranks)):
+            images, labels = read_items(dataset, seed=drawn)
+            check_labels(labels, self.num_classes)
+            self._kept = images.to(device), labels.to(device)
+        if self.size < batch_size:
+            raise DataError(
+                f"a batch takes no image twice, so a dataset holds at least as many; received {self.size} images, and "
+                f"batches of {batch_size}",
+                f"--batch-size {self.size}, or more images",
+            )
+        if self.least == 0:
+            raise DataError(
+                f"each of {ranks.size} processes has a share of every batch; {self.size} images in batches of "
+                f"{batch_size} leave a last one of {self.size % batch_size or batch_size}",
+                "fewer processes, or another --batch-size",
+            )
+
+    @property
+    def least(self) -> int:
+        """Images of the smallest share that a rank has of a batch."""
+        return (self.size % self.batch_size or self.batch_size) // self._ranks.size
+
+    def count(self, images_seen: int) -> int:
+        """Images of the whole batch that begins at the cursor."""
+        return min(self.batch_size, self.size - images_seen % self.size)
+
+    def batches(self, images_seen: int) -> Iterator[Batch]:
+        """All batches from the cursor on, without an end."""
+        return self._indexed(images_seen, *self._kept) if self._kept else self._streamed(images_seen)
+
+    def classes_told(self, conditional: bool) -> int | None:
+        """How many classes networks are told of: none unless the run is conditional. Raises ConfigError without any."""
+        if conditional and self.num_classes is None:
+            raise ConfigError(
+                "training.conditional needs a dataset whose `classes` say what its labels mean; this one has none",
+                "choose a labelled dataset (folder takes classes=true), or --set training.conditional=false and a loss "
+                "that asks for no labels, such as bce",
+            )
+        return self.num_classes if conditional else None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the size, and of some items from all over the data, by which a change of it shows."""
+        digest = hashlib.sha256(f"{self.size}".encode())
+        chosen = torch.linspace(0, self.size - 1, min(self.size, _LOOKED_AT)).long()
+        images, labels = (
+            (part[chosen.to(part.device)] for part in self._kept)
+            if self._kept
+            else read_items(self.dataset, chosen, derive_seed(self._seed, "fingerprint"))
+        )
+        for part in (images, labels):
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            digest.update(part.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _indices(self, images_seen: int) -> Iterator[Tensor]:
+        while True:
+            epoch, offset = divmod(images_seen, self.size)
+            order = epoch_order(self._seed, epoch, self.size)
+            yield from map(self._ranks.part, torch.split(order[offset:], self.batch_size))
+            images_seen += self.size - offset
+
+    def _indexed(self, images_seen: int, images: Tensor, labels: Tensor) -> Iterator[Batch]:
+        for chosen in self._indices(images_seen):
+            place = chosen.to(self.device, non_blocking=True)
+            # It copies whole images, where indexing goes byte by byte.
+            yield Batch(to_network_range(images.index_select(0, place)), labels.index_select(0, place))
+
+    def _streamed(self, images_seen: int) -> Iterator[Batch]:
+        items = loaded(
+            self.dataset,
+            self._asked(images_seen),
+            seed=self._seed,
+            workers=self._workers,
+            collate=_collate,
+            pin_memory=self.device.type == "cuda",
+        )
+        for images, labels in items:
+            check_items(images)
+            check_labels(labels, self.num_classes)
+            on_device = images.to(self.device, non_blocking=True)
+            yield Batch(to_network_range(on_device), labels.to(self.device, non_blocking=True))
+
+    def _asked(self, images_seen: int) -> Iterator[list[int]]:
+        """Each batch as `loaded` wants it: the images seen before it, and then its indices."""
+        for chosen in self._indices(images_seen):
+            count = self.count(images_seen)
+            yield [images_seen + self._ranks.before(count), *chosen.tolist()]
+            images_seen += count
+
+
+def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Images as they are stored and their labels (N,) int64, of all items or of some, on the CPU.
+
+    What the dataset draws at random is drawn from the seed.
+    Raises DataError for items that keep no contract, and for no items at all.
+    """
+    if _is_two_tensors(dataset):
+        images, labels = dataset.tensors if indices is None else (tensor[indices] for tensor in dataset.tensors)
+    else:
+        with blamed("dataset"), seeded(seed):
+            chosen = range(len(cast(Sized, dataset))) if indices is None else indices.tolist()
+            chunks = (chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK))
+            parts = [_collate(items_of(dataset, chunk)) for chunk in chunks]
+            if not parts:
+                raise DataError(_EMPTY)
+            images, labels = (torch.cat(list(column)) for column in zip(*parts, strict=True))
+    check_items(images)
+    return images, labels.long()
+
+
+def count_classes(dataset: TorchDataset[Any]) -> int | None:
+    """The number of a dataset's `classes`, None without them. Raises DataError for what is no list of names."""
+    classes = getattr(dataset, "classes", None)
+    if classes is None:
+        return None
+    if isinstance(classes, str) or not isinstance(classes, Sized):
+        raise DataError(
+            "`classes` of a dataset must be the names of its classes, in the order of their labels; received "
+            f"{classes!r}",
+            "a tuple of names; or leave it out",
+        )
+    return len(classes)
+
+
+def prepared(dataset: Dataset, root: Path) -> Iterator[float]:
+    """Does what takes its time before a dataset is built; yields the share that is done."""
+    with blamed(f"dataset {dataset.name!r}"):
+        yield from dataset.prepare(root)
+
+
+def _is_two_tensors(dataset: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
+    """Whether the items are those of images and integer labels that lie in memory, and nothing is done to them."""
+    return (
+        isinstance(dataset, TensorDataset)
+        and type(dataset).__getitem__ is TensorDataset.__getitem__
+        and len(dataset.tensors) == 2
+        and not dataset.tensors[1].is_floating_point()
+        and dataset.tensors[1].ndim == 1
+    )
+
+
+def _pair(item: object) -> tuple[Tensor, int]:
+    image, label = (*item, 0)[:2] if isinstance(item, tuple | list) and len(item) in (1, 2) else (item, 0)
+    if not isinstance(image, torch.Tensor):
+        raise DataError(
+            f"an item of a dataset must be a tensor, or a tensor and a label; received {type(image).__name__}",
+            "convert pictures with torchvision.transforms.v2.PILToTensor",
+        )
+    try:
+        return image, index(label)
+    except TypeError:
+        raise DataError(f"a label must be an int; received {label!r}") from None
+
+
+def _collate(items: list[object]) -> tuple[Tensor, Tensor]:
+    pairs = [_pair(item) for item in items]
+    shapes = {tuple(image.shape) for image, _ in pairs}
+    if len(shapes) > 1:
+        raise DataError(f"all images of a dataset must have one shape; received {sorted(shapes)}", "resize them")
+    return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
+
+
+def check_labels(labels: Tensor, num_classes: int | None) -> None:
+    """Raises DataError unless labels (N,) lie in 0..K-1, where the number of classes K is known."""
+    if num_classes is not None and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise DataError(
+            f"labels must lie in 0..{num_classes - 1}, one for each of the dataset's classes; "
+            f"received {int(labels.min())}..{int(labels.max())}"
+        )
+
+
+def check_items(images: Tensor) -> None:
+    """Raises DataError unless images (N, C, H, W) are uint8, or vectors (N, F) float32 and finite."""
+    received = f"received {str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape[1:])}"
+    if images.ndim == 4:
+        if images.dtype != torch.uint8:
+            raise DataError(
+                f"images (C, H, W) must be uint8 in 0..255; {received}", "leave them as PILToTensor gives them"
+            )
+    elif images.ndim != 2 or images.dtype != torch.float32:
+        raise DataError(f"data must be uint8 images (C, H, W) or float32 vectors (F,); {received}")
+    elif not images.isfinite().all():
+        number = int((~images.isfinite()).any(dim=1).nonzero()[0])
+        values = str(images[number, :8].tolist()).replace("]", ", …]" if images.shape[1] > 8 else "]")
+        raise DataError(f"vectors must be finite; number {number} is {values}", "look at what made them")
+    if 0 in images.shape:
+        raise DataError(f"an image must have at least one pixel; {received}")
+
+
+def _memory(device: torch.device, ranks: Ranks) -> float:
+    """Bytes of memory: what is free on CUDA, elsewhere what is installed for each process of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks.beside

@@ -1,0 +1,143 @@
+"""Images from other programs: folders of pictures, and arrays in .npy files. All of it is data, and bounded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from gancore.contracts import Shape
+from gancore.errors import DataError, told
+from gancore.utils.files import Paths, picture, pictures_below, regular, without_warnings
+
+_MODES = {"1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
+"""Pillow's modes that are understood, and those that they are read as."""
+_CHANNELS = (1, 3, 4)
+_AS_BYTES = "scale to 0..255 and convert: np.uint8(np.clip(np.rint(images), 0, 255))"
+
+
+def read_images(path: Path, shape: Shape | None = None) -> Tensor:
+    """The pictures below a folder, in the order of their paths, or the array of a .npy file, as they are stored.
+
+    Images are uint8 (N, C, H, W), vectors float32 (N, F). Where `shape` says that one channel is wanted, grey pictures
+    that were written as RGB are taken for what they are. Raises DataError when there are none, and for images of mixed
+    sizes, of another type than uint8, and damaged ones.
+    """
+    grey = shape is not None and len(shape) == 3 and shape[0] == 1
+    images = _array(path, grey) if path.is_file() else _pictures(path, grey)
+    if len(images) == 0:
+        raise DataError(f"there must be at least one image to measure; {path} holds none", "name another")
+    return images
+
+
+def _pictures(folder: Path, grey: bool) -> Tensor:
+    if not folder.is_dir():
+        raise DataError(f"there is no folder or file {folder}", "name a folder of pictures, or a .npy file")
+    paths = pictures_below(folder)
+    images = torch.empty(0)
+    for number, pixels in enumerate(_decoded(paths, grey)):
+        height, width, channels = pixels.shape
+        if number == 0:
+            images = _room(paths, (channels, height, width))
+        if images.shape[1:] != (channels, height, width):
+            first = (images.shape[2], images.shape[3], images.shape[1])
+            raise DataError(
+                f"all images must have one size and one kind of colour; {paths[0]} is {_shown(first)}, and "
+                f"{paths[number]} is {_shown(pixels.shape)}",
+                "resize or convert them",
+            )
+        images[number] = torch.from_numpy(pixels).permute(2, 0, 1)
+    return images
+
+
+def _room(paths: Paths, shape: tuple[int, int, int]) -> Tensor:
+    """For so many images, as a tensor that is still to be filled."""
+    try:
+        return torch.empty(len(paths), *shape, dtype=torch.uint8)
+    except RuntimeError as error:
+        raise DataError(
+            f"{len(paths):,} pictures like {paths[0]}, {_shown((*shape[1:], shape[0]))}, do not fit into memory",
+            "measure fewer, or smaller ones",
+        ) from error
+
+
+def _decoded(paths: Paths, grey: bool) -> Iterator[NDArray[np.uint8]]:
+    """Each picture as (H, W, C), an alpha channel only where something shines through."""
+    for path in paths:
+        with without_warnings(), picture(path) as opened:
+            _check_form(opened, path)
+            pixels = np.asarray(opened.convert(_MODES[opened.mode]))
+        pixels = np.array(pixels if pixels.ndim == 3 else pixels[:, :, None])
+        if pixels.shape[2] == 4 and (pixels[:, :, 3] == 255).all():
+            pixels = pixels[:, :, :3]
+        yield pixels[:, :, :1] if grey and pixels.shape[2] == 3 and (pixels == pixels[:, :, :1]).all() else pixels
+
+
+def _check_form(opened: Image.Image, path: Path) -> None:
+    if opened.mode not in _MODES:
+        raise DataError(
+            f"pictures are grey or colour with 8 bits a channel; {path} has mode {opened.mode}", "convert it"
+        )
+
+
+def _array(path: Path, grey: bool) -> Tensor:
+    array = _mapped(path)
+    received = f"{path} holds {array.dtype} of shape {array.shape}"
+    if array.dtype in (np.float32, np.float64) and array.ndim == 2:
+        with np.errstate(over="ignore"):
+            vectors = torch.from_numpy(_copied(array, path, np.float32))
+        if not (fine := vectors.isfinite().all(dim=1)).all():
+            number = int((~fine).nonzero()[0])
+            raise DataError(f"vectors must be finite; number {number} in {path} is not", "look at what wrote them")
+        return vectors
+    if array.dtype != np.uint8:
+        raise DataError(f"images must be uint8 in 0..255, or vectors float32 (N, F); {received}", _AS_BYTES)
+    if array.ndim not in (3, 4):
+        raise DataError(f"images must be (N, C, H, W), (N, H, W, C) or (N, H, W); {received}", "reshape them")
+    if 0 in array.shape[1:]:
+        raise DataError(f"an image must have at least one pixel; {received}", "look at what wrote them")
+    images = torch.from_numpy(_copied(array, path, np.uint8))
+    if images.ndim == 3:
+        return images.unsqueeze(1)
+    last = images.shape[3] in _CHANNELS and images.shape[1] not in _CHANNELS
+    images = images.permute(0, 3, 1, 2).contiguous() if last else images
+    return images[:, :1] if grey and images.shape[1] == 3 and (images == images[:, :1]).all() else images
+
+
+def _mapped(path: Path) -> NDArray[np.generic]:
+    """The array of a .npy file, read where it lies. Nothing of a pickle is ever read: it would run code."""
+    try:
+        with regular(path) as file:
+            begin = file.read(len(np.lib.format.MAGIC_PREFIX))
+            size = os.fstat(file.fileno()).st_size
+        if begin.startswith(b"PK"):
+            raise DataError(f"one array is wanted, and {path} is an archive of several", "write it with numpy.save")
+        if begin != np.lib.format.MAGIC_PREFIX:
+            raise ValueError(f"it begins with {begin.hex(' ') or 'nothing'}, and such a file with 93 4e 55 4d 50 59")
+        with without_warnings():
+            array: np.memmap[tuple[int, ...], np.dtype[np.generic]] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if array.size and array.offset + array.nbytes != size:
+            raise ValueError(f"{size - array.offset - array.nbytes:,} bytes follow the array")
+        return array
+    except DataError:
+        raise
+    except Exception as error:  # numpy parses the header as Python's literals, and raises whatever that does
+        raise DataError(f"{path} cannot be read as an array: {told(error)}", "write it with numpy.save") from error
+
+
+def _copied(array: NDArray[np.generic], path: Path, kind: type[np.generic]) -> NDArray[np.generic]:
+    try:
+        return np.array(array, dtype=kind)
+    except MemoryError as error:
+        raise DataError(f"{path} does not fit into memory: {error}", "measure fewer images") from error
+
+
+def _shown(form: tuple[int, ...]) -> str:
+    height, width, channels = form
+    return f"{width}x{height} with {channels} channel{'s' if channels > 1 else ''}"

@@ -1,0 +1,95 @@
+"""How exactly networks compute: what is multiplied in float32, TensorFloat-32 or bfloat16, and what a device has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from gancore.config.run import PrecisionName
+from gancore.contracts import Shape
+from gancore.errors import ConfigError
+
+_TF32_CAPABILITY = (8, 0)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The precision of a run on its device. Weights, moments, losses and statistics are float32 in any.
+
+    Under `bf16` networks multiply in bfloat16, by torch's autocast: 8 significant bits in place of 24. Under `tf32`
+    they multiply float32 numbers of which the first 11 significant bits count, on CUDA alone.
+    """
+
+    name: Literal["fp32", "tf32", "bf16"]
+    device: torch.device
+
+    @classmethod
+    def chosen(cls, choice: PrecisionName, device: torch.device, shape: Shape) -> Precision:
+        """`auto` is bf16 for images, where the device multiplies it by itself, and fp32 for all else.
+
+        Points in space stay in float32: 8 bits cannot tell apart what lies close together far from the origin.
+        Raises ConfigError for tf32 on a device without it.
+        """
+        if choice == "auto":
+            choice = "bf16" if len(shape) == 3 and _multiplies_bfloat16(device) else "fp32"
+        if choice == "tf32" and not (
+            device.type == "cuda" and torch.cuda.get_device_capability(device) >= _TF32_CAPABILITY
+        ):
+            raise ConfigError(
+                "training.precision tf32 needs a CUDA device of compute capability 8.0 or more; "
+                f"the run is on {device.type}",
+                "take fp32, bf16 or auto",
+            )
+        return cls(choice, device)
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether convolutions are likely to be faster on images that are laid out pixel by pixel.
+
+        So the matrix units of CUDA devices take them. On processors it depends on the network.
+        """
+        return self.device.type == "cuda" and self.name != "fp32"
+
+    def products(self) -> AbstractContextManager[object]:
+        """In this block, networks that are called multiply in this precision."""
+        if self.name != "bf16":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """For the time of a step, float32 products are as exact as the name says; afterwards they are as before.
+
+        torch keeps this for the whole process, and lets convolutions use TensorFloat-32 unless it is told otherwise.
+        """
+        if self.device.type != "cuda":
+            yield
+            return
+        # Any: of torch's stubs some do not know these, and some not their attribute
+        backends: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # as above
+        before = [backend.fp32_precision for backend in backends]
+        try:
+            for backend in backends:
+                backend.fp32_precision = "tf32" if self.name == "tf32" else "ieee"
+            yield
+        finally:
+            for backend, precision in zip(backends, before, strict=True):
+                backend.fp32_precision = precision
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for it, so that it takes less time, not more."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    return any(getattr(torch.cpu, probe, bool)() for probe in _PROBES)
+
+
+# torch says it of CPUs under private names only; where they are gone the answer is no.
+_PROBES = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -1,0 +1,84 @@
+"""Randomness: one seed, many independent streams, and the process's own random state left alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+def derive_seed(seed: int, *stream: str | int) -> int:
+    """A seed of its own for every stream: `derive_seed(0, "order", 3)` is that of epoch 3's order in run 0."""
+    text = "/".join(map(str, (seed, *stream)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1  # torch takes 63 bits
+
+
+def generator_for(seed: int, *stream: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator at the beginning of a stream."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, *stream))
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """The global generators of the CPU and the device begin at the seed; after the block they go on as before.
+
+    `torch.manual_seed` would also seed every other device, for good.
+    """
+    device = device or torch.device("cpu")
+    outer = states_of(device)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+    try:
+        yield
+    finally:
+        put_states(outer, device)
+
+
+class GlobalRandomness:
+    """The state of torch's global generators as a run sees it, apart from what the rest of the process does.
+
+    Modules such as dropout draw from the global generators. `lent()` puts the run's state in their place for the
+    time of a step, so that a run is repeatable whatever its consumer draws in between, and the other way round.
+    """
+
+    def __init__(self, seed: int, device: torch.device, *stream: int) -> None:
+        self._device = device
+        with seeded(derive_seed(seed, "global", *stream), device):
+            self.states = states_of(device)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """The run's random state is the process's for the time of the block."""
+        outer = states_of(self._device)
+        put_states(self.states, self._device)
+        try:
+            yield
+        finally:
+            self.states = states_of(self._device)
+            put_states(outer, self._device)
+
+
+def states_of(device: torch.device) -> dict[str, Tensor]:
+    """The states of the global generators of the CPU and the device: uint8 tensors by name."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def put_states(states: dict[str, Tensor], device: torch.device) -> None:
+    """Sets the global generators to what `states_of` gave."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
+    elif "mps" in states:
+        torch.mps.set_rng_state(states["mps"])

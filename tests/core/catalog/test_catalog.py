@@ -1,0 +1,350 @@
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.catalog.catalog import Catalog, Plugin, Recipe, read_plugin
+from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
+from gancore.errors import ConfigError, PluginError
+from gancore.hookspecs import hookimpl
+from gancore.metrics import Extractor, Metric
+from gancore.observers import Observer
+from gancore_plugins.networks.mlp import MLPGenerator
+from helpers.tiny_components import Constant, Faithful, Hinge, Noise, TinyDiscriminator, TinyGenerator, Worlds, catalog
+
+
+def generator(called):
+    class Named(TinyGenerator):
+        """A twin."""
+
+        name = called
+
+    return Named
+
+
+def offer(package, *components, recipes=(), name="plugin"):
+    return Plugin(name, package, "1.0", components, recipes)
+
+
+OURS = offer("gancore", generator("mlp"), generator("shared"))
+WAVES = offer("waves", generator("wave"), generator("shared"), generator("twin"), Hinge)
+FOAM = offer("foam", generator("foam"), generator("twin"), generator("shared"))
+KINDS = [Generator, Discriminator, Loss, Dataset, Regularizer, Augmentation, Metric, Extractor, Observer]
+
+
+def recipe(name, seed=0):
+    return Recipe(name, "A run.", {"seed": seed})
+
+
+def test_what_is_offered_comes_with_its_package_and_version():
+    mlp = catalog().find(Generator, "mlp")
+    assert mlp is MLPGenerator
+    assert catalog().origin_of(mlp).origin == f"gancore {version('gancore')}"
+    assert {plugin.origin for _, plugin in catalog().recipes()} == {f"gancore {version('gancore')}"}
+    assert catalog().origin_of(TinyGenerator).origin == "gancore-worlds 1.0"
+    offered = {component.name: plugin.name for component, plugin in catalog().offers(Dataset)}
+    assert offered | {"digits": "builtin", "mnist": "builtin", "noise": "worlds"} == offered
+
+
+def test_the_kinds_are_those_of_the_hooks():
+    assert catalog().kinds == {kind.kind: kind for kind in KINDS}
+
+
+@given(st.permutations([OURS, WAVES, FOAM]))
+def test_the_order_of_plugins_does_not_matter(plugins):
+    ordered, mixed = Catalog([OURS, WAVES, FOAM]), Catalog(plugins)
+    for kind in KINDS:
+        assert list(mixed.offers(kind)) == list(ordered.offers(kind))
+        for component, _ in ordered.offers(kind):
+            assert mixed.name_of(component) == ordered.name_of(component)
+    assert mixed.find(Generator, "shared") is OURS.components[1]
+
+
+@pytest.mark.parametrize("made", [catalog(), Catalog([OURS, WAVES, FOAM])])
+def test_the_name_of_a_component_finds_it_and_the_other_way_round(made):
+    for kind in made.kinds.values():
+        for component, plugin in made.offers(kind):
+            assert made.find(kind, made.name_of(component)) is component
+            assert made.find(kind, f"{plugin.package}:{component.name}") is component
+
+
+def test_names_are_bare_where_that_suffices():
+    made = Catalog([OURS, WAVES, FOAM])
+    names = [made.name_of(component) for component, _ in made.offers(Generator)]
+    assert names == ["foam", "mlp", "shared", "foam:shared", "waves:shared", "foam:twin", "waves:twin", "wave"]
+
+
+def test_a_builtin_wins_over_the_twin_of_a_third_party():
+    made = Catalog([WAVES, OURS, FOAM])
+    assert made.find(Generator, "shared") is OURS.components[1]
+    assert made.find(Generator, "gancore:shared") is OURS.components[1]
+    assert made.find(Generator, "waves:shared") is WAVES.components[1]
+
+
+@pytest.mark.parametrize("spelt", ["blue-waves", "Blue_Waves", "blue.waves"])
+def test_a_package_picks_however_its_name_is_spelt(spelt):
+    made = Catalog([offer("Blue_waves", generator("twin")), FOAM])
+    assert made.find(Generator, f"{spelt}:twin") is made.plugins[0].components[0]
+
+
+@pytest.mark.parametrize("plugins", list(permutations([OURS, WAVES, FOAM])))
+def test_a_name_that_two_third_parties_claim_is_refused_on_use_and_only_then(plugins):
+    made = Catalog(plugins)
+    with pytest.raises(PluginError) as error:
+        made.find(Generator, "twin")
+    assert str(error.value) == "generator 'twin' is ambiguous: it is offered by foam 1.0 and waves 1.0"
+    assert error.value.hint == "pick one: foam:twin or waves:twin"
+    assert made.find(Generator, "foam:twin") is FOAM.components[1]
+    assert made.find(Generator, "waves:twin") is WAVES.components[2]
+    assert made.find(Generator, "wave") is WAVES.components[0]
+
+
+@pytest.mark.parametrize("name", ["wav", "foam:wave", "nowhere:wave", "wave:", ":", ""])
+def test_an_unknown_name_is_answered_with_the_nearest_and_the_whole_list(name):
+    with pytest.raises(ConfigError, match=f"unknown generator '{name}'") as error:
+        Catalog([OURS, WAVES, FOAM]).find(Generator, name)
+    assert str(error.value).endswith("Known: foam, mlp, shared, twin, wave")
+
+
+def test_a_component_is_found_among_its_own_kind_only():
+    with pytest.raises(ConfigError, match=r"unknown discriminator 'wave'\. Known: none"):
+        Catalog([WAVES]).find(Discriminator, "wave")
+
+
+def test_who_looks_for_something_in_vain_hears_of_the_plugins_that_did_not_load():
+    broken = Plugin("storm", "weather", "3.1", error="ImportError: no wind", entry="storm = gusts")
+    with pytest.raises(
+        PluginError,
+        match=r"Known: foam, shared, twin\. Not loaded: plugin 'storm' of weather 3\.1 \(storm = gusts\): Imp",
+    ) as error:
+        Catalog([FOAM, broken]).find(Generator, "strom")
+    assert error.value.hint == "mend it, or switch it off: GANCORE_DISABLE_PLUGINS=storm"
+    with pytest.raises(ConfigError, match=r"unknown generator 'foam:strom'.* Known: foam, shared, twin$"):
+        Catalog([FOAM, broken]).find(Generator, "foam:strom")
+
+
+def test_a_class_that_no_plugin_offers_has_no_name():
+    with pytest.raises(PluginError, match="TinyGenerator is offered by no installed plugin"):
+        Catalog([OURS]).name_of(TinyGenerator)
+
+
+class TestRecipes:
+    def test_the_builtin_recipe_has_a_summary(self):
+        found = catalog().recipe("vanilla")
+        assert found.name == "vanilla"
+        assert found.summary.startswith("The classic script")
+        assert found.data["generator"] == {"name": "mlp", "widths": [256, 512]}
+
+    def test_a_builtin_keeps_its_name_and_a_twin_goes_by_its_package(self):
+        ours, theirs = offer("gancore", recipes=(recipe("a", 1),)), offer("foam", recipes=(recipe("a"), recipe("b")))
+        for plugins in permutations([ours, theirs]):
+            made = Catalog(plugins)
+            listed = [(recipe.name, plugin.origin) for recipe, plugin in made.recipes()]
+            assert listed == [("a", "gancore 1.0"), ("a", "foam 1.0"), ("b", "foam 1.0")]
+            assert made.recipe("a").data == {"seed": 1}
+            assert made.recipe("foam:a").data == {"seed": 0}
+
+    def test_a_name_of_two_strangers_is_refused_until_one_is_picked(self):
+        twins = [offer(package, recipes=(recipe("a", seed),)) for seed, package in enumerate(("foam", "surf"))]
+        for plugins in permutations(twins):
+            with pytest.raises(PluginError, match=r"recipe 'a' is ambiguous: it is offered by foam 1.0 and surf 1.0"):
+                Catalog(plugins).recipe("a")
+            assert Catalog(plugins).recipe("surf:a").data == {"seed": 1}
+
+    def test_an_unknown_recipe_is_answered_with_the_nearest(self):
+        with pytest.raises(ConfigError, match=r"unknown recipe 'vanila'; did you mean 'vanilla'\? Known: .*vanilla"):
+            catalog().recipe("vanila")
+
+
+def plugin(**hooks):
+    """An object with hooks that return the given values."""
+    return type("Hooks", (), {key: hookimpl(lambda self, value=value: value) for key, value in hooks.items()})()
+
+
+def read(**hooks):
+    return read_plugin(plugin(**{f"gancore_{key}": value for key, value in hooks.items()}), "p", "package", "1.0")
+
+
+class TestReadingAPlugin:
+    def test_its_components_are_collected_kind_by_kind(self):
+        found = read_plugin(Worlds, "worlds", "gancore-worlds", "1.0")
+        assert found.components == (TinyGenerator, Constant, Faithful, TinyDiscriminator, Hinge, Noise)
+        assert (found.name, found.origin, found.error, found.recipes) == ("worlds", "gancore-worlds 1.0", None, ())
+
+    def test_any_iterable_will_do_and_nothing_is_nothing(self):
+        assert read(generators=(c for c in [TinyGenerator]), losses=None).components == (TinyGenerator,)
+
+    def test_kinds_may_share_a_name(self):
+        assert len(read(generators=[TinyGenerator], discriminators=[TinyDiscriminator]).components) == 2
+
+    @pytest.mark.parametrize(
+        ("hooks", "message"),
+        [
+            ({"generators": [TinyGenerator()]}, r"gancore_generators must return concrete .* Generator; received Tiny"),
+            (
+                {"generators": [Generator]},
+                "gancore_generators must return concrete classes of Generator; received <class",
+            ),
+            ({"generators": [TinyDiscriminator]}, "gancore_generators must return concrete classes of Generator"),
+            ({"losses": ["hinge"]}, "gancore_losses must return concrete classes of Loss; received 'hinge'"),
+            ({"losses": Hinge}, "gancore_losses must return a list; received <class"),
+            ({"losses": 3}, "gancore_losses must return a list; received 3"),
+            ({"generators": [TinyGenerator, TinyGenerator]}, "gancore_generators offers 'tiny' twice"),
+            ({"generators": [generator("x"), generator("x")]}, "gancore_generators offers 'x' twice"),
+            ({"losses": [Hinge, Hinge]}, "gancore_losses offers 'test-hinge' twice"),
+            *(
+                ({"generators": [generator(name)]}, "Named must have a `name`, .*; received")
+                for name in ["", "none", "a:b", 3, None, "../x", "a\\b", "a\nb", "\x1b[31m", " ", "a ", "x" * 201]
+            ),
+            ({"generatorz": []}, "unknown hook 'gancore_generatorz'"),
+        ],
+    )
+    def test_one_that_breaks_the_contract_is_told_how(self, hooks, message):
+        with pytest.raises(PluginError, match=message):
+            read(**hooks)
+
+    @pytest.mark.parametrize(
+        "attribute", [{"kind": "other"}, {"summary": classmethod(lambda cls: 3)}], ids=["kind", "summary"]
+    )
+    def test_a_component_of_another_kind_or_without_a_summary_is_refused(self, attribute):
+        odd = type("Odd", (TinyGenerator,), attribute)
+        with pytest.raises(PluginError, match="Odd must leave `kind` as it is, and its summary must be a string"):
+            read(generators=[odd])
+
+    def test_a_component_without_a_name_is_refused(self):
+        class Nameless(Generator):
+            def build(self, shape, latent_dim, num_classes):
+                raise NotImplementedError
+
+        with pytest.raises(PluginError, match=r"Nameless must have a `name`, .*; received None"):
+            read(generators=[Nameless])
+
+    def test_recipes_are_files_whose_first_comment_is_the_summary(self, tmp_path):
+        (tmp_path / "one.toml").write_text("# Quick, for a look. \nseed = 3\n")
+        (tmp_path / "two.toml").write_text("seed = 4\n# not a summary\n")
+        found = read(recipes=sorted(tmp_path.iterdir())).recipes
+        assert found == (Recipe("one", "Quick, for a look.", {"seed": 3}), Recipe("two", "", {"seed": 4}))
+
+    @pytest.mark.parametrize("content", [b"seed = ", b"\xff"])
+    def test_a_broken_recipe_is_told_by_its_file(self, tmp_path, content):
+        (tmp_path / "torn.toml").write_bytes(content)
+        with pytest.raises(PluginError, match=r"recipe torn\.toml is not TOML: "):
+            read(recipes=tmp_path.iterdir())
+
+
+COMPONENT = """
+from gancore import Generator, hookimpl
+class Mine(Generator):
+    name = "{0}"
+    {1}
+    def build(self, shape, latent_dim, num_classes): ...
+"""
+HOOK = "@hookimpl\ndef gancore_generators({0}): return {1}\n"
+MODULES = {  # what a module of each name holds, and what its error says
+    "fine": (COMPONENT + HOOK.format("", "[Mine]"), None),
+    "silent": (COMPONENT + HOOK.format("", "None"), None),
+    "hookless": ("def gancore_lossess(): return []", "it offers nothing: it has no function marked with @hookimpl"),
+    "tacit": (
+        COMPONENT.replace("def build", "@classmethod\n    def summary(cls): 1 / 0\n    def build")
+        + HOOK.format("", "[Mine]"),
+        "ZeroDivisionError",
+    ),
+    "raises": ("raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
+    "leaves": ("raise SystemExit(3)", "SystemExit: 3"),
+    "lacks": ("import a_module_that_is_absent", "ModuleNotFoundError: No module named 'a_module_that_is_absent'"),
+    "garbled": ("def", "SyntaxError: "),
+    "misspelt": (
+        COMPONENT + "@hookimpl\ndef gancore_genrators(): return []",
+        "unknown hook 'gancore_genrators'; did you mean 'gancore_generators'",
+    ),
+    "signed": (
+        COMPONENT + HOOK.format("shape", "[]"),
+        "gancore_generators must take no argument; this one asks for 'shape'",
+    ),
+    "unmarked": (COMPONENT + "def gancore_generators(): return [Mine]", "gancore_generators is not marked as a hook"),
+    "instance": (COMPONENT + HOOK.format("", "[Mine()]"), "must return concrete classes of Generator; received Mine()"),
+    "abstract": (COMPONENT + HOOK.format("", "[Generator]"), "must return concrete classes of Generator; received"),
+    "twice": (COMPONENT + HOOK.format("", "[Mine, Mine]"), "gancore_generators offers 'twice' twice"),
+    "nameless": (COMPONENT.replace("name =", "title =") + HOOK.format("", "[Mine]"), "non-annotated attribute"),
+    "listful": (COMPONENT + HOOK.format("", "[Mine]"), "Mine.sizes: a field is a bool, int,"),
+    "defaulted": (COMPONENT + HOOK.format("", "[Mine]"), "Mine.rate: the default must be a value of its field"),
+    "bare": (COMPONENT + HOOK.format("", "Mine"), "gancore_generators must return a list; received"),
+    "fails": (COMPONENT + HOOK.format("", "1 / 0"), "ZeroDivisionError: division by zero"),
+    "torn": (
+        COMPONENT
+        + "@hookimpl\ndef gancore_recipes():\n from pathlib import Path\n yield Path(__file__).with_name('r.toml')",
+        "recipe r.toml is not TOML: Invalid value",
+    ),
+}
+TELL = """
+import json
+from gancore.catalog.catalog import Catalog
+plugins = Catalog.installed().plugins
+fields = "name", "package", "version", "error"
+told = [{k: getattr(p, k) for k in fields} | {"components": [c.name for c in p.components]} for p in plugins]
+print(json.dumps(told))
+"""
+
+
+def distribution(folder, name, module, target="gc_{0}"):
+    """What pip leaves behind of a package with one module and one entry point."""
+    info = folder / f"gc_{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: gc-{name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[gancore.v1]\n{name}-plugin = {target.format(name)}\n")
+    (folder / f"gc_{name}.py").write_text(module)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "r.toml").write_text("seed = ")
+    for name, (module, _) in MODULES.items():
+        field = {"listful": "sizes: list[int] = ()", "defaulted": "rate: float = 'x'"}.get(name, "")
+        distribution(folder, name, module.replace("{0}", name).replace("{1}", field))
+    distribution(folder, "absent", "", "gc_absent:nothing")
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    result = subprocess.run([sys.executable, "-c", TELL], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return {plugin["name"].removesuffix("-plugin"): plugin for plugin in json.loads(result.stdout)}
+
+
+class TestInstalledPlugins:
+    """Plugins as they are found among installed packages: good ones load, whatever others do."""
+
+    def test_good_ones_are_offered_with_package_and_version(self, installed):
+        assert installed["fine"] == {
+            "name": "fine-plugin",
+            "package": "gc-fine",
+            "version": "1.0",
+            "error": None,
+            "components": ["fine"],
+        }
+        assert "mlp" in installed["builtin"]["components"]
+        assert (installed["silent"]["error"], installed["silent"]["components"]) == (None, [])
+
+    @pytest.mark.parametrize(("name", "cause"), [(name, cause) for name, (_, cause) in MODULES.items() if cause])
+    def test_a_broken_one_offers_nothing_and_names_the_cause(self, installed, name, cause):
+        assert cause in installed[name]["error"]
+        assert installed[name]["components"] == []
+        assert (installed[name]["package"], installed[name]["version"]) == (f"gc-{name}", "1.0")
+
+    def test_an_entry_point_that_leads_nowhere_is_told(self, installed):
+        assert installed["absent"]["error"] == "AttributeError: module 'gc_absent' has no attribute 'nothing'"
+
+    def test_all_are_listed_in_the_order_of_their_packages(self, installed):
+        assert [plugin["package"] for plugin in installed.values()] == sorted(
+            ["gancore", "gc-absent", *(f"gc-{name}" for name in MODULES)]
+        )
+
+    def test_control_c_is_not_a_plugins_failure(self, tmp_path, monkeypatch):
+        distribution(tmp_path, "waits", "raise KeyboardInterrupt")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            Catalog.installed()

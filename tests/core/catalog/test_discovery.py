@@ -1,0 +1,134 @@
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.catalog.catalog import Catalog
+from gancore.catalog.discovery import BUILT_IN, Announced, Choice, discover
+from gancore.catalog.plugin_file import PluginFile
+from gancore.errors import ConfigError, PluginError
+from helpers.fake_distributions import LOSS, unpack
+
+WORDS = st.lists(st.from_regex(r"[a-z0-9]{1,5}", fullmatch=True), min_size=1, max_size=3)
+
+
+@st.composite
+def spellings(draw):
+    """A name, and another spelling of it."""
+    words = draw(WORDS)
+    one, other = ("".join([words[0], *(draw(st.sampled_from("-_.")) + w for w in words[1:])]) for _ in range(2))
+    return one, "".join(draw(st.sampled_from([letter, letter.upper()])) for letter in other)
+
+
+@given(spellings(), st.booleans())
+def test_a_plugin_is_switched_off_by_its_name_or_its_packages_however_that_is_spelt(names, by_package):
+    name, spelt = names
+    plugin = Announced("other", name, "1", None) if by_package else Announced(name, "other", "1", None)
+    assert Choice(off={spelt: "the test"}).applied(plugin).off == "the test"
+    assert Choice(off={spelt + "x": "the test"}).applied(plugin).off is None
+
+
+@given(WORDS, st.booleans())
+def test_the_built_ins_stay_whatever_is_chosen(names, third_parties):
+    plugin = Announced("builtin", BUILT_IN, "1", None)
+    chosen = Choice(third_parties, dict.fromkeys([*names, "builtin", BUILT_IN], "the test"))
+    assert chosen.applied(plugin) == plugin
+
+
+def test_the_environment_and_the_settings_are_added_up(tmp_path, monkeypatch):
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[plugins]\noff = ["waves", "foam"]\n')
+    monkeypatch.setenv("GANCORE_SETTINGS", str(settings))
+    monkeypatch.setenv("GANCORE_DISABLE_PLUGINS", " foam ,,surf")
+    variable = "GANCORE_DISABLE_PLUGINS"
+    assert Choice.of_user().off == {"waves": str(settings), "foam": variable, "surf": variable}
+
+
+def test_settings_that_are_not_there_switch_nothing_off(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANCORE_SETTINGS", str(tmp_path / "settings.toml"))
+    assert Choice.of_user() == Choice()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("plugins = ", "are not TOML"),
+        ("plugin.off = []", "unknown key 'plugin'; did you mean 'plugins'"),
+        ("plugins.of = []", "unknown key 'plugins.of'; did you mean 'plugins.off'"),
+        ('plugins.off = "foo"', r"plugins\.off must be a list of names; received .*foo"),
+        ("plugins.off = [1]", r"plugins\.off must be a list of names"),
+        ("plugins = 1", r"plugins\.off must be a list of names"),
+    ],
+)
+def test_settings_that_are_wrong_are_told(tmp_path, monkeypatch, text, words):
+    settings = tmp_path / "settings.toml"
+    settings.write_text(text)
+    monkeypatch.setenv("GANCORE_SETTINGS", str(settings))
+    with pytest.raises(ConfigError, match=words):
+        Choice.of_user()
+
+
+def test_a_distribution_without_metadata_is_listed_all_the_same(tmp_path, monkeypatch):
+    site = unpack(tmp_path, "bare", LOSS.format(name="mine"))
+    (site / "bare_gan-1.0.dist-info" / "METADATA").unlink()
+    monkeypatch.syspath_prepend(site)
+    (plugin,) = [plugin for plugin in discover(Choice()) if plugin.name == "bare"]
+    assert (plugin.package, plugin.version, plugin.trouble) == ("unknown", "unknown", None)
+
+
+@pytest.mark.parametrize("file", ["METADATA", "entry_points.txt"])
+def test_files_that_are_no_text_hide_no_other_plugin(tmp_path, monkeypatch, file):
+    site = unpack(unpack(tmp_path, "fine", ""), "torn", "")
+    (site / "torn_gan-1.0.dist-info" / file).write_bytes(b"\xff\xfe\n[gancore.v1]")
+    monkeypatch.syspath_prepend(site)
+    found = {plugin.name: plugin for plugin in discover(Choice())}
+    assert found["fine"].trouble is None
+    if file == "METADATA":
+        assert (found["torn"].package, found["torn"].version, found["torn"].trouble) == ("unknown", "unknown", None)
+
+
+@pytest.mark.parametrize("value", ["", "not a module", "1:2:3"])
+def test_an_entry_point_that_names_no_module_is_told(tmp_path, monkeypatch, value):
+    site = unpack(tmp_path, "odd", "")
+    (site / "odd_gan-1.0.dist-info" / "entry_points.txt").write_text(f"[gancore.v1]\nodd = {value}\n")
+    monkeypatch.syspath_prepend(site)
+    (plugin,) = [plugin for plugin in discover(Choice()) if plugin.name == "odd"]
+    assert plugin.trouble == "its entry point must name a module, as in waves = gancore_waves"
+
+
+def test_discovering_imports_nothing(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(unpack(tmp_path, "quiet", "raise RuntimeError"))
+    assert "quiet" in {plugin.name for plugin in discover(Choice())}
+    assert "quiet_gan" not in sys.modules
+
+
+def test_what_was_read_of_a_file_is_what_runs(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("value = 1\n")
+    file = PluginFile.read(path)
+    path.write_text("value = 2\n")
+    module = file.load()
+    assert (module.value, module.__file__) == (1, str(path))
+    assert [each.name for each in tmp_path.iterdir()] == ["mine.py"]
+
+
+def test_a_file_that_is_named_twice_is_one_plugin(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(LOSS.format(name="mine"))
+    files = (path, tmp_path / "." / "mine.py", tmp_path / "sub" / ".." / "mine.py")
+    (tmp_path / "sub").mkdir()
+    assert len([plugin for plugin in discover(Choice(files=files)) if plugin.sha256]) == 1
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read plugin file"):
+        Catalog.installed(Choice(files=(tmp_path / "nowhere.py",)))
+
+
+def test_a_file_that_fails_leaves_no_module_behind(tmp_path):
+    path = tmp_path / "failing_file.py"
+    path.write_text("1 / 0\n")
+    with pytest.raises(PluginError, match="cannot be loaded: ZeroDivisionError"):
+        Catalog.installed(Choice(third_parties=False, files=(path,)))
+    assert not [name for name in sys.modules if "failing_file" in name]

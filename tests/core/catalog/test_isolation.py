@@ -1,0 +1,44 @@
+import os
+import signal
+
+import pytest
+import torch
+
+from gancore.catalog.isolation import settings_kept
+
+CHANGES = {  # what a block does, and how it is seen
+    "dtype": (lambda: torch.set_default_dtype(torch.float64), torch.get_default_dtype),
+    "device": (lambda: torch.set_default_device("meta"), torch.get_default_device),
+    "gradients": (lambda: torch.set_grad_enabled(False), torch.is_grad_enabled),
+    "threads": (lambda: torch.set_num_threads(torch.get_num_threads() + 1), torch.get_num_threads),
+    "determinism": (
+        lambda: torch.use_deterministic_algorithms(True, warn_only=True),
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+    ),
+    "folder": (lambda: os.chdir("/"), os.getcwd),
+    "interrupt": (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), lambda: signal.getsignal(signal.SIGINT)),
+}
+
+
+@pytest.mark.parametrize("setting", CHANGES)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_setting_of_the_process_is_put_back_however_the_block_ends(setting, fails):
+    change, read = CHANGES[setting]
+    before = read()
+    try:
+        with settings_kept():
+            change()
+            assert read() != before
+            if fails:
+                raise SystemExit
+    except SystemExit:
+        pass
+    assert read() == before
+
+
+def test_a_folder_that_is_gone_is_no_trouble(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with settings_kept():
+        os.chdir(tmp_path)

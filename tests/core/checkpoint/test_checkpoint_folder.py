@@ -1,0 +1,159 @@
+"""A folder of checkpoints: which one a run goes on from, and what is removed."""
+
+import os
+
+import crashes
+import pytest
+import torch
+
+from gancore.checkpoint import store as checkpoint
+from gancore.errors import CheckpointError, StorageError
+
+
+def about(step, **changes):
+    """What the checkpoint of a run says of it."""
+    return crashes.about(step) | changes
+
+
+def saved(folder, *steps):
+    for step in steps:
+        checkpoint.save(checkpoint.path_of(folder, step), {"weight": torch.full((4,), step)}, about(step))
+    return [checkpoint.path_of(folder, step) for step in steps]
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_folder_without_checkpoints_has_no_sound_one(tmp_path):
+    assert checkpoint.newest_sound(tmp_path) == checkpoint.Found(None, None)
+    assert checkpoint.newest_sound(tmp_path / "nowhere") == checkpoint.Found(None, None)
+
+
+def test_the_newest_sound_one_is_found_and_newer_ones_are_told(tmp_path):
+    paths = saved(tmp_path, 1, 2, 3, 4)
+    damage(paths[3])
+    paths[2].write_bytes(b"")
+    before = {path: path.read_bytes() for path in paths}
+    found = checkpoint.newest_sound(tmp_path)
+    assert found.path == paths[1]
+    assert found.checkpoint.about["progress"]["step"] == 2
+    assert found.checkpoint.tensors["weight"].tolist() == [2] * 4
+    assert [path for path, _ in found.rejected] == [paths[3], paths[2]]
+    assert "SHA-256" in found.rejected[0][1]
+    assert all(str(path) in reason for path, reason in found.rejected)
+    assert {path: path.read_bytes() for path in paths} == before
+
+
+def test_where_none_is_sound_all_are_told(tmp_path):
+    for path in (paths := saved(tmp_path, 1, 2)):
+        damage(path)
+    found = checkpoint.newest_sound(tmp_path)
+    assert found.checkpoint is None
+    assert found.path is None
+    assert [path for path, _ in found.rejected] == paths[::-1]
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_not_gone_on_from(tmp_path):
+    old, new = saved(tmp_path, 1, 2)
+    new.write_bytes(old.read_bytes())
+    found = checkpoint.newest_sound(tmp_path)
+    assert found.path == old
+    assert found.rejected == ((new, f"{new} is a checkpoint of step 1 under another name"),)
+
+
+def test_a_file_that_is_no_checkpoint_of_a_run_is_not_gone_on_from(tmp_path):
+    (old,) = saved(tmp_path, 1)
+    new = checkpoint.path_of(tmp_path, 2)
+    checkpoint.save(new, {}, {"accuracy": 1.0})
+    found = checkpoint.newest_sound(tmp_path)
+    assert found.path == old
+    assert "does not describe a run" in found.rejected[0][1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"config": []},
+        {"config": None},
+        {"shape": []},
+        {"shape": [1, 8]},
+        {"shape": [1, 8, -8]},
+        {"shape": [1.0]},
+        {"shape": [2**80]},
+        {"shape": "188"},
+        {"num_classes": 0},
+        {"num_classes": True},
+        {"num_classes": "ten"},
+        {"progress": None},
+        {"progress": {"step": 1, "images_seen": 4}},
+        {"progress": {"step": "1", "images_seen": 4, "seconds": 0.5}},
+        {"progress": {"step": -1, "images_seen": 4, "seconds": 0.5}},
+        {"progress": {"step": 1.5, "images_seen": 4, "seconds": 0.5}},
+        {"progress": {"step": 1, "images_seen": 10**400, "seconds": 0.5}},
+        {"progress": {"step": 1, "images_seen": 4, "seconds": -0.5}},
+        {"made_with": {}},
+        {"made_with": {"plugins": ["gancore"]}},
+        {"made_with": {"plugins": {"gancore": 1}}},
+        {"made_with": {"plugins": {"gancore\x1b[2J": "1.0"}}},
+    ],
+    ids=str,
+)
+def test_what_a_run_says_of_itself_has_its_form_or_is_refused(tmp_path, changes):
+    path = checkpoint.path_of(tmp_path, 1)
+    checkpoint.save(path, {}, about(1, **changes))
+    with pytest.raises(CheckpointError, match="does not describe a run"):
+        checkpoint.load_run(path)
+    checkpoint.save(path, {}, about(1, more={"is": "let pass"}))
+    assert checkpoint.load_run(path).about["more"] == {"is": "let pass"}
+
+
+def test_pruning_leaves_the_newest_and_never_the_one_that_was_just_saved(tmp_path):
+    paths = saved(tmp_path, 1, 2, 3, 40, 50)
+    checkpoint.prune(tmp_path, 2, 3)
+    assert names(tmp_path) == [path.name for path in paths[1:]]
+    checkpoint.prune(tmp_path, 2)
+    assert names(tmp_path) == [path.name for path in paths[3:]]
+
+
+def test_litter_is_removed_and_nothing_else(tmp_path):
+    (kept,) = saved(tmp_path, 1)
+    token = "0" * 16
+    ours = [tmp_path / f".step-00000002.safetensors.{token}.tmp", tmp_path / f".best.safetensors.{token}.tmp"]
+    for path in ours:
+        path.write_text("half")
+    others = [
+        f".step-2.safetensors.{token}.tmp",
+        f".step-00000002.safetensors.{token[1:]}.tmp",
+        f"step-00000002.safetensors.{token}.tmp",
+        f".step-00000002.safetensors.{token}.tmp~",
+        ".mine.tmp",
+    ]
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    folder, link = (tmp_path / f".step-0000000{step}.safetensors.{token}.tmp" for step in (3, 4))
+    folder.mkdir()
+    link.symlink_to(kept)
+    pipe = tmp_path / f".step-00000005.safetensors.{token}.tmp"
+    os.mkfifo(pipe)
+    assert checkpoint.clear_litter(tmp_path) == sorted(ours)
+    assert names(tmp_path) == sorted([kept.name, *others, folder.name, link.name, pipe.name])
+    assert checkpoint.clear_litter(tmp_path) == []
+    assert checkpoint.clear_litter(tmp_path / "nowhere") == []
+
+
+def test_litter_that_cannot_be_removed_is_told(tmp_path, monkeypatch):
+    (tmp_path / ".best.safetensors.0123456789abcdef.tmp").write_text("half")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(StorageError, match="Permission denied"):
+        checkpoint.clear_litter(tmp_path)

@@ -1,0 +1,238 @@
+"""Files with a digest that fits and a content that does not: nothing of them is believed."""
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from gancore.checkpoint import format as tensorfile
+from gancore.checkpoint import store as checkpoint
+from gancore.checkpoint.format import LARGEST_HEADER
+from gancore.errors import CheckpointError, StorageError
+from torture.checkpoints import BLANK, damaged, described, fuzz, sealed, written
+
+FOUR = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+DATA = bytes(16)
+
+
+def refused(tmp_path, content):
+    """Why a file is refused."""
+    path = tmp_path / "step-00000001.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(path)
+    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def test_the_files_of_these_tests_are_sound_but_for_what_they_try(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(written(described({"format": 1}, weight=FOUR), DATA))
+    assert checkpoint.load(path).tensors["weight"].tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "data"),
+    [
+        ({"data_offsets": [0, 20]}, DATA),
+        ({"data_offsets": [-16, 0]}, DATA),
+        ({"data_offsets": [16, 0]}, DATA),
+        ({"data_offsets": [4, 20]}, bytes(20)),
+        ({"data_offsets": [0, 16]}, bytes(20)),
+        ({"data_offsets": [0.0, 16.0]}, DATA),
+        ({"data_offsets": [0, 16, 16]}, DATA),
+        ({"data_offsets": [False, 16]}, DATA),
+        ({"data_offsets": "0,16"}, DATA),
+        ({"shape": [2**40]}, DATA),
+        ({"shape": [2**64, 2**64]}, DATA),
+        ({"shape": [-4]}, DATA),
+        ({"shape": [-2, -2]}, DATA),
+        ({"shape": [True, 4]}, DATA),
+        ({"shape": ["4"]}, DATA),
+        ({"shape": 4}, DATA),
+        ({"shape": None}, DATA),
+        ({"shape": [4] + [1] * 100}, DATA),
+        ({"shape": [0, 2**40, 2**40], "data_offsets": [0, 0]}, b""),
+        ({"shape": [2**62] * 50, "data_offsets": [0, 0]}, b""),
+        ({"dtype": "F31"}, DATA),
+        ({"dtype": "F4"}, DATA),
+        ({"dtype": None}, DATA),
+        ({"dtype": ["F32"]}, DATA),
+        ({"dtype": "F64"}, DATA),
+        ({"more": 1}, DATA),
+    ],
+    ids=str,
+)
+def test_a_tensor_that_is_none_is_refused(tmp_path, changes, data):
+    assert "no checkpoint" in refused(tmp_path, written(described({"format": 1}, weight={**FOUR, **changes}), data))
+
+
+@pytest.mark.parametrize("entry", [None, [], "F32", 7, {}, {"dtype": "F32", "shape": [4]}], ids=str)
+def test_what_does_not_describe_a_tensor_is_refused(tmp_path, entry):
+    assert "is not described" in refused(tmp_path, written(described({"format": 1}, weight=entry), DATA))
+
+
+@pytest.mark.parametrize(("second", "size"), [([8, 24], 24), ([0, 16], 16), ([20, 36], 36), ([12, 28], 28)])
+def test_tensors_lie_one_after_another(tmp_path, second, size):
+    header = described({"format": 1}, first=FOUR, second={**FOUR, "data_offsets": second})
+    assert "does not begin where" in refused(tmp_path, written(header, bytes(size)))
+
+
+def test_a_tensor_begins_where_its_dtype_may(tmp_path):
+    byte = {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}
+    header = described({"format": 1}, first=byte, second={**FOUR, "data_offsets": [1, 17]})
+    assert "another size" in refused(tmp_path, written(header, bytes(17)))
+
+
+def test_an_empty_tensor_of_a_long_shape_is_one(tmp_path):
+    path = tmp_path / "a.safetensors"
+    empty = {"dtype": "F32", "shape": [0, 2**40], "data_offsets": [16, 16]}
+    path.write_bytes(written(described({"format": 1}, weight=FOUR, empty=empty), DATA))
+    assert checkpoint.load(path).tensors["empty"].shape == (0, 2**40)
+
+
+def test_a_truth_value_is_0_or_1(tmp_path):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(
+        written(described({"format": 1}, mask={"dtype": "BOOL", "shape": [3], "data_offsets": [0, 3]}), b"\0\1\7")
+    )
+    assert checkpoint.load(path).tensors["mask"].view(torch.uint8).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "",
+        "[]",
+        "7",
+        "{",
+        "{}",
+        '{"format": "1"}',
+        '{"format": true}',
+        '{"format": 1.0}',
+        '{"format": 0}',
+        '{"format": -1}',
+        '{"format": 1, "format": 1}',
+        '{"format": 1, "x": NaN}',
+        '{"format": 1, "x": -Infinity}',
+        '{"format": 1, "x": 1e999}',
+        '{"format": 1, "x": ' + "9" * 5000 + "}",
+        '{"format": 1, "x": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"format": 1, "x": ' + '{"":' * 100_000 + "0" + "}" * 100_001,
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_document_that_is_none_is_refused(tmp_path, document):
+    assert "no checkpoint of gancore" in refused(tmp_path, written(described(document)))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        [{"sha256": BLANK}],
+        {"__metadata__": [{"sha256": BLANK}]},
+        {"__metadata__": {"sha256": BLANK}},
+        {"__metadata__": {"sha256": BLANK, "gancore": {"format": 1}}},
+        {"__metadata__": {"gancore": '{"format": 1}'}, "weight": {"sha256": BLANK}},
+        '{"__metadata__":{"sha256":"' + BLANK + '","gancore":"{\\"format\\":1}"},"__metadata__":{}}',
+        '{"__metadata__":{"sha256":"' + BLANK + '","gancore":"{\\"format\\":1}"},"x":' + "[" * 100_000,
+        '{"__metadata__":{"sha256":"' + BLANK + '"},"x":{"sha256":"' + BLANK + '"}}',
+    ],
+    ids=lambda header: json.dumps(header)[:40],
+)
+def test_a_header_that_is_none_is_refused(tmp_path, header):
+    assert "no checkpoint of gancore" in refused(tmp_path, written(header))
+
+
+def test_what_a_stranger_wrote_is_shown_without_what_a_terminal_obeys(tmp_path):
+    header = described({"format": 1}, **{"\x1b[2J\ud800": {**FOUR, "dtype": "\x1b]0;\a"}})
+    assert r"\x1b[2J\ud800" in refused(tmp_path, written(header, DATA))
+
+
+@pytest.mark.parametrize("version", [2, 999, 10**100])
+def test_a_newer_format_is_refused_by_both_versions(tmp_path, version):
+    reason = refused(tmp_path, written(described({"format": version}, weight={"dtype": "F2"}), DATA))
+    assert f"format {str(version)[:20]}" in reason
+    assert "needs a newer gancore" in reason
+    assert reason.endswith("reads format 1")
+
+
+@pytest.mark.parametrize("length", [0, 1, LARGEST_HEADER + 1, 2**32, 2**63, 2**64 - 1])
+def test_an_absurd_header_length_is_refused_at_once(tmp_path, length):
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.write(length.to_bytes(8, "little") + b"{}" * 50)
+        file.truncate(2**40)  # it is sparse: reading what the length says would take all memory
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        checkpoint.load(path)
+
+
+def test_a_file_that_does_not_fit_into_memory_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(written(described({"format": 1}, weight=FOUR), DATA))
+
+    def full(size):
+        raise MemoryError
+
+    monkeypatch.setattr(tensorfile, "bytearray", full, raising=False)
+    with pytest.raises(CheckpointError, match="memory"):
+        checkpoint.load(path)
+
+
+def test_more_tensors_than_a_header_may_tell_of_are_not_saved(tmp_path):
+    tensors = {f"weight.{index:0100}": torch.empty(0) for index in range(LARGEST_HEADER // 100)}
+    with pytest.raises(StorageError, match="header"):
+        checkpoint.save(tmp_path / "a.safetensors", tensors, {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *(torch.bool, torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64),
+        *(torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64),
+        *(torch.float8_e5m2, torch.float8_e4m3fn),
+    ],
+    ids=str,
+)
+def test_the_library_of_the_format_reads_every_dtype(tmp_path, dtype):
+    values = torch.arange(6).remainder(2).to(dtype).reshape(2, 3)
+    checkpoint.save(tmp_path / "a.safetensors", {"one": values, "two": values[0, 0]}, {})
+    found = safetensors.torch.load_file(tmp_path / "a.safetensors")
+    mine = checkpoint.load(tmp_path / "a.safetensors").tensors
+    for each in (found, mine):
+        assert each["one"].dtype == dtype
+        assert torch.equal(each["one"].view(torch.uint8), values.view(torch.uint8))
+        assert each["two"].shape == ()
+
+
+def test_what_the_library_of_the_format_writes_is_read(tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = {"a": torch.arange(6.0), "b": torch.tensor(True), "c": torch.empty(0, 3), "d": torch.tensor(2.0).double()}
+    safetensors.torch.save_file(tensors, path, {"gancore": '{"format": 1}', "sha256": BLANK})
+    path.write_bytes(sealed(path.read_bytes()))
+    found = checkpoint.load(path).tensors
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
+def test_views_that_are_not_plain_are_saved_as_what_they_show(tmp_path):
+    whole = torch.arange(8, dtype=torch.float32).view(torch.complex64)
+    shown = {"conjugate": whole.conj(), "negative": whole.conj().imag, "turned": torch.arange(6.0).reshape(2, 3).T}
+    checkpoint.save(tmp_path / "a.safetensors", shown, {})
+    found = checkpoint.load(tmp_path / "a.safetensors").tensors
+    assert all(torch.equal(found[name], value) for name, value in shown.items())
+
+
+def test_mutated_checkpoints_are_read_or_refused(tmp_path):
+    seen, wrong, _ = zip(*fuzz(tmp_path, 500), strict=True)
+    assert [each for each in wrong if each] == []
+    assert len(set(seen)) > 20  # many parts of the reader were reached
+    assert "read" in seen
+
+
+def test_damage_is_noticed_wherever_it_is(tmp_path):
+    cases = list(damaged(tmp_path, flips=300, lengths=100, bits=300))
+    assert [(what, wrong) for what, wrong, _ in cases if wrong] == []
+    assert len(cases) > 1000

@@ -1,0 +1,218 @@
+from copy import deepcopy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.config.layers import REMOVE, Layer, assignment, merge, source_of
+from gancore.errors import ConfigError
+
+LEAVES = st.integers(0, 9) | st.booleans() | st.lists(st.integers(0, 9), max_size=2)
+
+
+def tables(keys, leaves):
+    def table(inner):
+        return st.dictionaries(st.sampled_from(keys), inner, min_size=1, max_size=3)
+
+    return table(st.recursive(leaves, table, max_leaves=6))
+
+
+PLAIN = tables("abc", LEAVES)
+ANY = tables(["a", "b", "name"], LEAVES | st.sampled_from(["x", "y", REMOVE]))
+
+
+def total(*layers):
+    return merge([Layer(str(number), layer) for number, layer in enumerate(layers)])[0]
+
+
+def paths(table, path=()):
+    for key, value in table.items():
+        yield (*path, key), value
+        if isinstance(value, dict):
+            yield from paths(value, (*path, key))
+
+
+def leaves(table):
+    return {path: value for path, value in paths(table) if not isinstance(value, dict)}
+
+
+def related(one, other):
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
+
+
+@given(PLAIN, PLAIN)
+def test_later_layers_win_at_every_leaf_and_leave_all_others(below, above):
+    kept = {path: value for path, value in leaves(below).items() if not any(related(path, p) for p in leaves(above))}
+    assert leaves(total(below, above)) == kept | leaves(above)
+
+
+@given(PLAIN, PLAIN, PLAIN)
+def test_neighbours_may_be_merged_first(one, two, three):
+    assert total(one, two, three) == total(total(one, two), three) == total(one, total(two, three))
+
+
+@given(ANY, ANY)
+def test_saying_the_same_again_changes_nothing(below, above):
+    assert total(below, above, above) == total(below, above)
+
+
+@given(ANY, ANY)
+def test_layers_are_left_as_they_were(below, above):
+    before = deepcopy((below, above))
+    total(below, above)
+    assert (below, above) == before
+
+
+@given(ANY, ANY, ANY)
+def test_names_and_removals_merge_from_the_left_too(one, two, three):
+    assert total(one, two, three) == total(total(one, two), three)
+    assert REMOVE not in leaves(total(one, two, three)).values()
+
+
+@given(st.lists(ANY, min_size=1, max_size=4))
+def test_everything_in_the_sum_has_a_source_that_said_it(layers):
+    data, sources = merge([Layer(str(number), layer) for number, layer in enumerate(layers)])
+    for path, value in paths(data):
+        said = layers[int(sources[path])]
+        for part in path:
+            said = said[part] if isinstance(said, dict) else {"name": said}[part]
+        assert value == said or isinstance(value, dict)
+    removed = {path for path, value in paths(layers[-1]) if value == REMOVE}
+    assert removed <= set(sources)
+
+
+@given(ANY, ANY)
+def test_what_is_gone_has_no_source_but_whoever_removed_it(below, above):
+    data, sources = merge([Layer("below", below), Layer("above", above)])
+    removed = {path for layer in (below, above) for path, value in paths(layer) if value == REMOVE}
+    assert set(sources) <= {path for path, _ in paths(data)} | removed
+
+
+def test_a_name_is_short_for_a_table_with_a_name_both_ways():
+    table, short = {"generator": {"name": "mlp", "widths": [1]}}, {"generator": "mlp"}
+    assert total(table, short) == table
+    assert total(short, {"generator": {"widths": [1]}}) == table
+    assert total(short) == short
+
+
+def test_text_is_short_for_a_name_only_where_a_component_may_stand():
+    deep = {"optimizer": {"generator": {"lr": {"from": 1}}}}
+    assert total(deep, {"optimizer": {"generator": {"lr": "x"}}}) == {"optimizer": {"generator": {"lr": "x"}}}
+    nested = {"generator": {"inner": {"core": {"name": "a", "x": 1}}}}
+    assert total(nested, {"generator": {"inner": {"core": "a"}}}) == nested
+
+
+def test_a_changed_name_starts_its_table_afresh_and_the_same_name_keeps_its_fields():
+    below = {"generator": {"name": "mlp", "widths": [1]}}
+    assert total(below, {"generator": {"name": "mlp", "slope": 1}}) == {
+        "generator": {"name": "mlp", "widths": [1], "slope": 1}
+    }
+    assert total(below, {"generator": {"name": "cnn", "slope": 1}}) == {"generator": {"name": "cnn", "slope": 1}}
+    assert total(below, {"generator": "cnn"}) == {"generator": {"name": "cnn"}}
+    assert total({"generator": "mlp"}, {"generator": {"name": "cnn"}}) == {"generator": {"name": "cnn"}}
+
+
+def test_a_changed_name_forgets_the_fields_below_and_nothing_beside():
+    below = {"generator": {"name": "mlp", "inner": {"name": "a", "x": 1}, "y": 2}, "z": 3}
+    above = {"generator": {"inner": {"name": "b"}}}
+    assert total(below, above) == {"generator": {"name": "mlp", "inner": {"name": "b"}, "y": 2}, "z": 3}
+
+
+def test_a_table_without_a_name_takes_one_and_keeps_its_fields():
+    assert total({"generator": {"widths": [1]}}, {"generator": "mlp"}) == {"generator": {"name": "mlp", "widths": [1]}}
+
+
+def test_a_labelled_table_is_named_by_its_label_unless_it_says_otherwise():
+    below = {"regularizers": {"r1": {"gamma": 1}, "second": {"name": "r1", "gamma": 2}}}
+    assert total(below, {"regularizers": {"r1": "r1", "second": {"name": "r1"}}}) == {
+        "regularizers": {"r1": {"name": "r1", "gamma": 1}, "second": {"name": "r1", "gamma": 2}}
+    }
+    assert total(below, {"regularizers": {"r1": {"name": "r2"}, "second": "r2"}}) == {
+        "regularizers": {"r1": {"name": "r2"}, "second": {"name": "r2"}}
+    }
+
+
+def test_none_removes_a_key_and_a_table_and_what_is_not_there():
+    below = {"ema": {"half_life_kimg": 1}, "latent": {"dim": 3, "distribution": "normal"}}
+    assert total(below, {"ema": REMOVE, "latent": {"dim": REMOVE}, "more": {"and": REMOVE}}) == {
+        "latent": {"distribution": "normal"},
+        "more": {},
+    }
+
+
+def test_what_was_removed_can_be_said_again_without_its_past():
+    assert total({"a": {"x": 1}}, {"a": REMOVE}, {"a": {"y": 2}}) == {"a": {"y": 2}}
+
+
+def test_sources_are_remembered_for_every_path():
+    _, sources = merge(
+        [
+            Layer("recipe", {"generator": {"name": "mlp", "slope": 1}, "seed": 1, "loss": "bce", "ema": {}}),
+            Layer("file", {"generator": {"widths": [1]}, "loss": {"x": 1}}),
+            Layer("--set", {"seed": 2, "ema": REMOVE}),
+        ]
+    )
+    assert sources == {
+        ("generator",): "file",
+        ("generator", "name"): "recipe",
+        ("generator", "slope"): "recipe",
+        ("generator", "widths"): "file",
+        ("seed",): "--set",
+        ("loss",): "file",
+        ("loss", "name"): "recipe",
+        ("loss", "x"): "file",
+        ("ema",): "--set",
+    }
+    assert source_of(("generator", "widths", "0"), sources) == "file"
+    assert source_of(("generator", "slope"), sources) == "recipe"
+    assert source_of(("nowhere", "at", "all"), sources) is None
+    assert source_of((), sources) is None
+
+
+@pytest.mark.parametrize(
+    ("right", "value"),
+    [
+        ("3", 3),
+        ("-1e-3", -1e-3),
+        ("0x10", 16),
+        ("true", True),
+        ("[1, 2.5]", [1, 2.5]),
+        ("[]", []),
+        ('"two words"', "two words"),
+        ("'x'", "x"),
+        ("two words", "two words"),
+        (" 50 epochs ", "50 epochs"),
+        ("mlp", "mlp"),
+        ("True", "True"),
+        ("[1, 2", "[1, 2"),
+        ("a=b", "a=b"),
+        ("", ""),
+        ("none", "none"),
+        ("2020-01-01", "2020-01-01"),
+        ("10:00:00", "10:00:00"),
+        ("{from = 1, to = 0, kimg = 2}", {"from": 1, "to": 0, "kimg": 2}),
+        ("{}", {}),
+    ],
+)
+def test_the_right_side_is_toml_or_else_a_bare_string(right, value):
+    layer = assignment(f"a.b-c={right}")
+    assert layer.data == {"a": {"b-c": value}}
+    assert type(layer.data["a"]["b-c"]) is type(value)
+    assert layer.source == f"--set a.b-c={right}"
+
+
+@given(st.lists(st.text("abcz_-09", min_size=1), min_size=1, max_size=4), st.integers())
+def test_the_left_side_is_a_path(path, value):
+    data = assignment(f" {' . '.join(path)} = {value}").data
+    for part in path:
+        data = data[part]
+    assert data == value
+
+
+@pytest.mark.parametrize("text", ["", "seed", "=3", ".=3", "a.=3", ".a=3", "a..b=3", " =3", "a. .b=3"])
+def test_an_assignment_without_a_path_or_a_value_is_refused(text):
+    with pytest.raises(ConfigError, match="--set takes PATH=VALUE; received") as error:
+        assignment(text)
+    assert repr(text) in str(error.value)
+    assert "--set optimizer.generator.lr=1e-3" in error.value.hint

@@ -1,0 +1,161 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.config.layers import Layer, assignment
+from gancore.config.metric_names import find_metric, name_of
+from gancore.config.run import resolve
+from gancore.errors import ConfigError
+from gancore.metrics import Metric
+from gancore_plugins.extractors.digits import DigitsExtractor
+from gancore_plugins.extractors.random import RandomExtractor
+from gancore_plugins.metrics.classes import ClassDivergence
+from gancore_plugins.metrics.frechet import FrechetDistance
+from gancore_plugins.metrics.modes import Modes
+from helpers.strategies import components
+from helpers.tiny_components import PARTS, catalog
+
+
+def run(*layers):
+    return resolve([Layer("test", layer) for layer in (PARTS, *layers)], catalog())
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("fd-digits", FrechetDistance(extractor=DigitsExtractor())),
+        ("fd-random", FrechetDistance(extractor=RandomExtractor())),
+        ("class-kl-digits", ClassDivergence(extractor=DigitsExtractor())),
+        ("modes", Modes()),
+        ("modes-digits", Modes(extractor=DigitsExtractor())),
+    ],
+)
+def test_a_name_says_metric_and_extractor(name, metric):
+    assert find_metric(name, catalog()) == metric
+    assert name_of(name, metric) == name
+
+
+def test_a_metric_may_be_an_inline_table():
+    found = find_metric('{name = "fd", extractor = {name = "digits", epochs = 20}}', catalog())
+    assert found == FrechetDistance(extractor=DigitsExtractor(epochs=20))
+    with pytest.raises(ConfigError, match="unknown metric 'fid'"):
+        find_metric("{name = 'fid'}", catalog())
+    with pytest.raises(ConfigError, match="unknown metric"):
+        find_metric("{name = ", catalog())
+
+
+@given(components(Metric))
+def test_every_metric_is_found_again_by_the_name_that_it_has(metric):
+    found = find_metric(name_of(metric.name, metric), catalog())
+    assert type(found) is type(metric)
+    assert type(found.extractor) is type(metric.extractor)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("fid-digits", ["unknown metric 'fid'", "did you mean 'fd'"]),
+        ("fd-digts", ["unknown extractor 'digts'", "did you mean 'digits'"]),
+        ("class-kl-digts", ["unknown extractor 'digts'"]),
+        ("nonsense", ["unknown metric 'nonsense'", "class-kl"]),
+        ("fd", ["fd: it looks through an extractor"]),
+        ("", ["unknown metric"]),
+    ],
+)
+def test_a_wrong_name_is_told_with_what_may_have_been_meant(name, words):
+    with pytest.raises(ConfigError) as caught:
+        find_metric(name, catalog())
+    assert all(word in caught.value.message for word in words), caught.value.message
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"fd": {"extractor": "random"}},
+        {"fd-random": {}},
+        {"fd-random": {"extractor": {"seed": 0}}},
+        {"fd": "random"},
+        {"late": {"name": "fd", "extractor": "random"}},
+        {"fd": {"name": "fd", "extractor": {"name": "random", "seed": 0}}},
+    ],
+)
+def test_all_ways_to_write_a_metric_mean_the_same(table):
+    (metric,) = run({"metrics": table}).metrics.values()
+    assert metric == FrechetDistance(extractor=RandomExtractor())
+
+
+def test_results_are_named_by_label_and_extractor():
+    tables = {
+        "fd": {"extractor": "digits"},
+        "fd-random": {},
+        "second": {"name": "fd", "extractor": {"name": "digits", "seed": 1}},
+        "modes": {},
+    }
+    assert list(run({"metrics": tables}).judges()) == ["fd-digits", "fd-random", "second-digits", "modes"]
+
+
+def test_metrics_are_set_and_taken_away_one_by_one_on_the_command_line():
+    said = [
+        "metrics.fd.extractor=digits",
+        "metrics.fd.extractor.seed=3",
+        "metrics.modes.name=modes",
+        "metrics.modes=none",
+    ]
+    layers = [Layer("test", PARTS), *map(assignment, said)]
+    assert resolve(layers, catalog()).metrics == {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
+
+
+def test_fields_may_be_laid_over_an_extractor_that_stands_for_the_whole():
+    layers = [Layer("test", PARTS), assignment("metrics.fd=digits"), assignment("metrics.fd.extractor.seed=3")]
+    expected = {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
+    assert resolve(layers, catalog()).metrics == expected
+    replayed = resolve([Layer("file", resolve(layers, catalog()).to_data(catalog()))], catalog())
+    assert replayed.metrics == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"metrics": {"fd": {}}}, "metrics.fd: it looks through an extractor"),
+        ({"metrics": {"fd": {"extractor": "digts"}}}, "unknown extractor 'digts'; did you mean 'digits'"),
+        ({"metrics": {"fid-digits": {}}}, "unknown metric 'fid'"),
+        ({"metrics": {"kid-random": {"subsets": 0}}}, "metrics.kid-random.subsets: must be greater"),
+        ({"metrics": {"fd": {"extractor": "random"}, "fd-random": {}}}, "metrics: two tables give 'fd-random'"),
+        ({"metrics": 3}, "metrics: must be a table; received 3"),
+        ({"metrics": {"step": {"name": "modes"}}}, "the label 'step' is a key of the log"),
+        ({"metrics": {"diversity": {"name": "modes"}}}, "the label 'diversity' is a key of the log"),
+        ({"metrics": {"fd": {"name": "kid", "extractor": "random"}}}, "the label 'fd' names another metric than 'kid'"),
+        ({"metrics": {"fd-random": {"name": "kid", "extractor": "random"}}}, "names another metric than 'kid'"),
+        ({"checkpoint": {"best": "fd-digits"}}, "checkpoint.best: unknown metric of the run 'fd-digits'"),
+        ({"metrics": {"fd-random": {}}, "checkpoint": {"best": "fd-rand"}}, "did you mean 'fd-random'"),
+        ({"evaluate": {"every_kimg": 0.0}}, "evaluate.every_kimg: must be greater than 0"),
+        ({"evaluate": {"on_collapse": "pray"}}, "evaluate.on_collapse: "),
+    ],
+)
+def test_a_mistake_is_told_at_its_place(config, problem):
+    with pytest.raises(ConfigError) as caught:
+        run(config)
+    assert problem in caught.value.message
+
+
+def test_a_run_without_metrics_writes_no_table_and_one_with_them_replays():
+    bare = run()
+    assert "metrics" not in bare.to_data(catalog())
+    assert "metrics" not in bare.to_toml(catalog())
+    rich = run({"metrics": {"fd-random": {}, "kid": {"extractor": {"name": "random", "seed": 4}, "subsets": 3}}})
+    again = resolve([Layer("again", rich.to_data(catalog()))], catalog())
+    assert again == rich
+    assert hash(again) == hash(rich)
+
+
+def test_components_inside_of_metrics_belong_to_the_run():
+    kinds = [component.kind for component in run({"metrics": {"fd-random": {}}}).components()]
+    assert kinds == ["generator", "discriminator", "loss", "dataset", "metric", "extractor"]
+
+
+@given(st.text(alphabet="fd-kidgtsr", max_size=12))
+def test_no_name_breaks_the_search(name):
+    try:
+        find_metric(name, catalog())
+    except ConfigError as error:
+        assert error.message  # noqa: PT017  # either is right

@@ -1,0 +1,192 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import nn
+
+from gancore.config.optimizers import Name, OptimizerSettings
+from gancore.settings import Moment, Schedule, plain
+
+NAMES = Name.__args__
+FALL = {"from": 0.5, "to": 0.25, "kimg": 1}
+
+
+def problems(**values):
+    with pytest.raises(ValidationError) as error:
+        OptimizerSettings.model_validate(values)
+    return {".".join(map(str, line["loc"])): line["msg"] for line in error.value.errors()}
+
+
+def group(settings):
+    return settings.build([nn.Linear(1, 1)]).param_groups[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_optimizer_builds_and_steps(name):
+    layer = nn.Linear(2, 1)
+    optimizer = OptimizerSettings(name=name, lr=0.1).build([layer])
+    assert type(optimizer) is getattr(torch.optim, name)
+    before = [parameter.clone() for parameter in layer.parameters()]
+    for _ in range(3):
+        optimizer.zero_grad()
+        layer(torch.ones(4, 2)).sum().backward()
+        optimizer.step()
+    assert all((parameter != old).all() for parameter, old in zip(layer.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_complex_weights_are_optimized_too(name):
+    layer = nn.Linear(2, 1, dtype=torch.complex64)
+    optimizer = OptimizerSettings(name=name, lr=0.1).build([layer])
+    before = layer.weight.detach().clone()
+    layer(torch.ones(4, 2, dtype=torch.complex64)).abs().sum().backward()
+    optimizer.step()
+    assert (layer.weight != before).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fused_is_what_can_be(name):
+    able = {"Adam", "AdamW", "Adagrad", "SGD"}
+    assert bool(group(OptimizerSettings(name=name)).get("fused")) == (name in able)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_name_alone_means_torchs_own_defaults(name):
+    torchs = getattr(torch.optim, name)([nn.Parameter(torch.zeros(1))], lr=2e-4).param_groups[0]
+    ours = group(OptimizerSettings(name=name))
+    assert {k: v for k, v in ours.items() if k not in {"params", "fused"}} == {
+        k: v for k, v in torchs.items() if k not in {"params", "fused"}
+    }
+
+
+def test_only_parameters_that_want_gradients_are_optimized():
+    one, other = nn.Linear(1, 1), nn.Linear(1, 1)
+    one.weight.requires_grad_(False)
+    wanted = OptimizerSettings().build([one, other]).param_groups[0]["params"]
+    assert [id(p) for p in wanted] == [id(p) for p in (one.bias, other.weight, other.bias)]
+
+
+def test_a_module_without_parameters_can_be_optimized():
+    OptimizerSettings().build([nn.ReLU()]).step()
+
+
+@pytest.mark.parametrize("key", ["foreach", "maximize", "capturable", "differentiable", "fused", "params", "beta"])
+def test_a_key_that_is_not_in_the_signature_or_not_the_runs_business_is_refused(key):
+    message = problems(name="Adam", **{key: True})[key]
+    assert message.startswith(f"unknown Adam argument {key!r}")
+    assert message.endswith("Known: amsgrad, betas, decoupled_weight_decay, eps, lr, weight_decay")
+
+
+def test_keys_are_those_of_the_optimizer_that_is_named():
+    assert group(OptimizerSettings(name="SGD", momentum=0.5, nesterov=True))["momentum"] == 0.5
+    assert "did you mean 'momentum'?" in problems(name="SGD", momentun=0.5)["momentun"]
+    assert list(problems(name="SGD", betas=[0, 0.9])) == ["betas"]
+    assert list(problems(name="Adam", momentum=0.5)) == ["momentum"]
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    assert all(name in problems(name="Adan")["name"] for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("lr", "1e-3"),
+        ("lr", True),
+        ("lr", None),
+        ("lr", math.nan),
+        ("lr", math.inf),
+        ("eps", "x"),
+        ("eps", True),
+        ("eps", math.inf),
+        ("weight_decay", math.nan),
+        ("weight_decay", [0.1]),
+        ("amsgrad", 1),
+        ("amsgrad", 0.5),
+        ("betas", 0.5),
+        ("betas", "ab"),
+        ("betas", [0.5, 0.9, 0.9]),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told_at_its_key(key, value):
+    assert list(problems(**{key: value})) == [key]
+
+
+def test_a_wrong_item_is_told_at_its_place():
+    assert list(problems(betas=[0.5, "x"])) == ["betas.1"]
+    assert list(problems(betas=[0.5])) == ["betas.1"]
+    assert list(problems(betas=[{"from": 0, "kimg": 1}, 0.5])) == ["betas.0.to"]
+    assert list(problems(name="SGD", momentum=math.nan)) == ["momentum"]
+
+
+@pytest.mark.parametrize("lr", [-1, {"from": -1, "to": 1, "kimg": 1}, {"from": 1, "to": -1, "kimg": 1}])
+def test_a_negative_learning_rate_is_refused_in_torchs_words_even_at_the_end_of_a_schedule(lr):
+    assert problems(lr=lr) == {"lr": "Adam refuses this: Invalid learning rate: -1.0"}
+
+
+def test_every_wrong_key_type_and_range_is_told_at_once():
+    told = problems(
+        name="RMSprop", lr=-1, eps=-2, alpha="x", centerd=True, weight_decay={"from": 0, "to": -3, "kimg": 1}
+    )
+    assert list(told) == ["centerd", "lr", "alpha", "eps", "weight_decay"]
+    assert "did you mean 'centered'?" in told["centerd"]
+    assert told["eps"] == "RMSprop refuses this: Invalid epsilon value: -2.0"
+    assert told["weight_decay"].startswith("RMSprop refuses this: Invalid weight_decay value: -3.0")
+
+
+def test_values_that_do_not_go_together_are_refused():
+    assert list(problems(name="SGD", lr=1, nesterov=True)) == ["nesterov"]
+    assert list(problems(name="SGD", nesterov=True, lr=-1, momentum=0.5)) == ["lr"]
+
+
+def test_betas_may_be_ints_and_end_up_as_floats():
+    settings = OptimizerSettings.model_validate({"betas": [0, 0.99]})
+    betas = group(settings)["betas"]
+    assert betas == (0.0, 0.99)
+    assert [type(beta) for beta in betas] == [float, float]
+    assert type(OptimizerSettings(lr=1).lr) is float
+
+
+def test_a_schedule_moves_the_learning_rate_and_a_beta():
+    settings = OptimizerSettings.model_validate({"lr": FALL, "betas": [FALL, 0.9], "eps": 1e-6, "amsgrad": True})
+    assert settings.scheduled
+    assert settings.at(Moment(0, 0.0)) == {"lr": 0.5, "betas": (0.5, 0.9), "eps": 1e-6, "amsgrad": True}
+    assert settings.at(Moment(500, 0.0)) == {"lr": 0.375, "betas": (0.375, 0.9), "eps": 1e-6, "amsgrad": True}
+    assert settings.at(Moment(2000, 0.0))["betas"] == (0.25, 0.9)
+    assert group(settings)["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "scheduled"),
+    [
+        ({}, False),
+        ({"betas": [0.5, 0.9]}, False),
+        ({"lr": FALL}, True),
+        ({"weight_decay": FALL}, True),
+        ({"betas": [0.5, FALL]}, True),
+    ],
+)
+def test_it_is_known_whether_anything_changes(values, scheduled):
+    assert OptimizerSettings.model_validate(values).scheduled is scheduled
+
+
+NUMBERS = st.floats(0, 0.99)
+SCHEDULES = st.builds(Schedule, start=NUMBERS, to=NUMBERS, kimg=st.floats(0.1, 10))
+
+
+@given(
+    st.sampled_from(["Adam", "AdamW", "NAdam"]),
+    NUMBERS | SCHEDULES | st.integers(0, 3),
+    st.tuples(NUMBERS | SCHEDULES | st.just(0), NUMBERS | SCHEDULES),
+    NUMBERS | SCHEDULES,
+)
+def test_plain_data_makes_equal_settings_with_an_equal_hash(name, lr, betas, weight_decay):
+    settings = OptimizerSettings(name=name, lr=lr, betas=betas, weight_decay=weight_decay)
+    again = OptimizerSettings.model_validate(plain(settings, str))
+    assert again == settings
+    assert hash(again) == hash(settings)
+    assert again.at(Moment(700, 0.0)) == settings.at(Moment(700, 0.0))
+    assert again != OptimizerSettings(name=name, lr=lr, betas=betas, weight_decay=weight_decay, eps=0.125)

@@ -1,0 +1,166 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gancore.catalog.catalog import Catalog, Plugin
+from gancore.config.layers import Layer
+from gancore.config.requirements import attributed, meet, needs_of
+from gancore.config.run import resolve
+from gancore.errors import CheckpointError, GancoreError, PluginError
+from helpers.tiny_components import PARTS, catalog
+
+KNOWN = catalog()
+BUILT_IN = Catalog([plugin for plugin in KNOWN.plugins if plugin.package == "gancore"])
+DIGEST = "0" * 64
+
+
+def run(**changes):
+    return resolve([Layer("test", PARTS | changes)], KNOWN)
+
+
+def need(**changes):
+    given = {"plugin": "waves", "package": "waves-gan", "version": "1.0", "sha256": None, "components": ["loss wave"]}
+    return given | changes
+
+
+def offered(**changes):
+    return Plugin("waves", "waves-gan", "1.0", **changes)
+
+
+def with_plugins(*plugins):
+    return Catalog([*BUILT_IN.plugins, *plugins])
+
+
+def test_a_run_needs_the_plugins_of_third_parties_and_no_built_in():
+    named = ["generator tiny", "discriminator tiny", "dataset noise"]
+    about = {"plugin": "worlds", "package": "gancore-worlds", "version": "1.0", "sha256": None}
+    assert needs_of(run(), KNOWN) == [about | {"components": named}]
+    built_in = run(generator="mlp", discriminator="mlp", dataset="digits")
+    assert needs_of(built_in, KNOWN) == []
+
+
+def test_what_a_run_needs_is_met_where_it_was_made():
+    met, warnings = meet({"needs": needs_of(run(), KNOWN)}, KNOWN, "it")
+    assert met.plugins == KNOWN.plugins
+    assert warnings == ()
+
+
+def test_a_run_that_does_not_say_what_it_needs_may_take_everything():
+    assert meet({}, KNOWN, "it") == (KNOWN, ())
+
+
+@given(st.permutations(["waves-gan", "foam-gan", "surf-gan"]), st.sets(st.sampled_from(["waves-gan", "surf-gan"])))
+def test_only_what_is_needed_has_a_say(installed, needed):
+    known = with_plugins(*(Plugin("waves", package, "1.0") for package in installed))
+    met, _ = meet({"needs": [need(package=package) for package in sorted(needed)]}, known, "it")
+    assert {plugin.package for plugin in met.plugins} == {"gancore", *needed}
+
+
+@pytest.mark.parametrize(
+    ("plugins", "words", "hint"),
+    [
+        ([], "it needs plugin waves 1.0 of package waves-gan, which is not installed", "pip install waves-gan==1.0"),
+        ([offered(off="the test")], "package waves-gan: it is switched off by the test", "gancore plugins list"),
+        ([offered(error="ImportError: no")], "package waves-gan: ImportError: no", "gancore plugins list"),
+    ],
+)
+def test_what_is_missing_is_told_with_its_remedy_unless_nothing_is_to_be_watched(plugins, words, hint):
+    with pytest.raises(PluginError) as error:
+        meet({"needs": [need()]}, with_plugins(*plugins), "it")
+    assert str(error.value).endswith(words)
+    assert error.value.hint == hint
+    watching = need(components=["metric wave", "extractor wave", "observer wave"])
+    assert meet({"needs": [watching]}, with_plugins(*plugins), "it", watched=False)[1] == ()
+    with pytest.raises(PluginError) as error:
+        meet({"needs": [watching]}, with_plugins(*plugins), "it")
+    assert error.value.hint == hint
+
+
+def test_a_package_is_the_same_however_its_name_is_spelt():
+    met, warnings = meet({"needs": [need(package="Waves_Gan")]}, with_plugins(offered()), "it")
+    assert met.plugins[-1].package == "waves-gan"
+    assert warnings == ()
+
+
+def test_another_version_is_a_warning():
+    _, warnings = meet({"needs": [need(version="0.9")]}, with_plugins(offered()), "it")
+    assert warnings == ("it was made with plugin waves 0.9 of package waves-gan, and 1.0 is installed",)
+
+
+def test_a_file_is_known_by_its_content_before_its_name():
+    file = Plugin("mine", "mine.py", "000000000000", sha256=DIGEST)
+    other = replace(file, sha256="1" * 64)
+    renamed = replace(file, name="other", package="other.py")
+    wanted = {"needs": [need(plugin="mine", package="mine.py", sha256=DIGEST)]}
+    assert meet(wanted, with_plugins(other, renamed), "it")[0].plugins[-1] is renamed
+    met, (warning,) = meet(wanted, with_plugins(other), "it")
+    assert met.plugins[-1] is other
+    assert warning.endswith(f"and mine.py has other content: SHA-256 {'1' * 64}")
+    with pytest.raises(PluginError, match=r"needs plugin file mine\.py") as error:
+        meet(wanted, BUILT_IN, "it")
+    assert error.value.hint.startswith("gancore --plugin mine.py ")
+
+
+ODD = [
+    {"package": "a\x1b[2Jb"},
+    {"package": "../waves"},
+    {"version": "1.0; rm -rf ~"},
+    {"sha256": "short"},
+    {"plugin": ""},
+    {"components": "loss"},
+    {"components": [" "]},
+    {"version": 1},
+]
+
+
+@pytest.mark.parametrize("change", ODD, ids=str)
+def test_needs_of_another_form_are_refused_before_they_are_shown(change):
+    with pytest.raises(CheckpointError, match="it does not say what it needs"):
+        meet({"needs": [need(**change)]}, BUILT_IN, "it")
+
+
+def test_a_package_that_pip_would_misread_is_not_part_of_a_command():
+    with pytest.raises(PluginError) as error:
+        meet({"needs": [need(package="--index-url=x waves")]}, BUILT_IN, "it")
+    assert error.value.hint == "install that package"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(need())), inner, max_size=5),
+)
+
+
+@given(JSON)
+def test_whatever_stands_for_the_needs_is_read_or_refused(needs):
+    try:
+        meet({"needs": needs}, BUILT_IN, "it")
+    except GancoreError as error:
+        assert "it" in error.message  # noqa: PT017  # either outcome is right
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        ("generator", "generator 'tiny'"),
+        ("generator 'tiny'", "generator 'tiny'"),
+        ("discriminator", "discriminator 'tiny'"),
+        ("dataset 'noise'", "dataset 'noise'"),
+    ],
+)
+def test_the_failure_of_a_third_partys_part_names_its_plugin(part, named):
+    error = PluginError("it failed")
+    error.part = part
+    with pytest.raises(PluginError) as raised, attributed(run(), KNOWN):
+        raise error
+    assert str(raised.value) == f"plugin 'worlds' of gancore-worlds 1.0, {named}: it failed"
+
+
+@pytest.mark.parametrize("part", ["loss", "", "something else"])
+def test_a_failure_of_a_built_in_or_of_nobody_is_told_as_it_is(part):
+    error = PluginError("it failed")
+    error.part = part
+    with pytest.raises(PluginError, match=r"^it failed$"), attributed(run(), KNOWN):
+        raise error

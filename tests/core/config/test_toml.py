@@ -1,0 +1,61 @@
+import tomllib
+from datetime import date
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gancore.config import toml
+
+TEXT = st.text() | st.text("\"\\\x00\x08\t\n\r\x1b\x1f\x7f\x80\u2028 #=[]{}.,'none") | st.text("abc_-0")
+SCALARS = st.booleans() | st.integers() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False) | TEXT
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4), max_leaves=25
+)
+
+
+def typed(value):
+    """The same data with types beside the numbers, for 1 == 1.0 == True and -0.0 == 0.0."""
+    if isinstance(value, dict):
+        return {key: typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    return type(value), repr(value)
+
+
+@given(st.dictionaries(TEXT, VALUES, max_size=6))
+@example({"a": {"b": {"c": {"d": {}}}}, "e": {}, "f": [[], {}, [{}]]})
+@example({"a": {"b": {}, "c": 1}, "": {"": {"": ""}}, "a.b": {"c.d": 1}})
+@example({"x": [5e-324, 1.7976931348623157e308, -0.0, 1e16, 1e22, 1e-7, 0.1, float("inf"), -float("inf")]})
+@example({"a": {"z": {"deep": 1}}, "b": 2})
+def test_what_is_written_is_read_back_exactly(data):
+    assert typed(tomllib.loads(toml.dumps(data))) == typed(data)
+
+
+@given(TEXT, TEXT)
+def test_a_string_stays_on_its_line(key, text):
+    assert len(toml.dumps({key: text}).split("\n")) == 2
+
+
+def test_tuples_are_written_as_lists():
+    assert tomllib.loads(toml.dumps({"a": (1, (2.0, "x"))})) == {"a": [1, [2.0, "x"]]}
+
+
+def test_not_a_number_is_written_and_read():
+    assert repr(tomllib.loads(toml.dumps({"a": float("nan")}))["a"]) == "nan"
+
+
+def test_values_come_first_then_tables_under_headers_and_deeper_ones_inline():
+    data = {"b": {"inner": {"deep": {"x": 1, "y z": [True]}}, "n": 2}, "a": 1, "odd key": {}}
+    assert toml.dumps(data) == ('a = 1\n\n[b]\nn = 2\n\n[b.inner]\ndeep = {x = 1, "y z" = [true]}\n\n["odd key"]\n')
+
+
+def test_a_table_of_tables_needs_no_header_of_its_own():
+    assert toml.dumps({"a": {"b": {"c": 1}}}) == "[a.b]\nc = 1\n"
+
+
+@pytest.mark.parametrize("value", [None, date(2020, 1, 1), b"x", {1}, 1j])
+@pytest.mark.parametrize("put", [lambda v: {"a": v}, lambda v: {"a": [v]}, lambda v: {"a": {"b": {"c": {"d": v}}}}])
+def test_a_value_without_a_place_in_toml_is_refused_wherever_it_stands(value, put):
+    with pytest.raises(TypeError, match="TOML has no place for"):
+        toml.dumps(put(value))

@@ -1,0 +1,314 @@
+import gc
+import os
+import tracemalloc
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import Dataset, TensorDataset
+
+from gancore.data.feed import Feed, epoch_order, to_network_range, to_stored_range
+from gancore.distributed.ranks import Ranks
+from gancore.errors import DataError, PluginError
+
+CPU = torch.device("cpu")
+small = st.integers(1, 40)
+sizes = st.tuples(small, small).map(lambda pair: (max(pair), min(pair)))  # of a dataset, and of its batches
+
+
+class Listed(Dataset):
+    """Items one by one, as most users' datasets have them."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+def numbered(count):
+    """Image i is all i, and so is its label."""
+    return TensorDataset(torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1), torch.arange(count))
+
+
+def feed(dataset, batch_size=4, seed=0, **options):
+    return Feed(dataset, batch_size=batch_size, seed=seed, device=CPU, **options)
+
+
+def labels(batches, count):
+    return [next(batches).labels.tolist() for _ in range(count)]
+
+
+@given(seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6), size=small)
+def test_the_order_of_an_epoch_is_a_permutation_and_a_pure_function(seed, epoch, size):
+    order = epoch_order(seed, epoch, size)
+    assert sorted(order.tolist()) == list(range(size))
+    assert torch.equal(order, epoch_order(seed, epoch, size))
+
+
+@given(seed=st.integers(0, 2**62), epoch=st.integers(0, 1000))
+def test_the_order_depends_on_seed_and_epoch(seed, epoch):
+    order = epoch_order(seed, epoch, 50)
+    assert not torch.equal(order, epoch_order(seed + 1, epoch, 50))
+    assert not torch.equal(order, epoch_order(seed, epoch + 1, 50))
+
+
+@given(sizes, st.integers(1, 3))
+def test_every_epoch_has_every_image_once_and_keeps_its_short_last_batch(sizes, epochs):
+    size, batch_size = sizes
+    batches = feed(numbered(size), batch_size).batches(0)
+    for _ in range(epochs):
+        seen = labels(batches, -(-size // batch_size))
+        assert [len(batch) for batch in seen[:-1]] == [batch_size] * (len(seen) - 1)
+        assert sorted(label for batch in seen for label in batch) == list(range(size))
+
+
+@given(sizes, st.integers(0, 20))
+def test_the_cursor_finds_its_place_again(sizes, position):
+    size, batch_size = sizes
+    batches = feed(numbered(size), batch_size).batches(0)
+    images_seen = sum(len(batch) for batch in labels(batches, position))
+    assert labels(feed(numbered(size), batch_size).batches(images_seen), 5) == labels(batches, 5)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streaming_gives_the_same_batches_as_the_device(workers):
+    kept, streamed = feed(numbered(11)), feed(numbered(11), data="stream", workers=workers)
+    first, second = kept.batches(4), streamed.batches(4)
+    for _ in range(7):
+        ours, theirs = next(first), next(second)
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+class Homes(Listed):
+    """The label of an item is the process that read it."""
+
+    def __init__(self):
+        super().__init__(torch.zeros(8, 1, 1, 1, dtype=torch.uint8))
+
+    def __getitem__(self, index):
+        return self.items[index], os.getpid()
+
+
+def test_the_processes_that_load_data_outlive_every_epoch():
+    batches = feed(Homes(), data="stream", workers=2).batches(0)
+    seen = {label for read in labels(batches, 20) for label in read}
+    assert len(seen) == 2
+    assert os.getpid() not in seen
+
+
+def test_processes_on_one_machine_share_its_memory():
+    alone, crowded = (feed(numbered(8), data="auto", ranks=Ranks(0, 2, 0, beside)) for beside in (1, 10**12))
+    assert alone._kept is not None
+    assert crowded._kept is None
+
+
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_memory_does_not_grow_with_the_epochs(data):
+    """Neither that of Python's objects nor the number of tensors, whose memory Python does not know."""
+    size = 4000
+    images = TensorDataset(torch.zeros(size, 1, 1, 1, dtype=torch.uint8), torch.arange(size))
+    batches = feed(images, size // 4, data=data).batches(0)
+
+    def held(epochs):
+        for _ in range(4 * epochs):
+            next(batches)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0], sum(
+            issubclass(type(each), torch.Tensor) for each in gc.get_objects()
+        )
+
+    tracemalloc.start()
+    (early, first), (late, last) = held(4), held(8)
+    tracemalloc.stop()
+    assert last < first + 8  # the batches of two epochs; others may be let go meanwhile
+    assert late - early < 8 * size  # in eight epochs less than one list of an epoch's places
+
+
+def test_streaming_draws_nothing_from_the_global_generator():
+    before = torch.get_rng_state()
+    next(feed(numbered(11), data="stream").batches(0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_image_and_its_label_stay_together():
+    batch = next(feed(numbered(200), 200).batches(0))
+    assert torch.equal(to_stored_range(batch.images).flatten().long(), batch.labels)
+
+
+@given(st.integers(0, 255))
+def test_every_stored_value_survives_the_way_to_the_networks_and_back(value):
+    stored = torch.full((1, 1, 1, 1), value, dtype=torch.uint8)
+    scaled = to_network_range(stored)
+    assert -1 <= float(scaled) <= 1
+    assert torch.equal(to_stored_range(scaled), stored)
+
+
+def test_black_is_minus_one_and_white_is_one():
+    assert to_network_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
+
+
+@given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=5))
+def test_what_a_generator_overshoots_is_clamped(values):
+    images = torch.tensor(values).reshape(-1, 1, 1, 1)
+    assert torch.equal(to_stored_range(images), to_stored_range(images.clamp(-1, 1)))
+
+
+def test_vectors_stay_what_they_are():
+    vectors = torch.randn(6, 2)
+    batch = next(feed(TensorDataset(vectors, torch.zeros(6).long()), 6).batches(0))
+    assert torch.equal(batch.images, vectors[epoch_order(0, 0, 6)])
+
+
+def test_images_without_labels_are_enough():
+    batch = next(feed(Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 3), 3).batches(0))
+    assert batch.labels.tolist() == [0, 0, 0]
+
+
+def test_classes_say_how_many_there_are():
+    dataset = numbered(3)
+    assert feed(dataset, 3).num_classes is None
+    dataset.classes = ("a", "b", "c")
+    assert feed(dataset, 3).num_classes == 3
+
+
+uint8 = torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [
+        ([], "at least one image"),
+        ([torch.zeros(1, 2, 2)], "must be uint8"),
+        ([torch.zeros(2, 2, dtype=uint8)], "images .C, H, W. or float32 vectors"),
+        ([torch.zeros(3, dtype=torch.float64)], "float32"),
+        ([torch.zeros(1, 0, 2, dtype=uint8)], "at least one pixel"),
+        ([torch.zeros(2), torch.tensor([1.0, float("nan")])], "number 1"),
+        ([torch.zeros(1, 2, 2, dtype=uint8), torch.zeros(1, 2, 3, dtype=uint8)], "one shape"),
+        (["a picture"], "PILToTensor|tensor"),
+    ],
+)
+def test_unfit_data_is_refused_with_what_was_received(items, words):
+    with pytest.raises(DataError, match=words):
+        feed(Listed([(item, 0) for item in items]))
+
+
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_fewer_images_than_a_batch_are_refused(data):
+    with pytest.raises(DataError, match="received 3 images, and batches of 4") as caught:
+        feed(numbered(3), data=data)
+    assert "--batch-size 3" in caught.value.hint
+    assert len(next(feed(numbered(4), data=data).batches(0)).images) == 4
+
+
+def test_labels_outside_the_classes_are_refused():
+    dataset = numbered(5)
+    dataset.classes = ("a", "b")
+    with pytest.raises(DataError, match=r"0\.\.1.*0\.\.4"):
+        feed(dataset)
+
+
+def test_streaming_finds_labels_outside_the_classes():
+    dataset = numbered(5)
+    dataset.classes = ("a", "b")
+    with pytest.raises(DataError, match=r"0\.\.1"):
+        for _, _ in zip(range(2), feed(dataset, data="stream").batches(0), strict=False):
+            pass
+
+
+def test_one_tensor_alone_is_data_too():
+    batch = next(feed(TensorDataset(torch.randn(4, 2))).batches(0))
+    assert batch.images.shape == (4, 2)
+    assert batch.labels.tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_what_a_dataset_does_to_its_items_is_done(data):
+    class Brightened(TensorDataset):
+        def __getitem__(self, index):
+            image, label = super().__getitem__(index)
+            return image + 100, label
+
+    dataset = Brightened(torch.zeros(4, 1, 1, 1, dtype=torch.uint8), torch.zeros(4).long())
+    assert to_stored_range(next(feed(dataset, data=data).batches(0)).images).unique().tolist() == [100]
+
+
+@pytest.mark.parametrize("label", [None, "cat", 0.7, torch.tensor([0, 1])])
+def test_a_label_is_an_int(label):
+    with pytest.raises(DataError, match="a label must be an int"):
+        feed(Listed([(torch.zeros(1, 2, 2, dtype=uint8), label)]))
+
+
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_a_dataset_that_fails_is_blamed(data):
+    class Failing(Listed):
+        def __getitem__(self, index):
+            if index == 3:
+                raise OSError("the disk is on fire")
+            return super().__getitem__(index)
+
+    items = [torch.zeros(1, 2, 2, dtype=uint8)] * 5
+    with pytest.raises(PluginError, match=r"the dataset failed: OSError.*fire"):
+        for _ in zip(range(3), feed(Failing(items), data=data).batches(0), strict=False):
+            pass
+    with pytest.raises(PluginError, match="the dataset failed: TypeError"):
+        feed(object())
+
+
+@pytest.mark.parametrize("classes", [4, "cats", True])
+def test_classes_are_names(classes):
+    data = Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 5)
+    data.classes = classes
+    with pytest.raises(DataError, match=f"must be the names of its classes.*received {classes!r}"):
+        feed(data)
+
+
+class Jittered(Listed):
+    """Items that are drawn at random each time."""
+
+    def __getitem__(self, index):
+        return torch.randint(0, 256, (1, 2, 2), dtype=torch.uint8)
+
+
+def test_what_is_drawn_while_data_are_read_to_be_kept_depends_on_the_seed_alone():
+    def kept(seed):
+        fed = feed(Jittered(range(10)), data="device", seed=seed)
+        return fed.fingerprint, next(fed.batches(0)).images
+
+    torch.manual_seed(1)
+    first, before = kept(0), torch.get_rng_state()
+    torch.manual_seed(2)
+    second, other = kept(0), kept(1)
+    assert first[0] == second[0] != other[0]
+    assert torch.equal(first[1], second[1])
+    torch.manual_seed(1)
+    assert torch.equal(torch.get_rng_state(), before), "nothing is taken from the process's own"
+
+
+def test_an_item_that_cannot_be_had_is_no_end_of_the_data():
+    class Unguarded(Listed):
+        def __getitem__(self, index):
+            return torch.zeros(1, 2, 2, dtype=torch.uint8) if index != 1500 else next(iter(()))
+
+    with pytest.raises(PluginError, match="StopIteration was raised where an item was asked for"):
+        feed(Unguarded(range(3000)), data="device")
+
+
+def test_what_is_drawn_for_a_batch_depends_on_its_place_alone():
+    def images(begun, count, workers, seed=0):
+        batches = feed(Jittered(range(10)), data="stream", workers=workers, seed=seed).batches(begun)
+        return [next(batches).images for _ in range(count)]
+
+    torch.manual_seed(1)
+    whole = images(0, 6, workers=0)  # batches of 4, 4, 2, and again
+    torch.manual_seed(2)
+    for others in (images(0, 6, workers=2), images(8, 4, workers=0), images(8, 4, workers=1)):
+        assert all(map(torch.equal, whole[-len(others) :], others))
+    assert not torch.equal(whole[0], whole[1])
+    assert not torch.equal(whole[0], whole[3]), "another epoch"
+    assert not torch.equal(whole[0], images(0, 1, workers=0, seed=1)[0])

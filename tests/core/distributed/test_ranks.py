@@ -1,0 +1,248 @@
+"""Two processes that train one GAN make the run of one, and come to the same ends."""
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed import HashStore
+
+from gancore.checkpoint import store as checkpoint
+from gancore.distributed.ranks import ALONE, Ranks
+from gancore.distributed.torchrun import _of_this_start, joined
+from gancore.errors import ConfigError
+from gancore.sampling.load import draw
+from gancore.training.networks import synchronized
+from gancore_plugins.regularizers.gradients import R1
+from gancore_plugins.regularizers.lipschitz import DRAGAN
+from helpers.tiny_components import TinyDiscriminator
+from helpers.two_rank_scenarios import SAME, SizeOfFakes, crowd, gan, made, told
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("crowd")
+
+
+@pytest.fixture(scope="module")
+def seen(folder):
+    return crowd(folder)
+
+
+@pytest.fixture(autouse=True)
+def double():
+    """In double precision, so that only rounding can make a difference."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def equal(first, second):
+    assert first.keys() == second.keys()
+    return all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_two_processes_with_a_share_each_make_the_run_of_one(seen, name):
+    alone = told(made(ALONE, **SAME[name]))
+    for rank in seen:
+        for step, other in zip(alone["steps"], rank["same"][name]["steps"], strict=True):
+            assert other == pytest.approx(step, rel=1e-9, abs=1e-12)
+        assert rank["same"][name]["tensors"].keys() == alone["tensors"].keys()
+        for key, value in alone["tensors"].items():
+            torch.testing.assert_close(rank["same"][name]["tensors"][key], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_ranks_stay_the_same_bit_for_bit(seen, name):
+    assert equal(*(rank["same"][name]["tensors"] for rank in seen))
+
+
+def test_statistics_and_average_agree_where_modules_draw_and_batches_are_normalized(seen):
+    first, second = (rank["batch norm"] for rank in seen)
+    assert equal(first["tensors"], second["tensors"])
+    assert first["steps"] == second["steps"]
+    assert any("running_var" in key for key in first["tensors"])
+
+
+def test_a_batch_that_leaves_a_rank_without_an_image_is_refused_by_all(seen):
+    for rank in seen:
+        kind, message = rank["empty share"]
+        assert kind == "DataError"
+        assert message == (
+            "each of 2 processes has a share of every batch; 13 images in batches of 4 leave a last one of 1"
+        )
+
+
+def test_a_share_of_one_image_is_rehearsed(seen):
+    for rank in seen:
+        kind, message = rank["share of one"]
+        assert kind == "ConfigError"
+        assert "batch_size 5 leaves a last batch of 1 of 13 images for one process, and" in message
+
+
+def test_synchronized_batch_normalization_is_refused_on_the_cpu(seen):
+    assert {rank["no cuda"] for rank in seen} == {
+        ("ConfigError", "synchronized batch normalization takes CUDA; the device is cpu")
+    }
+
+
+def test_nan_on_one_rank_stops_all_at_the_same_step(seen):
+    told = "at step 2, the discriminator's loss is not finite, so its update was not made"
+    assert [rank["nan"] for rank in seen] == [("NonFiniteError", told)] * 2
+
+
+def test_nan_on_one_rank_is_left_out_by_all(seen):
+    first, second = (rank["nan, left out"] for rank in seen)
+    assert first["skipped"] == second["skipped"] == 1
+    assert equal(first["tensors"], second["tensors"])
+
+
+def test_all_ranks_end_by_one_clock(seen):
+    first, second = (len(rank["minutes"]["steps"]) for rank in seen)
+    assert first == second > 0
+
+
+def test_samples_that_ranks_draw_together_are_those_of_one(seen):
+    run = gan()
+    expected = draw(run.sampler(), 150, latent=run.options.latent, seed=3, device=run.device)
+    assert torch.equal(seen[0]["drawn"][0], expected)
+
+
+def test_modules_draw_other_numbers_on_each_rank_and_on_the_first_those_of_one_process(seen):
+    run = gan()
+    with run.randomness.lent():
+        assert torch.equal(seen[0]["drawn"][1], torch.rand(3))
+    assert not torch.equal(seen[0]["drawn"][1], seen[1]["drawn"][1])
+
+
+def test_rank_0_alone_writes_and_all_make_the_same_steps(seen, folder):
+    (end, step, tensors), (other_end, other_step, others) = (rank["recorded"] for rank in seen)
+    assert (end, step) == (other_end, other_step) == ("whole", 7)
+    assert equal(tensors, others)
+    saved = checkpoint.load(checkpoint.kept(folder / "recorded" / "checkpoints")[-1])
+    assert saved.about["made_with"]["ranks"] == 2
+    assert equal({key: each for key, each in saved.tensors.items() if not key.startswith("random")}, tensors)
+
+
+def test_a_run_that_another_rank_alone_has_is_not_begun_anew(seen):
+    assert [rank["there"] for rank in seen] == [(True, False, "CheckpointError")] * 2
+
+
+def test_a_signal_at_any_rank_ends_all_after_the_same_step_with_a_checkpoint(seen, folder):
+    assert [rank["stopped"][:2] for rank in seen] == [(("Interrupted", 15), 3)] * 2
+    assert checkpoint.kept(folder / "stopped" / "checkpoints")[-1].stem == "step-00000003"
+
+
+def test_all_ranks_end_when_nobody_asks_for_more(seen):
+    assert [rank["closed"][:2] for rank in seen] == [("whole", 3)] * 2
+
+
+def test_all_ranks_go_back_together(seen):
+    (end, step, tensors), (other_end, other_step, others) = (rank["nan, back"] for rank in seen)
+    assert (end, step) == (other_end, other_step) == ("whole", 7)
+    assert equal(tensors, others)
+
+
+def test_nan_on_one_rank_leaves_no_checkpoint_of_its_step(seen, folder):
+    kinds = {rank["nan, stop"][0][0] for rank in seen}
+    assert kinds == {"NonFiniteError"}
+    assert [path.stem for path in checkpoint.kept(folder / "stop" / "checkpoints")] == [
+        "step-00000000",
+        "step-00000002",
+    ]
+
+
+def test_all_ranks_end_when_the_run_may_not_go_back_again(seen):
+    assert [rank["beyond the limit"][0][0] for rank in seen] == ["NonFiniteError"] * 2
+
+
+def normalized(shape, latent_dim):
+    generator = nn.Sequential(nn.Linear(latent_dim, 4), nn.BatchNorm1d(4), nn.Linear(4, math.prod(shape)))
+    return generator, TinyDiscriminator(batch_norm=True).build(shape, None)
+
+
+def test_synchronized_networks_have_the_same_weights_under_the_same_names():
+    networks = normalized((1, 4, 4), 5)
+    names = [list(network.state_dict()) for network in networks]
+    converted = synchronized(*networks, torch.device("cuda"), {})
+    assert [list(network.state_dict()) for network in converted] == names
+    for network in converted:
+        assert [type(part) for part in network.modules() if "BatchNorm" in type(part).__name__] == [nn.SyncBatchNorm]
+
+
+@pytest.mark.parametrize("penalty", [R1(), SizeOfFakes(), DRAGAN()])
+def test_what_differentiates_twice_goes_without_synchronized_normalization(penalty):
+    generator, discriminator = normalized((1, 4, 4), 5)
+    plain, cuda = TinyDiscriminator().build((1, 4, 4), None), torch.device("cuda")
+    synchronized(generator, plain, cuda, {"mine": penalty})  # G is no part of what the penalty differentiates
+    if type(penalty) is SizeOfFakes:  # nor does this one differentiate twice
+        synchronized(generator, discriminator, cuda, {"mine": penalty})
+    else:
+        with pytest.raises(ConfigError, match="cannot be differentiated twice, as regularizer 'mine' asks"):
+            synchronized(generator, discriminator, cuda, {"mine": penalty})
+
+
+def test_each_process_of_a_machine_takes_a_gpu_of_its_own():
+    with (
+        patch("torch.cuda.is_available", return_value=True),
+        patch("torch.cuda.device_count", return_value=2),
+    ):
+        assert [Ranks(rank, 4, rank % 2).device() for rank in range(4)] == [
+            torch.device("cuda", local) for local in (0, 1, 0, 1)
+        ]
+        assert Ranks(3, 4, 3).device("cpu") == torch.device("cpu")
+        with pytest.raises(ConfigError, match="this machine has 2 of them, and process 3 has none"):
+            Ranks(2, 4, 2).device()
+
+
+@pytest.mark.parametrize("count", range(2, 12))
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_shares_are_all_of_a_batch_in_its_order(count, size):
+    whole = torch.arange(count)
+    parts = [Ranks(rank, size).part(whole) for rank in range(size)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert [Ranks(rank, size).before(count) for rank in range(size)] == [
+        sum(len(part) for part in parts[:rank]) for rank in range(size)
+    ]
+
+
+def test_without_torchrun_a_process_is_alone():
+    with joined() as ranks:
+        assert ranks == ALONE
+        assert (ranks.several, ranks.leads) == (False, True)
+        assert ranks.agree([3]) == [3]
+        assert ranks.first("said") == "said"
+
+
+def test_processes_that_are_started_again_meet_where_nobody_was_before():
+    store = HashStore()
+    for _ in range(2):
+        with ThreadPoolExecutor() as threads:
+            parts = list(threads.map(lambda rank: _of_this_start(store, Ranks(rank, 3)), range(3)))
+        assert not parts[0].check(["place"])
+        parts[0].set("place", "here")
+        assert [part.get("place") for part in parts] == [b"here"] * 3
+
+
+SENSELESS = [
+    ("two", "2", "0", "2"),
+    ("2", "2", "0", "2"),
+    ("-1", "2", "0", "2"),
+    ("0", "2", "1", "2"),
+    ("1", "2", "1", "1"),
+]
+
+
+@pytest.mark.parametrize("said", SENSELESS)
+def test_an_environment_that_makes_no_sense_is_refused(said):
+    named = dict(zip(("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"), said, strict=True))
+    with (
+        patch.dict(os.environ, {**named, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}),
+        pytest.raises(ConfigError, match="must number the processes"),
+        joined(),
+    ):
+        pass

@@ -1,0 +1,295 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gancore.config.metric_names import find_metric
+from gancore.contracts import Mixture
+from gancore.errors import ConfigError, DataError, PluginError
+from gancore.evaluation.evaluator import Evaluator
+from gancore.evaluation.sources import Plain, Source
+from gancore.evaluation.train_extractor import Workplace
+from gancore.metrics import Measurement, Metric
+from gancore.utils.json import json_safe
+from gancore_plugins.datasets.digits import Digits
+from gancore_plugins.datasets.mixtures import Ring
+from helpers.metric_inputs import normal, shuffled
+from helpers.tiny_components import catalog
+
+NAMES = ["fd-random", "coverage-random", "memorisation-random", "recall-random"]
+
+
+class Brightness(Metric):
+    """Mean brightness, and how far it is from the real one."""
+
+    name = "brightness"
+    needs = frozenset({"images", "reference"})
+    better = "lower"
+
+    def measure(self, evidence):
+        fake, real = (float(samples.images.float().mean()) for samples in (evidence.fake, evidence.reference))
+        return Measurement(abs(fake - real), {"fake": fake}, {"value": 0.0}, ("dim",) if fake < 10 else ())
+
+
+class Broken(Metric):
+    """Does what its field says."""
+
+    name = "broken"
+    needs = frozenset({"images"})
+    better = "lower"
+    how: str = "raises"
+
+    def measure(self, evidence):
+        return {"raises": {}["missing"]} if self.how == "raises" else 3.0
+
+
+def place(folder):
+    return Workplace(folder, folder / "cache", torch.device("cpu"))
+
+
+def vectors(seed, count=200, dimensions=3):
+    return Plain(normal(seed, count, dimensions))
+
+
+def prepared(folder, names=NAMES, *, held_out=True, count=100, seed=0, judges=None, reference=None, training=None):
+    judges = {name: find_metric(name, catalog()) for name in names} if judges is None else judges
+    evaluator = Evaluator(
+        judges,
+        place(folder),
+        reference or Source("real", vectors(1)),
+        training or Source("training", vectors(2, 300)),
+        held_out=held_out,
+        count=count,
+        seed=seed,
+    )
+    for _ in evaluator.prepare():
+        pass
+    return evaluator
+
+
+def test_a_result_says_all_that_one_must_know_to_compare_it(tmp_path):
+    evaluator = prepared(tmp_path)
+    evaluation = evaluator.evaluate(normal(3, 150, 3))
+    assert [result.name for result in evaluation.results] == NAMES
+    found = {result.name: result.to_data() for result in evaluation.results}
+    assert found["fd-random"]["counts"] == {"generated": 150, "reference": 200}
+    assert found["fd-random"]["real_data_counts"] == {"stand_ins": 100, "reference": 200}
+    assert found["memorisation-random"]["counts"] == {"generated": 150, "reference": 200, "training": 300}
+    halves = {"stand_ins": 50, "reference": 100, "training": 300}
+    assert found["memorisation-random"]["real_data_counts"] == halves
+    for data in found.values():
+        assert data["extractor"]["name"] == "random"
+        assert len(data["extractor"]["sha256"]) == 64
+        assert data["reference"].items() > {"name": "real", "split": None, "held_out": True}.items()
+        assert len(data["reference"]["sha256"]) == 64
+        assert data["seed"] == 0
+        assert data["settings"]["extractor"] == {"name": "random", "width": 1024, "features": 64, "seed": 0}
+        assert data["better"] in {"lower", "higher"}
+    json.dumps(json_safe(found), allow_nan=False)
+
+
+def test_numbers_are_flat_and_details_follow_their_metric(tmp_path):
+    evaluation = prepared(tmp_path, [], judges={"brightness": Brightness()}).evaluate(torch.full((9, 3), 4.0))
+    assert evaluation.numbers() == {"brightness": pytest.approx(4, abs=0.2), "brightness.fake": 4.0}
+    (result,) = evaluation.results
+    data = result.to_data()
+    assert data["ideal"] == 0.0
+    assert data["details"]["fake"]["value"] == 4.0
+    assert data["details"]["fake"]["real_data"] == pytest.approx(0, abs=0.3)
+    assert data["extractor"] is None
+    assert evaluation.warnings == ("brightness: dim",)
+
+
+@given(st.integers(0, 99))
+@settings(max_examples=5)
+def test_the_order_of_images_changes_nothing(tmp_path_factory, seed):
+    evaluator = prepared(tmp_path_factory.mktemp("order"))
+    images = normal(5, 120, 3)
+    before, after = (evaluator.evaluate(each).numbers() for each in (images, shuffled(seed, images)))
+    assert before == pytest.approx(after, rel=1e-5)
+
+
+def test_real_images_score_like_the_floor_and_copies_and_rubbish_do_not(tmp_path):
+    evaluator = prepared(tmp_path, count=200)
+
+    def scores(images):
+        return {
+            result.name: (result.measured.value, result.real_data.value)
+            for result in evaluator.evaluate(images).results
+        }
+
+    fresh = scores(normal(9, 200, 3))
+    assert fresh["fd-random"][0] < 4 * fresh["fd-random"][1]
+    assert fresh["memorisation-random"] == (pytest.approx(0.5, abs=0.1), pytest.approx(0.5, abs=0.12))
+    assert scores(normal(2, 300, 3)[:200])["memorisation-random"][0] == 1
+    rubbish = scores(normal(9, 200, 3) * 5 + 9)
+    assert rubbish["fd-random"][0] > 20 * rubbish["fd-random"][1]
+    assert rubbish["coverage-random"][0] == 0
+
+
+def test_where_nothing_is_held_out_the_floor_is_one_half_against_the_other(tmp_path):
+    evaluator = prepared(tmp_path, ["fd-random", "brightness"][:1], held_out=False, count=1000)
+    (result,) = evaluator.evaluate(normal(3, 150, 3)).results
+    assert result.counts == {"generated": 150, "reference": 200}
+    assert result.floor_counts == {"stand_ins": 100, "reference": 100}
+    assert result.real_data.value > 0
+    (result,) = prepared(tmp_path, ["fd-random"], held_out=False, count=150).evaluate(normal(3, 150, 3)).results
+    assert result.floor_counts == {"stand_ins": 75, "reference": 100}, "in the same proportion"
+
+
+@pytest.mark.parametrize("count", [50, 150, 600])
+def test_real_data_covers_as_much_as_theory_expects_at_its_own_counts(tmp_path, count):
+    real = Source("real", vectors(1, 600))
+    evaluator = prepared(tmp_path, ["coverage-random"], held_out=False, reference=real, count=count)
+    (result,) = evaluator.evaluate(normal(7, count, 3)).results
+    assert result.measured.value == pytest.approx(result.measured.ideal["value"], abs=0.09)
+    assert result.real_data.value == pytest.approx(result.measured.ideal["value"], abs=0.09)
+
+
+def test_a_floor_that_cannot_be_told_is_a_warning_and_the_number_is_there(tmp_path):
+    small = Source("real", vectors(1, 90))
+    evaluator = prepared(tmp_path, ["fd-random"], held_out=False, reference=small)
+    evaluation = evaluator.evaluate(normal(3, 150, 3))
+    assert evaluation.results[0].real_data is None
+    assert evaluation.results[0].measured.value > 0
+    assert any("fd-random of real images cannot be told" in text and "45" in text for text in evaluation.warnings)
+    assert evaluation.results[0].to_data()["real_data"] is None
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (torch.zeros(99, 4), "3 in real; received 4"),
+        (torch.zeros(99, 1, 3, 3, dtype=torch.uint8), "3 in real; received 1x3x3"),
+        (torch.full((99, 3), torch.nan), "must be finite"),
+        (torch.full((99, 3), torch.inf), "must be finite"),
+        (torch.zeros(99, 3).double(), "float32 vectors"),
+        (torch.zeros(99, 1, 3, 3), "must be uint8"),
+        (torch.zeros(64, 3), "more than 64 images of each kind; received 64 and 200"),
+        (torch.zeros(0, 3), "at least one"),
+    ],
+)
+def test_images_that_cannot_be_measured_are_refused_with_the_reason(tmp_path, images, words):
+    with pytest.raises(DataError, match=words):
+        prepared(tmp_path).evaluate(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "held_out", "reference", "words"),
+    [
+        ("fd-random", True, False, "fd-random compares with real images, and none are named"),
+        ("memorisation-random", False, True, "held-out ones, and here none are held out"),
+    ],
+)
+def test_a_metric_that_lacks_what_it_needs_is_refused_before_anything_is_read(
+    tmp_path, name, held_out, reference, words
+):
+    source = Source("real", vectors(1)) if reference else None
+    with pytest.raises(ConfigError, match=words):
+        Evaluator(
+            {name: find_metric(name, catalog())}, place(tmp_path), source, source, held_out=held_out, count=9, seed=0
+        )
+
+
+def test_nothing_is_measured_before_it_is_prepared(tmp_path):
+    source = Source("real", vectors(1))
+    evaluator = Evaluator({"fd-random": find_metric("fd-random", catalog())}, place(tmp_path), source, count=9, seed=0)
+    with pytest.raises(ConfigError, match="before it is prepared"):
+        evaluator.evaluate(normal(0, 100, 3))
+
+
+def test_who_must_learn_comes_last_so_that_other_mistakes_are_told_at_once(tmp_path):
+    digits = Source.of(Digits(), tmp_path)
+    for wrong, error in (("is-random", ConfigError), ("fd-inception", DataError), ("modes", ConfigError)):
+        evaluator = Evaluator(
+            {name: find_metric(name, catalog()) for name in ("fd-digits", wrong)},
+            place(tmp_path),
+            digits,
+            count=9,
+            seed=0,
+        )
+        said = []
+        with pytest.raises(error):
+            said.extend(evaluator.prepare())
+        assert not [each for each in said if "learns" in each.what]
+
+
+def test_numbers_of_any_type_become_numbers(tmp_path):
+    class Tensors(Metric):
+        name = "tensors"
+        needs = frozenset({"images"})
+        better = "lower"
+
+        def measure(self, evidence):
+            return Measurement(torch.tensor(3.0), {"a": np.float32(2)}, {"a": np.int64(1)}, ["few"])
+
+    (result,) = prepared(tmp_path, judges={"tensors": Tensors()}).evaluate(normal(0, 9, 3)).results
+    assert result.measured == Measurement(3.0, {"a": 2.0}, {"a": 1.0}, ("few",))
+    json.dumps(result.to_data())
+
+
+def test_what_nobody_knows_of_the_images_is_not_claimed(tmp_path):
+    source = Source("real", vectors(1))
+    judges = {"fd-random": find_metric("fd-random", catalog())}
+    evaluator = Evaluator(judges, place(tmp_path), source, known=False, count=9, seed=0)
+    list(evaluator.prepare())
+    (result,) = evaluator.evaluate(normal(0, 100, 3)).results
+    assert result.to_data()["reference"]["held_out"] is None
+
+
+def test_classes_are_not_compared_through_who_tells_none_apart(tmp_path):
+    with pytest.raises(ConfigError, match="is-random compares classes, and the extractor 'random' tells none apart"):
+        prepared(tmp_path, ["is-random"])
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("raises", "metric 'broken' failed: KeyError"), ("lies", "must return a Measurement.*float")]
+)
+def test_a_metric_that_fails_is_blamed(tmp_path, how, words):
+    with pytest.raises(PluginError, match=words):
+        prepared(tmp_path, judges={"broken": Broken(how=how)})
+
+
+def test_a_known_mixture_reaches_the_metric(tmp_path):
+    training, real = (Source.of(Ring(split=split), tmp_path) for split in ("train", "test"))
+    evaluator = prepared(tmp_path, ["modes"], reference=real, training=training, count=2500)
+    (result,) = evaluator.evaluate(training.images.tensors[0][:2500]).results
+    assert isinstance(real.mixture, Mixture)
+    assert result.measured.value == result.real_data.value == 8
+    assert result.to_data()["reference"].items() > {"name": "ring", "split": "test", "held_out": True}.items()
+
+
+def test_digits_are_read_by_who_learned_them(tmp_path):
+    digits = Source.of(Digits(), tmp_path)
+    names = ["fd-digits", "class-kl-digits", "is-digits"]
+    evaluator = prepared(tmp_path, names, reference=digits, training=digits, held_out=False, count=1797)
+    images = digits.images.tensors[0]
+    whole = evaluator.evaluate(images).numbers()
+    assert whole["fd-digits"] == pytest.approx(0, abs=1e-6)
+    assert whole["class-kl-digits"] == 0
+    eights = evaluator.evaluate(images[digits.images.tensors[1] != 8]).numbers()
+    assert eights["fd-digits"] > 0.2
+    assert eights["class-kl-digits.rarest_share"] < 0.02
+
+
+def test_preparing_says_what_is_done_and_a_seed_decides_everything(tmp_path):
+    first, second = (prepared(tmp_path, seed=4).evaluate(normal(3, 150, 3)) for _ in range(2))
+    assert first == second
+    assert prepared(tmp_path, seed=5).evaluate(normal(3, 150, 3)) != first
+
+
+def test_measuring_leaves_the_random_state_alone(tmp_path):
+    before = torch.get_rng_state()
+    prepared(tmp_path, [*NAMES, "kid-random"]).evaluate(normal(3, 150, 3))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_json_has_no_place_for_what_is_not_finite():
+    assert json_safe({"a": [math.nan, 1.0, (math.inf,)], "b": {"c": -math.inf, "d": "x", "e": None, "f": True}}) == {
+        "a": [None, 1.0, [None]],
+        "b": {"c": None, "d": "x", "e": None, "f": True},
+    }

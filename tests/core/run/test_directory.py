@@ -1,0 +1,44 @@
+import pytest
+
+from gancore.config.layers import Layer
+from gancore.config.run import resolve
+from gancore.errors import ConfigError, StorageError
+from gancore.run.directory import RunDirectory, next_directory
+from gancore.utils.device import choose_device
+from helpers.tiny_components import PARTS, catalog
+
+
+def created(path):
+    known = catalog()
+    RunDirectory(path).create(resolve([Layer("test", PARTS)], known), known, choose_device("cpu"))
+
+
+def test_a_folder_with_anything_in_it_is_left_untouched(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        created(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        created(tmp_path / "file" / "run")
+    with pytest.raises(StorageError, match="cannot write"):
+        next_directory(tmp_path / "file")
+
+
+def test_runs_are_numbered_and_two_at_once_get_two(tmp_path):
+    (tmp_path / "runs" / "0041").mkdir(parents=True)
+    (tmp_path / "runs" / "notes").mkdir()
+    made = [next_directory(tmp_path / "runs").path.name for _ in range(3)]
+    assert made == ["0042", "0043", "0044"]
+    assert next_directory(tmp_path / "others").path.name == "0001"
+
+
+def test_looking_whether_a_folder_is_free_removes_nothing_of_a_stranger(tmp_path):
+    for name in (".mine.17.tmp", ".config.toml.17.tmp"):
+        (tmp_path / name).write_text("precious")
+    with pytest.raises(ConfigError, match="must be a new or empty folder"):
+        RunDirectory(tmp_path).check_new()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".config.toml.17.tmp", ".mine.17.tmp"]

@@ -1,0 +1,468 @@
+import errno
+import itertools
+import json
+import math
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from gancore.catalog.catalog import Catalog, read_plugin
+from gancore.checkpoint import store as checkpoint
+from gancore.config.layers import Layer
+from gancore.config.run import resolve
+from gancore.contracts import Generator
+from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, StorageError
+from gancore.evaluation.evaluator import Evaluator
+from gancore.evaluation.sources import Source
+from gancore.evaluation.train_extractor import Workplace
+from gancore.hookspecs import hookimpl
+from gancore.metrics import Measurement, Metric
+from gancore.run.directory import RunDirectory
+from gancore.run.interrupt import Interrupted, Interruption
+from gancore.run.recording import record
+from gancore.training.gan import GAN
+from gancore.training.loop import train
+from helpers.small_runs import lines, recorded, tensors
+from helpers.tiny_components import PARTS, Hinge, catalog
+
+NUMBERS = {
+    "step",
+    "epoch",
+    "kimg",
+    "seconds",
+    "images_per_second",
+    "discriminator_loss",
+    "generator_loss",
+    "real_logit_mean",
+    "fake_logit_mean",
+}
+
+
+def test_a_run_directory_holds_what_it_promises(tmp_path):
+    directory, run, _ = recorded(tmp_path / "run", {"log": {"every_steps": 3}, "ema": {}})
+    lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+    manifest = json.loads(directory.manifest.read_text())
+
+    assert [line["step"] for line in lines] == [3, 6, 7]
+    assert all(set(line) == NUMBERS for line in lines)
+    assert all(isinstance(value, int | float) for line in lines for value in line.values())
+    assert resolve([Layer("file", tomllib.loads(directory.config.read_text()))], catalog()) == run
+    assert manifest["plugins"] == {"gancore-worlds": "1.0", "gancore": manifest["gancore"]}
+    assert manifest["torch"] == torch.__version__
+    assert [path.name for path in checkpoint.kept(directory.checkpoints)] == [
+        "step-00000000.safetensors",
+        "step-00000007.safetensors",
+    ]
+    assert sorted(path.name for path in directory.samples.iterdir()) == ["step-00000000.png", "step-00000007.png"]
+
+
+def test_the_manifest_names_no_person_host_or_folder(tmp_path):
+    directory, _, _ = recorded(tmp_path / "a-telling-name")
+    text = directory.manifest.read_text()
+    for secret in (str(tmp_path), "a-telling-name", str(Path.home()), __import__("socket").gethostname()):
+        assert secret not in text
+
+
+@given(every=st.integers(1, 9), keep=st.integers(2, 4))
+@settings(max_examples=8)
+def test_the_newest_checkpoints_are_kept(tmp_path_factory, every, keep):
+    directory, _, _ = recorded(
+        tmp_path_factory.mktemp("runs") / "run", {"checkpoint": {"every_steps": every, "keep": keep}}
+    )
+    saved = [step for step in range(8) if step % every == 0 or step == 7]
+    found = [int(re.findall(r"\d+", path.name)[0]) for path in checkpoint.kept(directory.checkpoints)]
+    assert found == saved[-keep:]
+
+
+def test_samples_are_drawn_every_so_many_images_from_the_same_noise(tmp_path):
+    # batches of 4, 4 and 2: images seen are 4, 8, 10, 14, 18, 20, 24
+    directory, _, _ = recorded(tmp_path / "run", {"sample": {"every_kimg": 0.01, "count": 9}})
+    names = sorted(path.name for path in directory.samples.iterdir())
+    assert names == [f"step-{step:08d}.png" for step in (0, 3, 6, 7)]
+    frozen = {player: {"lr": 0.0} for player in ("generator", "discriminator")}
+    still, _, _ = recorded(tmp_path / "still", {"sample": {"every_kimg": 0.01}, "optimizer": frozen})
+    first, *rest = [path.read_bytes() for path in sorted(still.samples.iterdir())]
+    assert len(rest) == 3
+    assert all(picture == first for picture in rest)
+
+
+def test_samples_of_vectors_are_arrays(tmp_path):
+    directory, _, _ = recorded(tmp_path / "run", {"dataset": {"name": "noise", "shape": [3]}, "sample": {"count": 5}})
+    assert np.load(directory.samples / "step-00000007.npy").shape == (5, 3)
+
+
+def test_recording_changes_nothing_in_the_run(tmp_path):
+    changes = {
+        "discriminator": {"name": "tiny", "dropout": 0.5},
+        "generator": {"name": "mlp", "normalization": "batch"},
+    }
+    often = {"sample": {"every_kimg": 0.001}, "checkpoint": {"every_steps": 1}, "log": {"every_steps": 1}}
+    rarely, _, _ = recorded(tmp_path / "rarely", changes)
+    busily, _, _ = recorded(tmp_path / "busily", changes, often)
+    first, second = tensors(rarely), tensors(busily)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_resolved_config_replays_to_the_same_weights(tmp_path):
+    first, _, _ = recorded(tmp_path / "first", {"ema": {}, "seed": 3})
+    again, _, _ = recorded(tmp_path / "again", tomllib.loads(first.config.read_text()))
+    before, after = tensors(first), tensors(again)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_losses_are_read_only_where_they_are_logged(tmp_path):
+    read = []
+
+    class Watched(torch.Tensor):
+        def __float__(self):
+            read.append(self)
+            return super().__float__()
+
+    class Counted(Hinge):
+        def discriminator(self, real, fake):
+            return super().discriminator(real, fake).as_subclass(Watched)
+
+    known = catalog()
+    changes = {"duration": "7 steps", "batch_size": 4, "log": {"every_steps": 3}}
+    run = resolve([Layer("test", PARTS | changes)], known)
+    gan = GAN.assemble(run, Path(), "cpu")
+    gan.objective = Counted()
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run, known, gan.device)
+    seen = list(record(train(gan), gan, run, directory, known))
+
+    assert [written.step.step for written in seen if written.metrics] == [3, 6, 7]
+    assert len(read) == 3
+    assert [written.metrics for written in seen if written.metrics] == [
+        json.loads(line) for line in directory.metrics.read_text().splitlines()
+    ]
+
+
+# Huge weights after the first step, and no step after it that could be made.
+FAST = {
+    "optimizer": {player: {"name": "SGD", "lr": 1e38} for player in ("generator", "discriminator")},
+    "training": {"on_nonfinite": "skip", "nonfinite_limit": 99},
+}
+
+
+def test_numbers_that_are_none_are_null_in_the_log(tmp_path):
+    directory, _, seen = recorded(tmp_path / "run", FAST)
+    (line,) = directory.metrics.read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["discriminator_loss"] is None
+    assert math.isnan(seen[-1].metrics["discriminator_loss"])
+
+
+class Overflows(Generator):
+    """Finite weights, and samples that are not, as soon as it has been trained at all."""
+
+    name = "overflows"
+
+    def build(self, shape, latent_dim, num_classes):
+        return Overflowing(math.prod(shape), shape)
+
+
+class Overflowing(nn.Module):
+    def __init__(self, size, shape):
+        super().__init__()
+        self.weight, self.shape = nn.Parameter(torch.zeros(size)), shape
+
+    def forward(self, latent):
+        images = (latent[:, : len(self.weight)] * self.weight).tanh().unflatten(1, self.shape)
+        return images if self.training or not self.weight.detach().any() else images * torch.inf
+
+
+class Offers:
+    @staticmethod
+    @hookimpl
+    def gancore_generators():
+        return [Overflows]
+
+
+@pytest.mark.parametrize("measured", [False, True], ids=["drawn", "measured"])
+def test_samples_that_are_not_finite_end_a_run_and_its_checkpoint_from_before_stays(tmp_path, measured):
+    known = Catalog([*catalog().plugins, read_plugin(Offers, "overflows", "gancore-overflows", "1.0")])
+    often = {"checkpoint": {"every_steps": 1}, "evaluate": {"every_kimg": 0.004}}
+    said = (MEASURED if measured else {}, often, {"generator": "overflows"})
+    with pytest.raises(NumericsError, match=r"^at step [1-9], the generator makes samples that are not finite"):
+        recorded(tmp_path / "run", *said, known=known)
+    assert checkpoint.kept(RunDirectory(tmp_path / "run").checkpoints)
+
+
+def test_a_write_that_fails_in_the_middle_of_training_is_told_and_keeps_the_last_checkpoint(tmp_path):
+    known = catalog()
+    said = [
+        Layer("test", layer) for layer in (PARTS, {"duration": "9 steps", "batch_size": 4, "log": {"every_steps": 1}})
+    ]
+    run = resolve([*said, Layer("test", {"checkpoint": {"every_steps": 2}})], known)
+    gan = GAN.assemble(run, Path(), "cpu")
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run, known, gan.device)
+    steps = record(train(gan), gan, run, directory, known)
+    assert [written.step.step for written in itertools.islice(steps, 4)] == [1, 2, 3, 4]
+    directory.metrics.unlink()
+    directory.metrics.mkdir()
+    with pytest.raises(StorageError, match=r"metrics\.jsonl"):
+        next(steps)
+    assert [path.name for path in checkpoint.kept(directory.checkpoints)][-1] == "step-00000004.safetensors"
+    assert checkpoint.load(checkpoint.kept(directory.checkpoints)[-1]).about["progress"]["step"] == 4
+
+
+def test_a_save_that_fails_costs_none_of_the_checkpoints_that_there_are(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def full(source, target):
+        if Path(target).name == "step-00000006.safetensors":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StorageError, match=r"step-00000006.*No space left"):
+        recorded(tmp_path / "run", {"checkpoint": {"every_steps": 2, "keep": 2}})
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-00000002.safetensors", "step-00000004.safetensors"]
+
+
+# Evaluations, the best checkpoint, and the collapse guard
+
+MEASURED = {
+    "dataset": {"name": "noise", "shape": [2], "count": 100},
+    "metrics": {"kid-random": {"subsets": 3}, "coverage": {"extractor": "random", "k": 2}},
+    "evaluate": {"every_kimg": 0.008, "samples": 20},
+    "duration": "7 steps",
+}
+
+
+def test_a_run_is_evaluated_every_so_many_images_and_at_its_end(tmp_path):
+    directory, _, seen = recorded(tmp_path / "run", MEASURED)
+    evaluated = [line for line in lines(directory) if "kid-random" in line]
+    assert [line["step"] for line in evaluated] == [0, 2, 4, 6, 7]
+    assert set(evaluated[1]) == {
+        "step",
+        "kimg",
+        "seconds",
+        "diversity",
+        "kid-random",
+        "kid-random.std",
+        "coverage-random",
+    }
+    assert [written.step.step for written in seen if written.evaluation] == [2, 4, 6, 7]
+    assert not {"diversity"} & {*evaluated[0], *evaluated[-1]}, "the guard looks at whole intervals"
+    last = next(written.evaluation for written in reversed(seen) if written.evaluation)
+    assert last.numbers().items() <= evaluated[-1].items()
+    told = json.loads(directory.evaluation.read_text())
+    assert told == json.loads(json.dumps({"step": 7, **last.to_data()}))
+
+
+@pytest.mark.parametrize("ema", [{}, {"ema": {"half_life_kimg": 0.01}}], ids=["raw", "average"])
+def test_evaluating_changes_nothing_in_the_run(tmp_path, ema):
+    changes = {
+        "discriminator": {"name": "tiny", "dropout": 0.5},
+        "generator": {"name": "mlp", "normalization": "batch"},
+        **ema,
+    }
+    bare = {key: value for key, value in MEASURED.items() if key not in {"metrics", "evaluate"}}
+    without, _, _ = recorded(tmp_path / "without", bare, changes, {"evaluate": {"on_collapse": "ignore"}})
+    measured, _, _ = recorded(tmp_path / "with", MEASURED, changes, {"evaluate": {"every_kimg": 0.001}})
+    first, second = tensors(without), tensors(measured)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    pictures = [(folder.samples / "step-00000007.png").read_bytes() for folder in (without, measured)]
+    assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize(("name", "choose"), [("kid-random", min), ("coverage-random", max)])
+def test_the_best_checkpoint_is_the_one_that_the_metric_likes_best(tmp_path, name, choose):
+    fast = {player: {"lr": 0.05} for player in ("generator", "discriminator")}
+    changes = {"checkpoint": {"best": name}, "optimizer": fast, "duration": "30 steps"}
+    directory, _, _ = recorded(tmp_path / "run", MEASURED, changes)
+    values = {line["step"]: line[name] for line in lines(directory) if name in line}
+    assert len(set(values.values())) > 1
+    best = checkpoint.load(checkpoint.newest(directory.path, best=True))
+    first = next(step for step, value in values.items() if value == choose(values.values()))
+    assert best.about["progress"]["step"] == first
+    assert best.about["best"] == {"metric": name, "value": values[first]}
+    assert [path.name for path in checkpoint.kept(directory.checkpoints)][-1] == "step-00000030.safetensors"
+
+
+def test_without_a_best_metric_there_is_no_best_checkpoint(tmp_path):
+    directory, _, _ = recorded(tmp_path / "run", MEASURED)
+    with pytest.raises(CheckpointError, match="no best checkpoint was kept"):
+        checkpoint.newest(directory.path, best=True)
+
+
+def test_a_run_with_metrics_needs_somebody_who_measures(tmp_path):
+    known = catalog()
+    run = resolve([Layer("test", PARTS | MEASURED)], known)
+    gan = GAN.assemble(run, Path(), "cpu")
+    with pytest.raises(ConfigError, match="nothing was given that measures"):
+        next(record(train(gan), gan, run, RunDirectory(tmp_path), known))
+
+
+STILL = {
+    "dataset": {"name": "noise", "shape": [2], "count": 100},
+    "optimizer": {player: {"lr": 0.0} for player in ("generator", "discriminator")},
+    "evaluate": {"every_kimg": 0.008},
+}
+"""The generator never learns, and what it draws has next to no diversity."""
+
+
+def test_a_generator_that_draws_one_thing_is_told_at_the_second_evaluation(tmp_path):
+    _, _, seen = recorded(tmp_path / "run", {**STILL, "generator": {"name": "constant"}})
+    warned = [(written.step.step, *written.warnings) for written in seen if written.warnings]
+    assert [step for step, _ in warned] == [4]
+    assert "collapse suspected: 100 samples are in effect 1.0 different ones" in warned[0][1]
+
+
+def test_a_generator_that_draws_one_mode_of_eight_is_told_at_the_second_evaluation(tmp_path):
+    ring = {"dataset": "ring", "evaluate": {"every_kimg": 0.016}, "duration": "40 steps"}
+    one = {"generator": {"name": "faithful", "scale": 0.01, "offset": [1.0, 0.0]}}
+    _, _, seen = recorded(tmp_path / "run", STILL, ring, one)
+    warned = [written for written in seen if written.warnings]
+    assert [written.step.step for written in warned] == [8]
+    assert "256 samples are in effect 1.0 different ones" in warned[0].warnings[0]
+
+
+def test_a_generator_that_draws_different_things_is_not(tmp_path):
+    directory, _, seen = recorded(tmp_path / "run", {**STILL, "generator": {"name": "faithful"}})
+    assert not [written for written in seen if written.warnings]
+    assert all(line["diversity"] > 0.5 for line in lines(directory) if "diversity" in line)
+
+
+def test_a_run_may_be_told_to_stop_and_leaves_everything_of_its_last_step(tmp_path):
+    stop = {"generator": {"name": "constant"}, "evaluate": {"every_kimg": 0.008, "on_collapse": "stop"}}
+    with pytest.raises(NumericsError, match="stopped at step 4: collapse suspected"):
+        recorded(tmp_path / "run", {**STILL, **stop})
+    directory = RunDirectory(tmp_path / "run")
+    assert [path.name for path in checkpoint.kept(directory.checkpoints)][-1] == "step-00000004.safetensors"
+    assert (directory.samples / "step-00000004.png").is_file()
+    assert [line["step"] for line in lines(directory)] == [2, 4]
+
+
+def test_a_run_may_be_told_not_to_look(tmp_path):
+    blind = {"generator": {"name": "constant"}, "evaluate": {"every_kimg": 0.008, "on_collapse": "ignore"}}
+    directory, _, seen = recorded(tmp_path / "run", {**STILL, **blind})
+    assert not [written for written in seen if written.warnings]
+    assert not [line for line in lines(directory) if "diversity" in line]
+
+
+def test_what_cannot_be_measured_is_told_before_the_first_step(tmp_path):
+    with pytest.raises(DataError, match="more than 64 images"):
+        recorded(tmp_path / "run", MEASURED, {"metrics": {"fd-random": {}}})
+    assert [path.name for path in checkpoint.kept(RunDirectory(tmp_path / "run").checkpoints)] == [
+        "step-00000000.safetensors"
+    ]
+
+
+def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path):
+    class Fails(Metric):
+        name = "fails"
+        needs = frozenset({"images"})
+        better = "lower"
+
+        def measure(self, evidence):
+            if len(calls) == 2:  # the floor, and the evaluation before the first step
+                raise KeyboardInterrupt
+            calls.append(None)
+            return Measurement(0.0)
+
+    calls = []
+    known = catalog()
+    run = resolve([Layer("test", PARTS | MEASURED | {"metrics": {}, "evaluate": {"every_kimg": 99.0}})], known)
+    gan = GAN.assemble(run, Path(), "cpu")
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run, known, gan.device)
+    place = Workplace(tmp_path, tmp_path / "cache", gan.device)
+    real = Source("noise", gan.feed.dataset)
+    evaluator = Evaluator({"fails": Fails()}, place, real, real, held_out=True, count=20, seed=0)
+    list(evaluator.prepare())
+    with pytest.raises(KeyboardInterrupt):
+        list(record(train(gan), gan, run, directory, known, evaluator))
+    assert [path.name for path in checkpoint.kept(directory.checkpoints)][-1] == "step-00000007.safetensors"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("broken"), StorageError("full")], ids=repr)
+def test_whatever_ends_a_measurement_the_step_before_it_is_kept_if_there_is_room(tmp_path, error):
+    class Fails(Metric):
+        name = "fails"
+        needs = frozenset({"images"})
+        better = "lower"
+
+        def measure(self, evidence):
+            if gan.progress.step == 5:
+                raise error
+            return Measurement(0.0)
+
+    known = catalog()
+    often = {"evaluate": {"every_kimg": 0.004, "on_collapse": "ignore"}, "batch_size": 4}
+    run = resolve([Layer("test", PARTS | MEASURED | {"metrics": {}} | often)], known)
+    gan = GAN.assemble(run, Path(), "cpu")
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run, known, gan.device)
+    real = Source("noise", gan.feed.dataset)
+    place = Workplace(tmp_path, tmp_path / "cache", gan.device)
+    evaluator = Evaluator({"fails": Fails()}, place, real, real, held_out=True, count=20, seed=0)
+    list(evaluator.prepare())
+    with pytest.raises(BaseException):  # noqa: B017, PT011  # as the part that measures tells it
+        list(record(train(gan), gan, run, directory, known, evaluator))
+    newest = checkpoint.load(checkpoint.newest(directory.path)).about
+    assert newest["progress"]["step"] == (0 if isinstance(error, StorageError) else 5)
+    assert isinstance(error, StorageError) or newest["recorded"]["owed"] == ["look"]
+
+
+def test_a_signal_while_samples_are_drawn_leaves_the_step_before_it(tmp_path):
+    def signals(module, inputs):
+        if not module.training and gan.progress.step == 5 and interruption.signal is None:
+            interruption.arrive(15)
+
+    known, interruption = catalog(), Interruption()
+    run = resolve(
+        [Layer("test", PARTS | {"duration": "7 steps", "batch_size": 4, "sample": {"every_kimg": 0.001}})], known
+    )
+    gan = GAN.assemble(run, Path(), "cpu")
+    gan.generator.register_forward_pre_hook(signals)
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run, known, gan.device)
+    with pytest.raises(Interrupted):
+        list(record(train(gan), gan, run, directory, known, interruption=interruption))
+    newest = checkpoint.load(checkpoint.newest(directory.path)).about
+    assert newest["progress"]["step"] == 5
+    assert newest["recorded"]["owed"] == ["picture"]
+
+
+def test_classes_are_measured_as_frequently_as_they_are_in_the_data(tmp_path):
+    known = catalog()
+    rare = {"dataset": {"name": "noise", "count": 40, "labelled": True, "rare": True}}
+    conditional = {
+        "training": {"conditional": True},
+        "evaluate": {"every_kimg": 0.01},
+        "duration": "30 steps",
+        "batch_size": 40,
+    }
+    run = resolve([Layer("test", PARTS | rare | conditional)], known)
+    gan = GAN.assemble(run, Path(), "cpu")
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(run, known, gan.device)
+    seen = []
+    gan.generator.register_forward_hook(lambda module, inputs, output: seen.append(inputs[1]))
+    for _ in record((step for step in train(gan)), gan, run, directory, known):
+        pass
+    asked = torch.cat([labels for labels in seen if len(labels) == 64])
+    shares = asked.bincount(minlength=3) / len(asked)
+    assert shares[0] > 0.6, "most of the data is of the first class"
+
+
+def test_pictures_of_points_are_scatter_plots_over_the_real_ones(tmp_path):
+    directory, _, _ = recorded(tmp_path / "run", {"dataset": {"name": "noise", "shape": [2]}})
+    with Image.open(directory.samples / "step-00000007.png") as plot:
+        assert plot.size == (480, 480)
+        assert (169, 184, 198) in {colour for _, colour in plot.getcolors(1 << 20)}

@@ -1,0 +1,117 @@
+"""Resuming in one process: a run that is cut anywhere and goes on, and what is refused."""
+
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gancore.checkpoint import store as checkpoint
+from gancore.config.layers import Layer
+from gancore.config.run import resolve
+from gancore.errors import CheckpointError
+from gancore.evaluation.defaults import evaluator_of_run
+from gancore.evaluation.train_extractor import Workplace
+from gancore.run.directory import RunDirectory
+from gancore.run.recording import record
+from gancore.run.resume import differences, find
+from gancore.training.gan import GAN
+from gancore.training.loop import train
+from helpers.small_runs import begun, lines, recorded
+from helpers.tiny_components import catalog, equal
+
+CHANGES = {
+    "dataset": {"name": "noise", "shape": [2], "count": 30},
+    "discriminator": {"name": "tiny", "dropout": 0.5},
+    "ema": {},
+    "metrics": {"kid-random": {"subsets": 3}},
+    "evaluate": {"every_kimg": 0.008, "samples": 20},
+    "sample": {"every_kimg": 0.01},
+    "checkpoint": {"best": "kid-random"},
+}
+CLOCK = {"seconds", "images_per_second"}
+
+
+def resumed(directory, known):
+    """All records of a run that goes on to its end."""
+    found = find(directory, known)
+    gan = GAN.assemble(found.run, Path(), "cpu")
+    found.restore(gan)
+    found.forget(gan)
+    place = Workplace(directory.path.parent, directory.path.parent / "cache", gan.device)
+    evaluator = evaluator_of_run(found.run, place, known, count=found.run.evaluate.samples)
+    list(evaluator.prepare())
+    return record(train(gan), gan, found.run, directory, known, evaluator, since=found.recorded)
+
+
+def left(directory):
+    saved = checkpoint.load(checkpoint.newest(directory.path))
+    log = [{key: value for key, value in line.items() if key not in CLOCK} for line in lines(directory)]
+    pictures = {path.name: path.read_bytes() for path in directory.samples.iterdir()}
+    return saved.tensors, log, pictures, saved.about["recorded"]
+
+
+@given(cuts=st.lists(st.integers(0, 7), max_size=3), every=st.integers(1, 8), logged=st.integers(1, 3))
+@settings(max_examples=12)
+def test_a_run_that_nobody_asks_on_goes_on_as_if_nothing_had_been(tmp_path_factory, cuts, every, logged):
+    changes = {**CHANGES, "checkpoint": {"every_steps": every, "best": "kid-random"}, "log": {"every_steps": logged}}
+    folder, known = tmp_path_factory.mktemp("runs"), catalog()
+    whole, _, _ = recorded(folder / "whole", changes)
+    directory, _, records = begun(folder / "cut", changes)
+    for cut in (*cuts, 99):
+        with closing(records):
+            for _ in range(cut):
+                if next(records, None) is None:
+                    break
+        records = resumed(directory, known)
+    records.close()
+    (tensors, *rest), (others, *expected) = left(directory), left(whole)
+    assert equal(tensors, others)
+    assert rest == expected
+
+
+def test_a_run_needs_to_be_in_the_folder(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no run in"):
+        find(RunDirectory(tmp_path), catalog())
+
+
+def test_a_checkpoint_without_a_word_on_its_writing_is_refused(tmp_path):
+    directory, _, _ = recorded(tmp_path / "run", {})
+    newest = checkpoint.newest(directory.path)
+    saved = checkpoint.load(newest)
+    checkpoint.save(newest, saved.tensors, {key: value for key, value in saved.about.items() if key != "recorded"})
+    with pytest.raises(CheckpointError, match="does not say how far its run was"):
+        _ = find(directory, catalog()).recorded
+
+
+def test_a_state_of_another_kind_of_device_begins_its_random_streams_anew(tmp_path):
+    directory, run, _ = recorded(tmp_path / "run", {})
+    saved = checkpoint.load(checkpoint.newest(directory.path))
+    gans = [GAN.assemble(run, Path(), "cpu") for _ in range(3)]
+    strange = {**saved.tensors, "random.cuda": torch.zeros(16, dtype=torch.uint8)}
+    for gan, tensors in zip(gans, (saved.tensors, strange, strange), strict=True):
+        gan.restore(tensors, saved.about["progress"])
+    same, one, other = (gan.latent(2) for gan in gans)
+    assert torch.equal(one, other)
+    assert not torch.equal(one, same)
+
+
+def test_every_difference_between_configs_is_told():
+    before = resolve(
+        [Layer("test", {"generator": "tiny", "discriminator": "tiny", "loss": "bce", "dataset": "noise"})], catalog()
+    )
+    now = before.to_data(catalog()) | {"seed": 3, "duration": "9 steps", "latent": {"dim": 7, "distribution": "normal"}}
+    assert differences(before.to_data(catalog()), now) == ["seed was 0, now 3", "latent.dim was 100, now 7"]
+    assert differences({"a": {"b": 1}}, {"c": 2}) == ["a.b was 1, now absent", "c was absent, now 2"]
+
+
+@pytest.mark.parametrize("name", ["random.noise", "random.cpu"])
+@pytest.mark.parametrize("spoil", [lambda state: state.double(), torch.zeros_like], ids=["dtype", "zeros"])
+def test_a_random_state_that_is_none_is_refused(tmp_path, name, spoil):
+    directory, run, _ = recorded(tmp_path / "run", {})
+    saved = checkpoint.load(checkpoint.newest(directory.path))
+    gan = GAN.assemble(run, Path(), "cpu")
+    with pytest.raises(CheckpointError, match="holds no random state"):
+        gan.restore({**saved.tensors, name: spoil(saved.tensors[name])}, saved.about["progress"])

@@ -1,0 +1,221 @@
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from gancore.config.run import EMASettings, Options, Run
+from gancore.contracts import StatefulLoss
+from gancore.errors import CheckpointError, ConfigError, PluginError
+from gancore.settings import START, Moment
+from gancore.training.ema import update_average, weight_of
+from gancore.training.gan import GAN
+from gancore.training.loop import train
+from helpers.tiny_components import (
+    Hinge,
+    Noise,
+    TinyDiscriminator,
+    TinyGenerator,
+    assembled,
+    dataset,
+    equal,
+    trained,
+    weights,
+)
+
+
+@pytest.mark.parametrize("key", ["generator.0.weight", "discriminator.0.weight", "random.noise"])
+def test_another_seed_gives_another_run(key):
+    assert not torch.equal(weights(assembled(seed=0))[key], weights(assembled(seed=1))[key])
+
+
+def test_a_run_taken_up_again_equals_the_uninterrupted_one():
+    changes = {
+        "discriminator": {"name": "tiny", "dropout": 0.5},
+        "ema": {},
+        "optimizer": {"generator": {"name": "SGD", "momentum": 0.5}},
+    }
+    expected, steps = trained(assembled(changes))
+    first = assembled(changes)
+    early = train(first)
+    for _ in range(3):
+        next(early)
+    second = assembled(changes)
+    second.restore(weights(first), first.place())
+    rest = list(train(second))
+
+    assert equal(weights(second), expected)
+    assert [step.step for step in rest] == [4, 5, 6]
+    assert [float(step.generator_loss) for step in rest] == [float(step.generator_loss) for step in steps[3:]]
+
+
+@pytest.mark.parametrize("averaged", [True, False])
+def test_a_run_begun_from_another_has_its_weights_and_nothing_else(averaged):
+    first, _ = trained(assembled(**({"ema": {"half_life_kimg": 0.1}} if averaged else {})))
+    gan = assembled(ema={}, seed=1)
+    fresh = weights(gan)
+    gan.begin_from(first)
+    for name, value in weights(gan).items():
+        kind, _, key = name.partition(".")
+        source = {"ema": "ema" if averaged else "generator"}.get(kind, kind)
+        expected = first[f"{source}.{key}"] if kind in ("generator", "discriminator", "ema") else fresh[name]
+        assert torch.equal(value, expected), name
+    assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0, "nonfinite": 0}
+
+
+def test_conditional_training_needs_classes():
+    with pytest.raises(ConfigError, match="classes"):
+        assembled(training={"conditional": True})
+
+
+class Balanced(nn.Module):
+    """BEGAN's k in its simplest form: state that moves with every step of the discriminator."""
+
+    needs_real = False
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("k", torch.zeros(()))
+
+    def discriminator(self, real, fake):
+        self.k += 0.25
+        return fake.logits.mean() - real.logits.mean() + self.k * 0
+
+    def generator(self, fake, real):
+        return -fake.logits.mean()
+
+
+class Balancing(StatefulLoss):
+    """The component that builds it."""
+
+    name = "balancing"
+
+    def build(self):
+        return Balanced()
+
+
+def test_the_state_of_a_loss_is_saved_with_the_run():
+    generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
+    discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    gan = GAN(generator, discriminator, dataset(), Balancing().build(), Options(duration="3 steps"), "cpu")
+    assert gan.tensors()["loss.k"] == 0  # the rehearsal used a copy
+    list(train(gan))
+    assert gan.tensors()["loss.k"] == 0.75
+
+
+@given(half_life=st.floats(0.001, 10), images=st.integers(1, 2000))
+def test_the_average_halves_a_weights_share_every_half_life(half_life, images):
+    average, module = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.ones_(average.weight)
+    nn.init.zeros_(module.weight)
+    update_average(average, module, weight_of(EMASettings(half_life_kimg=half_life), START, images))
+    torch.testing.assert_close(average.weight.item(), 0.5 ** (images / (1000 * half_life)), rtol=1e-4, atol=1e-6)
+
+
+@given(ramp_up=st.floats(0.01, 1), seen=st.integers(1, 10_000))
+def test_a_young_average_forgets_faster(ramp_up, seen):
+    average, module = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.ones_(average.weight)
+    nn.init.zeros_(module.weight)
+    ema = EMASettings(half_life_kimg=1.0, ramp_up=ramp_up)
+    update_average(average, module, weight_of(ema, Moment(seen, 0.0), 100))
+    expected = 0.5 ** (100 / min(1000, ramp_up * seen))
+    torch.testing.assert_close(average.weight.item(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_follows_the_generator_and_copies_its_buffers():
+    gan = assembled(generator={"name": "mlp", "normalization": "batch"}, ema={"half_life_kimg": 0.004})
+    for _ in train(gan):
+        pass
+    assert gan.sampler() is gan.ema
+    assert not gan.ema.training
+    assert not any(parameter.requires_grad for parameter in gan.ema.parameters())
+    for (name, kept), current in zip(gan.ema.named_buffers(), gan.generator.buffers(), strict=True):
+        assert torch.equal(kept, current), name
+    assert not torch.equal(gan.ema[0].weight, gan.generator[0].weight)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "SGD"])
+def test_every_optimizer_trains_and_comes_back_from_its_tensors(name):
+    choice = {"optimizer": {"generator": {"name": name}, "discriminator": {"name": name}}}
+    gan = assembled(choice)
+    steps = train(gan)
+    for _ in range(3):
+        next(steps)
+    again = assembled(choice)
+    again.restore(weights(gan), gan.place())
+    list(steps)
+    list(train(again))
+    assert equal(weights(gan), weights(again))
+
+
+def test_a_run_can_be_put_back_twice_from_one_checkpoint():
+    gan = assembled()
+    steps = train(gan)
+    for _ in range(3):
+        next(steps)
+    saved, place = weights(gan), gan.place()
+    kept = {name: value.clone() for name, value in saved.items()}
+    first, second = assembled(), assembled()
+    first.restore(saved, place)
+    list(train(first))
+    assert equal(saved, kept)  # training changed a copy
+    second.restore(saved, place)
+    list(train(second))
+    assert equal(weights(first), weights(second))
+
+
+def without(name):
+    return lambda tensors: tensors.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (without("random.noise"), "lacks.*random.noise"),
+        (without("generator.0.weight"), "another generator"),
+        (lambda tensors: tensors.update({"ema.0.weight": torch.zeros(2)}), "holds.*ema"),
+        (lambda tensors: tensors.update({"optimizer.generator.exp_avg.9.weight": torch.zeros(2)}), "exp_avg.9.weight"),
+        (lambda tensors: tensors.update({"optimizer.generator.exp_avg.0.weight": torch.zeros(1)}), r"shape \(1,\)"),
+    ],
+)
+def test_what_does_not_fit_is_never_put_back(damage, words):
+    gan = assembled()
+    next(train(gan))
+    tensors = weights(gan)
+    damage(tensors)
+    with pytest.raises(CheckpointError, match=words):
+        assembled().restore(tensors, gan.place())
+    with pytest.raises(CheckpointError, match="place"):
+        assembled().restore(weights(gan), {"step": 3})
+
+
+def test_what_a_dataset_draws_while_it_is_built_depends_on_the_seed_alone():
+    class Drawn(Noise):
+        name = "drawn"
+
+        def build(self, root):
+            return TensorDataset(torch.randn(10, 2), torch.zeros(10).long())
+
+    parts = {"generator": TinyGenerator(), "discriminator": TinyDiscriminator(), "loss": Hinge(), "dataset": Drawn()}
+    first, again, other = (
+        next(GAN.assemble(Run(**parts, seed=seed, batch_size=10), Path(), "cpu").feed.batches(0)).images
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first.sort(0).values, other.sort(0).values)
+
+
+@pytest.mark.parametrize("part", ["generator", "discriminator", "loss", "dataset"])
+def test_a_part_that_cannot_be_built_is_named(part):
+    def fail(self, *arguments):
+        raise ValueError("not today")
+
+    base = {"generator": TinyGenerator, "discriminator": TinyDiscriminator, "loss": Hinge, "dataset": Noise}
+    parts = {key: cls() for key, cls in base.items()}
+    parts[part] = type("Broken", (base[part],), {"name": "broken", "build": fail})()
+    with pytest.raises(PluginError, match=rf"the {part} 'broken' failed in build\(\): ValueError: not today"):
+        GAN.assemble(Run(**parts, batch_size=10), Path(), "cpu")

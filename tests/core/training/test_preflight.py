@@ -1,0 +1,307 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gancore.contracts import Output
+from gancore.errors import ConfigError, NonFiniteError, PluginError
+from gancore.training.gan import GAN
+from gancore.training.loop import train
+from gancore_plugins.losses.bce import NonSaturating
+from helpers.tiny_components import (
+    Hinge,
+    assembled,
+    dataset,
+    equal,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "joined"),
+    [({}, True), ({"batch_norm": True}, False), ({"dropout": 0.5}, False)],
+)
+def test_a_discriminator_that_mixes_samples_sees_real_and_fake_apart(changes, joined):
+    assert assembled(discriminator={"name": "tiny", **changes}).joined is joined
+
+
+def test_a_discriminator_that_begins_at_zero_cannot_hide_that_it_mixes():
+    mixer = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 1))
+    nn.init.zeros_(mixer[2].weight)
+    gan = GAN(nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4))), mixer, dataset(), Hinge(), device="cpu")
+    assert gan.joined is False
+
+
+def test_the_rehearsal_changes_nothing():
+    discriminator = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 1))
+    generator = nn.Sequential(nn.Linear(100, 16), nn.BatchNorm1d(16), nn.Unflatten(1, (1, 4, 4)))
+    before = copy.deepcopy([generator.state_dict(), discriminator.state_dict()])
+    images = dataset()
+    state = torch.get_rng_state()
+    GAN(generator, discriminator, images, NonSaturating(), device="cpu")
+
+    assert torch.equal(torch.get_rng_state(), state)
+    for kept, module in zip(before, (generator, discriminator), strict=True):
+        assert equal(kept, module.state_dict())
+
+
+class Detached(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(100, 16)
+
+    def forward(self, latent):
+        return self.layer(latent).detach().unflatten(1, (1, 4, 4))
+
+
+GOOD_GENERATOR = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
+
+
+GOOD_DISCRIMINATOR = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+
+
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "words"),
+    [
+        (nn.Linear(100, 16), GOOD_DISCRIMINATOR, "shape"),
+        (nn.Linear(99, 16), GOOD_DISCRIMINATOR, "the generator failed"),
+        (Detached(), GOOD_DISCRIMINATOR, "gradient"),
+        (GOOD_GENERATOR, nn.Linear(3, 1), "the discriminator failed"),
+        (GOOD_GENERATOR, nn.Sequential(nn.Flatten(), nn.Linear(16, 1), nn.Flatten(0)), "logits"),
+    ],
+)
+def test_networks_that_do_not_fit_are_told_before_the_first_step(generator, discriminator, words):
+    with pytest.raises(PluginError, match=words):
+        GAN(generator, discriminator, dataset(), NonSaturating(), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (lambda scores: scores.logits, "scalar"),
+        (lambda scores: 3.0, "scalar"),
+        (lambda scores: scores.logits.mean().detach(), "gradient"),
+        (lambda scores: scores.nonsense, "AttributeError"),
+    ],
+)
+def test_a_loss_that_breaks_its_promise_is_told_before_the_first_step(body, words):
+    broken = type("Broken", (Hinge,), {"name": "broken", "generator": lambda self, fake, real: body(fake)})()
+    with pytest.raises(PluginError, match=words):
+        GAN(GOOD_GENERATOR, GOOD_DISCRIMINATOR, dataset(), broken, device="cpu")
+
+
+def test_a_last_batch_that_a_network_cannot_take_is_told_before_the_first_step():
+    generator = {"name": "mlp", "normalization": "batch"}
+    with pytest.raises(ConfigError, match=r"batch_size 3 leaves a last batch of 1 of 10 images.*generator failed"):
+        assembled(generator=generator, batch_size=3)
+    with pytest.raises(ConfigError, match=r"last batch of 1.*discriminator failed"):
+        assembled(discriminator={"name": "tiny", "batch_norm": True}, batch_size=9)
+    assert assembled(generator=generator, batch_size=4).feed.size == 10
+
+
+class Speaking(nn.Module):
+    """A discriminator whose output is made by a function of its hidden layer (N, 5) and its logits (N, 1)."""
+
+    def __init__(self, speak):
+        super().__init__()
+        self.first, self.norm, self.last = (
+            nn.Linear(16, 5),
+            nn.BatchNorm1d(5, track_running_stats=False),
+            nn.Linear(5, 1),
+        )
+        self.speak = speak
+
+    def forward(self, images):
+        hidden = self.first(images.flatten(1))
+        return self.speak(self, hidden, self.last(hidden))
+
+
+@pytest.mark.parametrize(
+    ("speak", "words"),
+    [
+        (lambda d, hidden, logits: logits[:4], "N = 8"),
+        (lambda d, hidden, logits: Output(logits, (hidden.mean(0),)), r"features\[0\].*begin with N"),
+        (lambda d, hidden, logits: Output(logits, (), {"code": hidden[0]}), "heads.*begin with N"),
+        (lambda d, hidden, logits: Output(hidden.sum()), "logits"),
+    ],
+)
+def test_a_discriminator_that_breaks_its_promise_is_told_before_the_first_step(speak, words):
+    with pytest.raises(PluginError, match=words):
+        GAN(GOOD_GENERATOR, Speaking(speak), dataset(), Hinge(), device="cpu")
+
+
+def test_logits_that_are_not_finite_are_told_by_the_first_step():
+    gan = GAN(GOOD_GENERATOR, Speaking(lambda d, hidden, logits: logits * math.nan), dataset(), Hinge(), device="cpu")
+    with pytest.raises(NonFiniteError, match="at step 1, the discriminator's loss is not finite"):
+        next(train(gan))
+
+
+def test_features_that_mix_samples_are_found_out_too():
+    plain = Speaking(lambda d, hidden, logits: Output(logits, (hidden,)))
+    mixing = Speaking(lambda d, hidden, logits: Output(logits, (d.norm(hidden),)))
+    assert GAN(GOOD_GENERATOR, plain, dataset(), Hinge(), device="cpu").joined
+    assert not GAN(GOOD_GENERATOR, mixing, dataset(), Hinge(), device="cpu").joined
+
+
+def test_a_discriminator_whose_buffers_move_with_every_pass_sees_real_and_fake_apart():
+    class Counting(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Flatten(), nn.Linear(16, 1))
+            self.register_buffer("passes", torch.zeros(()))
+
+        def forward(self, images):
+            self.passes += 1
+            return super().forward(images)
+
+    assert not GAN(GOOD_GENERATOR, Counting(), dataset(), Hinge(), device="cpu").joined
+
+
+def test_state_that_cannot_be_saved_is_told_before_the_first_step():
+    class Secretive(nn.Sequential):
+        def get_extra_state(self):
+            return "a secret"
+
+        def set_extra_state(self, state):
+            pass
+
+    secretive = Secretive(nn.Flatten(), nn.Linear(16, 1))
+    with pytest.raises(PluginError, match="must be tensors"):
+        GAN(GOOD_GENERATOR, secretive, dataset(), Hinge(), device="cpu")
+
+
+def test_what_is_no_module_is_told():
+    with pytest.raises(PluginError, match=r"a generator must be an nn\.Module; received NoneType"):
+        GAN(None, GOOD_DISCRIMINATOR, dataset(), Hinge(), device="cpu")
+
+
+class Wrapped(nn.Module):
+    """A network whose result is changed."""
+
+    def __init__(self, network, change):
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, batch):
+        return self.change(self.network(batch))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda images: images.double(),
+            r"images .* torch\.float32, on cpu.*received .* torch\.float64",
+        ),
+        (lambda images: images.to("meta"), r"a generator must return images .* on cpu.*received .* on meta"),
+        (lambda images: None, "a generator must return images .* received NoneType"),
+    ],
+)
+def test_images_of_another_type_or_place_are_told_before_the_first_step(change, words):
+    with pytest.raises(PluginError, match=words) as error:
+        GAN(Wrapped(GOOD_GENERATOR, change), GOOD_DISCRIMINATOR, dataset(), Hinge(), device="cpu")
+    assert error.value.part == "generator"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda logits: logits.long(), "logits must be floating point"),
+        (lambda logits: logits.to("meta"), "on cpu; received .* on meta"),
+        (lambda logits: logits.detach(), "detached from its parameters"),
+        (lambda logits: Output(logits, (logits.to("meta"),)), r"features\[0\].* on cpu"),
+    ],
+)
+def test_logits_that_lead_nowhere_are_told_before_the_first_step(change, words):
+    with pytest.raises(PluginError, match=words) as error:
+        GAN(GOOD_GENERATOR, Wrapped(GOOD_DISCRIMINATOR, change), dataset(), Hinge(), device="cpu")
+    assert error.value.part == "discriminator"
+
+
+def test_a_discriminator_that_gives_its_images_no_gradient_is_told_before_the_first_step():
+    class Blind(nn.Sequential):
+        def forward(self, images):
+            return super().forward(images.detach())
+
+    with pytest.raises(PluginError, match="detached from the images"):
+        GAN(GOOD_GENERATOR, Blind(nn.Flatten(), nn.Linear(16, 1)), dataset(), Hinge(), device="cpu")
+
+
+class Backwards(torch.autograd.Function):
+    """Has a value and no gradient."""
+
+    @staticmethod
+    def forward(context, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        raise ValueError("no way back")
+
+
+@pytest.mark.parametrize("player", ["discriminator", "generator"])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (lambda logits: None, "a loss must return a scalar .* received NoneType"),
+        (lambda logits: 3, "a loss must return a scalar .* received int"),
+        (lambda logits: logits, r"a loss must return a scalar .* received shape \(4, 1\)"),
+        (lambda logits: logits.detach().mean(), "a loss must return a scalar .* without a gradient"),
+        (lambda logits: logits.mean().to("meta"), "on cpu, in the .* received .* on meta"),
+        (
+            lambda logits: Backwards.apply(logits.mean()),
+            "gradient of the loss in .* failed: ValueError: no way",
+        ),
+    ],
+)
+def test_what_no_player_can_minimise_is_told_before_the_first_step(player, body, words):
+    methods = {"discriminator": lambda self, real, fake: body(fake.logits)}
+    if player == "generator":
+        methods = {"generator": lambda self, fake, real: body(fake.logits)}
+    broken = type("Broken", (Hinge,), {"name": "broken", **methods})()
+    with pytest.raises(PluginError, match=words):
+        GAN(GOOD_GENERATOR, GOOD_DISCRIMINATOR, dataset(), broken, device="cpu")
+
+
+class Forgetful(nn.Sequential):
+    """Takes nothing back."""
+
+    def load_state_dict(self, state_dict, strict=True, assign=False):
+        return None
+
+
+class Renaming(nn.Sequential):
+    """Gives its state names that it does not know."""
+
+    def state_dict(self, *arguments, **options):
+        return {f"my.{key}": value for key, value in super().state_dict(*arguments, **options).items()}
+
+
+class Sparse(nn.Sequential):
+    def __init__(self, *layers):
+        super().__init__(*layers)
+        self.register_buffer("odd", torch.eye(3).to_sparse())
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Forgetful, r"the state of the discriminator must be what load_state_dict\(\) takes back; '1\.weight'"),
+        (Renaming, r"the discriminator failed in load_state_dict\(\): RuntimeError"),
+        (Sparse, "the state of the discriminator must be tensors that can be saved; 'odd' is not"),
+    ],
+)
+def test_state_that_does_not_come_back_is_told_before_the_first_step(kind, words):
+    with pytest.raises(PluginError, match=words) as error:
+        GAN(GOOD_GENERATOR, kind(nn.Flatten(), nn.Linear(16, 1)), dataset(), Hinge(), device="cpu")
+    assert error.value.part == "discriminator"
+
+
+def test_state_that_is_not_a_number_comes_back_too():
+    class Blank(nn.Sequential):
+        def __init__(self, *layers):
+            super().__init__(*layers)
+            self.register_buffer("unknown", torch.full((2,), torch.nan))
+
+    blank = Blank(nn.Flatten(), nn.Linear(16, 1))
+    assert GAN(GOOD_GENERATOR, blank, dataset(), Hinge(), device="cpu").discriminator is blank

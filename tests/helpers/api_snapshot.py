@@ -1,0 +1,167 @@
+"""Writes down what others build on, one file for each subject in tests/frozen: `python tests/helpers/api_snapshot.py`.
+
+test_stability.py compares the files with the code, so that a change of the interface is seen, and decided, in review.
+"""
+
+import ast
+import dataclasses
+import inspect
+import json
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
+
+from gancore import hookspecs
+from gancore.config.describe import describe
+from gancore.config.run import Options, Run
+from gancore.settings import Schedule, Settings
+
+FOLDER = Path(__file__).parents[1] / "frozen"
+MODULES = ["gancore", "gancore.contracts", "gancore.metrics", "gancore.observers"]
+CALLED = {"__call__", "__len__"}
+"""Special methods that are promised."""
+
+
+class Verbatim(str):
+    """What is shown as it stands in the source."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def verbatim(annotation):
+    return Verbatim(annotation) if isinstance(annotation, str) else annotation
+
+
+def shown(default):
+    """Modules and classes by their names, since their usual form tells where they lie."""
+    return Verbatim(default.__name__) if isinstance(default, ModuleType | type) else default
+
+
+def signature(function):
+    found = inspect.signature(function)
+    parameters = [
+        each if each.default is each.empty else each.replace(default=shown(each.default))
+        for each in found.parameters.values()
+        if not each.name.startswith("_")
+    ]
+    parameters = [each.replace(annotation=verbatim(each.annotation)) for each in parameters]
+    return str(found.replace(parameters=parameters, return_annotation=verbatim(found.return_annotation)))
+
+
+def api():
+    """Every public name: how it is called, what it has, what it is."""
+    told = {}
+    for module in MODULES:
+        yield f"# {module}"
+        for name in import_module(module).__all__:
+            value = getattr(import_module(module), name)
+            yield ""
+            if isinstance(value, type) and value in told:
+                yield f"{name} is {told[value]}"
+                continue
+            if isinstance(value, type):
+                told[value] = f"{module}.{name}"
+            yield from said_of(name, value)
+        yield ""
+
+
+def said_of(name, value):
+    if isinstance(value, type) and value.__module__.startswith("gancore"):
+        bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object)
+        yield f"class {name}({bases})" if bases else f"class {name}"
+        yield from (f"    {line}" for line in members(value))
+    elif inspect.isfunction(value):
+        yield f"def {name}{signature(value)}"
+    elif type(value).__module__ in ("builtins", "types", "typing"):
+        yield f"{name} = {value!r}"
+    else:
+        yield f"{name}: {type(value).__name__}"
+
+
+def members(cls):
+    """How it is made, its fields, its attributes, and its methods, with those of bases that no public class has."""
+    if dataclasses.is_dataclass(cls):
+        yield f"__init__{signature(cls.__init__)}"
+    elif "__init__" in vars(cls) and not getattr(cls, "_is_protocol", False):
+        yield f"__init__{signature(cls.__init__)}"
+        yield f"attributes: {', '.join(attributes(cls.__init__))}"
+    if issubclass(cls, Settings) and not issubclass(cls, Options):  # those are in config.txt
+        yield from map(field, describe(cls))
+    public = import_module("gancore").__all__
+    told = {home for base in cls.__mro__[1:] if base.__name__ in public for home in base.__mro__}
+    seen = {}
+    for home in reversed(cls.__mro__):
+        if home.__module__.startswith("gancore") and home not in told:
+            seen |= dict(own(home))
+    yield from (seen[name] for name in sorted(seen))
+
+
+def attributes(constructor):
+    """The public attributes that a constructor sets."""
+    names = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(dedent(inspect.getsource(constructor))))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    ]
+    return sorted({name.removeprefix("self.") for name in names if name.startswith("self.") and "._" not in name})
+
+
+def own(cls):
+    fields = {each.name for each in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+    for name, annotation in inspect.get_annotations(cls).items():
+        if "ClassVar" in str(annotation) and not name.startswith(("_", "model_")):
+            value = f" = {vars(cls)[name]!r}" if name in vars(cls) else ""
+            yield name, f"{name}: {annotation}{value}"
+    for name, value in vars(cls).items():
+        if (name.startswith("_") and name not in CALLED) or name.startswith("model_") or name in fields:
+            continue
+        if isinstance(value, property | cached_property):
+            function = value.fget if isinstance(value, property) else value.func
+            yield name, f"property {name}{signature(function)}"
+        elif isinstance(value, classmethod | staticmethod):
+            yield name, f"{type(value).__name__} {name}{signature(value.__func__)}"
+        elif inspect.isfunction(value):
+            abstract = "abstract " if getattr(value, "__isabstractmethod__", False) else ""
+            yield name, f"{abstract}def {name}{signature(value)}"
+        elif isinstance(value, str) and name not in inspect.get_annotations(cls):
+            yield name, f"{name} = {value!r}"
+
+
+def field(described):
+    default = "" if described["default"] is None else f" = {json.dumps(described['default'])}"
+    bounds = f"  [{described['bounds']}]" if described["bounds"] else ""
+    return f"{described['key']}: {described['type']}{default}{bounds}"
+
+
+def config():
+    """Every key of a run: its type, its default, its bounds."""
+    yield from map(field, describe(Run))
+    yield ""
+    yield "# A schedule, {from, to, kimg, shape}"
+    yield ""
+    yield from map(field, describe(Schedule))
+
+
+def hooks():
+    """The group of entry points, and every hook."""
+    yield f"entry points: {hookspecs.ENTRY_POINTS}"
+    yield ""
+    for name, value in vars(hookspecs).items():
+        if name.startswith("gancore_"):
+            yield f"{name}{signature(value)}"
+
+
+SUBJECTS = {"api.txt": api, "config.txt": config, "hooks.txt": hooks}
+
+
+def frozen(subject):
+    """What the file of a subject should hold."""
+    return "\n".join(SUBJECTS[subject]()).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    for subject in SUBJECTS:
+        (FOLDER / subject).write_text(frozen(subject), encoding="utf-8")

@@ -1,0 +1,216 @@
+"""Small worlds for tests: datasets, components and plugins that train in moments."""
+
+import math
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from gancore.catalog.catalog import Catalog, read_plugin
+from gancore.config.layers import Layer
+from gancore.config.run import resolve
+from gancore.contracts import Dataset, Discriminator, Generator, Loss
+from gancore.hookspecs import hookimpl
+from gancore.training.gan import GAN
+from gancore.training.loop import train
+
+
+class Noise(Dataset):
+    """Random pixels or random vectors."""
+
+    name = "noise"
+    shape: tuple[int, ...] = Field(default=(1, 4, 4), description="(C, H, W) or (F,)")
+    count: int = Field(default=10, ge=1, description="how many")
+    labelled: bool = Field(default=False, description="whether the labels have names")
+    rare: bool = Field(default=False, description="whether most labels are the first")
+    mirrors: bool = Field(default=False, description="whether mirrored images are as likely")
+
+    def build(self, root: Path):
+        generator = torch.Generator().manual_seed(1)
+        size = (self.count, *self.shape)
+        if len(self.shape) == 1:
+            values = torch.randn(size, generator=generator)
+        else:
+            values = torch.randint(0, 256, size, generator=generator, dtype=torch.uint8)
+        labels = torch.arange(self.count) % (10 if self.rare else 3)
+        dataset = TensorDataset(values, labels * (labels < 3))
+        dataset.mirrors = self.mirrors
+        if self.labelled:
+            dataset.classes = ("zero", "one", "two")
+        return dataset
+
+
+class TinyGenerator(Generator):
+    """One linear layer."""
+
+    name = "tiny"
+    width: int = Field(default=8, ge=1, le=64, description="hidden units")
+
+    def build(self, shape, latent_dim, num_classes):
+        return Conditional(
+            num_classes,
+            nn.Linear(latent_dim + (num_classes or 0), self.width),
+            nn.ReLU(),
+            nn.Linear(self.width, math.prod(shape)),
+            *([nn.Tanh()] if len(shape) == 3 else []),
+            nn.Unflatten(1, shape),
+        )
+
+
+class Constant(Generator):
+    """Draws one thing, whatever the noise: a generator that has collapsed."""
+
+    name = "constant"
+
+    def build(self, shape, latent_dim, num_classes):
+        return OneThing(shape)
+
+
+class OneThing(nn.Module):
+    def __init__(self, shape):
+        super().__init__()
+        self.thing = nn.Parameter(torch.full(shape, 0.1))
+
+    def forward(self, latent):
+        return self.thing.expand(len(latent), *self.thing.shape)
+
+
+class Faithful(Generator):
+    """Hands the noise on: as many different things as it is given."""
+
+    name = "faithful"
+    scale: float = Field(default=1.0, description="how far they are apart")
+    offset: tuple[float, ...] = Field(default=(0.0,), description="where their middle is")
+
+    def build(self, shape, latent_dim, num_classes):
+        return HandsOn(math.prod(shape), shape, self.scale, self.offset)
+
+
+class HandsOn(nn.Module):
+    def __init__(self, size, shape, scale, offset):
+        super().__init__()
+        self.scale, self.shape = nn.Parameter(torch.full((size,), scale)), shape
+        self.register_buffer("offset", torch.tensor(offset))
+
+    def forward(self, latent):
+        return (latent[:, : len(self.scale)] * self.scale + self.offset).unflatten(1, self.shape)
+
+
+class TinyDiscriminator(Discriminator):
+    """Two linear layers, perhaps with batch statistics or dropout between them."""
+
+    name = "tiny"
+    width: int = Field(default=8, ge=1, le=64, description="hidden units")
+    batch_norm: bool = Field(default=False, description="mix the samples of a batch")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of units dropped")
+
+    def build(self, shape, num_classes):
+        return Conditional(
+            num_classes,
+            nn.Linear(math.prod(shape) + (num_classes or 0), self.width),
+            *([nn.BatchNorm1d(self.width)] if self.batch_norm else []),
+            nn.LeakyReLU(0.2),
+            nn.Dropout(self.dropout),
+            nn.Linear(self.width, 1),
+        )
+
+
+class Conditional(nn.Sequential):
+    """Layers on flat input, with one-hot labels appended to it."""
+
+    def __init__(self, num_classes, *layers):
+        super().__init__(*layers)
+        self.num_classes = num_classes
+
+    def forward(self, batch, labels=None):
+        batch = batch.flatten(1)
+        if labels is not None:
+            batch = torch.cat([batch, nn.functional.one_hot(labels, self.num_classes).float()], 1)
+        for layer in self:
+            batch = layer(batch)
+        return batch
+
+
+class Hinge(Loss):
+    """Hinge loss, Lim and Ye 2017 (arXiv:1705.02894)."""
+
+    name = "test-hinge"
+
+    def discriminator(self, real, fake):
+        return (1 - real.logits).relu().mean() + (1 + fake.logits).relu().mean()
+
+    def generator(self, fake, real):
+        return -fake.logits.mean()
+
+
+class Worlds:
+    """A plugin that offers all of the above."""
+
+    @staticmethod
+    @hookimpl
+    def gancore_generators():
+        return [TinyGenerator, Constant, Faithful]
+
+    @staticmethod
+    @hookimpl
+    def gancore_discriminators():
+        return [TinyDiscriminator]
+
+    @staticmethod
+    @hookimpl
+    def gancore_losses():
+        return [Hinge]
+
+    @staticmethod
+    @hookimpl
+    def gancore_datasets():
+        return [Noise]
+
+
+PARTS = {"generator": "tiny", "discriminator": "tiny", "loss": "bce", "dataset": "noise"}
+
+
+def catalog():
+    """The built-ins, and the worlds as a third party's plugin."""
+    return Catalog([*Catalog.installed().plugins, read_plugin(Worlds, "worlds", "gancore-worlds", "1.0")])
+
+
+RUNS = {
+    "plain": {},
+    "fresh fakes, two updates of d": {"training": {"fakes": "fresh", "discriminator_steps": 2}},
+    "lazy r1": {"regularizers": {"r1": {"interval": 3}}},
+    "average that ramps up": {"ema": {"half_life_kimg": 0.05, "ramp_up": 0.5}},
+    "labels": {"dataset": {"name": "noise", "count": 22, "labelled": True}, "training": {"conditional": True}},
+    "dropout": {"discriminator": {"name": "tiny", "dropout": 0.5}},
+    "statistics": {"discriminator": {"name": "tiny", "batch_norm": True}, "training": {"clip_norm": 0.5}},
+}
+"""Runs of all that a step may do, for a dataset of which the last batch is short."""
+
+
+def assembled(*layers, on="cpu", **changes):
+    """A small run with its layers and keys on top, put together on a device."""
+    said = [Layer("test", layer) for layer in (PARTS, {"duration": "6 steps", "batch_size": 4}, *layers, changes)]
+    return GAN.assemble(resolve(said, catalog()), Path(), on)
+
+
+def weights(gan):
+    """A copy of everything that training changes."""
+    return {key: value.clone() for key, value in gan.tensors().items()}
+
+
+def equal(first, second):
+    """Whether two sets of tensors are the same, bit for bit."""
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def trained(gan):
+    """What a run is after its last step, and the records of its steps."""
+    steps = list(train(gan))
+    return weights(gan), steps
+
+
+def dataset(count=64, shape=(1, 4, 4)):
+    """Random images with one label."""
+    return TensorDataset(torch.randint(0, 256, (count, *shape), dtype=torch.uint8), torch.zeros(count).long())

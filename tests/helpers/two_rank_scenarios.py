@@ -1,0 +1,352 @@
+"""Two processes that train one GAN, for tests: `python -m helpers.two_rank_scenarios FOLDER`, started by torchrun.
+
+Each goes through the same scenes, in double precision, and writes what it saw to FOLDER/RANK.pt.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from gancore.config.layers import Layer
+from gancore.config.run import Options, resolve
+from gancore.contracts import Augmentation, Loss, Regularizer, StatefulLoss
+from gancore.distributed.ranks import ALONE
+from gancore.distributed.torchrun import joined
+from gancore.errors import GancoreError
+from gancore.run.directory import RunDirectory
+from gancore.run.interrupt import Interrupted, Interruption
+from gancore.run.lockstep import follow
+from gancore.run.recording import record
+from gancore.run.resume import is_there
+from gancore.sampling.load import draw
+from gancore.training.gan import GAN
+from gancore.training.loop import train
+from gancore.training.sync import randomness
+from gancore_plugins.losses.bce import NonSaturating
+from gancore_plugins.losses.relativistic import RelativisticAverage
+from gancore_plugins.regularizers.gradients import R1, R2
+from helpers.tiny_components import PARTS, TinyDiscriminator, TinyGenerator, catalog, dataset
+
+SHAPE = (1, 4, 4)
+
+
+def spectral():
+    discriminator = TinyDiscriminator().build(SHAPE, None)
+    for layer in discriminator:
+        if isinstance(layer, nn.Linear):
+            nn.utils.parametrizations.spectral_norm(layer)
+    return discriminator
+
+
+def convolutions():
+    layers = nn.Conv2d(1, 3, 3), nn.LeakyReLU(0.2), nn.Conv2d(3, 2, 2), nn.Flatten(), nn.Linear(2, 1)
+    return nn.Sequential(*layers)
+
+
+def with_an_idle_weight():
+    discriminator = TinyDiscriminator().build(SHAPE, None)
+    discriminator.idle = nn.Parameter(torch.ones(3))
+    return discriminator
+
+
+class Counting(nn.Module):
+    """D with statistics of what it sees, which it makes no use of."""
+
+    def __init__(self):
+        super().__init__()
+        self.judge = TinyDiscriminator().build(SHAPE, None)
+        self.register_buffer("mean", torch.zeros(SHAPE))
+
+    def forward(self, images):
+        if self.training:
+            self.mean.lerp_(images.detach().mean(dim=0), 0.1)
+        return self.judge(images)
+
+
+class SizeOfFakes(Regularizer):
+    """A penalty in G's update, with some of its own points."""
+
+    name = "size"
+    player = "generator"
+
+    def penalty(self, critic, real, fake):
+        return fake.images.square().mean() + critic(fake.images / 2, fake.labels).logits.square().mean()
+
+
+class Watching(Augmentation):
+    """Changes nothing, and keeps a mean of what D says."""
+
+    name = "watching"
+
+    def build(self, shape, mirrors):
+        return WatchingAtWork()
+
+
+class WatchingAtWork(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(2))
+
+    def forward(self, images, strength):
+        return images.clone()
+
+    def observe(self, real):
+        self.seen += torch.stack([real.logits.exp().sum(), real.logits.new_tensor(len(real.logits))]).detach()
+
+
+class Centred(StatefulLoss):
+    """A running mean of what D says of the whole batch is taken off."""
+
+    name = "centred"
+
+    def build(self):
+        return CentredAtWork()
+
+
+class CentredAtWork(nn.Module):
+    needs_real = False
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def discriminator(self, real, fake):
+        self.mean.lerp_(real.mean(real.logits.detach()).squeeze(), 0.1)
+        return (real.logits - self.mean.clone() - 1).square().mean() + fake.logits.square().mean()
+
+    def generator(self, fake, real):
+        return (fake.logits - self.mean.clone()).square().mean()
+
+
+class OfTheSpread(Loss):
+    """Of a standard deviation over the whole batch: a mean of a mean, with gradients through both."""
+
+    name = "spread"
+    needs_real = True
+
+    def discriminator(self, real, fake):
+        return fake.mean((fake.logits - fake.mean(fake.logits)).square()).sum() - real.mean(real.logits.tanh()).sum()
+
+    def generator(self, fake, real):
+        return (fake.mean(fake.logits) - real.mean(real.logits)).square().sum()
+
+
+class Doubtful:
+    """NaN once, in its third update of D, and on the last rank alone."""
+
+    needs_real = False
+
+    def __init__(self):
+        self.sound, self.times = NonSaturating(), 0
+
+    def build(self):
+        return self
+
+    def discriminator(self, real, fake):
+        self.times += 1
+        loss = self.sound.discriminator(real, fake)
+        return loss * torch.nan if (os.environ["RANK"], self.times) == ("1", 3) else loss
+
+    def generator(self, fake, real):
+        return self.sound.generator(fake, real)
+
+
+def gan(ranks=ALONE, *, objective=None, discriminator=None, size=20, batch=8, duration="6 steps", parts=(), **training):
+    torch.manual_seed(0)
+    options = Options(
+        duration=duration,
+        batch_size=batch,
+        latent={"dim": 5},
+        # Not Adam, which makes something of a gradient that is zero but for rounding.
+        optimizer={player: {"name": "SGD", "lr": 0.05, "momentum": 0.5} for player in ("generator", "discriminator")},
+        ema={"half_life_kimg": 0.05},
+        training={"discriminator_steps": 2, **training},
+    )
+    return GAN(
+        TinyGenerator().build(SHAPE, 5, None),
+        discriminator or TinyDiscriminator().build(SHAPE, None),
+        dataset(size),
+        (objective or NonSaturating()).build(),
+        options,
+        "cpu",
+        ranks=ranks,
+        **dict(parts),
+    )
+
+
+def regularized(**regularizers):
+    return {"regularizers": regularizers}
+
+
+UNEVEN = {"size": 13, "batch": 5}
+SAME = {
+    "plain": {},
+    "fresh fakes": {"fakes": "fresh"},
+    "101 images": {"size": 101, "batch": 3, "duration": "1 epochs"},
+    "uneven": UNEVEN,
+    "streamed": {**UNEVEN, "data": "stream"},
+    "lazy r1": {"batch": 5, "parts": regularized(r1=R1(gamma=1.0, interval=2))},
+    "r1 and r2": {**UNEVEN, "parts": regularized(r1=R1(gamma=1.0), r2=R2(gamma=0.5, interval=3))},
+    "penalty of G's": {**UNEVEN, "parts": regularized(size=SizeOfFakes(interval=2))},
+    "spectral": {**UNEVEN, "discriminator": spectral},
+    "pixel by pixel": {**UNEVEN, "discriminator": convolutions, "channels_last": True},
+    "relativistic average": {**UNEVEN, "objective": RelativisticAverage},
+    "relativistic average, r1": {**UNEVEN, "objective": RelativisticAverage, "parts": regularized(r1=R1(gamma=1.0))},
+    "mean of a mean": {**UNEVEN, "objective": OfTheSpread},
+    "stateful loss": {**UNEVEN, "objective": Centred},
+    "accumulated": {**UNEVEN, "accumulate": 2},
+    "statistics": {**UNEVEN, "discriminator": Counting, "discriminator_steps": 1},
+    "clipped": {"clip_norm": 0.01},
+    "idle weight": {"discriminator": with_an_idle_weight},
+    "watched": {**UNEVEN, "parts": {"augmentations": {"watching": Watching()}}},
+}
+"""Where two ranks make the run of one process."""
+
+
+def made(ranks, **changes):
+    return gan(ranks, **{key: each() if callable(each) else each for key, each in changes.items()})
+
+
+def told(run):
+    """What a run is after its last step, and what its steps said."""
+    steps = [{key: value for key, value in step.scalars().items() if key != "seconds"} for step in train(run)]
+    return {"steps": steps, "tensors": trained(run), "skipped": run.progress.nonfinite}
+
+
+def trained(run):
+    return {key: value.clone() for key, value in run.tensors().items() if not key.startswith("random")}
+
+
+def failure(make, *arguments, **changes):
+    try:
+        told(make(*arguments, **changes))
+    except GancoreError as error:
+        return type(error).__name__, str(error)
+
+
+def by_other_clocks(ranks):
+    with patch("gancore.training.loop.perf_counter", lambda: perf_counter() * (1 + ranks.rank)):
+        return told(gan(ranks, duration="0.003 minutes"))
+
+
+def drawn(run):
+    """Samples of rank 0, and random numbers as modules see them."""
+    samples = draw(run.sampler(), 150, latent=run.options.latent, seed=3, device=run.device, ranks=run.ranks)
+    with randomness(run):
+        return samples, torch.rand(3)
+
+
+def recorded(ranks, folder, *, stop=None, close=None, nan=False, **changes):
+    """How a recorded run ends at a rank, and after which step; `stop` is the step at which rank 1 gets a signal."""
+    known = catalog()
+    said = {"duration": "7 steps", "batch_size": 4, "checkpoint": {"every_steps": 2}, "ema": {}, **changes}
+    run = resolve([Layer("test", PARTS), Layer("test", said)], known)
+    assembled = GAN.assemble(run, Path(), "cpu", ranks)
+    if nan:
+        assembled.objective = Doubtful()
+    interruption = Interruption()
+    if ranks.leads:
+        directory = RunDirectory(folder)
+        directory.create(run, known, assembled.device, ranks.size)
+        steps = record(train(assembled), assembled, run, directory, known, interruption=interruption)
+    else:
+        steps = follow(train(assembled), assembled, interruption)
+    end = "whole"
+    try:
+        for number, _ in enumerate(steps, start=1):
+            if number == stop and not ranks.leads:
+                interruption.arrive(15)
+            if number == close and ranks.leads:
+                steps.close()
+    except (Interrupted, GancoreError) as error:
+        end = type(error).__name__, getattr(error, "signal", str(error))
+    return end, assembled.progress.step, trained(assembled)
+
+
+def scenes(ranks, folder):
+    return {
+        "same": {name: told(made(ranks, **changes)) for name, changes in SAME.items()},
+        "empty share": failure(gan, ranks, size=13, batch=4),
+        "no cuda": failure(
+            gan, ranks, discriminator=TinyDiscriminator(batch_norm=True).build(SHAPE, None), sync_batchnorm=True
+        ),
+        "nan": failure(gan, ranks, objective=Doubtful()),
+        "nan, left out": told(gan(ranks, objective=Doubtful(), on_nonfinite="skip")),
+        "batch norm": told(
+            gan(
+                ranks,
+                size=19,
+                batch=7,
+                discriminator=TinyDiscriminator(batch_norm=True, dropout=0.5).build(SHAPE, None),
+            )
+        ),
+        "share of one": failure(
+            gan, ranks, **UNEVEN, discriminator=TinyDiscriminator(batch_norm=True).build(SHAPE, None)
+        ),
+        "minutes": by_other_clocks(ranks),
+        "drawn": drawn(gan(ranks)),
+        "recorded": recorded(ranks, folder / "recorded"),
+        "stopped": recorded(ranks, folder / "stopped", stop=3),
+        "closed": recorded(ranks, folder / "closed", close=3),
+        "there": there(ranks, folder),
+        "nan, back": recorded(ranks, folder / "back", nan=True, training={"on_nonfinite": "rollback"}),
+        "nan, stop": recorded(ranks, folder / "stop", nan=True),
+        "beyond the limit": recorded(
+            ranks, folder / "beyond", nan=True, training={"on_nonfinite": "rollback", "nonfinite_limit": 0}
+        ),
+    }
+
+
+def there(ranks, folder):
+    """What is said of a run that all have, none has, and rank 1 alone has."""
+    (folder / f"own{ranks.rank}").mkdir()
+    if not ranks.leads:
+        (folder / "own1" / "config.toml").touch()
+    said = [is_there(RunDirectory(folder / name), ranks) for name in ("recorded", "nowhere")]
+    try:
+        is_there(RunDirectory(folder / f"own{ranks.rank}"), ranks)
+    except GancoreError as error:
+        return *said, type(error).__name__
+
+
+def environment(rank, size, port):
+    """What torchrun tells a process."""
+    said = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {key: str(value) for key, value in said.items()}
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def crowd(folder):
+    """What each of two processes has to tell."""
+    port = free_port()
+    found = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "helpers.two_rank_scenarios", str(folder)],
+            env={**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1", **environment(rank, 2, port)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+if __name__ == "__main__":
+    torch.set_default_dtype(torch.float64)
+    with joined("cpu") as us:
+        torch.save(scenes(us, Path(sys.argv[1])), Path(sys.argv[1]) / f"{us.rank}.pt")

@@ -1,0 +1,128 @@
+"""The house: which way imports point, what a wheel holds, and that what is promised to type checkers is there."""
+
+import ast
+import os
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def imports(path):
+    """All modules that a file imports, wherever in it, as dotted names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where they point"
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def test_architecture_parts_of_the_core_have_at_most_40_arrows():
+    graph = grimp.build_graph("gancore")
+    arrows = {
+        (importer, imported)
+        for importer, imported in (
+            (part_of(module), part_of(imported))
+            for module in graph.modules
+            for imported in graph.find_modules_directly_imported_by(module)
+        )
+        if importer != imported and "gancore" not in (importer, imported)
+    }
+    assert 0 < len(arrows) <= 40, sorted(arrows)
+
+
+CONTRACT = {"settings", "component", "contracts", "metrics", "observers", "hookspecs"}
+"""The flat modules that a plugin's author reads. `errors`, which everything may raise, is no part."""
+
+
+def part_of(module):
+    """The part of the core that a module belongs to: a folder, the contract, or the package itself."""
+    name = module.split(".")[1] if "." in module else "gancore"
+    return {"errors": "gancore"}.get(name, "contract" if name in CONTRACT else name)
+
+
+@pytest.mark.parametrize("folder", ["gancore", "plugins"])
+def test_the_test_kit_is_imported_by_nothing_that_trains(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        if "testing" not in path.parts:
+            assert not {name.split(".")[0] for name in imports(path)} & {"hypothesis", "pytest"}, path
+            assert not [name for name in imports(path) if name.startswith("gancore.testing")], path
+
+
+@pytest.mark.parametrize("folder", ["gancore", "plugins"])
+def test_only_the_command_line_prints_or_exits(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                assert ast.unparse(node.func) not in {"print", "exit", "quit", "sys.exit", "os._exit"}, path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    out = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", out], cwd=ROOT, check=True)
+    (path,) = out.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
+        "gancore",
+        "gancore_plugins",
+        "gancore_cli",
+    }
+    for package in ("gancore", "gancore_plugins", "gancore_cli"):
+        assert f"{package}/py.typed" in names
+    assert "gancore_plugins/recipes/vanilla.toml" in names
+    assert "gancore_plugins/recipes/digits.toml" in names
+    assert "gancore_cli/templates/pyproject.toml.tmpl" in names
+    assert "gancore_cli/templates/kinds/loss.py.tmpl" in names
+
+
+def test_the_wheel_works_from_anywhere(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    done = subprocess.run(
+        [sys.executable, "-c", "import gancore_cli.main as m, sys; print(m.__file__); m.main(['recipes'])"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in done.stdout
+    assert "vanilla" in done.stdout
+
+
+def test_every_entry_point_resolves():
+    ours = [entry for entry in entry_points(group="gancore.v1") if entry.dist.name == "gancore"]
+    script = [entry for entry in entry_points(group="console_scripts") if entry.name == "gancore"]
+    assert len(ours) == len(script) == 1
+    for entry in (*ours, *script):
+        assert entry.load() is not None
+
+
+def test_importing_gancore_imports_nothing_heavy():
+    code = "import sys, gancore; print(sorted({'torch', 'pydantic', 'pluggy', 'numpy'} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_every_public_name_can_be_had():
+    import gancore
+
+    for name in gancore.__all__:
+        assert getattr(gancore, name).__module__.startswith("gancore") or name in {"Shape", "Schedulable", "hookimpl"}
+    assert set(gancore.__all__) <= set(dir(gancore))
+    with pytest.raises(AttributeError, match="nonsense"):
+        gancore.nonsense  # noqa: B018  # touching it is the test
