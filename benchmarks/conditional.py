@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import called, commit, described
-from gancore import Catalog, Source, Workplace, read_images
+from gancore import Catalog, EvaluationPaths, ReferenceImages, read_images
 from gancore.config.run import read_dataset
 from gancore.data.feed import read_items
 from gancore.evaluation.features import Reader
@@ -79,8 +79,8 @@ def sampled(arguments: argparse.Namespace, run: Path, label: int) -> Tensor:
 def classifier(arguments: argparse.Namespace) -> Reader:
     """Learns MNIST, unless it is in the cache."""
     dataset = read_dataset("mnist", Catalog.installed())
-    place = Workplace(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
-    shape = tuple(Source.of(dataset, arguments.data_dir).draw(1, 0, "shape").shape[1:])
+    place = EvaluationPaths(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
+    shape = tuple(ReferenceImages.of(dataset, arguments.data_dir).draw(1, 0, "shape").shape[1:])
     opening = open_reader(DigitsExtractor(), dataset, shape, CLASSES, place)
     while True:
         try:
@@ -98,7 +98,7 @@ def share_read_as(reader: Reader, images: Tensor, label: int) -> float:
 def real_shares(reader: Reader, root: Path) -> list[float]:
     """The same of the test images of each class."""
     held_out, _ = reference_of(read_dataset("mnist", Catalog.installed()))
-    images, labels = read_items(Source.of(held_out, root).images, None)
+    images, labels = read_items(ReferenceImages.of(held_out, root).images, None)
     return [share_read_as(reader, images[labels == each], each) for each in range(CLASSES)]
 
 

@@ -21,15 +21,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import commit, described
-from gancore import GAN, Catalog, Layer, Step, resolve, train
+from gancore import GAN, Catalog, ConfigLayer, Step, resolve, train
 from gancore.config.run import read_layers
-from gancore.training.finite import Watch
+from gancore.training.finite import FiniteCheck
 
 BOUNDS = {"vanilla": 4.0, "mnist": 2.0, "dcgan": 2.0}
 """Per cent of a step that a look may cost."""
 
 
-class Blind(Watch):
+class Blind(FiniteCheck):
     """Looks at nothing."""
 
     def before(self, *_arguments: object) -> Tensor:
@@ -91,7 +91,7 @@ def measured(recipe: str, data: Path, pairs: int) -> Cost:
 
 def begun(recipe: str, data: Path, *, looks: bool) -> Iterator[Step]:
     catalog = Catalog.installed()
-    layers = [*read_layers(recipe, catalog), Layer("benchmark", {"duration": "100000 steps"})]
+    layers = [*read_layers(recipe, catalog), ConfigLayer("benchmark", {"duration": "100000 steps"})]
     gan = GAN.assemble(resolve(layers, catalog), data, "cpu")
     if not looks:
         gan.watch = Blind(gan.device, at_once=True)

@@ -22,7 +22,7 @@ from benchmarks.machine import called, commit, described, keep
 from benchmarks.speed import byhand, ours, races, scripts
 from benchmarks.speed.report import ratio
 from benchmarks.speed.scripts import Loader
-from benchmarks.speed.timing import Begin, Run, Series, in_turns
+from benchmarks.speed.timing import Begin, RunConfig, Series, in_turns
 
 CHANGES: dict[str, dict[str, object]] = {
     races.OURS: {},
@@ -66,10 +66,10 @@ def arms(recipe: str, arguments: argparse.Namespace) -> dict[str, Begin]:
         f"{races.SCRIPT}, data in memory": scripts.InMemory,
     }
 
-    def script(load: Callable[[Path], Loader]) -> Run:
+    def script(load: Callable[[Path], Loader]) -> RunConfig:
         return scripts.begun(Moved(load(folder), device), device)
 
-    def gancore(changes: Mapping[str, object]) -> Run:
+    def gancore(changes: Mapping[str, object]) -> RunConfig:
         return ours.begun(ours.assembled(recipe, folder, changes, arguments.device))
 
     others = loaders if recipe == "vanilla" else {}

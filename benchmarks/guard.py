@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import called, commit, described
-from gancore import Catalog, Source
+from gancore import Catalog, ReferenceImages
 from gancore.config.run import read_dataset
 from gancore.evaluation.collapse import COUNT, Guard
 from gancore.utils.random import generator_for
@@ -35,7 +35,7 @@ FAIR = {"digits": 1 / 10, "vanilla": 1 / 10, "ring": 1 / 8, "grid": 1 / 25}
 
 
 @dataclass(frozen=True)
-class Run:
+class RunConfig:
     """One run: the diversities that its guard saw, those below which it raises an alarm, and how it ended."""
 
     recipe: str
@@ -67,7 +67,7 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def trained(arguments: argparse.Namespace, recipe: str, seed: int) -> Run:
+def trained(arguments: argparse.Namespace, recipe: str, seed: int) -> RunConfig:
     folder: Path = arguments.work / f"{recipe}-{seed}"
     ended = folder.with_suffix(".json")
     where = ["--data-dir", arguments.data_dir, "--device", "cpu"]
@@ -82,7 +82,7 @@ def trained(arguments: argparse.Namespace, recipe: str, seed: int) -> Run:
     replay = Guard(torch.eye(2))  # what raises an alarm does not depend on the data
     alarms = sum(replay.alarm(diversity) is not None for diversity in seen)
     rarest = json.loads(ended.read_text())["metrics"][JUDGE[recipe]]["details"]["rarest_share"]["value"]
-    return Run(recipe, seed, seen, alarms, rarest >= FAIR[recipe] / 5)
+    return RunConfig(recipe, seed, seen, alarms, rarest >= FAIR[recipe] / 5)
 
 
 def collapses(root: Path) -> list[tuple[str, int]]:
@@ -90,7 +90,7 @@ def collapses(root: Path) -> list[tuple[str, int]]:
     catalog = Catalog.installed()
     rows = []
     for name in ("ring", "grid", "digits"):
-        source = Source.of(read_dataset(name, catalog), root)
+        source = ReferenceImages.of(read_dataset(name, catalog), root)
         values, labels = source.images.tensors  # type: ignore[attr-defined]  # these three lie in memory
         rows.append((f"{name}: one thing", caught(values, partial(one_thing, values))))
         if name == "ring":
@@ -118,7 +118,7 @@ def caught(values: Tensor, draw: Callable[[torch.Generator], Tensor]) -> int:
     return found
 
 
-def report(runs: list[Run], made: list[tuple[str, int]], arguments: argparse.Namespace) -> str:
+def report(runs: list[RunConfig], made: list[tuple[str, int]], arguments: argparse.Namespace) -> str:
     lines = [
         "# The collapse guard",
         "",

@@ -29,7 +29,7 @@ import torch
 from scipy.stats import mannwhitneyu
 
 from benchmarks.machine import ProgramError, called, commit, described, keep, threads
-from gancore import Catalog, Evaluator, Source, Workplace, read_images, resolve
+from gancore import Catalog, EvaluationPaths, Evaluator, ReferenceImages, read_images, resolve
 from gancore.config.duration import Duration
 from gancore.config.metric_names import find_metric
 from gancore.config.run import read_dataset, read_layers
@@ -39,7 +39,7 @@ SAMPLES = 10_000
 JUDGES = 3
 SHOWN = ("fd-digits", "coverage-digits", "density-digits", "precision-digits", "class-kl-digits", "fd-random")
 """Columns of the table; fd-digits is the mean of all judges, the others are the first judge's."""
-OTHERS = (*SHOWN[1:], "recall-digits", "memorisation-digits")
+OTHERS = (*SHOWN[1:], "recall-digits", "memorization-digits")
 PLAIN = "plain"
 OF_SCRIPT = ("images", "seconds")
 """Totals that are those of the plain script."""
@@ -193,9 +193,9 @@ def run(arguments: argparse.Namespace, recipe: str, total: str, seed: int, out: 
 def measured(points: Iterable[Point], arguments: argparse.Namespace) -> Iterator[Point]:
     """The points with their numbers, and in front of them real training images, drawn a few times."""
     catalog = Catalog.installed()
-    place = Workplace(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
+    place = EvaluationPaths(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
     dataset = read_dataset("mnist", catalog)
-    training, reference = (Source.of(each, arguments.data_dir) for each in (dataset, reference_of(dataset)[0]))
+    training, reference = (ReferenceImages.of(each, arguments.data_dir) for each in (dataset, reference_of(dataset)[0]))
     judges = {name: find_metric(name, catalog) for name in OTHERS}
     for seed in range(JUDGES):
         table = f"{{name = 'fd', extractor = {{name = 'digits', seed = {seed}}}}}"

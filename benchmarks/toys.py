@@ -25,7 +25,7 @@ from time import perf_counter
 import torch
 
 from benchmarks.machine import commit, described, keep, threads
-from gancore import GAN, Catalog, Evaluator, Layer, Source, Workplace, resolve, train
+from gancore import GAN, Catalog, ConfigLayer, EvaluationPaths, Evaluator, ReferenceImages, resolve, train
 from gancore.config.metric_names import find_metric
 from gancore.config.run import read_dataset, read_layers
 from gancore.errors import NumericsError
@@ -56,7 +56,7 @@ LOST = {"modes": 0.0, **dict.fromkeys(("high_quality", "reverse_kl", "rarest_sha
 
 
 @dataclass(frozen=True)
-class Run:
+class RunConfig:
     """One run of an arm, and what its samples are worth."""
 
     arm: str
@@ -112,16 +112,18 @@ def alone(jobs: int) -> None:
     torch.set_num_threads(threads(jobs))
 
 
-def trained(work: Path, recipe: str, world: str, seed: int, kimg: float | None) -> Run:
+def trained(work: Path, recipe: str, world: str, seed: int, kimg: float | None) -> RunConfig:
     """Trains and judges, unless it is noted already."""
     arm = recipe if recipe == world else f"{recipe} on {world}"
     noted = work / f"{arm.replace(' ', '-')}-{kimg or 'whole'}-{seed}.json"
     if noted.exists():
-        return Run(**json.loads(noted.read_text()))
+        return RunConfig(**json.loads(noted.read_text()))
     catalog = Catalog.installed()
     own = resolve(read_layers(world, catalog), catalog)
     changes = {"seed": seed, "dataset": {"name": world}, "duration": f"{kimg:g} kimg" if kimg else own.duration}
-    gan = GAN.assemble(resolve([*read_layers(recipe, catalog), Layer("benchmark", changes)], catalog), Path(), "cpu")
+    gan = GAN.assemble(
+        resolve([*read_layers(recipe, catalog), ConfigLayer("benchmark", changes)], catalog), Path(), "cpu"
+    )
     begun, numbers = perf_counter(), LOST
     with suppress(NumericsError):
         for _ in train(gan):
@@ -131,15 +133,15 @@ def trained(work: Path, recipe: str, world: str, seed: int, kimg: float | None) 
         )
         numbers = judged(world, samples)
     seconds = perf_counter() - begun
-    run = Run(arm, world, seed, **numbers, seconds=seconds, kimg=gan.progress.images_seen / 1000, commit=commit())
+    run = RunConfig(arm, world, seed, **numbers, seconds=seconds, kimg=gan.progress.images_seen / 1000, commit=commit())
     noted.write_text(json.dumps(asdict(run)))
     return run
 
 
 def judged(world: str, samples: torch.Tensor) -> dict[str, float]:
     catalog = Catalog.installed()
-    place = Workplace(Path(), Path(), torch.device("cpu"))
-    reference = Source.of(read_dataset(world, catalog), Path())
+    place = EvaluationPaths(Path(), Path(), torch.device("cpu"))
+    reference = ReferenceImages.of(read_dataset(world, catalog), Path())
     judge = {"modes": find_metric("modes", catalog)}
     evaluator = Evaluator(judge, place, reference, count=SAMPLES, seed=0)
     for _ in evaluator.prepare():
@@ -149,14 +151,14 @@ def judged(world: str, samples: torch.Tensor) -> dict[str, float]:
     return {"modes": numbers["modes"]} | {key: numbers[f"modes.{key}"] for key in details}
 
 
-def point(world: str, seed: int) -> Run:
+def point(world: str, seed: int) -> RunConfig:
     """Real points, as many as are generated."""
-    source = Source.of(read_dataset(world, Catalog.installed()), Path())
+    source = ReferenceImages.of(read_dataset(world, Catalog.installed()), Path())
     numbers = judged(world, source.draw(SAMPLES, seed, "benchmark"))
-    return Run(REAL, world, seed, **numbers, seconds=0, kimg=0, commit=commit())
+    return RunConfig(REAL, world, seed, **numbers, seconds=0, kimg=0, commit=commit())
 
 
-def report(runs: list[Run], arguments: argparse.Namespace) -> str:
+def report(runs: list[RunConfig], arguments: argparse.Namespace) -> str:
     shorter = f" --kimg {arguments.kimg:g}" if arguments.kimg else ""
     lines = [
         "# Modes in the plane",
@@ -166,7 +168,7 @@ def report(runs: list[Run], arguments: argparse.Namespace) -> str:
         f"{', '.join(sorted({run.commit for run in runs}))}. {described(arguments.jobs)}",
         "",
         f"{SAMPLES:,} samples; means over the seeds ± standard errors. All: runs that capture every mode. High "
-        "quality: the share of samples within 3 standard deviations of a centre; rarest: the smallest share of a mode, "
+        "quality: the share of samples within 3 standard deviations of a center; rarest: the smallest share of a mode, "
         "among these. Failed: not finite, a mode below 1 %, or a reverse KL above three times the median of the arm. "
         "Published: Lin et al. 2018 (arXiv:1712.04086), table 1, ten runs of 400,000 steps.",
     ]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog as Catalog
     from gancore.component import Component as Component
-    from gancore.config.layers import Layer as Layer
+    from gancore.config.layers import ConfigLayer as ConfigLayer
     from gancore.config.run import Options as Options
-    from gancore.config.run import Run as Run
+    from gancore.config.run import RunConfig as RunConfig
     from gancore.config.run import resolve as resolve
     from gancore.contracts import Augment as Augment
     from gancore.contracts import Augmentation as Augmentation
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from gancore.contracts import Generator as Generator
     from gancore.contracts import Loss as Loss
     from gancore.contracts import Mixture as Mixture
-    from gancore.contracts import Moment as Moment
     from gancore.contracts import Output as Output
     from gancore.contracts import Penalty as Penalty
     from gancore.contracts import Regularizer as Regularizer
     from gancore.contracts import Scores as Scores
     from gancore.contracts import Shape as Shape
     from gancore.contracts import StatefulLoss as StatefulLoss
+    from gancore.contracts import TrainingTime as TrainingTime
     from gancore.contracts import value_at as value_at
     from gancore.data.read_images import read_images as read_images
     from gancore.errors import CheckpointError as CheckpointError
@@ -46,21 +46,21 @@ if TYPE_CHECKING:
     from gancore.evaluation.evaluator import Evaluation as Evaluation
     from gancore.evaluation.evaluator import Evaluator as Evaluator
     from gancore.evaluation.evaluator import Result as Result
-    from gancore.evaluation.sources import Source as Source
-    from gancore.evaluation.train_extractor import Workplace as Workplace
+    from gancore.evaluation.sources import ReferenceImages as ReferenceImages
+    from gancore.evaluation.train_extractor import EvaluationPaths as EvaluationPaths
     from gancore.hookspecs import hookimpl as hookimpl
-    from gancore.metrics import Evidence as Evidence
     from gancore.metrics import Extractor as Extractor
     from gancore.metrics import Features as Features
     from gancore.metrics import LearnedExtractor as LearnedExtractor
     from gancore.metrics import Measurement as Measurement
     from gancore.metrics import Metric as Metric
+    from gancore.metrics import MetricInputs as MetricInputs
     from gancore.metrics import Samples as Samples
     from gancore.observers import Observer as Observer
     from gancore.observers import RunInfo as RunInfo
     from gancore.observers import Writer as Writer
     from gancore.sampling.grid import save_samples as save_samples
-    from gancore.sampling.load import Trained as Trained
+    from gancore.sampling.load import TrainedGenerator as TrainedGenerator
     from gancore.sampling.load import load as load
     from gancore.settings import Schedulable as Schedulable
     from gancore.settings import Schedule as Schedule
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "catalog.catalog": ["Catalog"],
     "component": ["Component"],
-    "config.run": ["Options", "Run", "resolve"],
+    "config.run": ["Options", "RunConfig", "resolve"],
     "contracts": [
         "Augment",
         "Augmentation",
@@ -82,7 +82,7 @@ _HOMES = {
         "Generator",
         "Loss",
         "Mixture",
-        "Moment",
+        "TrainingTime",
         "Output",
         "Penalty",
         "Regularizer",
@@ -106,14 +106,14 @@ _HOMES = {
     "training.gan": ["GAN"],
     "hookspecs": ["hookimpl"],
     "data.read_images": ["read_images"],
-    "config.layers": ["Layer"],
-    "evaluation.train_extractor": ["Workplace"],
-    "metrics": ["Evidence", "Extractor", "Features", "LearnedExtractor", "Measurement", "Metric", "Samples"],
+    "config.layers": ["ConfigLayer"],
+    "evaluation.train_extractor": ["EvaluationPaths"],
+    "metrics": ["MetricInputs", "Extractor", "Features", "LearnedExtractor", "Measurement", "Metric", "Samples"],
     "observers": ["Observer", "RunInfo", "Writer"],
     "sampling.grid": ["save_samples"],
-    "sampling.load": ["Trained", "load"],
+    "sampling.load": ["TrainedGenerator", "load"],
     "settings": ["Schedulable", "Schedule"],
-    "evaluation.sources": ["Source"],
+    "evaluation.sources": ["ReferenceImages"],
     "training.loop": ["Step", "train"],
 }
 _HOME = {name: f"gancore.{module}" for module, names in _HOMES.items() for name in names}

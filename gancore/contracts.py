@@ -19,7 +19,7 @@ from pydantic import Field
 
 from gancore.component import Component
 from gancore.errors import DataError
-from gancore.settings import Moment, Schedulable, value_at
+from gancore.settings import Schedulable, TrainingTime, value_at
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,7 +37,6 @@ __all__ = [
     "Generator",
     "Loss",
     "Mixture",
-    "Moment",
     "Objective",
     "Output",
     "Penalty",
@@ -48,6 +47,7 @@ __all__ = [
     "Shape",
     "Split",
     "StatefulLoss",
+    "TrainingTime",
     "value_at",
 ]
 
@@ -125,17 +125,17 @@ class Discriminator(Component):
 
 
 class Objective(Protocol):
-    """The two scores that are minimised in turn. Each returns a scalar tensor and is otherwise pure."""
+    """The two scores that are minimized in turn. Each returns a scalar tensor and is otherwise pure."""
 
     @property
     def needs_real(self) -> bool:
         """Whether the generator's step needs the real batch scored too (relativistic losses, feature matching)."""
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
-        """What D minimises. `fake.images` carry no gradient to G."""
+        """What D minimizes. `fake.images` carry no gradient to G."""
 
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        """What G minimises. `real` is None unless `needs_real`."""
+        """What G minimizes. `real` is None unless `needs_real`."""
 
 
 class Loss(Component):
@@ -146,11 +146,11 @@ class Loss(Component):
 
     @abstractmethod
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
-        """What D minimises: a scalar. `fake.images` carry no gradient to G."""
+        """What D minimizes: a scalar. `fake.images` carry no gradient to G."""
 
     @abstractmethod
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        """What G minimises: a scalar. `real` is None unless `needs_real` is set."""
+        """What G minimizes: a scalar. `real` is None unless `needs_real` is set."""
 
     def build(self) -> Objective:
         """The loss at work: this component itself, since it holds no state."""
@@ -182,14 +182,14 @@ class Penalty(Protocol):
     """A regularizer at work."""
 
     def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
-        """What is added, times its strength, to what the player minimises: a scalar; None adds nothing."""
+        """What is added, times its strength, to what the player minimizes: a scalar; None adds nothing."""
 
     def project(self, module: nn.Module, strength: float) -> None:
         """Confines the player's weights, in place, after its update."""
 
 
 class Regularizer(Component):
-    """Adds a penalty to what a player minimises, or confines its weights.
+    """Adds a penalty to what a player minimizes, or confines its weights.
 
     `player` is whose update it belongs to. `differentiates` names the images, real or fake, whose gradient the penalty
     asks for: they are then leaves of the graph of the very pass that the loss scores, but for the fakes of a
@@ -209,12 +209,12 @@ class Regularizer(Component):
 
     @abstractmethod
     def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
-        """What is added, times `strength`, to what the player minimises: a scalar; None adds nothing.
+        """What is added, times `strength`, to what the player minimizes: a scalar; None adds nothing.
 
         `real` and `fake` are what the loss is given too, from the same pass.
         """
 
-    def strength(self, moment: Moment) -> float:
+    def strength(self, moment: TrainingTime) -> float:
         """The weight of the penalty at this place in the run; where it is 0 the penalty is not computed."""
         return 1.0
 
@@ -246,7 +246,7 @@ class Augmentation(Component):
         every update of D. Raise ConfigError for a shape that cannot be served.
         """
 
-    def strength(self, moment: Moment) -> float:
+    def strength(self, moment: TrainingTime) -> float:
         """The share of images that are changed at this place in the run, in 0..1."""
         return 1.0
 
@@ -267,9 +267,9 @@ class EvaluationProtocol:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Data whose distribution is known: equally many points around each of M centres (M, F), normal with `std`."""
+    """Data whose distribution is known: equally many points around each of M centers (M, F), normal with `std`."""
 
-    centres: Tensor
+    centers: Tensor
     std: float
 
 
@@ -305,7 +305,7 @@ class Dataset(Component):
         return None
 
     def teacher(self) -> Dataset:
-        """The labelled data from which a classifier learns to read this one: this one itself.
+        """The labeled data from which a classifier learns to read this one: this one itself.
 
         Where its images have one channel and these have several, the classifier reads channel by channel.
         """

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Better",
-    "Evidence",
     "Extractor",
     "Features",
     "LearnedExtractor",
     "Measurement",
     "Metric",
+    "MetricInputs",
     "Need",
     "Samples",
 ]
@@ -110,7 +110,7 @@ class Samples:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class MetricInputs:
     """What a metric is given. Fields are only ever added.
 
     `fake` are the generated images, `real` the reference, `training` what the generator was trained on; what a metric
@@ -179,7 +179,7 @@ class Metric(Component):
             raise TypeError(f"{cls.__name__}.better must be one of {get_args(Better)}; received {better!r}")
 
     @abstractmethod
-    def measure(self, evidence: Evidence) -> Measurement:
+    def measure(self, evidence: MetricInputs) -> Measurement:
         """The number, from what was asked for in `needs`. The order of images does not matter.
 
         Raise DataError when the images are too few, or not of the kind that can be measured.

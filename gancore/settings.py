@@ -91,14 +91,14 @@ def _explained(error: ValidationError, cls: type[Settings]) -> ValidationError:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TrainingTime:
     """A place in a run: the real images that D has seen, and the share of the total that lies behind, in 0..1."""
 
     images_seen: int
     done: float
 
 
-START = Moment(0, 0.0)
+START = TrainingTime(0, 0.0)
 
 
 class Schedule(Settings):
@@ -127,7 +127,7 @@ class Schedule(Settings):
     def __lt__(self, bound: float) -> bool:
         return max(self.start, self.to) < bound
 
-    def at(self, moment: Moment) -> float:
+    def at(self, moment: TrainingTime) -> float:
         """The value at this place in a run."""
         share = min(moment.done if self.kimg is None else moment.images_seen / (1000 * self.kimg), 1.0)
         if self.shape == "cosine":
@@ -150,7 +150,7 @@ Schedulable = TypeAliasType(
 """A field that takes a number or `{from, to, kimg, shape}`."""
 
 
-def value_at(value: float | Schedule, moment: Moment) -> float:
+def value_at(value: float | Schedule, moment: TrainingTime) -> float:
     """A number as it is; a schedule at this place in a run."""
     return value.at(moment) if isinstance(value, Schedule) else value
 

@@ -14,13 +14,13 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.timing import Run
+from benchmarks.speed.timing import RunConfig
 
 Product = tuple[Tensor, Tensor, Tensor]
 """Two matrices, and where their product goes."""
 
 
-def begun(generator: nn.Module, discriminator: nn.Module, batch: int, dtype: torch.dtype) -> Run:
+def begun(generator: nn.Module, discriminator: nn.Module, batch: int, dtype: torch.dtype) -> RunConfig:
     """The products of a step of two perceptrons, over and over."""
     needed = products(generator, discriminator, batch, dtype)
 

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from benchmarks import plain
 from benchmarks.speed.scripts import Loader
-from benchmarks.speed.timing import Lap, Run
+from benchmarks.speed.timing import Lap, RunConfig
 
 
-def lightning(loader: Loader) -> Run:
+def lightning(loader: Loader) -> RunConfig:
     """PyTorch Lightning with manual optimization; D is frozen in G's step. Raises ImportError without it."""
     with _hushed():
         from lightning import LightningModule, Trainer
@@ -80,7 +80,7 @@ def lightning(loader: Loader) -> Run:
     return run
 
 
-def torchgan(loader: Loader, work: Path) -> Run:
+def torchgan(loader: Loader, work: Path) -> RunConfig:
     """The Trainer of torchgan with its minimax losses; G's step draws fakes of its own. Raises ImportError without it.
 
     It keeps a checkpoint and a picture in the folder `work` after every epoch, which is not counted.

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from benchmarks.speed import byhand, ours
 from benchmarks.speed.races import OURS
-from benchmarks.speed.timing import Begin, Run, Series, in_turns
+from benchmarks.speed.timing import Begin, RunConfig, Series, in_turns
 from gancore import GAN, Options
 from gancore_plugins.losses.bce import NonSaturating
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
@@ -70,11 +70,11 @@ def measured(rounds: int, steps: int) -> Iterator[Series]:
             )
 
 
-def _ours(world: World) -> Run:
+def _ours(world: World) -> RunConfig:
     return ours.begun(world.gan(world.data()))
 
 
-def _by_hand(world: World) -> Run:
+def _by_hand(world: World) -> RunConfig:
     images, _ = world.data().tensors
     batches = byhand.shuffled(byhand.as_seen(images), world.batch)
     return byhand.Loop(*world.networks(), batches, byhand.Plan(batch=world.batch)).run

@@ -10,7 +10,7 @@ from time import perf_counter
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed import races
-from benchmarks.speed.timing import Run
+from benchmarks.speed.timing import RunConfig
 
 SECTION = "operators"
 ARMS = (races.OURS, "by hand", races.OURS_BF16, "by hand, bf16 by autocast")
@@ -38,7 +38,7 @@ def measured(names: list[str], folder: Path, work: Path, steps: int) -> Iterator
             yield from profiled(name, arms[name](), steps)
 
 
-def profiled(arm: str, run: Run, steps: int) -> Iterator[Operator]:
+def profiled(arm: str, run: RunConfig, steps: int) -> Iterator[Operator]:
     """So many steps of an arm. Those of the backward pass run in the same thread, so all times add up."""
     run(max(2, steps // 4))
     # Two seconds of its own go into the first trace of a process: it is no part of what is measured.

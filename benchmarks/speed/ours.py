@@ -7,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.speed.timing import Run, settle
-from gancore import GAN, Catalog, Layer, resolve, train
+from benchmarks.speed.timing import RunConfig, settle
+from gancore import GAN, Catalog, ConfigLayer, resolve, train
 from gancore.config.run import read_layers
 
 FOR_EVER = "1000000 steps"
@@ -17,11 +17,11 @@ FOR_EVER = "1000000 steps"
 def assembled(recipe: str, folder: Path, training: Mapping[str, object] | None = None, device: str = "cpu") -> GAN:
     """A recipe with changes to its table `training`. Raises ConfigError for a key that is not there."""
     catalog = Catalog.installed()
-    changes = Layer("benchmark", {"duration": FOR_EVER, "training": dict(training or {})})
+    changes = ConfigLayer("benchmark", {"duration": FOR_EVER, "training": dict(training or {})})
     return GAN.assemble(resolve([*read_layers(recipe, catalog), changes], catalog), folder, device)
 
 
-def begun(gan: GAN) -> Run:
+def begun(gan: GAN) -> RunConfig:
     """The loop, of which every round takes its steps. Raises RuntimeError where they are not made as was asked."""
     loop = train(gan)
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks.speed.timing import Begin, Run
+from benchmarks.speed.timing import Begin, RunConfig
 
 if TYPE_CHECKING:
     from benchmarks.speed.byhand import Precision
@@ -53,31 +53,31 @@ def arms(recipe: str, folder: Path, work: Path) -> dict[str, Begin]:
 Source = Literal["loader", "memory"]
 
 
-def _script(folder: Path, source: Source) -> Run:
+def _script(folder: Path, source: Source) -> RunConfig:
     from benchmarks.speed import scripts
 
     return scripts.begun(scripts.as_it_is(folder) if source == "loader" else scripts.InMemory(folder))
 
 
-def _lightning(folder: Path, source: Source) -> Run:
+def _lightning(folder: Path, source: Source) -> RunConfig:
     from benchmarks.speed import frameworks, scripts
 
     return frameworks.lightning(scripts.as_it_is(folder) if source == "loader" else scripts.InMemory(folder))
 
 
-def _torchgan(folder: Path, source: Source, work: Path) -> Run:
+def _torchgan(folder: Path, source: Source, work: Path) -> RunConfig:
     from benchmarks.speed import frameworks, scripts
 
     return frameworks.torchgan(scripts.as_it_is(folder) if source == "loader" else scripts.InMemory(folder), work)
 
 
-def _ours(recipe: str, folder: Path, training: Mapping[str, object]) -> Run:
+def _ours(recipe: str, folder: Path, training: Mapping[str, object]) -> RunConfig:
     from benchmarks.speed import ours
 
     return ours.begun(ours.assembled(recipe, folder, training))
 
 
-def _by_hand(recipe: str, folder: Path, precision: Precision, *, channels_last: bool = False) -> Run:
+def _by_hand(recipe: str, folder: Path, precision: Precision, *, channels_last: bool = False) -> RunConfig:
     from benchmarks.speed import byhand, ours
     from gancore.data.feed import read_items
 
@@ -95,7 +95,7 @@ def _by_hand(recipe: str, folder: Path, precision: Precision, *, channels_last: 
     return loop.run
 
 
-def _floor(folder: Path, dtype: Literal["float32", "bfloat16"]) -> Run:
+def _floor(folder: Path, dtype: Literal["float32", "bfloat16"]) -> RunConfig:
     import torch
 
     from benchmarks.speed import floor, ours

@@ -210,14 +210,14 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subfigures(1, 2)
     axes = left.subplots()
-    colours = ["tab:orange" if each.arm.startswith("gancore") else "tab:grey" for each in race]
-    axes.barh([each.arm for each in race], [each.pace for each in race], color=colours)
+    colors = ["tab:orange" if each.arm.startswith("gancore") else "tab:gray" for each in race]
+    axes.barh([each.arm for each in race], [each.pace for each in race], color=colors)
     axes.set(title="vanilla on MNIST, batches of 64", xlabel="images a second")
     for axes, what in zip(right.subplots(2, 2).flat, growth.VARIED, strict=True):
-        for arm, colour in ((races.OURS, "tab:orange"), ("by hand", "tab:grey")):
+        for arm, color in ((races.OURS, "tab:orange"), ("by hand", "tab:gray")):
             line = [each for each in timed if each.section == f"{growth.SECTION}: {what}" and each.arm == arm]
             values, times = [f"{each.value:g}" for each in line], [1e6 / each.pace for each in line]
-            axes.plot(values, times, "o-", color=colour, label=arm)
+            axes.plot(values, times, "o-", color=color, label=arm)
         axes.set(xlabel=what, ylabel="µs an image")
         axes.set_ylim(bottom=0)
     if timed:

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import plain
-from benchmarks.speed.timing import CPU, Lap, Run
+from benchmarks.speed.timing import CPU, Lap, RunConfig
 
 Loader = Iterable[list[Tensor]]
 
 
-def begun(loader: Loader, device: torch.device = CPU) -> Run:
+def begun(loader: Loader, device: torch.device = CPU) -> RunConfig:
     """The script's two networks, in its loop, on the device where the loader's batches are."""
     generator, discriminator = plain.Generator().to(device), plain.Discriminator().to(device)
 

@@ -17,7 +17,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from benchmarks.speed import ours
 from benchmarks.speed.growth import World
-from benchmarks.speed.timing import Begin, Run, Series, in_turns
+from benchmarks.speed.timing import Begin, RunConfig, Series, in_turns
 
 SECTION = "stream"
 WAIT = 1e-4
@@ -81,7 +81,7 @@ def named(kind: str, workers: int) -> str:
     return f"{kind}, {workers} {'worker' if workers == 1 else 'workers'}" if workers else f"{kind}, without workers"
 
 
-def _begun(world: World, dataset: Dataset[object], data: str, workers: int) -> Run:
+def _begun(world: World, dataset: Dataset[object], data: str, workers: int) -> RunConfig:
     run = ours.begun(world.gan(dataset, data=data, workers=workers))
 
     def after_the_queue(steps: int) -> float:

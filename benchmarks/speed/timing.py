@@ -10,9 +10,9 @@ from typing import Generic, TypeVar
 
 import torch
 
-Run = Callable[[int], float]
+RunConfig = Callable[[int], float]
 """Makes so many steps, and returns the seconds that they took."""
-Begin = Callable[[], Run]
+Begin = Callable[[], RunConfig]
 """Makes an arm ready. It raises where the arm cannot run here."""
 B = TypeVar("B")
 
@@ -65,7 +65,7 @@ def in_turns(
 ) -> list[Series]:
     """All arms, warmed up, and then in so many rounds, each of which another arm begins."""
     series: dict[str, Series] = {}
-    runs: dict[str, Run] = {}
+    runs: dict[str, RunConfig] = {}
     for arm, begin in arms.items():
         print(f"{section}: {arm}{f', {value:g}' if value else ''}", flush=True)
         try:

@@ -52,7 +52,7 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
     a run's config.
     """
     from gancore.config.describe import describe
-    from gancore.config.run import Run
+    from gancore.config.run import RunConfig
     from gancore.errors import ConfigError, unknown
     from gancore.metrics import Metric
 
@@ -60,7 +60,11 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
     if kind == "run" and name is not None:
         raise click.UsageError(f"show run takes no name; received {name!r}")
     if kind == "run":
-        document: dict[str, Any] = {"kind": "run", "summary": "The keys of a run's config.", "fields": describe(Run)}
+        document: dict[str, Any] = {
+            "kind": "run",
+            "summary": "The keys of a run's config.",
+            "fields": describe(RunConfig),
+        }
     elif kind not in catalog.kinds:
         raise ConfigError(unknown("kind", kind, [*catalog.kinds, "run"]), "gancore list")
     elif name is None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
     from gancore.contracts import Shape
     from gancore.evaluation.evaluator import Evaluation, Evaluator, Result
-    from gancore.evaluation.sources import Source
-    from gancore.sampling.load import Trained
+    from gancore.evaluation.sources import ReferenceImages
+    from gancore.sampling.load import TrainedGenerator
 
 
 @click.command()
@@ -66,12 +66,12 @@ def evaluate(
     place, since a perfect model does not reach zero.
     """
     from gancore.evaluation.defaults import evaluator_of_images, evaluator_of_run
-    from gancore.evaluation.train_extractor import Workplace
+    from gancore.evaluation.train_extractor import EvaluationPaths
     from gancore.utils.device import choose_device
     from gancore_cli.progress import show_preparation
 
     catalog = open_catalog(voice)
-    place = Workplace(data_root(data_dir), cache_root(), choose_device(device))
+    place = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
     if _is_trained(images):
         from gancore.sampling.load import load
 
@@ -117,41 +117,41 @@ def _is_trained(path: Path) -> bool:
     return path.suffix.lower() == ".safetensors"
 
 
-def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -> Source:
+def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -> ReferenceImages:
     """The images that `--reference` names: a dataset's held-out part, a dataset as a table describes it, or files."""
     from gancore.config.run import read_dataset
     from gancore.data.read_images import read_images
-    from gancore.evaluation.sources import Plain, Source, reference_of
+    from gancore.evaluation.sources import Plain, ReferenceImages, reference_of
 
     path = Path(reference)
     known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
     if reference not in known and (path.suffix.lower() == ".npy" or path.is_dir()):
-        return Source(path.name, Plain(read_images(path, shape)))
+        return ReferenceImages(path.name, Plain(read_images(path, shape)))
     dataset = read_dataset(reference, catalog)
-    return Source.of(dataset if reference.startswith("{") else reference_of(dataset)[0], root)
+    return ReferenceImages.of(dataset if reference.startswith("{") else reference_of(dataset)[0], root)
 
 
-def _sampled(trained: Trained, evaluator: Evaluator, seed: int, root: Path) -> Tensor:
+def _sampled(trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: Path) -> Tensor:
     """As many samples as are measured; their classes, in a conditional run, are as frequent as in the training data."""
-    from gancore.evaluation.sources import Source
+    from gancore.evaluation.sources import ReferenceImages
 
     labels = None
     if trained.num_classes is not None:
-        training = evaluator.training or Source.of(trained.run.dataset, root)
+        training = evaluator.training or ReferenceImages.of(trained.run.dataset, root)
         labels = training.draw_labels(evaluator.count, seed, "evaluation")
     return trained.sample(evaluator.count, seed=seed, labels=labels)
 
 
-def _read(images: Path, named: Source | None, count: int | None, seed: int) -> Tensor:
+def _read(images: Path, named: ReferenceImages | None, count: int | None, seed: int) -> Tensor:
     """The images of a folder or array, or as many of them as are asked for."""
     from gancore.data.read_images import read_images
-    from gancore.evaluation.sources import Plain, Source
+    from gancore.evaluation.sources import Plain, ReferenceImages
 
     shape = None if named is None else tuple(named.draw(1, seed, "shape").shape[1:])
     read = read_images(images, shape)
     if count is None or count >= len(read):
         return read
-    return Source(images.name, Plain(read)).draw(count, seed, "chosen")
+    return ReferenceImages(images.name, Plain(read)).draw(count, seed, "chosen")
 
 
 def _show(voice: Voice, evaluation: Evaluation, evaluator: Evaluator, what: dict[str, Any]) -> None:

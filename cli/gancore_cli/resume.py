@@ -14,7 +14,7 @@ from gancore_cli.running import among, duration_of, evaluator_of, go_along, go_t
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
-    from gancore.config.run import Run
+    from gancore.config.run import RunConfig
     from gancore.distributed.ranks import Ranks
     from gancore.run.directory import RunDirectory
 
@@ -44,7 +44,7 @@ def resume(
     directory = RunDirectory(run)
     with among(voice, device) as (voice, ranks), ExitStack() as ours:
         catalog = open_catalog(voice)
-        if ranks.leads:
+        if ranks.is_main:
             if not directory.config.is_file():
                 raise CheckpointError(f"there is no run in {run}", "name the folder of a run, like runs/0001")
             ours.enter_context(directory.locked())
@@ -60,7 +60,7 @@ def go_on(
     ranks: Ranks,
     *,
     total: str | None = None,
-    wanted: Run | None = None,
+    wanted: RunConfig | None = None,
     init_from: Path | None = None,
 ) -> None:
     """Goes on with a run whose folder is locked, to another total if one is given, or if the run that is wanted has it.
@@ -76,7 +76,7 @@ def go_on(
     from gancore.training.gan import GAN
     from gancore_cli.progress import show_preparation, show_progress
 
-    found = find(directory, catalog, wanted.duration if wanted else total) if ranks.leads else None
+    found = find(directory, catalog, wanted.duration if wanted else total) if ranks.is_main else None
     if found and wanted:
         check_wanted(wanted, found, catalog)
     run, catalog = told_to_all(found, catalog, ranks)
@@ -84,7 +84,7 @@ def go_on(
         show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
         gan = GAN.assemble(run, root, device, ranks)
         if found is None:
-            if not ranks.first(False):
+            if not ranks.broadcast(False):
                 go_along(gan)
             return
         origin = load(newest(init_from)) if init_from and found.saved is None else None
@@ -92,7 +92,7 @@ def go_on(
         warn(voice, catalog, *found.warnings, *changes)
         tell(voice, gan, run, catalog)
         recorded = found.recorded
-        if ranks.first(gan.done() >= 1 and not (recorded and recorded.owed)):
+        if ranks.broadcast(gan.done() >= 1 and not (recorded and recorded.owed)):
             what = f"it had reached its total of {run.duration} at step {found.step:,}; a longer one extends it"
             say_done(voice, directory, what, {})
             return

@@ -16,7 +16,7 @@ from gancore_cli.signals import interruption
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
-    from gancore.config.run import Run
+    from gancore.config.run import RunConfig
     from gancore.distributed.ranks import Ranks
     from gancore.evaluation.evaluator import Evaluation, Evaluator
     from gancore.run.directory import RunDirectory
@@ -54,10 +54,10 @@ def among(voice: Voice, device: str) -> Iterator[tuple[Voice, Ranks]]:
     from gancore.distributed.torchrun import joined
 
     with joined(device) as ranks:
-        yield (voice if ranks.leads else replace(voice, as_json=False, quiet=True, verbose=False)), ranks
+        yield (voice if ranks.is_main else replace(voice, as_json=False, quiet=True, verbose=False)), ranks
 
 
-def tell(voice: Voice, gan: GAN, run: Run, catalog: Catalog) -> None:
+def tell(voice: Voice, gan: GAN, run: RunConfig, catalog: Catalog) -> None:
     """What a run is made of, for `-v`."""
 
     def count(player: str) -> str:
@@ -73,21 +73,21 @@ def tell(voice: Voice, gan: GAN, run: Run, catalog: Catalog) -> None:
     voice.detail(f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}")
 
 
-def evaluator_of(gan: GAN, run: Run, catalog: Catalog, root: Path) -> Evaluator | None:
+def evaluator_of(gan: GAN, run: RunConfig, catalog: Catalog, root: Path) -> Evaluator | None:
     """What measures the run, if anything does; it is not ready yet."""
     if not run.metrics:
         return None
     from gancore.evaluation.defaults import evaluator_of_run
-    from gancore.evaluation.train_extractor import Workplace
+    from gancore.evaluation.train_extractor import EvaluationPaths
 
-    place = Workplace(root, cache_root(), gan.device)
+    place = EvaluationPaths(root, cache_root(), gan.device)
     return evaluator_of_run(run, place, catalog, training=gan.feed.dataset, count=run.evaluate.samples)
 
 
 def go_through(
     voice: Voice,
     gan: GAN,
-    run: Run,
+    run: RunConfig,
     catalog: Catalog,
     evaluator: Evaluator | None,
     directory: RunDirectory,
@@ -141,7 +141,7 @@ def go_along(gan: GAN) -> None:
         raise
 
 
-def _images_per_step(run: Run) -> int:
+def _images_per_step(run: RunConfig) -> int:
     return run.batch_size * run.training.discriminator_steps
 
 

@@ -13,7 +13,7 @@ from gancore_cli.options import Voice, data_dir, data_root, device, say, speaks
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gancore.sampling.load import Trained
+    from gancore.sampling.load import TrainedGenerator
 
 
 @click.command()
@@ -66,14 +66,14 @@ def sample(
     voice.result(document, lambda: say(f"{count} samples of step {trained.step:,}: {out}"))
 
 
-def _real_points(trained: Trained, root: Path) -> Tensor | None:
+def _real_points(trained: TrainedGenerator, root: Path) -> Tensor | None:
     from gancore.errors import GancoreError
-    from gancore.evaluation.sources import Source
+    from gancore.evaluation.sources import ReferenceImages
     from gancore.sampling.grid import REAL_POINTS
 
     if trained.shape != (2,):
         return None
     try:
-        return Source.of(trained.run.dataset, root).draw(REAL_POINTS, seed=0, stream="real")
+        return ReferenceImages.of(trained.run.dataset, root).draw(REAL_POINTS, seed=0, stream="real")
     except GancoreError:
         return None

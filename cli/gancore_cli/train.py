@@ -16,7 +16,7 @@ from gancore_cli.running import among, duration_of, evaluator_of, go_along, go_t
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
-    from gancore.config.layers import Layer
+    from gancore.config.layers import ConfigLayer
     from gancore.training.gan import GAN
 
 _PARTS = ("generator", "discriminator", "loss", "dataset")
@@ -93,16 +93,16 @@ def train(
         warn(voice, catalog)
         root = data_root(data_dir)
         ours.enter_context(attributed(run, catalog))
-        if out and ranks.leads and not dry_run:
+        if out and ranks.is_main and not dry_run:
             ours.enter_context(RunDirectory(out).locked())
         if out and resume and is_there(RunDirectory(out), ranks):
             go_on(voice, RunDirectory(out), catalog, root, device, ranks, wanted=run, init_from=init_from)
             return
-        if out and ranks.leads:
+        if out and ranks.is_main:
             RunDirectory(out).check_new()  # said before any data is read
         show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
         gan = GAN.assemble(run, root, device, ranks)
-        if not ranks.leads and not dry_run:
+        if not ranks.is_main and not dry_run:
             go_along(gan)
             return
         origin = {"recipe": _recipe_of(layers), "init_from": _begin(gan, init_from)}
@@ -126,23 +126,23 @@ def train(
 
 def _layers(
     recipe: str | None, flags: Mapping[str, Any], assignments: tuple[str, ...], catalog: Catalog
-) -> list[Layer]:
+) -> list[ConfigLayer]:
     """All that was said, in rising order of rank. Wrong forms of several --set are told together."""
-    from gancore.config.layers import Layer, assignment
+    from gancore.config.layers import ConfigLayer, assignment
     from gancore.config.run import read_layers
     from gancore.errors import ConfigError
 
     total = duration_of(flags)
     layers = [] if recipe is None else read_layers(recipe, catalog)
-    layers += [Layer(f"--{part}", {part: flags[part]}) for part in _PARTS if flags[part] is not None]
+    layers += [ConfigLayer(f"--{part}", {part: flags[part]}) for part in _PARTS if flags[part] is not None]
     if total:
         option, duration = total
-        layers.append(Layer(option, {"duration": duration}))
+        layers.append(ConfigLayer(option, {"duration": duration}))
     for flag in ("batch_size", "seed"):
         if flags[flag] is not None:
-            layers.append(Layer(f"--{flag.replace('_', '-')}", {flag: flags[flag]}))
+            layers.append(ConfigLayer(f"--{flag.replace('_', '-')}", {flag: flags[flag]}))
     if flags["precision"] is not None:
-        layers.append(Layer("--precision", {"training": {"precision": flags["precision"]}}))
+        layers.append(ConfigLayer("--precision", {"training": {"precision": flags["precision"]}}))
     problems = []
     for text in assignments:
         try:
@@ -154,7 +154,7 @@ def _layers(
     return layers
 
 
-def _recipe_of(layers: list[Layer]) -> str | None:
+def _recipe_of(layers: list[ConfigLayer]) -> str | None:
     return next((layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")), None)
 
 

@@ -19,14 +19,14 @@ Table = dict[str, Any]  # Any: data of a file, judged later by the model
 
 
 @dataclass(frozen=True)
-class Layer:
-    """Some keys and values, and the name of whoever said them, as a user would recognise it."""
+class ConfigLayer:
+    """Some keys and values, and the name of whoever said them, as a user would recognize it."""
 
     source: str
     data: Mapping[str, object]
 
 
-def merge(layers: Iterable[Layer]) -> tuple[Table, dict[Keys, str]]:
+def merge(layers: Iterable[ConfigLayer]) -> tuple[Table, dict[Keys, str]]:
     """The sum of all layers, later ones first in rank, and the source of every path in it."""
     total: Table = {}
     sources: dict[Keys, str] = {}
@@ -71,7 +71,7 @@ def _forget(place: Keys, sources: dict[Keys, str]) -> None:
 def _renamed(old: Mapping[str, object], new: Mapping[str, object], place: Keys) -> bool:
     """Another component takes the table over: the fields of the one before it mean nothing to it.
 
-    A labelled table (`regularizers.r1`) is named by its label unless it says otherwise.
+    A labeled table (`regularizers.r1`) is named by its label unless it says otherwise.
     """
     before, after = old.get("name", place[-1] if len(place) == 2 else None), new.get("name")
     if before is None or after is None or before == after:
@@ -94,7 +94,7 @@ def inline_table(key: str, text: str) -> object:
     return assignment(f"{key}={text}").data[key]
 
 
-def assignment(text: str) -> Layer:
+def assignment(text: str) -> ConfigLayer:
     """One `PATH=VALUE` of the command line: the right side is read as TOML, or else as a bare string.
 
     Raises ConfigError when there is no path or no value.
@@ -113,4 +113,4 @@ def assignment(text: str) -> Layer:
         value = right.strip()
     for part in reversed(path):
         value = {part: value}
-    return Layer(f"--set {text}", value)  # type: ignore[arg-type]  # the path has a part, so the value is a table
+    return ConfigLayer(f"--set {text}", value)  # type: ignore[arg-type]  # the path has a part, so the value is a table

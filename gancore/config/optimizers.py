@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, SkipValidation, TypeAdapter, ValidationE
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gancore.errors import unknown
-from gancore.settings import START, Moment, Schedulable, Schedule, Settings, value_at
+from gancore.settings import START, Schedulable, Schedule, Settings, TrainingTime, value_at
 
 if TYPE_CHECKING:
     from torch import nn, optim
@@ -71,7 +71,7 @@ class OptimizerSettings(Settings):
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         return _make(self.name, parameters, self.at(START))
 
-    def at(self, moment: Moment) -> dict[str, Any]:  # Any: as above
+    def at(self, moment: TrainingTime) -> dict[str, Any]:  # Any: as above
         """All arguments, with schedules at their place. Adam refuses betas of mixed types, so numbers are floats."""
         return _each(self._given(), lambda value: value_at(value, moment))
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, Vali
 from gancore.catalog.catalog import Catalog, Plugin
 from gancore.catalog.discovery import BUILT_IN, normalized
 from gancore.component import Component
-from gancore.config.run import Run
+from gancore.config.run import RunConfig
 from gancore.errors import CheckpointError, PluginError
 
 # What stands in a checkpoint is a stranger's word, and it is shown.
@@ -76,7 +76,7 @@ class Need(BaseModel):
         return None if self.version == plugin.version else f"{plugin.version} is installed"
 
 
-def needs_of(run: Run, catalog: Catalog) -> list[dict[str, Any]]:  # Any: JSON
+def needs_of(run: RunConfig, catalog: Catalog) -> list[dict[str, Any]]:  # Any: JSON
     """What a run needs of third parties, as plain data."""
     used: dict[int, tuple[Plugin, dict[str, None]]] = {}
     for component in run.components():
@@ -128,7 +128,7 @@ def meet(
 
 
 @contextmanager
-def attributed(run: Run, catalog: Catalog) -> Iterator[None]:
+def attributed(run: RunConfig, catalog: Catalog) -> Iterator[None]:
     """The failure of a third party's part in this block is told with the plugin that it is from."""
     try:
         yield
@@ -140,7 +140,7 @@ def attributed(run: Run, catalog: Catalog) -> Iterator[None]:
         raise
 
 
-def _parts(run: Run) -> dict[str, Component]:
+def _parts(run: RunConfig) -> dict[str, Component]:
     """The parts of a run as errors name them."""
     parts: dict[str, Component] = {}
     for component in (run.generator, run.discriminator, run.loss, run.dataset):

@@ -17,7 +17,7 @@ from gancore.component import Component, components_in, lookup
 from gancore.config import metric_names as naming
 from gancore.config import toml
 from gancore.config.duration import Duration
-from gancore.config.layers import Layer, inline_table, merge
+from gancore.config.layers import ConfigLayer, inline_table, merge
 from gancore.config.messages import sentence
 from gancore.config.optimizers import OptimizerSettings
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
@@ -36,7 +36,7 @@ def _named_by_label(table: object) -> object:
     return {label: {"name": label, **value} if isinstance(value, Mapping) else value for label, value in table.items()}
 
 
-Labelled = Annotated[dict[str, C], BeforeValidator(_named_by_label)]
+Labeled = Annotated[dict[str, C], BeforeValidator(_named_by_label)]
 """Components of a kind of which a run may have many: a table of tables, each under a label of the user's choice."""
 
 
@@ -168,7 +168,7 @@ class Options(Settings):
         return Duration.parse(self.duration)
 
 
-class Run(Options):
+class RunConfig(Options):
     """A whole run. Adding a kind of component to gancore takes one line here, beside its class and its hook."""
 
     # `schema` would hide a method of pydantic's, hence the alias.
@@ -177,16 +177,16 @@ class Run(Options):
     discriminator: Discriminator
     loss: Loss
     dataset: Dataset
-    regularizers: Labelled[Regularizer] = Field(
+    regularizers: Labeled[Regularizer] = Field(
         default={}, description="penalties and constraints of the players; absent: none"
     )
-    augmentations: Labelled[Augmentation] = Field(
+    augmentations: Labeled[Augmentation] = Field(
         default={}, description="changes to what D sees, in the order of the labels; absent: none"
     )
-    metrics: Annotated[Labelled[Metric], BeforeValidator(naming.read_labels)] = Field(
+    metrics: Annotated[Labeled[Metric], BeforeValidator(naming.read_labels)] = Field(
         default={}, description="what judges the samples; absent: nothing does"
     )
-    observers: Labelled[Observer] = Field(
+    observers: Labeled[Observer] = Field(
         default={}, description="who is told of the run, beside its log; absent: nobody"
     )
     checkpoint: CheckpointSettings = CheckpointSettings()
@@ -230,7 +230,7 @@ def _misfit(kind: str, message: str, loc: tuple[str, ...], received: object) -> 
     return ValidationError.from_exception_data("Run", [InitErrorDetails(type=custom, loc=loc, input=received)])
 
 
-def read_layers(source: str, catalog: Catalog) -> list[Layer]:
+def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
     """The layers of a recipe's name or of a TOML file, and of the recipe that the file builds on with `recipe`.
 
     Raises ConfigError when there is no such recipe or file, or the file is not TOML.
@@ -239,7 +239,7 @@ def read_layers(source: str, catalog: Catalog) -> list[Layer]:
     if file.suffix != ".toml":
         if (file / "config.toml").is_file() and source not in {recipe.name for recipe, _ in catalog.recipes()}:
             raise ConfigError(f"{source} is a run directory, no recipe", f"gancore train {file / 'config.toml'}")
-        return [Layer(f"recipe {source}", catalog.recipe(source).data)]
+        return [ConfigLayer(f"recipe {source}", catalog.recipe(source).data)]
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -248,13 +248,13 @@ def read_layers(source: str, catalog: Catalog) -> list[Layer]:
         raise ConfigError(f"{source} is not TOML: {error}", "mend the file") from error
     recipe = data.pop("recipe", None)
     if recipe is None:
-        return [Layer(source, data)]
+        return [ConfigLayer(source, data)]
     if not isinstance(recipe, str):
         raise ConfigError(f"{source}: recipe must be the name of one; received {recipe!r}", "gancore recipes")
-    return [Layer(f"recipe {recipe}", catalog.recipe(recipe).data), Layer(source, data)]
+    return [ConfigLayer(f"recipe {recipe}", catalog.recipe(recipe).data), ConfigLayer(source, data)]
 
 
-def resolve(layers: Iterable[Layer], catalog: Catalog, model: type[Run] = Run) -> Run:
+def resolve(layers: Iterable[ConfigLayer], catalog: Catalog, model: type[RunConfig] = RunConfig) -> RunConfig:
     """The run that all layers together describe, later ones over earlier ones.
 
     Raises ConfigError with every wrong key, type and range at once, each with its path and the layer that said it;
@@ -265,7 +265,7 @@ def resolve(layers: Iterable[Layer], catalog: Catalog, model: type[Run] = Run) -
         for key, field in model.model_fields.items()
         if isinstance(field.default, Settings)
     }
-    data, sources = merge([Layer("defaults", defaults), *layers])
+    data, sources = merge([ConfigLayer("defaults", defaults), *layers])
     try:
         with _told_with_its_plugin(catalog):
             return model.model_validate(data, context=lookup(catalog))

@@ -126,7 +126,7 @@ class Feed:
         if conditional and self.num_classes is None:
             raise ConfigError(
                 "training.conditional needs a dataset whose `classes` say what its labels mean; this one has none",
-                "choose a labelled dataset (folder takes classes=true), or --set training.conditional=false and a loss "
+                "choose a labeled dataset (folder takes classes=true), or --set training.conditional=false and a loss "
                 "that asks for no labels, such as bce",
             )
         return self.num_classes if conditional else None
@@ -285,4 +285,4 @@ def _memory(device: torch.device, ranks: Ranks) -> float:
     """Bytes of memory: what is free on CUDA, elsewhere what is installed for each process of the machine."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks.beside
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks.local_size

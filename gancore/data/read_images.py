@@ -25,30 +25,30 @@ _AS_BYTES = "scale to 0..255 and convert: np.uint8(np.clip(np.rint(images), 0, 2
 def read_images(path: Path, shape: Shape | None = None) -> Tensor:
     """The pictures below a folder, in the order of their paths, or the array of a .npy file, as they are stored.
 
-    Images are uint8 (N, C, H, W), vectors float32 (N, F). Where `shape` says that one channel is wanted, grey pictures
+    Images are uint8 (N, C, H, W), vectors float32 (N, F). Where `shape` says that one channel is wanted, gray pictures
     that were written as RGB are taken for what they are. Raises DataError when there are none, and for images of mixed
     sizes, of another type than uint8, and damaged ones.
     """
-    grey = shape is not None and len(shape) == 3 and shape[0] == 1
-    images = _array(path, grey) if path.is_file() else _pictures(path, grey)
+    gray = shape is not None and len(shape) == 3 and shape[0] == 1
+    images = _array(path, gray) if path.is_file() else _pictures(path, gray)
     if len(images) == 0:
         raise DataError(f"there must be at least one image to measure; {path} holds none", "name another")
     return images
 
 
-def _pictures(folder: Path, grey: bool) -> Tensor:
+def _pictures(folder: Path, gray: bool) -> Tensor:
     if not folder.is_dir():
         raise DataError(f"there is no folder or file {folder}", "name a folder of pictures, or a .npy file")
     paths = pictures_below(folder)
     images = torch.empty(0)
-    for number, pixels in enumerate(_decoded(paths, grey)):
+    for number, pixels in enumerate(_decoded(paths, gray)):
         height, width, channels = pixels.shape
         if number == 0:
             images = _room(paths, (channels, height, width))
         if images.shape[1:] != (channels, height, width):
             first = (images.shape[2], images.shape[3], images.shape[1])
             raise DataError(
-                f"all images must have one size and one kind of colour; {paths[0]} is {_shown(first)}, and "
+                f"all images must have one size and one kind of color; {paths[0]} is {_shown(first)}, and "
                 f"{paths[number]} is {_shown(pixels.shape)}",
                 "resize or convert them",
             )
@@ -67,7 +67,7 @@ def _room(paths: Paths, shape: tuple[int, int, int]) -> Tensor:
         ) from error
 
 
-def _decoded(paths: Paths, grey: bool) -> Iterator[NDArray[np.uint8]]:
+def _decoded(paths: Paths, gray: bool) -> Iterator[NDArray[np.uint8]]:
     """Each picture as (H, W, C), an alpha channel only where something shines through."""
     for path in paths:
         with without_warnings(), picture(path) as opened:
@@ -76,17 +76,17 @@ def _decoded(paths: Paths, grey: bool) -> Iterator[NDArray[np.uint8]]:
         pixels = np.array(pixels if pixels.ndim == 3 else pixels[:, :, None])
         if pixels.shape[2] == 4 and (pixels[:, :, 3] == 255).all():
             pixels = pixels[:, :, :3]
-        yield pixels[:, :, :1] if grey and pixels.shape[2] == 3 and (pixels == pixels[:, :, :1]).all() else pixels
+        yield pixels[:, :, :1] if gray and pixels.shape[2] == 3 and (pixels == pixels[:, :, :1]).all() else pixels
 
 
 def _check_form(opened: Image.Image, path: Path) -> None:
     if opened.mode not in _MODES:
         raise DataError(
-            f"pictures are grey or colour with 8 bits a channel; {path} has mode {opened.mode}", "convert it"
+            f"pictures are gray or color with 8 bits a channel; {path} has mode {opened.mode}", "convert it"
         )
 
 
-def _array(path: Path, grey: bool) -> Tensor:
+def _array(path: Path, gray: bool) -> Tensor:
     array = _mapped(path)
     received = f"{path} holds {array.dtype} of shape {array.shape}"
     if array.dtype in (np.float32, np.float64) and array.ndim == 2:
@@ -107,7 +107,7 @@ def _array(path: Path, grey: bool) -> Tensor:
         return images.unsqueeze(1)
     last = images.shape[3] in _CHANNELS and images.shape[1] not in _CHANNELS
     images = images.permute(0, 3, 1, 2).contiguous() if last else images
-    return images[:, :1] if grey and images.shape[1] == 3 and (images == images[:, :1]).all() else images
+    return images[:, :1] if gray and images.shape[1] == 3 and (images == images[:, :1]).all() else images
 
 
 def _mapped(path: Path) -> NDArray[np.generic]:

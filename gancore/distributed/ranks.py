@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process among those that train together: its rank of so many, and its number on this machine of `beside`.
+    """A process among those that train together: its rank of so many, and its number on this machine of `local_size`.
 
     Alone, which is the default, nothing is ever told or waited for. Every method that tells something must be called
     by all ranks, in the same order; it raises WorkerError when one of them is gone.
@@ -36,15 +36,15 @@ class Ranks:
     rank: int = 0
     size: int = 1
     local: int = 0
-    beside: int = 1
+    local_size: int = 1
 
     @property
-    def several(self) -> bool:
+    def is_distributed(self) -> bool:
         """Whether there is any other."""
         return self.size > 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is rank 0, which alone writes and speaks."""
         return self.rank == 0
 
@@ -54,7 +54,7 @@ class Ranks:
         Raises ConfigError when there are fewer of them, or the device is not one for several processes.
         """
         device = choose_device(choice)
-        if not self.several or device.type == "cpu":
+        if not self.is_distributed or device.type == "cpu":
             return device
         if device.type != "cuda":
             if choice == "auto":
@@ -70,7 +70,7 @@ class Ranks:
 
     def part(self, whole: Tensor) -> Tensor:
         """The rank's rows of (N, …): as many as any other has, or one more or less."""
-        return torch.tensor_split(whole, self.size)[self.rank] if self.several else whole
+        return torch.tensor_split(whole, self.size)[self.rank] if self.is_distributed else whole
 
     def before(self, count: int) -> int:
         """How many of so many rows are those of lower ranks."""
@@ -81,7 +81,7 @@ class Ranks:
         before = self.before(count)
         return pad(rows, (0, 0, before, count - before - len(rows)))
 
-    def sums(self, tensors: Mapping[K, tuple[Tensor | None, Tensor]]) -> dict[K, Tensor]:
+    def all_reduce_sum(self, tensors: Mapping[K, tuple[Tensor | None, Tensor]]) -> dict[K, Tensor]:
         """Each tensor added up over all ranks, in one message; without those that no rank has.
 
         Beside each, which may be None, stands one of the same form. All ranks must name the same ones.
@@ -124,54 +124,54 @@ class Ranks:
 
         return mean
 
-    def agree(self, numbers: Sequence[int]) -> list[int]:
+    def all_reduce_max(self, numbers: Sequence[int]) -> list[int]:
         """The largest of each, of any rank."""
-        if not self.several:
+        if not self.is_distributed:
             return list(numbers)
         largest = torch.tensor(numbers, dtype=torch.int64)
         _all_reduce(largest, largest=True)
         return [int(number) for number in largest]
 
-    def first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What JSON makes of rank 0's value, on all ranks."""
-        if not self.several:
+        if not self.is_distributed:
             return value
-        text = json.dumps(value).encode() if self.leads else b""
-        content = torch.zeros(self.agree([len(text)])[0], dtype=torch.uint8)
+        text = json.dumps(value).encode() if self.is_main else b""
+        content = torch.zeros(self.all_reduce_max([len(text)])[0], dtype=torch.uint8)
         content[: len(text)] = torch.tensor(list(text), dtype=torch.uint8)
         _broadcast(content)
         said: T = json.loads(bytes(content.tolist()))
         return said
 
-    def shared(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Rank 0's tensors, on all ranks, each on the kind of device that it is on there."""
-        if not self.several:
+        if not self.is_distributed:
             return tensors
         forms = {
             name: (list(each.shape), str(each.dtype).removeprefix("torch."), each.device.type)
             for name, each in tensors.items()
         }
         received = {}
-        for name, (shape, dtype, device) in self.first(forms).items():
+        for name, (shape, dtype, device) in self.broadcast(forms).items():
             form: torch.dtype = getattr(torch, dtype)
-            own = tensors[name].detach() if self.leads else torch.empty(shape, dtype=form, device=device)
+            own = tensors[name].detach() if self.is_main else torch.empty(shape, dtype=form, device=device)
             content = own.contiguous().reshape(-1).view(torch.uint8)  # of all types alike
             if len(content):
                 _broadcast(content)
             received[name] = content.view(form).reshape(shape)
         return received
 
-    def collected(self, pieces: Sequence[Tensor], count: int) -> list[Tensor]:
+    def gather(self, pieces: Sequence[Tensor], count: int) -> list[Tensor]:
         """At rank 0 all `count` pieces of one form, on the CPU, of which each rank has every `size`-th.
 
         Elsewhere nothing of use.
         """
-        if not self.several:
+        if not self.is_distributed:
             return list(pieces)
         from torch import distributed
 
-        with heard():
-            if not self.leads:
+        with peer_errors():
+            if not self.is_main:
                 for piece in pieces:
                     distributed.send(piece, dst=0)
                 return [torch.empty(0)]
@@ -188,7 +188,7 @@ ALONE = Ranks()
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def peer_errors() -> Iterator[None]:
     """Whatever goes wrong between ranks in this block is that one of them is gone."""
     try:
         yield
@@ -203,14 +203,14 @@ def heard() -> Iterator[None]:
 def _all_reduce(tensor: Tensor, *, largest: bool = False) -> None:
     from torch import distributed
 
-    with heard():
+    with peer_errors():
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX if largest else distributed.ReduceOp.SUM)
 
 
 def _broadcast(tensor: Tensor) -> None:
     from torch import distributed
 
-    with heard():
+    with peer_errors():
         distributed.broadcast(tensor, src=0)
 
 

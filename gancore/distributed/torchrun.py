@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gancore.distributed.ranks import ALONE, Ranks, heard
+from gancore.distributed.ranks import ALONE, Ranks, peer_errors
 from gancore.errors import ConfigError, GancoreError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     Raises ConfigError when the environment makes no sense, or there is no device for this process.
     """
     ranks = _announced()
-    if not ranks.several:
+    if not ranks.is_distributed:
         yield ranks
         return
     chosen = ranks.device(device)
@@ -47,7 +47,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         torch.cuda.set_device(chosen)
     # Words go by the CPU in any case: there a rank that is gone is noticed at once.
     backend = "gloo" if chosen.type == "cpu" else "cpu:gloo,cuda:nccl"
-    with heard():
+    with peer_errors():
         common, _, _ = next(iter(rendezvous("env://")))
         store = _of_this_start(common, ranks)
         distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_PATIENCE)
@@ -55,7 +55,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
         yield ranks
     except BaseException as error:
         error.told = _told_before(store, ranks)  # type: ignore[attr-defined]  # the command line reads it by getattr
-        if isinstance(error, GancoreError) and not ranks.leads:
+        if isinstance(error, GancoreError) and not ranks.is_main:
             error.message = f"process {ranks.rank}: {error.message}"
         if backend == "gloo":  # NCCL may wait for the others; it ends with the process
             distributed.destroy_process_group()
@@ -91,7 +91,7 @@ def _of_this_start(store: Store, ranks: Ranks) -> Store:
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # it is documented, not declared
 
     word = secrets.token_hex(8)
-    if not ranks.leads:
+    if not ranks.is_main:
         store.set(f"greeting/{ranks.rank}", word)
         name = store.get(f"answer/{word}").decode()
         store.set(f"here/{name}/{ranks.rank}", "")
@@ -109,7 +109,7 @@ def _of_this_start(store: Store, ranks: Ranks) -> Store:
 def _told_before(store: Store, ranks: Ranks) -> bool:
     """Whether rank 0 tells of the end, so that this rank need not."""
     with suppress(RuntimeError):  # the store may be gone too
-        if ranks.leads:
+        if ranks.is_main:
             store.set(_TOLD, "")
             return False
         until = monotonic() + _MANNERS

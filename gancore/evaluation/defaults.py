@@ -11,22 +11,22 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.catalog.catalog import Catalog
 from gancore.config.metric_names import find_metric, name_of
-from gancore.config.run import Run
+from gancore.config.run import RunConfig
 from gancore.contracts import Dataset, EvaluationProtocol
 from gancore.errors import ConfigError, DataError
 from gancore.evaluation.evaluator import Evaluator
-from gancore.evaluation.sources import Source, reference_of
-from gancore.evaluation.train_extractor import Workplace
+from gancore.evaluation.sources import ReferenceImages, reference_of
+from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Metric
 
 
 def evaluator_of_run(
-    run: Run,
-    place: Workplace,
+    run: RunConfig,
+    place: EvaluationPaths,
     catalog: Catalog,
     *,
     metrics: Iterable[str] = (),
-    reference: Source | None = None,
+    reference: ReferenceImages | None = None,
     training: TorchDataset[Any] | None = None,
     count: int | None = None,
     seed: int | None = None,
@@ -44,11 +44,11 @@ def evaluator_of_run(
     judges = _named(metrics, run.judges(), catalog) or run.judges() or _usual(dataset, held_out, catalog)
     trained_on = None
     if training is not None:
-        trained_on = Source(run.dataset.name, training, run.dataset)
+        trained_on = ReferenceImages(run.dataset.name, training, run.dataset)
     elif held_out or reference is None or any(metric.extractor is None for metric in judges.values()):
-        trained_on = Source.of(run.dataset, place.root)
+        trained_on = ReferenceImages.of(run.dataset, place.root)
     if reference is None:
-        reference = Source.of(dataset, place.root) if held_out else trained_on
+        reference = ReferenceImages.of(dataset, place.root) if held_out else trained_on
     return Evaluator(
         judges,
         place,
@@ -63,11 +63,11 @@ def evaluator_of_run(
 
 def evaluator_of_images(
     images: Tensor,
-    place: Workplace,
+    place: EvaluationPaths,
     catalog: Catalog,
     *,
     metrics: Iterable[str] = (),
-    reference: Source | None = None,
+    reference: ReferenceImages | None = None,
     seed: int = 0,
 ) -> Evaluator:
     """What measures these images (N, …), whose origin is not known, as they are stored.
@@ -90,7 +90,7 @@ def evaluator_of_images(
         judges,
         place,
         reference,
-        Source.of(part, place.root) if part is not None and held_out else None,
+        ReferenceImages.of(part, place.root) if part is not None and held_out else None,
         held_out=held_out,
         known=False,
         shape=tuple(images.shape[1:]),

@@ -19,9 +19,9 @@ from gancore.contracts import Dataset, Shape
 from gancore.data.feed import check_items
 from gancore.errors import ConfigError, DataError, PluginError, blamed
 from gancore.evaluation.features import Reader, digest_of_values
-from gancore.evaluation.sources import Source
-from gancore.evaluation.train_extractor import Preparation, Workplace, open_reader
-from gancore.metrics import Better, Evidence, Extractor, LearnedExtractor, Measurement, Metric, Samples
+from gancore.evaluation.sources import ReferenceImages
+from gancore.evaluation.train_extractor import EvaluationPaths, Preparation, open_reader
+from gancore.metrics import Better, Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.settings import plain
 from gancore.utils.random import generator_for
 
@@ -103,9 +103,9 @@ class Evaluator:
     def __init__(
         self,
         judges: Mapping[str, Metric],
-        place: Workplace,
-        reference: Source | None,
-        training: Source | None = None,
+        place: EvaluationPaths,
+        reference: ReferenceImages | None,
+        training: ReferenceImages | None = None,
         *,
         held_out: bool = False,
         known: bool = True,
@@ -211,10 +211,10 @@ class Evaluator:
         reader = self._readers.get(extractor)
         return Samples(images) if reader is None else reader.read(images)
 
-    def _evidence(self, extractor: Extractor | None, fake: Samples, real: Samples | None) -> Evidence:
+    def _evidence(self, extractor: Extractor | None, fake: Samples, real: Samples | None) -> MetricInputs:
         mixtures = (source.mixture for source in (self.reference, self.training) if source is not None)
         mixture = next((mixture for mixture in mixtures if mixture is not None), None)
-        return Evidence(fake, real, self._trained_on.get(extractor), mixture)
+        return MetricInputs(fake, real, self._trained_on.get(extractor), mixture)
 
     def _measure_floors(self, extractor: Extractor | None, judges: Mapping[str, Metric], halved: bool) -> None:
         """Training images stand in for generated ones where the reference is held out; else the reference is halved.
@@ -235,7 +235,7 @@ class Evaluator:
             except DataError as error:
                 self._warnings.append(f"{name} of real images cannot be told: {error}")
 
-    def _halves(self, extractor: Extractor | None) -> Evidence:
+    def _halves(self, extractor: Extractor | None) -> MetricInputs:
         """One half of the reference against the other, in the proportion of generated to real images."""
         real = self._real[extractor]
         order = torch.randperm(len(real), generator=generator_for(self.seed, "halves"))
@@ -243,7 +243,7 @@ class Evaluator:
         count = max(2, round(self.count * len(second) / len(real)))
         return self._evidence(extractor, _chosen(real, first[:count]), _chosen(real, second))
 
-    def _result(self, name: str, metric: Metric, evidence: Evidence) -> Result:
+    def _result(self, name: str, metric: Metric, evidence: MetricInputs) -> Result:
         measured, floor = _measured(name, metric, evidence), self._floors.get(name)
         reader, source = self._readers.get(metric.extractor), self.reference
         counts = {"generated": len(evidence.fake), **_compared(metric, evidence)}
@@ -274,13 +274,13 @@ class _Floor:
     counts: Mapping[str, int]
 
 
-def _compared(metric: Metric, evidence: Evidence) -> dict[str, int]:
+def _compared(metric: Metric, evidence: MetricInputs) -> dict[str, int]:
     """How many images a metric compares with."""
     parts = {"reference": evidence.real, "training": evidence.training}
     return {name: len(part) for name, part in parts.items() if name in metric.needs and part is not None}
 
 
-def _measured(name: str, metric: Metric, evidence: Evidence) -> Measurement:
+def _measured(name: str, metric: Metric, evidence: MetricInputs) -> Measurement:
     if "labels" in metric.needs and evidence.fake.logits is None and metric.extractor is not None:
         raise ConfigError(
             f"{name} compares classes, and the extractor {metric.extractor.name!r} tells none apart",

@@ -30,7 +30,7 @@ class Plain(TorchDataset[Tensor]):
 
 
 @dataclass(frozen=True)
-class Source:
+class ReferenceImages:
     """Real images by name; `dataset` is None for files that belong to no dataset."""
 
     name: str
@@ -38,7 +38,7 @@ class Source:
     dataset: Dataset | None = None
 
     @classmethod
-    def of(cls, dataset: Dataset, root: Path) -> Source:
+    def of(cls, dataset: Dataset, root: Path) -> ReferenceImages:
         """A dataset, opened: its files lie below `root`."""
         with seeded(0), blamed(f"dataset {dataset.name!r}"):
             return cls(dataset.name, dataset.build(root), dataset)

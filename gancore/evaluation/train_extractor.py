@@ -44,7 +44,7 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class EvaluationPaths:
     """Where extractors are opened: `root` has the files of datasets, `cache` keeps what was learned."""
 
     root: Path
@@ -53,7 +53,7 @@ class Workplace:
 
 
 def open_reader(
-    extractor: Extractor, dataset: Dataset | None, shape: Shape, num_classes: int | None, place: Workplace
+    extractor: Extractor, dataset: Dataset | None, shape: Shape, num_classes: int | None, place: EvaluationPaths
 ) -> Work[Preparation, None, Reader]:
     """The extractor, ready to read images of this shape; `dataset` is what one that must learn learns from.
 
@@ -66,11 +66,11 @@ def open_reader(
 
 
 def _open_learned(
-    extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, place: Workplace
+    extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, place: EvaluationPaths
 ) -> Work[Preparation, None, Reader]:
     lesson = _Lesson.of(extractor, dataset, shape, place)
     module = _built(extractor, lesson.shape, lesson.num_classes, place.root).to(place.device)
-    lesson.rehearse(module, place)
+    lesson.run_preflight(module, place)
     path = place.cache / "extractors" / lesson.filename(module)
     accuracy, problem = _recall(module, path)
     if problem:
@@ -85,7 +85,7 @@ def _open_learned(
 
 
 def _learned(
-    module: nn.Module, lesson: _Lesson, path: Path, problem: str, place: Workplace
+    module: nn.Module, lesson: _Lesson, path: Path, problem: str, place: EvaluationPaths
 ) -> Work[Preparation, None, float | None]:
     """Teaches the module, and keeps what it learned at the path; gives the share of held-out images that it knows."""
     name = lesson.extractor.name
@@ -106,7 +106,7 @@ def _learned(
 def _reader(
     extractor: Extractor,
     module: nn.Module,
-    place: Workplace,
+    place: EvaluationPaths,
     accuracy: float | None = None,
     *,
     by_channel: bool = False,
@@ -127,7 +127,7 @@ class _Lesson:
     num_classes: int
 
     @classmethod
-    def of(cls, extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, place: Workplace) -> _Lesson:
+    def of(cls, extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, place: EvaluationPaths) -> _Lesson:
         """What serves to read images of this shape. Raises ConfigError when nothing does."""
         if dataset is None:
             raise ConfigError(
@@ -162,7 +162,7 @@ class _Lesson:
     def shape(self) -> Shape:
         return tuple(self.images.shape[1:])
 
-    def rehearse(self, module: nn.Module, place: Workplace) -> None:
+    def run_preflight(self, module: nn.Module, place: EvaluationPaths) -> None:
         """Raises PluginError for a module that cannot learn this, before it takes its time."""
         read = Reader(self.extractor.name, module.eval(), place.device, "").read(self.images[:4])
         if read.logits is None or read.logits.shape[1] != self.num_classes:
@@ -228,7 +228,7 @@ def learn(
     module.eval()
 
 
-def _accuracy(module: nn.Module, lesson: _Lesson, place: Workplace) -> float | None:
+def _accuracy(module: nn.Module, lesson: _Lesson, place: EvaluationPaths) -> float | None:
     """The share of held-out images that are named rightly; None where none are held out."""
     held_out = lesson.teacher.part("test")
     if held_out is None:

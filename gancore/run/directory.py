@@ -27,7 +27,7 @@ import torch
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.config.requirements import needs_of
-from gancore.config.run import Run
+from gancore.config.run import RunConfig
 from gancore.errors import ConfigError
 from gancore.observers import LOG
 from gancore.run.lock import LOCK, locked
@@ -106,7 +106,9 @@ class RunDirectory:
                 return {item.name for item in self.path.iterdir()}
             return {self.path.name} if self.path.exists() else set()
 
-    def create(self, run: Run, catalog: Catalog, device: torch.device, ranks: int = 1, **origin: str | None) -> None:
+    def create(
+        self, run: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1, **origin: str | None
+    ) -> None:
         """Makes the folder and writes what is known before the first step; the config last: with it, a run is there.
 
         `origin` is whatever else tells where the run comes from, for its manifest: the name of a recipe, the digest of
@@ -122,12 +124,12 @@ class RunDirectory:
         self._tell({**origin, **describe(run, catalog, device, ranks)})
         self.write_config(run, catalog)
 
-    def write_config(self, run: Run, catalog: Catalog) -> None:
+    def write_config(self, run: RunConfig, catalog: Catalog) -> None:
         """Raises StorageError when it cannot be written."""
         with written_whole(self.config) as path:
             path.write_text(run.to_toml(catalog), encoding="utf-8")
 
-    def go_on(self, step: int, run: Run, catalog: Catalog, device: torch.device, ranks: int = 1) -> None:
+    def go_on(self, step: int, run: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1) -> None:
         """Removes what a process that was killed has left behind, and notes in the manifest that the run goes on."""
         self._clear()
         with suppress(OSError, ValueError):
@@ -163,7 +165,7 @@ def next_directory(parent: Path) -> RunDirectory:
             return RunDirectory(path)
 
 
-def describe(run: Run, catalog: Catalog, device: torch.device, ranks: int = 1) -> dict[str, Any]:  # Any: JSON
+def describe(run: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1) -> dict[str, Any]:  # Any: JSON
     """With what a run was made: enough to tell two runs apart, without names of people, hosts or folders.
 
     `ranks` is the number of processes that train.

@@ -21,14 +21,14 @@ from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 
 
-class _Word(IntEnum):
+class _Command(IntEnum):
     STEP = 1
     DRAW = 2
     BACK = 3
     END = 4
 
 
-class Lead:
+class Coordinator:
     """Rank 0's part. `between` says that all ranks are between two steps, and none is in the midst of one."""
 
     def __init__(self, ranks: Ranks) -> None:
@@ -38,7 +38,7 @@ class Lead:
     @contextmanager
     def step(self) -> Iterator[None]:
         """All make a step in this block. Raises Interrupted instead when a signal has arrived at another rank."""
-        if arrived := self._say(_Word.STEP):
+        if arrived := self._say(_Command.STEP):
             raise Interrupted(arrived)
         with self._at_work():
             yield
@@ -56,14 +56,14 @@ class Lead:
 
     def samples(self, gan: GAN, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         """What `draw` gives, of which every rank draws a share. Raises NumericsError as it does."""
-        self._say(_Word.DRAW, count, seed)
+        self._say(_Command.DRAW, count, seed)
         # Alone, a draw may be broken off by a signal, and it is between steps all the same.
-        with self._at_work() if self._ranks.several else nullcontext():
+        with self._at_work() if self._ranks.is_distributed else nullcontext():
             return _drawn(gan, count, seed, labels)
 
     def back(self) -> None:
         """All are to go on from the state that rank 0 has."""
-        self._say(_Word.BACK)
+        self._say(_Command.BACK)
 
     @contextmanager
     def leading(self) -> Iterator[None]:
@@ -74,11 +74,11 @@ class Lead:
             if self.between and not isinstance(error, WorkerError):  # else nobody is there to hear it
                 number = getattr(error, "signal", signal.SIGINT) if isinstance(error, KeyboardInterrupt) else 0
                 with suppress(WorkerError):
-                    self._say(_Word.END, number, isinstance(error, Exception))
+                    self._say(_Command.END, number, isinstance(error, Exception))
             raise
 
-    def _say(self, word: _Word, *numbers: int) -> int:
-        return self._ranks.agree([word, *(*numbers, 0, 0)[:2], 0])[3] if self._ranks.several else 0
+    def _say(self, word: _Command, *numbers: int) -> int:
+        return self._ranks.all_reduce_max([word, *(*numbers, 0, 0)[:2], 0])[3] if self._ranks.is_distributed else 0
 
 
 def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption | None = None) -> Generator[Step, None, None]:
@@ -90,8 +90,8 @@ def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption | None = 
     interruption, failure = interruption or Interruption(), None
     with interruption.held():
         while True:
-            word, one, two, arrived = gan.ranks.agree([0, 0, 0, interruption.signal or 0])
-            if word == _Word.STEP and not arrived:
+            word, one, two, arrived = gan.ranks.all_reduce_max([0, 0, 0, interruption.signal or 0])
+            if word == _Command.STEP and not arrived:
                 try:
                     step = next(steps, None)
                 except NonFiniteError as error:  # rank 0 knows what comes of it
@@ -100,12 +100,12 @@ def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption | None = 
                 if step is None:
                     return
                 yield step
-            elif word == _Word.DRAW:
+            elif word == _Command.DRAW:
                 with suppress(NumericsError):
                     _drawn(gan, one, two, None)
-            elif word == _Word.BACK:
+            elif word == _Command.BACK:
                 steps, failure = train(gan), None
-            elif word == _Word.END:
+            elif word == _Command.END:
                 if failure:
                     raise failure
                 if one:
@@ -116,7 +116,7 @@ def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption | None = 
 
 
 def _drawn(gan: GAN, count: int, seed: int, labels: Tensor | None) -> Tensor:
-    labels = gan.ranks.shared({} if labels is None else {"labels": labels}).get("labels")
+    labels = gan.ranks.broadcast_tensors({} if labels is None else {"labels": labels}).get("labels")
     return draw(
         gan.sampler(),
         count,

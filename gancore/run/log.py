@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gancore.errors import CheckpointError
 from gancore.utils.atomic import writing, written_whole
 
-Debt = Literal["picture", "look", "guarded look"]
+PendingTask = Literal["picture", "look", "guarded look"]
 """What is owed after a step: a picture, or an evaluation, perhaps with the collapse guard."""
 
 
@@ -26,7 +26,7 @@ class Recorded(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     lines: int = Field(default=0, ge=0)
-    owed: list[Debt] = []
+    owed: list[PendingTask] = []
     best: float | None = Field(default=None, allow_inf_nan=False)
     low: int = Field(default=0, ge=0)
 

@@ -16,7 +16,7 @@ from gancore.observers import Observer, Outcome, RunInfo, Writer
 from gancore.sampling.grid import pixels
 
 
-class Audience:
+class Notifier:
     """Tells observers, by their labels, what the run writes down; each gets a copy of its own.
 
     One that raises, while it is built or later, is told of in `warnings` and never called again.

@@ -15,17 +15,17 @@ from torch import Tensor
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
-from gancore.config.run import Run
+from gancore.config.run import RunConfig
 from gancore.errors import NonFiniteError, NumericsError
 from gancore.evaluation.collapse import COUNT, Guard
 from gancore.evaluation.evaluator import Evaluation, Evaluator
-from gancore.evaluation.sources import Source
+from gancore.evaluation.sources import ReferenceImages
 from gancore.observers import JSONL, RunInfo
 from gancore.run.directory import RunDirectory, describe
 from gancore.run.interrupt import Interruption
-from gancore.run.lockstep import Lead
-from gancore.run.log import Debt, Recorded
-from gancore.run.notify import Audience
+from gancore.run.lockstep import Coordinator
+from gancore.run.log import PendingTask, Recorded
+from gancore.run.notify import Notifier
 from gancore.sampling.grid import REAL_POINTS, is_picture, picture
 from gancore.training.gan import GAN
 from gancore.training.loop import Step
@@ -43,13 +43,13 @@ class Recorder:
     def __init__(
         self,
         gan: GAN,
-        run: Run,
+        run: RunConfig,
         directory: RunDirectory,
         catalog: Catalog,
         evaluator: Evaluator | None,
         since: Recorded | None,
         interruption: Interruption,
-        lead: Lead,
+        lead: Coordinator,
     ) -> None:
         self._gan, self._run, self._directory, self._evaluator, self.lead = gan, run, directory, evaluator, lead
         self.held, self.check = interruption.held, interruption.check
@@ -59,14 +59,14 @@ class Recorder:
         self._log = JSONL().build(RunInfo(directory.path, self._config, begun))
         # The log is there already. Unlike what others write, it is part of the run: without it the run ends.
         named = {label: observer for label, observer in run.observers.items() if not isinstance(observer, JSONL)}
-        self.audience = Audience(named, RunInfo(directory.path, self._config, begun), catalog)
+        self.audience = Notifier(named, RunInfo(directory.path, self._config, begun), catalog)
         self._warnings: list[str] = []
         self._new = since is None
         self._go_on(since or Recorded(owed=["picture", "look"]))
 
     def _go_on(self, since: Recorded) -> None:
         progress = self._gan.progress
-        self._owed: list[Debt] = list(since.owed)
+        self._owed: list[PendingTask] = list(since.owed)
         self._lines, self._best, self._low = since.lines, since.best, since.low
         self._saved = None if self._new else progress.step
         self._saved_owing = bool(self._owed)
@@ -172,7 +172,7 @@ class Recorder:
         gan = self._gan
         gan.watch.read()  # what went wrong first is told, not what comes of it
         try:
-            with self.held() if gan.ranks.several else nullcontext():
+            with self.held() if gan.ranks.is_distributed else nullcontext():
                 return self.lead.samples(gan, count, seed, labels)
         except NumericsError as error:
             raise NonFiniteError(gan.progress.step, error.message) from error
@@ -190,8 +190,8 @@ class Recorder:
         return self._training.draw(REAL_POINTS, self._run.seed, "points")
 
     @cached_property
-    def _training(self) -> Source:
-        return Source(self._run.dataset.name, self._gan.feed.dataset, self._run.dataset)
+    def _training(self) -> ReferenceImages:
+        return ReferenceImages(self._run.dataset.name, self._gan.feed.dataset, self._run.dataset)
 
     @cached_property
     def _count(self) -> int:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
-from gancore.config.run import Run
+from gancore.config.run import RunConfig
 from gancore.errors import ConfigError, GancoreError, NonFiniteError, NumericsError, StorageError
 from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interruption
-from gancore.run.lockstep import Lead
+from gancore.run.lockstep import Coordinator
 from gancore.run.log import Recorded, forget_after, recorded_in
 from gancore.run.recorder import Metrics, Recorder
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
-from gancore.training.recovery import tolerate
+from gancore.training.recovery import count_or_raise
 from gancore.training.rollback import go_back
 
 
@@ -35,7 +35,7 @@ class Record:
 def record(
     steps: Iterator[Step],
     gan: GAN,
-    run: Run,
+    run: RunConfig,
     directory: RunDirectory,
     catalog: Catalog,
     evaluator: Evaluator | None = None,
@@ -56,7 +56,7 @@ def record(
     """
     if run.metrics and evaluator is None:
         raise ConfigError("the run has metrics, and nothing was given that measures them", "give an evaluator")
-    lead = Lead(gan.ranks)
+    lead = Coordinator(gan.ranks)
     recorder = Recorder(gan, run, directory, catalog, evaluator, since, interruption or Interruption(), lead)
     with lead.leading(), recorder.audience.present():
         while True:
@@ -80,14 +80,14 @@ def _go_back(gan: GAN, directory: RunDirectory, recorder: Recorder, error: NonFi
     found = checkpoint.newest_sound(directory.checkpoints).checkpoint
     if found is None:
         raise error
-    often = tolerate(gan, error)
+    often = count_or_raise(gan, error)
     go_back(gan, found)
     since = recorded_in(found.about, directory.path)
     forget_after(directory.metrics, gan.progress.step, since.lines)
     recorder.rewind(since, f"{error}; back at step {gan.progress.step} with other noise, {often}")
 
 
-def _recorded(steps: Iterator[Step], recorder: Recorder, lead: Lead) -> Iterator[Record]:
+def _recorded(steps: Iterator[Step], recorder: Recorder, lead: Coordinator) -> Iterator[Record]:
     try:
         recorder.begin()
         while True:

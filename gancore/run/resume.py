@@ -8,9 +8,9 @@ from typing import Any
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint.store import Checkpoint, newest_sound
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import meet
-from gancore.config.run import Run, read_layers, resolve
+from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError
 from gancore.run.directory import RunDirectory, describe
@@ -31,7 +31,7 @@ class Resumable:
     """
 
     directory: RunDirectory
-    run: Run
+    run: RunConfig
     saved: Checkpoint | None
     catalog: Catalog
     warnings: tuple[str, ...]
@@ -104,7 +104,7 @@ def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None)
         catalog, others = meet(saved.about["made_with"], catalog, str(directory.path))
         warnings += others
     written = read_layers(str(directory.config), catalog)
-    total = [] if duration is None else [Layer("total", {"duration": duration})]
+    total = [] if duration is None else [ConfigLayer("total", {"duration": duration})]
     run = resolve([*written, *total], catalog)
     if saved is not None:
         _check_same(run, saved, catalog, directory)
@@ -117,7 +117,7 @@ def is_there(directory: RunDirectory, ranks: Ranks) -> bool:
     Raises CheckpointError when another rank alone has one: ranks may be numbered anew when they are started again.
     """
     here = directory.config.is_file()
-    anywhere, at_first = bool(ranks.agree([here])[0]), ranks.first(here)
+    anywhere, at_first = bool(ranks.all_reduce_max([here])[0]), ranks.broadcast(here)
     if anywhere and not at_first:
         raise CheckpointError(
             f"the run in {directory.path} is on another machine than process 0",
@@ -126,23 +126,23 @@ def is_there(directory: RunDirectory, ranks: Ranks) -> bool:
     return at_first
 
 
-def told_to_all(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tuple[Run, Catalog]:
+def told_to_all(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tuple[RunConfig, Catalog]:
     """The run that rank 0 has found, and the plugins that it is made of: the others need not see its folder.
 
     Raises PluginError when a plugin that it needs is not there.
     """
     said: dict[str, Any] = {}  # Any: JSON
-    if found is not None and ranks.several:
+    if found is not None and ranks.is_distributed:
         made_with = {} if found.saved is None else found.saved.about["made_with"]
         said = {"config": found.run.to_data(found.catalog), "made_with": made_with}
-    said = ranks.first(said)
+    said = ranks.broadcast(said)
     if found is not None:
         return found.run, found.catalog
     catalog, _ = meet(said["made_with"], catalog, "the run")
-    return resolve([Layer("the run", said["config"])], catalog), catalog
+    return resolve([ConfigLayer("the run", said["config"])], catalog), catalog
 
 
-def check_wanted(wanted: Run, found: Resumable, catalog: Catalog) -> None:
+def check_wanted(wanted: RunConfig, found: Resumable, catalog: Catalog) -> None:
     """Raises CheckpointError when the run that was found is not the one that is wanted, whatever their totals."""
     told = differences(found.run.to_data(catalog), wanted.to_data(catalog))
     if told:
@@ -155,9 +155,9 @@ def _has_stepped(directory: RunDirectory) -> bool:
     return directory.metrics.exists() and directory.metrics.stat().st_size > 0
 
 
-def _check_same(run: Run, saved: Checkpoint, catalog: Catalog, directory: RunDirectory) -> None:
+def _check_same(run: RunConfig, saved: Checkpoint, catalog: Catalog, directory: RunDirectory) -> None:
     """Only the total may be another."""
-    before = resolve([Layer("checkpoint", saved.about["config"])], catalog)
+    before = resolve([ConfigLayer("checkpoint", saved.about["config"])], catalog)
     told = differences(before.to_data(catalog), run.to_data(catalog))
     if told:
         raise CheckpointError(

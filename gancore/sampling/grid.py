@@ -31,7 +31,7 @@ _BACKGROUND, _REAL, _GENERATED = "#ffffff", "#a9b8c6", "#c8102e"
 
 
 def is_picture(samples: Tensor) -> bool:
-    """Whether samples can be shown: images (N, C, H, W) that are grey, RGB or RGBA, or points (N, 2)."""
+    """Whether samples can be shown: images (N, C, H, W) that are gray, RGB or RGBA, or points (N, 2)."""
     return (samples.ndim == 4 and samples.shape[1] in _MODES) or (samples.ndim == 2 and samples.shape[1] == 2)
 
 
@@ -41,7 +41,7 @@ def picture(samples: Tensor, real: Tensor | None = None) -> Image.Image:
 
 
 def pixels(shown: Image.Image) -> Tensor:
-    """A grey, RGB or RGBA picture as a tensor, uint8 (C, H, W)."""
+    """A gray, RGB or RGBA picture as a tensor, uint8 (C, H, W)."""
     values = torch.from_numpy(np.array(shown))
     return values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1).contiguous()
 
@@ -67,7 +67,7 @@ def _side_by_side(images: Tensor) -> Tensor:
 
 
 def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
-    """Generated points (N, 2) in red over real ones (M, 2) in grey, both axes to one scale.
+    """Generated points (N, 2) in red over real ones (M, 2) in gray, both axes to one scale.
 
     The plot is framed around the real points, where there are any; what lies outside is drawn at its border, and what
     is not finite is left out.
@@ -79,12 +79,12 @@ def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
     side = _PLOT * _FINE
     plot = Image.new("RGB", (side, side), _BACKGROUND)
     pen = ImageDraw.Draw(plot)
-    for what, colour, radius in ((real, _REAL, 3 * _FINE), (points, _GENERATED, 1 * _FINE)):
+    for what, color, radius in ((real, _REAL, 3 * _FINE), (points, _GENERATED, 1 * _FINE)):
         if what is None:
             continue
         places = ((what[what.isfinite().all(dim=1)] - middle) / reach).clamp(-1, 1)
         for x, y in ((places * places.new_tensor([1, -1]) + 1) / 2 * (side - 1)).tolist():
-            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
     return plot.resize((_PLOT, _PLOT), Image.Resampling.LANCZOS)
 
 

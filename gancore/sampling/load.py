@@ -18,9 +18,9 @@ from torch.overrides import TorchFunctionMode
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.state import below
-from gancore.config.layers import REMOVE, Layer
+from gancore.config.layers import REMOVE, ConfigLayer
 from gancore.config.requirements import attributed, meet
-from gancore.config.run import LatentSettings, Run, resolve
+from gancore.config.run import LatentSettings, RunConfig, resolve
 from gancore.contracts import Shape
 from gancore.data.feed import to_stored_range
 from gancore.distributed.ranks import ALONE, Ranks
@@ -74,13 +74,13 @@ def draw(
             if not finite:
                 break
             chunks.append(to_stored_range(images).cpu())
-    if ranks.agree([not finite])[0]:  # as bytes they would look like any others
+    if ranks.all_reduce_max([not finite])[0]:  # as bytes they would look like any others
         raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
-    return torch.cat(ranks.collected(chunks, len(starts)))[:count]
+    return torch.cat(ranks.gather(chunks, len(starts)))[:count]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedGenerator:
     """A trained generator: what `load` makes of a checkpoint.
 
     `averaged` says whether its weights are the average; `path` is the file that they come from, `digest` its SHA-256;
@@ -88,7 +88,7 @@ class Trained:
     """
 
     generator: nn.Module
-    run: Run
+    run: RunConfig
     shape: Shape
     num_classes: int | None
     step: int
@@ -125,7 +125,7 @@ class Trained:
 
 def load(
     path: Path | str, *, raw: bool = False, best: bool = False, device: str = "auto", catalog: Catalog | None = None
-) -> Trained:
+) -> TrainedGenerator:
     """The generator of a run's newest checkpoint, of its `best` one, or of one checkpoint, ready to sample.
 
     It is the average where the run kept one, unless `raw`. Only plugins of the catalog can build it, by default those
@@ -152,11 +152,11 @@ def load(
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
     chosen = choose_device(device)
     trained = generator.eval().to(chosen)
-    return Trained(trained, run, shape, num_classes, step, chosen, averaged, file, saved.digest, warnings)
+    return TrainedGenerator(trained, run, shape, num_classes, step, chosen, averaged, file, saved.digest, warnings)
 
 
 def _refuse_another(
-    run: Run, shape: Shape, num_classes: int | None, weights: Mapping[str, Tensor], path: Path | str
+    run: RunConfig, shape: Shape, num_classes: int | None, weights: Mapping[str, Tensor], path: Path | str
 ) -> None:
     """Builds the generator without values first: a config can ask for more memory than its file has bytes.
 
@@ -185,14 +185,14 @@ class _Unfilled(TorchFunctionMode):
         return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
-def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> Run:
+def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> RunConfig:
     """The run of a checkpoint, if what is installed can build it, without metrics and observers if it must be."""
-    layer = Layer("checkpoint", saved.about["config"])
+    layer = ConfigLayer("checkpoint", saved.about["config"])
     alone = {"metrics": REMOVE, "checkpoint": {"best": REMOVE}, "observers": REMOVE}
     try:
         with suppress(ConfigError, PluginError):
             return resolve([layer], catalog)
-        return resolve([layer, Layer("the GAN alone", alone)], catalog)
+        return resolve([layer, ConfigLayer("the GAN alone", alone)], catalog)
     except (ConfigError, PluginError) as error:
         made_with = ", ".join(f"{name} {version}" for name, version in saved.about["made_with"]["plugins"].items())
         raise PluginError(

@@ -56,7 +56,7 @@ def same_seed_same_result(component: Component, case: Case) -> None:
 
 
 def leaves_its_inputs_alone(component: Component, case: Case) -> None:
-    """What it was given is the same afterwards."""
+    """What it was given is the same afterward."""
     bench = set_up(component, case)
     given = {key: value.clone() for key, value in bench.inputs.items()}
     bench(**given)

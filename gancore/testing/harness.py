@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from gancore.component import Component
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Mixture, Regularizer, Scores
 from gancore.errors import ConfigError, blamed
-from gancore.metrics import Evidence, Extractor, LearnedExtractor, Measurement, Metric, Samples
+from gancore.metrics import Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.observers import Observer
-from gancore.settings import Moment
+from gancore.settings import TrainingTime
 from gancore.testing.cases import Case, Untried
 from gancore.testing.inputs import Values, called, images, labels, network, scores, stored
 from gancore.testing.observing import tell_of_a_run
 from gancore.training.networks import judge, output_of, tensors_of
 from gancore.utils.random import seeded
 
-MOMENTS = (Moment(0, 0.0), Moment(1500, 0.5), Moment(100_000, 1.0))
+MOMENTS = (TrainingTime(0, 0.0), TrainingTime(1500, 0.5), TrainingTime(100_000, 1.0))
 """Places in a run at which strengths are asked for."""
 _CLASSES = 4
 _IMAGES = 48
@@ -243,7 +243,7 @@ def _of_metric(component: Metric, case: Case) -> Bench:
     return Bench(component, component, inputs, work, case.seed, ("value",), generous=generous)
 
 
-def evidence_of(metric: Metric, given: Values, mixture: Mixture | None, *, all_there: bool = False) -> Evidence:
+def evidence_of(metric: Metric, given: Values, mixture: Mixture | None, *, all_there: bool = False) -> MetricInputs:
     """What the metric says that it needs, and nothing else; or all that there is."""
 
     def samples(which: str) -> Samples:
@@ -255,7 +255,7 @@ def evidence_of(metric: Metric, given: Values, mixture: Mixture | None, *, all_t
 
     real = samples("real") if all_there or "reference" in metric.needs else None
     training = samples("training") if all_there or "training" in metric.needs else None
-    return Evidence(samples("fake"), real, training, mixture)
+    return MetricInputs(samples("fake"), real, training, mixture)
 
 
 @_bench.register

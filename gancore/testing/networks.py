@@ -92,7 +92,7 @@ def images_lie_in_their_range(component: Component, case: Case) -> None:
         demand(low >= -1.0 and high <= 1.0, f"images must lie in [-1, 1]; received {low:.3g} to {high:.3g}")
         if low < 0:
             return
-    demand(False, "images never go below 0, which is grey; black is -1, so end with tanh where a sigmoid stands")
+    demand(False, "images never go below 0, which is gray; black is -1, so end with tanh where a sigmoid stands")
 
 
 def latents_change_what_it_makes(component: Component, case: Case) -> None:

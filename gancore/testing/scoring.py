@@ -1,4 +1,4 @@
-"""Laws of what is minimised: losses and regularizers."""
+"""Laws of what is minimized: losses and regularizers."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from gancore.training.networks import call, described, judge
 
 
 @dataclass(frozen=True)
-class Stage:
+class ActiveAugmentation:
     """One augmentation, and the share of images that it changes at present."""
 
     label: str
@@ -29,7 +29,7 @@ class Judge:
     """D as it scores everything: behind its augmentations. It is called as D is, and as regularizers call a critic."""
 
     discriminator: nn.Module
-    augmentations: Sequence[Stage] = ()
+    augmentations: Sequence[ActiveAugmentation] = ()
     products: Callable[[], AbstractContextManager[object]] = nullcontext
     """Gives the block in which D is called, of another precision perhaps; augmentations work outside of it."""
 

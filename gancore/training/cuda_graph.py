@@ -55,7 +55,7 @@ def unfit(gan: GAN) -> str:
     """Why steps of this GAN cannot be captured at all, to be told; nothing if they can."""
     if gan.device.type != "cuda":
         return _told(f"the run is on {gan.device.type}, and graphs are of CUDA")
-    if gan.ranks.several:
+    if gan.ranks.is_distributed:
         return _told("several processes train, and wait for each other in every step")
     if gan.options.training.on_nonfinite == "skip":
         return _told("training.on_nonfinite is skip, which looks at numbers in every update")

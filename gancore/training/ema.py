@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from gancore.config.run import EMASettings
-from gancore.settings import Moment, value_at
+from gancore.settings import TrainingTime, value_at
 
 
-def weight_of(ema: EMASettings, moment: Moment, new_images: int) -> float:
+def weight_of(ema: EMASettings, moment: TrainingTime, new_images: int) -> float:
     """The weight of a module in its average, in 0..1, such that the share of what was there halves every half-life.
 
     `new_images` are those of the images seen that came since the last update. The half-life may ramp up with what has
@@ -23,7 +23,7 @@ def weight_of(ema: EMASettings, moment: Moment, new_images: int) -> float:
 
 @torch.no_grad()
 def update_average(average: nn.Module, module: nn.Module, weight: float) -> None:
-    """Moves the average towards the module, whose weight in it is in 0..1.
+    """Moves the average toward the module, whose weight in it is in 0..1.
 
     Buffers are copied: they are statistics of the current weights, not weights.
     """

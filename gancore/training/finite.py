@@ -43,7 +43,7 @@ def takes_flag(optimizer: optim.Optimizer) -> bool:
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 
-class Watch:
+class FiniteCheck:
     """Looks at the losses, penalties and gradients of an update before it is made.
 
     Norms are sums of squares, so a gradient whose square overflows, which would make an infinite moment, counts as one

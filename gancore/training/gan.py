@@ -13,19 +13,19 @@ from torch import Tensor, nn, optim
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.checkpoint import state
-from gancore.config.run import Options, Run
+from gancore.config.run import Options, RunConfig
 from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
 from gancore.data.feed import Feed
 from gancore.distributed.ranks import ALONE, Ranks
 from gancore.errors import CheckpointError, PluginError, blamed
-from gancore.settings import Moment
-from gancore.training.augmentations import Judge, Stage
-from gancore.training.finite import Watch, not_finite
+from gancore.settings import TrainingTime
+from gancore.training.augmentations import ActiveAugmentation, Judge
+from gancore.training.finite import FiniteCheck, not_finite
 from gancore.training.networks import Freezer, draw_latent, frozen_copy, synchronized
 from gancore.training.precision import Precision
-from gancore.training.preflight import rehearse
+from gancore.training.preflight import run_preflight
 from gancore.training.progress import Progress
-from gancore.training.regularizers import Due, Turn
+from gancore.training.regularizers import ActiveRegularizer, ActiveRegularizers
 from gancore.utils.random import GlobalRandomness, derive_seed, generator_for, seeded
 
 P = TypeVar("P")
@@ -80,7 +80,7 @@ class GAN:
             with _building(options, f"augmentation {label!r}"):
                 self._augments[label] = _at(self.device, augmentation.build(self.feed.shape, mirrors))
         # Found out, not asked: whether D may see real and fake in one pass.
-        self.joined = not rehearse(
+        self.joined = not run_preflight(
             self.generator,
             self._judge(lambda augmentation: 1.0),
             self.objective,
@@ -90,7 +90,7 @@ class GAN:
             self.num_classes,
             accumulates=options.training.accumulate > 1,
         )
-        if ranks.several and options.training.sync_batchnorm:
+        if ranks.is_distributed and options.training.sync_batchnorm:
             networks = self.generator, self.discriminator
             self.generator, self.discriminator = synchronized(*networks, self.device, self.regularizers)
         self.freezer = Freezer(self.discriminator)
@@ -107,15 +107,15 @@ class GAN:
         self.randomness = GlobalRandomness(options.seed, self.device)
         # Only CUDA is asked for so late that a step does not wait for it; to leave out a step is to know at once, and
         # several ranks must not learn it at different steps.
-        at_once = self.device.type != "cuda" or options.training.on_nonfinite == "skip" or ranks.several
-        self.watch = Watch(self.device, at_once=at_once)
+        at_once = self.device.type != "cuda" or options.training.on_nonfinite == "skip" or ranks.is_distributed
+        self.watch = FiniteCheck(self.device, at_once=at_once)
         buffers = {
             f"{role}.{name}": each for role, part in self.modules().items() for name, each in part.named_buffers()
         }
         self._unbounded = frozenset(not_finite(buffers))  # a mask of -inf, say, is meant
 
     @classmethod
-    def assemble(cls, run: Run, root: Path, device: str = "auto", ranks: Ranks = ALONE) -> GAN:
+    def assemble(cls, run: RunConfig, root: Path, device: str = "auto", ranks: Ranks = ALONE) -> GAN:
         """All parts of a run, built and put together. `root` is the folder with the dataset's files.
 
         What a part draws while it is built depends on the run's seed alone. Raises PluginError for one that fails.
@@ -160,22 +160,22 @@ class GAN:
         stages = []
         for label, each in self.augmentations.items():
             with blamed(f"augmentation {label!r}", "in strength()"):
-                stages.append(Stage(label, self._augments[label], strength(each)))
+                stages.append(ActiveAugmentation(label, self._augments[label], strength(each)))
         return Judge(self.discriminator, [stage for stage in stages if stage.strength])
 
-    def turn(self, player: Player, update: int) -> Turn:
+    def turn(self, player: Player, update: int) -> ActiveRegularizers:
         """The regularizers that have a say in a player's update of this step, its `update`-th, from 0."""
         steps = self.options.training.discriminator_steps if player == "discriminator" else 1
         number = self.progress.step * steps + update
         return self._turn(player, lambda each: each.strength(self.moment()) if number % each.interval == 0 else 0.0)
 
-    def _turn(self, player: Player, strength: Callable[[Regularizer], float]) -> Turn:
+    def _turn(self, player: Player, strength: Callable[[Regularizer], float]) -> ActiveRegularizers:
         due = []
         for label, each in self.regularizers.items():
             if each.player == player:
                 with blamed(f"regularizer {label!r}", "in strength()"):
-                    due.append(Due(label, each, self._penalties[label], strength(each)))
-        return Turn(tuple(each for each in due if each.strength))
+                    due.append(ActiveRegularizer(label, each, self._penalties[label], strength(each)))
+        return ActiveRegularizers(tuple(each for each in due if each.strength))
 
     def done(self) -> float:
         """The share of the run's total that lies behind: 1 or more when it is reached."""
@@ -187,10 +187,10 @@ class GAN:
             step=now.step, images_seen=images_seen, seconds=now.seconds, dataset_size=self.feed.size
         )
 
-    def moment(self, new_images: int = 0) -> Moment:
+    def moment(self, new_images: int = 0) -> TrainingTime:
         """The place in the run by which schedules go, or the one after so many more images."""
         images_seen = self.progress.images_seen + new_images
-        return Moment(images_seen, min(self._done(images_seen), 1.0))
+        return TrainingTime(images_seen, min(self._done(images_seen), 1.0))
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that training changes, by name, not copied; the rest is in `progress` and the config.

@@ -23,10 +23,10 @@ from gancore.errors import NonFiniteError, blamed, during
 from gancore.training.augmentations import Judge
 from gancore.training.cuda_graph import Batches, Captured, CUDARecorder, unfit
 from gancore.training.ema import update_average, weight_of
-from gancore.training.finite import Watch
+from gancore.training.finite import FiniteCheck
 from gancore.training.gan import GAN
-from gancore.training.networks import checked_loss, imagine, judge, judge_both, together
-from gancore.training.recovery import Undo, tolerate
+from gancore.training.networks import checked_loss, generate_images, judge, score_pair, together
+from gancore.training.recovery import StepSnapshot, count_or_raise
 from gancore.training.sync import across, average_statistics, randomness, share_state
 from gancore.training.update import Update
 
@@ -52,7 +52,7 @@ class Step:
     penalties: Mapping[str, Tensor]
     skipped: str = ""
     note: str = ""
-    watch: Watch | None = field(default=None, repr=False, compare=False)
+    watch: FiniteCheck | None = field(default=None, repr=False, compare=False)
 
     def scalars(self) -> dict[str, float]:
         """Flat numbers: the losses, the mean logits of D's last update before its step, and what regularizers added.
@@ -97,7 +97,7 @@ def _train(gan: GAN, joined: bool) -> Iterator[Step]:
     batches = _Counted(gan.feed, progress.images_seen)
     begun = perf_counter() - progress.seconds
     while gan.done() < 1:
-        undo = Undo(gan) if gan.options.training.on_nonfinite == "skip" else None
+        undo = StepSnapshot(gan) if gan.options.training.on_nonfinite == "skip" else None
         skipped = ""
         try:
             with _apart(gan), during(f"at step {progress.step + 1}"):
@@ -108,7 +108,7 @@ def _train(gan: GAN, joined: bool) -> Iterator[Step]:
         except NonFiniteError as error:
             if undo is None:
                 raise
-            often = tolerate(gan, error)
+            often = count_or_raise(gan, error)
             undo.back()
             skipped, added = f"{error.what}; the step is left out, {often}", {}
             losses = dict.fromkeys(_LOSSES, torch.tensor(torch.nan, device=gan.device))
@@ -118,7 +118,7 @@ def _train(gan: GAN, joined: bool) -> Iterator[Step]:
         progress.images_seen = batches.images_seen
         progress.seconds = perf_counter() - begun
         if gan.options.total.unit == "minutes":  # all ranks end by one clock
-            progress.seconds = gan.ranks.first(progress.seconds)
+            progress.seconds = gan.ranks.broadcast(progress.seconds)
         yield Step(
             step=progress.step,
             epoch=progress.images_seen / gan.feed.size,
@@ -175,7 +175,7 @@ def _step(gan: GAN, joined: bool, batches: Batches) -> tuple[dict[str, Tensor], 
         update = Update(gan, "discriminator", number)
         seen = [_discriminate(gan, critic, part, update, joined, keep=shared and len(parts) == 1) for part in parts]
         real, fake = (together(parts) for parts in zip(*seen, strict=True))
-        if gan.ranks.several:
+        if gan.ranks.is_distributed:
             real, fake = update.agree(batches.count, real, fake)
         update.finish()
         critic.observe(real)
@@ -190,7 +190,7 @@ def _step(gan: GAN, joined: bool, batches: Batches) -> tuple[dict[str, Tensor], 
     with gan.freezer.frozen():
         for part in parts:
             _generate(gan, critic, part, update)
-        if gan.ranks.several:
+        if gan.ranks.is_distributed:
             update.agree(batches.count)
         update.finish()
     penalties |= update.penalties
@@ -240,12 +240,12 @@ def _discriminate(
     with cached():  # one power iteration of spectral normalization, however often D is asked
         with gan.precision.products():
             with torch.set_grad_enabled(keep):
-                images = imagine(gan.generator, part.latent, part.labels)
+                images = generate_images(gan.generator, part.latent, part.labels)
             part.fakes = images if keep else None
             reals, fakes = turn.leaf("real", part.images), turn.leaf("fake", images.detach())
             # In one pass, the gradient of either would take the work of both.
             if joined and not (turn.differentiates("real") or turn.differentiates("fake")):
-                real, fake = judge_both(critic, reals, fakes, part.latent, part.labels)
+                real, fake = score_pair(critic, reals, fakes, part.latent, part.labels)
             else:
                 real = judge(critic, reals, None, part.labels)
                 fake = judge(critic, fakes, part.latent, part.labels)
@@ -263,7 +263,7 @@ def _generate(gan: GAN, critic: Judge, part: _Part, update: Update) -> None:
     real = None
     with gan.precision.products():
         if images is None:
-            images = imagine(gan.generator, part.latent, part.labels)
+            images = generate_images(gan.generator, part.latent, part.labels)
         if gan.objective.needs_real or turn.due:
             with torch.set_grad_enabled(turn.differentiates("real")):
                 real = across(gan, judge(critic, turn.leaf("real", part.images), None, part.labels), part.count)

@@ -24,7 +24,7 @@ def call(module: Network, batch: Tensor, labels: Tensor | None) -> Any:  # Any: 
     return module(batch) if labels is None else module(batch, labels)
 
 
-def imagine(generator: nn.Module, latent: Tensor, labels: Tensor | None) -> Tensor:
+def generate_images(generator: nn.Module, latent: Tensor, labels: Tensor | None) -> Tensor:
     """The fakes (N, *shape) that G makes of latents, in float32 whatever precision it multiplies in."""
     with blamed("generator", "in forward()"):
         images: Tensor = call(generator, latent, labels)
@@ -38,7 +38,7 @@ def judge(discriminator: Network, images: Tensor, latent: Tensor | None, labels:
     return _scores(output, slice(None), images, latent, labels)
 
 
-def judge_both(
+def score_pair(
     discriminator: Network, real: Tensor, fake: Tensor, latent: Tensor, labels: Tensor | None
 ) -> tuple[Scores, Scores]:
     """What D says of real and of fake images that it sees in one pass. Both have the same labels."""
@@ -137,7 +137,7 @@ def frozen(module: nn.Module) -> AbstractContextManager[None]:
 
 @contextmanager
 def evaluated(module: nn.Module) -> Iterator[None]:
-    """The module and all its parts are in evaluation mode in this block; afterwards each is as it was."""
+    """The module and all its parts are in evaluation mode in this block; afterward each is as it was."""
     training = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -188,14 +188,14 @@ def tensors_of(output: Output) -> dict[str, Tensor]:
 
 
 def is_loss(value: object, images: Tensor) -> TypeGuard[Tensor]:
-    """Whether it can be minimised: a real scalar with a gradient, where the images are."""
+    """Whether it can be minimized: a real scalar with a gradient, where the images are."""
     if not isinstance(value, Tensor) or value.ndim or value.is_complex():
         return False
     return value.requires_grad and value.device == images.device
 
 
 def checked_loss(player: str, value: object, images: Tensor) -> Tensor:
-    """What a loss returned in a player's step. Raises PluginError when it cannot be minimised."""
+    """What a loss returned in a player's step. Raises PluginError when it cannot be minimized."""
     if not is_loss(value, images):
         raise PluginError(
             f"a loss must return a scalar tensor with a gradient, on {images.device}, in the {player}'s step; received "

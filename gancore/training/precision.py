@@ -62,7 +62,7 @@ class Precision:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """For the time of a step, float32 products are as exact as the name says; afterwards they are as before.
+        """For the time of a step, float32 products are as exact as the name says; afterward they are as before.
 
         torch keeps this for the whole process, and lets convolutions use TensorFloat-32 unless it is told otherwise.
         """

@@ -18,7 +18,7 @@ from gancore.data.feed import Feed
 from gancore.errors import ConfigError, PluginError, blamed
 from gancore.training.augmentations import Judge
 from gancore.training.networks import call, checked_loss, described, frozen, judge, output_of, tensors_of
-from gancore.training.regularizers import Turn
+from gancore.training.regularizers import ActiveRegularizers
 from gancore.utils.random import seeded
 
 COUNT = 4
@@ -26,11 +26,11 @@ COUNT = 4
 T = TypeVar("T")
 
 
-def rehearse(
+def run_preflight(
     generator: nn.Module,
     critic: Judge,
     objective: Objective,
-    turns: Mapping[Player, Turn],
+    turns: Mapping[Player, ActiveRegularizers],
     feed: Feed,
     latent: LatentSettings,
     num_classes: int | None,
@@ -97,7 +97,7 @@ def rehearse(
 
 
 def _parts_of(
-    generator: nn.Module, critic: Judge, objective: Objective, turns: Mapping[Player, Turn]
+    generator: nn.Module, critic: Judge, objective: Objective, turns: Mapping[Player, ActiveRegularizers]
 ) -> dict[str, object]:
     """What may hold state, as errors name it."""
     regularizers = {f"regularizer {due.label!r}": due.working for turn in turns.values() for due in turn.due}
@@ -238,7 +238,7 @@ def _differ(here: Tensor, there: Tensor) -> bool:
 def _rehearse_updates(
     objective: Objective,
     critic: Judge,
-    turns: Mapping[Player, Turn],
+    turns: Mapping[Player, ActiveRegularizers],
     real: Tensor,
     fake: Tensor,
     latent: Tensor,

@@ -13,7 +13,7 @@ from gancore.errors import NonFiniteError
 from gancore.training.gan import GAN
 
 
-def tolerate(gan: GAN, error: NonFiniteError) -> str:
+def count_or_raise(gan: GAN, error: NonFiniteError) -> str:
     """Counts that something was not finite, and says how often it has been; raises the error beyond the limit."""
     limit = gan.options.training.nonfinite_limit
     if gan.progress.nonfinite >= limit:
@@ -23,7 +23,7 @@ def tolerate(gan: GAN, error: NonFiniteError) -> str:
     return f"{gan.progress.nonfinite} of at most {limit} times"
 
 
-class Undo:
+class StepSnapshot:
     """What a step may have changed by the time that its numbers prove not to be finite.
 
     That are D, its optimizer, and all buffers. G, its optimizer and the average come last in a step; only where

@@ -13,7 +13,7 @@ from gancore.training.networks import described, is_loss
 
 
 @dataclass(frozen=True)
-class Due:
+class ActiveRegularizer:
     """A regularizer in an update in which it has a say."""
 
     label: str
@@ -23,10 +23,10 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Turn:
+class ActiveRegularizers:
     """One update of a player, as its regularizers see it."""
 
-    due: tuple[Due, ...]
+    due: tuple[ActiveRegularizer, ...]
 
     def differentiates(self, which: Literal["real", "fake"]) -> bool:
         """Whether a penalty asks for the gradient of these images."""

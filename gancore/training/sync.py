@@ -14,10 +14,10 @@ from gancore.utils.random import derive_seed, seeded
 
 def share_state(gan: GAN) -> None:
     """Gives all ranks what training has changed so far, and the place in the run, as they are at rank 0."""
-    if not gan.ranks.several:
+    if not gan.ranks.is_distributed:
         return
-    tensors, place = gan.ranks.shared(gan.tensors()), gan.ranks.first(gan.place())
-    if not gan.ranks.leads:
+    tensors, place = gan.ranks.broadcast_tensors(gan.tensors()), gan.ranks.broadcast(gan.place())
+    if not gan.ranks.is_main:
         gan.restore(tensors, place)
 
 
@@ -27,7 +27,7 @@ def randomness(gan: GAN) -> AbstractContextManager[None]:
     Rank 0 goes on where it was, as when alone; another begins anew at every step, elsewhere than any other, so that
     nothing of it need be saved.
     """
-    if gan.ranks.leads:
+    if gan.ranks.is_main:
         return gan.randomness.lent()
     now = gan.progress
     return seeded(derive_seed(gan.options.seed, "rank", gan.ranks.rank, now.step, now.nonfinite), gan.device)
@@ -35,7 +35,7 @@ def randomness(gan: GAN) -> AbstractContextManager[None]:
 
 def across(gan: GAN, scores: Scores, count: int) -> Scores:
     """The scores of a share of a batch of `count`, with a mean over all of it; parts of a share keep their own."""
-    if not gan.ranks.several or gan.options.training.accumulate > 1:
+    if not gan.ranks.is_distributed or gan.options.training.accumulate > 1:
         return scores
     return replace(scores, mean=gan.ranks.mean_of(count))
 
@@ -45,7 +45,7 @@ def average_statistics(gan: GAN, share: float) -> None:
 
     Those of the average of G's weights are left out: they are copies.
     """
-    if not gan.ranks.several:
+    if not gan.ranks.is_distributed:
         return
     parts = [module for role, module in gan.modules().items() if role != "ema"]
     buffers: list[Tensor] = [each for part in parts for each in part.buffers() if each.is_floating_point()]

@@ -50,7 +50,7 @@ class Update:
         own |= {("penalty", label): (self.penalties.get(label), loss) for label in labels}
         own |= {("logits", place): (each, each) for place, each in enumerate(logits)}
         own |= {("weight", place): (each.grad, each) for place, each in enumerate(self._weights)}
-        sums = ranks.sums(own)
+        sums = ranks.all_reduce_sum(own)
         for place, weight in enumerate(self._weights):
             weight.grad = sums.get(("weight", place))
         self._losses = [sums["loss", ""]]

@@ -31,9 +31,9 @@ from gancore_plugins.metrics.classes import ClassDivergence
 from gancore_plugins.metrics.frechet import FrechetDistance
 from gancore_plugins.metrics.inception_score import InceptionScore
 from gancore_plugins.metrics.kernel import KernelDistance
-from gancore_plugins.metrics.memorisation import Memorisation
+from gancore_plugins.metrics.memorization import Memorization
 from gancore_plugins.metrics.modes import Modes
-from gancore_plugins.metrics.neighbours import Coverage, Density, Precision, Recall
+from gancore_plugins.metrics.neighbors import Coverage, Density, Precision, Recall
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
@@ -94,7 +94,7 @@ def gancore_metrics() -> Iterable[type[Metric]]:
         Density,
         Coverage,
         ClassDivergence,
-        Memorisation,
+        Memorization,
         Modes,
     ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import guard
-from benchmarks.guard import Run
+from benchmarks.guard import RunConfig
 
 
 def test_collapses_that_are_made_by_hand_are_all_noticed(tmp_path):
@@ -40,7 +40,7 @@ def test_a_run_is_trained_measured_and_not_done_again(tmp_path, monkeypatch):
 
 
 def test_the_table_counts_healthy_runs_and_alarms():
-    runs = [Run("ring", 0, [0.5, 0.9], 0, True), Run("ring", 1, [0.1, 0.1, 0.7], 1, True)]
+    runs = [RunConfig("ring", 0, [0.5, 0.9], 0, True), RunConfig("ring", 1, [0.1, 0.1, 0.7], 1, True)]
     text = guard.report(runs, [("ring: one thing", 30)], Namespace(recipes=["ring"], seeds=2, jobs=1))
     assert "| ring | 2 | 2 | 2, 3 | 0.100 | 1 | 0.70 to 0.90 |" in text
     assert "| ring: one thing | 30 | 30 |" in text

@@ -16,7 +16,7 @@ from benchmarks.speed import __main__ as speed
 from benchmarks.speed import byhand, floor, frameworks, growth, memory, operators, races, scripts, startup, streams
 from benchmarks.speed.report import hidden, page, ratio
 from benchmarks.speed.timing import LEAD, Lap, Series, in_turns, spread
-from gancore import GAN, Layer, read_images, resolve, train
+from gancore import GAN, ConfigLayer, read_images, resolve, train
 from gancore.config.run import read_layers
 from helpers.idx_files import example, write
 from helpers.tiny_components import catalog
@@ -32,7 +32,7 @@ def noise(recipe):
         "batch_size": BATCH,
         "duration": "1000000 steps",
     }
-    return GAN.assemble(resolve([*read_layers(recipe, catalog()), Layer("test", data)], catalog()), Path(), "cpu")
+    return GAN.assemble(resolve([*read_layers(recipe, catalog()), ConfigLayer("test", data)], catalog()), Path(), "cpu")
 
 
 def dice_of(gan):

@@ -10,12 +10,12 @@ import pytest
 
 import gancore_plugins as plugins
 from benchmarks import toys
-from benchmarks.toys import MODES, REAL, Run
+from benchmarks.toys import MODES, REAL, RunConfig
 
 
 def run(arm, world, seed, modes, **changes):
     numbers = {"high_quality": 0.9, "reverse_kl": 0.01, "rarest_share": 0.02, "seconds": 5.0, "kimg": 100.0}
-    return Run(arm, world, seed, modes=modes, commit="abc", **numbers | changes)
+    return RunConfig(arm, world, seed, modes=modes, commit="abc", **numbers | changes)
 
 
 def test_a_run_is_trained_judged_and_not_done_again(tmp_path):
@@ -75,7 +75,7 @@ def test_what_is_not_finite_is_left_out_of_a_mean():
 @pytest.mark.parametrize("world", MODES)
 def test_the_table_in_the_repository_has_recipes_that_keep_every_mode(world):
     root = Path(toys.__file__).parent
-    runs = [Run(**row) for row in json.loads((root / "toys.json").read_text())]
+    runs = [RunConfig(**row) for row in json.loads((root / "toys.json").read_text())]
     mine = [run for run in runs if run.arm == world]
     assert len({run.seed for run in mine}) == len(mine) >= 30
     assert sum(run.whole for run in mine) >= 28

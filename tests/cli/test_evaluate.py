@@ -147,7 +147,7 @@ def test_a_collapse_ends_the_run_where_it_is_told_to(gancore):
         (["runs/0001", "--metric", "fid-digits"], 2, ["unknown metric 'fid'", "did you mean 'fd'"]),
         (["runs/0001", "--metric", "fd-digts"], 2, ["unknown extractor 'digts'", "'digits'"]),
         (["runs/0001", "--metric", "fd"], 2, ["looks through an extractor", "fd-digits"]),
-        (["runs/0001", "--metric", "memorisation-random"], 2, ["none are held out"]),
+        (["runs/0001", "--metric", "memorization-random"], 2, ["none are held out"]),
         (["runs/0001", "--metric", "is-random"], 2, ["tells none apart"]),
         (["runs/0001", "--metric", "modes"], 2, ["known mixture"]),
         (["runs/0001", "--metric", "fd-inception"], 3, ["weights-inception-2015-12-05-6726825d.pth"]),
@@ -198,7 +198,7 @@ from torch.utils.data import TensorDataset
 from gancore import Dataset, Generator, hookimpl
 
 
-class Labelled(TensorDataset):
+class Labeled(TensorDataset):
     classes = ("dark", "light")
 
 
@@ -209,7 +209,7 @@ class Lopsided(Dataset):
 
     def build(self, root):
         labels = (torch.arange(400) % 10 == 0).long()
-        return Labelled((labels * 255).byte().view(-1, 1, 1, 1).expand(-1, 1, 4, 4), labels)
+        return Labeled((labels * 255).byte().view(-1, 1, 1, 1).expand(-1, 1, 4, 4), labels)
 
 
 class Obedient(nn.Module):

@@ -122,7 +122,7 @@ BROKEN = {  # what a plugin's module holds, and the cause that is told
         LOSS.format(name="x").replace("gancore_losses()", "gancore_losses(shape)"),
         "gancore_losses must take no argument; this one asks for 'shape'",
     ),
-    "misspelt": (
+    "misspelled": (
         LOSS.format(name="x").replace("gancore_losses", "gancore_lossess"),
         "unknown hook 'gancore_lossess'; did you mean 'gancore_losses'",
     ),

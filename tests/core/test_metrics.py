@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gancore.errors import DataError
-from gancore.metrics import Evidence, Measurement, Metric, Samples
+from gancore.metrics import Measurement, Metric, MetricInputs, Samples
 from helpers.metric_inputs import GIVEN, of_classes, of_features
 from helpers.strategies import components
 from helpers.tiny_components import catalog
@@ -47,9 +47,9 @@ def test_what_is_not_there_is_told_with_its_name():
     with pytest.raises(DataError, match="classes of the images are needed"):
         PICTURE.shares()
     with pytest.raises(DataError, match="real images are needed"):
-        Evidence(PICTURE).reference  # noqa: B018  # touching it is the test
+        MetricInputs(PICTURE).reference  # noqa: B018  # touching it is the test
     with pytest.raises(DataError, match="features are needed"):
-        Evidence(PICTURE, PICTURE).features  # noqa: B018  # as above
+        MetricInputs(PICTURE, PICTURE).features  # noqa: B018  # as above
 
 
 def test_features_are_those_of_the_generated_and_the_real_images():
@@ -58,7 +58,7 @@ def test_features_are_those_of_the_generated_and_the_real_images():
 
 
 def test_what_is_shared_is_computed_once_for_each_evidence_and_key():
-    evidence, other = Evidence(PICTURE), Evidence(PICTURE)
+    evidence, other = MetricInputs(PICTURE), MetricInputs(PICTURE)
     calls = []
     for where, key in ((evidence, "a"), (evidence, "a"), (evidence, "b"), (other, "a")):
         assert where.once(key, lambda: calls.append(None) or len(calls)) > 0
@@ -79,7 +79,7 @@ def test_built_ins_of_the_new_kinds_are_found_by_name(kind):
             "density",
             "coverage",
             "class-kl",
-            "memorisation",
+            "memorization",
             "modes",
         },
         "extractor": {"digits", "random", "inception"},

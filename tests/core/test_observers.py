@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gancore.catalog.catalog import Catalog
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import StorageError
 from gancore.observers import JSONL, LOG, Observer, RunInfo, Writer
@@ -54,12 +54,12 @@ def test_the_log_is_part_of_the_run_which_ends_where_it_cannot_be_written(tmp_pa
 
 def test_observers_are_tables_under_labels(tmp_path):
     said = {"observers": {"tensorboard": {"flush_seconds": 7}, "second": {"name": "tensorboard"}}}
-    run = resolve([Layer("test", PARTS | said)], catalog())
+    run = resolve([ConfigLayer("test", PARTS | said)], catalog())
     assert [(label, observer.flush_seconds) for label, observer in run.observers.items()] == [
         ("tensorboard", 7),
         ("second", 30),
     ]
-    assert resolve([Layer("again", run.to_data(catalog()))], catalog()) == run
+    assert resolve([ConfigLayer("again", run.to_data(catalog()))], catalog()) == run
 
 
 def test_the_built_in_ones_are_offered():

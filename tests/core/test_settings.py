@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from gancore.settings import START, Moment, Schedulable, Schedule, Settings, plain, value_at
+from gancore.settings import START, Schedulable, Schedule, Settings, TrainingTime, plain, value_at
 from helpers.strategies import components
 
 NUMBERS = st.floats(-1e6, 1e6)
@@ -33,7 +33,7 @@ class Outer(Settings):
 
 
 def after(images):
-    return Moment(images, 0.0)
+    return TrainingTime(images, 0.0)
 
 
 def errors_of(error):
@@ -50,8 +50,10 @@ def test_a_schedule_begins_and_ends_exactly_where_it_says_and_stays_there(schedu
 @given(SCHEDULES, IMAGES, st.floats(0, 1))
 def test_a_schedule_without_kimg_lasts_as_long_as_the_run(schedule, images, done):
     whole = schedule.model_copy(update={"kimg": None})
-    assert whole.at(Moment(images, done)) == pytest.approx(schedule.at(after(1000 * schedule.kimg * done)), abs=1e-6)
-    assert (whole.at(START), whole.at(Moment(images, 1.0))) == (schedule.start, schedule.to)
+    assert whole.at(TrainingTime(images, done)) == pytest.approx(
+        schedule.at(after(1000 * schedule.kimg * done)), abs=1e-6
+    )
+    assert (whole.at(START), whole.at(TrainingTime(images, 1.0))) == (schedule.start, schedule.to)
 
 
 @given(SCHEDULES, st.lists(IMAGES, min_size=2))

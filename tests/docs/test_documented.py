@@ -13,7 +13,7 @@ import pytest
 import gancore
 from gancore import hookspecs
 from gancore.config.describe import describe
-from gancore.config.run import Run
+from gancore.config.run import RunConfig
 from gancore_cli.main import gancore as command_line
 from gancore_cli.main import main
 
@@ -60,13 +60,13 @@ def test_every_command_has_its_heading_and_below_it_its_help(path):
     assert f"```console\n$ {words} --help\nUsage: {words} " in found[1], f"no help below the heading {words!r}"
 
 
-@pytest.mark.parametrize("field", describe(Run), ids=lambda field: field["key"])
+@pytest.mark.parametrize("field", describe(RunConfig), ids=lambda field: field["key"])
 def test_every_key_of_a_config_has_its_row(field):
     assert row(field) in config_table()
 
 
 def test_the_config_table_has_no_other_rows():
-    keys = [field["key"] for field in describe(Run)]
+    keys = [field["key"] for field in describe(RunConfig)]
     assert [line.split("`")[1] for line in config_table()] == keys
 
 

@@ -21,10 +21,10 @@ import torch
 
 from gancore import hookspecs
 from gancore.catalog.catalog import Catalog, read_plugin
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import read_layers, resolve
 from gancore.evaluation.defaults import evaluator_of_run
-from gancore.evaluation.train_extractor import Workplace
+from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
 from gancore.run.recording import record
 from gancore.training.gan import GAN
@@ -92,7 +92,7 @@ def check_toml(block, folder):
     file = folder / (named[1] if named else "block.toml")
     file.write_text(block.text, encoding="utf-8")
     catalog = Catalog.installed()
-    resolve([Layer("parts", PARTS), *read_layers(str(file), catalog)], catalog)
+    resolve([ConfigLayer("parts", PARTS), *read_layers(str(file), catalog)], catalog)
 
 
 def check_console(block):
@@ -130,28 +130,28 @@ def train_with(plugin, folder):
         part = {component.kind: component.name}
         if component.kind not in PARTS:
             part = {f"{component.kind}s": {component.name: {}}}
-        run = resolve([Layer("parts", PARTS | part | {"duration": "2 steps"})], catalog)
+        run = resolve([ConfigLayer("parts", PARTS | part | {"duration": "2 steps"})], catalog)
         gan = GAN.assemble(run, folder, "cpu")
         assert [step.step for step in train(gan)] == [1, 2]
-        again = resolve([Layer("again", run.to_data(catalog))], catalog)
+        again = resolve([ConfigLayer("again", run.to_data(catalog))], catalog)
         assert again == run
 
 
 def measure_with(component, catalog, folder):
     tried = {"name": component.name} if component.kind == "metric" else {"name": "kid", "extractor": component.name}
-    run = resolve([Layer("parts", PARTS | {"metrics": {"tried": tried}})], catalog)
-    place = Workplace(folder, folder / "cache", torch.device("cpu"))
+    run = resolve([ConfigLayer("parts", PARTS | {"metrics": {"tried": tried}})], catalog)
+    place = EvaluationPaths(folder, folder / "cache", torch.device("cpu"))
     evaluator = evaluator_of_run(run, place, catalog, count=50)
     for _ in evaluator.prepare():
         pass
     (result,) = evaluator.evaluate(evaluator.images[:50]).results
     assert math.isfinite(result.measured.value)
-    assert resolve([Layer("again", run.to_data(catalog))], catalog) == run
+    assert resolve([ConfigLayer("again", run.to_data(catalog))], catalog) == run
 
 
 def watch_with(component, catalog, folder):
     told = {"duration": "2 steps", "log": {"every_steps": 1}, "observers": {component.name: {}}}
-    run = resolve([Layer("parts", PARTS | told)], catalog)
+    run = resolve([ConfigLayer("parts", PARTS | told)], catalog)
     gan = GAN.assemble(run, folder, "cpu")
     directory = RunDirectory(folder / "watched")
     directory.create(run, catalog, gan.device)
@@ -159,7 +159,7 @@ def watch_with(component, catalog, folder):
     assert [written.warnings for written in seen] == [(), ()]
     usual = {"config.toml", "manifest.json", "metrics.jsonl", "samples", "checkpoints"}
     assert {path.name for path in directory.path.iterdir()} > usual, "an observer leaves something of its own"
-    assert resolve([Layer("again", run.to_data(catalog))], catalog) == run
+    assert resolve([ConfigLayer("again", run.to_data(catalog))], catalog) == run
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in BY_AN_AUTHOR], ids=lambda page: page.name)

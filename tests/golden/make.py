@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gancore import Catalog, Layer, checkpoint, resolve, tensorfile, train
+from gancore import Catalog, ConfigLayer, checkpoint, resolve, tensorfile, train
 from gancore.run.directory import RunDirectory
 from gancore.run.recording import record
 from gancore.training.gan import GAN
@@ -26,7 +26,7 @@ CONFIG = {
 def main():
     """Trains and keeps the newest checkpoint."""
     catalog = Catalog.installed()
-    run = resolve([Layer("golden", CONFIG)], catalog)
+    run = resolve([ConfigLayer("golden", CONFIG)], catalog)
     with tempfile.TemporaryDirectory() as place:
         gan = GAN.assemble(run, Path(place), "cpu")
         directory = RunDirectory(Path(place) / "run")

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from gancore import hookspecs
 from gancore.config.describe import describe
-from gancore.config.run import Options, Run
+from gancore.config.run import Options, RunConfig
 from gancore.settings import Schedule, Settings
 
 FOLDER = Path(__file__).parents[1] / "frozen"
@@ -138,7 +138,7 @@ def field(described):
 
 def config():
     """Every key of a run: its type, its default, its bounds."""
-    yield from map(field, describe(Run))
+    yield from map(field, describe(RunConfig))
     yield ""
     yield "# A schedule, {from, to, kimg, shape}"
     yield ""

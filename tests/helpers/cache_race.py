@@ -15,7 +15,7 @@ def main():
 
     from gancore.evaluation import train_extractor as learning
     from gancore.evaluation.features import digest_of_values
-    from gancore.evaluation.train_extractor import Workplace, open_reader
+    from gancore.evaluation.train_extractor import EvaluationPaths, open_reader
     from gancore_plugins.datasets import cifar, folder, mnist, pictures, published
     from gancore_plugins.datasets.digits import Digits
     from gancore_plugins.extractors.digits import DigitsExtractor
@@ -36,7 +36,7 @@ def main():
         )
 
     def judge():
-        place = Workplace(root, root / "cache", torch.device("cpu"))
+        place = EvaluationPaths(root, root / "cache", torch.device("cpu"))
         work = open_reader(DigitsExtractor(epochs=8), Digits(split="train"), (1, 8, 8), 10, place)
         while True:
             try:

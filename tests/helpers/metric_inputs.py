@@ -3,7 +3,7 @@
 import torch
 from hypothesis import strategies as st
 
-from gancore.metrics import Evidence, Extractor, Samples
+from gancore.metrics import Extractor, MetricInputs, Samples
 
 CERTAIN = 200.0
 """A logit so high that its class is certain in single precision."""
@@ -24,7 +24,7 @@ GIVEN = Given()
 def of_features(fake, real, training=None):
     """Evidence of features (N, D) alone."""
     sets = [None if part is None else samples(part) for part in (fake, real, training)]
-    return Evidence(*sets)
+    return MetricInputs(*sets)
 
 
 def samples(features):

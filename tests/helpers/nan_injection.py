@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gancore.catalog.catalog import Catalog, read_plugin
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Augmentation, Regularizer
 from gancore.hookspecs import hookimpl
@@ -142,7 +142,7 @@ PARTS_ILL = PARTS | {
 def assembled(ailment, **changes):
     """A GAN that will fall ill, its run, and the catalog."""
     known = ill(ailment)
-    run = resolve([Layer("ill", PARTS_ILL), Layer("test", changes)], known)
+    run = resolve([ConfigLayer("ill", PARTS_ILL), ConfigLayer("test", changes)], known)
     gan = GAN.assemble(run, Path(), "cpu")
     ailment.catches(gan)
     return gan, run, known
@@ -157,7 +157,7 @@ def recording(path, ailment, **changes):
 
 
 def state(gan):
-    """A copy of all that is learnt: no randomness, no statistics, and what the optimizers remember."""
+    """A copy of all that is learned: no randomness, no statistics, and what the optimizers remember."""
     names = {f"{role}.{name}" for role, each in gan.modules().items() for name, _ in each.named_parameters()}
     tensors = {name for name in gan.tensors() if name in names or name.startswith("optimizer.")}
     return {name: gan.tensors()[name].clone() for name in tensors}

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from gancore.checkpoint import store as checkpoint
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.evaluation.defaults import evaluator_of_run
-from gancore.evaluation.train_extractor import Workplace
+from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
 from gancore.run.recording import record
 from gancore.training.gan import GAN
@@ -18,12 +18,12 @@ from helpers.tiny_components import PARTS, catalog
 def begun(path, *layers, known=None):
     """The folder of a small run with its layers on top, the run, and the iterator that records it."""
     known = known or catalog()
-    said = [Layer("test", layer) for layer in (PARTS, {"duration": "7 steps", "batch_size": 4}, *layers)]
+    said = [ConfigLayer("test", layer) for layer in (PARTS, {"duration": "7 steps", "batch_size": 4}, *layers)]
     run = resolve(said, known)
     gan = GAN.assemble(run, Path(), "cpu")
     directory = RunDirectory(path)
     directory.create(run, known, gan.device)
-    place = Workplace(path.parent, path.parent / "cache", gan.device)
+    place = EvaluationPaths(path.parent, path.parent / "cache", gan.device)
     evaluator = evaluator_of_run(run, place, known, count=run.evaluate.samples) if run.metrics else None
     for _ in evaluator.prepare() if evaluator else ():
         pass

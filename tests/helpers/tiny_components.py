@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from gancore.catalog.catalog import Catalog, read_plugin
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Dataset, Discriminator, Generator, Loss
 from gancore.hookspecs import hookimpl
@@ -23,7 +23,7 @@ class Noise(Dataset):
     name = "noise"
     shape: tuple[int, ...] = Field(default=(1, 4, 4), description="(C, H, W) or (F,)")
     count: int = Field(default=10, ge=1, description="how many")
-    labelled: bool = Field(default=False, description="whether the labels have names")
+    labeled: bool = Field(default=False, description="whether the labels have names")
     rare: bool = Field(default=False, description="whether most labels are the first")
     mirrors: bool = Field(default=False, description="whether mirrored images are as likely")
 
@@ -37,7 +37,7 @@ class Noise(Dataset):
         labels = torch.arange(self.count) % (10 if self.rare else 3)
         dataset = TensorDataset(values, labels * (labels < 3))
         dataset.mirrors = self.mirrors
-        if self.labelled:
+        if self.labeled:
             dataset.classes = ("zero", "one", "two")
         return dataset
 
@@ -182,7 +182,7 @@ RUNS = {
     "fresh fakes, two updates of d": {"training": {"fakes": "fresh", "discriminator_steps": 2}},
     "lazy r1": {"regularizers": {"r1": {"interval": 3}}},
     "average that ramps up": {"ema": {"half_life_kimg": 0.05, "ramp_up": 0.5}},
-    "labels": {"dataset": {"name": "noise", "count": 22, "labelled": True}, "training": {"conditional": True}},
+    "labels": {"dataset": {"name": "noise", "count": 22, "labeled": True}, "training": {"conditional": True}},
     "dropout": {"discriminator": {"name": "tiny", "dropout": 0.5}},
     "statistics": {"discriminator": {"name": "tiny", "batch_norm": True}, "training": {"clip_norm": 0.5}},
 }
@@ -191,7 +191,7 @@ RUNS = {
 
 def assembled(*layers, on="cpu", **changes):
     """A small run with its layers and keys on top, put together on a device."""
-    said = [Layer("test", layer) for layer in (PARTS, {"duration": "6 steps", "batch_size": 4}, *layers, changes)]
+    said = [ConfigLayer("test", layer) for layer in (PARTS, {"duration": "6 steps", "batch_size": 4}, *layers, changes)]
     return GAN.assemble(resolve(said, catalog()), Path(), on)
 
 

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import Options, resolve
 from gancore.contracts import Augmentation, Loss, Regularizer, StatefulLoss
 from gancore.distributed.ranks import ALONE
@@ -101,16 +101,16 @@ class WatchingAtWork(nn.Module):
         self.seen += torch.stack([real.logits.exp().sum(), real.logits.new_tensor(len(real.logits))]).detach()
 
 
-class Centred(StatefulLoss):
+class Centered(StatefulLoss):
     """A running mean of what D says of the whole batch is taken off."""
 
-    name = "centred"
+    name = "centered"
 
     def build(self):
-        return CentredAtWork()
+        return CenteredAtWork()
 
 
-class CentredAtWork(nn.Module):
+class CenteredAtWork(nn.Module):
     needs_real = False
 
     def __init__(self):
@@ -200,7 +200,7 @@ SAME = {
     "relativistic average": {**UNEVEN, "objective": RelativisticAverage},
     "relativistic average, r1": {**UNEVEN, "objective": RelativisticAverage, "parts": regularized(r1=R1(gamma=1.0))},
     "mean of a mean": {**UNEVEN, "objective": OfTheSpread},
-    "stateful loss": {**UNEVEN, "objective": Centred},
+    "stateful loss": {**UNEVEN, "objective": Centered},
     "accumulated": {**UNEVEN, "accumulate": 2},
     "statistics": {**UNEVEN, "discriminator": Counting, "discriminator_steps": 1},
     "clipped": {"clip_norm": 0.01},
@@ -247,12 +247,12 @@ def recorded(ranks, folder, *, stop=None, close=None, nan=False, **changes):
     """How a recorded run ends at a rank, and after which step; `stop` is the step at which rank 1 gets a signal."""
     known = catalog()
     said = {"duration": "7 steps", "batch_size": 4, "checkpoint": {"every_steps": 2}, "ema": {}, **changes}
-    run = resolve([Layer("test", PARTS), Layer("test", said)], known)
+    run = resolve([ConfigLayer("test", PARTS), ConfigLayer("test", said)], known)
     assembled = GAN.assemble(run, Path(), "cpu", ranks)
     if nan:
         assembled.objective = Doubtful()
     interruption = Interruption()
-    if ranks.leads:
+    if ranks.is_main:
         directory = RunDirectory(folder)
         directory.create(run, known, assembled.device, ranks.size)
         steps = record(train(assembled), assembled, run, directory, known, interruption=interruption)
@@ -261,9 +261,9 @@ def recorded(ranks, folder, *, stop=None, close=None, nan=False, **changes):
     end = "whole"
     try:
         for number, _ in enumerate(steps, start=1):
-            if number == stop and not ranks.leads:
+            if number == stop and not ranks.is_main:
                 interruption.arrive(15)
-            if number == close and ranks.leads:
+            if number == close and ranks.is_main:
                 steps.close()
     except (Interrupted, GancoreError) as error:
         end = type(error).__name__, getattr(error, "signal", str(error))
@@ -307,7 +307,7 @@ def scenes(ranks, folder):
 def there(ranks, folder):
     """What is said of a run that all have, none has, and rank 1 alone has."""
     (folder / f"own{ranks.rank}").mkdir()
-    if not ranks.leads:
+    if not ranks.is_main:
         (folder / "own1" / "config.toml").touch()
     said = [is_there(RunDirectory(folder / name), ranks) for name in ("recorded", "nowhere")]
     try:

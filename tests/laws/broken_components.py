@@ -347,8 +347,8 @@ class ComparesPairs(SoundLoss):
 @breaks(laws.accepts_a_batch_of_one)
 class SpreadOfOne(SoundLoss):
     def discriminator(self, real, fake):
-        centred = real.logits - real.logits.mean(dim=0)
-        spread = centred.square().sum(dim=0) / (len(centred) - 1)
+        centered = real.logits - real.logits.mean(dim=0)
+        spread = centered.square().sum(dim=0) / (len(centered) - 1)
         return super().discriminator(real, fake) + 1e-3 * spread.mean()
 
 

@@ -85,7 +85,7 @@ class Plugin:
         return [zoo.SoundLoss]
 
 
-class Misspelt:
+class Misspelled:
     @staticmethod
     @hookimpl
     def gancore_loses():
@@ -99,7 +99,7 @@ def test_what_is_known_must_be_there():
 
 def test_a_plugin_that_cannot_be_read_is_told_at_once():
     with pytest.raises(PluginError, match="gancore_loses"):
-        conformance(Misspelt)
+        conformance(Misspelled)
 
 
 def test_a_plugin_that_offers_nothing_is_told_instead_of_passing():

@@ -7,7 +7,7 @@ import torch
 
 import gancore_shapes
 from gancore.catalog.catalog import Catalog, read_plugin
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import read_layers, resolve
 from gancore.contracts import Dataset
 from gancore.errors import ConfigError
@@ -22,10 +22,10 @@ CATALOG = Catalog([*Catalog.installed().plugins, PLUGIN])
 def run(loss, **changes):
     parts = {"generator": "mlp", "discriminator": "auxiliary", "loss": loss, "dataset": "digits"}
     layers = [
-        Layer("parts", parts | changes),
-        Layer("small", {"duration": "600 steps", "training": {"conditional": True}, "latent": {"dim": 16}}),
-        Layer("quick", {"optimizer": {"generator": {"lr": 3e-3}, "discriminator": {"lr": 1e-3}}}),
-        Layer("steady", {"generator": {"normalization": "batch"}}),
+        ConfigLayer("parts", parts | changes),
+        ConfigLayer("small", {"duration": "600 steps", "training": {"conditional": True}, "latent": {"dim": 16}}),
+        ConfigLayer("quick", {"optimizer": {"generator": {"lr": 3e-3}, "discriminator": {"lr": 1e-3}}}),
+        ConfigLayer("steady", {"generator": {"normalization": "batch"}}),
     ]
     return GAN.assemble(resolve(layers, CATALOG), Path(), "cpu")
 

@@ -8,7 +8,7 @@ import torch
 
 import gancore_plugins
 from gancore.catalog.catalog import BUILT_IN
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import read_layers, resolve
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -25,7 +25,7 @@ SHAPES = {
 """Of data that is not here; noise stands in for it."""
 NARROW = {"r3gan", "resnet"}
 """Networks whose width is for a GPU."""
-NEEDED = {"folder": Layer("path", {"dataset": {"path": "pictures"}})}
+NEEDED = {"folder": ConfigLayer("path", {"dataset": {"path": "pictures"}})}
 
 
 def resolved(name):
@@ -34,17 +34,20 @@ def resolved(name):
 
 def small(run):
     """The run with few images a step, and noise where its data is not here."""
-    layers = [Layer("run", run.to_data(catalog())), Layer("small", {"duration": "2 steps", "batch_size": 8})]
+    layers = [
+        ConfigLayer("run", run.to_data(catalog())),
+        ConfigLayer("small", {"duration": "2 steps", "batch_size": 8}),
+    ]
     players = (run.generator, run.discriminator)
-    layers += [Layer("narrow", {each.kind: {"width": 32}}) for each in players if each.name in NARROW]
+    layers += [ConfigLayer("narrow", {each.kind: {"width": 32}}) for each in players if each.name in NARROW]
     if run.dataset.name in SHAPES:
         noise = {
             "name": "noise",
             "shape": SHAPES[run.dataset.name],
-            "labelled": True,
+            "labeled": True,
             "mirrors": run.dataset.name == "cifar10",
         }
-        layers += [Layer("noise", {"dataset": noise, "metrics": "none", "checkpoint": {"best": "none"}})]
+        layers += [ConfigLayer("noise", {"dataset": noise, "metrics": "none", "checkpoint": {"best": "none"}})]
     return resolve(layers, catalog())
 
 
@@ -53,7 +56,7 @@ def test_it_says_in_a_sentence_what_it_is_for_and_all_its_keys_are_right(name):
     (recipe,) = (recipe for recipe, _ in catalog().recipes() if recipe.name == name)
     assert recipe.summary.endswith(".")
     run = resolved(name)
-    assert resolve([Layer("file", run.to_data(catalog()))], catalog()) == run
+    assert resolve([ConfigLayer("file", run.to_data(catalog()))], catalog()) == run
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -1,6 +1,6 @@
 """Saves that are cut short at every operation, and at random times: `python tests/torture/crashes.py 500`.
 
-A checkpoint that was reported as saved must be there afterwards, none may be wrong, and nothing else may stay.
+A checkpoint that was reported as saved must be there afterward, none may be wrong, and nothing else may stay.
 """
 
 import itertools

@@ -39,7 +39,7 @@ class _Perceptron(nn.Module):
 
 
 class ACGAN(Loss):
-    """BCE, and both players want the class to be recognised, Odena et al. 2017 (arXiv:1610.09585)."""
+    """BCE, and both players want the class to be recognized, Odena et al. 2017 (arXiv:1610.09585)."""
 
     name = "acgan"
     weight: float = Field(default=1.0, ge=0, description="of the class beside the verdict")

@@ -23,12 +23,12 @@ class Shapes(Dataset):
     def build(self, root: Path) -> TensorDataset:
         dice = torch.Generator().manual_seed(2 * self.seed + (self.split == "test"))
         radius = 0.15 + 0.15 * torch.rand(self.count, 1, 1, generator=dice)  # the image is 1 high and 1 wide
-        centre = radius + (1 - 2 * radius) * torch.rand(self.count, 1, 2, generator=dice)
+        center = radius + (1 - 2 * radius) * torch.rand(self.count, 1, 2, generator=dice)
         pixels = (torch.arange(self.size) + 0.5) / self.size
-        distance = (pixels.view(1, -1, 1) - centre).abs()  # (N, size, 2)
+        distance = (pixels.view(1, -1, 1) - center).abs()  # (N, size, 2)
         down, across = distance[:, :, None, 0], distance[:, None, :, 1]
         far, near = torch.maximum(down, across), torch.minimum(down, across)
-        # Each shape is where a distance of its own from the centre is less than the radius.
+        # Each shape is where a distance of its own from the center is less than the radius.
         labels = torch.arange(self.count) % 3
         which = labels.view(-1, 1, 1)
         reach = torch.where(which == 0, torch.hypot(far, near), torch.where(which == 1, far, far.maximum(3 * near)))

@@ -4,7 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gancore import Critic, Moment, Penalty, Regularizer, Schedulable, Scores, value_at
+from gancore import Critic, Penalty, Regularizer, Schedulable, Scores, TrainingTime, value_at
 
 
 class LeCam(Regularizer):
@@ -15,7 +15,7 @@ class LeCam(Regularizer):
     weight: Schedulable = Field(default=0.1, ge=0, description="of the mean square of the differences")
     decay: float = Field(default=0.99, ge=0, lt=1, description="share of a running mean that an update keeps")
 
-    def strength(self, moment: Moment) -> float:
+    def strength(self, moment: TrainingTime) -> float:
         return value_at(self.weight, moment)
 
     def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gancore import Augment, Augmentation, Moment, Schedulable, Shape, value_at
+from gancore import Augment, Augmentation, Schedulable, Shape, TrainingTime, value_at
 
 
 class InstanceNoise(Augmentation):
@@ -14,7 +14,7 @@ class InstanceNoise(Augmentation):
     std: float = Field(default=0.2, gt=0, le=2, description="standard deviation; from black to white it is 2")
     probability: Schedulable = Field(default=1.0, ge=0, le=1, description="share of images that are changed")
 
-    def strength(self, moment: Moment) -> float:
+    def strength(self, moment: TrainingTime) -> float:
         return value_at(self.probability, moment)
 
     def build(self, shape: Shape, mirrors: bool) -> Augment:

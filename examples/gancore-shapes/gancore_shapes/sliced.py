@@ -3,7 +3,7 @@
 import torch
 from pydantic import Field
 
-from gancore import DataError, Evidence, Measurement, Metric
+from gancore import DataError, Measurement, Metric, MetricInputs
 
 
 class SlicedWasserstein(Metric):
@@ -19,7 +19,7 @@ class SlicedWasserstein(Metric):
     directions: int = Field(default=64, ge=1, le=1024, description="random directions")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="of the directions")
 
-    def measure(self, evidence: Evidence) -> Measurement:
+    def measure(self, evidence: MetricInputs) -> Measurement:
         from scipy.stats import wasserstein_distance
 
         fake, real = (samples.images.double().flatten(1) for samples in (evidence.fake, evidence.reference))

@@ -9,14 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gancore.contracts import Augment, Augmentation, Moment, Schedulable, Shape, value_at
+from gancore.contracts import Augment, Augmentation, Schedulable, Shape, TrainingTime, value_at
 from gancore.errors import ConfigError
 from gancore_plugins.augmentations import operations
 
-Policy = Literal["colour", "translation", "cutout", "flip"]
+Policy = Literal["color", "translation", "cutout", "flip"]
 
 OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "colour": operations.colour,
+    "color": operations.color,
     "translation": operations.translation,
     "cutout": operations.cutout,
     "flip": operations.flip,
@@ -25,7 +25,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class DiffAugment(Augmentation):
-    """Colour, translation, cutout and mirroring, all differentiable, Zhao et al. 2020 (arXiv:2006.10738)."""
+    """Color, translation, cutout and mirroring, all differentiable, Zhao et al. 2020 (arXiv:2006.10738)."""
 
     name = "diffaugment"
     policy: tuple[Policy, ...] = Field(
@@ -33,7 +33,7 @@ class DiffAugment(Augmentation):
     )
     probability: Schedulable = Field(default=1.0, ge=0, le=1, description="share of images that are changed")
 
-    def strength(self, moment: Moment) -> float:
+    def strength(self, moment: TrainingTime) -> float:
         return value_at(self.probability, moment)
 
     def build(self, shape: Shape, mirrors: bool) -> Augment:

@@ -11,11 +11,11 @@ def _uniform(images: Tensor, low: float, high: float) -> Tensor:
     return torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype) * (high - low) + low
 
 
-def colour(images: Tensor) -> Tensor:
+def color(images: Tensor) -> Tensor:
     """Brightness by up to a fourth of the range, then saturation by up to 2 and contrast by 0.5 to 1.5."""
     images = images + _uniform(images, -0.5, 0.5)
-    grey = images.mean(dim=1, keepdim=True)
-    images = grey + (images - grey) * _uniform(images, 0.0, 2.0)
+    gray = images.mean(dim=1, keepdim=True)
+    images = gray + (images - gray) * _uniform(images, 0.0, 2.0)
     middle = images.mean(dim=(1, 2, 3), keepdim=True)
     return middle + (images - middle) * _uniform(images, 0.5, 1.5)
 

@@ -23,7 +23,7 @@ from gancore_plugins.datasets.published import RELEASES
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gancore_plugins.datasets.labelled import LabelledTensors
+    from gancore_plugins.datasets.labeled import LabeledTensors
 
 _FOLDER = "cifar-10-batches-bin"
 _ARCHIVE = "cifar-10-binary.tar.gz"
@@ -36,7 +36,7 @@ _RECORD = 1 + 3 * 32 * 32
 
 
 class CIFAR10(Divided):
-    """Photographs of ten things, 32x32 in colour, 50000 to train and 10000 to test, Krizhevsky 2009.
+    """Photographs of ten things, 32x32 in color, 50000 to train and 10000 to test, Krizhevsky 2009.
 
     A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; the binary release.
     """
@@ -48,17 +48,17 @@ class CIFAR10(Divided):
     def prepare(self, root: Path) -> Iterator[float]:
         yield from _prepare(root, _FILES[self.split])
 
-    def build(self, root: Path) -> LabelledTensors:
+    def build(self, root: Path) -> LabeledTensors:
         import torch
 
-        from gancore_plugins.datasets.labelled import LabelledTensors
+        from gancore_plugins.datasets.labeled import LabeledTensors
 
         names = _FILES[self.split]
         for _ in _prepare(root, names):  # nothing is left to do where it was prepared
             pass
         parts = [_read(path) for path in _found(root, names) or [root / _FOLDER / name for name in names]]
         images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        return LabelledTensors(images, labels, _CLASSES, mirrors=True)
+        return LabeledTensors(images, labels, _CLASSES, mirrors=True)
 
 
 def _read(path: Path) -> tuple[Tensor, Tensor]:

@@ -11,11 +11,11 @@ from gancore.contracts import EvaluationProtocol
 from gancore_plugins.datasets.divided import Divided
 
 if TYPE_CHECKING:
-    from gancore_plugins.datasets.labelled import LabelledTensors
+    from gancore_plugins.datasets.labeled import LabeledTensors
 
 
 class Digits(Divided):
-    """Handwritten digits, 8x8 in 17 greys, 1797 in all, no download, Alpaydin and Kaynak 1998.
+    """Handwritten digits, 8x8 in 17 grays, 1797 in all, no download, Alpaydin and Kaynak 1998.
 
     E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998;
     scikit-learn's copy, which is the test set of the original.
@@ -40,15 +40,15 @@ class Digits(Divided):
         default="all", description="all, all but every fifth, or every fifth, which hold out a part"
     )
 
-    def build(self, root: Path) -> LabelledTensors:
+    def build(self, root: Path) -> LabeledTensors:
         import torch
         from sklearn.datasets import load_digits
 
-        from gancore_plugins.datasets.labelled import LabelledTensors
+        from gancore_plugins.datasets.labeled import LabeledTensors
 
         values, labels = load_digits(return_X_y=True)
-        greys = torch.from_numpy(values) * (255 / 16)  # greys are 0..16
-        images = greys.round().to(torch.uint8).reshape(-1, 1, 8, 8)
+        grays = torch.from_numpy(values) * (255 / 16)  # grays are 0..16
+        images = grays.round().to(torch.uint8).reshape(-1, 1, 8, 8)
         fifth = torch.arange(len(images)) % 5 == 4
         chosen = {"all": torch.ones_like(fifth), "train": ~fifth, "test": fifth}[self.split]
-        return LabelledTensors(images[chosen], torch.from_numpy(labels).long()[chosen], tuple("0123456789"))
+        return LabeledTensors(images[chosen], torch.from_numpy(labels).long()[chosen], tuple("0123456789"))

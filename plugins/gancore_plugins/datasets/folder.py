@@ -27,7 +27,7 @@ class Folder(Dataset):
     name = "folder"
     path: str = Field(description="the folder, with pictures at any depth")
     size: int = Field(default=64, ge=1, le=4096, description="height and width in pixels")
-    channels: Literal[1, 3, 4] = Field(default=3, description="grey, colour, or colour with transparency")
+    channels: Literal[1, 3, 4] = Field(default=3, description="gray, color, or color with transparency")
     fit: Literal["crop", "pad", "stretch"] = Field(
         default="crop", description="to a square: cut off what is too long, fill up what is too short, or distort"
     )

@@ -1,4 +1,4 @@
-"""Data published in the form of MNIST: other things to draw, 28x28 grey."""
+"""Data published in the form of MNIST: other things to draw, 28x28 gray."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.mnist import METRICS, prepare_split, read_split
 
 if TYPE_CHECKING:
-    from gancore_plugins.datasets.labelled import LabelledTensors
+    from gancore_plugins.datasets.labeled import LabeledTensors
 
 
 class FashionMNIST(Divided):
-    """Articles of clothing, 28x28 grey, 60000 to train and 10000 to test, Xiao et al. 2017 (arXiv:1708.07747).
+    """Articles of clothing, 28x28 gray, 60000 to train and 10000 to test, Xiao et al. 2017 (arXiv:1708.07747).
 
     Shoes point to the left, so a mirrored image is not as likely as the image.
     """
@@ -29,7 +29,7 @@ class FashionMNIST(Divided):
     def prepare(self, root: Path) -> Iterator[float]:
         yield from prepare_split(root, "FashionMNIST", self.split)
 
-    def build(self, root: Path) -> LabelledTensors:
+    def build(self, root: Path) -> LabeledTensors:
         articles = (
             *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
             *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
@@ -38,7 +38,7 @@ class FashionMNIST(Divided):
 
 
 class KMNIST(Divided):
-    """Cursive Japanese, 28x28 grey, 60000 to train and 10000 to test, Clanuwat et al. 2018 (arXiv:1812.01718)."""
+    """Cursive Japanese, 28x28 gray, 60000 to train and 10000 to test, Clanuwat et al. 2018 (arXiv:1812.01718)."""
 
     name = "kmnist"
     evaluation = EvaluationProtocol(metrics=METRICS, gate=0.93)
@@ -47,6 +47,6 @@ class KMNIST(Divided):
     def prepare(self, root: Path) -> Iterator[float]:
         yield from prepare_split(root, "KMNIST", self.split)
 
-    def build(self, root: Path) -> LabelledTensors:
+    def build(self, root: Path) -> LabeledTensors:
         characters = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
         return read_split(root, "KMNIST", self.split, characters)

@@ -17,7 +17,7 @@ from gancore_plugins.datasets.download import FAILURES, fetch, unmade
 from gancore_plugins.datasets.published import RELEASES
 
 if TYPE_CHECKING:
-    from gancore_plugins.datasets.labelled import LabelledTensors
+    from gancore_plugins.datasets.labeled import LabeledTensors
 
 _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -33,14 +33,14 @@ METRICS = (
     "density-digits",
     "coverage-digits",
     "class-kl-digits",
-    "memorisation-digits",
+    "memorization-digits",
     "fd-random",
 )
-"""How labelled images with a held-out part are measured."""
+"""How labeled images with a held-out part are measured."""
 
 
 class MNIST(Divided):
-    """Handwritten digits, 28x28 grey, 60000 to train and 10000 to test, LeCun et al. 1998.
+    """Handwritten digits, 28x28 gray, 60000 to train and 10000 to test, LeCun et al. 1998.
 
     Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, Gradient-based learning applied to document recognition, 1998.
     """
@@ -52,7 +52,7 @@ class MNIST(Divided):
     def prepare(self, root: Path) -> Iterator[float]:
         yield from prepare_split(root, "MNIST", self.split)
 
-    def build(self, root: Path) -> LabelledTensors:
+    def build(self, root: Path) -> LabeledTensors:
         return read_split(root, "MNIST", self.split, tuple("0123456789"))
 
 
@@ -79,7 +79,7 @@ def prepare_split(root: Path, folder: str, split: Split) -> Iterator[float]:
         ) from error
 
 
-def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) -> LabelledTensors:
+def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) -> LabeledTensors:
     """Images uint8 (N, 1, 28, 28) and labels of a split that has the form and file names of MNIST.
 
     The two files, each plain or with .gz, are looked for in root/folder/raw, root/folder and, for MNIST, root; where
@@ -87,7 +87,7 @@ def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) 
     Raise DataError when they cannot be had, are damaged, or do not fit each other or `classes`.
     """
     from gancore_plugins.datasets.idx import read_idx
-    from gancore_plugins.datasets.labelled import LabelledTensors
+    from gancore_plugins.datasets.labeled import LabeledTensors
 
     for _ in prepare_split(root, folder, split):  # nothing is left to do where it was prepared
         pass
@@ -112,7 +112,7 @@ def read_split(root: Path, folder: str, split: Split, classes: tuple[str, ...]) 
             f"{labels_path}: labels of {folder} lie in 0..{len(classes) - 1}; received {highest}",
             "check that this is the right file",
         )
-    return LabelledTensors(images.unsqueeze(1), labels.long(), classes)
+    return LabeledTensors(images.unsqueeze(1), labels.long(), classes)
 
 
 def _places(root: Path, folder: str) -> Sequence[Path]:

@@ -1,4 +1,4 @@
-"""Stacked MNIST: three digits as the colours of one image, so 1000 modes."""
+"""Stacked MNIST: three digits as the colors of one image, so 1000 modes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.mnist import MNIST
 
 if TYPE_CHECKING:
-    from gancore_plugins.datasets.labelled import LabelledTensors
+    from gancore_plugins.datasets.labeled import LabeledTensors
 
 
 class StackedMNIST(Divided):
@@ -32,17 +32,17 @@ class StackedMNIST(Divided):
     def prepare(self, root: Path) -> Iterator[float]:
         yield from MNIST(split=self.split).prepare(root)
 
-    def build(self, root: Path) -> LabelledTensors:
+    def build(self, root: Path) -> LabeledTensors:
         import torch
 
-        from gancore_plugins.datasets.labelled import LabelledTensors
+        from gancore_plugins.datasets.labeled import LabeledTensors
 
         digits, labels = MNIST(split=self.split).build(root).tensors
         dice = torch.Generator().manual_seed(self.seed)
         chosen = torch.randint(len(digits), (self.count, 3), generator=dice)
         images = digits.squeeze(1)[chosen]
         numbers = (labels[chosen] * torch.tensor([100, 10, 1])).sum(dim=1)
-        return LabelledTensors(images, numbers, tuple(f"{number:03d}" for number in range(1000)))
+        return LabeledTensors(images, numbers, tuple(f"{number:03d}" for number in range(1000)))
 
     def teacher(self) -> Dataset:
         return MNIST(split="train")

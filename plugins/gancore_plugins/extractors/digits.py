@@ -25,7 +25,7 @@ class DigitsExtractor(LearnedExtractor):
         if len(shape) != 3 or num_classes is None:
             what = "images" if len(shape) == 3 else "vectors"
             raise ConfigError(
-                f"digits reads labelled images (C, H, W); received {what} of shape {shape}, "
+                f"digits reads labeled images (C, H, W); received {what} of shape {shape}, "
                 f"{num_classes or 'no'} classes",
                 "choose another extractor, such as random",
             )

@@ -14,7 +14,7 @@ from gancore_plugins.losses.bce import NonSaturating
 class AuxiliaryClassifier(NonSaturating):
     """BCE as in `bce`, and the class that D's head `classes` reads, Odena et al. 2017 (arXiv:1610.09585).
 
-    With L the mean cross-entropy of the head with the labels, D minimises in addition `weight` times L of real and of
+    With L the mean cross-entropy of the head with the labels, D minimizes in addition `weight` times L of real and of
     fake images, G `weight` times L of fakes.
     """
 

@@ -15,14 +15,14 @@ _TARGETS = {"binary": (0.0, 1.0, 1.0), "pearson": (-1.0, 1.0, 0.0)}
 class LeastSquares(Loss):
     """Least squares, Mao et al. 2017, section 3 (arXiv:1611.04076).
 
-    D minimises E (D(x) - b)^2 / 2 + E (D(G(z)) - a)^2 / 2, and G minimises E (D(G(z)) - c)^2 / 2, with (a, b, c) as
+    D minimizes E (D(x) - b)^2 / 2 + E (D(G(z)) - a)^2 / 2, and G minimizes E (D(G(z)) - c)^2 / 2, with (a, b, c) as
     `targets` says.
     """
 
     name = "lsgan"
     targets: Literal["binary", "pearson"] = Field(
         default="binary",
-        description="(a, b, c): (0, 1, 1), or (-1, 1, 0), with which G minimises Pearson's chi-squared divergence",
+        description="(a, b, c): (0, 1, 1), or (-1, 1, 0), with which G minimizes Pearson's chi-squared divergence",
     )
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:

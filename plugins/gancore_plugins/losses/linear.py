@@ -10,7 +10,7 @@ from gancore.contracts import Loss, Scores
 class Wasserstein(Loss):
     """Wasserstein distance by its dual, Arjovsky et al. 2017 (arXiv:1701.07875): for a D that is kept Lipschitz.
 
-    D minimises E D(G(z)) - E D(x), G minimises -E D(G(z)). Nothing here bounds D: that takes a regularizer, or spectral
+    D minimizes E D(G(z)) - E D(x), G minimizes -E D(G(z)). Nothing here bounds D: that takes a regularizer, or spectral
     norm.
     """
 
@@ -26,7 +26,7 @@ class Wasserstein(Loss):
 class Hinge(Loss):
     """Hinge, Lim and Ye 2017 (arXiv:1705.02894): D is content with scores beyond 1 and -1.
 
-    D minimises E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))), G minimises -E D(G(z)).
+    D minimizes E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))), G minimizes -E D(G(z)).
     """
 
     name = "hinge"

@@ -15,7 +15,7 @@ from gancore.errors import PluginError
 class Relativistic(Loss):
     """Relativistic in pairs, Jolicoeur-Martineau 2018, section 4.1 (arXiv:1807.00734): RSGAN, the loss of R3GAN too.
 
-    D minimises E s(-(D(x) - D(G(z)))), G minimises E s(-(D(G(z)) - D(x))), over pairs of a real image and a fake one.
+    D minimizes E s(-(D(x) - D(G(z)))), G minimizes E s(-(D(G(z)) - D(x))), over pairs of a real image and a fake one.
     """
 
     name = "relativistic"
@@ -31,8 +31,8 @@ class Relativistic(Loss):
 class RelativisticAverage(Loss):
     """Relativistic against the average, Jolicoeur-Martineau 2018, section 4.2 (arXiv:1807.00734): RaSGAN.
 
-    With r = D(x) - E D(G(z)) and f = D(G(z)) - E D(x), the means over the batch, D minimises (E s(-r) + E s(f)) / 2 and
-    G minimises (E s(r) + E s(-f)) / 2.
+    With r = D(x) - E D(G(z)) and f = D(G(z)) - E D(x), the means over the batch, D minimizes (E s(-r) + E s(f)) / 2 and
+    G minimizes (E s(r) + E s(-f)) / 2.
     """
 
     name = "relativistic-average"

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gancore.errors import DataError
-from gancore.metrics import Evidence, Measurement, Metric
+from gancore.metrics import Measurement, Metric, MetricInputs
 
 
 class ClassDivergence(Metric):
@@ -21,7 +21,7 @@ class ClassDivergence(Metric):
     needs = frozenset({"labels", "reference"})
     better = "lower"
 
-    def measure(self, evidence: Evidence) -> Measurement:
+    def measure(self, evidence: MetricInputs) -> Measurement:
         fake, real = evidence.fake, evidence.reference
         p, q = fake.shares(), real.shares()
         if min(len(fake), len(real)) < len(p):

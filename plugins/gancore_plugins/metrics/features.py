@@ -11,7 +11,7 @@ def by_content(features: Tensor) -> Tensor:
     return features[sorted(range(len(rows)), key=rows.__getitem__)]
 
 
-def centred(*features: Tensor) -> tuple[Tensor, ...]:
+def centered(*features: Tensor) -> tuple[Tensor, ...]:
     """All less the mean of the first: distances stay, and are not lost in the rounding of large numbers."""
     mean = features[0].double().mean(dim=0)
     return tuple((part - mean).float() for part in features)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gancore.errors import DataError
-from gancore.metrics import Evidence, Measurement, Metric
+from gancore.metrics import Measurement, Metric, MetricInputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,7 @@ class FrechetDistance(Metric):
     needs = frozenset({"features", "reference"})
     better = "lower"
 
-    def measure(self, evidence: Evidence) -> Measurement:
+    def measure(self, evidence: MetricInputs) -> Measurement:
         from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
         fake, real = evidence.features

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from gancore.errors import DataError
-from gancore.metrics import Evidence, Measurement, Metric
+from gancore.metrics import Measurement, Metric, MetricInputs
 from gancore_plugins.metrics.features import by_content
 
 
@@ -21,7 +21,7 @@ class InceptionScore(Metric):
     better = "higher"
     splits: int = Field(default=10, ge=1, le=1000, description="parts of the images to average over")
 
-    def measure(self, evidence: Evidence) -> Measurement:
+    def measure(self, evidence: MetricInputs) -> Measurement:
         from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
         logits = by_content(evidence.fake.classified)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from gancore.errors import DataError
-from gancore.metrics import Evidence, Measurement, Metric
+from gancore.metrics import Measurement, Metric, MetricInputs
 from gancore_plugins.metrics.features import by_content
 
 
@@ -22,7 +22,7 @@ class KernelDistance(Metric):
     subsets: int = Field(default=100, ge=1, le=10_000, description="random subsets to average over")
     subset_size: int = Field(default=1000, ge=2, le=100_000, description="images in a subset, if there are so many")
 
-    def measure(self, evidence: Evidence) -> Measurement:
+    def measure(self, evidence: MetricInputs) -> Measurement:
         from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
         fake, real = map(by_content, evidence.features)

@@ -9,21 +9,21 @@ from torch import Tensor
 
 from gancore.contracts import Mixture
 from gancore.errors import ConfigError
-from gancore.metrics import Evidence, Measurement, Metric
+from gancore.metrics import Measurement, Metric, MetricInputs
 from gancore_plugins.metrics.classes import divergence
 
 _ENOUGH = 10
 """Samples for each mode, on average, from which on theory tells what chance does."""
 _CHUNK = 1000
-"""Points whose distances to all centres are held at once."""
+"""Points whose distances to all centers are held at once."""
 _NEAR = 3.0
-"""Standard deviations around a centre within which a sample counts as being of high quality."""
+"""Standard deviations around a center within which a sample counts as being of high quality."""
 
 
 class Modes(Metric):
-    """Modes captured, Srivastava et al. 2017 (arXiv:1705.07761): centres of a known mixture, or classes.
+    """Modes captured, Srivastava et al. 2017 (arXiv:1705.07761): centers of a known mixture, or classes.
 
-    A mode is captured when one sample is of high quality, within 3 standard deviations of its nearest centre, there.
+    A mode is captured when one sample is of high quality, within 3 standard deviations of its nearest center, there.
     Details: `high_quality`, the share of such samples; `reverse_kl`, the divergence KL(shares || uniform) of the modes
     among them, in nats; `rarest_share`, the smallest of the shares. With an extractor that tells classes apart, classes
     are the modes, and every sample counts.
@@ -33,20 +33,20 @@ class Modes(Metric):
     needs = frozenset({"images"})
     better = "higher"
 
-    def measure(self, evidence: Evidence) -> Measurement:
+    def measure(self, evidence: MetricInputs) -> Measurement:
         if evidence.fake.logits is not None:
             return _measured(evidence.fake.shares(), len(evidence.fake), len(evidence.fake))
         if evidence.mixture is None:
             raise ConfigError(
-                "modes counts the centres of a known mixture, as ring and grid have, or the classes that an extractor "
+                "modes counts the centers of a known mixture, as ring and grid have, or the classes that an extractor "
                 "reads; here is neither",
                 "name an extractor: modes-digits",
             )
         mixture = evidence.mixture
-        nearest, deviations = _nearest_centre(evidence.fake.images, mixture)
+        nearest, deviations = _nearest_center(evidence.fake.images, mixture)
         good = nearest[deviations < _NEAR]
-        shares = good.bincount(minlength=len(mixture.centres)).double() / max(len(good), 1)
-        return _measured(shares, len(good), len(nearest), _within(_NEAR, mixture.centres.shape[1]))
+        shares = good.bincount(minlength=len(mixture.centers)).double() / max(len(good), 1)
+        return _measured(shares, len(good), len(nearest), _within(_NEAR, mixture.centers.shape[1]))
 
 
 def _measured(shares: Tensor, good: int, samples: int, best: float | None = None) -> Measurement:
@@ -69,10 +69,10 @@ def _measured(shares: Tensor, good: int, samples: int, best: float | None = None
     return Measurement(float((shares > 0).sum()), details, ideal, tuple(warnings))
 
 
-def _nearest_centre(points: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
-    """The nearest centre (N,) of each point, and the distance to it (N,) in standard deviations."""
-    nearest = torch.cat([torch.cdist(chunk, mixture.centres).argmin(dim=1) for chunk in torch.split(points, _CHUNK)])
-    offsets = points.double() - mixture.centres[nearest].double()
+def _nearest_center(points: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
+    """The nearest center (N,) of each point, and the distance to it (N,) in standard deviations."""
+    nearest = torch.cat([torch.cdist(chunk, mixture.centers).argmin(dim=1) for chunk in torch.split(points, _CHUNK)])
+    offsets = points.double() - mixture.centers[nearest].double()
     return nearest, offsets.norm(dim=1) / mixture.std
 
 

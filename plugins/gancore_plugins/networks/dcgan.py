@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from gancore.contracts import Discriminator, Generator, Shape
-from gancore_plugins.networks.pyramid import Pyramid
+from gancore_plugins.networks.pyramid import UpsamplingPlan
 from gancore_plugins.networks.spectral import spectrally_normalized
-from gancore_plugins.networks.verdict import CLASSIFIER, Judging, MinibatchStddev, Verdict
+from gancore_plugins.networks.verdict import CLASSIFIER, MinibatchStddev, Verdict, WithHead
 
 
 class DCGANGenerator(Generator):
@@ -27,7 +27,7 @@ class DCGANGenerator(Generator):
     normalization: Literal["batch", "off"] = Field(default="batch", description="of each hidden layer")
 
     def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        pyramid = Pyramid.of(shape, "generator dcgan")
+        pyramid = UpsamplingPlan.of(shape, "generator dcgan")
         height, width = pyramid.base
         channels = self.width << (pyramid.doublings - 1)
         layers: list[nn.Module] = [
@@ -39,7 +39,7 @@ class DCGANGenerator(Generator):
             layers += [nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1), *self._between(channels // 2)]
             channels //= 2
         layers += [nn.ConvTranspose2d(channels, pyramid.channels, 4, 2, 1), nn.Tanh()]
-        return WithCodes(layers, num_classes).apply(initialize)
+        return OneHotConcat(layers, num_classes).apply(initialize)
 
     def _between(self, channels: int) -> Iterator[nn.Module]:
         if self.normalization == "batch":
@@ -64,7 +64,7 @@ class DCGANDiscriminator(Discriminator):
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        pyramid = Pyramid.of(shape, "discriminator dcgan")
+        pyramid = UpsamplingPlan.of(shape, "discriminator dcgan")
         inputs, channels = pyramid.channels, self.width
         layers: list[nn.Module] = []
         for place in range(pyramid.doublings):
@@ -79,11 +79,11 @@ class DCGANDiscriminator(Discriminator):
         height, width = pyramid.base
         body = nn.Sequential(*layers, nn.Flatten())
         verdict = Verdict(inputs * height * width, num_classes, classifier=self.classifier)
-        network = Judging(body, verdict).apply(initialize)
+        network = WithHead(body, verdict).apply(initialize)
         return spectrally_normalized(network) if self.normalization == "spectral" else network
 
 
-class WithCodes(nn.Sequential):
+class OneHotConcat(nn.Sequential):
     """Layers that begin with a latent (N, Z), to which labels (N,) are appended as one-hot vectors (N, K)."""
 
     def __init__(self, layers: list[nn.Module], num_classes: int | None) -> None:

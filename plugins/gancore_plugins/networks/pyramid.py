@@ -23,7 +23,7 @@ def image_shape(shape: Shape, who: str) -> tuple[int, int, int]:
 
 
 @dataclass(frozen=True)
-class Pyramid:
+class UpsamplingPlan:
     """Images (C, H, W), which are as large as the base (h, w) doubled so many times."""
 
     channels: int
@@ -31,7 +31,7 @@ class Pyramid:
     doublings: int
 
     @classmethod
-    def of(cls, shape: Shape, who: str) -> Pyramid:
+    def of(cls, shape: Shape, who: str) -> UpsamplingPlan:
         """As many doublings as the sides allow with a base of at least four pixels.
 
         Raises ConfigError for vectors, and for images that cannot be halved once.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gancore.contracts import Component, Discriminator, Generator, Shape
-from gancore_plugins.networks.pyramid import Pyramid
+from gancore_plugins.networks.pyramid import UpsamplingPlan
 
 _SLOPE = 0.2
 _GAIN = math.sqrt(2 / (1 + _SLOPE**2))  # keeps the variance through LeakyReLU, He et al. 2015 (arXiv:1502.01852)
@@ -53,7 +53,7 @@ class R3GANGenerator(_Stages, Generator):
     name = "r3gan"
 
     def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        return _R3GANGenerator(self, Pyramid.of(shape, "generator r3gan"), latent_dim, num_classes)
+        return _R3GANGenerator(self, UpsamplingPlan.of(shape, "generator r3gan"), latent_dim, num_classes)
 
 
 class R3GANDiscriminator(_Stages, Discriminator):
@@ -65,11 +65,13 @@ class R3GANDiscriminator(_Stages, Discriminator):
     name = "r3gan"
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        return _R3GANDiscriminator(self, Pyramid.of(shape, "discriminator r3gan"), num_classes)
+        return _R3GANDiscriminator(self, UpsamplingPlan.of(shape, "discriminator r3gan"), num_classes)
 
 
 class _R3GANGenerator(nn.Module):
-    def __init__(self, settings: R3GANGenerator, pyramid: Pyramid, latent_dim: int, num_classes: int | None) -> None:
+    def __init__(
+        self, settings: R3GANGenerator, pyramid: UpsamplingPlan, latent_dim: int, num_classes: int | None
+    ) -> None:
         super().__init__()
         width = settings.width
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, latent_dim)
@@ -92,7 +94,7 @@ class _R3GANGenerator(nn.Module):
 
 
 class _R3GANDiscriminator(nn.Module):
-    def __init__(self, settings: R3GANDiscriminator, pyramid: Pyramid, num_classes: int | None) -> None:
+    def __init__(self, settings: R3GANDiscriminator, pyramid: UpsamplingPlan, num_classes: int | None) -> None:
         super().__init__()
         width = settings.width
         self.start = _begin(nn.Conv2d(pyramid.channels, width, 1, bias=False), 1.0)

@@ -12,9 +12,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from gancore.contracts import Discriminator, Generator, Shape
 from gancore_plugins.networks.attention import SelfAttention
-from gancore_plugins.networks.pyramid import Pyramid
+from gancore_plugins.networks.pyramid import UpsamplingPlan
 from gancore_plugins.networks.spectral import spectrally_normalized
-from gancore_plugins.networks.verdict import CLASSIFIER, Judging, MinibatchStddev, Verdict
+from gancore_plugins.networks.verdict import CLASSIFIER, MinibatchStddev, Verdict, WithHead
 
 _SMALLEST = 8
 """The side at which D no longer halves its features."""
@@ -33,7 +33,7 @@ class ResNetGenerator(Generator):
     )
 
     def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        return _ResNetGenerator(self, Pyramid.of(shape, "generator resnet"), latent_dim, num_classes)
+        return _ResNetGenerator(self, UpsamplingPlan.of(shape, "generator resnet"), latent_dim, num_classes)
 
 
 class ResNetDiscriminator(Discriminator):
@@ -54,11 +54,11 @@ class ResNetDiscriminator(Discriminator):
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        pyramid = Pyramid.of(shape, "discriminator resnet")
-        network = Judging(nn.Sequential(*self._body(pyramid)), self._verdict(num_classes)).apply(_initialize)
+        pyramid = UpsamplingPlan.of(shape, "discriminator resnet")
+        network = WithHead(nn.Sequential(*self._body(pyramid)), self._verdict(num_classes)).apply(_initialize)
         return spectrally_normalized(network) if self.spectral else network
 
-    def _body(self, pyramid: Pyramid) -> Iterator[nn.Module]:
+    def _body(self, pyramid: UpsamplingPlan) -> Iterator[nn.Module]:
         """Halved until small, then two blocks more; at least one halving, at most those that the sides allow."""
         side = min(pyramid.base) << pyramid.doublings
         halvings = max(1, sum(side >> place > _SMALLEST for place in range(pyramid.doublings)))
@@ -79,7 +79,9 @@ class ResNetDiscriminator(Discriminator):
 
 
 class _ResNetGenerator(nn.Module):
-    def __init__(self, settings: ResNetGenerator, pyramid: Pyramid, latent_dim: int, num_classes: int | None) -> None:
+    def __init__(
+        self, settings: ResNetGenerator, pyramid: UpsamplingPlan, latent_dim: int, num_classes: int | None
+    ) -> None:
         super().__init__()
         channels, last = settings.width, pyramid.doublings - 1
         self.start = nn.Sequential(

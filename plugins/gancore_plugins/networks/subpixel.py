@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from gancore.contracts import Discriminator, Generator, Shape
 from gancore.errors import ConfigError
-from gancore_plugins.networks.dcgan import WithCodes, initialize
+from gancore_plugins.networks.dcgan import OneHotConcat, initialize
 from gancore_plugins.networks.pyramid import image_shape
-from gancore_plugins.networks.verdict import CLASSIFIER, Judging, Verdict
+from gancore_plugins.networks.verdict import CLASSIFIER, Verdict, WithHead
 
 
 class SubpixelGenerator(Generator):
@@ -37,7 +37,7 @@ class SubpixelGenerator(Generator):
         ]
         layers += [_Residual(*self._layer(self.width)) for _ in range(self.depth)]
         layers += self._layer(channels)
-        return WithCodes([*layers, nn.PixelShuffle(self.patch), nn.Tanh()], num_classes).apply(initialize)
+        return OneHotConcat([*layers, nn.PixelShuffle(self.patch), nn.Tanh()], num_classes).apply(initialize)
 
     def _layer(self, outputs: int) -> list[nn.Module]:
         return [nn.BatchNorm2d(self.width), nn.ReLU(), nn.Conv2d(self.width, outputs, 3, 1, 1)]
@@ -63,7 +63,7 @@ class SubpixelDiscriminator(Discriminator):
             inputs = self.width
         body = nn.Sequential(*layers, nn.Flatten())
         verdict = Verdict(inputs * height * width, num_classes, classifier=self.classifier)
-        return Judging(body, verdict).apply(initialize)
+        return WithHead(body, verdict).apply(initialize)
 
 
 class _Residual(nn.Sequential):

@@ -30,7 +30,7 @@ class Verdict(nn.Module):
         return logits if self.classifier is None else Output(logits, heads={"classes": self.classifier(features)})
 
 
-class Judging(nn.Module):
+class WithHead(nn.Module):
     """A body that reads features off images, and the verdict on these."""
 
     def __init__(self, body: nn.Module, verdict: Verdict) -> None:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gancore.contracts import Critic, Moment, Regularizer, Schedulable, Scores, value_at
+from gancore.contracts import Critic, Regularizer, Schedulable, Scores, TrainingTime, value_at
 
 
 def gradient_of(scores: Scores) -> Tensor:
@@ -19,16 +19,16 @@ def gradient_of(scores: Scores) -> Tensor:
     return gradient.flatten(1)
 
 
-class _ZeroCentred(Regularizer):
+class _ZeroCentered(Regularizer):
     """gamma / 2 E |grad D|^2, from the same pass that the loss scores."""
 
     gamma: Schedulable = Field(default=10.0, ge=0, description="weight of half the mean squared gradient")
 
-    def strength(self, moment: Moment) -> float:
+    def strength(self, moment: TrainingTime) -> float:
         return value_at(self.gamma, moment)
 
 
-class R1(_ZeroCentred):
+class R1(_ZeroCentered):
     """Gradient of D at real images, gamma / 2 E |grad D(x)|^2, Mescheder et al. 2018, eq. 9 (arXiv:1801.04406)."""
 
     name = "r1"
@@ -38,7 +38,7 @@ class R1(_ZeroCentred):
         return gradient_of(real).square().sum(dim=1).mean() / 2
 
 
-class R2(_ZeroCentred):
+class R2(_ZeroCentered):
     """Gradient of D at fakes, gamma / 2 E |grad D(G(z))|^2, Mescheder et al. 2018, eq. 10 (arXiv:1801.04406)."""
 
     name = "r2"

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gancore.contracts import Critic, Moment, Regularizer, Schedulable, Scores, value_at
+from gancore.contracts import Critic, Regularizer, Schedulable, Scores, TrainingTime, value_at
 from gancore_plugins.regularizers.gradients import gradient_of
 
 
@@ -15,7 +15,7 @@ class _UnitNorm(Regularizer):
 
     weight: Schedulable = Field(default=10.0, ge=0, description="of the mean squared distance of the norm from 1")
 
-    def strength(self, moment: Moment) -> float:
+    def strength(self, moment: TrainingTime) -> float:
         return value_at(self.weight, moment)
 
 
@@ -72,7 +72,7 @@ class WeightClipping(Regularizer):
     name = "weight-clipping"
     limit: Schedulable = Field(default=0.01, gt=0, description="the largest size of a weight")
 
-    def strength(self, moment: Moment) -> float:
+    def strength(self, moment: TrainingTime) -> float:
         return value_at(self.limit, moment)
 
     def penalty(self, critic: Critic, real: Scores, fake: Scores) -> None:

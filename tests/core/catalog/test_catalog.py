@@ -87,10 +87,10 @@ def test_a_builtin_wins_over_the_twin_of_a_third_party():
     assert made.find(Generator, "waves:shared") is WAVES.components[1]
 
 
-@pytest.mark.parametrize("spelt", ["blue-waves", "Blue_Waves", "blue.waves"])
-def test_a_package_picks_however_its_name_is_spelt(spelt):
+@pytest.mark.parametrize("spelled", ["blue-waves", "Blue_Waves", "blue.waves"])
+def test_a_package_picks_however_its_name_is_spelled(spelled):
     made = Catalog([offer("Blue_waves", generator("twin")), FOAM])
-    assert made.find(Generator, f"{spelt}:twin") is made.plugins[0].components[0]
+    assert made.find(Generator, f"{spelled}:twin") is made.plugins[0].components[0]
 
 
 @pytest.mark.parametrize("plugins", list(permutations([OURS, WAVES, FOAM])))
@@ -259,7 +259,7 @@ MODULES = {  # what a module of each name holds, and what its error says
     "leaves": ("raise SystemExit(3)", "SystemExit: 3"),
     "lacks": ("import a_module_that_is_absent", "ModuleNotFoundError: No module named 'a_module_that_is_absent'"),
     "garbled": ("def", "SyntaxError: "),
-    "misspelt": (
+    "misspelled": (
         COMPONENT + "@hookimpl\ndef gancore_genrators(): return []",
         "unknown hook 'gancore_genrators'; did you mean 'gancore_generators'",
     ),

@@ -22,11 +22,11 @@ def spellings(draw):
 
 
 @given(spellings(), st.booleans())
-def test_a_plugin_is_switched_off_by_its_name_or_its_packages_however_that_is_spelt(names, by_package):
-    name, spelt = names
+def test_a_plugin_is_switched_off_by_its_name_or_its_packages_however_that_is_spelled(names, by_package):
+    name, spelled = names
     plugin = Announced("other", name, "1", None) if by_package else Announced(name, "other", "1", None)
-    assert Choice(off={spelt: "the test"}).applied(plugin).off == "the test"
-    assert Choice(off={spelt + "x": "the test"}).applied(plugin).off is None
+    assert Choice(off={spelled: "the test"}).applied(plugin).off == "the test"
+    assert Choice(off={spelled + "x": "the test"}).applied(plugin).off is None
 
 
 @given(WORDS, st.booleans())

@@ -7,7 +7,7 @@ import torch
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError
 from gancore.sampling.load import load
@@ -40,7 +40,7 @@ def test_it_is_read_and_sampled(path):
 @pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
 def test_it_is_gone_on_from(path):
     saved = checkpoint.load_run(path)
-    run = resolve([Layer("golden", {**saved.about["config"], "duration": "7 steps"})], Catalog.installed())
+    run = resolve([ConfigLayer("golden", {**saved.about["config"], "duration": "7 steps"})], Catalog.installed())
     gan = GAN.assemble(run, Path(), "cpu")
     gan.restore(saved.tensors, saved.about["progress"])
     assert equal(weights(gan), dict(saved.tensors))

@@ -12,15 +12,15 @@ from pydantic import Field
 from gancore import hookspecs
 from gancore.catalog.catalog import Catalog, Plugin, read_plugin
 from gancore.config import toml
-from gancore.config.layers import Layer, assignment
+from gancore.config.layers import ConfigLayer, assignment
 from gancore.config.optimizers import OptimizerSettings
 from gancore.config.run import (
     CheckpointSettings,
     EMASettings,
-    Labelled,
+    Labeled,
     LatentSettings,
     OptimizerPair,
-    Run,
+    RunConfig,
     SampleSettings,
     TrainingSettings,
     read_layers,
@@ -29,7 +29,7 @@ from gancore.config.run import (
 from gancore.contracts import Component, Generator, Loss, Schedulable
 from gancore.errors import ConfigError, PluginError
 from gancore.hookspecs import hookimpl, hookspec
-from gancore.settings import Moment
+from gancore.settings import TrainingTime
 from helpers.strategies import components
 from helpers.tiny_components import PARTS, Hinge, Noise, TinyDiscriminator, TinyGenerator, catalog
 
@@ -68,7 +68,7 @@ OPTIMIZERS = st.builds(
     OptimizerSettings, name=st.just("Adam"), lr=MOVING, betas=st.tuples(MOVING, MOVING), amsgrad=st.booleans()
 ) | st.builds(OptimizerSettings, name=st.just("SGD"), lr=UNIT, momentum=MOVING)
 RUNS = components(
-    Run,
+    RunConfig,
     form=st.just(1),
     seed=st.integers(0, 2**32 - 1),
     duration=st.builds("{} {}".format, st.integers(1, 10**6), st.sampled_from(["epochs", "steps", "kimg", "minutes"])),
@@ -78,10 +78,10 @@ RUNS = components(
 )
 
 
-def run_of(*layers, made=CATALOG, model=Run):
+def run_of(*layers, made=CATALOG, model=RunConfig):
     """The run of the parts and further layers: tables of a file, or the text of a `--set`."""
-    read = [assignment(layer) if isinstance(layer, str) else Layer("file", layer) for layer in layers]
-    return resolve([Layer("recipe parts", PARTS), *read], made, model)
+    read = [assignment(layer) if isinstance(layer, str) else ConfigLayer("file", layer) for layer in layers]
+    return resolve([ConfigLayer("recipe parts", PARTS), *read], made, model)
 
 
 def problems(*layers, **more):
@@ -93,13 +93,13 @@ def problems(*layers, **more):
 class TestRoundTrips:
     @given(RUNS)
     def test_a_run_survives_toml(self, run):
-        again = resolve([Layer("file", tomllib.loads(run.to_toml(CATALOG)))], CATALOG)
+        again = resolve([ConfigLayer("file", tomllib.loads(run.to_toml(CATALOG)))], CATALOG)
         assert again == run
         assert hash(again) == hash(run)
 
     @given(RUNS)
     def test_a_run_survives_json(self, run):
-        again = resolve([Layer("file", json.loads(json.dumps(run.to_data(CATALOG))))], CATALOG)
+        again = resolve([ConfigLayer("file", json.loads(json.dumps(run.to_data(CATALOG))))], CATALOG)
         assert again == run
         assert hash(again) == hash(run)
 
@@ -122,7 +122,7 @@ class TestRoundTrips:
         made = Catalog([*[p for p in catalog().plugins if p.package == "gancore"], *twins, *worlds_without(Hinge)])
         run = run_of({"loss": "waves:test-hinge"}, made=made)
         assert run.to_data(made)["loss"] == {"name": "waves:test-hinge"}
-        assert resolve([Layer("file", run.to_data(made))], made) == run
+        assert resolve([ConfigLayer("file", run.to_data(made))], made) == run
         with pytest.raises(PluginError, match="foam 1 and waves 1"):
             run_of({"loss": "test-hinge"}, made=made)
 
@@ -147,8 +147,10 @@ def worlds_without(component):
 class TestProblems:
     def test_all_mistakes_of_all_layers_are_told_at_once_each_with_path_layer_and_nearest_name(self):
         layers = [
-            Layer("recipe odd", {"generator": "tiny", "discriminator": {"name": "tiny", "widht": 3}, "loss": "bcd"}),
-            Layer(
+            ConfigLayer(
+                "recipe odd", {"generator": "tiny", "discriminator": {"name": "tiny", "widht": 3}, "loss": "bcd"}
+            ),
+            ConfigLayer(
                 "my.toml",
                 {
                     "dataset": {"name": "noise", "count": 0, "shape": [1, "a"]},
@@ -202,7 +204,7 @@ class TestProblems:
 
     def test_what_is_missing_is_told(self):
         with pytest.raises(ConfigError) as error:
-            resolve([Layer("file", {"loss": "bce", "generator": "tiny"}), assignment("generator=none")], CATALOG)
+            resolve([ConfigLayer("file", {"loss": "bce", "generator": "tiny"}), assignment("generator=none")], CATALOG)
         assert error.value.message == (
             "wrong config: (1) generator: must be given, and is missing [--set generator=none]; "
             "(2) discriminator: must be given, and is missing; (3) dataset: must be given, and is missing"
@@ -264,7 +266,7 @@ class TestProblems:
         assert told.startswith(problem)
         assert told.endswith(f"[--set {layer}]")
 
-    @given(st.sampled_from(sorted({*Run.keys()} - {*PARTS})), st.integers(0, 2))
+    @given(st.sampled_from(sorted({*RunConfig.keys()} - {*PARTS})), st.integers(0, 2))
     def test_a_slip_in_a_key_is_answered_with_the_key(self, key, place):
         slip = key[:place] + key[place + 1 :]
         (told,) = problems({slip: 1})
@@ -305,14 +307,14 @@ class TestMerging:
 class TestSources:
     def test_a_recipe_is_read_by_name(self):
         (layer,) = read_layers("vanilla", CATALOG)
-        assert layer == Layer("recipe vanilla", CATALOG.recipe("vanilla").data)
+        assert layer == ConfigLayer("recipe vanilla", CATALOG.recipe("vanilla").data)
 
     def test_a_file_lies_above_the_recipe_that_it_names(self, tmp_path):
         file = tmp_path / "my.toml"
         file.write_text("recipe = 'vanilla'\nseed = 3\n")
         recipe, layer = read_layers(str(file), CATALOG)
         assert recipe.source == "recipe vanilla"
-        assert layer == Layer(str(file), {"seed": 3})
+        assert layer == ConfigLayer(str(file), {"seed": 3})
         assert resolve([recipe, layer], CATALOG).seed == 3
 
     def test_a_file_may_stand_for_itself(self, tmp_path):
@@ -351,7 +353,7 @@ class TestSources:
 
 
 class Regularizer(Component):
-    """Adds to what a player minimises."""
+    """Adds to what a player minimizes."""
 
     kind = "regularizer"
 
@@ -361,8 +363,8 @@ def gancore_regularizers() -> list[type[Regularizer]]:
     """Offers regularizers."""
 
 
-class Regularized(Run):
-    regularizers: Labelled[Regularizer] = Field(default={})
+class Regularized(RunConfig):
+    regularizers: Labeled[Regularizer] = Field(default={})
 
 
 class R1(Regularizer):
@@ -410,7 +412,7 @@ class TestANewKind:
         run = regularized(
             self.FILE, "regularizers.r1.gamma={from = 1, to = 0, kimg = 5}", "regularizers.late=lipschitz"
         )
-        assert run.regularizers["r1"].gamma.at(Moment(10**6, 0.0)) == 0
+        assert run.regularizers["r1"].gamma.at(TrainingTime(10**6, 0.0)) == 0
         assert run.regularizers["late"] == Lipschitz()
         assert regularized(self.FILE, "regularizers=none").regularizers == {}
         assert regularized("regularizers.r1={}").regularizers == {"r1": R1()}
@@ -420,7 +422,7 @@ class TestANewKind:
         text = run.to_toml(EXTENDED)
         assert '[regularizers.late]\nname = "r1"\n' in text
         for data in (tomllib.loads(text), json.loads(json.dumps(run.to_data(EXTENDED)))):
-            again = resolve([Layer("file", data)], EXTENDED, Regularized)
+            again = resolve([ConfigLayer("file", data)], EXTENDED, Regularized)
             assert again == run
             assert hash(again) == hash(run)
 
@@ -446,10 +448,10 @@ class TestANewKind:
             ("regularizers.x=r2", "regularizers.x: unknown regularizer 'r2'; did you mean 'r1'? Known: lipschitz, r1"),
             ("regularizers.r1=3", "regularizers.r1: must be a name, or a table with a `name`; received 3"),
             ("regularizers=3", "regularizers: must be a table; received 3"),
-            ("regularisers.r1={}", "regularisers: unknown key 'regularisers'; did you mean 'regularizers'"),
+            ("regularizers.r1={}", "regularizers: unknown key 'regularizers'; did you mean 'regularizers'"),
         ],
     )
-    def test_a_mistake_in_a_labelled_table_is_told_at_its_place(self, layer, problem):
+    def test_a_mistake_in_a_labeled_table_is_told_at_its_place(self, layer, problem):
         (told,) = problems(layer, made=EXTENDED, model=Regularized)
         assert told.startswith(problem)
         assert told.endswith(f"[--set {layer}]")
@@ -468,4 +470,4 @@ def test_a_component_that_fails_while_its_fields_are_read_is_told_with_its_plugi
     with pytest.raises(
         PluginError, match=r"plugin 'waves' of waves-gan 1\.0: the loss 'odd' failed when its fields were"
     ):
-        resolve([Layer("test", PARTS | {"loss": "odd"})], known)
+        resolve([ConfigLayer("test", PARTS | {"loss": "odd"})], known)

@@ -5,8 +5,8 @@ from pydantic import Field
 
 from gancore.catalog.catalog import Catalog
 from gancore.config.describe import describe
-from gancore.config.layers import Layer
-from gancore.config.run import Labelled, Run, resolve
+from gancore.config.layers import ConfigLayer
+from gancore.config.run import Labeled, RunConfig, resolve
 from gancore.contracts import Generator, Loss, Schedulable
 from gancore.settings import Settings
 from helpers.metric_inputs import GIVEN
@@ -52,11 +52,11 @@ class Parts(TinyGenerator):
 class Whole(Settings):
     table: Table = Table()
     perhaps: Table | None = Field(default=None, description="absent: none")
-    losses: Labelled[Loss] = Field(default={})
+    losses: Labeled[Loss] = Field(default={})
     version: int = Field(default=1, alias="schema", description="a number")
 
 
-@pytest.mark.parametrize("settings", [Run, *OFFERED], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("settings", [RunConfig, *OFFERED], ids=lambda cls: cls.__name__)
 def test_every_field_is_described_and_no_help_is_missing(settings):
     fields = describe(settings)
     assert sorted(field["key"] for field in fields) == sorted(keys(settings))
@@ -113,11 +113,11 @@ def test_tables_are_described_by_their_keys_and_optional_ones_by_what_their_abse
 
 
 def test_the_defaults_of_a_run_are_those_that_are_told():
-    data = resolve([Layer("parts", PARTS | {"ema": {}})], catalog()).to_data(catalog())
-    labelled = {"regularizers", "augmentations", "metrics", "observers"}
-    assert not labelled & set(data)
-    for field in describe(Run):
-        value = data | {label: {} for label in labelled}
+    data = resolve([ConfigLayer("parts", PARTS | {"ema": {}})], catalog()).to_data(catalog())
+    labeled = {"regularizers", "augmentations", "metrics", "observers"}
+    assert not labeled & set(data)
+    for field in describe(RunConfig):
+        value = data | {label: {} for label in labeled}
         for part in field["key"].split("."):
             value = value.get(part)
         if field["key"] not in {*PARTS, "ema"}:

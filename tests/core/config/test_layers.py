@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.config.layers import REMOVE, Layer, assignment, merge, source_of
+from gancore.config.layers import REMOVE, ConfigLayer, assignment, merge, source_of
 from gancore.errors import ConfigError
 
 LEAVES = st.integers(0, 9) | st.booleans() | st.lists(st.integers(0, 9), max_size=2)
@@ -22,7 +22,7 @@ ANY = tables(["a", "b", "name"], LEAVES | st.sampled_from(["x", "y", REMOVE]))
 
 
 def total(*layers):
-    return merge([Layer(str(number), layer) for number, layer in enumerate(layers)])[0]
+    return merge([ConfigLayer(str(number), layer) for number, layer in enumerate(layers)])[0]
 
 
 def paths(table, path=()):
@@ -48,7 +48,7 @@ def test_later_layers_win_at_every_leaf_and_leave_all_others(below, above):
 
 
 @given(PLAIN, PLAIN, PLAIN)
-def test_neighbours_may_be_merged_first(one, two, three):
+def test_neighbors_may_be_merged_first(one, two, three):
     assert total(one, two, three) == total(total(one, two), three) == total(one, total(two, three))
 
 
@@ -72,7 +72,7 @@ def test_names_and_removals_merge_from_the_left_too(one, two, three):
 
 @given(st.lists(ANY, min_size=1, max_size=4))
 def test_everything_in_the_sum_has_a_source_that_said_it(layers):
-    data, sources = merge([Layer(str(number), layer) for number, layer in enumerate(layers)])
+    data, sources = merge([ConfigLayer(str(number), layer) for number, layer in enumerate(layers)])
     for path, value in paths(data):
         said = layers[int(sources[path])]
         for part in path:
@@ -84,7 +84,7 @@ def test_everything_in_the_sum_has_a_source_that_said_it(layers):
 
 @given(ANY, ANY)
 def test_what_is_gone_has_no_source_but_whoever_removed_it(below, above):
-    data, sources = merge([Layer("below", below), Layer("above", above)])
+    data, sources = merge([ConfigLayer("below", below), ConfigLayer("above", above)])
     removed = {path for layer in (below, above) for path, value in paths(layer) if value == REMOVE}
     assert set(sources) <= {path for path, _ in paths(data)} | removed
 
@@ -123,7 +123,7 @@ def test_a_table_without_a_name_takes_one_and_keeps_its_fields():
     assert total({"generator": {"widths": [1]}}, {"generator": "mlp"}) == {"generator": {"name": "mlp", "widths": [1]}}
 
 
-def test_a_labelled_table_is_named_by_its_label_unless_it_says_otherwise():
+def test_a_labeled_table_is_named_by_its_label_unless_it_says_otherwise():
     below = {"regularizers": {"r1": {"gamma": 1}, "second": {"name": "r1", "gamma": 2}}}
     assert total(below, {"regularizers": {"r1": "r1", "second": {"name": "r1"}}}) == {
         "regularizers": {"r1": {"name": "r1", "gamma": 1}, "second": {"name": "r1", "gamma": 2}}
@@ -148,9 +148,9 @@ def test_what_was_removed_can_be_said_again_without_its_past():
 def test_sources_are_remembered_for_every_path():
     _, sources = merge(
         [
-            Layer("recipe", {"generator": {"name": "mlp", "slope": 1}, "seed": 1, "loss": "bce", "ema": {}}),
-            Layer("file", {"generator": {"widths": [1]}, "loss": {"x": 1}}),
-            Layer("--set", {"seed": 2, "ema": REMOVE}),
+            ConfigLayer("recipe", {"generator": {"name": "mlp", "slope": 1}, "seed": 1, "loss": "bce", "ema": {}}),
+            ConfigLayer("file", {"generator": {"widths": [1]}, "loss": {"x": 1}}),
+            ConfigLayer("--set", {"seed": 2, "ema": REMOVE}),
         ]
     )
     assert sources == {

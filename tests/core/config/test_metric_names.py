@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.config.layers import Layer, assignment
+from gancore.config.layers import ConfigLayer, assignment
 from gancore.config.metric_names import find_metric, name_of
 from gancore.config.run import resolve
 from gancore.errors import ConfigError
@@ -17,7 +17,7 @@ from helpers.tiny_components import PARTS, catalog
 
 
 def run(*layers):
-    return resolve([Layer("test", layer) for layer in (PARTS, *layers)], catalog())
+    return resolve([ConfigLayer("test", layer) for layer in (PARTS, *layers)], catalog())
 
 
 @pytest.mark.parametrize(
@@ -101,15 +101,15 @@ def test_metrics_are_set_and_taken_away_one_by_one_on_the_command_line():
         "metrics.modes.name=modes",
         "metrics.modes=none",
     ]
-    layers = [Layer("test", PARTS), *map(assignment, said)]
+    layers = [ConfigLayer("test", PARTS), *map(assignment, said)]
     assert resolve(layers, catalog()).metrics == {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
 
 
 def test_fields_may_be_laid_over_an_extractor_that_stands_for_the_whole():
-    layers = [Layer("test", PARTS), assignment("metrics.fd=digits"), assignment("metrics.fd.extractor.seed=3")]
+    layers = [ConfigLayer("test", PARTS), assignment("metrics.fd=digits"), assignment("metrics.fd.extractor.seed=3")]
     expected = {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
     assert resolve(layers, catalog()).metrics == expected
-    replayed = resolve([Layer("file", resolve(layers, catalog()).to_data(catalog()))], catalog())
+    replayed = resolve([ConfigLayer("file", resolve(layers, catalog()).to_data(catalog()))], catalog())
     assert replayed.metrics == expected
 
 
@@ -143,7 +143,7 @@ def test_a_run_without_metrics_writes_no_table_and_one_with_them_replays():
     assert "metrics" not in bare.to_data(catalog())
     assert "metrics" not in bare.to_toml(catalog())
     rich = run({"metrics": {"fd-random": {}, "kid": {"extractor": {"name": "random", "seed": 4}, "subsets": 3}}})
-    again = resolve([Layer("again", rich.to_data(catalog()))], catalog())
+    again = resolve([ConfigLayer("again", rich.to_data(catalog()))], catalog())
     assert again == rich
     assert hash(again) == hash(rich)
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from gancore.config.optimizers import Name, OptimizerSettings
-from gancore.settings import Moment, Schedule, plain
+from gancore.settings import Schedule, TrainingTime, plain
 
 NAMES = Name.__args__
 FALL = {"from": 0.5, "to": 0.25, "kimg": 1}
@@ -153,9 +153,9 @@ def test_betas_may_be_ints_and_end_up_as_floats():
 def test_a_schedule_moves_the_learning_rate_and_a_beta():
     settings = OptimizerSettings.model_validate({"lr": FALL, "betas": [FALL, 0.9], "eps": 1e-6, "amsgrad": True})
     assert settings.scheduled
-    assert settings.at(Moment(0, 0.0)) == {"lr": 0.5, "betas": (0.5, 0.9), "eps": 1e-6, "amsgrad": True}
-    assert settings.at(Moment(500, 0.0)) == {"lr": 0.375, "betas": (0.375, 0.9), "eps": 1e-6, "amsgrad": True}
-    assert settings.at(Moment(2000, 0.0))["betas"] == (0.25, 0.9)
+    assert settings.at(TrainingTime(0, 0.0)) == {"lr": 0.5, "betas": (0.5, 0.9), "eps": 1e-6, "amsgrad": True}
+    assert settings.at(TrainingTime(500, 0.0)) == {"lr": 0.375, "betas": (0.375, 0.9), "eps": 1e-6, "amsgrad": True}
+    assert settings.at(TrainingTime(2000, 0.0))["betas"] == (0.25, 0.9)
     assert group(settings)["lr"] == 0.5
 
 
@@ -188,5 +188,5 @@ def test_plain_data_makes_equal_settings_with_an_equal_hash(name, lr, betas, wei
     again = OptimizerSettings.model_validate(plain(settings, str))
     assert again == settings
     assert hash(again) == hash(settings)
-    assert again.at(Moment(700, 0.0)) == settings.at(Moment(700, 0.0))
+    assert again.at(TrainingTime(700, 0.0)) == settings.at(TrainingTime(700, 0.0))
     assert again != OptimizerSettings(name=name, lr=lr, betas=betas, weight_decay=weight_decay, eps=0.125)

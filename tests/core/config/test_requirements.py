@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.catalog.catalog import Catalog, Plugin
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import attributed, meet, needs_of
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError, GancoreError, PluginError
@@ -17,7 +17,7 @@ DIGEST = "0" * 64
 
 
 def run(**changes):
-    return resolve([Layer("test", PARTS | changes)], KNOWN)
+    return resolve([ConfigLayer("test", PARTS | changes)], KNOWN)
 
 
 def need(**changes):
@@ -78,7 +78,7 @@ def test_what_is_missing_is_told_with_its_remedy_unless_nothing_is_to_be_watched
     assert error.value.hint == hint
 
 
-def test_a_package_is_the_same_however_its_name_is_spelt():
+def test_a_package_is_the_same_however_its_name_is_spelled():
     met, warnings = meet({"needs": [need(package="Waves_Gan")]}, with_plugins(offered()), "it")
     assert met.plugins[-1].package == "waves-gan"
     assert warnings == ()

@@ -52,11 +52,11 @@ def test_vectors_are_read_as_they_are(tmp_path):
 
 
 def test_other_layouts_of_arrays_are_understood(tmp_path):
-    grey = np.arange(2 * 8 * 9, dtype=np.uint8).reshape(2, 8, 9)
-    colour = np.arange(2 * 8 * 9 * 3, dtype=np.uint16).reshape(2, 8, 9, 3).astype(np.uint8)
-    assert torch.equal(read_images(array(tmp_path / "a.npy", grey)), torch.from_numpy(grey).unsqueeze(1))
-    expected = torch.from_numpy(colour).permute(0, 3, 1, 2)
-    assert torch.equal(read_images(array(tmp_path / "b.npy", colour)), expected)
+    gray = np.arange(2 * 8 * 9, dtype=np.uint8).reshape(2, 8, 9)
+    color = np.arange(2 * 8 * 9 * 3, dtype=np.uint16).reshape(2, 8, 9, 3).astype(np.uint8)
+    assert torch.equal(read_images(array(tmp_path / "a.npy", gray)), torch.from_numpy(gray).unsqueeze(1))
+    expected = torch.from_numpy(color).permute(0, 3, 1, 2)
+    assert torch.equal(read_images(array(tmp_path / "b.npy", color)), expected)
     assert torch.equal(read_images(array(tmp_path / "c.npy", expected.numpy())), expected)
 
 
@@ -83,7 +83,7 @@ def test_an_alpha_channel_counts_only_where_something_shines_through(tmp_path):
     assert read_images(tmp_path, GREY)[0, :, 0, 0].tolist() == [7]
 
 
-def test_grey_that_was_written_as_colour_is_grey_where_grey_is_wanted(tmp_path):
+def test_gray_that_was_written_as_color_is_gray_where_gray_is_wanted(tmp_path):
     Image.new("RGB", (5, 4), (7, 7, 7)).save(tmp_path / "a.png")
     assert read_images(tmp_path, GREY).shape == (1, 1, 4, 5)
     assert read_images(tmp_path, (3, 4, 5)).shape == (1, 3, 4, 5)
@@ -92,10 +92,10 @@ def test_grey_that_was_written_as_colour_is_grey_where_grey_is_wanted(tmp_path):
     Image.new("RGB", (5, 4), (7, 8, 7)).save(tmp_path / "c.png")
     with pytest.raises(DataError, match=r"c\.png.* with 3 channels"):
         read_images(tmp_path, GREY)
-    grey = np.full((2, 6, 5, 3), 9, np.uint8)
-    assert read_images(array(tmp_path / "a.npy", grey), GREY).shape == (2, 1, 6, 5)
-    grey[1, 0, 0, 1] = 8
-    assert read_images(array(tmp_path / "a.npy", grey), GREY).shape == (2, 3, 6, 5)
+    gray = np.full((2, 6, 5, 3), 9, np.uint8)
+    assert read_images(array(tmp_path / "a.npy", gray), GREY).shape == (2, 1, 6, 5)
+    gray[1, 0, 0, 1] = 8
+    assert read_images(array(tmp_path / "a.npy", gray), GREY).shape == (2, 3, 6, 5)
 
 
 def bomb(side):

@@ -213,9 +213,9 @@ def test_shares_are_all_of_a_batch_in_its_order(count, size):
 def test_without_torchrun_a_process_is_alone():
     with joined() as ranks:
         assert ranks == ALONE
-        assert (ranks.several, ranks.leads) == (False, True)
-        assert ranks.agree([3]) == [3]
-        assert ranks.first("said") == "said"
+        assert (ranks.is_distributed, ranks.is_main) == (False, True)
+        assert ranks.all_reduce_max([3]) == [3]
+        assert ranks.broadcast("said") == "said"
 
 
 def test_processes_that_are_started_again_meet_where_nobody_was_before():

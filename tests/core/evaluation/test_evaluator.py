@@ -11,8 +11,8 @@ from gancore.config.metric_names import find_metric
 from gancore.contracts import Mixture
 from gancore.errors import ConfigError, DataError, PluginError
 from gancore.evaluation.evaluator import Evaluator
-from gancore.evaluation.sources import Plain, Source
-from gancore.evaluation.train_extractor import Workplace
+from gancore.evaluation.sources import Plain, ReferenceImages
+from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Measurement, Metric
 from gancore.utils.json import json_safe
 from gancore_plugins.datasets.digits import Digits
@@ -20,7 +20,7 @@ from gancore_plugins.datasets.mixtures import Ring
 from helpers.metric_inputs import normal, shuffled
 from helpers.tiny_components import catalog
 
-NAMES = ["fd-random", "coverage-random", "memorisation-random", "recall-random"]
+NAMES = ["fd-random", "coverage-random", "memorization-random", "recall-random"]
 
 
 class Brightness(Metric):
@@ -48,7 +48,7 @@ class Broken(Metric):
 
 
 def place(folder):
-    return Workplace(folder, folder / "cache", torch.device("cpu"))
+    return EvaluationPaths(folder, folder / "cache", torch.device("cpu"))
 
 
 def vectors(seed, count=200, dimensions=3):
@@ -60,8 +60,8 @@ def prepared(folder, names=NAMES, *, held_out=True, count=100, seed=0, judges=No
     evaluator = Evaluator(
         judges,
         place(folder),
-        reference or Source("real", vectors(1)),
-        training or Source("training", vectors(2, 300)),
+        reference or ReferenceImages("real", vectors(1)),
+        training or ReferenceImages("training", vectors(2, 300)),
         held_out=held_out,
         count=count,
         seed=seed,
@@ -78,9 +78,9 @@ def test_a_result_says_all_that_one_must_know_to_compare_it(tmp_path):
     found = {result.name: result.to_data() for result in evaluation.results}
     assert found["fd-random"]["counts"] == {"generated": 150, "reference": 200}
     assert found["fd-random"]["real_data_counts"] == {"stand_ins": 100, "reference": 200}
-    assert found["memorisation-random"]["counts"] == {"generated": 150, "reference": 200, "training": 300}
+    assert found["memorization-random"]["counts"] == {"generated": 150, "reference": 200, "training": 300}
     halves = {"stand_ins": 50, "reference": 100, "training": 300}
-    assert found["memorisation-random"]["real_data_counts"] == halves
+    assert found["memorization-random"]["real_data_counts"] == halves
     for data in found.values():
         assert data["extractor"]["name"] == "random"
         assert len(data["extractor"]["sha256"]) == 64
@@ -124,8 +124,8 @@ def test_real_images_score_like_the_floor_and_copies_and_rubbish_do_not(tmp_path
 
     fresh = scores(normal(9, 200, 3))
     assert fresh["fd-random"][0] < 4 * fresh["fd-random"][1]
-    assert fresh["memorisation-random"] == (pytest.approx(0.5, abs=0.1), pytest.approx(0.5, abs=0.12))
-    assert scores(normal(2, 300, 3)[:200])["memorisation-random"][0] == 1
+    assert fresh["memorization-random"] == (pytest.approx(0.5, abs=0.1), pytest.approx(0.5, abs=0.12))
+    assert scores(normal(2, 300, 3)[:200])["memorization-random"][0] == 1
     rubbish = scores(normal(9, 200, 3) * 5 + 9)
     assert rubbish["fd-random"][0] > 20 * rubbish["fd-random"][1]
     assert rubbish["coverage-random"][0] == 0
@@ -143,7 +143,7 @@ def test_where_nothing_is_held_out_the_floor_is_one_half_against_the_other(tmp_p
 
 @pytest.mark.parametrize("count", [50, 150, 600])
 def test_real_data_covers_as_much_as_theory_expects_at_its_own_counts(tmp_path, count):
-    real = Source("real", vectors(1, 600))
+    real = ReferenceImages("real", vectors(1, 600))
     evaluator = prepared(tmp_path, ["coverage-random"], held_out=False, reference=real, count=count)
     (result,) = evaluator.evaluate(normal(7, count, 3)).results
     assert result.measured.value == pytest.approx(result.measured.ideal["value"], abs=0.09)
@@ -151,7 +151,7 @@ def test_real_data_covers_as_much_as_theory_expects_at_its_own_counts(tmp_path, 
 
 
 def test_a_floor_that_cannot_be_told_is_a_warning_and_the_number_is_there(tmp_path):
-    small = Source("real", vectors(1, 90))
+    small = ReferenceImages("real", vectors(1, 90))
     evaluator = prepared(tmp_path, ["fd-random"], held_out=False, reference=small)
     evaluation = evaluator.evaluate(normal(3, 150, 3))
     assert evaluation.results[0].real_data is None
@@ -182,13 +182,13 @@ def test_images_that_cannot_be_measured_are_refused_with_the_reason(tmp_path, im
     ("name", "held_out", "reference", "words"),
     [
         ("fd-random", True, False, "fd-random compares with real images, and none are named"),
-        ("memorisation-random", False, True, "held-out ones, and here none are held out"),
+        ("memorization-random", False, True, "held-out ones, and here none are held out"),
     ],
 )
 def test_a_metric_that_lacks_what_it_needs_is_refused_before_anything_is_read(
     tmp_path, name, held_out, reference, words
 ):
-    source = Source("real", vectors(1)) if reference else None
+    source = ReferenceImages("real", vectors(1)) if reference else None
     with pytest.raises(ConfigError, match=words):
         Evaluator(
             {name: find_metric(name, catalog())}, place(tmp_path), source, source, held_out=held_out, count=9, seed=0
@@ -196,14 +196,14 @@ def test_a_metric_that_lacks_what_it_needs_is_refused_before_anything_is_read(
 
 
 def test_nothing_is_measured_before_it_is_prepared(tmp_path):
-    source = Source("real", vectors(1))
+    source = ReferenceImages("real", vectors(1))
     evaluator = Evaluator({"fd-random": find_metric("fd-random", catalog())}, place(tmp_path), source, count=9, seed=0)
     with pytest.raises(ConfigError, match="before it is prepared"):
         evaluator.evaluate(normal(0, 100, 3))
 
 
 def test_who_must_learn_comes_last_so_that_other_mistakes_are_told_at_once(tmp_path):
-    digits = Source.of(Digits(), tmp_path)
+    digits = ReferenceImages.of(Digits(), tmp_path)
     for wrong, error in (("is-random", ConfigError), ("fd-inception", DataError), ("modes", ConfigError)):
         evaluator = Evaluator(
             {name: find_metric(name, catalog()) for name in ("fd-digits", wrong)},
@@ -233,7 +233,7 @@ def test_numbers_of_any_type_become_numbers(tmp_path):
 
 
 def test_what_nobody_knows_of_the_images_is_not_claimed(tmp_path):
-    source = Source("real", vectors(1))
+    source = ReferenceImages("real", vectors(1))
     judges = {"fd-random": find_metric("fd-random", catalog())}
     evaluator = Evaluator(judges, place(tmp_path), source, known=False, count=9, seed=0)
     list(evaluator.prepare())
@@ -255,7 +255,7 @@ def test_a_metric_that_fails_is_blamed(tmp_path, how, words):
 
 
 def test_a_known_mixture_reaches_the_metric(tmp_path):
-    training, real = (Source.of(Ring(split=split), tmp_path) for split in ("train", "test"))
+    training, real = (ReferenceImages.of(Ring(split=split), tmp_path) for split in ("train", "test"))
     evaluator = prepared(tmp_path, ["modes"], reference=real, training=training, count=2500)
     (result,) = evaluator.evaluate(training.images.tensors[0][:2500]).results
     assert isinstance(real.mixture, Mixture)
@@ -264,7 +264,7 @@ def test_a_known_mixture_reaches_the_metric(tmp_path):
 
 
 def test_digits_are_read_by_who_learned_them(tmp_path):
-    digits = Source.of(Digits(), tmp_path)
+    digits = ReferenceImages.of(Digits(), tmp_path)
     names = ["fd-digits", "class-kl-digits", "is-digits"]
     evaluator = prepared(tmp_path, names, reference=digits, training=digits, held_out=False, count=1797)
     images = digits.images.tensors[0]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import PluginError
-from gancore.evaluation.sources import Plain, Source, reference_of
+from gancore.evaluation.sources import Plain, ReferenceImages, reference_of
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.datasets.mixtures import Grid, Ring
 from gancore_plugins.datasets.mnist import MNIST
@@ -32,7 +32,7 @@ def test_models_are_compared_with_what_was_held_out_or_with_the_data_itself(data
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 9))
 def test_all_images_are_drawn_in_order_or_as_many_of_them_without_repeats(count, most, seed):
-    source = Source("numbers", Plain(torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1)))
+    source = ReferenceImages("numbers", Plain(torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1)))
     drawn = source.draw(most, seed, "test").flatten().tolist()
     assert len(drawn) == min(count, most)
     assert drawn == sorted(set(drawn))
@@ -42,7 +42,7 @@ def test_all_images_are_drawn_in_order_or_as_many_of_them_without_repeats(count,
 
 
 def test_other_seeds_and_streams_draw_others():
-    source = Source("numbers", Plain(torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1)))
+    source = ReferenceImages("numbers", Plain(torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1)))
     draws = [tuple(source.draw(20, *stream).flatten().tolist()) for stream in ((0, "a"), (1, "a"), (0, "b"))]
     assert len(set(draws)) == 3
 
@@ -55,7 +55,7 @@ def test_a_dataset_that_fails_to_open_is_blamed(tmp_path):
             raise RuntimeError("no luck")
 
     with pytest.raises(PluginError, match="dataset 'broken' failed: RuntimeError: no luck"):
-        Source.of(Broken(), tmp_path)
+        ReferenceImages.of(Broken(), tmp_path)
 
 
 def test_opening_a_dataset_leaves_the_random_state_alone(tmp_path):
@@ -67,5 +67,5 @@ def test_opening_a_dataset_leaves_the_random_state_alone(tmp_path):
             return super().build(root)
 
     before = torch.get_rng_state()
-    Source.of(Drawing(), tmp_path)
+    ReferenceImages.of(Drawing(), tmp_path)
     assert torch.equal(before, torch.get_rng_state())

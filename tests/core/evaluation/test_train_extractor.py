@@ -9,7 +9,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.contracts import Dataset, EvaluationProtocol
 from gancore.errors import ConfigError, DataError, PluginError
 from gancore.evaluation.features import digest_of
-from gancore.evaluation.train_extractor import Workplace, learn, open_reader
+from gancore.evaluation.train_extractor import EvaluationPaths, learn, open_reader
 from gancore.metrics import Features
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.extractors.digits import DigitsExtractor
@@ -45,7 +45,7 @@ class Stripes(Dataset):
 
 
 class Stacked(Stripes):
-    """Three of them as colours."""
+    """Three of them as colors."""
 
     name = "stacked-stripes"
     channels: int = 3
@@ -56,7 +56,7 @@ class Stacked(Stripes):
 
 def opened(extractor, dataset, folder, shape=SHAPE, said=None):
     """The reader, and all that was said while it was opened."""
-    work = open_reader(extractor, dataset, shape, 10, Workplace(folder, folder / "cache", torch.device("cpu")))
+    work = open_reader(extractor, dataset, shape, 10, EvaluationPaths(folder, folder / "cache", torch.device("cpu")))
     said = [] if said is None else said
     while True:
         try:
@@ -150,7 +150,7 @@ def test_without_labels_there_is_nothing_to_learn_from(tmp_path, dataset, words)
 
 def test_vectors_are_not_read_by_a_network_for_images(tmp_path):
     with pytest.raises(ConfigError, match="received vectors of shape"):
-        opened(QUICK, Noise(shape=(7,), labelled=True), tmp_path, (7,))
+        opened(QUICK, Noise(shape=(7,), labeled=True), tmp_path, (7,))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_weights_of_another_network_leave_no_trace(tmp_path):
     assert second.digest == first.digest
 
 
-def test_colours_are_read_channel_by_channel_by_who_learned_one(tmp_path):
+def test_colors_are_read_channel_by_channel_by_who_learned_one(tmp_path):
     reader, _ = opened(QUICK, Stacked(), tmp_path, (3, 8, 8))
     images = Stacked().build(tmp_path).tensors[0][:2]
     read = reader.read(images)

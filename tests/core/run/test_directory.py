@@ -1,6 +1,6 @@
 import pytest
 
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import ConfigError, StorageError
 from gancore.run.directory import RunDirectory, next_directory
@@ -10,7 +10,7 @@ from helpers.tiny_components import PARTS, catalog
 
 def created(path):
     known = catalog()
-    RunDirectory(path).create(resolve([Layer("test", PARTS)], known), known, choose_device("cpu"))
+    RunDirectory(path).create(resolve([ConfigLayer("test", PARTS)], known), known, choose_device("cpu"))
 
 
 def test_a_folder_with_anything_in_it_is_left_untouched(tmp_path):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.checkpoint import store as checkpoint
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import ConfigError, NumericsError
 from gancore.hookspecs import hookimpl
@@ -256,7 +256,7 @@ def test_observers_hear_how_a_run_ended_before_its_total(tmp_path, watched):
         assert told(built[-1], "end") == [("interrupted",)]
 
     steps = itertools.islice(train(gan := assembled()), 2)
-    run = resolve([Layer("test", PARTS | {"observers": {"watcher": {}}})], known)
+    run = resolve([ConfigLayer("test", PARTS | {"observers": {"watcher": {}}})], known)
     (tmp_path / "few" / "samples").mkdir(parents=True)
     (tmp_path / "few" / "checkpoints").mkdir()
     assert len(list(record(steps, gan, run, RunDirectory(tmp_path / "few"), known))) == 2

@@ -17,13 +17,13 @@ from torch import nn
 
 from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.checkpoint import store as checkpoint
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Generator
 from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, StorageError
 from gancore.evaluation.evaluator import Evaluator
-from gancore.evaluation.sources import Source
-from gancore.evaluation.train_extractor import Workplace
+from gancore.evaluation.sources import ReferenceImages
+from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Measurement, Metric
 from gancore.run.directory import RunDirectory
@@ -55,7 +55,7 @@ def test_a_run_directory_holds_what_it_promises(tmp_path):
     assert [line["step"] for line in lines] == [3, 6, 7]
     assert all(set(line) == NUMBERS for line in lines)
     assert all(isinstance(value, int | float) for line in lines for value in line.values())
-    assert resolve([Layer("file", tomllib.loads(directory.config.read_text()))], catalog()) == run
+    assert resolve([ConfigLayer("file", tomllib.loads(directory.config.read_text()))], catalog()) == run
     assert manifest["plugins"] == {"gancore-worlds": "1.0", "gancore": manifest["gancore"]}
     assert manifest["torch"] == torch.__version__
     assert [path.name for path in checkpoint.kept(directory.checkpoints)] == [
@@ -134,7 +134,7 @@ def test_losses_are_read_only_where_they_are_logged(tmp_path):
 
     known = catalog()
     changes = {"duration": "7 steps", "batch_size": 4, "log": {"every_steps": 3}}
-    run = resolve([Layer("test", PARTS | changes)], known)
+    run = resolve([ConfigLayer("test", PARTS | changes)], known)
     gan = GAN.assemble(run, Path(), "cpu")
     gan.objective = Counted()
     directory = RunDirectory(tmp_path / "run")
@@ -201,9 +201,10 @@ def test_samples_that_are_not_finite_end_a_run_and_its_checkpoint_from_before_st
 def test_a_write_that_fails_in_the_middle_of_training_is_told_and_keeps_the_last_checkpoint(tmp_path):
     known = catalog()
     said = [
-        Layer("test", layer) for layer in (PARTS, {"duration": "9 steps", "batch_size": 4, "log": {"every_steps": 1}})
+        ConfigLayer("test", layer)
+        for layer in (PARTS, {"duration": "9 steps", "batch_size": 4, "log": {"every_steps": 1}})
     ]
-    run = resolve([*said, Layer("test", {"checkpoint": {"every_steps": 2}})], known)
+    run = resolve([*said, ConfigLayer("test", {"checkpoint": {"every_steps": 2}})], known)
     gan = GAN.assemble(run, Path(), "cpu")
     directory = RunDirectory(tmp_path / "run")
     directory.create(run, known, gan.device)
@@ -302,7 +303,7 @@ def test_without_a_best_metric_there_is_no_best_checkpoint(tmp_path):
 
 def test_a_run_with_metrics_needs_somebody_who_measures(tmp_path):
     known = catalog()
-    run = resolve([Layer("test", PARTS | MEASURED)], known)
+    run = resolve([ConfigLayer("test", PARTS | MEASURED)], known)
     gan = GAN.assemble(run, Path(), "cpu")
     with pytest.raises(ConfigError, match="nothing was given that measures"):
         next(record(train(gan), gan, run, RunDirectory(tmp_path), known))
@@ -377,12 +378,12 @@ def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path):
 
     calls = []
     known = catalog()
-    run = resolve([Layer("test", PARTS | MEASURED | {"metrics": {}, "evaluate": {"every_kimg": 99.0}})], known)
+    run = resolve([ConfigLayer("test", PARTS | MEASURED | {"metrics": {}, "evaluate": {"every_kimg": 99.0}})], known)
     gan = GAN.assemble(run, Path(), "cpu")
     directory = RunDirectory(tmp_path / "run")
     directory.create(run, known, gan.device)
-    place = Workplace(tmp_path, tmp_path / "cache", gan.device)
-    real = Source("noise", gan.feed.dataset)
+    place = EvaluationPaths(tmp_path, tmp_path / "cache", gan.device)
+    real = ReferenceImages("noise", gan.feed.dataset)
     evaluator = Evaluator({"fails": Fails()}, place, real, real, held_out=True, count=20, seed=0)
     list(evaluator.prepare())
     with pytest.raises(KeyboardInterrupt):
@@ -404,12 +405,12 @@ def test_whatever_ends_a_measurement_the_step_before_it_is_kept_if_there_is_room
 
     known = catalog()
     often = {"evaluate": {"every_kimg": 0.004, "on_collapse": "ignore"}, "batch_size": 4}
-    run = resolve([Layer("test", PARTS | MEASURED | {"metrics": {}} | often)], known)
+    run = resolve([ConfigLayer("test", PARTS | MEASURED | {"metrics": {}} | often)], known)
     gan = GAN.assemble(run, Path(), "cpu")
     directory = RunDirectory(tmp_path / "run")
     directory.create(run, known, gan.device)
-    real = Source("noise", gan.feed.dataset)
-    place = Workplace(tmp_path, tmp_path / "cache", gan.device)
+    real = ReferenceImages("noise", gan.feed.dataset)
+    place = EvaluationPaths(tmp_path, tmp_path / "cache", gan.device)
     evaluator = Evaluator({"fails": Fails()}, place, real, real, held_out=True, count=20, seed=0)
     list(evaluator.prepare())
     with pytest.raises(BaseException):  # noqa: B017, PT011  # as the part that measures tells it
@@ -426,7 +427,7 @@ def test_a_signal_while_samples_are_drawn_leaves_the_step_before_it(tmp_path):
 
     known, interruption = catalog(), Interruption()
     run = resolve(
-        [Layer("test", PARTS | {"duration": "7 steps", "batch_size": 4, "sample": {"every_kimg": 0.001}})], known
+        [ConfigLayer("test", PARTS | {"duration": "7 steps", "batch_size": 4, "sample": {"every_kimg": 0.001}})], known
     )
     gan = GAN.assemble(run, Path(), "cpu")
     gan.generator.register_forward_pre_hook(signals)
@@ -441,14 +442,14 @@ def test_a_signal_while_samples_are_drawn_leaves_the_step_before_it(tmp_path):
 
 def test_classes_are_measured_as_frequently_as_they_are_in_the_data(tmp_path):
     known = catalog()
-    rare = {"dataset": {"name": "noise", "count": 40, "labelled": True, "rare": True}}
+    rare = {"dataset": {"name": "noise", "count": 40, "labeled": True, "rare": True}}
     conditional = {
         "training": {"conditional": True},
         "evaluate": {"every_kimg": 0.01},
         "duration": "30 steps",
         "batch_size": 40,
     }
-    run = resolve([Layer("test", PARTS | rare | conditional)], known)
+    run = resolve([ConfigLayer("test", PARTS | rare | conditional)], known)
     gan = GAN.assemble(run, Path(), "cpu")
     directory = RunDirectory(tmp_path / "run")
     directory.create(run, known, gan.device)
@@ -465,4 +466,4 @@ def test_pictures_of_points_are_scatter_plots_over_the_real_ones(tmp_path):
     directory, _, _ = recorded(tmp_path / "run", {"dataset": {"name": "noise", "shape": [2]}})
     with Image.open(directory.samples / "step-00000007.png") as plot:
         assert plot.size == (480, 480)
-        assert (169, 184, 198) in {colour for _, colour in plot.getcolors(1 << 20)}
+        assert (169, 184, 198) in {color for _, color in plot.getcolors(1 << 20)}

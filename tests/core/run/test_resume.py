@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gancore.checkpoint import store as checkpoint
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError
 from gancore.evaluation.defaults import evaluator_of_run
-from gancore.evaluation.train_extractor import Workplace
+from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
 from gancore.run.recording import record
 from gancore.run.resume import differences, find
@@ -40,7 +40,7 @@ def resumed(directory, known):
     gan = GAN.assemble(found.run, Path(), "cpu")
     found.restore(gan)
     found.forget(gan)
-    place = Workplace(directory.path.parent, directory.path.parent / "cache", gan.device)
+    place = EvaluationPaths(directory.path.parent, directory.path.parent / "cache", gan.device)
     evaluator = evaluator_of_run(found.run, place, known, count=found.run.evaluate.samples)
     list(evaluator.prepare())
     return record(train(gan), gan, found.run, directory, known, evaluator, since=found.recorded)
@@ -100,7 +100,8 @@ def test_a_state_of_another_kind_of_device_begins_its_random_streams_anew(tmp_pa
 
 def test_every_difference_between_configs_is_told():
     before = resolve(
-        [Layer("test", {"generator": "tiny", "discriminator": "tiny", "loss": "bce", "dataset": "noise"})], catalog()
+        [ConfigLayer("test", {"generator": "tiny", "discriminator": "tiny", "loss": "bce", "dataset": "noise"})],
+        catalog(),
     )
     now = before.to_data(catalog()) | {"seed": 3, "duration": "9 steps", "latent": {"dim": 7, "distribution": "normal"}}
     assert differences(before.to_data(catalog()), now) == ["seed was 0, now 3", "latent.dim was 100, now 7"]

@@ -14,8 +14,8 @@ from pathlib import Path
 sys.path[:0] = sys.argv[1:2]
 from gancore.config.run import resolve
 from gancore.training.gan import GAN
-from gancore.config.layers import Layer
-from gancore.evaluation.train_extractor import Workplace
+from gancore.config.layers import ConfigLayer
+from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.evaluation.defaults import evaluator_of_run
 from gancore.run.recording import record
 from gancore.run.directory import RunDirectory
@@ -40,11 +40,11 @@ def taken():
 
 
 folder, known = Path(sys.argv[2]), catalog()
-run = resolve([Layer("test", PARTS | WATCHED)], known)
+run = resolve([ConfigLayer("test", PARTS | WATCHED)], known)
 gan = GAN.assemble(run, Path(), "cpu")
 directory = RunDirectory(folder / "run")
 directory.create(run, known, gan.device)
-evaluator = evaluator_of_run(run, Workplace(folder, folder, gan.device), known, count=20)
+evaluator = evaluator_of_run(run, EvaluationPaths(folder, folder, gan.device), known, count=20)
 list(evaluator.prepare())
 for written in record(train(gan), gan, run, directory, known, evaluator):
     if written.step.step in (2000, 20000):

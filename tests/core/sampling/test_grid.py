@@ -8,10 +8,10 @@ from gancore.sampling.grid import form_of, is_picture, picture, save_samples, sc
 REAL = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
 
-def coloured(plot, colour):
-    """Centres (x, y) in 0..1 of what is of a colour, y upwards; none where nothing is."""
+def colored(plot, color):
+    """Centers (x, y) in 0..1 of what is of a color, y upward; none where nothing is."""
     pixels = np.asarray(plot).astype(int)
-    rows, columns = np.where(np.abs(pixels - np.array(colour)).sum(axis=2) < 60)
+    rows, columns = np.where(np.abs(pixels - np.array(color)).sum(axis=2) < 60)
     if len(rows) == 0:
         return None
     return columns.mean() / (plot.width - 1), 1 - rows.mean() / (plot.height - 1)
@@ -23,20 +23,20 @@ RED, GREY = (200, 16, 46), (169, 184, 198)
 def test_points_are_drawn_where_they_are_over_the_real_ones():
     # the frame reaches 0.6 of the real extent to each side of its middle
     plot = scatter(torch.tensor([[0.25, 0.75]]), REAL)
-    assert coloured(plot, RED) == pytest.approx((0.5 - 0.25 / 1.2, 0.5 + 0.25 / 1.2), abs=0.005)
-    assert coloured(plot, GREY) == pytest.approx((0.5, 0.5), abs=0.005)
+    assert colored(plot, RED) == pytest.approx((0.5 - 0.25 / 1.2, 0.5 + 0.25 / 1.2), abs=0.005)
+    assert colored(plot, GREY) == pytest.approx((0.5, 0.5), abs=0.005)
 
 
 def test_what_lies_outside_is_drawn_at_the_border_and_what_is_not_finite_is_left_out():
-    assert coloured(scatter(torch.tensor([[50.0, 0.5]]), REAL), RED)[0] > 0.99
-    assert coloured(scatter(torch.tensor([[torch.nan, 0.5], [torch.inf, 0.0]]), REAL), RED) is None
+    assert colored(scatter(torch.tensor([[50.0, 0.5]]), REAL), RED)[0] > 0.99
+    assert colored(scatter(torch.tensor([[torch.nan, 0.5], [torch.inf, 0.0]]), REAL), RED) is None
 
 
 @pytest.mark.parametrize("points", [torch.zeros(1, 2), torch.full((3, 2), torch.nan), torch.zeros(5, 2)])
 def test_without_real_points_the_generated_ones_make_the_frame(points):
     plot = scatter(points)
     assert plot.size == (480, 480)
-    assert coloured(plot, GREY) is None
+    assert colored(plot, GREY) is None
 
 
 def test_points_are_a_picture_and_other_vectors_are_none(tmp_path):

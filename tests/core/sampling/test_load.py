@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from gancore.catalog.catalog import Catalog
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import LatentSettings, resolve
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError
 from gancore.run.directory import RunDirectory
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 def run_directory(path, **changes):
-    said = [Layer("test", layer) for layer in (PARTS, {"duration": "4 steps", "batch_size": 4}, changes)]
+    said = [ConfigLayer("test", layer) for layer in (PARTS, {"duration": "4 steps", "batch_size": 4}, changes)]
     known = catalog()
     run = resolve(said, known)
     gan = GAN.assemble(run, Path(), "cpu")
@@ -151,7 +151,7 @@ def test_vectors_come_as_float32(tmp_path):
 
 
 def test_a_conditional_generator_draws_its_classes_in_turn_or_the_one_asked_for(tmp_path):
-    run_directory(tmp_path / "run", training={"conditional": True}, dataset={"name": "noise", "labelled": True})
+    run_directory(tmp_path / "run", training={"conditional": True}, dataset={"name": "noise", "labeled": True})
     trained = load(tmp_path / "run", device="cpu", catalog=catalog())
     in_turn = trained.sample(6)
     for label in range(3):

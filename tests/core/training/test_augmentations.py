@@ -114,7 +114,7 @@ def test_an_augmentation_without_strength_changes_nothing():
 
 
 def test_augmented_runs_repeat_bit_for_bit():
-    first, second = (trained(gan({"d": DiffAugment(policy=("colour", "translation", "cutout"))}))[0] for _ in range(2))
+    first, second = (trained(gan({"d": DiffAugment(policy=("color", "translation", "cutout"))}))[0] for _ in range(2))
     assert equal(first, second)
 
 

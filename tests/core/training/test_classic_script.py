@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gancore.catalog.catalog import Catalog
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import read_layers, resolve
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -69,7 +69,7 @@ def classic_script(generator, discriminator, batches, noises):
 def vanilla(seed=0):
     # 28x28 noise in the place of MNIST: the arithmetic is the same. 650 images: the last batch of an epoch is short.
     data = {"dataset": {"name": "noise", "shape": [1, 28, 28], "count": 650}, "duration": f"{STEPS} steps"}
-    layers = [*read_layers("vanilla", catalog()), Layer("test", data | {"seed": seed})]
+    layers = [*read_layers("vanilla", catalog()), ConfigLayer("test", data | {"seed": seed})]
     return GAN.assemble(resolve(layers, catalog()), Path(), "cpu")
 
 

@@ -15,7 +15,7 @@ from helpers.tiny_components import RUNS, assembled, equal, trained, weights
 
 
 class ByHand:
-    """Records as CUDA does: afterwards all is as it was, and replays write into the same tensors."""
+    """Records as CUDA does: afterward all is as it was, and replays write into the same tensors."""
 
     def __init__(self, gan):
         self.gan, self.recorded, self.aside_now = gan, 0, False

@@ -12,10 +12,10 @@ from gancore.config.run import Options
 from gancore.errors import CheckpointError, NonFiniteError
 from gancore.run.directory import RunDirectory
 from gancore.run.recording import record
-from gancore.training.finite import Watch, not_finite
+from gancore.training.finite import FiniteCheck, not_finite
 from gancore.training.gan import GAN
 from gancore.training.loop import train
-from gancore.training.regularizers import Turn
+from gancore.training.regularizers import ActiveRegularizers
 from helpers import nan_injection as ailments
 from helpers.nan_injection import PLACES, Ailment, nothing_random, recording, state
 from helpers.small_runs import begun, recorded
@@ -153,7 +153,7 @@ def test_clipping_after_the_look_is_that_of_torch(monkeypatch):
 
 
 def held(gan):
-    gan.watch = Watch(gan.device, at_once=False)
+    gan.watch = FiniteCheck(gan.device, at_once=False)
     return gan
 
 
@@ -163,12 +163,12 @@ def held(gan):
 def test_a_device_leaves_out_the_update_and_all_that_follow_until_it_is_read(optimizer, ailment):
     changes = {"optimizer": {player: {"name": optimizer} for player in ("generator", "discriminator")}}
     twin = dataclasses.replace(ailment)
-    expected, _ = until_ill(ailments.assembled(twin, **changes)[0], learnt)
+    expected, _ = until_ill(ailments.assembled(twin, **changes)[0], learned)
     gan = held(ailments.assembled(ailment, **changes)[0])
-    states = [learnt(gan)]
+    states = [learned(gan)]
 
     def look(gan):
-        states.append(learnt(gan))
+        states.append(learned(gan))
 
     error, _ = until_ill(gan, look)
     assert gan.progress.step == 7  # nothing was read but at the end
@@ -194,13 +194,13 @@ def test_the_numbers_of_a_step_are_not_read_past_one_that_was_not_finite():
         step.scalars()
 
 
-def learnt(gan):
+def learned(gan):
     """`state` of a GAN that may not be asked for its tensors any more."""
     return {
         f"{role}.{name}": value.detach().clone()
         for role, module in gan.modules().items()
         for name, value in module.named_parameters()
-        if role != "ema"  # it goes on towards weights that stay
+        if role != "ema"  # it goes on toward weights that stay
     } | {
         f"{player}.{number}.{key}": value.clone()
         for player, optimizer in gan.optimizers.items()
@@ -241,7 +241,7 @@ def test_a_device_tells_of_a_projection_too_and_forgets_once_it_is_put_right():
 def test_weights_are_looked_at_after_an_update_only_where_something_confines_them():
     gan, _, _ = ailments.assembled(Ailment("nothing", 0.0, 1))
     assert gan.turn("discriminator", 0).projects
-    assert not Turn(()).projects
+    assert not ActiveRegularizers(()).projects
     assert not assembled(regularizers={"r1": {}}).turn("discriminator", 0).projects
     assert assembled(regularizers={"weight-clipping": {}}).turn("discriminator", 0).projects
 

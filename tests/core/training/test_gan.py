@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from gancore.config.run import EMASettings, Options, Run
+from gancore.config.run import EMASettings, Options, RunConfig
 from gancore.contracts import StatefulLoss
 from gancore.errors import CheckpointError, ConfigError, PluginError
-from gancore.settings import START, Moment
+from gancore.settings import START, TrainingTime
 from gancore.training.ema import update_average, weight_of
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -121,7 +121,7 @@ def test_a_young_average_forgets_faster(ramp_up, seen):
     nn.init.ones_(average.weight)
     nn.init.zeros_(module.weight)
     ema = EMASettings(half_life_kimg=1.0, ramp_up=ramp_up)
-    update_average(average, module, weight_of(ema, Moment(seen, 0.0), 100))
+    update_average(average, module, weight_of(ema, TrainingTime(seen, 0.0), 100))
     expected = 0.5 ** (100 / min(1000, ramp_up * seen))
     torch.testing.assert_close(average.weight.item(), expected, rtol=1e-4, atol=1e-6)
 
@@ -202,7 +202,7 @@ def test_what_a_dataset_draws_while_it_is_built_depends_on_the_seed_alone():
 
     parts = {"generator": TinyGenerator(), "discriminator": TinyDiscriminator(), "loss": Hinge(), "dataset": Drawn()}
     first, again, other = (
-        next(GAN.assemble(Run(**parts, seed=seed, batch_size=10), Path(), "cpu").feed.batches(0)).images
+        next(GAN.assemble(RunConfig(**parts, seed=seed, batch_size=10), Path(), "cpu").feed.batches(0)).images
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, again)
@@ -218,4 +218,4 @@ def test_a_part_that_cannot_be_built_is_named(part):
     parts = {key: cls() for key, cls in base.items()}
     parts[part] = type("Broken", (base[part],), {"name": "broken", "build": fail})()
     with pytest.raises(PluginError, match=rf"the {part} 'broken' failed in build\(\): ValueError: not today"):
-        GAN.assemble(Run(**parts, batch_size=10), Path(), "cpu")
+        GAN.assemble(RunConfig(**parts, batch_size=10), Path(), "cpu")

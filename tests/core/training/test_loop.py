@@ -137,7 +137,7 @@ def test_conditional_networks_are_given_the_labels_of_the_real_batch():
             seen.append((real.labels, fake.labels))
             return super().discriminator(real, fake)
 
-    gan = assembled(training={"conditional": True}, dataset={"name": "noise", "labelled": True})
+    gan = assembled(training={"conditional": True}, dataset={"name": "noise", "labeled": True})
     gan.objective = Watching()
     assert gan.num_classes == 3
     stream = gan.feed.batches(0)

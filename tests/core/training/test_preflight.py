@@ -227,7 +227,7 @@ def test_a_discriminator_that_gives_its_images_no_gradient_is_told_before_the_fi
         GAN(GOOD_GENERATOR, Blind(nn.Flatten(), nn.Linear(16, 1)), dataset(), Hinge(), device="cpu")
 
 
-class Backwards(torch.autograd.Function):
+class Backward(torch.autograd.Function):
     """Has a value and no gradient."""
 
     @staticmethod
@@ -249,12 +249,12 @@ class Backwards(torch.autograd.Function):
         (lambda logits: logits.detach().mean(), "a loss must return a scalar .* without a gradient"),
         (lambda logits: logits.mean().to("meta"), "on cpu, in the .* received .* on meta"),
         (
-            lambda logits: Backwards.apply(logits.mean()),
+            lambda logits: Backward.apply(logits.mean()),
             "gradient of the loss in .* failed: ValueError: no way",
         ),
     ],
 )
-def test_what_no_player_can_minimise_is_told_before_the_first_step(player, body, words):
+def test_what_no_player_can_minimize_is_told_before_the_first_step(player, body, words):
     methods = {"discriminator": lambda self, real, fake: body(fake.logits)}
     if player == "generator":
         methods = {"generator": lambda self, fake, real: body(fake.logits)}

@@ -24,7 +24,7 @@ def real(*logits):
 def test_as_many_images_are_changed_as_is_asked_for(probability):
     torch.manual_seed(0)
     batch = images(400)
-    changed = DiffAugment(policy=("colour", "cutout")).build(SHAPE, False)(batch, probability)
+    changed = DiffAugment(policy=("color", "cutout")).build(SHAPE, False)(batch, probability)
     share = (changed != batch).flatten(1).any(dim=1).double().mean().item()
     assert share == pytest.approx(probability, abs=0.1)
     if probability in (0, 1):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gancore_plugins.augmentations import operations
 
-OPERATIONS = [operations.colour, operations.translation, operations.cutout, operations.flip]
+OPERATIONS = [operations.color, operations.translation, operations.cutout, operations.flip]
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -28,7 +28,7 @@ def test_shape_and_type_stay(operation, seed, channels, height, width):
 
 @pytest.mark.parametrize(
     ("operation", "ways"),
-    [(operations.colour, 40), (operations.translation, 9), (operations.cutout, 81), (operations.flip, 2)],
+    [(operations.color, 40), (operations.translation, 9), (operations.cutout, 81), (operations.flip, 2)],
 )
 def test_each_image_is_changed_in_a_way_of_its_own(operation, ways):
     torch.manual_seed(0)
@@ -86,10 +86,10 @@ def test_flip_mirrors_or_leaves_alone(seed):
 
 
 @given(seeds)
-def test_colour_keeps_the_order_of_a_grey_image_and_moves_its_brightness_by_so_much_at_most(seed):
+def test_color_keeps_the_order_of_a_gray_image_and_moves_its_brightness_by_so_much_at_most(seed):
     torch.manual_seed(seed)
     images = torch.rand(4, 1, 8, 8, dtype=torch.float64) * 2 - 1
-    changed = operations.colour(images)
+    changed = operations.color(images)
     assert torch.equal(changed.flatten(1).argsort(), images.flatten(1).argsort())
     assert (changed.mean(dim=(1, 2, 3)) - images.mean(dim=(1, 2, 3))).abs().max() <= 0.5
     ratio = changed.flatten(1).std(dim=1) / images.flatten(1).std(dim=1)

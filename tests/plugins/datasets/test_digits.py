@@ -13,7 +13,7 @@ def test_all_1797_images_are_there_with_their_labels(tmp_path):
     assert labels.bincount().tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 
-def test_17_greys_are_spread_over_the_whole_range_to_the_nearest_integer(tmp_path):
+def test_17_grays_are_spread_over_the_whole_range_to_the_nearest_integer(tmp_path):
     images = Digits().build(tmp_path).tensors[0]
     assert images.unique().tolist() == [(value * 255 + 8) // 16 for value in range(17)]
     values = torch.from_numpy(load_digits().images)

@@ -22,10 +22,10 @@ from gancore_plugins.datasets.folder import Folder
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
 
-def paint(path, size=(8, 8), colour=RED, mode="RGB", **options):
-    """A picture of one colour, in a folder that is made."""
+def paint(path, size=(8, 8), color=RED, mode="RGB", **options):
+    """A picture of one color, in a folder that is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, colour).save(path, **options)
+    Image.new(mode, size, color).save(path, **options)
     return path
 
 
@@ -42,8 +42,8 @@ def opened(folder, root, **fields):
     return Folder(path=str(folder), **{"size": 4, **fields}).build(root)
 
 
-def colour(image):
-    """That of an image (C, H, W) of one colour."""
+def color(image):
+    """That of an image (C, H, W) of one color."""
     first = image[:, :1, :1]
     assert torch.equal(image, first.expand_as(image))
     return tuple(first.flatten().tolist())
@@ -80,21 +80,21 @@ def test_pictures_of_any_form_become_images_of_one(tmp_path_factory, count, size
 
 
 def test_pictures_are_found_at_any_depth_and_ordered_by_their_paths(tmp_path):
-    paint(tmp_path / "in" / "b" / "deep" / "1.png", colour=BLUE)
-    paint(tmp_path / "in" / "a.png", colour=RED)
-    paint(tmp_path / "in" / "c.jpg", colour=WHITE)
+    paint(tmp_path / "in" / "b" / "deep" / "1.png", color=BLUE)
+    paint(tmp_path / "in" / "a.png", color=RED)
+    paint(tmp_path / "in" / "c.jpg", color=WHITE)
     (tmp_path / "in" / "notes.txt").write_text("no picture")
-    assert [colour(image) for image in opened(tmp_path / "in", tmp_path / "root")][:2] == [RED, BLUE]
+    assert [color(image) for image in opened(tmp_path / "in", tmp_path / "root")][:2] == [RED, BLUE]
     assert len(opened(tmp_path / "in", tmp_path / "root")) == 3
 
 
 def test_folders_in_it_are_classes_if_wanted(tmp_path):
-    paint(tmp_path / "in" / "dogs" / "1.png", colour=BLUE)
-    paint(tmp_path / "in" / "cats" / "deep" / "1.png", colour=RED)
-    paint(tmp_path / "in" / "cats" / "2.png", colour=WHITE)
+    paint(tmp_path / "in" / "dogs" / "1.png", color=BLUE)
+    paint(tmp_path / "in" / "cats" / "deep" / "1.png", color=RED)
+    paint(tmp_path / "in" / "cats" / "2.png", color=WHITE)
     dataset = opened(tmp_path / "in", tmp_path / "root", classes=True, mirrors=True)
     assert dataset.classes == ("cats", "dogs")
-    assert [(colour(image), label) for image, label in dataset] == [(WHITE, 0), (RED, 0), (BLUE, 1)]
+    assert [(color(image), label) for image, label in dataset] == [(WHITE, 0), (RED, 0), (BLUE, 1)]
     assert dataset.mirrors
     paint(tmp_path / "in" / "loose.png")
     assert "loose.png lies in none" in failure(tmp_path / "in", tmp_path / "root", classes=True)
@@ -111,15 +111,15 @@ def test_what_is_too_long_is_cut_off_filled_up_or_distorted(tmp_path, fit, corne
     assert tuple(near[:, 4, 6].tolist()) == middle
 
 
-def test_grey_and_transparent_pictures_become_what_is_asked_for(tmp_path):
-    paint(tmp_path / "in" / "1.png", colour=(255, 0, 0, 0), mode="RGBA")
-    paint(tmp_path / "in" / "2.png", colour=100, mode="L")
-    paint(tmp_path / "in" / "3.png", colour=(0, 0, 255, 255), mode="RGBA")
+def test_gray_and_transparent_pictures_become_what_is_asked_for(tmp_path):
+    paint(tmp_path / "in" / "1.png", color=(255, 0, 0, 0), mode="RGBA")
+    paint(tmp_path / "in" / "2.png", color=100, mode="L")
+    paint(tmp_path / "in" / "3.png", color=(0, 0, 255, 255), mode="RGBA")
     root = tmp_path / "root"
-    assert [colour(image) for image in opened(tmp_path / "in", root)] == [WHITE, (100,) * 3, BLUE]
-    assert [colour(image) for image in opened(tmp_path / "in", root, channels=1)] == [(255,), (100,), (29,)]
-    assert colour(opened(tmp_path / "in", root, channels=4)[0])[3] == 0
-    assert colour(opened(tmp_path / "in", root, channels=4)[1]) == (100, 100, 100, 255)
+    assert [color(image) for image in opened(tmp_path / "in", root)] == [WHITE, (100,) * 3, BLUE]
+    assert [color(image) for image in opened(tmp_path / "in", root, channels=1)] == [(255,), (100,), (29,)]
+    assert color(opened(tmp_path / "in", root, channels=4)[0])[3] == 0
+    assert color(opened(tmp_path / "in", root, channels=4)[1]) == (100, 100, 100, 255)
 
 
 @pytest.mark.parametrize("orientation", range(10))
@@ -169,12 +169,12 @@ def test_the_array_is_read_where_it_lies(tmp_path):
 
 
 def test_what_was_kept_and_cut_off_is_decoded_anew(tmp_path):
-    paint(tmp_path / "in" / "1.png", colour=BLUE)
+    paint(tmp_path / "in" / "1.png", color=BLUE)
     opened(tmp_path / "in", tmp_path / "root")
     (kept,) = (tmp_path / "root" / "folders").iterdir()
     for keep in (0, 60, -1):
         kept.write_bytes(kept.read_bytes()[:keep])
-        assert colour(opened(tmp_path / "in", tmp_path / "root")[0]) == BLUE
+        assert color(opened(tmp_path / "in", tmp_path / "root")[0]) == BLUE
 
 
 def test_a_picture_that_goes_away_in_between_is_told(tmp_path):
@@ -185,15 +185,15 @@ def test_a_picture_that_goes_away_in_between_is_told(tmp_path):
         pictures.Kept.of(Folder(path=str(tmp_path)), found, tmp_path)
 
 
-@pytest.mark.parametrize("change", ["colour", "more", "fewer", "size", "fit"])
+@pytest.mark.parametrize("change", ["color", "more", "fewer", "size", "fit"])
 def test_what_has_changed_is_decoded_anew(tmp_path, change):
     folder, fields = tmp_path / "in", {}
-    paint(folder / "1.png", colour=BLUE)
+    paint(folder / "1.png", color=BLUE)
     paint(folder / "2.png")
     opened(folder, tmp_path / "root")
-    if change == "colour":
+    if change == "color":
         later = time.time_ns() + 10**9
-        os.utime(paint(folder / "1.png", colour=RED), ns=(later, later))
+        os.utime(paint(folder / "1.png", color=RED), ns=(later, later))
     elif change == "more":
         paint(folder / "3.png")
     elif change == "fewer":
@@ -202,7 +202,7 @@ def test_what_has_changed_is_decoded_anew(tmp_path, change):
         fields = {"size": {"size": 5}, "fit": {"fit": "pad"}}[change]
     dataset = opened(folder, tmp_path / "root", **fields)
     assert len(dataset) == {"more": 3, "fewer": 1}.get(change, 2)
-    assert colour(dataset[0]) == (RED if change in ("colour", "fewer") else BLUE)
+    assert color(dataset[0]) == (RED if change in ("color", "fewer") else BLUE)
     assert len(list((tmp_path / "root" / "folders").iterdir())) == 2
 
 
@@ -278,7 +278,7 @@ def test_a_picture_is_only_what_its_ending_says(tmp_path):
 
 
 def test_pictures_that_are_too_large_or_too_deep_are_refused(tmp_path):
-    paint(tmp_path / "in" / "1.png", mode="I;16", colour=70)
+    paint(tmp_path / "in" / "1.png", mode="I;16", color=70)
     assert "mode I;16 has not 8 bits" in failure(tmp_path / "in", tmp_path / "root")
     path = paint(tmp_path / "in" / "1.png")
     message = failure(tmp_path / "in", tmp_path / "root", max_pixels=63)

@@ -14,7 +14,7 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_colours_are_digits_of_the_same_part_and_the_label_is_their_number(root, split):
+def test_colors_are_digits_of_the_same_part_and_the_label_is_their_number(root, split):
     digits, labels = MNIST(split=split).build(root).tensors
     built = StackedMNIST(count=30, split=split).build(root)
     images, numbers = built.tensors
@@ -22,7 +22,7 @@ def test_colours_are_digits_of_the_same_part_and_the_label_is_their_number(root,
     assert images.dtype == torch.uint8
     assert len(built.classes) == 1000
     for image, number in zip(images, numbers.tolist(), strict=True):
-        found = [next(place for place, digit in enumerate(digits) if torch.equal(digit[0], colour)) for colour in image]
+        found = [next(place for place, digit in enumerate(digits) if torch.equal(digit[0], color)) for color in image]
         assert [int(labels[place]) for place in found] == [int(letter) for letter in built.classes[number]]
 
 

@@ -53,8 +53,8 @@ def test_in_evaluation_an_image_is_read_alike_whatever_its_company():
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((7,), 10), ((1, 28, 28), None)])
-def test_vectors_and_unlabelled_images_are_refused(shape, classes):
-    with pytest.raises(ConfigError, match="digits reads labelled images"):
+def test_vectors_and_unlabeled_images_are_refused(shape, classes):
+    with pytest.raises(ConfigError, match="digits reads labeled images"):
         DigitsExtractor().build(shape, classes, None)
 
 

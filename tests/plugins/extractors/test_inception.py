@@ -44,12 +44,12 @@ def test_weights_of_another_digest_are_not_opened(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8), (2, 8, 8), (7,)])
-def test_other_than_grey_or_colour_is_refused(tmp_path, shape):
+def test_other_than_gray_or_color_is_refused(tmp_path, shape):
     with pytest.raises(ConfigError, match="images of 1 or 3 channels"):
         InceptionExtractor().build(shape, None, tmp_path)
 
 
-def test_with_the_right_file_the_network_of_fid_reads_grey_and_colour(tmp_path, monkeypatch):
+def test_with_the_right_file_the_network_of_fid_reads_gray_and_color(tmp_path, monkeypatch):
     """The real weights cannot be had here: others, whose digest is taken for the right one, go the same way."""
     with monkeypatch.context() as patched:
         patched.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *a, **n: {})
@@ -58,9 +58,9 @@ def test_with_the_right_file_the_network_of_fid_reads_grey_and_colour(tmp_path, 
     torch.save(untrained.state_dict(), weights(tmp_path))
     content = (tmp_path / "inception" / "weights-inception-2015-12-05-6726825d.pth").read_bytes()
     monkeypatch.setattr(inception, "_SHA256", hashlib.sha256(content).hexdigest())
-    grey = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
+    gray = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
     module = InceptionExtractor().build((1, 8, 8), None, tmp_path).eval()
     with torch.no_grad():
-        read, coloured = module(grey), module(grey.repeat(1, 3, 1, 1))
+        read, colored = module(gray), module(gray.repeat(1, 3, 1, 1))
     assert (read.features.shape, read.logits.shape) == ((2, 2048), (2, 1008))
-    assert torch.equal(read.features, coloured.features)
+    assert torch.equal(read.features, colored.features)

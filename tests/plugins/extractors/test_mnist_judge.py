@@ -5,8 +5,8 @@ import torch
 
 from gancore.config.run import read_dataset
 from gancore.evaluation.defaults import evaluator_of_images
-from gancore.evaluation.sources import Source, reference_of
-from gancore.evaluation.train_extractor import Workplace
+from gancore.evaluation.sources import ReferenceImages, reference_of
+from gancore.evaluation.train_extractor import EvaluationPaths
 from helpers.tiny_components import catalog
 
 METRICS = ("fd-digits", "class-kl-digits", "coverage-digits")
@@ -15,15 +15,15 @@ METRICS = ("fd-digits", "class-kl-digits", "coverage-digits")
 @pytest.mark.long
 @pytest.mark.mnist
 def test_the_judge_of_mnist_passes_its_gate_and_sees_what_is_missing(mnist_root, tmp_path):
-    place = Workplace(mnist_root, tmp_path, torch.device("cpu"))
+    place = EvaluationPaths(mnist_root, tmp_path, torch.device("cpu"))
 
     def measured(name, images, metrics):
-        reference = Source.of(reference_of(read_dataset(name, catalog()))[0], mnist_root)
+        reference = ReferenceImages.of(reference_of(read_dataset(name, catalog()))[0], mnist_root)
         evaluator = evaluator_of_images(images, place, catalog(), metrics=metrics, reference=reference)
         said = [preparation.what for preparation in evaluator.prepare()]
         return evaluator.evaluate(images), said
 
-    images, labels = Source.of(read_dataset("mnist", catalog()), mnist_root).images.tensors
+    images, labels = ReferenceImages.of(read_dataset("mnist", catalog()), mnist_root).images.tensors
     whole, said = measured("mnist", images[:10_000], METRICS)
     distance = whole.results[0]
     assert "digits learns to read mnist, 60,000 images, once" in said
@@ -41,7 +41,7 @@ def test_the_judge_of_mnist_passes_its_gate_and_sees_what_is_missing(mnist_root,
     assert without.numbers()["class-kl-digits.rarest_share"] < 0.01
     assert without.numbers()["coverage-digits"] < whole.numbers()["coverage-digits"] - 0.05
 
-    triples = Source.of(read_dataset("stacked-mnist", catalog()), mnist_root).draw(26_000, 1, "test")
+    triples = ReferenceImages.of(read_dataset("stacked-mnist", catalog()), mnist_root).draw(26_000, 1, "test")
     stacked, said = measured("stacked-mnist", triples, ("modes-digits",))
     assert not any("learns" in what for what in said), "who reads mnist reads its stacks"
     assert stacked.numbers()["modes-digits"] == 1000

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.config.layers import Layer
+from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import ConfigError
 from gancore.training.gan import GAN
@@ -45,7 +45,7 @@ def test_both_players_losses_are_their_closed_forms(real, fake, weight):
 
 
 @given(real=named(), fake=named())
-def test_the_verdict_is_pulled_as_by_bce_and_the_head_towards_the_label(real, fake):
+def test_the_verdict_is_pulled_as_by_bce_and_the_head_toward_the_label(real, fake):
     loss = AuxiliaryClassifier(weight=0.5)
     found = gradient(loss.discriminator(real, fake), real, fake)
     assert found == gradient(NonSaturating().discriminator(real, fake), real, fake)
@@ -57,7 +57,9 @@ def test_the_verdict_is_pulled_as_by_bce_and_the_head_towards_the_label(real, fa
 def run(*layers):
     parts = {"generator": "mlp", "discriminator": "subpixel", "loss": "auxiliary-classifier", "dataset": "digits"}
     return GAN.assemble(
-        resolve([Layer("parts", parts), *(Layer("more", each) for each in layers)], catalog()), Path(), "cpu"
+        resolve([ConfigLayer("parts", parts), *(ConfigLayer("more", each) for each in layers)], catalog()),
+        Path(),
+        "cpu",
     )
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import DataError
-from gancore.metrics import Evidence
+from gancore.metrics import MetricInputs
 from gancore_plugins.metrics.classes import ClassDivergence
 from helpers.metric_inputs import GIVEN, of_classes, shuffled
 
@@ -14,7 +14,7 @@ METRIC = ClassDivergence(extractor=GIVEN)
 
 
 def measured(fake, real, classes):
-    return METRIC.measure(Evidence(of_classes(fake, classes), of_classes(real, classes)))
+    return METRIC.measure(MetricInputs(of_classes(fake, classes), of_classes(real, classes)))
 
 
 def spread(counts):

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import DataError
-from gancore.metrics import Evidence, Samples
+from gancore.metrics import MetricInputs, Samples
 from gancore_plugins.metrics.inception_score import InceptionScore
 from helpers.metric_inputs import GIVEN, of_classes, shuffled
 
 
 def score(samples, splits=1):
-    return InceptionScore(extractor=GIVEN, splits=splits).measure(Evidence(samples))
+    return InceptionScore(extractor=GIVEN, splits=splits).measure(MetricInputs(samples))
 
 
 @given(st.integers(1, 9), st.integers(0, 5))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gancore.contracts import Mixture
 from gancore.errors import ConfigError
-from gancore.metrics import Evidence, Samples
+from gancore.metrics import MetricInputs, Samples
 from gancore_plugins.datasets.mixtures import Grid, Ring
 from gancore_plugins.metrics.modes import Modes
 from helpers.metric_inputs import GIVEN, of_classes, shuffled
@@ -16,12 +16,12 @@ SQUARE = Mixture(torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0
 
 
 def measured(points, mixture=SQUARE):
-    return Modes().measure(Evidence(Samples(points), mixture=mixture))
+    return Modes().measure(MetricInputs(Samples(points), mixture=mixture))
 
 
 @given(st.lists(st.integers(0, 7), min_size=4, max_size=4), st.integers(0, 5))
 def test_samples_that_were_placed_are_counted_exactly(counts, strays):
-    points = torch.cat([SQUARE.centres.repeat_interleave(torch.tensor(counts), dim=0), torch.full((strays, 2), 5.0)])
+    points = torch.cat([SQUARE.centers.repeat_interleave(torch.tensor(counts), dim=0), torch.full((strays, 2), 5.0)])
     if len(points) == 0:
         return
     found = measured(points)
@@ -82,7 +82,7 @@ def test_modes_of_the_ring_that_are_lost_are_seen(kept, tmp_path):
 
 
 def test_with_an_extractor_classes_are_the_modes_and_every_sample_counts():
-    found = Modes(extractor=GIVEN).measure(Evidence(of_classes([0, 0, 1, 4], 5)))
+    found = Modes(extractor=GIVEN).measure(MetricInputs(of_classes([0, 0, 1, 4], 5)))
     assert found.value == 3
     assert "high_quality" not in found.details
     assert found.details["rarest_share"] == 0
@@ -93,7 +93,7 @@ def test_with_an_extractor_classes_are_the_modes_and_every_sample_counts():
 @pytest.mark.parametrize("count", [300, 1000, 5000])
 def test_what_even_modes_score_by_chance_is_what_is_told(count):
     labels = torch.randint(100, (count,), generator=torch.Generator().manual_seed(count))
-    found = Modes(extractor=GIVEN).measure(Evidence(of_classes(labels, 100)))
+    found = Modes(extractor=GIVEN).measure(MetricInputs(of_classes(labels, 100)))
     assert found.value == pytest.approx(found.ideal["value"], abs=4)
     assert bool(found.warnings) == (count < 1000)
     if not found.warnings:

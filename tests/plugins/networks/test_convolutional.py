@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gancore.errors import ConfigError
 from gancore.training.networks import output_of, tensors_of
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
-from gancore_plugins.networks.pyramid import LEAST, Pyramid
+from gancore_plugins.networks.pyramid import LEAST, UpsamplingPlan
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGenerator
@@ -120,7 +120,7 @@ def test_what_cannot_be_halved_is_refused_by_name(kind, shape):
 @given(st.integers(LEAST, 7), st.integers(LEAST, 7), st.integers(1, 4), st.integers(1, 4))
 def test_the_base_doubled_is_the_image(height, width, doublings, channels):
     shape = (channels, height << doublings, width << doublings)
-    pyramid = Pyramid.of(shape, "this")
+    pyramid = UpsamplingPlan.of(shape, "this")
     assert pyramid.channels == channels
     assert tuple(side << pyramid.doublings for side in pyramid.base) == shape[1:]
     assert min(pyramid.base) >= LEAST
@@ -131,4 +131,4 @@ def test_the_base_doubled_is_the_image(height, width, doublings, channels):
     ("side", "base", "doublings"), [(28, 7, 2), (32, 4, 3), (8, 4, 1), (64, 4, 4), (96, 6, 4), (30, 15, 1)]
 )
 def test_sizes_that_people_have(side, base, doublings):
-    assert Pyramid.of((1, side, side), "this") == Pyramid(1, (base, base), doublings)
+    assert UpsamplingPlan.of((1, side, side), "this") == UpsamplingPlan(1, (base, base), doublings)

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from gancore.contracts import Scores
-from gancore.settings import START, Moment, Schedule
+from gancore.settings import START, Schedule, TrainingTime
 from gancore_plugins.regularizers.gradients import R1, R2
 
 seeds = st.integers(0, 2**32 - 1)
@@ -54,7 +54,7 @@ def test_each_asks_for_the_gradient_at_its_own_images(seed):
 def test_gamma_is_its_strength_and_may_be_a_schedule():
     assert R1(gamma=3.0).strength(START) == 3
     falling = R2(gamma=Schedule(start=4.0, to=2.0, kimg=1.0))
-    assert [falling.strength(Moment(images, 0.0)) for images in (0, 500, 1000, 5000)] == [4, 3, 2, 2]
+    assert [falling.strength(TrainingTime(images, 0.0)) for images in (0, 500, 1000, 5000)] == [4, 3, 2, 2]
 
 
 @pytest.mark.parametrize("gamma", [-0.1, Schedule(start=1.0, to=-1.0, kimg=1.0)])

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from gancore.contracts import Scores
-from gancore.settings import START, Moment, Schedule
+from gancore.settings import START, Schedule, TrainingTime
 from gancore_plugins.regularizers.lipschitz import DRAGAN, GradientPenalty, WeightClipping
 
 norms = st.floats(0.1, 10)
@@ -134,4 +134,4 @@ def test_clipping_confines_what_is_trained_and_nothing_else(limit, seed):
 
 def test_the_limit_may_be_a_schedule():
     narrowing = WeightClipping(limit=Schedule(start=0.1, to=0.01, kimg=1.0))
-    assert narrowing.strength(Moment(10_000, 0.0)) == pytest.approx(0.01)
+    assert narrowing.strength(TrainingTime(10_000, 0.0)) == pytest.approx(0.01)

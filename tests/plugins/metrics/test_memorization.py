@@ -4,10 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gancore.errors import DataError
-from gancore_plugins.metrics.memorisation import Memorisation
+from gancore_plugins.metrics.memorization import Memorization
 from helpers.metric_inputs import GIVEN, normal, of_features, shuffled
 
-METRIC = Memorisation(extractor=GIVEN)
+METRIC = Memorization(extractor=GIVEN)
 
 
 def measured(fake, held_out, training):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gancore.errors import DataError
-from gancore_plugins.metrics.neighbours import Coverage, Density, Precision, Recall, _balls
+from gancore_plugins.metrics.neighbors import Coverage, Density, Precision, Recall, _balls
 from helpers.metric_inputs import GIVEN, normal, of_features, shuffled
 
 FOUR = (Precision, Recall, Density, Coverage)
@@ -64,9 +64,9 @@ def test_images_far_away_score_zero_and_a_copy_of_the_data_scores_one(kind):
 
 
 def test_coverage_falls_with_every_mode_that_is_dropped_and_precision_does_not():
-    centres = torch.arange(6).float().unsqueeze(1) * 50
-    real = (centres.unsqueeze(1) + normal(0, 6 * 40, 2).view(6, 40, 2)).flatten(0, 1)
-    fresh = centres.unsqueeze(1) + normal(1, 6 * 40, 2).view(6, 40, 2)
+    centers = torch.arange(6).float().unsqueeze(1) * 50
+    real = (centers.unsqueeze(1) + normal(0, 6 * 40, 2).view(6, 40, 2)).flatten(0, 1)
+    fresh = centers.unsqueeze(1) + normal(1, 6 * 40, 2).view(6, 40, 2)
     found = [measured(Coverage, fresh[:kept].flatten(0, 1), real) for kept in range(1, 7)]
     assert found == sorted(found)
     assert all(coverage <= kept / 6 for coverage, kept in zip(found, range(1, 7), strict=True))
@@ -92,8 +92,8 @@ def test_equal_distributions_score_what_theory_expects(k, fakes, reals):
 
 @pytest.mark.parametrize("kind", FOUR)
 @pytest.mark.parametrize(("fake", "real"), [(3, 50), (50, 3)])
-def test_no_more_images_than_neighbours_are_refused(kind, fake, real):
-    with pytest.raises(DataError, match=f"3-th neighbour|3 images of each kind; received {fake} and {real}"):
+def test_no_more_images_than_neighbors_are_refused(kind, fake, real):
+    with pytest.raises(DataError, match=f"3-th neighbor|3 images of each kind; received {fake} and {real}"):
         measured(kind, normal(0, fake, 2), normal(1, real, 2))
 
 

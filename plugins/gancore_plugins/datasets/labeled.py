@@ -1,4 +1,4 @@
-"""Labelled images or points that lie in memory."""
+"""Labeled images or points that lie in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gancore.contracts import Mixture
 
 
-class LabelledTensors(TensorDataset):
+class LabeledTensors(TensorDataset):
     """Items (image, label) of images uint8 (N, C, H, W), or vectors float32 (N, F), and `labels` int64 (N,).
 
     `classes` names the labels; `mixture` tells how vectors are distributed, where that is known; `mirrors`, whether an

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from gancore.errors import DataError
-from gancore.metrics import Evidence, Measurement, Metric
-from gancore_plugins.metrics.features import centred
+from gancore.metrics import Measurement, Metric, MetricInputs
+from gancore_plugins.metrics.features import centered
 
 _CHUNK = 1000
 """Images whose distances to all training images are held at once."""
 
 
-class Memorisation(Metric):
+class Memorization(Metric):
     """Sign that samples are nearer to the training data than unseen data is, Meehan et al. 2020 (arXiv:2004.05675).
 
     For a generated and a held-out real image at random: the chance that the generated one's distance to its nearest
@@ -22,16 +22,16 @@ class Memorisation(Metric):
     0.5. Details: `chance` as it is, and the median distances.
     """
 
-    name = "memorisation"
+    name = "memorization"
     needs = frozenset({"features", "reference", "training"})
     better = "lower"
 
-    def measure(self, evidence: Evidence) -> Measurement:
+    def measure(self, evidence: MetricInputs) -> Measurement:
         fake, held_out = evidence.features
         trained_on = None if evidence.training is None else evidence.training.features
         if trained_on is None:
-            raise DataError("memorisation takes the images of the training, and there are none")
-        trained_on, fake, held_out = centred(trained_on, fake, held_out)
+            raise DataError("memorization takes the images of the training, and there are none")
+        trained_on, fake, held_out = centered(trained_on, fake, held_out)
         generated, unseen = (_nearest(features, trained_on) for features in (fake, held_out))
         chance = _chance_of_less(generated, unseen)
         details = {
