@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.machine import called, commit, described
 from gancore import Catalog, ReferenceImages
 from gancore.config.run import read_dataset
-from gancore.evaluation.collapse import COUNT, Guard
+from gancore.evaluation.collapse import COUNT, CollapseGuard
 from gancore.utils.random import generator_for
 
 TRIES = 30
@@ -79,7 +79,7 @@ def trained(arguments: argparse.Namespace, recipe: str, seed: int) -> RunConfig:
         ended.write_text(called("gancore_cli", "evaluate", folder, *judge, jobs=arguments.jobs))
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     seen = [line["diversity"] for line in lines if "diversity" in line]
-    replay = Guard(torch.eye(2))  # what raises an alarm does not depend on the data
+    replay = CollapseGuard(torch.eye(2))  # what raises an alarm does not depend on the data
     alarms = sum(replay.alarm(diversity) is not None for diversity in seen)
     rarest = json.loads(ended.read_text())["metrics"][JUDGE[recipe]]["details"]["rarest_share"]["value"]
     return RunConfig(recipe, seed, seen, alarms, rarest >= FAIR[recipe] / 5)
@@ -112,7 +112,7 @@ def caught(values: Tensor, draw: Callable[[torch.Generator], Tensor]) -> int:
     found = 0
     for seed in range(TRIES):
         dice = generator_for(seed, "collapse")
-        guard = Guard(values[torch.randperm(len(values), generator=dice)[:COUNT]])
+        guard = CollapseGuard(values[torch.randperm(len(values), generator=dice)[:COUNT]])
         alarms = [guard.alarm(guard.diversity(draw(dice))) for _ in range(2)]
         found += alarms[1] is not None
     return found

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, U
 from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, ValidationInfo, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gancore.errors import ConfigError, blamed
+from gancore.errors import ConfigError, blame
 from gancore.settings import REMOVE, Schedulable, Settings
 
 C = TypeVar("C", bound="Component")
@@ -114,7 +114,7 @@ class Component(Settings, ABC):
 
 def _validated(cls: type[C], handler: ModelWrapValidatorHandler[C], data: object) -> C:
     """What the fields make. A validator refuses by a ValueError; whatever else it raises is the component's failure."""
-    with blamed(f"{cls.kind} {getattr(cls, 'name', cls.__name__)!r}", "when its fields were read"):
+    with blame(f"{cls.kind} {getattr(cls, 'name', cls.__name__)!r}", "when its fields were read"):
         try:
             return handler(data)
         except ValidationError as error:

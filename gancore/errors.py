@@ -71,7 +71,7 @@ class WorkerError(GancoreError):
 
 
 @contextmanager
-def blamed(part: str, doing: str = "") -> Iterator[None]:
+def blame(part: str, doing: str = "") -> Iterator[None]:
     """Whatever a stranger's code raises in this block is the failure of `part`, as a PluginError.
 
     `doing` says what it was asked to do, as `in build()`. SystemExit and its like are failures too: no part ends the
@@ -87,7 +87,7 @@ def blamed(part: str, doing: str = "") -> Iterator[None]:
         raise
     except BaseException as error:
         what = f"the {part} failed {doing}" if doing else f"the {part} failed"
-        failure = PluginError(f"{what}: {told(error)}", "-v shows where; see docs/contract.md")
+        failure = PluginError(f"{what}: {describe_error(error)}", "-v shows where; see docs/contract.md")
         failure.part = part
         raise failure from error
 
@@ -102,7 +102,7 @@ def during(moment: str) -> Iterator[None]:
         raise
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An exception in a line. That of a stranger may fail at this too."""
     try:
         text = " ".join(str(error).split())
@@ -113,7 +113,7 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """A sentence for a name that nobody knows: the nearest names, and the whole list."""
     names = sorted(known)
     folded = {candidate.casefold(): candidate for candidate in reversed(names)}

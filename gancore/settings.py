@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import TypeAliasType
 
-from gancore.errors import unknown
+from gancore.errors import unknown_name
 
 REMOVE = "none"
 """The value that takes a key away, since TOML has no null."""
@@ -83,7 +83,7 @@ def _explained(error: ValidationError, cls: type[Settings]) -> ValidationError:
     for line in error.errors():
         kind, message = line["type"], line["msg"]
         if kind == "extra_forbidden" and len(line["loc"]) == 1:
-            message = unknown("key", str(line["loc"][0]), cls.keys())
+            message = unknown_name("key", str(line["loc"][0]), cls.keys())
         # Without a context nothing in the message is interpolated, whatever a user wrote.
         custom = PydanticCustomError(kind, message)
         details.append(InitErrorDetails(type=custom, loc=line["loc"], input=line["input"]))

@@ -15,7 +15,7 @@ from benchmarks.machine import ProgramError, called
 from benchmarks.speed import races
 
 SECTION = "memory"
-ALONE = "torch alone"
+SINGLE_RANK = "torch alone"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Peak:
 def measured(names: list[str], folder: Path, work: Path, steps: int, threads: int) -> list[Peak]:
     """The peak of torch without an arm, and of each arm of the race of `vanilla` that is named."""
     peaks = []
-    for name in [ALONE, *names]:
+    for name in [SINGLE_RANK, *names]:
         print(f"{SECTION}: {name}", flush=True)
         words = [name, "--steps", steps, "--threads", threads, "--data-dir", folder, "--work", work]
         try:
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.arm != ALONE:
+    if arguments.arm != SINGLE_RANK:
         races.arms("vanilla", arguments.data_dir, arguments.work)[arguments.arm]()(arguments.steps)
     print(resident() / 2**20)
 

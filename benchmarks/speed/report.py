@@ -96,11 +96,11 @@ def _operators(rows: list[Operator]) -> Iterator[str]:
 def _start(series: list[Series]) -> Iterator[str]:
     if not series:
         return
-    torch = next(each for each in series if each.arm == startup.ALONE)
+    torch = next(each for each in series if each.arm == startup.SINGLE_RANK)
     yield from _heading(
         "The first step",
         f"{_rounds(series)} of whole processes of `vanilla`, from the command to the first step, or to the last image.",
-        ["process", "seconds", f"times `{startup.ALONE}`"],
+        ["process", "seconds", f"times `{startup.SINGLE_RANK}`"],
     )
     for each in series:
         if each.missing:

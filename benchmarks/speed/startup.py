@@ -16,7 +16,7 @@ from benchmarks.speed import races
 from benchmarks.speed.timing import Begin, Series, in_turns
 
 SECTION = "start"
-ALONE = "import torch"
+SINGLE_RANK = "import torch"
 SAMPLED = "gancore sample, 10,000 images"
 
 
@@ -39,7 +39,7 @@ def measured(names: Collection[str], folder: Path, work: Path, rounds: int) -> l
     chosen = {name: begin for name, begin in arms.items() if name in names}
     if races.OURS in chosen:
         chosen[SAMPLED] = lambda: partial(_seconds, sample, made=images)
-    alone: dict[str, Begin] = {ALONE: lambda: partial(_seconds, ["-c", "import torch"])}
+    alone: dict[str, Begin] = {SINGLE_RANK: lambda: partial(_seconds, ["-c", "import torch"])}
     return in_turns(SECTION, alone | chosen, rounds=rounds, steps=1, batch=1, warm_up=False)
 
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @speaks
 def list_components(voice: Voice, kind: str | None) -> None:
     """List components of KIND, or of all, and their packages."""
-    from gancore.errors import ConfigError, unknown
+    from gancore.errors import ConfigError, unknown_name
 
     catalog = open_catalog(voice)
     if kind is not None and kind not in catalog.kinds:
-        raise ConfigError(unknown("kind", kind, catalog.kinds), "gancore list")
+        raise ConfigError(unknown_name("kind", kind, catalog.kinds), "gancore list")
     rows = [
         {
             "kind": name,
@@ -53,7 +53,7 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
     """
     from gancore.config.describe import describe
     from gancore.config.run import RunConfig
-    from gancore.errors import ConfigError, unknown
+    from gancore.errors import ConfigError, unknown_name
     from gancore.metrics import Metric
 
     catalog = open_catalog(voice)
@@ -66,7 +66,7 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
             "fields": describe(RunConfig),
         }
     elif kind not in catalog.kinds:
-        raise ConfigError(unknown("kind", kind, [*catalog.kinds, "run"]), "gancore list")
+        raise ConfigError(unknown_name("kind", kind, [*catalog.kinds, "run"]), "gancore list")
     elif name is None:
         raise ConfigError(f"show {kind} needs the name of a {kind}", f"gancore list {kind}")
     else:

@@ -94,7 +94,7 @@ def _plugin(named: str, voice: Voice) -> Plugin:
     from pathlib import Path
 
     from gancore.catalog.discovery import normalized
-    from gancore.errors import ConfigError, unknown
+    from gancore.errors import ConfigError, unknown_name
 
     if named.endswith(".py"):
         return _read(_module_of(Path(named)), Path(named).stem, named, "a file")
@@ -112,7 +112,7 @@ def _plugin(named: str, voice: Voice) -> Plugin:
         spec = None
     if spec is None:
         raise ConfigError(
-            f"{unknown('plugin', named, {plugin.name for plugin in plugins})}; nor is there such a module",
+            f"{unknown_name('plugin', named, {plugin.name for plugin in plugins})}; nor is there such a module",
             "gancore plugins list, or name a file that ends in .py",
         )
     return _read(_imported(named, lambda: import_module(named)), named, named, "a module")
@@ -139,11 +139,11 @@ def _module_of(path: Path) -> ModuleType:
 
 def _imported(what: str, work: Callable[[], R]) -> R:
     """Whatever a plugin does at import, SystemExit too, is its own failure."""
-    from gancore.errors import PluginError, told
+    from gancore.errors import PluginError, describe_error
 
     try:
         return work()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginError(f"{what} cannot be imported: {told(error)}", "-v shows where") from error
+        raise PluginError(f"{what} cannot be imported: {describe_error(error)}", "-v shows where") from error

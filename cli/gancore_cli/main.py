@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             _fail(2, error.format_message(), "", f"{command} --help", as_json)
         except (KeyboardInterrupt, click.Abort, Interrupted) as error:
             status, what = outcome(error)
-            told = getattr(error, "told", False)
+            told = getattr(error, "reported", False)
             _fail(status, what, getattr(error, "kept", ""), getattr(error, "hint", ""), as_json, told=told)
         except SystemExit as error:  # a stranger's, for click leaves in another way; its code may be 0
             if sys.stdout is not stdout:  # but it put another there, since nobody reads the help that it prints
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
                 message, hint = f"a bug in gancore: {type(error).__name__}: {error}", "please report it"
             elif {"-v", "--verbose"} & set(arguments) and error.__cause__:
                 traceback.print_exception(error.__cause__)
-            told = status != 1 and getattr(error, "told", False)
+            told = status != 1 and getattr(error, "reported", False)
             _fail(status, message, getattr(error, "kept", ""), hint, as_json, told=told)
     _leave(code if isinstance(code, int) else 0)  # what a command left with, where it left early
 

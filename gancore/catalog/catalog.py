@@ -18,7 +18,7 @@ from gancore import hookspecs
 from gancore.catalog.discovery import BUILT_IN, DISABLE, Announced, Choice, discover, normalized
 from gancore.catalog.isolation import settings_kept
 from gancore.component import Component
-from gancore.errors import ConfigError, PluginError, told, unknown
+from gancore.errors import ConfigError, PluginError, describe_error, unknown_name
 from gancore.settings import REMOVE
 
 _NAME = re.compile(r"(?! )[^\x00-\x1f\x7f:/\\]{1,200}(?<! )")
@@ -156,7 +156,7 @@ class Catalog:
             if len(choices) < len(matches):  # two plugins of one package
                 hint = f"switch one off: {DISABLE}={matches[0][1].name}"
             raise PluginError(f"{what} {bare!r} is ambiguous: it is offered by {origins}", hint)
-        message = unknown(what, name, {offered.name for offered, _ in offers})
+        message = unknown_name(what, name, {offered.name for offered, _ in offers})
         absent = [plugin for plugin in self.plugins if plugin.absence and of_package(plugin)]
         if not absent:
             raise ConfigError(message)
@@ -225,7 +225,7 @@ def _check_hooks(manager: pluggy.PluginManager, module: object, hooks: list[str]
     for name in dir(module):
         marked = manager.parse_hookimpl_opts(module, name) is not None
         if marked and name not in hooks:
-            raise PluginError(unknown("hook", name, hooks))
+            raise PluginError(unknown_name("hook", name, hooks))
         if not marked and name in hooks and isroutine(getattr(module, name)):
             raise PluginError(f"{name} is not marked as a hook, so it would offer nothing; write @hookimpl above it")
         asked = signature(getattr(module, name)).parameters.values() if marked else ()
@@ -287,7 +287,7 @@ def load(announced: Announced) -> Plugin:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        reason = error.message if isinstance(error, PluginError) else told(error)
+        reason = error.message if isinstance(error, PluginError) else describe_error(error)
         if announced.sha256:
             raise PluginError(f"plugin file {announced.entry} cannot be loaded: {reason}", "mend the file") from error
         return replace(plugin, error=reason, cause=error)

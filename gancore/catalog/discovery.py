@@ -12,7 +12,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions, entry_po
 from pathlib import Path
 
 from gancore.catalog.plugin_file import PluginFile
-from gancore.errors import ConfigError, told, unknown
+from gancore.errors import ConfigError, describe_error, unknown_name
 
 API = 1
 """The version of the contract, which the entry point group `gancore.v1` tells without an import."""
@@ -106,7 +106,7 @@ def _installed() -> Iterator[Announced]:
                 found.extend(distribution.entry_points)
             except Exception as error:
                 if _speaks_of_us(distribution):
-                    garbled = f"its entry_points.txt cannot be read: {told(error)}"
+                    garbled = f"its entry_points.txt cannot be read: {describe_error(error)}"
                     yield Announced(name, name, _version(distribution), None, garbled)
     ours = [(entry, int(match[1])) for entry in found if (match := _GROUP.fullmatch(entry.group))]
     spoken = {(_name(entry.dist), entry.name) for entry, api in ours if api == API}
@@ -171,7 +171,7 @@ def _read_settings(path: Path) -> list[str]:
     for table, place, known in ((data, "", "plugins"), (plugins, "plugins.", "off")):
         strange = [key for key in table if key != known] if isinstance(table, dict) else []
         if strange:
-            raise ConfigError(f"settings {path}: {unknown('key', place + strange[0], [place + known])}", hint)
+            raise ConfigError(f"settings {path}: {unknown_name('key', place + strange[0], [place + known])}", hint)
     off = plugins.get("off", []) if isinstance(plugins, dict) else None
     if not isinstance(off, list) or not all(isinstance(name, str) for name in off):
         raise ConfigError(f"settings {path}: plugins.off must be a list of names; received {plugins!r}", hint)

@@ -9,27 +9,27 @@ import torch
 from torch import Tensor, nn, optim
 
 from gancore.checkpoint.format import unfit
-from gancore.errors import CheckpointError, PluginError, blamed
+from gancore.errors import CheckpointError, PluginError, blame
 
 
 def of_module(name: str, module: nn.Module) -> dict[str, Tensor]:
     """Weights and buffers, each below the module's name."""
-    with blamed(name, "in state_dict()"):
+    with blame(name, "in state_dict()"):
         return {f"{name}.{key}": value for key, value in module.state_dict().items()}
 
 
 def check_module(role: str, module: nn.Module) -> None:
     """Raises PluginError for a module whose state cannot be saved, or is not taken back. The module stays as it was."""
-    with blamed(role, "in state_dict()"):
+    with blame(role, "in state_dict()"):
         kept = module.state_dict()
     for key, value in kept.items():
         if not isinstance(value, Tensor):
             raise _unsound(role, f"must be tensors, to be saved; {key!r} is {type(value).__name__}")
         if reason := unfit(value):
             raise _unsound(role, f"must be tensors that can be saved; {key!r} is not: {reason}")
-    with blamed(role, "when it was copied"):
+    with blame(role, "when it was copied"):
         other = deepcopy(module)
-    with blamed(role, "in load_state_dict()"), torch.no_grad():
+    with blame(role, "in load_state_dict()"), torch.no_grad():
         for value in other.state_dict().values():
             value.zero_()
         other.load_state_dict(kept)

@@ -137,7 +137,7 @@ def look(path: Path) -> Verdict:
     return Verdict(path, step, size, None)
 
 
-def newest_sound(folder: Path) -> Found:
+def newest_valid(folder: Path) -> Found:
     """The newest checkpoint of a run in a folder that is sound, and why newer ones are not.
 
     None counts that is whole but of another step than its name says. Nothing is changed. Raises StorageError when the
@@ -160,7 +160,7 @@ def _check_name(path: Path, step: int) -> None:
         raise CheckpointError(f"{path} is a checkpoint of step {step} under another name", _ANOTHER)
 
 
-def clear_litter(folder: Path) -> list[Path]:
+def remove_temporary_files(folder: Path) -> list[Path]:
     """Removes what saves left in a folder that were killed, and says what it was.
 
     That is regular files under the names that `save` itself gives; all else stays. No other process may be saving here.

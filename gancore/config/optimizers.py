@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gancore.errors import unknown
+from gancore.errors import unknown_name
 from gancore.settings import START, Schedulable, Schedule, Settings, TrainingTime, value_at
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class OptimizerSettings(Settings):
         """Keys and types as in the signature; ranges as torch checks them, a schedule's at both of its ends."""
         given, known, good = self._given(), _defaults(self.name), dict[str, Any]()
         problems = [
-            _problem((key,), unknown(f"{self.name} argument", key, known), value)
+            _problem((key,), unknown_name(f"{self.name} argument", key, known), value)
             for key, value in given.items()
             if key not in known
         ]

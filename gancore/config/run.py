@@ -21,7 +21,7 @@ from gancore.config.layers import ConfigLayer, inline_table, merge
 from gancore.config.messages import sentence
 from gancore.config.optimizers import OptimizerSettings
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
-from gancore.errors import ConfigError, PluginError, unknown
+from gancore.errors import ConfigError, PluginError, unknown_name
 from gancore.metrics import Metric
 from gancore.observers import Observer
 from gancore.settings import Schedulable, Settings, plain
@@ -211,7 +211,7 @@ class RunConfig(Options):
             raise _misfit("metrics", message, ("metrics",), twice[0])
         best = self.checkpoint.best
         if best is not None and best not in names:
-            raise _misfit("best", unknown("metric of the run", best, names), ("checkpoint", "best"), best)
+            raise _misfit("best", unknown_name("metric of the run", best, names), ("checkpoint", "best"), best)
         return self
 
     def to_data(self, catalog: Catalog) -> dict[str, Any]:  # Any: data of a file

@@ -21,8 +21,8 @@ from torch.utils.data import TensorDataset
 
 from gancore.contracts import Dataset, Shape
 from gancore.data.loader import items_of, loaded
-from gancore.distributed.ranks import ALONE, Ranks
-from gancore.errors import ConfigError, DataError, blamed
+from gancore.distributed.ranks import SINGLE_RANK, Ranks
+from gancore.errors import ConfigError, DataError, blame
 from gancore.utils.random import derive_seed, generator_for, seeded
 
 _LOOKED_AT = 256
@@ -75,9 +75,9 @@ class Feed:
         device: torch.device,
         data: str = "auto",
         workers: int = 0,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_RANK,
     ) -> None:
-        with blamed("dataset"):
+        with blame("dataset"):
             self.size = len(cast(Sized, dataset))
         if self.size == 0:
             raise DataError(_EMPTY)
@@ -85,7 +85,7 @@ class Feed:
         self.dataset = dataset
         self._seed, self._workers, self._ranks = seed, workers, ranks
         drawn = derive_seed(seed, "items")
-        with blamed("dataset"), seeded(drawn):
+        with blame("dataset"), seeded(drawn):
             first, _ = _pair(dataset[0])
         check_items(first.unsqueeze(0))
         self.shape: Shape = tuple(first.shape)
@@ -121,7 +121,7 @@ class Feed:
         """All batches from the cursor on, without an end."""
         return self._indexed(images_seen, *self._kept) if self._kept else self._streamed(images_seen)
 
-    def classes_told(self, conditional: bool) -> int | None:
+    def class_count(self, conditional: bool) -> int | None:
         """How many classes networks are told of: none unless the run is conditional. Raises ConfigError without any."""
         if conditional and self.num_classes is None:
             raise ConfigError(
@@ -191,7 +191,7 @@ def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: 
     if _is_two_tensors(dataset):
         images, labels = dataset.tensors if indices is None else (tensor[indices] for tensor in dataset.tensors)
     else:
-        with blamed("dataset"), seeded(seed):
+        with blame("dataset"), seeded(seed):
             chosen = range(len(cast(Sized, dataset))) if indices is None else indices.tolist()
             chunks = (chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK))
             parts = [_collate(items_of(dataset, chunk)) for chunk in chunks]
@@ -218,7 +218,7 @@ def count_classes(dataset: TorchDataset[Any]) -> int | None:
 
 def prepared(dataset: Dataset, root: Path) -> Iterator[float]:
     """Does what takes its time before a dataset is built; yields the share that is done."""
-    with blamed(f"dataset {dataset.name!r}"):
+    with blame(f"dataset {dataset.name!r}"):
         yield from dataset.prepare(root)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.errors import GancoreError, WorkerError, blamed, told
+from gancore.errors import GancoreError, WorkerError, blame, describe_error
 from gancore.utils.random import derive_seed, seeded
 
 Collate = Callable[[list[object]], tuple[Tensor, Tensor]]
@@ -51,7 +51,7 @@ def loaded(
     What the dataset raises is its own failure, told in the same words from any process; raises WorkerError when one of
     the `workers` is gone.
     """
-    with blamed("dataset", "on its way to a process that loads data"), _undisturbed():
+    with blame("dataset", "on its way to a process that loads data"), _undisturbed():
         loader = DataLoader(
             _Batches(dataset, seed, collate),
             sampler=asked,
@@ -98,7 +98,7 @@ class _Batches(TorchDataset[Any]):
     def __getitem__(self, asked: list[int]) -> tuple[Tensor, Tensor] | _Failure:
         place, *chosen = asked
         try:
-            with blamed("dataset"), seeded(derive_seed(self._seed, "items", place)):
+            with blame("dataset"), seeded(derive_seed(self._seed, "items", place)):
                 return self._collate(items_of(self._dataset, chosen))
         except GancoreError as error:
             if get_worker_info() is None:
@@ -121,7 +121,7 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         return iter(loader)
     except OSError as error:
-        what = f"a process that loads data cannot be started: {told(error)}"
+        what = f"a process that loads data cannot be started: {describe_error(error)}"
         raise WorkerError(what, "set training.workers lower") from error
 
 
@@ -153,6 +153,6 @@ def _outlived() -> Iterator[None]:
         if isinstance(error, RuntimeError) and not _GONE.search(str(error)):
             raise
         raise WorkerError(
-            f"a process that loads data is gone: {told(error)}",
+            f"a process that loads data is gone: {describe_error(error)}",
             "look for what ended it, such as want of memory; then: gancore resume RUN",
         ) from error.with_traceback(None)  # its frames would keep the other workers

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from gancore.contracts import Shape
-from gancore.errors import DataError, told
+from gancore.errors import DataError, describe_error
 from gancore.utils.files import Paths, picture, pictures_below, regular, without_warnings
 
 _MODES = {"1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
@@ -128,7 +128,9 @@ def _mapped(path: Path) -> NDArray[np.generic]:
     except DataError:
         raise
     except Exception as error:  # numpy parses the header as Python's literals, and raises whatever that does
-        raise DataError(f"{path} cannot be read as an array: {told(error)}", "write it with numpy.save") from error
+        raise DataError(
+            f"{path} cannot be read as an array: {describe_error(error)}", "write it with numpy.save"
+        ) from error
 
 
 def _copied(array: NDArray[np.generic], path: Path, kind: type[np.generic]) -> NDArray[np.generic]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gancore.errors import ConfigError, WorkerError, told
+from gancore.errors import ConfigError, WorkerError, describe_error
 from gancore.utils.device import choose_device
 
 K = TypeVar("K")
@@ -184,7 +184,7 @@ class Ranks:
         return whole
 
 
-ALONE = Ranks()
+SINGLE_RANK = Ranks()
 
 
 @contextmanager
@@ -193,7 +193,7 @@ def peer_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        reason = re.sub(r"\[\S+:\d+\] ", "", told(error)).partition(". ")[0]  # without where in gloo it was
+        reason = re.sub(r"\[\S+:\d+\] ", "", describe_error(error)).partition(". ")[0]  # without where in gloo it was
         raise WorkerError(
             f"another process of the run is gone: {reason}",
             "look for what ended it; then: torchrun … -m gancore_cli resume RUN",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gancore.distributed.ranks import ALONE, Ranks, peer_errors
+from gancore.distributed.ranks import SINGLE_RANK, Ranks, peer_errors
 from gancore.errors import ConfigError, GancoreError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
     try:
         yield ranks
     except BaseException as error:
-        error.told = _told_before(store, ranks)  # type: ignore[attr-defined]  # the command line reads it by getattr
+        error.reported = _told_before(store, ranks)  # type: ignore[attr-defined]  # the command line reads it by getattr
         if isinstance(error, GancoreError) and not ranks.is_main:
             error.message = f"process {ranks.rank}: {error.message}"
         if backend == "gloo":  # NCCL may wait for the others; it ends with the process
@@ -67,7 +67,7 @@ def _announced() -> Ranks:
     """What torchrun says in the environment. Raises ConfigError when it makes no sense."""
     said = {name: os.environ.get(name) for name in _ANNOUNCED}
     if None in said.values():
-        return ALONE
+        return SINGLE_RANK
     try:
         rank, size, local = (int(said[name] or "") for name in _ANNOUNCED[:3])
         beside = int(os.environ.get(_BESIDE, local + 1))

@@ -29,7 +29,7 @@ def effective_number(points: Tensor, width: float) -> float:
     return float(torch.exp(-torch.special.xlogy(values, values).sum()))
 
 
-class Guard:
+class CollapseGuard:
     """Compares samples with `real` images (N, …), both as they are stored, and raises an alarm after two low values.
 
     `low` counts how many there were in a row.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gancore.contracts import Dataset, Shape
 from gancore.data.feed import check_items
-from gancore.errors import ConfigError, DataError, PluginError, blamed
+from gancore.errors import ConfigError, DataError, PluginError, blame
 from gancore.evaluation.features import Reader, digest_of_values
 from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation, open_reader
@@ -286,7 +286,7 @@ def _measured(name: str, metric: Metric, evidence: MetricInputs) -> Measurement:
             f"{name} compares classes, and the extractor {metric.extractor.name!r} tells none apart",
             f"choose another, as in {metric.name}-digits",
         )
-    with blamed(f"metric {name!r}"):
+    with blame(f"metric {name!r}"):
         measured = metric.measure(evidence)
         if not isinstance(measured, Measurement):
             raise PluginError(f"a metric must return a Measurement; {name!r} returned {type(measured).__name__}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gancore.errors import DataError, PluginError, blamed
+from gancore.errors import DataError, PluginError, blame
 from gancore.metrics import Features, Samples
 
 _CHUNK = 250
@@ -46,7 +46,7 @@ class Reader:
         )
 
     def _features(self, images: Tensor) -> Features:
-        with blamed(f"extractor {self.name!r}"):
+        with blame(f"extractor {self.name!r}"):
             read = self.module(images)
         if not isinstance(read, Features):
             raise PluginError(f"an extractor must return Features; {self.name!r} returned {type(read).__name__}")

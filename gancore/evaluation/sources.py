@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Mixture
 from gancore.data.feed import count_classes, read_items
-from gancore.errors import blamed
+from gancore.errors import blame
 from gancore.utils.random import generator_for, seeded
 
 
@@ -40,7 +40,7 @@ class ReferenceImages:
     @classmethod
     def of(cls, dataset: Dataset, root: Path) -> ReferenceImages:
         """A dataset, opened: its files lie below `root`."""
-        with seeded(0), blamed(f"dataset {dataset.name!r}"):
+        with seeded(0), blame(f"dataset {dataset.name!r}"):
             return cls(dataset.name, dataset.build(root), dataset)
 
     @property

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset as TorchDataset
 from gancore.checkpoint import store as checkpoint
 from gancore.contracts import Dataset, Shape
 from gancore.data.feed import check_labels, read_items
-from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blamed
+from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blame
 from gancore.evaluation.features import ChannelByChannel, Reader, digest_of, digest_of_values
 from gancore.metrics import Extractor, LearnedExtractor
 from gancore.settings import Settings, plain
@@ -217,7 +217,7 @@ def learn(
             if step % per_epoch == 0:
                 order = torch.randperm(len(images)).to(device)
             chosen = order[step % per_epoch * size :][:size]
-            with blamed(f"extractor {settings.name!r}"):
+            with blame(f"extractor {settings.name!r}"):
                 logits = module(images[chosen]).logits
             loss = cross_entropy(logits.float(), labels[chosen])
             optimizer.zero_grad(set_to_none=True)
@@ -263,7 +263,7 @@ def _title(kind: type[Settings]) -> str:
 
 def _built(extractor: Extractor, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
     seed = extractor.seed if isinstance(extractor, LearnedExtractor) else 0
-    with seeded(derive_seed(seed, "extractor")), blamed(f"extractor {extractor.name!r}"):
+    with seeded(derive_seed(seed, "extractor")), blame(f"extractor {extractor.name!r}"):
         module = extractor.build(shape, num_classes, root)
     if not isinstance(module, nn.Module):
         raise PluginError(f"an extractor must build an nn.Module; {extractor.name!r} built {type(module).__name__}")
@@ -271,5 +271,5 @@ def _built(extractor: Extractor, shape: Shape, num_classes: int | None, root: Pa
 
 
 def _opened(dataset: Dataset, root: Path) -> TorchDataset[Any]:
-    with seeded(0), blamed(f"dataset {dataset.name!r}"):
+    with seeded(0), blame(f"dataset {dataset.name!r}"):
         return dataset.build(root)

@@ -31,7 +31,7 @@ from gancore.config.run import RunConfig
 from gancore.errors import ConfigError
 from gancore.observers import LOG
 from gancore.run.lock import LOCK, locked
-from gancore.utils.atomic import clear_litter, is_litter, writing, written_whole
+from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, writing
 
 _OURS = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
 _PICTURE = r"step-\d+\.(?:png|npy)"
@@ -88,7 +88,7 @@ class RunDirectory:
 
     def check_new(self) -> None:
         """Raises ConfigError when something is in the folder, but for what a start leaves that came to nothing."""
-        strange = {name for name in self._content() if name != LOCK and not is_litter(name, _OURS)}
+        strange = {name for name in self._content() if name != LOCK and not is_temporary_file(name, _OURS)}
         strange -= {self.manifest.name} if not self.config.exists() else set()
         empty = {each.name for each in (self.samples, self.checkpoints) if each.is_dir() and not any(each.iterdir())}
         if strange - empty:
@@ -126,7 +126,7 @@ class RunDirectory:
 
     def write_config(self, run: RunConfig, catalog: Catalog) -> None:
         """Raises StorageError when it cannot be written."""
-        with written_whole(self.config) as path:
+        with atomic_write(self.config) as path:
             path.write_text(run.to_toml(catalog), encoding="utf-8")
 
     def go_on(self, step: int, run: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1) -> None:
@@ -139,12 +139,12 @@ class RunDirectory:
             self._tell({**manifest, "resumed": [*manifest.get("resumed", []), {"step": step, **changed}]})
 
     def _clear(self) -> None:
-        clear_litter(self.path, _OURS)
-        clear_litter(self.samples, _PICTURE)
-        checkpoint.clear_litter(self.checkpoints)
+        remove_temporary_files(self.path, _OURS)
+        remove_temporary_files(self.samples, _PICTURE)
+        checkpoint.remove_temporary_files(self.checkpoints)
 
     def _tell(self, manifest: Mapping[str, object]) -> None:
-        with written_whole(self.manifest) as path:
+        with atomic_write(self.manifest) as path:
             path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gancore.errors import CheckpointError
-from gancore.utils.atomic import writing, written_whole
+from gancore.utils.atomic import atomic_write, writing
 
 PendingTask = Literal["picture", "look", "guarded look"]
 """What is owed after a step: a picture, or an evaluation, perhaps with the collapse guard."""
@@ -51,7 +51,7 @@ def forget_after(log: Path, step: int, lines: int) -> None:
         content = log.read_bytes() if log.exists() else b""
     kept = b"".join(_known(content, step, lines))
     if kept != content:
-        with written_whole(log) as path:
+        with atomic_write(log) as path:
             path.write_bytes(kept)
 
 

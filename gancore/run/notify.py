@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from gancore.catalog.catalog import Catalog
 from gancore.catalog.isolation import settings_kept
-from gancore.errors import GancoreError, told
+from gancore.errors import GancoreError, describe_error
 from gancore.observers import Observer, Outcome, RunInfo, Writer
 from gancore.sampling.grid import pixels
 
@@ -101,5 +101,5 @@ class Notifier:
             hint = f"; {error.hint}" if isinstance(error, GancoreError) and error.hint else ""
             self._warnings.append(
                 f"observer {called} of {origin} failed in {what} and is left out from here on: "
-                f"{told(error)}{hint}. Switch it off with: --set observers.{label}=none"
+                f"{describe_error(error)}{hint}. Switch it off with: --set observers.{label}=none"
             )

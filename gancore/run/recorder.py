@@ -17,7 +17,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.config.run import RunConfig
 from gancore.errors import NonFiniteError, NumericsError
-from gancore.evaluation.collapse import COUNT, Guard
+from gancore.evaluation.collapse import COUNT, CollapseGuard
 from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.evaluation.sources import ReferenceImages
 from gancore.observers import JSONL, RunInfo
@@ -30,7 +30,7 @@ from gancore.sampling.grid import REAL_POINTS, is_picture, picture
 from gancore.training.gan import GAN
 from gancore.training.loop import Step
 from gancore.training.progress import Every
-from gancore.utils.atomic import flush, writing, written_whole
+from gancore.utils.atomic import atomic_write, flush, writing
 from gancore.utils.json import json_safe
 from gancore.utils.random import derive_seed
 
@@ -178,10 +178,10 @@ class Recorder:
             raise NonFiniteError(gan.progress.step, error.message) from error
 
     @cached_property
-    def _guard(self) -> Guard | None:
+    def _guard(self) -> CollapseGuard | None:
         if self._run.evaluate.on_collapse == "ignore":
             return None
-        return Guard(self._training.draw(COUNT, self._run.seed, "guard"), self._low)
+        return CollapseGuard(self._training.draw(COUNT, self._run.seed, "guard"), self._low)
 
     @cached_property
     def _real_points(self) -> Tensor | None:
@@ -233,7 +233,7 @@ class Recorder:
     def _tell(self, evaluation: Evaluation) -> None:
         """The newest evaluation with all that the numbers in the log leave out."""
         document = json_safe({"step": self._gan.progress.step, **evaluation.to_data()})
-        with written_whole(self._directory.evaluation) as path:
+        with atomic_write(self._directory.evaluation) as path:
             path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         self._wrote(self._directory.evaluation)
 
@@ -259,7 +259,7 @@ class Recorder:
         shown = picture(samples, self._real_points) if is_picture(samples) else None
         path = self._directory.samples / f"step-{step:08d}.{'png' if shown else 'npy'}"
         with self.held():
-            with written_whole(path) as temporary, temporary.open("wb") as file:
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
                 if shown:
                     shown.save(file, "PNG")
                 else:

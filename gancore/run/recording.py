@@ -19,7 +19,7 @@ from gancore.run.recorder import Metrics, Recorder
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 from gancore.training.recovery import count_or_raise
-from gancore.training.rollback import go_back
+from gancore.training.rollback import roll_back
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ def _go_back(gan: GAN, directory: RunDirectory, recorder: Recorder, error: NonFi
     """
     if gan.options.training.on_nonfinite != "rollback":
         raise error
-    found = checkpoint.newest_sound(directory.checkpoints).checkpoint
+    found = checkpoint.newest_valid(directory.checkpoints).checkpoint
     if found is None:
         raise error
     often = count_or_raise(gan, error)
-    go_back(gan, found)
+    roll_back(gan, found)
     since = recorded_in(found.about, directory.path)
     forget_after(directory.metrics, gan.progress.step, since.lines)
     recorder.rewind(since, f"{error}; back at step {gan.progress.step} with other noise, {often}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gancore.catalog.catalog import Catalog
-from gancore.checkpoint.store import Checkpoint, newest_sound
+from gancore.checkpoint.store import Checkpoint, newest_valid
 from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import meet
 from gancore.config.run import RunConfig, read_layers, resolve
@@ -91,7 +91,7 @@ def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None)
     """
     if not directory.config.is_file():
         raise CheckpointError(f"there is no run in {directory.path}", "name the folder of a run, like runs/0001")
-    found = newest_sound(directory.checkpoints)
+    found = newest_valid(directory.checkpoints)
     warnings = [reason for _, reason in found.rejected]
     saved = found.checkpoint
     if saved is None and (found.rejected or _has_stepped(directory)):

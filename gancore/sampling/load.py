@@ -23,9 +23,9 @@ from gancore.config.requirements import attributed, meet
 from gancore.config.run import LatentSettings, RunConfig, resolve
 from gancore.contracts import Shape
 from gancore.data.feed import to_stored_range
-from gancore.distributed.ranks import ALONE, Ranks
-from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blamed
-from gancore.training.networks import call, draw_latent, evaluated
+from gancore.distributed.ranks import SINGLE_RANK, Ranks
+from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blame
+from gancore.training.networks import call, draw_latent, eval_mode
 from gancore.utils.device import choose_device
 from gancore.utils.random import derive_seed, generator_for, seeded
 
@@ -48,7 +48,7 @@ def draw(
     device: torch.device,
     num_classes: int | None = None,
     labels: Tensor | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_RANK,
 ) -> Tensor:
     """Images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU.
 
@@ -57,7 +57,7 @@ def draw(
     Raises NumericsError when it makes what is not finite.
     """
     chunks, finite, starts = [], True, range(0, count, _CHUNK)
-    with evaluated(generator):
+    with eval_mode(generator):
         for start in starts[ranks.rank :: ranks.size]:
             wanted = None
             if num_classes is not None:
@@ -68,7 +68,7 @@ def draw(
                 wanted = wanted.to(device)
             noise = latents(latent, seed, start, start + _CHUNK).to(device)
             # What the generator itself may draw depends on the seed too.
-            with seeded(derive_seed(seed, "chunk", start), device), blamed("generator", "in forward()"):
+            with seeded(derive_seed(seed, "chunk", start), device), blame("generator", "in forward()"):
                 images: Tensor = call(generator, noise, wanted).float()
             finite = bool(images.isfinite().all())
             if not finite:
@@ -144,7 +144,7 @@ def load(
     weights = below("ema." if averaged else "generator.", saved.tensors)
     _refuse_another(run, shape, num_classes, weights, path)
     # These weights are replaced at once; the process's random state is none of our business.
-    with attributed(run, catalog), seeded(0), blamed(f"generator {run.generator.name!r}", "in build()"):
+    with attributed(run, catalog), seeded(0), blame(f"generator {run.generator.name!r}", "in build()"):
         generator = run.generator.build(shape, run.latent.dim, num_classes)
     try:
         generator.load_state_dict(weights)

@@ -13,7 +13,7 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.contracts import Dataset, Mixture
 from gancore.data.feed import check_items, check_labels
-from gancore.errors import DataError, PluginError, blamed, told
+from gancore.errors import DataError, PluginError, blame, describe_error
 from gancore.metrics import Measurement, Metric
 from gancore.testing.cases import Case, Inapplicable, LawBroken, demand
 from gancore.testing.general import unequal
@@ -57,7 +57,7 @@ def items_depend_on_their_index_alone(component: Component, case: Case) -> None:
     alone = dict(once)
     for key in reversed(list(once)):
         if key.startswith("items[") and not key.endswith("label"):
-            with blamed(f"dataset {component.name!r}"):
+            with blame(f"dataset {component.name!r}"):
                 item = bench.built[int(key[6:-1])]  # type: ignore[index]  # map-style, so it is indexed
             alone[key] = (item[0] if isinstance(item, tuple | list) else item).clone()
     again = replace(bench, seed=bench.seed + 1).values()
@@ -68,7 +68,7 @@ def items_depend_on_their_index_alone(component: Component, case: Case) -> None:
 def parts_are_datasets(component: Component, case: Case) -> None:
     """`part` gives None for both splits, or for both another component of the class, which are not one and the same."""
     dataset = cast(Dataset, component)
-    with blamed(f"dataset {component.name!r}"):
+    with blame(f"dataset {component.name!r}"):
         parts = [dataset.part("train"), dataset.part("test")]
     if parts == [None, None]:
         raise Inapplicable
@@ -79,7 +79,7 @@ def parts_are_datasets(component: Component, case: Case) -> None:
 
 def progress_is_a_rising_share(component: Component, case: Case) -> None:
     """`prepare` yields the share that is done, which rises from 0 to 1."""
-    with blamed(f"dataset {component.name!r}"):
+    with blame(f"dataset {component.name!r}"):
         shares = list(cast(Dataset, component).prepare(case.root))
     demand(shares == sorted(shares) and all(0 <= share <= 1 for share in shares), f"received {shares[:8]}")
 
@@ -133,5 +133,5 @@ def _error(work: Callable[[], object]) -> str:
     try:
         work()
     except Exception as error:  # whatever it is, it is a metric that cannot measure
-        return told(error)
+        return describe_error(error)
     return ""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gancore.component import Component
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Mixture, Regularizer, Scores
-from gancore.errors import ConfigError, blamed
+from gancore.errors import ConfigError, blame
 from gancore.metrics import Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.observers import Observer
 from gancore.settings import TrainingTime
@@ -62,7 +62,7 @@ class Bench:
     def __call__(self, **changed: Tensor) -> Given:
         """The work on copies of the inputs, of which some may be given. Raises PluginError where it raises."""
         inputs = {key: value.clone() for key, value in self.inputs.items()} | changed
-        with seeded(self.seed + 1), blamed(f"{self.component.kind} {self.component.name!r}"):
+        with seeded(self.seed + 1), blame(f"{self.component.kind} {self.component.name!r}"):
             return self.work(inputs)
 
     def generously(self) -> Given:
@@ -98,7 +98,7 @@ def set_up(component: Component, case: Case) -> Bench:
 
     Raises ConfigError or DataError where it refuses the case, PluginError where it fails.
     """
-    with seeded(case.seed), blamed(f"{component.kind} {component.name!r}"):
+    with seeded(case.seed), blame(f"{component.kind} {component.name!r}"):
         return _bench(component, case)
 
 

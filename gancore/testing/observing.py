@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gancore.component import Component
-from gancore.errors import PluginError, blamed
+from gancore.errors import PluginError, blame
 from gancore.observers import Observer, Outcome, RunInfo, Writer
 from gancore.testing.cases import Case, LawBroken, demand
 
@@ -110,7 +110,7 @@ def _told(
 
 
 def _tell(component: Component, folder: Path, tale: Callable[[Writer, Path], None], outcome: Outcome) -> None:
-    with blamed(f"observer {component.name!r}"):
+    with blame(f"observer {component.name!r}"):
         writer = cast(Observer, component).build(RunInfo(folder, {"schema": 1, "batch_size": 64}))
         if not isinstance(writer, Writer):
             raise TypeError(f"it must build a Writer; received {writer!r}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gancore.catalog.catalog import Plugin, read_plugin
 from gancore.component import Component
-from gancore.errors import ConfigError, PluginError, unknown
+from gancore.errors import ConfigError, PluginError, unknown_name
 from gancore.testing.cases import LawBroken
 from gancore.testing.runner import Law, LawOfClasses, Verdict, judge, laws_of
 
@@ -79,7 +79,7 @@ def conformance(plugin: object, *, known: Known | None = None) -> pytest.MarkDec
     labels = {"-".join(trial.key) for trial in found}
     for key in known:
         if "-".join(key) not in labels:
-            raise ConfigError(unknown("case", "-".join(key), labels), "correct the key in `known`")
+            raise ConfigError(unknown_name("case", "-".join(key), labels), "correct the key in `known`")
     return pytest.mark.parametrize("case", [_parameter(trial, known.get(trial.key)) for trial in found])
 
 

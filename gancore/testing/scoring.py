@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gancore.component import Component
 from gancore.contracts import Augmentation, Penalty, Regularizer
-from gancore.errors import blamed
+from gancore.errors import blame
 from gancore.testing.cases import Case, Inapplicable, Untried, demand
 from gancore.testing.general import is_random, unequal
 from gancore.testing.harness import MOMENTS, set_up
@@ -157,7 +157,7 @@ def it_projects_in_place(component: Component, case: Case) -> None:
     before = dict(player.named_parameters())
     for place, moment in enumerate(MOMENTS):
         strength = cast(Regularizer, component).strength(moment)
-        with blamed(f"{component.kind} {component.name!r}"):
+        with blame(f"{component.kind} {component.name!r}"):
             cast(Penalty, bench.built).project(player, strength + place)
     same = all(before.get(name) is parameter for name, parameter in player.named_parameters())
     demand(same, "`project` replaced parameters, which the optimizer does not notice")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gancore.contracts import Augment, Scores
-from gancore.errors import PluginError, blamed
+from gancore.errors import PluginError, blame
 from gancore.training.networks import call, described, judge
 
 
@@ -25,7 +25,7 @@ class ActiveAugmentation:
 
 
 @dataclass(frozen=True)
-class Judge:
+class AugmentedDiscriminator:
     """D as it scores everything: behind its augmentations. It is called as D is, and as regularizers call a critic."""
 
     discriminator: nn.Module
@@ -37,7 +37,7 @@ class Judge:
         """What D returns for images (N, *shape), augmented first."""
         for stage in self.augmentations:
             # Where pixels go to takes more than the 8 bits in which networks may multiply.
-            with blamed(f"augmentation {stage.label!r}", "at work"), torch.autocast(images.device.type, enabled=False):
+            with blame(f"augmentation {stage.label!r}", "at work"), torch.autocast(images.device.type, enabled=False):
                 changed = stage.working(images, stage.strength)
                 if not isinstance(changed, Tensor) or _form(changed) != _form(images):
                     raise PluginError(
@@ -58,7 +58,7 @@ class Judge:
         for stage in self.augmentations:
             watch = getattr(stage.working, "observe", None)
             if watch is not None:
-                with blamed(f"augmentation {stage.label!r}", "in observe()"):
+                with blame(f"augmentation {stage.label!r}", "in observe()"):
                     watch(real)
 
 

@@ -23,7 +23,7 @@ class _Look:
     weights: tuple[Tensor, ...]
     confined: bool
 
-    def told(self, place: int, *, later: bool) -> str:
+    def describe(self, place: int, *, later: bool) -> str:
         """What is wrong, if it is the number at this place. `later`, the gradients are those of another step."""
         if place < len(self.scores):
             return f"the {self.player}'s {self.scores[place]} is not finite, so its update was not made"
@@ -103,7 +103,7 @@ class FiniteCheck:
         """Raises NonFiniteError for the first number that was not finite; waits for the device if it must."""
         if self._looks and bool(self.held):
             step, look, place = self._first.tolist()
-            raise NonFiniteError(step, self._looks[look].told(place, later=True))
+            raise NonFiniteError(step, self._looks[look].describe(place, later=True))
 
     @property
     def findings(self) -> tuple[Tensor, Tensor]:
@@ -123,7 +123,7 @@ class FiniteCheck:
         bad = values.isfinite().logical_not_()
         if at_once:
             if bad.any():
-                raise NonFiniteError(self._step, look.told(int(bad.nonzero()[0]), later=False))
+                raise NonFiniteError(self._step, look.describe(int(bad.nonzero()[0]), later=False))
             return
         key = (look.player, look.scores, tuple(map(id, look.weights)), look.confined)  # tensors compare by number
         number = self._known.setdefault(key, len(self._looks))

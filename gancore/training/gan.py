@@ -16,10 +16,10 @@ from gancore.checkpoint import state
 from gancore.config.run import Options, RunConfig
 from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
 from gancore.data.feed import Feed
-from gancore.distributed.ranks import ALONE, Ranks
-from gancore.errors import CheckpointError, PluginError, blamed
+from gancore.distributed.ranks import SINGLE_RANK, Ranks
+from gancore.errors import CheckpointError, PluginError, blame
 from gancore.settings import TrainingTime
-from gancore.training.augmentations import ActiveAugmentation, Judge
+from gancore.training.augmentations import ActiveAugmentation, AugmentedDiscriminator
 from gancore.training.finite import FiniteCheck, not_finite
 from gancore.training.networks import Freezer, draw_latent, frozen_copy, synchronized
 from gancore.training.precision import Precision
@@ -52,16 +52,16 @@ class GAN:
         *,
         regularizers: Mapping[str, Regularizer] | None = None,
         augmentations: Mapping[str, Augmentation] | None = None,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_RANK,
     ) -> None:
         self.options = options = options or Options()
         self.ranks = ranks
         self.device = ranks.device(device) if isinstance(device, str) else device
         self.feed = dataset if isinstance(dataset, Feed) else _feed(dataset, options, self.device, ranks)
         self.precision = Precision.chosen(options.training.precision, self.device, self.feed.shape)
-        self.num_classes = self.feed.classes_told(options.training.conditional)
+        self.num_classes = self.feed.class_count(options.training.conditional)
         for role, module in (("generator", generator), ("discriminator", discriminator)):
-            with blamed(role):
+            with blame(role):
                 if not isinstance(module, nn.Module):
                     raise PluginError(f"a {role} must be an nn.Module; received {type(module).__name__}")
         last = options.training.channels_last
@@ -115,7 +115,7 @@ class GAN:
         self._unbounded = frozenset(not_finite(buffers))  # a mask of -inf, say, is meant
 
     @classmethod
-    def assemble(cls, run: RunConfig, root: Path, device: str = "auto", ranks: Ranks = ALONE) -> GAN:
+    def assemble(cls, run: RunConfig, root: Path, device: str = "auto", ranks: Ranks = SINGLE_RANK) -> GAN:
         """All parts of a run, built and put together. `root` is the folder with the dataset's files.
 
         What a part draws while it is built depends on the run's seed alone. Raises PluginError for one that fails.
@@ -124,7 +124,7 @@ class GAN:
         with _building(run, f"dataset {run.dataset.name!r}", "dataset"):
             dataset = run.dataset.build(root)
         feed = _feed(dataset, run, chosen, ranks)
-        num_classes = feed.classes_told(run.training.conditional)
+        num_classes = feed.class_count(run.training.conditional)
         with _building(run, f"generator {run.generator.name!r}", "generator"):
             generator = run.generator.build(feed.shape, run.latent.dim, num_classes)
         with _building(run, f"discriminator {run.discriminator.name!r}", "discriminator"):
@@ -151,17 +151,17 @@ class GAN:
         """The generator to draw samples from: the average where there is one."""
         return self.generator if self.ema is None else self.ema
 
-    def judge(self) -> Judge:
+    def judge(self) -> AugmentedDiscriminator:
         """D behind its augmentations, as they are at this place in the run."""
         critic = self._judge(lambda augmentation: augmentation.strength(self.moment()))
         return replace(critic, products=self.precision.products)
 
-    def _judge(self, strength: Callable[[Augmentation], float]) -> Judge:
+    def _judge(self, strength: Callable[[Augmentation], float]) -> AugmentedDiscriminator:
         stages = []
         for label, each in self.augmentations.items():
-            with blamed(f"augmentation {label!r}", "in strength()"):
+            with blame(f"augmentation {label!r}", "in strength()"):
                 stages.append(ActiveAugmentation(label, self._augments[label], strength(each)))
-        return Judge(self.discriminator, [stage for stage in stages if stage.strength])
+        return AugmentedDiscriminator(self.discriminator, [stage for stage in stages if stage.strength])
 
     def turn(self, player: Player, update: int) -> ActiveRegularizers:
         """The regularizers that have a say in a player's update of this step, its `update`-th, from 0."""
@@ -173,7 +173,7 @@ class GAN:
         due = []
         for label, each in self.regularizers.items():
             if each.player == player:
-                with blamed(f"regularizer {label!r}", "in strength()"):
+                with blame(f"regularizer {label!r}", "in strength()"):
                     due.append(ActiveRegularizer(label, each, self._penalties[label], strength(each)))
         return ActiveRegularizers(tuple(each for each in due if each.strength))
 
@@ -295,7 +295,7 @@ class GAN:
 @contextmanager
 def _building(options: Options, part: str, stream: str | None = None) -> Iterator[None]:
     """Whatever the part draws in this block comes from the run's seed, and whatever it raises is its own failure."""
-    with seeded(derive_seed(options.seed, "build", stream or part)), blamed(part, "in build()"):
+    with seeded(derive_seed(options.seed, "build", stream or part)), blame(part, "in build()"):
         yield
 
 

@@ -19,15 +19,15 @@ from torch.nn.utils.parametrize import cached
 from gancore.config.optimizers import OptimizerSettings
 from gancore.contracts import Scores
 from gancore.data.feed import Batch, Feed
-from gancore.errors import NonFiniteError, blamed, during
-from gancore.training.augmentations import Judge
+from gancore.errors import NonFiniteError, blame, during
+from gancore.training.augmentations import AugmentedDiscriminator
 from gancore.training.cuda_graph import Batches, Captured, CUDARecorder, unfit
 from gancore.training.ema import update_average, weight_of
 from gancore.training.finite import FiniteCheck
 from gancore.training.gan import GAN
 from gancore.training.networks import checked_loss, generate_images, judge, score_pair, together
 from gancore.training.recovery import StepSnapshot, count_or_raise
-from gancore.training.sync import across, average_statistics, randomness, share_state
+from gancore.training.sync import across, average_statistics, broadcast_state, randomness
 from gancore.training.update import Update
 
 
@@ -84,7 +84,7 @@ def train(gan: GAN, *, joined: bool | None = None) -> Iterator[Step]:
     `gan.options.training.on_nonfinite` is `skip`: then the step is left out, so often as the limit says; WorkerError
     when another rank is gone.
     """
-    share_state(gan)
+    broadcast_state(gan)
     return _train(gan, gan.joined if joined is None else joined)
 
 
@@ -233,7 +233,7 @@ def _parts(gan: GAN, batch: Batch, count: int) -> list[_Part]:
 
 
 def _discriminate(
-    gan: GAN, critic: Judge, part: _Part, update: Update, joined: bool, *, keep: bool
+    gan: GAN, critic: AugmentedDiscriminator, part: _Part, update: Update, joined: bool, *, keep: bool
 ) -> tuple[Scores, Scores]:
     """D's loss of a part, and what D said of it. Its fakes are kept for G's step if `keep` says so."""
     turn = update.turn
@@ -250,14 +250,14 @@ def _discriminate(
                 real = judge(critic, reals, None, part.labels)
                 fake = judge(critic, fakes, part.latent, part.labels)
         real, fake = across(gan, real, part.count), across(gan, fake, part.count)
-        with blamed("loss", "in discriminator()"):
+        with blame("loss", "in discriminator()"):
             loss = checked_loss("discriminator", gan.objective.discriminator(real, fake), images)
         penalties = turn.penalties(critic.critic, real, fake)
     update.add(loss, penalties, part.share)
     return real, fake
 
 
-def _generate(gan: GAN, critic: Judge, part: _Part, update: Update) -> None:
+def _generate(gan: GAN, critic: AugmentedDiscriminator, part: _Part, update: Update) -> None:
     """G's loss of a part."""
     images, turn = part.fakes, update.turn
     real = None
@@ -268,7 +268,7 @@ def _generate(gan: GAN, critic: Judge, part: _Part, update: Update) -> None:
             with torch.set_grad_enabled(turn.differentiates("real")):
                 real = across(gan, judge(critic, turn.leaf("real", part.images), None, part.labels), part.count)
         fake = across(gan, judge(critic, images, part.latent, part.labels), part.count)
-    with blamed("loss", "in generator()"):
+    with blame("loss", "in generator()"):
         loss = checked_loss("generator", gan.objective.generator(fake, real), images)
     update.add(loss, {} if real is None else turn.penalties(critic.critic, real, fake), part.share)
 

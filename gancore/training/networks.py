@@ -13,7 +13,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from gancore.config.run import LatentSettings
 from gancore.contracts import Output, Regularizer, Scores
-from gancore.errors import ConfigError, PluginError, blamed
+from gancore.errors import ConfigError, PluginError, blame
 
 Network = Callable[..., Any]
 """A network, or what stands before one: it is called with a batch, and perhaps its labels."""
@@ -26,14 +26,14 @@ def call(module: Network, batch: Tensor, labels: Tensor | None) -> Any:  # Any: 
 
 def generate_images(generator: nn.Module, latent: Tensor, labels: Tensor | None) -> Tensor:
     """The fakes (N, *shape) that G makes of latents, in float32 whatever precision it multiplies in."""
-    with blamed("generator", "in forward()"):
+    with blame("generator", "in forward()"):
         images: Tensor = call(generator, latent, labels)
     return _at_least_float32(images)
 
 
 def judge(discriminator: Network, images: Tensor, latent: Tensor | None, labels: Tensor | None) -> Scores:
     """What D says of a batch; `latent` is what fakes were made of, None for real images."""
-    with blamed("discriminator", "in forward()"):
+    with blame("discriminator", "in forward()"):
         output = output_of(call(discriminator, images, labels))
     return _scores(output, slice(None), images, latent, labels)
 
@@ -43,7 +43,7 @@ def score_pair(
 ) -> tuple[Scores, Scores]:
     """What D says of real and of fake images that it sees in one pass. Both have the same labels."""
     twice = None if labels is None else torch.cat([labels, labels])
-    with blamed("discriminator", "in forward()"):
+    with blame("discriminator", "in forward()"):
         both = output_of(call(discriminator, torch.cat([real, fake]), twice))
     count = len(real)
     return (
@@ -136,7 +136,7 @@ def frozen(module: nn.Module) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def evaluated(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """The module and all its parts are in evaluation mode in this block; afterward each is as it was."""
     training = {part: part.training for part in module.modules()}
     module.eval()

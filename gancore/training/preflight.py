@@ -15,8 +15,8 @@ from gancore.checkpoint.state import check_module
 from gancore.config.run import LatentSettings
 from gancore.contracts import Objective, Output, Player, Scores
 from gancore.data.feed import Feed
-from gancore.errors import ConfigError, PluginError, blamed
-from gancore.training.augmentations import Judge
+from gancore.errors import ConfigError, PluginError, blame
+from gancore.training.augmentations import AugmentedDiscriminator
 from gancore.training.networks import call, checked_loss, described, frozen, judge, output_of, tensors_of
 from gancore.training.regularizers import ActiveRegularizers
 from gancore.utils.random import seeded
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 def run_preflight(
     generator: nn.Module,
-    critic: Judge,
+    critic: AugmentedDiscriminator,
     objective: Objective,
     turns: Mapping[Player, ActiveRegularizers],
     feed: Feed,
@@ -97,7 +97,10 @@ def run_preflight(
 
 
 def _parts_of(
-    generator: nn.Module, critic: Judge, objective: Objective, turns: Mapping[Player, ActiveRegularizers]
+    generator: nn.Module,
+    critic: AugmentedDiscriminator,
+    objective: Objective,
+    turns: Mapping[Player, ActiveRegularizers],
 ) -> dict[str, object]:
     """What may hold state, as errors name it."""
     regularizers = {f"regularizer {due.label!r}": due.working for turn in turns.values() for due in turn.due}
@@ -107,7 +110,7 @@ def _parts_of(
 
 
 def _generated(generator: nn.Module, noise: Tensor, labels: Tensor | None, feed: Feed) -> Tensor:
-    with blamed("generator", "in forward()"):
+    with blame("generator", "in forward()"):
         images = call(generator, noise, labels)
         expected = (len(noise), *feed.shape)
         if not isinstance(images, Tensor) or images.shape != expected or not _is_like(noise, images):
@@ -125,7 +128,7 @@ def _is_like(given: Tensor, made: Tensor) -> bool:
 
 
 def _judged(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Output:
-    with blamed("discriminator", "in forward()"):
+    with blame("discriminator", "in forward()"):
         output = output_of(call(discriminator, images, labels))
         logits = output.logits
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or 0 in logits.shape:
@@ -150,7 +153,7 @@ def _check_way_back(discriminator: nn.Module, images: Tensor, labels: Tensor | N
     """D's logits must depend on its parameters, for its own step, and on the images, for G's."""
     images = images.detach().requires_grad_()
     weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
-    with blamed("discriminator", "when the gradient of its logits was taken"):
+    with blame("discriminator", "when the gradient of its logits was taken"):
         logits = _judged(discriminator, images, labels).logits
         ways: list[Tensor | None] = [None]
         if logits.requires_grad:
@@ -189,7 +192,7 @@ def _leaks(role: str, network: nn.Module, first: Tensor, second: Tensor, labels:
         parameter.data.add_(torch.randn_like(parameter) * 0.02)
 
     def given(others: Tensor) -> Tensor:
-        with seeded(0, first.device), torch.no_grad(), blamed(role, "in forward()"):  # the same units are dropped
+        with seeded(0, first.device), torch.no_grad(), blame(role, "in forward()"):  # the same units are dropped
             return output_of(call(_copy(role, network), torch.cat([first[:1], others[1:]]), labels)).logits[0]
 
     return _differ(given(first), given(second))
@@ -208,7 +211,7 @@ def _is_of_the_whole_batch(
 
     def losses(real: Scores, fake: Scores) -> Tensor:
         working = _copy("loss", objective)
-        with blamed("loss", "at work"):
+        with blame("loss", "at work"):
             of_generator = working.generator(fake, real if working.needs_real else None)
             return torch.stack([working.discriminator(real, fake), of_generator])
 
@@ -237,7 +240,7 @@ def _differ(here: Tensor, there: Tensor) -> bool:
 
 def _rehearse_updates(
     objective: Objective,
-    critic: Judge,
+    critic: AugmentedDiscriminator,
     turns: Mapping[Player, ActiveRegularizers],
     real: Tensor,
     fake: Tensor,
@@ -252,7 +255,7 @@ def _rehearse_updates(
         turn = turns["discriminator"]
         seen = judge(critic, turn.leaf("real", real), None, labels)
         made = judge(critic, turn.leaf("fake", fake.detach()), latent, labels)
-        with blamed("loss", "in discriminator()"):
+        with blame("loss", "in discriminator()"):
             loss = checked_loss("discriminator", objective.discriminator(seen, made), real)
         _descend("discriminator", loss, turn.penalties(critic.critic, seen, made))
         turn.project(critic.discriminator)
@@ -264,7 +267,7 @@ def _rehearse_updates(
             needed = objective.needs_real or bool(turn.due)
             seen = judge(critic, turn.leaf("real", real), None, labels) if needed else None
             made = judge(critic, fake, latent, labels)
-            with blamed("loss", "in generator()"):
+            with blame("loss", "in generator()"):
                 loss = checked_loss("generator", objective.generator(made, seen), real)
             _descend("generator", loss, {} if seen is None else turn.penalties(critic.critic, seen, made))
 
@@ -275,12 +278,12 @@ def _rehearse_updates(
 def _descend(role: str, loss: Tensor, penalties: Mapping[str, Tensor]) -> None:
     """Finds out whether all gradients can be had, even of a gradient; what is computed goes to a copy."""
     for what, terms in (("loss", [loss]), ("penalties", penalties.values())):
-        with blamed(f"gradient of the {what} in the {role}'s step"):
+        with blame(f"gradient of the {what} in the {role}'s step"):
             for term in terms:
                 term.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _copy(role: str, part: T) -> T:
     """A copy to try things on."""
-    with blamed(role, "when it was copied"):
+    with blame(role, "when it was copied"):
         return deepcopy(part)

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from gancore.contracts import Critic, Penalty, Regularizer, Scores
-from gancore.errors import PluginError, blamed
+from gancore.errors import PluginError, blame
 from gancore.training.networks import described, is_loss
 
 
@@ -43,7 +43,7 @@ class ActiveRegularizers:
         """
         added: dict[str, Tensor] = {}
         for due in self.due:
-            with blamed(f"regularizer {due.label!r}", "in penalty()"):
+            with blame(f"regularizer {due.label!r}", "in penalty()"):
                 penalty = due.working.penalty(critic, real, fake)
                 if penalty is None:
                     continue
@@ -64,5 +64,5 @@ class ActiveRegularizers:
     def project(self, module: nn.Module) -> None:
         """Confines the player's weights after its update."""
         for due in self.due:
-            with blamed(f"regularizer {due.label!r}", "in project()"):
+            with blame(f"regularizer {due.label!r}", "in project()"):
                 due.working.project(module, due.strength)

@@ -6,7 +6,7 @@ from gancore.checkpoint.store import Checkpoint
 from gancore.training.gan import GAN
 
 
-def go_back(gan: GAN, saved: Checkpoint) -> None:
+def roll_back(gan: GAN, saved: Checkpoint) -> None:
     """Puts the GAN back to a checkpoint of this run, but for how often it went back, on which the noise depends.
 
     Noise, and whatever modules draw, then come from streams that depend on the seed and on that number, so that the

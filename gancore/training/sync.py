@@ -12,7 +12,7 @@ from gancore.training.gan import GAN
 from gancore.utils.random import derive_seed, seeded
 
 
-def share_state(gan: GAN) -> None:
+def broadcast_state(gan: GAN) -> None:
     """Gives all ranks what training has changed so far, and the place in the run, as they are at rank 0."""
     if not gan.ranks.is_distributed:
         return

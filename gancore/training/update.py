@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gancore.contracts import Player, Scores
-from gancore.errors import blamed
+from gancore.errors import blame
 from gancore.settings import value_at
 from gancore.training.gan import GAN
 
@@ -28,7 +28,7 @@ class Update:
 
     def add(self, loss: Tensor, penalties: Mapping[str, Tensor], share: float) -> None:
         """The gradient of a loss and what regularizers add to it, for such a share of the batch."""
-        with blamed(f"gradient in the {self._player}'s step"):
+        with blame(f"gradient in the {self._player}'s step"):
             total = sum(penalties.values(), start=loss)
             total = total if share == 1 else total * share
             # Else images whose gradient was asked for would collect one of the loss as well, at some cost.

@@ -23,7 +23,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Another name to write to in this block. The path gets the file after it, once the content is on the disk.
 
     Raises StorageError when it cannot be written; what was at the path is there then.
@@ -47,17 +47,17 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def is_litter(name: str, of: str) -> bool:
-    """Whether `written_whole` gives such a name, for a file whose own name fits the pattern."""
+def is_temporary_file(name: str, of: str) -> bool:
+    """Whether `atomic_write` gives such a name, for a file whose own name fits the pattern."""
     return re.fullmatch(rf"\.(?:{of})\.\d+\.tmp", name) is not None
 
 
-def clear_litter(folder: Path, of: str) -> None:
+def remove_temporary_files(folder: Path, of: str) -> None:
     """Removes what a process that was killed has not written to its end, of files whose names fit the pattern.
 
     Links and foreign files stay.
     """
     with writing(folder):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if is_litter(path.name, of) and path.is_file() and not path.is_symlink():
+            if is_temporary_file(path.name, of) and path.is_file() and not path.is_symlink():
                 path.unlink(missing_ok=True)

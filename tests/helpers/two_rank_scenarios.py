@@ -17,7 +17,7 @@ from torch import nn
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import Options, resolve
 from gancore.contracts import Augmentation, Loss, Regularizer, StatefulLoss
-from gancore.distributed.ranks import ALONE
+from gancore.distributed.ranks import SINGLE_RANK
 from gancore.distributed.torchrun import joined
 from gancore.errors import GancoreError
 from gancore.run.directory import RunDirectory
@@ -158,7 +158,9 @@ class Doubtful:
         return self.sound.generator(fake, real)
 
 
-def gan(ranks=ALONE, *, objective=None, discriminator=None, size=20, batch=8, duration="6 steps", parts=(), **training):
+def gan(
+    ranks=SINGLE_RANK, *, objective=None, discriminator=None, size=20, batch=8, duration="6 steps", parts=(), **training
+):
     torch.manual_seed(0)
     options = Options(
         duration=duration,

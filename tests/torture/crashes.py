@@ -51,7 +51,7 @@ def save(folder, step, report):
 
 def inspect(folder, reported, last):
     """What is wrong with a folder after a crash while steps up to `last` were saved. Clears its litter."""
-    found = checkpoint.newest_sound(folder)
+    found = checkpoint.newest_valid(folder)
     if found.checkpoint is None:
         return "nothing is left"
     wrong = []
@@ -71,7 +71,7 @@ def inspect(folder, reported, last):
             wrong.append(f"{path.name} is of step {step}")
         if not all(torch.equal(saved.tensors[name], value) for name, value in tensors(step).items()):
             wrong.append(f"{path.name} holds other tensors")
-    checkpoint.clear_litter(folder)
+    checkpoint.remove_temporary_files(folder)
     strange = {path.name for path in folder.iterdir()} - {path.name for path in [*kept, best]}
     return "; ".join([*wrong, *([f"litter: {strange}"] if strange else [])])
 
@@ -212,7 +212,7 @@ def random_times(folder, count, seed=0):
     save(folder, 3, lambda step: None)
     longest = 4 * (time.perf_counter() - begin)
     for index in range(count):
-        start = checkpoint.newest_sound(folder).checkpoint.about["progress"]["step"]
+        start = checkpoint.newest_valid(folder).checkpoint.about["progress"]["step"]
 
         def work(report, start=start):
             report(start)

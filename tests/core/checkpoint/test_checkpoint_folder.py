@@ -32,8 +32,8 @@ def names(folder):
 
 
 def test_a_folder_without_checkpoints_has_no_sound_one(tmp_path):
-    assert checkpoint.newest_sound(tmp_path) == checkpoint.Found(None, None)
-    assert checkpoint.newest_sound(tmp_path / "nowhere") == checkpoint.Found(None, None)
+    assert checkpoint.newest_valid(tmp_path) == checkpoint.Found(None, None)
+    assert checkpoint.newest_valid(tmp_path / "nowhere") == checkpoint.Found(None, None)
 
 
 def test_the_newest_sound_one_is_found_and_newer_ones_are_told(tmp_path):
@@ -41,7 +41,7 @@ def test_the_newest_sound_one_is_found_and_newer_ones_are_told(tmp_path):
     damage(paths[3])
     paths[2].write_bytes(b"")
     before = {path: path.read_bytes() for path in paths}
-    found = checkpoint.newest_sound(tmp_path)
+    found = checkpoint.newest_valid(tmp_path)
     assert found.path == paths[1]
     assert found.checkpoint.about["progress"]["step"] == 2
     assert found.checkpoint.tensors["weight"].tolist() == [2] * 4
@@ -54,7 +54,7 @@ def test_the_newest_sound_one_is_found_and_newer_ones_are_told(tmp_path):
 def test_where_none_is_sound_all_are_told(tmp_path):
     for path in (paths := saved(tmp_path, 1, 2)):
         damage(path)
-    found = checkpoint.newest_sound(tmp_path)
+    found = checkpoint.newest_valid(tmp_path)
     assert found.checkpoint is None
     assert found.path is None
     assert [path for path, _ in found.rejected] == paths[::-1]
@@ -63,7 +63,7 @@ def test_where_none_is_sound_all_are_told(tmp_path):
 def test_a_checkpoint_under_the_name_of_another_step_is_not_gone_on_from(tmp_path):
     old, new = saved(tmp_path, 1, 2)
     new.write_bytes(old.read_bytes())
-    found = checkpoint.newest_sound(tmp_path)
+    found = checkpoint.newest_valid(tmp_path)
     assert found.path == old
     assert found.rejected == ((new, f"{new} is a checkpoint of step 1 under another name"),)
 
@@ -72,7 +72,7 @@ def test_a_file_that_is_no_checkpoint_of_a_run_is_not_gone_on_from(tmp_path):
     (old,) = saved(tmp_path, 1)
     new = checkpoint.path_of(tmp_path, 2)
     checkpoint.save(new, {}, {"accuracy": 1.0})
-    found = checkpoint.newest_sound(tmp_path)
+    found = checkpoint.newest_valid(tmp_path)
     assert found.path == old
     assert "does not describe a run" in found.rejected[0][1]
 
@@ -142,10 +142,10 @@ def test_litter_is_removed_and_nothing_else(tmp_path):
     link.symlink_to(kept)
     pipe = tmp_path / f".step-00000005.safetensors.{token}.tmp"
     os.mkfifo(pipe)
-    assert checkpoint.clear_litter(tmp_path) == sorted(ours)
+    assert checkpoint.remove_temporary_files(tmp_path) == sorted(ours)
     assert names(tmp_path) == sorted([kept.name, *others, folder.name, link.name, pipe.name])
-    assert checkpoint.clear_litter(tmp_path) == []
-    assert checkpoint.clear_litter(tmp_path / "nowhere") == []
+    assert checkpoint.remove_temporary_files(tmp_path) == []
+    assert checkpoint.remove_temporary_files(tmp_path / "nowhere") == []
 
 
 def test_litter_that_cannot_be_removed_is_told(tmp_path, monkeypatch):
@@ -156,4 +156,4 @@ def test_litter_that_cannot_be_removed_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(StorageError, match="Permission denied"):
-        checkpoint.clear_litter(tmp_path)
+        checkpoint.remove_temporary_files(tmp_path)

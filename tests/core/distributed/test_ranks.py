@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed import HashStore
 
 from gancore.checkpoint import store as checkpoint
-from gancore.distributed.ranks import ALONE, Ranks
+from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import _of_this_start, joined
 from gancore.errors import ConfigError
 from gancore.sampling.load import draw
@@ -47,7 +47,7 @@ def equal(first, second):
 
 @pytest.mark.parametrize("name", SAME)
 def test_two_processes_with_a_share_each_make_the_run_of_one(seen, name):
-    alone = told(made(ALONE, **SAME[name]))
+    alone = told(made(SINGLE_RANK, **SAME[name]))
     for rank in seen:
         for step, other in zip(alone["steps"], rank["same"][name]["steps"], strict=True):
             assert other == pytest.approx(step, rel=1e-9, abs=1e-12)
@@ -212,7 +212,7 @@ def test_shares_are_all_of_a_batch_in_its_order(count, size):
 
 def test_without_torchrun_a_process_is_alone():
     with joined() as ranks:
-        assert ranks == ALONE
+        assert ranks == SINGLE_RANK
         assert (ranks.is_distributed, ranks.is_main) == (False, True)
         assert ranks.all_reduce_max([3]) == [3]
         assert ranks.broadcast("said") == "said"

@@ -44,10 +44,10 @@ class Remembers(Writer):
     """Keeps all that it is told, and raises when its time has come."""
 
     def __init__(self, observer, run):
-        self.observer, self.run, self.told, self.calls = observer, run, [], 0
+        self.observer, self.run, self.reported, self.calls = observer, run, [], 0
 
     def _hear(self, call, *what):
-        self.told.append((call, *what))
+        self.reported.append((call, *what))
         if self.observer.fails_in == call:
             self.calls += 1
             if self.calls == self.observer.at:
@@ -132,7 +132,7 @@ def watched():
 
 
 def told(writer, call):
-    return [each[1:] for each in writer.told if each[0] == call]
+    return [each[1:] for each in writer.reported if each[0] == call]
 
 
 def test_observers_are_told_all_that_is_written(tmp_path, watched):
@@ -143,7 +143,7 @@ def test_observers_are_told_all_that_is_written(tmp_path, watched):
     assert writer.run.config == run.to_data(known)
     assert [numbers for (numbers,) in told(writer, "scalars")] == lines(directory)
     assert told(writer, "end") == [("finished",)]
-    assert writer.told[-1] == ("end", "finished")
+    assert writer.reported[-1] == ("end", "finished")
 
     files = told(writer, "file")
     assert all(whole for _, _, whole in files)
@@ -190,7 +190,7 @@ def test_an_observer_that_raises_at_its_third_call_is_left_out_with_one_warning(
         f"observer bad (watcher) of gancore-watching 1.2 failed in {call} and is left out from here on: {kind}. "
         "Switch it off with: --set observers.bad=none"
     )
-    assert failed.told[-1][0] == call
+    assert failed.reported[-1][0] == call
     assert len(told(failed, call)) == 3
     assert told(good, "end") == [("finished",)]
     assert [numbers for (numbers,) in told(good, "scalars")] == lines(directory)

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from gancore.errors import blamed
+from gancore.errors import blame
 from gancore.training.cuda_graph import Captured, _make_capturable, unfit
 from gancore.training.gan import GAN
 from gancore.training.loop import _Counted, _keep_to_schedule, _step, train
@@ -192,7 +192,7 @@ def test_what_cannot_be_recorded_is_told_in_one_line_and_changes_nothing():
         def record(self, work):
             work()  # in part, as it may be
             try:
-                with blamed("loss", "in generator()"):
+                with blame("loss", "in generator()"):
                     raise RuntimeError("operation not permitted when stream is capturing\nSearch for it in https://x")
             finally:
                 raise RuntimeError("operation failed due to a previous error during capture\nCompile with it")

@@ -7,7 +7,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.errors import NonFiniteError
 from gancore.training.finite import not_finite
 from gancore.training.loop import train
-from gancore.training.rollback import go_back
+from gancore.training.rollback import roll_back
 from helpers import nan_injection as ailments
 from helpers.nan_injection import PLACES, Ailment, recording
 from helpers.small_runs import lines
@@ -48,7 +48,7 @@ def test_the_noise_after_going_back_is_another_each_time_and_the_same_in_every_r
         for number in range(3):
             gan.progress.nonfinite = number
             if number:
-                go_back(gan, checkpoint.load(path))
+                roll_back(gan, checkpoint.load(path))
             else:
                 gan.restore(checkpoint.load(path).tensors, checkpoint.load(path).about["progress"])
             assert (gan.progress.step, gan.progress.nonfinite) == (2, number)
