@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import announced, open_catalog, warn
-from gancore_cli.options import Voice, print_table, say, speaks
+from gancore_cli.options import Terminal, echo, output_options, print_table
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Plugin
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @click.argument("kind", required=False)
-@speaks
-def list_components(voice: Voice, kind: str | None) -> None:
+@output_options
+def list_components(terminal: Terminal, kind: str | None) -> None:
     """List components of KIND, or of all, and their packages."""
     from gancore.errors import ConfigError, unknown_name
 
-    catalog = open_catalog(voice)
+    catalog = open_catalog(terminal)
     if kind is not None and kind not in catalog.kinds:
         raise ConfigError(unknown_name("kind", kind, catalog.kinds), "gancore list")
     rows = [
@@ -37,15 +37,15 @@ def list_components(voice: Voice, kind: str | None) -> None:
         for component, plugin in catalog.offers(base)
     ]
     header = ["kind", "name", "package", "version", "summary"]
-    voice.result(rows, lambda: print_table(header, [list(row.values()) for row in rows]))
-    warn(voice, catalog)
+    terminal.result(rows, lambda: print_table(header, [list(row.values()) for row in rows]))
+    warn(terminal, catalog)
 
 
 @click.command()
 @click.argument("kind")
 @click.argument("name", required=False)
-@speaks
-def show(voice: Voice, kind: str, name: str | None) -> None:
+@output_options
+def show(terminal: Terminal, kind: str, name: str | None) -> None:
     """Show the fields of a component, or the keys of a run.
 
     `show generator mlp` tells of each field its type, default, bounds and meaning; `show run` does so for the keys of
@@ -56,7 +56,7 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
     from gancore.errors import ConfigError, unknown_name
     from gancore.metrics import Metric
 
-    catalog = open_catalog(voice)
+    catalog = open_catalog(terminal)
     if kind == "run" and name is not None:
         raise click.UsageError(f"show run takes no name; received {name!r}")
     if kind == "run":
@@ -83,35 +83,35 @@ def show(voice: Voice, kind: str, name: str | None) -> None:
         }
 
     def text() -> None:
-        say(document["summary"])
+        echo(document["summary"])
         if "package" in document:
-            say(f"{kind} {document['name']}, from {document['package']} {document['version']}")
+            echo(f"{kind} {document['name']}, from {document['package']} {document['version']}")
         if "better" in document:
-            say(f"{document['better']} is better; it needs {', '.join(document['needs'])}")
-        say("")
+            echo(f"{document['better']} is better; it needs {', '.join(document['needs'])}")
+        echo("")
         if document["fields"]:
             header = ["key", "type", "default", "bounds", "meaning"]
             rows = [{**field, "default": _literal(field["default"])} for field in document["fields"]]
             print_table(header, [list(row.values()) for row in rows])
         else:
-            say("It has no fields.")
+            echo("It has no fields.")
 
-    voice.result(document, text)
-    warn(voice, catalog)
+    terminal.result(document, text)
+    warn(terminal, catalog)
 
 
 @click.command("recipes")
-@speaks
-def list_recipes(voice: Voice) -> None:
+@output_options
+def list_recipes(terminal: Terminal) -> None:
     """List recipes: configs of runs, by name."""
-    catalog = open_catalog(voice)
+    catalog = open_catalog(terminal)
     rows = [
         {"name": recipe.name, "package": plugin.package, "version": plugin.version, "summary": recipe.summary}
         for recipe, plugin in catalog.recipes()
     ]
     header = ["name", "package", "version", "summary"]
-    voice.result(rows, lambda: print_table(header, [list(row.values()) for row in rows]))
-    warn(voice, catalog)
+    terminal.result(rows, lambda: print_table(header, [list(row.values()) for row in rows]))
+    warn(terminal, catalog)
 
 
 @click.group()
@@ -121,10 +121,10 @@ def plugins() -> None:
 
 @plugins.command("list")
 @click.option("--no-load", is_flag=True, help="Import nothing: tell what is installed and what is switched off.")
-@speaks
-def list_plugins(voice: Voice, no_load: bool) -> None:
+@output_options
+def list_plugins(terminal: Terminal, no_load: bool) -> None:
     """List installed plugins, what each offers, and why one is not loaded."""
-    rows = [_row(plugin) for plugin in (announced() if no_load else open_catalog(voice).plugins)]
+    rows = [_row(plugin) for plugin in (announced() if no_load else open_catalog(terminal).plugins)]
 
     def text() -> None:
         header = ["name", "package", "version", "components", "recipes", "health"]
@@ -138,7 +138,7 @@ def list_plugins(voice: Voice, no_load: bool) -> None:
         ]
         print_table(header, table)
 
-    voice.result(rows, text)
+    terminal.result(rows, text)
 
 
 def _row(plugin: Plugin | Announced) -> dict[str, Any]:  # Any: JSON

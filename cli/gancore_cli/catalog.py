@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gancore_cli.options import Plugins, Voice
+from gancore_cli.options import Plugins, Terminal
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
@@ -27,26 +27,26 @@ def announced() -> list[Announced]:
     return discover(replace(Choice.of_user(), third_parties=not wanted.none, files=wanted.files))
 
 
-def open_catalog(voice: Voice) -> Catalog:
+def open_catalog(terminal: Terminal) -> Catalog:
     """What the plugins offer. A third party's that takes its time is named meanwhile."""
     from gancore.catalog.catalog import Catalog, load
     from gancore.catalog.discovery import BUILT_IN
 
     plugins = []
     for plugin in announced():
-        with nullcontext() if plugin.package == BUILT_IN else _watched(voice, plugin.name):
+        with nullcontext() if plugin.package == BUILT_IN else _watched(terminal, plugin.name):
             plugins.append(load(plugin))
     return Catalog(plugins)
 
 
-def warn(voice: Voice, catalog: Catalog, *others: str) -> None:
+def warn(terminal: Terminal, catalog: Catalog, *others: str) -> None:
     """What a user should know of the plugins, once it is clear that the command does without the broken ones."""
     for warning in (*catalog.warnings(), *others):
-        voice.note(f"warning: {warning}")
+        terminal.note(f"warning: {warning}")
 
 
 @contextmanager
-def _watched(voice: Voice, name: str) -> Iterator[None]:
+def _watched(terminal: Terminal, name: str) -> Iterator[None]:
     from gancore.catalog.discovery import DISABLE
     from gancore_cli.progress import Interrupted
 
@@ -55,7 +55,7 @@ def _watched(voice: Voice, name: str) -> Iterator[None]:
     def watch() -> None:
         waited = _PATIENCE
         while not done.wait(_PATIENCE):
-            voice.note(f"still importing plugin {name} ({waited} s)")
+            terminal.note(f"still importing plugin {name} ({waited} s)")
             waited += _PATIENCE
 
     watcher = threading.Thread(target=watch, daemon=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gancore_cli.catalog import open_catalog
-from gancore_cli.options import Voice, say, speaks
+from gancore_cli.options import Terminal, echo, output_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,8 +22,8 @@ R = TypeVar("R")
 
 @click.command("check")
 @click.argument("plugin", metavar="NAME|MODULE|FILE")
-@speaks
-def check_plugin(voice: Voice, plugin: str) -> None:
+@output_options
+def check_plugin(terminal: Terminal, plugin: str) -> None:
     """Check whether a plugin's components keep the contract.
 
     NAME is that of an installed plugin or package, MODULE can be imported, FILE ends in .py. Every component is tried
@@ -36,19 +36,19 @@ def check_plugin(voice: Voice, plugin: str) -> None:
     except ModuleNotFoundError as error:
         raise ConfigError(str(error), "pip install 'gancore[test]'") from error
 
-    found = _plugin(plugin, voice)
+    found = _plugin(plugin, terminal)
     if found.absence is not None:
         hint = "-v shows where" if found.cause else "gancore plugins list"
         raise PluginError(f"{found.introduced} is not loaded: {found.absence}", hint) from found.cause
     if not found.components and found.recipes:
-        voice.note(f"{found.introduced} offers recipes alone, which no law tries")
-    rows = [_row(verdict, voice) for verdict in check(found)]
+        terminal.note(f"{found.introduced} offers recipes alone, which no law tries")
+    rows = [_row(verdict, terminal) for verdict in check(found)]
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
-    voice.result(document, lambda: _tell(rows))
+    terminal.result(document, lambda: _tell(rows))
     if not broken:
         return
-    if voice.as_json:
+    if terminal.as_json:
         click.get_current_context().exit(5)
     first = broken[0]["breach"]
     more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
@@ -58,9 +58,9 @@ def check_plugin(voice: Voice, plugin: str) -> None:
     )
 
 
-def _row(verdict: Verdict, voice: Voice) -> dict[str, Any]:
+def _row(verdict: Verdict, terminal: Terminal) -> dict[str, Any]:
     component = verdict.component
-    voice.detail(f"{component.kind} {component.name}: {verdict.law}, {verdict.tried} cases")
+    terminal.detail(f"{component.kind} {component.name}: {verdict.law}, {verdict.tried} cases")
     return {
         "kind": component.kind,
         "name": component.name,
@@ -82,12 +82,12 @@ def _tell(rows: Iterable[dict[str, Any]]) -> None:
         holding = "1 law holds" if held == 1 else f"{held} laws hold"
         said = [holding, f"{len(broken)} broken", f"{untried} could not be tried"]
         counts = (held, len(broken), untried)
-        say(f"{kind} {name}: {', '.join(text for text, count in zip(said, counts, strict=True) if count)}")
+        echo(f"{kind} {name}: {', '.join(text for text, count in zip(said, counts, strict=True) if count)}")
         for breach in broken:
-            say(f"  {breach}")
+            echo(f"  {breach}")
 
 
-def _plugin(named: str, voice: Voice) -> Plugin:
+def _plugin(named: str, terminal: Terminal) -> Plugin:
     """The installed plugin, the module or the file of that name."""
     from importlib import import_module
     from importlib.util import find_spec
@@ -98,7 +98,7 @@ def _plugin(named: str, voice: Voice) -> Plugin:
 
     if named.endswith(".py"):
         return _read(_module_of(Path(named)), Path(named).stem, named, "a file")
-    plugins = open_catalog(voice).plugins
+    plugins = open_catalog(terminal).plugins
     of_package = [plugin for plugin in plugins if normalized(plugin.package) == normalized(named)]
     found = [plugin for plugin in plugins if plugin.name == named] or of_package
     if len(found) > 1:

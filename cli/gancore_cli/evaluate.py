@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Voice, cache_root, data_dir, data_root, device, print_table, say, speaks
+from gancore_cli.options import Terminal, cache_root, data_dir, data_root, device, echo, output_options, print_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 @click.option("--best", is_flag=True, help="Of the best checkpoint of RUN, not of the newest.")
 @data_dir
 @device
-@speaks
+@output_options
 def evaluate(
-    voice: Voice,
+    terminal: Terminal,
     images: Path,
     metrics: tuple[str, ...],
     reference: str | None,
@@ -70,19 +70,19 @@ def evaluate(
     from gancore.utils.device import choose_device
     from gancore_cli.progress import show_preparation
 
-    catalog = open_catalog(voice)
+    catalog = open_catalog(terminal)
     place = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
     if _is_trained(images):
         from gancore.sampling.load import load
 
         trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
-        warn(voice, catalog, *trained.warnings)
+        warn(terminal, catalog, *trained.warnings)
         named = _source(reference, trained.shape, place.root, catalog) if reference else None
         evaluator = evaluator_of_run(
             trained.run, place, catalog, metrics=metrics, reference=named, count=count, seed=seed
         )
         evaluator.check(trained.sample(1))  # what does not fit is told before anything is learned
-        show_preparation(voice, evaluator.prepare())
+        show_preparation(terminal, evaluator.prepare())
         seen = _sampled(trained, evaluator, seed, place.root)
         weights = "average" if trained.averaged else "current"
         what = {"step": trained.step, "weights": weights, "sha256": trained.digest}
@@ -90,16 +90,16 @@ def evaluate(
     else:
         if raw or best:
             raise click.UsageError(f"--raw and --best choose weights of a run; {images} is none")
-        warn(voice, catalog)
+        warn(terminal, catalog)
         named = _source(reference, None, place.root, catalog) if reference else None
         seen, path, what = _read(images, named, count, seed), images, {}
         evaluator = evaluator_of_images(seen, place, catalog, metrics=metrics, reference=named, seed=seed)
-        show_preparation(voice, evaluator.prepare())
-    voice.note(f"measuring {len(seen):,} images")
+        show_preparation(terminal, evaluator.prepare())
+    terminal.note(f"measuring {len(seen):,} images")
     evaluation = evaluator.evaluate(seen)
     for warning in evaluation.warnings:
-        voice.note(f"warning: {warning}")
-    _show(voice, evaluation, evaluator, {"of": str(path), **what, "count": len(seen), "seed": seed})
+        terminal.note(f"warning: {warning}")
+    _show(terminal, evaluation, evaluator, {"of": str(path), **what, "count": len(seen), "seed": seed})
 
 
 def _is_trained(path: Path) -> bool:
@@ -154,20 +154,20 @@ def _read(images: Path, named: ReferenceImages | None, count: int | None, seed: 
     return ReferenceImages(images.name, Plain(read)).draw(count, seed, "chosen")
 
 
-def _show(voice: Voice, evaluation: Evaluation, evaluator: Evaluator, what: dict[str, Any]) -> None:
+def _show(terminal: Terminal, evaluation: Evaluation, evaluator: Evaluator, what: dict[str, Any]) -> None:
     from gancore.utils.json import json_safe
 
-    voice.result(json_safe({**what, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, what))
+    terminal.result(json_safe({**what, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, what))
 
 
 def _print(evaluation: Evaluation, evaluator: Evaluator, what: Mapping[str, Any]) -> None:
     of = ", ".join([what["of"], *([f"step {what['step']:,}, {what['weights']} weights"] if "step" in what else [])])
-    say(f"images: {what['count']:,} of {of}, seed {what['seed']}")
+    echo(f"images: {what['count']:,} of {of}, seed {what['seed']}")
     source = evaluator.reference
     if source:
         trained_on = evaluator.training is not None and evaluator.training.dataset == source.dataset
         trust = ", held out from training" if evaluator.held_out else ", which it was trained on" if trained_on else ""
-        say(f"reference: {' '.join(filter(None, [source.name, source.split]))}{trust if 'step' in what else ''}")
+        echo(f"reference: {' '.join(filter(None, [source.name, source.split]))}{trust if 'step' in what else ''}")
     rows = [row for result in evaluation.results for row in _rows(result)]
     header = ["metric", "value", "better", "real data", "ideal", "images", "stand-ins", "extractor"]
     if all(row[4] == "-" for row in rows):

@@ -22,7 +22,7 @@ from gancore_cli.browse import list_components, list_recipes, plugins, show
 from gancore_cli.check import check_plugin
 from gancore_cli.evaluate import evaluate
 from gancore_cli.new import new_plugin
-from gancore_cli.options import Plugins, say
+from gancore_cli.options import Plugins, echo
 from gancore_cli.progress import Interrupted
 from gancore_cli.resume import resume
 from gancore_cli.sample import sample
@@ -142,13 +142,13 @@ def _fail(code: int, message: str, kept: str, hint: str, as_json: bool, *, told:
     kept = kept or "everything is as it was"
     next_step = hint or "gancore --help"
     message = " ".join(message.split())
-    say(f"error: {message}\nkept: {kept}\nnext: {next_step}", err=True)
+    echo(f"error: {message}\nkept: {kept}\nnext: {next_step}", err=True)
     if as_json:
         document = {"error": {"code": code, "message": message, "kept": kept, "next": next_step}}
         from gancore.errors import StorageError
 
         with suppress(StorageError):
-            say(json.dumps(document))
+            echo(json.dumps(document))
     _leave(code)
 
 

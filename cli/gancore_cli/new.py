@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gancore_cli.catalog import open_catalog
-from gancore_cli.options import Voice, say, speaks
+from gancore_cli.options import Terminal, echo, output_options
 from gancore_cli.templates import USES, module_name, package_files, use_of
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     help="What it offers; may be given several times.  [default: loss]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder for it.  [default: gancore-NAME]")
-@speaks
-def new_plugin(voice: Voice, name: str, kinds: tuple[str, ...], out: Path | None) -> None:
+@output_options
+def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path | None) -> None:
     """Write a plugin package, gancore-NAME.
 
     It holds one module with a small component of each KIND, under the name NAME, and a test of its contract. It can be
@@ -43,7 +43,7 @@ def new_plugin(voice: Voice, name: str, kinds: tuple[str, ...], out: Path | None
 
     kinds = tuple(kind for kind in USES if kind in kinds)
     _check_name(name)
-    _check_free(name, kinds, open_catalog(voice))
+    _check_free(name, kinds, open_catalog(terminal))
     folder = out or Path(f"gancore-{name}")
     written = package_files(name, kinds, version=version("gancore"), group=ENTRY_POINTS)
     _write(folder, written)
@@ -57,11 +57,11 @@ def new_plugin(voice: Voice, name: str, kinds: tuple[str, ...], out: Path | None
     }
 
     def text() -> None:
-        say(f"gancore-{name}: {', '.join(written)}")
+        echo(f"gancore-{name}: {', '.join(written)}")
         for place, command in enumerate(following):
-            say(f"{'next:' if place == 0 else '':<6}{command}")
+            echo(f"{'next:' if place == 0 else '':<6}{command}")
 
-    voice.result(document, text)
+    terminal.result(document, text)
 
 
 def _check_name(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Options that commands share, and the voice in which a command speaks."""
+"""Options that several commands share, and how commands print."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import click
 R = TypeVar("R")
 
 
-def say(text: str, *, err: bool = False) -> None:
+def echo(text: str, *, err: bool = False) -> None:
     """Prints a line. A reader that has gone is no error, nor a log that is full: what is left to say goes nowhere.
 
     Raises StorageError for a result that cannot be written.
@@ -49,7 +49,7 @@ class Plugins:
 
 
 @dataclass(frozen=True)
-class Voice:
+class Terminal:
     """How much a command says. Results go to `out`, standard output; everything else to standard error."""
 
     as_json: bool
@@ -61,35 +61,35 @@ class Voice:
         """The result of a command: one JSON document, or text for a person."""
         with redirect_stdout(self.out):
             if self.as_json:
-                say(json.dumps(document, indent=2, allow_nan=False))
+                echo(json.dumps(document, indent=2, allow_nan=False))
             elif not self.quiet:
                 text()
 
     def note(self, message: str) -> None:
         """Something that a person who waits wants to know."""
         if not self.quiet:
-            say(message, err=True)
+            echo(message, err=True)
 
     def detail(self, message: str) -> None:
         """Something for `-v`."""
         if self.verbose:
-            say(message, err=True)
+            echo(message, err=True)
 
 
-def speaks(function: Callable[..., R]) -> Callable[..., R]:
-    """Gives a command `--json`, `-q` and `-v`, and hands it the voice that they make."""
+def output_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add `--json`, `-q` and `-v` to a command, and pass it the Terminal that they describe."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
     @click.option("-v", "--verbose", is_flag=True, help="Say more about what is going on.")
     @functools.wraps(function)
-    def with_voice(*, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> R:  # Any: the command's own options
+    def with_terminal(*, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> R:  # Any: the command's options
         if quiet and verbose:
             raise click.UsageError("-q and -v cannot both be meant")
         with _kept_for_results() as out:
-            return function(Voice(as_json, quiet, verbose, out), **kwargs)
+            return function(Terminal(as_json, quiet, verbose, out), **kwargs)
 
-    return with_voice
+    return with_terminal
 
 
 @contextmanager
@@ -160,4 +160,4 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
-        say(line.rstrip())
+        echo(line.rstrip())

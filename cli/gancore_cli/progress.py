@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from gancore_cli.options import Voice, is_terminal, say
+from gancore_cli.options import Terminal, echo, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,18 +30,18 @@ class Interrupted(Exception):  # noqa: N818  # it is no error
         self.kept, self.hint = kept, hint
 
 
-def show_preparation(voice: Voice, preparations: Iterator[Preparation]) -> None:
+def show_preparation(terminal: Terminal, preparations: Iterator[Preparation]) -> None:
     """Goes through the work that must be done before measuring, and shows how far it is."""
-    if not voice.quiet and is_terminal(sys.stderr):
+    if not terminal.quiet and is_terminal(sys.stderr):
         _show_live(preparations)
         return
     shown: tuple[str, int] = ("", 0)
     for preparation in preparations:
         if preparation.warning:
-            voice.note(f"warning: {preparation.warning}")
+            terminal.note(f"warning: {preparation.warning}")
         quarter = (preparation.what, int(preparation.done * 4))
         if quarter != shown:
-            voice.note(f"{preparation.what}: {preparation.done:.0%}" if preparation.done else preparation.what)
+            terminal.note(f"{preparation.what}: {preparation.done:.0%}" if preparation.done else preparation.what)
         shown = quarter
 
 
@@ -57,11 +57,11 @@ def _show_live(preparations: Iterator[Preparation]) -> None:
             bar.update(task, description=preparation.what, completed=preparation.done)
 
 
-def show_progress(voice: Voice, what: str, shares: Iterator[float]) -> None:
+def show_progress(terminal: Terminal, what: str, shares: Iterator[float]) -> None:
     """Goes through work of one kind, and shows how far it is."""
     from gancore.evaluation.train_extractor import Preparation
 
-    show_preparation(voice, (Preparation(what, share) for share in shares))
+    show_preparation(terminal, (Preparation(what, share) for share in shares))
 
 
 def brief(number: float | None) -> str:
@@ -130,7 +130,7 @@ class Display:
             )
         if self._bar is None:
             if metrics:
-                say(f"step {step.step}  {self._place(step)}  {self._scores}  {_left(step)} left", err=True)
+                echo(f"step {step.step}  {self._place(step)}  {self._scores}  {_left(step)} left", err=True)
         elif metrics or step.seconds - self._shown >= _REFRESH:
             self._shown = step.seconds
             description = f"{self._place(step)}  {self._scores}  {_left(step)} left"
@@ -140,7 +140,7 @@ class Display:
         if self._bar:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
-            say(line, err=True)
+            echo(line, err=True)
 
     def _place(self, step: Step) -> str:
         total = f"/{self._number(self._epochs)}" if self._epochs else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Voice, data_dir, data_root, device, speaks
+from gancore_cli.options import Terminal, data_dir, data_root, device, output_options
 from gancore_cli.running import among, duration_of, evaluator_of, go_along, go_through, say_done, tell, totals
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 @totals
 @data_dir
 @device
-@speaks
+@output_options
 def resume(
-    voice: Voice,
+    terminal: Terminal,
     run: Path,
     data_dir: Path | None,
     device: str,
@@ -42,17 +42,17 @@ def resume(
 
     total = duration_of(flags)
     directory = RunDirectory(run)
-    with among(voice, device) as (voice, ranks), ExitStack() as ours:
-        catalog = open_catalog(voice)
+    with among(terminal, device) as (terminal, ranks), ExitStack() as ours:
+        catalog = open_catalog(terminal)
         if ranks.is_main:
             if not directory.config.is_file():
                 raise CheckpointError(f"there is no run in {run}", "name the folder of a run, like runs/0001")
             ours.enter_context(directory.locked())
-        go_on(voice, directory, catalog, data_root(data_dir), device, ranks, total=total[1] if total else None)
+        go_on(terminal, directory, catalog, data_root(data_dir), device, ranks, total=total[1] if total else None)
 
 
 def go_on(
-    voice: Voice,
+    terminal: Terminal,
     directory: RunDirectory,
     catalog: Catalog,
     root: Path,
@@ -81,7 +81,7 @@ def go_on(
         check_wanted(wanted, found, catalog)
     run, catalog = told_to_all(found, catalog, ranks)
     with attributed(run, catalog):
-        show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
+        show_progress(terminal, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
         gan = GAN.assemble(run, root, device, ranks)
         if found is None:
             if not ranks.broadcast(False):
@@ -89,16 +89,16 @@ def go_on(
             return
         origin = load(newest(init_from)) if init_from and found.saved is None else None
         changes = found.restore(gan, origin)
-        warn(voice, catalog, *found.warnings, *changes)
-        tell(voice, gan, run, catalog)
+        warn(terminal, catalog, *found.warnings, *changes)
+        tell(terminal, gan, run, catalog)
         recorded = found.recorded
         if ranks.broadcast(gan.done() >= 1 and not (recorded and recorded.owed)):
             what = f"it had reached its total of {run.duration} at step {found.step:,}; a longer one extends it"
-            say_done(voice, directory, what, {})
+            say_done(terminal, directory, what, {})
             return
-        voice.note(f"{directory.path} goes on from step {found.step:,}")
+        terminal.note(f"{directory.path} goes on from step {found.step:,}")
         found.forget(gan)
         directory.write_config(run, catalog)
         if evaluator := evaluator_of(gan, run, catalog, root):
-            show_preparation(voice, evaluator.prepare())
-        go_through(voice, gan, run, catalog, evaluator, directory, recorded)
+            show_preparation(terminal, evaluator.prepare())
+        go_through(terminal, gan, run, catalog, evaluator, directory, recorded)

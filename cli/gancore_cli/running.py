@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gancore_cli.options import Voice, cache_root, say
+from gancore_cli.options import Terminal, cache_root, echo
 from gancore_cli.signals import interruption
 
 if TYPE_CHECKING:
@@ -49,28 +49,28 @@ def duration_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the
 
 
 @contextmanager
-def among(voice: Voice, device: str) -> Iterator[tuple[Voice, Ranks]]:
-    """The processes that torchrun has started, and the voice of this one: only the first of them speaks."""
+def among(terminal: Terminal, device: str) -> Iterator[tuple[Terminal, Ranks]]:
+    """The processes that torchrun has started, and the terminal of this one: only rank 0 prints."""
     from gancore.distributed.torchrun import joined
 
     with joined(device) as ranks:
-        yield (voice if ranks.is_main else replace(voice, as_json=False, quiet=True, verbose=False)), ranks
+        yield (terminal if ranks.is_main else replace(terminal, as_json=False, quiet=True, verbose=False)), ranks
 
 
-def tell(voice: Voice, gan: GAN, run: RunConfig, catalog: Catalog) -> None:
+def tell(terminal: Terminal, gan: GAN, run: RunConfig, catalog: Catalog) -> None:
     """What a run is made of, for `-v`."""
 
     def count(player: str) -> str:
         return f"{sum(parameter.numel() for parameter in getattr(gan, player).parameters()):,}"
 
     shape = "x".join(map(str, gan.feed.shape))
-    voice.detail(f"data: {gan.feed.size:,} of shape {shape}, on {gan.device.type}")
+    terminal.detail(f"data: {gan.feed.size:,} of shape {shape}, on {gan.device.type}")
     for player in ("generator", "discriminator"):
-        voice.detail(f"{player}: {getattr(run, player).name}, {count(player)} parameters")
+        terminal.detail(f"{player}: {getattr(run, player).name}, {count(player)} parameters")
     for component in run.components():
-        voice.detail(f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}")
-    voice.detail(f"precision: {gan.precision.name}")
-    voice.detail(f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}")
+        terminal.detail(f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}")
+    terminal.detail(f"precision: {gan.precision.name}")
+    terminal.detail(f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}")
 
 
 def evaluator_of(gan: GAN, run: RunConfig, catalog: Catalog, root: Path) -> Evaluator | None:
@@ -85,7 +85,7 @@ def evaluator_of(gan: GAN, run: RunConfig, catalog: Catalog, root: Path) -> Eval
 
 
 def go_through(
-    voice: Voice,
+    terminal: Terminal,
     gan: GAN,
     run: RunConfig,
     catalog: Catalog,
@@ -103,7 +103,7 @@ def go_through(
     last: Metrics = {}
     evaluation: Evaluation | None = None
     try:
-        display = Display(quiet=voice.quiet, epochs=run.total.total_epochs(gan.feed.size, _images_per_step(run)))
+        display = Display(quiet=terminal.quiet, epochs=run.total.total_epochs(gan.feed.size, _images_per_step(run)))
         records = record(train(gan), gan, run, directory, catalog, evaluator, since=since, interruption=interruption())
         with display, closing(records):
             for written in records:
@@ -112,10 +112,10 @@ def go_through(
                 evaluation = written.evaluation or evaluation
         numbers = evaluation.numbers() if evaluation else {}
         what = f"{gan.progress.step:,} steps in {gan.progress.seconds:.1f} s"
-        say_done(voice, directory, what, json_safe({**last, **numbers}))
+        say_done(terminal, directory, what, json_safe({**last, **numbers}))
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         for note in getattr(error, "__notes__", ()):
-            voice.note(note)
+            terminal.note(note)
         saved = checkpoint.kept(directory.checkpoints)
         kept = f"checkpoint {saved[-1]}" if saved else f"{directory.path}, without a checkpoint"
         if isinstance(error, KeyboardInterrupt):
@@ -145,7 +145,7 @@ def _images_per_step(run: RunConfig) -> int:
     return run.batch_size * run.training.discriminator_steps
 
 
-def say_done(voice: Voice, directory: RunDirectory, what: str, last: Mapping[str, float | None]) -> None:
+def say_done(terminal: Terminal, directory: RunDirectory, what: str, last: Mapping[str, float | None]) -> None:
     """The end of a run: what there is now, and where."""
     from gancore.checkpoint import store as checkpoint
 
@@ -161,10 +161,10 @@ def say_done(voice: Voice, directory: RunDirectory, what: str, last: Mapping[str
     }
 
     def text() -> None:
-        say(f"done: {what}")
+        echo(f"done: {what}")
         for key in ("pictures", "metrics", "checkpoint", "best"):
             if document[key]:
-                say(f"{key + ':':<12}{document[key]}")
-        say(f"{'next:':<12}gancore sample {directory.path} -n 64 --out samples.png")
+                echo(f"{key + ':':<12}{document[key]}")
+        echo(f"{'next:':<12}gancore sample {directory.path} -n 64 --out samples.png")
 
-    voice.result(document, text)
+    terminal.result(document, text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Voice, data_dir, data_root, device, say, speaks
+from gancore_cli.options import Terminal, data_dir, data_root, device, echo, output_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 @click.option("--best", is_flag=True, help="Of the best checkpoint of RUN, not of the newest.")
 @data_dir
 @device
-@speaks
+@output_options
 def sample(
-    voice: Voice,
+    terminal: Terminal,
     run: Path,
     count: int,
     seed: int,
@@ -56,14 +56,14 @@ def sample(
     from gancore.sampling.load import load
 
     form_of(out)  # a wrong name is told before anything is drawn
-    catalog = open_catalog(voice)
+    catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
-    warn(voice, catalog, *trained.warnings)
+    warn(terminal, catalog, *trained.warnings)
     with attributed(trained.run, catalog):
         samples = trained.sample(count, seed=seed, label=label)
     save_samples(samples, out, _real_points(trained, data_root(data_dir)))
     document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}
-    voice.result(document, lambda: say(f"{count} samples of step {trained.step:,}: {out}"))
+    terminal.result(document, lambda: echo(f"{count} samples of step {trained.step:,}: {out}"))
 
 
 def _real_points(trained: TrainedGenerator, root: Path) -> Tensor | None:

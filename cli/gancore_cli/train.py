@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Voice, data_dir, data_root, device, say, speaks
+from gancore_cli.options import Terminal, data_dir, data_root, device, echo, output_options
 from gancore_cli.resume import go_on
 from gancore_cli.running import among, duration_of, evaluator_of, go_along, go_through, tell, totals
 
@@ -54,9 +54,9 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
     "--resume", is_flag=True, help="Go on with the run in --out, if there is one: the same command starts and goes on."
 )
 @click.option("--dry-run", is_flag=True, help="Print the resolved config, make one step, and write nothing.")
-@speaks
+@output_options
 def train(
-    voice: Voice,
+    terminal: Terminal,
     recipe: str | None,
     assignments: tuple[str, ...],
     out: Path | None,
@@ -84,44 +84,44 @@ def train(
     if resume and (out is None or dry_run):
         raise click.UsageError("--resume needs --out, the folder of the run, and goes without --dry-run")
     with ExitStack() as ours:
-        voice, ranks = ours.enter_context(among(voice, device))
-        catalog = open_catalog(voice)
+        terminal, ranks = ours.enter_context(among(terminal, device))
+        catalog = open_catalog(terminal)
         if recipe is None and any(flags[part] is None for part in _PARTS):
             recipe = "digits"
         layers = _layers(recipe, flags, assignments, catalog)
         run = resolve(layers, catalog)
-        warn(voice, catalog)
+        warn(terminal, catalog)
         root = data_root(data_dir)
         ours.enter_context(attributed(run, catalog))
         if out and ranks.is_main and not dry_run:
             ours.enter_context(RunDirectory(out).locked())
         if out and resume and is_there(RunDirectory(out), ranks):
-            go_on(voice, RunDirectory(out), catalog, root, device, ranks, wanted=run, init_from=init_from)
+            go_on(terminal, RunDirectory(out), catalog, root, device, ranks, wanted=run, init_from=init_from)
             return
         if out and ranks.is_main:
             RunDirectory(out).check_new()  # said before any data is read
-        show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
+        show_progress(terminal, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
         gan = GAN.assemble(run, root, device, ranks)
         if not ranks.is_main and not dry_run:
             go_along(gan)
             return
         origin = {"recipe": _recipe_of(layers), "init_from": _begin(gan, init_from)}
-        tell(voice, gan, run, catalog)
+        tell(terminal, gan, run, catalog)
         evaluator = evaluator_of(gan, run, catalog, root)
         if dry_run:
             from gancore.training.loop import train as steps_of
 
             next(steps_of(gan))
             config = run.to_toml(catalog)
-            voice.result({"config": run.to_data(catalog), "device": str(gan.device)}, lambda: say(config.rstrip()))
+            terminal.result({"config": run.to_data(catalog), "device": str(gan.device)}, lambda: echo(config.rstrip()))
             return
         if evaluator:  # extractors learn before anything is written, so that what they lack is told in time
-            show_preparation(voice, evaluator.prepare())
+            show_preparation(terminal, evaluator.prepare())
         directory = RunDirectory(out) if out else next_directory(Path("runs"))
         if not out:
             ours.enter_context(directory.locked())
         directory.create(run, catalog, gan.device, ranks.size, **origin)
-        go_through(voice, gan, run, catalog, evaluator, directory)
+        go_through(terminal, gan, run, catalog, evaluator, directory)
 
 
 def _layers(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gancore_cli.options import Voice, say, speaks
+from gancore_cli.options import Terminal, echo, output_options
 
 
 @click.group()
@@ -16,8 +16,8 @@ def checkpoint() -> None:
 
 @checkpoint.command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="RUN|FOLDER|CHECKPOINT")
-@speaks
-def verify(voice: Voice, path: Path) -> int:
+@output_options
+def verify(terminal: Terminal, path: Path) -> int:
     """Say which checkpoints are sound.
 
     Every byte of each is read, compared with the digest that was written with it, and held to the form of a checkpoint.
@@ -44,7 +44,7 @@ def verify(voice: Voice, path: Path) -> int:
         for verdict in verdicts:
             step = "" if verdict.step is None else f"step {verdict.step:,}, "
             size = "" if verdict.size is None else f"{verdict.size:,} bytes, "
-            say(f"{verdict.path.name}: {step}{size}{f'not sound: {verdict.problem}' if verdict.problem else 'sound'}")
+            echo(f"{verdict.path.name}: {step}{size}{f'not sound: {verdict.problem}' if verdict.problem else 'sound'}")
 
-    voice.result(rows, text)
+    terminal.result(rows, text)
     return 0 if all(verdict.problem is None for verdict in verdicts) else 4
