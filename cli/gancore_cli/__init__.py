@@ -1,1 +1,1 @@
-"""The command line: the only code of gancore that prints, renders errors, or exits."""
+"""The command line. It is the only part of gancore that prints, formats errors, and exits."""

@@ -1,4 +1,4 @@
-"""`python -m gancore_cli` is `gancore`."""
+"""`python -m gancore_cli` is the same as `gancore`."""
 
 from gancore_cli.main import main
 

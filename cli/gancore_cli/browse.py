@@ -1,4 +1,4 @@
-"""Commands that tell what there is: `list`, `show`, `recipes` and `plugins`."""
+"""The commands `list`, `show`, `recipes` and `plugins list`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gancore_cli.catalog import announced, open_catalog, warn
-from gancore_cli.options import Terminal, echo, output_options, print_table
+from gancore_cli.catalog import find_plugins, open_catalog, warn
+from gancore_cli.options import OrderedGroup, Terminal, echo, output_options, print_table
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Plugin
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 @click.argument("kind", required=False)
 @output_options
 def list_components(terminal: Terminal, kind: str | None) -> None:
-    """List components of KIND, or of all, and their packages."""
+    """List the components of KIND, or of every kind.
+
+    KIND is generator, discriminator, loss, dataset, regularizer, augmentation, metric, extractor or observer.
+
+    \b
+    Examples:
+      gancore list
+      gancore list loss
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.errors import ConfigError, unknown_name
 
     catalog = open_catalog(terminal)
@@ -46,11 +54,15 @@ def list_components(terminal: Terminal, kind: str | None) -> None:
 @click.argument("name", required=False)
 @output_options
 def show(terminal: Terminal, kind: str, name: str | None) -> None:
-    """Show the fields of a component, or the keys of a run.
+    """Show the fields of a component, or the keys of a run's config.
 
-    `show generator mlp` tells of each field its type, default, bounds and meaning; `show run` does so for the keys of
-    a run's config.
-    """
+    Each field has a type, default, bounds and meaning.
+
+    \b
+    Examples:
+      gancore show generator mlp
+      gancore show run
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.describe import describe
     from gancore.config.run import RunConfig
     from gancore.errors import ConfigError, unknown_name
@@ -87,7 +99,7 @@ def show(terminal: Terminal, kind: str, name: str | None) -> None:
         if "package" in document:
             echo(f"{kind} {document['name']}, from {document['package']} {document['version']}")
         if "better" in document:
-            echo(f"{document['better']} is better; it needs {', '.join(document['needs'])}")
+            echo(f"{document['better']} is better; needs {', '.join(document['needs'])}")
         echo("")
         if document["fields"]:
             header = ["key", "type", "default", "bounds", "meaning"]
@@ -103,7 +115,7 @@ def show(terminal: Terminal, kind: str, name: str | None) -> None:
 @click.command("recipes")
 @output_options
 def list_recipes(terminal: Terminal) -> None:
-    """List recipes: configs of runs, by name."""
+    """List recipes: configs to train from, by name."""
     catalog = open_catalog(terminal)
     rows = [
         {"name": recipe.name, "package": plugin.package, "version": plugin.version, "summary": recipe.summary}
@@ -114,25 +126,25 @@ def list_recipes(terminal: Terminal) -> None:
     warn(terminal, catalog)
 
 
-@click.group()
+@click.group(cls=OrderedGroup)
 def plugins() -> None:
-    """Tell about installed plugins."""
+    """List, check and create plugins."""
 
 
 @plugins.command("list")
-@click.option("--no-load", is_flag=True, help="Import nothing: tell what is installed and what is switched off.")
+@click.option("--no-load", is_flag=True, help="Import no plugin; show only what is installed and what is disabled.")
 @output_options
 def list_plugins(terminal: Terminal, no_load: bool) -> None:
-    """List installed plugins, what each offers, and why one is not loaded."""
-    rows = [_row(plugin) for plugin in (announced() if no_load else open_catalog(terminal).plugins)]
+    """List plugins with their components, recipes and errors."""
+    rows = [_row(plugin) for plugin in (find_plugins() if no_load else open_catalog(terminal).plugins)]
 
     def text() -> None:
-        header = ["name", "package", "version", "components", "recipes", "health"]
+        header = ["name", "package", "version", "components", "recipes", "status"]
         table = [
             [
                 *list(row.values())[:3],
                 *(", ".join(row[key] or ()) for key in ("components", "recipes")),
-                row["error"] or (f"switched off by {row['off']}" if row["off"] else "not loaded" if no_load else "ok"),
+                row["error"] or (f"disabled by {row['off']}" if row["off"] else "not loaded" if no_load else "ok"),
             ]
             for row in rows
         ]
@@ -159,7 +171,7 @@ def _row(plugin: Plugin | Announced) -> dict[str, Any]:  # Any: JSON
 
 
 def _literal(default: object) -> str:
-    """A default as it would stand in a file."""
+    """Return a default as it is written in a TOML file."""
     from gancore.config import toml
 
     return "" if default is None else toml.literal(default)

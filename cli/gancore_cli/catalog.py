@@ -1,4 +1,4 @@
-"""The plugins that a command works with: those that are installed and wanted, and files that the user names."""
+"""The plugins of a command: those that are installed and enabled, and files named with --plugin."""
 
 from __future__ import annotations
 
@@ -10,60 +10,62 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gancore_cli.options import Plugins, Terminal
+from gancore_cli.options import PluginOptions, Terminal
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
     from gancore.catalog.discovery import Announced
 
-_PATIENCE = 10  # seconds of an import, after which, and after as many again, a person is told what is going on
+_NOTICE_SECONDS = 10
+"""How long the import of a plugin may take before the user gets a note, and the time from one note to the next."""
 
 
-def announced() -> list[Announced]:
-    """The plugins that there are, those that are switched off included; nothing is imported."""
+def find_plugins() -> list[Announced]:
+    """Return all plugins, including disabled ones, without importing any."""
     from gancore.catalog.discovery import Choice, discover
 
-    wanted = click.get_current_context().find_object(Plugins) or Plugins()
-    return discover(replace(Choice.of_user(), third_parties=not wanted.none, files=wanted.files))
+    options = click.get_current_context().find_object(PluginOptions) or PluginOptions()
+    return discover(replace(Choice.of_user(), third_parties=not options.no_plugins, files=options.files))
 
 
 def open_catalog(terminal: Terminal) -> Catalog:
-    """What the plugins offer. A third party's that takes its time is named meanwhile."""
+    """Import the plugins and return a catalog of their components. Print a note when an import is slow."""
     from gancore.catalog.catalog import Catalog, load
     from gancore.catalog.discovery import BUILT_IN
 
     plugins = []
-    for plugin in announced():
-        with nullcontext() if plugin.package == BUILT_IN else _watched(terminal, plugin.name):
+    for plugin in find_plugins():
+        with nullcontext() if plugin.package == BUILT_IN else _slow_import_notes(terminal, plugin.name):
             plugins.append(load(plugin))
     return Catalog(plugins)
 
 
 def warn(terminal: Terminal, catalog: Catalog, *others: str) -> None:
-    """What a user should know of the plugins, once it is clear that the command does without the broken ones."""
+    """Print the warnings of a catalog and `others`. Call it once the command works without the broken plugins."""
     for warning in (*catalog.warnings(), *others):
         terminal.note(f"warning: {warning}")
 
 
 @contextmanager
-def _watched(terminal: Terminal, name: str) -> Iterator[None]:
+def _slow_import_notes(terminal: Terminal, name: str) -> Iterator[None]:
     from gancore.catalog.discovery import DISABLE
     from gancore_cli.progress import Interrupted
 
-    done = threading.Event()
+    imported = threading.Event()
 
-    def watch() -> None:
-        waited = _PATIENCE
-        while not done.wait(_PATIENCE):
-            terminal.note(f"still importing plugin {name} ({waited} s)")
-            waited += _PATIENCE
+    def print_notes() -> None:
+        seconds = _NOTICE_SECONDS
+        while not imported.wait(_NOTICE_SECONDS):
+            terminal.note(f"still importing plugin {name} ({seconds} s)")
+            seconds += _NOTICE_SECONDS
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    thread = threading.Thread(target=print_notes, daemon=True)
+    thread.start()
     try:
         yield
     except KeyboardInterrupt as error:
-        raise Interrupted("", f"{DISABLE}={name} does without plugin {name}, which was being imported") from error
+        hint = f"set {DISABLE}={name} to run without plugin {name}, whose import was interrupted"
+        raise Interrupted("", hint) from error
     finally:
-        done.set()
-        watcher.join()
+        imported.set()
+        thread.join()

@@ -17,10 +17,19 @@ import click
 R = TypeVar("R")
 
 
-def echo(text: str, *, err: bool = False) -> None:
-    """Prints a line. A reader that has gone is no error, nor a log that is full: what is left to say goes nowhere.
+class OrderedGroup(click.Group):
+    """A group whose help lists commands in the order in which they were added."""
 
-    Raises StorageError for a result that cannot be written.
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands."""
+        return list(self.commands)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line. Raise StorageError when standard output cannot be written.
+
+    Two failures are ignored, and all later output is discarded: the reader of a pipe has exited, or standard error
+    cannot be written, for example because it is a file on a full disk.
     """
     try:
         click.echo(text, err=err)
@@ -31,26 +40,26 @@ def echo(text: str, *, err: bool = False) -> None:
             from gancore.errors import StorageError
 
             raise StorageError(
-                f"cannot write the result: {error.strerror}", "make room, or send it elsewhere"
+                f"cannot write the result: {error.strerror}", "free some space, or write the output to another place"
             ) from error
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person looks at the stream, which may be closed."""
+    """Return whether the stream is a terminal. A closed standard stream is None."""
     return stream is not None and stream.isatty()
 
 
 @dataclass(frozen=True)
-class Plugins:
-    """What the command line says of plugins: none of third parties, and files that are plugins."""
+class PluginOptions:
+    """The options --no-plugins and --plugin."""
 
-    none: bool = False
+    no_plugins: bool = False
     files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """How much a command says. Results go to `out`, standard output; everything else to standard error."""
+    """How a command prints. Results go to `out`, which is standard output; everything else to standard error."""
 
     as_json: bool
     quiet: bool
@@ -58,7 +67,7 @@ class Terminal:
     out: TextIO
 
     def result(self, document: object, text: Callable[[], None]) -> None:
-        """The result of a command: one JSON document, or text for a person."""
+        """Print the result of a command: one JSON document, or the text that `text` prints."""
         with redirect_stdout(self.out):
             if self.as_json:
                 echo(json.dumps(document, indent=2, allow_nan=False))
@@ -66,12 +75,12 @@ class Terminal:
                 text()
 
     def note(self, message: str) -> None:
-        """Something that a person who waits wants to know."""
+        """Print a note or warning, unless -q was given."""
         if not self.quiet:
             echo(message, err=True)
 
     def detail(self, message: str) -> None:
-        """Something for `-v`."""
+        """Print a detail if -v was given."""
         if self.verbose:
             echo(message, err=True)
 
@@ -80,70 +89,70 @@ def output_options(function: Callable[..., R]) -> Callable[..., R]:
     """Add `--json`, `-q` and `-v` to a command, and pass it the Terminal that they describe."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
-    @click.option("-v", "--verbose", is_flag=True, help="Say more about what is going on.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="Print more details.")
     @functools.wraps(function)
     def with_terminal(*, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> R:  # Any: the command's options
         if quiet and verbose:
-            raise click.UsageError("-q and -v cannot both be meant")
-        with _kept_for_results() as out:
+            raise click.UsageError("-q and -v cannot be used together")
+        with _reserve_stdout() as out:
             return function(Terminal(as_json, quiet, verbose, out), **kwargs)
 
     return with_terminal
 
 
 @contextmanager
-def _kept_for_results() -> Iterator[TextIO]:
-    """Standard output, as a stream. Whatever else is printed in this block, by whomever, goes to standard error."""
+def _reserve_stdout() -> Iterator[TextIO]:
+    """Yield standard output for results. Everything else that is printed in this block goes to standard error."""
     stdout = sys.__stdout__
-    if stdout is None or sys.stdout is not stdout:  # somebody else looks after it
-        given = sys.stdout
+    if stdout is None or sys.stdout is not stdout:  # closed, or redirected by the caller, for example a test
+        redirected = sys.stdout
         with redirect_stdout(sys.stderr):
-            yield given
+            yield redirected
         return
     stdout.flush()
-    with open(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors) as kept:
-        os.dup2(2, 1)  # for programs that are started, and for what is not Python
+    with open(os.dup(1), "w", encoding=stdout.encoding, errors=stdout.errors) as results:
+        os.dup2(2, 1)  # redirects subprocesses and C libraries too
         try:
             with redirect_stdout(sys.stderr):
-                yield kept
+                yield results
         finally:
             stdout.flush()
-            os.dup2(kept.fileno(), 1)
+            os.dup2(results.fileno(), 1)
 
 
 data_dir = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     envvar="GANCORE_DATA",
-    help="Folder with the files of datasets.  [default: GANCORE_DATA, or `data` in the cache]",
+    help="Folder of dataset files.  [default: $GANCORE_DATA, else `data` in the cache folder]",
 )
 device = click.option(
     "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
     default="auto",
     show_default=True,
-    metavar="auto|cpu|cuda|mps",
-    help="Where to compute; auto is the first that is there of cuda, mps and cpu.",
+    help="Device to compute on; auto is the first available of cuda, mps and cpu.",
 )
 
 
 def cache_root() -> Path:
-    """The folder for what can be made again: GANCORE_CACHE, or the user's own cache."""
-    named = os.environ.get("GANCORE_CACHE")
-    if named:
-        return Path(named)
+    """Return the folder for files that can be made again: $GANCORE_CACHE, else gancore's folder in the user's cache."""
+    folder = os.environ.get("GANCORE_CACHE")
+    if folder:
+        return Path(folder)
     from platformdirs import user_cache_path
 
     return user_cache_path("gancore")
 
 
-def data_root(given: Path | None) -> Path:
-    """The folder with the files of datasets."""
-    return given or cache_root() / "data"
+def data_root(data_dir: Path | None) -> Path:
+    """Return the folder of dataset files: --data-dir if given, else `data` in the cache folder."""
+    return data_dir or cache_root() / "data"
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  # Any: shown by str
-    """A table for a person, as wide as the terminal; piped, as wide as it needs to be."""
+    """Print a table that is as wide as the terminal, or 200 columns when standard output is not a terminal."""
     import shutil
 
     from rich.console import Console
@@ -151,8 +160,8 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, name in enumerate(header):
-        table.add_column(name, overflow="fold", no_wrap=place == 0)  # the first is a name, to be copied whole
+    for position, name in enumerate(header):
+        table.add_column(name, overflow="fold", no_wrap=position == 0)  # first column: names to copy, so never wrapped
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 200

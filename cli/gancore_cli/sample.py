@@ -18,19 +18,25 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT")
-@click.option("-n", "--count", type=click.IntRange(min=1), default=64, show_default=True, help="How many.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which ones.")
-@click.option("--class", "label", type=int, help="Only this class, of a conditional run.")
+@click.option("-n", "--count", type=click.IntRange(min=1), default=64, show_default=True, help="Number of samples.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Random seed; image i depends only on the seed and i.",
+)
+@click.option("--class", "label", type=int, help="Generate only this class. The run must be conditional.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("samples.png"),
     show_default=True,
     metavar="FILE.png|.npy|.safetensors|DIR",
-    help="A picture, an array (N, C, H, W) uint8 or (N, F) float32, or a folder of numbered PNGs.",
+    help="Write one picture, an array (N, C, H, W) uint8 or (N, F) float32, or a folder of numbered PNGs.",
 )
-@click.option("--raw", is_flag=True, help="Draw from the current weights, not from their average.")
-@click.option("--best", is_flag=True, help="Of the best checkpoint of RUN, not of the newest.")
+@click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
+@click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
 @data_dir
 @device
 @output_options
@@ -46,16 +52,21 @@ def sample(
     data_dir: Path | None,
     device: str,
 ) -> None:
-    """Draw samples from a trained generator.
+    """Generate samples with a trained generator.
 
-    It is that of the newest checkpoint of RUN, or of CHECKPOINT. Image i depends on the seed and on i alone: asking
-    for more changes none of the first. Points in the plane are drawn over those of the dataset, if it can be read.
-    """
+    Loads CHECKPOINT, or the newest checkpoint of RUN. A larger --count adds samples and does not change the first
+    ones. 2-D points are plotted over points of the dataset, if the dataset can be read.
+
+    \b
+    Examples:
+      gancore sample runs/0001
+      gancore sample runs/0001 -n 1000 --seed 1 --out fake.npy
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.requirements import attributed
     from gancore.sampling.grid import form_of, save_samples
     from gancore.sampling.load import load
 
-    form_of(out)  # a wrong name is told before anything is drawn
+    form_of(out)  # rejects a wrong file name before any work
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
     warn(terminal, catalog, *trained.warnings)
@@ -63,10 +74,12 @@ def sample(
         samples = trained.sample(count, seed=seed, label=label)
     save_samples(samples, out, _real_points(trained, data_root(data_dir)))
     document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}
-    terminal.result(document, lambda: echo(f"{count} samples of step {trained.step:,}: {out}"))
+    unit = "sample" if count == 1 else "samples"
+    terminal.result(document, lambda: echo(f"{count} {unit} of step {trained.step:,}: {out}"))
 
 
 def _real_points(trained: TrainedGenerator, root: Path) -> Tensor | None:
+    """Return real points (M, 2) for the background of a plot of 2-D samples, or None."""
     from gancore.errors import GancoreError
     from gancore.evaluation.sources import ReferenceImages
     from gancore.sampling.grid import REAL_POINTS

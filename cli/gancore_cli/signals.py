@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first ends a command in good order, the second at once."""
+"""SIGINT and SIGTERM: the first signal ends a command in an orderly way, the second one ends it at once."""
 
 from __future__ import annotations
 
@@ -15,69 +15,69 @@ if TYPE_CHECKING:
     from gancore.run.interrupt import Interruption
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-"""And what they do to a command."""
-_PLACE = "gancore.signals"
+"""The signals that end a command, each with the message for the user."""
+_META_KEY = "gancore.signals"
 TORCHRUN = "TORCHELASTIC_RUN_ID"
-"""The variable by which torchrun tells a process that it has started it."""
+"""The environment variable that torchrun sets in the processes it starts."""
 
 
-class Ended(KeyboardInterrupt):
-    """A signal has arrived where nothing must stay whole yet."""
+class EarlySignal(KeyboardInterrupt):
+    """A signal received before a run has started, when the command can stop at any point."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
         self.signal = number
 
 
-class Signals:
-    """Who is told of a signal: the interruption of a run, once there is one."""
+class SignalHandler:
+    """Handles SIGINT and SIGTERM, and passes them to the `interruption` of a run once it is set."""
 
     def __init__(self) -> None:
-        self.arrived = False
+        self.received = False
         self.interruption: Interruption | None = None
 
-    def arrive(self, number: int, _frame: FrameType | None) -> None:
-        """The handler of both."""
-        if self.arrived:
-            os._exit(128 + number)  # what is being written has another name until it is whole
-        self.arrived = True
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Raise EarlySignal or notify the run. A second signal ends the process at once."""
+        if self.received:
+            os._exit(128 + number)  # safe: a file that is being written has a temporary name until it is complete
+        self.received = True
         if self.interruption is None:
-            raise Ended(number)
+            raise EarlySignal(number)
         self.interruption.arrive(number)
 
 
 @contextmanager
-def interruptible() -> Iterator[Signals]:
-    """Signals arrive here in this block; one that has arrived leaves the process to its end with it."""
-    signals = Signals()
-    before = {number: signal.signal(number, signals.arrive) for number in _SIGNALS}
+def handle_signals() -> Iterator[SignalHandler]:
+    """Handle SIGINT and SIGTERM in this block. After a signal the handler stays until the process exits."""
+    handler = SignalHandler()
+    previous = {number: signal.signal(number, handler.handle) for number in _SIGNALS}
     try:
-        yield signals
+        yield handler
     finally:
-        # torchrun ends all processes once one has failed; those that are at their end leave with a code of their own.
-        leaving = TORCHRUN in os.environ
-        for number, handler in before.items() if leaving or not signals.arrived else ():
-            signal.signal(number, signal.SIG_IGN if leaving else handler)
+        # torchrun terminates all processes once one has failed. Those that are exiting keep their own exit codes.
+        under_torchrun = TORCHRUN in os.environ
+        for number, action in previous.items() if under_torchrun or not handler.received else ():
+            signal.signal(number, signal.SIG_IGN if under_torchrun else action)
 
 
-def hand_on(context: click.Context) -> None:
-    """Keeps the program's signals, which it gave as the object of its first context, for all commands."""
-    context.meta[_PLACE] = context.obj
+def share_handler(context: click.Context) -> None:
+    """Make the handler, which `main` passes as the object of the root context, available to all commands."""
+    context.meta[_META_KEY] = context.obj
 
 
 def interruption() -> Interruption:
-    """What signals from now on arrive at; outside of the program none does."""
+    """Return a new Interruption that receives signals from now on; outside of `main` it receives none."""
     from gancore.run.interrupt import Interruption
 
-    found = Interruption()
-    signals = click.get_current_context().meta.get(_PLACE)
-    if isinstance(signals, Signals):
-        signals.interruption = found
-    return found
+    created = Interruption()
+    handler = click.get_current_context().meta.get(_META_KEY)
+    if isinstance(handler, SignalHandler):
+        handler.interruption = created
+    return created
 
 
-def outcome(error: BaseException | None) -> tuple[int, str]:
-    """The exit code of a process that was asked to end, and what has happened to it."""
+def signal_status(error: BaseException | None) -> tuple[int, str]:
+    """Return the exit code and the message for an error that was caused by a signal."""
     while error is not None and not isinstance(getattr(error, "signal", None), int):
         error = error.__cause__ or error.__context__
     number: int = getattr(error, "signal", signal.SIGINT)

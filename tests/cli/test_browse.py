@@ -10,7 +10,7 @@ import pytest
 from gancore_cli.main import main
 
 
-def test_list_names_every_component_and_where_it_comes_from(gancore):
+def test_list_names_components_and_their_packages(gancore):
     rows = json.loads(gancore.works("list", "--json").stdout)
     names = {(row["kind"], row["name"], row["package"]) for row in rows}
     assert {
@@ -27,7 +27,7 @@ def test_list_names_every_component_and_where_it_comes_from(gancore):
     assert "mnist" not in text
 
 
-def test_show_tells_every_field_with_bounds_default_and_meaning(gancore):
+def test_show_lists_fields_with_bounds_default_and_meaning(gancore):
     document = json.loads(gancore.works("show", "generator", "mlp", "--json").stdout)
     fields = {field["key"]: field for field in document["fields"]}
     assert fields["widths"]["default"] == [256, 512]
@@ -38,7 +38,7 @@ def test_show_tells_every_field_with_bounds_default_and_meaning(gancore):
     assert "generator mlp, from gancore" in text
 
 
-def test_show_run_tells_every_key_of_the_config(gancore):
+def test_show_run_lists_the_keys_of_the_config(gancore):
     fields = {field["key"]: field for field in json.loads(gancore.works("show", "run", "--json").stdout)["fields"]}
     assert fields["checkpoint.keep"]["bounds"] == ">= 2"
     assert fields["optimizer.generator.lr"]["default"] == 0.0002
@@ -55,18 +55,18 @@ def test_recipes_and_plugins_are_listed(gancore):
     assert "builtin" in gancore.works("plugins", "list").stdout
 
 
-def test_a_broken_plugin_breaks_only_itself(gancore):
+def test_broken_plugin_is_a_warning_and_other_plugins_work(gancore):
     site = gancore.folder / "site"
     info = site / "gancore_broken-3.1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: gancore-broken\nVersion: 3.1\n")
     (info / "entry_points.txt").write_text("[gancore.v1]\nbroken = gancore_broken\n")
-    (site / "gancore_broken.py").write_text("import a_module_that_is_nowhere\n")
+    (site / "gancore_broken.py").write_text("import missing_module\n")
     done = gancore.works("list", PYTHONPATH=str(site))
     assert "mnist" in done.stdout
     assert done.stderr.splitlines() == [
         "warning: plugin 'broken' of gancore-broken 3.1 (broken = gancore_broken) is not loaded: ModuleNotFoundError: "
-        "No module named 'a_module_that_is_nowhere'. GANCORE_DISABLE_PLUGINS=broken switches it off"
+        "No module named 'missing_module'. GANCORE_DISABLE_PLUGINS=broken switches it off"
     ]
     plugins = json.loads(gancore.works("plugins", "list", "--json", PYTHONPATH=str(site)).stdout)
     assert {row["name"]: bool(row["error"]) for row in plugins} == {"builtin": False, "broken": True}
@@ -89,21 +89,21 @@ import sys
 from gancore_cli.main import main
 try:
     main({arguments!r})
-except SystemExit as end:
+except SystemExit as error:
     heavy = sorted({{"torch", "pydantic", "numpy", "rich", "pluggy", "gancore"}} & sys.modules.keys())
-    print(end.code, *heavy, file=sys.stderr)
+    print(error.code, *heavy, file=sys.stderr)
 """
 
 
 @pytest.mark.parametrize("command", HELP, ids=" ".join)
-def test_help_answers_without_importing_torch_or_any_plugin(command):
+def test_help_imports_neither_torch_nor_plugins(command):
     code = SPY.format(arguments=[*command, "--help"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.startswith("Usage: gancore")
     assert done.stderr == "0\n"
 
 
-def test_the_version_is_that_of_the_package(gancore):
+def test_version_is_that_of_the_package(gancore):
     from importlib.metadata import version
 
     assert gancore.works("--version").stdout == f"gancore {version('gancore')}\n"
@@ -120,7 +120,7 @@ def test_the_version_is_that_of_the_package(gancore):
         (["--version"], 0),
     ],
 )
-def test_a_reader_that_leaves_early_is_no_error(arguments, expected):
+def test_closed_pipe_is_not_an_error(arguments, expected):
     command = [sys.executable, "-m", "gancore_cli", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
@@ -132,52 +132,52 @@ def test_a_reader_that_leaves_early_is_no_error(arguments, expected):
 
 
 @pytest.mark.parametrize(
-    ("command", "code", "error"),
+    ("command", "code", "message"),
     [
         ("list > /dev/full", 7, "cannot write the result: No space left on device"),
-        ("--help > /dev/full", 7, "cannot reach standard output: No space left on device"),
+        ("--help > /dev/full", 7, "cannot access standard output: No space left on device"),
         ("list >&-", 0, ""),
         ("train --generator mlp --discriminator mlp --loss bce --dataset digits --steps 2 2> /dev/full", 0, ""),
         ("train --generator mlp --discriminator mlp --loss bce --dataset digits --steps 2 2>&-", 0, ""),
     ],
 )
-def test_where_nothing_can_be_written_a_result_is_missed_and_nothing_else(tmp_path, command, code, error):
+def test_output_that_cannot_be_written_is_an_error_only_for_results(tmp_path, command, code, message):
     line = f"{shlex.quote(sys.executable)} -m gancore_cli {command}"
     done = subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == code
-    assert done.stderr.startswith(f"error: {error}" if error else "")
+    assert done.stderr.startswith(f"error: {message}" if message else "")
     assert "Traceback" not in done.stderr
     assert ("done: 2 steps" in done.stdout) == (command.startswith("train"))
 
 
-def test_where_somebody_may_not_look_it_is_told(tmp_path, monkeypatch, capsys):
-    (tmp_path / "theirs").mkdir(mode=0o700)
+def test_permission_error_names_the_path(tmp_path, monkeypatch, capsys):
+    (tmp_path / "private").mkdir(mode=0o700)
     monkeypatch.chdir(tmp_path)
-    for words in (["sample"], ["resume"], ["evaluate"], ["checkpoint", "verify"]):
+    for command in (["sample"], ["resume"], ["evaluate"], ["checkpoint", "verify"]):
         with pytest.raises(SystemExit):
-            main([*words, "nowhere"])  # so that all is imported
+            main([*command, "nowhere"])  # imports all modules as a user with permission
     capsys.readouterr()
-    mine = os.geteuid()
+    user = os.geteuid()
     try:
-        if mine == 0:
+        if user == 0:
             os.seteuid(65534)
         else:
-            (tmp_path / "theirs").chmod(0)
-        for words in (["sample"], ["resume"], ["evaluate"], ["checkpoint", "verify"]):
-            with pytest.raises(SystemExit) as ended:
-                main([*words, "theirs/run"])
-            assert ended.value.code == 7
+            (tmp_path / "private").chmod(0)
+        for command in (["sample"], ["resume"], ["evaluate"], ["checkpoint", "verify"]):
+            with pytest.raises(SystemExit) as exit_info:
+                main([*command, "private/run"])
+            assert exit_info.value.code == 7
             error, _, hint = capsys.readouterr().err.splitlines()
-            assert re.fullmatch("error: cannot reach (theirs/.*|samples.png): Permission denied", error)
-            assert hint == "next: see what is there, and who may do what with it"
+            assert re.fullmatch("error: cannot access (private/.*|samples.png): Permission denied", error)
+            assert hint == "next: check the path, its permissions, and the free space of the disk"
     finally:
-        os.seteuid(mine)
-        (tmp_path / "theirs").chmod(0o700)
+        os.seteuid(user)
+        (tmp_path / "private").chmod(0o700)
 
 
-def test_a_metric_says_what_it_needs_and_which_direction_is_better(gancore):
+def test_show_metric_prints_its_inputs_and_the_better_direction(gancore):
     text = gancore.works("show", "metric", "kid").stdout
-    assert "lower is better; it needs features, reference" in text
+    assert "lower is better; needs features, reference" in text
     assert "subset_size" in text
     document = json.loads(gancore.works("show", "metric", "coverage", "--json").stdout)
     assert (document["better"], document["needs"]) == ("higher", ["features", "reference"])

@@ -3,11 +3,11 @@ import json
 from gancore.checkpoint.store import kept
 from helpers.cli_runner import BY_HAND
 
-TOLD = ["--steps", "2", "--set", "observers.tensorboard.flush_seconds=5"]
+OPTIONS = ["--steps", "2", "--set", "observers.tensorboard.flush_seconds=5"]
 
 
-def test_a_run_may_write_event_files(gancore):
-    done = gancore.works("train", *BY_HAND, *TOLD)
+def test_tensorboard_observer_writes_event_files(gancore):
+    done = gancore.works("train", *BY_HAND, *OPTIONS)
     assert "warning" not in done.stderr
     (file,) = (gancore.folder / "runs" / "0001" / "tensorboard").iterdir()
     assert file.name.startswith("events.out.tfevents.")
@@ -15,9 +15,9 @@ def test_a_run_may_write_event_files(gancore):
     assert "gancore" in manifest["plugins"]
 
 
-def test_without_the_package_of_its_observer_a_run_is_trained_with_one_warning(gancore):
+def test_observer_without_its_package_is_one_warning_and_the_run_is_trained(gancore):
     (gancore.folder / "tensorboard.py").write_text("raise ImportError('not here')")
-    done = gancore.works("train", *BY_HAND, *TOLD, "--json", PYTHONPATH=str(gancore.folder))
+    done = gancore.works("train", *BY_HAND, *OPTIONS, "--json", PYTHONPATH=str(gancore.folder))
     (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning")]
     assert "observer tensorboard of gancore " in warning
     assert "pip install 'gancore[tensorboard]'" in warning

@@ -27,7 +27,7 @@ def pixels(path):
         return np.asarray(picture)
 
 
-def test_a_grid_an_array_a_tensor_and_a_folder_show_the_same_samples(finished):
+def test_samples_are_the_same_in_a_picture_an_array_a_tensor_and_a_folder(finished):
     for out in ("a.png", "a.npy", "a.safetensors", "folder"):
         done = finished.works("sample", "runs/0001", "-n", 5, "--seed", 7, "--out", out)
         assert done.stdout == f"5 samples of step 4: {out}\n"
@@ -37,17 +37,17 @@ def test_a_grid_an_array_a_tensor_and_a_folder_show_the_same_samples(finished):
     assert (array.shape, array.dtype) == ((5, 1, 8, 8), np.uint8)
     assert torch.equal(tensor, torch.from_numpy(array))
     assert np.array_equal(np.stack(pictures), array[:, 0])
-    assert pixels(finished.folder / "a.png").shape == (19 * 8, 28 * 8)  # 2 by 3 tiles of 8 and their frame, by 8
+    assert pixels(finished.folder / "a.png").shape == (19 * 8, 28 * 8)  # 2 by 3 framed tiles of 8, enlarged by 8
 
 
-def test_samples_are_drawn_without_importing_what_is_not_used(finished):
-    """Such as torch's compiler, which comes with an optimizer's parameters, and with random numbers on `meta`."""
+def test_sample_imports_no_unused_packages(finished):
+    """Optimizers, and random numbers on the `meta` device, would import torch's compiler."""
     done = subprocess.run([sys.executable, "-c", SPY], cwd=finished.folder, capture_output=True, text=True)
-    assert done.stdout == "1 samples of step 4: one.png\n"
+    assert done.stdout == "1 sample of step 4: one.png\n"
     assert done.stderr == "[]\n"
 
 
-def test_more_samples_begin_with_the_same_ones(finished):
+def test_larger_count_begins_with_the_same_samples(finished):
     finished.works("sample", "runs/0001", "-n", 3, "--out", "few.npy")
     finished.works("sample", "runs/0001", "-n", 70, "--out", "many.npy")
     finished.works("sample", "runs/0001", "-n", 3, "--seed", 1, "--out", "other.npy")
@@ -56,7 +56,7 @@ def test_more_samples_begin_with_the_same_ones(finished):
     assert not np.array_equal(few, other)
 
 
-def test_a_checkpoint_may_be_named_and_raw_weights_asked_for(finished):
+def test_sample_takes_a_checkpoint_and_raw_weights(finished):
     first = "runs/0001/checkpoints/step-00000000.safetensors"
     document = json.loads(finished.works("sample", first, "-n", 2, "--out", "zero.npy", "--json").stdout)
     assert document == {"out": "zero.npy", "count": 2, "seed": 0, "shape": [2, 1, 8, 8], "step": 0}
@@ -66,14 +66,14 @@ def test_a_checkpoint_may_be_named_and_raw_weights_asked_for(finished):
     assert not np.array_equal(average, raw)
 
 
-def test_samples_that_cannot_be_had_are_told(finished):
+def test_sample_rejects_a_wrong_file_type_class_and_folder(finished):
     assert ".jpg" in finished.fails(2, "sample", "runs/0001", "--out", "a.jpg")
     assert "not conditional" in finished.fails(2, "sample", "runs/0001", "--class", 3)
     (finished.folder / "a-file").write_text("")
     assert "a-file" in finished.fails(7, "sample", "runs/0001", "--out", "a-file/a.png")
 
 
-def test_a_class_of_a_conditional_run(gancore):
+def test_class_option_of_a_conditional_run(gancore):
     gancore.works(
         "train", "--generator", "mlp", "--discriminator", "mlp", "--loss", "bce", "--dataset", "digits",
         "--steps", 2, "--set", "training.conditional=true", "--out", "run",

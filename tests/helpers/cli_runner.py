@@ -1,4 +1,4 @@
-"""The real command `gancore`, as a subprocess."""
+"""Run the command `gancore` in a subprocess."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ BY_HAND = ["--generator", "mlp", "--discriminator", "mlp", "--loss", "bce", "--d
 
 
 def read_all(leader):
-    """All that is shown on a terminal, until its other end is closed."""
-    seen = b""
+    """Return all output of a pseudo-terminal, until its other end is closed."""
+    output = b""
     while True:
         try:
             chunk = os.read(leader, 65536)
@@ -17,20 +17,20 @@ def read_all(leader):
             break
         if not chunk:
             break
-        seen += chunk
+        output += chunk
     os.close(leader)
-    return seen.decode()
+    return output.decode()
 
 
 class Gancore:
-    """The real command in a folder of its own. With a zygote, its process has all imports from the start."""
+    """The command in a folder of its own. With a fork server, processes start with everything imported."""
 
-    def __init__(self, folder, zygote=None):
-        self.folder, self.zygote = folder, zygote
+    def __init__(self, folder, fork_server=None):
+        self.folder, self.fork_server = folder, fork_server
 
     def __call__(self, *arguments, **environment):
-        if self.zygote and "PYTHONPATH" not in environment:
-            return self.zygote.run(self.folder, *arguments, **environment)
+        if self.fork_server and "PYTHONPATH" not in environment:
+            return self.fork_server.run(self.folder, *arguments, **environment)
         return subprocess.run(
             [sys.executable, "-m", "gancore_cli", *map(str, arguments)],
             cwd=self.folder,
@@ -41,12 +41,13 @@ class Gancore:
         )
 
     def works(self, *arguments, **environment):
+        """Assert that the command succeeds, and return the completed process."""
         done = self(*arguments, **environment)
         assert done.returncode == 0, done.stderr
         return done
 
     def fails(self, code, *arguments, **environment):
-        """The one line of the error, after a look at the form of all three."""
+        """Assert that the command fails with `code` and the three lines of an error, and return the first line."""
         done = self(*arguments, **environment)
         assert done.returncode == code, (done.returncode, done.stderr)
         lines = done.stderr.splitlines()

@@ -1,9 +1,9 @@
-"""A plugin whose parts end the process that they are in, at a call that the environment names.
+"""A plugin whose components signal, crash or corrupt the process at a call that the environment selects.
 
-GANCORE_TRAP is `PLACE:CALL:HOW`: at its so-manieth call (from 0) in this process, the place sends the process a signal
-(TERM, INT, KILL, or TWICE: TERM and at once INT), raises an error (ERROR), or makes NaN of a number (NAN). Places are
-`discriminator` and `generator`, in the middle of those steps, where alone there is a number; `item`, while data is
-read; `look`, in an evaluation; `start`, while D is built; `picture` and `file`, while one of those is written down.
+GANCORE_TRAP is `PLACE:CALL:ACTION`. At call number CALL (from 0) of PLACE in this process, the action is a signal to
+the process (TERM, INT, KILL, or TWICE: TERM, then at once INT), an error (ERROR), or NaN instead of the loss (NAN).
+Places are `discriminator` and `generator`, in the middle of those updates (NAN works only there); `item`, while data
+is read; `look`, in an evaluation; `start`, while D is built; `picture` and `file`, while an observer gets one.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _calls = Counter()
 
 
 def trap(place):
-    """Does what the environment says, if this is the call that it means; gives a factor, 1 or NaN."""
-    where, call, how = os.environ.get("GANCORE_TRAP", "::").split(":")
+    """Count a call of a place, and act if it is the selected one. Return a factor for the loss, 1 or NaN."""
+    selected, call, action = os.environ.get("GANCORE_TRAP", "::").split(":")
     number = _calls[place]
     _calls[place] += 1
-    if where == place and number == int(call):
-        if how == "ERROR":
+    if selected == place and number == int(call):
+        if action == "ERROR":
             raise RuntimeError("caught in a trap")
-        if how == "NAN":
+        if action == "NAN":
             return math.nan
-        for each in _SIGNALS.get(how, (signal.SIGTERM, signal.SIGINT)):
-            os.kill(os.getpid(), each)
+        for signal_number in _SIGNALS.get(action, (signal.SIGTERM, signal.SIGINT)):
+            os.kill(os.getpid(), signal_number)
     return 1.0
 
 
@@ -63,7 +63,7 @@ class TrappedItems(Dataset):
 
     name = "trapped"
     dataset: Dataset
-    count: int = Field(default=30, ge=1, description="items, of the first")
+    count: int = Field(default=30, ge=1, description="number of items; the first of the dataset are used")
 
     def prepare(self, root: Path):
         yield from self.dataset.prepare(root)
@@ -103,7 +103,7 @@ class Looks(Metric):
     name = "looks"
     better = "lower"
     needs = frozenset({"images"})
-    scale: float = Field(default=1.0, description="by which it is multiplied")
+    scale: float = Field(default=1.0, description="factor of the result")
 
     def measure(self, evidence):
         trap("look")
@@ -111,7 +111,7 @@ class Looks(Metric):
 
 
 class Watcher(Observer):
-    """Told of pictures and files, with a trap for each."""
+    """Receives pictures and files, with a trap for each."""
 
     name = "watcher"
 
