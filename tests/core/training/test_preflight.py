@@ -17,33 +17,39 @@ from helpers.tiny_components import (
     equal,
 )
 
+GOOD_GENERATOR = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
+GOOD_DISCRIMINATOR = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+
 
 @pytest.mark.parametrize(
     ("changes", "joined"),
     [({}, True), ({"batch_norm": True}, False), ({"dropout": 0.5}, False)],
 )
-def test_a_discriminator_that_mixes_samples_sees_real_and_fake_apart(changes, joined):
+def test_preflight_joins_real_and_fake_unless_the_discriminator_mixes_samples(changes, joined):
     assert assembled(discriminator={"name": "tiny", **changes}).joined is joined
 
 
-def test_a_discriminator_that_begins_at_zero_cannot_hide_that_it_mixes():
-    mixer = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 1))
-    nn.init.zeros_(mixer[2].weight)
-    gan = GAN(nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4))), mixer, dataset(), Hinge(), device="cpu")
+@pytest.mark.parametrize("statistics", [True, False])
+def test_preflight_detects_mixing_in_a_discriminator_that_is_zero_at_the_start(statistics):
+    """Without running statistics, only perturbed weights show that the outputs depend on the batch."""
+    normalization = nn.BatchNorm1d(16, track_running_stats=statistics)
+    discriminator = nn.Sequential(nn.Flatten(), normalization, nn.Linear(16, 1))
+    nn.init.zeros_(discriminator[2].weight)
+    gan = GAN(GOOD_GENERATOR, discriminator, dataset(), Hinge(), device="cpu")
     assert gan.joined is False
 
 
-def test_the_rehearsal_changes_nothing():
+def test_preflight_changes_neither_networks_nor_random_state():
     discriminator = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 1))
     generator = nn.Sequential(nn.Linear(100, 16), nn.BatchNorm1d(16), nn.Unflatten(1, (1, 4, 4)))
     before = copy.deepcopy([generator.state_dict(), discriminator.state_dict()])
     images = dataset()
-    state = torch.get_rng_state()
+    random_state = torch.get_rng_state()
     GAN(generator, discriminator, images, NonSaturating(), device="cpu")
 
-    assert torch.equal(torch.get_rng_state(), state)
-    for kept, module in zip(before, (generator, discriminator), strict=True):
-        assert equal(kept, module.state_dict())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    for state_before, module in zip(before, (generator, discriminator), strict=True):
+        assert equal(state_before, module.state_dict())
 
 
 class Detached(nn.Module):
@@ -53,12 +59,6 @@ class Detached(nn.Module):
 
     def forward(self, latent):
         return self.layer(latent).detach().unflatten(1, (1, 4, 4))
-
-
-GOOD_GENERATOR = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
-
-
-GOOD_DISCRIMINATOR = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ GOOD_DISCRIMINATOR = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
         (GOOD_GENERATOR, nn.Sequential(nn.Flatten(), nn.Linear(16, 1), nn.Flatten(0)), "logits"),
     ],
 )
-def test_networks_that_do_not_fit_are_told_before_the_first_step(generator, discriminator, words):
+def test_preflight_rejects_networks_that_do_not_fit(generator, discriminator, words):
     with pytest.raises(PluginError, match=words):
         GAN(generator, discriminator, dataset(), NonSaturating(), device="cpu")
 
@@ -85,13 +85,13 @@ def test_networks_that_do_not_fit_are_told_before_the_first_step(generator, disc
         (lambda scores: scores.nonsense, "AttributeError"),
     ],
 )
-def test_a_loss_that_breaks_its_promise_is_told_before_the_first_step(body, words):
+def test_preflight_rejects_a_loss_that_is_no_scalar_with_a_gradient(body, words):
     broken = type("Broken", (Hinge,), {"name": "broken", "generator": lambda self, fake, real: body(fake)})()
     with pytest.raises(PluginError, match=words):
         GAN(GOOD_GENERATOR, GOOD_DISCRIMINATOR, dataset(), broken, device="cpu")
 
 
-def test_a_last_batch_that_a_network_cannot_take_is_told_before_the_first_step():
+def test_preflight_rejects_a_last_batch_that_a_network_cannot_take():
     generator = {"name": "mlp", "normalization": "batch"}
     with pytest.raises(ConfigError, match=r"batch_size 3 leaves a last batch of 1 of 10 images.*generator failed"):
         assembled(generator=generator, batch_size=3)
@@ -100,25 +100,25 @@ def test_a_last_batch_that_a_network_cannot_take_is_told_before_the_first_step()
     assert assembled(generator=generator, batch_size=4).feed.size == 10
 
 
-class Speaking(nn.Module):
+class CustomOutput(nn.Module):
     """A discriminator whose output is made by a function of its hidden layer (N, 5) and its logits (N, 1)."""
 
-    def __init__(self, speak):
+    def __init__(self, make_output):
         super().__init__()
         self.first, self.norm, self.last = (
             nn.Linear(16, 5),
             nn.BatchNorm1d(5, track_running_stats=False),
             nn.Linear(5, 1),
         )
-        self.speak = speak
+        self.make_output = make_output
 
     def forward(self, images):
         hidden = self.first(images.flatten(1))
-        return self.speak(self, hidden, self.last(hidden))
+        return self.make_output(self, hidden, self.last(hidden))
 
 
 @pytest.mark.parametrize(
-    ("speak", "words"),
+    ("make_output", "words"),
     [
         (lambda d, hidden, logits: logits[:4], "N = 8"),
         (lambda d, hidden, logits: Output(logits, (hidden.mean(0),)), r"features\[0\].*begin with N"),
@@ -126,26 +126,28 @@ class Speaking(nn.Module):
         (lambda d, hidden, logits: Output(hidden.sum()), "logits"),
     ],
 )
-def test_a_discriminator_that_breaks_its_promise_is_told_before_the_first_step(speak, words):
+def test_preflight_rejects_discriminator_outputs_of_a_wrong_shape(make_output, words):
     with pytest.raises(PluginError, match=words):
-        GAN(GOOD_GENERATOR, Speaking(speak), dataset(), Hinge(), device="cpu")
+        GAN(GOOD_GENERATOR, CustomOutput(make_output), dataset(), Hinge(), device="cpu")
 
 
-def test_logits_that_are_not_finite_are_told_by_the_first_step():
-    gan = GAN(GOOD_GENERATOR, Speaking(lambda d, hidden, logits: logits * math.nan), dataset(), Hinge(), device="cpu")
+def test_logits_that_are_not_finite_fail_in_the_first_step():
+    gan = GAN(
+        GOOD_GENERATOR, CustomOutput(lambda d, hidden, logits: logits * math.nan), dataset(), Hinge(), device="cpu"
+    )
     with pytest.raises(NonFiniteError, match="at step 1, the discriminator's loss is not finite"):
         next(train(gan))
 
 
-def test_features_that_mix_samples_are_found_out_too():
-    plain = Speaking(lambda d, hidden, logits: Output(logits, (hidden,)))
-    mixing = Speaking(lambda d, hidden, logits: Output(logits, (d.norm(hidden),)))
-    assert GAN(GOOD_GENERATOR, plain, dataset(), Hinge(), device="cpu").joined
+def test_preflight_detects_features_that_mix_samples():
+    independent = CustomOutput(lambda d, hidden, logits: Output(logits, (hidden,)))
+    mixing = CustomOutput(lambda d, hidden, logits: Output(logits, (d.norm(hidden),)))
+    assert GAN(GOOD_GENERATOR, independent, dataset(), Hinge(), device="cpu").joined
     assert not GAN(GOOD_GENERATOR, mixing, dataset(), Hinge(), device="cpu").joined
 
 
-def test_a_discriminator_whose_buffers_move_with_every_pass_sees_real_and_fake_apart():
-    class Counting(nn.Sequential):
+def test_preflight_does_not_join_when_buffers_change_in_every_pass():
+    class CountsPasses(nn.Sequential):
         def __init__(self):
             super().__init__(nn.Flatten(), nn.Linear(16, 1))
             self.register_buffer("passes", torch.zeros(()))
@@ -154,29 +156,29 @@ def test_a_discriminator_whose_buffers_move_with_every_pass_sees_real_and_fake_a
             self.passes += 1
             return super().forward(images)
 
-    assert not GAN(GOOD_GENERATOR, Counting(), dataset(), Hinge(), device="cpu").joined
+    assert not GAN(GOOD_GENERATOR, CountsPasses(), dataset(), Hinge(), device="cpu").joined
 
 
-def test_state_that_cannot_be_saved_is_told_before_the_first_step():
-    class Secretive(nn.Sequential):
+def test_preflight_rejects_state_that_cannot_be_saved():
+    class ExtraState(nn.Sequential):
         def get_extra_state(self):
-            return "a secret"
+            return "text"
 
         def set_extra_state(self, state):
             pass
 
-    secretive = Secretive(nn.Flatten(), nn.Linear(16, 1))
+    discriminator = ExtraState(nn.Flatten(), nn.Linear(16, 1))
     with pytest.raises(PluginError, match="must be tensors"):
-        GAN(GOOD_GENERATOR, secretive, dataset(), Hinge(), device="cpu")
+        GAN(GOOD_GENERATOR, discriminator, dataset(), Hinge(), device="cpu")
 
 
-def test_what_is_no_module_is_told():
+def test_preflight_rejects_a_generator_that_is_not_a_module():
     with pytest.raises(PluginError, match=r"a generator must be an nn\.Module; received NoneType"):
         GAN(None, GOOD_DISCRIMINATOR, dataset(), Hinge(), device="cpu")
 
 
 class Wrapped(nn.Module):
-    """A network whose result is changed."""
+    """A network whose output is passed through `change`."""
 
     def __init__(self, network, change):
         super().__init__()
@@ -197,7 +199,7 @@ class Wrapped(nn.Module):
         (lambda images: None, "a generator must return images .* received NoneType"),
     ],
 )
-def test_images_of_another_type_or_place_are_told_before_the_first_step(change, words):
+def test_preflight_rejects_images_of_a_wrong_type_or_device(change, words):
     with pytest.raises(PluginError, match=words) as error:
         GAN(Wrapped(GOOD_GENERATOR, change), GOOD_DISCRIMINATOR, dataset(), Hinge(), device="cpu")
     assert error.value.part == "generator"
@@ -212,23 +214,23 @@ def test_images_of_another_type_or_place_are_told_before_the_first_step(change, 
         (lambda logits: Output(logits, (logits.to("meta"),)), r"features\[0\].* on cpu"),
     ],
 )
-def test_logits_that_lead_nowhere_are_told_before_the_first_step(change, words):
+def test_preflight_rejects_logits_of_a_wrong_type_or_without_gradient(change, words):
     with pytest.raises(PluginError, match=words) as error:
         GAN(GOOD_GENERATOR, Wrapped(GOOD_DISCRIMINATOR, change), dataset(), Hinge(), device="cpu")
     assert error.value.part == "discriminator"
 
 
-def test_a_discriminator_that_gives_its_images_no_gradient_is_told_before_the_first_step():
-    class Blind(nn.Sequential):
+def test_preflight_rejects_a_discriminator_that_detaches_its_images():
+    class DetachesImages(nn.Sequential):
         def forward(self, images):
             return super().forward(images.detach())
 
     with pytest.raises(PluginError, match="detached from the images"):
-        GAN(GOOD_GENERATOR, Blind(nn.Flatten(), nn.Linear(16, 1)), dataset(), Hinge(), device="cpu")
+        GAN(GOOD_GENERATOR, DetachesImages(nn.Flatten(), nn.Linear(16, 1)), dataset(), Hinge(), device="cpu")
 
 
-class Backward(torch.autograd.Function):
-    """Has a value and no gradient."""
+class FailingBackward(torch.autograd.Function):
+    """The identity, with a backward pass that fails."""
 
     @staticmethod
     def forward(context, value):
@@ -249,12 +251,12 @@ class Backward(torch.autograd.Function):
         (lambda logits: logits.detach().mean(), "a loss must return a scalar .* without a gradient"),
         (lambda logits: logits.mean().to("meta"), "on cpu, in the .* received .* on meta"),
         (
-            lambda logits: Backward.apply(logits.mean()),
+            lambda logits: FailingBackward.apply(logits.mean()),
             "gradient of the loss in .* failed: ValueError: no way",
         ),
     ],
 )
-def test_what_no_player_can_minimize_is_told_before_the_first_step(player, body, words):
+def test_preflight_rejects_losses_that_cannot_be_minimized(player, body, words):
     methods = {"discriminator": lambda self, real, fake: body(fake.logits)}
     if player == "generator":
         methods = {"generator": lambda self, fake, real: body(fake.logits)}
@@ -263,21 +265,21 @@ def test_what_no_player_can_minimize_is_told_before_the_first_step(player, body,
         GAN(GOOD_GENERATOR, GOOD_DISCRIMINATOR, dataset(), broken, device="cpu")
 
 
-class Forgetful(nn.Sequential):
-    """Takes nothing back."""
+class IgnoresState(nn.Sequential):
+    """Ignores the state that it is given."""
 
     def load_state_dict(self, state_dict, strict=True, assign=False):
         return None
 
 
-class Renaming(nn.Sequential):
-    """Gives its state names that it does not know."""
+class RenamesState(nn.Sequential):
+    """Returns its state under names that it cannot load."""
 
     def state_dict(self, *arguments, **options):
         return {f"my.{key}": value for key, value in super().state_dict(*arguments, **options).items()}
 
 
-class Sparse(nn.Sequential):
+class SparseBuffer(nn.Sequential):
     def __init__(self, *layers):
         super().__init__(*layers)
         self.register_buffer("odd", torch.eye(3).to_sparse())
@@ -286,22 +288,22 @@ class Sparse(nn.Sequential):
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        (Forgetful, r"the state of the discriminator must be what load_state_dict\(\) takes back; '1\.weight'"),
-        (Renaming, r"the discriminator failed in load_state_dict\(\): RuntimeError"),
-        (Sparse, "the state of the discriminator must be tensors that can be saved; 'odd' is not"),
+        (IgnoresState, r"the state of the discriminator must be what load_state_dict\(\) takes back; '1\.weight'"),
+        (RenamesState, r"the discriminator failed in load_state_dict\(\): RuntimeError"),
+        (SparseBuffer, "the state of the discriminator must be tensors that can be saved; 'odd' is not"),
     ],
 )
-def test_state_that_does_not_come_back_is_told_before_the_first_step(kind, words):
+def test_preflight_rejects_state_that_cannot_be_loaded_again(kind, words):
     with pytest.raises(PluginError, match=words) as error:
         GAN(GOOD_GENERATOR, kind(nn.Flatten(), nn.Linear(16, 1)), dataset(), Hinge(), device="cpu")
     assert error.value.part == "discriminator"
 
 
-def test_state_that_is_not_a_number_comes_back_too():
-    class Blank(nn.Sequential):
+def test_preflight_accepts_state_that_is_nan():
+    class NanBuffer(nn.Sequential):
         def __init__(self, *layers):
             super().__init__(*layers)
             self.register_buffer("unknown", torch.full((2,), torch.nan))
 
-    blank = Blank(nn.Flatten(), nn.Linear(16, 1))
-    assert GAN(GOOD_GENERATOR, blank, dataset(), Hinge(), device="cpu").discriminator is blank
+    discriminator = NanBuffer(nn.Flatten(), nn.Linear(16, 1))
+    assert GAN(GOOD_GENERATOR, discriminator, dataset(), Hinge(), device="cpu").discriminator is discriminator
