@@ -1,4 +1,4 @@
-"""Steps as graphs. What CUDA does is done here by hand: work is recorded without effect, and then done again."""
+"""CUDA graphs of steps, on the CPU: a fake recorder records work without effect, and runs it again in a replay."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,49 +14,50 @@ from gancore.training.loop import _Counted, _keep_to_schedule, _step, train
 from helpers.tiny_components import RUNS, assembled, equal, trained, weights
 
 
-class ByHand:
-    """Records as CUDA does: afterward all is as it was, and replays write into the same tensors."""
+class FakeRecorder:
+    """Behaves like CUDA: recording changes no state, and replays write into the tensors of the recorded outcome."""
 
     def __init__(self, gan):
-        self.gan, self.recorded, self.aside_now = gan, 0, False
+        self.gan, self.recorded, self.is_aside = gan, 0, False
 
     @contextmanager
     def aside(self):
-        self.aside_now = True
+        self.is_aside = True
         yield
-        self.aside_now = False
+        self.is_aside = False
 
     def record(self, work):
-        assert self.aside_now
+        assert self.is_aside
         self.recorded += 1
-        before = {name: each.clone() for name, each in self.gan.tensors().items()}
-        noise, drawn = self.gan.noise.get_state(), torch.get_rng_state()
+        before = {name: value.clone() for name, value in self.gan.tensors().items()}
+        noise, random_state = self.gan.noise.get_state(), torch.get_rng_state()
         outcome = work()
         with torch.no_grad():
-            for name, each in self.gan.tensors().items():
+            for name, value in self.gan.tensors().items():
                 if not name.startswith(("random", "penalty")):
-                    each.copy_(before[name])
+                    value.copy_(before[name])
         self.gan.noise.set_state(noise)
-        torch.set_rng_state(drawn)
+        torch.set_rng_state(random_state)
 
-        then = replace(self.gan.progress)
+        recorded_progress = replace(self.gan.progress)
 
         def replay():
-            now, self.gan.progress = self.gan.progress, then  # what the host knew is burnt in
-            for kept, made in zip(outcome, work(), strict=True):
-                for name, each in made.items():
-                    kept[name].copy_(each)
-            self.gan.progress = now
+            current, self.gan.progress = self.gan.progress, recorded_progress  # a graph keeps recorded host values
+            for targets, results in zip(outcome, work(), strict=True):
+                for name, value in results.items():
+                    targets[name].copy_(value)
+            self.gan.progress = current
 
         return replay, outcome
 
 
-def by_graphs(gan, recorder):
-    """The run, its steps made through `Captured`; the outcomes as numbers, and the notes."""
+def run_by_graphs(gan, recorder, before_step=lambda gan: None):
+    """Train through `Captured`, and return the scores of each step, and the notes."""
     captured = Captured(gan, partial(_step, gan, gan.joined), recorder)
     batches = _Counted(gan.feed, 0)
     outcomes, notes = [], []
     while gan.done() < 1:
+        before_step(gan)
         with gan.randomness.lent(), torch.enable_grad():
             for player in ("generator", "discriminator"):
                 _keep_to_schedule(gan, player, getattr(gan.options.optimizer, player))
@@ -75,35 +76,51 @@ def run(**changes):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_steps_as_graphs_are_those_made_kernel_by_kernel(name):
+def test_cuda_graph_steps_equal_ordinary_steps(name):
     plain, gan = run(**RUNS[name]), run(**RUNS[name])
     _, steps = trained(plain)
-    recorder = ByHand(gan)
-    outcomes, notes = by_graphs(gan, recorder)
+    recorder = FakeRecorder(gan)
+    outcomes, notes = run_by_graphs(gan, recorder)
     assert equal(weights(gan), weights(plain))
     for scores, step in zip(outcomes, steps, strict=True):
-        assert all(torch.equal(each, getattr(step, key)) for key, each in scores.items())
+        assert all(torch.equal(score, getattr(step, key)) for key, score in scores.items())
     assert recorder.recorded >= 1
     assert not notes
 
 
-def test_there_is_a_graph_for_each_set_of_decisions_that_comes_back():
+def test_cuda_graph_is_recorded_for_each_recurring_set_of_host_values():
     gan = run(regularizers={"r1": {"interval": 2}}, dataset={"name": "noise", "count": 20})
-    recorder = ByHand(gan)
-    by_graphs(gan, recorder)
+    recorder = FakeRecorder(gan)
+    run_by_graphs(gan, recorder)
     assert recorder.recorded == 2
 
 
-def test_what_changes_with_every_step_is_not_recorded():
-    falling = {"name": "Adam", "lr": {"from": 1e-3, "to": 1e-4}}
-    gan = run(optimizer={"generator": falling, "discriminator": falling})
-    recorder = ByHand(gan)
-    by_graphs(gan, recorder)
+def test_cuda_graph_is_not_recorded_when_host_values_change_in_every_step():
+    schedule = {"name": "Adam", "lr": {"from": 1e-3, "to": 1e-4}}
+    gan = run(optimizer={"generator": schedule, "discriminator": schedule})
+    recorder = FakeRecorder(gan)
+    run_by_graphs(gan, recorder)
     assert recorder.recorded == 0
 
 
-class Forgetful(torch.nn.Module):
-    """A network that keeps something where no graph and no checkpoint finds it."""
+def test_cuda_graphs_are_at_most_sixteen():
+    def set_host_value(gan):  # a set of host values for each of 20 steps, 5 times
+        gan.optimizers["generator"].param_groups[0]["eps"] = 1e-8 * (1 + gan.progress.step % 20)
+
+    changes = {"dataset": {"name": "noise", "count": 20}, "duration": "100 steps"}
+    plain, gan = run(**changes), run(**changes)
+    set_host_value(plain)
+    for _ in train(plain):
+        set_host_value(plain)
+    recorder = FakeRecorder(gan)
+    _, notes = run_by_graphs(gan, recorder, set_host_value)
+    assert recorder.recorded == 16
+    assert not notes
+    assert equal(weights(gan), weights(plain))
+
+
+class HiddenState(torch.nn.Module):
+    """A network with state that neither graphs nor checkpoints contain."""
 
     def __init__(self, network):
         super().__init__()
@@ -114,21 +131,26 @@ class Forgetful(torch.nn.Module):
         return self.network(images) * self.sign
 
 
-def test_a_part_that_keeps_something_elsewhere_is_found_out_and_the_run_goes_on_without_graphs():
+def test_cuda_graph_is_given_up_when_a_component_has_hidden_state():
     source = run()
     gan = GAN(
-        source.generator, Forgetful(source.discriminator), source.feed, source.objective, source.options, source.device
+        source.generator,
+        HiddenState(source.discriminator),
+        source.feed,
+        source.objective,
+        source.options,
+        source.device,
     )
-    recorder = ByHand(gan)
-    _, notes = by_graphs(gan, recorder)
+    recorder = FakeRecorder(gan)
+    _, notes = run_by_graphs(gan, recorder)
     assert recorder.recorded == 1
     assert len(notes) == 1
     assert notes[0].startswith("steps are made kernel by kernel, for they cannot be captured: ")
     assert notes[0].endswith(": generator is another after a step as a graph than after one kernel by kernel")
 
 
-class Altering(ByHand):
-    """Its replays change something more of the run."""
+class AlteringRecorder(FakeRecorder):
+    """A recorder whose replays also apply `alter` to the GAN."""
 
     def __init__(self, gan, alter):
         super().__init__(gan)
@@ -144,21 +166,21 @@ class Altering(ByHand):
         return altered, outcome
 
 
-def test_a_replay_that_gives_what_is_no_number_is_found_out_and_forgotten():
-    def spoil(gan):
+def test_cuda_graph_is_given_up_when_a_replay_gives_nan():
+    def set_nan(gan):
         next(gan.generator.parameters()).fill_(torch.nan)
         gan.watch.held.fill_(1.0)
 
     plain, gan = run(), run()
     trained(plain)
-    _, notes = by_graphs(gan, Altering(gan, spoil))
+    _, notes = run_by_graphs(gan, AlteringRecorder(gan, set_nan))
     assert equal(weights(gan), weights(plain))
     assert notes[0].endswith(": generator is another after a step as a graph than after one kernel by kernel")
     assert not gan.watch.held
 
 
 class NormalizedAfterBias(torch.nn.Module):
-    """Its first bias has a gradient of rounding alone, of which Adam makes full steps."""
+    """A generator whose first bias has a gradient of rounding errors only, which Adam turns into full steps."""
 
     def __init__(self):
         super().__init__()
@@ -175,22 +197,22 @@ class NormalizedAfterBias(torch.nn.Module):
         return self.end(self.layers(latent)).unflatten(1, (1, 4, 4))
 
 
-def test_what_is_but_rounding_is_not_told_as_another():
-    def move(gan):
-        gan.generator.layers[0].bias.add_(2e-4 * torch.randn(64).sign())  # as far as a step goes
+def test_cuda_graph_tolerates_differences_of_rounding():
+    def move_by_rounding(gan):
+        gan.generator.layers[0].bias.add_(2e-4 * torch.randn(64).sign())  # as large as one step
 
     source = run(latent={"dim": 5})
     gan = GAN(NormalizedAfterBias(), source.discriminator, source.feed, source.objective, source.options, source.device)
-    recorder = Altering(gan, move)
-    _, notes = by_graphs(gan, recorder)
+    recorder = AlteringRecorder(gan, move_by_rounding)
+    _, notes = run_by_graphs(gan, recorder)
     assert recorder.recorded >= 1
     assert not notes
 
 
-def test_what_cannot_be_recorded_is_told_in_one_line_and_changes_nothing():
-    class Refusing(ByHand):
+def test_cuda_graph_failure_is_a_note_of_one_line_and_changes_nothing():
+    class FailingRecorder(FakeRecorder):
         def record(self, work):
-            work()  # in part, as it may be
+            work()  # partly, as in a recording that fails
             try:
                 with blame("loss", "in generator()"):
                     raise RuntimeError("operation not permitted when stream is capturing\nSearch for it in https://x")
@@ -199,22 +221,22 @@ def test_what_cannot_be_recorded_is_told_in_one_line_and_changes_nothing():
 
     plain, gan = run(), run()
     trained(plain)
-    _, notes = by_graphs(gan, Refusing(gan))
+    _, notes = run_by_graphs(gan, FailingRecorder(gan))
     assert equal(weights(gan), weights(plain))
-    told = "steps are made kernel by kernel, for they cannot be captured: "
-    assert notes == [f"{told}operation not permitted when stream is capturing, in the loss"]
+    prefix = "steps are made kernel by kernel, for they cannot be captured: "
+    assert notes == [f"{prefix}operation not permitted when stream is capturing, in the loss"]
 
 
-def test_decisions_that_do_not_come_back_are_forgotten():
+def test_cuda_graph_forgets_host_values_that_do_not_recur():
     gan = run(ema={"half_life_kimg": 100.0, "ramp_up": 0.5}, duration="100 steps")
-    captured = Captured(gan, partial(_step, gan, gan.joined), ByHand(gan))
+    captured = Captured(gan, partial(_step, gan, gan.joined), FakeRecorder(gan))
     for number in range(1000):
-        assert captured._often(("falling", number)) == 1
-        assert captured._often("coming back") == number + 1
+        assert captured._often(("changes", number)) == 1
+        assert captured._often("recurs") == number + 1
     assert len(captured._seen) <= 64
 
 
-def test_an_optimizer_whose_numbers_are_looked_at_on_the_host_is_refused(monkeypatch):
+def test_cuda_graph_is_refused_for_an_optimizer_without_found_inf(monkeypatch):
     adam, rmsprop = run(), run(optimizer={"generator": {"name": "RMSprop"}})
     for gan in (adam, rmsprop):
         monkeypatch.setattr(gan, "device", torch.device("cuda"))
@@ -222,19 +244,19 @@ def test_an_optimizer_whose_numbers_are_looked_at_on_the_host_is_refused(monkeyp
     assert "RMSprop" in unfit(rmsprop)
 
 
-def test_a_rate_that_lies_on_the_device_is_recorded_once():
-    class OnDevice(ByHand):
+def test_cuda_graph_is_recorded_once_for_a_learning_rate_on_the_device():
+    class RatesOnDevice(FakeRecorder):
         def __init__(self, gan):
             super().__init__(gan)
             for optimizer in gan.optimizers.values():
                 _make_capturable(optimizer, gan.device)
 
-    falling = {"name": "Adam", "lr": {"from": 1e-3, "to": 1e-4}}
-    plain, gan = (run(optimizer={"generator": falling, "discriminator": falling}) for _ in range(2))
+    schedule = {"name": "Adam", "lr": {"from": 1e-3, "to": 1e-4}}
+    plain, gan = (run(optimizer={"generator": schedule, "discriminator": schedule}) for _ in range(2))
     trained(plain)
-    recorder = OnDevice(gan)
-    _, notes = by_graphs(gan, recorder)
-    assert recorder.recorded == 2, "a whole batch, and the last of an epoch"
+    recorder = RatesOnDevice(gan)
+    _, notes = run_by_graphs(gan, recorder)
+    assert recorder.recorded == 2, "one for full batches, one for the last batch of an epoch"
     assert not notes
     one, other = weights(gan), weights(plain)
     for name, value in one.items():
@@ -242,10 +264,10 @@ def test_a_rate_that_lies_on_the_device_is_recorded_once():
             torch.testing.assert_close(value, other[name], rtol=1e-5, atol=1e-6)
 
 
-def test_without_cuda_a_run_that_asks_for_graphs_says_so_once():
+def test_cuda_graph_option_without_cuda_is_one_note():
     plain, gan = run(), run(training={"cuda_graph": True})
     trained(plain)
     notes = [step.note for step in train(gan)]
-    told = "steps are made kernel by kernel, for they cannot be captured: the run is on cpu, and graphs are of CUDA"
-    assert notes == [told] + [""] * 39
+    prefix = "steps are made kernel by kernel, for they cannot be captured: the run is on cpu, and graphs are of CUDA"
+    assert notes == [prefix] + [""] * 39
     assert equal(weights(gan), weights(plain))

@@ -16,12 +16,12 @@ from gancore.training.finite import FiniteCheck, not_finite
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore.training.regularizers import ActiveRegularizers
-from helpers import nan_injection as ailments
+from helpers import nan_injection
 from helpers.nan_injection import PLACES, Ailment, nothing_random, recording, state
 from helpers.small_runs import begun, recorded
 from helpers.tiny_components import Hinge, assembled, dataset, equal, trained, weights
 
-ILL = st.builds(
+FAULTS = st.builds(
     Ailment,
     place=st.sampled_from(PLACES),
     value=st.sampled_from([math.nan, math.inf, -math.inf]),
@@ -31,41 +31,41 @@ ILL = st.builds(
 UPDATES = st.integers(1, 2)
 
 
-def until_ill(gan, look):
-    """Trains until something is not finite: the error, and what a look at the GAN saw after the step before."""
-    seen = look(gan)
+def train_until_not_finite(gan, look):
+    """Train until NonFiniteError. Return the error, and `look(gan)` after the step before it."""
+    observed = look(gan)
     try:
         for _ in train(gan):
-            seen = look(gan)
+            observed = look(gan)
     except NonFiniteError as error:
-        return error, seen
-    pytest.fail("nobody noticed")
+        return error, observed
+    pytest.fail("no NonFiniteError was raised")
 
 
-@given(ailment=ILL, updates=UPDATES, clip=st.booleans())
+@given(ailment=FAULTS, updates=UPDATES, clip=st.booleans())
 @settings(max_examples=40)
-def test_whatever_is_not_finite_is_told_at_its_step_and_no_update_is_made_of_it(ailment, updates, clip):
+def test_finite_check_reports_the_step_and_prevents_the_update(ailment, updates, clip):
     training = {"discriminator_steps": updates} | ({"clip_norm": 1.0} if clip else {})
-    gan, _, _ = ailments.assembled(ailment, training=training)
-    error, before = until_ill(gan, state)
+    gan, _, _ = nan_injection.assembled(ailment, training=training)
+    error, before = train_until_not_finite(gan, state)
     assert str(error).startswith(f"at step {ailment.step}, the ")
     assert ailment.player in error.what
     assert (error.step, gan.progress.step) == (ailment.step, ailment.step - 1)
     after = state(gan)
     moved = {name for name in after if name not in before or not torch.equal(after[name], before[name])}
-    whose = {name.removeprefix("optimizer.").partition(".")[0] for name in moved}
-    if ailment.place == "the projection":  # it comes after the update
-        assert whose == {"discriminator"}
+    players = {name.removeprefix("optimizer.").partition(".")[0] for name in moved}
+    if ailment.place == "the projection":  # projections follow the update
+        assert players == {"discriminator"}
         assert not [name for name in not_finite(after) if not name.startswith("discriminator")]
     else:
-        assert whose == (set() if ailment.player == "discriminator" else {"discriminator"})
+        assert players == (set() if ailment.player == "discriminator" else {"discriminator"})
         assert not not_finite(after)
 
 
-@given(ailment=ILL, updates=UPDATES)
+@given(ailment=FAULTS, updates=UPDATES)
 @settings(max_examples=25)
-def test_a_step_that_is_left_out_changes_nothing_but_counts(ailment, updates):
-    gan, _, _ = ailments.assembled(ailment, training={"on_nonfinite": "skip", "discriminator_steps": updates})
+def test_skipped_step_changes_only_counters(ailment, updates):
+    gan, _, _ = nan_injection.assembled(ailment, training={"on_nonfinite": "skip", "discriminator_steps": updates})
     before = nothing_random(gan)
     for step in train(gan):
         after = nothing_random(gan)
@@ -83,39 +83,39 @@ def test_a_step_that_is_left_out_changes_nothing_but_counts(ailment, updates):
 
 
 @pytest.mark.parametrize("updates", [1, 3])
-def test_images_of_a_step_that_is_left_out_have_been_seen(updates):
+def test_skipped_step_counts_its_images_as_seen(updates):
     ailment = Ailment("the loss of D", math.nan, 2)
-    gan, _, _ = ailments.assembled(ailment, training={"on_nonfinite": "skip", "discriminator_steps": updates})
+    gan, _, _ = nan_injection.assembled(ailment, training={"on_nonfinite": "skip", "discriminator_steps": updates})
     whole = [4 * updates * step for step in range(1, 8)]
-    lacking = 4 * updates - 4  # the batch that proved ill counts; those of later updates were not taken
-    assert [step.images_seen for step in train(gan)] == [whole[0], *(seen - lacking for seen in whole[1:])]
+    missing = 4 * updates - 4  # the bad batch counts; the batches of later updates were not taken
+    assert [step.images_seen for step in train(gan)] == [whole[0], *(images - missing for images in whole[1:])]
 
 
-@given(ailment=ILL)
+@given(ailment=FAULTS)
 @settings(max_examples=8)
-def test_no_checkpoint_holds_what_is_not_finite(tmp_path_factory, ailment):
+def test_checkpoints_of_a_failing_run_are_finite(tmp_path_factory, ailment):
     path = tmp_path_factory.mktemp("runs") / "run"
     _, directory, records = recording(path, ailment, checkpoint={"every_steps": 1, "keep": 9})
     with pytest.raises(NonFiniteError), records as written:
         list(written)
-    found = checkpoint.kept(directory.checkpoints)
-    assert found == [checkpoint.path_of(directory.checkpoints, step) for step in range(ailment.step)]
-    assert not [name for path in found for name in not_finite(checkpoint.load(path).tensors)]
+    paths = checkpoint.kept(directory.checkpoints)
+    assert paths == [checkpoint.path_of(directory.checkpoints, step) for step in range(ailment.step)]
+    assert not [name for path in paths for name in not_finite(checkpoint.load(path).tensors)]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("clip", [None, 0.1])
-def test_clipping_does_not_hide_it_and_the_weight_is_named(value, clip):
+def test_finite_check_names_the_weight_with_and_without_clipping(value, clip):
     ailment = Ailment("a gradient of D", value, 3, weight=2)
-    gan, _, _ = ailments.assembled(ailment, training={"clip_norm": clip} if clip else {})
+    gan, _, _ = nan_injection.assembled(ailment, training={"clip_norm": clip} if clip else {})
     name = [name for name, _ in gan.discriminator.named_parameters()][2]
-    told = rf"^at step 3, the gradient of the discriminator's {name} is not finite, so its update was not made$"
-    with pytest.raises(NonFiniteError, match=told):
+    message = rf"^at step 3, the gradient of the discriminator's {name} is not finite, so its update was not made$"
+    with pytest.raises(NonFiniteError, match=message):
         list(train(gan))
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "message"),
     [
         ("the loss of D", "the discriminator's loss is not finite"),
         ("the loss of G", "the generator's loss is not finite"),
@@ -123,25 +123,25 @@ def test_clipping_does_not_hide_it_and_the_weight_is_named(value, clip):
         ("the projection", "the discriminator's weight 0.weight is not finite after its regularizers have confined it"),
     ],
 )
-def test_what_was_not_finite_is_named(place, told):
-    gan, _, _ = ailments.assembled(Ailment(place, math.nan, 2))
-    with pytest.raises(NonFiniteError, match=told):
+def test_finite_check_names_loss_penalty_and_projected_weight(place, message):
+    gan, _, _ = nan_injection.assembled(Ailment(place, math.nan, 2))
+    with pytest.raises(NonFiniteError, match=message):
         list(train(gan))
 
 
-def test_a_gradient_whose_square_overflows_would_make_an_infinite_moment_and_is_told_too():
-    gan, _, _ = ailments.assembled(Ailment("a gradient of G", 1e20, 2))
+def test_finite_check_rejects_a_gradient_whose_square_overflows():
+    gan, _, _ = nan_injection.assembled(Ailment("a gradient of G", 1e20, 2))
     with pytest.raises(NonFiniteError, match=r"the generator's 0.weight is too large to be squared"):
         list(train(gan))
     assert not not_finite(weights(gan))
 
 
-def test_clipping_after_the_look_is_that_of_torch(monkeypatch):
+def test_clipping_with_the_norms_of_the_finite_check_equals_torch(monkeypatch):
     changes = {"training": {"clip_norm": 0.01}, "optimizer": {"discriminator": {"name": "SGD", "lr": 0.1}}}
     ours, _ = trained(assembled(**changes))
 
     def clipped_again(parameters, limit, norm):
-        assert torch.equal(norm, nn.utils.get_total_norm([each.grad for each in parameters]))
+        assert torch.equal(norm, nn.utils.get_total_norm([parameter.grad for parameter in parameters]))
         nn.utils.clip_grad_norm_(parameters, limit)
 
     monkeypatch.setattr(nn.utils, "clip_grads_with_norm_", clipped_again)
@@ -149,29 +149,30 @@ def test_clipping_after_the_look_is_that_of_torch(monkeypatch):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-# What a device keeps until it is asked, on the CPU: its fused optimizers take the same flag.
+# Deferred checks, as on a GPU: the fused optimizers of the CPU take the same flag.
 
 
-def held(gan):
+def deferred(gan):
+    """Make the finite check of a GAN keep its results until they are read."""
     gan.watch = FiniteCheck(gan.device, at_once=False)
     return gan
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD", "Adagrad"])
-@given(ailment=ILL.filter(lambda ailment: ailment.place != "the projection"))
+@given(ailment=FAULTS.filter(lambda ailment: ailment.place != "the projection"))
 @settings(max_examples=6)
-def test_a_device_leaves_out_the_update_and_all_that_follow_until_it_is_read(optimizer, ailment):
+def test_deferred_finite_check_skips_updates_until_it_is_read(optimizer, ailment):
     changes = {"optimizer": {player: {"name": optimizer} for player in ("generator", "discriminator")}}
-    twin = dataclasses.replace(ailment)
-    expected, _ = until_ill(ailments.assembled(twin, **changes)[0], learned)
-    gan = held(ailments.assembled(ailment, **changes)[0])
-    states = [learned(gan)]
+    copy = dataclasses.replace(ailment)
+    expected, _ = train_until_not_finite(nan_injection.assembled(copy, **changes)[0], parameters_and_moments)
+    gan = deferred(nan_injection.assembled(ailment, **changes)[0])
+    states = [parameters_and_moments(gan)]
 
     def look(gan):
-        states.append(learned(gan))
+        states.append(parameters_and_moments(gan))
 
-    error, _ = until_ill(gan, look)
-    assert gan.progress.step == 7  # nothing was read but at the end
+    error, _ = train_until_not_finite(gan, look)
+    assert gan.progress.step == 7  # the result was read only at the end
     assert str(error).replace("not finite, or too large to be squared", "not finite") == str(expected)
     states = states[1:]
     before, first = states[ailment.step - 1], states[ailment.step]
@@ -184,8 +185,8 @@ def test_a_device_leaves_out_the_update_and_all_that_follow_until_it_is_read(opt
         gan.tensors()
 
 
-def test_the_numbers_of_a_step_are_not_read_past_one_that_was_not_finite():
-    gan = held(ailments.assembled(Ailment("a gradient of G", math.inf, 3))[0])
+def test_deferred_finite_check_raises_when_the_scalars_of_a_step_are_read():
+    gan = deferred(nan_injection.assembled(Ailment("a gradient of G", math.inf, 3))[0])
     steps = train(gan)
     for _ in range(2):
         next(steps).scalars()
@@ -194,59 +195,75 @@ def test_the_numbers_of_a_step_are_not_read_past_one_that_was_not_finite():
         step.scalars()
 
 
-def learned(gan):
-    """`state` of a GAN that may not be asked for its tensors any more."""
+def parameters_and_moments(gan):
+    """Return the same as `state`, for a GAN whose `tensors()` raises."""
     return {
         f"{role}.{name}": value.detach().clone()
         for role, module in gan.modules().items()
         for name, value in module.named_parameters()
-        if role != "ema"  # it goes on toward weights that stay
+        if role != "ema"  # the EMA still moves toward weights that do not
     } | {
         f"{player}.{number}.{key}": value.clone()
         for player, optimizer in gan.optimizers.items()
-        for number, each in enumerate(optimizer.state.values())
-        for key, value in each.items()
+        for number, moments in enumerate(optimizer.state.values())
+        for key, value in moments.items()
         if isinstance(value, torch.Tensor)
     }
 
 
-def test_a_device_is_read_at_once_for_an_optimizer_that_takes_no_flag():
+def test_finite_check_reads_at_once_for_an_optimizer_without_found_inf():
     rmsprop = {player: {"name": "RMSprop"} for player in ("generator", "discriminator")}
-    gan = held(ailments.assembled(Ailment("the loss of G", math.nan, 4), optimizer=rmsprop)[0])
+    gan = deferred(nan_injection.assembled(Ailment("the loss of G", math.nan, 4), optimizer=rmsprop)[0])
     with pytest.raises(NonFiniteError, match=r"^at step 4, the generator's loss"):
         list(train(gan))
     assert gan.progress.step == 3
 
 
-def test_of_two_players_the_one_that_was_ill_first_is_told():
-    gan = held(
-        ailments.assembled(Ailment("the loss of D", math.nan, 3), optimizer={"generator": {"name": "RMSprop"}})[0]
+def test_finite_check_reports_a_deferred_result_of_the_other_player():
+    gan = deferred(
+        nan_injection.assembled(Ailment("the loss of D", math.nan, 3), optimizer={"generator": {"name": "RMSprop"}})[0]
     )
     with pytest.raises(NonFiniteError, match=r"^at step 3, the discriminator's loss"):
         list(train(gan))
 
 
-def test_a_device_tells_of_a_projection_too_and_forgets_once_it_is_put_right():
-    gan = held(ailments.assembled(Ailment("the projection", math.inf, 2))[0])
-    sound, place = weights(gan), gan.place()
+@pytest.mark.parametrize(
+    ("unfused", "place", "message", "steps"),
+    [  # both updates of step 3 are bad; the update of G in step 3, then that of D in step 4
+        ("generator", "a fake", "^at step 3, the discriminator's loss", 2),
+        ("discriminator", "the loss of G", "^at step 3, the generator's loss", 3),
+    ],
+)
+def test_finite_check_reports_the_first_bad_update_of_mixed_optimizers(unfused, place, message, steps):
+    """An optimizer that is read at once first reads the deferred result of the other one."""
+    ailment = Ailment(place, math.nan, 3, lasting=9)
+    gan = deferred(nan_injection.assembled(ailment, optimizer={unfused: {"name": "RMSprop"}})[0])
+    with pytest.raises(NonFiniteError, match=message):
+        list(train(gan))
+    assert gan.progress.step == steps
+
+
+def test_deferred_finite_check_reports_a_projection_and_is_reset_by_restore():
+    gan = deferred(nan_injection.assembled(Ailment("the projection", math.inf, 2))[0])
+    finite, place = weights(gan), gan.place()
     with pytest.raises(NonFiniteError, match=r"^at step 2, the discriminator's weight"):
         list(train(gan))
-    gan.restore(sound, place)
+    gan.restore(finite, place)
     assert [step.step for step in train(gan)] == list(range(1, 8))
 
 
-# Before a save, and after a load.
+# Before saving, and after loading.
 
 
-def test_weights_are_looked_at_after_an_update_only_where_something_confines_them():
-    gan, _, _ = ailments.assembled(Ailment("nothing", 0.0, 1))
+def test_finite_check_after_an_update_runs_only_for_regularizers_that_project():
+    gan, _, _ = nan_injection.assembled(Ailment("nothing", 0.0, 1))
     assert gan.turn("discriminator", 0).projects
     assert not ActiveRegularizers(()).projects
     assert not assembled(regularizers={"r1": {}}).turn("discriminator", 0).projects
     assert assembled(regularizers={"weight-clipping": {}}).turn("discriminator", 0).projects
 
 
-SPOILT = {
+TENSORS = {
     "parameter": lambda gan: next(gan.generator.parameters()),
     "average": lambda gan: next(gan.ema.parameters()),
     "buffer": lambda gan: gan.discriminator[1].running_var,
@@ -254,26 +271,26 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("what", SPOILT)
+@pytest.mark.parametrize("what", TENSORS)
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_state_that_is_not_finite_is_never_saved(tmp_path, what, value):
-    gan, run, known = ailments.assembled(Ailment("nothing", 0.0, 1), checkpoint={"every_steps": 2, "keep": 9})
+def test_checkpoint_is_not_written_when_state_is_not_finite(tmp_path, what, value):
+    gan, run, known = nan_injection.assembled(Ailment("nothing", 0.0, 1), checkpoint={"every_steps": 2, "keep": 9})
     directory = RunDirectory(tmp_path / "run")
     directory.create(run, known, gan.device)
 
-    def then_spoilt():
+    def steps_with_bad_tensor():
         for step in train(gan):
             if step.step == 4:
                 with torch.no_grad():
-                    SPOILT[what](gan).view(-1)[0] = value
+                    TENSORS[what](gan).view(-1)[0] = value
             yield step
 
     with pytest.raises(NonFiniteError, match=r"^at step 4, .* is not finite, so no checkpoint was written$"):
-        list(record(then_spoilt(), gan, run, directory, known))
+        list(record(steps_with_bad_tensor(), gan, run, directory, known))
     assert [path.name[5:13] for path in checkpoint.kept(directory.checkpoints)] == ["00000000", "00000002"]
 
 
-def test_integers_are_always_finite_and_a_large_sum_is_no_sign_of_infinity():
+def test_nonfinite_tensors_exclude_integers_and_sums_that_overflow():
     big = torch.full((3,), 3e38)
     assert not_finite({"big": big, "count": torch.tensor([2**60]), "none": torch.empty(0)}) == []
     assert not_finite({"big": big, "ill": torch.tensor([1.0, math.nan]), "half": torch.tensor([math.inf]).half()}) == [
@@ -282,7 +299,7 @@ def test_integers_are_always_finite_and_a_large_sum_is_no_sign_of_infinity():
     ]
 
 
-def test_a_checkpoint_that_is_not_finite_is_not_trained_from():
+def test_checkpoint_that_is_not_finite_is_rejected():
     gan = assembled(ema={})
     list(train(gan))
     tensors, place = weights(gan), gan.place()
@@ -296,12 +313,12 @@ def test_a_checkpoint_that_is_not_finite_is_not_trained_from():
     tensors["optimizer.generator.exp_avg.0.weight"][0, 0] = math.inf
     with pytest.raises(CheckpointError, match="exp_avg"):
         assembled(ema={}).restore(tensors, place)
-    assembled(ema={}).begin_from(tensors)  # takes no moments
+    assembled(ema={}).begin_from(tensors)  # ignores the moments
 
 
-def test_a_mask_of_infinity_is_meant_and_statistics_of_infinity_are_not():
+def test_infinite_mask_is_accepted_and_infinite_statistics_are_not():
     generator = nn.Sequential(nn.Linear(100, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
-    gan = GAN(generator, ailments.Masked(), dataset(), Hinge(), Options(duration="2 steps"), "cpu")
+    gan = GAN(generator, nan_injection.Masked(), dataset(), Hinge(), Options(duration="2 steps"), "cpu")
     list(train(gan))
     assert gan.unfit(gan.tensors()) == []
     gan.restore(weights(gan), gan.place())
@@ -310,17 +327,17 @@ def test_a_mask_of_infinity_is_meant_and_statistics_of_infinity_are_not():
 
 
 @pytest.mark.parametrize("players", [("generator", "discriminator"), ("discriminator",)])
-def test_weights_that_grow_beyond_measure_end_the_run_in_its_first_steps(tmp_path, players):
+def test_exploding_weights_stop_the_run_in_its_first_steps(tmp_path, players):
     rates = {player: {"lr": 1e6} for player in players}
-    fast = {"optimizer": rates, "generator": "mlp", "discriminator": "mlp", "duration": "200 steps"}
-    directory, _, records = begun(tmp_path / "run", fast, {"checkpoint": {"every_steps": 1}})
-    with pytest.raises(NonFiniteError) as stopped:
+    config = {"optimizer": rates, "generator": "mlp", "discriminator": "mlp", "duration": "200 steps"}
+    directory, _, records = begun(tmp_path / "run", config, {"checkpoint": {"every_steps": 1}})
+    with pytest.raises(NonFiniteError) as error:
         list(records)
-    assert stopped.value.step <= 5
+    assert error.value.step <= 5
     assert not not_finite(checkpoint.load(checkpoint.kept(directory.checkpoints)[-1]).tensors)
 
 
-def test_samples_that_overflow_are_told_with_their_step(tmp_path):
-    vast = {"generator": {"name": "faithful", "scale": 3e38}, "dataset": {"name": "noise", "shape": [2]}}
+def test_samples_that_overflow_are_an_error_with_the_step(tmp_path):
+    config = {"generator": {"name": "faithful", "scale": 3e38}, "dataset": {"name": "noise", "shape": [2]}}
     with pytest.raises(NonFiniteError, match=r"^at step 0, the generator makes samples that are not finite"):
-        recorded(tmp_path / "run", vast)
+        recorded(tmp_path / "run", config)
