@@ -1,4 +1,4 @@
-"""A batch in parts: less memory, and the same run but for rounding."""
+"""Gradient accumulation: a batch in micro-batches, with the same result up to rounding."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def gan(accumulate, objective=None, generator=None, discriminator=None, regulari
 
 @pytest.fixture(autouse=True)
 def double():
-    """In double precision, so that only rounding can make a difference."""
+    """Compute in double precision, so that rounding errors are small."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -46,7 +46,7 @@ def double():
 @pytest.mark.parametrize("objective", [NonSaturating(), Relativistic()])
 @pytest.mark.parametrize("fakes", ["shared", "fresh"])
 @pytest.mark.parametrize("accumulate", [2, 3, 8, 100])
-def test_a_run_in_parts_is_the_whole_run(accumulate, fakes, objective):
+def test_accumulation_changes_the_run_only_by_rounding(accumulate, fakes, objective):
     whole, parts = (gan(number, objective, fakes=fakes, discriminator_steps=2) for number in (1, accumulate))
     for first, second in zip(train(whole), train(parts), strict=True):
         assert first.images_seen == second.images_seen
@@ -58,7 +58,7 @@ def test_a_run_in_parts_is_the_whole_run(accumulate, fakes, objective):
         torch.testing.assert_close(weights(parts)[key], value, rtol=1e-9, atol=1e-12)
 
 
-def test_no_more_goes_through_the_networks_at_once():
+def test_accumulation_limits_the_batch_of_each_forward_pass():
     run, sizes = gan(4), []
     for network in (run.generator, run.discriminator):
         network.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
@@ -78,11 +78,11 @@ def test_no_more_goes_through_the_networks_at_once():
         ({"regularizers": {"dragan": DRAGAN()}}, "in this regularizer"),
     ],
 )
-def test_what_batch_statistics_would_change_is_refused_with_the_reason(parts, words):
+def test_accumulation_is_refused_for_components_that_use_batch_statistics(parts, words):
     gan(1, **parts)
     with pytest.raises(ConfigError, match=f"training.accumulate .*{words}.*have a say"):
         gan(2, **parts)
 
 
-def test_dropout_is_no_reason():
+def test_accumulation_accepts_dropout():
     assert len(list(train(gan(2, discriminator=TinyDiscriminator(dropout=0.5).build((1, 4, 4), None))))) == 5

@@ -1,4 +1,4 @@
-"""Augmentations in the loop: what D sees, and what losses, regularizers and checkpoints are told."""
+"""Augmentations in the loop: inputs of D, images of losses and regularizers, and state in checkpoints."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from helpers.tiny_components import Hinge, TinyDiscriminator, TinyGenerator, ass
 
 
 class Brighter(Augmentation):
-    """Adds a constant, so that D can tell what has been augmented."""
+    """Adds a constant, which shows whether an image is augmented."""
 
     name = "brighter"
 
@@ -24,8 +24,8 @@ class Brighter(Augmentation):
         return lambda images, strength: images + 10 * strength
 
 
-class Watching(Hinge):
-    name = "watching"
+class RangeCheckingLoss(Hinge):
+    name = "range-checking"
 
     def discriminator(self, real, fake):
         assert real.images.abs().max() <= 1
@@ -33,7 +33,7 @@ class Watching(Hinge):
         return super().discriminator(real, fake)
 
 
-class Seeing(nn.Module):
+class RecordingDiscriminator(nn.Module):
     def __init__(self):
         super().__init__()
         self.network, self.seen = TinyDiscriminator().build((1, 4, 4), None), []
@@ -49,7 +49,7 @@ def gan(augmentations=None, regularizers=None, images=None, discriminator=None, 
         TinyGenerator().build((1, 4, 4), 5, None),
         discriminator or TinyDiscriminator().build((1, 4, 4), None),
         images or dataset(12),
-        Watching(),
+        RangeCheckingLoss(),
         Options(duration="6 steps", batch_size=4, latent={"dim": 5}, **options or {}),
         "cpu",
         augmentations=augmentations,
@@ -57,29 +57,29 @@ def gan(augmentations=None, regularizers=None, images=None, discriminator=None, 
     )
 
 
-class Turned(Augmentation):
-    """Moves pixels by a product of matrices, which autocast would make in eight bits."""
+class MatrixProduct(Augmentation):
+    """Multiplies by a matrix, which autocast would do in bfloat16."""
 
-    name = "turned"
+    name = "matrix-product"
 
     def build(self, shape, mirrors):
-        def turn(images, strength):
-            mixed = images.flatten(1) @ torch.eye(16)
-            assert mixed.dtype == torch.float32
-            return mixed.unflatten(1, shape)
+        def multiply(images, strength):
+            product = images.flatten(1) @ torch.eye(16)
+            assert product.dtype == torch.float32
+            return product.unflatten(1, shape)
 
-        return turn
+        return multiply
 
 
-def test_an_augmentation_works_in_float32_whatever_networks_multiply_in():
-    run = gan({"turned": Turned()}, options={"training": {"precision": "bf16"}})
+def test_augmentation_computes_in_float32_under_bf16():
+    run = gan({"matrix-product": MatrixProduct()}, options={"training": {"precision": "bf16"}})
     assert len(list(train(run))) == 6
 
 
 @pytest.mark.parametrize("fakes", ["shared", "fresh"])
 @pytest.mark.parametrize("joined", [True, False])
-def test_d_sees_real_and_fake_augmented_in_both_steps_and_losses_see_them_as_they_were(joined, fakes):
-    run = gan({"brighter": Brighter()}, discriminator=Seeing(), options={"training": {"fakes": fakes}})
+def test_augmentations_apply_to_all_discriminator_inputs_and_not_to_images_of_the_loss(joined, fakes):
+    run = gan({"brighter": Brighter()}, discriminator=RecordingDiscriminator(), options={"training": {"fakes": fakes}})
     run.discriminator.seen.clear()
     for _ in train(run, joined=joined):
         pass
@@ -87,40 +87,40 @@ def test_d_sees_real_and_fake_augmented_in_both_steps_and_losses_see_them_as_the
     assert all(images.min() >= 9 for images in run.discriminator.seen)
 
 
-def test_gradients_flow_through_augmentations_to_the_generator():
-    class Wall(Augmentation):
-        """Lets images through, and no gradient."""
+def test_augmentation_gradients_reach_the_generator():
+    class Detaching(Augmentation):
+        """Returns the images with a gradient of zero."""
 
-        name = "wall"
+        name = "detaching"
 
         def build(self, shape, mirrors):
             return lambda images, strength: images.detach() + 0 * images
 
-    def moves(augmentation):
+    def changed_generator_weights(augmentation):
         run = gan({"tried": augmentation})
         before = weights(run)
         next(train(run))
         after = weights(run)
         return [key for key in before if key.startswith("generator") and not torch.equal(before[key], after[key])]
 
-    assert moves(Wall()) == []
-    assert len(moves(Brighter())) == 4
+    assert changed_generator_weights(Detaching()) == []
+    assert len(changed_generator_weights(Brighter())) == 4
 
 
-def test_an_augmentation_without_strength_changes_nothing():
+def test_augmentation_with_probability_zero_changes_nothing():
     plain, _ = trained(gan())
-    idle, _ = trained(gan({"diffaugment": DiffAugment(probability=0.0)}))
-    assert equal(plain, idle)
+    inactive, _ = trained(gan({"diffaugment": DiffAugment(probability=0.0)}))
+    assert equal(plain, inactive)
 
 
-def test_augmented_runs_repeat_bit_for_bit():
+def test_augmentation_is_reproducible_bit_for_bit():
     first, second = (trained(gan({"d": DiffAugment(policy=("color", "translation", "cutout"))}))[0] for _ in range(2))
     assert equal(first, second)
 
 
-def test_penalties_ask_for_the_gradient_at_the_image_before_it_is_augmented():
+def test_r1_takes_the_gradient_at_the_image_before_augmentation():
     class Doubling(Augmentation):
-        """Twice as bright: the gradient at the image is twice that at what D sees."""
+        """Doubles the images, so the gradient at the image is twice the gradient at the input of D."""
 
         name = "doubling"
 
@@ -129,14 +129,14 @@ def test_penalties_ask_for_the_gradient_at_the_image_before_it_is_augmented():
 
     linear = [nn.Sequential(nn.Flatten(), nn.Linear(16, 1)) for _ in range(2)]
     linear[1].load_state_dict(linear[0].state_dict())
-    once = next(train(gan(None, {"r1": R1()}, discriminator=linear[0])))
-    twice = next(train(gan({"doubling": Doubling()}, {"r1": R1()}, discriminator=linear[1])))
-    assert twice.penalties["r1"].item() == pytest.approx(4 * once.penalties["r1"].item(), rel=1e-5)
+    plain_step = next(train(gan(None, {"r1": R1()}, discriminator=linear[0])))
+    doubled_step = next(train(gan({"doubling": Doubling()}, {"r1": R1()}, discriminator=linear[1])))
+    assert doubled_step.penalties["r1"].item() == pytest.approx(4 * plain_step.penalties["r1"].item(), rel=1e-5)
 
 
-def test_the_controller_of_ada_watches_and_its_probability_goes_with_the_run():
+def test_ada_state_is_updated_saved_and_restored():
     run = gan({"ada": ADA(interval=1, ramp_kimg=0.1, target=0.01)})
-    assert run.tensors()["augmentation.ada.updates"] == 0  # the rehearsal was one on copies
+    assert run.tensors()["augmentation.ada.updates"] == 0  # the preflight updated copies
     list(train(run))
     assert run.tensors()["augmentation.ada.updates"] == 6
     assert run.tensors()["augmentation.ada.probability"] > 0
@@ -146,14 +146,14 @@ def test_the_controller_of_ada_watches_and_its_probability_goes_with_the_run():
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
-def test_an_update_is_observed_once_however_many_parts_it_has(accumulate):
+def test_ada_observes_an_update_once_with_accumulation(accumulate):
     run = gan({"ada": ADA(interval=4, ramp_kimg=0.1)}, options={"training": {"accumulate": accumulate}})
     list(train(run))
     assert run.tensors()["augmentation.ada.updates"] == 6
     assert run.tensors()["augmentation.ada.signs"][1] == 8  # images since the fourth
 
 
-def test_a_dataset_says_whether_images_may_be_mirrored():
+def test_augmentation_flip_needs_a_dataset_that_allows_mirroring():
     images = dataset(12)
     with pytest.raises(ConfigError, match="mirrored"):
         gan({"d": DiffAugment(policy=("flip",))}, images=images)
@@ -170,13 +170,13 @@ def test_a_dataset_says_whether_images_may_be_mirrored():
         (lambda images, strength: 1 / 0, "augmentation 'mine' failed at work: ZeroDivisionError"),
     ],
 )
-def test_an_augmentation_that_breaks_its_promise_is_told_before_the_first_step(change, words):
+def test_preflight_rejects_an_augmentation_with_wrong_outputs(change, words):
     mine = type("Mine", (Augmentation,), {"name": "mine", "build": lambda self, shape, mirrors: change})
     with pytest.raises(PluginError, match=words):
         gan({"mine": mine()})
 
 
-def test_augmentations_and_regularizers_are_tables_under_labels():
+def test_config_has_tables_of_augmentations_and_regularizers_by_label():
     run = assembled(
         regularizers={"r1": {"gamma": 2.0}, "late": {"name": "r1", "interval": 16}},
         augmentations={"diffaugment": {"policy": ["translation"]}},

@@ -1,4 +1,4 @@
-"""Images laid out pixel by pixel: the same run, up to rounding, and as repeatable."""
+"""The memory format channels_last: the same run up to rounding, and reproducible."""
 
 import pytest
 import torch
@@ -22,21 +22,21 @@ def run(channels_last, seed=0):
     return assembled(CONVOLUTIONS, seed=seed, training={"channels_last": channels_last})
 
 
-def laid_out_by_pixels(tensor):
+def is_channels_last(tensor):
     return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
 @settings(max_examples=5)
 @given(st.integers(0, 1000))
-def test_the_layout_changes_rounding_alone(seed):
-    by_channel, by_pixel = (trained(run(channels_last, seed))[1] for channels_last in (False, True))
-    for one, other in zip(by_channel, by_pixel, strict=True):
-        expected, received = one.scalars(), other.scalars()
+def test_channels_last_changes_the_run_only_by_rounding(seed):
+    contiguous, channels_last_steps = (trained(run(channels_last, seed))[1] for channels_last in (False, True))
+    for step, other in zip(contiguous, channels_last_steps, strict=True):
+        expected, received = step.scalars(), other.scalars()
         for key in expected.keys() - {"seconds"}:
             assert received[key] == pytest.approx(expected[key], rel=1e-3, abs=1e-4)
 
 
-def test_weights_are_laid_out_as_is_asked_and_their_moments_with_them_also_after_a_restore():
+def test_channels_last_applies_to_weights_and_moments_also_after_restore():
     whole, first, second = (run(True) for _ in range(3))
     trained(whole)
     steps = train(first)
@@ -46,13 +46,13 @@ def test_weights_are_laid_out_as_is_asked_and_their_moments_with_them_also_after
     assert equal(weights(whole), weights(second))
     for gan in (whole, second):
         for module, optimizer in ((gan.generator, "generator"), (gan.discriminator, "discriminator")):
-            wide = [each for each in module.parameters() if each.ndim == 4 and min(each.shape[1:]) > 1]
-            assert wide
-            for weight in wide:
-                assert laid_out_by_pixels(weight)
-                assert laid_out_by_pixels(gan.optimizers[optimizer].state[weight]["exp_avg"])
+            kernels = [weight for weight in module.parameters() if weight.ndim == 4 and min(weight.shape[1:]) > 1]
+            assert kernels
+            for weight in kernels:
+                assert is_channels_last(weight)
+                assert is_channels_last(gan.optimizers[optimizer].state[weight]["exp_avg"])
 
 
-def test_on_a_processor_images_are_laid_out_by_channel_unless_it_is_asked():
+def test_channels_last_is_off_by_default_on_the_cpu():
     gan = assembled(CONVOLUTIONS)
     assert all(weight.is_contiguous() for weight in gan.generator.parameters())

@@ -1,4 +1,4 @@
-"""The recipe `vanilla` is the classic script, restated here literally, step by step."""
+"""The recipe `vanilla` gives the same steps as the classic script, of which this file has a literal copy."""
 
 import copy
 from pathlib import Path
@@ -15,7 +15,7 @@ from gancore.training.loop import train
 from helpers.tiny_components import catalog
 
 STEPS = 120
-SINGLE = 3  # the seed of the run in single precision
+FLOAT32_SEED = 3
 
 
 class ClassicGenerator(nn.Module):
@@ -45,12 +45,12 @@ class ClassicDiscriminator(nn.Module):
         return self.model(x.view(x.size(0), -1))
 
 
-def classic_script(generator, discriminator, batches, noises):
-    """The loop of the script; yields both losses of every step."""
+def classic_script(generator, discriminator, batches, noise):
+    """Train like the script, and yield the losses of D and G in each step."""
     bce = nn.BCEWithLogitsLoss()
     opt_g = torch.optim.Adam(generator.parameters(), lr=2e-4)
     opt_d = torch.optim.Adam(discriminator.parameters(), lr=2e-4)
-    for real, z in zip(batches, noises, strict=True):
+    for real, z in zip(batches, noise, strict=True):
         ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
         fake = generator(z)
 
@@ -67,7 +67,7 @@ def classic_script(generator, discriminator, batches, noises):
 
 
 def vanilla(seed=0):
-    # 28x28 noise in the place of MNIST: the arithmetic is the same. 650 images: the last batch of an epoch is short.
+    # 28x28 noise instead of MNIST: the arithmetic is the same. With 650 images the last batch of an epoch is short.
     data = {"dataset": {"name": "noise", "shape": [1, 28, 28], "count": 650}, "duration": f"{STEPS} steps"}
     layers = [*read_layers("vanilla", catalog()), ConfigLayer("test", data | {"seed": seed})]
     return GAN.assemble(resolve(layers, catalog()), Path(), "cpu")
@@ -81,18 +81,18 @@ def precision(request):
     torch.set_default_dtype(before)
 
 
-# Adam divides a gradient by its own size, so where one is all but zero its sign is a matter of rounding, and after some
-# steps such a weight differs by the learning rate. In double precision no seed is known to come near that; in single
-# precision some do, and this one does not.
+# Adam divides a gradient by its magnitude. The sign of a gradient close to zero depends on rounding, so its weight may
+# differ by the learning rate after some steps. No seed is known to show this in double precision. In single precision
+# some seeds do; FLOAT32_SEED does not.
 @pytest.mark.parametrize(
     ("precision", "seed"),
-    [(torch.float64, 0), (torch.float64, 1), (torch.float64, 2), (torch.float32, SINGLE)],
+    [(torch.float64, 0), (torch.float64, 1), (torch.float64, 2), (torch.float32, FLOAT32_SEED)],
     indirect=["precision"],
     ids=str,
 )
 @pytest.mark.parametrize("joined", [True, False], ids=["joined", "apart"])
 @pytest.mark.usefixtures("precision")
-def test_vanilla_takes_the_steps_of_the_classic_script(seed, joined):
+def test_vanilla_recipe_equals_the_classic_script_step_by_step(seed, joined):
     gan = vanilla(seed)
     assert type(gan.optimizers["generator"]) is torch.optim.Adam
     assert gan.optimizers["generator"].defaults["fused"] is True
@@ -104,19 +104,19 @@ def test_vanilla_takes_the_steps_of_the_classic_script(seed, joined):
     stream = gan.feed.batches(0)
     batches = [next(stream).images for _ in range(STEPS)]
     assert {len(batch) for batch in batches} == {64, 650 % 64}
-    dice = torch.Generator()
-    dice.set_state(gan.noise.get_state())
-    noises = [torch.randn(len(batch), 100, generator=dice) for batch in batches]
+    rng = torch.Generator()
+    rng.set_state(gan.noise.get_state())
+    noise = [torch.randn(len(batch), 100, generator=rng) for batch in batches]
 
-    expected = list(classic_script(generator, discriminator, batches, noises))
-    found = [(float(step.discriminator_loss), float(step.generator_loss)) for step in train(gan, joined=joined)]
+    expected = list(classic_script(generator, discriminator, batches, noise))
+    actual = [(float(step.discriminator_loss), float(step.generator_loss)) for step in train(gan, joined=joined)]
 
-    torch.testing.assert_close(torch.tensor(found), torch.tensor(expected), rtol=1e-5, atol=0)
+    torch.testing.assert_close(torch.tensor(actual), torch.tensor(expected), rtol=1e-5, atol=0)
     for ours, theirs in ((gan.generator, generator.model), (gan.discriminator, discriminator.model)):
         torch.testing.assert_close(dict(ours.state_dict()), dict(theirs.state_dict()), rtol=0, atol=1e-5)
 
 
-def test_vanilla_has_the_numbers_of_the_classic_script():
+def test_vanilla_recipe_has_the_sizes_and_settings_of_the_classic_script():
     run = resolve(read_layers("vanilla", Catalog.installed()), Catalog.installed())
     gan = vanilla()
 
@@ -136,7 +136,7 @@ def test_vanilla_has_the_numbers_of_the_classic_script():
 
 
 @pytest.mark.mnist
-def test_vanilla_sees_mnist_scaled_to_minus_one_and_one(mnist_root):
+def test_vanilla_recipe_scales_mnist_to_minus_one_and_one(mnist_root):
     run = resolve(read_layers("vanilla", Catalog.installed()), Catalog.installed())
     gan = GAN.assemble(run, mnist_root, "cpu")
     batches = gan.feed.batches(0)

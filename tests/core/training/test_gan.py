@@ -28,11 +28,11 @@ from helpers.tiny_components import (
 
 
 @pytest.mark.parametrize("key", ["generator.0.weight", "discriminator.0.weight", "random.noise"])
-def test_another_seed_gives_another_run(key):
+def test_gan_weights_and_noise_depend_on_the_seed(key):
     assert not torch.equal(weights(assembled(seed=0))[key], weights(assembled(seed=1))[key])
 
 
-def test_a_run_taken_up_again_equals_the_uninterrupted_one():
+def test_resumed_run_equals_the_uninterrupted_one():
     changes = {
         "discriminator": {"name": "tiny", "dropout": 0.5},
         "ema": {},
@@ -40,28 +40,28 @@ def test_a_run_taken_up_again_equals_the_uninterrupted_one():
     }
     expected, steps = trained(assembled(changes))
     first = assembled(changes)
-    early = train(first)
+    steps_before = train(first)
     for _ in range(3):
-        next(early)
+        next(steps_before)
     second = assembled(changes)
     second.restore(weights(first), first.place())
-    rest = list(train(second))
+    steps_after = list(train(second))
 
     assert equal(weights(second), expected)
-    assert [step.step for step in rest] == [4, 5, 6]
-    assert [float(step.generator_loss) for step in rest] == [float(step.generator_loss) for step in steps[3:]]
+    assert [step.step for step in steps_after] == [4, 5, 6]
+    assert [float(step.generator_loss) for step in steps_after] == [float(step.generator_loss) for step in steps[3:]]
 
 
-@pytest.mark.parametrize("averaged", [True, False])
-def test_a_run_begun_from_another_has_its_weights_and_nothing_else(averaged):
-    first, _ = trained(assembled(**({"ema": {"half_life_kimg": 0.1}} if averaged else {})))
+@pytest.mark.parametrize("with_ema", [True, False])
+def test_begin_from_copies_weights_only(with_ema):
+    first, _ = trained(assembled(**({"ema": {"half_life_kimg": 0.1}} if with_ema else {})))
     gan = assembled(ema={}, seed=1)
-    fresh = weights(gan)
+    initial = weights(gan)
     gan.begin_from(first)
     for name, value in weights(gan).items():
         kind, _, key = name.partition(".")
-        source = {"ema": "ema" if averaged else "generator"}.get(kind, kind)
-        expected = first[f"{source}.{key}"] if kind in ("generator", "discriminator", "ema") else fresh[name]
+        source = {"ema": "ema" if with_ema else "generator"}.get(kind, kind)
+        expected = first[f"{source}.{key}"] if kind in ("generator", "discriminator", "ema") else initial[name]
         assert torch.equal(value, expected), name
     assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0, "nonfinite": 0}
 
@@ -71,8 +71,8 @@ def test_conditional_training_needs_classes():
         assembled(training={"conditional": True})
 
 
-class Balanced(nn.Module):
-    """BEGAN's k in its simplest form: state that moves with every step of the discriminator."""
+class CountingLoss(nn.Module):
+    """A loss with state that changes in every discriminator step, like BEGAN's k."""
 
     needs_real = False
 
@@ -88,81 +88,81 @@ class Balanced(nn.Module):
         return -fake.logits.mean()
 
 
-class Balancing(StatefulLoss):
-    """The component that builds it."""
+class Counting(StatefulLoss):
+    """The component of CountingLoss."""
 
-    name = "balancing"
+    name = "counting"
 
     def build(self):
-        return Balanced()
+        return CountingLoss()
 
 
-def test_the_state_of_a_loss_is_saved_with_the_run():
+def test_loss_state_is_saved_with_the_run():
     generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
-    gan = GAN(generator, discriminator, dataset(), Balancing().build(), Options(duration="3 steps"), "cpu")
-    assert gan.tensors()["loss.k"] == 0  # the rehearsal used a copy
+    gan = GAN(generator, discriminator, dataset(), Counting().build(), Options(duration="3 steps"), "cpu")
+    assert gan.tensors()["loss.k"] == 0  # the preflight used a copy
     list(train(gan))
     assert gan.tensors()["loss.k"] == 0.75
 
 
 @given(half_life=st.floats(0.001, 10), images=st.integers(1, 2000))
-def test_the_average_halves_a_weights_share_every_half_life(half_life, images):
-    average, module = nn.Linear(1, 1), nn.Linear(1, 1)
-    nn.init.ones_(average.weight)
+def test_ema_halves_the_share_of_old_weights_every_half_life(half_life, images):
+    averaged, module = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.ones_(averaged.weight)
     nn.init.zeros_(module.weight)
-    update_average(average, module, weight_of(EMASettings(half_life_kimg=half_life), START, images))
-    torch.testing.assert_close(average.weight.item(), 0.5 ** (images / (1000 * half_life)), rtol=1e-4, atol=1e-6)
+    update_average(averaged, module, weight_of(EMASettings(half_life_kimg=half_life), START, images))
+    torch.testing.assert_close(averaged.weight.item(), 0.5 ** (images / (1000 * half_life)), rtol=1e-4, atol=1e-6)
 
 
 @given(ramp_up=st.floats(0.01, 1), seen=st.integers(1, 10_000))
-def test_a_young_average_forgets_faster(ramp_up, seen):
-    average, module = nn.Linear(1, 1), nn.Linear(1, 1)
-    nn.init.ones_(average.weight)
+def test_ema_ramp_up_shortens_the_half_life_at_the_start(ramp_up, seen):
+    averaged, module = nn.Linear(1, 1), nn.Linear(1, 1)
+    nn.init.ones_(averaged.weight)
     nn.init.zeros_(module.weight)
     ema = EMASettings(half_life_kimg=1.0, ramp_up=ramp_up)
-    update_average(average, module, weight_of(ema, TrainingTime(seen, 0.0), 100))
+    update_average(averaged, module, weight_of(ema, TrainingTime(seen, 0.0), 100))
     expected = 0.5 ** (100 / min(1000, ramp_up * seen))
-    torch.testing.assert_close(average.weight.item(), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(averaged.weight.item(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_average_follows_the_generator_and_copies_its_buffers():
+def test_ema_follows_the_generator_and_copies_its_buffers():
     gan = assembled(generator={"name": "mlp", "normalization": "batch"}, ema={"half_life_kimg": 0.004})
     for _ in train(gan):
         pass
     assert gan.sampler() is gan.ema
     assert not gan.ema.training
     assert not any(parameter.requires_grad for parameter in gan.ema.parameters())
-    for (name, kept), current in zip(gan.ema.named_buffers(), gan.generator.buffers(), strict=True):
-        assert torch.equal(kept, current), name
+    for (name, averaged), current in zip(gan.ema.named_buffers(), gan.generator.buffers(), strict=True):
+        assert torch.equal(averaged, current), name
     assert not torch.equal(gan.ema[0].weight, gan.generator[0].weight)
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "SGD"])
-def test_every_optimizer_trains_and_comes_back_from_its_tensors(name):
-    choice = {"optimizer": {"generator": {"name": name}, "discriminator": {"name": name}}}
-    gan = assembled(choice)
+def test_optimizer_state_is_restored_for_each_optimizer(name):
+    config = {"optimizer": {"generator": {"name": name}, "discriminator": {"name": name}}}
+    gan = assembled(config)
     steps = train(gan)
     for _ in range(3):
         next(steps)
-    again = assembled(choice)
-    again.restore(weights(gan), gan.place())
+    same = assembled(config)
+    same.restore(weights(gan), gan.place())
     list(steps)
-    list(train(again))
-    assert equal(weights(gan), weights(again))
+    list(train(same))
+    assert equal(weights(gan), weights(same))
 
 
-def test_a_run_can_be_put_back_twice_from_one_checkpoint():
+def test_restore_twice_from_the_same_tensors_gives_the_same_run():
     gan = assembled()
     steps = train(gan)
     for _ in range(3):
         next(steps)
     saved, place = weights(gan), gan.place()
-    kept = {name: value.clone() for name, value in saved.items()}
+    copies = {name: value.clone() for name, value in saved.items()}
     first, second = assembled(), assembled()
     first.restore(saved, place)
     list(train(first))
-    assert equal(saved, kept)  # training changed a copy
+    assert equal(saved, copies)  # training changed a copy
     second.restore(saved, place)
     list(train(second))
     assert equal(weights(first), weights(second))
@@ -182,7 +182,7 @@ def without(name):
         (lambda tensors: tensors.update({"optimizer.generator.exp_avg.0.weight": torch.zeros(1)}), r"shape \(1,\)"),
     ],
 )
-def test_what_does_not_fit_is_never_put_back(damage, words):
+def test_restore_rejects_tensors_that_do_not_fit(damage, words):
     gan = assembled()
     next(train(gan))
     tensors = weights(gan)
@@ -193,24 +193,29 @@ def test_what_does_not_fit_is_never_put_back(damage, words):
         assembled().restore(weights(gan), {"step": 3})
 
 
-def test_what_a_dataset_draws_while_it_is_built_depends_on_the_seed_alone():
-    class Drawn(Noise):
-        name = "drawn"
+def test_dataset_built_from_random_numbers_depends_only_on_the_seed():
+    class RandomDataset(Noise):
+        name = "random"
 
         def build(self, root):
             return TensorDataset(torch.randn(10, 2), torch.zeros(10).long())
 
-    parts = {"generator": TinyGenerator(), "discriminator": TinyDiscriminator(), "loss": Hinge(), "dataset": Drawn()}
-    first, again, other = (
+    parts = {
+        "generator": TinyGenerator(),
+        "discriminator": TinyDiscriminator(),
+        "loss": Hinge(),
+        "dataset": RandomDataset(),
+    }
+    first, same, other = (
         next(GAN.assemble(RunConfig(**parts, seed=seed, batch_size=10), Path(), "cpu").feed.batches(0)).images
         for seed in (0, 0, 1)
     )
-    assert torch.equal(first, again)
+    assert torch.equal(first, same)
     assert not torch.equal(first.sort(0).values, other.sort(0).values)
 
 
 @pytest.mark.parametrize("part", ["generator", "discriminator", "loss", "dataset"])
-def test_a_part_that_cannot_be_built_is_named(part):
+def test_component_that_cannot_be_built_is_named(part):
     def fail(self, *arguments):
         raise ValueError("not today")
 

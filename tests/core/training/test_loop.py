@@ -18,7 +18,7 @@ from gancore_plugins.regularizers.lipschitz import GradientPenalty
 from helpers.tiny_components import Hinge, TinyGenerator, assembled, dataset, equal, trained, weights
 
 
-def test_the_same_seed_gives_the_same_weights_bit_for_bit():
+def test_seed_determines_the_weights_bit_for_bit():
     first, _ = trained(assembled(ema={}, discriminator={"name": "tiny", "dropout": 0.5}))
     torch.manual_seed(123)
     second, _ = trained(assembled(ema={}, discriminator={"name": "tiny", "dropout": 0.5}))
@@ -33,7 +33,7 @@ def test_training_leaves_the_random_state_of_the_process_alone():
         assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_what_the_consumer_draws_does_not_change_the_run():
+def test_random_numbers_drawn_between_steps_do_not_change_the_run():
     expected, _ = trained(assembled(discriminator={"name": "tiny", "dropout": 0.5}))
     gan = assembled(discriminator={"name": "tiny", "dropout": 0.5})
     for _ in train(gan):
@@ -44,7 +44,7 @@ def test_what_the_consumer_draws_does_not_change_the_run():
 @pytest.mark.parametrize(
     ("duration", "steps"), [("7 steps", 7), ("2 epochs", 6), ("0.5 epochs", 2), ("0.016 kimg", 5), ("1 steps", 1)]
 )
-def test_the_duration_is_a_total(duration, steps):
+def test_duration_is_a_total(duration, steps):
     # 10 images in batches of 4, 4 and 2
     gan = assembled(duration=duration)
     records = list(train(gan))
@@ -53,7 +53,7 @@ def test_the_duration_is_a_total(duration, steps):
     assert list(train(gan)) == []
 
 
-def test_minutes_end_a_run_by_the_clock():
+def test_duration_in_minutes_ends_the_run_by_the_clock():
     gan = assembled(duration="0.001 minutes")
     steps = list(train(gan))
     assert len(steps) > 0
@@ -71,7 +71,7 @@ def test_progress_counts_real_images_that_the_discriminator_has_seen(batch, upda
     assert seen == sum(len(next(stream).images) for _ in range(6 * updates))
 
 
-def test_joined_or_apart_gives_the_same_run_but_for_rounding():
+def test_joined_and_separate_passes_differ_only_by_rounding():
     together, apart = assembled(duration="30 steps"), assembled(duration="30 steps")
     for first, second in zip(train(together, joined=True), train(apart, joined=False), strict=True):
         torch.testing.assert_close(first.discriminator_loss, second.discriminator_loss, rtol=1e-4, atol=1e-6)
@@ -79,39 +79,39 @@ def test_joined_or_apart_gives_the_same_run_but_for_rounding():
         torch.testing.assert_close(first.fake_logits, second.fake_logits, rtol=1e-4, atol=1e-5)
 
 
-def test_the_frozen_discriminator_gets_back_what_each_parameter_wanted():
+def test_frozen_restores_requires_grad_of_each_parameter():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     module[0].weight.requires_grad_(False)
-    wanted = [parameter.requires_grad for parameter in module.parameters()]
+    before = [parameter.requires_grad for parameter in module.parameters()]
     with frozen(module):
         assert not any(parameter.requires_grad for parameter in module.parameters())
-    assert [parameter.requires_grad for parameter in module.parameters()] == wanted
+    assert [parameter.requires_grad for parameter in module.parameters()] == before
 
 
-def test_a_parameter_that_wants_no_gradient_never_moves():
+def test_parameter_without_requires_grad_never_changes():
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 1))
     discriminator[1].weight.requires_grad_(False)
-    kept, moved = discriminator[1].weight.clone(), discriminator[3].weight.clone()
+    frozen_before, other_before = discriminator[1].weight.clone(), discriminator[3].weight.clone()
     generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
     list(train(GAN(generator, discriminator, dataset(), Hinge(), Options(duration="3 steps"), "cpu")))
-    assert torch.equal(discriminator[1].weight, kept)
-    assert not torch.equal(discriminator[3].weight, moved)
+    assert torch.equal(discriminator[1].weight, frozen_before)
+    assert not torch.equal(discriminator[3].weight, other_before)
 
 
 @pytest.mark.parametrize("shape", [(3, 12, 20), (4, 5, 5), (1, 1, 1), (2,)])
 @pytest.mark.parametrize("networks", ["mlp", "tiny"])
-def test_any_data_trains_without_a_change_to_the_core(shape, networks):
+def test_loop_trains_on_data_of_any_shape(shape, networks):
     gan = assembled(generator=networks, discriminator=networks, dataset={"name": "noise", "shape": list(shape)})
     before = weights(gan)
     assert len(list(train(gan))) == 6
     after = weights(gan)
-    moved = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
-    assert {"generator", "discriminator"} <= moved
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert {"generator", "discriminator"} <= changed
     assert gan.generator(gan.latent(2)).shape == (2, *shape)
 
 
-def test_modules_and_a_dataset_of_the_users_own_need_no_plugin():
-    class Doubling(torch.utils.data.Dataset):
+def test_gan_takes_modules_and_a_dataset_without_a_plugin():
+    class Brightness(torch.utils.data.Dataset):
         def __len__(self):
             return 7
 
@@ -121,24 +121,24 @@ def test_modules_and_a_dataset_of_the_users_own_need_no_plugin():
     generator = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
     options = Options(duration="2 epochs", batch_size=3, latent={"dim": 6})
-    gan = GAN(generator, discriminator, Doubling(), NonSaturating(), options, "cpu")
+    gan = GAN(generator, discriminator, Brightness(), NonSaturating(), options, "cpu")
     records = list(train(gan))
     assert len(records) == 6
     assert records[-1].epoch == 2.0
 
 
-def test_conditional_networks_are_given_the_labels_of_the_real_batch():
+def test_conditional_training_uses_the_labels_of_the_real_batch():
     seen = []
 
-    class Watching(Hinge):
-        name = "watching"
+    class RecordingLoss(Hinge):
+        name = "recording"
 
         def discriminator(self, real, fake):
             seen.append((real.labels, fake.labels))
             return super().discriminator(real, fake)
 
     gan = assembled(training={"conditional": True}, dataset={"name": "noise", "labeled": True})
-    gan.objective = Watching()
+    gan.objective = RecordingLoss()
     assert gan.num_classes == 3
     stream = gan.feed.batches(0)
     for _ in train(gan):
@@ -147,8 +147,8 @@ def test_conditional_networks_are_given_the_labels_of_the_real_batch():
         assert torch.equal(seen[-1][1], expected)
 
 
-def test_outputs_with_features_and_heads_reach_the_loss_for_real_and_for_fake():
-    class Rich(nn.Module):
+def test_loss_receives_features_and_heads_of_real_and_fake():
+    class FeaturesAndHeads(nn.Module):
         def __init__(self):
             super().__init__()
             self.first, self.last = nn.Linear(16, 5), nn.Linear(5, 1)
@@ -157,8 +157,8 @@ def test_outputs_with_features_and_heads_reach_the_loss_for_real_and_for_fake():
             hidden = self.first(images.flatten(1))
             return Output(self.last(hidden), (hidden,), {"code": hidden[:, :2]})
 
-    class Matching(Hinge):
-        name = "matching"
+    class FeatureMatching(Hinge):
+        name = "feature-matching"
         needs_real = True
 
         def generator(self, fake, real):
@@ -173,12 +173,12 @@ def test_outputs_with_features_and_heads_reach_the_loss_for_real_and_for_fake():
 
     generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
     for joined in (True, False):
-        gan = GAN(generator, Rich(), dataset(), Matching(), Options(duration="3 steps"), "cpu")
+        gan = GAN(generator, FeaturesAndHeads(), dataset(), FeatureMatching(), Options(duration="3 steps"), "cpu")
         assert gan.joined
         assert len(list(train(gan, joined=joined))) == 3
 
 
-def test_the_generators_step_scores_real_images_only_for_a_loss_that_asks():
+def test_generator_step_scores_real_images_only_if_the_loss_needs_them():
     def check(fake, real):
         assert real is None
         return -fake.logits.mean()
@@ -192,11 +192,11 @@ def test_the_generators_step_scores_real_images_only_for_a_loss_that_asks():
 
 @pytest.mark.parametrize("updates", [1, 3])
 @pytest.mark.parametrize("fakes", ["shared", "fresh"])
-def test_shared_fakes_serve_both_steps_and_fresh_ones_do_not(fakes, updates):
+def test_shared_fakes_are_used_in_both_steps_and_fresh_fakes_are_not(fakes, updates):
     seen = {"discriminator": [], "generator": []}
 
-    class Watching(Hinge):
-        name = "watching"
+    class RecordingLoss(Hinge):
+        name = "recording"
 
         def discriminator(self, real, fake):
             assert not fake.images.requires_grad
@@ -208,13 +208,13 @@ def test_shared_fakes_serve_both_steps_and_fresh_ones_do_not(fakes, updates):
             return super().generator(fake, real)
 
     gan = assembled(training={"fakes": fakes, "discriminator_steps": updates})
-    gan.objective = Watching()
+    gan.objective = RecordingLoss()
     for _ in train(gan):
         assert torch.equal(seen["discriminator"][-1], seen["generator"][-1]) is (fakes == "shared")
     assert len(seen["discriminator"]) == updates * len(seen["generator"]) == updates * 6
 
 
-def test_a_scheduled_learning_rate_follows_the_images_seen():
+def test_learning_rate_schedule_follows_the_images_seen():
     schedule = {"from": 0.1, "to": 0.0, "kimg": 0.02, "shape": "linear"}
     gan = assembled(optimizer={"generator": {"lr": schedule, "betas": [{"from": 0.0, "to": 0.5, "kimg": 0.02}, 0.99]}})
     group = gan.optimizers["generator"].param_groups[0]
@@ -225,7 +225,7 @@ def test_a_scheduled_learning_rate_follows_the_images_seen():
         before = step.images_seen
 
 
-def test_the_consumers_grad_mode_is_no_matter_of_the_runs():
+def test_grad_mode_of_the_caller_does_not_change_the_run():
     expected, _ = trained(assembled())
     gan = assembled()
     with torch.no_grad():
@@ -234,15 +234,15 @@ def test_the_consumers_grad_mode_is_no_matter_of_the_runs():
     assert equal(weights(gan), expected)
 
 
-def test_a_step_that_fails_is_not_half_counted():
-    class Failing(Hinge):
+def test_failed_step_is_not_counted():
+    class FailingLoss(Hinge):
         name = "failing"
 
         def generator(self, fake, real):
-            raise KeyError("no generator's step today")
+            raise KeyError("no generator step")
 
     gan = assembled()
-    gan.objective = Failing()
+    gan.objective = FailingLoss()
     with pytest.raises(PluginError, match=r"^at step 1, the loss failed in generator\(\): KeyError"):
         next(train(gan))
     assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0, "nonfinite": 0}
@@ -260,7 +260,7 @@ def test_a_step_that_fails_is_not_half_counted():
     ],
     ids=repr,
 )
-def test_a_loss_that_later_returns_what_is_none_is_told_as_the_losss_failure(monkeypatch, player, returned):
+def test_loss_that_returns_no_scalar_in_a_later_step_is_blamed(monkeypatch, player, returned):
     gan = assembled()
     steps = train(gan)
     next(steps)
@@ -268,38 +268,41 @@ def test_a_loss_that_later_returns_what_is_none_is_told_as_the_losss_failure(mon
     monkeypatch.setattr(Hinge, player, lambda self, *scores: returned)
     with pytest.raises(
         PluginError, match=f"^at step 2, a loss must return a scalar tensor .* in the {player}'s"
-    ) as caught:
+    ) as error:
         next(steps)
-    assert caught.value.part == "loss"
+    assert error.value.part == "loss"
 
 
-def normed(critic):
-    """A discriminator under spectral normalization whose weights stay as they are, and a run of it."""
+def spectral_gan(penalty):
+    """Return a GAN whose discriminator has spectral normalization and a learning rate of zero."""
     torch.manual_seed(0)
     layer = nn.utils.parametrizations.spectral_norm(nn.Linear(16, 6))
-    still = {"name": "SGD", "lr": 0.0}
+    frozen_weights = {"name": "SGD", "lr": 0.0}
     return GAN(
         TinyGenerator().build((1, 4, 4), 5, None),
         nn.Sequential(nn.Flatten(), layer, nn.Tanh(), nn.Linear(6, 1)),
         dataset(12),
         Hinge(),
         Options(
-            duration="5 steps", batch_size=4, latent={"dim": 5}, optimizer={"generator": {}, "discriminator": still}
+            duration="5 steps",
+            batch_size=4,
+            latent={"dim": 5},
+            optimizer={"generator": {}, "discriminator": frozen_weights},
         ),
         "cpu",
-        regularizers={"penalty": critic} if critic else {},
+        regularizers={"penalty": penalty} if penalty else {},
     )
 
 
 @pytest.mark.parametrize("penalty", [None, R1(interval=2), GradientPenalty()], ids=["none", "lazy r1", "wgan-gp"])
 @pytest.mark.parametrize("joined", [True, False])
-def test_spectral_normalization_iterates_once_in_each_update_of_d(penalty, joined):
-    run = normed(penalty)
+def test_spectral_normalization_iterates_once_per_discriminator_update(penalty, joined):
+    run = spectral_gan(penalty)
     assert run.joined
-    once = deepcopy(run.discriminator)
+    reference = deepcopy(run.discriminator)
     for _ in train(run, joined=joined):
         with torch.no_grad():
-            once(torch.zeros(1, 16))
-    for mine, alone in zip(run.discriminator.buffers(), once.buffers(), strict=True):
-        assert torch.equal(mine, alone)
+            reference(torch.zeros(1, 16))
+    for buffer, expected in zip(run.discriminator.buffers(), reference.buffers(), strict=True):
+        assert torch.equal(buffer, expected)
     assert all(part.training for part in run.discriminator.modules())

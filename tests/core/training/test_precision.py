@@ -1,4 +1,4 @@
-"""The precision of a run: what networks multiply in, what stays in float32, and what the rest of the process sees."""
+"""The precision of a run: which products are rounded, what stays in float32, and that other code is not affected."""
 
 import pytest
 import torch
@@ -19,26 +19,26 @@ from helpers.tiny_components import Hinge, TinyDiscriminator, TinyGenerator, dat
 CPU = torch.device("cpu")
 
 
-class Telling(nn.Module):
-    """A network that tells the types of what it is given and of what its layers make of it."""
+class DtypeRecorder(nn.Module):
+    """Wraps a network, and records the dtypes of its inputs and of the outputs of its linear layers."""
 
     def __init__(self, network):
         super().__init__()
-        self.network, self.given, self.made = network, set(), set()
+        self.network, self.input_dtypes, self.output_dtypes = network, set(), set()
         for layer in network.modules():
             if isinstance(layer, nn.Linear):
-                layer.register_forward_hook(lambda module, given, made: self.made.add(made.dtype))
+                layer.register_forward_hook(lambda module, inputs, output: self.output_dtypes.add(output.dtype))
 
     def forward(self, batch):
-        self.given.add(batch.dtype)
+        self.input_dtypes.add(batch.dtype)
         return self.network(batch)
 
 
 def gan(precision, seed=0, regularizers=None, **training):
     torch.manual_seed(seed)
     return GAN(
-        Telling(TinyGenerator().build((1, 4, 4), 5, None)),
-        Telling(TinyDiscriminator().build((1, 4, 4), None)),
+        DtypeRecorder(TinyGenerator().build((1, 4, 4), 5, None)),
+        DtypeRecorder(TinyDiscriminator().build((1, 4, 4), None)),
         dataset(12),
         Hinge(),
         Options(duration="6 steps", batch_size=4, latent={"dim": 5}, training={"precision": precision, **training}),
@@ -53,31 +53,31 @@ def regularized(kind):
 
 @settings(max_examples=8)
 @given(st.integers(0, 1000), st.sampled_from(["none", "r1", "wgan-gp"]), st.sampled_from(["shared", "fresh"]))
-def test_bfloat16_changes_a_run_by_its_rounding_alone(seed, kind, fakes):
+def test_bf16_changes_a_run_only_by_rounding(seed, kind, fakes):
     runs = [gan(precision, seed, regularized(kind), fakes=fakes) for precision in ("fp32", "bf16")]
     exact, rounded = ([step.scalars() for step in train(run)] for run in runs)
-    for one, other in zip(exact, rounded, strict=True):
-        for key in one.keys() - {"seconds"}:
-            assert other[key] == pytest.approx(one[key], rel=0.05, abs=0.02)
+    for exact_step, rounded_step in zip(exact, rounded, strict=True):
+        for key in exact_step.keys() - {"seconds"}:
+            assert rounded_step[key] == pytest.approx(exact_step[key], rel=0.05, abs=0.02)
     assert not equal(weights(runs[0]), weights(runs[1]))
 
 
 @pytest.mark.parametrize("kind", ["none", "r1", "wgan-gp"])
-def test_products_are_bfloat16_and_all_else_is_float32(kind):
+def test_bf16_applies_to_products_and_everything_else_is_float32(kind):
     run = gan("bf16", regularizers=regularized(kind))
     for network in (run.generator, run.discriminator):
-        network.made.clear()  # the rehearsal, which compares, is in float32
+        network.output_dtypes.clear()  # the preflight compares in float32
     for step in train(run):
         logits = step.real_logits.dtype, step.fake_logits.dtype
-    assert run.generator.made == run.discriminator.made == {torch.bfloat16}
-    assert run.generator.given == run.discriminator.given == {torch.float32}
+    assert run.generator.output_dtypes == run.discriminator.output_dtypes == {torch.bfloat16}
+    assert run.generator.input_dtypes == run.discriminator.input_dtypes == {torch.float32}
     assert set(logits) == {torch.float32}
     tensors = run.tensors().items()
     assert {tensor.dtype for name, tensor in tensors if not name.startswith("random")} == {torch.float32}
 
 
-class Speaking(nn.Module):
-    """A discriminator that says all that it may."""
+class FullOutput(nn.Module):
+    """A discriminator with logits, features and heads."""
 
     def __init__(self):
         super().__init__()
@@ -85,20 +85,22 @@ class Speaking(nn.Module):
 
     def forward(self, images):
         logits = self.layer(images.flatten(1))
-        return Output(logits, features=(2 * logits,), heads={"thrice": 3 * logits, "sure": logits.flatten() > 0})
+        return Output(logits, features=(2 * logits,), heads={"tripled": 3 * logits, "positive": logits.flatten() > 0})
 
 
-class Listening:
-    """A loss that tells the types of what it is given."""
+class DtypeRecordingLoss:
+    """A loss that records the dtypes of its inputs."""
 
     needs_real = False
 
     def __init__(self):
-        self.given = set()
+        self.input_dtypes = set()
 
     def discriminator(self, real, fake):
-        for each in (real, fake):
-            self.given.add((each.logits.dtype, each.features[0].dtype, *(head.dtype for head in each.heads.values())))
+        for scores in (real, fake):
+            self.input_dtypes.add(
+                (scores.logits.dtype, scores.features[0].dtype, *(head.dtype for head in scores.heads.values()))
+            )
         return Hinge().discriminator(real, fake)
 
     def generator(self, fake, real):
@@ -106,30 +108,30 @@ class Listening:
 
 
 @pytest.mark.parametrize("joined", [True, False])
-def test_a_loss_is_given_all_that_d_said_in_float32(joined):
+def test_bf16_outputs_of_d_reach_the_loss_in_float32(joined):
     options = Options(duration="1 steps", batch_size=4, latent={"dim": 5}, training={"precision": "bf16"})
-    loss = Listening()
-    run = GAN(TinyGenerator().build((1, 4, 4), 5, None), Speaking(), dataset(12), loss, options, "cpu")
-    loss.given.clear()
+    loss = DtypeRecordingLoss()
+    run = GAN(TinyGenerator().build((1, 4, 4), 5, None), FullOutput(), dataset(12), loss, options, "cpu")
+    loss.input_dtypes.clear()
     assert len(list(train(run, joined=joined))) == 1
-    assert loss.given == {(torch.float32, torch.float32, torch.float32, torch.bool)}
+    assert loss.input_dtypes == {(torch.float32, torch.float32, torch.float32, torch.bool)}
 
 
-def test_float32_is_the_default():
+def test_precision_default_is_float32():
     run = gan("fp32")
     assert Options().training.precision == "fp32"
     trained(run)
-    assert run.generator.made == run.discriminator.made == {torch.float32}
+    assert run.generator.output_dtypes == run.discriminator.output_dtypes == {torch.float32}
 
 
-def test_the_consumer_and_the_samples_stay_in_float32():
+def test_bf16_applies_neither_to_samples_nor_between_steps():
     run = gan("bf16")
     for _ in train(run):
         assert not torch.is_autocast_enabled("cpu")
         assert run.sampler()(run.latent(2)).dtype == torch.float32
 
 
-def test_a_run_in_bfloat16_is_restored_bit_for_bit():
+def test_bf16_run_is_resumed_bit_for_bit():
     whole, first, second = (gan("bf16", 1, regularized("r1")) for _ in range(3))
     trained(whole)
     steps = train(first)
@@ -140,20 +142,20 @@ def test_a_run_in_bfloat16_is_restored_bit_for_bit():
     assert equal(whole.tensors(), second.tensors())
 
 
-def test_auto_is_bfloat16_for_images_where_the_processor_has_it():
-    has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    assert Precision.chosen("auto", CPU, (1, 4, 4)).name == ("bf16" if has else "fp32")
+def test_precision_auto_is_bf16_for_images_if_the_cpu_supports_it():
+    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert Precision.chosen("auto", CPU, (1, 4, 4)).name == ("bf16" if supported else "fp32")
     assert Precision.chosen("auto", CPU, (2,)).name == "fp32"
     assert Precision.chosen("bf16", CPU, (2,)).name == "bf16"
 
 
-def test_tensor_float_is_refused_where_there_is_none():
+def test_tf32_is_refused_on_the_cpu():
     with pytest.raises(ConfigError, match=r"tf32 needs a CUDA device .*; the run is on cpu"):
         gan("tf32")
 
 
 @pytest.mark.parametrize(("name", "within"), [("fp32", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")])
-def test_tensor_float_is_for_a_step_that_asks_for_it(name, within):
+def test_tf32_is_enabled_only_within_a_step(name, within):
     backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
     before = [backend.fp32_precision for backend in backends]
     with Precision(name, torch.device("cuda")).step():

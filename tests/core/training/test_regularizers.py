@@ -1,4 +1,4 @@
-"""Regularizers in the loop: when they have their say, how much it counts, and what it costs."""
+"""Regularizers in the loop: when they run, how their penalties are weighted, and how many passes they cost."""
 
 import re
 
@@ -19,10 +19,10 @@ from helpers.tiny_components import Hinge, TinyDiscriminator, TinyGenerator, ass
 
 
 class Pull(Regularizer):
-    """Pulls the bias of D's last layer up; what it adds is known in advance."""
+    """Pulls the bias of D's last layer up. Its gradient is known in advance."""
 
     name = "pull"
-    weight: float = Field(default=1.0, description="of the negative score")
+    weight: float = Field(default=1.0, description="factor of the negative score")
 
     def strength(self, moment):
         return self.weight
@@ -31,16 +31,16 @@ class Pull(Regularizer):
         return -real.logits.mean()
 
 
-class Remember(Pull):
-    """The same, with a memory of its own."""
+class CountCalls(Pull):
+    """The same penalty, which also counts its calls."""
 
-    name = "remember"
+    name = "count-calls"
 
     def build(self):
-        return Memory()
+        return CallCounter()
 
 
-class Memory(nn.Module):
+class CallCounter(nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
@@ -53,63 +53,63 @@ class Memory(nn.Module):
         pass
 
 
-def gan(regularizers=None, options=None, discriminator=None, objective=None, **more):
-    """A small GAN of modules, the same whenever it is made."""
+def gan(regularizers=None, options=None, discriminator=None, objective=None, **others):
+    """Return a small GAN of modules with the same initial weights in each call."""
     torch.manual_seed(0)
     generator = TinyGenerator().build((1, 4, 4), 5, None)
     discriminator = discriminator or TinyDiscriminator().build((1, 4, 4), None)
     options = Options(duration="6 steps", batch_size=4, latent={"dim": 5}, **options or {})
     images = dataset(12)
     return GAN(
-        generator, discriminator, images, objective or Hinge(), options, "cpu", regularizers=regularizers, **more
+        generator, discriminator, images, objective or Hinge(), options, "cpu", regularizers=regularizers, **others
     )
 
 
-def test_a_regularizer_without_strength_changes_nothing():
+def test_regularizer_of_strength_zero_changes_nothing():
     plain, _ = trained(gan())
-    weak, steps = trained(gan({"r1": R1(gamma=0.0), "pull": Pull(weight=0.0)}))
-    assert equal(plain, weak)
+    inactive, steps = trained(gan({"r1": R1(gamma=0.0), "pull": Pull(weight=0.0)}))
+    assert equal(plain, inactive)
     assert steps[-1].penalties == {}
 
 
-def test_what_is_added_counts_for_all_updates_that_it_stands_for():
-    _, steps = trained(gan({"often": Pull(weight=2.0), "rare": Pull(weight=0.5, interval=3)}))
+def test_lazy_penalty_is_multiplied_by_its_interval():
+    _, steps = trained(gan({"each": Pull(weight=2.0), "lazy": Pull(weight=0.5, interval=3)}))
     for number, step in enumerate(steps):
-        often, rare = step.penalties["often"].item(), step.penalties["rare"].item()
+        each, lazy = step.penalties["each"].item(), step.penalties["lazy"].item()
         if number % 3 == 0:
-            assert rare / 1.5 == pytest.approx(often / 2, rel=1e-5)
-        else:  # what it was in the last update in which it had a say
-            assert rare == steps[number - 1].penalties["rare"].item()
-        assert step.scalars()["penalty.often"] == often
+            assert lazy / 1.5 == pytest.approx(each / 2, rel=1e-5)
+        else:  # the value of the last update in which the penalty was computed
+            assert lazy == steps[number - 1].penalties["lazy"].item()
+        assert step.scalars()["penalty.each"] == each
 
 
 @pytest.mark.parametrize("updates", [1, 2, 3])
-def test_an_interval_counts_updates_of_the_discriminator_and_not_steps(updates):
-    regularizers = {"remember": Remember(interval=4)}
+def test_interval_counts_discriminator_updates_and_not_steps(updates):
+    regularizers = {"count-calls": CountCalls(interval=4)}
     run = gan(regularizers, {"training": {"discriminator_steps": updates}})
     list(train(run))
-    assert run.tensors()["regularizer.remember.calls"] == len([n for n in range(6 * updates) if n % 4 == 0])
+    assert run.tensors()["regularizer.count-calls.calls"] == len([n for n in range(6 * updates) if n % 4 == 0])
 
 
-def test_the_penalty_moves_the_weights_as_its_gradient_says():
+def test_penalty_moves_the_weights_by_its_gradient():
     sgd = {"name": "SGD", "lr": 0.25}
     options = {"optimizer": {"generator": sgd, "discriminator": sgd}, "training": {"clip_norm": None}}
 
-    class Silent(Hinge):
-        name = "silent"
+    class ZeroLoss(Hinge):
+        name = "zero"
 
         def discriminator(self, real, fake):
             return 0 * real.logits.mean()
 
-    run = gan({"pull": Pull(weight=3.0)}, options, nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), Silent())
+    run = gan({"pull": Pull(weight=3.0)}, options, nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), ZeroLoss())
     before = run.discriminator[1].bias.item()
     next(train(run))
     assert run.discriminator[1].bias.item() == pytest.approx(before + 0.25 * 3)
 
 
-def test_a_schedule_is_read_at_the_images_seen():
-    falling = Schedule(start=4.0, to=0.0, kimg=0.012)  # gone after three steps of four images
-    _, steps = trained(gan({"r1": R1(gamma=falling), "half": R1(gamma=1.0)}))
+def test_regularizer_schedule_follows_the_images_seen():
+    schedule = Schedule(start=4.0, to=0.0, kimg=0.012)  # zero after three steps of four images
+    _, steps = trained(gan({"r1": R1(gamma=schedule), "half": R1(gamma=1.0)}))
     for number, step in enumerate(steps[:3]):
         ratio = step.penalties["r1"].item() / step.penalties["half"].item()
         assert ratio == pytest.approx(4 - 4 * number / 3, rel=1e-4)
@@ -117,37 +117,37 @@ def test_a_schedule_is_read_at_the_images_seen():
 
 
 @pytest.mark.parametrize("regularizers", [{"r1": R1()}, {"r2": R2()}, {"r1": R1(), "r2": R2()}])
-def test_r1_and_r2_share_the_pass_of_the_loss(regularizers):
+def test_r1_and_r2_share_the_forward_pass_of_the_loss(regularizers):
     run, calls = gan(regularizers), []
     run.discriminator.register_forward_hook(lambda module, inputs, output: calls.append(len(output)))
     next(train(run))
     assert calls == [4, 4, 4]  # real, fake, and fake again for G
 
 
-def test_joined_or_apart_a_lazy_penalty_gives_the_same_run_but_for_rounding():
-    together, apart = (gan({"r1": R1(gamma=1.0, interval=2)}) for _ in range(2))
-    for first, second in zip(train(together, joined=True), train(apart, joined=False), strict=True):
+def test_lazy_penalty_differs_only_by_rounding_between_joined_and_separate_passes():
+    joined, separate = (gan({"r1": R1(gamma=1.0, interval=2)}) for _ in range(2))
+    for first, second in zip(train(joined, joined=True), train(separate, joined=False), strict=True):
         torch.testing.assert_close(first.discriminator_loss, second.discriminator_loss, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(first.penalties["r1"], second.penalties["r1"], rtol=1e-4, atol=1e-6)
 
 
-def test_a_penalty_with_points_of_its_own_repeats_bit_for_bit():
+def test_gradient_penalty_is_reproducible_bit_for_bit():
     first, second = (trained(gan({"gp": GradientPenalty()}))[0] for _ in range(2))
     assert equal(first, second)
 
 
-def test_clipped_weights_stay_clipped():
+def test_weight_clipping_limits_the_weights_after_each_step():
     run = gan({"clip": WeightClipping(limit=0.02)})
     for _ in train(run):
         assert max(parameter.abs().max() for parameter in run.discriminator.parameters()) <= 0.02
     assert max(parameter.abs().max() for parameter in run.generator.parameters()) > 0.02
 
 
-def test_a_generators_regularizer_belongs_to_its_update():
-    class Bright(Regularizer):
-        """Asks for bright images."""
+def test_generator_regularizer_applies_to_the_generator_update():
+    class Brightness(Regularizer):
+        """Favors bright images."""
 
-        name = "bright"
+        name = "brightness"
         player = "generator"
 
         def penalty(self, critic, real, fake):
@@ -157,56 +157,56 @@ def test_a_generators_regularizer_belongs_to_its_update():
 
         def project(self, module, strength):
             assert module is run.generator
-            confined.append(strength)
+            strengths.append(strength)
 
-    confined = []
-    run = gan({"bright": Bright()})
+    strengths = []
+    run = gan({"brightness": Brightness()})
     plain, _ = trained(gan())
-    moved, steps = trained(run)
-    assert confined == [1.0] * 6
-    assert "bright" in steps[-1].penalties
+    regularized, steps = trained(run)
+    assert strengths == [1.0] * 6
+    assert "brightness" in steps[-1].penalties
     first = [key for key in plain if key.startswith("generator.")]
-    assert not any(torch.equal(plain[key], moved[key]) for key in first)
+    assert not any(torch.equal(plain[key], regularized[key]) for key in first)
 
 
-def test_what_regularizers_remember_is_saved_and_put_back():
-    run = gan({"remember": Remember()})
+def test_regularizer_state_is_saved_and_restored():
+    run = gan({"count-calls": CountCalls()})
     list(train(run))
-    other = gan({"remember": Remember()})
+    other = gan({"count-calls": CountCalls()})
     other.restore(run.tensors(), run.place())
     assert equal(weights(other), weights(run))
-    assert other.tensors()["regularizer.remember.calls"] == 6
+    assert other.tensors()["regularizer.count-calls.calls"] == 6
 
 
-def test_what_was_last_added_is_told_after_a_run_was_put_back_too():
+def test_lazy_penalty_is_reported_after_a_resume():
     regularizers, options = {"r1": R1(interval=4)}, {}
     whole = [step.scalars() for step in train(gan(regularizers, options))]
-    begun, resumed = gan(regularizers, options), gan(regularizers, options)
-    steps = train(begun)
+    interrupted, resumed = gan(regularizers, options), gan(regularizers, options)
+    steps = train(interrupted)
     for _ in range(2):
         next(steps)
-    resumed.restore(begun.tensors(), begun.place())
-    rest = [step.scalars() for step in train(resumed)]
-    for line, expected in zip(rest, whole[2:], strict=True):
+    resumed.restore(interrupted.tensors(), interrupted.place())
+    lines = [step.scalars() for step in train(resumed)]
+    for line, expected in zip(lines, whole[2:], strict=True):
         assert {**line, "seconds": 0} == {**expected, "seconds": 0}
-    assert "penalty.r1" in rest[0]
+    assert "penalty.r1" in lines[0]
 
 
-def test_state_of_a_regularizer_that_cannot_be_saved_is_told_before_the_first_step():
-    class Secretive(Memory):
+def test_preflight_rejects_regularizer_state_that_cannot_be_saved():
+    class ExtraState(CallCounter):
         def get_extra_state(self):
-            return "a secret"
+            return "text"
 
         def set_extra_state(self, state):
             pass
 
-    mine = type("Mine", (Remember,), {"name": "mine", "build": lambda self: Secretive()})
+    mine = type("Mine", (CountCalls,), {"name": "mine", "build": lambda self: ExtraState()})
     with pytest.raises(PluginError, match="state of the regularizer 'mine' must be tensors"):
         gan({"mine": mine()})
 
 
-def test_the_rehearsal_leaves_the_memory_of_regularizers_alone():
-    assert gan({"remember": Remember()}).tensors()["regularizer.remember.calls"] == 0
+def test_preflight_does_not_change_regularizer_state():
+    assert gan({"count-calls": CountCalls()}).tensors()["regularizer.count-calls.calls"] == 0
 
 
 @pytest.mark.parametrize(
@@ -219,13 +219,13 @@ def test_the_rehearsal_leaves_the_memory_of_regularizers_alone():
         (lambda real: torch.autograd.grad(real.logits.sum(), real.images)[0].sum(), "regularizer 'mine' failed"),
     ],
 )
-def test_a_penalty_that_breaks_its_promise_is_told_before_the_first_step(penalty, words):
+def test_preflight_rejects_a_penalty_that_is_no_scalar_with_a_gradient(penalty, words):
     mine = type("Mine", (Pull,), {"name": "mine", "penalty": lambda self, critic, real, fake: penalty(real)})
     with pytest.raises(PluginError, match=words):
         gan({"mine": mine()})
 
 
-def test_a_discriminator_that_cannot_be_differentiated_twice_is_told_before_the_first_step():
+def test_preflight_rejects_a_discriminator_that_cannot_be_differentiated_twice():
     class Once(torch.autograd.Function):
         @staticmethod
         def forward(context, images):
@@ -250,17 +250,17 @@ def test_a_discriminator_that_cannot_be_differentiated_twice_is_told_before_the_
 
 
 @pytest.mark.parametrize("name", ["tiny", "dcgan"])
-def test_wgan_gp_refuses_a_discriminator_that_mixes_the_images_of_a_batch(name):
-    mixing = {"tiny": {"batch_norm": True}, "dcgan": {"width": 2}}[name]
-    apart = {"tiny": {"dropout": 0.5}, "dcgan": {"width": 2, "normalization": "spectral"}}[name]
+def test_wgan_gp_refuses_a_discriminator_that_mixes_samples(name):
+    with_batch_norm = {"tiny": {"batch_norm": True}, "dcgan": {"width": 2}}[name]
+    independent = {"tiny": {"dropout": 0.5}, "dcgan": {"width": 2, "normalization": "spectral"}}[name]
     run = {"dataset": {"name": "noise", "shape": [1, 16, 16]}, "regularizers": {"wgan-gp": {}}}
     with pytest.raises(ConfigError, match=re.escape("regularizer 'wgan-gp'") + ".*batch normalization"):
-        assembled(run, discriminator={"name": name, **mixing})
-    assembled(run, discriminator={"name": name, **apart})
+        assembled(run, discriminator={"name": name, **with_batch_norm})
+    assembled(run, discriminator={"name": name, **independent})
 
 
 @pytest.mark.parametrize("limit", [0.01, 0.5])
-def test_gradients_are_clipped_to_their_norm(limit):
+def test_clip_norm_limits_the_norm_of_gradients(limit):
     sgd = {"name": "SGD", "lr": 1.0}
     run = gan(options={"optimizer": {"generator": sgd, "discriminator": sgd}, "training": {"clip_norm": limit}})
     before = weights(run)
