@@ -10,6 +10,8 @@ from gancore_cli.catalog import find_plugins, open_catalog, warn
 from gancore_cli.options import OrderedGroup, Terminal, echo, output_options, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gancore.catalog.catalog import Plugin
     from gancore.catalog.discovery import Announced
 
@@ -143,7 +145,8 @@ def list_plugins(terminal: Terminal, no_load: bool) -> None:
         table = [
             [
                 *list(row.values())[:3],
-                *(", ".join(row[key] or ()) for key in ("components", "recipes")),
+                _by_kind(row["components"] or ()),
+                ", ".join(row["recipes"] or ()),
                 row["error"] or (f"disabled by {row['off']}" if row["off"] else "not loaded" if no_load else "ok"),
             ]
             for row in rows
@@ -151,6 +154,15 @@ def list_plugins(terminal: Terminal, no_load: bool) -> None:
         print_table(header, table)
 
     terminal.result(rows, text)
+
+
+def _by_kind(components: Iterable[str]) -> str:
+    """Return components such as `loss bce` in lines, one for each kind."""
+    names: dict[str, list[str]] = {}
+    for component in components:
+        kind, _, name = component.partition(" ")
+        names.setdefault(kind, []).append(name)
+    return "\n".join(f"{kind} {', '.join(names[kind])}" for kind in names)
 
 
 def _row(plugin: Plugin | Announced) -> dict[str, Any]:  # Any: JSON

@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             if verbose:
                 traceback.print_exception(error)
             message = f"a plugin ended the command: SystemExit: {error.code!r}"
-            _fail(error, 5, message, "-v shows where", as_json)
+            _fail(error, 5, message, "run it again with -v to see where", as_json)
         except Exception as error:
             status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
             if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:

@@ -45,7 +45,7 @@ def echo(text: str, *, err: bool = False) -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether the stream is a terminal. A closed standard stream is None."""
+    """Return whether the stream is a terminal; None stands for a closed standard stream."""
     return stream is not None and stream.isatty()
 
 

@@ -73,7 +73,7 @@ def test_learning_rate_of_a_million_stops_the_run_within_five_steps(gancore):
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
-def test_on_nonfinite_policy_continues_the_run_up_to_its_limit(gancore, policy):
+def test_nonfinite_policy_continues_the_run_up_to_its_limit(gancore, policy):
     policy_options = ["--set", f"training.on_nonfinite={policy}", "--set", "training.nonfinite_limit=2"]
     done = gancore.works(*arguments(gancore, {"discriminator": (12, 1)}), *policy_options)
     warnings = [line for line in done.stderr.splitlines() if line.startswith("warning")]
