@@ -1,4 +1,4 @@
-"""How Sphinx builds these pages."""
+"""Sphinx settings for these pages."""
 
 from importlib import metadata
 
@@ -10,4 +10,4 @@ html_theme = "furo"
 html_title = f"gancore {release}"
 html_show_copyright = False
 myst_heading_anchors = 3
-smartquotes = False  # a quoted value is shown as it is typed
+smartquotes = False  # show quoted values exactly as typed

@@ -1,4 +1,4 @@
-"""Writes reference.md, the page of all hooks and built-in components, from the code: `python docs/reference.py`."""
+"""Generate reference.md, the page of all hooks and built-in components: `python docs/reference.py`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from gancore.metrics import Metric
 PAGE = Path(__file__).with_name("reference.md")
 
 HEAD = """\
-# Reference
+# Component fields
 
-Every hook, and every component that is built in, with its fields. This page is written from the code by
-`python docs/reference.py`. The keys of a run's config are in [Config](config.md#keys), commands and their options in
-[Commands](commands.md), what components do in [Built in](zoo.md) and [Evaluation](evaluation.md), and what their kinds
-promise in the [Contract](contract.md).
+Every hook, and every built-in component with its fields. `gancore show KIND NAME` prints the same. This page is
+generated from the code by `python docs/reference.py`.
+
+[Built-in components](components.md) and [Evaluation](evaluation.md) explain what the components do, the
+[Contract](contract.md) what their kinds must do. The keys of a run's config are in [Config](config.md#keys), commands
+and their options in [Commands](commands.md).
 """
 
 
 def reference() -> str:
-    """The text of the page."""
+    """Return the text of the page."""
     catalog = Catalog(plugin for plugin in Catalog.installed().plugins if plugin.package == BUILT_IN)
     return "\n".join([HEAD, *_hooks(), *_components(catalog)]).rstrip() + "\n"
 
@@ -87,7 +89,7 @@ def _first_line(documented: object) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Prose in which Markdown would see emphasis or a tag."""
+    """Return the text with the characters escaped that Markdown reads as emphasis or a tag."""
     for character in "*_<":
         text = text.replace(character, f"\\{character}")
     return text
