@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_documentation_builds_without_a_warning(tmp_path):
+def test_documentation_builds_without_warnings(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-W", "-b", "html", "-d", str(tmp_path / "trees")]
     result = subprocess.run(
         [*command, str(ROOT / "docs"), str(tmp_path / "html")],

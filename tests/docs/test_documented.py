@@ -1,4 +1,4 @@
-"""Nothing is missing from the pages."""
+"""The pages document everything that is public."""
 
 import ast
 import inspect
@@ -48,12 +48,12 @@ def config_table():
 
 
 @pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("gancore_")])
-def test_every_hook_is_in_the_contract(hook):
+def test_hook_is_in_the_contract(hook):
     assert f"`{hook}`" in page("contract.md")
 
 
 @pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
-def test_every_command_has_its_heading_and_below_it_its_help(path):
+def test_command_has_a_heading_with_its_help(path):
     words = " ".join(path)
     found = re.search(rf"^##+ {words}\n(.*?)(?=^#|\Z)", page("commands.md"), re.MULTILINE | re.DOTALL)
     assert found, f"commands.md has no heading {words!r}"
@@ -61,26 +61,26 @@ def test_every_command_has_its_heading_and_below_it_its_help(path):
 
 
 @pytest.mark.parametrize("field", describe(RunConfig), ids=lambda field: field["key"])
-def test_every_key_of_a_config_has_its_row(field):
+def test_config_table_has_a_row_for_each_key(field):
     assert row(field) in config_table()
 
 
-def test_the_config_table_has_no_other_rows():
+def test_config_table_has_no_other_rows():
     keys = [field["key"] for field in describe(RunConfig)]
     assert [line.split("`")[1] for line in config_table()] == keys
 
 
-def test_the_reference_is_what_the_code_says():
+def test_reference_equals_the_code():
     written = runpy.run_path(str(ROOT / "docs" / "reference.py"))["reference"]()
     assert page("reference.md") == written, "python docs/reference.py"
 
 
-def test_stability_names_every_file_in_which_the_interface_is_written_down():
+def test_stability_names_each_file_of_the_frozen_interface():
     for file in (ROOT / "tests" / "frozen").iterdir():
         assert f"`tests/frozen/{file.name}`" in page("stability.md")
 
 
-def test_exit_codes_are_those_of_main():
+def test_exit_codes_equal_those_of_main():
     sentence = inspect.getdoc(main).partition("\n\n")[2]
     codes = re.findall(r"\b(\d+) [a-zA-Z]", sentence)
     table = re.findall(r"^\| (\d+) \|", page("commands.md"), re.MULTILINE)
@@ -89,7 +89,7 @@ def test_exit_codes_are_those_of_main():
 
 
 @pytest.mark.parametrize("name", gancore.__all__)
-def test_every_public_name_is_used_or_explained_somewhere(name):
+def test_public_name_is_used_or_explained_on_a_page(name):
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     fenced_or_quoted = [
         part
@@ -105,7 +105,7 @@ def classes_of_the_package():
 
 
 def inherits_docstring(method, owner, classes):
-    """A base class of the package explains the method of the same name."""
+    """Return whether a base class of the package documents the method of the same name."""
     for base in owner.bases:
         parent = classes.get(base.id if isinstance(base, ast.Name) else "")
         if parent is not None:
@@ -115,8 +115,8 @@ def inherits_docstring(method, owner, classes):
     return False
 
 
-def speaks_for_itself(node):
-    """A property that only returns an expression, or a protocol's method, which is a signature alone."""
+def is_self_explanatory(node):
+    """Return whether this is a property that only returns an expression, or a method of a protocol."""
     decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
     if "property" in decorators and len(node.body) == 1 and isinstance(node.body[0], ast.Return):
         return True
@@ -128,7 +128,7 @@ def undocumented(tree, classes, owner=None):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
             if not ast.get_docstring(node):
                 exempt = isinstance(node, ast.FunctionDef) and (
-                    speaks_for_itself(node) or (owner is not None and inherits_docstring(node, owner, classes))
+                    is_self_explanatory(node) or (owner is not None and inherits_docstring(node, owner, classes))
                 )
                 if not exempt:
                     yield f"{node.name}, line {node.lineno}"
@@ -137,32 +137,32 @@ def undocumented(tree, classes, owner=None):
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "gancore").glob("*.py")), ids=lambda file: file.name)
-def test_everything_public_has_a_docstring(file):
+def test_public_objects_have_docstrings(file):
     tree = ast.parse(file.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), "the module itself"
     assert list(undocumented(tree, classes_of_the_package())) == []
 
 
 def anchor(heading):
-    """As GitHub and MyST make them."""
+    """Return the anchor of a heading, as GitHub and MyST make it."""
     return re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("file", MARKDOWN, ids=lambda file: file.name)
-def test_every_relative_link_leads_somewhere(file):
+def test_relative_links_have_targets(file):
     text = re.sub(r"```.*?```", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target, fragment in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", text):
         if re.match(r"[a-z]+:", target):
             continue
-        there = (file.parent / target).resolve() if target else file
-        assert there.is_file(), target
-        assert there.is_relative_to(ROOT), target
+        linked = (file.parent / target).resolve() if target else file
+        assert linked.is_file(), target
+        assert linked.is_relative_to(ROOT), target
         if fragment:
-            headings = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
             assert fragment in map(anchor, headings), f"{target}#{fragment}"
 
 
-def test_the_table_of_laws_is_what_the_laws_say():
+def test_law_table_equals_the_docstrings():
     from gancore.testing.runner import LAWS, kinds_of_laws
 
     expected = [

@@ -1,15 +1,15 @@
-"""The pages for plugin authors are followed in an environment of their own, with a real pip."""
+"""The pages for plugin authors are tested in a virtual environment of their own, with a real pip."""
 
 import re
 
 import pytest
 
-from helpers.doc_blocks import BY_AN_AUTHOR, page_blocks, said, sessions_of
+from helpers.doc_blocks import AUTHOR_PAGES, output_lines, page_blocks, sessions_of
 from helpers.plugin_venv import HAS_LAWS, Environment
 
 
 class Reader:
-    """Someone who does what a page says, in order."""
+    """Follows the blocks of a page in order."""
 
     def __init__(self, folder):
         self.shell, self.folder = Environment(folder), folder
@@ -34,12 +34,12 @@ class Reader:
         done = self.shell(command, self.folder)
         assert done.returncode == code, f"{block.place}: $ {command}\n{done.stdout}"
         if output.strip():
-            assert said(done.stdout) == said(output), f"{block.place}: $ {command}"
+            assert output_lines(done.stdout) == output_lines(output), f"{block.place}: $ {command}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", BY_AN_AUTHOR, ids=lambda page: page.name)
-def test_a_reader_who_does_what_the_page_says_gets_what_it_shows(page, tmp_path):
+@pytest.mark.parametrize("page", AUTHOR_PAGES, ids=lambda page: page.name)
+def test_first_plugin_page_commands_print_what_it_shows(page, tmp_path):
     reader = Reader(tmp_path)
     for block in page_blocks(page):
         reader.follow(block)

@@ -1,4 +1,4 @@
-"""What is fenced in the pages works. CONTRIBUTING.md tells the conventions."""
+"""The fenced blocks of the pages work. CONTRIBUTING.md describes the conventions."""
 
 import io
 import json
@@ -30,17 +30,17 @@ from gancore.run.recording import record
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore_cli.main import main
-from helpers.doc_blocks import BY_AN_AUTHOR, PAGES, ROOT, blocks_of, page_blocks, said, sessions_of
+from helpers.doc_blocks import AUTHOR_PAGES, PAGES, ROOT, blocks_of, output_lines, page_blocks, sessions_of
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("gancore_")]
 PARTS = {"generator": "mlp", "discriminator": "mlp", "loss": "bce", "dataset": "digits"}
 LANGUAGES = {"python", "toml", "console", "text", "bash"}
-BY_HAND = [word for key, value in PARTS.items() for word in (f"--{key}", value)]
+PART_OPTIONS = [word for key, value in PARTS.items() for word in (f"--{key}", value)]
 QUICK_START = ["pip install . && gancore train", 'pip install -e ".[dev]" && pytest']
 
 
 def run_gancore(words):
-    """The exit code, and what a terminal would show. In this process, since torch takes seconds to load."""
+    """Return the exit code and the output of a command. It runs in this process, since torch takes seconds to load."""
     shown = io.StringIO()
     with redirect_stdout(shown), redirect_stderr(shown), pytest.raises(SystemExit) as ended:
         main(words)
@@ -50,7 +50,7 @@ def run_gancore(words):
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
-    command = [sys.executable, "-m", "gancore_cli", "train", *BY_HAND, "--steps", "3", "--out", "runs/0001"]
+    command = [sys.executable, "-m", "gancore_cli", "train", *PART_OPTIONS, "--steps", "3", "--out", "runs/0001"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -59,7 +59,7 @@ def small_run(tmp_path_factory):
 
 @pytest.fixture
 def workplace(small_run, tmp_path, monkeypatch):
-    """A folder with a run in runs/0001, where the test is."""
+    """A folder with a run in runs/0001, as the current folder."""
     folder = tmp_path / "work"
     shutil.copytree(small_run, folder)
     monkeypatch.chdir(folder)
@@ -70,14 +70,14 @@ def workplace(small_run, tmp_path, monkeypatch):
 
 @pytest.fixture
 def module(monkeypatch):
-    """The namespace of a page, known to Python as a module, as a plugin's would be."""
+    """The namespace of a page, as an imported module like that of a plugin."""
     made = ModuleType("snippets_of_a_page")
     monkeypatch.setitem(sys.modules, made.__name__, made)
     return made
 
 
 def run_python(block, module):
-    """Line numbers are those of the page, so that a traceback points into it."""
+    """Run a block with the line numbers of its page, so that a traceback points into the page."""
     padded = "\n" * (block.line - 1) + block.text
     exec(compile(padded, str(block.file), "exec"), vars(module))  # noqa: S102  # our own pages
 
@@ -107,25 +107,25 @@ def check_console(block):
         code, shown = run_gancore(words[1:])
         assert code == expected_code, f"{block.place}: $ {command}\n{shown}"
         if output.strip():
-            assert said(shown) == said(output), f"{block.place}: $ {command}"
+            assert output_lines(shown) == output_lines(output), f"{block.place}: $ {command}"
 
 
 def offered(module):
-    """The plugin that a page defines, if it defines one."""
+    """Return the plugin that a page defines, or None."""
     if not any(hasattr(module, hook) for hook in HOOKS):
         return None
     return read_plugin(module, "snippet", "gancore-snippet", "1.0")
 
 
 def train_with(plugin, folder):
-    """Trains with what makes a GAN, measures with what measures, and tells what is told."""
+    """Train, measure or observe with each component of the plugin, as its kind requires."""
     catalog = Catalog([*Catalog.installed().plugins, plugin])
     for component in plugin.components:
         if component.kind in ("metric", "extractor"):
             measure_with(component, catalog, folder)
             continue
         if component.kind == "observer":
-            watch_with(component, catalog, folder)
+            observe_with(component, catalog, folder)
             continue
         part = {component.kind: component.name}
         if component.kind not in PARTS:
@@ -149,21 +149,21 @@ def measure_with(component, catalog, folder):
     assert resolve([ConfigLayer("again", run.to_data(catalog))], catalog) == run
 
 
-def watch_with(component, catalog, folder):
-    told = {"duration": "2 steps", "log": {"every_steps": 1}, "observers": {component.name: {}}}
-    run = resolve([ConfigLayer("parts", PARTS | told)], catalog)
+def observe_with(component, catalog, folder):
+    parts = {"duration": "2 steps", "log": {"every_steps": 1}, "observers": {component.name: {}}}
+    run = resolve([ConfigLayer("parts", PARTS | parts)], catalog)
     gan = GAN.assemble(run, folder, "cpu")
     directory = RunDirectory(folder / "watched")
     directory.create(run, catalog, gan.device)
     seen = list(record(train(gan), gan, run, directory, catalog))
     assert [written.warnings for written in seen] == [(), ()]
     usual = {"config.toml", "manifest.json", "metrics.jsonl", "samples", "checkpoints"}
-    assert {path.name for path in directory.path.iterdir()} > usual, "an observer leaves something of its own"
+    assert {path.name for path in directory.path.iterdir()} > usual, "an observer writes files of its own"
     assert resolve([ConfigLayer("again", run.to_data(catalog))], catalog) == run
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in BY_AN_AUTHOR], ids=lambda page: page.name)
-def test_all_that_is_fenced_on_a_page_works_from_top_to_bottom(page, workplace, module):
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in AUTHOR_PAGES], ids=lambda page: page.name)
+def test_page_blocks_work_from_top_to_bottom(page, workplace, module):
     for block in page_blocks(page):
         if block.language == "python":
             run_python(block, module)
@@ -177,18 +177,18 @@ def test_all_that_is_fenced_on_a_page_works_from_top_to_bottom(page, workplace, 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_fence_names_a_language_that_is_checked(page):
+def test_page_blocks_name_a_known_language(page):
     for block in page_blocks(page):
         assert block.language in LANGUAGES, block.place
         assert (block.language == "bash") <= (page.name == "README.md"), f"{block.place}: use console, which is run"
 
 
-def test_the_quick_start_is_two_commands():
+def test_quick_start_is_two_commands():
     (block,) = [block for block in page_blocks(ROOT / "README.md") if block.language == "bash"]
     assert block.text.splitlines() == QUICK_START
 
 
-def test_the_metadata_of_a_checkpoint_is_what_the_page_says(small_run):
+def test_checkpoint_metadata_is_documented(small_run):
     from safetensors import safe_open
 
     page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
@@ -205,12 +205,12 @@ def test_the_metadata_of_a_checkpoint_is_what_the_page_says(small_run):
         assert any(re.fullmatch(form, tensor) for form in forms), tensor
 
 
-def test_the_files_of_a_run_are_those_that_the_page_draws(small_run):
+def test_run_directory_files_equal_the_documented_tree(small_run):
     page = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     (tree,) = [block.text for block in page_blocks(ROOT / "docs" / "checkpoints.md") if block.language == "text"]
     drawn = {re.sub(r"^[│├└─\s]*", "", line).split()[0].rstrip("/") for line in tree.splitlines()[1:]}
-    there = {path.name for path in (small_run / "runs" / "0001").rglob("*")}
-    assert drawn == there
+    written = {path.name for path in (small_run / "runs" / "0001").rglob("*")}
+    assert drawn == written
     for key in json.loads((small_run / "runs/0001/metrics.jsonl").read_text(encoding="utf-8")):
         assert f"`{key}`" in page, key
 
@@ -225,7 +225,7 @@ def hook_block(hook):
 
 
 @pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook != "gancore_recipes"])
-def test_the_plugin_in_a_hooks_docstring_is_complete_and_trains(hook, module, tmp_path):
+def test_hook_docstring_plugin_is_complete_and_trains(hook, module, tmp_path):
     block = hook_block(hook)
     assert block.language == "python", block.place
     run_python(block, module)
@@ -235,19 +235,19 @@ def test_the_plugin_in_a_hooks_docstring_is_complete_and_trains(hook, module, tm
     train_with(plugin, tmp_path)
 
 
-def test_the_plugin_in_the_docstring_of_recipes_finds_those_of_its_package(module, tmp_path, monkeypatch):
+def test_recipes_hook_docstring_plugin_finds_its_recipes(module, tmp_path, monkeypatch):
     package = tmp_path / "gancore_waves"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "calm.toml").write_text('# Little is going on.\nduration = "1 steps"\n', encoding="utf-8")
+    (package / "calm.toml").write_text('# A short run.\nduration = "1 steps"\n', encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     run_python(hook_block("gancore_recipes"), module)
     (recipe,) = offered(module).recipes
-    assert (recipe.name, recipe.summary, recipe.data) == ("calm", "Little is going on.", {"duration": "1 steps"})
-    del sys.modules["gancore_waves"]  # for good: the name is free for other pages
+    assert (recipe.name, recipe.summary, recipe.data) == ("calm", "A short run.", {"duration": "1 steps"})
+    del sys.modules["gancore_waves"]  # permanently: other pages may use the name
 
 
-def test_a_hooks_block_points_to_its_line_in_the_source():
+def test_hook_docstring_block_points_to_its_source_line():
     for hook in HOOKS:
         block = hook_block(hook)
         line = block.file.read_text(encoding="utf-8").split("\n")[block.line - 1]

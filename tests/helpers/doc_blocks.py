@@ -1,17 +1,17 @@
-"""The pages of the documentation, and what stands in them between fences."""
+"""The pages of the documentation and their fenced blocks."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BY_AN_AUTHOR = [ROOT / "docs" / "first-plugin.md"]
-"""Pages that install something, and are therefore followed in an environment of their own."""
+AUTHOR_PAGES = [ROOT / "docs" / "first-plugin.md"]
+"""Pages that install packages, and are therefore tested in a virtual environment of their own."""
 
 
 @dataclass
 class Block:
-    """What stands between two fences. `line` is that of its first line in the file, from 1."""
+    """The text between two fences. `line` is the number of its first line in the file, from 1."""
 
     file: Path
     line: int
@@ -36,19 +36,20 @@ def blocks_of(file, text, offset=0):
         elif opened is not None and line.startswith("```"):
             break
     assert opened is None, f"{file.name}:{offset + opened + 1}: this fence is not closed"
-    return [block for block in found if not block.language.startswith("{")]  # Sphinx reads its directives itself
+    return [block for block in found if not block.language.startswith("{")]  # Sphinx reads its own directives
 
 
 def page_blocks(page):
     return blocks_of(page, page.read_text(encoding="utf-8"))
 
 
-def said(text):
+def output_lines(text):
+    """The lines of a command's output, without surrounding blank lines and trailing spaces."""
     return [line.rstrip() for line in text.strip("\n").split("\n")]
 
 
 def sessions_of(block):
-    """The commands of a console block, each with the output that follows it there."""
+    """The commands of a console block, each with the output that follows it."""
     first, *sessions = ("\n" + block.text).split("\n$ ")
     assert not first, f"{block.place}: begins without a command"
     return [session.partition("\n")[::2] for session in sessions]
