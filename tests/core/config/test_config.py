@@ -448,7 +448,7 @@ class TestANewKind:
             ("regularizers.x=r2", "regularizers.x: unknown regularizer 'r2'; did you mean 'r1'? Known: lipschitz, r1"),
             ("regularizers.r1=3", "regularizers.r1: must be a name, or a table with a `name`; received 3"),
             ("regularizers=3", "regularizers: must be a table; received 3"),
-            ("regularizers.r1={}", "regularizers: unknown key 'regularizers'; did you mean 'regularizers'"),
+            ("regularizer.r1={}", "regularizer: unknown key 'regularizer'; did you mean 'regularizers'"),
         ],
     )
     def test_a_mistake_in_a_labeled_table_is_told_at_its_place(self, layer, problem):
