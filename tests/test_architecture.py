@@ -1,4 +1,4 @@
-"""The house: which way imports point, what a wheel holds, and that what is promised to type checkers is there."""
+"""Architecture: imports between parts, contents of the wheel, and public names. See also import-linter."""
 
 import ast
 import os
@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def imports(path):
-    """All modules that a file imports, wherever in it, as dotted names."""
+    """Yield the dotted names of all modules that a file imports, also inside of functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide where they point"
+            assert node.level == 0, f"{path}: use absolute imports"
             yield node.module
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
@@ -40,17 +40,17 @@ def test_architecture_parts_of_the_core_have_at_most_40_arrows():
 
 
 CONTRACT = {"settings", "component", "contracts", "metrics", "observers", "hookspecs"}
-"""The flat modules that a plugin's author reads. `errors`, which everything may raise, is no part."""
+"""The flat modules that a plugin author reads. `errors` is not counted as a part, since every part imports it."""
 
 
 def part_of(module):
-    """The part of the core that a module belongs to: a folder, the contract, or the package itself."""
+    """Return the part of the core that a module belongs to: a folder, the contract, or the package itself."""
     name = module.split(".")[1] if "." in module else "gancore"
     return {"errors": "gancore"}.get(name, "contract" if name in CONTRACT else name)
 
 
 @pytest.mark.parametrize("folder", ["gancore", "plugins"])
-def test_the_test_kit_is_imported_by_nothing_that_trains(folder):
+def test_architecture_keeps_the_test_kit_out_of_training(folder):
     for path in (ROOT / folder).rglob("*.py"):
         if "testing" not in path.parts:
             assert not {name.split(".")[0] for name in imports(path)} & {"hypothesis", "pytest"}, path
@@ -58,7 +58,7 @@ def test_the_test_kit_is_imported_by_nothing_that_trains(folder):
 
 
 @pytest.mark.parametrize("folder", ["gancore", "plugins"])
-def test_only_the_command_line_prints_or_exits(folder):
+def test_architecture_lets_only_the_command_line_print_or_exit(folder):
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
@@ -73,7 +73,7 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
+def test_wheel_contains_exactly_three_packages(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
@@ -89,7 +89,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
     assert "gancore_cli/templates/kinds/loss.py.tmpl" in names
 
 
-def test_the_wheel_works_from_anywhere(wheel, tmp_path):
+def test_wheel_works_outside_of_the_repository(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     done = subprocess.run(
@@ -104,7 +104,7 @@ def test_the_wheel_works_from_anywhere(wheel, tmp_path):
     assert "vanilla" in done.stdout
 
 
-def test_every_entry_point_resolves():
+def test_entry_points_resolve():
     ours = [entry for entry in entry_points(group="gancore.v1") if entry.dist.name == "gancore"]
     script = [entry for entry in entry_points(group="console_scripts") if entry.name == "gancore"]
     assert len(ours) == len(script) == 1
@@ -112,17 +112,17 @@ def test_every_entry_point_resolves():
         assert entry.load() is not None
 
 
-def test_importing_gancore_imports_nothing_heavy():
+def test_import_of_gancore_imports_nothing_heavy():
     code = "import sys, gancore; print(sorted({'torch', 'pydantic', 'pluggy', 'numpy'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
-def test_every_public_name_can_be_had():
+def test_public_names_can_be_imported():
     import gancore
 
     for name in gancore.__all__:
         assert getattr(gancore, name).__module__.startswith("gancore") or name in {"Shape", "Schedulable", "hookimpl"}
     assert set(gancore.__all__) <= set(dir(gancore))
     with pytest.raises(AttributeError, match="nonsense"):
-        gancore.nonsense  # noqa: B018  # touching it is the test
+        gancore.nonsense  # noqa: B018  # the access raises

@@ -1,4 +1,4 @@
-"""What others build on does not change by accident: it is written down in tests/frozen."""
+"""The public interface equals its snapshots in tests/frozen."""
 
 import dataclasses
 
@@ -7,21 +7,20 @@ from pydantic import Field
 
 from gancore.contracts import Generator
 from gancore.settings import Settings
-from helpers import api_snapshot as freeze
-from helpers.api_snapshot import FOLDER, SUBJECTS, frozen, members
+from helpers.api_snapshot import FOLDER, SUBJECTS, field, frozen, members
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-def test_the_interface_is_as_it_was_written_down(subject):
+def test_interface_equals_its_snapshot(subject):
     kept = (FOLDER / subject).read_text(encoding="utf-8")
-    assert frozen(subject) == kept, "if the change is meant: python tests/helpers/api_snapshot.py, and CHANGELOG.md"
+    assert frozen(subject) == kept, "to accept the change: python tests/helpers/api_snapshot.py, and CHANGELOG.md"
 
 
-def test_nothing_else_is_written_down():
+def test_snapshots_are_only_those_of_the_subjects():
     assert {path.name for path in FOLDER.iterdir()} == {*SUBJECTS}
 
 
-def test_every_public_name_is_written_down():
+def test_snapshot_contains_every_public_name():
     import gancore
 
     text = frozen("api.txt")
@@ -42,7 +41,7 @@ class Before(Generator):
         return 2 * self.width
 
 
-def told(cls):
+def lines(cls):
     return sorted(members(cls))
 
 
@@ -59,14 +58,14 @@ def told(cls):
     ],
     ids=["default", "bound", "type", "parameter", "optional", "method", "name"],
 )
-def test_a_change_of_a_class_is_a_change_of_what_is_written_down(changes):
+def test_snapshot_changes_if_a_class_changes(changes):
     after = type("Before", (Before,), {"__module__": "gancore", "__qualname__": "Before", **changes})
     before = type("Before", (Before,), {"__module__": "gancore", "__qualname__": "Before"})
-    assert told(before) != told(after)
+    assert lines(before) != lines(after)
 
 
-def test_what_is_private_or_only_said_may_change():
-    assert freeze.field({"key": "a", "type": "int", "default": 1, "bounds": "", "help": "one"}) == freeze.field(
+def test_snapshot_ignores_help_and_private_names():
+    assert field({"key": "a", "type": "int", "default": 1, "bounds": "", "help": "one"}) == field(
         {"key": "a", "type": "int", "default": 1, "bounds": "", "help": "two"}
     )
 
@@ -79,26 +78,26 @@ def test_what_is_private_or_only_said_may_change():
         def shown(self, value: "int" = 1) -> "str | None":
             """Public."""
 
-    assert told(One) == ["def shown(self, value: int = 1) -> str | None"]
+    assert lines(One) == ["def shown(self, value: int = 1) -> str | None"]
 
 
-def test_a_dataclass_is_written_down_by_its_constructor():
+def test_snapshot_of_a_dataclass_is_its_constructor():
     @dataclasses.dataclass(frozen=True)
     class Pair:
         first: "int"
         second: "tuple[str, ...]" = ()
 
-    assert told(Pair) == ["__init__(self, first: int, second: tuple[str, ...] = ()) -> None"]
+    assert lines(Pair) == ["__init__(self, first: int, second: tuple[str, ...] = ()) -> None"]
 
 
-def test_keys_of_a_table_are_written_down_with_type_default_and_bounds():
+def test_snapshot_of_settings_has_type_default_and_bounds():
     class Table(Settings):
         """A table."""
 
-        count: int = Field(default=3, ge=1, le=9, description="how many")
-        maybe: str | None = Field(default=None, description="perhaps")
+        count: int = Field(default=3, ge=1, le=9, description="number")
+        maybe: str | None = Field(default=None, description="optional")
 
-    assert [line for line in told(Table) if ": " in line and "(" not in line] == [
+    assert [line for line in lines(Table) if ": " in line and "(" not in line] == [
         "count: int = 3  [>= 1, <= 9]",
         "maybe: str or absent",
     ]

@@ -1,6 +1,6 @@
-"""Writes down what others build on, one file for each subject in tests/frozen: `python tests/helpers/api_snapshot.py`.
+"""Snapshots of the public interface in tests/frozen. Update them with `python tests/helpers/api_snapshot.py`.
 
-test_stability.py compares the files with the code, so that a change of the interface is seen, and decided, in review.
+test_stability.py compares them with the code, so that every change of the interface shows in review.
 """
 
 import ast
@@ -21,11 +21,11 @@ from gancore.settings import Schedule, Settings
 FOLDER = Path(__file__).parents[1] / "frozen"
 MODULES = ["gancore", "gancore.contracts", "gancore.metrics", "gancore.observers"]
 CALLED = {"__call__", "__len__"}
-"""Special methods that are promised."""
+"""Special methods that are part of the interface."""
 
 
 class Verbatim(str):
-    """What is shown as it stands in the source."""
+    """Text whose repr is the text itself."""
 
     __slots__ = ()
     __repr__ = str.__str__
@@ -36,7 +36,7 @@ def verbatim(annotation):
 
 
 def shown(default):
-    """Modules and classes by their names, since their usual form tells where they lie."""
+    """Show modules and classes by name, since their repr contains a path."""
     return Verbatim(default.__name__) if isinstance(default, ModuleType | type) else default
 
 
@@ -52,23 +52,23 @@ def signature(function):
 
 
 def api():
-    """Every public name: how it is called, what it has, what it is."""
-    told = {}
+    """Yield every public name with its signature, members or value."""
+    seen = {}
     for module in MODULES:
         yield f"# {module}"
         for name in import_module(module).__all__:
             value = getattr(import_module(module), name)
             yield ""
-            if isinstance(value, type) and value in told:
-                yield f"{name} is {told[value]}"
+            if isinstance(value, type) and value in seen:
+                yield f"{name} is {seen[value]}"
                 continue
             if isinstance(value, type):
-                told[value] = f"{module}.{name}"
-            yield from said_of(name, value)
+                seen[value] = f"{module}.{name}"
+            yield from described(name, value)
         yield ""
 
 
-def said_of(name, value):
+def described(name, value):
     if isinstance(value, type) and value.__module__.startswith("gancore"):
         bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object)
         yield f"class {name}({bases})" if bases else f"class {name}"
@@ -82,25 +82,25 @@ def said_of(name, value):
 
 
 def members(cls):
-    """How it is made, its fields, its attributes, and its methods, with those of bases that no public class has."""
+    """Yield constructor, fields, attributes and methods of a class, including those of private bases."""
     if dataclasses.is_dataclass(cls):
         yield f"__init__{signature(cls.__init__)}"
     elif "__init__" in vars(cls) and not getattr(cls, "_is_protocol", False):
         yield f"__init__{signature(cls.__init__)}"
         yield f"attributes: {', '.join(attributes(cls.__init__))}"
-    if issubclass(cls, Settings) and not issubclass(cls, Options):  # those are in config.txt
+    if issubclass(cls, Settings) and not issubclass(cls, Options):  # those keys are in config.txt
         yield from map(field, describe(cls))
     public = import_module("gancore").__all__
-    told = {home for base in cls.__mro__[1:] if base.__name__ in public for home in base.__mro__}
+    public_homes = {home for base in cls.__mro__[1:] if base.__name__ in public for home in base.__mro__}
     seen = {}
     for home in reversed(cls.__mro__):
-        if home.__module__.startswith("gancore") and home not in told:
+        if home.__module__.startswith("gancore") and home not in public_homes:
             seen |= dict(own(home))
     yield from (seen[name] for name in sorted(seen))
 
 
 def attributes(constructor):
-    """The public attributes that a constructor sets."""
+    """Return the public attributes that a constructor sets."""
     names = [
         ast.unparse(node)
         for node in ast.walk(ast.parse(dedent(inspect.getsource(constructor))))
@@ -137,7 +137,7 @@ def field(described):
 
 
 def config():
-    """Every key of a run: its type, its default, its bounds."""
+    """Yield every key of a run with its type, default and bounds."""
     yield from map(field, describe(RunConfig))
     yield ""
     yield "# A schedule, {from, to, kimg, shape}"
@@ -146,7 +146,7 @@ def config():
 
 
 def hooks():
-    """The group of entry points, and every hook."""
+    """Yield the group of entry points and every hook."""
     yield f"entry points: {hookspecs.ENTRY_POINTS}"
     yield ""
     for name, value in vars(hookspecs).items():
@@ -158,7 +158,7 @@ SUBJECTS = {"api.txt": api, "config.txt": config, "hooks.txt": hooks}
 
 
 def frozen(subject):
-    """What the file of a subject should hold."""
+    """Return the expected content of the file of a subject."""
     return "\n".join(SUBJECTS[subject]()).rstrip() + "\n"
 
 

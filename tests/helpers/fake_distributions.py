@@ -1,4 +1,4 @@
-"""Packages with plugins, as pip leaves them in a folder, and one that pip itself installs."""
+"""Distributions with plugins: files as pip installs them, or a package installed by pip."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def gancore_losses():
 
 
 def unpack(site, plugin, source, *, name=None, version="1.0", group="gancore.v1"):
-    """What pip leaves behind of a package that is one module and announces it as a plugin."""
+    """Write the files of an installed package with one module and an entry point for it."""
     name, module = name or f"{plugin}-gan", f"{plugin}_gan"
     info = site / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
@@ -51,7 +51,7 @@ def unpack(site, plugin, source, *, name=None, version="1.0", group="gancore.v1"
 
 
 def pip_install(site, project, source, *, name, version, plugin, module):
-    """The same, built and installed by pip."""
+    """Build such a package and install it with pip."""
     project.mkdir(parents=True)
     text = PYPROJECT.format(name=name, version=version, plugin=plugin, module=module)
     (project / "pyproject.toml").write_text(text)

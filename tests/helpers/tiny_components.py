@@ -1,4 +1,4 @@
-"""Small worlds for tests: datasets, components and plugins that train in moments."""
+"""Tiny datasets, networks and a plugin for tests, which train in milliseconds."""
 
 import math
 from pathlib import Path
@@ -22,10 +22,10 @@ class Noise(Dataset):
 
     name = "noise"
     shape: tuple[int, ...] = Field(default=(1, 4, 4), description="(C, H, W) or (F,)")
-    count: int = Field(default=10, ge=1, description="how many")
-    labeled: bool = Field(default=False, description="whether the labels have names")
-    rare: bool = Field(default=False, description="whether most labels are the first")
-    mirrors: bool = Field(default=False, description="whether mirrored images are as likely")
+    count: int = Field(default=10, ge=1, description="number of samples")
+    labeled: bool = Field(default=False, description="give names to the labels")
+    rare: bool = Field(default=False, description="give most samples the first label")
+    mirrors: bool = Field(default=False, description="mirrored images are equally likely")
 
     def build(self, root: Path):
         generator = torch.Generator().manual_seed(1)
@@ -60,35 +60,35 @@ class TinyGenerator(Generator):
 
 
 class Constant(Generator):
-    """Draws one thing, whatever the noise: a generator that has collapsed."""
+    """A collapsed generator: the same image for all noise."""
 
     name = "constant"
 
     def build(self, shape, latent_dim, num_classes):
-        return OneThing(shape)
+        return ConstantModule(shape)
 
 
-class OneThing(nn.Module):
+class ConstantModule(nn.Module):
     def __init__(self, shape):
         super().__init__()
-        self.thing = nn.Parameter(torch.full(shape, 0.1))
+        self.image = nn.Parameter(torch.full(shape, 0.1))
 
     def forward(self, latent):
-        return self.thing.expand(len(latent), *self.thing.shape)
+        return self.image.expand(len(latent), *self.image.shape)
 
 
 class Faithful(Generator):
-    """Hands the noise on: as many different things as it is given."""
+    """Images that are the noise itself, scaled: as diverse as the noise."""
 
     name = "faithful"
-    scale: float = Field(default=1.0, description="how far they are apart")
-    offset: tuple[float, ...] = Field(default=(0.0,), description="where their middle is")
+    scale: float = Field(default=1.0, description="factor of the noise")
+    offset: tuple[float, ...] = Field(default=(0.0,), description="added to the noise")
 
     def build(self, shape, latent_dim, num_classes):
-        return HandsOn(math.prod(shape), shape, self.scale, self.offset)
+        return FaithfulModule(math.prod(shape), shape, self.scale, self.offset)
 
 
-class HandsOn(nn.Module):
+class FaithfulModule(nn.Module):
     def __init__(self, size, shape, scale, offset):
         super().__init__()
         self.scale, self.shape = nn.Parameter(torch.full((size,), scale)), shape
@@ -99,12 +99,12 @@ class HandsOn(nn.Module):
 
 
 class TinyDiscriminator(Discriminator):
-    """Two linear layers, perhaps with batch statistics or dropout between them."""
+    """Two linear layers, optionally with batch normalization or dropout between them."""
 
     name = "tiny"
     width: int = Field(default=8, ge=1, le=64, description="hidden units")
-    batch_norm: bool = Field(default=False, description="mix the samples of a batch")
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="share of units dropped")
+    batch_norm: bool = Field(default=False, description="normalize by batch statistics")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="fraction of units dropped")
 
     def build(self, shape, num_classes):
         return Conditional(
@@ -146,7 +146,7 @@ class Hinge(Loss):
 
 
 class Worlds:
-    """A plugin that offers all of the above."""
+    """Plugin with the components above."""
 
     @staticmethod
     @hookimpl
@@ -173,7 +173,7 @@ PARTS = {"generator": "tiny", "discriminator": "tiny", "loss": "bce", "dataset":
 
 
 def catalog():
-    """The built-ins, and the worlds as a third party's plugin."""
+    """Return a catalog of the built-ins and of the components above, as a third-party plugin."""
     return Catalog([*Catalog.installed().plugins, read_plugin(Worlds, "worlds", "gancore-worlds", "1.0")])
 
 
@@ -186,31 +186,33 @@ RUNS = {
     "dropout": {"discriminator": {"name": "tiny", "dropout": 0.5}},
     "statistics": {"discriminator": {"name": "tiny", "batch_norm": True}, "training": {"clip_norm": 0.5}},
 }
-"""Runs of all that a step may do, for a dataset of which the last batch is short."""
+"""Configs that cover the options of a step, with a dataset whose last batch is short."""
 
 
 def assembled(*layers, on="cpu", **changes):
-    """A small run with its layers and keys on top, put together on a device."""
-    said = [ConfigLayer("test", layer) for layer in (PARTS, {"duration": "6 steps", "batch_size": 4}, *layers, changes)]
-    return GAN.assemble(resolve(said, catalog()), Path(), on)
+    """Return the GAN of a small run, with further layers and keys, on a device."""
+    merged = [
+        ConfigLayer("test", layer) for layer in (PARTS, {"duration": "6 steps", "batch_size": 4}, *layers, changes)
+    ]
+    return GAN.assemble(resolve(merged, catalog()), Path(), on)
 
 
 def weights(gan):
-    """A copy of everything that training changes."""
+    """Return a copy of all tensors that training changes."""
     return {key: value.clone() for key, value in gan.tensors().items()}
 
 
 def equal(first, second):
-    """Whether two sets of tensors are the same, bit for bit."""
+    """Return whether two dicts of tensors are equal, bit for bit."""
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
 def trained(gan):
-    """What a run is after its last step, and the records of its steps."""
+    """Train to the end; return all tensors and the records of the steps."""
     steps = list(train(gan))
     return weights(gan), steps
 
 
 def dataset(count=64, shape=(1, 4, 4)):
-    """Random images with one label."""
+    """Return a dataset of random images with one label."""
     return TensorDataset(torch.randint(0, 256, (count, *shape), dtype=torch.uint8), torch.zeros(count).long())
