@@ -1,4 +1,4 @@
-"""What every component is, whatever its kind: a frozen model of its own hyperparameters, found by its name."""
+"""Component: the base of all kinds, a frozen model of hyperparameters that is found by its name."""
 
 from __future__ import annotations
 
@@ -20,60 +20,60 @@ C = TypeVar("C", bound="Component")
 
 
 class Finder(Protocol):
-    """Finds the class of a component by its name; the catalog is one."""
+    """Anything that finds a component's class by its name, such as the catalog."""
 
     def find(self, kind: type[Component], name: str) -> type[Component]: ...
 
 
 class Component(Settings, ABC):
-    """The base of every kind. A concrete component sets `name`; its first docstring line is its summary.
+    """Base of all kinds. A concrete component sets `name`, and the first line of its docstring is its summary.
 
-    Fields are bool, int, float, str, Literal, tuples of these, `| None` (with None as the default), a schedulable
-    value, or another component. Nothing else, so that every component survives TOML and JSON unchanged and is hashable.
+    A field is a bool, int, float, str, Literal, Schedulable, another component, or a tuple of these. It may be
+    `| None` with the default None. So every component is hashable and survives a round trip through TOML and JSON.
     """
 
-    # pydantic lets all types pass, so that the check below has the word, which names the field.
+    # Let pydantic accept every type, so that the check below rejects it with a message that names the field.
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     kind: ClassVar[str]
     name: ClassVar[str]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:  # Any: handed on to pydantic as it came
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # Any: passed on to pydantic
         for key, annotation in get_annotations(cls).items():
             if "ClassVar" in str(annotation):
                 continue
-            if key in {"build", "kind", "name"} or any(_owns(base, key) for base in cls.__bases__):
-                raise TypeError(f"{cls.__name__}.{key}: this name belongs to every component; choose another")
+            if key in {"build", "kind", "name"} or any(_is_reserved(base, key) for base in cls.__bases__):
+                raise TypeError(f"{cls.__name__}.{key}: the name is reserved by Component; choose another")
         super().__init_subclass__(**kwargs)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # Any: as above
         for key, info in cls.model_fields.items():
-            if not _may_be_a_field(info.annotation):
+            if not _is_field_type(info.annotation):
                 raise TypeError(
-                    f"{cls.__name__}.{key}: a field is a bool, int, float, str, Literal, a tuple of these, a "
-                    f"schedulable value or a component, each perhaps `| None`; received {info.annotation}"
+                    f"{cls.__name__}.{key}: the type of a field must be bool, int, float, str, Literal, Schedulable, a "
+                    f"component or a tuple of these, optionally `| None`; received {info.annotation}"
                 )
             if NoneType in get_args(info.annotation) and info.default is not None:
                 raise TypeError(
-                    f"{cls.__name__}.{key}: the default of an optional field is None, since files hold no null; "
+                    f"{cls.__name__}.{key}: the default of an optional field must be None, since TOML has no null; "
                     f"received {info.default!r}"
                 )
-            if not _can_be_written(info.default):
+            if not _is_writable(info.default):
                 raise TypeError(
-                    f"{cls.__name__}.{key}: the default must be one that a file can hold, finite and not {REMOVE!r}; "
-                    f"received {info.default!r}"
+                    f"{cls.__name__}.{key}: the default must be finite and not {REMOVE!r}, so that a TOML file can "
+                    f"contain it; received {info.default!r}"
                 )
-        for key, received, problem in _wrong_defaults(cls):
+        for key, received, problem in _invalid_defaults(cls):
             raise TypeError(
-                f"{cls.__name__}.{key}: the default must be a value of its field; received {received!r}: {problem}"
+                f"{cls.__name__}.{key}: the default is not valid for its field; received {received!r}: {problem}"
             )
         super().__pydantic_init_subclass__(**kwargs)
 
     @model_validator(mode="wrap")
     @classmethod
     def _find(cls, data: object, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
-        """Reads `"mlp"` or `{name = "mlp", …}`; an abstract kind looks the name up in the catalog."""
+        """Read `"mlp"` or `{name = "mlp", …}`; an abstract kind looks the name up in the catalog."""
         if isinstance(data, str):
             data = {"name": data}
         if not isinstance(data, Mapping | Component):
@@ -81,10 +81,10 @@ class Component(Settings, ABC):
         if isinstance(data, Component) or not (isabstract(cls) or "name" in data):
             return _validated(cls, handler, data)
         if not isinstance(data.get("name"), str):
-            raise PydanticCustomError("missing_name", "a table of a component must hold its `name`")
+            raise PydanticCustomError("missing_name", "the table of a component must have a `name`")
         fields = {key: value for key, value in data.items() if key != "name"}
         if not isinstance(info.context, _Context):
-            raise PydanticCustomError("no_catalog", "names can only be looked up where a catalog is given")
+            raise PydanticCustomError("no_catalog", "a component's name can be looked up only with a catalog")
         try:
             found = info.context.finder.find(_kind_of(cls), data["name"])
         except ConfigError as error:
@@ -93,14 +93,14 @@ class Component(Settings, ABC):
         if found is cls:
             return _validated(cls, handler, fields)
         if not issubclass(found, cls):
-            raise PydanticCustomError("wrong_component", f"only {cls.name!r} can stand here")
+            raise PydanticCustomError("wrong_component", f"only {cls.name!r} is allowed here")
         return found.model_validate(fields, context=info.context)
 
     @model_validator(mode="after")
-    def _can_be_written(self) -> Self:
+    def _check_writable(self) -> Self:
         for key in type(self).model_fields:
             if getattr(self, key) == REMOVE:
-                raise ValueError(f"{key}: {REMOVE!r} takes a key away in a file, so it cannot be a value")
+                raise ValueError(f"{key}: {REMOVE!r} removes a key in a file, so it cannot be a value")
         return self
 
     def head(self, name_of: Callable[[type[Any]], str]) -> dict[str, object]:
@@ -108,18 +108,18 @@ class Component(Settings, ABC):
 
     @classmethod
     def summary(cls) -> str:
-        """The first line of the docstring."""
+        """Return the first line of the docstring."""
         return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
 def _validated(cls: type[C], handler: ModelWrapValidatorHandler[C], data: object) -> C:
-    """What the fields make. A validator refuses by a ValueError; whatever else it raises is the component's failure."""
+    """Return the validated component. Any exception but the ValueError of a validator is the component's failure."""
     with blame(f"{cls.kind} {getattr(cls, 'name', cls.__name__)!r}", "when its fields were read"):
         try:
             return handler(data)
         except ValidationError as error:
-            refused = error
-    raise refused
+            invalid = error
+    raise invalid
 
 
 @dataclass(frozen=True)
@@ -128,17 +128,17 @@ class _Context:
 
 
 def lookup(finder: Finder) -> object:
-    """The context in which components validate from data that names them."""
+    """Return the pydantic context that lets components validate from data that names them."""
     return _Context(finder)
 
 
 def finder_of(info: ValidationInfo) -> Finder | None:
-    """What `lookup` put into the context of a validation."""
+    """Return the finder that `lookup` put into the context of a validation."""
     return info.context.finder if isinstance(info.context, _Context) else None
 
 
 def components_in(value: object) -> Iterator[Component]:
-    """The component itself, if it is one, and all that lie in it, in settings, tables and lists."""
+    """Yield the value itself, if it is a component, and all components nested in it, in settings, tables and lists."""
     if isinstance(value, Component):
         yield value
     if isinstance(value, Settings):
@@ -150,8 +150,8 @@ def components_in(value: object) -> Iterator[Component]:
             yield from components_in(item)
 
 
-def _owns(base: type, key: str) -> bool:
-    """Whether the name is an attribute of the base, and not a field, which may be declared anew."""
+def _is_reserved(base: type, key: str) -> bool:
+    """Return whether the base has an attribute of this name that is not a field. Fields may be redefined."""
     return issubclass(base, Component) and hasattr(base, key) and key not in base.model_fields
 
 
@@ -159,41 +159,41 @@ def _kind_of(cls: type[Component]) -> type[Component]:
     return next(base for base in cls.__mro__ if "kind" in vars(base))
 
 
-def _can_be_written(default: object) -> bool:
+def _is_writable(default: object) -> bool:
     if isinstance(default, tuple):
-        return all(map(_can_be_written, default))
+        return all(map(_is_writable, default))
     return isfinite(default) if isinstance(default, float) else not isinstance(default, str) or default != REMOVE
 
 
-def _wrong_defaults(cls: type[Component]) -> Iterator[tuple[str, object, str]]:
-    """The fields whose defaults their own validation refuses, when a component is named and nothing else is said."""
+def _invalid_defaults(cls: type[Component]) -> Iterator[tuple[str, object, str]]:
+    """Yield the fields whose defaults fail their own validation, with the default and the problem."""
     if isabstract(cls) or not hasattr(cls, "kind"):
-        return  # nothing that can be named
+        return  # it cannot be instantiated
     try:
         cls.model_validate({})
     except ValidationError as error:
         for line in error.errors(include_url=False):
             key = str(line["loc"][0]) if line["loc"] else ""
-            # What must be given has no default, and a default that is a name is for a catalog to look up.
+            # A required field has no default, and a default that is a name needs a catalog.
             if key in cls.model_fields and line["type"] not in ("missing", "no_catalog"):
                 yield key, line["input"], line["msg"]
     except Exception:
-        return  # a validator failed, perhaps since its module is not whole yet; a run that needs it says so
+        return  # a validator failed, perhaps because its module is still being imported; a run will report it
 
 
-def _may_be_a_field(annotation: object) -> bool:
+def _is_field_type(annotation: object) -> bool:
     if annotation in (bool, int, float, str, Schedulable):
         return True
     if isinstance(annotation, type) and issubclass(annotation, Component):
         return True
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        # On the command line `none` takes a key away, so it cannot also be a value.
+        # In a config `none` removes a key, so it cannot also be a value.
         return all(isinstance(value, bool | int | str) and value != REMOVE for value in inner)
     if origin is Annotated:
-        return _may_be_a_field(inner[0])
+        return _is_field_type(inner[0])
     if origin is tuple:
-        return all(item is Ellipsis or (_may_be_a_field(item) and NoneType not in get_args(item)) for item in inner)
+        return all(item is Ellipsis or (_is_field_type(item) and NoneType not in get_args(item)) for item in inner)
     if origin in (Union, UnionType):
-        return all(item is NoneType or _may_be_a_field(item) for item in inner)
+        return all(item is NoneType or _is_field_type(item) for item in inner)
     return False

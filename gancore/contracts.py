@@ -1,10 +1,28 @@
-"""The contract: what a plugin's component promises, and what the training loop gives it.
+"""The contract between gancore and a plugin: the base class of each kind of component.
 
-A component *is* its hyperparameters: a frozen model whose fields carry default, bounds and help, and whose `build`
-makes the working part. Modules compute, losses score, and only the loop steps: no component calls `backward`, moves
-anything between devices, or opens files that it was not given.
+A component has two forms. You write the *settings* class: a frozen pydantic model whose fields are the hyperparameters,
+with default, bounds and help. Its `build` returns the *runtime* object that the training loop calls:
 
-Letters: N batch, Z latent, K classes, C H W image, F features of a vector. A shape is (C, H, W) or (F,).
+| settings class  | what `build` returns                         | hook                     |
+| --------------- | -------------------------------------------- | ------------------------ |
+| `Generator`     | `nn.Module`: latent -> images                | `gancore_generators`     |
+| `Discriminator` | `nn.Module`: images -> logits or `Output`    | `gancore_discriminators` |
+| `Loss`          | `Objective`; by default the loss itself      | `gancore_losses`         |
+| `Dataset`       | map-style `torch.utils.data.Dataset`         | `gancore_datasets`       |
+| `Regularizer`   | `Penalty`; by default the regularizer itself | `gancore_regularizers`   |
+| `Augmentation`  | `Augment`: images -> images                  | `gancore_augmentations`  |
+| `Extractor`     | `nn.Module`: images -> `Features`            | `gancore_extractors`     |
+| `Metric`        | no `build`: the metric itself has `measure`  | `gancore_metrics`        |
+| `Observer`      | `Writer`: receives log lines, images, files  | `gancore_observers`      |
+
+The first four make a GAN and come first. Metrics and extractors are in `gancore.metrics`, observers in
+`gancore.observers`, and a complete example of each kind is in `gancore.hookspecs`.
+
+State goes into the buffers of an `nn.Module` that `build` returns; checkpoints save it. Networks compute and losses
+score; only the training loop calls `backward` and steps optimizers. A component moves no tensor between devices and
+opens no file outside the folder that it was given.
+
+Letters in shapes: N batch, Z latent, K logits or classes, C H W image, F features of a vector.
 """
 
 from __future__ import annotations
@@ -51,26 +69,60 @@ __all__ = [
     "value_at",
 ]
 
-Split = Literal["train", "test"]
-"""The part of some data that is meant for training, or the one that is held out from it."""
-
 Shape = tuple[int, ...]
-"""(C, H, W) of an image or (F,) of a vector."""
+"""Shape of one sample: (C, H, W) of an image or (F,) of a vector."""
 
-Player = Literal["generator", "discriminator"]
+
+# Generator
+
+
+class Generator(Component):
+    """Network that maps noise to images."""
+
+    kind = "generator"
+
+    @abstractmethod
+    def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
+        """Return a module that maps latent (N, Z) float32 to images (N, *shape): in [-1, 1], or unbounded for vectors.
+
+        It is called as `module(latent)`; in a conditional run, where `num_classes` is not None, as
+        `module(latent, labels)` with labels (N,) int64 in 0..num_classes-1.
+        Raise ConfigError for a shape that it does not support.
+        """
+
+
+# Discriminator
+
+
+class Discriminator(Component):
+    """Network that scores images as real or generated."""
+
+    kind = "discriminator"
+
+    @abstractmethod
+    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
+        """Return a module that maps images (N, *shape) to logits (N, K), K >= 1, or to an `Output`.
+
+        Images are in [-1, 1]; vectors come as they are in the dataset. It is called as `module(images)`; in a
+        conditional run, where `num_classes` is not None, as `module(images, labels)` with labels (N,) int64.
+        Raise ConfigError for a shape that it does not support.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a discriminator may return instead of bare logits.
+    """Result of a discriminator that returns more than logits.
 
-    `logits` (N, K), K >= 1; `features`, tensors that begin with N, for feature matching; `heads`, further outputs by
-    name that begin with N, for auxiliary classifiers and codes.
+    `logits` (N, K), K >= 1, before any sigmoid; `features`, tensors (N, …) for feature matching; `heads`, further
+    outputs (N, …) by name, for auxiliary classifiers and latent codes.
     """
 
     logits: Tensor
     features: tuple[Tensor, ...] = ()
     heads: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+# Loss
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -79,12 +131,16 @@ def _mean(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """A batch and what the discriminator said of it. Fields are only ever added.
+    """A batch with the discriminator's outputs for it. Later versions may add fields and remove none.
 
-    `images` (N, *shape) in [-1, 1] before any augmentation, or vectors as they are; `logits` (N, K) in float32 or
-    better; `labels` (N,) int64, None unless the run is conditional; `latent` (N, Z), None for real images; `features`
-    and `heads` as in `Output`, of the same precision. `mean` takes the mean (…) of values (N, …) over the batch,
-    differentiably: where several processes have a part of it each, over all of it.
+    `images` (N, *shape): in [-1, 1] before any augmentation; vectors as they are in the dataset.
+    `logits` (N, K): float32 or better, whatever precision the network computes in.
+    `labels` (N,) int64: None unless the run is conditional.
+    `latent` (N, Z): None for real images.
+    `features` and `heads`: as in `Output`; floating-point tensors are float32 or better.
+    `mean`: maps values (N, …) to their mean (…) over the batch, differentiably. With several processes it is the mean
+    over the batches of all of them, where `values.mean(dim=0)` would be the mean of one process: use it for averages
+    inside a nonlinear loss (relativistic average losses, centering).
     """
 
     images: Tensor
@@ -96,168 +152,66 @@ class Scores:
     mean: Callable[[Tensor], Tensor] = field(default_factory=lambda: _mean, repr=False, compare=False)
 
 
-class Generator(Component):
-    """Makes images from noise."""
-
-    kind = "generator"
-
-    @abstractmethod
-    def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        """A module that maps latent (N, Z) to images (N, *shape): in [-1, 1], or unbounded for vectors.
-
-        It is called as `module(latent)`, or `module(latent, labels)` with labels (N,) when `num_classes` is a number.
-        Raise ConfigError for a shape that it cannot serve.
-        """
-
-
-class Discriminator(Component):
-    """Tells real images from generated ones."""
-
-    kind = "discriminator"
-
-    @abstractmethod
-    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        """A module that maps images (N, *shape) to logits (N, K), K >= 1, or to an `Output`.
-
-        It is called as `module(images)`, or `module(images, labels)` when `num_classes` is a number.
-        Raise ConfigError for a shape that it cannot serve.
-        """
-
-
 class Objective(Protocol):
-    """The two scores that are minimized in turn. Each returns a scalar tensor and is otherwise pure."""
+    """The losses of both players. Each method returns a scalar tensor that is minimized."""
 
     @property
     def needs_real(self) -> bool:
-        """Whether the generator's step needs the real batch scored too (relativistic losses, feature matching)."""
+        """Whether `generator` needs the scores of real images (relativistic losses, feature matching)."""
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
-        """What D minimizes. `fake.images` carry no gradient to G."""
+        """Return the loss of D. `fake.images` carry no gradient to G."""
 
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        """What G minimizes. `real` is None unless `needs_real`."""
+        """Return the loss of G. `real`: None unless `needs_real`."""
 
 
 class Loss(Component):
-    """Scores what the discriminator said, once for each player."""
+    """Loss functions of both players."""
 
     kind = "loss"
     needs_real: ClassVar[bool] = False
 
     @abstractmethod
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
-        """What D minimizes: a scalar. `fake.images` carry no gradient to G."""
+        """Return the loss of D: a scalar, a mean over the batch. `fake.images` carry no gradient to G."""
 
     @abstractmethod
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        """What G minimizes: a scalar. `real` is None unless `needs_real` is set."""
+        """Return the loss of G: a scalar, a mean over the batch. `real`: None unless `needs_real` is set."""
 
     def build(self) -> Objective:
-        """The loss at work: this component itself, since it holds no state."""
+        """Return the objective: the loss itself, since it has no state."""
         return self
 
 
 class StatefulLoss(Loss):
-    """A loss that remembers: `build` gives the module that scores, whose buffers are saved with the run."""
+    """Base of a loss that keeps state between steps. Override `build` alone."""
 
     @abstractmethod
     def build(self) -> Objective:
-        """An `nn.Module` with the two methods of a loss, `needs_real`, and its state in buffers."""
+        """Return an `nn.Module` with the attribute `needs_real` and the methods of `Objective`. State is in buffers."""
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
-        raise TypeError("a stateful loss scores through the module that it builds")
+        raise TypeError("a StatefulLoss has no loss functions itself; call those of the module that build() returns")
 
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        raise TypeError("a stateful loss scores through the module that it builds")
+        raise TypeError("a StatefulLoss has no loss functions itself; call those of the module that build() returns")
 
 
-class Critic(Protocol):
-    """D as it scores everything, augmentations included, for points of a regularizer's own."""
-
-    def __call__(self, images: Tensor, labels: Tensor | None) -> Scores:
-        """What D says of images (N, *shape) and their labels (N,)."""
+# Dataset
 
 
-class Penalty(Protocol):
-    """A regularizer at work."""
-
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
-        """What is added, times its strength, to what the player minimizes: a scalar; None adds nothing."""
-
-    def project(self, module: nn.Module, strength: float) -> None:
-        """Confines the player's weights, in place, after its update."""
-
-
-class Regularizer(Component):
-    """Adds a penalty to what a player minimizes, or confines its weights.
-
-    `player` is whose update it belongs to. `differentiates` names the images, real or fake, whose gradient the penalty
-    asks for: they are then leaves of the graph of the very pass that the loss scores, but for the fakes of a
-    generator's regularizer, which stay connected to it. `per_sample` says that D's verdict on an image must not depend
-    on the other images of its batch, `whole_batch` that the penalty of a batch is not the mean of those of its parts.
-    """
-
-    kind = "regularizer"
-    player: ClassVar[Player] = "discriminator"
-    differentiates: ClassVar[frozenset[Literal["real", "fake"]]] = frozenset()
-    per_sample: ClassVar[bool] = False
-    whole_batch: ClassVar[bool] = False
-
-    interval: int = Field(
-        default=1, ge=1, description="updates from one penalty to the next, each of which counts for so many"
-    )
-
-    @abstractmethod
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
-        """What is added, times `strength`, to what the player minimizes: a scalar; None adds nothing.
-
-        `real` and `fake` are what the loss is given too, from the same pass.
-        """
-
-    def strength(self, moment: TrainingTime) -> float:
-        """The weight of the penalty at this place in the run; where it is 0 the penalty is not computed."""
-        return 1.0
-
-    def project(self, module: nn.Module, strength: float) -> None:
-        """Confines the player's weights, in place, after its update. By default they are left alone."""
-
-    def build(self) -> Penalty:
-        """The regularizer at work: this component itself, or a module whose buffers are saved with the run."""
-        return self
-
-
-class Augment(Protocol):
-    """An augmentation at work."""
-
-    def __call__(self, images: Tensor, strength: float) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1], each changed by itself and differentiably; as many, of the same shape."""
-
-
-class Augmentation(Component):
-    """Changes images before D sees them, real ones and fakes alike, in both players' updates."""
-
-    kind = "augmentation"
-
-    @abstractmethod
-    def build(self, shape: Shape, mirrors: bool) -> Augment:
-        """What augments images of this shape; `mirrors` says whether mirrored images are as likely as they are.
-
-        A module's buffers are saved with the run. If it has a method `observe(real: Scores)`, that is called after
-        every update of D. Raise ConfigError for a shape that cannot be served.
-        """
-
-    def strength(self, moment: TrainingTime) -> float:
-        """The share of images that are changed at this place in the run, in 0..1."""
-        return 1.0
+Split = Literal["train", "test"]
+"""The training or the held-out part of a dataset."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
-    """How models of some data are measured unless the user says otherwise.
+    """Default evaluation of models that were trained on a dataset.
 
-    `metrics` are names as `gancore evaluate --metric` takes them, `samples` is the number of generated images. `gate`
-    is the share of held-out images, in 0..1, that a classifier must name rightly before its features measure
-    anything; None asks for nothing.
+    `metrics`: names as in `gancore evaluate --metric`. `samples`: number of generated images. `gate`: minimum accuracy
+    in 0..1 on held-out images that a trained extractor must reach before a metric uses its features; None: no minimum.
     """
 
     metrics: tuple[str, ...] = ("fd-random", "density-random", "coverage-random")
@@ -267,46 +221,149 @@ class EvaluationProtocol:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """Data whose distribution is known: equally many points around each of M centers (M, F), normal with `std`."""
+    """Known distribution of vectors: an equal mixture of normals at `centers` (M, F), standard deviation `std`."""
 
     centers: Tensor
     std: float
 
 
 class Dataset(Component):
-    """Finds and opens the training data."""
+    """Training data."""
 
     kind = "dataset"
     evaluation: ClassVar[EvaluationProtocol] = EvaluationProtocol()
 
     @abstractmethod
     def build(self, root: Path) -> TorchDataset[Any]:  # Any: an item is (image, label) or an image alone
-        """A map-style dataset of (image, label), or of images alone.
+        """Return a map-style dataset whose items are (image, label), or images alone.
 
-        An image is a uint8 tensor (C, H, W), a vector a float32 tensor (F,); all have one shape. A label is an int.
-        `classes`, a sequence of names, says what the labels mean, where there are any; `mixture`, a `Mixture`, how
-        vectors are distributed, where that is known; `mirrors`, if true, that an image and its mirror image are equally
-        likely. Files are looked for below `root`. Raise DataError when they are missing or damaged.
+        An image is a uint8 tensor (C, H, W) in 0..255, a vector a float32 tensor (F,); all items have one shape.
+        A label is an int. Read files below `root`; raise DataError when they are missing or damaged.
+
+        Optional attributes of the returned dataset:
+
+        - `classes: Sequence[str]`: names of the labels, which then lie in 0..len(classes)-1. Conditional runs need it.
+        - `mirrors: bool`: an image and its mirror image are equally likely. Augmentations mirror no other data.
+        - `mixture: Mixture`: the distribution of vectors, if it is known.
         """
 
     def prepare(self, root: Path) -> Iterator[float]:
-        """What takes its time and is done once, and kept below `root` for `build` to find: yields the share done.
+        """Do slow work once, such as decoding images, store it below `root`, and yield the fraction done in 0..1.
 
-        `build` does it by itself if nobody has. By default there is nothing to do.
+        `build` must do the same work itself if `prepare` was not called. By default there is nothing to do.
         """
         return iter(())
 
     def part(self, split: Split) -> Dataset | None:
-        """The part of this data that is meant for training, or the one held out from it; None where it is undivided.
+        """Return the training or the held-out part of this data; None if it is not split, the default.
 
-        Data is a fair reference for models that were trained on `self` if it is `part("test")` and `self` is
-        `part("train")`.
+        A model trained on `self` is evaluated on `part("test")` as held-out data only if `part("train") == self`.
         """
         return None
 
     def teacher(self) -> Dataset:
-        """The labeled data from which a classifier learns to read this one: this one itself.
+        """Return the labeled data on which a classifier for these images is trained: by default the dataset itself.
 
-        Where its images have one channel and these have several, the classifier reads channel by channel.
+        If the teacher has one channel and these images have several, the classifier reads each channel separately.
         """
         return self
+
+
+# Regularizer
+
+
+Player = Literal["generator", "discriminator"]
+
+
+class Critic(Protocol):
+    """The discriminator behind its augmentations, for a regularizer that scores images of its own."""
+
+    def __call__(self, images: Tensor, labels: Tensor | None) -> Scores:
+        """Return the scores of images (N, *shape) with labels (N,)."""
+
+
+class Penalty(Protocol):
+    """A regularizer at run time."""
+
+    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
+        """Return a scalar, which is added to the player's loss times strength and interval; None adds nothing."""
+
+    def project(self, module: nn.Module, strength: float) -> None:
+        """Change the player's weights in place after its update, as weight clipping does."""
+
+
+class Regularizer(Component):
+    """Penalty on a player's loss, or constraint on its weights.
+
+    Class variables:
+
+    - `player`: the player whose update it belongs to.
+    - `differentiates`: the images ("real", "fake") that the penalty takes gradients with respect to. They are leaf
+      tensors with `requires_grad=True` in the same forward pass that the loss uses. Exception: in a regularizer of the
+      generator, fakes stay attached to G.
+    - `per_sample`: the penalty is valid only if D scores each image independently of the rest of the batch. A D that
+      mixes samples, by batch normalization for example, is rejected.
+    - `whole_batch`: the penalty of a batch is not the mean of the penalties of its micro-batches, so it cannot be
+      combined with `training.accumulate`.
+    """
+
+    kind = "regularizer"
+    player: ClassVar[Player] = "discriminator"
+    differentiates: ClassVar[frozenset[Literal["real", "fake"]]] = frozenset()
+    per_sample: ClassVar[bool] = False
+    whole_batch: ClassVar[bool] = False
+
+    # Lazy regularization, Karras et al. 2020 (arXiv:1912.04958).
+    interval: int = Field(
+        default=1, ge=1, description="apply in every n-th update of the player, with the penalty multiplied by n"
+    )
+
+    @abstractmethod
+    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
+        """Return a scalar, which is added to the player's loss times `strength` and `interval`; None adds nothing.
+
+        `real` and `fake` are the scores that the loss receives, from the same forward pass. Do not multiply by
+        `strength` or `interval` here. Score other images with `critic(images, labels)`.
+        """
+
+    def strength(self, time: TrainingTime) -> float:
+        """Return the weight of the penalty at this time of the run. Where it is 0 the penalty is not computed."""
+        return 1.0
+
+    def project(self, module: nn.Module, strength: float) -> None:
+        """Change the player's weights in place after each update it applies to. Default: no change."""
+
+    def build(self) -> Penalty:
+        """Return the penalty: the regularizer itself, or an `nn.Module` if it has state."""
+        return self
+
+
+# Augmentation
+
+
+class Augment(Protocol):
+    """An augmentation at run time."""
+
+    def __call__(self, images: Tensor, strength: float) -> Tensor:
+        """Return images (N, C, H, W) of the same shape and type, each augmented on its own, differentiably.
+
+        `images` are in [-1, 1]. `strength` in 0..1 is the fraction of images to change.
+        """
+
+
+class Augmentation(Component):
+    """Differentiable augmentation of the images that D sees, real and fake, in both players' updates."""
+
+    kind = "augmentation"
+
+    @abstractmethod
+    def build(self, shape: Shape, mirrors: bool) -> Augment:
+        """Return a callable that augments images of this shape. Mirror images only if `mirrors`.
+
+        It may be an `nn.Module`. If it has a method `observe(real: Scores)`, that is called with the scores of real
+        images after every update of D (adaptive augmentation). Raise ConfigError for a shape that it does not support.
+        """
+
+    def strength(self, time: TrainingTime) -> float:
+        """Return the fraction of images to change at this time of the run, in 0..1."""
+        return 1.0

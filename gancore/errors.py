@@ -1,7 +1,4 @@
-"""What can go wrong through no fault of gancore's own, one class for each place where the mend lies.
-
-The library raises these and prints nothing; the command line alone turns them into text and an exit code.
-"""
+"""Errors that a user can fix, one class per place to fix them. The library raises them; only the CLI prints them."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ from difflib import get_close_matches
 
 
 class GancoreError(Exception):
-    """An error that its reader can mend.
+    """An error that the user can fix.
 
-    `message` states the invariant and the value received; `hint` is the likely mend, as a short imperative; `kept`
-    says what is safe, for whoever knows.
+    `message` says what is wrong and with which value; `hint` says how to fix it, as a short imperative; `kept` says
+    which files are safe, if the raising code knows.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -32,50 +29,53 @@ class ConfigError(GancoreError):
 
 
 class DataError(GancoreError):
-    """Input data is missing, damaged, or not of the promised form."""
+    """Input data is missing, damaged, or of the wrong form."""
 
 
 class CheckpointError(GancoreError):
-    """A file is no checkpoint, a damaged one, or one of another format."""
+    """A file is not a checkpoint, is damaged, or has another format version."""
 
 
 class PluginError(GancoreError):
-    """A plugin could not be used, or broke the contract. `part` is whose fault it is, where that is known."""
+    """A plugin failed or broke the contract. `part` names the component that caused it, if known."""
 
     part = ""
 
 
 class NumericsError(GancoreError):
-    """Training has gone wrong in its numbers: samples without diversity, or values that are not finite."""
+    """Training diverged or collapsed: values are not finite, or samples have lost their diversity."""
 
 
 class NonFiniteError(NumericsError):
-    """Something is NaN or infinite, or too large to go on with: `what`, at `step`."""
+    """A value is NaN, infinite, or too large to continue: `what`, at `step`."""
 
     def __init__(self, step: int, what: str) -> None:
-        hint = "try a lower learning rate, or training.clip_norm; --set training.on_nonfinite=rollback goes back and on"
+        hint = (
+            "try a lower learning rate, or training.clip_norm; "
+            "--set training.on_nonfinite=rollback returns to the last checkpoint and continues"
+        )
         super().__init__(f"at step {step}, {what}", hint)
         self.step, self.what = step, what
 
 
 class StorageError(GancoreError):
-    """Something could not be written."""
+    """A file could not be written."""
 
 
 class InUseError(GancoreError):
-    """Another process has the folder of a run."""
+    """Another process uses the run directory."""
 
 
 class WorkerError(GancoreError):
-    """A process that worked for the run is gone."""
+    """A worker process of the run died."""
 
 
 @contextmanager
 def blame(part: str, doing: str = "") -> Iterator[None]:
-    """Whatever a stranger's code raises in this block is the failure of `part`, as a PluginError.
+    """Raise any exception of this block as a PluginError that blames `part`.
 
-    `doing` says what it was asked to do, as `in build()`. SystemExit and its like are failures too: no part ends the
-    process. Only Ctrl-C passes, and the closing of a generator that yields in this block.
+    `doing` says what the part was doing, as in `in build()`. SystemExit counts too: no component may end the process.
+    KeyboardInterrupt, GeneratorExit and gancore's own errors pass unchanged.
     """
     try:
         yield
@@ -93,28 +93,28 @@ def blame(part: str, doing: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def during(moment: str) -> Iterator[None]:
-    """A plugin's failure in this block is told with when it happened."""
+def during(when: str) -> Iterator[None]:
+    """Prefix the message of a PluginError in this block with the time at which it happened."""
     try:
         yield
     except PluginError as error:
-        error.message = f"{moment}, {error.message}"
+        error.message = f"{when}, {error.message}"
         raise
 
 
 def describe_error(error: BaseException) -> str:
-    """An exception in a line. That of a stranger may fail at this too."""
+    """Return an exception as one line. A plugin's exception may fail to give its message."""
     try:
         text = " ".join(str(error).split())
     except KeyboardInterrupt:
         raise
-    except BaseException as trouble:  # SystemExit too
-        text = f"(its message cannot be had: {type(trouble).__name__})"
+    except BaseException as failure:  # SystemExit too
+        text = f"(no message: str() raised {type(failure).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """A sentence for a name that nobody knows: the nearest names, and the whole list."""
+    """Return the message for an unknown name: the nearest known names, then all of them."""
     names = sorted(known)
     folded = {candidate.casefold(): candidate for candidate in reversed(names)}
     near = [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=0.5)]

@@ -1,13 +1,13 @@
-"""The hooks through which a plugin offers its components, one for each kind.
+"""The hooks by which a plugin registers its components, one per kind. Each docstring contains a complete plugin.
 
-A hook takes no argument and returns component classes: pure, so that a plugin is tested by calling it. A plugin is a
-module (or any object) with some of these functions, each marked `@hookimpl`; a package announces it by an entry point:
+A plugin is a module (or any object) with some of these functions, each marked `@hookimpl`. A hook takes no argument and
+returns component classes, so a test can simply call it. A package announces its plugin by an entry point:
 
     [project.entry-points."gancore.v1"]
     waves = "gancore_waves"
 
-The group's name is the version of this contract. A kind is known to gancore by its hook's return type alone. Each hook
-shows a complete plugin that offers something of its kind.
+The group name contains the version of this contract. gancore derives the kind of a component from the return type of
+its hook.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ hookimpl = pluggy.HookimplMarker("gancore")
 
 @hookspec
 def gancore_generators() -> Iterable[type[Generator]]:
-    """Offers generators.
+    """Return generators.
 
     ```python
     import math
@@ -41,10 +41,10 @@ def gancore_generators() -> Iterable[type[Generator]]:
 
 
     class Linear(Generator):
-        \"\"\"One linear layer, squashed into the range of an image.\"\"\"
+        \"\"\"One linear layer with tanh output.\"\"\"
 
         name = "linear"
-        bias: bool = Field(default=True, description="whether pixels have an offset of their own")
+        bias: bool = Field(default=True, description="add a learned offset to each pixel")
 
         def build(self, shape, latent_dim, num_classes):
             layer = nn.Linear(latent_dim, math.prod(shape), bias=self.bias)
@@ -56,12 +56,12 @@ def gancore_generators() -> Iterable[type[Generator]]:
         return [Linear]
     ```
     """
-    raise NotImplementedError  # pluggy calls implementations only
+    raise NotImplementedError  # pluggy calls only implementations
 
 
 @hookspec
 def gancore_discriminators() -> Iterable[type[Discriminator]]:
-    """Offers discriminators.
+    """Return discriminators.
 
     ```python
     import math
@@ -93,12 +93,12 @@ def gancore_discriminators() -> Iterable[type[Discriminator]]:
         return [Maxout]
     ```
     """
-    raise NotImplementedError  # see above
+    raise NotImplementedError  # as above
 
 
 @hookspec
 def gancore_losses() -> Iterable[type[Loss]]:
-    """Offers losses.
+    """Return losses.
 
     ```python
     from pydantic import Field
@@ -110,7 +110,7 @@ def gancore_losses() -> Iterable[type[Loss]]:
         \"\"\"Least squares with targets 0 and 1, Mao et al. 2016 (arXiv:1611.04076).\"\"\"
 
         name = "least-squares"
-        target: float = Field(default=1.0, gt=0, description="the score that a real image should have")
+        target: float = Field(default=1.0, gt=0, description="target score of real images")
 
         def discriminator(self, real, fake):
             return ((real.logits - self.target).square().mean() + fake.logits.square().mean()) / 2
@@ -124,12 +124,12 @@ def gancore_losses() -> Iterable[type[Loss]]:
         return [LeastSquares]
     ```
     """
-    raise NotImplementedError  # see above
+    raise NotImplementedError  # as above
 
 
 @hookspec
 def gancore_datasets() -> Iterable[type[Dataset]]:
-    """Offers datasets.
+    """Return datasets.
 
     ```python
     import torch
@@ -160,23 +160,23 @@ def gancore_datasets() -> Iterable[type[Dataset]]:
         return [Stripes]
     ```
     """
-    raise NotImplementedError  # see above
+    raise NotImplementedError  # as above
 
 
 @hookspec
 def gancore_regularizers() -> Iterable[type[Regularizer]]:
-    """Offers regularizers.
+    """Return regularizers.
 
     ```python
     from gancore import Regularizer, hookimpl
 
 
     class Drift(Regularizer):
-        \"\"\"Keeps scores of real images near zero, Karras et al. 2018, appendix A.1 (arXiv:1710.10196).\"\"\"
+        \"\"\"Squared score of real images, Karras et al. 2018, appendix A.1 (arXiv:1710.10196).\"\"\"
 
         name = "drift"
 
-        def strength(self, moment):
+        def strength(self, time):
             return 1e-3
 
         def penalty(self, critic, real, fake):
@@ -188,12 +188,12 @@ def gancore_regularizers() -> Iterable[type[Regularizer]]:
         return [Drift]
     ```
     """
-    raise NotImplementedError  # see above
+    raise NotImplementedError  # as above
 
 
 @hookspec
 def gancore_augmentations() -> Iterable[type[Augmentation]]:
-    """Offers augmentations.
+    """Return augmentations.
 
     ```python
     import torch
@@ -202,7 +202,7 @@ def gancore_augmentations() -> Iterable[type[Augmentation]]:
 
 
     class Brightness(Augmentation):
-        \"\"\"Every image darker or brighter by a random amount, a fourth of the range at most.\"\"\"
+        \"\"\"Random brightness per image, changed by at most a quarter of the range.\"\"\"
 
         name = "brightness"
 
@@ -219,12 +219,12 @@ def gancore_augmentations() -> Iterable[type[Augmentation]]:
         return [Brightness]
     ```
     """
-    raise NotImplementedError  # see above
+    raise NotImplementedError  # as above
 
 
 @hookspec
 def gancore_metrics() -> Iterable[type[Metric]]:
-    """Offers metrics.
+    """Return metrics.
 
     ```python
     from gancore import Measurement, Metric, hookimpl
@@ -237,8 +237,8 @@ def gancore_metrics() -> Iterable[type[Metric]]:
         needs = frozenset({"images", "reference"})
         better = "lower"
 
-        def measure(self, evidence):
-            fake, real = (samples.images.double().mean() for samples in (evidence.fake, evidence.real))
+        def measure(self, inputs):
+            fake, real = (samples.images.double().mean() for samples in (inputs.fake, inputs.real))
             return Measurement(float((fake - real).abs()), details={"generated": float(fake)})
 
 
@@ -247,12 +247,12 @@ def gancore_metrics() -> Iterable[type[Metric]]:
         return [Brightness]
     ```
     """
-    raise NotImplementedError  # see above
+    raise NotImplementedError  # as above
 
 
 @hookspec
 def gancore_extractors() -> Iterable[type[Extractor]]:
-    """Offers extractors, through which metrics look at images.
+    """Return extractors, which compute the features that metrics use.
 
     ```python
     from pydantic import Field
@@ -262,7 +262,7 @@ def gancore_extractors() -> Iterable[type[Extractor]]:
 
 
     class Thumbnail(Extractor):
-        \"\"\"Images averaged down to a few pixels.\"\"\"
+        \"\"\"Images downsampled to a few pixels by averaging.\"\"\"
 
         name = "thumbnail"
         side: int = Field(default=2, ge=1, le=64, description="height and width in pixels")
@@ -286,12 +286,12 @@ def gancore_extractors() -> Iterable[type[Extractor]]:
         return [Thumbnail]
     ```
     """
-    raise NotImplementedError  # see above
+    raise NotImplementedError  # as above
 
 
 @hookspec
 def gancore_observers() -> Iterable[type[Observer]]:
-    """Offers observers, who are told of a run.
+    """Return observers, which receive the log lines, images and files of a run.
 
     ```python
     from pydantic import Field
@@ -300,16 +300,16 @@ def gancore_observers() -> Iterable[type[Observer]]:
 
 
     class Lowest(Observer):
-        \"\"\"Keeps the lowest value of a number, and its step, in the file lowest.txt.\"\"\"
+        \"\"\"Writes the lowest value of a number of the log, and its step, to lowest.txt.\"\"\"
 
         name = "lowest"
-        number: str = Field(default="generator_loss", description="a number of the log")
+        number: str = Field(default="generator_loss", description="name of a number in the log")
 
         def build(self, run):
-            return Keeper(run.folder / "lowest.txt", self.number)
+            return LowestWriter(run.folder / "lowest.txt", self.number)
 
 
-    class Keeper(Writer):
+    class LowestWriter(Writer):
         def __init__(self, path, number):
             self.path, self.number, self.lowest = path, number, float("inf")
 
@@ -324,12 +324,12 @@ def gancore_observers() -> Iterable[type[Observer]]:
         return [Lowest]
     ```
     """
-    raise NotImplementedError  # see above
+    raise NotImplementedError  # as above
 
 
 @hookspec
 def gancore_recipes() -> Iterable[Traversable]:
-    """Offers recipes: TOML files of a run's config, each known by its file's stem.
+    """Return recipes: TOML files with the config of a run. The name of a recipe is the stem of its file.
 
     ```python
     from importlib.resources import files
@@ -342,4 +342,4 @@ def gancore_recipes() -> Iterable[Traversable]:
         return [file for file in files("gancore_waves").iterdir() if file.name.endswith(".toml")]
     ```
     """
-    raise NotImplementedError  # see above
+    raise NotImplementedError  # as above

@@ -1,9 +1,10 @@
-"""The contract of measuring: metrics, the extractors that they look through, and what both are given.
+"""The contract of metrics and of the feature extractors that they use.
 
-A metric judges generated images by one number. It compares features or classes, which an extractor reads off images:
-a network that is no part of the run, the same for every model that is compared. Both are components, and pure.
+A metric rates generated images by one number, often by comparing their features with those of real images. An extractor
+is a network that computes the features. It is independent of the run, so that all models are measured alike. Both are
+components, and neither has state.
 
-Letters: N images, D features, K classes, C H W image, F features of a vector.
+Letters in shapes: N images, D features, K classes, C H W image, F features of a vector.
 """
 
 from __future__ import annotations
@@ -37,58 +38,66 @@ __all__ = [
 ]
 
 Need = Literal["images", "features", "labels", "reference", "training"]
-"""What a metric looks at: generated images, features or classes that an extractor reads, real or training images."""
+"""An input of a metric: generated images; features or labels that an extractor computes; the reference (real images to
+compare with); the training images."""
 
 Better = Literal["lower", "higher"]
+"""The direction in which a metric improves."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What an extractor reads off N images: `features` (N, D), and `logits` (N, K) if it tells classes apart."""
+    """Result of an extractor for N images: `features` (N, D), and `logits` (N, K) if it is a classifier."""
 
     features: Tensor
     logits: Tensor | None = None
 
 
 class Extractor(Component):
-    """Reads features off images, for metrics to compare."""
+    """Feature extractor for metrics."""
 
     kind = "extractor"
 
     @abstractmethod
     def build(self, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
-        """A module that maps images as they are stored to `Features`.
+        """Return a module that maps images as they are stored to `Features`.
 
-        They are uint8 (N, C, H, W) in 0..255, or float32 vectors (N, F). It is called in evaluation mode, without
-        gradients. `num_classes` is that of the data, None without labels. Files are looked for below `root`.
-        Raise ConfigError for a shape that it cannot serve, DataError when a file is missing or damaged.
+        Images are uint8 (N, C, H, W) in 0..255, vectors float32 (N, F); scaling and resizing are up to the module. It
+        is called in evaluation mode, without gradients. `num_classes` is that of the data, None without labels. Read
+        files of weights below `root`. Raise ConfigError for a shape that it does not support, DataError when a file is
+        missing or damaged.
         """
 
 
 class LearnedExtractor(Extractor):
-    """An extractor whose module must first learn to tell the classes of the data apart.
+    """Extractor whose module must first be trained as a classifier of the data.
 
-    gancore trains it on the data's own training part, by cross-entropy on `Features.logits`, once, and keeps what it
-    learned. In training mode the module may distort its images. Raise `edition` when the module computes something
-    else than before with the same weights, or learns otherwise: what was learned before is then learned anew.
+    gancore trains it once, on the training part of the dataset, by cross-entropy on `Features.logits`, and caches the
+    weights. In training mode the module may augment its images. Increase `edition` when the module computes or learns
+    something else than before: cached weights of an older edition are not used.
     """
 
     edition: ClassVar[int] = 1
 
     epochs: int = Field(default=8, ge=1, le=1000, description="passes over the training images")
-    batch_size: int = Field(default=128, ge=2, le=65536, description="images in a step")
-    lr: float = Field(default=3e-3, gt=0, le=1, description="highest rate of Adam, in one cycle")
-    seed: int = Field(default=0, ge=0, le=2**32 - 1, description="of weights, order and distortions; another judge")
+    batch_size: int = Field(default=128, ge=2, le=65536, description="images per step")
+    lr: float = Field(default=3e-3, gt=0, le=1, description="peak learning rate of Adam in a one-cycle schedule")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        le=2**32 - 1,
+        description="seed of initial weights, order and augmentation; another seed trains another extractor",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Images, and what an extractor read off them.
+    """Images with the outputs of an extractor.
 
-    `images` uint8 (N, C, H, W) or float32 (N, F); `features` float32 (N, D) and `logits` float32 (N, K) where the
-    metric has an extractor that gives them. All are on the CPU.
+    `images` uint8 (N, C, H, W) or float32 (N, F); `features` float32 (N, D) and `logits` float32 (N, K) if the metric
+    has an extractor that returns them. All tensors are on the CPU.
     """
 
     images: Tensor
@@ -100,58 +109,59 @@ class Samples:
 
     @property
     def classified(self) -> Tensor:
-        """The logits (N, K), for a metric that needs labels."""
-        return _there(self.logits, "classes of the images")
+        """The logits (N, K), for a metric that needs labels. Raises DataError if they are missing."""
+        return _require(self.logits, "class logits", "labels")
 
     def shares(self) -> Tensor:
-        """The share of each class among the images, (K,) in float64, each image being of its likeliest class."""
+        """Return the share of each class among the images, (K,) float64. An image counts for its most likely class."""
         logits = self.classified
         return logits.argmax(dim=1).bincount(minlength=logits.shape[1]).double() / len(logits)
 
 
 @dataclass(frozen=True, eq=False)
 class MetricInputs:
-    """What a metric is given. Fields are only ever added.
+    """Inputs of `Metric.measure`. Later versions may add fields and remove none.
 
-    `fake` are the generated images, `real` the reference, `training` what the generator was trained on; what a metric
-    needs is there, and the rest may be None. `mixture` is the distribution of the data, where it is known.
+    `fake`: generated images. `real`: the reference. `training`: images that the generator was trained on. Those in
+    `needs` of the metric are set, the others may be None. `mixture`: the distribution of the data, if it is known.
     """
 
     fake: Samples
     real: Samples | None = None
     training: Samples | None = None
     mixture: Mixture | None = None
-    _known: dict[object, object] = field(default_factory=dict, repr=False)
+    _cache: dict[object, object] = field(default_factory=dict, repr=False)
 
     @property
     def reference(self) -> Samples:
-        """The real images, for a metric that needs them."""
-        return _there(self.real, "real images")
+        """The real images, for a metric that needs them. Raises DataError if they are missing."""
+        return _require(self.real, "real images", "reference")
 
     @property
     def features(self) -> tuple[Tensor, Tensor]:
-        """Those of the generated and of the real images, (N, D) and (M, D), for a metric that needs both."""
-        return tuple(_there(samples.features, "features") for samples in (self.fake, self.reference))  # type: ignore[return-value]  # two
+        """Features of generated (N, D) and real (M, D) images. Raises DataError if one is missing."""
+        fake, real = (_require(samples.features, "features", "features") for samples in (self.fake, self.reference))
+        return fake, real
 
     def once(self, key: object, compute: Callable[[], T]) -> T:
-        """What `compute` gives, computed once for all metrics that have the same evidence and ask for the same key."""
-        if key not in self._known:
-            self._known[key] = compute()
-        return self._known[key]  # type: ignore[return-value]  # a key stands for one computation
+        """Return `compute()`, cached under `key` for all metrics that get these inputs."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]  # type: ignore[return-value]  # a key stands for one computation
 
 
-def _there(value: T | None, what: str) -> T:
+def _require(value: T | None, what: str, need: Need) -> T:
     if value is None:
-        raise DataError(f"{what} are needed to measure this, and there are none", "declare it in `needs`")
+        raise DataError(f"this metric was given no {what}", f"add {need!r} to `needs` of the metric")
     return value
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One number and what belongs to it.
+    """Result of a metric.
 
-    `details` are further numbers by name. `ideal` holds what a perfect model would score where theory tells it, under
-    "value" for the number itself and else by a detail's name. `warnings` say why the number deserves less trust.
+    `value`: the number itself. `details`: further numbers by name. `ideal`: the expected result of a perfect model,
+    where theory gives it, under "value" or a name in `details`. `warnings`: reasons to trust the number less.
     """
 
     value: float
@@ -161,16 +171,21 @@ class Measurement:
 
 
 class Metric(Component):
-    """Judges generated images by a number."""
+    """Number that rates generated images.
+
+    Class variables: `needs`, the inputs that `measure` reads; `better`, the direction in which the number improves.
+    """
 
     kind = "metric"
     needs: ClassVar[frozenset[Need]]
     better: ClassVar[Better]
 
-    extractor: Extractor | None = Field(default=None, description="what reads features or classes off images")
+    extractor: Extractor | None = Field(
+        default=None, description="feature extractor or classifier that the metric uses"
+    )
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # Any: handed on as it came
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # Any: passed on to pydantic
         super().__pydantic_init_subclass__(**kwargs)
         needs, better = getattr(cls, "needs", None), getattr(cls, "better", None)
         if not isabstract(cls) and (not isinstance(needs, frozenset) or not needs <= set(get_args(Need))):
@@ -179,14 +194,15 @@ class Metric(Component):
             raise TypeError(f"{cls.__name__}.better must be one of {get_args(Better)}; received {better!r}")
 
     @abstractmethod
-    def measure(self, evidence: MetricInputs) -> Measurement:
-        """The number, from what was asked for in `needs`. The order of images does not matter.
+    def measure(self, inputs: MetricInputs) -> Measurement:
+        """Return the measurement. It must not depend on the order of the images.
 
-        Raise DataError when the images are too few, or not of the kind that can be measured.
+        `inputs` has what the metric names in `needs`. Raise DataError when there are too few images, or they cannot be
+        measured.
         """
 
     @model_validator(mode="after")
-    def _has_its_extractor(self) -> Self:
+    def _check_extractor(self) -> Self:
         if self.extractor is None and self.needs & {"features", "labels"}:
-            raise ValueError(f"it looks through an extractor; name one, as in {self.name}-digits")
+            raise ValueError(f"needs an extractor, as in {self.name}-digits")
         return self

@@ -1,7 +1,7 @@
-"""The contract of observing: who is told of a run while it goes by, and the log that every run keeps.
+"""The contract of observers, and the log that every run writes.
 
-An observer is told what the run itself writes down: the numbers of its log, its pictures, its files, its end. It takes
-no part in the run: it sees neither networks nor randomness, and what it does with what it is given changes nothing.
+An observer receives what the run itself writes: log lines, images, files, and how the run ended. It has no access to
+networks or randomness, so training results are the same with and without it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["JSONL", "LOG", "Observer", "Outcome", "RunInfo", "Writer"]
 
 LOG = "metrics.jsonl"
-"""The log's name in the folder of a run."""
+"""File name of the log in a run directory."""
 
 Outcome = Literal["finished", "interrupted", "failed"]
-"""How a run ended: at its total, because nobody asked for more, or by an error."""
+"""How a run ended: it reached its duration, it was interrupted, or it failed with an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What is known of a run before it goes on. Fields are only ever added.
+    """What an observer knows about a run before it starts. Later versions may add fields and remove none.
 
-    `folder` is that of the run, in which an observer may keep a file or a folder of its own name; `config` the resolved
-    config as plain data; `step` the one that the run goes on from, 0 for a new one. Of a run that was interrupted some
-    steps after it may have been told already: they are told again.
+    `folder`: the run directory, in which the observer may keep a file or folder of its own name. `config`: the resolved
+    config as plain data. `step`: 0, or the step from which the run resumes. After an interruption, an observer may
+    receive some later steps a second time.
     """
 
     folder: Path
@@ -43,51 +43,52 @@ class RunInfo:
 
 
 class Writer:
-    """An observer at work. It overrides what it wants to be told; the rest goes past it.
+    """An observer at run time. Override the methods that you need; the others do nothing.
 
-    Every step is a number of updates of G; at step 0 the run has not begun. What is handed over belongs to the writer.
+    Steps count updates of G; step 0 is before the first. Arguments are copies that the writer may keep and change.
     """
 
     def scalars(self, numbers: Mapping[str, float]) -> None:
-        """A line of the log, or an evaluation: flat numbers by name, `step`, `kimg` and `seconds` among them.
+        """Receive a line of the log or an evaluation: flat numbers by name.
 
-        The others may be NaN or infinite.
+        `step`, `kimg` and `seconds` are always present and finite. Other numbers may be NaN or infinite.
         """
 
     def image(self, step: int, name: str, image: Tensor) -> None:
-        """A picture, uint8 (C, H, W) in 0..255 with 1, 3 or 4 channels, under a name that stays: `samples`."""
+        """Receive an image grid, uint8 (C, H, W) in 0..255 with 1, 3 or 4 channels. Its name is always `samples`."""
 
     def file(self, step: int, path: Path) -> None:
-        """A file of the run that is whole: a checkpoint, a picture, an evaluation. Checkpoints may be gone later."""
+        """Receive the path of a finished file: checkpoint, image or evaluation. Old checkpoints are deleted later."""
 
     def end(self, outcome: Outcome) -> None:
-        """The run is over, and nothing more is told."""
+        """Receive how the run ended. This is the last call."""
 
 
 class Observer(Component):
-    """Is told of a run: its numbers, pictures and files."""
+    """Observer of a run: receives its log lines, images and files."""
 
     kind = "observer"
 
     @abstractmethod
     def build(self, run: RunInfo) -> Writer:
-        """What is told of this run. It may open files and connections, and closes them at the end.
+        """Return the writer for this run. It may open files and connections; close them in `end`.
 
-        Whatever it raises, then or later, costs the run a warning and this observer, no more.
+        An exception, here or in any method of the writer, does not stop the run: it prints a warning and drops the
+        observer.
         """
 
 
 class JSONL(Observer):
-    """The log of a run, one JSON object per line of metrics.jsonl; every run has it, named or not."""
+    """Log of a run in metrics.jsonl, one JSON object per line. Every run has it, whether configured or not."""
 
     name = "jsonl"
 
     def build(self, run: RunInfo) -> Writer:
-        return _Lines(run.folder / LOG)
+        return _JSONLWriter(run.folder / LOG)
 
 
-class _Lines(Writer):
-    """Opens the file for each line, so that what was told is there whatever comes next."""
+class _JSONLWriter(Writer):
+    """Writer that opens the file for each line, so that no line is lost if the process dies."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,6 +1,6 @@
-"""Settings: the strict, frozen model under every component and every table of a run's config.
+"""Settings: the strict, frozen pydantic base of every component and every table of a run's config.
 
-Values are validated as Python data (what `tomllib` gives), so an author may add any pydantic validator.
+Values are validated as Python data, the form in which `tomllib` returns them, so pydantic validators work unchanged.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing_extensions import TypeAliasType
 from gancore.errors import unknown_name
 
 REMOVE = "none"
-"""The value that takes a key away, since TOML has no null."""
+"""The value that removes a key from the config below it, since TOML has no null."""
 
 
 class Settings(BaseModel):
-    """A table of values: immutable, comparable, hashable; wrong keys, types and ranges are all told at once."""
+    """A table of values: immutable, comparable and hashable. All wrong keys, types and ranges are reported at once."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -45,7 +45,7 @@ class Settings(BaseModel):
 
     def __hash__(self) -> int:
         values = (getattr(self, key) for key in type(self).model_fields)
-        # The tables under labels are a mapping, whose order says nothing.
+        # Tables under labels are a dict, and dicts are equal in any order.
         return hash((type(self), *(frozenset(v.items()) if isinstance(v, Mapping) else v for v in values)))
 
     @model_validator(mode="wrap")
@@ -59,17 +59,17 @@ class Settings(BaseModel):
             raise _explained(error, cls) from None
 
     def head(self, name_of: Callable[[type[Settings]], str]) -> dict[str, object]:
-        """What stands in this table before its fields; a component adds its name."""
+        """Return the keys that come before the fields in a file: none here; a component adds its name."""
         return {}
 
     @classmethod
     def keys(cls) -> list[str]:
-        """The keys of this table as they are written in a file."""
+        """Return the keys of this table as a file spells them."""
         return [field.alias or name for name, field in cls.model_fields.items()]
 
 
 def _tuples(data: object) -> object:
-    """TOML and JSON have lists where the fields of a frozen model are tuples."""
+    """Convert lists, as in TOML and JSON, to tuples, as in the fields of a frozen model."""
     if isinstance(data, list | tuple):
         return tuple(_tuples(item) for item in data)
     if isinstance(data, Mapping):
@@ -78,13 +78,13 @@ def _tuples(data: object) -> object:
 
 
 def _explained(error: ValidationError, cls: type[Settings]) -> ValidationError:
-    """The same errors, with the nearest right name where a key is unknown."""
+    """Return the same errors, with the nearest known keys added for an unknown key."""
     details = []
     for line in error.errors():
         kind, message = line["type"], line["msg"]
         if kind == "extra_forbidden" and len(line["loc"]) == 1:
             message = unknown_name("key", str(line["loc"][0]), cls.keys())
-        # Without a context nothing in the message is interpolated, whatever a user wrote.
+        # Without a context pydantic does not interpolate braces that a user wrote.
         custom = PydanticCustomError(kind, message)
         details.append(InitErrorDetails(type=custom, loc=line["loc"], input=line["input"]))
     return ValidationError.from_exception_data(cls.__name__, details)
@@ -92,7 +92,7 @@ def _explained(error: ValidationError, cls: type[Settings]) -> ValidationError:
 
 @dataclass(frozen=True, slots=True)
 class TrainingTime:
-    """A place in a run: the real images that D has seen, and the share of the total that lies behind, in 0..1."""
+    """A time in a run: the number of real images that D has seen, and the fraction of the run that is done, in 0..1."""
 
     images_seen: int
     done: float
@@ -102,19 +102,19 @@ START = TrainingTime(0, 0.0)
 
 
 class Schedule(Settings):
-    """A value that moves from one number to another while images are seen, and then stays.
+    """A value that moves from one number to another during training, and then stays.
 
-    A pure function of the place in the run: it has no state, so an interrupted run finds its place again by itself.
+    It depends only on the time in the run and has no state, so a resumed run continues it exactly.
     """
 
-    start: float = Field(alias="from", description="value before the first image")
-    to: float = Field(description="value at the end")
+    start: float = Field(alias="from", description="value at the start of the run")
+    to: float = Field(description="value at the end of the schedule")
     kimg: float | None = Field(
-        default=None, gt=0, description="thousands of real images over which the value moves; absent: the whole run"
+        default=None, gt=0, description="length of the schedule in thousands of real images; absent: the whole run"
     )
-    shape: Literal["linear", "cosine"] = Field(default="linear", description="how the value moves")
+    shape: Literal["linear", "cosine"] = Field(default="linear", description="interpolation between the two values")
 
-    # A bound on a schedulable field holds at both ends, and so everywhere between them.
+    # Lets pydantic check the bounds of a Schedulable field: they hold everywhere if they hold at both ends.
     def __ge__(self, bound: float) -> bool:
         return min(self.start, self.to) >= bound
 
@@ -127,9 +127,9 @@ class Schedule(Settings):
     def __lt__(self, bound: float) -> bool:
         return max(self.start, self.to) < bound
 
-    def at(self, moment: TrainingTime) -> float:
-        """The value at this place in a run."""
-        share = min(moment.done if self.kimg is None else moment.images_seen / (1000 * self.kimg), 1.0)
+    def at(self, time: TrainingTime) -> float:
+        """Return the value at this time in the run."""
+        share = min(time.done if self.kimg is None else time.images_seen / (1000 * self.kimg), 1.0)
         if self.shape == "cosine":
             share = (1 - math.cos(math.pi * share)) / 2
         return (1 - share) * self.start + share * self.to
@@ -139,7 +139,7 @@ def _number_or_schedule(value: object) -> str:
     return "schedule" if isinstance(value, Mapping | Schedule) else "number"
 
 
-# An alias with a name of its own keeps the bounds of a field outside of the choice.
+# With a named alias pydantic applies a field's bounds to the whole union, not to its members.
 Schedulable = TypeAliasType(
     "Schedulable",
     Annotated[
@@ -147,18 +147,18 @@ Schedulable = TypeAliasType(
         Discriminator(_number_or_schedule),
     ],
 )
-"""A field that takes a number or `{from, to, kimg, shape}`."""
+"""Type of a field that takes a number or a schedule `{from, to, kimg, shape}`. Read it with `value_at`."""
 
 
-def value_at(value: float | Schedule, moment: TrainingTime) -> float:
-    """A number as it is; a schedule at this place in a run."""
-    return value.at(moment) if isinstance(value, Schedule) else value
+def value_at(value: float | Schedule, time: TrainingTime) -> float:
+    """Return the value of a `Schedulable` field at this time in the run."""
+    return value.at(time) if isinstance(value, Schedule) else value
 
 
 def plain(value: object, name_of: Callable[[type[Settings]], str]) -> Any:  # Any: data of a shape that varies
-    """Settings as the data that a file holds: without None and empty tables, and with tuples as lists.
+    """Return settings as the data of a TOML file: without None and empty tables, and with tuples as lists.
 
-    Validated again, it is equal. `name_of` gives the name under which a component's class is known.
+    Validating that data gives equal settings. `name_of` maps a component's class to its name.
     """
     if isinstance(value, Settings):
         fields = {field.alias or key: getattr(value, key) for key, field in type(value).model_fields.items()}

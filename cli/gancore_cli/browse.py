@@ -175,7 +175,7 @@ def _row(plugin: Plugin | Announced) -> dict[str, Any]:  # Any: JSON
         "version": plugin.version,
         "components": loaded and [f"{component.kind} {component.name}" for component in loaded.components],
         "recipes": loaded and [recipe.name for recipe in loaded.recipes],
-        "error": plugin.trouble if isinstance(plugin, Announced) else plugin.error,
+        "error": plugin.error,
         "off": plugin.off,
         "entry": plugin.entry,
         "sha256": plugin.sha256,

@@ -36,13 +36,13 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
     except ModuleNotFoundError as error:
         raise ConfigError(str(error), "pip install 'gancore[test]'") from error
 
-    found = _plugin(plugin, terminal)
-    if found.absence is not None:
+    found = _plugin(plugin, voice)
+    if found.not_loaded is not None:
         hint = "-v shows where" if found.cause else "gancore plugins list"
-        raise PluginError(f"{found.introduced} is not loaded: {found.absence}", hint) from found.cause
+        raise PluginError(f"{found.description} is not loaded: {found.not_loaded}", hint) from found.cause
     if not found.components and found.recipes:
-        terminal.note(f"{found.introduced} offers recipes alone, which no law tries")
-    rows = [_row(verdict, terminal) for verdict in check(found)]
+        voice.note(f"{found.description} offers recipes alone, which no law tries")
+    rows = [_row(verdict, voice) for verdict in check(found)]
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
     terminal.result(document, lambda: _tell(rows))
@@ -102,7 +102,7 @@ def _plugin(named: str, terminal: Terminal) -> Plugin:
     of_package = [plugin for plugin in plugins if normalized(plugin.package) == normalized(named)]
     found = [plugin for plugin in plugins if plugin.name == named] or of_package
     if len(found) > 1:
-        told = "; ".join(plugin.introduced for plugin in found)
+        told = "; ".join(plugin.description for plugin in found)
         raise ConfigError(f"{named!r} is ambiguous: {told}", "name the other of plugin and package, or the module")
     if found:
         return found[0]

@@ -1,4 +1,4 @@
-"""One file as a plugin: the very bytes that were hashed are what runs."""
+"""A plugin that is one Python file. The bytes that are hashed are the bytes that run."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from gancore.errors import ConfigError
 
 @dataclass(frozen=True)
 class PluginFile:
-    """A file of Python that the user names as a plugin: read, and not run before `load`."""
+    """Python file that the user names as a plugin. It is read at once and runs in `load`."""
 
     path: Path
     content: bytes = field(repr=False)
 
     @classmethod
     def read(cls, path: Path) -> PluginFile:
-        """The file as it is now. Raises ConfigError when it cannot be read."""
+        """Read the file. Raises ConfigError if it cannot be read."""
         try:
             return cls(path, path.read_bytes())
         except OSError as error:
-            raise ConfigError(f"cannot read plugin file {path}: {error.strerror}", "name a file of Python") from error
+            raise ConfigError(f"cannot read plugin file {path}: {error.strerror}", "check the path") from error
 
     @cached_property
     def sha256(self) -> str:
-        """The digest of the content, in hexadecimal."""
+        """Digest of the content, in hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
 
     def load(self) -> ModuleType:
-        """Runs the file as a module of its own. It finds installed packages, and no files beside it."""
+        """Run the file as a module and return it. It can import installed packages, but no files of its own folder."""
         name = f"gancore_plugin_file_{self.sha256[:16]}_{self.path.stem}"
-        loader = _Read(self)
+        loader = _BytesLoader(self)
         spec = ModuleSpec(name, loader, origin=str(self.path))
-        spec.has_location = True  # the module gets its `__file__`
+        spec.has_location = True  # sets the module's `__file__`
         module = module_from_spec(spec)
-        sys.modules[name] = module  # where pydantic and dataclasses look for the names in annotations
+        sys.modules[name] = module  # pydantic and dataclasses look up annotations there
         try:
             loader.exec_module(module)
         except BaseException:
@@ -51,8 +51,8 @@ class PluginFile:
         return module
 
 
-class _Read(SourceLoader):
-    """Loads what was read before; without the file's time there is no bytecode to keep or to trust."""
+class _BytesLoader(SourceLoader):
+    """Loader of bytes in memory. It gives no modification time, so Python neither reads nor writes a bytecode cache."""
 
     def __init__(self, file: PluginFile) -> None:
         self._file = file

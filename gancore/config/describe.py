@@ -1,4 +1,4 @@
-"""Fields in words: what a person needs to know to set one."""
+"""Description of the fields of settings, for help texts and the reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gancore.settings import Schedulable, Schedule, Settings, plain
 
 
 class Field(TypedDict):
-    """A key with its type, its default as it would stand in a file, its bounds, and its meaning."""
+    """A key with its type, its default as a file would contain it, its bounds and its help."""
 
     key: str
     type: str
@@ -26,7 +26,7 @@ class Field(TypedDict):
 
 
 def describe(settings: type[Settings]) -> list[Field]:
-    """All keys, those of tables with their paths."""
+    """Return all keys; those of nested tables have dotted paths."""
     return list(_fields(settings, ""))
 
 
@@ -49,7 +49,7 @@ def _fields(settings: type[Settings], prefix: str) -> Iterator[Field]:
 
 
 def _table(annotation: object) -> type[Settings] | None:
-    """The settings class of a field that is a table of the config, optional or not."""
+    """Return the settings class of a field that is a table, optional or not; None for other fields."""
     for choice in (annotation, *get_args(annotation)):
         if isinstance(choice, type) and issubclass(choice, Settings) and not issubclass(choice, Component | Schedule):
             return choice
@@ -67,7 +67,7 @@ def _name(component: type[Settings]) -> str:
     return component.name if issubclass(component, Component) else component.__name__
 
 
-def _type(annotation: Any) -> str:  # Any: whatever stands behind a colon
+def _type(annotation: Any) -> str:  # Any: any annotation
     origin, inner = get_origin(annotation), get_args(annotation)
     if annotation is Schedulable:
         return "float or {from, to, kimg, shape}"

@@ -1,4 +1,4 @@
-"""How long to train: a number of epochs, steps, kimg or minutes."""
+"""Duration of a run: a number of epochs, steps, kimg or minutes."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Unit = Literal["epochs", "steps", "kimg", "minutes"]
-_FORM = re.compile(rf"([0-9]+(?:\.[0-9]+)?) ({'|'.join(get_args(Unit))})")
+_PATTERN = re.compile(rf"([0-9]+(?:\.[0-9]+)?) ({'|'.join(get_args(Unit))})")
 
 
 @dataclass(frozen=True)
 class Duration:
-    """A total, counted from the very first step: `50 epochs`, `1000 steps`, `2000 kimg`, `10 minutes`."""
+    """Total length of a run, counted from step 0: `50 epochs`, `1000 steps`, `2000 kimg`, `10 minutes`."""
 
     amount: float
     unit: Unit
 
     @classmethod
     def parse(cls, text: str) -> Duration:
-        """Raises ValueError unless the text is a positive number and a unit; steps are whole."""
-        match = _FORM.fullmatch(text)
+        """Parse a positive number and a unit; steps are whole. Raises ValueError for any other text."""
+        match = _PATTERN.fullmatch(text)
         if not match or not 0 < float(match[1]) < math.inf or (match[2] == "steps" and "." in match[1]):
             raise ValueError(f"must be a positive number and one of {', '.join(get_args(Unit))}, like '50 epochs'")
-        return cls(float(match[1]), match[2])  # type: ignore[arg-type]  # the pattern admits units only
+        return cls(float(match[1]), match[2])  # type: ignore[arg-type]  # the pattern allows only units
 
     def done(self, *, step: int, images_seen: int, seconds: float, dataset_size: int) -> float:
-        """The share of the total that lies behind: 1 or more when it is reached.
+        """Return the fraction of the duration that is done; it is reached at 1 or more.
 
-        `images_seen` are real images that D has seen, `dataset_size` how many of them make an epoch.
+        `images_seen` counts real images that D has seen, `dataset_size` the images of an epoch.
         """
         so_far = {
             "epochs": images_seen / dataset_size,
@@ -40,7 +40,7 @@ class Duration:
         return so_far[self.unit] / self.amount
 
     def total_epochs(self, dataset_size: int, images_per_step: int) -> float | None:
-        """In how many epochs that is; None when only the clock can tell."""
+        """Return the duration in epochs; None for minutes."""
         images = {
             "epochs": self.amount * dataset_size,
             "steps": self.amount * images_per_step,

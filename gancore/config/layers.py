@@ -1,6 +1,6 @@
-"""Layers of configuration: defaults, recipe, file and command line, merged into one, and who said what.
+"""Config layers: defaults, recipe, file and command line are merged, and the source of each value is recorded.
 
-Nothing here knows which keys exist: layers are plain data, and the run's model judges their sum.
+Layers are plain data. Only the merged result is validated, by the run's model.
 """
 
 from __future__ import annotations
@@ -15,89 +15,94 @@ from gancore.errors import ConfigError
 from gancore.settings import REMOVE as REMOVE
 
 Keys = tuple[str, ...]
-Table = dict[str, Any]  # Any: data of a file, judged later by the model
+Table = dict[str, Any]  # Any: data of a file, validated later by the model
 
 
 @dataclass(frozen=True)
 class ConfigLayer:
-    """Some keys and values, and the name of whoever said them, as a user would recognize it."""
+    """Keys and values from one source. `source` is shown to the user, as in `recipe digits` or `--set seed=3`."""
 
     source: str
     data: Mapping[str, object]
 
 
 def merge(layers: Iterable[ConfigLayer]) -> tuple[Table, dict[Keys, str]]:
-    """The sum of all layers, later ones first in rank, and the source of every path in it."""
-    total: Table = {}
+    """Merge the layers, later ones over earlier ones; return the result and the source of every path in it."""
+    merged: Table = {}
     sources: dict[Keys, str] = {}
     for layer in layers:
-        _lay(total, layer.data, layer.source, (), sources)
-    return total, sources
+        _overlay(merged, layer.data, layer.source, (), sources)
+    return merged, sources
 
 
-def _lay(below: Table, above: Mapping[str, object], source: str, path: Keys, sources: dict[Keys, str]) -> None:
+def _overlay(below: Table, above: Mapping[str, object], source: str, parent: Keys, sources: dict[Keys, str]) -> None:
     for key, value in above.items():
-        place = (*path, key)
+        path = (*parent, key)
         old = below.get(key)
         if value == REMOVE:
             below.pop(key, None)
-            _forget(place, sources)
-            sources[place] = source
+            _forget(path, sources)
+            sources[path] = source
             continue
-        if isinstance(old, dict) and isinstance(value, str) and ("name" in old or len(place) <= 2):
+        if isinstance(old, dict) and isinstance(value, str) and ("name" in old or len(path) <= 2):
             value = {"name": value}  # generator = "mlp" is short for generator.name = "mlp"
         if isinstance(value, Mapping):
             if isinstance(old, str):
                 old = {"name": old}
-                sources[*place, "name"] = sources[place]
-            if not isinstance(old, dict) or _renamed(old, value, place):
+                sources[*path, "name"] = sources[path]
+            if not isinstance(old, dict) or _is_renamed(old, value, path):
                 old = {}
-                _forget(place, sources)
+                _forget(path, sources)
             below[key] = old
-            sources[place] = source
-            _lay(old, value, source, place, sources)
+            sources[path] = source
+            _overlay(old, value, source, path, sources)
         else:
             below[key] = value
-            _forget(place, sources)
-            sources[place] = source
+            _forget(path, sources)
+            sources[path] = source
 
 
-def _forget(place: Keys, sources: dict[Keys, str]) -> None:
-    """What stood below this place is gone, and so is who said it."""
-    for path in [path for path in sources if path[: len(place)] == place]:
-        del sources[path]
+def _forget(path: Keys, sources: dict[Keys, str]) -> None:
+    """Remove the sources of a path and of all paths below it."""
+    for known in [known for known in sources if known[: len(path)] == path]:
+        del sources[known]
 
 
-def _renamed(old: Mapping[str, object], new: Mapping[str, object], place: Keys) -> bool:
-    """Another component takes the table over: the fields of the one before it mean nothing to it.
+def _is_renamed(old: Mapping[str, object], new: Mapping[str, object], path: Keys) -> bool:
+    """Return whether the new table names another component, so that the old fields do not apply.
 
-    A labeled table (`regularizers.r1`) is named by its label unless it says otherwise.
+    The name of a labeled table (`regularizers.r1`) is its label unless it has a `name`.
     """
-    before, after = old.get("name", place[-1] if len(place) == 2 else None), new.get("name")
+    before, after = old.get("name", path[-1] if len(path) == 2 else None), new.get("name")
     if before is None or after is None or before == after:
         return False
-    # `mlp` may be short for `package:mlp`.
-    packages = [str(name).rpartition(":") for name in (before, after)]
-    return packages[0][2] != packages[1][2] or all(package for package, _, _ in packages)
+    # `mlp` may mean `package:mlp`.
+    (package, _, name), (new_package, _, new_name) = (str(each).rpartition(":") for each in (before, after))
+    return name != new_name or bool(package and new_package)
 
 
 def source_of(path: Keys, sources: Mapping[Keys, str]) -> str | None:
-    """Who said the value at this path, or the nearest table around it."""
+    """Return the source of the value at this path, or of the nearest table around it."""
     for length in range(len(path), 0, -1):
         if path[:length] in sources:
             return sources[path[:length]]
     return None
 
 
-def inline_table(key: str, text: str) -> object:
-    """The value that `key = text` has in TOML, or the text where it is none."""
-    return assignment(f"{key}={text}").data[key]
+def parse_value(text: str) -> object:
+    """Parse the value of a key as TOML. Text that is not TOML is returned as a string, without surrounding spaces."""
+    try:
+        value: object = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text.strip()
+    # A second line would be another key. No key takes a date, but a name may look like one.
+    return text.strip() if "\n" in text or isinstance(value, date | time) else value
 
 
 def assignment(text: str) -> ConfigLayer:
-    """One `PATH=VALUE` of the command line: the right side is read as TOML, or else as a bare string.
+    """Return the layer of one `--set PATH=VALUE`, with VALUE as in `parse_value`.
 
-    Raises ConfigError when there is no path or no value.
+    Raises ConfigError if the path or the `=` is missing.
     """
     left, equals, right = text.partition("=")
     path = tuple(part.strip() for part in left.split("."))
@@ -105,12 +110,7 @@ def assignment(text: str) -> ConfigLayer:
         raise ConfigError(
             f"--set takes PATH=VALUE; received {text!r}", "write it like: --set optimizer.generator.lr=1e-3"
         )
-    try:
-        value: object = tomllib.loads(f"value = {right}")["value"]
-    except (ValueError, RecursionError):
-        value = right.strip()
-    if "\n" in right or isinstance(value, date | time):  # no key holds a time; a name may look like one
-        value = right.strip()
+    value = parse_value(right)
     for part in reversed(path):
         value = {part: value}
-    return ConfigLayer(f"--set {text}", value)  # type: ignore[arg-type]  # the path has a part, so the value is a table
+    return ConfigLayer(f"--set {text}", value)  # type: ignore[arg-type]  # the path is not empty, so the value is a table

@@ -1,4 +1,4 @@
-"""What is wrong with a config, in the words of whoever writes one."""
+"""Messages about mistakes in a config, in the terms of the TOML file."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 from gancore.config.layers import Keys, source_of
 
-_PLAINLY = {
+_REPLACEMENTS = {
     r"^(Input|Tuple) should": "must",
     r" after validation": "",
     r"\ba valid tuple": "a list",
     r"\ba valid dictionary( or instance of \w+)?": "a table",
 }
-"""pydantic's words, and those of whoever writes a file."""
+"""Words of pydantic and their replacements."""
 
 
-def sentence(
+def problem_message(
     loc: tuple[int | str, ...], message: str, received: object, data: Mapping[str, Any], sources: Mapping[Keys, str]
 ) -> str:
-    """What pydantic found wrong with a value: its path, what must be, what was received, and who said it."""
+    """Return the message for one error of pydantic: path, requirement, received value, and source."""
     path: list[str] = []
     table: Any = data
     for part in loc:
-        # pydantic puts tags of unions between the keys; those are no part of the file.
+        # pydantic inserts tags of unions between the keys; they are not in the file.
         if (isinstance(table, Mapping) and part in table) or (
             isinstance(table, list | tuple) and isinstance(part, int) and part < len(table)
         ):
@@ -33,10 +33,10 @@ def sentence(
     if message == "Field required":
         path.append(str(loc[-1]))
     text = message.removeprefix("Value error, ")
-    for words, ours in _PLAINLY.items():
-        text = re.sub(words, ours, text, count=1)
+    for pattern, replacement in _REPLACEMENTS.items():
+        text = re.sub(pattern, replacement, text, count=1)
     if message == "Field required":
-        text = "must be given, and is missing"
+        text = "is required"
     elif not isinstance(received, Mapping) and not text.startswith("unknown"):
         text = f"{text}; received {list(received) if isinstance(received, tuple) else received!r}"
     source = source_of(tuple(path), sources)

@@ -1,34 +1,33 @@
-"""Names of metrics: `fd-digits` is the metric `fd` that looks through the extractor `digits`."""
+"""Names of metrics: `fd-digits` is the metric `fd` with the extractor `digits`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import ValidationError, ValidationInfo
 
 from gancore.component import Finder, finder_of, lookup
-from gancore.config.layers import inline_table
+from gancore.config.layers import parse_value
 from gancore.errors import ConfigError
 from gancore.metrics import Extractor, Metric
 
-_TAKEN = {"step", "epoch", "kimg", "seconds", "diversity"}
-"""Keys of a line of the log that tell when it was written, and the guard's."""
+_LOG_KEYS = {"step", "epoch", "kimg", "seconds", "diversity"}
+"""Keys of a line of the log, which cannot be the label of a metric."""
 
 
 def name_of(label: str, metric: Metric) -> str:
-    """The name under which results are given: the label, followed by the extractor's name unless it says so itself."""
+    """Return the name of a metric in results: its label, and the extractor's name unless the label ends with it."""
     if metric.extractor is None or label.endswith(f"-{metric.extractor.name}"):
         return label
     return f"{label}-{metric.extractor.name}"
 
 
 def find_metric(text: str, finder: Finder) -> Metric:
-    """The metric of that name with its extractor, other fields at their defaults; or one as an inline table of TOML.
+    """Return the metric `fd-digits`, with defaults for its fields, or the metric of an inline TOML table.
 
-    Raises ConfigError when no such metric or extractor is known, or the metric needs an extractor and none is named.
+    Raises ConfigError if the metric or extractor is unknown, or the metric needs an extractor and the name has none.
     """
-    table = inline_table("metric", text) if text.startswith("{") else _table(text, finder)
+    table = parse_value(text) if text.startswith("{") else _split(text, finder)
     try:
         return Metric.model_validate(table, context=lookup(finder))
     except ValidationError as error:
@@ -37,18 +36,18 @@ def find_metric(text: str, finder: Finder) -> Metric:
 
 
 def read_labels(tables: object, info: ValidationInfo) -> object:
-    """Tables under labels, each label perhaps naming metric and extractor at once, as tables that name both."""
+    """Add to each table the metric and the extractor that its label names."""
     finder = finder_of(info)
     if not isinstance(tables, Mapping) or finder is None:
         return tables
-    return {label: _named(label, table, finder) for label, table in tables.items()}
+    return {label: _expand(label, table, finder) for label, table in tables.items()}
 
 
-def _named(label: str, table: object, finder: Finder) -> object:
-    if label in _TAKEN:
+def _expand(label: str, table: object, finder: Finder) -> object:
+    if label in _LOG_KEYS:
         raise ValueError(f"the label {label!r} is a key of the log; choose another")
-    named = _table(label, finder)
-    # fd = "digits" names the extractor, which is a table once fields of it were laid over that.
+    named = _split(label, finder)
+    # fd = "digits" names the extractor. It is a table once a layer above has set fields of the extractor.
     given = table.get("name") if isinstance(table, Mapping) else table
     if isinstance(given, str) and _knows(finder, Extractor, given) and not _knows(finder, Metric, given):
         named = {**named, "extractor": given}
@@ -57,7 +56,7 @@ def _named(label: str, table: object, finder: Finder) -> object:
         return table
     if "name" in table:
         if _knows(finder, Metric, named["name"]) and table["name"] != named["name"]:
-            raise ValueError(f"the label {label!r} names another metric than {table['name']!r}; choose another")
+            raise ValueError(f"the label {label!r} names another metric than {table['name']!r}; choose another label")
         return table
     extractor = table.get("extractor")
     if isinstance(extractor, Mapping) and "extractor" in named:
@@ -65,17 +64,17 @@ def _named(label: str, table: object, finder: Finder) -> object:
     return {**named, **table}
 
 
-def _table(name: str, finder: Finder) -> dict[str, Any]:  # Any: data of a file
-    """The name taken apart where both halves are known; else where the first is; else what may have been meant."""
+def _split(name: str, finder: Finder) -> dict[str, str]:
+    """Split a name into metric and extractor: both known, or else the metric known, or else at the last hyphen."""
     if _knows(finder, Metric, name):
         return {"name": name}
-    halves = [(name[:place], name[place + 1 :]) for place, letter in enumerate(name) if letter == "-"]
-    known = [pair for pair in reversed(halves) if _knows(finder, Metric, pair[0])]
+    pairs = [(name[:place], name[place + 1 :]) for place, letter in enumerate(name) if letter == "-"]
+    known = [pair for pair in reversed(pairs) if _knows(finder, Metric, pair[0])]
     both = [pair for pair in known if _knows(finder, Extractor, pair[1])]
     if known:
         metric, extractor = (both or known)[0]
         return {"name": metric, "extractor": extractor}
-    return {"name": halves[-1][0] if halves else name}
+    return {"name": pairs[-1][0] if pairs else name}
 
 
 def _knows(finder: Finder, kind: type[Metric] | type[Extractor], name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The optimizers of torch that a run may name, with keys and types read off their own signatures."""
+"""Optimizers of torch, with keys, types and defaults from the signatures of their classes."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
     from torch import nn, optim
 
 Name = Literal["Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "SGD"]
-# How a step is computed is the loop's business, not the run's.
-_OURS = {"params", "foreach", "maximize", "capturable", "differentiable", "fused"}
+# Arguments that are up to the training loop, since they select the implementation of a step.
+_NOT_CONFIGURABLE = {"params", "foreach", "maximize", "capturable", "differentiable", "fused"}
 
 
 class OptimizerSettings(Settings):
-    """An optimizer of `torch.optim` by name, and any argument of its signature; numbers may be schedules."""
+    """Optimizer of `torch.optim` by name, with any argument of its signature. Numbers may be schedules."""
 
     model_config = ConfigDict(extra="allow")
 
     name: Name = Field(default="Adam", description="a class of torch.optim")
-    # Judged in `_known` beside the other arguments, so that a wrong one hides no other.
+    # Validated in `_validate_arguments` with the other arguments, so that all mistakes are reported together.
     lr: SkipValidation[Schedulable] = Field(default=2e-4, description="learning rate, >= 0")
 
     @model_validator(mode="after")
-    def _known(self) -> Self:
-        """Keys and types as in the signature; ranges as torch checks them, a schedule's at both of its ends."""
-        given, known, good = self._given(), _defaults(self.name), dict[str, Any]()
+    def _validate_arguments(self) -> Self:
+        """Check keys and types against the signature, and ranges by torch's own checks, at both ends of a schedule."""
+        given, known, valid = self._arguments(), _defaults(self.name), dict[str, Any]()
         problems = [
             _problem((key,), unknown_name(f"{self.name} argument", key, known), value)
             for key, value in given.items()
             if key not in known
         ]
-        # In torch's order, so that `nesterov` is judged beside its momentum.
+        # In the order of the signature, so that `nesterov` is checked together with its momentum.
         for key in (key for key in known if key in given):
             try:
                 value = _adapter(self.name, key).validate_python(given[key], strict=True)
@@ -52,64 +52,65 @@ class OptimizerSettings(Settings):
                 continue
             try:
                 for end in (_start, _end):
-                    _trial(self.name)([{"params": []}], **_each(good | {key: value}, end))
+                    _checker(self.name)([{"params": []}], **_each(valid | {key: value}, end))
             except ValueError as error:
-                problems.append(_problem((key,), f"{self.name} refuses this: {error}", given[key]))
+                problems.append(_problem((key,), f"rejected by {self.name}: {error}", given[key]))
                 continue
-            good[key] = value
+            valid[key] = value
         if problems:
             raise ValidationError.from_exception_data(type(self).__name__, problems)
-        self.__dict__["lr"] = good.pop("lr")  # the model is frozen, but for its own validator
-        (self.model_extra or {}).update(good)
+        self.__dict__["lr"] = valid.pop("lr")  # the model is frozen, except for its own validators
+        (self.model_extra or {}).update(valid)
         return self
 
-    def _given(self) -> dict[str, Any]:  # Any: as varied as torch's signatures
+    def _arguments(self) -> dict[str, Any]:  # Any: as varied as torch's signatures
         return {"lr": self.lr} | (self.model_extra or {})
 
     def build(self, modules: Iterable[nn.Module]) -> optim.Optimizer:
-        """The optimizer of all parameters that want gradients, fused where the device can."""
+        """Return the optimizer of all parameters with `requires_grad`, fused if the device supports it."""
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
         return _make(self.name, parameters, self.at(START))
 
-    def at(self, moment: TrainingTime) -> dict[str, Any]:  # Any: as above
-        """All arguments, with schedules at their place. Adam refuses betas of mixed types, so numbers are floats."""
-        return _each(self._given(), lambda value: value_at(value, moment))
+    def at(self, time: TrainingTime) -> dict[str, Any]:  # Any: as above
+        """Return all arguments at this time of the run. Numbers are floats, since Adam rejects betas of mixed types."""
+        return _each(self._arguments(), lambda value: value_at(value, time))
 
     @property
     def scheduled(self) -> bool:
-        """Whether anything changes while images are seen."""
-        values = self._given().values()
+        """Whether an argument is a schedule."""
+        values = self._arguments().values()
         return any(
             isinstance(item, Schedule) for value in values for item in (value if isinstance(value, tuple) else (value,))
         )
 
 
 def _make(name: str, parameters: list[nn.Parameter], arguments: Mapping[str, Any]) -> optim.Optimizer:
-    """Raises ValueError, in torch's words, for a value that it refuses."""
+    """Create the optimizer. Raises torch's ValueError for a value out of range."""
     import torch
 
     make = getattr(torch.optim, name)
-    wanted = parameters or [torch.nn.Parameter(torch.zeros(1))]
-    fused = {"fused": True} if _steps_fused(make, wanted, arguments) else {}
-    return make(wanted, **arguments, **fused)  # type: ignore[no-any-return]  # getattr hides the class
+    parameters = parameters or [torch.nn.Parameter(torch.zeros(1))]
+    fused = {"fused": True} if _supports_fused(make, parameters, arguments) else {}
+    return make(parameters, **arguments, **fused)  # type: ignore[no-any-return]  # getattr hides the class
 
 
-def _steps_fused(
+def _supports_fused(
     make: Callable[..., optim.Optimizer], parameters: list[nn.Parameter], arguments: Mapping[str, Any]
 ) -> bool:
-    """Whether it can step fused on such parameters. torch says so in a step alone, so one is made on others like them.
+    """Return whether the fused implementation can update such parameters, by a step on one scalar of each type.
 
-    Complex numbers it cannot, and on some devices not every optimizer.
+    torch has no public query for it. It raises in `step`, for complex numbers and for some optimizers and devices.
     """
     import torch
 
     if "fused" not in inspect.signature(make).parameters:
         return False
-    alike = [torch.zeros(1, device=device, dtype=dtype) for device, dtype in {(p.device, p.dtype) for p in parameters}]
-    for each in alike:
-        each.grad = torch.zeros_like(each.requires_grad_())
+    types = {(parameter.device, parameter.dtype) for parameter in parameters}
+    scalars = [torch.zeros(1, device=device, dtype=dtype) for device, dtype in types]
+    for scalar in scalars:
+        scalar.grad = torch.zeros_like(scalar.requires_grad_())
     try:
-        make(alike, **arguments, fused=True).step()
+        make(scalars, **arguments, fused=True).step()
     except RuntimeError:
         return False
     return True
@@ -136,10 +137,10 @@ def _problem(loc: tuple[int | str, ...], message: str, received: object) -> Init
 
 
 @cache
-def _trial(name: str) -> type[optim.Optimizer]:
-    """An optimizer that judges its arguments and takes no parameters in.
+def _checker(name: str) -> type[optim.Optimizer]:
+    """Return the optimizer's class without parameters, to run its checks of arguments alone.
 
-    With the first parameters torch imports its compiler, for longer than all else that a config asks for takes.
+    Adding the first parameters makes torch import its compiler, which takes longer than everything else in a config.
     """
     import torch
 
@@ -148,11 +149,11 @@ def _trial(name: str) -> type[optim.Optimizer]:
 
 @cache
 def _defaults(name: str) -> dict[str, Any]:  # Any: as varied as torch's signatures
-    """The arguments of an optimizer that a run may set, with torch's defaults."""
+    """Return the arguments of an optimizer that a config may set, with torch's defaults."""
     import torch
 
     parameters = inspect.signature(getattr(torch.optim, name)).parameters
-    return {key: p.default for key, p in parameters.items() if key not in _OURS}
+    return {key: p.default for key, p in parameters.items() if key not in _NOT_CONFIGURABLE}
 
 
 @cache
@@ -160,5 +161,5 @@ def _adapter(name: str, key: str) -> TypeAdapter[Any]:  # Any: as above
     default = _defaults(name)[key]
     finite = ConfigDict(allow_inf_nan=False)
     if isinstance(default, tuple):
-        return TypeAdapter(tuple[(Schedulable,) * len(default)], config=finite)  # type: ignore[misc, arg-type]  # as torch's
+        return TypeAdapter(tuple[(Schedulable,) * len(default)], config=finite)  # type: ignore[misc, arg-type]  # its length is known at run time
     return TypeAdapter(bool if isinstance(default, bool) else Schedulable, config=finite)

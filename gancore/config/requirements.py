@@ -1,4 +1,4 @@
-"""Where the parts of a run come from: recorded with the run, looked for when it is opened, named when one fails."""
+"""Requirements: the third-party plugins that a run needs. They are recorded with it and required to open it."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from gancore.component import Component
 from gancore.config.run import RunConfig
 from gancore.errors import CheckpointError, PluginError
 
-# What stands in a checkpoint is a stranger's word, and it is shown.
+# A checkpoint is untrusted input, and these values are printed on a terminal.
 _Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f/\\]{1,200}$")]
 _Component = Annotated[str, StringConstraints(pattern=r"^[a-z]+ [^\x00-\x1f\x7f/\\]{1,200}$")]
 _Version = Annotated[str, StringConstraints(pattern=r"^[\w.+!-]{1,100}$")]
 _Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-_WATCHING = {"metric", "extractor", "observer"}
-"""Kinds that look at a run: its generator can be built without them."""
+_NOT_FOR_SAMPLING = {"metric", "extractor", "observer"}
+"""Kinds that the generator can be built without."""
 
 
 class Need(BaseModel):
-    """A third party's plugin that a run uses: its name, package and version, or the digest of one that is a file.
+    """Third-party plugin that a run uses: name, package and version, and the digest if it is a file.
 
-    `components` has kind and name of what is used of it, as in `loss mine`.
+    `components` has the kind and name of each component that the run uses, as in `loss mine`.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -40,9 +40,9 @@ class Need(BaseModel):
     components: list[_Component]
 
     @property
-    def watches(self) -> bool:
-        """Whether all that is used of the plugin looks at the run, and makes none of it."""
-        return all(component.split()[0] in _WATCHING for component in self.components)
+    def for_sampling(self) -> bool:
+        """Whether samples cannot be drawn without the plugin."""
+        return any(component.split()[0] not in _NOT_FOR_SAMPLING for component in self.components)
 
     def __str__(self) -> str:
         if self.sha256:
@@ -51,25 +51,25 @@ class Need(BaseModel):
 
     @property
     def remedy(self) -> str:
-        """How to get it."""
+        """How to get the plugin."""
         if self.sha256:
-            return f"gancore --plugin {self.package} COMMAND, if you have the file and trust it"
+            return f"gancore --plugin {self.package} COMMAND, if you have and trust the file"
         if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.package):
             return f"pip install {self.package}=={self.version}"
         return "install that package"
 
     def found_in(self, catalog: Catalog) -> Plugin | None:
-        """The plugin that meets the need, loaded or not; of files the one with the same content, or else name."""
+        """Return the plugin, loaded or not. A file is found by its content, or else by its name."""
         if self.sha256:
             files = [plugin for plugin in catalog.plugins if plugin.sha256]
-            same = [plugin for plugin in files if plugin.sha256 == self.sha256]
-            return next(iter(same + [plugin for plugin in files if plugin.package == self.package]), None)
+            same_content = [plugin for plugin in files if plugin.sha256 == self.sha256]
+            return next(iter(same_content + [plugin for plugin in files if plugin.package == self.package]), None)
         package = normalized(self.package)
-        named = [plugin for plugin in catalog.plugins if normalized(plugin.package) == package and not plugin.sha256]
-        return next((plugin for plugin in named if plugin.name == self.plugin), None)
+        of_package = [plugin for plugin in catalog.plugins if normalized(plugin.package) == package]
+        return next((plugin for plugin in of_package if plugin.name == self.plugin and not plugin.sha256), None)
 
     def difference(self, plugin: Plugin) -> str | None:
-        """How the plugin is another than the one that was used, if it is."""
+        """Return how the plugin differs from the one that the run used; None if it does not."""
         if self.sha256:
             same = self.sha256 == plugin.sha256
             return None if same else f"{plugin.package} has other content: SHA-256 {plugin.sha256}"
@@ -77,7 +77,7 @@ class Need(BaseModel):
 
 
 def needs_of(run: RunConfig, catalog: Catalog) -> list[dict[str, Any]]:  # Any: JSON
-    """What a run needs of third parties, as plain data."""
+    """Return the third-party plugins that a run needs, as plain data."""
     used: dict[int, tuple[Plugin, dict[str, None]]] = {}
     for component in run.components():
         plugin = catalog.origin_of(type(component))
@@ -96,56 +96,56 @@ def needs_of(run: RunConfig, catalog: Catalog) -> list[dict[str, Any]]:  # Any: 
     ]
 
 
-def meet(
-    made_with: Mapping[str, Any], catalog: Catalog, what: str, *, watched: bool = True
+def catalog_for(
+    made_with: Mapping[str, Any], catalog: Catalog, what: str, *, sampling_only: bool = False
 ) -> tuple[Catalog, tuple[str, ...]]:
-    """The built-ins and the plugins that `what` was made with, so that no other has a say in it; and warnings.
+    """Return a catalog limited to the built-ins and the plugins that `what` needs, and warnings about versions.
 
-    A plugin of another version is a warning. Raises PluginError for one that is missing, but for one that only watched
-    where nothing is to be `watched`; CheckpointError when the needs cannot be read. Nothing is imported.
+    With `sampling_only`, plugins that only provide metrics, extractors or observers may be missing. Raises PluginError
+    for another plugin that is missing; CheckpointError if `made_with` is damaged. Nothing is imported.
     """
     if "needs" not in made_with:
         return catalog, ()
     try:
         needs = TypeAdapter(list[Need]).validate_python(made_with["needs"])
     except ValidationError as error:
-        raise CheckpointError(f"{what} does not say what it needs: {error.errors()[0]['msg']}") from error
-    met, warnings = [plugin for plugin in catalog.plugins if plugin.package == BUILT_IN], []
+        raise CheckpointError(f"{what} has a damaged list of plugins: {error.errors()[0]['msg']}") from error
+    plugins, warnings = [plugin for plugin in catalog.plugins if plugin.package == BUILT_IN], []
     for need in needs:
         plugin = need.found_in(catalog)
-        if plugin is None or plugin.absence:
-            if need.watches and not watched:
+        if plugin is None or plugin.not_loaded:
+            if sampling_only and not need.for_sampling:
                 continue
             if plugin is None:
                 raise PluginError(
                     f"{what} needs {need}, which is not {'given' if need.sha256 else 'installed'}", need.remedy
                 )
-            raise PluginError(f"{what} needs {need}: {plugin.absence}", "gancore plugins list") from plugin.cause
-        met.append(plugin)
+            raise PluginError(f"{what} needs {need}: {plugin.not_loaded}", "gancore plugins list") from plugin.cause
+        plugins.append(plugin)
         if difference := need.difference(plugin):
             warnings.append(f"{what} was made with {need}, and {difference}")
-    return catalog.only(met), tuple(warnings)
+    return catalog.only(plugins), tuple(warnings)
 
 
 @contextmanager
 def attributed(run: RunConfig, catalog: Catalog) -> Iterator[None]:
-    """The failure of a third party's part in this block is told with the plugin that it is from."""
+    """Add the plugin to the message of a PluginError in this block, if a third-party component caused it."""
     try:
         yield
     except PluginError as error:
         component = _parts(run).get(error.part)
         plugin = catalog.origin_of(type(component)) if component else None
         if component and plugin and plugin.package != BUILT_IN:
-            error.message = f"{plugin.introduced}, {component.kind} {component.name!r}: {error.message}"
+            error.message = f"{plugin.description}, {component.kind} {component.name!r}: {error.message}"
         raise
 
 
 def _parts(run: RunConfig) -> dict[str, Component]:
-    """The parts of a run as errors name them."""
+    """Return the components of a run by the names that errors use for them."""
     parts: dict[str, Component] = {}
     for component in (run.generator, run.discriminator, run.loss, run.dataset):
         parts |= {component.kind: component, f"{component.kind} {component.name!r}": component}
-    for table in (run.regularizers, run.augmentations, run.judges()):
+    for table in (run.regularizers, run.augmentations, run.named_metrics()):
         parts |= {f"{component.kind} {name!r}": component for name, component in table.items()}
     extractors = [metric.extractor for metric in run.metrics.values() if metric.extractor]
     parts |= {f"extractor {extractor.name!r}": extractor for extractor in extractors}

@@ -41,7 +41,7 @@ def evaluator_of_run(
     if reference is not None:
         held_out = held_out and reference.dataset == dataset
         dataset = reference.dataset or run.dataset
-    judges = _named(metrics, run.judges(), catalog) or run.judges() or _usual(dataset, held_out, catalog)
+    judges = _named(metrics, run.named_metrics(), catalog) or run.named_metrics() or _usual(dataset, held_out, catalog)
     trained_on = None
     if training is not None:
         trained_on = ReferenceImages(run.dataset.name, training, run.dataset)

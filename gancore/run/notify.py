@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL.Image import Image
 
 from gancore.catalog.catalog import Catalog
-from gancore.catalog.isolation import settings_kept
+from gancore.catalog.isolation import preserve_process_state
 from gancore.errors import GancoreError, describe_error
 from gancore.observers import Observer, Outcome, RunInfo, Writer
 from gancore.sampling.grid import pixels
@@ -89,7 +89,7 @@ class Notifier:
     @contextmanager
     def _may_fail(self, label: str, what: str) -> Iterator[None]:
         try:
-            with settings_kept():  # an observer takes no part in the run
+            with preserve_process_state():  # an observer takes no part in the run
                 yield
         except KeyboardInterrupt:
             raise

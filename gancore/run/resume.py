@@ -9,7 +9,7 @@ from typing import Any
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint.store import Checkpoint, newest_valid
 from gancore.config.layers import ConfigLayer
-from gancore.config.requirements import meet
+from gancore.config.requirements import catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError
@@ -101,7 +101,7 @@ def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None)
             "name another run; gancore never starts this one over by itself",
         )
     if saved is not None:
-        catalog, others = meet(saved.about["made_with"], catalog, str(directory.path))
+        catalog, others = catalog_for(saved.about["made_with"], catalog, str(directory.path))
         warnings += others
     written = read_layers(str(directory.config), catalog)
     total = [] if duration is None else [ConfigLayer("total", {"duration": duration})]
@@ -138,7 +138,7 @@ def told_to_all(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tupl
     said = ranks.broadcast(said)
     if found is not None:
         return found.run, found.catalog
-    catalog, _ = meet(said["made_with"], catalog, "the run")
+    catalog, _ = catalog_for(said["made_with"], catalog, "the run")
     return resolve([ConfigLayer("the run", said["config"])], catalog), catalog
 
 

@@ -146,7 +146,7 @@ def test_a_collapse_ends_the_run_where_it_is_told_to(gancore):
     [
         (["runs/0001", "--metric", "fid-digits"], 2, ["unknown metric 'fid'", "did you mean 'fd'"]),
         (["runs/0001", "--metric", "fd-digts"], 2, ["unknown extractor 'digts'", "'digits'"]),
-        (["runs/0001", "--metric", "fd"], 2, ["looks through an extractor", "fd-digits"]),
+        (["runs/0001", "--metric", "fd"], 2, ["needs an extractor", "fd-digits"]),
         (["runs/0001", "--metric", "memorization-random"], 2, ["none are held out"]),
         (["runs/0001", "--metric", "is-random"], 2, ["tells none apart"]),
         (["runs/0001", "--metric", "modes"], 2, ["known mixture"]),

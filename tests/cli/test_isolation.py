@@ -1,4 +1,4 @@
-"""Third parties' plugins: what is wrong with one breaks the runs that use it, and nothing else."""
+"""Isolation of third-party plugins: a broken plugin affects only the runs that use it."""
 
 import json
 import os
@@ -34,10 +34,10 @@ class Late(StatefulLoss):
     name = "late"
 
     def build(self):
-        return LateAtWork()
+        return LateModule()
 
 
-class LateAtWork(nn.Module):
+class LateModule(nn.Module):
     needs_real = False
 
     def __init__(self):
@@ -58,7 +58,7 @@ CANARY = "import os, pathlib\npathlib.Path(os.environ['CANARY']).touch()\n"
 
 
 class Site(Gancore):
-    """The command where a folder of packages is on the path, and a canary tells whether a plugin was imported."""
+    """The command with a folder of packages on its path, and the file `canary` exists if a plugin was imported."""
 
     def __init__(self, folder, site):
         super().__init__(folder)
@@ -71,7 +71,7 @@ class Site(Gancore):
 
 @pytest.fixture(scope="module")
 def foo_site(tmp_path_factory):
-    """Where pip has installed plugin `foo` of package `foo-gan` 1.2, with the losses `mine` and `late`."""
+    """Folder in which pip has installed plugin `foo` of package `foo-gan` 1.2, with the losses `mine` and `late`."""
     folder = tmp_path_factory.mktemp("foo")
     source = FOO.replace("{what}", "raise ValueError('no luck')")
     return pip_install(
@@ -86,7 +86,7 @@ def foo(tmp_path, foo_site):
 
 @pytest.fixture(scope="module")
 def foo_run(tmp_path_factory, foo_site):
-    """A folder with a run that uses loss `mine`, made where the plugin is."""
+    """Folder with a run that uses loss `mine`, trained with the plugin."""
     command = Site(tmp_path_factory.mktemp("run"), foo_site)
     command.works("train", *PARTS, "--loss", "mine", "--steps", 2, "--out", "run")
     assert command.canary.exists()
@@ -95,7 +95,7 @@ def foo_run(tmp_path_factory, foo_site):
 
 @pytest.fixture
 def moved(foo_run, tmp_path):
-    """The same run, elsewhere, where no plugin is."""
+    """A copy of the run, without the plugin."""
     shutil.copytree(foo_run.folder / "run", tmp_path / "run")
     empty = tmp_path / "site"
     empty.mkdir()
@@ -110,17 +110,17 @@ def weights(path):
     return load(kept(path / "checkpoints")[-1]).tensors
 
 
-BROKEN = {  # what a plugin's module holds, and the cause that is told
+BROKEN = {  # source of a plugin's module, and the cause in the warning
     "lacks": ("import a_module_that_is_absent", "ModuleNotFoundError: No module named 'a_module_that_is_absent'"),
     "raises": ("raise RuntimeError('no such luck')", "RuntimeError: no such luck"),
     "leaves": ("import sys; sys.exit(0)", "SystemExit: 0"),
     "mute": (
         "class Mute(Exception):\n    def __str__(self): raise KeyError\nraise Mute",
-        "Mute: (its message cannot be had: KeyError)",
+        "Mute: (no message: str() raised KeyError)",
     ),
     "signed": (
         LOSS.format(name="x").replace("gancore_losses()", "gancore_losses(shape)"),
-        "gancore_losses must take no argument; this one asks for 'shape'",
+        "gancore_losses must take no argument; received 'shape'",
     ),
     "misspelled": (
         LOSS.format(name="x").replace("gancore_losses", "gancore_lossess"),
@@ -142,56 +142,56 @@ def broken_site(tmp_path_factory):
 # P01, P02, P03, P05, P06
 
 
-def test_a_run_beside_broken_plugins_is_the_same_and_each_is_told_in_one_warning(tmp_path, broken_site):
+def test_broken_plugins_change_no_run_and_give_one_warning_each(tmp_path, broken_site):
     gancore = Site(tmp_path, broken_site)
-    beside = gancore.works("train", *BY_HAND, "--steps", 2, "--out", "beside")
+    done = gancore.works("train", *BY_HAND, "--steps", 2, "--out", "with")
     assert not gancore.canary.exists()
     gancore.works("train", *BY_HAND, "--steps", 2, "--out", "alone", PYTHONPATH="")
-    one, two = weights(tmp_path / "beside"), weights(tmp_path / "alone")
-    assert all(torch.equal(one[name], two[name]) for name in two)
-    told = warnings(beside)
+    first, second = weights(tmp_path / "with"), weights(tmp_path / "alone")
+    assert all(torch.equal(first[name], second[name]) for name in second)
+    lines = warnings(done)
     causes = {plugin: cause for plugin, (_, cause) in BROKEN.items()} | {"future": "it needs gancore API 99, this is 1"}
     for plugin, cause in causes.items():
         version = "9.0" if plugin == "future" else "3.1"
-        (line,) = [line for line in told if f"plugin {plugin!r} of {plugin}-gan {version}" in line]
+        (line,) = [line for line in lines if f"plugin {plugin!r} of {plugin}-gan {version}" in line]
         assert f"({plugin} = {plugin}_gan)" in line
         assert cause in line
-        assert f"GANCORE_DISABLE_PLUGINS={plugin} switches it off" in line
-    (line,) = [line for line in told if "plugin 'claims' of claims-gan 1.0" in line]
-    assert "offers loss bce, as gancore does, whose own keeps the name; claims-gan:bce picks the other" in line
-    assert len(told) == len(causes) + 1
+        assert f"Switch it off with: GANCORE_DISABLE_PLUGINS={plugin}" in line
+    (line,) = [line for line in lines if "plugin 'claims' of claims-gan 1.0" in line]
+    assert "offers loss bce, but the built-in keeps that name; use claims-gan:bce for the plugin's" in line
+    assert len(lines) == len(causes) + 1
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plugins", "list"], ["list", "loss"]], ids=" ".join)
-def test_core_commands_work_beside_broken_plugins(tmp_path, broken_site, arguments):
+def test_broken_plugins_do_not_affect_core_commands(tmp_path, broken_site, arguments):
     gancore = Site(tmp_path, broken_site)
     gancore.works(*arguments)
     assert not gancore.canary.exists()
 
 
 @pytest.mark.parametrize("plugin", ["lacks", "signed", "future"])
-def test_a_run_that_asks_for_a_broken_plugin_ends_with_5_and_names_the_cause(tmp_path, broken_site, plugin):
+def test_broken_plugin_that_a_run_uses_exits_with_5_and_the_cause(tmp_path, broken_site, plugin):
     gancore = Site(tmp_path, broken_site)
     line = gancore.fails(5, "train", *PARTS, "--loss", f"{plugin}-gan:x")
     assert f"unknown loss '{plugin}-gan:x'" in line
     cause = BROKEN[plugin][1] if plugin in BROKEN else "it needs gancore API 99, this is 1"
     assert cause in line
     assert line.count("Not loaded: ") == 1
-    assert ";" not in line.partition("Not loaded: ")[2].replace(cause, "")  # of the others nothing is said
+    assert ";" not in line.partition("Not loaded: ")[2].replace(cause, "")  # no other plugin is mentioned
     assert not gancore.canary.exists()
 
 
-def test_v_shows_where_a_plugin_failed(tmp_path):
+def test_broken_plugin_traceback_is_shown_with_v(tmp_path):
     gancore = Site(tmp_path, unpack(tmp_path / "site", "raises", "def deep():\n    1 / 0\ndeep()"))
     done = gancore("train", *PARTS, "--loss", "raises-gan:x", "-v")
     assert done.returncode == 5
     assert "in deep" in done.stderr
 
 
-def test_a_plugin_that_speaks_several_versions_of_the_contract_is_loaded_by_the_one_that_is_known(tmp_path):
+def test_plugin_with_several_contract_versions_is_loaded(tmp_path):
     site = unpack(tmp_path / "site", "both", LOSS.format(name="mine"))
     lists = site / "both_gan-1.0.dist-info" / "entry_points.txt"
-    lists.write_text(lists.read_text() + "\n[gancore.v2]\nboth = both_of_tomorrow\n")
+    lists.write_text(lists.read_text() + "\n[gancore.v2]\nboth = both_v2\n")
     (row,) = [
         row
         for row in json.loads(Site(tmp_path, site).works("plugins", "list", "--json").stdout)
@@ -201,7 +201,7 @@ def test_a_plugin_that_speaks_several_versions_of_the_contract_is_loaded_by_the_
 
 
 @pytest.mark.parametrize("garbled", [b"[gancore.v1]\nnonsense\n", b"\xff\xfe"])
-def test_a_garbled_list_of_entry_points_hides_no_other_plugin(tmp_path, garbled):
+def test_damaged_entry_points_hide_no_other_plugin(tmp_path, garbled):
     site = unpack(tmp_path / "site", "fine", LOSS.format(name="mine"))
     unpack(site, "garbled", "")
     (site / "garbled_gan-1.0.dist-info" / "entry_points.txt").write_bytes(garbled)
@@ -214,20 +214,20 @@ def test_a_garbled_list_of_entry_points_hides_no_other_plugin(tmp_path, garbled)
             assert "its entry_points.txt cannot be read" in rows["garbled-gan"]["error"]
 
 
-def test_settings_that_an_import_leaves_behind_change_no_run_beside_it(tmp_path):
+def test_process_settings_changed_by_an_import_change_no_run(tmp_path):
     source = "import os, torch\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\nos.chdir('/')\n"
     gancore = Site(tmp_path, unpack(tmp_path / "site", "messy", source + LOSS.format(name="mine")))
-    gancore.works("train", *BY_HAND, "--steps", 2, "--out", "beside")
+    gancore.works("train", *BY_HAND, "--steps", 2, "--out", "with")
     gancore.works("train", *BY_HAND, "--steps", 2, "--out", "alone", PYTHONPATH="")
-    one, two = weights(tmp_path / "beside"), weights(tmp_path / "alone")
-    assert all(torch.equal(one[name], two[name]) for name in two)
+    first, second = weights(tmp_path / "with"), weights(tmp_path / "alone")
+    assert all(torch.equal(first[name], second[name]) for name in second)
 
 
 # P04
 
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
-def test_of_two_packages_with_one_name_neither_wins_and_both_are_listed(tmp_path, order):
+def test_ambiguous_name_is_rejected_and_both_plugins_are_listed(tmp_path, order):
     for plugin, version in (("a", "1.0"), ("b", "2.0")):
         unpack(tmp_path / plugin, plugin, LOSS.format(name="twin"), version=version)
     gancore = Site(tmp_path, os.pathsep.join(str(tmp_path / each) for each in order))
@@ -235,15 +235,15 @@ def test_of_two_packages_with_one_name_neither_wins_and_both_are_listed(tmp_path
     assert [(row["package"], row["version"]) for row in rows] == [("a-gan", "1.0"), ("b-gan", "2.0")]
     done = gancore("train", *PARTS, "--loss", "twin")
     assert done.returncode == 5
-    assert "loss 'twin' is ambiguous: it is offered by a-gan 1.0 and b-gan 2.0" in done.stderr
-    assert "next: pick one: a-gan:twin or b-gan:twin" in done.stderr
+    assert "loss 'twin' is ambiguous: a-gan 1.0 and b-gan 2.0 offer it" in done.stderr
+    assert "next: choose one: a-gan:twin or b-gan:twin" in done.stderr
     gancore.works("train", *PARTS, "--loss", "b-gan:twin", "--dry-run")
 
 
 # P07
 
 
-def test_a_run_records_which_plugins_it_needs(foo_run):
+def test_run_records_the_plugins_that_it_needs(foo_run):
     need = {
         "plugin": "foo",
         "package": "foo-gan",
@@ -256,7 +256,7 @@ def test_a_run_records_which_plugins_it_needs(foo_run):
     assert manifest["needs"] == about["made_with"]["needs"] == [need]
 
 
-def test_a_checkpoint_without_its_plugin_says_what_to_install(moved):
+def test_checkpoint_without_its_plugin_says_what_to_install(moved):
     path = kept(moved.folder / "run" / "checkpoints")[-1]
     before = path.read_bytes()
     done = moved("sample", "run")
@@ -269,7 +269,7 @@ def test_a_checkpoint_without_its_plugin_says_what_to_install(moved):
     assert path.read_bytes() == before
 
 
-def test_a_checkpoint_of_another_version_of_its_plugin_is_opened_with_a_warning(moved, foo_site):
+def test_checkpoint_with_another_plugin_version_gives_a_warning(moved, foo_site):
     site = moved.folder / "newer"
     shutil.copytree(foo_site, site)
     info = (site / "foo_gan-1.2.dist-info").rename(site / "foo_gan-1.3.dist-info")
@@ -279,18 +279,18 @@ def test_a_checkpoint_of_another_version_of_its_plugin_is_opened_with_a_warning(
     assert warnings(done) == ["warning: run was made with plugin foo 1.2 of package foo-gan, and 1.3 is installed"]
 
 
-def test_a_checkpoint_imports_no_plugin_that_is_switched_off(moved, foo_site):
+def test_checkpoint_does_not_import_a_plugin_that_is_switched_off(moved, foo_site):
     moved.site = foo_site
     line = moved.fails(5, "sample", "run", GANCORE_DISABLE_PLUGINS="foo")
     assert "needs plugin foo 1.2 of package foo-gan: it is switched off by GANCORE_DISABLE_PLUGINS" in line
     assert not moved.canary.exists()
 
 
-def test_a_stranger_of_the_same_name_does_not_stand_in_for_the_plugin_of_a_checkpoint(moved, foo_site):
-    stranger = unpack(moved.folder / "stranger", "bar", LOSS.format(name="mine"))
-    moved.site = stranger
+def test_checkpoint_needs_its_plugin_not_one_with_equal_names(moved, foo_site):
+    other = unpack(moved.folder / "other", "bar", LOSS.format(name="mine"))
+    moved.site = other
     assert "needs plugin foo 1.2 of package foo-gan" in moved.fails(5, "sample", "run")
-    moved.site = os.pathsep.join([str(stranger), str(foo_site)])
+    moved.site = os.pathsep.join([str(other), str(foo_site)])
     moved.works("sample", "run", "-n", 1)
 
 
@@ -298,13 +298,13 @@ def test_a_stranger_of_the_same_name_does_not_stand_in_for_the_plugin_of_a_check
 
 
 @pytest.mark.parametrize("name", ["foo", "foo-gan", "Foo_Gan", "other, foo"])
-def test_a_plugin_that_the_environment_switches_off_is_not_imported(foo, name):
+def test_plugin_switched_off_by_the_environment_is_not_imported(foo, name):
     rows = json.loads(foo.works("plugins", "list", "--json", GANCORE_DISABLE_PLUGINS=name).stdout)
     assert {row["name"]: row["off"] for row in rows} == {"builtin": None, "foo": "GANCORE_DISABLE_PLUGINS"}
     assert not foo.canary.exists()
 
 
-def test_a_plugin_that_the_settings_switch_off_is_not_imported(foo):
+def test_plugin_switched_off_by_the_settings_is_not_imported(foo):
     settings = foo.folder / "settings.toml"
     settings.write_text('plugins.off = ["foo"]\n')
     line = foo.fails(5, "train", *PARTS, "--loss", "mine", GANCORE_SETTINGS=str(settings))
@@ -314,13 +314,13 @@ def test_a_plugin_that_the_settings_switch_off_is_not_imported(foo):
     assert foo.canary.exists()
 
 
-def test_without_plugins_the_built_ins_stay_and_no_other_is_imported(foo):
+def test_option_no_plugins_imports_only_the_builtins(foo):
     done = foo.works("--no-plugins", "train", *BY_HAND, "--dry-run")
     assert warnings(done) == []
     assert not foo.canary.exists()
 
 
-def test_plugins_are_listed_without_importing_any(foo):
+def test_plugins_list_no_load_imports_nothing(foo):
     rows = json.loads(foo.works("plugins", "list", "--no-load", "--json").stdout)
     assert [(row["name"], row["version"]) for row in rows if row["name"] == "foo"] == [("foo", "1.2")]
     assert not foo.canary.exists()
@@ -329,7 +329,7 @@ def test_plugins_are_listed_without_importing_any(foo):
 # P09
 
 
-def test_a_plugin_that_fails_in_step_37_ends_its_run_alone_and_the_last_checkpoint_stays(foo):
+def test_plugin_that_fails_in_step_37_ends_the_run_and_keeps_the_last_checkpoint(foo):
     done = foo("train", *PARTS, "--loss", "late", "--set", "checkpoint.every_steps=10", "--out", "run")
     assert done.returncode == 5
     assert done.stderr.splitlines()[-3:] == [
@@ -341,14 +341,14 @@ def test_a_plugin_that_fails_in_step_37_ends_its_run_alone_and_the_last_checkpoi
     assert load(foo.folder / "run" / "checkpoints" / "step-00000030.safetensors").about["progress"]["step"] == 30
 
 
-def test_a_plugin_that_exits_in_the_middle_of_training_does_not_end_it_with_0(tmp_path):
+def test_plugin_that_exits_during_training_does_not_exit_with_0(tmp_path):
     gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", FOO.replace("{what}", "raise SystemExit(0)")))
     done = gancore("train", *PARTS, "--loss", "late")
     assert done.returncode == 5
     assert "at step 37, the loss failed in generator(): SystemExit: 0" in done.stderr
 
 
-def test_a_plugin_that_exits_where_nobody_expects_it_does_not_end_the_command_with_0(tmp_path):
+def test_plugin_that_exits_in_a_property_does_not_exit_with_0(tmp_path):
     source = LOSS.format(name="mine").replace(
         "    def disc", "    needs_real = property(lambda self: exit(0))\n\n    def disc"
     )
@@ -360,7 +360,7 @@ def test_a_plugin_that_exits_where_nobody_expects_it_does_not_end_the_command_wi
 # P10
 
 
-def test_a_loss_of_the_wrong_form_is_told_with_its_plugin_before_anything_is_written(tmp_path):
+def test_loss_of_the_wrong_form_is_reported_before_anything_is_written(tmp_path):
     source = LOSS.format(name="vector").replace("-fake.logits.mean()", "-fake.logits")
     gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", source))
     line = gancore.fails(5, "train", *PARTS, "--loss", "vector")
@@ -372,8 +372,8 @@ def test_a_loss_of_the_wrong_form_is_told_with_its_plugin_before_anything_is_wri
 # P11
 
 
-def test_an_import_that_takes_its_time_is_named_and_can_be_done_without(tmp_path):
-    """The module waits until the command has told of it; should it never do so, the test ends with the command."""
+def test_slow_import_is_named_and_can_be_avoided(tmp_path):
+    """The module waits until the command has printed its name. If it never does, the test ends with the command."""
     source = "import os, time\nwhile not os.path.exists(os.environ['CANARY']): time.sleep(0.05)\n"
     site = unpack(tmp_path / "site", "slow", source + LOSS.format(name="mine"))
     gancore = Site(tmp_path, site)
@@ -391,7 +391,7 @@ def test_an_import_that_takes_its_time_is_named_and_can_be_done_without(tmp_path
     assert process.returncode == 0
 
 
-def test_control_c_during_an_import_names_the_plugin_and_how_to_do_without_it(tmp_path):
+def test_interrupted_import_names_the_plugin_and_how_to_avoid_it(tmp_path):
     gancore = Site(tmp_path, unpack(tmp_path / "site", "stuck", "raise KeyboardInterrupt"))
     done = gancore("list", "loss")
     assert done.returncode == 130
@@ -402,19 +402,19 @@ def test_control_c_during_an_import_names_the_plugin_and_how_to_do_without_it(tm
 # P12
 
 
-def test_what_a_plugin_prints_is_never_part_of_the_result(tmp_path):
+def test_output_of_a_plugin_is_never_part_of_the_result(tmp_path):
     source = """
 import atexit, os, subprocess, sys
 atexit.register(print, "at the end")
 print("printed")
 os.write(1, b"written\\n")
-sys.__stdout__.write("said\\n")
+sys.__stdout__.write("dunder\\n")
 subprocess.run(["echo", "echoed"], check=True)
 """ + LOSS.format(name="loud").replace("return -fake", "print('trained'); return -fake")
     gancore = Site(tmp_path, unpack(tmp_path / "site", "loud", source))
     done = gancore.works("train", *PARTS, "--loss", "loud", "--steps", 2, "--json")
     assert json.loads(done.stdout)["last"]["step"] == 2
-    for word in ("printed", "written", "said", "echoed", "trained", "at the end"):
+    for word in ("printed", "written", "dunder", "echoed", "trained", "at the end"):
         assert word in done.stderr
     failed = gancore("train", *PARTS, "--loss", "quiet", "--json")
     assert json.loads(failed.stdout)["error"]["code"] == 2
@@ -432,7 +432,7 @@ def mine(tmp_path):
     return Site(tmp_path, empty)
 
 
-def test_one_file_is_a_plugin_for_the_command_that_names_it(mine):
+def test_plugin_file_is_loaded_by_the_command_that_names_it(mine):
     mine.works("--plugin", "./my_loss.py", "train", *PARTS, "--loss", "mine", "--steps", 2, "--out", "run")
     digest = sha256((mine.folder / "my_loss.py").read_bytes()).hexdigest()
     (need,) = json.loads((mine.folder / "run" / "manifest.json").read_text())["needs"]
@@ -463,12 +463,12 @@ def test_one_file_is_a_plugin_for_the_command_that_names_it(mine):
         (LOSS.format(name="x").replace("gancore_losses", "gancore_loses"), "unknown hook 'gancore_loses'"),
     ],
 )
-def test_a_file_that_is_no_plugin_is_refused_since_it_was_asked_for(gancore, source, words):
+def test_plugin_file_without_a_valid_plugin_is_an_error(gancore, source, words):
     (gancore.folder / "my_loss.py").write_text(source)
     line = gancore.fails(5, "--plugin", "my_loss.py", "list")
     assert "plugin file my_loss.py cannot be loaded: " in line
     assert words in line
 
 
-def test_a_file_that_is_not_there_is_told(gancore):
+def test_plugin_file_that_is_missing_is_reported(gancore):
     assert "nowhere.py" in gancore.fails(2, "--plugin", "nowhere.py", "list")

@@ -234,7 +234,7 @@ def test_every_mistake_of_all_layers_is_told_at_once(gancore):
 
 def test_broken_toml_is_told_with_its_line(gancore):
     (gancore.folder / "mine.toml").write_text("seed = 1\nseed = 2\n")
-    assert "mine.toml is not TOML" in gancore.fails(2, "train", "mine.toml")
+    assert "mine.toml is not valid TOML" in gancore.fails(2, "train", "mine.toml")
 
 
 def test_errors_are_one_document_too(gancore):

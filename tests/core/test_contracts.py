@@ -14,9 +14,9 @@ from helpers.tiny_components import Hinge, Noise, TinyDiscriminator, TinyGenerat
 
 
 class Base(Generator):
-    """What it does.
+    """Summary line.
 
-    And what else there is to say.
+    More text.
     """
 
     name = "base"
@@ -26,7 +26,7 @@ class Base(Generator):
 
 
 def define(annotation, default=..., key="key"):
-    """A component class with one field; no default where none is given."""
+    """Return a component class with one field, without a default unless one is given."""
     values = {} if default is ... else {key: default}
     body = {"__annotations__": {key: annotation}, "__module__": __name__, "name": "defined", **values}
     return types.new_class("Defined", (Base,), {}, lambda namespace: namespace.update(body))
@@ -59,7 +59,7 @@ def define(annotation, default=..., key="key"):
         (Annotated[int | None, Field(ge=1)], None),
     ],
 )
-def test_a_field_that_survives_a_file_is_allowed(annotation, value):
+def test_field_types_that_survive_a_file_are_allowed(annotation, value):
     cls = define(annotation, value)
     assert cls().key == value
     assert hash(cls()) == hash(cls(key=value))
@@ -77,14 +77,14 @@ class Thing:
         *(Literal["none", "x"], Literal["x", None], Literal[b"x"]),
     ],
 )
-def test_a_field_that_would_not_survive_a_file_is_refused_by_name(annotation):
-    with pytest.raises(TypeError, match=r"Defined\.key: a field is a bool, int, .* or a component.*; received"):
+def test_field_types_that_do_not_survive_a_file_are_rejected(annotation):
+    with pytest.raises(TypeError, match=r"Defined\.key: the type of a field must be bool, int, .*; received"):
         define(annotation, None)
 
 
 @pytest.mark.parametrize("default", [3, "x", ..., Field(default=1), Field(description="a number")])
-def test_the_default_of_an_optional_field_must_be_none(default):
-    with pytest.raises(TypeError, match=r"Defined\.key: the default of an optional field is None.*; received"):
+def test_field_default_must_be_none_if_optional(default):
+    with pytest.raises(TypeError, match=r"Defined\.key: the default of an optional field must be None.*; received"):
         define(int | str | None, default)
 
 
@@ -102,8 +102,8 @@ def test_the_default_of_an_optional_field_must_be_none(default):
         (Loss, 3),
     ],
 )
-def test_a_default_that_is_no_value_of_its_field_is_refused_by_name(annotation, default):
-    with pytest.raises(TypeError, match=r"Defined\.key: the default must be a value of its field; received .*: "):
+def test_field_default_must_be_valid_for_its_field(annotation, default):
+    with pytest.raises(TypeError, match=r"Defined\.key: the default is not valid for its field; received .*: "):
         define(annotation, default)
 
 
@@ -116,36 +116,36 @@ def test_a_default_that_is_no_value_of_its_field_is_refused_by_name(annotation, 
         (str, "none"),
     ],
 )
-def test_a_default_that_no_file_can_hold_is_refused_by_name(annotation, default):
-    with pytest.raises(TypeError, match=r"Defined\.key: the default must be one that a file can hold"):
+def test_field_default_must_be_writable_to_a_file(annotation, default):
+    with pytest.raises(TypeError, match=r"Defined\.key: the default must be finite and not 'none'"):
         define(annotation, default)
 
 
-def test_a_validator_that_needs_more_than_its_class_does_not_keep_it_from_being_defined():
-    class Checked(Base):
+def test_validators_may_use_names_that_are_defined_later():
+    class WithFieldValidator(Base):
         key: int = 1
 
         @field_validator("key")
         @classmethod
         def _known(cls, key):
-            return defined_further_below(key)  # noqa: F821  # not yet, when the class is made
+            return defined_later(key)  # noqa: F821  # defined after the class
 
-    with pytest.raises(PluginError, match="defined_further_below"):
-        Checked()
+    with pytest.raises(PluginError, match="defined_later"):
+        WithFieldValidator()
 
-    class Whole(Base):
+    class WithModelValidator(Base):
         key: int = 1
 
         @model_validator(mode="after")
         def _known(self):
-            return defined_further_below(self)  # noqa: F821  # as above
+            return defined_later(self)  # noqa: F821  # as above
 
-    with pytest.raises(NameError, match="defined_further_below"):
-        Whole()
+    with pytest.raises(NameError, match="defined_later"):
+        WithModelValidator()
 
 
-def test_a_validator_of_a_field_has_its_say_on_the_default():
-    with pytest.raises(TypeError, match=r"Even\.key: the default must be a value of its field; received 1: .*even"):
+def test_validators_of_a_field_check_its_default():
+    with pytest.raises(TypeError, match=r"Even\.key: the default is not valid for its field; received 1: .*even"):
 
         class Even(Base):
             key: int = 1
@@ -158,19 +158,19 @@ def test_a_validator_of_a_field_has_its_say_on_the_default():
                 return key
 
 
-def test_a_default_may_be_a_name_that_a_catalog_looks_up():
+def test_field_default_may_be_the_name_of_a_component():
     assert define(Loss, "hinge").model_fields["key"].default == "hinge"
 
 
 @pytest.mark.parametrize(
     "key", ["copy", "json", "schema", "dict", "build", "name", "kind", "head", "summary", "model_fields", "keys"]
 )
-def test_a_field_that_hides_what_every_component_has_is_refused_by_name(key):
-    with pytest.raises(TypeError, match=rf"Defined\.{key}: this name belongs to every component; choose another"):
+def test_field_names_of_component_attributes_are_rejected(key):
+    with pytest.raises(TypeError, match=rf"Defined\.{key}: the name is reserved by Component; choose another"):
         define(int, 3, key)
 
 
-def test_a_class_may_annotate_its_name():
+def test_component_name_may_be_annotated_as_classvar():
     class Annotated_(Base):  # noqa: N801
         name: ClassVar[str] = "annotated"
         more: "ClassVar[int]" = 3
@@ -179,10 +179,10 @@ def test_a_class_may_annotate_its_name():
     assert Annotated_.name == "annotated"
 
 
-def test_text_that_would_take_the_key_away_in_a_file_is_refused():
+def test_field_value_none_as_text_is_rejected():
     cls = define(str, "x")
     assert cls(key="nonesuch").key == "nonesuch"
-    with pytest.raises(ValidationError, match="key: 'none' takes a key away in a file"):
+    with pytest.raises(ValidationError, match="key: 'none' removes a key in a file"):
         cls(key="none")
 
 
@@ -198,58 +198,58 @@ def test_components_are_frozen_hashable_and_equal_by_value(data):
             setattr(component, key, getattr(component, key))
 
 
-def test_equal_fields_do_not_make_two_classes_equal():
+def test_components_of_two_classes_are_unequal_despite_equal_fields():
     assert TinyGenerator(width=3) != TinyDiscriminator(width=3)
     assert len({Hinge(), Noise(), TinyGenerator(), TinyGenerator(width=8)}) == 3
 
 
 @pytest.mark.parametrize("kind", [Generator, Discriminator, Dataset, Loss])
-def test_a_kind_has_no_instances(kind):
+def test_kinds_are_abstract(kind):
     with pytest.raises(TypeError, match="abstract"):
         kind()
 
 
-def test_the_summary_is_the_first_line_of_the_docstring():
-    assert Base.summary() == "What it does."
+def test_summary_is_the_first_line_of_the_docstring():
+    assert Base.summary() == "Summary line."
 
 
 class TestReading:
-    """What a file says becomes a component."""
+    """Components from the data of a file."""
 
     def read(self, cls, data):
         return cls.model_validate(data, context=lookup(catalog()))
 
     @pytest.mark.parametrize("cls", [Generator, TinyGenerator])
-    def test_a_name_or_a_table_with_a_name_is_read(self, cls):
+    def test_component_is_read_from_a_name_or_a_table_with_a_name(self, cls):
         assert self.read(cls, "tiny") == TinyGenerator()
         assert self.read(cls, {"name": "tiny"}) == TinyGenerator()
         assert self.read(cls, {"name": "tiny", "width": 3}) == TinyGenerator(width=3)
         assert self.read(cls, {"name": "gancore-worlds:tiny"}) == TinyGenerator()
         assert self.read(cls, TinyGenerator(width=3)) == TinyGenerator(width=3)
 
-    def test_a_table_whose_class_is_known_needs_no_name(self):
+    def test_component_table_needs_no_name_if_its_class_is_known(self):
         assert TinyGenerator.model_validate({"width": 3}) == TinyGenerator(width=3)
 
     @pytest.mark.parametrize(
         ("cls", "data", "message"),
         [
-            (Generator, {"width": 3}, "must hold its `name`"),
-            (Generator, {"name": 3}, "must hold its `name`"),
-            (Generator, {}, "must hold its `name`"),
+            (Generator, {"width": 3}, "must have a `name`"),
+            (Generator, {"name": 3}, "must have a `name`"),
+            (Generator, {}, "must have a `name`"),
             (Generator, "tinny", "unknown generator 'tinny'; did you mean 'tiny'? Known: "),
             (Generator, "{tinny}", "unknown generator '{tinny}'; did you mean"),
             (Generator, 3, "a name, or a table with a `name`"),
             (TinyGenerator, ["tiny"], "a name, or a table with a `name`"),
-            (TinyGenerator, "mlp", "only 'tiny' can stand here"),
+            (TinyGenerator, "mlp", "only 'tiny' is allowed here"),
             (TinyGenerator, {"name": "tiny", "width": 0}, "greater than or equal to 1"),
             (Generator, Noise(), "instance of Generator"),
         ],
     )
-    def test_what_names_no_component_is_refused(self, cls, data, message):
+    def test_component_data_without_a_known_name_is_rejected(self, cls, data, message):
         with pytest.raises(ValidationError) as error:
             self.read(cls, data)
         assert message in error.value.errors()[0]["msg"]
 
-    def test_a_name_means_nothing_without_a_catalog(self):
-        with pytest.raises(ValidationError, match="where a catalog is given"):
+    def test_component_name_needs_a_catalog(self):
+        with pytest.raises(ValidationError, match="only with a catalog"):
             Generator.model_validate("tiny")

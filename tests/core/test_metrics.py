@@ -10,7 +10,7 @@ from helpers.metric_inputs import GIVEN, of_classes, of_features
 from helpers.strategies import components
 from helpers.tiny_components import catalog
 
-PICTURE = Samples(torch.zeros(2, 1, 1, 1, dtype=torch.uint8))
+IMAGES = Samples(torch.zeros(2, 1, 1, 1, dtype=torch.uint8))
 
 
 class Counted(Metric):
@@ -20,53 +20,53 @@ class Counted(Metric):
     needs = frozenset({"features"})
     better = "higher"
 
-    def measure(self, evidence):
-        return Measurement(float(len(evidence.fake)))
+    def measure(self, inputs):
+        return Measurement(float(len(inputs.fake)))
 
 
 @given(components(Metric))
-def test_every_metric_says_what_it_needs_and_what_is_better(metric):
+def test_metrics_declare_needs_and_better(metric):
     assert metric.better in {"lower", "higher"}
     assert metric.needs <= {"images", "features", "labels", "reference", "training"}
     assert metric.needs
 
 
-def test_a_metric_that_reads_features_needs_an_extractor():
-    with pytest.raises(ValidationError, match="looks through an extractor; name one, as in counted-digits"):
+def test_metric_of_features_needs_an_extractor():
+    with pytest.raises(ValidationError, match="needs an extractor, as in counted-digits"):
         Counted()
     assert Counted(extractor=GIVEN).extractor == GIVEN
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
-def test_shares_are_those_of_the_likeliest_classes(labels):
+def test_shares_count_the_most_likely_classes(labels):
     shares = of_classes(labels, 4).shares()
     assert shares.tolist() == pytest.approx([labels.count(each) / len(labels) for each in range(4)])
 
 
-def test_what_is_not_there_is_told_with_its_name():
-    with pytest.raises(DataError, match="classes of the images are needed"):
-        PICTURE.shares()
-    with pytest.raises(DataError, match="real images are needed"):
-        MetricInputs(PICTURE).reference  # noqa: B018  # touching it is the test
-    with pytest.raises(DataError, match="features are needed"):
-        MetricInputs(PICTURE, PICTURE).features  # noqa: B018  # as above
+def test_metric_inputs_name_what_is_missing():
+    with pytest.raises(DataError, match="given no class logits"):
+        IMAGES.shares()
+    with pytest.raises(DataError, match="given no real images"):
+        MetricInputs(IMAGES).reference  # noqa: B018  # the property raises
+    with pytest.raises(DataError, match="given no features"):
+        MetricInputs(IMAGES, IMAGES).features  # noqa: B018  # as above
 
 
-def test_features_are_those_of_the_generated_and_the_real_images():
+def test_features_are_those_of_generated_and_real_images():
     fake, real = of_features(torch.zeros(3, 2), torch.ones(4, 2)).features
     assert (len(fake), len(real)) == (3, 4)
 
 
-def test_what_is_shared_is_computed_once_for_each_evidence_and_key():
-    evidence, other = MetricInputs(PICTURE), MetricInputs(PICTURE)
+def test_metric_inputs_compute_shared_values_once_per_key():
+    first, second = MetricInputs(IMAGES), MetricInputs(IMAGES)
     calls = []
-    for where, key in ((evidence, "a"), (evidence, "a"), (evidence, "b"), (other, "a")):
-        assert where.once(key, lambda: calls.append(None) or len(calls)) > 0
+    for inputs, key in ((first, "a"), (first, "a"), (first, "b"), (second, "a")):
+        assert inputs.once(key, lambda: calls.append(None) or len(calls)) > 0
     assert len(calls) == 3
 
 
 @pytest.mark.parametrize("kind", ["metric", "extractor"])
-def test_built_ins_of_the_new_kinds_are_found_by_name(kind):
+def test_builtin_metrics_and_extractors_are_found_by_name(kind):
     known = catalog()
     names = {component.name for component, _ in known.offers(known.kinds[kind])}
     expected = {
@@ -101,7 +101,7 @@ def described(**body):
         ({"better": "larger", "needs": frozenset({"images"})}, "Made.better must be one of"),
     ],
 )
-def test_a_metric_that_does_not_say_what_it_needs_is_refused_when_it_is_defined(body, words):
+def test_metric_class_without_needs_or_better_is_rejected(body, words):
     with pytest.raises(TypeError, match=words):
         described(**body)
     assert described(better="lower", needs=frozenset({"images"})).better == "lower"

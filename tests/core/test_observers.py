@@ -18,9 +18,7 @@ from helpers.tiny_components import PARTS, catalog
 
 
 @given(st.dictionaries(st.text(), st.integers() | st.floats()))
-def test_a_line_of_the_log_is_an_object_of_the_numbers_in_their_order_with_null_for_what_is_none(
-    tmp_path_factory, numbers
-):
+def test_log_line_is_json_in_order_with_null_for_nonfinite(tmp_path_factory, numbers):
     folder = tmp_path_factory.mktemp("run")
     JSONL().build(RunInfo(folder, {})).scalars(numbers)
     text = (folder / LOG).read_bytes().decode()
@@ -37,13 +35,13 @@ def test_a_writer_need_not_listen_to_anything(tmp_path):
 
 
 @pytest.mark.parametrize("observers", [{"jsonl": {}}, {"mine": {"name": "jsonl"}}])
-def test_the_log_is_written_once_whether_it_is_named_or_not(tmp_path, observers):
+def test_log_is_written_once_even_if_it_is_configured(tmp_path, observers):
     plain, _, _ = recorded(tmp_path / "plain")
     named, _, _ = recorded(tmp_path / "named", {"observers": observers})
     assert len(lines(named)) == len(lines(plain)) == 1
 
 
-def test_the_log_is_part_of_the_run_which_ends_where_it_cannot_be_written(tmp_path):
+def test_log_that_cannot_be_written_ends_the_run(tmp_path):
     directory, _, records = begun(tmp_path / "run", {"observers": {"jsonl": {}}, "log": {"every_steps": 1}})
     next(records)
     directory.metrics.unlink()
@@ -62,12 +60,12 @@ def test_observers_are_tables_under_labels(tmp_path):
     assert resolve([ConfigLayer("again", run.to_data(catalog()))], catalog()) == run
 
 
-def test_the_built_in_ones_are_offered():
+def test_observers_that_are_built_in_are_offered():
     assert {observer.name for observer, _ in Catalog.installed().offers(Observer)} >= {"jsonl", "tensorboard"}
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
-def test_pixels_are_those_of_the_picture(mode):
+def test_pixels_equal_those_of_the_image(mode):
     picture = Image.effect_mandelbrot((7, 5), (-2, -1, 1, 1), 50).convert(mode)
     channels = picture.split()
     values = pixels(picture)

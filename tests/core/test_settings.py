@@ -41,14 +41,14 @@ def errors_of(error):
 
 
 @given(SCHEDULES)
-def test_a_schedule_begins_and_ends_exactly_where_it_says_and_stays_there(schedule):
+def test_schedule_starts_and_ends_exactly_and_then_stays(schedule):
     assert schedule.at(START) == schedule.start
     last = math.ceil(1000 * schedule.kimg)
     assert {schedule.at(after(images)) for images in (last, last + 1, 10**15)} == {schedule.to}
 
 
 @given(SCHEDULES, IMAGES, st.floats(0, 1))
-def test_a_schedule_without_kimg_lasts_as_long_as_the_run(schedule, images, done):
+def test_schedule_without_kimg_lasts_for_the_whole_run(schedule, images, done):
     whole = schedule.model_copy(update={"kimg": None})
     assert whole.at(TrainingTime(images, done)) == pytest.approx(
         schedule.at(after(1000 * schedule.kimg * done)), abs=1e-6
@@ -57,7 +57,7 @@ def test_a_schedule_without_kimg_lasts_as_long_as_the_run(schedule, images, done
 
 
 @given(SCHEDULES, st.lists(IMAGES, min_size=2))
-def test_a_schedule_moves_in_one_direction(schedule, moments):
+def test_schedule_is_monotonic(schedule, moments):
     direction = math.copysign(1, schedule.to - schedule.start)
     slack = 1e-9 * (1 + abs(schedule.start) + abs(schedule.to))
     values = [schedule.at(after(images)) for images in sorted(moments)]
@@ -74,19 +74,19 @@ def test_a_schedule_is_a_pure_function_of_images_seen(schedule, images, before):
 @pytest.mark.parametrize(
     ("shape", "quarter", "half"), [("linear", 3.0, 4.0), ("cosine", 2 + 4 * (1 - math.sqrt(0.5)) / 2, 4.0)]
 )
-def test_the_shapes_are_a_line_and_half_a_cosine(shape, quarter, half):
+def test_schedule_shapes_are_a_line_and_half_a_cosine(shape, quarter, half):
     schedule = Schedule(start=2, to=6, kimg=4, shape=shape)
     assert schedule.at(after(1000)) == pytest.approx(quarter)
     assert schedule.at(after(2000)) == pytest.approx(half)
 
 
 @given(NUMBERS, IMAGES)
-def test_a_number_has_its_value_at_all_times(number, images):
+def test_value_at_returns_a_number_unchanged(number, images):
     assert value_at(number, after(images)) == number
 
 
 @given(components(Table))
-def test_plain_data_makes_an_equal_table_with_an_equal_hash(table):
+def test_settings_survive_plain_data_with_equal_hash(table):
     again = Table.model_validate(plain(table, str))
     assert again == table
     assert hash(again) == hash(table)
@@ -97,7 +97,7 @@ def test_tables_are_equal_when_all_their_values_are(one, other):
     assert (one == other) == (plain(one, str) == plain(other, str))
 
 
-def test_a_table_with_tables_under_labels_is_hashable_whatever_their_order():
+def test_settings_hash_ignores_the_order_of_labels():
     one = Outer(labels={"a": Table(), "b": Table(width=2)})
     other = Outer(labels={"b": Table(width=2), "a": Table()})
     assert one == other
@@ -105,13 +105,13 @@ def test_a_table_with_tables_under_labels_is_hashable_whatever_their_order():
     assert len({one, other, Outer(labels={"a": Table()}), Outer()}) == 3
 
 
-def test_a_table_cannot_be_changed():
+def test_settings_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Table().width = 3
 
 
 @given(st.lists(st.lists(st.integers(), max_size=3), max_size=3))
-def test_lists_become_tuples_at_every_depth(many):
+def test_settings_convert_lists_to_tuples_at_every_depth(many):
     table = Table(many=many, pair=[1, 2])
     assert table.many == tuple(map(tuple, many))
     assert table.pair == (1, 2.0)
@@ -129,13 +129,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
-def test_nothing_is_taken_for_what_it_is_not(key, value):
+def test_settings_reject_values_of_another_type(key, value):
     with pytest.raises(ValidationError) as error:
         Table.model_validate({key: value})
     assert {path.split(".")[0] for path in errors_of(error)} == {key}
 
 
-def test_a_default_is_held_to_the_same_rules():
+def test_settings_validate_defaults():
     class Careless(Settings):
         sizes: tuple[int, ...] = [1, 2]
         ratio: float = 1
@@ -148,7 +148,7 @@ def test_a_default_is_held_to_the_same_rules():
 
 
 @pytest.mark.parametrize("key", ["ratio", "slope"])
-def test_an_int_is_fine_for_a_float_and_becomes_one(key):
+def test_settings_convert_int_to_float(key):
     value = getattr(Table.model_validate({key: 4}), key)
     assert (value, type(value)) == (4, float)
 
@@ -164,14 +164,14 @@ def test_an_int_is_fine_for_a_float_and_becomes_one(key):
         ({"from": 1, "to": 2, "kimg": 1, "shape": "step"}, "slope.schedule.shape"),
     ],
 )
-def test_a_schedule_that_makes_no_sense_is_refused(schedule, problem):
+def test_schedule_with_invalid_fields_is_rejected(schedule, problem):
     with pytest.raises(ValidationError) as error:
         Table.model_validate({"slope": schedule})
     assert list(errors_of(error)) == [problem]
 
 
 @given(st.text("abcdefghijklmnopqrstuvwxyz_{}", min_size=1))
-def test_a_wrong_key_is_told_in_full_with_the_right_ones(key):
+def test_settings_report_an_unknown_key_with_the_known_ones(key):
     assume(key not in Table.model_fields)
     with pytest.raises(ValidationError) as error:
         Table.model_validate({key: 1})
@@ -184,7 +184,7 @@ BOUNDS = {"gt": float.__gt__, "ge": float.__ge__, "lt": float.__lt__, "le": floa
 
 
 @given(st.sampled_from(sorted(BOUNDS)), st.integers(-2, 2), st.floats(-3, 3) | SCHEDULES)
-def test_a_bound_on_a_schedulable_field_holds_for_a_number_and_at_both_ends_of_a_schedule(kind, bound, value):
+def test_schedulable_bounds_hold_for_numbers_and_both_ends_of_schedules(kind, bound, value):
     class Bounded(Settings):
         key: Schedulable = Field(**{kind: bound})
 
@@ -197,14 +197,14 @@ def test_a_bound_on_a_schedulable_field_holds_for_a_number_and_at_both_ends_of_a
         assert list(errors_of(error)) == ["key"]
 
 
-def test_keys_and_plain_data_are_written_as_in_a_file():
+def test_settings_keys_and_plain_data_use_aliases():
     assert Schedule.keys() == ["from", "to", "kimg", "shape"]
     schedule = Schedule(start=1, to=2, kimg=3)
     assert plain(schedule, str) == {"from": 1.0, "to": 2.0, "kimg": 3.0, "shape": "linear"}
     assert Schedule.model_validate(plain(schedule, str)) == schedule
 
 
-def test_every_mistake_of_all_tables_is_told_at_once():
+def test_settings_report_mistakes_of_nested_tables_together():
     with pytest.raises(ValidationError) as error:
         Outer.model_validate({"inner": {"width": 0, "widht": 1}, "labels": {"a": {"on": 1}, "b": 3}, "more": 1})
     messages = errors_of(error)

@@ -22,21 +22,21 @@ def spellings(draw):
 
 
 @given(spellings(), st.booleans())
-def test_a_plugin_is_switched_off_by_its_name_or_its_packages_however_that_is_spelled(names, by_package):
+def test_plugin_is_switched_off_by_any_spelling_of_its_name_or_package(names, by_package):
     name, spelled = names
     plugin = Announced("other", name, "1", None) if by_package else Announced(name, "other", "1", None)
-    assert Choice(off={spelled: "the test"}).applied(plugin).off == "the test"
-    assert Choice(off={spelled + "x": "the test"}).applied(plugin).off is None
+    assert Choice(off={spelled: "the test"}).apply(plugin).off == "the test"
+    assert Choice(off={spelled + "x": "the test"}).apply(plugin).off is None
 
 
 @given(WORDS, st.booleans())
-def test_the_built_ins_stay_whatever_is_chosen(names, third_parties):
+def test_builtin_plugin_cannot_be_switched_off(names, third_parties):
     plugin = Announced("builtin", BUILT_IN, "1", None)
     chosen = Choice(third_parties, dict.fromkeys([*names, "builtin", BUILT_IN], "the test"))
-    assert chosen.applied(plugin) == plugin
+    assert chosen.apply(plugin) == plugin
 
 
-def test_the_environment_and_the_settings_are_added_up(tmp_path, monkeypatch):
+def test_choice_combines_environment_and_settings(tmp_path, monkeypatch):
     settings = tmp_path / "settings.toml"
     settings.write_text('[plugins]\noff = ["waves", "foam"]\n')
     monkeypatch.setenv("GANCORE_SETTINGS", str(settings))
@@ -45,7 +45,7 @@ def test_the_environment_and_the_settings_are_added_up(tmp_path, monkeypatch):
     assert Choice.of_user().off == {"waves": str(settings), "foam": variable, "surf": variable}
 
 
-def test_settings_that_are_not_there_switch_nothing_off(tmp_path, monkeypatch):
+def test_choice_without_a_settings_file_is_the_default(tmp_path, monkeypatch):
     monkeypatch.setenv("GANCORE_SETTINGS", str(tmp_path / "settings.toml"))
     assert Choice.of_user() == Choice()
 
@@ -53,7 +53,7 @@ def test_settings_that_are_not_there_switch_nothing_off(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("plugins = ", "are not TOML"),
+        ("plugins = ", "are not valid TOML"),
         ("plugin.off = []", "unknown key 'plugin'; did you mean 'plugins'"),
         ("plugins.of = []", "unknown key 'plugins.of'; did you mean 'plugins.off'"),
         ('plugins.off = "foo"', r"plugins\.off must be a list of names; received .*foo"),
@@ -61,7 +61,7 @@ def test_settings_that_are_not_there_switch_nothing_off(tmp_path, monkeypatch):
         ("plugins = 1", r"plugins\.off must be a list of names"),
     ],
 )
-def test_settings_that_are_wrong_are_told(tmp_path, monkeypatch, text, words):
+def test_choice_reports_wrong_settings(tmp_path, monkeypatch, text, words):
     settings = tmp_path / "settings.toml"
     settings.write_text(text)
     monkeypatch.setenv("GANCORE_SETTINGS", str(settings))
@@ -69,41 +69,41 @@ def test_settings_that_are_wrong_are_told(tmp_path, monkeypatch, text, words):
         Choice.of_user()
 
 
-def test_a_distribution_without_metadata_is_listed_all_the_same(tmp_path, monkeypatch):
+def test_discover_lists_a_distribution_without_metadata(tmp_path, monkeypatch):
     site = unpack(tmp_path, "bare", LOSS.format(name="mine"))
     (site / "bare_gan-1.0.dist-info" / "METADATA").unlink()
     monkeypatch.syspath_prepend(site)
     (plugin,) = [plugin for plugin in discover(Choice()) if plugin.name == "bare"]
-    assert (plugin.package, plugin.version, plugin.trouble) == ("unknown", "unknown", None)
+    assert (plugin.package, plugin.version, plugin.error) == ("unknown", "unknown", None)
 
 
 @pytest.mark.parametrize("file", ["METADATA", "entry_points.txt"])
-def test_files_that_are_no_text_hide_no_other_plugin(tmp_path, monkeypatch, file):
+def test_discover_survives_binary_metadata(tmp_path, monkeypatch, file):
     site = unpack(unpack(tmp_path, "fine", ""), "torn", "")
     (site / "torn_gan-1.0.dist-info" / file).write_bytes(b"\xff\xfe\n[gancore.v1]")
     monkeypatch.syspath_prepend(site)
     found = {plugin.name: plugin for plugin in discover(Choice())}
-    assert found["fine"].trouble is None
+    assert found["fine"].error is None
     if file == "METADATA":
-        assert (found["torn"].package, found["torn"].version, found["torn"].trouble) == ("unknown", "unknown", None)
+        assert (found["torn"].package, found["torn"].version, found["torn"].error) == ("unknown", "unknown", None)
 
 
 @pytest.mark.parametrize("value", ["", "not a module", "1:2:3"])
-def test_an_entry_point_that_names_no_module_is_told(tmp_path, monkeypatch, value):
+def test_discover_reports_an_entry_point_without_a_module(tmp_path, monkeypatch, value):
     site = unpack(tmp_path, "odd", "")
     (site / "odd_gan-1.0.dist-info" / "entry_points.txt").write_text(f"[gancore.v1]\nodd = {value}\n")
     monkeypatch.syspath_prepend(site)
     (plugin,) = [plugin for plugin in discover(Choice()) if plugin.name == "odd"]
-    assert plugin.trouble == "its entry point must name a module, as in waves = gancore_waves"
+    assert plugin.error == "its entry point must name a module, as in waves = gancore_waves"
 
 
-def test_discovering_imports_nothing(tmp_path, monkeypatch):
+def test_discover_imports_nothing(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(unpack(tmp_path, "quiet", "raise RuntimeError"))
     assert "quiet" in {plugin.name for plugin in discover(Choice())}
     assert "quiet_gan" not in sys.modules
 
 
-def test_what_was_read_of_a_file_is_what_runs(tmp_path):
+def test_plugin_file_runs_the_bytes_that_were_read(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("value = 1\n")
     file = PluginFile.read(path)
@@ -113,7 +113,7 @@ def test_what_was_read_of_a_file_is_what_runs(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["mine.py"]
 
 
-def test_a_file_that_is_named_twice_is_one_plugin(tmp_path):
+def test_plugin_file_named_twice_is_one_plugin(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(LOSS.format(name="mine"))
     files = (path, tmp_path / "." / "mine.py", tmp_path / "sub" / ".." / "mine.py")
@@ -121,12 +121,12 @@ def test_a_file_that_is_named_twice_is_one_plugin(tmp_path):
     assert len([plugin for plugin in discover(Choice(files=files)) if plugin.sha256]) == 1
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_plugin_file_that_cannot_be_read_is_reported(tmp_path):
     with pytest.raises(ConfigError, match="cannot read plugin file"):
         Catalog.installed(Choice(files=(tmp_path / "nowhere.py",)))
 
 
-def test_a_file_that_fails_leaves_no_module_behind(tmp_path):
+def test_plugin_file_that_fails_leaves_no_module(tmp_path):
     path = tmp_path / "failing_file.py"
     path.write_text("1 / 0\n")
     with pytest.raises(PluginError, match="cannot be loaded: ZeroDivisionError"):

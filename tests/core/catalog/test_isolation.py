@@ -4,9 +4,9 @@ import signal
 import pytest
 import torch
 
-from gancore.catalog.isolation import settings_kept
+from gancore.catalog.isolation import preserve_process_state
 
-CHANGES = {  # what a block does, and how it is seen
+CHANGES = {  # a change in the block, and how to read the setting
     "dtype": (lambda: torch.set_default_dtype(torch.float64), torch.get_default_dtype),
     "device": (lambda: torch.set_default_device("meta"), torch.get_default_device),
     "gradients": (lambda: torch.set_grad_enabled(False), torch.is_grad_enabled),
@@ -22,11 +22,11 @@ CHANGES = {  # what a block does, and how it is seen
 
 @pytest.mark.parametrize("setting", CHANGES)
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_setting_of_the_process_is_put_back_however_the_block_ends(setting, fails):
+def test_process_state_is_restored_however_the_block_ends(setting, fails):
     change, read = CHANGES[setting]
     before = read()
     try:
-        with settings_kept():
+        with preserve_process_state():
             change()
             assert read() != before
             if fails:
@@ -36,9 +36,9 @@ def test_a_setting_of_the_process_is_put_back_however_the_block_ends(setting, fa
     assert read() == before
 
 
-def test_a_folder_that_is_gone_is_no_trouble(tmp_path, monkeypatch):
+def test_process_state_with_a_deleted_working_directory_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with settings_kept():
+    with preserve_process_state():
         os.chdir(tmp_path)

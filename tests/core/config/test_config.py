@@ -92,19 +92,19 @@ def problems(*layers, **more):
 
 class TestRoundTrips:
     @given(RUNS)
-    def test_a_run_survives_toml(self, run):
+    def test_run_survives_toml(self, run):
         again = resolve([ConfigLayer("file", tomllib.loads(run.to_toml(CATALOG)))], CATALOG)
         assert again == run
         assert hash(again) == hash(run)
 
     @given(RUNS)
-    def test_a_run_survives_json(self, run):
+    def test_run_survives_json(self, run):
         again = resolve([ConfigLayer("file", json.loads(json.dumps(run.to_data(CATALOG))))], CATALOG)
         assert again == run
         assert hash(again) == hash(run)
 
     @given(components(Everything))
-    def test_a_component_of_all_kinds_of_fields_survives_over_any_layer(self, component):
+    def test_component_with_all_field_types_survives_over_another_layer(self, component):
         data = run_of({"generator": "everything"}).model_copy(update={"generator": component}).to_data(CATALOG)
         below = {"generator": {"name": "mlp", "widths": [1]}, "ema": {}}
         assert run_of(below, tomllib.loads(toml.dumps(data))).generator == component
@@ -113,11 +113,11 @@ class TestRoundTrips:
     def test_runs_are_equal_when_their_files_are(self, one, other):
         assert (one == other) == (one.to_data(CATALOG) == other.to_data(CATALOG))
 
-    def test_the_file_begins_with_the_version_of_its_form(self):
+    def test_run_file_starts_with_its_schema_version(self):
         assert run_of().to_toml(CATALOG).startswith("schema = 1\n")
         assert problems({"schema": 2}) == ["schema: must be 1; received 2 [file]"]
 
-    def test_a_component_is_written_by_the_name_that_finds_it(self):
+    def test_component_is_written_with_the_name_that_finds_it(self):
         twins = [Plugin("a", "waves", "1", (Hinge,)), Plugin("b", "foam", "1", (type("Other", (Hinge,), {}),))]
         made = Catalog([*[p for p in catalog().plugins if p.package == "gancore"], *twins, *worlds_without(Hinge)])
         run = run_of({"loss": "waves:test-hinge"}, made=made)
@@ -126,7 +126,7 @@ class TestRoundTrips:
         with pytest.raises(PluginError, match="foam 1 and waves 1"):
             run_of({"loss": "test-hinge"}, made=made)
 
-    def test_all_components_of_a_run_are_known_in_order(self):
+    def test_run_components_are_listed_in_order(self):
         assert [type(component) for component in run_of().components()] == [
             TinyGenerator,
             TinyDiscriminator,
@@ -134,7 +134,7 @@ class TestRoundTrips:
             Noise,
         ]
 
-    def test_a_run_cannot_be_changed(self):
+    def test_run_is_frozen(self):
         with pytest.raises(ValueError, match="frozen"):
             run_of().seed = 1
 
@@ -145,7 +145,7 @@ def worlds_without(component):
 
 
 class TestProblems:
-    def test_all_mistakes_of_all_layers_are_told_at_once_each_with_path_layer_and_nearest_name(self):
+    def test_resolve_reports_all_mistakes_with_path_layer_and_suggestion(self):
         layers = [
             ConfigLayer(
                 "recipe odd", {"generator": "tiny", "discriminator": {"name": "tiny", "widht": 3}, "loss": "bcd"}
@@ -178,7 +178,7 @@ class TestProblems:
             "loss: unknown loss 'bcd'; did you mean 'bce'? Known: auxiliary-classifier, bce, ",
             "dataset.count: must be greater than or equal to 1; received 0 [my.toml]",
             "dataset.shape.1: must be a valid integer; received 'a' [my.toml]",
-            "optimizer.generator.lr: Adam refuses this: Invalid learning rate: -1.0; received -1 [my.toml]",
+            "optimizer.generator.lr: rejected by Adam: Invalid learning rate: -1.0; received -1 [my.toml]",
             "optimizer.generator.beta: unknown Adam argument 'beta'; did you mean 'betas'? Known: amsgrad, betas, ",
             "optimizer.discriminator.lr: must be a valid number; received 'x' [my.toml]",
             f"batchsize: unknown key 'batchsize'; did you mean 'batch_size' or 'dataset'? Known: {known}, sample, "
@@ -195,22 +195,22 @@ class TestProblems:
         assert "(14) " not in text
         assert error.value.hint == "see the keys with: gancore show run"
 
-    def test_a_single_mistake_is_not_numbered(self):
+    def test_resolve_does_not_number_a_single_mistake(self):
         with pytest.raises(ConfigError) as error:
             run_of("seed=-1")
         assert error.value.message == (
             "wrong config: seed: must be greater than or equal to 0; received -1 [--set seed=-1]"
         )
 
-    def test_what_is_missing_is_told(self):
+    def test_resolve_reports_missing_keys(self):
         with pytest.raises(ConfigError) as error:
             resolve([ConfigLayer("file", {"loss": "bce", "generator": "tiny"}), assignment("generator=none")], CATALOG)
         assert error.value.message == (
-            "wrong config: (1) generator: must be given, and is missing [--set generator=none]; "
-            "(2) discriminator: must be given, and is missing; (3) dataset: must be given, and is missing"
+            "wrong config: (1) generator: is required [--set generator=none]; "
+            "(2) discriminator: is required; (3) dataset: is required"
         )
 
-    def test_an_unknown_component_is_told_by_whoever_named_it(self):
+    def test_resolve_reports_the_layer_that_names_an_unknown_component(self):
         (problem,) = problems({"generator": "tinny"}, "generator.width=3")
         assert problem.startswith(
             "generator.name: unknown generator 'tinny'; did you mean 'tiny'? Known: constant, dcgan, everything, "
@@ -228,32 +228,32 @@ class TestProblems:
                 "generator.inner.widht: unknown key 'widht'; did you mean 'width'? Known: width",
             ),
             ("generator.inner.width=65", "generator.inner.width: must be less than or equal to 64; received 65"),
-            ("generator.inner=mlp", "generator.inner: only 'tiny' can stand here; received 'mlp'"),
+            ("generator.inner=mlp", "generator.inner: only 'tiny' is allowed here; received 'mlp'"),
             (
                 "generator.loss=bec",
                 "generator.loss: unknown loss 'bec'; did you mean 'bce'? Known: auxiliary-classifier, bce, ",
             ),
-            ("generator.loss={}", "generator.loss: a table of a component must hold its `name`"),
+            ("generator.loss={}", "generator.loss: the table of a component must have a `name`"),
             ("generator.critics=[{width = 0}]", "generator.critics.0.width: must be greater than or equal to 1"),
             ("generator.sizes=[1, 10]", "generator.sizes.1: must be less than or equal to 9; received 10"),
             ("generator.sizes=3", "generator.sizes: must be a list; received 3"),
             ("generator.either=3", "generator.either: must be a list; received 3 ["),
-            ("generator.pair=['x']", "generator.pair.1: must be given, and is missing"),
+            ("generator.pair=['x']", "generator.pair.1: is required"),
             ("generator.pair=['x', 1, 2]", "generator.pair: must have at most 2 items, not 3; received ['x', 1, 2]"),
             ("generator.choice=d", "generator.choice: must be 'a', 'b c', 3 or True; received 'd'"),
             ("generator.pace=fast", "generator.pace: must be a valid number; received 'fast'"),
-            ("generator.pace={from = 1, kimg = 2}", "generator.pace.to: must be given, and is missing"),
+            ("generator.pace={from = 1, kimg = 2}", "generator.pace.to: is required"),
             ("generator.pace={from = 1, too = 2, kimg = 1, to = 1}", "generator.pace.too: unknown key 'too'; did you"),
             ("generator.share=1", "generator.share: must be less than 1; received 1"),
             ("generator.share={from = 0, to = 1, kimg = 1}", "generator.share: must be less than 1 ["),
             ("ema={half_life_kimg = 0}", "ema.half_life_kimg: must be greater than 0; received 0"),
             (
                 "optimizer.generator.lr={from = 1, to = -1, kimg = 1}",
-                "optimizer.generator.lr: Adam refuses this: Inval",
+                "optimizer.generator.lr: rejected by Adam: Inval",
             ),
             ("generator.paces=[1, {from = 1, to = 2, kimg = 0}]", "generator.paces.1.kimg: must be greater than 0"),
             ("generator=3", "generator: must be a name, or a table with a `name`; received 3"),
-            ("optimizer.generator.betas=[0.5]", "optimizer.generator.betas.1: must be given, and is missing"),
+            ("optimizer.generator.betas=[0.5]", "optimizer.generator.betas.1: is required"),
             ("optimizer.generator=Adm", "optimizer.generator.name: must be 'Adam', 'AdamW', "),
             ("optimizer.generator.eps=nan", "optimizer.generator.eps: must be a finite number; received nan"),
             ("nowhere.at.all=3", "nowhere: unknown key 'nowhere'"),
@@ -261,31 +261,31 @@ class TestProblems:
             ("sample.every_kimg=inf", "sample.every_kimg: must be a finite number; received inf"),
         ],
     )
-    def test_a_mistake_is_told_at_its_place_in_the_words_of_a_file(self, layer, problem):
-        (told,) = problems({"generator": "everything"}, layer)
-        assert told.startswith(problem)
-        assert told.endswith(f"[--set {layer}]")
+    def test_resolve_reports_a_mistake_with_its_path(self, layer, problem):
+        (message,) = problems({"generator": "everything"}, layer)
+        assert message.startswith(problem)
+        assert message.endswith(f"[--set {layer}]")
 
     @given(st.sampled_from(sorted({*RunConfig.keys()} - {*PARTS})), st.integers(0, 2))
-    def test_a_slip_in_a_key_is_answered_with_the_key(self, key, place):
+    def test_resolve_suggests_the_key_for_a_typo(self, key, place):
         slip = key[:place] + key[place + 1 :]
-        (told,) = problems({slip: 1})
-        assert told.startswith(f"{slip}: unknown key {slip!r}; did you mean '")
-        assert repr(key) in told.partition("Known")[0]
+        (problem,) = problems({slip: 1})
+        assert problem.startswith(f"{slip}: unknown key {slip!r}; did you mean '")
+        assert repr(key) in problem.partition("Known")[0]
 
 
 class TestMerging:
-    def test_the_command_line_ranks_above_the_file_and_that_above_the_recipe_and_that_above_defaults(self):
+    def test_layers_override_in_order_command_line_file_recipe_defaults(self):
         run = run_of({"seed": 1, "batch_size": 2, "loss": "minimax"}, "seed=3", "seed=4")
         assert (run.seed, run.batch_size, run.loss.name, run.generator) == (4, 2, "minimax", TinyGenerator())
         assert run.latent == LatentSettings()
 
-    def test_a_table_is_filled_up_from_below(self):
+    def test_layers_merge_tables_key_by_key(self):
         run = run_of({"training": {"workers": 2}, "generator": {"width": 3}}, "training.fakes=fresh", "generator=tiny")
         assert run.training == TrainingSettings(workers=2, fakes="fresh")
         assert run.generator == TinyGenerator(width=3)
 
-    def test_another_optimizer_forgets_the_arguments_of_the_one_before(self):
+    def test_layers_drop_arguments_of_a_replaced_optimizer(self):
         below = {"optimizer": {"generator": {"name": "Adam", "betas": [0.5, 0.9], "lr": 1}}}
         run = run_of(below, "optimizer.generator.name=SGD", "optimizer.generator.momentum=0.5")
         assert run.optimizer.generator == OptimizerSettings(name="SGD", momentum=0.5)
@@ -293,23 +293,23 @@ class TestMerging:
         assert run_of(below, "optimizer.generator=Adam").optimizer.generator.lr == 1
         assert run_of(below, "optimizer.generator=SGD").optimizer.generator == OptimizerSettings(name="SGD")
 
-    def test_none_restores_a_default_and_takes_an_optional_table_away(self):
+    def test_layers_value_none_restores_the_default(self):
         file = {"seed": 3, "ema": {"half_life_kimg": 1}, "sample": {"count": 3}}
         run = run_of(file, "seed=none", "ema=none", "sample.count=none")
         assert (run.seed, run.ema, run.sample) == (0, None, SampleSettings())
         assert run_of(file).ema == EMASettings(half_life_kimg=1)
         assert run_of("ema={}").ema == EMASettings()
 
-    def test_an_int_serves_as_a_float(self):
+    def test_layers_accept_int_for_float(self):
         assert run_of("sample.every_kimg=3").sample == SampleSettings(every_kimg=3.0)
 
 
 class TestSources:
-    def test_a_recipe_is_read_by_name(self):
+    def test_read_layers_finds_a_recipe_by_name(self):
         (layer,) = read_layers("vanilla", CATALOG)
         assert layer == ConfigLayer("recipe vanilla", CATALOG.recipe("vanilla").data)
 
-    def test_a_file_lies_above_the_recipe_that_it_names(self, tmp_path):
+    def test_read_layers_puts_a_file_above_its_recipe(self, tmp_path):
         file = tmp_path / "my.toml"
         file.write_text("recipe = 'vanilla'\nseed = 3\n")
         recipe, layer = read_layers(str(file), CATALOG)
@@ -317,7 +317,7 @@ class TestSources:
         assert layer == ConfigLayer(str(file), {"seed": 3})
         assert resolve([recipe, layer], CATALOG).seed == 3
 
-    def test_a_file_may_stand_for_itself(self, tmp_path):
+    def test_read_layers_accepts_a_file_without_a_recipe(self, tmp_path):
         file = tmp_path / "my.toml"
         file.write_text(run_of("seed=3").to_toml(CATALOG), encoding="utf-8")
         assert resolve(read_layers(str(file), CATALOG), CATALOG) == run_of("seed=3")
@@ -325,26 +325,26 @@ class TestSources:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"seed = ", r"my\.toml is not TOML: Invalid value"),
-            (b"\xff\xfe", r"my\.toml is not TOML: 'utf-8' codec"),
+            (b"seed = ", r"my\.toml is not valid TOML: Invalid value"),
+            (b"\xff\xfe", r"my\.toml is not valid TOML: 'utf-8' codec"),
             (b"recipe = 'vanila'", "unknown recipe 'vanila'; did you mean 'vanilla'"),
-            (b"recipe = 3", "recipe must be the name of one; received 3"),
+            (b"recipe = 3", "recipe must be the name of a recipe; received 3"),
             (None, r"cannot read .*my\.toml: No such file"),
         ],
     )
-    def test_a_file_that_cannot_be_read_is_told(self, tmp_path, content, message):
+    def test_read_layers_reports_an_unreadable_file(self, tmp_path, content, message):
         file = tmp_path / "my.toml"
         if content is not None:
             file.write_bytes(content)
         with pytest.raises(ConfigError, match=message):
             read_layers(str(file), CATALOG)
 
-    def test_a_folder_is_no_file(self, tmp_path):
+    def test_read_layers_rejects_a_folder(self, tmp_path):
         (tmp_path / "my.toml").mkdir()
         with pytest.raises(ConfigError, match=r"cannot read .*: Is a directory"):
             read_layers(str(tmp_path / "my.toml"), CATALOG)
 
-    def test_an_unknown_recipe_is_told(self):
+    def test_read_layers_suggests_a_recipe(self):
         with pytest.raises(ConfigError, match="unknown recipe 'vanila'; did you mean 'vanilla'"):
             read_layers("vanila", CATALOG)
 
@@ -400,13 +400,13 @@ def regularized(*layers):
 class TestANewKind:
     FILE = tomllib.loads("[regularizers.r1]\ngamma = 2.0\n[regularizers.late]\nname = 'r1'\n[regularizers.lipschitz]\n")
 
-    def test_each_label_names_its_component_unless_the_table_does(self):
+    def test_new_kind_tables_are_named_by_label_or_name(self):
         run = regularized(self.FILE)
         assert run.regularizers == {"r1": R1(gamma=2.0), "late": R1(), "lipschitz": Lipschitz()}
         assert run.components()[-3:] == [R1(gamma=2.0), R1(), Lipschitz()]
         assert regularized().regularizers == {}
 
-    def test_layers_add_change_and_remove_single_ones(self):
+    def test_new_kind_tables_can_be_added_changed_and_removed(self):
         run = regularized(self.FILE, "regularizers.r1=none", "regularizers.late.gamma=3", "regularizers.new=lipschitz")
         assert run.regularizers == {"late": R1(gamma=3), "lipschitz": Lipschitz(), "new": Lipschitz()}
         run = regularized(
@@ -417,7 +417,7 @@ class TestANewKind:
         assert regularized(self.FILE, "regularizers=none").regularizers == {}
         assert regularized("regularizers.r1={}").regularizers == {"r1": R1()}
 
-    def test_it_survives_toml_and_json(self):
+    def test_new_kind_survives_toml_and_json(self):
         run = regularized(self.FILE, "regularizers.late.gamma={from = 1, to = 0, kimg = 5}")
         text = run.to_toml(EXTENDED)
         assert '[regularizers.late]\nname = "r1"\n' in text
@@ -426,7 +426,7 @@ class TestANewKind:
             assert again == run
             assert hash(again) == hash(run)
 
-    def test_the_catalog_lists_it(self):
+    def test_new_kind_is_in_the_catalog(self):
         assert EXTENDED.kinds["regularizer"] is Regularizer
         assert [(c, plugin.origin) for c, plugin in EXTENDED.offers(Regularizer)] == [
             (Lipschitz, "regular 2.0"),
@@ -451,14 +451,14 @@ class TestANewKind:
             ("regularizer.r1={}", "regularizer: unknown key 'regularizer'; did you mean 'regularizers'"),
         ],
     )
-    def test_a_mistake_in_a_labeled_table_is_told_at_its_place(self, layer, problem):
-        (told,) = problems(layer, made=EXTENDED, model=Regularized)
-        assert told.startswith(problem)
-        assert told.endswith(f"[--set {layer}]")
+    def test_new_kind_mistakes_are_reported_with_their_path(self, layer, problem):
+        (message,) = problems(layer, made=EXTENDED, model=Regularized)
+        assert message.startswith(problem)
+        assert message.endswith(f"[--set {layer}]")
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("no"), SystemExit(0)])
-def test_a_component_that_fails_while_its_fields_are_read_is_told_with_its_plugin(raised):
+def test_component_that_fails_while_its_fields_are_read_names_its_plugin(raised):
     class Odd(Hinge):
         name = "odd"
         width: float = 1.0

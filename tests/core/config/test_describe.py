@@ -14,7 +14,7 @@ from helpers.tiny_components import PARTS, TinyGenerator, catalog
 
 INSTALLED = Catalog.installed()
 OFFERED = [component for kind in INSTALLED.kinds.values() for component, _ in INSTALLED.offers(kind)]
-LOSS = "scores what the discriminator said, once for each player"
+LOSS = "loss functions of both players"
 
 
 def keys(settings):
@@ -51,25 +51,25 @@ class Parts(TinyGenerator):
 
 class Whole(Settings):
     table: Table = Table()
-    perhaps: Table | None = Field(default=None, description="absent: none")
+    perhaps: Table | None = Field(default=None, description="a table")
     losses: Labeled[Loss] = Field(default={})
     version: int = Field(default=1, alias="schema", description="a number")
 
 
 @pytest.mark.parametrize("settings", [RunConfig, *OFFERED], ids=lambda cls: cls.__name__)
-def test_every_field_is_described_and_no_help_is_missing(settings):
+def test_describe_has_every_field_with_help(settings):
     fields = describe(settings)
     assert sorted(field["key"] for field in fields) == sorted(keys(settings))
     assert [field["key"] for field in fields if not field["help"] or not field["type"]] == []
 
 
 @pytest.mark.parametrize("component", OFFERED, ids=lambda cls: f"{cls.kind}-{cls.name}")
-def test_every_component_has_a_summary(component):
+def test_components_have_a_summary(component):
     assert len(component.summary()) > 10
 
 
 @pytest.mark.parametrize("settings", OFFERED, ids=lambda cls: f"{cls.kind}-{cls.name}")
-def test_the_default_that_is_told_is_the_one_that_holds(settings):
+def test_describe_defaults_are_the_real_defaults(settings):
     for field in describe(settings):
         if field["default"] is None:
             continue
@@ -79,7 +79,7 @@ def test_the_default_that_is_told_is_the_one_that_holds(settings):
         assert settings.model_validate(data | needed) == settings(**needed)
 
 
-def test_every_kind_of_field_has_its_type_default_bounds_and_help():
+def test_describe_gives_type_default_bounds_and_help():
     rows = {field["key"]: tuple(field.values())[1:] for field in describe(Parts)}
     assert rows == {
         "width": ("int", 8, ">= 1, <= 64", "hidden units"),
@@ -96,10 +96,10 @@ def test_every_kind_of_field_has_its_type_default_bounds_and_help():
     }
 
 
-def test_tables_are_described_by_their_keys_and_optional_ones_by_what_their_absence_means():
+def test_describe_lists_keys_of_tables_and_optional_tables():
     assert [tuple(field.values()) for field in describe(Whole)] == [
         ("table.size", "int", 3, "> 1, < 9", "how large"),
-        ("perhaps", "table or absent", None, "", "absent: none"),
+        ("perhaps", "table or absent", None, "", "a table"),
         ("perhaps.size", "int", 3, "> 1, < 9", "how large"),
         (
             "losses",
@@ -112,7 +112,7 @@ def test_tables_are_described_by_their_keys_and_optional_ones_by_what_their_abse
     ]
 
 
-def test_the_defaults_of_a_run_are_those_that_are_told():
+def test_describe_defaults_are_those_of_a_resolved_run():
     data = resolve([ConfigLayer("parts", PARTS | {"ema": {}})], catalog()).to_data(catalog())
     labeled = {"regularizers", "augmentations", "metrics", "observers"}
     assert not labeled & set(data)

@@ -16,14 +16,14 @@ def at(duration, dataset_size, **so_far):
 
 
 @given(st.integers(1, 10**6), st.sampled_from(["epochs", "steps", "kimg", "minutes"]))
-def test_a_whole_number_and_a_unit_are_read(amount, unit):
+def test_duration_parses_whole_numbers(amount, unit):
     assert Duration.parse(f"{amount} {unit}") == Duration(amount, unit)
 
 
 @pytest.mark.parametrize(
     ("text", "amount"), [("0.5 epochs", 0.5), ("2.25 kimg", 2.25), ("1.0 minutes", 1), ("007 steps", 7)]
 )
-def test_a_fraction_is_read(text, amount):
+def test_duration_parses_fractions(text, amount):
     assert Duration.parse(text).amount == amount
 
 
@@ -45,19 +45,19 @@ def test_a_fraction_is_read(text, amount):
         *("0 steps", "0.0 epochs", "1.5 steps", "1.0 steps", f"{'9' * 400} epochs"),
     ],
 )
-def test_anything_else_is_refused(text):
+def test_duration_rejects_other_text(text):
     with pytest.raises(ValueError, match="must be a positive number and one of epochs, steps, kimg, minutes"):
         Duration.parse(text)
 
 
 @given(st.text(max_size=20))
-def test_no_text_breaks_the_parser(text):
+def test_duration_parser_survives_any_text(text):
     with suppress(ValueError):
         assert Duration.parse(text).amount > 0
 
 
 @given(st.integers(1, 10_000), SIZES)
-def test_the_end_is_reached_exactly_at_the_total_and_not_before(amount, size):
+def test_duration_is_done_exactly_at_its_total(amount, size):
     for unit, key, total in [
         ("epochs", "images_seen", amount * size),
         ("steps", "step", amount),
@@ -71,7 +71,7 @@ def test_the_end_is_reached_exactly_at_the_total_and_not_before(amount, size):
 
 
 @given(st.integers(1, 10**6), SIZES)
-def test_decimal_fractions_of_kimg_and_epochs_end_on_the_image_that_they_say(images, size):
+def test_duration_in_decimals_is_done_on_the_exact_image(images, size):
     assert at(Duration.parse(f"{images / 1000:.3f} kimg"), size, images_seen=images) == 1
     assert at(Duration.parse(f"{images / 1000:.3f} epochs"), 1000, images_seen=images) == 1
 
@@ -81,7 +81,7 @@ def test_decimal_fractions_of_kimg_and_epochs_end_on_the_image_that_they_say(ima
     SIZES,
     st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9), st.floats(0, 1e9)), min_size=2),
 )
-def test_the_share_never_falls_while_the_run_goes_on(duration, size, moments):
+def test_duration_done_never_decreases(duration, size, moments):
     steps, images, seconds = (sorted(numbers) for numbers in zip(*moments, strict=True))
     shares = [
         duration.done(step=step, images_seen=seen, seconds=time, dataset_size=size)
@@ -93,13 +93,13 @@ def test_the_share_never_falls_while_the_run_goes_on(duration, size, moments):
 @pytest.mark.parametrize(
     ("unit", "key"), [("epochs", "images_seen"), ("steps", "step"), ("kimg", "images_seen"), ("minutes", "seconds")]
 )
-def test_only_the_unit_that_was_asked_for_counts(unit, key):
+def test_duration_counts_only_its_unit(unit, key):
     others = {"step": 10**6, "images_seen": 10**9, "seconds": 1e9} | {key: 0}
     assert at(Duration(5, unit), 10, **others) == 0
 
 
 @given(st.integers(1, 1000), SIZES, st.integers(1, 1000))
-def test_the_total_in_epochs_agrees_with_the_share_done(amount, size, batch):
+def test_duration_total_epochs_agrees_with_done(amount, size, batch):
     assert Duration(amount, "epochs").total_epochs(size, batch) == amount
     steps, kimg = Duration(amount, "steps"), Duration(amount, "kimg")
     assert steps.total_epochs(size, batch) == pytest.approx(amount * batch / size)
@@ -108,5 +108,5 @@ def test_the_total_in_epochs_agrees_with_the_share_done(amount, size, batch):
     assert at(kimg, size, images_seen=round(images)) == 1
 
 
-def test_minutes_have_no_total_in_epochs():
+def test_duration_in_minutes_has_no_total_epochs():
     assert Duration(1, "minutes").total_epochs(10, 1) is None

@@ -18,6 +18,11 @@ def tables(keys, leaves):
 
 
 PLAIN = tables("abc", LEAVES)
+VALUES = st.dictionaries(st.sampled_from("abc"), LEAVES, max_size=3)
+# A key is a value in all layers or a table in all: layers that disagree merge from the left only.
+TYPED = st.recursive(
+    VALUES, lambda inner: st.builds(dict.__or__, VALUES, st.dictionaries(st.sampled_from("xyz"), inner))
+)
 ANY = tables(["a", "b", "name"], LEAVES | st.sampled_from(["x", "y", REMOVE]))
 
 
@@ -42,36 +47,36 @@ def related(one, other):
 
 
 @given(PLAIN, PLAIN)
-def test_later_layers_win_at_every_leaf_and_leave_all_others(below, above):
+def test_merge_overrides_leaves_and_keeps_the_others(below, above):
     kept = {path: value for path, value in leaves(below).items() if not any(related(path, p) for p in leaves(above))}
     assert leaves(total(below, above)) == kept | leaves(above)
 
 
-@given(PLAIN, PLAIN, PLAIN)
-def test_neighbors_may_be_merged_first(one, two, three):
+@given(TYPED, TYPED, TYPED)
+def test_merge_is_associative(one, two, three):
     assert total(one, two, three) == total(total(one, two), three) == total(one, total(two, three))
 
 
 @given(ANY, ANY)
-def test_saying_the_same_again_changes_nothing(below, above):
+def test_merge_is_idempotent(below, above):
     assert total(below, above, above) == total(below, above)
 
 
 @given(ANY, ANY)
-def test_layers_are_left_as_they_were(below, above):
+def test_merge_does_not_change_its_layers(below, above):
     before = deepcopy((below, above))
     total(below, above)
     assert (below, above) == before
 
 
 @given(ANY, ANY, ANY)
-def test_names_and_removals_merge_from_the_left_too(one, two, three):
+def test_merge_with_names_and_removals_is_left_associative(one, two, three):
     assert total(one, two, three) == total(total(one, two), three)
     assert REMOVE not in leaves(total(one, two, three)).values()
 
 
 @given(st.lists(ANY, min_size=1, max_size=4))
-def test_everything_in_the_sum_has_a_source_that_said_it(layers):
+def test_merge_gives_every_value_its_source(layers):
     data, sources = merge([ConfigLayer(str(number), layer) for number, layer in enumerate(layers)])
     for path, value in paths(data):
         said = layers[int(sources[path])]
@@ -83,27 +88,27 @@ def test_everything_in_the_sum_has_a_source_that_said_it(layers):
 
 
 @given(ANY, ANY)
-def test_what_is_gone_has_no_source_but_whoever_removed_it(below, above):
+def test_merge_keeps_no_source_of_removed_values(below, above):
     data, sources = merge([ConfigLayer("below", below), ConfigLayer("above", above)])
     removed = {path for layer in (below, above) for path, value in paths(layer) if value == REMOVE}
     assert set(sources) <= {path for path, _ in paths(data)} | removed
 
 
-def test_a_name_is_short_for_a_table_with_a_name_both_ways():
+def test_merge_treats_a_name_as_a_table_with_that_name():
     table, short = {"generator": {"name": "mlp", "widths": [1]}}, {"generator": "mlp"}
     assert total(table, short) == table
     assert total(short, {"generator": {"widths": [1]}}) == table
     assert total(short) == short
 
 
-def test_text_is_short_for_a_name_only_where_a_component_may_stand():
+def test_merge_treats_text_as_a_name_only_for_components():
     deep = {"optimizer": {"generator": {"lr": {"from": 1}}}}
     assert total(deep, {"optimizer": {"generator": {"lr": "x"}}}) == {"optimizer": {"generator": {"lr": "x"}}}
     nested = {"generator": {"inner": {"core": {"name": "a", "x": 1}}}}
     assert total(nested, {"generator": {"inner": {"core": "a"}}}) == nested
 
 
-def test_a_changed_name_starts_its_table_afresh_and_the_same_name_keeps_its_fields():
+def test_merge_resets_a_table_if_its_name_changes():
     below = {"generator": {"name": "mlp", "widths": [1]}}
     assert total(below, {"generator": {"name": "mlp", "slope": 1}}) == {
         "generator": {"name": "mlp", "widths": [1], "slope": 1}
@@ -113,17 +118,17 @@ def test_a_changed_name_starts_its_table_afresh_and_the_same_name_keeps_its_fiel
     assert total({"generator": "mlp"}, {"generator": {"name": "cnn"}}) == {"generator": {"name": "cnn"}}
 
 
-def test_a_changed_name_forgets_the_fields_below_and_nothing_beside():
+def test_merge_resets_only_the_table_whose_name_changes():
     below = {"generator": {"name": "mlp", "inner": {"name": "a", "x": 1}, "y": 2}, "z": 3}
     above = {"generator": {"inner": {"name": "b"}}}
     assert total(below, above) == {"generator": {"name": "mlp", "inner": {"name": "b"}, "y": 2}, "z": 3}
 
 
-def test_a_table_without_a_name_takes_one_and_keeps_its_fields():
+def test_merge_adds_a_name_to_a_table_without_one():
     assert total({"generator": {"widths": [1]}}, {"generator": "mlp"}) == {"generator": {"name": "mlp", "widths": [1]}}
 
 
-def test_a_labeled_table_is_named_by_its_label_unless_it_says_otherwise():
+def test_merge_uses_the_label_as_default_name():
     below = {"regularizers": {"r1": {"gamma": 1}, "second": {"name": "r1", "gamma": 2}}}
     assert total(below, {"regularizers": {"r1": "r1", "second": {"name": "r1"}}}) == {
         "regularizers": {"r1": {"name": "r1", "gamma": 1}, "second": {"name": "r1", "gamma": 2}}
@@ -133,7 +138,7 @@ def test_a_labeled_table_is_named_by_its_label_unless_it_says_otherwise():
     }
 
 
-def test_none_removes_a_key_and_a_table_and_what_is_not_there():
+def test_merge_value_none_removes_keys_and_tables():
     below = {"ema": {"half_life_kimg": 1}, "latent": {"dim": 3, "distribution": "normal"}}
     assert total(below, {"ema": REMOVE, "latent": {"dim": REMOVE}, "more": {"and": REMOVE}}) == {
         "latent": {"distribution": "normal"},
@@ -141,11 +146,11 @@ def test_none_removes_a_key_and_a_table_and_what_is_not_there():
     }
 
 
-def test_what_was_removed_can_be_said_again_without_its_past():
+def test_merge_sets_a_removed_table_afresh():
     assert total({"a": {"x": 1}}, {"a": REMOVE}, {"a": {"y": 2}}) == {"a": {"y": 2}}
 
 
-def test_sources_are_remembered_for_every_path():
+def test_source_of_knows_every_path():
     _, sources = merge(
         [
             ConfigLayer("recipe", {"generator": {"name": "mlp", "slope": 1}, "seed": 1, "loss": "bce", "ema": {}}),
@@ -195,7 +200,7 @@ def test_sources_are_remembered_for_every_path():
         ("{}", {}),
     ],
 )
-def test_the_right_side_is_toml_or_else_a_bare_string(right, value):
+def test_assignment_value_is_toml_or_a_bare_string(right, value):
     layer = assignment(f"a.b-c={right}")
     assert layer.data == {"a": {"b-c": value}}
     assert type(layer.data["a"]["b-c"]) is type(value)
@@ -203,7 +208,7 @@ def test_the_right_side_is_toml_or_else_a_bare_string(right, value):
 
 
 @given(st.lists(st.text("abcz_-09", min_size=1), min_size=1, max_size=4), st.integers())
-def test_the_left_side_is_a_path(path, value):
+def test_assignment_key_is_a_path(path, value):
     data = assignment(f" {' . '.join(path)} = {value}").data
     for part in path:
         data = data[part]
@@ -211,7 +216,7 @@ def test_the_left_side_is_a_path(path, value):
 
 
 @pytest.mark.parametrize("text", ["", "seed", "=3", ".=3", "a.=3", ".a=3", "a..b=3", " =3", "a. .b=3"])
-def test_an_assignment_without_a_path_or_a_value_is_refused(text):
+def test_assignment_without_path_or_value_is_rejected(text):
     with pytest.raises(ConfigError, match="--set takes PATH=VALUE; received") as error:
         assignment(text)
     assert repr(text) in str(error.value)

@@ -30,12 +30,12 @@ def run(*layers):
         ("modes-digits", Modes(extractor=DigitsExtractor())),
     ],
 )
-def test_a_name_says_metric_and_extractor(name, metric):
+def test_metric_name_has_metric_and_extractor(name, metric):
     assert find_metric(name, catalog()) == metric
     assert name_of(name, metric) == name
 
 
-def test_a_metric_may_be_an_inline_table():
+def test_metric_may_be_an_inline_table():
     found = find_metric('{name = "fd", extractor = {name = "digits", epochs = 20}}', catalog())
     assert found == FrechetDistance(extractor=DigitsExtractor(epochs=20))
     with pytest.raises(ConfigError, match="unknown metric 'fid'"):
@@ -45,7 +45,7 @@ def test_a_metric_may_be_an_inline_table():
 
 
 @given(components(Metric))
-def test_every_metric_is_found_again_by_the_name_that_it_has(metric):
+def test_metric_is_found_by_its_name_in_results(metric):
     found = find_metric(name_of(metric.name, metric), catalog())
     assert type(found) is type(metric)
     assert type(found.extractor) is type(metric.extractor)
@@ -58,11 +58,11 @@ def test_every_metric_is_found_again_by_the_name_that_it_has(metric):
         ("fd-digts", ["unknown extractor 'digts'", "did you mean 'digits'"]),
         ("class-kl-digts", ["unknown extractor 'digts'"]),
         ("nonsense", ["unknown metric 'nonsense'", "class-kl"]),
-        ("fd", ["fd: it looks through an extractor"]),
+        ("fd", ["fd: needs an extractor"]),
         ("", ["unknown metric"]),
     ],
 )
-def test_a_wrong_name_is_told_with_what_may_have_been_meant(name, words):
+def test_metric_name_that_is_unknown_gets_a_suggestion(name, words):
     with pytest.raises(ConfigError) as caught:
         find_metric(name, catalog())
     assert all(word in caught.value.message for word in words), caught.value.message
@@ -79,22 +79,22 @@ def test_a_wrong_name_is_told_with_what_may_have_been_meant(name, words):
         {"fd": {"name": "fd", "extractor": {"name": "random", "seed": 0}}},
     ],
 )
-def test_all_ways_to_write_a_metric_mean_the_same(table):
+def test_metric_spellings_are_equivalent(table):
     (metric,) = run({"metrics": table}).metrics.values()
     assert metric == FrechetDistance(extractor=RandomExtractor())
 
 
-def test_results_are_named_by_label_and_extractor():
+def test_metric_results_are_named_by_label_and_extractor():
     tables = {
         "fd": {"extractor": "digits"},
         "fd-random": {},
         "second": {"name": "fd", "extractor": {"name": "digits", "seed": 1}},
         "modes": {},
     }
-    assert list(run({"metrics": tables}).judges()) == ["fd-digits", "fd-random", "second-digits", "modes"]
+    assert list(run({"metrics": tables}).named_metrics()) == ["fd-digits", "fd-random", "second-digits", "modes"]
 
 
-def test_metrics_are_set_and_taken_away_one_by_one_on_the_command_line():
+def test_metrics_can_be_set_and_removed_on_the_command_line():
     said = [
         "metrics.fd.extractor=digits",
         "metrics.fd.extractor.seed=3",
@@ -105,7 +105,7 @@ def test_metrics_are_set_and_taken_away_one_by_one_on_the_command_line():
     assert resolve(layers, catalog()).metrics == {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
 
 
-def test_fields_may_be_laid_over_an_extractor_that_stands_for_the_whole():
+def test_metric_given_as_its_extractor_accepts_extractor_fields():
     layers = [ConfigLayer("test", PARTS), assignment("metrics.fd=digits"), assignment("metrics.fd.extractor.seed=3")]
     expected = {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
     assert resolve(layers, catalog()).metrics == expected
@@ -116,11 +116,14 @@ def test_fields_may_be_laid_over_an_extractor_that_stands_for_the_whole():
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        ({"metrics": {"fd": {}}}, "metrics.fd: it looks through an extractor"),
+        ({"metrics": {"fd": {}}}, "metrics.fd: needs an extractor"),
         ({"metrics": {"fd": {"extractor": "digts"}}}, "unknown extractor 'digts'; did you mean 'digits'"),
         ({"metrics": {"fid-digits": {}}}, "unknown metric 'fid'"),
         ({"metrics": {"kid-random": {"subsets": 0}}}, "metrics.kid-random.subsets: must be greater"),
-        ({"metrics": {"fd": {"extractor": "random"}, "fd-random": {}}}, "metrics: two tables give 'fd-random'"),
+        (
+            {"metrics": {"fd": {"extractor": "random"}, "fd-random": {}}},
+            "metrics: two tables have the name 'fd-random'",
+        ),
         ({"metrics": 3}, "metrics: must be a table; received 3"),
         ({"metrics": {"step": {"name": "modes"}}}, "the label 'step' is a key of the log"),
         ({"metrics": {"diversity": {"name": "modes"}}}, "the label 'diversity' is a key of the log"),
@@ -132,13 +135,13 @@ def test_fields_may_be_laid_over_an_extractor_that_stands_for_the_whole():
         ({"evaluate": {"on_collapse": "pray"}}, "evaluate.on_collapse: "),
     ],
 )
-def test_a_mistake_is_told_at_its_place(config, problem):
+def test_metric_mistakes_are_reported_with_their_path(config, problem):
     with pytest.raises(ConfigError) as caught:
         run(config)
     assert problem in caught.value.message
 
 
-def test_a_run_without_metrics_writes_no_table_and_one_with_them_replays():
+def test_metrics_survive_the_resolved_config():
     bare = run()
     assert "metrics" not in bare.to_data(catalog())
     assert "metrics" not in bare.to_toml(catalog())
@@ -148,13 +151,13 @@ def test_a_run_without_metrics_writes_no_table_and_one_with_them_replays():
     assert hash(again) == hash(rich)
 
 
-def test_components_inside_of_metrics_belong_to_the_run():
+def test_metric_components_belong_to_the_run():
     kinds = [component.kind for component in run({"metrics": {"fd-random": {}}}).components()]
     assert kinds == ["generator", "discriminator", "loss", "dataset", "metric", "extractor"]
 
 
 @given(st.text(alphabet="fd-kidgtsr", max_size=12))
-def test_no_name_breaks_the_search(name):
+def test_metric_search_survives_any_name(name):
     try:
         find_metric(name, catalog())
     except ConfigError as error:

@@ -25,7 +25,7 @@ def group(settings):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_optimizer_builds_and_steps(name):
+def test_optimizer_builds_and_steps(name):
     layer = nn.Linear(2, 1)
     optimizer = OptimizerSettings(name=name, lr=0.1).build([layer])
     assert type(optimizer) is getattr(torch.optim, name)
@@ -38,7 +38,7 @@ def test_each_optimizer_builds_and_steps(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_complex_weights_are_optimized_too(name):
+def test_optimizer_updates_complex_weights(name):
     layer = nn.Linear(2, 1, dtype=torch.complex64)
     optimizer = OptimizerSettings(name=name, lr=0.1).build([layer])
     before = layer.weight.detach().clone()
@@ -48,13 +48,13 @@ def test_complex_weights_are_optimized_too(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_fused_is_what_can_be(name):
+def test_optimizer_is_fused_if_supported(name):
     able = {"Adam", "AdamW", "Adagrad", "SGD"}
     assert bool(group(OptimizerSettings(name=name)).get("fused")) == (name in able)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_name_alone_means_torchs_own_defaults(name):
+def test_optimizer_defaults_are_those_of_torch(name):
     torchs = getattr(torch.optim, name)([nn.Parameter(torch.zeros(1))], lr=2e-4).param_groups[0]
     ours = group(OptimizerSettings(name=name))
     assert {k: v for k, v in ours.items() if k not in {"params", "fused"}} == {
@@ -62,32 +62,32 @@ def test_the_name_alone_means_torchs_own_defaults(name):
     }
 
 
-def test_only_parameters_that_want_gradients_are_optimized():
+def test_optimizer_has_only_parameters_that_require_gradients():
     one, other = nn.Linear(1, 1), nn.Linear(1, 1)
     one.weight.requires_grad_(False)
     wanted = OptimizerSettings().build([one, other]).param_groups[0]["params"]
     assert [id(p) for p in wanted] == [id(p) for p in (one.bias, other.weight, other.bias)]
 
 
-def test_a_module_without_parameters_can_be_optimized():
+def test_optimizer_of_a_module_without_parameters_steps():
     OptimizerSettings().build([nn.ReLU()]).step()
 
 
 @pytest.mark.parametrize("key", ["foreach", "maximize", "capturable", "differentiable", "fused", "params", "beta"])
-def test_a_key_that_is_not_in_the_signature_or_not_the_runs_business_is_refused(key):
+def test_optimizer_rejects_unknown_and_reserved_arguments(key):
     message = problems(name="Adam", **{key: True})[key]
     assert message.startswith(f"unknown Adam argument {key!r}")
     assert message.endswith("Known: amsgrad, betas, decoupled_weight_decay, eps, lr, weight_decay")
 
 
-def test_keys_are_those_of_the_optimizer_that_is_named():
+def test_optimizer_arguments_depend_on_its_name():
     assert group(OptimizerSettings(name="SGD", momentum=0.5, nesterov=True))["momentum"] == 0.5
     assert "did you mean 'momentum'?" in problems(name="SGD", momentun=0.5)["momentun"]
     assert list(problems(name="SGD", betas=[0, 0.9])) == ["betas"]
     assert list(problems(name="Adam", momentum=0.5)) == ["momentum"]
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones():
+def test_optimizer_name_that_is_unknown_lists_the_known_ones():
     assert all(name in problems(name="Adan")["name"] for name in NAMES)
 
 
@@ -111,11 +111,11 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
         ("betas", [0.5, 0.9, 0.9]),
     ],
 )
-def test_a_value_of_the_wrong_type_is_told_at_its_key(key, value):
+def test_optimizer_reports_a_wrong_type_at_its_key(key, value):
     assert list(problems(**{key: value})) == [key]
 
 
-def test_a_wrong_item_is_told_at_its_place():
+def test_optimizer_reports_a_wrong_item_at_its_index():
     assert list(problems(betas=[0.5, "x"])) == ["betas.1"]
     assert list(problems(betas=[0.5])) == ["betas.1"]
     assert list(problems(betas=[{"from": 0, "kimg": 1}, 0.5])) == ["betas.0.to"]
@@ -123,26 +123,26 @@ def test_a_wrong_item_is_told_at_its_place():
 
 
 @pytest.mark.parametrize("lr", [-1, {"from": -1, "to": 1, "kimg": 1}, {"from": 1, "to": -1, "kimg": 1}])
-def test_a_negative_learning_rate_is_refused_in_torchs_words_even_at_the_end_of_a_schedule(lr):
-    assert problems(lr=lr) == {"lr": "Adam refuses this: Invalid learning rate: -1.0"}
+def test_optimizer_reports_ranges_as_torch_does_at_both_ends_of_a_schedule(lr):
+    assert problems(lr=lr) == {"lr": "rejected by Adam: Invalid learning rate: -1.0"}
 
 
-def test_every_wrong_key_type_and_range_is_told_at_once():
-    told = problems(
+def test_optimizer_reports_all_mistakes_together():
+    found = problems(
         name="RMSprop", lr=-1, eps=-2, alpha="x", centerd=True, weight_decay={"from": 0, "to": -3, "kimg": 1}
     )
-    assert list(told) == ["centerd", "lr", "alpha", "eps", "weight_decay"]
-    assert "did you mean 'centered'?" in told["centerd"]
-    assert told["eps"] == "RMSprop refuses this: Invalid epsilon value: -2.0"
-    assert told["weight_decay"].startswith("RMSprop refuses this: Invalid weight_decay value: -3.0")
+    assert list(found) == ["centerd", "lr", "alpha", "eps", "weight_decay"]
+    assert "did you mean 'centered'?" in found["centerd"]
+    assert found["eps"] == "rejected by RMSprop: Invalid epsilon value: -2.0"
+    assert found["weight_decay"].startswith("rejected by RMSprop: Invalid weight_decay value: -3.0")
 
 
-def test_values_that_do_not_go_together_are_refused():
+def test_optimizer_rejects_arguments_that_conflict():
     assert list(problems(name="SGD", lr=1, nesterov=True)) == ["nesterov"]
     assert list(problems(name="SGD", nesterov=True, lr=-1, momentum=0.5)) == ["lr"]
 
 
-def test_betas_may_be_ints_and_end_up_as_floats():
+def test_optimizer_converts_int_betas_to_float():
     settings = OptimizerSettings.model_validate({"betas": [0, 0.99]})
     betas = group(settings)["betas"]
     assert betas == (0.0, 0.99)
@@ -150,7 +150,7 @@ def test_betas_may_be_ints_and_end_up_as_floats():
     assert type(OptimizerSettings(lr=1).lr) is float
 
 
-def test_a_schedule_moves_the_learning_rate_and_a_beta():
+def test_optimizer_schedules_change_lr_and_betas():
     settings = OptimizerSettings.model_validate({"lr": FALL, "betas": [FALL, 0.9], "eps": 1e-6, "amsgrad": True})
     assert settings.scheduled
     assert settings.at(TrainingTime(0, 0.0)) == {"lr": 0.5, "betas": (0.5, 0.9), "eps": 1e-6, "amsgrad": True}
@@ -169,7 +169,7 @@ def test_a_schedule_moves_the_learning_rate_and_a_beta():
         ({"betas": [0.5, FALL]}, True),
     ],
 )
-def test_it_is_known_whether_anything_changes(values, scheduled):
+def test_optimizer_knows_whether_it_is_scheduled(values, scheduled):
     assert OptimizerSettings.model_validate(values).scheduled is scheduled
 
 
@@ -183,7 +183,7 @@ SCHEDULES = st.builds(Schedule, start=NUMBERS, to=NUMBERS, kimg=st.floats(0.1, 1
     st.tuples(NUMBERS | SCHEDULES | st.just(0), NUMBERS | SCHEDULES),
     NUMBERS | SCHEDULES,
 )
-def test_plain_data_makes_equal_settings_with_an_equal_hash(name, lr, betas, weight_decay):
+def test_optimizer_settings_survive_plain_data_with_equal_hash(name, lr, betas, weight_decay):
     settings = OptimizerSettings(name=name, lr=lr, betas=betas, weight_decay=weight_decay)
     again = OptimizerSettings.model_validate(plain(settings, str))
     assert again == settings

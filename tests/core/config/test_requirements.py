@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gancore.catalog.catalog import Catalog, Plugin
 from gancore.config.layers import ConfigLayer
-from gancore.config.requirements import attributed, meet, needs_of
+from gancore.config.requirements import attributed, catalog_for, needs_of
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError, GancoreError, PluginError
 from helpers.tiny_components import PARTS, catalog
@@ -33,7 +33,7 @@ def with_plugins(*plugins):
     return Catalog([*BUILT_IN.plugins, *plugins])
 
 
-def test_a_run_needs_the_plugins_of_third_parties_and_no_built_in():
+def test_needs_are_third_party_plugins():
     named = ["generator tiny", "discriminator tiny", "dataset noise"]
     about = {"plugin": "worlds", "package": "gancore-worlds", "version": "1.0", "sha256": None}
     assert needs_of(run(), KNOWN) == [about | {"components": named}]
@@ -41,20 +41,20 @@ def test_a_run_needs_the_plugins_of_third_parties_and_no_built_in():
     assert needs_of(built_in, KNOWN) == []
 
 
-def test_what_a_run_needs_is_met_where_it_was_made():
-    met, warnings = meet({"needs": needs_of(run(), KNOWN)}, KNOWN, "it")
+def test_needs_are_met_by_the_catalog_of_the_run():
+    met, warnings = catalog_for({"needs": needs_of(run(), KNOWN)}, KNOWN, "it")
     assert met.plugins == KNOWN.plugins
     assert warnings == ()
 
 
-def test_a_run_that_does_not_say_what_it_needs_may_take_everything():
-    assert meet({}, KNOWN, "it") == (KNOWN, ())
+def test_needs_that_are_not_recorded_allow_the_whole_catalog():
+    assert catalog_for({}, KNOWN, "it") == (KNOWN, ())
 
 
 @given(st.permutations(["waves-gan", "foam-gan", "surf-gan"]), st.sets(st.sampled_from(["waves-gan", "surf-gan"])))
-def test_only_what_is_needed_has_a_say(installed, needed):
+def test_needs_limit_the_catalog(installed, needed):
     known = with_plugins(*(Plugin("waves", package, "1.0") for package in installed))
-    met, _ = meet({"needs": [need(package=package) for package in sorted(needed)]}, known, "it")
+    met, _ = catalog_for({"needs": [need(package=package) for package in sorted(needed)]}, known, "it")
     assert {plugin.package for plugin in met.plugins} == {"gancore", *needed}
 
 
@@ -66,44 +66,44 @@ def test_only_what_is_needed_has_a_say(installed, needed):
         ([offered(error="ImportError: no")], "package waves-gan: ImportError: no", "gancore plugins list"),
     ],
 )
-def test_what_is_missing_is_told_with_its_remedy_unless_nothing_is_to_be_watched(plugins, words, hint):
+def test_needs_that_are_missing_are_reported_unless_only_sampling(plugins, words, hint):
     with pytest.raises(PluginError) as error:
-        meet({"needs": [need()]}, with_plugins(*plugins), "it")
+        catalog_for({"needs": [need()]}, with_plugins(*plugins), "it")
     assert str(error.value).endswith(words)
     assert error.value.hint == hint
-    watching = need(components=["metric wave", "extractor wave", "observer wave"])
-    assert meet({"needs": [watching]}, with_plugins(*plugins), "it", watched=False)[1] == ()
+    unneeded = need(components=["metric wave", "extractor wave", "observer wave"])
+    assert catalog_for({"needs": [unneeded]}, with_plugins(*plugins), "it", sampling_only=True)[1] == ()
     with pytest.raises(PluginError) as error:
-        meet({"needs": [watching]}, with_plugins(*plugins), "it")
+        catalog_for({"needs": [unneeded]}, with_plugins(*plugins), "it")
     assert error.value.hint == hint
 
 
-def test_a_package_is_the_same_however_its_name_is_spelled():
-    met, warnings = meet({"needs": [need(package="Waves_Gan")]}, with_plugins(offered()), "it")
+def test_needs_are_met_by_any_spelling_of_the_package():
+    met, warnings = catalog_for({"needs": [need(package="Waves_Gan")]}, with_plugins(offered()), "it")
     assert met.plugins[-1].package == "waves-gan"
     assert warnings == ()
 
 
-def test_another_version_is_a_warning():
-    _, warnings = meet({"needs": [need(version="0.9")]}, with_plugins(offered()), "it")
+def test_needs_met_by_another_version_give_a_warning():
+    _, warnings = catalog_for({"needs": [need(version="0.9")]}, with_plugins(offered()), "it")
     assert warnings == ("it was made with plugin waves 0.9 of package waves-gan, and 1.0 is installed",)
 
 
-def test_a_file_is_known_by_its_content_before_its_name():
+def test_needs_of_a_file_are_met_by_content_before_name():
     file = Plugin("mine", "mine.py", "000000000000", sha256=DIGEST)
     other = replace(file, sha256="1" * 64)
     renamed = replace(file, name="other", package="other.py")
     wanted = {"needs": [need(plugin="mine", package="mine.py", sha256=DIGEST)]}
-    assert meet(wanted, with_plugins(other, renamed), "it")[0].plugins[-1] is renamed
-    met, (warning,) = meet(wanted, with_plugins(other), "it")
+    assert catalog_for(wanted, with_plugins(other, renamed), "it")[0].plugins[-1] is renamed
+    met, (warning,) = catalog_for(wanted, with_plugins(other), "it")
     assert met.plugins[-1] is other
     assert warning.endswith(f"and mine.py has other content: SHA-256 {'1' * 64}")
     with pytest.raises(PluginError, match=r"needs plugin file mine\.py") as error:
-        meet(wanted, BUILT_IN, "it")
+        catalog_for(wanted, BUILT_IN, "it")
     assert error.value.hint.startswith("gancore --plugin mine.py ")
 
 
-ODD = [
+INVALID = [
     {"package": "a\x1b[2Jb"},
     {"package": "../waves"},
     {"version": "1.0; rm -rf ~"},
@@ -115,15 +115,15 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("change", ODD, ids=str)
-def test_needs_of_another_form_are_refused_before_they_are_shown(change):
-    with pytest.raises(CheckpointError, match="it does not say what it needs"):
-        meet({"needs": [need(**change)]}, BUILT_IN, "it")
+@pytest.mark.parametrize("change", INVALID, ids=str)
+def test_needs_of_another_form_are_rejected_before_they_are_printed(change):
+    with pytest.raises(CheckpointError, match="it has a damaged list of plugins"):
+        catalog_for({"needs": [need(**change)]}, BUILT_IN, "it")
 
 
-def test_a_package_that_pip_would_misread_is_not_part_of_a_command():
+def test_needs_with_a_strange_package_name_give_no_pip_command():
     with pytest.raises(PluginError) as error:
-        meet({"needs": [need(package="--index-url=x waves")]}, BUILT_IN, "it")
+        catalog_for({"needs": [need(package="--index-url=x waves")]}, BUILT_IN, "it")
     assert error.value.hint == "install that package"
 
 
@@ -134,9 +134,9 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_whatever_stands_for_the_needs_is_read_or_refused(needs):
+def test_needs_of_any_json_are_read_or_rejected(needs):
     try:
-        meet({"needs": needs}, BUILT_IN, "it")
+        catalog_for({"needs": needs}, BUILT_IN, "it")
     except GancoreError as error:
         assert "it" in error.message  # noqa: PT017  # either outcome is right
 
@@ -150,7 +150,7 @@ def test_whatever_stands_for_the_needs_is_read_or_refused(needs):
         ("dataset 'noise'", "dataset 'noise'"),
     ],
 )
-def test_the_failure_of_a_third_partys_part_names_its_plugin(part, named):
+def test_attributed_names_the_plugin_of_a_failure(part, named):
     error = PluginError("it failed")
     error.part = part
     with pytest.raises(PluginError) as raised, attributed(run(), KNOWN):
@@ -159,7 +159,7 @@ def test_the_failure_of_a_third_partys_part_names_its_plugin(part, named):
 
 
 @pytest.mark.parametrize("part", ["loss", "", "something else"])
-def test_a_failure_of_a_built_in_or_of_nobody_is_told_as_it_is(part):
+def test_attributed_leaves_other_failures_unchanged(part):
     error = PluginError("it failed")
     error.part = part
     with pytest.raises(PluginError, match=r"^it failed$"), attributed(run(), KNOWN):
