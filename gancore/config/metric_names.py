@@ -8,7 +8,7 @@ from pydantic import ValidationError, ValidationInfo
 
 from gancore.component import Finder, finder_of, lookup
 from gancore.config.layers import parse_value
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Extractor, Metric
 
 _LOG_KEYS = {"step", "epoch", "kimg", "seconds", "diversity"}
@@ -80,6 +80,6 @@ def _split(name: str, finder: Finder) -> dict[str, str]:
 def _knows(finder: Finder, kind: type[Metric] | type[Extractor], name: str) -> bool:
     try:
         finder.find(kind, name)
-    except ConfigError:
+    except (ConfigError, PluginError):  # PluginError: a plugin that is not loaded might offer it, or several do
         return False
     return True

@@ -2,10 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gancore.catalog.catalog import Catalog, Plugin
 from gancore.config.layers import ConfigLayer, assignment
 from gancore.config.metric_names import find_metric, name_of
 from gancore.config.run import resolve
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Metric
 from gancore_plugins.extractors.digits import DigitsExtractor
 from gancore_plugins.extractors.random import RandomExtractor
@@ -33,6 +34,17 @@ def run(*layers):
 def test_metric_name_has_metric_and_extractor(name, metric):
     assert find_metric(name, catalog()) == metric
     assert name_of(name, metric) == name
+
+
+def test_metric_name_is_found_despite_a_broken_plugin():
+    broken = Plugin("storm", "weather", "1.0", error="ImportError: no wind")
+    known = Catalog([*catalog().plugins, broken])
+    assert find_metric("fd-random", known) == FrechetDistance(extractor=RandomExtractor())
+    layers = [ConfigLayer("test", PARTS | {"metrics": {"fd-random": {}, "class-kl": {"extractor": "digits"}}})]
+    assert list(resolve(layers, known).named_metrics()) == ["fd-random", "class-kl-digits"]
+    for name in ("fd-gusts", "gusts-random"):
+        with pytest.raises(PluginError, match=r"unknown \w+ 'gusts'.* Not loaded: plugin 'storm'"):
+            find_metric(name, known)
 
 
 def test_metric_may_be_an_inline_table():
