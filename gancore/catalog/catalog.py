@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
 from inspect import isabstract, isclass, isroutine, signature
-from types import ModuleType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import pluggy
@@ -81,10 +80,9 @@ class Plugin:
 class Catalog:
     """Components by kind and name. Each command creates its own catalog; there is no global one."""
 
-    def __init__(self, plugins: Iterable[Plugin], specs: ModuleType = hookspecs) -> None:
+    def __init__(self, plugins: Iterable[Plugin]) -> None:
         self.plugins = tuple(plugins)
-        self.kinds = {kind.kind: kind for kind in _kinds(specs).values()}
-        self._specs = specs
+        self.kinds = {kind.kind: kind for kind in _kinds().values()}
 
     @classmethod
     def installed(cls, choice: Choice | None = None) -> Catalog:
@@ -96,8 +94,8 @@ class Catalog:
         return cls(load(plugin) for plugin in discover(choice or Choice.of_user()))
 
     def only(self, plugins: Iterable[Plugin]) -> Catalog:
-        """Return a catalog of the same kinds with only these plugins."""
-        return Catalog(plugins, self._specs)
+        """Return a catalog with only these plugins."""
+        return Catalog(plugins)
 
     def warnings(self) -> list[str]:
         """Return one line per third-party plugin that is not loaded or uses the name of a built-in component."""
@@ -188,14 +186,14 @@ def _in_order(pairs: Iterable[tuple[N, Plugin]]) -> list[tuple[N, Plugin]]:
     return sorted(pairs, key=lambda pair: (pair[0].name, pair[1].package != BUILT_IN, pair[1].package))
 
 
-def read_plugin(module: object, name: str, package: str, version: str, specs: ModuleType = hookspecs) -> Plugin:
+def read_plugin(module: object, name: str, package: str, version: str) -> Plugin:
     """Call the hooks of one plugin and return its contents. Raises PluginError if it breaks the contract.
 
     Each plugin has its own plugin manager, so that components are attributed to it and a failure affects no other.
     """
     manager = pluggy.PluginManager("gancore")
-    manager.add_hookspecs(specs)
-    _check_hooks(manager, module, [hook for hook in vars(specs) if hook.startswith("gancore_")])
+    manager.add_hookspecs(hookspecs)
+    _check_hooks(manager, module, [hook for hook in vars(hookspecs) if hook.startswith("gancore_")])
     try:
         manager.register(module, name)
         manager.check_pending()
@@ -204,7 +202,7 @@ def read_plugin(module: object, name: str, package: str, version: str, specs: Mo
     if not manager.get_hookcallers(module):
         raise PluginError("it offers nothing: no function is marked with @hookimpl")
     components: list[type[Component]] = []
-    for hook, kind in _kinds(specs).items():
+    for hook, kind in _kinds().items():
         for component in _results(manager, hook):
             if not (isclass(component) and issubclass(component, kind)) or isabstract(component):
                 raise PluginError(f"{hook} must return concrete classes of {kind.__name__}; received {component!r}")
@@ -258,10 +256,10 @@ def _results(manager: pluggy.PluginManager, hook: str) -> Iterator[Any]:  # Any:
         yield from result
 
 
-def _kinds(specs: ModuleType) -> dict[str, type[Component]]:
+def _kinds() -> dict[str, type[Component]]:
     """Return the kind of each component hook, from its return type: `Iterable[type[Generator]]`."""
     kinds = {}
-    for hook, spec in vars(specs).items():
+    for hook, spec in vars(hookspecs).items():
         if hook.startswith("gancore_"):
             (item,) = get_args(get_type_hints(spec)["return"])
             if get_args(item):

@@ -3,6 +3,7 @@ import re
 import tomllib
 import types
 from typing import Annotated, Literal
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -390,7 +391,9 @@ class Offer:
 SPECS = types.ModuleType("specs")
 vars(SPECS).update({key: value for key, value in vars(hookspecs).items() if key.startswith("gancore_")})
 SPECS.gancore_regularizers = gancore_regularizers
-EXTENDED = Catalog([*catalog().plugins, read_plugin(Offer, "offer", "regular", "2.0", SPECS)], SPECS)
+PLUGINS = catalog().plugins
+with patch("gancore.catalog.catalog.hookspecs", SPECS):
+    EXTENDED = Catalog([*PLUGINS, read_plugin(Offer, "offer", "regular", "2.0")])
 
 
 def regularized(*layers):
