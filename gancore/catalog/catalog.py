@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
 from inspect import isabstract, isclass, isroutine, signature
@@ -180,6 +180,22 @@ class Catalog:
     def origin_of(self, component: type[Component]) -> Plugin:
         """Return the plugin that offers this class."""
         return next(plugin for plugin in self.plugins if component in plugin.components)
+
+
+@contextmanager
+def plugin_in_errors(catalog: Catalog, components: Mapping[str, type[Component]]) -> Iterator[None]:
+    """Prefix a PluginError in this block with the third-party plugin of the component that caused it.
+
+    `components` maps the `part` of an error to the component's class.
+    """
+    try:
+        yield
+    except PluginError as error:
+        component = components.get(error.part)
+        plugin = catalog.origin_of(component) if component else None
+        if component and plugin and plugin.package != BUILT_IN:
+            error.message = f"{plugin.description}, {component.kind} {component.name!r}: {error.message}"
+        raise
 
 
 def _in_order(pairs: Iterable[tuple[N, Plugin]]) -> list[tuple[N, Plugin]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
-from gancore.catalog.catalog import Catalog, Plugin
+from gancore.catalog.catalog import Catalog, Plugin, plugin_in_errors
 from gancore.catalog.discovery import BUILT_IN, normalized
 from gancore.component import Component
 from gancore.config.run import RunConfig
@@ -127,26 +127,13 @@ def catalog_for(
     return catalog.only(plugins), tuple(warnings)
 
 
-@contextmanager
-def attributed(run: RunConfig, catalog: Catalog) -> Iterator[None]:
-    """Add the plugin to the message of a PluginError in this block, if a third-party component caused it."""
-    try:
-        yield
-    except PluginError as error:
-        component = _parts(run).get(error.part)
-        plugin = catalog.origin_of(type(component)) if component else None
-        if component and plugin and plugin.package != BUILT_IN:
-            error.message = f"{plugin.description}, {component.kind} {component.name!r}: {error.message}"
-        raise
-
-
-def _parts(run: RunConfig) -> dict[str, Component]:
-    """Return the components of a run by the names that errors use for them."""
-    parts: dict[str, Component] = {}
+def attributed(run: RunConfig, catalog: Catalog) -> AbstractContextManager[None]:
+    """Add the plugin to the message of a PluginError in the block, if a third-party component of the run caused it."""
+    components: list[tuple[str, Component]] = []
     for component in (run.generator, run.discriminator, run.loss, run.dataset):
-        parts |= {component.kind: component, f"{component.kind} {component.name!r}": component}
+        components += [(component.kind, component), (f"{component.kind} {component.name!r}", component)]
     for table in (run.regularizers, run.augmentations, run.named_metrics()):
-        parts |= {f"{component.kind} {name!r}": component for name, component in table.items()}
+        components += [(f"{component.kind} {name!r}", component) for name, component in table.items()]
     extractors = [metric.extractor for metric in run.metrics.values() if metric.extractor]
-    parts |= {f"extractor {extractor.name!r}": extractor for extractor in extractors}
-    return parts
+    components += [(f"extractor {extractor.name!r}", extractor) for extractor in extractors]
+    return plugin_in_errors(catalog, {part: type(component) for part, component in components})

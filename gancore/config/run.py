@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gancore.catalog.catalog import Catalog
-from gancore.catalog.discovery import BUILT_IN
+from gancore.catalog.catalog import Catalog, plugin_in_errors
 from gancore.component import Component, components_in, lookup
 from gancore.config import toml
 from gancore.config.duration import Duration
@@ -21,7 +19,7 @@ from gancore.config.messages import problem_message
 from gancore.config.metric_names import name_of, read_labels
 from gancore.config.optimizers import OptimizerSettings
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
-from gancore.errors import ConfigError, PluginError, unknown_name
+from gancore.errors import ConfigError, unknown_name
 from gancore.metrics import Metric
 from gancore.observers import Observer
 from gancore.settings import Schedulable, Settings, plain
@@ -274,8 +272,9 @@ def resolve(layers: Iterable[ConfigLayer], catalog: Catalog, model: type[RunConf
         if isinstance(field.default, Settings)
     }
     data, sources = merge([ConfigLayer("defaults", defaults), *layers])
+    components = {f"{kind.kind} {c.name!r}": c for kind in catalog.kinds.values() for c, _ in catalog.offers(kind)}
     try:
-        with _plugin_in_errors(catalog):
+        with plugin_in_errors(catalog, components):
             return model.model_validate(data, context=lookup(catalog))
     except ValidationError as error:
         problems = [problem_message(line["loc"], line["msg"], line["input"], data, sources) for line in error.errors()]
@@ -283,19 +282,6 @@ def resolve(layers: Iterable[ConfigLayer], catalog: Catalog, model: type[RunConf
     if len(problems) > 1:
         problems = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
     raise ConfigError("wrong config: " + "; ".join(problems), "see the keys with: gancore show run")
-
-
-@contextmanager
-def _plugin_in_errors(catalog: Catalog) -> Iterator[None]:
-    """Add the plugin to the message of a PluginError in this block, if a third-party component caused it."""
-    try:
-        yield
-    except PluginError as error:
-        for plugin in catalog.plugins:
-            if plugin.package != BUILT_IN and error.part in {f"{kind} {name!r}" for kind, name in plugin.names}:
-                error.message = f"{plugin.description}: {error.message}"
-                break
-        raise
 
 
 def read_dataset(text: str, catalog: Catalog) -> Dataset:

@@ -471,6 +471,6 @@ def test_component_that_fails_while_its_fields_are_read_names_its_plugin(raised)
 
     known = Catalog([*catalog().plugins, Plugin("waves", "waves-gan", "1.0", (Odd,))])
     with pytest.raises(
-        PluginError, match=r"plugin 'waves' of waves-gan 1\.0: the loss 'odd' failed when its fields were"
+        PluginError, match=r"plugin 'waves' of waves-gan 1\.0, loss 'odd': the loss 'odd' failed when its fields were"
     ):
         resolve([ConfigLayer("test", PARTS | {"loss": "odd"})], known)
