@@ -11,10 +11,10 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, ValidationInfo, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
 from gancore.errors import ConfigError, blame
-from gancore.settings import REMOVE, Schedulable, Settings
+from gancore.settings import REMOVE, Schedulable, Settings, error_details
 
 C = TypeVar("C", bound="Component")
 
@@ -88,7 +88,7 @@ class Component(Settings, ABC):
         try:
             found = info.context.finder.find(_kind_of(cls), data["name"])
         except ConfigError as error:
-            problem = InitErrorDetails(type=PydanticCustomError("unknown_name", str(error)), loc=("name",), input=data)
+            problem = error_details("unknown_name", str(error), ("name",), data)
             raise ValidationError.from_exception_data(cls.__name__, [problem]) from None
         if found is cls:
             return _validated(cls, handler, fields)

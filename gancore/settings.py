@@ -84,10 +84,14 @@ def _explained(error: ValidationError, cls: type[Settings]) -> ValidationError:
         kind, message = line["type"], line["msg"]
         if kind == "extra_forbidden" and len(line["loc"]) == 1:
             message = unknown_name("key", str(line["loc"][0]), cls.keys())
-        # Without a context pydantic does not interpolate braces that a user wrote.
-        custom = PydanticCustomError(kind, message)
-        details.append(InitErrorDetails(type=custom, loc=line["loc"], input=line["input"]))
+        details.append(error_details(kind, message, line["loc"], line["input"]))
     return ValidationError.from_exception_data(cls.__name__, details)
+
+
+def error_details(kind: str, message: str, loc: tuple[int | str, ...], received: object) -> InitErrorDetails:
+    """Return one error for a ValidationError: its type, message, path, and the value received."""
+    # Without a context pydantic does not interpolate braces that a user wrote.
+    return InitErrorDetails(type=PydanticCustomError(kind, message), loc=loc, input=received)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gancore.errors import unknown_name
-from gancore.settings import START, Schedulable, Schedule, Settings, TrainingTime, value_at
+from gancore.settings import START, Schedulable, Schedule, Settings, TrainingTime, error_details, value_at
 
 if TYPE_CHECKING:
     from torch import nn, optim
 
 Name = Literal["Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "SGD"]
+Arguments = dict[str, Any]  # Any: torch's signatures vary
+
 # Arguments that are up to the training loop, since they select the implementation of a step.
 _NOT_CONFIGURABLE = {"params", "foreach", "maximize", "capturable", "differentiable", "fused"}
+_END = TrainingTime(sys.maxsize, 1.0)
 
 
 class OptimizerSettings(Settings):
@@ -33,9 +36,9 @@ class OptimizerSettings(Settings):
     @model_validator(mode="after")
     def _validate_arguments(self) -> Self:
         """Check keys and types against the signature, and ranges by torch's own checks, at both ends of a schedule."""
-        given, known, valid = self._arguments(), _defaults(self.name), dict[str, Any]()
+        given, known, valid = self._arguments(), _defaults(self.name), Arguments()
         problems = [
-            _problem((key,), unknown_name(f"{self.name} argument", key, known), value)
+            error_details("optimizer", unknown_name(f"{self.name} argument", key, known), (key,), value)
             for key, value in given.items()
             if key not in known
         ]
@@ -43,116 +46,97 @@ class OptimizerSettings(Settings):
         for key in (key for key in known if key in given):
             try:
                 value = _adapter(self.name, key).validate_python(given[key], strict=True)
+                for time in (START, _END):
+                    _checker(self.name)([{"params": []}], **_at(valid | {key: value}, time))
+                valid[key] = value
             except ValidationError as error:
-                tags = {"number", "schedule"}
-                problems += [
-                    _problem((key, *(part for part in line["loc"] if part not in tags)), line["msg"], line["input"])
-                    for line in error.errors()
-                ]
-                continue
-            try:
-                for end in (_start, _end):
-                    _checker(self.name)([{"params": []}], **_each(valid | {key: value}, end))
+                for line in error.errors():
+                    loc = (part for part in line["loc"] if part not in ("number", "schedule"))  # tags of Schedulable
+                    problems.append(error_details("optimizer", line["msg"], (key, *loc), line["input"]))
             except ValueError as error:
-                problems.append(_problem((key,), f"rejected by {self.name}: {error}", given[key]))
-                continue
-            valid[key] = value
+                message = f"rejected by {self.name}: {error}"
+                problems.append(error_details("optimizer", message, (key,), given[key]))
         if problems:
             raise ValidationError.from_exception_data(type(self).__name__, problems)
         self.__dict__["lr"] = valid.pop("lr")  # the model is frozen, except for its own validators
         (self.model_extra or {}).update(valid)
         return self
 
-    def _arguments(self) -> dict[str, Any]:  # Any: as varied as torch's signatures
+    def _arguments(self) -> Arguments:
         return {"lr": self.lr} | (self.model_extra or {})
 
     def build(self, modules: Iterable[nn.Module]) -> optim.Optimizer:
         """Return the optimizer of all parameters with `requires_grad`, fused if the device supports it."""
-        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        return _make(self.name, parameters, self.at(START))
+        import torch
 
-    def at(self, time: TrainingTime) -> dict[str, Any]:  # Any: as above
+        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+        parameters = parameters or [torch.nn.Parameter(torch.zeros(1))]
+        arguments = self.at(START)
+        fused = {"fused": True} if _supports_fused(self.name, parameters, arguments) else {}
+        optimizer: optim.Optimizer = _class(self.name)(parameters, **arguments, **fused)
+        return optimizer
+
+    def at(self, time: TrainingTime) -> Arguments:
         """Return all arguments at this time of the run. Numbers are floats, since Adam rejects betas of mixed types."""
-        return _each(self._arguments(), lambda value: value_at(value, time))
+        return _at(self._arguments(), time)
 
     @property
     def scheduled(self) -> bool:
         """Whether an argument is a schedule."""
         values = self._arguments().values()
-        return any(
-            isinstance(item, Schedule) for value in values for item in (value if isinstance(value, tuple) else (value,))
-        )
+        return any(isinstance(item, Schedule) for value in values for item in _items(value))
 
 
-def _make(name: str, parameters: list[nn.Parameter], arguments: Mapping[str, Any]) -> optim.Optimizer:
-    """Create the optimizer. Raises torch's ValueError for a value out of range."""
+def _items(value: object) -> tuple[object, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _at(arguments: Mapping[str, Any], time: TrainingTime) -> Arguments:
+    return {
+        key: tuple(value_at(item, time) for item in value) if isinstance(value, tuple) else value_at(value, time)
+        for key, value in arguments.items()
+    }
+
+
+def _class(name: str) -> type[Any]:  # Any: `optim.Optimizer` has another constructor than its subclasses
     import torch
 
-    make = getattr(torch.optim, name)
-    parameters = parameters or [torch.nn.Parameter(torch.zeros(1))]
-    fused = {"fused": True} if _supports_fused(make, parameters, arguments) else {}
-    return make(parameters, **arguments, **fused)  # type: ignore[no-any-return]  # getattr hides the class
+    return getattr(torch.optim, name)  # type: ignore[no-any-return]  # getattr hides the class
 
 
-def _supports_fused(
-    make: Callable[..., optim.Optimizer], parameters: list[nn.Parameter], arguments: Mapping[str, Any]
-) -> bool:
+def _supports_fused(name: str, parameters: list[nn.Parameter], arguments: Arguments) -> bool:
     """Return whether the fused implementation can update such parameters, by a step on one scalar of each type.
 
     torch has no public query for it. It raises in `step`, for complex numbers and for some optimizers and devices.
     """
     import torch
 
-    if "fused" not in inspect.signature(make).parameters:
+    if "fused" not in inspect.signature(_class(name)).parameters:
         return False
     types = {(parameter.device, parameter.dtype) for parameter in parameters}
-    scalars = [torch.zeros(1, device=device, dtype=dtype) for device, dtype in types]
+    scalars = [torch.zeros(1, device=device, dtype=dtype, requires_grad=True) for device, dtype in types]
     for scalar in scalars:
-        scalar.grad = torch.zeros_like(scalar.requires_grad_())
+        scalar.grad = torch.zeros_like(scalar)
     try:
-        make(scalars, **arguments, fused=True).step()
+        _class(name)(scalars, **arguments, fused=True).step()
     except RuntimeError:
         return False
     return True
 
 
-def _each(arguments: Mapping[str, Any], number: Callable[[Any], Any]) -> dict[str, Any]:
-    return {
-        key: tuple(map(number, value)) if isinstance(value, tuple) else number(value)
-        for key, value in arguments.items()
-    }
-
-
-def _start(value: float | Schedule) -> float:
-    return value.start if isinstance(value, Schedule) else value
-
-
-def _end(value: float | Schedule) -> float:
-    return value.to if isinstance(value, Schedule) else value
-
-
-def _problem(loc: tuple[int | str, ...], message: str, received: object) -> InitErrorDetails:
-    custom = PydanticCustomError("optimizer", message)
-    return InitErrorDetails(type=custom, loc=loc, input=received)
-
-
 @cache
-def _checker(name: str) -> type[optim.Optimizer]:
+def _checker(name: str) -> type[Any]:  # Any: as above
     """Return the optimizer's class without parameters, to run its checks of arguments alone.
 
     Adding the first parameters makes torch import its compiler, which takes longer than everything else in a config.
     """
-    import torch
-
-    return type(name, (getattr(torch.optim, name),), {"add_param_group": lambda _optimizer, _group: None})
+    return type(name, (_class(name),), {"add_param_group": lambda _optimizer, _group: None})
 
 
 @cache
-def _defaults(name: str) -> dict[str, Any]:  # Any: as varied as torch's signatures
+def _defaults(name: str) -> Arguments:
     """Return the arguments of an optimizer that a config may set, with torch's defaults."""
-    import torch
-
-    parameters = inspect.signature(getattr(torch.optim, name)).parameters
+    parameters = inspect.signature(_class(name)).parameters
     return {key: p.default for key, p in parameters.items() if key not in _NOT_CONFIGURABLE}
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gancore.catalog.catalog import Catalog, plugin_in_errors
 from gancore.component import Component, components_in, lookup
@@ -22,7 +21,7 @@ from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, L
 from gancore.errors import ConfigError, unknown_name
 from gancore.metrics import Metric
 from gancore.observers import Observer
-from gancore.settings import Schedulable, Settings, plain
+from gancore.settings import Schedulable, Settings, error_details, plain
 
 C = TypeVar("C", bound=Component)
 
@@ -209,13 +208,17 @@ class RunConfig(Options):
     @model_validator(mode="after")
     def _check_metric_names(self) -> Self:
         names = [name_of(label, metric) for label, metric in self.metrics.items()]
+        problems = []
         duplicates = sorted({name for name in names if names.count(name) > 1})
         if duplicates:
             message = f"two tables have the name {duplicates[0]!r} in results; change the label of one"
-            raise _error_at("metrics", message, ("metrics",), duplicates[0])
+            problems.append(error_details("metrics", message, ("metrics",), duplicates[0]))
         best = self.checkpoint.best
         if best is not None and best not in names:
-            raise _error_at("best", unknown_name("metric of the run", best, names), ("checkpoint", "best"), best)
+            message = unknown_name("metric of the run", best, names)
+            problems.append(error_details("metrics", message, ("checkpoint", "best"), best))
+        if problems:
+            raise ValidationError.from_exception_data(type(self).__name__, problems)
         return self
 
     def to_data(self, catalog: Catalog) -> dict[str, Any]:  # Any: data of a file
@@ -226,12 +229,6 @@ class RunConfig(Options):
     def to_toml(self, catalog: Catalog) -> str:
         """Return the resolved config as a TOML document that repeats this run."""
         return toml.dumps(self.to_data(catalog))
-
-
-def _error_at(kind: str, message: str, loc: tuple[str, ...], received: object) -> ValidationError:
-    """Return the error of a value at a path below the model whose validator raises it."""
-    custom = PydanticCustomError(kind, message)
-    return ValidationError.from_exception_data("Run", [InitErrorDetails(type=custom, loc=loc, input=received)])
 
 
 def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
