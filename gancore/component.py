@@ -43,31 +43,26 @@ class Component(Settings, ABC):
             if "ClassVar" in str(annotation):
                 continue
             if key in {"build", "kind", "name"} or any(_is_reserved(base, key) for base in cls.__bases__):
-                raise TypeError(f"{cls.__name__}.{key}: the name is reserved by Component; choose another")
+                raise _field_error(cls, key, "the name is reserved by Component; choose another")
         super().__init_subclass__(**kwargs)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # Any: as above
         for key, info in cls.model_fields.items():
             if not _is_field_type(info.annotation):
-                raise TypeError(
-                    f"{cls.__name__}.{key}: the type of a field must be bool, int, float, str, Literal, Schedulable, a "
-                    f"component or a tuple of these, optionally `| None`; received {info.annotation}"
+                types = (
+                    "bool, int, float, str, Literal, Schedulable, a component or a tuple of these, optionally `| None`"
                 )
+                raise _field_error(cls, key, f"the type of a field must be {types}; received {info.annotation}")
+            received = f"received {info.default!r}"
             if NoneType in get_args(info.annotation) and info.default is not None:
-                raise TypeError(
-                    f"{cls.__name__}.{key}: the default of an optional field must be None, since TOML has no null; "
-                    f"received {info.default!r}"
-                )
+                rule = "the default of an optional field must be None, since TOML has no null"
+                raise _field_error(cls, key, f"{rule}; {received}")
             if not _is_writable(info.default):
-                raise TypeError(
-                    f"{cls.__name__}.{key}: the default must be finite and not {REMOVE!r}, so that a TOML file can "
-                    f"contain it; received {info.default!r}"
-                )
-        for key, received, problem in _invalid_defaults(cls):
-            raise TypeError(
-                f"{cls.__name__}.{key}: the default is not valid for its field; received {received!r}: {problem}"
-            )
+                rule = f"the default must be finite and not {REMOVE!r}, so that a TOML file can contain it"
+                raise _field_error(cls, key, f"{rule}; {received}")
+        for key, default, problem in _invalid_defaults(cls):
+            raise _field_error(cls, key, f"the default is not valid for its field; received {default!r}: {problem}")
         super().__pydantic_init_subclass__(**kwargs)
 
     @model_validator(mode="wrap")
@@ -110,6 +105,11 @@ class Component(Settings, ABC):
     def summary(cls) -> str:
         """Return the first line of the docstring."""
         return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+def _field_error(cls: type[Component], key: str, problem: str) -> TypeError:
+    """Return the error of a wrong field. The class is defined during an import, so the import fails with it."""
+    return TypeError(f"{cls.__name__}.{key}: {problem} (to test a fix: gancore plugins check FILE)")
 
 
 def _validated(cls: type[C], handler: ModelWrapValidatorHandler[C], data: object) -> C:
