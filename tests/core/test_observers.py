@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gancore.catalog.catalog import Catalog
+from gancore.catalog.catalog import Catalog, Plugin
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import StorageError
@@ -26,12 +26,20 @@ def test_log_line_is_json_in_order_with_null_for_nonfinite(tmp_path_factory, num
     assert text == "{" + ", ".join(parts) + "}\n"
 
 
-def test_a_writer_need_not_listen_to_anything(tmp_path):
-    deaf = Writer()
-    deaf.scalars({"step": 0.0})
-    deaf.image(0, "samples", torch.zeros(1, 2, 2, dtype=torch.uint8))
-    deaf.file(0, tmp_path)
-    deaf.end("finished")
+class Passive(Observer):
+    """Observer whose writer overrides nothing."""
+
+    name = "passive"
+
+    def build(self, run):
+        return Writer()
+
+
+def test_writer_that_overrides_nothing_takes_every_call_of_a_run(tmp_path):
+    known = Catalog([*catalog().plugins, Plugin("passive", "passive-gan", "1.0", (Passive,))])
+    directory, _, records = recorded(tmp_path / "run", {"observers": {"passive": {}}}, known=known)
+    assert [warning for record in records for warning in record.warnings] == []
+    assert list(directory.samples.iterdir()), "the run must have written an image"
 
 
 @pytest.mark.parametrize("observers", [{"jsonl": {}}, {"mine": {"name": "jsonl"}}])
