@@ -98,7 +98,7 @@ class Component(Settings, ABC):
                 raise ValueError(f"{key}: {REMOVE!r} removes a key in a file, so it cannot be a value")
         return self
 
-    def head(self, name_of: Callable[[type[Any]], str]) -> dict[str, object]:
+    def head(self, name_of: Callable[[type[Settings]], str]) -> dict[str, object]:
         return {"name": name_of(type(self))}
 
     @classmethod

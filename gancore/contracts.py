@@ -140,7 +140,8 @@ class Scores:
     `features` and `heads`: as in `Output`; floating-point tensors are float32 or better.
     `mean`: maps values (N, …) to their mean (…) over the batch, differentiably. With several processes it is the mean
     over the batches of all of them, where `values.mean(dim=0)` would be the mean of one process: use it for averages
-    inside a nonlinear loss (relativistic average losses, centering).
+    inside a nonlinear loss (relativistic average losses, centering). All processes must call it equally often and in
+    the same order.
     """
 
     images: Tensor

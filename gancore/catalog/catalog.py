@@ -18,7 +18,7 @@ from gancore.catalog.discovery import BUILT_IN, DISABLE, Announced, Choice, disc
 from gancore.catalog.isolation import preserve_process_state
 from gancore.component import Component
 from gancore.errors import ConfigError, PluginError, describe_error, unknown_name
-from gancore.settings import REMOVE
+from gancore.settings import REMOVE, Settings
 
 _NAME = re.compile(r"(?! )[^\x00-\x1f\x7f:/\\]{1,200}(?<! )")
 """A name that is not mistaken for `package:name` and is safe in file names and on a terminal."""
@@ -165,13 +165,14 @@ class Catalog:
         hint = f"fix it, or switch it off: {DISABLE}={broken}" if broken else "gancore plugins list"
         raise PluginError(f"{message}. Not loaded: {reasons}", hint) from cause
 
-    def name_of(self, component: type[Any]) -> str:  # Any: `plain` passes any settings class
+    def name_of(self, component: type[Settings]) -> str:
         """Return the name that finds this class: the bare name if it is enough, else `package:name`."""
         kind = next(kind for kind in self.kinds.values() if issubclass(component, kind))
-        same_name = [(offered, plugin) for offered, plugin in self.offers(kind) if offered.name == component.name]
-        for position, (offered, plugin) in enumerate(same_name):
+        offers = self.offers(kind)
+        for offered, plugin in offers:
             if offered is component:
-                bare = len(same_name) == 1 or (position == 0 and plugin.package == BUILT_IN)
+                same_name = [other for other, _ in offers if other.name == offered.name]
+                bare = len(same_name) == 1 or (same_name[0] is offered and plugin.package == BUILT_IN)
                 return offered.name if bare else f"{plugin.package}:{offered.name}"
         raise PluginError(
             f"{component.__name__} is not offered by any plugin of this catalog, so a file cannot name it"

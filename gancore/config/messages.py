@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import ErrorDetails
+
 from gancore.config.layers import Keys, source_of
 
 _REPLACEMENTS = {
@@ -14,30 +16,29 @@ _REPLACEMENTS = {
     r"\ba valid tuple": "a list",
     r"\ba valid dictionary( or instance of \w+)?": "a table",
 }
-"""Words of pydantic and their replacements."""
+"""Patterns in the messages of pydantic and their replacements."""
 
 
-def problem_message(
-    loc: tuple[int | str, ...], message: str, received: object, data: Mapping[str, Any], sources: Mapping[Keys, str]
-) -> str:
+def problem_message(error: ErrorDetails, data: Mapping[str, Any], sources: Mapping[Keys, str]) -> str:
     """Return the message for one error of pydantic: path, requirement, received value, and source."""
     path: list[str] = []
     table: Any = data
-    for part in loc:
+    for part in error["loc"]:
         # pydantic inserts tags of unions between the keys; they are not in the file.
         if (isinstance(table, Mapping) and part in table) or (
             isinstance(table, list | tuple) and isinstance(part, int) and part < len(table)
         ):
             path.append(str(part))
             table = table[part]  # type: ignore[index]  # a key of a table, or an index of a list
-    if message == "Field required":
-        path.append(str(loc[-1]))
-    text = message.removeprefix("Value error, ")
-    for pattern, replacement in _REPLACEMENTS.items():
-        text = re.sub(pattern, replacement, text, count=1)
-    if message == "Field required":
+    received = error["input"]
+    text = error["msg"].removeprefix("Value error, ")
+    if text == "Field required":
+        path.append(str(error["loc"][-1]))
         text = "is required"
-    elif not isinstance(received, Mapping) and not text.startswith("unknown"):
-        text = f"{text}; received {list(received) if isinstance(received, tuple) else received!r}"
+    else:
+        for pattern, replacement in _REPLACEMENTS.items():
+            text = re.sub(pattern, replacement, text, count=1)
+        if not isinstance(received, Mapping) and not text.startswith("unknown"):
+            text = f"{text}; received {list(received) if isinstance(received, tuple) else received!r}"
     source = source_of(tuple(path), sources)
     return f"{'.'.join(path) or 'run'}: {text}" + (f" [{source}]" if source else "")

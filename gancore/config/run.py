@@ -274,7 +274,7 @@ def resolve(layers: Iterable[ConfigLayer], catalog: Catalog, model: type[RunConf
         with plugin_in_errors(catalog, components):
             return model.model_validate(data, context=lookup(catalog))
     except ValidationError as error:
-        problems = [problem_message(line["loc"], line["msg"], line["input"], data, sources) for line in error.errors()]
+        problems = [problem_message(line, data, sources) for line in error.errors()]
     problems = list(dict.fromkeys(problems))
     if len(problems) > 1:
         problems = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
@@ -291,7 +291,7 @@ def read_dataset(text: str, catalog: Catalog) -> Dataset:
         return Dataset.model_validate(table, context=lookup(catalog))
     except ValidationError as error:
         data = table if isinstance(table, Mapping) else {}
-        problems = [problem_message(line["loc"], line["msg"], line["input"], data, {}) for line in error.errors()]
+        problems = [problem_message(line, data, {}) for line in error.errors()]
     message = "; ".join(problem.removeprefix("run: ") for problem in problems)
     raise ConfigError(
         f"wrong dataset: {message}", "use a dataset of `gancore list dataset`, a folder of images, or a .npy file"
