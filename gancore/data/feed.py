@@ -36,10 +36,14 @@ _LARGEST_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Real images (N, *shape) as the networks see them, float32, and their labels (N,) int64."""
+    """This rank's part of a batch: real images (N, *shape) as the networks see them, float32, and labels (N,) int64.
+
+    `total` is the number of images of the whole batch over all ranks; with one rank it is N.
+    """
 
     images: Tensor
     labels: Tensor
+    total: int
 
 
 def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
@@ -119,7 +123,11 @@ class Feed:
 
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """All batches from the cursor on, without an end."""
-        return self._indexed(images_seen, *self._kept) if self._kept else self._streamed(images_seen)
+        parts = self._indexed(images_seen, *self._kept) if self._kept else self._streamed(images_seen)
+        for images, labels in parts:
+            total = self.count(images_seen)
+            images_seen += total
+            yield Batch(to_network_range(images), labels, total)
 
     def class_count(self, conditional: bool) -> int | None:
         """How many classes networks are told of: none unless the run is conditional. Raises ConfigError without any."""
@@ -153,13 +161,13 @@ class Feed:
             yield from map(self._ranks.part, torch.split(order[offset:], self.batch_size))
             images_seen += self.size - offset
 
-    def _indexed(self, images_seen: int, images: Tensor, labels: Tensor) -> Iterator[Batch]:
+    def _indexed(self, images_seen: int, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for chosen in self._indices(images_seen):
             place = chosen.to(self.device, non_blocking=True)
             # It copies whole images, where indexing goes byte by byte.
-            yield Batch(to_network_range(images.index_select(0, place)), labels.index_select(0, place))
+            yield images.index_select(0, place), labels.index_select(0, place)
 
-    def _streamed(self, images_seen: int) -> Iterator[Batch]:
+    def _streamed(self, images_seen: int) -> Iterator[tuple[Tensor, Tensor]]:
         items = loaded(
             self.dataset,
             self._asked(images_seen),
@@ -171,8 +179,7 @@ class Feed:
         for images, labels in items:
             check_items(images)
             check_labels(labels, self.num_classes)
-            on_device = images.to(self.device, non_blocking=True)
-            yield Batch(to_network_range(on_device), labels.to(self.device, non_blocking=True))
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     def _asked(self, images_seen: int) -> Iterator[list[int]]:
         """Each batch as `loaded` wants it: the images seen before it, and then its indices."""

@@ -208,7 +208,9 @@ class _Graph:
     """Recorded work on batches of its own, into which others are copied."""
 
     def __init__(self, again: _Again, work: Work, recorder: Recorder) -> None:
-        self._own = [(Batch(batch.images.clone(), batch.labels.clone()), count) for batch, count in again.taken]
+        self._own = [
+            (Batch(batch.images.clone(), batch.labels.clone(), batch.total), count) for batch, count in again.taken
+        ]
         given = _Again(self._own, again.images_seen)
         self._replay, self._outcome = recorder.record(lambda: work(given.anew()))
 

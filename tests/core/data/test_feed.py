@@ -75,6 +75,23 @@ def test_the_cursor_finds_its_place_again(sizes, position):
     assert labels(feed(numbered(size), batch_size).batches(images_seen), 5) == labels(batches, 5)
 
 
+@pytest.mark.parametrize("data", ["device", "stream"])
+@pytest.mark.parametrize("images_seen", [0, 8])
+def test_batch_total_counts_the_images_of_all_ranks(data, images_seen):
+    ranks = [feed(numbered(11), data=data, ranks=Ranks(rank, 3, rank, 3)).batches(images_seen) for rank in range(3)]
+    totals = []
+    for _ in range(4):
+        parts = [next(batches) for batches in ranks]
+        assert {part.total for part in parts} == {sum(len(part.images) for part in parts)}
+        totals.append(parts[0].total)
+    assert totals == ([4, 4, 3, 4] if images_seen == 0 else [3, 4, 4, 3])
+
+
+def test_batch_total_is_the_batch_length_with_one_rank():
+    batches = feed(numbered(11)).batches(0)
+    assert all(batch.total == len(batch.images) for batch in (next(batches) for _ in range(4)))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streaming_gives_the_same_batches_as_the_device(workers):
     kept, streamed = feed(numbered(11)), feed(numbered(11), data="stream", workers=workers)
