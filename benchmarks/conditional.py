@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.machine import called, commit, described
 from gancore import Catalog, EvaluationPaths, ReferenceImages, read_images
 from gancore.config.run import read_dataset
-from gancore.data.feed import read_items
+from gancore.data.items import read_items
 from gancore.evaluation.features import Reader
 from gancore.evaluation.sources import reference_of
 from gancore.evaluation.train_extractor import open_reader

@@ -79,7 +79,7 @@ def _ours(recipe: str, folder: Path, training: Mapping[str, object]) -> RunConfi
 
 def _by_hand(recipe: str, folder: Path, precision: Precision, *, channels_last: bool = False) -> RunConfig:
     from benchmarks.speed import byhand, ours
-    from gancore.data.feed import read_items
+    from gancore.data.items import read_items
 
     gan = ours.assembled(recipe, folder)
     images, _ = read_items(gan.feed.dataset)

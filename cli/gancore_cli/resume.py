@@ -71,7 +71,7 @@ def go_on(
     """
     from gancore.checkpoint.store import load, newest
     from gancore.config.requirements import attributed
-    from gancore.data.feed import prepared
+    from gancore.data.build import prepare_dataset
     from gancore.run.resume import check_wanted, find, told_to_all
     from gancore.training.gan import GAN
     from gancore_cli.progress import show_preparation, show_progress
@@ -81,7 +81,7 @@ def go_on(
         check_wanted(wanted, found, catalog)
     run, catalog = told_to_all(found, catalog, ranks)
     with attributed(run, catalog):
-        show_progress(terminal, f"dataset {run.dataset.name} is made ready, once", prepared(run.dataset, root))
+        show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepare_dataset(run.dataset, root))
         gan = GAN.assemble(run, root, device, ranks)
         if found is None:
             if not ranks.broadcast(False):

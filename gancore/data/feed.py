@@ -10,26 +10,21 @@ import os
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from operator import index
-from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import TensorDataset
 
-from gancore.contracts import Dataset, Shape
-from gancore.data.loader import items_of, loaded
+from gancore.contracts import Shape
+from gancore.data.items import EMPTY, check_items, check_labels, count_classes, pair, read_items
+from gancore.data.loader import loaded
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, DataError, blame
 from gancore.utils.random import derive_seed, generator_for, seeded
 
 _LOOKED_AT = 256
 """Items that tell one dataset from another."""
-_CHUNK = 1024
-"""Items that are read at once."""
-_EMPTY = "a dataset must hold at least one image; this one is empty"
 _LARGEST_SHARE = 0.25
 """A dataset is kept on the device when it takes no more than this share of its memory."""
 
@@ -84,13 +79,13 @@ class Feed:
         with blame("dataset"):
             self.size = len(cast(Sized, dataset))
         if self.size == 0:
-            raise DataError(_EMPTY)
+            raise DataError(EMPTY)
         self.batch_size, self.device = batch_size, device
         self.dataset = dataset
         self._seed, self._workers, self._ranks = seed, workers, ranks
         drawn = derive_seed(seed, "items")
         with blame("dataset"), seeded(drawn):
-            first, _ = _pair(dataset[0])
+            first, _ = pair(dataset[0])
         check_items(first.unsqueeze(0))
         self.shape: Shape = tuple(first.shape)
         self.num_classes = count_classes(dataset)
@@ -173,7 +168,6 @@ class Feed:
             self._asked(images_seen),
             seed=self._seed,
             workers=self._workers,
-            collate=_collate,
             pin_memory=self.device.type == "cuda",
         )
         for images, labels in items:
@@ -181,111 +175,12 @@ class Feed:
             check_labels(labels, self.num_classes)
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
-    def _asked(self, images_seen: int) -> Iterator[list[int]]:
-        """Each batch as `loaded` wants it: the images seen before it, and then its indices."""
+    def _asked(self, images_seen: int) -> Iterator[tuple[int, list[int]]]:
+        """Each batch as `loaded` wants it: the images seen before it, and its indices."""
         for chosen in self._indices(images_seen):
             count = self.count(images_seen)
-            yield [images_seen + self._ranks.before(count), *chosen.tolist()]
+            yield images_seen + self._ranks.before(count), chosen.tolist()
             images_seen += count
-
-
-def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Images as they are stored and their labels (N,) int64, of all items or of some, on the CPU.
-
-    What the dataset draws at random is drawn from the seed.
-    Raises DataError for items that keep no contract, and for no items at all.
-    """
-    if _is_two_tensors(dataset):
-        images, labels = dataset.tensors if indices is None else (tensor[indices] for tensor in dataset.tensors)
-    else:
-        with blame("dataset"), seeded(seed):
-            chosen = range(len(cast(Sized, dataset))) if indices is None else indices.tolist()
-            chunks = (chosen[start : start + _CHUNK] for start in range(0, len(chosen), _CHUNK))
-            parts = [_collate(items_of(dataset, chunk)) for chunk in chunks]
-            if not parts:
-                raise DataError(_EMPTY)
-            images, labels = (torch.cat(list(column)) for column in zip(*parts, strict=True))
-    check_items(images)
-    return images, labels.long()
-
-
-def count_classes(dataset: TorchDataset[Any]) -> int | None:
-    """The number of a dataset's `classes`, None without them. Raises DataError for what is no list of names."""
-    classes = getattr(dataset, "classes", None)
-    if classes is None:
-        return None
-    if isinstance(classes, str) or not isinstance(classes, Sized):
-        raise DataError(
-            "`classes` of a dataset must be the names of its classes, in the order of their labels; received "
-            f"{classes!r}",
-            "a tuple of names; or leave it out",
-        )
-    return len(classes)
-
-
-def prepared(dataset: Dataset, root: Path) -> Iterator[float]:
-    """Does what takes its time before a dataset is built; yields the share that is done."""
-    with blame(f"dataset {dataset.name!r}"):
-        yield from dataset.prepare(root)
-
-
-def _is_two_tensors(dataset: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
-    """Whether the items are those of images and integer labels that lie in memory, and nothing is done to them."""
-    return (
-        isinstance(dataset, TensorDataset)
-        and type(dataset).__getitem__ is TensorDataset.__getitem__
-        and len(dataset.tensors) == 2
-        and not dataset.tensors[1].is_floating_point()
-        and dataset.tensors[1].ndim == 1
-    )
-
-
-def _pair(item: object) -> tuple[Tensor, int]:
-    image, label = (*item, 0)[:2] if isinstance(item, tuple | list) and len(item) in (1, 2) else (item, 0)
-    if not isinstance(image, torch.Tensor):
-        raise DataError(
-            f"an item of a dataset must be a tensor, or a tensor and a label; received {type(image).__name__}",
-            "convert pictures with torchvision.transforms.v2.PILToTensor",
-        )
-    try:
-        return image, index(label)
-    except TypeError:
-        raise DataError(f"a label must be an int; received {label!r}") from None
-
-
-def _collate(items: list[object]) -> tuple[Tensor, Tensor]:
-    pairs = [_pair(item) for item in items]
-    shapes = {tuple(image.shape) for image, _ in pairs}
-    if len(shapes) > 1:
-        raise DataError(f"all images of a dataset must have one shape; received {sorted(shapes)}", "resize them")
-    return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
-
-
-def check_labels(labels: Tensor, num_classes: int | None) -> None:
-    """Raises DataError unless labels (N,) lie in 0..K-1, where the number of classes K is known."""
-    if num_classes is not None and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
-        raise DataError(
-            f"labels must lie in 0..{num_classes - 1}, one for each of the dataset's classes; "
-            f"received {int(labels.min())}..{int(labels.max())}"
-        )
-
-
-def check_items(images: Tensor) -> None:
-    """Raises DataError unless images (N, C, H, W) are uint8, or vectors (N, F) float32 and finite."""
-    received = f"received {str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape[1:])}"
-    if images.ndim == 4:
-        if images.dtype != torch.uint8:
-            raise DataError(
-                f"images (C, H, W) must be uint8 in 0..255; {received}", "leave them as PILToTensor gives them"
-            )
-    elif images.ndim != 2 or images.dtype != torch.float32:
-        raise DataError(f"data must be uint8 images (C, H, W) or float32 vectors (F,); {received}")
-    elif not images.isfinite().all():
-        number = int((~images.isfinite()).any(dim=1).nonzero()[0])
-        values = str(images[number, :8].tolist()).replace("]", ", …]" if images.shape[1] > 8 else "]")
-        raise DataError(f"vectors must be finite; number {number} is {values}", "look at what made them")
-    if 0 in images.shape:
-        raise DataError(f"an image must have at least one pixel; {received}")
 
 
 def _memory(device: torch.device, ranks: Ranks) -> float:

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,41 +19,29 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
+from gancore.data.items import collate, items_of
 from gancore.errors import GancoreError, WorkerError, blame, describe_error
 from gancore.utils.random import derive_seed, seeded
-
-Collate = Callable[[list[object]], tuple[Tensor, Tensor]]
-"""Makes images (N, …) and labels (N,) of items."""
 
 _GONE = re.compile("DataLoader worker .* (exited unexpectedly|is killed by signal)")
 
 
-def items_of(dataset: TorchDataset[Any], indices: Sequence[int]) -> list[Any]:  # Any: a dataset's items
-    """The items of these indices, at once where the dataset knows how."""
-    try:
-        many = getattr(dataset, "__getitems__", None)
-        return list(many(list(indices)) if many else [dataset[index] for index in indices])
-    except StopIteration as error:  # who iterates over batches would take it for their end
-        raise RuntimeError("StopIteration was raised where an item was asked for") from error
-
-
 def loaded(
     dataset: TorchDataset[Any],
-    asked: Iterator[list[int]],
+    asked: Iterator[tuple[int, list[int]]],
     *,
     seed: int,
     workers: int,
-    collate: Collate,
     pin_memory: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A batch for each that is asked for, as its place in the run and then the indices of its items.
+    """A batch for each that is asked for, as its place in the run and the indices of its items.
 
     What the dataset raises is its own failure, told in the same words from any process; raises WorkerError when one of
     the `workers` is gone.
     """
     with blame("dataset", "on its way to a process that loads data"), _undisturbed():
         loader = DataLoader(
-            _Batches(dataset, seed, collate),
+            _Batches(dataset, seed),
             sampler=asked,
             batch_size=None,  # a batch is an item of `_Batches`
             num_workers=workers,
@@ -92,14 +80,14 @@ class _Batches(TorchDataset[Any]):
     So it is the same in any process, and after any interruption.
     """
 
-    def __init__(self, dataset: TorchDataset[Any], seed: int, collate: Collate) -> None:
-        self._dataset, self._seed, self._collate = dataset, seed, collate
+    def __init__(self, dataset: TorchDataset[Any], seed: int) -> None:
+        self._dataset, self._seed = dataset, seed
 
-    def __getitem__(self, asked: list[int]) -> tuple[Tensor, Tensor] | _Failure:
-        place, *chosen = asked
+    def __getitem__(self, asked: tuple[int, list[int]]) -> tuple[Tensor, Tensor] | _Failure:
+        place, chosen = asked
         try:
             with blame("dataset"), seeded(derive_seed(self._seed, "items", place)):
-                return self._collate(items_of(self._dataset, chosen))
+                return collate(items_of(self._dataset, chosen))
         except GancoreError as error:
             if get_worker_info() is None:
                 return _Failure(error, error.__cause__)

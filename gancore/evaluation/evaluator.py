@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gancore.contracts import Dataset, Shape
-from gancore.data.feed import check_items
+from gancore.data.items import check_items
 from gancore.errors import ConfigError, DataError, PluginError, blame
 from gancore.evaluation.features import Reader, digest_of_values
 from gancore.evaluation.sources import ReferenceImages

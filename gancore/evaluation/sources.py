@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Mixture
-from gancore.data.feed import count_classes, read_items
-from gancore.errors import blame
-from gancore.utils.random import generator_for, seeded
+from gancore.data.build import build_dataset
+from gancore.data.items import count_classes, read_items
+from gancore.utils.random import generator_for
 
 
 class Plain(TorchDataset[Tensor]):
@@ -40,8 +40,7 @@ class ReferenceImages:
     @classmethod
     def of(cls, dataset: Dataset, root: Path) -> ReferenceImages:
         """A dataset, opened: its files lie below `root`."""
-        with seeded(0), blame(f"dataset {dataset.name!r}"):
-            return cls(dataset.name, dataset.build(root), dataset)
+        return cls(dataset.name, build_dataset(dataset, root), dataset)
 
     @property
     def split(self) -> str | None:

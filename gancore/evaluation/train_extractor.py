@@ -13,16 +13,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import Dataset as TorchDataset
 
 from gancore.checkpoint import store as checkpoint
 from gancore.contracts import Dataset, Shape
-from gancore.data.feed import check_labels, read_items
+from gancore.data.build import build_dataset
+from gancore.data.items import check_labels, read_items
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blame
 from gancore.evaluation.features import ChannelByChannel, Reader, digest_of, digest_of_values
 from gancore.metrics import Extractor, LearnedExtractor
@@ -136,7 +135,7 @@ class _Lesson:
             )
         teacher = dataset.teacher()
         teacher = teacher.part("train") or teacher
-        items = _opened(teacher, place.root)
+        items = build_dataset(teacher, place.root)
         classes = getattr(items, "classes", None)
         if classes is None:
             raise ConfigError(
@@ -233,7 +232,7 @@ def _accuracy(module: nn.Module, lesson: _Lesson, place: EvaluationPaths) -> flo
     held_out = lesson.teacher.part("test")
     if held_out is None:
         return None
-    images, labels = read_items(_opened(held_out, place.root))
+    images, labels = read_items(build_dataset(held_out, place.root))
     logits = Reader(lesson.extractor.name, module, place.device, "").read(images).logits
     return None if logits is None else float((logits.argmax(dim=1) == labels).double().mean())
 
@@ -268,8 +267,3 @@ def _built(extractor: Extractor, shape: Shape, num_classes: int | None, root: Pa
     if not isinstance(module, nn.Module):
         raise PluginError(f"an extractor must build an nn.Module; {extractor.name!r} built {type(module).__name__}")
     return module
-
-
-def _opened(dataset: Dataset, root: Path) -> TorchDataset[Any]:
-    with seeded(0), blame(f"dataset {dataset.name!r}"):
-        return dataset.build(root)

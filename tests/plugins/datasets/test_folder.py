@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from gancore.data.feed import Feed, prepared
+from gancore.data.build import prepare_dataset
+from gancore.data.feed import Feed
 from gancore.errors import DataError, StorageError
 from gancore.utils.files import pictures_below
 from gancore_plugins.datasets import pictures
@@ -153,10 +154,10 @@ def test_pictures_are_decoded_once_and_the_share_that_is_done_is_told(tmp_path, 
     for number in range(4):
         paint(tmp_path / "in" / f"{number}.png")
     component = Folder(path=str(tmp_path / "in"), size=4)
-    assert list(prepared(component, tmp_path / "root")) == [0.25, 0.5, 0.75, 1.0]
+    assert list(prepare_dataset(component, tmp_path / "root")) == [0.25, 0.5, 0.75, 1.0]
     (kept,) = (tmp_path / "root" / "folders").iterdir()
     monkeypatch.setattr(Image, "open", None)
-    assert list(prepared(component, tmp_path / "root")) == []
+    assert list(prepare_dataset(component, tmp_path / "root")) == []
     assert len(component.build(tmp_path / "root")) == 4
     assert list((tmp_path / "root" / "folders").iterdir()) == [kept]
     array = np.load(kept, allow_pickle=False)
