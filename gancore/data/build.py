@@ -23,7 +23,7 @@ def prepare_dataset(dataset: Dataset, root: Path) -> Iterator[float]:
 
 
 def build_dataset(dataset: Dataset, root: Path, seed: int = 0) -> TorchDataset[Any]:  # Any: the dataset's items
-    """Return the built dataset, whose files are below `root`. What `build` draws at random depends on `seed` alone.
+    """Return the built dataset, whose files are below `root`. Random numbers that `build` draws come from `seed`.
 
     Raises PluginError when it fails.
     """

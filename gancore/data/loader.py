@@ -1,4 +1,4 @@
-"""Batches of items read as they are needed, in this process or by others: what they draw, and how they end."""
+"""Batches of items that are read while training runs, in this process or in worker processes."""
 
 from __future__ import annotations
 
@@ -19,43 +19,44 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.data.items import collate, items_of
+from gancore.data.items import collate, get_items
 from gancore.errors import GancoreError, WorkerError, blame, describe_error
 from gancore.utils.random import derive_seed, seeded
 
-_GONE = re.compile("DataLoader worker .* (exited unexpectedly|is killed by signal)")
+_WORKER_DIED = re.compile("DataLoader worker .* (exited unexpectedly|is killed by signal)")
 
 
-def loaded(
+def load_batches(
     dataset: TorchDataset[Any],
-    asked: Iterator[tuple[int, list[int]]],
+    requests: Iterator[tuple[int, list[int]]],
     *,
     seed: int,
     workers: int,
     pin_memory: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """A batch for each that is asked for, as its place in the run and the indices of its items.
+    """Yield images (N, …) and labels (N,) for each request: a position in the run, and the indices of N items.
 
-    What the dataset raises is its own failure, told in the same words from any process; raises WorkerError when one of
-    the `workers` is gone.
+    Raises the same PluginError or DataError for a failing dataset whichever process reads it, and WorkerError when one
+    of the `workers` dies.
     """
-    with blame("dataset", "on its way to a process that loads data"), _undisturbed():
+    with blame("dataset", "while it was sent to a data loading worker"), _sigchld_handler_kept():
         loader = DataLoader(
-            _Batches(dataset, seed),
-            sampler=asked,
-            batch_size=None,  # a batch is an item of `_Batches`
+            _BatchDataset(dataset, seed),
+            sampler=requests,
+            batch_size=None,  # an item of `_BatchDataset` is a batch
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             pin_memory=pin_memory,
-            generator=torch.Generator(),  # else the loader draws a seed from the global one
-            worker_init_fn=_apart,
-            # Plugin files are modules of this process alone; Python's own choice is `forkserver` since 3.14.
+            generator=torch.Generator(),  # without one, the loader draws a seed from the global generator
+            worker_init_fn=_leave_process_group,
+            # Plugin files are imported in this process only, so workers must be forked. From Python 3.14 on the default
+            # is `forkserver`.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
-        batches = _started(loader)
+        batches = _start_workers(loader)
     try:
         while True:
-            with _outlived():
+            with _worker_death_reported():
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -63,84 +64,84 @@ def loaded(
                 raise batch.error from batch.cause
             yield batch
     finally:
-        del batches  # its workers end now, not when whoever keeps the error lets this frame go
+        del batches  # ends the workers now, even if a caught error keeps this frame alive
 
 
 @dataclass
 class _Failure:
-    """What a dataset raised, for the process that asked it: torch would write a traceback into its message."""
+    """An error that the dataset raised, as a value: torch would put a worker's traceback into its message."""
 
     error: GancoreError
     cause: BaseException | None
 
 
-class _Batches(TorchDataset[Any]):
-    """What a dataset draws at random for a batch depends on the seed and the batch's place alone.
+class _BatchDataset(TorchDataset[Any]):
+    """A dataset of batches. Random numbers drawn for a batch depend on the seed and the batch's position only.
 
-    So it is the same in any process, and after any interruption.
+    So a batch is the same in any process, and after the run was resumed.
     """
 
     def __init__(self, dataset: TorchDataset[Any], seed: int) -> None:
         self._dataset, self._seed = dataset, seed
 
-    def __getitem__(self, asked: tuple[int, list[int]]) -> tuple[Tensor, Tensor] | _Failure:
-        place, chosen = asked
+    def __getitem__(self, request: tuple[int, list[int]]) -> tuple[Tensor, Tensor] | _Failure:
+        position, indices = request
         try:
-            with blame("dataset"), seeded(derive_seed(self._seed, "items", place)):
-                return collate(items_of(self._dataset, chosen))
+            with blame("dataset"), seeded(derive_seed(self._seed, "items", position)):
+                return collate(get_items(self._dataset, indices))
         except GancoreError as error:
             if get_worker_info() is None:
                 return _Failure(error, error.__cause__)
-            # A stranger's exception may be lost on its way, and its traceback always is.
-            return _Failure(error, RuntimeError("in a process that loads data:\n" + traceback.format_exc()))
+            # Between processes a plugin's exception may not survive pickling, and its traceback never does.
+            return _Failure(error, RuntimeError("in a data loading worker:\n" + traceback.format_exc()))
 
 
-def _as_it_is(batch: object) -> object:
+def _identity(batch: object) -> object:
     return batch
 
 
-def _apart(worker: int) -> None:
-    """In a worker: Ctrl-C and signals to the whole group are for the run, which ends its workers itself."""
+def _leave_process_group(_worker: int) -> None:
+    """Keep Ctrl-C and other signals to the process group from a worker; the run ends its workers itself."""
     with suppress(OSError):
         os.setpgid(0, 0)
 
 
-def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+def _start_workers(loader: DataLoader[Any]) -> Iterator[Any]:
     try:
         return iter(loader)
     except OSError as error:
-        what = f"a process that loads data cannot be started: {describe_error(error)}"
+        what = f"a data loading worker cannot be started: {describe_error(error)}"
         raise WorkerError(what, "set training.workers lower") from error
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Workers that are started in this block do not disturb the process, neither now nor when they end.
+def _sigchld_handler_kept() -> Iterator[None]:
+    """Restore the handler of SIGCHLD that torch replaces when it starts workers in this block.
 
-    torch's handler of SIGCHLD would raise that wherever the process is at the moment, be it amid a save or an import.
-    Who asks a loader for a batch is told of it without a handler too, after five seconds at most.
+    torch's handler raises when a worker dies, at any point of the program, even while a checkpoint is written. Without
+    it, `next` on the loader still raises within five seconds.
     """
     before = signal.getsignal(signal.SIGCHLD)
     try:
         with warnings.catch_warnings():
-            # More than there are cores, says torch; but those that wait take none.
+            # torch warns of more workers than cores, but waiting workers use no core.
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
             yield
     finally:
-        # torch sets one in the main thread alone, and nobody can put back a handler that is not Python's.
+        # torch sets a handler in the main thread only. Python returns no handler that C code has set.
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, before)
 
 
 @contextmanager
-def _outlived() -> Iterator[None]:
-    """That a loader's worker is gone is a WorkerError: what datasets raise does not come this way."""
+def _worker_death_reported() -> Iterator[None]:
+    """Raise WorkerError for the errors by which the loader reports that a worker died."""
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if isinstance(error, RuntimeError) and not _GONE.search(str(error)):
+    except (RuntimeError, ConnectionError, EOFError) as error:  # a dataset's own errors arrive as `_Failure`
+        if isinstance(error, RuntimeError) and not _WORKER_DIED.search(str(error)):
             raise
         raise WorkerError(
-            f"a process that loads data is gone: {describe_error(error)}",
-            "look for what ended it, such as want of memory; then: gancore resume RUN",
-        ) from error.with_traceback(None)  # its frames would keep the other workers
+            f"a data loading worker died: {describe_error(error)}",
+            "find out what ended it, such as too little memory; then: gancore resume RUN",
+        ) from error.with_traceback(None)  # its frames would keep the other workers alive

@@ -1,4 +1,7 @@
-"""Images from other programs: folders of pictures, and arrays in .npy files. All of it is data, and bounded."""
+"""Images from other programs: folders of pictures, and arrays in .npy files.
+
+Pickles are never loaded, and the size that a file declares is checked before memory is allocated.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from gancore.contracts import Shape
@@ -17,61 +19,66 @@ from gancore.errors import DataError, describe_error
 from gancore.utils.files import Paths, picture, pictures_below, regular, without_warnings
 
 _MODES = {"1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
-"""Pillow's modes that are understood, and those that they are read as."""
+"""The supported Pillow modes, and the mode that each is converted to."""
 _CHANNELS = (1, 3, 4)
-_AS_BYTES = "scale to 0..255 and convert: np.uint8(np.clip(np.rint(images), 0, 255))"
+_CHECK_WRITER = "check the program that wrote the file"
+_HOW_TO_CONVERT = "scale to 0..255 and convert: np.uint8(np.clip(np.rint(images), 0, 255))"
 
 
 def read_images(path: Path, shape: Shape | None = None) -> Tensor:
-    """The pictures below a folder, in the order of their paths, or the array of a .npy file, as they are stored.
+    """Return the pictures below a folder, sorted by path, or the array of a .npy file.
 
-    Images are uint8 (N, C, H, W), vectors float32 (N, F). Where `shape` says that one channel is wanted, gray pictures
-    that were written as RGB are taken for what they are. Raises DataError when there are none, and for images of mixed
-    sizes, of another type than uint8, and damaged ones.
+    Images are uint8 (N, C, H, W), vectors float32 (N, F). If the expected `shape` has one channel, RGB images in which
+    all channels are equal are read as gray. Raises DataError for a folder or array without images, for mixed sizes,
+    for another type than uint8, and for damaged files.
     """
     gray = shape is not None and len(shape) == 3 and shape[0] == 1
     images = _array(path, gray) if path.is_file() else _pictures(path, gray)
     if len(images) == 0:
-        raise DataError(f"there must be at least one image to measure; {path} holds none", "name another")
+        raise DataError(f"there must be at least one image to measure; {path} holds none", "choose another")
     return images
 
 
 def _pictures(folder: Path, gray: bool) -> Tensor:
     if not folder.is_dir():
-        raise DataError(f"there is no folder or file {folder}", "name a folder of pictures, or a .npy file")
+        raise DataError(f"there is no folder or file {folder}", "pass a folder of pictures, or a .npy file")
     paths = pictures_below(folder)
     images = torch.empty(0)
     for number, pixels in enumerate(_decoded(paths, gray)):
         height, width, channels = pixels.shape
         if number == 0:
-            images = _room(paths, (channels, height, width))
+            images = _allocate(paths, (channels, height, width))
         if images.shape[1:] != (channels, height, width):
             first = (images.shape[2], images.shape[3], images.shape[1])
             raise DataError(
-                f"all images must have one size and one kind of color; {paths[0]} is {_shown(first)}, and "
-                f"{paths[number]} is {_shown(pixels.shape)}",
+                f"all images must have the same size and number of channels; {paths[0]} is {_describe(first)}, "
+                f"{paths[number]} is {_describe(pixels.shape)}",
                 "resize or convert them",
             )
         images[number] = torch.from_numpy(pixels).permute(2, 0, 1)
     return images
 
 
-def _room(paths: Paths, shape: tuple[int, int, int]) -> Tensor:
-    """For so many images, as a tensor that is still to be filled."""
+def _allocate(paths: Paths, shape: tuple[int, int, int]) -> Tensor:
+    """Return an uninitialized uint8 tensor (N, *shape) for all pictures."""
     try:
         return torch.empty(len(paths), *shape, dtype=torch.uint8)
     except RuntimeError as error:
         raise DataError(
-            f"{len(paths):,} pictures like {paths[0]}, {_shown((*shape[1:], shape[0]))}, do not fit into memory",
-            "measure fewer, or smaller ones",
+            f"{len(paths):,} pictures of {_describe((*shape[1:], shape[0]))}, like {paths[0]}, do not fit into memory",
+            "measure fewer or smaller pictures",
         ) from error
 
 
 def _decoded(paths: Paths, gray: bool) -> Iterator[NDArray[np.uint8]]:
-    """Each picture as (H, W, C), an alpha channel only where something shines through."""
+    """Yield each picture as (H, W, C). Keep an alpha channel only if some pixel is not opaque."""
     for path in paths:
         with without_warnings(), picture(path) as opened:
-            _check_form(opened, path)
+            if opened.mode not in _MODES:
+                raise DataError(
+                    f"pictures must be gray or color with 8 bits per channel; {path} has mode {opened.mode}",
+                    "convert it",
+                )
             pixels = np.asarray(opened.convert(_MODES[opened.mode]))
         pixels = np.array(pixels if pixels.ndim == 3 else pixels[:, :, None])
         if pixels.shape[2] == 4 and (pixels[:, :, 3] == 255).all():
@@ -79,47 +86,40 @@ def _decoded(paths: Paths, gray: bool) -> Iterator[NDArray[np.uint8]]:
         yield pixels[:, :, :1] if gray and pixels.shape[2] == 3 and (pixels == pixels[:, :, :1]).all() else pixels
 
 
-def _check_form(opened: Image.Image, path: Path) -> None:
-    if opened.mode not in _MODES:
-        raise DataError(
-            f"pictures are gray or color with 8 bits a channel; {path} has mode {opened.mode}", "convert it"
-        )
-
-
 def _array(path: Path, gray: bool) -> Tensor:
-    array = _mapped(path)
+    array = _open_array(path)
     received = f"{path} holds {array.dtype} of shape {array.shape}"
     if array.dtype in (np.float32, np.float64) and array.ndim == 2:
         with np.errstate(over="ignore"):
-            vectors = torch.from_numpy(_copied(array, path, np.float32))
-        if not (fine := vectors.isfinite().all(dim=1)).all():
-            number = int((~fine).nonzero()[0])
-            raise DataError(f"vectors must be finite; number {number} in {path} is not", "look at what wrote them")
+            vectors = torch.from_numpy(_copy(array, path, np.float32))
+        if not (finite := vectors.isfinite().all(dim=1)).all():
+            number = int((~finite).nonzero()[0])
+            raise DataError(f"vectors must be finite; number {number} in {path} is not", _CHECK_WRITER)
         return vectors
     if array.dtype != np.uint8:
-        raise DataError(f"images must be uint8 in 0..255, or vectors float32 (N, F); {received}", _AS_BYTES)
+        raise DataError(f"images must be uint8 in 0..255, or vectors float32 (N, F); {received}", _HOW_TO_CONVERT)
     if array.ndim not in (3, 4):
         raise DataError(f"images must be (N, C, H, W), (N, H, W, C) or (N, H, W); {received}", "reshape them")
     if 0 in array.shape[1:]:
-        raise DataError(f"an image must have at least one pixel; {received}", "look at what wrote them")
-    images = torch.from_numpy(_copied(array, path, np.uint8))
+        raise DataError(f"an image must have at least one pixel; {received}", _CHECK_WRITER)
+    images = torch.from_numpy(_copy(array, path, np.uint8))
     if images.ndim == 3:
         return images.unsqueeze(1)
-    last = images.shape[3] in _CHANNELS and images.shape[1] not in _CHANNELS
-    images = images.permute(0, 3, 1, 2).contiguous() if last else images
+    channels_last = images.shape[3] in _CHANNELS and images.shape[1] not in _CHANNELS
+    images = images.permute(0, 3, 1, 2).contiguous() if channels_last else images
     return images[:, :1] if gray and images.shape[1] == 3 and (images == images[:, :1]).all() else images
 
 
-def _mapped(path: Path) -> NDArray[np.generic]:
-    """The array of a .npy file, read where it lies. Nothing of a pickle is ever read: it would run code."""
+def _open_array(path: Path) -> NDArray[np.generic]:
+    """Return the array of a .npy file, memory-mapped. Pickles are never read, since that could execute code."""
     try:
         with regular(path) as file:
-            begin = file.read(len(np.lib.format.MAGIC_PREFIX))
+            magic = file.read(len(np.lib.format.MAGIC_PREFIX))
             size = os.fstat(file.fileno()).st_size
-        if begin.startswith(b"PK"):
-            raise DataError(f"one array is wanted, and {path} is an archive of several", "write it with numpy.save")
-        if begin != np.lib.format.MAGIC_PREFIX:
-            raise ValueError(f"it begins with {begin.hex(' ') or 'nothing'}, and such a file with 93 4e 55 4d 50 59")
+        if magic.startswith(b"PK"):
+            raise DataError(f"{path} is an archive of arrays, not a single array", "write one array with numpy.save")
+        if magic != np.lib.format.MAGIC_PREFIX:
+            raise ValueError(f"it begins with {magic.hex(' ') or 'nothing'} instead of 93 4e 55 4d 50 59")
         with without_warnings():
             array: np.memmap[tuple[int, ...], np.dtype[np.generic]] = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.size and array.offset + array.nbytes != size:
@@ -127,19 +127,19 @@ def _mapped(path: Path) -> NDArray[np.generic]:
         return array
     except DataError:
         raise
-    except Exception as error:  # numpy parses the header as Python's literals, and raises whatever that does
+    except Exception as error:  # numpy parses the header as a Python literal, which can raise almost anything
         raise DataError(
             f"{path} cannot be read as an array: {describe_error(error)}", "write it with numpy.save"
         ) from error
 
 
-def _copied(array: NDArray[np.generic], path: Path, kind: type[np.generic]) -> NDArray[np.generic]:
+def _copy(array: NDArray[np.generic], path: Path, kind: type[np.generic]) -> NDArray[np.generic]:
     try:
         return np.array(array, dtype=kind)
     except MemoryError as error:
         raise DataError(f"{path} does not fit into memory: {error}", "measure fewer images") from error
 
 
-def _shown(form: tuple[int, ...]) -> str:
-    height, width, channels = form
+def _describe(shape: tuple[int, ...]) -> str:
+    height, width, channels = shape
     return f"{width}x{height} with {channels} channel{'s' if channels > 1 else ''}"

@@ -72,13 +72,13 @@ class Ranks:
         """The rank's rows of (N, …): as many as any other has, or one more or less."""
         return torch.tensor_split(whole, self.size)[self.rank] if self.is_distributed else whole
 
-    def before(self, count: int) -> int:
-        """How many of so many rows are those of lower ranks."""
+    def offset(self, count: int) -> int:
+        """Return how many of `count` rows belong to lower ranks."""
         return self.rank * (count // self.size) + min(self.rank, count % self.size)
 
     def padded(self, rows: Tensor, count: int) -> Tensor:
         """The rank's rows (n, K) in their place among all `count`, the others zero: the sum over ranks has all."""
-        before = self.before(count)
+        before = self.offset(count)
         return pad(rows, (0, 0, before, count - before - len(rows)))
 
     def all_reduce_sum(self, tensors: Mapping[K, tuple[Tensor | None, Tensor]]) -> dict[K, Tensor]:

@@ -115,5 +115,5 @@ def test_a_rank_that_would_be_left_without_an_image_is_refused_by_both(both, tmp
     ranks = both(tmp_path, *RUN, "-q", "--set", streamed)
     assert codes(ranks) == [3, 3]
     (said,) = set(told(ranks))
-    assert "each of 2 processes has a share of every batch" in said
+    assert "every batch needs at least one image per process" in said
     assert not (tmp_path / "run").exists()

@@ -316,7 +316,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_its_own_code(zygote, tmp_path
     done = zygote.wait()
     assert done.returncode == 9
     said = three_lines(done)
-    assert "a process that loads data is gone" in said["error"]
+    assert "a data loading worker died" in said["error"]
     assert said["kept"].startswith("checkpoint run/")
 
 

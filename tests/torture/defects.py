@@ -243,9 +243,9 @@ DEFECTS = [
     ),
     Defect(
         "what a dataset draws depends on the process that loads it",
-        "gancore/data/feed.py",
-        'with seeded(derive_seed(self._seed, "items", place)):',
-        "if True:",
+        "gancore/data/loader.py",
+        'with blame("dataset"), seeded(derive_seed(self._seed, "items", position)):',
+        'with blame("dataset"):',
         "tests/core/data/test_feed.py tests/core/training/test_loop.py",
     ),
     Defect(

@@ -14,11 +14,11 @@ from gancore.errors import DataError, PluginError
 
 CPU = torch.device("cpu")
 small = st.integers(1, 40)
-sizes = st.tuples(small, small).map(lambda pair: (max(pair), min(pair)))  # of a dataset, and of its batches
+sizes = st.tuples(small, small).map(lambda pair: (max(pair), min(pair)))  # dataset size, batch size
 
 
 class Listed(Dataset):
-    """Items one by one, as most users' datasets have them."""
+    """A map-style dataset without `__getitems__`, as most users write it."""
 
     def __init__(self, items):
         self.items = items
@@ -31,7 +31,7 @@ class Listed(Dataset):
 
 
 def numbered(count):
-    """Image i is all i, and so is its label."""
+    """`count` images; image i is filled with i and has label i."""
     return TensorDataset(torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1), torch.arange(count))
 
 
@@ -44,21 +44,21 @@ def labels(batches, count):
 
 
 @given(seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6), size=small)
-def test_the_order_of_an_epoch_is_a_permutation_and_a_pure_function(seed, epoch, size):
+def test_epoch_order_is_a_permutation_and_a_pure_function(seed, epoch, size):
     order = epoch_order(seed, epoch, size)
     assert sorted(order.tolist()) == list(range(size))
     assert torch.equal(order, epoch_order(seed, epoch, size))
 
 
 @given(seed=st.integers(0, 2**62), epoch=st.integers(0, 1000))
-def test_the_order_depends_on_seed_and_epoch(seed, epoch):
+def test_epoch_order_depends_on_seed_and_epoch(seed, epoch):
     order = epoch_order(seed, epoch, 50)
     assert not torch.equal(order, epoch_order(seed + 1, epoch, 50))
     assert not torch.equal(order, epoch_order(seed, epoch + 1, 50))
 
 
 @given(sizes, st.integers(1, 3))
-def test_every_epoch_has_every_image_once_and_keeps_its_short_last_batch(sizes, epochs):
+def test_epoch_has_each_image_once_and_ends_with_the_short_batch(sizes, epochs):
     size, batch_size = sizes
     batches = feed(numbered(size), batch_size).batches(0)
     for _ in range(epochs):
@@ -68,7 +68,7 @@ def test_every_epoch_has_every_image_once_and_keeps_its_short_last_batch(sizes, 
 
 
 @given(sizes, st.integers(0, 20))
-def test_the_cursor_finds_its_place_again(sizes, position):
+def test_feed_continues_from_images_seen(sizes, position):
     size, batch_size = sizes
     batches = feed(numbered(size), batch_size).batches(0)
     images_seen = sum(len(batch) for batch in labels(batches, position))
@@ -93,7 +93,7 @@ def test_batch_total_is_the_batch_length_with_one_rank():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_streaming_gives_the_same_batches_as_the_device(workers):
+def test_feed_streams_the_same_batches_as_from_the_device(workers):
     kept, streamed = feed(numbered(11)), feed(numbered(11), data="stream", workers=workers)
     first, second = kept.batches(4), streamed.batches(4)
     for _ in range(7):
@@ -102,8 +102,8 @@ def test_streaming_gives_the_same_batches_as_the_device(workers):
         assert torch.equal(ours.labels, theirs.labels)
 
 
-class Homes(Listed):
-    """The label of an item is the process that read it."""
+class ProcessIds(Listed):
+    """The label of an item is the id of the process that read it."""
 
     def __init__(self):
         super().__init__(torch.zeros(8, 1, 1, 1, dtype=torch.uint8))
@@ -112,27 +112,27 @@ class Homes(Listed):
         return self.items[index], os.getpid()
 
 
-def test_the_processes_that_load_data_outlive_every_epoch():
-    batches = feed(Homes(), data="stream", workers=2).batches(0)
+def test_workers_live_longer_than_an_epoch():
+    batches = feed(ProcessIds(), data="stream", workers=2).batches(0)
     seen = {label for read in labels(batches, 20) for label in read}
     assert len(seen) == 2
     assert os.getpid() not in seen
 
 
-def test_processes_on_one_machine_share_its_memory():
-    alone, crowded = (feed(numbered(8), data="auto", ranks=Ranks(0, 2, 0, beside)) for beside in (1, 10**12))
-    assert alone._kept is not None
-    assert crowded._kept is None
+def test_feed_memory_limit_is_per_process_of_the_machine():
+    alone, crowded = (feed(numbered(8), data="auto", ranks=Ranks(0, 2, 0, local_size)) for local_size in (1, 10**12))
+    assert alone._on_device is not None
+    assert crowded._on_device is None
 
 
 @pytest.mark.parametrize("data", ["device", "stream"])
-def test_memory_does_not_grow_with_the_epochs(data):
-    """Neither that of Python's objects nor the number of tensors, whose memory Python does not know."""
+def test_feed_memory_does_not_grow_with_epochs(data):
+    """Check Python objects by size, and tensors by number, since tracemalloc does not see their memory."""
     size = 4000
     images = TensorDataset(torch.zeros(size, 1, 1, 1, dtype=torch.uint8), torch.arange(size))
     batches = feed(images, size // 4, data=data).batches(0)
 
-    def held(epochs):
+    def memory_after(epochs):
         for _ in range(4 * epochs):
             next(batches)
         gc.collect()
@@ -141,53 +141,53 @@ def test_memory_does_not_grow_with_the_epochs(data):
         )
 
     tracemalloc.start()
-    (early, first), (late, last) = held(4), held(8)
+    (early, first), (late, last) = memory_after(4), memory_after(8)
     tracemalloc.stop()
-    assert last < first + 8  # the batches of two epochs; others may be let go meanwhile
-    assert late - early < 8 * size  # in eight epochs less than one list of an epoch's places
+    assert last < first + 8  # at most the batches of two epochs
+    assert late - early < 8 * size  # less than one list of indices for eight epochs
 
 
-def test_streaming_draws_nothing_from_the_global_generator():
+def test_feed_streaming_does_not_use_the_global_generator():
     before = torch.get_rng_state()
     next(feed(numbered(11), data="stream").batches(0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_an_image_and_its_label_stay_together():
+def test_batch_keeps_image_and_label_together():
     batch = next(feed(numbered(200), 200).batches(0))
     assert torch.equal(to_stored_range(batch.images).flatten().long(), batch.labels)
 
 
 @given(st.integers(0, 255))
-def test_every_stored_value_survives_the_way_to_the_networks_and_back(value):
+def test_to_network_range_is_undone_by_to_stored_range(value):
     stored = torch.full((1, 1, 1, 1), value, dtype=torch.uint8)
     scaled = to_network_range(stored)
     assert -1 <= float(scaled) <= 1
     assert torch.equal(to_stored_range(scaled), stored)
 
 
-def test_black_is_minus_one_and_white_is_one():
+def test_to_network_range_maps_black_to_minus_one_and_white_to_one():
     assert to_network_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
 
 
 @given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=5))
-def test_what_a_generator_overshoots_is_clamped(values):
+def test_to_stored_range_clamps_values_outside_of_its_range(values):
     images = torch.tensor(values).reshape(-1, 1, 1, 1)
     assert torch.equal(to_stored_range(images), to_stored_range(images.clamp(-1, 1)))
 
 
-def test_vectors_stay_what_they_are():
+def test_feed_leaves_vectors_unchanged():
     vectors = torch.randn(6, 2)
     batch = next(feed(TensorDataset(vectors, torch.zeros(6).long()), 6).batches(0))
     assert torch.equal(batch.images, vectors[epoch_order(0, 0, 6)])
 
 
-def test_images_without_labels_are_enough():
+def test_feed_labels_unlabeled_images_as_zero():
     batch = next(feed(Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 3), 3).batches(0))
     assert batch.labels.tolist() == [0, 0, 0]
 
 
-def test_classes_say_how_many_there_are():
+def test_feed_num_classes_is_the_number_of_classes():
     dataset = numbered(3)
     assert feed(dataset, 3).num_classes is None
     dataset.classes = ("a", "b", "c")
@@ -210,27 +210,27 @@ uint8 = torch.uint8
         (["a picture"], "PILToTensor|tensor"),
     ],
 )
-def test_unfit_data_is_refused_with_what_was_received(items, words):
+def test_feed_rejects_invalid_items_and_shows_what_was_received(items, words):
     with pytest.raises(DataError, match=words):
         feed(Listed([(item, 0) for item in items]))
 
 
 @pytest.mark.parametrize("data", ["device", "stream"])
-def test_fewer_images_than_a_batch_are_refused(data):
-    with pytest.raises(DataError, match="received 3 images, and batches of 4") as caught:
+def test_batch_size_larger_than_the_dataset_is_rejected(data):
+    with pytest.raises(DataError, match=r"batch_size 4 is larger than the dataset \(3 images\)") as caught:
         feed(numbered(3), data=data)
     assert "--batch-size 3" in caught.value.hint
     assert len(next(feed(numbered(4), data=data).batches(0)).images) == 4
 
 
-def test_labels_outside_the_classes_are_refused():
+def test_labels_outside_of_the_classes_are_rejected():
     dataset = numbered(5)
     dataset.classes = ("a", "b")
     with pytest.raises(DataError, match=r"0\.\.1.*0\.\.4"):
         feed(dataset)
 
 
-def test_streaming_finds_labels_outside_the_classes():
+def test_labels_outside_of_the_classes_are_rejected_while_streaming():
     dataset = numbered(5)
     dataset.classes = ("a", "b")
     with pytest.raises(DataError, match=r"0\.\.1"):
@@ -238,14 +238,14 @@ def test_streaming_finds_labels_outside_the_classes():
             pass
 
 
-def test_one_tensor_alone_is_data_too():
+def test_feed_reads_a_dataset_of_one_tensor():
     batch = next(feed(TensorDataset(torch.randn(4, 2))).batches(0))
     assert batch.images.shape == (4, 2)
     assert batch.labels.tolist() == [0] * 4
 
 
 @pytest.mark.parametrize("data", ["device", "stream"])
-def test_what_a_dataset_does_to_its_items_is_done(data):
+def test_feed_uses_an_overridden_getitem(data):
     class Brightened(TensorDataset):
         def __getitem__(self, index):
             image, label = super().__getitem__(index)
@@ -256,21 +256,21 @@ def test_what_a_dataset_does_to_its_items_is_done(data):
 
 
 @pytest.mark.parametrize("label", [None, "cat", 0.7, torch.tensor([0, 1])])
-def test_a_label_is_an_int(label):
+def test_label_must_be_an_int(label):
     with pytest.raises(DataError, match="a label must be an int"):
         feed(Listed([(torch.zeros(1, 2, 2, dtype=uint8), label)]))
 
 
 @pytest.mark.parametrize("data", ["device", "stream"])
-def test_a_dataset_that_fails_is_blamed(data):
+def test_dataset_failure_is_reported_as_its_plugin_error(data):
     class Failing(Listed):
         def __getitem__(self, index):
             if index == 3:
-                raise OSError("the disk is on fire")
+                raise OSError("the disk failed")
             return super().__getitem__(index)
 
     items = [torch.zeros(1, 2, 2, dtype=uint8)] * 5
-    with pytest.raises(PluginError, match=r"the dataset failed: OSError.*fire"):
+    with pytest.raises(PluginError, match=r"the dataset failed: OSError.*disk failed"):
         for _ in zip(range(3), feed(Failing(items), data=data).batches(0), strict=False):
             pass
     with pytest.raises(PluginError, match="the dataset failed: TypeError"):
@@ -278,51 +278,51 @@ def test_a_dataset_that_fails_is_blamed(data):
 
 
 @pytest.mark.parametrize("classes", [4, "cats", True])
-def test_classes_are_names(classes):
+def test_classes_must_be_a_sequence_of_names(classes):
     data = Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 5)
     data.classes = classes
-    with pytest.raises(DataError, match=f"must be the names of its classes.*received {classes!r}"):
+    with pytest.raises(DataError, match=f"must be a tuple of class names.*received {classes!r}"):
         feed(data)
 
 
 class Jittered(Listed):
-    """Items that are drawn at random each time."""
+    """Each read of an item draws new random numbers."""
 
     def __getitem__(self, index):
         return torch.randint(0, 256, (1, 2, 2), dtype=torch.uint8)
 
 
-def test_what_is_drawn_while_data_are_read_to_be_kept_depends_on_the_seed_alone():
-    def kept(seed):
-        fed = feed(Jittered(range(10)), data="device", seed=seed)
-        return fed.fingerprint, next(fed.batches(0)).images
+def test_dataset_randomness_depends_on_the_seed_only_when_kept_on_the_device():
+    def read(seed):
+        jittered = feed(Jittered(range(10)), data="device", seed=seed)
+        return jittered.fingerprint, next(jittered.batches(0)).images
 
     torch.manual_seed(1)
-    first, before = kept(0), torch.get_rng_state()
+    first, before = read(0), torch.get_rng_state()
     torch.manual_seed(2)
-    second, other = kept(0), kept(1)
+    second, other = read(0), read(1)
     assert first[0] == second[0] != other[0]
     assert torch.equal(first[1], second[1])
     torch.manual_seed(1)
-    assert torch.equal(torch.get_rng_state(), before), "nothing is taken from the process's own"
+    assert torch.equal(torch.get_rng_state(), before), "the global generator is not used"
 
 
-def test_an_item_that_cannot_be_had_is_no_end_of_the_data():
-    class Unguarded(Listed):
+def test_dataset_stop_iteration_does_not_end_the_data():
+    class Exhausted(Listed):
         def __getitem__(self, index):
             return torch.zeros(1, 2, 2, dtype=torch.uint8) if index != 1500 else next(iter(()))
 
-    with pytest.raises(PluginError, match="StopIteration was raised where an item was asked for"):
-        feed(Unguarded(range(3000)), data="device")
+    with pytest.raises(PluginError, match="StopIteration was raised while an item was read"):
+        feed(Exhausted(range(3000)), data="device")
 
 
-def test_what_is_drawn_for_a_batch_depends_on_its_place_alone():
-    def images(begun, count, workers, seed=0):
-        batches = feed(Jittered(range(10)), data="stream", workers=workers, seed=seed).batches(begun)
+def test_dataset_randomness_depends_on_the_batch_position_only():
+    def images(images_seen, count, workers, seed=0):
+        batches = feed(Jittered(range(10)), data="stream", workers=workers, seed=seed).batches(images_seen)
         return [next(batches).images for _ in range(count)]
 
     torch.manual_seed(1)
-    whole = images(0, 6, workers=0)  # batches of 4, 4, 2, and again
+    whole = images(0, 6, workers=0)  # batches of 4, 4, 2, 4, 4, 2
     torch.manual_seed(2)
     for others in (images(0, 6, workers=2), images(8, 4, workers=0), images(8, 4, workers=1)):
         assert all(map(torch.equal, whole[-len(others) :], others))

@@ -22,7 +22,7 @@ def picture(path, mode="L", size=(5, 4)):
     Image.new(mode, size).save(path)
 
 
-def saved(values):
+def npy_bytes(values):
     """The bytes of a .npy file."""
     file = io.BytesIO()
     np.save(file, values)
@@ -36,22 +36,22 @@ def array(path, values):
 
 @given(st.sampled_from([1, 3, 4]), st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
 @settings(max_examples=20)
-def test_samples_that_were_written_are_read_back(tmp_path_factory, channels, height, width, count, seed):
+def test_read_images_reads_back_saved_samples(tmp_path_factory, channels, height, width, count, seed):
     folder = tmp_path_factory.mktemp("samples")
-    dice = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=dice)
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
     save_samples(images, folder / "pictures")
     save_samples(images, folder / "array.npy")
     assert torch.equal(read_images(folder / "pictures"), images)
     assert torch.equal(read_images(folder / "array.npy"), images)
 
 
-def test_vectors_are_read_as_they_are(tmp_path):
+def test_read_images_reads_vectors_as_float32(tmp_path):
     values = np.arange(6, dtype=np.float64).reshape(3, 2) / 7
     assert read_images(array(tmp_path / "v.npy", values)).tolist() == torch.tensor(values).float().tolist()
 
 
-def test_other_layouts_of_arrays_are_understood(tmp_path):
+def test_read_images_accepts_other_array_layouts(tmp_path):
     gray = np.arange(2 * 8 * 9, dtype=np.uint8).reshape(2, 8, 9)
     color = np.arange(2 * 8 * 9 * 3, dtype=np.uint16).reshape(2, 8, 9, 3).astype(np.uint8)
     assert torch.equal(read_images(array(tmp_path / "a.npy", gray)), torch.from_numpy(gray).unsqueeze(1))
@@ -60,7 +60,7 @@ def test_other_layouts_of_arrays_are_understood(tmp_path):
     assert torch.equal(read_images(array(tmp_path / "c.npy", expected.numpy())), expected)
 
 
-def test_pictures_are_found_at_any_depth_in_the_order_of_their_paths(tmp_path):
+def test_read_images_finds_pictures_at_any_depth_in_path_order(tmp_path):
     for number, name in enumerate(["b/2.png", "a/1.PNG", "a/deep/0.bmp", "c.jpg", "d.jpeg", "e.webp"]):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,19 +71,19 @@ def test_pictures_are_found_at_any_depth_in_the_order_of_their_paths(tmp_path):
 
 
 @pytest.mark.parametrize(("mode", "channels"), [("1", 1), ("L", 1), ("P", 3), ("RGB", 3), ("RGBA", 4), ("LA", 4)])
-def test_modes_of_pictures_have_their_channels(tmp_path, mode, channels):
+def test_read_images_converts_picture_modes_to_channels(tmp_path, mode, channels):
     picture(tmp_path / "a.png", mode)
     assert read_images(tmp_path).shape == (1, channels, 4, 5)
 
 
-def test_an_alpha_channel_counts_only_where_something_shines_through(tmp_path):
+def test_read_images_drops_an_opaque_alpha_channel(tmp_path):
     Image.new("RGBA", (5, 4), (1, 2, 3, 255)).save(tmp_path / "a.png")
     assert read_images(tmp_path)[0, :, 0, 0].tolist() == [1, 2, 3]
     Image.new("LA", (5, 4), (7, 255)).save(tmp_path / "a.png")
     assert read_images(tmp_path, GREY)[0, :, 0, 0].tolist() == [7]
 
 
-def test_gray_that_was_written_as_color_is_gray_where_gray_is_wanted(tmp_path):
+def test_read_images_reads_gray_stored_as_color_as_gray_if_expected(tmp_path):
     Image.new("RGB", (5, 4), (7, 7, 7)).save(tmp_path / "a.png")
     assert read_images(tmp_path, GREY).shape == (1, 1, 4, 5)
     assert read_images(tmp_path, (3, 4, 5)).shape == (1, 3, 4, 5)
@@ -99,7 +99,7 @@ def test_gray_that_was_written_as_color_is_gray_where_gray_is_wanted(tmp_path):
 
 
 def bomb(side):
-    """A few bytes that say they are a picture of side x side."""
+    """A few bytes of PNG that declare a picture of side x side pixels."""
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -125,7 +125,7 @@ def bomb(side):
         (lambda folder: Image.new("L", (9, 9)).save(folder / "a.png", format="TIFF"), ["a.png ends like a PNG"]),
     ],
 )
-def test_a_folder_that_cannot_be_measured_is_told_with_the_file_and_the_reason(tmp_path, make, words):
+def test_read_images_error_gives_the_picture_and_the_reason(tmp_path, make, words):
     make(tmp_path)
     with pytest.raises(DataError) as caught:
         read_images(tmp_path)
@@ -142,8 +142,8 @@ def archive(path):
         np.savez(file, a=np.zeros(3))
 
 
-def crooked(header):
-    """A file whose header is this text, with two bytes of data."""
+def with_header(header):
+    """Return a function that writes a .npy file with this text as header, and two bytes of data."""
 
     def make(path):
         text = header.encode() + b"\n"
@@ -152,8 +152,8 @@ def crooked(header):
     return make
 
 
-def lying(path):
-    """A header that declares an exabyte."""
+def oversized(path):
+    """Write a header that declares an exabyte."""
     np.save(path, np.zeros(9, np.uint8))
     path.write_bytes(path.read_bytes().replace(b"(9,)", b"(1000000000000000000,)").replace(b" " * 19 + b"\n", b"\n", 1))
 
@@ -170,27 +170,30 @@ def lying(path):
         (lambda path: array(path, np.array([[1e300, 2.0]])), ["a.npy", "finite", "number 0"]),
         (lambda path: array(path, np.zeros((2, 7), ">f4")), ["uint8", ">f4"]),
         (lambda path: array(path, np.zeros((3, 0, 4, 4), np.uint8)), ["at least one pixel", "(3, 0, 4, 4)"]),
-        (lambda path: path.write_bytes(saved(np.zeros((2, 4, 4), np.uint8)) + b"abc"), ["3 bytes follow the array"]),
-        (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), ["an archive of several"]),
+        (
+            lambda path: path.write_bytes(npy_bytes(np.zeros((2, 4, 4), np.uint8)) + b"abc"),
+            ["3 bytes follow the array"],
+        ),
+        (lambda path: path.write_bytes(b"PK\x03\x04 and no more"), ["an archive of arrays"]),
         (lambda path: path.write_bytes(b"<!DOCTYPE html>"), ["it begins with 3c 21"]),
-        (crooked("(" * 500), ["cannot be read"]),
-        (crooked("-" * 9000 + "1"), ["cannot be read"]),
-        (crooked("{'descr': '|u1', 'fortran_order': False, 'shape': (2L,)}"), ["(2,)"]),
-        (crooked("{'descr': '|O', 'fortran_order': False, 'shape': (2,)}"), ["cannot be read", "objects"]),
-        (crooked("{'descr': '|u1', 'fortran_order': False, 'shape': (-2,)}"), ["a.npy"]),
-        (crooked("{'descr': 'M8[s', 'fortran_order': False, 'shape': (2,)}"), ["cannot be read"]),
+        (with_header("(" * 500), ["cannot be read"]),
+        (with_header("-" * 9000 + "1"), ["cannot be read"]),
+        (with_header("{'descr': '|u1', 'fortran_order': False, 'shape': (2L,)}"), ["(2,)"]),
+        (with_header("{'descr': '|O', 'fortran_order': False, 'shape': (2,)}"), ["cannot be read", "objects"]),
+        (with_header("{'descr': '|u1', 'fortran_order': False, 'shape': (-2,)}"), ["a.npy"]),
+        (with_header("{'descr': 'M8[s', 'fortran_order': False, 'shape': (2,)}"), ["cannot be read"]),
         (lambda path: array(path, np.zeros(7, np.uint8)), ["(N, C, H, W)", "(7,)"]),
         (lambda path: array(path, np.zeros((1, 1, 1, 4, 4), np.uint8)), ["(N, C, H, W)"]),
         (lambda path: array(path, np.array([{}, []], dtype=object)), ["cannot be read", "objects"]),
         (lambda path: path.write_bytes(b"\x80\x04K\x01."), ["cannot be read"]),
         (lambda path: path.write_bytes(b""), ["cannot be read"]),
         (truncated, ["cannot be read"]),
-        (lying, ["cannot be read"]),
-        (archive, ["one array is wanted"]),
+        (oversized, ["cannot be read"]),
+        (archive, ["not a single array"]),
         (lambda path: None, ["there is no folder or file"]),
     ],
 )
-def test_an_array_that_cannot_be_measured_is_told_with_the_reason(tmp_path, make, words):
+def test_read_images_error_gives_the_array_and_the_reason(tmp_path, make, words):
     path = tmp_path / "a.npy"
     make(path)
     with pytest.raises(DataError) as caught:
@@ -198,7 +201,7 @@ def test_an_array_that_cannot_be_measured_is_told_with_the_reason(tmp_path, make
     assert all(word in caught.value.message for word in words), caught.value.message
 
 
-def test_nothing_in_an_array_is_executed(tmp_path):
+def test_read_images_never_executes_a_pickle(tmp_path):
     class Canary:
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "canary"),))

@@ -73,7 +73,8 @@ def test_a_batch_that_leaves_a_rank_without_an_image_is_refused_by_all(seen):
         kind, message = rank["empty share"]
         assert kind == "DataError"
         assert message == (
-            "each of 2 processes has a share of every batch; 13 images in batches of 4 leave a last one of 1"
+            "every batch needs at least one image per process; with 13 images in batches of 4, the last batch has 1 "
+            "for 2 processes"
         )
 
 
@@ -205,7 +206,7 @@ def test_shares_are_all_of_a_batch_in_its_order(count, size):
     whole = torch.arange(count)
     parts = [Ranks(rank, size).part(whole) for rank in range(size)]
     assert torch.equal(torch.cat(parts), whole)
-    assert [Ranks(rank, size).before(count) for rank in range(size)] == [
+    assert [Ranks(rank, size).offset(count) for rank in range(size)] == [
         sum(len(part) for part in parts[:rank]) for rank in range(size)
     ]
 
