@@ -1,8 +1,8 @@
-"""Ranks: the processes that train one GAN together, each with its share of every batch, and what they tell each other.
+"""Ranks: the processes that train one GAN together, each on its part of every batch, and their collective operations.
 
-Nothing wraps a network. Gradients are added up once after backward, which is right with penalties that differentiate
-twice and with losses in which the images of a batch have a say in each other; wrappers that average while backward
-runs are not. What is told is numbers and JSON, never anything that could run.
+Networks are not wrapped. Gradients are summed over ranks once, after backward. This is correct for penalties that
+differentiate twice, and for losses that depend on the whole batch; wrappers such as DistributedDataParallel, which
+average gradients during backward, are not. Ranks exchange only tensors and JSON, never anything that could execute.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process among those that train together: its rank of so many, and its number on this machine of `local_size`.
+    """A process among those that train together: `rank` of `size`, on this machine number `local` of `local_size`.
 
-    Alone, which is the default, nothing is ever told or waited for. Every method that tells something must be called
-    by all ranks, in the same order; it raises WorkerError when one of them is gone.
+    The default is a single rank, which communicates with no other. Collective methods must be called by all ranks in
+    the same order; they raise WorkerError when a rank has died.
     """
 
     rank: int = 0
@@ -40,18 +40,18 @@ class Ranks:
 
     @property
     def is_distributed(self) -> bool:
-        """Whether there is any other."""
+        """Whether there are several ranks."""
         return self.size > 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, which alone writes and speaks."""
+        """Whether this is rank 0, the only one that writes files and prints."""
         return self.rank == 0
 
     def device(self, choice: str = "auto") -> torch.device:
-        """The device to train on: of several GPUs, each process of a machine takes one of its own.
+        """Return the device to train on; each process of a machine gets its own GPU.
 
-        Raises ConfigError when there are fewer of them, or the device is not one for several processes.
+        Raises ConfigError when the machine has fewer GPUs, or several processes cannot train on this kind of device.
         """
         device = choose_device(choice)
         if not self.is_distributed or device.type == "cpu":
@@ -59,17 +59,17 @@ class Ranks:
         if device.type != "cuda":
             if choice == "auto":
                 return torch.device("cpu")
-            raise ConfigError(f"several processes train on cpu or cuda; received {choice!r}", "--device cpu")
+            raise ConfigError(f"several processes can only train on cpu or cuda; received {choice!r}", "--device cpu")
         if self.local >= torch.cuda.device_count():
             raise ConfigError(
-                f"each process takes a GPU of its own; this machine has {torch.cuda.device_count()} of them, and "
-                f"process {self.local + 1} has none",
+                f"each process needs its own GPU; this machine has {torch.cuda.device_count()}, none is left for "
+                f"process {self.local + 1}",
                 f"torchrun --nproc-per-node {torch.cuda.device_count()}, or --device cpu",
             )
         return torch.device("cuda", self.local)
 
     def part(self, whole: Tensor) -> Tensor:
-        """The rank's rows of (N, …): as many as any other has, or one more or less."""
+        """Return this rank's rows of (N, …). The numbers of rows of two ranks differ by at most one."""
         return torch.tensor_split(whole, self.size)[self.rank] if self.is_distributed else whole
 
     def offset(self, count: int) -> int:
@@ -77,94 +77,95 @@ class Ranks:
         return self.rank * (count // self.size) + min(self.rank, count % self.size)
 
     def padded(self, rows: Tensor, count: int) -> Tensor:
-        """The rank's rows (n, K) in their place among all `count`, the others zero: the sum over ranks has all."""
-        before = self.offset(count)
-        return pad(rows, (0, 0, before, count - before - len(rows)))
+        """Return (count, K) with this rank's rows (n, K) in their place, zero elsewhere; the sum over ranks has all."""
+        offset = self.offset(count)
+        return pad(rows, (0, 0, offset, count - offset - len(rows)))
 
     def all_reduce_sum(self, tensors: Mapping[K, tuple[Tensor | None, Tensor]]) -> dict[K, Tensor]:
-        """Each tensor added up over all ranks, in one message; without those that no rank has.
+        """Return each tensor summed over all ranks, in one message; leave out those that no rank has.
 
-        Beside each, which may be None, stands one of the same form. All ranks must name the same ones.
+        Each value is a pair: the tensor or None, and a template of the same shape, type and memory format. The keys
+        must be the same on all ranks.
         """
-        forms = [form for _, form in tensors.values()]
-        there = torch.tensor([each is not None for each, _ in tensors.values()]).to(forms[0])
+        templates = [template for _, template in tensors.values()]
+        present = torch.tensor([tensor is not None for tensor, _ in tensors.values()]).to(templates[0])
         dense = [
-            torch.zeros_like(form) if each is None else each.to_dense() if each.is_sparse else each
-            for each, form in tensors.values()
+            torch.zeros_like(template) if tensor is None else tensor.to_dense() if tensor.is_sparse else tensor
+            for tensor, template in tensors.values()
         ]
-        flat = torch.cat([there, *(each.detach().reshape(-1) for each in dense)])  # in the finest of their types
+        flat = torch.cat([present, *(tensor.detach().reshape(-1) for tensor in dense)])  # promotes to the widest type
         _all_reduce(flat)
-        parts = torch.split(flat[len(there) :], [form.numel() for form in forms])
-        counts = flat[: len(there)].tolist()
+        parts = torch.split(flat[len(present) :], [template.numel() for template in templates])
+        counts = flat[: len(present)].tolist()
         return {
-            key: torch.empty_like(form).copy_(part.view(form.shape))  # laid out as the form is
-            for key, part, form, count in zip(tensors, parts, forms, counts, strict=True)
+            key: torch.empty_like(template).copy_(part.view(template.shape))  # keeps the template's memory format
+            for key, part, template, count in zip(tensors, parts, templates, counts, strict=True)
             if count
         }
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor], share: float) -> None:
-        """Makes each the same on all ranks, in place: the mean of all, of which this one's counts for such a share.
+        """Replace each tensor in place by its mean over all ranks, weighted by each rank's `share` of the batch.
 
-        In double precision, so that what is equal everywhere already stays as it is, bit for bit.
+        Computed in double precision, so that tensors that are already equal on all ranks keep their exact values.
         """
         if not tensors:
             return
-        flat = torch.cat([each.detach().reshape(-1).double() for each in tensors]).mul_(share)
+        flat = torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors]).mul_(share)
         _all_reduce(flat)
-        for each, part in zip(tensors, torch.split(flat, [each.numel() for each in tensors]), strict=True):
-            each.copy_(part.view(each.shape))
+        for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
 
     def mean_of(self, count: int) -> Callable[[Tensor], Tensor]:
-        """What takes the mean of (n, …) over the `count` rows of all ranks, differentiably."""
+        """Return a differentiable function: the mean of (n, …) over all `count` rows of all ranks."""
 
         def mean(values: Tensor) -> Tensor:
-            total: Tensor = _Sum.apply(values.sum(dim=0))
+            total: Tensor = _AllReduceSum.apply(values.sum(dim=0))
             return total / count
 
         return mean
 
     def all_reduce_max(self, numbers: Sequence[int]) -> list[int]:
-        """The largest of each, of any rank."""
+        """Return the maximum of each number over all ranks."""
         if not self.is_distributed:
             return list(numbers)
-        largest = torch.tensor(numbers, dtype=torch.int64)
-        _all_reduce(largest, largest=True)
-        return [int(number) for number in largest]
+        maxima = torch.tensor(numbers, dtype=torch.int64)
+        _all_reduce(maxima, maximum=True)
+        return [int(number) for number in maxima]
 
     def broadcast(self, value: T) -> T:
-        """What JSON makes of rank 0's value, on all ranks."""
+        """Return rank 0's value on all ranks, as it is after encoding and decoding as JSON."""
         if not self.is_distributed:
             return value
         text = json.dumps(value).encode() if self.is_main else b""
         content = torch.zeros(self.all_reduce_max([len(text)])[0], dtype=torch.uint8)
         content[: len(text)] = torch.tensor(list(text), dtype=torch.uint8)
         _broadcast(content)
-        said: T = json.loads(bytes(content.tolist()))
-        return said
+        received: T = json.loads(bytes(content.tolist()))
+        return received
 
     def broadcast_tensors(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Rank 0's tensors, on all ranks, each on the kind of device that it is on there."""
+        """Return rank 0's tensors on all ranks, each on the same type of device as on rank 0."""
         if not self.is_distributed:
             return tensors
-        forms = {
-            name: (list(each.shape), str(each.dtype).removeprefix("torch."), each.device.type)
-            for name, each in tensors.items()
+        specs = {
+            name: (list(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.device.type)
+            for name, tensor in tensors.items()
         }
         received = {}
-        for name, (shape, dtype, device) in self.broadcast(forms).items():
-            form: torch.dtype = getattr(torch, dtype)
-            own = tensors[name].detach() if self.is_main else torch.empty(shape, dtype=form, device=device)
-            content = own.contiguous().reshape(-1).view(torch.uint8)  # of all types alike
+        for name, (shape, dtype_name, device) in self.broadcast(specs).items():
+            dtype: torch.dtype = getattr(torch, dtype_name)
+            own = tensors[name].detach() if self.is_main else torch.empty(shape, dtype=dtype, device=device)
+            content = own.contiguous().reshape(-1).view(torch.uint8)  # as bytes, whatever the type
             if len(content):
                 _broadcast(content)
-            received[name] = content.view(form).reshape(shape)
+            received[name] = content.view(dtype).reshape(shape)
         return received
 
     def gather(self, pieces: Sequence[Tensor], count: int) -> list[Tensor]:
-        """At rank 0 all `count` pieces of one form, on the CPU, of which each rank has every `size`-th.
+        """Return all `count` pieces of equal shape at rank 0, on the CPU; rank r has pieces r, r + size, r + 2 size, ….
 
-        Elsewhere nothing of use.
+        On the other ranks the returned list has no meaning.
         """
         if not self.is_distributed:
             return list(pieces)
@@ -175,13 +176,14 @@ class Ranks:
                 for piece in pieces:
                     distributed.send(piece, dst=0)
                 return [torch.empty(0)]
-            whole = []
+            gathered = []
             for number in range(count):
-                piece = pieces[number // self.size] if number % self.size == 0 else torch.empty_like(pieces[0])
-                if number % self.size:
-                    distributed.recv(piece, src=number % self.size)
-                whole.append(piece)
-        return whole
+                source = number % self.size
+                piece = torch.empty_like(pieces[0]) if source else pieces[number // self.size]
+                if source:
+                    distributed.recv(piece, src=source)
+                gathered.append(piece)
+        return gathered
 
 
 SINGLE_RANK = Ranks()
@@ -189,22 +191,22 @@ SINGLE_RANK = Ranks()
 
 @contextmanager
 def peer_errors() -> Iterator[None]:
-    """Whatever goes wrong between ranks in this block is that one of them is gone."""
+    """Raise WorkerError for any error of communication between ranks in this block."""
     try:
         yield
     except (RuntimeError, OSError) as error:
-        reason = re.sub(r"\[\S+:\d+\] ", "", describe_error(error)).partition(". ")[0]  # without where in gloo it was
+        reason = re.sub(r"\[\S+:\d+\] ", "", describe_error(error)).partition(". ")[0]  # without source lines of gloo
         raise WorkerError(
-            f"another process of the run is gone: {reason}",
-            "look for what ended it; then: torchrun … -m gancore_cli resume RUN",
+            f"another process of the run died: {reason}",
+            "find out what ended it; then: torchrun … -m gancore_cli resume RUN",
         ) from error
 
 
-def _all_reduce(tensor: Tensor, *, largest: bool = False) -> None:
+def _all_reduce(tensor: Tensor, *, maximum: bool = False) -> None:
     from torch import distributed
 
     with peer_errors():
-        distributed.all_reduce(tensor, distributed.ReduceOp.MAX if largest else distributed.ReduceOp.SUM)
+        distributed.all_reduce(tensor, distributed.ReduceOp.MAX if maximum else distributed.ReduceOp.SUM)
 
 
 def _broadcast(tensor: Tensor) -> None:
@@ -214,8 +216,8 @@ def _broadcast(tensor: Tensor) -> None:
         distributed.broadcast(tensor, src=0)
 
 
-class _Sum(torch.autograd.Function):
-    """The sum over all ranks. Every rank's loss is made of it, so its gradient is a sum over ranks too."""
+class _AllReduceSum(torch.autograd.Function):
+    """The sum over all ranks. The loss of every rank depends on it, so its gradient is summed over ranks too."""
 
     @staticmethod
     def forward(_context: object, tensor: Tensor) -> Tensor:
@@ -225,5 +227,5 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(_context: object, gradient: Tensor) -> Tensor:
-        total: Tensor = _Sum.apply(gradient)
+        total: Tensor = _AllReduceSum.apply(gradient)
         return total

@@ -1,4 +1,4 @@
-"""How the ranks that torchrun has started come together, and how they part."""
+"""Joins the processes that torchrun has started, and reports an error that ends several of them only once."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from gancore.errors import ConfigError, GancoreError
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
-_ANNOUNCED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_BESIDE = "LOCAL_WORLD_SIZE"
-_PATIENCE = timedelta(hours=12)
-"""How long ranks wait for each other while rank 0 measures or learns; one that dies is noticed by other means."""
-_MANNERS = 2.0  # seconds
-"""How long a rank that fails waits for rank 0, which may have told the same."""
-_TOLD = "told"
+_REQUIRED_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_COLLECTIVE_TIMEOUT = timedelta(hours=12)
+"""How long ranks wait while rank 0 evaluates or trains an extractor. A rank that dies is detected much sooner."""
+_ROOT_REPORT_TIMEOUT_S = 2.0
+"""How long a failing rank waits for rank 0 to report the same error."""
+_REPORTED_KEY = "reported"
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[Ranks]:
-    """The ranks that torchrun has started, in touch with each other in this block; alone where it has not.
+def join_ranks(device: str = "auto") -> Iterator[Ranks]:
+    """Connect the ranks that torchrun has started for the time of the block; without torchrun, yield a single rank.
 
-    `device` is where they train. An error that rank 0 has told, or is about to tell, is marked as `told`, so that
-    several ranks that come to the same end need not all say so.
-    Raises ConfigError when the environment makes no sense, or there is no device for this process.
+    `device` is where they train. An error that leaves the block gets an attribute `reported`: True if rank 0 reports
+    it, so that the other ranks need not.
+    Raises ConfigError for inconsistent environment variables, and when there is no device for this process.
     """
-    ranks = _announced()
+    ranks = _ranks_from_environment()
     if not ranks.is_distributed:
         yield ranks
         return
@@ -45,75 +45,77 @@ def joined(device: str = "auto") -> Iterator[Ranks]:
 
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    # Words go by the CPU in any case: there a rank that is gone is noticed at once.
+    # CPU tensors always use gloo, which detects at once that a rank has died.
     backend = "gloo" if chosen.type == "cpu" else "cpu:gloo,cuda:nccl"
     with peer_errors():
-        common, _, _ = next(iter(rendezvous("env://")))
-        store = _of_this_start(common, ranks)
-        distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_PATIENCE)
+        shared_store, _, _ = next(iter(rendezvous("env://")))
+        store = _new_store(shared_store, ranks)
+        distributed.init_process_group(
+            backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_COLLECTIVE_TIMEOUT
+        )
     try:
         yield ranks
     except BaseException as error:
-        error.reported = _told_before(store, ranks)  # type: ignore[attr-defined]  # the command line reads it by getattr
+        error.reported = _is_reported_by_root(store, ranks)  # type: ignore[attr-defined]  # the command line reads it by getattr
         if isinstance(error, GancoreError) and not ranks.is_main:
             error.message = f"process {ranks.rank}: {error.message}"
-        if backend == "gloo":  # NCCL may wait for the others; it ends with the process
+        if backend == "gloo":  # NCCL might wait for the other ranks here; it ends with the process
             distributed.destroy_process_group()
         raise
     distributed.destroy_process_group()
 
 
-def _announced() -> Ranks:
-    """What torchrun says in the environment. Raises ConfigError when it makes no sense."""
-    said = {name: os.environ.get(name) for name in _ANNOUNCED}
-    if None in said.values():
+def _ranks_from_environment() -> Ranks:
+    """Return the ranks that torchrun's environment variables describe. Raise ConfigError if they are inconsistent."""
+    if any(name not in os.environ for name in _REQUIRED_VARIABLES):
         return SINGLE_RANK
+    received = {name: os.environ.get(name) for name in _NUMBERS}
     try:
-        rank, size, local = (int(said[name] or "") for name in _ANNOUNCED[:3])
-        beside = int(os.environ.get(_BESIDE, local + 1))
+        rank, size, local = (int(os.environ[name]) for name in _NUMBERS[:3])
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1))
     except ValueError:
-        rank, size, local, beside = -1, 0, 0, 0
-    if not (0 <= local <= rank < size and local < beside <= size):
-        received = {**said, _BESIDE: os.environ.get(_BESIDE)}
+        rank, size, local, local_size = -1, 0, 0, 0
+    if not (0 <= local <= rank < size and local < local_size <= size):
         raise ConfigError(
-            f"RANK, WORLD_SIZE, LOCAL_RANK and {_BESIDE} must number the processes of a run; received "
-            f"{', '.join(f'{name}={received[name]}' for name in (*_ANNOUNCED[:3], _BESIDE))}",
+            f"{', '.join(_NUMBERS)} must number the processes of a run; received "
+            f"{', '.join(f'{name}={value}' for name, value in received.items())}",
             "start with torchrun, which sets them, or unset them",
         )
-    return Ranks(rank, size, local, beside)
+    return Ranks(rank, size, local, local_size)
 
 
-def _of_this_start(store: Store, ranks: Ranks) -> Store:
-    """A part of torchrun's store that is new: it may still hold where processes were that it has started before.
+def _new_store(store: Store, ranks: Ranks) -> Store:
+    """Return an empty part of torchrun's store; after a restart, the store still has the keys of earlier processes.
 
-    Each rank greets rank 0 by a word that nobody has used, and is answered by the name of that part.
+    Each rank writes a random token. Rank 0 answers each token with the name of the new part, until all ranks have
+    confirmed that name.
     """
-    from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # it is documented, not declared
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # documented, but not declared
 
-    word = secrets.token_hex(8)
+    token = secrets.token_hex(8)
     if not ranks.is_main:
-        store.set(f"greeting/{ranks.rank}", word)
-        name = store.get(f"answer/{word}").decode()
-        store.set(f"here/{name}/{ranks.rank}", "")
+        store.set(f"token/{ranks.rank}", token)
+        name = store.get(f"answer/{token}").decode()
+        store.set(f"confirmed/{name}/{ranks.rank}", "")
         return PrefixStore(name, store)
     missing = set(range(1, ranks.size))
     while missing:
         for rank in sorted(missing):
-            if store.check([f"greeting/{rank}"]):  # it may be an old one, to which nobody listens
-                store.set(f"answer/{store.get(f'greeting/{rank}').decode()}", word)
-        missing -= {rank for rank in missing if store.check([f"here/{word}/{rank}"])}
+            if store.check([f"token/{rank}"]):  # perhaps of an earlier process, which will not confirm
+                store.set(f"answer/{store.get(f'token/{rank}').decode()}", token)
+        missing -= {rank for rank in missing if store.check([f"confirmed/{token}/{rank}"])}
         sleep(0.01)
-    return PrefixStore(word, store)
+    return PrefixStore(token, store)
 
 
-def _told_before(store: Store, ranks: Ranks) -> bool:
-    """Whether rank 0 tells of the end, so that this rank need not."""
-    with suppress(RuntimeError):  # the store may be gone too
+def _is_reported_by_root(store: Store, ranks: Ranks) -> bool:
+    """Whether rank 0 reports the error that ends the run; False on rank 0, which announces here that it does."""
+    with suppress(RuntimeError):  # rank 0, which hosts the store, may have died
         if ranks.is_main:
-            store.set(_TOLD, "")
+            store.set(_REPORTED_KEY, "")
             return False
-        until = monotonic() + _MANNERS
-        while not store.check([_TOLD]) and monotonic() < until:
+        deadline = monotonic() + _ROOT_REPORT_TIMEOUT_S
+        while not store.check([_REPORTED_KEY]) and monotonic() < deadline:
             sleep(0.05)
-        return store.check([_TOLD])
+        return store.check([_REPORTED_KEY])
     return False

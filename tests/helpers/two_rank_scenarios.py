@@ -18,7 +18,7 @@ from gancore.config.layers import ConfigLayer
 from gancore.config.run import Options, resolve
 from gancore.contracts import Augmentation, Loss, Regularizer, StatefulLoss
 from gancore.distributed.ranks import SINGLE_RANK
-from gancore.distributed.torchrun import joined
+from gancore.distributed.torchrun import join_ranks
 from gancore.errors import GancoreError
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
@@ -350,5 +350,5 @@ def crowd(folder):
 
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)
-    with joined("cpu") as us:
+    with join_ranks("cpu") as us:
         torch.save(scenes(us, Path(sys.argv[1])), Path(sys.argv[1]) / f"{us.rank}.pt")

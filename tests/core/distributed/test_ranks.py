@@ -1,4 +1,4 @@
-"""Two processes that train one GAN make the run of one, and come to the same ends."""
+"""Two processes that train one GAN: the same run as one process makes, and the same end on both ranks."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from torch.distributed import HashStore
 
 from gancore.checkpoint import store as checkpoint
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
-from gancore.distributed.torchrun import _of_this_start, joined
+from gancore.distributed.torchrun import _new_store, join_ranks
 from gancore.errors import ConfigError
 from gancore.sampling.load import draw
 from gancore.training.networks import synchronized
@@ -34,7 +34,7 @@ def seen(folder):
 
 @pytest.fixture(autouse=True)
 def double():
-    """In double precision, so that only rounding can make a difference."""
+    """Use double precision, so that runs differ by rounding only."""
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -46,29 +46,29 @@ def equal(first, second):
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_two_processes_with_a_share_each_make_the_run_of_one(seen, name):
-    alone = told(made(SINGLE_RANK, **SAME[name]))
+def test_ranks_make_the_same_run_as_a_single_process(seen, name):
+    single = told(made(SINGLE_RANK, **SAME[name]))
     for rank in seen:
-        for step, other in zip(alone["steps"], rank["same"][name]["steps"], strict=True):
+        for step, other in zip(single["steps"], rank["same"][name]["steps"], strict=True):
             assert other == pytest.approx(step, rel=1e-9, abs=1e-12)
-        assert rank["same"][name]["tensors"].keys() == alone["tensors"].keys()
-        for key, value in alone["tensors"].items():
+        assert rank["same"][name]["tensors"].keys() == single["tensors"].keys()
+        for key, value in single["tensors"].items():
             torch.testing.assert_close(rank["same"][name]["tensors"][key], value, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_ranks_stay_the_same_bit_for_bit(seen, name):
+def test_ranks_keep_bit_identical_state(seen, name):
     assert equal(*(rank["same"][name]["tensors"] for rank in seen))
 
 
-def test_statistics_and_average_agree_where_modules_draw_and_batches_are_normalized(seen):
+def test_ranks_agree_on_batch_statistics_and_ema_with_dropout_and_batch_norm(seen):
     first, second = (rank["batch norm"] for rank in seen)
     assert equal(first["tensors"], second["tensors"])
     assert first["steps"] == second["steps"]
     assert any("running_var" in key for key in first["tensors"])
 
 
-def test_a_batch_that_leaves_a_rank_without_an_image_is_refused_by_all(seen):
+def test_batch_with_fewer_images_than_ranks_is_rejected_on_all_ranks(seen):
     for rank in seen:
         kind, message = rank["empty share"]
         assert kind == "DataError"
@@ -78,49 +78,49 @@ def test_a_batch_that_leaves_a_rank_without_an_image_is_refused_by_all(seen):
         )
 
 
-def test_a_share_of_one_image_is_rehearsed(seen):
+def test_preflight_checks_a_rank_with_one_image(seen):
     for rank in seen:
         kind, message = rank["share of one"]
         assert kind == "ConfigError"
         assert "batch_size 5 leaves a last batch of 1 of 13 images for one process, and" in message
 
 
-def test_synchronized_batch_normalization_is_refused_on_the_cpu(seen):
+def test_synchronized_batch_norm_is_rejected_on_the_cpu(seen):
     assert {rank["no cuda"] for rank in seen} == {
         ("ConfigError", "synchronized batch normalization takes CUDA; the device is cpu")
     }
 
 
 def test_nan_on_one_rank_stops_all_at_the_same_step(seen):
-    told = "at step 2, the discriminator's loss is not finite, so its update was not made"
-    assert [rank["nan"] for rank in seen] == [("NonFiniteError", told)] * 2
+    message = "at step 2, the discriminator's loss is not finite, so its update was not made"
+    assert [rank["nan"] for rank in seen] == [("NonFiniteError", message)] * 2
 
 
-def test_nan_on_one_rank_is_left_out_by_all(seen):
+def test_nan_on_one_rank_is_skipped_on_all(seen):
     first, second = (rank["nan, left out"] for rank in seen)
     assert first["skipped"] == second["skipped"] == 1
     assert equal(first["tensors"], second["tensors"])
 
 
-def test_all_ranks_end_by_one_clock(seen):
+def test_ranks_end_by_the_clock_of_rank_0(seen):
     first, second = (len(rank["minutes"]["steps"]) for rank in seen)
     assert first == second > 0
 
 
-def test_samples_that_ranks_draw_together_are_those_of_one(seen):
+def test_sampling_with_several_ranks_draws_the_same_as_with_one(seen):
     run = gan()
     expected = draw(run.sampler(), 150, latent=run.options.latent, seed=3, device=run.device)
     assert torch.equal(seen[0]["drawn"][0], expected)
 
 
-def test_modules_draw_other_numbers_on_each_rank_and_on_the_first_those_of_one_process(seen):
+def test_random_stream_differs_between_ranks_and_rank_0_has_that_of_a_single_rank(seen):
     run = gan()
     with run.randomness.lent():
         assert torch.equal(seen[0]["drawn"][1], torch.rand(3))
     assert not torch.equal(seen[0]["drawn"][1], seen[1]["drawn"][1])
 
 
-def test_rank_0_alone_writes_and_all_make_the_same_steps(seen, folder):
+def test_recording_writes_on_rank_0_only_and_ranks_make_the_same_steps(seen, folder):
     (end, step, tensors), (other_end, other_step, others) = (rank["recorded"] for rank in seen)
     assert (end, step) == (other_end, other_step) == ("whole", 7)
     assert equal(tensors, others)
@@ -129,20 +129,20 @@ def test_rank_0_alone_writes_and_all_make_the_same_steps(seen, folder):
     assert equal({key: each for key, each in saved.tensors.items() if not key.startswith("random")}, tensors)
 
 
-def test_a_run_that_another_rank_alone_has_is_not_begun_anew(seen):
+def test_run_found_on_another_rank_only_is_not_started_again(seen):
     assert [rank["there"] for rank in seen] == [(True, False, "CheckpointError")] * 2
 
 
-def test_a_signal_at_any_rank_ends_all_after_the_same_step_with_a_checkpoint(seen, folder):
+def test_signal_at_one_rank_ends_all_after_the_same_step_with_a_checkpoint(seen, folder):
     assert [rank["stopped"][:2] for rank in seen] == [(("Interrupted", 15), 3)] * 2
     assert checkpoint.kept(folder / "stopped" / "checkpoints")[-1].stem == "step-00000003"
 
 
-def test_all_ranks_end_when_nobody_asks_for_more(seen):
+def test_closing_the_steps_ends_all_ranks(seen):
     assert [rank["closed"][:2] for rank in seen] == [("whole", 3)] * 2
 
 
-def test_all_ranks_go_back_together(seen):
+def test_rollback_happens_on_all_ranks(seen):
     (end, step, tensors), (other_end, other_step, others) = (rank["nan, back"] for rank in seen)
     assert (end, step) == (other_end, other_step) == ("whole", 7)
     assert equal(tensors, others)
@@ -157,7 +157,7 @@ def test_nan_on_one_rank_leaves_no_checkpoint_of_its_step(seen, folder):
     ]
 
 
-def test_all_ranks_end_when_the_run_may_not_go_back_again(seen):
+def test_rollback_limit_ends_all_ranks(seen):
     assert [rank["beyond the limit"][0][0] for rank in seen] == ["NonFiniteError"] * 2
 
 
@@ -176,18 +176,18 @@ def test_synchronized_networks_have_the_same_weights_under_the_same_names():
 
 
 @pytest.mark.parametrize("penalty", [R1(), SizeOfFakes(), DRAGAN()])
-def test_what_differentiates_twice_goes_without_synchronized_normalization(penalty):
+def test_synchronized_batch_norm_is_rejected_if_a_regularizer_differentiates_twice(penalty):
     generator, discriminator = normalized((1, 4, 4), 5)
     plain, cuda = TinyDiscriminator().build((1, 4, 4), None), torch.device("cuda")
-    synchronized(generator, plain, cuda, {"mine": penalty})  # G is no part of what the penalty differentiates
-    if type(penalty) is SizeOfFakes:  # nor does this one differentiate twice
+    synchronized(generator, plain, cuda, {"mine": penalty})  # the penalty does not differentiate G
+    if type(penalty) is SizeOfFakes:  # differentiates once
         synchronized(generator, discriminator, cuda, {"mine": penalty})
     else:
         with pytest.raises(ConfigError, match="cannot be differentiated twice, as regularizer 'mine' asks"):
             synchronized(generator, discriminator, cuda, {"mine": penalty})
 
 
-def test_each_process_of_a_machine_takes_a_gpu_of_its_own():
+def test_device_is_another_gpu_for_each_process_of_a_machine():
     with (
         patch("torch.cuda.is_available", return_value=True),
         patch("torch.cuda.device_count", return_value=2),
@@ -196,13 +196,13 @@ def test_each_process_of_a_machine_takes_a_gpu_of_its_own():
             torch.device("cuda", local) for local in (0, 1, 0, 1)
         ]
         assert Ranks(3, 4, 3).device("cpu") == torch.device("cpu")
-        with pytest.raises(ConfigError, match="this machine has 2 of them, and process 3 has none"):
+        with pytest.raises(ConfigError, match="this machine has 2, none is left for process 3"):
             Ranks(2, 4, 2).device()
 
 
 @pytest.mark.parametrize("count", range(2, 12))
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_shares_are_all_of_a_batch_in_its_order(count, size):
+def test_parts_of_all_ranks_are_the_whole_batch_in_order(count, size):
     whole = torch.arange(count)
     parts = [Ranks(rank, size).part(whole) for rank in range(size)]
     assert torch.equal(torch.cat(parts), whole)
@@ -211,25 +211,25 @@ def test_shares_are_all_of_a_batch_in_its_order(count, size):
     ]
 
 
-def test_without_torchrun_a_process_is_alone():
-    with joined() as ranks:
+def test_join_ranks_without_torchrun_yields_a_single_rank():
+    with join_ranks() as ranks:
         assert ranks == SINGLE_RANK
         assert (ranks.is_distributed, ranks.is_main) == (False, True)
         assert ranks.all_reduce_max([3]) == [3]
-        assert ranks.broadcast("said") == "said"
+        assert ranks.broadcast("value") == "value"
 
 
-def test_processes_that_are_started_again_meet_where_nobody_was_before():
+def test_store_is_empty_after_a_restart():
     store = HashStore()
     for _ in range(2):
         with ThreadPoolExecutor() as threads:
-            parts = list(threads.map(lambda rank: _of_this_start(store, Ranks(rank, 3)), range(3)))
-        assert not parts[0].check(["place"])
-        parts[0].set("place", "here")
-        assert [part.get("place") for part in parts] == [b"here"] * 3
+            parts = list(threads.map(lambda rank: _new_store(store, Ranks(rank, 3)), range(3)))
+        assert not parts[0].check(["key"])
+        parts[0].set("key", "value")
+        assert [part.get("key") for part in parts] == [b"value"] * 3
 
 
-SENSELESS = [
+INCONSISTENT = [
     ("two", "2", "0", "2"),
     ("2", "2", "0", "2"),
     ("-1", "2", "0", "2"),
@@ -238,12 +238,12 @@ SENSELESS = [
 ]
 
 
-@pytest.mark.parametrize("said", SENSELESS)
-def test_an_environment_that_makes_no_sense_is_refused(said):
-    named = dict(zip(("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"), said, strict=True))
+@pytest.mark.parametrize("values", INCONSISTENT)
+def test_environment_with_inconsistent_ranks_is_rejected(values):
+    variables = dict(zip(("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"), values, strict=True))
     with (
-        patch.dict(os.environ, {**named, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}),
+        patch.dict(os.environ, {**variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}),
         pytest.raises(ConfigError, match="must number the processes"),
-        joined(),
+        join_ranks(),
     ):
         pass
