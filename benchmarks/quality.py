@@ -33,6 +33,7 @@ from gancore import Catalog, EvaluationPaths, Evaluator, ReferenceImages, read_i
 from gancore.config.duration import Duration
 from gancore.config.metric_names import find_metric
 from gancore.config.run import read_dataset, read_layers
+from gancore.evaluation.evaluator import SampleOrigin
 from gancore.evaluation.sources import reference_of
 
 SAMPLES = 10_000
@@ -200,7 +201,7 @@ def measured(points: Iterable[Point], arguments: argparse.Namespace) -> Iterator
     for seed in range(JUDGES):
         table = f"{{name = 'fd', extractor = {{name = 'digits', seed = {seed}}}}}"
         judges[f"fd-digits-{seed}"] = find_metric(table, catalog)
-    evaluator = Evaluator(judges, place, reference, training, held_out=True, count=SAMPLES, seed=0)
+    evaluator = Evaluator(judges, place, reference, SampleOrigin(training, held_out=True), count=SAMPLES, seed=0)
     for preparation in evaluator.prepare():
         print(f"\r{preparation.what}: {preparation.done:.0%}", end="\n" if preparation.done == 1 else "", flush=True)
 

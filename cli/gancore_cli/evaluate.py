@@ -137,7 +137,7 @@ def _sampled(trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: P
 
     labels = None
     if trained.num_classes is not None:
-        training = evaluator.training or ReferenceImages.of(trained.run.dataset, root)
+        training = evaluator.origin.training or ReferenceImages.of(trained.run.dataset, root)
         labels = training.draw_labels(evaluator.count, seed, "evaluation")
     return trained.sample(evaluator.count, seed=seed, labels=labels)
 
@@ -165,9 +165,15 @@ def _print(evaluation: Evaluation, evaluator: Evaluator, what: Mapping[str, Any]
     echo(f"images: {what['count']:,} of {of}, seed {what['seed']}")
     source = evaluator.reference
     if source:
-        trained_on = evaluator.training is not None and evaluator.training.dataset == source.dataset
-        trust = ", held out from training" if evaluator.held_out else ", which it was trained on" if trained_on else ""
-        echo(f"reference: {' '.join(filter(None, [source.name, source.split]))}{trust if 'step' in what else ''}")
+        trained_on = evaluator.origin.training is not None and evaluator.origin.training.dataset == source.dataset
+        trust = (
+            ", held out from training"
+            if evaluator.origin.held_out
+            else ", which it was trained on"
+            if trained_on
+            else ""
+        )
+        say(f"reference: {' '.join(filter(None, [source.name, source.split]))}{trust if 'step' in what else ''}")
     rows = [row for result in evaluation.results for row in _rows(result)]
     header = ["metric", "value", "better", "real data", "ideal", "images", "stand-ins", "extractor"]
     if all(row[4] == "-" for row in rows):

@@ -14,7 +14,7 @@ from gancore.config.metric_names import find_metric, name_of
 from gancore.config.run import RunConfig
 from gancore.contracts import Dataset, EvaluationProtocol
 from gancore.errors import ConfigError, DataError
-from gancore.evaluation.evaluator import Evaluator
+from gancore.evaluation.evaluator import Evaluator, SampleOrigin
 from gancore.evaluation.sources import ReferenceImages, reference_of
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Metric
@@ -53,9 +53,7 @@ def evaluator_of_run(
         judges,
         place,
         reference,
-        trained_on,
-        held_out=held_out,
-        dataset=dataset,
+        SampleOrigin(trained_on, held_out, dataset=dataset),
         count=count or run.dataset.evaluation.samples,
         seed=run.seed if seed is None else seed,
     )
@@ -86,14 +84,12 @@ def evaluator_of_images(
     part = None if dataset is None else dataset.part("train")
     held_out = part is not None and reference_of(part) == (dataset, True)
     judges = _named(metrics, {}, catalog) or _usual(dataset, held_out, catalog)
+    stand_ins = ReferenceImages.of(part, place.root) if part is not None and held_out else None
     evaluator = Evaluator(
         judges,
         place,
         reference,
-        ReferenceImages.of(part, place.root) if part is not None and held_out else None,
-        held_out=held_out,
-        known=False,
-        shape=tuple(images.shape[1:]),
+        SampleOrigin(stand_ins, held_out, known=False, shape=tuple(images.shape[1:])),
         count=len(images),
         seed=seed,
     )

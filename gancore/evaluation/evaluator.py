@@ -89,43 +89,53 @@ class Evaluation:
         return flat
 
 
+@dataclass(frozen=True)
+class SampleOrigin:
+    """Where the images to evaluate come from, as far as it is known.
+
+    `training` is what the generator was trained on, and `held_out` says that the reference is no part of it. For images
+    from an unknown generator, `known` is False, and `training` may be what stands in for them in the floors.
+    `dataset` is what extractors learn from, by default that of the reference. `shape` is that of an image; it must be
+    given where there is no reference.
+    """
+
+    training: ReferenceImages | None = None
+    held_out: bool = False
+    known: bool = True
+    dataset: Dataset | None = None
+    shape: Shape | None = None
+
+
 class Evaluator:
     """Metrics over one reference, for any number of sets of images.
 
-    `judges` are metrics by name. `training` is what the generator was trained on, and `held_out` says that the
-    reference is no part of it; `known` is False where nobody knows what the images come from. `dataset` is what
-    extractors learn from, by default that of the reference; `shape` of an image must be given where there is no
-    reference. Floors are measured with `count` real images where there are so many. Exhaust `prepare` before the first
-    `evaluate`.
+    `metrics` are by name. Floors are measured with `count` real images where there are so many. Exhaust `prepare`
+    before the first `evaluate`.
     Raises ConfigError when a metric needs what is not there.
     """
 
     def __init__(
         self,
-        judges: Mapping[str, Metric],
-        place: EvaluationPaths,
+        metrics: Mapping[str, Metric],
+        paths: EvaluationPaths,
         reference: ReferenceImages | None,
-        training: ReferenceImages | None = None,
+        origin: SampleOrigin = SampleOrigin(),
         *,
-        held_out: bool = False,
-        known: bool = True,
-        dataset: Dataset | None = None,
-        shape: Shape | None = None,
         count: int,
         seed: int,
     ) -> None:
-        self.judges, self.reference, self.training, self.held_out = judges, reference, training, held_out
-        self.count, self.seed, self._place, self._shape, self._known = count, seed, place, shape, known
-        self._dataset = dataset or (reference.dataset if reference else None)
+        self.metrics, self.reference, self.origin, self.count, self.seed = metrics, reference, origin, count, seed
+        self._paths = paths
+        self._dataset = origin.dataset or (reference.dataset if reference else None)
         self._readers: dict[Extractor | None, Reader | None] = {}
         self._real: dict[Extractor | None, Samples] = {}
         self._trained_on: dict[Extractor | None, Samples] = {}
         self._floors: dict[str, _Floor] = {}
         self._warnings: list[str] = []
-        for name, metric in judges.items():
+        for name, metric in metrics.items():
             if reference is None and "reference" in metric.needs:
                 raise ConfigError(f"{name} compares with real images, and none are named", _NAME_ONE)
-            if "training" in metric.needs and not (training and held_out):
+            if "training" in metric.needs and not (origin.training and origin.held_out):
                 raise ConfigError(
                     f"{name} compares images of the training with held-out ones, and here none are held out",
                     "leave it out, or measure a run on a dataset that has a test part, such as mnist",
@@ -143,7 +153,7 @@ class Evaluator:
     @property
     def shape(self) -> Shape | None:
         """The shape of one image, as far as it is known."""
-        return self._shape if self.images is None else tuple(self.images.shape[1:])
+        return self.origin.shape if self.images is None else tuple(self.images.shape[1:])
 
     def prepare(self) -> Iterator[Preparation]:
         """Opens every extractor, teaching those that must learn, reads the real images, and measures the floors.
@@ -156,11 +166,11 @@ class Evaluator:
             if self.images is None:
                 continue
             yield Preparation("reading real images", position / len(groups))
-            halved = not self.held_out or any("training" in metric.needs for metric in judges.values())
+            halved = not self.origin.held_out or any("training" in metric.needs for metric in judges.values())
             if halved or any("reference" in metric.needs for metric in judges.values()):
                 self._real[extractor] = self._read(extractor, self.images)
-            if self.training is not None and any("training" in metric.needs for metric in judges.values()):
-                trained_on = self.training.draw(2 * _MOST, self.seed, "training")
+            if self.origin.training is not None and any("training" in metric.needs for metric in judges.values()):
+                trained_on = self.origin.training.draw(2 * _MOST, self.seed, "training")
                 self._trained_on[extractor] = self._read(extractor, trained_on)
             yield Preparation("measuring real images", (position + 0.5) / len(groups))
             self._measure_floors(extractor, judges, halved)
@@ -177,7 +187,7 @@ class Evaluator:
                 raise ConfigError("nothing can be measured before it is prepared", "exhaust `prepare` first")
             evidence = self._evidence(extractor, self._read(extractor, images), self._real.get(extractor))
             results |= {name: self._result(name, metric, evidence) for name, metric in judges.items()}
-        ordered = tuple(results[name] for name in self.judges)
+        ordered = tuple(results[name] for name in self.metrics)
         warnings = [f"{result.name}: {text}" for result in ordered for text in result.measured.warnings]
         return Evaluation(ordered, (*self._warnings, *warnings))
 
@@ -196,7 +206,7 @@ class Evaluator:
     def _by_extractor(self) -> dict[Extractor | None, dict[str, Metric]]:
         groups: dict[Extractor | None, dict[str, Metric]] = {}
         for name, metric in sorted(
-            self.judges.items(), key=lambda item: isinstance(item[1].extractor, LearnedExtractor)
+            self.metrics.items(), key=lambda item: isinstance(item[1].extractor, LearnedExtractor)
         ):
             groups.setdefault(metric.extractor, {})[name] = metric
         return groups
@@ -205,14 +215,14 @@ class Evaluator:
         if extractor is None or self.shape is None:
             return None
         num_classes = None if self.reference is None else self.reference.num_classes
-        return (yield from open_reader(extractor, self._dataset, self.shape, num_classes, self._place))
+        return (yield from open_reader(extractor, self._dataset, self.shape, num_classes, self._paths))
 
     def _read(self, extractor: Extractor | None, images: Tensor) -> Samples:
         reader = self._readers.get(extractor)
         return Samples(images) if reader is None else reader.read(images)
 
     def _evidence(self, extractor: Extractor | None, fake: Samples, real: Samples | None) -> MetricInputs:
-        mixtures = (source.mixture for source in (self.reference, self.training) if source is not None)
+        mixtures = (source.mixture for source in (self.reference, self.origin.training) if source is not None)
         mixture = next((mixture for mixture in mixtures if mixture is not None), None)
         return MetricInputs(fake, real, self._trained_on.get(extractor), mixture)
 
@@ -222,8 +232,8 @@ class Evaluator:
         It is halved too for a metric that looks up the training images, of which no stand-in may be one.
         """
         halves = apart = self._halves(extractor) if halved else None
-        if self.training is not None and self.held_out:
-            stand_ins = self._read(extractor, self.training.draw(self.count, self.seed, "stand-ins"))
+        if self.origin.training is not None and self.origin.held_out:
+            stand_ins = self._read(extractor, self.origin.training.draw(self.count, self.seed, "stand-ins"))
             apart = self._evidence(extractor, stand_ins, self._real.get(extractor))
         for name, metric in judges.items():
             evidence = halves if "training" in metric.needs else apart
@@ -253,7 +263,7 @@ class Evaluator:
             and {
                 "name": source.name,
                 "split": source.split,
-                "held_out": self.held_out if self._known else None,
+                "held_out": self.origin.held_out if self.origin.known else None,
                 "sha256": self._reference_digest,
             },
             "seed": self.seed,

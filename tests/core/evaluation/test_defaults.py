@@ -28,30 +28,34 @@ RING = {"dataset": "ring"}
 
 def test_the_dataset_decides_where_nobody_said(tmp_path):
     found = of_run(tmp_path, RING, {"seed": 7})
-    assert (list(found.judges), found.count, found.seed) == (["modes"], 2500, 7)
-    assert (found.reference.dataset, found.training.dataset, found.held_out) == (Ring(split="test"), Ring(), True)
+    assert (list(found.metrics), found.count, found.seed) == (["modes"], 2500, 7)
+    assert (found.reference.dataset, found.origin.training.dataset, found.origin.held_out) == (
+        Ring(split="test"),
+        Ring(),
+        True,
+    )
 
 
 def test_a_dataset_that_says_nothing_is_measured_by_the_defaults(tmp_path):
     found = of_run(tmp_path)
-    assert (list(found.judges), found.count) == (list(EvaluationProtocol().metrics), EvaluationProtocol().samples)
-    assert (found.reference, found.held_out) == (found.training, False)
+    assert (list(found.metrics), found.count) == (list(EvaluationProtocol().metrics), EvaluationProtocol().samples)
+    assert (found.reference, found.origin.held_out) == (found.origin.training, False)
 
 
 def test_the_run_overrides_the_dataset_and_arguments_override_both(tmp_path):
     said = {"metrics": {"coverage-random": {"k": 9}, "modes": {}}}
     found = of_run(tmp_path, RING, said)
-    assert (list(found.judges), found.count) == (["coverage-random", "modes"], 2500)
+    assert (list(found.metrics), found.count) == (["coverage-random", "modes"], 2500)
     found = of_run(tmp_path, RING, said, metrics=["fd-random", "coverage-random"], count=5, seed=2)
-    assert (list(found.judges), found.count, found.seed) == (["fd-random", "coverage-random"], 5, 2)
-    assert found.judges["coverage-random"].k == 9
+    assert (list(found.metrics), found.count, found.seed) == (["fd-random", "coverage-random"], 5, 2)
+    assert found.metrics["coverage-random"].k == 9
 
 
 def test_another_reference_is_not_held_out_unless_it_is_the_one_that_is(tmp_path):
     own, other = ReferenceImages.of(Ring(split="test"), tmp_path), ReferenceImages("files", Plain(normal(0, 9, 2)))
-    assert of_run(tmp_path, RING, reference=own).held_out
+    assert of_run(tmp_path, RING, reference=own).origin.held_out
     found = of_run(tmp_path, RING, reference=other)
-    assert not found.held_out
+    assert not found.origin.held_out
     assert found.reference is other
 
 
@@ -62,7 +66,7 @@ def test_metrics_that_need_what_is_not_held_out_are_no_defaults(tmp_path):
 
     images, real = normal(0, 30, 3), ReferenceImages.of(Protected(shape=(3,), count=40), tmp_path)
     found = evaluator_of_images(images, place(tmp_path), catalog(), reference=real)
-    assert list(found.judges) == ["fd-random"]
+    assert list(found.metrics) == ["fd-random"]
     with pytest.raises(ConfigError, match="none are held out"):
         evaluator_of_images(images, place(tmp_path), catalog(), reference=real, metrics=["memorization-random"])
 
@@ -70,8 +74,8 @@ def test_metrics_that_need_what_is_not_held_out_are_no_defaults(tmp_path):
 def test_images_of_unknown_origin_have_the_training_part_as_their_stand_in(tmp_path):
     real = ReferenceImages.of(Ring(split="test"), tmp_path)
     found = evaluator_of_images(normal(0, 50, 2), place(tmp_path), catalog(), reference=real)
-    assert (list(found.judges), found.count, found.held_out) == (["modes"], 50, True)
-    assert found.training.dataset == Ring()
+    assert (list(found.metrics), found.count, found.origin.held_out) == (["modes"], 50, True)
+    assert found.origin.training.dataset == Ring()
 
 
 def test_images_of_unknown_origin_must_be_compared_with_something(tmp_path):
@@ -90,7 +94,7 @@ def test_a_wrong_shape_is_told_before_anything_is_learned(tmp_path):
 def test_a_run_that_is_compared_with_something_else_does_not_need_its_own_data(tmp_path):
     other = ReferenceImages("files", Plain(torch.zeros(9, 1, 28, 28, dtype=torch.uint8)))
     found = of_run(tmp_path, {"dataset": "mnist"}, reference=other, metrics=["fd-random"])
-    assert (found.training, found.reference) == (None, other)
+    assert (found.origin.training, found.reference) == (None, other)
 
 
 def test_who_learns_learns_from_the_run_where_the_reference_has_no_labels(tmp_path):
@@ -106,8 +110,8 @@ def test_who_learns_learns_from_the_run_where_the_reference_has_no_labels(tmp_pa
 def test_metrics_may_be_tables(tmp_path):
     table = "{name = 'fd', extractor = {name = 'random', seed = 3}}"
     found = of_run(tmp_path, RING, metrics=[table])
-    assert list(found.judges) == ["fd-random"]
-    assert found.judges["fd-random"].extractor.seed == 3
+    assert list(found.metrics) == ["fd-random"]
+    assert found.metrics["fd-random"].extractor.seed == 3
 
 
 def test_wrong_names_are_told_before_any_data_is_opened(tmp_path):
@@ -119,7 +123,7 @@ def test_two_metrics_of_one_name_are_refused(tmp_path):
     table = "{name = 'fd', extractor = {name = 'random', seed = 3}}"
     with pytest.raises(ConfigError, match="two metrics are both called fd-random"):
         of_run(tmp_path, RING, metrics=["fd-random", table])
-    assert list(of_run(tmp_path, RING, metrics=["fd-random", "fd-random"]).judges) == ["fd-random"]
+    assert list(of_run(tmp_path, RING, metrics=["fd-random", "fd-random"]).metrics) == ["fd-random"]
 
 
 def test_images_between_zero_and_one_are_of_the_wrong_range(tmp_path):

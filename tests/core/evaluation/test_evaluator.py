@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gancore.config.metric_names import find_metric
 from gancore.contracts import Mixture
 from gancore.errors import ConfigError, DataError, PluginError
-from gancore.evaluation.evaluator import Evaluator
+from gancore.evaluation.evaluator import Evaluator, SampleOrigin
 from gancore.evaluation.sources import Plain, ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Measurement, Metric
@@ -61,8 +61,7 @@ def prepared(folder, names=NAMES, *, held_out=True, count=100, seed=0, judges=No
         judges,
         place(folder),
         reference or ReferenceImages("real", vectors(1)),
-        training or ReferenceImages("training", vectors(2, 300)),
-        held_out=held_out,
+        SampleOrigin(training or ReferenceImages("training", vectors(2, 300)), held_out),
         count=count,
         seed=seed,
     )
@@ -191,7 +190,12 @@ def test_a_metric_that_lacks_what_it_needs_is_refused_before_anything_is_read(
     source = ReferenceImages("real", vectors(1)) if reference else None
     with pytest.raises(ConfigError, match=words):
         Evaluator(
-            {name: find_metric(name, catalog())}, place(tmp_path), source, source, held_out=held_out, count=9, seed=0
+            {name: find_metric(name, catalog())},
+            place(tmp_path),
+            source,
+            SampleOrigin(source, held_out),
+            count=9,
+            seed=0,
         )
 
 
@@ -235,7 +239,7 @@ def test_numbers_of_any_type_become_numbers(tmp_path):
 def test_what_nobody_knows_of_the_images_is_not_claimed(tmp_path):
     source = ReferenceImages("real", vectors(1))
     judges = {"fd-random": find_metric("fd-random", catalog())}
-    evaluator = Evaluator(judges, place(tmp_path), source, known=False, count=9, seed=0)
+    evaluator = Evaluator(judges, place(tmp_path), source, SampleOrigin(known=False), count=9, seed=0)
     list(evaluator.prepare())
     (result,) = evaluator.evaluate(normal(0, 100, 3)).results
     assert result.to_data()["reference"]["held_out"] is None

@@ -210,7 +210,7 @@ def test_labels_that_are_no_classes_are_told(tmp_path):
             dataset.tensors = (dataset.tensors[0], dataset.tensors[1] + 1)
             return dataset
 
-    with pytest.raises(DataError, match=r"labels must lie in 0..1.*received 1..2"):
+    with pytest.raises(DataError, match=r"labels must be in 0..1.*received 1..2"):
         opened(QUICK, Counting(), tmp_path)
 
 

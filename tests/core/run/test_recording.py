@@ -21,7 +21,7 @@ from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Generator
 from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, StorageError
-from gancore.evaluation.evaluator import Evaluator
+from gancore.evaluation.evaluator import Evaluator, SampleOrigin
 from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.hookspecs import hookimpl
@@ -384,7 +384,7 @@ def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path):
     directory.create(run, known, gan.device)
     place = EvaluationPaths(tmp_path, tmp_path / "cache", gan.device)
     real = ReferenceImages("noise", gan.feed.dataset)
-    evaluator = Evaluator({"fails": Fails()}, place, real, real, held_out=True, count=20, seed=0)
+    evaluator = Evaluator({"fails": Fails()}, place, real, SampleOrigin(real, held_out=True), count=20, seed=0)
     list(evaluator.prepare())
     with pytest.raises(KeyboardInterrupt):
         list(record(train(gan), gan, run, directory, known, evaluator))
@@ -411,7 +411,7 @@ def test_whatever_ends_a_measurement_the_step_before_it_is_kept_if_there_is_room
     directory.create(run, known, gan.device)
     real = ReferenceImages("noise", gan.feed.dataset)
     place = EvaluationPaths(tmp_path, tmp_path / "cache", gan.device)
-    evaluator = Evaluator({"fails": Fails()}, place, real, real, held_out=True, count=20, seed=0)
+    evaluator = Evaluator({"fails": Fails()}, place, real, SampleOrigin(real, held_out=True), count=20, seed=0)
     list(evaluator.prepare())
     with pytest.raises(BaseException):  # noqa: B017, PT011  # as the part that measures tells it
         list(record(train(gan), gan, run, directory, known, evaluator))
