@@ -22,9 +22,9 @@ from benchmarks.machine import called, commit, described
 from gancore import Catalog, EvaluationPaths, ReferenceImages, read_images
 from gancore.config.run import read_dataset
 from gancore.data.items import read_items
-from gancore.evaluation.features import Reader
+from gancore.evaluation.features import FeatureExtractor
 from gancore.evaluation.sources import reference_of
-from gancore.evaluation.train_extractor import open_reader
+from gancore.evaluation.train_extractor import load_extractor
 from gancore_plugins.extractors.digits import DigitsExtractor
 
 SAMPLES = 1000
@@ -76,26 +76,26 @@ def sampled(arguments: argparse.Namespace, run: Path, label: int) -> Tensor:
     return read_images(file)
 
 
-def classifier(arguments: argparse.Namespace) -> Reader:
+def classifier(arguments: argparse.Namespace) -> FeatureExtractor:
     """Learns MNIST, unless it is in the cache."""
     dataset = read_dataset("mnist", Catalog.installed())
     place = EvaluationPaths(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
     shape = tuple(ReferenceImages.of(dataset, arguments.data_dir).draw(1, 0, "shape").shape[1:])
-    opening = open_reader(DigitsExtractor(), dataset, shape, CLASSES, place)
+    opening = load_extractor(DigitsExtractor(), dataset, shape, CLASSES, place)
     while True:
         try:
             next(opening)
         except StopIteration as done:
-            reader: Reader = done.value
+            reader: FeatureExtractor = done.value
             return reader
 
 
-def share_read_as(reader: Reader, images: Tensor, label: int) -> float:
+def share_read_as(reader: FeatureExtractor, images: Tensor, label: int) -> float:
     """The share of the images that the classifier reads as this class."""
-    return float(reader.read(images).shares()[label])
+    return float(reader.extract(images).shares()[label])
 
 
-def real_shares(reader: Reader, root: Path) -> list[float]:
+def real_shares(reader: FeatureExtractor, root: Path) -> list[float]:
     """The same of the test images of each class."""
     held_out, _ = reference_of(read_dataset("mnist", Catalog.installed()))
     images, labels = read_items(ReferenceImages.of(held_out, root).images, None)

@@ -26,7 +26,7 @@ from torch import Tensor
 from benchmarks.machine import called, commit, described
 from gancore import Catalog, ReferenceImages
 from gancore.config.run import read_dataset
-from gancore.evaluation.collapse import COUNT, CollapseGuard
+from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
 from gancore.utils.random import generator_for
 
 TRIES = 30
@@ -100,19 +100,19 @@ def collapses(root: Path) -> list[tuple[str, int]]:
 
 def one_thing(values: Tensor, dice: torch.Generator) -> Tensor:
     chosen = values[torch.randint(len(values), (1,), generator=dice)]
-    return chosen.repeat(COUNT, *[1] * (values.ndim - 1))
+    return chosen.repeat(SAMPLE_COUNT, *[1] * (values.ndim - 1))
 
 
 def one_mode(values: Tensor, labels: Tensor, dice: torch.Generator) -> Tensor:
     there = (labels == int(torch.randint(8, (1,), generator=dice))).nonzero().flatten()
-    return values[there[torch.randint(len(there), (COUNT,), generator=dice)]]
+    return values[there[torch.randint(len(there), (SAMPLE_COUNT,), generator=dice)]]
 
 
 def caught(values: Tensor, draw: Callable[[torch.Generator], Tensor]) -> int:
     found = 0
     for seed in range(TRIES):
         dice = generator_for(seed, "collapse")
-        guard = CollapseGuard(values[torch.randperm(len(values), generator=dice)[:COUNT]])
+        guard = CollapseGuard(values[torch.randperm(len(values), generator=dice)[:SAMPLE_COUNT]])
         alarms = [guard.alarm(guard.diversity(draw(dice))) for _ in range(2)]
         found += alarms[1] is not None
     return found

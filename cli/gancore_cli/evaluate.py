@@ -28,22 +28,25 @@ if TYPE_CHECKING:
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="A metric and its extractor, as in fd-digits, or a table.  [default: those of the run, or of the reference]",
+    help="A metric and its extractor, such as fd-digits, or an inline table.  "
+    "[default: those of the run, or of the reference]",
 )
 @click.option(
     "--reference",
     metavar="DATASET|FOLDER|FILE.npy",
-    help="Real images to compare with.  [default: what the dataset of the run holds out, or else that dataset]",
+    help="Real images to compare with.  [default: the held-out part of the run's dataset, else that dataset]",
 )
 @click.option(
     "-n",
     "--count",
     type=click.IntRange(min=2),
-    help="How many images.  [default: as many as the dataset's protocol says; all of FOLDER and FILE.npy]",
+    help="Number of images.  [default: that of the dataset's protocol; all of FOLDER and FILE.npy]",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of samples and choices.")
-@click.option("--raw", is_flag=True, help="Draw from the current weights, not from their average.")
-@click.option("--best", is_flag=True, help="Of the best checkpoint of RUN, not of the newest.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed for samples and subsampling."
+)
+@click.option("--raw", is_flag=True, help="Sample the current weights instead of their EMA.")
+@click.option("--best", is_flag=True, help="Use the best checkpoint of RUN instead of the newest.")
 @data_dir
 @device
 @output_options
@@ -61,78 +64,78 @@ def evaluate(
 ) -> None:
     """Measure a trained generator, or any images.
 
-    RUN and CHECKPOINT are sampled; FOLDER holds pictures of one size, FILE.npy an array (N, C, H, W), (N, H, W, C) or
-    (N, H, W) uint8, or (N, F) float32, from any program. Beside each number stands what real images score in the same
-    place, since a perfect model does not reach zero.
+    RUN and CHECKPOINT are sampled. FOLDER has pictures of one size; FILE.npy is an array (N, C, H, W), (N, H, W, C) or
+    (N, H, W) uint8, or (N, F) float32, from any program. The score of real images is shown next to each value, since
+    even a perfect model does not reach zero.
     """
-    from gancore.evaluation.defaults import evaluator_of_images, evaluator_of_run
+    from gancore.evaluation.defaults import evaluator_for_images, evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
     from gancore.utils.device import choose_device
     from gancore_cli.progress import show_preparation
 
-    catalog = open_catalog(terminal)
-    place = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
+    catalog = open_catalog(voice)
+    paths = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
     if _is_trained(images):
         from gancore.sampling.load import load
 
         trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
-        warn(terminal, catalog, *trained.warnings)
-        named = _source(reference, trained.shape, place.root, catalog) if reference else None
-        evaluator = evaluator_of_run(
-            trained.run, place, catalog, metrics=metrics, reference=named, count=count, seed=seed
+        warn(voice, catalog, *trained.warnings)
+        given = _source(reference, trained.shape, paths.root, catalog) if reference else None
+        evaluator = evaluator_for_run(
+            trained.run, paths, catalog, metrics=metrics, reference=given, count=count, seed=seed
         )
-        evaluator.check(trained.sample(1))  # what does not fit is told before anything is learned
-        show_preparation(terminal, evaluator.prepare())
-        seen = _sampled(trained, evaluator, seed, place.root)
+        evaluator.check(trained.sample(1))  # before an extractor is trained
+        show_preparation(voice, evaluator.prepare())
+        samples = _draw_samples(trained, evaluator, seed, paths.root)
         weights = "average" if trained.averaged else "current"
-        what = {"step": trained.step, "weights": weights, "sha256": trained.digest}
+        source = {"step": trained.step, "weights": weights, "sha256": trained.digest}
         path = trained.path
     else:
         if raw or best:
-            raise click.UsageError(f"--raw and --best choose weights of a run; {images} is none")
-        warn(terminal, catalog)
-        named = _source(reference, None, place.root, catalog) if reference else None
-        seen, path, what = _read(images, named, count, seed), images, {}
-        evaluator = evaluator_of_images(seen, place, catalog, metrics=metrics, reference=named, seed=seed)
-        show_preparation(terminal, evaluator.prepare())
-    terminal.note(f"measuring {len(seen):,} images")
-    evaluation = evaluator.evaluate(seen)
+            raise click.UsageError(f"--raw and --best need a run or a checkpoint; {images} is another kind of file")
+        warn(voice, catalog)
+        given = _source(reference, None, paths.root, catalog) if reference else None
+        samples, path, source = _read(images, given, count, seed), images, {}
+        evaluator = evaluator_for_images(samples, paths, catalog, metrics=metrics, reference=given, seed=seed)
+        show_preparation(voice, evaluator.prepare())
+    voice.note(f"measuring {len(samples):,} images")
+    evaluation = evaluator.evaluate(samples)
     for warning in evaluation.warnings:
-        terminal.note(f"warning: {warning}")
-    _show(terminal, evaluation, evaluator, {"of": str(path), **what, "count": len(seen), "seed": seed})
+        voice.note(f"warning: {warning}")
+    _show(voice, evaluation, evaluator, {"of": str(path), **source, "count": len(samples), "seed": seed})
 
 
 def _is_trained(path: Path) -> bool:
-    """Whether there is something to sample at the path, and not something to read."""
+    """Whether the path is a run or a checkpoint, not images. Raise DataError for anything else."""
     from gancore.errors import DataError
 
     if path.is_dir():
         return (path / "checkpoints").is_dir() or any(path.glob("step-*.safetensors"))
     if not path.exists() or path.suffix.lower() not in (".safetensors", ".npy"):
-        what = "is something else" if path.exists() else "is not there"
+        what = "is something else" if path.exists() else "does not exist"
         raise DataError(
-            f"a run directory, a checkpoint, a folder of pictures or a .npy file can be measured; {path} {what}",
+            f"evaluate takes a run directory, a checkpoint, a folder of pictures or a .npy file; {path} {what}",
             "gancore evaluate runs/0001",
         )
     return path.suffix.lower() == ".safetensors"
 
 
 def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -> ReferenceImages:
-    """The images that `--reference` names: a dataset's held-out part, a dataset as a table describes it, or files."""
+    """Return the images of `--reference`: the held-out part of a dataset, the dataset of an inline table, or files."""
     from gancore.config.run import read_dataset
     from gancore.data.read_images import read_images
-    from gancore.evaluation.sources import Plain, ReferenceImages, reference_of
+    from gancore.evaluation.sources import ReferenceImages, UnlabeledImages, reference_of
 
     path = Path(reference)
     known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
     if reference not in known and (path.suffix.lower() == ".npy" or path.is_dir()):
-        return ReferenceImages(path.name, Plain(read_images(path, shape)))
+        return ReferenceImages(path.name, UnlabeledImages(read_images(path, shape)))
     dataset = read_dataset(reference, catalog)
     return ReferenceImages.of(dataset if reference.startswith("{") else reference_of(dataset)[0], root)
 
 
-def _sampled(trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: Path) -> Tensor:
-    """As many samples as are measured; their classes, in a conditional run, are as frequent as in the training data."""
+def _draw_samples(trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: Path) -> Tensor:
+    """Return `evaluator.count` samples; in a conditional run, classes are as frequent as in the training data."""
     from gancore.evaluation.sources import ReferenceImages
 
     labels = None
@@ -142,56 +145,51 @@ def _sampled(trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: P
     return trained.sample(evaluator.count, seed=seed, labels=labels)
 
 
-def _read(images: Path, named: ReferenceImages | None, count: int | None, seed: int) -> Tensor:
-    """The images of a folder or array, or as many of them as are asked for."""
+def _read(images: Path, reference: ReferenceImages | None, count: int | None, seed: int) -> Tensor:
+    """Return the images of a folder or array, or `count` random ones."""
     from gancore.data.read_images import read_images
-    from gancore.evaluation.sources import Plain, ReferenceImages
+    from gancore.evaluation.sources import ReferenceImages, UnlabeledImages
 
-    shape = None if named is None else tuple(named.draw(1, seed, "shape").shape[1:])
+    shape = None if reference is None else tuple(reference.draw(1, seed, "shape").shape[1:])
     read = read_images(images, shape)
     if count is None or count >= len(read):
         return read
-    return ReferenceImages(images.name, Plain(read)).draw(count, seed, "chosen")
+    return ReferenceImages(images.name, UnlabeledImages(read)).draw(count, seed, "chosen")
 
 
-def _show(terminal: Terminal, evaluation: Evaluation, evaluator: Evaluator, what: dict[str, Any]) -> None:
+def _show(voice: Voice, evaluation: Evaluation, evaluator: Evaluator, header: dict[str, Any]) -> None:
     from gancore.utils.json import json_safe
 
-    terminal.result(json_safe({**what, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, what))
+    voice.result(json_safe({**header, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, header))
 
 
-def _print(evaluation: Evaluation, evaluator: Evaluator, what: Mapping[str, Any]) -> None:
-    of = ", ".join([what["of"], *([f"step {what['step']:,}, {what['weights']} weights"] if "step" in what else [])])
-    echo(f"images: {what['count']:,} of {of}, seed {what['seed']}")
-    source = evaluator.reference
+def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, Any]) -> None:
+    generated = "step" in header
+    weights = f", step {header['step']:,}, {header['weights']} weights" if generated else ""
+    say(f"images: {header['count']:,} of {header['of']}{weights}, seed {header['seed']}")
+    source, origin = evaluator.reference, evaluator.origin
     if source:
-        trained_on = evaluator.origin.training is not None and evaluator.origin.training.dataset == source.dataset
-        trust = (
-            ", held out from training"
-            if evaluator.origin.held_out
-            else ", which it was trained on"
-            if trained_on
-            else ""
-        )
-        say(f"reference: {' '.join(filter(None, [source.name, source.split]))}{trust if 'step' in what else ''}")
+        trained_on = origin.training is not None and origin.training.dataset == source.dataset
+        relation = ", held out from training" if origin.held_out else ", which it was trained on" if trained_on else ""
+        say(f"reference: {' '.join(filter(None, [source.name, source.split]))}{relation if generated else ''}")
     rows = [row for result in evaluation.results for row in _rows(result)]
-    header = ["metric", "value", "better", "real data", "ideal", "images", "stand-ins", "extractor"]
-    if all(row[4] == "-" for row in rows):
-        header, rows = [*header[:4], *header[5:]], [[*row[:4], *row[5:]] for row in rows]
-    print_table(header, rows)
+    columns = ["metric", "value", "better", "real data", "ideal", "images", "stand-ins", "extractor"]
+    if all(row[4] == "-" for row in rows):  # no metric has an ideal value
+        columns, rows = [*columns[:4], *columns[5:]], [[*row[:4], *row[5:]] for row in rows]
+    print_table(columns, rows)
 
 
 def _rows(result: Result) -> Iterator[list[str]]:
-    """The number, and below it its details."""
+    """Yield a row for the metric's value, and one for each of its details."""
     from gancore_cli.progress import brief
 
-    floor, ideal, extractor = result.real_data, result.measured.ideal, result.about["extractor"]
-    through = f"{extractor['name']} {extractor['sha256'][:12]}" if isinstance(extractor, dict) else ""
+    real, measured, extractor = result.real_data, result.measured, result.about["extractor"]
+    label = f"{extractor['name']} {extractor['sha256'][:12]}" if isinstance(extractor, dict) else ""
     images, stand_ins = (
-        " : ".join(f"{count:,}" for count in each.values()) for each in (result.counts, result.floor_counts)
+        " : ".join(f"{count:,}" for count in counts.values()) for counts in (result.counts, result.real_data_counts)
     )
-    numbers = [brief(floor.value if floor else None), brief(ideal.get("value"))]
-    yield [result.name, brief(result.measured.value), result.better, *numbers, images, stand_ins, through]
-    for key, value in result.measured.details.items():
-        numbers = [brief(floor.details.get(key) if floor else None), brief(ideal.get(key))]
+    numbers = [brief(real.value if real else None), brief(measured.ideal.get("value"))]
+    yield [result.name, brief(measured.value), result.better, *numbers, images, stand_ins, label]
+    for key, value in measured.details.items():
+        numbers = [brief(real.details.get(key) if real else None), brief(measured.ideal.get(key))]
         yield [f"{result.name}.{key}", brief(value), "", *numbers, "", "", ""]

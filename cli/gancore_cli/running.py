@@ -77,11 +77,11 @@ def evaluator_of(gan: GAN, run: RunConfig, catalog: Catalog, root: Path) -> Eval
     """What measures the run, if anything does; it is not ready yet."""
     if not run.metrics:
         return None
-    from gancore.evaluation.defaults import evaluator_of_run
+    from gancore.evaluation.defaults import evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
 
     place = EvaluationPaths(root, cache_root(), gan.device)
-    return evaluator_of_run(run, place, catalog, training=gan.feed.dataset, count=run.evaluate.samples)
+    return evaluator_for_run(run, place, catalog, training=gan.feed.dataset, count=run.evaluate.samples)
 
 
 def go_through(

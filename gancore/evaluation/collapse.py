@@ -1,8 +1,9 @@
-"""The collapse guard: does the generator still draw different things?
+"""Collapse guard: checks that the generator's samples are still diverse.
 
-Diversity is the effective number of different samples, as a share of that of real data: the Vendi score of Friedman and
-Dieng 2023 (arXiv:2210.02410) with a Gaussian kernel on pixels or coordinates, half as wide as two real images are
-apart. It needs no extractor and no labels, and takes milliseconds. What it cannot see is the loss of one mode of many.
+Diversity is the effective number of distinct samples, relative to that of real data: the Vendi score of Friedman and
+Dieng 2023 (arXiv:2210.02410) with a Gaussian kernel on pixels or coordinates, whose width is half the median distance
+between two real images. It needs no extractor and no labels, and takes milliseconds. It cannot detect the loss of one
+mode among many.
 """
 
 from __future__ import annotations
@@ -10,19 +11,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-COUNT = 256
-"""Samples, and real images, that are looked at."""
-_WIDTH = 0.5
-_LEAST = 0.2
-_PATIENCE = 2
-_FAR = 1e12  # farther points are as different, and their squared distances would overflow
+SAMPLE_COUNT = 256
+"""Number of samples, and of real images, that are compared."""
+_KERNEL_WIDTH = 0.5  # in median distances between real images
+_MIN_DIVERSITY = 0.2
+_LOW_VALUES_TO_ALARM = 2
+_MAX_COORDINATE = 1e12  # points are clamped to this, since their squared distances would overflow
 
 
 def effective_number(points: Tensor, width: float) -> float:
-    """How many different points (N, F) there are in effect: 1 where all are one, N where all are far apart.
+    """Return the effective number of distinct points (N, F): 1 if all are equal, N if all are far apart.
 
-    `width` is the distance at which two points begin to differ. It is exp(-tr K log K), with the kernel matrix K of
-    trace 1.
+    `width` is the distance at which two points begin to differ. The result is exp(-tr K log K), where K is the kernel
+    matrix scaled to trace 1.
     """
     kernel = torch.exp(-torch.cdist(points, points).square() / (2 * width**2)) / len(points)
     values = torch.linalg.eigvalsh(kernel).clamp(min=0)
@@ -30,41 +31,41 @@ def effective_number(points: Tensor, width: float) -> float:
 
 
 class CollapseGuard:
-    """Compares samples with `real` images (N, …), both as they are stored, and raises an alarm after two low values.
+    """Compares samples with `real` images (N, …), both as they are stored, and warns after two low values in a row.
 
-    `low` counts how many there were in a row.
+    `low` is the number of low values in a row so far.
     """
 
     def __init__(self, real: Tensor, low: int = 0) -> None:
-        self._middle = real.flatten(1).float().mean(dim=0)  # distances drown in the rounding of large numbers
+        self._mean = real.flatten(1).float().mean(dim=0)  # centered, since large numbers would round distances away
         self._real = self._points(real)
-        apart = torch.pdist(self._real)
-        apart = apart[apart > 0]
-        self._width = _WIDTH * float(apart.median()) if len(apart) else 0.0
-        self._number = effective_number(self._real, self._width) if self._width else 0.0
+        distances = torch.pdist(self._real)
+        distances = distances[distances > 0]
+        self._width = _KERNEL_WIDTH * float(distances.median()) if len(distances) else 0.0
+        self._real_number = effective_number(self._real, self._width) if self._width else 0.0
         self.low = low
 
     def diversity(self, samples: Tensor) -> float | None:
-        """The effective number of samples (N, …) as a share of the real one; None where real data has no diversity.
+        """Return the effective number of samples (N, …) relative to real data; None if real data has no diversity.
 
         It is 0 for samples that are not finite.
         """
-        if not self._number:
+        if not self._real_number:
             return None
         if samples.is_floating_point() and not samples.isfinite().all():
             return 0.0
-        return effective_number(self._points(samples[: len(self._real)]), self._width) / self._number
+        return effective_number(self._points(samples[: len(self._real)]), self._width) / self._real_number
 
     def alarm(self, diversity: float | None) -> str | None:
-        """What there is to warn of after this value: said once, when it has been low twice in a row."""
-        self.low = self.low + 1 if diversity is not None and diversity < _LEAST else 0
-        if diversity is None or self.low != _PATIENCE:
+        """Return a warning if this is the second low value in a row, else None; later low values do not repeat it."""
+        self.low = self.low + 1 if diversity is not None and diversity < _MIN_DIVERSITY else 0
+        if diversity is None or self.low != _LOW_VALUES_TO_ALARM:
             return None
         return (
-            f"collapse suspected: {len(self._real)} samples are in effect {diversity * self._number:.1f} different "
-            f"ones, where as many real images are {self._number:.1f}; below {_LEAST:.0%} of that in {_PATIENCE} "
-            "evaluations in a row"
+            f"collapse suspected: {len(self._real)} samples have an effective number of "
+            f"{diversity * self._real_number:.1f} distinct images, as many real images have {self._real_number:.1f}; "
+            f"below {_MIN_DIVERSITY:.0%} of real data in {_LOW_VALUES_TO_ALARM} evaluations in a row"
         )
 
     def _points(self, images: Tensor) -> Tensor:
-        return (images.flatten(1).float() - self._middle).clamp(-_FAR, _FAR)
+        return (images.flatten(1).float() - self._mean).clamp(-_MAX_COORDINATE, _MAX_COORDINATE)

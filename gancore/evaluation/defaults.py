@@ -1,4 +1,4 @@
-"""What is measured, and against what, where nobody said: the conventions of the data decide."""
+"""Default metrics and references of an evaluation, as the dataset's evaluation protocol defines them."""
 
 from __future__ import annotations
 
@@ -20,38 +20,40 @@ from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Metric
 
 
-def evaluator_of_run(
+def evaluator_for_run(
     run: RunConfig,
-    place: EvaluationPaths,
+    paths: EvaluationPaths,
     catalog: Catalog,
     *,
     metrics: Iterable[str] = (),
     reference: ReferenceImages | None = None,
-    training: TorchDataset[Any] | None = None,
+    training: TorchDataset[Any] | None = None,  # Any: the dataset's items
     count: int | None = None,
     seed: int | None = None,
 ) -> Evaluator:
-    """What measures samples of a run: everything that is not given is as its dataset says.
+    """Return an evaluator for samples of a run; arguments that are not given have the defaults of the run's dataset.
 
-    The reference is what the run's dataset holds out, or else that dataset. Without `metrics`, which are names like
-    fd-digits or inline tables, they are those of the run, or else of the dataset's protocol. `training` is the run's
-    dataset if it is open already; it is opened only if it is needed.
+    `metrics` are names like fd-digits or inline tables; by default those of the run, else of the dataset's protocol.
+    `reference` is by default the held-out part of the run's dataset, else the dataset itself. `training` is the run's
+    dataset if it is already built; otherwise it is built here if it is needed.
     """
     dataset, held_out = reference_of(run.dataset)
     if reference is not None:
         held_out = held_out and reference.dataset == dataset
         dataset = reference.dataset or run.dataset
-    judges = _named(metrics, run.named_metrics(), catalog) or run.named_metrics() or _usual(dataset, held_out, catalog)
+    chosen = (
+        _find_metrics(metrics, run.judges(), catalog) or run.judges() or _default_metrics(dataset, held_out, catalog)
+    )
     trained_on = None
     if training is not None:
         trained_on = ReferenceImages(run.dataset.name, training, run.dataset)
-    elif held_out or reference is None or any(metric.extractor is None for metric in judges.values()):
-        trained_on = ReferenceImages.of(run.dataset, place.root)
+    elif held_out or reference is None or any(metric.extractor is None for metric in chosen.values()):
+        trained_on = ReferenceImages.of(run.dataset, paths.root)
     if reference is None:
-        reference = ReferenceImages.of(dataset, place.root) if held_out else trained_on
+        reference = ReferenceImages.of(dataset, paths.root) if held_out else trained_on
     return Evaluator(
-        judges,
-        place,
+        chosen,
+        paths,
         reference,
         SampleOrigin(trained_on, held_out, dataset=dataset),
         count=count or run.dataset.evaluation.samples,
@@ -59,64 +61,61 @@ def evaluator_of_run(
     )
 
 
-def evaluator_of_images(
+def evaluator_for_images(
     images: Tensor,
-    place: EvaluationPaths,
+    paths: EvaluationPaths,
     catalog: Catalog,
     *,
     metrics: Iterable[str] = (),
     reference: ReferenceImages | None = None,
     seed: int = 0,
 ) -> Evaluator:
-    """What measures these images (N, …), whose origin is not known, as they are stored.
+    """Return an evaluator for stored images (N, …) of unknown origin.
 
-    Where the reference is a dataset's held-out part, the training part stands in for them in the floors. Without
-    `metrics` they are those of the reference's protocol. Raises ConfigError when there are neither, DataError when the
-    images do not have the shape of the reference.
+    By default `metrics` are those of the reference's protocol. If the reference is a held-out part of a dataset, the
+    training part takes the place of generated images when real data is scored. Raises ConfigError without a reference
+    and metrics, DataError for images of another shape than the reference.
     """
     if reference is None and not metrics:
         raise ConfigError(
-            "images of unknown origin must be compared with something, or measured by a metric that compares with "
-            "nothing, such as is-inception",
-            "name a dataset: --reference mnist",
+            "no reference given", "pass --reference DATASET, or a metric that needs none, such as is-inception"
         )
     dataset = None if reference is None else reference.dataset
     part = None if dataset is None else dataset.part("train")
     held_out = part is not None and reference_of(part) == (dataset, True)
-    judges = _named(metrics, {}, catalog) or _usual(dataset, held_out, catalog)
-    stand_ins = ReferenceImages.of(part, place.root) if part is not None and held_out else None
+    stand_ins = ReferenceImages.of(part, paths.root) if part is not None and held_out else None
     evaluator = Evaluator(
-        judges,
-        place,
+        _find_metrics(metrics, {}, catalog) or _default_metrics(dataset, held_out, catalog),
+        paths,
         reference,
         SampleOrigin(stand_ins, held_out, known=False, shape=tuple(images.shape[1:])),
         count=len(images),
         seed=seed,
     )
     evaluator.check(images)
-    known = evaluator.images
-    if images.dtype == torch.uint8 and int(images.max()) == 1 and known is not None and int(known.max()) > 1:
+    real = evaluator.images
+    if images.dtype == torch.uint8 and int(images.max()) == 1 and real is not None and int(real.max()) > 1:
         raise DataError(
-            "images must be in 0..255, as the real ones are; the largest value of these is 1", "multiply by 255"
+            "images must be in 0..255, like the reference; the largest value in these is 1", "multiply them by 255"
         )
     return evaluator
 
 
-def _named(metrics: Iterable[str], known: Mapping[str, Metric], catalog: Catalog) -> dict[str, Metric]:
+def _find_metrics(names: Iterable[str], known: Mapping[str, Metric], catalog: Catalog) -> dict[str, Metric]:
     found: dict[str, Metric] = {}
-    for text in metrics:
+    for text in names:
         metric = known.get(text) or find_metric(text, catalog)
         name = text if not text.startswith("{") else name_of(metric.name, metric)
         if found.setdefault(name, metric) != metric:
             raise ConfigError(
-                f"two metrics are both called {name}, and nothing would tell their results apart",
-                "measure one after the other, or put both under labels of your own in a config",
+                f"two different metrics have the same name {name}",
+                "measure one after the other, or give each a label of its own in a config",
             )
     return found
 
 
-def _usual(dataset: Dataset | None, held_out: bool, catalog: Catalog) -> dict[str, Metric]:
-    """The metrics of the data's protocol, but for those that need held-out data where there is none."""
+def _default_metrics(dataset: Dataset | None, held_out: bool, catalog: Catalog) -> dict[str, Metric]:
+    """Return the metrics of the data's protocol, without those that need held-out data if nothing is held out."""
     protocol = EvaluationProtocol() if dataset is None else dataset.evaluation
     found = {name: find_metric(name, catalog) for name in protocol.metrics}
     return {name: metric for name, metric in found.items() if held_out or "training" not in metric.needs}

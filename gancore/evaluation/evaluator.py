@@ -1,14 +1,13 @@
-"""Measuring images: metrics, what they compare with, and what real images score in the same place.
+"""Evaluation of images: metrics, the reference they compare with, and the scores of real images for comparison.
 
-A number says little alone. Every result carries the counts of the images that went into it, the digest of the weights
-that looked at them, the reference and its part, the seed, and the floor: what real images score where the generated
-ones stand. A perfect model does not reach zero.
+A metric's value alone says little. So each result also has the numbers of images, the digest of the extractor's
+weights, the reference and its part, the seed, and the score of real images in place of generated ones. Even a perfect
+model does not reach zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator as Work
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,25 +17,25 @@ from torch import Tensor
 from gancore.contracts import Dataset, Shape
 from gancore.data.items import check_items
 from gancore.errors import ConfigError, DataError, PluginError, blame
-from gancore.evaluation.features import Reader, digest_of_values
+from gancore.evaluation.features import FeatureExtractor, digest_of_tensor
 from gancore.evaluation.sources import ReferenceImages
-from gancore.evaluation.train_extractor import EvaluationPaths, Preparation, open_reader
+from gancore.evaluation.train_extractor import EvaluationPaths, Preparation, load_extractor
 from gancore.metrics import Better, Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.settings import plain
 from gancore.utils.random import generator_for
 
-_MOST = 50_000
-"""Real images that are compared with at most, and half of the training images that are searched."""
-_NAME_ONE = "name a dataset to compare with: --reference mnist"
+_MAX_REFERENCE_IMAGES = 50_000
+_MAX_TRAINING_IMAGES = 100_000
+"""Of the images that the generator was trained on, for metrics that search them."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A number, and all that one must know to compare it with another.
+    """The value of one metric, and what is needed to compare it with another.
 
-    `real_data` is the floor, None where none could be measured. `counts` are those of the images that went into the
-    number, `floor_counts` of those that went into the floor; `about` holds extractor, reference, seed and settings as
-    plain data.
+    `real_data` is the score of real images, None if it could not be measured. `counts` are the numbers of images that
+    `measured` is computed from, `real_data_counts` the same for `real_data`. `about` holds extractor, reference, seed
+    and settings as plain data.
     """
 
     name: str
@@ -44,44 +43,44 @@ class Result:
     measured: Measurement
     real_data: Measurement | None
     counts: Mapping[str, int]
-    floor_counts: Mapping[str, int]
+    real_data_counts: Mapping[str, int]
     about: Mapping[str, object]
 
     def to_data(self) -> dict[str, object]:
-        """Plain data for JSON."""
-        floor, ideal = self.real_data, self.measured.ideal
+        """Return plain data for JSON."""
+        real, ideal = self.real_data, self.measured.ideal
         details = {
-            key: {"value": value, "real_data": floor and floor.details.get(key), "ideal": ideal.get(key)}
+            key: {"value": value, "real_data": real and real.details.get(key), "ideal": ideal.get(key)}
             for key, value in self.measured.details.items()
         }
         return {
             "value": self.measured.value,
             "better": self.better,
-            "real_data": floor and floor.value,
+            "real_data": real and real.value,
             "ideal": ideal.get("value"),
             "details": details,
             "counts": dict(self.counts),
-            "real_data_counts": dict(self.floor_counts),
+            "real_data_counts": dict(self.real_data_counts),
             **self.about,
         }
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results of one set of images, in the order of the metrics, and what lessens the trust in them."""
+    """The results for one set of images, in the order of the metrics, and warnings about them."""
 
     results: tuple[Result, ...]
     warnings: tuple[str, ...] = ()
 
     def to_data(self) -> dict[str, object]:
-        """Plain data for JSON."""
+        """Return plain data for JSON."""
         return {
             "metrics": {result.name: result.to_data() for result in self.results},
             "warnings": list(self.warnings),
         }
 
     def numbers(self) -> dict[str, float]:
-        """All of them, flat: `fd-digits`, and details like `modes.reverse_kl`."""
+        """Return all values in one flat dict: `fd-digits`, and details like `modes.reverse_kl`."""
         flat: dict[str, float] = {}
         for result in self.results:
             flat[result.name] = result.measured.value
@@ -91,12 +90,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class SampleOrigin:
-    """Where the images to evaluate come from, as far as it is known.
+    """What is known about the origin of the images to evaluate.
 
-    `training` is what the generator was trained on, and `held_out` says that the reference is no part of it. For images
-    from an unknown generator, `known` is False, and `training` may be what stands in for them in the floors.
-    `dataset` is what extractors learn from, by default that of the reference. `shape` is that of an image; it must be
-    given where there is no reference.
+    `training` are the images the generator was trained on, and `held_out` is True if the reference contains none of
+    them. For images of unknown origin, `known` is False, and `training` may be real images that take their place when
+    real data is scored. `dataset` is what learned extractors are trained on, by default that of the reference. `shape`
+    is that of an image; it must be given if there is no reference.
     """
 
     training: ReferenceImages | None = None
@@ -107,11 +106,11 @@ class SampleOrigin:
 
 
 class Evaluator:
-    """Metrics over one reference, for any number of sets of images.
+    """Measures any number of image sets by the same metrics and reference.
 
-    `metrics` are by name. Floors are measured with `count` real images where there are so many. Exhaust `prepare`
-    before the first `evaluate`.
-    Raises ConfigError when a metric needs what is not there.
+    `metrics` are the metrics by name. Real data is scored with `count` images in place of generated ones, or all if
+    there are fewer. Iterate over `prepare()` to its end before the first `evaluate`.
+    Raises ConfigError when a metric needs images that are not given.
     """
 
     def __init__(
@@ -127,83 +126,87 @@ class Evaluator:
         self.metrics, self.reference, self.origin, self.count, self.seed = metrics, reference, origin, count, seed
         self._paths = paths
         self._dataset = origin.dataset or (reference.dataset if reference else None)
-        self._readers: dict[Extractor | None, Reader | None] = {}
+        self._extractors: dict[Extractor | None, FeatureExtractor | None] = {}
         self._real: dict[Extractor | None, Samples] = {}
-        self._trained_on: dict[Extractor | None, Samples] = {}
-        self._floors: dict[str, _Floor] = {}
+        self._training: dict[Extractor | None, Samples] = {}
+        self._real_data_scores: dict[str, _RealDataScore] = {}
         self._warnings: list[str] = []
         for name, metric in metrics.items():
             if reference is None and "reference" in metric.needs:
-                raise ConfigError(f"{name} compares with real images, and none are named", _NAME_ONE)
+                raise ConfigError(
+                    f"{name} compares with real images, but no reference is given", "pass --reference DATASET"
+                )
             if "training" in metric.needs and not (origin.training and origin.held_out):
                 raise ConfigError(
-                    f"{name} compares images of the training with held-out ones, and here none are held out",
-                    "leave it out, or measure a run on a dataset that has a test part, such as mnist",
+                    f"{name} compares training images with held-out images, but none are held out",
+                    "leave it out, or evaluate a run on a dataset with a test part, such as mnist",
                 )
 
     @cached_property
     def images(self) -> Tensor | None:
-        """The real images that are compared with, as they are stored."""
-        return None if self.reference is None else self.reference.draw(_MOST, self.seed, "reference")
+        """The reference images, as they are stored; at most 50,000."""
+        return None if self.reference is None else self.reference.draw(_MAX_REFERENCE_IMAGES, self.seed, "reference")
 
     @cached_property
     def _reference_digest(self) -> str | None:
-        return None if self.images is None else digest_of_values(self.images)
+        return None if self.images is None else digest_of_tensor(self.images)
 
     @property
     def shape(self) -> Shape | None:
-        """The shape of one image, as far as it is known."""
+        """The shape of one image, None if it is not known."""
         return self.origin.shape if self.images is None else tuple(self.images.shape[1:])
 
     def prepare(self) -> Iterator[Preparation]:
-        """Opens every extractor, teaching those that must learn, reads the real images, and measures the floors.
+        """Load or train the extractors, read the real images, and score real data; yield the progress.
 
-        Those that must learn come last, so that what is wrong with the others is told before minutes have passed.
+        Extractors that must be trained come last, so that errors in the others are raised before minutes have passed.
         """
         groups = self._by_extractor()
-        for position, (extractor, judges) in enumerate(groups.items()):
-            self._readers[extractor] = yield from self._open(extractor)
+        for position, (extractor, metrics) in enumerate(groups.items()):
+            self._extractors[extractor] = yield from self._load(extractor)
             if self.images is None:
                 continue
             yield Preparation("reading real images", position / len(groups))
-            halved = not self.origin.held_out or any("training" in metric.needs for metric in judges.values())
-            if halved or any("reference" in metric.needs for metric in judges.values()):
-                self._real[extractor] = self._read(extractor, self.images)
-            if self.origin.training is not None and any("training" in metric.needs for metric in judges.values()):
-                trained_on = self.origin.training.draw(2 * _MOST, self.seed, "training")
-                self._trained_on[extractor] = self._read(extractor, trained_on)
+            searches_training = any("training" in metric.needs for metric in metrics.values())
+            halve = searches_training or not self.origin.held_out
+            if halve or any("reference" in metric.needs for metric in metrics.values()):
+                self._real[extractor] = self._extract(extractor, self.images)
+            if searches_training and self.origin.training is not None:
+                training = self.origin.training.draw(_MAX_TRAINING_IMAGES, self.seed, "training")
+                self._training[extractor] = self._extract(extractor, training)
             yield Preparation("measuring real images", (position + 0.5) / len(groups))
-            self._measure_floors(extractor, judges, halved)
+            self._score_real_data(extractor, metrics, halve)
 
     def evaluate(self, images: Tensor) -> Evaluation:
-        """Measures images as they are stored: uint8 (N, C, H, W), or finite float32 (N, F).
+        """Measure images as they are stored: uint8 (N, C, H, W), or finite float32 (N, F).
 
-        Raises DataError when they are not of that form or of the shape of the reference, or too few for a metric.
+        Raises DataError for another type or shape than the reference has, and for too few images for a metric.
         """
         self.check(images)
         results: dict[str, Result] = {}
-        for extractor, judges in self._by_extractor().items():
-            if extractor not in self._readers:
-                raise ConfigError("nothing can be measured before it is prepared", "exhaust `prepare` first")
-            evidence = self._evidence(extractor, self._read(extractor, images), self._real.get(extractor))
-            results |= {name: self._result(name, metric, evidence) for name, metric in judges.items()}
+        for extractor, metrics in self._by_extractor().items():
+            if extractor not in self._extractors:
+                raise ConfigError("evaluate was called before prepare", "iterate over prepare() to its end first")
+            inputs = self._inputs(extractor, self._extract(extractor, images), self._real.get(extractor))
+            results |= {name: self._result(name, metric, inputs) for name, metric in metrics.items()}
         ordered = tuple(results[name] for name in self.metrics)
         warnings = [f"{result.name}: {text}" for result in ordered for text in result.measured.warnings]
         return Evaluation(ordered, (*self._warnings, *warnings))
 
     def check(self, images: Tensor) -> None:
-        """Raises DataError for images that cannot be measured here; can be asked before `prepare`."""
+        """Raise DataError for images that cannot be evaluated here; can be called before `prepare`."""
         if len(images) == 0:
             raise DataError("there must be at least one image to measure")
         check_items(images)
         if self.reference is not None and tuple(images.shape[1:]) != self.shape:
             raise DataError(
-                f"images must have the shape of what they are compared with, {_shown(self.shape)} in "
-                f"{self.reference.name}; received {_shown(tuple(images.shape[1:]))}",
-                "convert them, or name another --reference",
+                f"images must have the shape of the reference, {_describe(self.shape)} in {self.reference.name}; "
+                f"received {_describe(tuple(images.shape[1:]))}",
+                "convert them, or pass another --reference",
             )
 
     def _by_extractor(self) -> dict[Extractor | None, dict[str, Metric]]:
+        """Return the metrics by their extractors, those of learned extractors last."""
         groups: dict[Extractor | None, dict[str, Metric]] = {}
         for name, metric in sorted(
             self.metrics.items(), key=lambda item: isinstance(item[1].extractor, LearnedExtractor)
@@ -211,54 +214,55 @@ class Evaluator:
             groups.setdefault(metric.extractor, {})[name] = metric
         return groups
 
-    def _open(self, extractor: Extractor | None) -> Work[Preparation, None, Reader | None]:
+    def _load(self, extractor: Extractor | None) -> Generator[Preparation, None, FeatureExtractor | None]:
         if extractor is None or self.shape is None:
             return None
         num_classes = None if self.reference is None else self.reference.num_classes
-        return (yield from open_reader(extractor, self._dataset, self.shape, num_classes, self._paths))
+        return (yield from load_extractor(extractor, self._dataset, self.shape, num_classes, self._paths))
 
-    def _read(self, extractor: Extractor | None, images: Tensor) -> Samples:
-        reader = self._readers.get(extractor)
-        return Samples(images) if reader is None else reader.read(images)
+    def _extract(self, extractor: Extractor | None, images: Tensor) -> Samples:
+        loaded = self._extractors.get(extractor)
+        return Samples(images) if loaded is None else loaded.extract(images)
 
-    def _evidence(self, extractor: Extractor | None, fake: Samples, real: Samples | None) -> MetricInputs:
-        mixtures = (source.mixture for source in (self.reference, self.origin.training) if source is not None)
+    def _inputs(self, extractor: Extractor | None, fake: Samples, real: Samples | None) -> MetricInputs:
+        sources = (self.reference, self.origin.training)
+        mixtures = (source.mixture for source in sources if source is not None)
         mixture = next((mixture for mixture in mixtures if mixture is not None), None)
-        return MetricInputs(fake, real, self._trained_on.get(extractor), mixture)
+        return MetricInputs(fake, real, self._training.get(extractor), mixture)
 
-    def _measure_floors(self, extractor: Extractor | None, judges: Mapping[str, Metric], halved: bool) -> None:
-        """Training images stand in for generated ones where the reference is held out; else the reference is halved.
+    def _score_real_data(self, extractor: Extractor | None, metrics: Mapping[str, Metric], halve: bool) -> None:
+        """Measure real images in place of generated ones.
 
-        It is halved too for a metric that looks up the training images, of which no stand-in may be one.
+        If the reference is held out, training images stand in for generated ones. Otherwise one half of the reference
+        does, against the other; also for metrics that search the training images, which must not contain stand-ins.
         """
-        halves = apart = self._halves(extractor) if halved else None
+        halves = inputs = self._halves(extractor) if halve else None
         if self.origin.training is not None and self.origin.held_out:
-            stand_ins = self._read(extractor, self.origin.training.draw(self.count, self.seed, "stand-ins"))
-            apart = self._evidence(extractor, stand_ins, self._real.get(extractor))
-        for name, metric in judges.items():
-            evidence = halves if "training" in metric.needs else apart
-            if evidence is None:
+            stand_ins = self._extract(extractor, self.origin.training.draw(self.count, self.seed, "stand-ins"))
+            inputs = self._inputs(extractor, stand_ins, self._real.get(extractor))
+        for name, metric in metrics.items():
+            chosen = halves if "training" in metric.needs else inputs
+            if chosen is None:
                 continue
             try:
-                measured = _measured(name, metric, evidence)
-                self._floors[name] = _Floor(measured, len(evidence.fake), _compared(metric, evidence))
+                counts = {"stand_ins": len(chosen.fake), **_reference_counts(metric, chosen)}
+                self._real_data_scores[name] = _RealDataScore(_measure(name, metric, chosen), counts)
             except DataError as error:
-                self._warnings.append(f"{name} of real images cannot be told: {error}")
+                self._warnings.append(f"{name} cannot be measured for real images: {error}")
 
     def _halves(self, extractor: Extractor | None) -> MetricInputs:
-        """One half of the reference against the other, in the proportion of generated to real images."""
+        """Return one half of the reference as fake, the other as real, in the proportion of fake to real images."""
         real = self._real[extractor]
         order = torch.randperm(len(real), generator=generator_for(self.seed, "halves"))
         first, second = order[: len(order) // 2], order[len(order) // 2 :]
         count = max(2, round(self.count * len(second) / len(real)))
-        return self._evidence(extractor, _chosen(real, first[:count]), _chosen(real, second))
+        return self._inputs(extractor, _select(real, first[:count]), _select(real, second))
 
-    def _result(self, name: str, metric: Metric, evidence: MetricInputs) -> Result:
-        measured, floor = _measured(name, metric, evidence), self._floors.get(name)
-        reader, source = self._readers.get(metric.extractor), self.reference
-        counts = {"generated": len(evidence.fake), **_compared(metric, evidence)}
+    def _result(self, name: str, metric: Metric, inputs: MetricInputs) -> Result:
+        extractor, source = self._extractors.get(metric.extractor), self.reference
         about: dict[str, object] = {
-            "extractor": reader and {"name": reader.name, "sha256": reader.digest, "accuracy": reader.accuracy},
+            "extractor": extractor
+            and {"name": extractor.name, "sha256": extractor.digest, "accuracy": extractor.accuracy},
             "reference": source
             and {
                 "name": source.name,
@@ -269,35 +273,32 @@ class Evaluator:
             "seed": self.seed,
             "settings": plain(metric, lambda kind: getattr(kind, "name", kind.__name__)),
         }
-        if floor is None:
-            return Result(name, metric.better, measured, None, counts, {}, about)
-        floor_counts = {"stand_ins": floor.count, **floor.counts}
-        return Result(name, metric.better, measured, floor.measured, counts, floor_counts, about)
+        real = self._real_data_scores.get(name, _RealDataScore(None, {}))
+        counts = {"generated": len(inputs.fake), **_reference_counts(metric, inputs)}
+        measured = _measure(name, metric, inputs)
+        return Result(name, metric.better, measured, real.measured, counts, real.counts, about)
 
 
 @dataclass(frozen=True)
-class _Floor:
-    """What real images score, how many stood in for generated ones, and how many they were compared with."""
-
-    measured: Measurement
-    count: int
+class _RealDataScore:
+    measured: Measurement | None
     counts: Mapping[str, int]
 
 
-def _compared(metric: Metric, evidence: MetricInputs) -> dict[str, int]:
-    """How many images a metric compares with."""
-    parts = {"reference": evidence.real, "training": evidence.training}
+def _reference_counts(metric: Metric, inputs: MetricInputs) -> dict[str, int]:
+    """Return the numbers of images that the metric compares with."""
+    parts = {"reference": inputs.real, "training": inputs.training}
     return {name: len(part) for name, part in parts.items() if name in metric.needs and part is not None}
 
 
-def _measured(name: str, metric: Metric, evidence: MetricInputs) -> Measurement:
-    if "labels" in metric.needs and evidence.fake.logits is None and metric.extractor is not None:
+def _measure(name: str, metric: Metric, inputs: MetricInputs) -> Measurement:
+    if "labels" in metric.needs and inputs.fake.logits is None and metric.extractor is not None:
         raise ConfigError(
-            f"{name} compares classes, and the extractor {metric.extractor.name!r} tells none apart",
+            f"{name} compares classes, but the extractor {metric.extractor.name!r} has no classes",
             f"choose another, as in {metric.name}-digits",
         )
     with blame(f"metric {name!r}"):
-        measured = metric.measure(evidence)
+        measured = metric.measure(inputs)
         if not isinstance(measured, Measurement):
             raise PluginError(f"a metric must return a Measurement; {name!r} returned {type(measured).__name__}")
         details, ideal = (
@@ -306,10 +307,10 @@ def _measured(name: str, metric: Metric, evidence: MetricInputs) -> Measurement:
         return Measurement(float(measured.value), details, ideal, tuple(measured.warnings))
 
 
-def _chosen(samples: Samples, indices: Tensor) -> Samples:
+def _select(samples: Samples, indices: Tensor) -> Samples:
     parts = (samples.images, samples.features, samples.logits)
-    return Samples(*(None if part is None else part[indices] for part in parts))  # type: ignore[arg-type]  # images are there
+    return Samples(*(None if part is None else part[indices] for part in parts))  # type: ignore[arg-type]  # images are not None
 
 
-def _shown(shape: Shape | None) -> str:
+def _describe(shape: Shape | None) -> str:
     return "x".join(map(str, shape or ()))

@@ -1,4 +1,4 @@
-"""Extractors at work: from stored images to features, in chunks, with the digest of the weights that did it."""
+"""Runs extractors: from stored images to features, with a digest of the weights that computed them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from torch import Tensor, nn
 from gancore.errors import DataError, PluginError, blame
 from gancore.metrics import Features, Samples
 
-_CHUNK = 250
-"""Images that an extractor sees at once."""
+_IMAGES_PER_PASS = 250
 
 
 @dataclass(frozen=True)
-class Reader:
-    """An extractor's module, ready to read.
+class FeatureExtractor:
+    """The loaded module of an extractor.
 
-    `digest` is the SHA-256 of its settings and weights; `accuracy` the share of held-out images that it names rightly,
-    None where nothing was learned or held out.
+    `digest` is the SHA-256 of its settings and weights; `accuracy` the share of held-out images that it classifies
+    correctly, None if it was not trained here or no images are held out.
     """
 
     name: str
@@ -32,12 +31,12 @@ class Reader:
     accuracy: float | None = None
 
     @torch.no_grad()
-    def read(self, images: Tensor) -> Samples:
-        """Features of images as they are stored, uint8 (N, C, H, W) or float32 (N, F).
+    def extract(self, images: Tensor) -> Samples:
+        """Return the images, uint8 (N, C, H, W) or float32 (N, F), with their features and logits.
 
-        Raises PluginError when the module gives what the contract does not promise.
+        Raises PluginError if the module's output breaks the contract, DataError if it is not finite.
         """
-        parts = [self._features(chunk.to(self.device)) for chunk in torch.split(images, _CHUNK)]
+        parts = [self._features(chunk.to(self.device)) for chunk in torch.split(images, _IMAGES_PER_PASS)]
         logits = [part.logits for part in parts if part.logits is not None]
         return Samples(
             images=images,
@@ -47,33 +46,33 @@ class Reader:
 
     def _features(self, images: Tensor) -> Features:
         with blame(f"extractor {self.name!r}"):
-            read = self.module(images)
-        if not isinstance(read, Features):
-            raise PluginError(f"an extractor must return Features; {self.name!r} returned {type(read).__name__}")
-        for what, values in (("features", read.features), ("logits", read.logits)):
+            output = self.module(images)
+        if not isinstance(output, Features):
+            raise PluginError(f"an extractor must return Features; {self.name!r} returned {type(output).__name__}")
+        for what, values in (("features", output.features), ("logits", output.logits)):
             if values is not None and (values.ndim != 2 or len(values) != len(images) or 0 in values.shape):
                 raise PluginError(
                     f"{what} of an extractor must have shape (N, D) for N = {len(images)} images; "
                     f"{self.name!r} returned {tuple(values.shape)}"
                 )
             if values is not None and not values.isfinite().all():
-                raise DataError(f"the {what} that {self.name!r} reads off the images are not finite")
+                raise DataError(f"the {what} that extractor {self.name!r} computes of the images are not finite")
         return Features(
-            read.features.float().cpu(),
-            None if read.logits is None else read.logits.float().cpu(),
+            output.features.float().cpu(),
+            None if output.logits is None else output.logits.float().cpu(),
         )
 
 
 def digest_of(module: nn.Module, settings: Mapping[str, object]) -> str:
-    """The SHA-256 of an extractor: its settings, and its module's weights and buffers with their names and types."""
+    """Return the SHA-256 of an extractor: its settings, and the names, types and values of weights and buffers."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {digest_of_values(tensor)}\n".encode())
+        digest.update(f"{name} {digest_of_tensor(tensor)}\n".encode())
     return digest.hexdigest()
 
 
-def digest_of_values(tensor: Tensor) -> str:
-    """The SHA-256 of a tensor: its type, its shape, and every byte."""
+def digest_of_tensor(tensor: Tensor) -> str:
+    """Return the SHA-256 of a tensor's type, shape and bytes."""
     values = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}\n".encode())
     digest.update(values.flatten().view(torch.uint8).numpy().data)
@@ -81,9 +80,9 @@ def digest_of_values(tensor: Tensor) -> str:
 
 
 class ChannelByChannel(nn.Module):
-    """Reads images of C channels with a module made for one: features side by side, (N, C * D).
+    """Applies a module for one-channel images to each of C channels, and concatenates the features: (N, C * D).
 
-    Classes are tuples, one of K for every channel, the first channel the most significant: logits (N, K ** C) are the
+    A class is a tuple of C classes of the module, the first channel the most significant: logits (N, K ** C) are the
     logarithms of products of probabilities.
     """
 
@@ -92,7 +91,7 @@ class ChannelByChannel(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor) -> Features:
-        """Features (N, C * D) and logits (N, K ** C) of images (N, C, H, W)."""
+        """Return features (N, C * D) and logits (N, K ** C) of images (N, C, H, W)."""
         channels = [self.module(channel) for channel in torch.split(images, 1, dim=1)]
         features = torch.cat([channel.features for channel in channels], dim=1)
         if channels[0].logits is None:

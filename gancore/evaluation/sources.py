@@ -1,4 +1,4 @@
-"""Real images to compare with: a dataset's own parts, or anything that can be indexed."""
+"""Real images to compare with: a part of a dataset, or files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gancore.data.items import count_classes, read_items
 from gancore.utils.random import generator_for
 
 
-class Plain(TorchDataset[Tensor]):
-    """Images (N, …) that lie in memory, as a dataset without labels."""
+class UnlabeledImages(TorchDataset[Tensor]):
+    """Images (N, …) in memory, as a dataset without labels."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
@@ -31,7 +31,7 @@ class Plain(TorchDataset[Tensor]):
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """Real images by name; `dataset` is None for files that belong to no dataset."""
+    """Real images with a name, and the `dataset` they are from; files have no dataset."""
 
     name: str
     images: TorchDataset[Any]  # Any: an item is (image, label) or an image alone
@@ -39,12 +39,12 @@ class ReferenceImages:
 
     @classmethod
     def of(cls, dataset: Dataset, root: Path) -> ReferenceImages:
-        """A dataset, opened: its files lie below `root`."""
+        """Return the images of a dataset, whose files are below `root`."""
         return cls(dataset.name, build_dataset(dataset, root), dataset)
 
     @property
     def split(self) -> str | None:
-        """Which part of the dataset it is, where that has parts."""
+        """The part of the dataset, None if the dataset has no parts."""
         return getattr(self.dataset, "split", None)
 
     @property
@@ -54,34 +54,34 @@ class ReferenceImages:
 
     @property
     def mixture(self) -> Mixture | None:
-        """How the data is distributed, where that is known."""
+        """The distribution of the data, None if it is not known."""
         return getattr(self.images, "mixture", None)
 
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]  # map-style, so it has a length
 
-    def draw(self, most: int, seed: int, stream: str) -> Tensor:
-        """All images as they are stored (N, …), in order; of more than `most`, as many at random."""
-        if len(self) <= most:
+    def draw(self, limit: int, seed: int, stream: str) -> Tensor:
+        """Return all images as they are stored (N, …), or `limit` random ones if there are more, in order."""
+        if len(self) <= limit:
             return self._items(None)
-        chosen = torch.randperm(len(self), generator=generator_for(seed, stream))[:most]
-        return self._items(chosen.sort().values)
+        indices = torch.randperm(len(self), generator=generator_for(seed, stream))[:limit]
+        return self._items(indices.sort().values)
 
     def draw_labels(self, count: int, seed: int, stream: str) -> Tensor:
-        """Labels (N,) of so many images at random, some perhaps twice: classes are as frequent as in the data."""
-        chosen = torch.randint(len(self), (count,), generator=generator_for(seed, stream))
-        return read_items(self.images, chosen)[1]
+        """Return the labels (N,) of `count` images drawn with replacement: classes are as frequent as in the data."""
+        indices = torch.randint(len(self), (count,), generator=generator_for(seed, stream))
+        return read_items(self.images, indices)[1]
 
-    def _items(self, chosen: Tensor | None) -> Tensor:
-        if isinstance(self.images, Plain):
-            return self.images.images if chosen is None else self.images.images[chosen]
-        return read_items(self.images, chosen)[0]
+    def _items(self, indices: Tensor | None) -> Tensor:
+        if isinstance(self.images, UnlabeledImages):
+            return self.images.images if indices is None else self.images.images[indices]
+        return read_items(self.images, indices)[0]
 
 
 def reference_of(dataset: Dataset) -> tuple[Dataset, bool]:
-    """What models of this data are compared with, and whether that was held out from their training.
+    """Return the dataset to compare models of `dataset` with, and whether it was held out from their training.
 
-    It is the held-out part where the data is the training part; else the data itself.
+    It is the held-out part if `dataset` is the training part; else `dataset` itself.
     """
     held_out = dataset.part("test")
     if held_out is not None and held_out != dataset and dataset.part("train") == dataset:

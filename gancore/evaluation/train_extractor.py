@@ -1,15 +1,14 @@
-"""Opening an extractor: building it, and teaching it first where it must learn; what it learned is kept.
+"""Loads extractors; trains those that must learn first, and caches their weights.
 
-An extractor learns as a classifier, on the training part of the data, once; it is then checked on the held-out part
-and written to the cache, where its file tells by itself whether it is sound.
+A learned extractor is trained as a classifier on the training part of the data, checked on the held-out part, and
+saved in the cache. The file is verified when it is loaded again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator as Work
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +22,19 @@ from gancore.contracts import Dataset, Shape
 from gancore.data.build import build_dataset
 from gancore.data.items import check_labels, read_items
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blame
-from gancore.evaluation.features import ChannelByChannel, Reader, digest_of, digest_of_values
+from gancore.evaluation.features import ChannelByChannel, FeatureExtractor, digest_of, digest_of_tensor
 from gancore.metrics import Extractor, LearnedExtractor
 from gancore.settings import Settings, plain
 from gancore.utils.files import alone
 from gancore.utils.random import GlobalRandomness, derive_seed, seeded
 
-_EDITION = 1
-"""Of how is taught; a change makes all that was learned before a matter of the past."""
+_TRAINING_VERSION = 1
+"""Raise it when `train_extractor` changes: all cached extractors are then trained again."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Something that takes its time before measuring can begin: `done` in 0..1 of it, or a warning about it."""
+    """Progress of work before images can be measured: `what`, the share `done` in 0..1, and perhaps a warning."""
 
     what: str
     done: float
@@ -44,201 +43,203 @@ class Preparation:
 
 @dataclass(frozen=True)
 class EvaluationPaths:
-    """Where extractors are opened: `root` has the files of datasets, `cache` keeps what was learned."""
+    """Where extractors find files, and run: `root` has the datasets, `cache` the weights of trained extractors."""
 
     root: Path
     cache: Path
     device: torch.device
 
 
-def open_reader(
-    extractor: Extractor, dataset: Dataset | None, shape: Shape, num_classes: int | None, place: EvaluationPaths
-) -> Work[Preparation, None, Reader]:
-    """The extractor, ready to read images of this shape; `dataset` is what one that must learn learns from.
+def load_extractor(
+    extractor: Extractor, dataset: Dataset | None, shape: Shape, num_classes: int | None, paths: EvaluationPaths
+) -> Generator[Preparation, None, FeatureExtractor]:
+    """Yield progress, and return the extractor for images of this shape; a learned one is trained on `dataset`.
 
-    Raises ConfigError when it must learn and there is nothing to learn from, PluginError when it learned too little.
+    Raises ConfigError when it must be trained and there is no suitable dataset, PluginError when its accuracy is too
+    low.
     """
     if isinstance(extractor, LearnedExtractor):
-        return (yield from _open_learned(extractor, dataset, shape, place))
-    module = _built(extractor, shape, num_classes, place.root)
-    return _reader(extractor, module, place)
+        return (yield from _load_learned(extractor, dataset, shape, paths))
+    module = _build(extractor, shape, num_classes, paths.root)
+    return _feature_extractor(extractor, module, paths)
 
 
-def _open_learned(
-    extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, place: EvaluationPaths
-) -> Work[Preparation, None, Reader]:
-    lesson = _Lesson.of(extractor, dataset, shape, place)
-    module = _built(extractor, lesson.shape, lesson.num_classes, place.root).to(place.device)
-    lesson.run_preflight(module, place)
-    path = place.cache / "extractors" / lesson.filename(module)
-    accuracy, problem = _recall(module, path)
+def _load_learned(
+    extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, paths: EvaluationPaths
+) -> Generator[Preparation, None, FeatureExtractor]:
+    data = _TrainingData.load(extractor, dataset, shape, paths)
+    module = _build(extractor, data.shape, data.num_classes, paths.root).to(paths.device)
+    data.check_module(module, paths)
+    path = paths.cache / "extractors" / data.cache_name(module)
+    accuracy, problem = _load_cached(module, path)
     if problem:
-        with ExitStack() as locked:
-            with suppress(OSError):  # where nothing can be kept there is nobody to wait for
-                locked.enter_context(alone(path))
-            accuracy, problem = _recall(module, path)  # another process may have learned it meanwhile
+        with ExitStack() as lock:
+            with suppress(OSError):  # without a writable cache there is no process to wait for
+                lock.enter_context(alone(path))
+            accuracy, problem = _load_cached(module, path)  # another process may have trained it meanwhile
             if problem:
-                accuracy = yield from _learned(module, lesson, path, problem, place)
-    lesson.admit(accuracy)
-    return _reader(extractor, module, place, accuracy, by_channel=lesson.shape[0] == 1 < shape[0])
+                accuracy = yield from _train_and_cache(module, data, path, problem, paths)
+    data.check_accuracy(accuracy)
+    return _feature_extractor(extractor, module, paths, accuracy, by_channel=data.shape[0] == 1 < shape[0])
 
 
-def _learned(
-    module: nn.Module, lesson: _Lesson, path: Path, problem: str, place: EvaluationPaths
-) -> Work[Preparation, None, float | None]:
-    """Teaches the module, and keeps what it learned at the path; gives the share of held-out images that it knows."""
-    name = lesson.extractor.name
+def _train_and_cache(
+    module: nn.Module, data: _TrainingData, path: Path, problem: str, paths: EvaluationPaths
+) -> Generator[Preparation, None, float | None]:
+    """Train the module and save it at the path; return its accuracy on held-out images."""
+    name = data.extractor.name
     if path.exists():
-        yield Preparation(lesson.what, 0.0, f"{problem}; {name} learns anew")
-    for done in learn(module, lesson.images, lesson.labels, lesson.extractor, place.device):
-        yield Preparation(lesson.what, done)
-    accuracy = _accuracy(module, lesson, place)
+        yield Preparation(data.task, 0.0, f"{problem}; training {name} again")
+    for done in train_extractor(module, data.images, data.labels, data.extractor, paths.device):
+        yield Preparation(data.task, done)
+    accuracy = _accuracy(module, data, paths)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {"extractor": name, "dataset": lesson.teacher.name, "accuracy": accuracy}
+        about = {"extractor": name, "dataset": data.dataset.name, "accuracy": accuracy}
         checkpoint.save(path, module.state_dict(), about)
     except (OSError, StorageError) as failure:
-        yield Preparation(lesson.what, 1.0, f"what {name} learned cannot be kept: {failure}")
+        yield Preparation(data.task, 1.0, f"the trained extractor {name} cannot be cached: {failure}")
     return accuracy
 
 
-def _reader(
+def _feature_extractor(
     extractor: Extractor,
     module: nn.Module,
-    place: EvaluationPaths,
+    paths: EvaluationPaths,
     accuracy: float | None = None,
     *,
     by_channel: bool = False,
-) -> Reader:
-    digest = digest_of(module, plain(extractor, _title))
+) -> FeatureExtractor:
+    digest = digest_of(module, plain(extractor, _class_name))
     module = ChannelByChannel(module) if by_channel else module
-    return Reader(extractor.name, module.eval().to(place.device), place.device, digest, accuracy)
+    return FeatureExtractor(extractor.name, module.eval().to(paths.device), paths.device, digest, accuracy)
 
 
 @dataclass(frozen=True)
-class _Lesson:
-    """What is learned from, and by whom."""
+class _TrainingData:
+    """The labeled images that an extractor is trained on."""
 
     extractor: LearnedExtractor
-    teacher: Dataset
+    dataset: Dataset
     images: Tensor
     labels: Tensor
     num_classes: int
 
     @classmethod
-    def of(cls, extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, place: EvaluationPaths) -> _Lesson:
-        """What serves to read images of this shape. Raises ConfigError when nothing does."""
+    def load(
+        cls, extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, paths: EvaluationPaths
+    ) -> _TrainingData:
+        """Load the training part of the dataset. Raise ConfigError if it cannot serve for images of this shape."""
         if dataset is None:
             raise ConfigError(
-                f"{extractor.name} learns from the labels of a dataset, and these images are compared with none",
-                "name a dataset to compare with: --reference mnist",
+                f"extractor {extractor.name} is trained on the labels of a dataset, but the reference is no dataset",
+                "pass --reference DATASET, such as mnist",
             )
-        teacher = dataset.teacher()
-        teacher = teacher.part("train") or teacher
-        items = build_dataset(teacher, place.root)
+        dataset = dataset.teacher()
+        dataset = dataset.part("train") or dataset
+        items = build_dataset(dataset, paths.root)
         classes = getattr(items, "classes", None)
         if classes is None:
             raise ConfigError(
-                f"{extractor.name} learns to tell classes apart, and dataset {teacher.name!r} has none",
+                f"extractor {extractor.name} is trained to classify, but dataset {dataset.name!r} has no classes",
                 "choose another extractor, such as random",
             )
         images, labels = read_items(items)
         check_labels(labels, len(classes))
-        learned = tuple(images.shape[1:])
-        if learned[1:] != shape[1:] or learned[0] not in (1, shape[0]):
+        trained = tuple(images.shape[1:])
+        if trained[1:] != shape[1:] or trained[0] not in (1, shape[0]):
             raise ConfigError(
-                f"{extractor.name} learns from {teacher.name}, whose images have shape {learned}, and cannot read "
-                f"images of shape {tuple(shape)}",
+                f"extractor {extractor.name} is trained on {dataset.name}, whose images have shape {trained}; it "
+                f"cannot read images of shape {tuple(shape)}",
                 "choose another extractor, such as random",
             )
-        return cls(extractor, teacher, images, labels, len(classes))
+        return cls(extractor, dataset, images, labels, len(classes))
 
     @property
-    def what(self) -> str:
-        return f"{self.extractor.name} learns to read {self.teacher.name}, {len(self.images):,} images, once"
+    def task(self) -> str:
+        return f"training extractor {self.extractor.name} on {self.dataset.name}, {len(self.images):,} images, once"
 
     @property
     def shape(self) -> Shape:
         return tuple(self.images.shape[1:])
 
-    def run_preflight(self, module: nn.Module, place: EvaluationPaths) -> None:
-        """Raises PluginError for a module that cannot learn this, before it takes its time."""
-        read = Reader(self.extractor.name, module.eval(), place.device, "").read(self.images[:4])
-        if read.logits is None or read.logits.shape[1] != self.num_classes:
-            received = "none" if read.logits is None else f"shape {tuple(read.logits.shape)}"
+    def check_module(self, module: nn.Module, paths: EvaluationPaths) -> None:
+        """Raise PluginError for a module that cannot be trained on this data."""
+        output = FeatureExtractor(self.extractor.name, module.eval(), paths.device, "").extract(self.images[:4])
+        if output.logits is None or output.logits.shape[1] != self.num_classes:
+            received = "none" if output.logits is None else f"shape {tuple(output.logits.shape)}"
             raise PluginError(
-                f"an extractor that learns must return logits (N, K) for the K = {self.num_classes} classes of "
-                f"{self.teacher.name}; {self.extractor.name!r} returned {received}"
+                f"a learned extractor must return logits (N, K) for the K = {self.num_classes} classes of "
+                f"{self.dataset.name}; {self.extractor.name!r} returned {received}"
             )
         if not any(parameter.requires_grad for parameter in module.parameters()):
-            raise PluginError(f"an extractor that learns must have parameters; {self.extractor.name!r} has none")
+            raise PluginError(f"a learned extractor must have trainable parameters; {self.extractor.name!r} has none")
 
-    def admit(self, accuracy: float | None) -> None:
-        """Raises PluginError when fewer of the held-out images are named rightly than the dataset asks for."""
-        gate = self.teacher.evaluation.gate
+    def check_accuracy(self, accuracy: float | None) -> None:
+        """Raise PluginError if the accuracy on held-out images is lower than the dataset's protocol requires."""
+        gate = self.dataset.evaluation.gate
         if gate is not None and accuracy is not None and accuracy < gate:
             raise PluginError(
-                f"{self.extractor.name} must name at least {gate:.1%} of the held-out images of {self.teacher.name} "
-                f"rightly to be a judge; it names {accuracy:.2%}",
-                f"let it learn for longer: --metric \"{{name = 'fd', extractor = {{name = '{self.extractor.name}', "
+                f"extractor {self.extractor.name} must classify at least {gate:.1%} of the held-out images of "
+                f"{self.dataset.name} correctly before its features are used; it reaches {accuracy:.2%}",
+                f"train it longer: --metric \"{{name = 'fd', extractor = {{name = '{self.extractor.name}', "
                 'epochs = 20}}"; the same in a config',
             )
 
-    def filename(self, module: nn.Module) -> str:
-        """Different for every network, every setting of its learning, and all data: the key is a digest of them."""
+    def cache_name(self, module: nn.Module) -> str:
+        """Return a file name with a digest of the network's shapes, all settings of its training, and the data."""
         kind = type(self.extractor)
-        said = [_EDITION, kind.__module__, kind.__qualname__, kind.edition]
-        settings = [plain(part, _title) for part in (self.extractor, self.teacher)]
-        key = hashlib.sha256(json.dumps([*said, *settings, _form(module.state_dict())]).encode())
-        for values in (self.images, self.labels):
-            key.update(digest_of_values(values).encode())
-        return f"{self.extractor.name}-{self.teacher.name}-{key.hexdigest()[:16]}{checkpoint.SUFFIX}"
+        identity = [_TRAINING_VERSION, kind.__module__, kind.__qualname__, kind.edition]
+        settings = [plain(part, _class_name) for part in (self.extractor, self.dataset)]
+        key = hashlib.sha256(json.dumps([*identity, *settings, _shapes(module.state_dict())]).encode())
+        for tensor in (self.images, self.labels):
+            key.update(digest_of_tensor(tensor).encode())
+        return f"{self.extractor.name}-{self.dataset.name}-{key.hexdigest()[:16]}{checkpoint.SUFFIX}"
 
 
-def learn(
+def train_extractor(
     module: nn.Module, images: Tensor, labels: Tensor, settings: LearnedExtractor, device: torch.device
 ) -> Iterator[float]:
-    """Trains the module in place to name the classes of stored images (N, …); yields the share that is done.
+    """Train the module in place to classify stored images (N, …) with labels (N,); yield the share done, in 0..1.
 
-    Adam with one cycle of its rate (Smith and Topin 2017, arXiv:1708.07120). The same seed teaches the same.
+    Adam with a one-cycle learning rate (Smith and Topin 2017, arXiv:1708.07120). The result depends on the seed only.
     """
     module.train()
     images, labels = images.to(device), labels.to(device)
-    size = min(settings.batch_size, len(images))
-    per_epoch = len(images) // size
+    batch_size = min(settings.batch_size, len(images))
+    steps_per_epoch = len(images) // batch_size
+    steps = settings.epochs * steps_per_epoch
     optimizer = torch.optim.Adam(module.parameters(), lr=settings.lr, fused=device.type != "mps")
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.lr, total_steps=max(settings.epochs * per_epoch, 2)
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=max(steps, 2))
     randomness = GlobalRandomness(derive_seed(settings.seed, "learning"), device)
-    for step in range(settings.epochs * per_epoch):
+    for step in range(steps):
         with randomness.lent(), torch.enable_grad():
-            if step % per_epoch == 0:
+            if step % steps_per_epoch == 0:
                 order = torch.randperm(len(images)).to(device)
-            chosen = order[step % per_epoch * size :][:size]
+            indices = order[step % steps_per_epoch * batch_size :][:batch_size]
             with blame(f"extractor {settings.name!r}"):
-                logits = module(images[chosen]).logits
-            loss = cross_entropy(logits.float(), labels[chosen])
+                logits = module(images[indices]).logits
+            loss = cross_entropy(logits.float(), labels[indices])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             schedule.step()
-        yield (step + 1) / (settings.epochs * per_epoch)
+        yield (step + 1) / steps
     module.eval()
 
 
-def _accuracy(module: nn.Module, lesson: _Lesson, place: EvaluationPaths) -> float | None:
-    """The share of held-out images that are named rightly; None where none are held out."""
-    held_out = lesson.teacher.part("test")
+def _accuracy(module: nn.Module, data: _TrainingData, paths: EvaluationPaths) -> float | None:
+    """Return the share of held-out images that are classified correctly; None if none are held out."""
+    held_out = data.dataset.part("test")
     if held_out is None:
         return None
-    images, labels = read_items(build_dataset(held_out, place.root))
-    logits = Reader(lesson.extractor.name, module, place.device, "").read(images).logits
+    images, labels = read_items(build_dataset(held_out, paths.root))
+    logits = FeatureExtractor(data.extractor.name, module, paths.device, "").extract(images).logits
     return None if logits is None else float((logits.argmax(dim=1) == labels).double().mean())
 
 
-def _recall(module: nn.Module, path: Path) -> tuple[float | None, str | None]:
-    """Gives the module what was learned before: its accuracy then, or why that is not there or not sound."""
+def _load_cached(module: nn.Module, path: Path) -> tuple[float | None, str | None]:
+    """Load cached weights into the module; return its accuracy, or None and why the file cannot be used."""
     try:
         saved = checkpoint.load(path)
         accuracy = None if saved.about["accuracy"] is None else float(saved.about["accuracy"])
@@ -246,21 +247,21 @@ def _recall(module: nn.Module, path: Path) -> tuple[float | None, str | None]:
         return None, str(error)
     except (KeyError, TypeError, ValueError):
         return None, f"{path} was not written by an extractor"
-    if _form(saved.tensors) != _form(module.state_dict()):
-        return None, f"{path} was learned by another network"
+    if _shapes(saved.tensors) != _shapes(module.state_dict()):
+        return None, f"{path} has the weights of another network"
     module.load_state_dict(dict(saved.tensors))
     return accuracy, None
 
 
-def _form(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
     return {name: list(tensors[name].shape) for name in sorted(tensors)}
 
 
-def _title(kind: type[Settings]) -> str:
+def _class_name(kind: type[Settings]) -> str:
     return kind.__name__
 
 
-def _built(extractor: Extractor, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
+def _build(extractor: Extractor, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
     seed = extractor.seed if isinstance(extractor, LearnedExtractor) else 0
     with seeded(derive_seed(seed, "extractor")), blame(f"extractor {extractor.name!r}"):
         module = extractor.build(shape, num_classes, root)

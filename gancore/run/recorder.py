@@ -17,7 +17,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.config.run import RunConfig
 from gancore.errors import NonFiniteError, NumericsError
-from gancore.evaluation.collapse import COUNT, CollapseGuard
+from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
 from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.evaluation.sources import ReferenceImages
 from gancore.observers import JSONL, RunInfo
@@ -181,7 +181,7 @@ class Recorder:
     def _guard(self) -> CollapseGuard | None:
         if self._run.evaluate.on_collapse == "ignore":
             return None
-        return CollapseGuard(self._training.draw(COUNT, self._run.seed, "guard"), self._low)
+        return CollapseGuard(self._training.draw(SAMPLE_COUNT, self._run.seed, "guard"), self._low)
 
     @cached_property
     def _real_points(self) -> Tensor | None:
@@ -196,7 +196,7 @@ class Recorder:
     @cached_property
     def _count(self) -> int:
         """Samples that an evaluation takes."""
-        return max(COUNT if self._guard else 0, self._evaluator.count if self._evaluator else 0)
+        return max(SAMPLE_COUNT if self._guard else 0, self._evaluator.count if self._evaluator else 0)
 
     @cached_property
     def _labels(self) -> Tensor | None:

@@ -8,7 +8,7 @@ import torch
 from benchmarks import conditional
 from benchmarks.conditional import CLASSES
 from benchmarks.machine import commit
-from gancore.evaluation.features import Reader
+from gancore.evaluation.features import FeatureExtractor
 from gancore.metrics import Features
 from helpers.idx_files import example, write
 
@@ -24,7 +24,7 @@ class Brightness(torch.nn.Module):
 def test_a_class_is_counted_by_what_the_classifier_reads():
     images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
     images[:3, 0, 0, 0] = 7
-    reader = Reader("brightness", Brightness(), torch.device("cpu"), "digest")
+    reader = FeatureExtractor("brightness", Brightness(), torch.device("cpu"), "digest")
     assert conditional.share_read_as(reader, images, 7) == 0.75
     assert conditional.share_read_as(reader, images, 3) == 0
 

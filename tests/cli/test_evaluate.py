@@ -17,7 +17,7 @@ FORKED = True
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """A folder with a short run of digits at runs/0001 that is measured on its way, made by the command itself."""
+    """A folder with a short run of digits at runs/0001, with evaluations, made by the command itself."""
     command = Gancore(tmp_path_factory.mktemp("measured"))
     options = ["metrics.fd.extractor=random", "metrics.class-kl-digits={}", "checkpoint.best=fd-random"]
     options += ["evaluate.every_kimg=1", "evaluate.samples=200", "log.every_steps=20"]
@@ -30,9 +30,9 @@ def document(command, *arguments):
     return json.loads(command.works("evaluate", *arguments, "--json").stdout)
 
 
-def test_training_tells_its_evaluations_and_keeps_the_best(measured):
+def test_training_prints_evaluations_and_keeps_the_best_checkpoint(measured):
     lines = measured.made.stderr.splitlines()
-    assert "digits learns to read digits, 1,438 images, once: 100%" in lines
+    assert "training extractor digits on digits, 1,438 images, once: 100%" in lines
     form = r"step \d+  fd-random [\d.e-]+ \(real [\d.e-]+\)  class-kl-digits [\d.e-]+ \(real [\d.e-]+\)"
     evaluated = [line for line in lines if re.fullmatch(form, line)]
     assert [line.split()[1] for line in evaluated] == ["16", "33", "40"]
@@ -45,7 +45,7 @@ def test_training_tells_its_evaluations_and_keeps_the_best(measured):
     assert drawn["step"] == best["progress"]["step"]
 
 
-def test_a_run_is_measured_by_its_own_metrics_beside_the_floor(measured):
+def test_evaluate_run_prints_its_metrics_and_real_data(measured):
     done = measured.works("evaluate", "runs/0001")
     head, reference, columns, *rows = done.stdout.splitlines()
     newest = "runs/0001/checkpoints/step-00000040.safetensors"
@@ -58,7 +58,7 @@ def test_a_run_is_measured_by_its_own_metrics_beside_the_floor(measured):
     assert "898 : 899" in rows[0]
 
 
-def test_json_says_of_every_number_what_one_must_know(measured):
+def test_json_result_has_what_is_needed_to_compare_it(measured):
     found = document(measured, "runs/0001", "--seed", 3, "-n", 200)
     assert (found["step"], found["weights"], found["count"], found["seed"]) == (40, "current", 200, 3)
     result = found["metrics"]["fd-random"]
@@ -74,16 +74,16 @@ def test_json_says_of_every_number_what_one_must_know(measured):
     assert document(measured, "runs/0001", "--seed", 3, "-n", 200) == found
 
 
-def test_a_number_of_the_log_can_be_computed_again(measured):
+def test_evaluate_reproduces_a_value_of_the_log(measured):
     log = [json.loads(line) for line in (measured.folder / "runs" / "0001" / "metrics.jsonl").read_text().splitlines()]
     found = document(measured, "runs/0001", "-n", 200)
     assert {name: result["value"] for name, result in found["metrics"].items()}.items() <= log[-1].items()
-    told = json.loads((measured.folder / "runs" / "0001" / "evaluation.json").read_text())
-    assert told["metrics"] == found["metrics"]
-    assert told["step"] == found["step"]
+    document_of_run = json.loads((measured.folder / "runs" / "0001" / "evaluation.json").read_text())
+    assert document_of_run["metrics"] == found["metrics"]
+    assert document_of_run["step"] == found["step"]
 
 
-def test_a_checkpoint_and_a_run_of_which_it_is_the_newest_score_the_same(measured):
+def test_checkpoint_scores_the_same_as_its_run(measured):
     path = kept(measured.folder / "runs" / "0001" / "checkpoints")[-1]
     metrics = [document(measured, each)["metrics"] for each in ("runs/0001", path)]
     assert metrics[0] == metrics[1]
@@ -91,7 +91,7 @@ def test_a_checkpoint_and_a_run_of_which_it_is_the_newest_score_the_same(measure
     assert "is one" in measured("evaluate", path, "--best").stderr
 
 
-def test_pictures_and_arrays_of_the_same_samples_score_the_same(measured):
+def test_folder_and_array_of_the_same_samples_score_the_same(measured):
     options = ["--reference", "digits", "--metric", "fd-random", "--metric", "precision-random"]
     for name in ("pictures", "array.npy"):
         measured.works("sample", "runs/0001", "-n", 200, "--out", name)
@@ -104,7 +104,7 @@ def test_pictures_and_arrays_of_the_same_samples_score_the_same(measured):
     }
 
 
-def test_a_reference_may_be_a_table_a_folder_or_an_array(measured):
+def test_reference_may_be_a_table_a_folder_or_an_array(measured):
     measured.works("sample", "runs/0001", "-n", 150, "--seed", 5, "--out", "others")
     measured.works("sample", "runs/0001", "-n", 150, "--seed", 5, "--out", "others.npy")
     table = "{name = 'digits', split = 'test'}"
@@ -118,7 +118,7 @@ def test_a_reference_may_be_a_table_a_folder_or_an_array(measured):
     assert found[1]["value"] == found[2]["value"]
 
 
-def test_toys_are_measured_by_their_modes_and_drawn_as_scatter_plots(gancore):
+def test_toy_dataset_is_measured_by_modes_and_sampled_as_a_scatter_plot(gancore):
     gancore.works("train", "ring", "--steps", 3, "--out", "toy")
     done = gancore.works("evaluate", "toy")
     assert "modes.high_quality" in done.stdout
@@ -128,13 +128,13 @@ def test_toys_are_measured_by_their_modes_and_drawn_as_scatter_plots(gancore):
     assert (gancore.folder / "samples.png").is_file()
 
 
-def test_a_collapse_ends_the_run_where_it_is_told_to(gancore):
+def test_collapse_stops_the_run_if_configured(gancore):
     still = [word for player in ("generator", "discriminator") for word in ("--set", f"optimizer.{player}.lr=0")]
     options = ["--set", "evaluate.every_kimg=0.5", "--set", "generator.widths=[1]", *still]
     done = gancore("train", *BY_HAND, "--kimg", 2, *options, "--set", "evaluate.on_collapse=stop", "--out", "run")
     assert done.returncode == 6, done.stderr
     error, saved, hint = done.stderr.splitlines()[-3:]
-    assert re.match(r"error: stopped at step 16: collapse suspected: 256 samples are in effect \d", error)
+    assert re.match(r"error: stopped at step 16: collapse suspected: 256 samples have an effective number of \d", error)
     assert saved == "kept: checkpoint run/checkpoints/step-00000016.safetensors"
     assert hint.startswith("next: ")
     warned = gancore.works("train", *BY_HAND, "--kimg", 2, *options, "--out", "warned")
@@ -148,7 +148,7 @@ def test_a_collapse_ends_the_run_where_it_is_told_to(gancore):
         (["runs/0001", "--metric", "fd-digts"], 2, ["unknown extractor 'digts'", "'digits'"]),
         (["runs/0001", "--metric", "fd"], 2, ["needs an extractor", "fd-digits"]),
         (["runs/0001", "--metric", "memorization-random"], 2, ["none are held out"]),
-        (["runs/0001", "--metric", "is-random"], 2, ["tells none apart"]),
+        (["runs/0001", "--metric", "is-random"], 2, ["has no classes"]),
         (["runs/0001", "--metric", "modes"], 2, ["known mixture"]),
         (["runs/0001", "--metric", "fd-inception"], 3, ["weights-inception-2015-12-05-6726825d.pth"]),
         (["runs/0001", "--metric", "fd-random", "-n", "64"], 3, ["more than 64 images", "received 64 and 1797"]),
@@ -156,24 +156,28 @@ def test_a_collapse_ends_the_run_where_it_is_told_to(gancore):
         (["runs/0001", "--reference", "diggits"], 2, ["unknown dataset 'diggits'", "'digits'"]),
         (["runs/0001", "--reference", "{name = 'digits', split = 'tset'}"], 2, ["split", "'tset'"]),
         (["runs/0001", "--reference", "grid"], 3, ["2 in grid; received 1x8x8"]),
-        (["nowhere"], 3, ["a folder of pictures or a .npy file can be measured; nowhere is not there"]),
+        (["nowhere"], 3, ["a folder of pictures or a .npy file; nowhere does not exist"]),
         (["empty"], 3, ["empty holds none"]),
-        (["small.npy"], 2, ["compared with something"]),
-        (["small.npy", "--reference", "digits", "--best"], 2, ["--raw and --best", "small.npy is none"]),
+        (["small.npy"], 2, ["no reference given"]),
+        (
+            ["small.npy", "--reference", "digits", "--best"],
+            2,
+            ["--raw and --best", "small.npy is another kind of file"],
+        ),
         (["small.npy", "--reference", "digits"], 3, ["1x8x8 in digits; received 1x4x4"]),
         (["float.npy", "--reference", "digits"], 3, ["uint8", "float32"]),
         (["nan.npy", "--reference", "ring"], 3, ["finite", "nan.npy"]),
         (["broken.npy", "--reference", "digits"], 3, ["broken.npy cannot be read"]),
-        (["runs/0001/config.toml"], 3, ["can be measured; runs/0001/config.toml is something else"]),
+        (["runs/0001/config.toml"], 3, ["or a .npy file; runs/0001/config.toml is something else"]),
         (["small.npy", "--reference", "nowhere"], 2, ["wrong dataset: unknown dataset 'nowhere'"]),
         (
             ["runs/0001", "--metric", "fd-random", "--metric", "{name='fd', extractor={name='random', seed=1}}"],
             2,
-            ["both"],
+            ["same name fd-random"],
         ),
     ],
 )
-def test_bad_input_is_told_in_three_lines(measured, arguments, code, words, monkeypatch, capsys):
+def test_invalid_input_is_reported_in_three_lines(measured, arguments, code, words, monkeypatch, capsys):
     (measured.folder / "empty").mkdir(exist_ok=True)
     np.save(measured.folder / "small.npy", np.zeros((99, 1, 4, 4), np.uint8))
     np.save(measured.folder / "float.npy", np.zeros((99, 1, 8, 8), np.float32))
@@ -212,7 +216,7 @@ class Lopsided(Dataset):
         return Labeled((labels * 255).byte().view(-1, 1, 1, 1).expand(-1, 1, 4, 4), labels)
 
 
-class Obedient(nn.Module):
+class ClassColors(nn.Module):
     def __init__(self, shape):
         super().__init__()
         self.shape, self.unused = shape, nn.Parameter(torch.ones(()))
@@ -221,13 +225,13 @@ class Obedient(nn.Module):
         return (labels * 2 - 1).view(-1, 1, 1, 1).expand(-1, *self.shape) * self.unused
 
 
-class ObedientGenerator(Generator):
-    """Draws the class that it is asked for."""
+class ClassColorsGenerator(Generator):
+    """Draws a dark or a light image, depending on the class."""
 
-    name = "obedient"
+    name = "class-colors"
 
     def build(self, shape, latent_dim, num_classes):
-        return Obedient(shape)
+        return ClassColors(shape)
 
 
 @hookimpl
@@ -237,14 +241,14 @@ def gancore_datasets():
 
 @hookimpl
 def gancore_generators():
-    return [ObedientGenerator]
+    return [ClassColorsGenerator]
 '''
 
 
-def test_classes_are_as_frequent_as_in_training_whatever_the_reference(gancore):
+def test_sampled_classes_are_as_frequent_as_in_training_for_any_reference(gancore):
     (gancore.folder / "lopsided.py").write_text(LOPSIDED)
     plugin = ["--plugin", "lopsided.py"]
-    parts = ["--generator", "obedient", "--discriminator", "mlp", "--loss", "bce", "--dataset", "lopsided"]
+    parts = ["--generator", "class-colors", "--discriminator", "mlp", "--loss", "bce", "--dataset", "lopsided"]
     frozen = ["--set", "training.conditional=true", "--set", "optimizer.generator.lr=0.0"]
     gancore.works(*plugin, "train", *parts, *frozen, "--steps", 1, "--out", "run")
     np.save(gancore.folder / "half.npy", np.repeat(np.array([0, 255] * 100, np.uint8), 16).reshape(-1, 1, 4, 4))
@@ -256,7 +260,7 @@ def test_classes_are_as_frequent_as_in_training_whatever_the_reference(gancore):
     assert half > 100 * own
 
 
-def test_a_damaged_judge_is_refused_and_learns_anew_with_a_warning(measured, tmp_path):
+def test_damaged_extractor_is_trained_again_with_a_warning(measured, tmp_path):
     options = ["runs/0001", "--metric", "fd-digits", "--json"]
     first = measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path))
     (path,) = (tmp_path / "extractors").iterdir()
@@ -265,21 +269,21 @@ def test_a_damaged_judge_is_refused_and_learns_anew_with_a_warning(measured, tmp
     path.write_bytes(content)
     second = measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path))
     assert f"{path.name} is damaged" in second.stderr
-    assert "digits learns anew" in second.stderr
+    assert "training digits again" in second.stderr
     assert first.stdout == second.stdout
-    assert "learns" not in measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path)).stderr
+    assert "training" not in measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path)).stderr
 
 
-def test_quiet_says_nothing_but_the_document(measured):
+def test_quiet_prints_only_the_document(measured):
     done = measured.works("evaluate", "runs/0001", "--metric", "fd-random", "-n", 100, "--json", "-q")
     assert done.stderr == ""
     warning = "fd-random: 100 images are few for 64 features: mostly bias; take 128 or more"
-    floor, *others = json.loads(done.stdout)["warnings"]
+    real_data, *others = json.loads(done.stdout)["warnings"]
     assert others == [warning]
-    assert floor.startswith("fd-random of real images cannot be told")
+    assert real_data.startswith("fd-random cannot be measured for real images")
 
 
-def test_on_a_terminal_a_bar_shows_how_far_the_judge_has_learned(measured, tmp_path):
+def test_progress_bar_shows_extractor_training_on_a_terminal(measured, tmp_path):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "gancore_cli", "evaluate", "runs/0001", "--metric", "fd-digits"],
@@ -289,7 +293,7 @@ def test_on_a_terminal_a_bar_shows_how_far_the_judge_has_learned(measured, tmp_p
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "GANCORE_CACHE": str(tmp_path)},
     )
     os.close(follower)
-    seen = read_all(leader)
-    assert process.wait(timeout=60) == 0, seen
-    assert "━" in seen
-    assert "digits learns to read digits" in seen
+    output = read_all(leader)
+    assert process.wait(timeout=60) == 0, output
+    assert "━" in output
+    assert "training extractor digits on digits" in output

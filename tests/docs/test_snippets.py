@@ -23,7 +23,7 @@ from gancore import hookspecs
 from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import read_layers, resolve
-from gancore.evaluation.defaults import evaluator_of_run
+from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
 from gancore.run.recording import record
@@ -141,7 +141,7 @@ def measure_with(component, catalog, folder):
     tried = {"name": component.name} if component.kind == "metric" else {"name": "kid", "extractor": component.name}
     run = resolve([ConfigLayer("parts", PARTS | {"metrics": {"tried": tried}})], catalog)
     place = EvaluationPaths(folder, folder / "cache", torch.device("cpu"))
-    evaluator = evaluator_of_run(run, place, catalog, count=50)
+    evaluator = evaluator_for_run(run, place, catalog, count=50)
     for _ in evaluator.prepare():
         pass
     (result,) = evaluator.evaluate(evaluator.images[:50]).results

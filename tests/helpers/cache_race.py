@@ -1,7 +1,7 @@
-"""Processes that want the same thing at once: `python tests/helpers/cache_race.py COUNT FOLDER ADDRESS RELEASES`.
+"""Processes that fill the same empty cache at once: `python tests/helpers/cache_race.py COUNT FOLDER URL RELEASES`.
 
-One process imports what is needed and makes the others out of itself, which start at one moment, with a cold cache.
-Each prints a line of JSON: what it asked for, what it got as a digest, and whether it did the work itself.
+The parent imports the modules and forks COUNT children, which start at the same moment. Each child prints a line of
+JSON per task: the task, a digest of its result, and whether this child did the work.
 """
 
 import json
@@ -13,31 +13,25 @@ from pathlib import Path
 def main():
     import torch
 
-    from gancore.evaluation import train_extractor as learning
-    from gancore.evaluation.features import digest_of_values
-    from gancore.evaluation.train_extractor import EvaluationPaths, open_reader
+    from gancore.evaluation import train_extractor
+    from gancore.evaluation.features import digest_of_tensor
+    from gancore.evaluation.train_extractor import EvaluationPaths, load_extractor
     from gancore_plugins.datasets import cifar, folder, mnist, pictures, published
     from gancore_plugins.datasets.digits import Digits
     from gancore_plugins.extractors.digits import DigitsExtractor
 
-    count, root, address, releases = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
+    count, root, url, releases = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
     for name, files in releases.items():
-        published.RELEASES[name] = published.Release((address,), files)
+        published.RELEASES[name] = published.Release((url,), files)
 
-    def items(dataset):
+    def items_digest(dataset):
         built = dataset.build(root)
-        return digest_of_values(
-            torch.stack(
-                [
-                    built[number][0] if isinstance(built[number], tuple) else built[number]
-                    for number in range(len(built))
-                ]
-            )
-        )
+        items = [built[number] for number in range(len(built))]
+        return digest_of_tensor(torch.stack([item[0] if isinstance(item, tuple) else item for item in items]))
 
-    def judge():
-        place = EvaluationPaths(root, root / "cache", torch.device("cpu"))
-        work = open_reader(DigitsExtractor(epochs=8), Digits(split="train"), (1, 8, 8), 10, place)
+    def extractor_digest():
+        paths = EvaluationPaths(root, root / "cache", torch.device("cpu"))
+        work = load_extractor(DigitsExtractor(epochs=8), Digits(split="train"), (1, 8, 8), 10, paths)
         while True:
             try:
                 next(work)
@@ -45,15 +39,15 @@ def main():
                 return done.value.digest
 
     tasks = {
-        "mnist": lambda: items(mnist.MNIST()),
-        "cifar10": lambda: items(cifar.CIFAR10()),
-        "folder": lambda: items(folder.Folder(path=str(root / "pictures"), size=8)),
-        "extractor": judge,
+        "mnist": lambda: items_digest(mnist.MNIST()),
+        "cifar10": lambda: items_digest(cifar.CIFAR10()),
+        "folder": lambda: items_digest(folder.Folder(path=str(root / "pictures"), size=8)),
+        "extractor": extractor_digest,
     }
     worked = []
-    for place, name in ((pictures.Kept, "_make"), (learning, "_learned")):
-        original = getattr(place, name)
-        setattr(place, name, lambda *a, original=original, name=name: worked.append(name) or original(*a))
+    for owner, name in ((pictures.Kept, "_make"), (train_extractor, "_train_and_cache")):
+        original = getattr(owner, name)
+        setattr(owner, name, lambda *a, original=original, name=name: worked.append(name) or original(*a))
 
     reading, writing = os.pipe()
     children = []
@@ -61,11 +55,11 @@ def main():
         child = os.fork()
         if child == 0:
             os.close(writing)
-            os.read(reading, 1)  # until the other end is closed
+            os.read(reading, 1)  # returns when the parent closes the other end
             for task, work in tasks.items():
                 worked.clear()
-                got = work()
-                os.write(1, (json.dumps({"task": task, "got": got, "worked": bool(worked)}) + "\n").encode())
+                result = work()
+                os.write(1, (json.dumps({"task": task, "result": result, "worked": bool(worked)}) + "\n").encode())
             os._exit(0)
         children.append(child)
     os.close(writing)

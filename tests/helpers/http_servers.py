@@ -1,4 +1,4 @@
-"""Servers on this machine, in place of the network."""
+"""HTTP servers on this machine that replace the network."""
 
 import hashlib
 import time
@@ -11,12 +11,12 @@ from gancore_plugins.datasets.published import Release
 
 
 class _Folder(SimpleHTTPRequestHandler):
-    def __init__(self, *args, asked, pause, **kwargs):
-        self.asked, self.pause = asked, pause
+    def __init__(self, *args, requested, pause, **kwargs):
+        self.requested, self.pause = requested, pause
         super().__init__(*args, **kwargs)
 
     def do_GET(self):
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         super().do_GET()
 
     def copyfile(self, source, outputfile):
@@ -43,20 +43,20 @@ def _running(handler, monkeypatch):
 
 
 @contextmanager
-def serving(folder, monkeypatch, asked=None, pause=0.0):
-    """The address of the folder, with a slash at its end, while the block runs.
+def serving(folder, monkeypatch, requested=None, pause=0.0):
+    """Yield the URL of the folder, with a trailing slash.
 
-    Paths that are asked for are added to `asked`; `pause` is the time that a kilobyte takes, in seconds.
+    Requested paths are appended to `requested`; `pause` is the time per kilobyte in seconds.
     """
     with _running(
-        partial(_Folder, directory=folder, asked=[] if asked is None else asked, pause=pause), monkeypatch
-    ) as at:
-        yield at
+        partial(_Folder, directory=folder, requested=[] if requested is None else requested, pause=pause), monkeypatch
+    ) as url:
+        yield url
 
 
 @contextmanager
 def answering(answer, monkeypatch):
-    """The address of a server that answers a GET by `answer(handler)`, with a slash at its end."""
+    """Yield the URL, with a trailing slash, of a server that answers each GET by `answer(handler)`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -65,12 +65,12 @@ def answering(answer, monkeypatch):
         def log_message(self, *args):
             pass
 
-    with _running(Handler, monkeypatch) as at:
-        yield at
+    with _running(Handler, monkeypatch) as url:
+        yield url
 
 
 def release_of(folder, *mirrors):
-    """The files of a folder as a release."""
+    """Return the files of a folder as a release."""
     contents = {path.name: path.read_bytes() for path in folder.iterdir()}
     files = {name: (hashlib.sha256(content).hexdigest(), len(content)) for name, content in contents.items()}
     return Release(mirrors, files)

@@ -1,4 +1,4 @@
-"""What a discriminator said, for tests of what scores it, and the functions that closed forms are made of."""
+"""Scores of a discriminator, and functions for closed forms of losses."""
 
 import math
 
@@ -12,21 +12,21 @@ logits = st.lists(st.floats(-30, 30), min_size=1, max_size=6)
 
 @st.composite
 def pairs(draw):
-    """As many real logits as fake ones."""
+    """Draw equally many real and fake logits."""
     count = draw(st.integers(1, 6))
     values = st.lists(st.floats(-30, 30), min_size=count, max_size=count)
     return draw(values), draw(values)
 
 
 def scores(values):
-    """Scores of one logit each, in double precision, which collect a gradient."""
+    """Return scores of one logit per image, in double precision, with gradients enabled."""
     tensor = torch.tensor(values, dtype=torch.float64).reshape(-1, 1).requires_grad_()
     return Scores(images=torch.zeros(len(values), 1), logits=tensor)
 
 
 def gradient(loss, *batches):
-    """What the loss asks of the logits of each batch."""
-    return [each.flatten().tolist() for each in torch.autograd.grad(loss, [batch.logits for batch in batches])]
+    """Return the gradient of the loss with respect to the logits of each batch."""
+    return [tensor.flatten().tolist() for tensor in torch.autograd.grad(loss, [batch.logits for batch in batches])]
 
 
 def softplus(value):

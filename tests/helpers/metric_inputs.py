@@ -1,4 +1,4 @@
-"""What metrics are given, made by hand: features, classes and points that are known."""
+"""Inputs of metrics with known features, classes and points."""
 
 import torch
 from hypothesis import strategies as st
@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from gancore.metrics import Extractor, MetricInputs, Samples
 
 CERTAIN = 200.0
-"""A logit so high that its class is certain in single precision."""
+"""A logit that makes its class certain in single precision."""
 
 
 class Given(Extractor):
-    """Stands for an extractor whose features are given by hand."""
+    """A placeholder for metrics whose features are given by the test."""
 
     name = "given"
 
@@ -22,9 +22,8 @@ GIVEN = Given()
 
 
 def of_features(fake, real, training=None):
-    """Evidence of features (N, D) alone."""
-    sets = [None if part is None else samples(part) for part in (fake, real, training)]
-    return MetricInputs(*sets)
+    """Return inputs with features (N, D) only."""
+    return MetricInputs(*(None if part is None else samples(part) for part in (fake, real, training)))
 
 
 def samples(features):
@@ -32,23 +31,23 @@ def samples(features):
 
 
 def of_classes(labels, num_classes):
-    """Samples of which it is certain to which class each belongs."""
+    """Return samples whose classes are certain."""
     logits = torch.nn.functional.one_hot(torch.as_tensor(labels), num_classes) * CERTAIN
     return Samples(torch.zeros(len(logits), 1, 1, 1, dtype=torch.uint8), logits=logits.float())
 
 
 def normal(seed, count, dimensions):
-    """Standard normal features (N, D)."""
+    """Return standard normal features (N, D)."""
     return torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
 
 
 def shuffled(seed, tensor):
-    """The same rows in another order."""
+    """Return the rows in a random order."""
     return tensor[torch.randperm(len(tensor), generator=torch.Generator().manual_seed(seed))]
 
 
 def exactly(mean, covariance, count=400, seed=0):
-    """Features in float64 whose sample mean (D,) and covariance (D, D) are exactly these."""
+    """Return float64 features with exactly this sample mean (D,) and covariance (D, D)."""
     values = normal(seed, count, len(mean)).double()
     values = values - values.mean(dim=0)
     white = torch.linalg.solve_triangular(torch.linalg.cholesky(torch.cov(values.T)), values.T, upper=False)
@@ -56,7 +55,7 @@ def exactly(mean, covariance, count=400, seed=0):
 
 
 def vectors(dimensions, low, high):
-    """Hypothesis: float64 vectors (D,)."""
+    """Return a Hypothesis strategy for float64 vectors (D,)."""
     return st.lists(st.floats(low, high), min_size=dimensions, max_size=dimensions).map(
         lambda values: torch.tensor(values, dtype=torch.float64)
     )

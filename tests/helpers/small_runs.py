@@ -6,7 +6,7 @@ from pathlib import Path
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
-from gancore.evaluation.defaults import evaluator_of_run
+from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
 from gancore.run.recording import record
@@ -24,7 +24,7 @@ def begun(path, *layers, known=None):
     directory = RunDirectory(path)
     directory.create(run, known, gan.device)
     place = EvaluationPaths(path.parent, path.parent / "cache", gan.device)
-    evaluator = evaluator_of_run(run, place, known, count=run.evaluate.samples) if run.metrics else None
+    evaluator = evaluator_for_run(run, place, known, count=run.evaluate.samples) if run.metrics else None
     for _ in evaluator.prepare() if evaluator else ():
         pass
     return directory, run, record(train(gan), gan, run, directory, known, evaluator)

@@ -11,7 +11,7 @@ from gancore.config.metric_names import find_metric
 from gancore.contracts import Mixture
 from gancore.errors import ConfigError, DataError, PluginError
 from gancore.evaluation.evaluator import Evaluator, SampleOrigin
-from gancore.evaluation.sources import Plain, ReferenceImages
+from gancore.evaluation.sources import ReferenceImages, UnlabeledImages
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Measurement, Metric
 from gancore.utils.json import json_safe
@@ -24,7 +24,7 @@ NAMES = ["fd-random", "coverage-random", "memorization-random", "recall-random"]
 
 
 class Brightness(Metric):
-    """Mean brightness, and how far it is from the real one."""
+    """Difference of the mean brightness of fake and real images."""
 
     name = "brightness"
     needs = frozenset({"images", "reference"})
@@ -36,7 +36,7 @@ class Brightness(Metric):
 
 
 class Broken(Metric):
-    """Does what its field says."""
+    """Fails in the way that its field names."""
 
     name = "broken"
     needs = frozenset({"images"})
@@ -47,19 +47,19 @@ class Broken(Metric):
         return {"raises": {}["missing"]} if self.how == "raises" else 3.0
 
 
-def place(folder):
+def paths(folder):
     return EvaluationPaths(folder, folder / "cache", torch.device("cpu"))
 
 
 def vectors(seed, count=200, dimensions=3):
-    return Plain(normal(seed, count, dimensions))
+    return UnlabeledImages(normal(seed, count, dimensions))
 
 
-def prepared(folder, names=NAMES, *, held_out=True, count=100, seed=0, judges=None, reference=None, training=None):
-    judges = {name: find_metric(name, catalog()) for name in names} if judges is None else judges
+def prepared(folder, names=NAMES, *, held_out=True, count=100, seed=0, metrics=None, reference=None, training=None):
+    metrics = {name: find_metric(name, catalog()) for name in names} if metrics is None else metrics
     evaluator = Evaluator(
-        judges,
-        place(folder),
+        metrics,
+        paths(folder),
         reference or ReferenceImages("real", vectors(1)),
         SampleOrigin(training or ReferenceImages("training", vectors(2, 300)), held_out),
         count=count,
@@ -70,7 +70,7 @@ def prepared(folder, names=NAMES, *, held_out=True, count=100, seed=0, judges=No
     return evaluator
 
 
-def test_a_result_says_all_that_one_must_know_to_compare_it(tmp_path):
+def test_result_has_what_is_needed_to_compare_it(tmp_path):
     evaluator = prepared(tmp_path)
     evaluation = evaluator.evaluate(normal(3, 150, 3))
     assert [result.name for result in evaluation.results] == NAMES
@@ -92,7 +92,7 @@ def test_a_result_says_all_that_one_must_know_to_compare_it(tmp_path):
 
 
 def test_numbers_are_flat_and_details_follow_their_metric(tmp_path):
-    evaluation = prepared(tmp_path, [], judges={"brightness": Brightness()}).evaluate(torch.full((9, 3), 4.0))
+    evaluation = prepared(tmp_path, [], metrics={"brightness": Brightness()}).evaluate(torch.full((9, 3), 4.0))
     assert evaluation.numbers() == {"brightness": pytest.approx(4, abs=0.2), "brightness.fake": 4.0}
     (result,) = evaluation.results
     data = result.to_data()
@@ -105,14 +105,14 @@ def test_numbers_are_flat_and_details_follow_their_metric(tmp_path):
 
 @given(st.integers(0, 99))
 @settings(max_examples=5)
-def test_the_order_of_images_changes_nothing(tmp_path_factory, seed):
+def test_evaluation_does_not_depend_on_image_order(tmp_path_factory, seed):
     evaluator = prepared(tmp_path_factory.mktemp("order"))
     images = normal(5, 120, 3)
     before, after = (evaluator.evaluate(each).numbers() for each in (images, shuffled(seed, images)))
     assert before == pytest.approx(after, rel=1e-5)
 
 
-def test_real_images_score_like_the_floor_and_copies_and_rubbish_do_not(tmp_path):
+def test_real_images_score_like_real_data_and_copies_and_noise_do_not(tmp_path):
     evaluator = prepared(tmp_path, count=200)
 
     def scores(images):
@@ -125,23 +125,23 @@ def test_real_images_score_like_the_floor_and_copies_and_rubbish_do_not(tmp_path
     assert fresh["fd-random"][0] < 4 * fresh["fd-random"][1]
     assert fresh["memorization-random"] == (pytest.approx(0.5, abs=0.1), pytest.approx(0.5, abs=0.12))
     assert scores(normal(2, 300, 3)[:200])["memorization-random"][0] == 1
-    rubbish = scores(normal(9, 200, 3) * 5 + 9)
-    assert rubbish["fd-random"][0] > 20 * rubbish["fd-random"][1]
-    assert rubbish["coverage-random"][0] == 0
+    noise = scores(normal(9, 200, 3) * 5 + 9)
+    assert noise["fd-random"][0] > 20 * noise["fd-random"][1]
+    assert noise["coverage-random"][0] == 0
 
 
-def test_where_nothing_is_held_out_the_floor_is_one_half_against_the_other(tmp_path):
+def test_real_data_is_scored_half_against_half_if_nothing_is_held_out(tmp_path):
     evaluator = prepared(tmp_path, ["fd-random", "brightness"][:1], held_out=False, count=1000)
     (result,) = evaluator.evaluate(normal(3, 150, 3)).results
     assert result.counts == {"generated": 150, "reference": 200}
-    assert result.floor_counts == {"stand_ins": 100, "reference": 100}
+    assert result.real_data_counts == {"stand_ins": 100, "reference": 100}
     assert result.real_data.value > 0
     (result,) = prepared(tmp_path, ["fd-random"], held_out=False, count=150).evaluate(normal(3, 150, 3)).results
-    assert result.floor_counts == {"stand_ins": 75, "reference": 100}, "in the same proportion"
+    assert result.real_data_counts == {"stand_ins": 75, "reference": 100}, "in the same proportion"
 
 
 @pytest.mark.parametrize("count", [50, 150, 600])
-def test_real_data_covers_as_much_as_theory_expects_at_its_own_counts(tmp_path, count):
+def test_coverage_of_real_data_is_the_theoretical_value(tmp_path, count):
     real = ReferenceImages("real", vectors(1, 600))
     evaluator = prepared(tmp_path, ["coverage-random"], held_out=False, reference=real, count=count)
     (result,) = evaluator.evaluate(normal(7, count, 3)).results
@@ -149,13 +149,13 @@ def test_real_data_covers_as_much_as_theory_expects_at_its_own_counts(tmp_path, 
     assert result.real_data.value == pytest.approx(result.measured.ideal["value"], abs=0.09)
 
 
-def test_a_floor_that_cannot_be_told_is_a_warning_and_the_number_is_there(tmp_path):
+def test_real_data_that_cannot_be_scored_is_a_warning(tmp_path):
     small = ReferenceImages("real", vectors(1, 90))
     evaluator = prepared(tmp_path, ["fd-random"], held_out=False, reference=small)
     evaluation = evaluator.evaluate(normal(3, 150, 3))
     assert evaluation.results[0].real_data is None
     assert evaluation.results[0].measured.value > 0
-    assert any("fd-random of real images cannot be told" in text and "45" in text for text in evaluation.warnings)
+    assert any("fd-random cannot be measured for real images" in text and "45" in text for text in evaluation.warnings)
     assert evaluation.results[0].to_data()["real_data"] is None
 
 
@@ -172,7 +172,7 @@ def test_a_floor_that_cannot_be_told_is_a_warning_and_the_number_is_there(tmp_pa
         (torch.zeros(0, 3), "at least one"),
     ],
 )
-def test_images_that_cannot_be_measured_are_refused_with_the_reason(tmp_path, images, words):
+def test_evaluate_rejects_invalid_images_with_the_reason(tmp_path, images, words):
     with pytest.raises(DataError, match=words):
         prepared(tmp_path).evaluate(images)
 
@@ -180,18 +180,16 @@ def test_images_that_cannot_be_measured_are_refused_with_the_reason(tmp_path, im
 @pytest.mark.parametrize(
     ("name", "held_out", "reference", "words"),
     [
-        ("fd-random", True, False, "fd-random compares with real images, and none are named"),
-        ("memorization-random", False, True, "held-out ones, and here none are held out"),
+        ("fd-random", True, False, "fd-random compares with real images, but no reference is given"),
+        ("memorization-random", False, True, "held-out images, but none are held out"),
     ],
 )
-def test_a_metric_that_lacks_what_it_needs_is_refused_before_anything_is_read(
-    tmp_path, name, held_out, reference, words
-):
+def test_metric_without_the_images_it_needs_is_rejected_at_once(tmp_path, name, held_out, reference, words):
     source = ReferenceImages("real", vectors(1)) if reference else None
     with pytest.raises(ConfigError, match=words):
         Evaluator(
             {name: find_metric(name, catalog())},
-            place(tmp_path),
+            paths(tmp_path),
             source,
             SampleOrigin(source, held_out),
             count=9,
@@ -199,30 +197,30 @@ def test_a_metric_that_lacks_what_it_needs_is_refused_before_anything_is_read(
         )
 
 
-def test_nothing_is_measured_before_it_is_prepared(tmp_path):
+def test_evaluate_needs_prepare(tmp_path):
     source = ReferenceImages("real", vectors(1))
-    evaluator = Evaluator({"fd-random": find_metric("fd-random", catalog())}, place(tmp_path), source, count=9, seed=0)
-    with pytest.raises(ConfigError, match="before it is prepared"):
+    evaluator = Evaluator({"fd-random": find_metric("fd-random", catalog())}, paths(tmp_path), source, count=9, seed=0)
+    with pytest.raises(ConfigError, match="called before prepare"):
         evaluator.evaluate(normal(0, 100, 3))
 
 
-def test_who_must_learn_comes_last_so_that_other_mistakes_are_told_at_once(tmp_path):
+def test_prepare_trains_extractors_last_so_that_other_errors_come_first(tmp_path):
     digits = ReferenceImages.of(Digits(), tmp_path)
     for wrong, error in (("is-random", ConfigError), ("fd-inception", DataError), ("modes", ConfigError)):
         evaluator = Evaluator(
             {name: find_metric(name, catalog()) for name in ("fd-digits", wrong)},
-            place(tmp_path),
+            paths(tmp_path),
             digits,
             count=9,
             seed=0,
         )
-        said = []
+        steps = []
         with pytest.raises(error):
-            said.extend(evaluator.prepare())
-        assert not [each for each in said if "learns" in each.what]
+            steps.extend(evaluator.prepare())
+        assert not [step for step in steps if "training" in step.what]
 
 
-def test_numbers_of_any_type_become_numbers(tmp_path):
+def test_measurement_values_are_converted_to_float(tmp_path):
     class Tensors(Metric):
         name = "tensors"
         needs = frozenset({"images"})
@@ -231,34 +229,34 @@ def test_numbers_of_any_type_become_numbers(tmp_path):
         def measure(self, evidence):
             return Measurement(torch.tensor(3.0), {"a": np.float32(2)}, {"a": np.int64(1)}, ["few"])
 
-    (result,) = prepared(tmp_path, judges={"tensors": Tensors()}).evaluate(normal(0, 9, 3)).results
+    (result,) = prepared(tmp_path, metrics={"tensors": Tensors()}).evaluate(normal(0, 9, 3)).results
     assert result.measured == Measurement(3.0, {"a": 2.0}, {"a": 1.0}, ("few",))
     json.dumps(result.to_data())
 
 
-def test_what_nobody_knows_of_the_images_is_not_claimed(tmp_path):
+def test_held_out_is_unknown_for_images_of_unknown_origin(tmp_path):
     source = ReferenceImages("real", vectors(1))
-    judges = {"fd-random": find_metric("fd-random", catalog())}
-    evaluator = Evaluator(judges, place(tmp_path), source, SampleOrigin(known=False), count=9, seed=0)
+    metrics = {"fd-random": find_metric("fd-random", catalog())}
+    evaluator = Evaluator(metrics, paths(tmp_path), source, SampleOrigin(known=False), count=9, seed=0)
     list(evaluator.prepare())
     (result,) = evaluator.evaluate(normal(0, 100, 3)).results
     assert result.to_data()["reference"]["held_out"] is None
 
 
-def test_classes_are_not_compared_through_who_tells_none_apart(tmp_path):
-    with pytest.raises(ConfigError, match="is-random compares classes, and the extractor 'random' tells none apart"):
+def test_class_metric_rejects_an_extractor_without_classes(tmp_path):
+    with pytest.raises(ConfigError, match="is-random compares classes, but the extractor 'random' has no classes"):
         prepared(tmp_path, ["is-random"])
 
 
 @pytest.mark.parametrize(
     ("how", "words"), [("raises", "metric 'broken' failed: KeyError"), ("lies", "must return a Measurement.*float")]
 )
-def test_a_metric_that_fails_is_blamed(tmp_path, how, words):
+def test_metric_failure_is_a_plugin_error(tmp_path, how, words):
     with pytest.raises(PluginError, match=words):
-        prepared(tmp_path, judges={"broken": Broken(how=how)})
+        prepared(tmp_path, metrics={"broken": Broken(how=how)})
 
 
-def test_a_known_mixture_reaches_the_metric(tmp_path):
+def test_mixture_is_passed_to_the_metric(tmp_path):
     training, real = (ReferenceImages.of(Ring(split=split), tmp_path) for split in ("train", "test"))
     evaluator = prepared(tmp_path, ["modes"], reference=real, training=training, count=2500)
     (result,) = evaluator.evaluate(training.images.tensors[0][:2500]).results
@@ -267,7 +265,7 @@ def test_a_known_mixture_reaches_the_metric(tmp_path):
     assert result.to_data()["reference"].items() > {"name": "ring", "split": "test", "held_out": True}.items()
 
 
-def test_digits_are_read_by_who_learned_them(tmp_path):
+def test_extractor_trained_on_digits_measures_digits(tmp_path):
     digits = ReferenceImages.of(Digits(), tmp_path)
     names = ["fd-digits", "class-kl-digits", "is-digits"]
     evaluator = prepared(tmp_path, names, reference=digits, training=digits, held_out=False, count=1797)
@@ -280,19 +278,19 @@ def test_digits_are_read_by_who_learned_them(tmp_path):
     assert eights["class-kl-digits.rarest_share"] < 0.02
 
 
-def test_preparing_says_what_is_done_and_a_seed_decides_everything(tmp_path):
+def test_evaluation_depends_on_the_seed_only(tmp_path):
     first, second = (prepared(tmp_path, seed=4).evaluate(normal(3, 150, 3)) for _ in range(2))
     assert first == second
     assert prepared(tmp_path, seed=5).evaluate(normal(3, 150, 3)) != first
 
 
-def test_measuring_leaves_the_random_state_alone(tmp_path):
+def test_evaluation_leaves_the_random_state_unchanged(tmp_path):
     before = torch.get_rng_state()
     prepared(tmp_path, [*NAMES, "kid-random"]).evaluate(normal(3, 150, 3))
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_json_has_no_place_for_what_is_not_finite():
+def test_json_safe_replaces_non_finite_numbers():
     assert json_safe({"a": [math.nan, 1.0, (math.inf,)], "b": {"c": -math.inf, "d": "x", "e": None, "f": True}}) == {
         "a": [None, 1.0, [None]],
         "b": {"c": None, "d": "x", "e": None, "f": True},

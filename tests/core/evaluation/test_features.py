@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gancore.errors import DataError, PluginError
-from gancore.evaluation.features import ChannelByChannel, Reader, digest_of
+from gancore.evaluation.features import ChannelByChannel, FeatureExtractor, digest_of
 from gancore.metrics import Features
 
 CPU = torch.device("cpu")
@@ -41,15 +41,15 @@ class Returns(nn.Module):
         return self.value(len(images))
 
 
-def reader(module):
-    return Reader("tried", module, CPU, digest_of(module, {}))
+def loaded(module):
+    return FeatureExtractor("tried", module, CPU, digest_of(module, {}))
 
 
 @given(st.integers(1, 600))
 @settings(max_examples=8)
-def test_images_are_read_one_by_one_whatever_their_number(count):
+def test_features_do_not_depend_on_the_number_of_images(count):
     images = pictures(count)
-    read = reader(Linear()).read(images)
+    read = loaded(Linear()).extract(images)
     expected = Linear()(images)
     torch.testing.assert_close(read.features, expected.features)
     torch.testing.assert_close(read.logits, expected.logits)
@@ -57,8 +57,8 @@ def test_images_are_read_one_by_one_whatever_their_number(count):
     assert not read.features.requires_grad
 
 
-def test_a_network_without_classes_has_no_logits():
-    read = reader(Returns(lambda count: Features(torch.zeros(count, 2)))).read(pictures(3))
+def test_extractor_without_classes_has_no_logits():
+    read = loaded(Returns(lambda count: Features(torch.zeros(count, 2)))).extract(pictures(3))
     assert (read.features.shape, read.logits) == ((3, 2), None)
 
 
@@ -73,38 +73,38 @@ def test_a_network_without_classes_has_no_logits():
         (lambda count: {}["missing"], "'tried' failed: KeyError"),
     ],
 )
-def test_what_the_contract_does_not_promise_is_the_extractors_failure(value, words):
+def test_extractor_output_that_breaks_the_contract_is_a_plugin_error(value, words):
     with pytest.raises(PluginError, match=words):
-        reader(Returns(value)).read(pictures(3))
+        loaded(Returns(value)).extract(pictures(3))
 
 
-def test_features_that_are_not_finite_measure_nothing():
+def test_features_that_are_not_finite_are_rejected():
     with pytest.raises(DataError, match="not finite"):
-        reader(Returns(lambda count: Features(torch.full((count, 2), torch.nan)))).read(pictures(3))
+        loaded(Returns(lambda count: Features(torch.full((count, 2), torch.nan)))).extract(pictures(3))
 
 
-def test_the_digest_is_of_every_setting_weight_and_buffer_with_its_name():
+def test_digest_covers_settings_weights_buffers_and_names():
     first, second, renamed = Linear(), Linear(), Linear()
-    said = digest_of(first, {"side": 2})
-    assert said == digest_of(second, {"side": 2})
-    assert said != digest_of(first, {"side": 3})
+    digest = digest_of(first, {"side": 2})
+    assert digest == digest_of(second, {"side": 2})
+    assert digest != digest_of(first, {"side": 3})
     renamed.other = renamed.logits
     del renamed.logits
-    assert digest_of(renamed, {"side": 2}) != said
+    assert digest_of(renamed, {"side": 2}) != digest
     for tensor in second.state_dict().values():
         before = tensor.flatten()[0].clone()
         tensor.flatten()[0] += 1e-3
-        assert digest_of(second, {"side": 2}) != said
+        assert digest_of(second, {"side": 2}) != digest
         tensor.view(-1)[0] = before
-    assert digest_of(second, {"side": 2}) == said
+    assert digest_of(second, {"side": 2}) == digest
 
 
-def test_channel_by_channel_the_features_stand_side_by_side_and_classes_are_tuples():
+def test_channel_by_channel_concatenates_features_and_combines_classes():
     module, images = Linear(), pictures(6, channels=3)
     read = ChannelByChannel(module)(images)
-    apart = [module(images[:, channel : channel + 1]) for channel in range(3)]
-    assert torch.equal(read.features, torch.cat([each.features for each in apart], dim=1))
+    outputs = [module(images[:, channel : channel + 1]) for channel in range(3)]
+    assert torch.equal(read.features, torch.cat([output.features for output in outputs], dim=1))
     assert read.logits.shape == (6, 27)
     torch.testing.assert_close(read.logits.exp().sum(dim=1), torch.ones(6))
-    likeliest = sum(each.logits.argmax(dim=1) * place for each, place in zip(apart, (9, 3, 1), strict=True))
-    assert torch.equal(read.logits.argmax(dim=1), likeliest)
+    expected = sum(output.logits.argmax(dim=1) * factor for output, factor in zip(outputs, (9, 3, 1), strict=True))
+    assert torch.equal(read.logits.argmax(dim=1), expected)

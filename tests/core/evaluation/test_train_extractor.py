@@ -9,7 +9,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.contracts import Dataset, EvaluationProtocol
 from gancore.errors import ConfigError, DataError, PluginError
 from gancore.evaluation.features import digest_of
-from gancore.evaluation.train_extractor import EvaluationPaths, learn, open_reader
+from gancore.evaluation.train_extractor import EvaluationPaths, load_extractor, train_extractor
 from gancore.metrics import Features
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.extractors.digits import DigitsExtractor
@@ -21,12 +21,12 @@ SHAPE = (1, 8, 8)
 
 
 class Stripes(Dataset):
-    """Rows and columns of black and white, learned in moments."""
+    """Black and white rows and columns, which take moments to learn."""
 
     name = "stripes"
     evaluation = EvaluationProtocol(gate=0.9)
     split: str = "train"
-    lies: bool = False
+    wrong_test_labels: bool = False
     mirrored: bool = False
     channels: int = 1
 
@@ -35,8 +35,8 @@ class Stripes(Dataset):
         rows = (torch.arange(8) % 2 * 255).to(torch.uint8).repeat(8, 1)
         images = torch.stack([rows, rows.T])[labels].unsqueeze(1).repeat(1, self.channels, 1, 1)
         images = images.flip(3) if self.mirrored else images
-        told = 1 - labels if self.lies and self.split == "test" else labels
-        dataset = TensorDataset(images, told)
+        labels = 1 - labels if self.wrong_test_labels and self.split == "test" else labels
+        dataset = TensorDataset(images, labels)
         dataset.classes = ("columns", "rows")
         return dataset
 
@@ -45,7 +45,7 @@ class Stripes(Dataset):
 
 
 class Stacked(Stripes):
-    """Three of them as colors."""
+    """Three stripes as color channels."""
 
     name = "stacked-stripes"
     channels: int = 3
@@ -54,15 +54,15 @@ class Stacked(Stripes):
         return Stripes()
 
 
-def opened(extractor, dataset, folder, shape=SHAPE, said=None):
-    """The reader, and all that was said while it was opened."""
-    work = open_reader(extractor, dataset, shape, 10, EvaluationPaths(folder, folder / "cache", torch.device("cpu")))
-    said = [] if said is None else said
+def loaded(extractor, dataset, folder, shape=SHAPE, steps=None):
+    """Return the loaded extractor, and all progress that was reported."""
+    work = load_extractor(extractor, dataset, shape, 10, EvaluationPaths(folder, folder / "cache", torch.device("cpu")))
+    steps = [] if steps is None else steps
     while True:
         try:
-            said.append(next(work))
+            steps.append(next(work))
         except StopIteration as done:
-            return done.value, said
+            return done.value, steps
 
 
 def cached(folder):
@@ -70,45 +70,45 @@ def cached(folder):
     return path
 
 
-def test_what_was_learned_is_checked_kept_and_not_learned_again(tmp_path):
-    first, said = opened(QUICK, Stripes(), tmp_path)
+def test_extractor_is_trained_checked_cached_and_not_trained_again(tmp_path):
+    first, steps = loaded(QUICK, Stripes(), tmp_path)
     assert first.accuracy == 1.0
-    assert {each.what for each in said} == {"digits learns to read stripes, 200 images, once"}
-    shares = [each.done for each in said]
+    assert {step.what for step in steps} == {"training extractor digits on stripes, 200 images, once"}
+    shares = [step.done for step in steps]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    assert first.digest != digest_of(first.module, {}), "of its settings too"
+    assert first.digest != digest_of(first.module, {}), "includes the settings"
     assert not first.module.training
 
     before = cached(tmp_path).read_bytes()
-    second, said = opened(QUICK, Stripes(), tmp_path)
-    assert said == []
+    second, steps = loaded(QUICK, Stripes(), tmp_path)
+    assert steps == []
     assert (second.digest, second.accuracy) == (first.digest, first.accuracy)
     assert cached(tmp_path).read_bytes() == before
 
 
-def test_the_same_seed_teaches_the_same_and_another_one_another(tmp_path):
+def test_training_depends_on_the_seed_only(tmp_path):
     digests = [
-        opened(DigitsExtractor(epochs=3, batch_size=10, seed=seed), Stripes(), tmp_path / str(number))[0].digest
+        loaded(DigitsExtractor(epochs=3, batch_size=10, seed=seed), Stripes(), tmp_path / str(number))[0].digest
         for number, seed in enumerate((0, 0, 1))
     ]
     assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "empty", "text"])
-def test_a_damaged_file_is_refused_and_learned_anew_with_a_warning(tmp_path, damage):
-    first, _ = opened(QUICK, Stripes(), tmp_path)
+def test_damaged_cache_file_is_trained_again_with_a_warning(tmp_path, damage):
+    first, _ = loaded(QUICK, Stripes(), tmp_path)
     path = cached(tmp_path)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes({"bit": bytes(content), "cut": content[:-9], "empty": b"", "text": b"{}"}[damage])
-    second, said = opened(QUICK, Stripes(), tmp_path)
-    warnings = [each.warning for each in said if each.warning]
+    second, steps = loaded(QUICK, Stripes(), tmp_path)
+    warnings = [step.warning for step in steps if step.warning]
     assert len(warnings) == 1
     assert path.name in warnings[0]
-    assert "digits learns anew" in warnings[0]
+    assert "training digits again" in warnings[0]
     assert second.digest == first.digest
-    assert opened(QUICK, Stripes(), tmp_path)[1] == []
+    assert loaded(QUICK, Stripes(), tmp_path)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -119,71 +119,71 @@ def test_a_damaged_file_is_refused_and_learned_anew_with_a_warning(tmp_path, dam
         (QUICK, Stacked()),
     ],
 )
-def test_other_settings_and_other_data_are_learned_apart(tmp_path, extractor, dataset):
-    opened(QUICK, Stripes(), tmp_path)
-    opened(extractor, dataset, tmp_path, (dataset.channels, 8, 8))
+def test_cache_file_differs_for_other_settings_and_other_data(tmp_path, extractor, dataset):
+    loaded(QUICK, Stripes(), tmp_path)
+    loaded(extractor, dataset, tmp_path, (dataset.channels, 8, 8))
     kept = list((tmp_path / "cache" / "extractors").iterdir())
     assert len(kept) == (1 if dataset.teacher() == Stripes() and extractor == QUICK else 2)
 
 
-def test_whoever_fails_the_gate_is_no_judge_and_need_not_learn_again_to_fail(tmp_path):
+def test_accuracy_below_the_gate_is_rejected_without_training_again(tmp_path):
     for attempt in range(2):
-        said = []
-        with pytest.raises(PluginError, match=r"at least 90.0% of the held-out images of stripes.*it names 0.00%"):
-            opened(QUICK, Stripes(lies=True), tmp_path, said=said)
-        assert bool(said) == (attempt == 0), "the second time it is known"
+        steps = []
+        with pytest.raises(PluginError, match=r"at least 90.0% of the held-out images of stripes.*it reaches 0.00%"):
+            loaded(QUICK, Stripes(wrong_test_labels=True), tmp_path, steps=steps)
+        assert bool(steps) == (attempt == 0), "the second time from the cache"
 
 
-def test_real_digits_are_learned_well_enough(tmp_path):
-    reader, _ = opened(DigitsExtractor(), Digits(), tmp_path)
-    assert reader.accuracy >= 0.97
+def test_accuracy_on_digits_is_high(tmp_path):
+    extractor, _ = loaded(DigitsExtractor(), Digits(), tmp_path)
+    assert extractor.accuracy >= 0.97
 
 
 @pytest.mark.parametrize(
     ("dataset", "words"),
-    [(None, "compared with none"), (Noise(shape=(1, 8, 8)), "dataset 'noise' has none")],
+    [(None, "the reference is no dataset"), (Noise(shape=(1, 8, 8)), "dataset 'noise' has no classes")],
 )
-def test_without_labels_there_is_nothing_to_learn_from(tmp_path, dataset, words):
+def test_training_needs_labels(tmp_path, dataset, words):
     with pytest.raises(ConfigError, match=words):
-        opened(QUICK, dataset, tmp_path)
+        loaded(QUICK, dataset, tmp_path)
 
 
-def test_vectors_are_not_read_by_a_network_for_images(tmp_path):
+def test_extractor_for_images_rejects_vectors(tmp_path):
     with pytest.raises(ConfigError, match="received vectors of shape"):
-        opened(QUICK, Noise(shape=(7,), labeled=True), tmp_path, (7,))
+        loaded(QUICK, Noise(shape=(7,), labeled=True), tmp_path, (7,))
 
 
 @pytest.mark.parametrize(
     ("dataset", "shape"), [(Stripes(), (1, 9, 9)), (Stripes(channels=3), (1, 8, 8)), (Stacked(), (3, 8, 4))]
 )
-def test_images_of_another_shape_than_were_learned_are_told_before_anything_is(tmp_path, dataset, shape):
-    said = []
-    with pytest.raises(ConfigError, match="learns from stripes, whose images have shape"):
-        opened(QUICK, dataset, tmp_path, shape, said=said)
-    assert said == []
+def test_image_shape_is_checked_before_training(tmp_path, dataset, shape):
+    steps = []
+    with pytest.raises(ConfigError, match="is trained on stripes, whose images have shape"):
+        loaded(QUICK, dataset, tmp_path, shape, steps=steps)
+    assert steps == []
 
 
-class Odd(DigitsExtractor):
-    """Builds what cannot learn."""
+class Untrainable(DigitsExtractor):
+    """Builds modules that cannot be trained."""
 
-    name = "odd"
-    how: str = "silent"
+    name = "untrainable"
+    how: str = "no-logits"
 
     def build(self, shape, num_classes, root):
-        return {"silent": Silent(), "short": Short(), "fixed": Fixed()}[self.how]
+        return {"no-logits": NoLogits(), "one-class": OneClass(), "no-parameters": NoParameters()}[self.how]
 
 
-class Silent(nn.Module):
+class NoLogits(nn.Module):
     def forward(self, images):
         return Features(images.flatten(1).float())
 
 
-class Short(nn.Module):
+class OneClass(nn.Module):
     def forward(self, images):
         return Features(images.flatten(1).float(), torch.zeros(len(images), 1))
 
 
-class Fixed(nn.Module):
+class NoParameters(nn.Module):
     def forward(self, images):
         return Features(images.flatten(1).float(), torch.zeros(len(images), 2))
 
@@ -191,17 +191,17 @@ class Fixed(nn.Module):
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("silent", "K = 2 classes of stripes; 'odd' returned none"),
-        ("short", r"shape \(4, 1\)"),
-        ("fixed", "parameters"),
+        ("no-logits", "K = 2 classes of stripes; 'untrainable' returned none"),
+        ("one-class", r"shape \(4, 1\)"),
+        ("no-parameters", "parameters"),
     ],
 )
-def test_a_network_that_cannot_learn_is_told_before_it_tries(tmp_path, how, words):
+def test_module_that_cannot_be_trained_is_rejected_before_training(tmp_path, how, words):
     with pytest.raises(PluginError, match=words):
-        opened(Odd(how=how), Stripes(), tmp_path)
+        loaded(Untrainable(how=how), Stripes(), tmp_path)
 
 
-def test_labels_that_are_no_classes_are_told(tmp_path):
+def test_labels_outside_of_the_classes_are_rejected(tmp_path):
     class Counting(Stripes):
         name = "counting"
 
@@ -211,63 +211,63 @@ def test_labels_that_are_no_classes_are_told(tmp_path):
             return dataset
 
     with pytest.raises(DataError, match=r"labels must be in 0..1.*received 1..2"):
-        opened(QUICK, Counting(), tmp_path)
+        loaded(QUICK, Counting(), tmp_path)
 
 
-def test_a_new_edition_learns_anew(tmp_path):
+def test_edition_change_trains_again(tmp_path):
     class Revised(DigitsExtractor):
         edition = 2
 
-    opened(QUICK, Stripes(), tmp_path)
-    _, said = opened(Revised(epochs=3, batch_size=10), Stripes(), tmp_path)
-    assert said
+    loaded(QUICK, Stripes(), tmp_path)
+    _, steps = loaded(Revised(epochs=3, batch_size=10), Stripes(), tmp_path)
+    assert steps
     assert len(list((tmp_path / "cache" / "extractors").iterdir())) == 2
 
 
-def test_a_sound_file_that_no_extractor_wrote_is_no_memory(tmp_path):
-    opened(QUICK, Stripes(), tmp_path)
+def test_cache_file_not_written_by_an_extractor_is_rejected(tmp_path):
+    loaded(QUICK, Stripes(), tmp_path)
     path = cached(tmp_path)
     for about in ({}, {"accuracy": "much"}, {"accuracy": [1]}):
         checkpoint.save(path, checkpoint.load(path).tensors, about)
-        assert "was not written by an extractor" in opened(QUICK, Stripes(), tmp_path)[1][0].warning
+        assert "was not written by an extractor" in loaded(QUICK, Stripes(), tmp_path)[1][0].warning
 
 
-def test_weights_of_another_network_leave_no_trace(tmp_path):
-    first, _ = opened(QUICK, Stripes(), tmp_path)
+def test_cached_weights_of_another_network_are_not_loaded(tmp_path):
+    first, _ = loaded(QUICK, Stripes(), tmp_path)
     path = cached(tmp_path)
     saved = checkpoint.load(path)
     tensors = {name: torch.zeros_like(tensor) for name, tensor in saved.tensors.items()}
     tensors["classes.weight"] = torch.zeros(3, 64)
     checkpoint.save(path, tensors, {"accuracy": 1.0})
-    second, said = opened(QUICK, Stripes(), tmp_path)
-    assert "learned by another network" in said[0].warning
+    second, steps = loaded(QUICK, Stripes(), tmp_path)
+    assert "has the weights of another network" in steps[0].warning
     assert second.digest == first.digest
 
 
-def test_colors_are_read_channel_by_channel_by_who_learned_one(tmp_path):
-    reader, _ = opened(QUICK, Stacked(), tmp_path, (3, 8, 8))
+def test_extractor_trained_on_one_channel_reads_colors_channel_by_channel(tmp_path):
+    extractor, _ = loaded(QUICK, Stacked(), tmp_path, (3, 8, 8))
     images = Stacked().build(tmp_path).tensors[0][:2]
-    read = reader.read(images)
+    read = extractor.extract(images)
     assert read.features.shape == (2, 3 * 64)
-    assert read.logits.argmax(dim=1).tolist() == [0, 7]  # (0, 0, 0) and (1, 1, 1) to the base of 2
+    assert read.logits.argmax(dim=1).tolist() == [0, 7]  # (0, 0, 0) and (1, 1, 1) in base 2
 
 
-def test_where_nothing_can_be_kept_it_is_told_and_goes_on(tmp_path):
-    (tmp_path / "cache").write_text("a file, where a folder should be")
-    reader, said = opened(QUICK, Stripes(), tmp_path)
-    assert reader.accuracy == 1.0
-    assert [each.warning for each in said if each.warning] == [said[-1].warning]
-    assert "cannot be kept" in said[-1].warning
+def test_cache_that_cannot_be_written_is_a_warning(tmp_path):
+    (tmp_path / "cache").write_text("a file instead of a folder")
+    extractor, steps = loaded(QUICK, Stripes(), tmp_path)
+    assert extractor.accuracy == 1.0
+    assert [step.warning for step in steps if step.warning] == [steps[-1].warning]
+    assert "cannot be cached" in steps[-1].warning
 
 
-def test_learning_and_building_leave_the_random_state_alone(tmp_path):
+def test_training_and_building_leave_the_random_state_unchanged(tmp_path):
     before = torch.get_rng_state()
-    opened(QUICK, Stripes(), tmp_path)
-    opened(RandomExtractor(), None, tmp_path)
+    loaded(QUICK, Stripes(), tmp_path)
+    loaded(RandomExtractor(), None, tmp_path)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_reader_that_draws_between_two_steps_changes_nothing():
+def test_training_does_not_depend_on_random_numbers_drawn_between_steps():
     items = Stripes().build(None)
     digests = []
     for draws in (0, 1):
@@ -275,14 +275,14 @@ def test_a_reader_that_draws_between_two_steps_changes_nothing():
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.fill_(0.01)
-        for _ in learn(module, *items.tensors, QUICK, torch.device("cpu")):
+        for _ in train_extractor(module, *items.tensors, QUICK, torch.device("cpu")):
             torch.rand(draws)
         digests.append(digest_of(module, {}))
     assert digests[0] == digests[1]
 
 
-def test_nothing_in_a_cached_file_is_executed(tmp_path):
-    opened(QUICK, Stripes(), tmp_path)
+def test_cache_file_is_never_executed(tmp_path):
+    loaded(QUICK, Stripes(), tmp_path)
     path = cached(tmp_path)
 
     class Canary:
@@ -290,6 +290,6 @@ def test_nothing_in_a_cached_file_is_executed(tmp_path):
             return (os.mkdir, (str(tmp_path / "canary"),))
 
     torch.save({"x": Canary()}, path)
-    _, said = opened(QUICK, Stripes(), tmp_path)
-    assert "learns anew" in next(each.warning for each in said if each.warning)
+    _, steps = loaded(QUICK, Stripes(), tmp_path)
+    assert "training digits again" in next(step.warning for step in steps if step.warning)
     assert not (tmp_path / "canary").exists()

@@ -12,7 +12,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError
-from gancore.evaluation.defaults import evaluator_of_run
+from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
 from gancore.run.recording import record
@@ -41,7 +41,7 @@ def resumed(directory, known):
     found.restore(gan)
     found.forget(gan)
     place = EvaluationPaths(directory.path.parent, directory.path.parent / "cache", gan.device)
-    evaluator = evaluator_of_run(found.run, place, known, count=found.run.evaluate.samples)
+    evaluator = evaluator_for_run(found.run, place, known, count=found.run.evaluate.samples)
     list(evaluator.prepare())
     return record(train(gan), gan, found.run, directory, known, evaluator, since=found.recorded)
 

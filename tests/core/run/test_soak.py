@@ -16,7 +16,7 @@ from gancore.config.run import resolve
 from gancore.training.gan import GAN
 from gancore.config.layers import ConfigLayer
 from gancore.evaluation.train_extractor import EvaluationPaths
-from gancore.evaluation.defaults import evaluator_of_run
+from gancore.evaluation.defaults import evaluator_for_run
 from gancore.run.recording import record
 from gancore.run.directory import RunDirectory
 from gancore.training.loop import train
@@ -44,7 +44,7 @@ run = resolve([ConfigLayer("test", PARTS | WATCHED)], known)
 gan = GAN.assemble(run, Path(), "cpu")
 directory = RunDirectory(folder / "run")
 directory.create(run, known, gan.device)
-evaluator = evaluator_of_run(run, EvaluationPaths(folder, folder, gan.device), known, count=20)
+evaluator = evaluator_for_run(run, EvaluationPaths(folder, folder, gan.device), known, count=20)
 list(evaluator.prepare())
 for written in record(train(gan), gan, run, directory, known, evaluator):
     if written.step.step in (2000, 20000):
