@@ -71,6 +71,7 @@ def evaluate(
     from gancore.evaluation.defaults import evaluator_for_images, evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
     from gancore.utils.device import choose_device
+    from gancore.utils.json import json_safe
     from gancore_cli.progress import show_preparation
 
     catalog = open_catalog(voice)
@@ -102,7 +103,8 @@ def evaluate(
     evaluation = evaluator.evaluate(samples)
     for warning in evaluation.warnings:
         voice.note(f"warning: {warning}")
-    _show(voice, evaluation, evaluator, {"of": str(path), **source, "count": len(samples), "seed": seed})
+    header = {"of": str(path), **source, "count": len(samples), "seed": seed}
+    voice.result(json_safe({**header, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, header))
 
 
 def _is_trained(path: Path) -> bool:
@@ -155,12 +157,6 @@ def _read(images: Path, reference: ReferenceImages | None, count: int | None, se
     if count is None or count >= len(read):
         return read
     return ReferenceImages(images.name, UnlabeledImages(read)).draw(count, seed, "chosen")
-
-
-def _show(voice: Voice, evaluation: Evaluation, evaluator: Evaluator, header: dict[str, Any]) -> None:
-    from gancore.utils.json import json_safe
-
-    voice.result(json_safe({**header, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, header))
 
 
 def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, Any]) -> None:

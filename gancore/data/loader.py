@@ -45,7 +45,6 @@ def load_batches(
             sampler=requests,
             batch_size=None,  # an item of `_BatchDataset` is a batch
             num_workers=workers,
-            collate_fn=_identity,
             pin_memory=pin_memory,
             generator=torch.Generator(),  # without one, the loader draws a seed from the global generator
             worker_init_fn=_leave_process_group,
@@ -53,7 +52,11 @@ def load_batches(
             # is `forkserver`.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
-        batches = _start_workers(loader)
+        try:
+            batches = iter(loader)
+        except OSError as error:
+            what = f"a data loading worker cannot be started: {describe_error(error)}"
+            raise WorkerError(what, "set training.workers lower") from error
     try:
         while True:
             with _worker_death_reported():
@@ -96,22 +99,10 @@ class _BatchDataset(TorchDataset[Any]):
             return _Failure(error, RuntimeError("in a data loading worker:\n" + traceback.format_exc()))
 
 
-def _identity(batch: object) -> object:
-    return batch
-
-
 def _leave_process_group(_worker: int) -> None:
     """Keep Ctrl-C and other signals to the process group from a worker; the run ends its workers itself."""
     with suppress(OSError):
         os.setpgid(0, 0)
-
-
-def _start_workers(loader: DataLoader[Any]) -> Iterator[Any]:
-    try:
-        return iter(loader)
-    except OSError as error:
-        what = f"a data loading worker cannot be started: {describe_error(error)}"
-        raise WorkerError(what, "set training.workers lower") from error
 
 
 @contextmanager

@@ -43,13 +43,12 @@ def _pictures(folder: Path, gray: bool) -> Tensor:
     if not folder.is_dir():
         raise DataError(f"there is no folder or file {folder}", "pass a folder of pictures, or a .npy file")
     paths = pictures_below(folder)
-    images = torch.empty(0)
-    for number, pixels in enumerate(_decoded(paths, gray)):
-        height, width, channels = pixels.shape
+    images, first = torch.empty(0), (0, 0, 0)
+    for number, pixels in enumerate(_decode(paths, gray)):
         if number == 0:
-            images = _allocate(paths, (channels, height, width))
-        if images.shape[1:] != (channels, height, width):
-            first = (images.shape[2], images.shape[3], images.shape[1])
+            first = pixels.shape
+            images = _allocate(paths, first)
+        if pixels.shape != first:
             raise DataError(
                 f"all images must have the same size and number of channels; {paths[0]} is {_describe(first)}, "
                 f"{paths[number]} is {_describe(pixels.shape)}",
@@ -59,18 +58,18 @@ def _pictures(folder: Path, gray: bool) -> Tensor:
     return images
 
 
-def _allocate(paths: Paths, shape: tuple[int, int, int]) -> Tensor:
-    """Return an uninitialized uint8 tensor (N, *shape) for all pictures."""
+def _allocate(paths: Paths, shape: tuple[int, ...]) -> Tensor:
+    """Return an uninitialized uint8 tensor (N, C, H, W) for all pictures of `shape`, which is (H, W, C)."""
     try:
-        return torch.empty(len(paths), *shape, dtype=torch.uint8)
+        return torch.empty(len(paths), shape[2], *shape[:2], dtype=torch.uint8)
     except RuntimeError as error:
         raise DataError(
-            f"{len(paths):,} pictures of {_describe((*shape[1:], shape[0]))}, like {paths[0]}, do not fit into memory",
+            f"{len(paths):,} pictures of {_describe(shape)}, like {paths[0]}, do not fit into memory",
             "measure fewer or smaller pictures",
         ) from error
 
 
-def _decoded(paths: Paths, gray: bool) -> Iterator[NDArray[np.uint8]]:
+def _decode(paths: Paths, gray: bool) -> Iterator[NDArray[np.uint8]]:
     """Yield each picture as (H, W, C). Keep an alpha channel only if some pixel is not opaque."""
     for path in paths:
         with without_warnings(), picture(path) as opened:
@@ -117,7 +116,7 @@ def _open_array(path: Path) -> NDArray[np.generic]:
             magic = file.read(len(np.lib.format.MAGIC_PREFIX))
             size = os.fstat(file.fileno()).st_size
         if magic.startswith(b"PK"):
-            raise DataError(f"{path} is an archive of arrays, not a single array", "write one array with numpy.save")
+            raise ValueError("it is an archive of arrays, not a single array")
         if magic != np.lib.format.MAGIC_PREFIX:
             raise ValueError(f"it begins with {magic.hex(' ') or 'nothing'} instead of 93 4e 55 4d 50 59")
         with without_warnings():
@@ -125,8 +124,6 @@ def _open_array(path: Path) -> NDArray[np.generic]:
         if array.size and array.offset + array.nbytes != size:
             raise ValueError(f"{size - array.offset - array.nbytes:,} bytes follow the array")
         return array
-    except DataError:
-        raise
     except Exception as error:  # numpy parses the header as a Python literal, which can raise almost anything
         raise DataError(
             f"{path} cannot be read as an array: {describe_error(error)}", "write it with numpy.save"

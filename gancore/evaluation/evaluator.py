@@ -7,7 +7,7 @@ model does not reach zero.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -129,7 +129,7 @@ class Evaluator:
         self._extractors: dict[Extractor | None, FeatureExtractor | None] = {}
         self._real: dict[Extractor | None, Samples] = {}
         self._training: dict[Extractor | None, Samples] = {}
-        self._real_data_scores: dict[str, _RealDataScore] = {}
+        self._real_data_scores: dict[str, tuple[Measurement, Mapping[str, int]]] = {}
         self._warnings: list[str] = []
         for name, metric in metrics.items():
             if reference is None and "reference" in metric.needs:
@@ -163,7 +163,11 @@ class Evaluator:
         """
         groups = self._by_extractor()
         for position, (extractor, metrics) in enumerate(groups.items()):
-            self._extractors[extractor] = yield from self._load(extractor)
+            self._extractors[extractor] = None
+            if extractor is not None and self.shape is not None:
+                num_classes = None if self.reference is None else self.reference.num_classes
+                loading = load_extractor(extractor, self._dataset, self.shape, num_classes, self._paths)
+                self._extractors[extractor] = yield from loading
             if self.images is None:
                 continue
             yield Preparation("reading real images", position / len(groups))
@@ -208,17 +212,9 @@ class Evaluator:
     def _by_extractor(self) -> dict[Extractor | None, dict[str, Metric]]:
         """Return the metrics by their extractors, those of learned extractors last."""
         groups: dict[Extractor | None, dict[str, Metric]] = {}
-        for name, metric in sorted(
-            self.metrics.items(), key=lambda item: isinstance(item[1].extractor, LearnedExtractor)
-        ):
+        for name, metric in self.metrics.items():
             groups.setdefault(metric.extractor, {})[name] = metric
-        return groups
-
-    def _load(self, extractor: Extractor | None) -> Generator[Preparation, None, FeatureExtractor | None]:
-        if extractor is None or self.shape is None:
-            return None
-        num_classes = None if self.reference is None else self.reference.num_classes
-        return (yield from load_extractor(extractor, self._dataset, self.shape, num_classes, self._paths))
+        return dict(sorted(groups.items(), key=lambda group: isinstance(group[0], LearnedExtractor)))
 
     def _extract(self, extractor: Extractor | None, images: Tensor) -> Samples:
         loaded = self._extractors.get(extractor)
@@ -246,7 +242,7 @@ class Evaluator:
                 continue
             try:
                 counts = {"stand_ins": len(chosen.fake), **_reference_counts(metric, chosen)}
-                self._real_data_scores[name] = _RealDataScore(_measure(name, metric, chosen), counts)
+                self._real_data_scores[name] = _measure(name, metric, chosen), counts
             except DataError as error:
                 self._warnings.append(f"{name} cannot be measured for real images: {error}")
 
@@ -273,16 +269,10 @@ class Evaluator:
             "seed": self.seed,
             "settings": plain(metric, lambda kind: getattr(kind, "name", kind.__name__)),
         }
-        real = self._real_data_scores.get(name, _RealDataScore(None, {}))
+        real_data, real_data_counts = self._real_data_scores.get(name, (None, {}))
         counts = {"generated": len(inputs.fake), **_reference_counts(metric, inputs)}
         measured = _measure(name, metric, inputs)
-        return Result(name, metric.better, measured, real.measured, counts, real.counts, about)
-
-
-@dataclass(frozen=True)
-class _RealDataScore:
-    measured: Measurement | None
-    counts: Mapping[str, int]
+        return Result(name, metric.better, measured, real_data, counts, real_data_counts, about)
 
 
 def _reference_counts(metric: Metric, inputs: MetricInputs) -> dict[str, int]:

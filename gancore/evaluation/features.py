@@ -38,11 +38,7 @@ class FeatureExtractor:
         """
         parts = [self._features(chunk.to(self.device)) for chunk in torch.split(images, _IMAGES_PER_PASS)]
         logits = [part.logits for part in parts if part.logits is not None]
-        return Samples(
-            images=images,
-            features=torch.cat([part.features for part in parts]),
-            logits=torch.cat(logits) if logits else None,
-        )
+        return Samples(images, torch.cat([part.features for part in parts]), torch.cat(logits) if logits else None)
 
     def _features(self, images: Tensor) -> Features:
         with blame(f"extractor {self.name!r}"):
@@ -57,10 +53,7 @@ class FeatureExtractor:
                 )
             if values is not None and not values.isfinite().all():
                 raise DataError(f"the {what} that extractor {self.name!r} computes of the images are not finite")
-        return Features(
-            output.features.float().cpu(),
-            None if output.logits is None else output.logits.float().cpu(),
-        )
+        return Features(output.features.float().cpu(), None if output.logits is None else output.logits.float().cpu())
 
 
 def digest_of(module: nn.Module, settings: Mapping[str, object]) -> str:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -24,12 +25,13 @@ from gancore.data.items import check_labels, read_items
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blame
 from gancore.evaluation.features import ChannelByChannel, FeatureExtractor, digest_of, digest_of_tensor
 from gancore.metrics import Extractor, LearnedExtractor
-from gancore.settings import Settings, plain
+from gancore.settings import plain
 from gancore.utils.files import alone
 from gancore.utils.random import GlobalRandomness, derive_seed, seeded
 
 _TRAINING_VERSION = 1
 """Raise it when `train_extractor` changes: all cached extractors are then trained again."""
+_CLASS_NAME = attrgetter("__name__")
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,23 @@ def load_extractor(
     Raises ConfigError when it must be trained and there is no suitable dataset, PluginError when its accuracy is too
     low.
     """
+    accuracy, by_channel = None, False
     if isinstance(extractor, LearnedExtractor):
-        return (yield from _load_learned(extractor, dataset, shape, paths))
-    module = _build(extractor, shape, num_classes, paths.root)
-    return _feature_extractor(extractor, module, paths)
+        data = _TrainingData.load(extractor, dataset, shape, paths)
+        module, accuracy = yield from _load_learned(data, paths)
+        by_channel = data.shape[0] == 1 < shape[0]
+    else:
+        module = _build(extractor, shape, num_classes, paths.root)
+    digest = digest_of(module, plain(extractor, _CLASS_NAME))
+    module = (ChannelByChannel(module) if by_channel else module).eval().to(paths.device)
+    return FeatureExtractor(extractor.name, module, paths.device, digest, accuracy)
 
 
 def _load_learned(
-    extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, paths: EvaluationPaths
-) -> Generator[Preparation, None, FeatureExtractor]:
-    data = _TrainingData.load(extractor, dataset, shape, paths)
-    module = _build(extractor, data.shape, data.num_classes, paths.root).to(paths.device)
+    data: _TrainingData, paths: EvaluationPaths
+) -> Generator[Preparation, None, tuple[nn.Module, float | None]]:
+    """Return the trained module and its accuracy, from the cache if it is there."""
+    module = _build(data.extractor, data.shape, data.num_classes, paths.root).to(paths.device)
     data.check_module(module, paths)
     path = paths.cache / "extractors" / data.cache_name(module)
     accuracy, problem = _load_cached(module, path)
@@ -80,7 +88,7 @@ def _load_learned(
             if problem:
                 accuracy = yield from _train_and_cache(module, data, path, problem, paths)
     data.check_accuracy(accuracy)
-    return _feature_extractor(extractor, module, paths, accuracy, by_channel=data.shape[0] == 1 < shape[0])
+    return module, accuracy
 
 
 def _train_and_cache(
@@ -100,19 +108,6 @@ def _train_and_cache(
     except (OSError, StorageError) as failure:
         yield Preparation(data.task, 1.0, f"the trained extractor {name} cannot be cached: {failure}")
     return accuracy
-
-
-def _feature_extractor(
-    extractor: Extractor,
-    module: nn.Module,
-    paths: EvaluationPaths,
-    accuracy: float | None = None,
-    *,
-    by_channel: bool = False,
-) -> FeatureExtractor:
-    digest = digest_of(module, plain(extractor, _class_name))
-    module = ChannelByChannel(module) if by_channel else module
-    return FeatureExtractor(extractor.name, module.eval().to(paths.device), paths.device, digest, accuracy)
 
 
 @dataclass(frozen=True)
@@ -190,7 +185,7 @@ class _TrainingData:
         """Return a file name with a digest of the network's shapes, all settings of its training, and the data."""
         kind = type(self.extractor)
         identity = [_TRAINING_VERSION, kind.__module__, kind.__qualname__, kind.edition]
-        settings = [plain(part, _class_name) for part in (self.extractor, self.dataset)]
+        settings = [plain(part, _CLASS_NAME) for part in (self.extractor, self.dataset)]
         key = hashlib.sha256(json.dumps([*identity, *settings, _shapes(module.state_dict())]).encode())
         for tensor in (self.images, self.labels):
             key.update(digest_of_tensor(tensor).encode())
@@ -255,10 +250,6 @@ def _load_cached(module: nn.Module, path: Path) -> tuple[float | None, str | Non
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
     return {name: list(tensors[name].shape) for name in sorted(tensors)}
-
-
-def _class_name(kind: type[Settings]) -> str:
-    return kind.__name__
 
 
 def _build(extractor: Extractor, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:

@@ -279,8 +279,8 @@ DEFECTS = [
     Defect(
         "the end of a loader's worker is blamed on the dataset",
         "gancore/data/loader.py",
-        "        raise WorkerError(",
-        "        raise error\n        raise WorkerError(",
+        '        raise WorkerError(\n            f"a data loading worker died',
+        '        raise error\n        raise WorkerError(\n            f"a data loading worker died',
         f"{CLI} -k worker",
     ),
     Defect(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from gancore.data.loader import _start_workers, load_batches
+from gancore.data.loader import load_batches
 from gancore.errors import DataError, PluginError, WorkerError
 
 
@@ -96,13 +96,14 @@ def test_dataset_stop_iteration_does_not_end_the_batches(workers, at):
         list(batches(Numbers(raises=StopIteration(), at=at), workers))
 
 
-def test_worker_that_cannot_be_started_is_a_worker_error():
+def test_worker_that_cannot_be_started_is_a_worker_error(monkeypatch):
     class Full:
         def __iter__(self):
             raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
+    monkeypatch.setattr("gancore.data.loader.DataLoader", lambda *_, **__: Full())
     with pytest.raises(WorkerError, match="cannot be started: BlockingIOError") as raised:
-        _start_workers(Full())
+        next(batches(Numbers(), workers=1))
     assert raised.value.hint == "set training.workers lower"
 
 

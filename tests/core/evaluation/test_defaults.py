@@ -23,17 +23,22 @@ def for_run(folder, *layers, **options):
     return evaluator_for_run(run, paths(folder), catalog(), **options)
 
 
+def for_images(folder, images, **options):
+    return evaluator_for_images(images, paths(folder), catalog(), **options)
+
+
+def files(images):
+    return ReferenceImages("files", UnlabeledImages(images))
+
+
 RING = {"dataset": "ring"}
 
 
 def test_defaults_are_those_of_the_dataset(tmp_path):
     found = for_run(tmp_path, RING, {"seed": 7})
     assert (list(found.metrics), found.count, found.seed) == (["modes"], 2500, 7)
-    assert (found.reference.dataset, found.origin.training.dataset, found.origin.held_out) == (
-        Ring(split="test"),
-        Ring(),
-        True,
-    )
+    assert (found.reference.dataset, found.origin.training.dataset) == (Ring(split="test"), Ring())
+    assert found.origin.held_out
 
 
 def test_defaults_of_a_dataset_without_a_protocol(tmp_path):
@@ -52,10 +57,7 @@ def test_arguments_override_the_run_which_overrides_the_dataset(tmp_path):
 
 
 def test_reference_is_held_out_only_if_it_is_the_test_part(tmp_path):
-    own, other = (
-        ReferenceImages.of(Ring(split="test"), tmp_path),
-        ReferenceImages("files", UnlabeledImages(normal(0, 9, 2))),
-    )
+    own, other = ReferenceImages.of(Ring(split="test"), tmp_path), files(normal(0, 9, 2))
     assert for_run(tmp_path, RING, reference=own).origin.held_out
     found = for_run(tmp_path, RING, reference=other)
     assert not found.origin.held_out
@@ -68,46 +70,41 @@ def test_default_metrics_leave_out_those_that_need_held_out_data(tmp_path):
         evaluation = EvaluationProtocol(metrics=("fd-random", "memorization-random"), samples=20)
 
     images, real = normal(0, 30, 3), ReferenceImages.of(Protected(shape=(3,), count=40), tmp_path)
-    found = evaluator_for_images(images, paths(tmp_path), catalog(), reference=real)
+    found = for_images(tmp_path, images, reference=real)
     assert list(found.metrics) == ["fd-random"]
     with pytest.raises(ConfigError, match="none are held out"):
-        evaluator_for_images(images, paths(tmp_path), catalog(), reference=real, metrics=["memorization-random"])
+        for_images(tmp_path, images, reference=real, metrics=["memorization-random"])
 
 
 def test_unknown_images_are_replaced_by_the_training_part_when_real_data_is_scored(tmp_path):
     real = ReferenceImages.of(Ring(split="test"), tmp_path)
-    found = evaluator_for_images(normal(0, 50, 2), paths(tmp_path), catalog(), reference=real)
+    found = for_images(tmp_path, normal(0, 50, 2), reference=real)
     assert (list(found.metrics), found.count, found.origin.held_out) == (["modes"], 50, True)
     assert found.origin.training.dataset == Ring()
 
 
 def test_unknown_images_need_a_reference(tmp_path):
     with pytest.raises(ConfigError, match="no reference given"):
-        evaluator_for_images(normal(0, 50, 2), paths(tmp_path), catalog())
+        for_images(tmp_path, normal(0, 50, 2))
     with pytest.raises(ConfigError, match="compares with real images"):
-        evaluator_for_images(normal(0, 50, 2), paths(tmp_path), catalog(), metrics=["fd-random"])
+        for_images(tmp_path, normal(0, 50, 2), metrics=["fd-random"])
 
 
 def test_image_shape_is_checked_before_an_extractor_is_trained(tmp_path):
     real = ReferenceImages.of(Ring(split="test"), tmp_path)
     with pytest.raises(DataError, match="2 in ring; received 3"):
-        evaluator_for_images(normal(0, 50, 3), paths(tmp_path), catalog(), reference=real)
+        for_images(tmp_path, normal(0, 50, 3), reference=real)
 
 
 def test_run_data_is_not_built_if_another_reference_is_given(tmp_path):
-    other = ReferenceImages("files", UnlabeledImages(torch.zeros(9, 1, 28, 28, dtype=torch.uint8)))
+    other = files(torch.zeros(9, 1, 28, 28, dtype=torch.uint8))
     found = for_run(tmp_path, {"dataset": "mnist"}, reference=other, metrics=["fd-random"])
     assert (found.origin.training, found.reference) == (None, other)
 
 
 def test_extractor_is_trained_on_the_run_data_if_the_reference_has_no_labels(tmp_path):
     pictures = Digits().build(tmp_path).tensors[0]
-    found = for_run(
-        tmp_path,
-        {"dataset": "digits"},
-        reference=ReferenceImages("files", UnlabeledImages(pictures)),
-        metrics=["fd-digits"],
-    )
+    found = for_run(tmp_path, {"dataset": "digits"}, reference=files(pictures), metrics=["fd-digits"])
     tasks = [preparation.what for preparation in found.prepare()]
     assert "training extractor digits on digits, 1,438 images, once" in tasks
     assert found.evaluate(pictures).results[0].measured.value == pytest.approx(0, abs=1e-6)
@@ -136,13 +133,13 @@ def test_images_in_zero_to_one_are_rejected(tmp_path):
     digits = ReferenceImages.of(Digits(), tmp_path)
     images = digits.images.tensors[0] // 255
     with pytest.raises(DataError, match=r"must be in 0\.\.255.*the largest value in these is 1"):
-        evaluator_for_images(images, paths(tmp_path), catalog(), reference=digits, metrics=["fd-random"])
+        for_images(tmp_path, images, reference=digits, metrics=["fd-random"])
     black = torch.zeros_like(images)
-    assert evaluator_for_images(black, paths(tmp_path), catalog(), reference=digits, metrics=["fd-random"])
+    assert for_images(tmp_path, black, reference=digits, metrics=["fd-random"])
 
 
 def test_mixture_of_the_training_data_is_used_with_another_reference(tmp_path):
-    other = ReferenceImages("files", UnlabeledImages(normal(0, 50, 2)))
+    other = files(normal(0, 50, 2))
     found = for_run(tmp_path, RING, reference=other, metrics=["modes"], count=50)
     list(found.prepare())
     assert found.evaluate(normal(1, 50, 2)).results[0].measured.ideal["high_quality"] == pytest.approx(0.9889, abs=1e-4)
