@@ -8,10 +8,10 @@ from torch.nn.functional import max_pool2d
 
 
 class SelfAttention(nn.Module):
-    """Every pixel looks at all others, (N, C, H, W) to (N, C, H, W); it begins as the identity.
+    """Self-attention over all pixels, (N, C, H, W) to (N, C, H, W); the identity until `gamma` is trained.
 
-    Keys and values are pooled to a quarter of the pixels where the sides are even. It is written out in products of
-    matrices, since fused attention cannot be differentiated twice, as gradient penalties do.
+    Keys and values are max-pooled to half the height and width where both are even. Attention is written as matrix
+    products because gradient penalties differentiate twice, which fused attention does not support.
     """
 
     def __init__(self, channels: int) -> None:
@@ -21,13 +21,13 @@ class SelfAttention(nn.Module):
         self.key = nn.Conv2d(channels, narrow, 1, bias=False)
         self.value = nn.Conv2d(channels, half, 1, bias=False)
         self.out = nn.Conv2d(half, channels, 1, bias=False)
-        self.share = nn.Parameter(torch.zeros(()))
+        self.gamma = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
         query, key, value = self.query(features), self.key(features), self.value(features)
         if all(side % 2 == 0 for side in features.shape[2:]):
-            key, value = max_pool2d(key, 2), max_pool2d(value, 2)
+            key, value = max_pool2d(key, 2), max_pool2d(value, 2)  # H' = H / 2, W' = W / 2
         weights = (query.flatten(2).transpose(1, 2) @ key.flatten(2)).softmax(dim=2)  # (N, H W, H' W')
-        seen = (value.flatten(2) @ weights.transpose(1, 2)).unflatten(2, features.shape[2:])
-        changed: Tensor = features + self.share * self.out(seen)
-        return changed
+        attended = value.flatten(2) @ weights.transpose(1, 2)  # (N, C / 2, H W)
+        output: Tensor = features + self.gamma * self.out(attended.unflatten(2, features.shape[2:]))  # (N, C, H, W)
+        return output

@@ -1,4 +1,4 @@
-"""DCGAN, Radford et al. 2016 (arXiv:1511.06434): strided convolutions instead of pooling, and hardly anything else."""
+"""DCGAN, Radford et al. 2016 (arXiv:1511.06434): strided convolutions in place of pooling."""
 
 from __future__ import annotations
 
@@ -7,100 +7,87 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch import nn
 
 from gancore.contracts import Discriminator, Generator, Shape
-from gancore_plugins.networks.pyramid import UpsamplingPlan
-from gancore_plugins.networks.spectral import spectrally_normalized
-from gancore_plugins.networks.verdict import CLASSIFIER, MinibatchStddev, Verdict, WithHead
+from gancore_plugins.networks.head import CLASSIFIER, MINIBATCH_STDDEV, DiscriminatorHead, MinibatchStddev, WithHead
+from gancore_plugins.networks.one_hot import OneHotConcat
+from gancore_plugins.networks.spectral import apply_spectral_norm
+from gancore_plugins.networks.upsampling import UpsamplingPlan
 
 
 class DCGANGenerator(Generator):
-    """Transposed convolutions, each twice as large, Radford et al. 2016 (arXiv:1511.06434); tanh at the end.
+    """Transposed convolutions, each doubles the size, Radford et al. 2016 (arXiv:1511.06434); tanh at the end.
 
     Labels are appended to the latent as one-hot vectors.
     """
 
     name = "dcgan"
-    width: int = Field(default=64, ge=1, le=4096, description="channels of the last hidden layer; each before: double")
-    normalization: Literal["batch", "off"] = Field(default="batch", description="of each hidden layer")
+    width: int = Field(
+        default=64, ge=1, le=4096, description="channels of the last hidden layer; each earlier one has twice as many"
+    )
+    normalization: Literal["batch", "off"] = Field(default="batch", description="normalization of each hidden layer")
 
     def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        pyramid = UpsamplingPlan.of(shape, "generator dcgan")
-        height, width = pyramid.base
-        channels = self.width << (pyramid.doublings - 1)
+        plan = UpsamplingPlan.for_shape(shape, "generator dcgan")
+        height, width = plan.base
+        channels = self.width * 2 ** (plan.doublings - 1)
         layers: list[nn.Module] = [
             nn.Linear(latent_dim + (num_classes or 0), channels * height * width),
             nn.Unflatten(1, (channels, height, width)),
-            *self._between(channels),
+            *self._activation(channels),
         ]
-        for _ in range(pyramid.doublings - 1):
-            layers += [nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1), *self._between(channels // 2)]
+        for _ in range(plan.doublings - 1):  # (N, C, H, W) to (N, C / 2, 2 H, 2 W)
+            layers += [nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1), *self._activation(channels // 2)]
             channels //= 2
-        layers += [nn.ConvTranspose2d(channels, pyramid.channels, 4, 2, 1), nn.Tanh()]
-        return OneHotConcat(layers, num_classes).apply(initialize)
+        layers += [nn.ConvTranspose2d(channels, plan.channels, 4, 2, 1), nn.Tanh()]
+        return OneHotConcat(layers, num_classes).apply(init_weights)
 
-    def _between(self, channels: int) -> Iterator[nn.Module]:
+    def _activation(self, channels: int) -> Iterator[nn.Module]:
         if self.normalization == "batch":
             yield nn.BatchNorm2d(channels)
         yield nn.ReLU()
 
 
 class DCGANDiscriminator(Discriminator):
-    """Strided convolutions, each half as large, Radford et al. 2016 (arXiv:1511.06434), with LeakyReLU; one logit.
+    """Strided convolutions, each halves the size, Radford et al. 2016 (arXiv:1511.06434), with LeakyReLU; one logit.
 
     Labels are projected on the last features, Miyato and Koyama 2018 (arXiv:1802.05637).
     """
 
     name = "dcgan"
-    width: int = Field(default=64, ge=1, le=4096, description="channels of the first hidden layer; each after: double")
+    width: int = Field(
+        default=64, ge=1, le=4096, description="channels of the first hidden layer; each later one has twice as many"
+    )
     normalization: Literal["batch", "spectral", "off"] = Field(
-        default="batch", description="of each hidden layer but the first, or of every weight"
+        default="batch", description="batch: of each hidden layer but the first; spectral: of every weight"
     )
-    minibatch_stddev: int | None = Field(
-        default=None, ge=2, description="images that are compared with each other in the last layer; absent: none"
-    )
+    minibatch_stddev: int | None = Field(default=None, ge=2, description=f"{MINIBATCH_STDDEV}; absent: off")
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        pyramid = UpsamplingPlan.of(shape, "discriminator dcgan")
-        inputs, channels = pyramid.channels, self.width
+        plan = UpsamplingPlan.for_shape(shape, "discriminator dcgan")
+        inputs, outputs = plan.channels, self.width
         layers: list[nn.Module] = []
-        for place in range(pyramid.doublings):
-            layers.append(nn.Conv2d(inputs, channels, 4, 2, 1))
-            if self.normalization == "batch" and place > 0:
-                layers.append(nn.BatchNorm2d(channels))
+        for index in range(plan.doublings):  # (N, C, H, W) to (N, 2 C, H / 2, W / 2)
+            layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1))
+            if self.normalization == "batch" and index > 0:
+                layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2))
-            inputs, channels = channels, 2 * channels
+            inputs, outputs = outputs, 2 * outputs
         if self.minibatch_stddev:
             layers.append(MinibatchStddev(self.minibatch_stddev))
             inputs += 1
-        height, width = pyramid.base
+        height, width = plan.base
         body = nn.Sequential(*layers, nn.Flatten())
-        verdict = Verdict(inputs * height * width, num_classes, classifier=self.classifier)
-        network = WithHead(body, verdict).apply(initialize)
-        return spectrally_normalized(network) if self.normalization == "spectral" else network
-
-
-class OneHotConcat(nn.Sequential):
-    """Layers that begin with a latent (N, Z), to which labels (N,) are appended as one-hot vectors (N, K)."""
-
-    def __init__(self, layers: list[nn.Module], num_classes: int | None) -> None:
-        super().__init__(*layers)
-        self._num_classes = num_classes
-
-    def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        if labels is not None and self._num_classes is not None:
-            latent = torch.cat([latent, one_hot(labels, self._num_classes).to(latent.dtype)], dim=1)
-        for layer in self:
-            latent = layer(latent)
-        return latent
+        head = DiscriminatorHead(inputs * height * width, num_classes, classifier=self.classifier)
+        network = WithHead(body, head).apply(init_weights)
+        return apply_spectral_norm(network) if self.normalization == "spectral" else network
 
 
 @torch.no_grad()
-def initialize(module: nn.Module) -> None:
-    """Section 4: normal with a standard deviation of 0.02, around 1 for the gains of batch normalization."""
+def init_weights(module: nn.Module) -> None:
+    """Draw weights from N(0, 0.02^2) and gains of batch normalization from N(1, 0.02^2), as in section 4."""
     if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
         module.weight.normal_(0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):

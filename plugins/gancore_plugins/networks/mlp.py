@@ -1,4 +1,4 @@
-"""Multilayer perceptrons for both players: the networks of the classic script, with the choices it leaves open."""
+"""Multilayer perceptrons for both players, with layers, activation and normalization to choose."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
 from gancore.contracts import Discriminator, Generator, Shape
-from gancore_plugins.networks.spectral import spectrally_normalized
+from gancore_plugins.networks.one_hot import OneHotConcat
+from gancore_plugins.networks.spectral import apply_spectral_norm
 
 Widths = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
 Activation = Literal["leaky-relu", "relu", "elu", "silu", "tanh"]
@@ -26,51 +26,56 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class MLPGenerator(Generator):
-    """Multilayer perceptron, Goodfellow et al. 2014 (arXiv:1406.2661); tanh at the end for images."""
+    """Multilayer perceptron, Goodfellow et al. 2014 (arXiv:1406.2661); tanh at the end for images.
+
+    Labels are appended to the latent as one-hot vectors.
+    """
 
     name = "mlp"
     widths: Widths = Field(default=(256, 512), description="units of each hidden layer")
-    activation: Activation = Field(default="leaky-relu", description="of each hidden layer")
+    activation: Activation = Field(default="leaky-relu", description="activation of each hidden layer")
     slope: float = Field(default=0.2, ge=0, le=1, description="slope of leaky-relu below zero")
     normalization: Literal["batch", "layer"] | None = Field(
-        default=None, description="before each activation; absent: none"
+        default=None, description="normalization before each activation; absent: off"
     )
 
     def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
+        widths = (latent_dim + (num_classes or 0), *self.widths)
         layers = [
-            *_hidden((latent_dim + (num_classes or 0), *self.widths), self),
-            nn.Linear(self.widths[-1] if self.widths else latent_dim + (num_classes or 0), math.prod(shape)),
+            *_hidden_layers(widths, self),
+            nn.Linear(widths[-1], math.prod(shape)),
             *([nn.Tanh()] if len(shape) == 3 else []),
             nn.Unflatten(1, shape),
         ]
-        return _Perceptron(layers, num_classes)
+        return OneHotConcat(layers, num_classes)
 
 
 class MLPDiscriminator(Discriminator):
-    """Multilayer perceptron, Goodfellow et al. 2014 (arXiv:1406.2661); one logit."""
+    """Multilayer perceptron, Goodfellow et al. 2014 (arXiv:1406.2661); one logit.
+
+    Labels are appended to the flattened image as one-hot vectors.
+    """
 
     name = "mlp"
     widths: Widths = Field(default=(512, 256), description="units of each hidden layer")
-    activation: Activation = Field(default="leaky-relu", description="of each hidden layer")
+    activation: Activation = Field(default="leaky-relu", description="activation of each hidden layer")
     slope: float = Field(default=0.2, ge=0, le=1, description="slope of leaky-relu below zero")
     normalization: Literal["batch", "layer", "spectral"] | None = Field(
-        default=None, description="before each activation, or of every weight matrix; absent: none"
+        default=None, description="batch, layer: before each activation; spectral: of every weight; absent: off"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units dropped in training")
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        inputs = math.prod(shape) + (num_classes or 0)
-        layers = [
-            *_hidden((inputs, *self.widths), self, dropout=self.dropout),
-            nn.Linear(self.widths[-1] if self.widths else inputs, 1),
-        ]
-        network = _Perceptron(layers, num_classes)
-        return spectrally_normalized(network) if self.normalization == "spectral" else network
+        widths = (math.prod(shape) + (num_classes or 0), *self.widths)
+        layers = [*_hidden_layers(widths, self, dropout=self.dropout), nn.Linear(widths[-1], 1)]
+        network = OneHotConcat(layers, num_classes)
+        return apply_spectral_norm(network) if self.normalization == "spectral" else network
 
 
-def _hidden(
+def _hidden_layers(
     widths: tuple[int, ...], settings: MLPGenerator | MLPDiscriminator, *, dropout: float = 0.0
 ) -> Iterator[nn.Module]:
+    """Yield the layers from (N, widths[0]) to (N, widths[-1])."""
     for inputs, units in pairwise(widths):
         yield nn.Linear(inputs, units)
         if settings.normalization == "batch":
@@ -81,20 +86,3 @@ def _hidden(
         yield nn.LeakyReLU(settings.slope) if leaky else _ACTIVATIONS[settings.activation]()
         if dropout:
             yield nn.Dropout(dropout)
-
-
-class _Perceptron(nn.Sequential):
-    """Layers on flat input (N, F), to which labels (N,) are appended as one-hot vectors (N, K)."""
-
-    def __init__(self, layers: list[nn.Module], num_classes: int | None) -> None:
-        super().__init__(*layers)
-        self._num_classes = num_classes
-
-    def forward(self, batch: Tensor, labels: Tensor | None = None) -> Tensor:
-        flat = batch.flatten(1)
-        if labels is not None and self._num_classes is not None:
-            codes = nn.functional.one_hot(labels, self._num_classes).to(flat.dtype)
-            flat = torch.cat([flat, codes], dim=1)
-        for layer in self:
-            flat = layer(flat)
-        return flat

@@ -1,8 +1,8 @@
-"""The networks of R3GAN, Huang et al. 2024 (arXiv:2501.05441): modern residual networks without any normalization.
+"""The networks of R3GAN, Huang et al. 2024 (arXiv:2501.05441): modern residual networks without normalization.
 
-What replaces it is how they begin: every residual branch ends in zeros, and its other weights are small where there are
-many blocks, Zhang et al. 2019 (arXiv:1901.09321). Images are resampled bilinearly. There is no tanh: what G makes is
-not bounded by its form, and is clamped when it is drawn.
+Initialization takes the place of normalization: the last convolution of each residual branch starts at zero, and the
+others are scaled down with the number of blocks, Zhang et al. 2019 (arXiv:1901.09321). Images are resampled bilinearly.
+The generator has no tanh: its output is unbounded, and is clamped to [-1, 1] when samples are drawn.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from gancore.contracts import Component, Discriminator, Generator, Shape
-from gancore_plugins.networks.pyramid import UpsamplingPlan
+from gancore_plugins.networks.upsampling import UpsamplingPlan
 
 _SLOPE = 0.2
 _GAIN = math.sqrt(2 / (1 + _SLOPE**2))  # keeps the variance through LeakyReLU, He et al. 2015 (arXiv:1502.01852)
 _EXPANSION = 2
-"""A block is wider inside by this factor."""
+"""Channels inside a block, as a multiple of the width."""
 L = TypeVar("L", nn.Conv2d, nn.Linear)
 
 
-class _Stages(Component):
-    """What both networks are made of."""
+class _ResidualStages(Component):
+    """Fields that both networks share."""
 
     width: int = Field(default=256, ge=1, le=4096, description="channels of every stage")
     blocks: int = Field(default=2, ge=1, le=64, description="residual blocks of every stage")
-    group_width: int = Field(default=16, ge=1, description="channels that a convolution sees at once; divides 2 width")
+    group_width: int = Field(
+        default=16, ge=1, description="channels in a group of a grouped convolution; divides 2 width"
+    )
 
     @model_validator(mode="after")
-    def _divides(self) -> Self:
+    def _check_group_width(self) -> Self:
         if _EXPANSION * self.width % self.group_width:
-            raise ValueError(f"group_width must divide twice the width, {_EXPANSION * self.width}")
+            raise ValueError(f"group_width {self.group_width} must divide twice the width, {_EXPANSION * self.width}")
         return self
 
     def stages(self, count: int) -> nn.ModuleList:
-        """So many stages of blocks; how small their weights begin depends on how many there are in all."""
+        """Build `count` stages, with initial weights scaled by (number of all blocks)^(-1/4)."""
         scale = (count * self.blocks) ** -0.25
         return nn.ModuleList(
             nn.Sequential(*(_Block(self.width, self.group_width, scale) for _ in range(self.blocks)))
@@ -47,16 +49,19 @@ class _Stages(Component):
         )
 
 
-class R3GANGenerator(_Stages, Generator):
-    """Grouped residual blocks without normalization, Huang et al. 2024 (arXiv:2501.05441); not bounded by tanh."""
+class R3GANGenerator(_ResidualStages, Generator):
+    """Grouped residual blocks without normalization, Huang et al. 2024 (arXiv:2501.05441); not bounded by tanh.
+
+    Labels are embedded, and the embedding is appended to the latent.
+    """
 
     name = "r3gan"
 
     def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        return _R3GANGenerator(self, UpsamplingPlan.of(shape, "generator r3gan"), latent_dim, num_classes)
+        return _R3GANGenerator(self, UpsamplingPlan.for_shape(shape, "generator r3gan"), latent_dim, num_classes)
 
 
-class R3GANDiscriminator(_Stages, Discriminator):
+class R3GANDiscriminator(_ResidualStages, Discriminator):
     """Grouped residual blocks without normalization, Huang et al. 2024 (arXiv:2501.05441); one logit.
 
     Labels are projected on the last features, Miyato and Koyama 2018 (arXiv:1802.05637).
@@ -65,79 +70,84 @@ class R3GANDiscriminator(_Stages, Discriminator):
     name = "r3gan"
 
     def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        return _R3GANDiscriminator(self, UpsamplingPlan.of(shape, "discriminator r3gan"), num_classes)
+        return _R3GANDiscriminator(self, UpsamplingPlan.for_shape(shape, "discriminator r3gan"), num_classes)
 
 
 class _R3GANGenerator(nn.Module):
     def __init__(
-        self, settings: R3GANGenerator, pyramid: UpsamplingPlan, latent_dim: int, num_classes: int | None
+        self, settings: R3GANGenerator, plan: UpsamplingPlan, latent_dim: int, num_classes: int | None
     ) -> None:
         super().__init__()
         width = settings.width
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, latent_dim)
         inputs = latent_dim * (1 if num_classes is None else 2)
-        self.basis = nn.Parameter(torch.randn(width, *pyramid.base))
-        self.mixing = _begin(nn.Linear(inputs, width, bias=False), 1.0)
-        self.stages = settings.stages(pyramid.doublings + 1)
-        self.image = _begin(nn.Conv2d(width, pyramid.channels, 1, bias=False), 1.0)
+        self.basis = nn.Parameter(torch.randn(width, *plan.base))
+        self.basis_gains = _init(nn.Linear(inputs, width, bias=False), 1.0)
+        self.stages = settings.stages(plan.doublings + 1)
+        self.to_image = _init(nn.Conv2d(width, plan.channels, 1, bias=False), 1.0)
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.embedding is not None and labels is not None:
-            latent = torch.cat([latent, self.embedding(labels)], dim=1)
-        features: Tensor = self.basis * self.mixing(latent)[:, :, None, None]
-        for place, stage in enumerate(self.stages):
-            if place:
+            latent = torch.cat([latent, self.embedding(labels)], dim=1)  # (N, 2 Z)
+        features: Tensor = self.basis * self.basis_gains(latent)[:, :, None, None]  # (N, width, h, w)
+        for index, stage in enumerate(self.stages):
+            if index > 0:
                 features = interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
-            features = stage(features)
-        images: Tensor = self.image(features)
+            features = stage(features)  # (N, width, 2^index h, 2^index w)
+        images: Tensor = self.to_image(features)  # (N, C, H, W)
         return images
 
 
 class _R3GANDiscriminator(nn.Module):
-    def __init__(self, settings: R3GANDiscriminator, pyramid: UpsamplingPlan, num_classes: int | None) -> None:
+    def __init__(self, settings: R3GANDiscriminator, plan: UpsamplingPlan, num_classes: int | None) -> None:
         super().__init__()
         width = settings.width
-        self.start = _begin(nn.Conv2d(pyramid.channels, width, 1, bias=False), 1.0)
-        self.stages = settings.stages(pyramid.doublings + 1)
-        # One weight for each place of each channel: the mirror image of the generator's basis.
-        self.reading = _begin(nn.Conv2d(width, width, pyramid.base, groups=width, bias=False), 1.0)
-        self.verdict = _begin(nn.Linear(width, 1 if num_classes is None else width, bias=False), 1.0)
+        self.from_image = _init(nn.Conv2d(plan.channels, width, 1, bias=False), 1.0)
+        self.stages = settings.stages(plan.doublings + 1)
+        # The counterpart of the generator's basis: one weight for each pixel of each channel.
+        self.basis = _init(nn.Conv2d(width, width, plan.base, groups=width, bias=False), 1.0)
+        self.linear = _init(nn.Linear(width, 1 if num_classes is None else width, bias=False), 1.0)
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, width)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        features: Tensor = self.start(images)
-        for place, stage in enumerate(self.stages):
-            if place:
-                features = avg_pool2d(features, 2)  # what bilinear resampling by one half is
-            features = stage(features)
-        said: Tensor = self.verdict(self.reading(features).flatten(1))
+        features: Tensor = self.from_image(images)  # (N, width, H, W)
+        for index, stage in enumerate(self.stages):
+            if index > 0:
+                features = avg_pool2d(features, 2)  # equal to bilinear resampling by one half
+            features = stage(features)  # (N, width, H / 2^index, W / 2^index)
+        outputs: Tensor = self.linear(self.basis(features).flatten(1))  # (N, 1), or (N, width) with classes
         if self.embedding is None or labels is None:
-            return said
-        projected: Tensor = (said * self.embedding(labels)).sum(dim=1, keepdim=True)
-        return projected / math.sqrt(said.shape[1])
+            return outputs
+        logits: Tensor = (outputs * self.embedding(labels)).sum(dim=1, keepdim=True)  # (N, 1)
+        return logits / math.sqrt(outputs.shape[1])
 
 
 class _Block(nn.Module):
-    """An inverted bottleneck (N, C, H, W) to (N, C, H, W): widened, convolved in groups, narrowed, and added."""
+    """An inverted bottleneck, (N, C, H, W) to (N, C, H, W): 1x1 to 2 C channels, grouped 3x3, 1x1 to C; plus input."""
 
-    def __init__(self, width: int, group_width: int, scale: float) -> None:
+    def __init__(
+        self,
+        width: int,  # C
+        group_width: int,  # channels in a group of the 3x3 convolution
+        scale: float,  # of the initial weights
+    ) -> None:
         super().__init__()
         wide = _EXPANSION * width
         self.branch = nn.Sequential(
-            _begin(nn.Conv2d(width, wide, 1, bias=False), _GAIN * scale),
-            _BiasedActivation(wide),
-            _begin(nn.Conv2d(wide, wide, 3, padding=1, groups=wide // group_width, bias=False), _GAIN * scale),
-            _BiasedActivation(wide),
-            _begin(nn.Conv2d(wide, width, 1, bias=False), 0.0),
+            _init(nn.Conv2d(width, wide, 1, bias=False), _GAIN * scale),
+            _BiasedLeakyReLU(wide),
+            _init(nn.Conv2d(wide, wide, 3, padding=1, groups=wide // group_width, bias=False), _GAIN * scale),
+            _BiasedLeakyReLU(wide),
+            _init(nn.Conv2d(wide, width, 1, bias=False), 0.0),
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        changed: Tensor = features + self.branch(features)
-        return changed
+        output: Tensor = features + self.branch(features)  # (N, C, H, W)
+        return output
 
 
-class _BiasedActivation(nn.Module):
-    """An offset for each channel, then LeakyReLU."""
+class _BiasedLeakyReLU(nn.Module):
+    """Adds a trained bias to each channel, then applies LeakyReLU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -147,7 +157,7 @@ class _BiasedActivation(nn.Module):
         return nn.functional.leaky_relu(features + self.bias, _SLOPE)
 
 
-def _begin(layer: L, gain: float) -> L:
-    """The layer with weights of standard deviation gain / sqrt(fan in)."""
+def _init(layer: L, gain: float) -> L:
+    """Draw the layer's weights with standard deviation gain / sqrt(fan_in), and return the layer."""
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
     return layer

@@ -6,13 +6,13 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 
-def spectrally_normalized(network: nn.Module) -> nn.Module:
-    """The network, in place, with every weight divided by its largest singular value.
+def apply_spectral_norm(network: nn.Module) -> nn.Module:
+    """Divide every weight by its largest singular value, in place, and return the network.
 
-    One power iteration with each pass in training, in the loop with each update of D, or part of one. It comes after
-    initial weights are drawn, since what it knows of the singular vectors it learns from these.
+    Each forward pass in training mode does one power iteration. Call this after the weights are initialized: the
+    estimates of the singular vectors start from them.
     """
-    for part in list(network.modules()):
-        if isinstance(part, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
-            spectral_norm(part)
+    for module in list(network.modules()):
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d | nn.Embedding):
+            spectral_norm(module)
     return network

@@ -1,4 +1,4 @@
-"""The parts that networks share, and what each family of networks is by its paper."""
+"""The building blocks that networks share, and what each paper says of its networks."""
 
 import math
 
@@ -11,11 +11,11 @@ from torch import nn
 
 from gancore_plugins.networks.attention import SelfAttention
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gancore_plugins.networks.head import DiscriminatorHead, MinibatchStddev
 from gancore_plugins.networks.mlp import MLPDiscriminator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from gancore_plugins.networks.subpixel import SubpixelDiscriminator
-from gancore_plugins.networks.verdict import MinibatchStddev, Verdict
 
 
 @pytest.mark.parametrize(
@@ -37,27 +37,27 @@ def test_spectral_norm_makes_every_largest_singular_value_one(component):
         assert torch.linalg.matrix_norm(part.weight.flatten(1), ord=2).item() == pytest.approx(1, abs=0.02)
 
 
-def test_attention_begins_as_the_identity_and_can_be_differentiated_twice():
+def test_attention_starts_as_the_identity_and_is_twice_differentiable():
     attention, features = SelfAttention(8), torch.randn(2, 8, 4, 6)
     assert torch.equal(attention(features), features)
     attention = attention.double()
-    attention.share.data.fill_(0.7)
+    attention.gamma.data.fill_(0.7)
     features = features.double().requires_grad_()
     assert torch.autograd.gradgradcheck(lambda images: attention(images[:1, :, :2, :2]), features, fast_mode=True)
 
 
 @given(st.integers(1, 5), st.integers(1, 5))
-def test_attention_looks_at_pixels_of_any_number(height, width):
+def test_attention_accepts_any_number_of_pixels(height, width):
     attention = SelfAttention(3)
-    attention.share.data.fill_(1.0)
+    attention.gamma.data.fill_(1.0)
     features = torch.randn(2, 3, height, width)
     assert attention(features).shape == features.shape
 
 
-def test_attention_is_a_mean_of_values_weighted_by_likeness():
+def test_attention_equals_its_formula():
     attention = SelfAttention(8).double()
-    attention.share.data.fill_(1.0)
-    features = torch.randn(1, 8, 3, 3, dtype=torch.float64)  # odd sides: nothing is pooled
+    attention.gamma.data.fill_(1.0)
+    features = torch.randn(1, 8, 3, 3, dtype=torch.float64)  # odd sides, so nothing is pooled
     pixels = features.flatten(2)[0].T
     query, key, value, out = (
         layer.weight.flatten(1) for layer in (attention.query, attention.key, attention.value, attention.out)
@@ -68,51 +68,51 @@ def test_attention_is_a_mean_of_values_weighted_by_likeness():
 
 
 @given(count=st.integers(1, 9), group=st.integers(2, 5))
-def test_images_that_are_alike_have_no_spread(count, group):
+def test_minibatch_stddev_of_equal_images_is_zero(count, group):
     features = torch.randn(1, 2, 3, 3).expand(count, 2, 3, 3)
-    told = MinibatchStddev(group)(features)
-    assert told.shape == (count, 3, 3, 3)
-    assert torch.equal(told[:, :2], features)
-    assert told[:, 2].abs().max() <= 2e-4
+    output = MinibatchStddev(group)(features)
+    assert output.shape == (count, 3, 3, 3)
+    assert torch.equal(output[:, :2], features)
+    assert output[:, 2].abs().max() <= 2e-4
 
 
-def test_the_spread_is_the_mean_standard_deviation_of_a_group():
+def test_minibatch_stddev_is_the_mean_standard_deviation_of_a_group():
     features = torch.randn(4, 2, 3, 3, dtype=torch.float64)
-    told = MinibatchStddev(4)(features)[:, 2]
+    spread = MinibatchStddev(4)(features)[:, 2]
     expected = (features.var(dim=0, correction=0) + 1e-8).sqrt().mean()
-    torch.testing.assert_close(told, expected.expand(4, 3, 3))
+    torch.testing.assert_close(spread, expected.expand(4, 3, 3))
     # With groups of two, images 0 and 2 are compared, and 1 and 3.
-    told = MinibatchStddev(2)(features)[:, 2, 0, 0]
-    assert told[0] == told[2]
-    assert told[1] == told[3]
-    assert told[0] != told[1]
+    spread = MinibatchStddev(2)(features)[:, 2, 0, 0]
+    assert spread[0] == spread[2]
+    assert spread[1] == spread[3]
+    assert spread[0] != spread[1]
 
 
 @given(st.integers(1, 6), st.integers(2, 5))
-def test_labels_are_projected_on_the_features(features, num_classes):
-    verdict, batch = Verdict(features, num_classes), torch.randn(num_classes, features)
-    found = verdict(batch, torch.arange(num_classes))
-    expected = verdict.linear(batch).squeeze(1) + (verdict.embedding.weight * batch).sum(dim=1)
-    torch.testing.assert_close(found.squeeze(1), expected)
+def test_head_projects_labels_on_the_features(features, num_classes):
+    head, batch = DiscriminatorHead(features, num_classes), torch.randn(num_classes, features)
+    logits = head(batch, torch.arange(num_classes))
+    expected = head.linear(batch).squeeze(1) + (head.embedding.weight * batch).sum(dim=1)
+    torch.testing.assert_close(logits.squeeze(1), expected)
 
 
 @given(st.integers(1, 6), st.integers(2, 5))
-def test_a_classifier_reads_the_class_off_the_features_and_is_not_told_it(features, num_classes):
+def test_classifier_head_reads_features_and_not_labels(features, num_classes):
     torch.manual_seed(0)
-    verdict, batch = Verdict(features, num_classes, classifier=True), torch.randn(num_classes, features)
-    first, second = (verdict(batch, labels) for labels in (torch.arange(num_classes), torch.zeros(num_classes).long()))
+    head, batch = DiscriminatorHead(features, num_classes, classifier=True), torch.randn(num_classes, features)
+    first, second = (head(batch, labels) for labels in (torch.arange(num_classes), torch.zeros(num_classes).long()))
     assert not torch.equal(first.logits, second.logits)
-    assert torch.equal(first.heads["classes"], verdict.classifier(batch))
+    assert torch.equal(first.heads["classes"], head.classifier(batch))
     assert torch.equal(first.heads["classes"], second.heads["classes"])
-    assert Verdict(features, None, classifier=True)(batch).shape == (num_classes, 1)
+    assert DiscriminatorHead(features, None, classifier=True)(batch).shape == (num_classes, 1)
 
 
 @pytest.mark.parametrize("kind", [DCGANDiscriminator, ResNetDiscriminator, SubpixelDiscriminator])
-def test_discriminators_may_name_the_class_too(kind):
+def test_classifier_field_adds_a_head_to_discriminators(kind):
     network = kind(width=4, classifier=True).build((1, 8, 8), 3)
-    said = network(torch.randn(2, 1, 8, 8), torch.tensor([0, 2]))
-    assert said.logits.shape == (2, 1)
-    assert said.heads["classes"].shape == (2, 3)
+    output = network(torch.randn(2, 1, 8, 8), torch.tensor([0, 2]))
+    assert output.logits.shape == (2, 1)
+    assert output.heads["classes"].shape == (2, 3)
 
 
 def test_dcgan_has_the_channels_of_its_paper():
@@ -129,7 +129,7 @@ def test_dcgan_has_the_channels_of_its_paper():
     assert generator[0].weight.std().item() == pytest.approx(0.02, rel=0.02)
 
 
-def test_normalization_can_be_left_out_of_dcgan():
+def test_dcgan_without_normalization_has_no_batch_norm():
     networks = [
         DCGANGenerator(normalization="off", width=4).build((1, 16, 16), 3, None),
         DCGANDiscriminator(normalization="off", width=4).build((1, 16, 16), None),
@@ -138,7 +138,7 @@ def test_normalization_can_be_left_out_of_dcgan():
 
 
 @pytest.mark.parametrize(("side", "halvings"), [(32, 2), (28, 2), (64, 3), (8, 1), (16, 1)])
-def test_the_discriminator_of_sngan_halves_until_it_is_small(side, halvings):
+def test_resnet_discriminator_halves_until_a_side_is_at_most_8(side, halvings):
     network = ResNetDiscriminator(width=4).build((3, side, side), None)
     sizes = []
     network.body[-2].register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[2]))
@@ -146,7 +146,7 @@ def test_the_discriminator_of_sngan_halves_until_it_is_small(side, halvings):
     assert sizes == [side >> halvings]
 
 
-def test_conditional_normalization_begins_as_the_plain_one():
+def test_resnet_conditional_batch_norm_starts_equal_for_all_classes():
     plain, conditional = ResNetGenerator(width=4), ResNetGenerator(width=4)
     torch.manual_seed(0)
     network = conditional.build((1, 8, 8), 3, 5)
@@ -159,7 +159,7 @@ def test_conditional_normalization_begins_as_the_plain_one():
     )
 
 
-def test_weights_of_sngan_begin_larger_in_residual_branches_alone():
+def test_resnet_initial_weights_are_larger_in_residual_branches_only():
     def bound(layer):
         fan_in, fan_out = layer.weight[0].numel(), layer.weight.flatten(1).shape[0] * layer.weight[0, 0].numel()
         return math.sqrt(6 / (fan_in + fan_out))
@@ -170,14 +170,14 @@ def test_weights_of_sngan_begin_larger_in_residual_branches_alone():
         assert 0.9 < layer.weight.abs().max().item() / (gain * bound(layer)) <= 1
 
 
-def test_residual_branches_of_r3gan_begin_as_nothing():
+def test_r3gan_residual_branches_start_at_zero():
     network = R3GANDiscriminator(width=8, blocks=3).build((1, 8, 8), None)
     features = torch.randn(2, 8, 4, 4)
     for stage in network.stages:
         assert torch.equal(stage(features), features)
 
 
-def test_weights_of_r3gan_begin_smaller_where_there_are_more_blocks():
+def test_r3gan_initial_weights_shrink_with_the_number_of_blocks():
     few, many = (R3GANGenerator(width=64, blocks=blocks).build((1, 8, 8), 3, None) for blocks in (1, 8))
     first = [network.stages[0][0].branch[0].weight.std().item() for network in (few, many)]
     assert first[1] / first[0] == pytest.approx(8**-0.25, rel=0.05)
@@ -185,6 +185,6 @@ def test_weights_of_r3gan_begin_smaller_where_there_are_more_blocks():
 
 
 @pytest.mark.parametrize("kind", [R3GANGenerator, R3GANDiscriminator])
-def test_groups_must_divide_the_channels(kind):
-    with pytest.raises(ValidationError, match="group_width must divide twice the width, 20"):
+def test_r3gan_group_width_must_divide_the_channels(kind):
+    with pytest.raises(ValidationError, match="group_width 16 must divide twice the width, 20"):
         kind(width=10, group_width=16)

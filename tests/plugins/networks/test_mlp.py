@@ -14,19 +14,19 @@ classes = st.none() | st.integers(2, 5)
 
 
 def narrow(component, widths):
-    """The drawn component with widths that a test can afford."""
+    """The component with widths that are small enough for a test."""
     return component.model_copy(update={"widths": widths})
 
 
-affordable = st.lists(st.integers(1, 12), max_size=3).map(tuple)
+small_widths = st.lists(st.integers(1, 12), max_size=3).map(tuple)
 
 
 def labels_for(count, num_classes):
     return () if num_classes is None else (torch.arange(count) % num_classes,)
 
 
-@given(components(MLPGenerator), affordable, shapes(), st.integers(1, 9), batches, classes)
-def test_generators_make_what_they_promise(component, widths, shape, latent_dim, count, num_classes):
+@given(components(MLPGenerator), small_widths, shapes(), st.integers(1, 9), batches, classes)
+def test_mlp_generator_returns_finite_images_of_the_shape(component, widths, shape, latent_dim, count, num_classes):
     network = narrow(component, widths).build(shape, latent_dim, num_classes).eval()
     images = network(torch.randn(count, latent_dim) * 100, *labels_for(count, num_classes))
     assert images.shape == (count, *shape)
@@ -36,16 +36,16 @@ def test_generators_make_what_they_promise(component, widths, shape, latent_dim,
         assert images.abs().max() <= 1
 
 
-@given(components(MLPDiscriminator), affordable, shapes(), batches, classes)
-def test_discriminators_give_one_logit_an_image(component, widths, shape, count, num_classes):
+@given(components(MLPDiscriminator), small_widths, shapes(), batches, classes)
+def test_mlp_discriminator_returns_one_logit_per_image(component, widths, shape, count, num_classes):
     network = narrow(component, widths).build(shape, num_classes).eval()
     logits = network(torch.randn(count, *shape), *labels_for(count, num_classes))
     assert logits.shape == (count, 1)
 
 
-@given(st.sampled_from(["leaky-relu", "elu", "silu", "tanh"]), st.sampled_from([None, "batch"]), affordable, shapes())
-def test_gradients_reach_every_parameter_of_a_generator(activation, normalization, widths, shape):
-    # ReLU may silence a unit for the whole batch, and a layer of one unit has nothing left when it is normalized.
+@given(st.sampled_from(["leaky-relu", "elu", "silu", "tanh"]), st.sampled_from([None, "batch"]), small_widths, shapes())
+def test_mlp_generator_passes_gradients_to_every_parameter(activation, normalization, widths, shape):
+    # Left out: ReLU may be zero for the whole batch, and layer normalization of one unit is always zero.
     component = MLPGenerator(activation=activation, normalization=normalization)
     network = narrow(component, widths).build(shape, 4, 3)
     (network(torch.randn(8, 4), torch.arange(8) % 3) * torch.randn(8, *shape)).sum().backward()
@@ -53,22 +53,22 @@ def test_gradients_reach_every_parameter_of_a_generator(activation, normalizatio
     assert all(parameter.grad.any() for name, parameter in network.named_parameters() if "weight" in name)
 
 
-@given(affordable, shapes())
-def test_gradients_reach_every_parameter_of_a_discriminator(widths, shape):
+@given(small_widths, shapes())
+def test_mlp_discriminator_passes_gradients_to_every_parameter(widths, shape):
     network = MLPDiscriminator(widths=widths).build(shape, None)
     (network(torch.randn(8, *shape)) * torch.randn(8, 1)).sum().backward()
     assert all(parameter.grad.any() for parameter in network.parameters())
 
 
 @given(st.integers(1, 4))
-def test_vectors_are_not_bounded(features):
+def test_mlp_generator_does_not_bound_vectors(features):
     network = MLPGenerator().build((features,), 3, None)
     assert not [layer for layer in network if isinstance(layer, nn.Tanh)]
     assert network(torch.randn(50, 3) * 1e3).abs().max() > 1
 
 
 @given(classes.filter(bool))
-def test_labels_change_what_networks_say(num_classes):
+def test_mlp_output_depends_on_labels(num_classes):
     generator = MLPGenerator().build((1, 4, 4), 3, num_classes)
     discriminator = MLPDiscriminator().build((1, 4, 4), num_classes)
     latent, images = torch.randn(1, 3), torch.randn(1, 1, 4, 4)
@@ -77,14 +77,14 @@ def test_labels_change_what_networks_say(num_classes):
     assert not torch.equal(discriminator(images, first), discriminator(images, last))
 
 
-def test_widths_count_parameters():
+def test_mlp_widths_determine_the_number_of_parameters():
     network = MLPGenerator(widths=(7, 5)).build((2, 3, 4), 10, None)
     expected = 10 * 7 + 7 + 7 * 5 + 5 + 5 * math.prod((2, 3, 4)) + math.prod((2, 3, 4))
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.3, 1.0])
-def test_the_slope_is_that_of_every_hidden_layer(slope):
+def test_mlp_slope_applies_to_every_hidden_layer(slope):
     for network in (
         MLPGenerator(slope=slope, widths=(3, 3)).build((2,), 3, None),
         MLPDiscriminator(slope=slope, widths=(3, 3)).build((2,), None),
@@ -97,21 +97,21 @@ def test_the_slope_is_that_of_every_hidden_layer(slope):
 @pytest.mark.parametrize(
     ("activation", "layer"), [("relu", nn.ReLU), ("elu", nn.ELU), ("silu", nn.SiLU), ("tanh", nn.Tanh)]
 )
-def test_the_activation_is_that_of_every_hidden_layer(kind, activation, layer):
+def test_mlp_activation_applies_to_every_hidden_layer(kind, activation, layer):
     build = kind(activation=activation, widths=(3, 4)).build
     network = build((2,), 3, None) if kind is MLPGenerator else build((2,), None)
     assert [type(part) for part in network if not isinstance(part, nn.Linear | nn.Unflatten)] == [layer, layer]
 
 
 @pytest.mark.parametrize(("normalization", "layer"), [("batch", nn.BatchNorm1d), ("layer", nn.LayerNorm)])
-def test_every_hidden_layer_is_normalized(normalization, layer):
+def test_mlp_normalization_applies_to_every_hidden_layer(normalization, layer):
     generator = MLPGenerator(normalization=normalization, widths=(3, 4)).build((2,), 3, None)
     discriminator = MLPDiscriminator(normalization=normalization, widths=(3, 4)).build((2,), None)
     for network in (generator, discriminator):
         assert sum(isinstance(part, layer) for part in network) == 2
 
 
-def test_normalization_and_dropout_stand_where_they_belong():
+def test_mlp_normalization_and_dropout_are_part_of_hidden_layers():
     generator = MLPGenerator(normalization="batch", widths=(3, 4)).build((2,), 3, None)
     discriminator = MLPDiscriminator(dropout=0.25, widths=(3, 4)).build((2,), None)
     assert [layer.num_features for layer in generator if isinstance(layer, nn.BatchNorm1d)] == [3, 4]
