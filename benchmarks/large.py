@@ -27,7 +27,7 @@ from benchmarks.machine import commit, described
 from gancore.data.feed import Feed, epoch_order
 from gancore.utils.files import pictures_below
 from gancore_plugins.datasets.folder import Folder
-from gancore_plugins.datasets.pictures import Kept
+from gancore_plugins.datasets.pictures import PictureCache, PictureFormat
 
 _IN_A_FOLDER = 1000
 _LINKS = 50_000
@@ -77,9 +77,10 @@ def measured(work: Path, images: int, size: int, batches: int, workers: int) -> 
         with stage("find them", stages):
             found = pictures_below(folder)
         with stage("ask for their sizes and times", stages):
-            kept = Kept.of(settings, found, root)
+            form = PictureFormat(settings.size, settings.channels, settings.fit, settings.max_pixels)
+            kept = PictureCache.in_folder(root / "folders", found, form)
         with stage("decode them into the array", stages):
-            exhaust(kept.make())
+            exhaust(kept.build())
         del found, kept
         with stage("open them again", stages):
             dataset = settings.build(root)

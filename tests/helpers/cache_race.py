@@ -45,9 +45,9 @@ def main():
         "extractor": extractor_digest,
     }
     worked = []
-    for owner, name in ((pictures.Kept, "_make"), (train_extractor, "_train_and_cache")):
-        original = getattr(owner, name)
-        setattr(owner, name, lambda *a, original=original, name=name: worked.append(name) or original(*a))
+    for place, name in ((pictures.PictureCache, "_make"), (learning, "_learned")):
+        original = getattr(place, name)
+        setattr(place, name, lambda *a, original=original, name=name: worked.append(name) or original(*a))
 
     reading, writing = os.pipe()
     children = []

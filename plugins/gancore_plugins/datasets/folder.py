@@ -6,71 +6,72 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from gancore.contracts import Dataset
 from gancore.errors import DataError
 from gancore.utils.files import MOST_PIXELS, Paths, pictures_below
+from gancore_plugins.datasets.pictures import PictureCache, PictureFormat, Pictures
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch.utils.data import Dataset as TorchDataset
 
 
 class Folder(Dataset):
-    """Pictures of a folder and of the folders in it, decoded once to one size, and kept for the next run.
+    """Pictures of a folder and its subfolders, decoded once to one size and cached for later runs.
 
-    What is kept lies below the folder of `--data-dir`, and is made anew when a picture, or a setting, has changed.
+    The cache is in the folder that `--data-dir` names. It is built again when a picture or a setting changes.
     """
 
     name = "folder"
-    path: str = Field(description="the folder, with pictures at any depth")
+    path: str = Field(description="folder of the pictures, which may be in subfolders")
     size: int = Field(default=64, ge=1, le=4096, description="height and width in pixels")
     channels: Literal[1, 3, 4] = Field(default=3, description="gray, color, or color with transparency")
     fit: Literal["crop", "pad", "stretch"] = Field(
-        default="crop", description="to a square: cut off what is too long, fill up what is too short, or distort"
+        default="crop",
+        description="how a picture becomes a square: crop the long side, pad the short side, or stretch",
     )
-    classes: bool = Field(default=False, description="whether the folders in it are classes")
+    classes: bool = Field(default=False, description="whether subfolders are classes")
     mirrors: bool = Field(default=False, description="whether augmentations may mirror the pictures")
     max_pixels: int = Field(
-        default=MOST_PIXELS, ge=1, le=178_000_000, description="a picture that declares more is refused unread"
+        default=MOST_PIXELS, ge=1, le=178_000_000, description="larger pictures are refused before they are decoded"
     )
 
     def prepare(self, root: Path) -> Iterator[float]:
-        from gancore_plugins.datasets.pictures import Kept
-
-        yield from Kept.of(self, self._pictures(), root).make()
+        yield from self._cache(self._pictures(), root).build()
 
     def build(self, root: Path) -> TorchDataset[Any]:  # Any: (image, label), or an image alone
-        from gancore_plugins.datasets.pictures import Kept, Pictures
-
         paths = self._pictures()
-        kept = Kept.of(self, paths, root)
-        for _ in kept.make():  # nothing is left to do where it was prepared
+        cache = self._cache(paths, root)
+        for _ in cache.build():  # does nothing if `prepare` did it
             pass
-        labels, classes = _classes(paths) if self.classes else (None, None)
-        return Pictures(kept.path, labels, classes, self.mirrors)
+        labels, classes = _labels(paths) if self.classes else (None, None)
+        return Pictures(cache.path, labels, classes, self.mirrors)
+
+    def _cache(self, paths: Paths, root: Path) -> PictureCache:
+        return PictureCache.in_folder(
+            root / "folders", paths, PictureFormat(self.size, self.channels, self.fit, self.max_pixels)
+        )
 
     def _pictures(self) -> Paths:
-        """All pictures, in the order of their paths. Raises DataError when there are none, or one has no class."""
+        """Return all pictures, sorted by path. Raise DataError if there are no pictures, or one has no class."""
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
-            raise DataError(f"there is no folder {folder}", "name one: --set dataset.path=FOLDER")
+            raise DataError(f"folder {folder} does not exist", "--set dataset.path=FOLDER")
         paths = pictures_below(folder)
-        if self.classes and (loose := next((name for name in paths.names() if "/" not in name), None)):
+        if self.classes and (name := next((name for name in paths.names() if "/" not in name), None)):
             raise DataError(
-                f"with classes every picture lies in a folder that is its class; {folder / loose} lies in none",
-                "move it, or leave classes out",
+                f"with classes = true every picture must be in a subfolder, its class; {folder / name} is not",
+                "move it into a subfolder, or leave classes out",
             )
         return paths
 
 
-def _classes(paths: Paths) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """The label of each picture, and the folders that these are the numbers of, in the order of their names."""
-    import numpy as np
-
-    known: dict[str, int] = {}
-    folders = (name.partition("/")[0] for name in paths.names())  # ordered, as the paths are
-    labels = np.fromiter((known.setdefault(folder, len(known)) for folder in folders), np.int32, len(paths))
-    return labels, tuple(known)
+def _labels(paths: Paths) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Return the label of each picture (N,), and the subfolders that are the classes, sorted by name."""
+    classes: dict[str, int] = {}
+    folders = (name.partition("/")[0] for name in paths.names())  # sorted, as the paths are
+    labels = np.fromiter((classes.setdefault(folder, len(classes)) for folder in folders), np.int32, len(paths))
+    return labels, tuple(classes)

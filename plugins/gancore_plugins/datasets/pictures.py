@@ -1,4 +1,4 @@
-"""Pictures decoded to one size, in parallel, and kept as one array that is read where it lies."""
+"""Pictures decoded to one size, in parallel, and cached as one memory-mapped array."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,21 +22,21 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.errors import DataError, StorageError
 from gancore.utils.files import Paths, alone, picture, some, without_warnings
-from gancore_plugins.datasets.folder import Folder
 
-_EDITION = 1
-"""Of how pictures are decoded; a change makes all that was kept before a matter of the past."""
+_DECODER_VERSION = 1
+"""Part of a cache's name. Increase it when pictures are decoded differently, so that old caches are not used."""
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_READ = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
-"""Pillow's modes of pictures with 8 bits a channel."""
+"""Pillow's mode of an image with this many channels."""
+_READABLE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
+"""Pillow's modes with at most 8 bits per channel."""
 _CHUNK = 256
-"""Pictures that are decoded before what is made of them is written, and is asked whether to go on."""
+"""Pictures that are decoded before they are written and progress is reported."""
 
 Pixels = NDArray[np.uint8]
 
 
 class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
-    """Images uint8 (C, H, W) of an array in a file, which need not fit into memory, perhaps with labels."""
+    """Items (image, label), or images alone, of a memory-mapped array; an image is uint8 (C, H, W)."""
 
     def __init__(
         self, path: Path, labels: NDArray[np.int32] | None, classes: tuple[str, ...] | None, mirrors: bool
@@ -47,7 +47,7 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
             self.classes = classes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Processes that load data open the file themselves; pickled, the array would go to each as a whole."""
+        """Pickle the path in place of the array, so that each worker of a data loader maps the file itself."""
         return Pictures, (self._path, self._labels, getattr(self, "classes", None), self.mirrors)
 
     def __len__(self) -> int:
@@ -59,42 +59,54 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The array of all pictures of a folder in one form, made or still to be made."""
+class PictureFormat:
+    """How pictures are decoded: to squares of `size` pixels with `channels` channels (1, 3 or 4)."""
 
-    settings: Folder
+    size: int
+    channels: int
+    fit: Literal["crop", "pad", "stretch"]
+    max_pixels: int
+    """Larger pictures are refused before they are decoded."""
+
+
+@dataclass(frozen=True)
+class PictureCache:
+    """The decoded pictures of a folder in one format: an array uint8 (N, C, H, W) in the file `path`."""
+
     pictures: Paths
+    form: PictureFormat
     path: Path
 
     @classmethod
-    def of(cls, settings: Folder, pictures: Paths, root: Path) -> Kept:
-        """Where it lies: named by all that has a say in its pixels, sizes and times of change of files included."""
-        form = [_EDITION, settings.size, settings.channels, settings.fit]
-        digest = hashlib.sha256(f"[{json.dumps(form)}, [".encode())
-        folder, comma = str(pictures.folder.absolute()), ""
+    def in_folder(cls, folder: Path, pictures: Paths, form: PictureFormat) -> PictureCache:
+        """Return the cache in `folder` for these pictures; `build` creates its file.
+
+        Its name is a digest of the format and of the path, size and modification time of each picture. Raise DataError
+        if a picture can no longer be read.
+        """
+        digest = hashlib.sha256(json.dumps([_DECODER_VERSION, form.size, form.channels, form.fit]).encode())
+        above = str(pictures.folder.absolute())
         try:
-            for name in pictures.names():  # told one by one: a list of them all would outgrow the index
-                path = os.path.join(folder, name)
-                seen = os.stat(path)
-                told = comma + json.dumps([path, seen.st_size, seen.st_mtime_ns])
-                digest.update(told.encode())
-                comma = ", "
+            for name in pictures.names():
+                path = os.path.join(above, name)
+                status = os.stat(path)
+                digest.update(json.dumps([path, status.st_size, status.st_mtime_ns]).encode())
         except OSError as error:
             raise DataError(
-                f"{error.filename} was there and can be read no more: {error.strerror}", "leave the folder as it is"
+                f"{error.filename} was found but can no longer be read: {error.strerror}",
+                "do not change the folder while a run starts",
             ) from error
-        digest.update(b"]]")
-        return cls(settings, pictures, root / "folders" / f"{digest.hexdigest()[:24]}.npy")
+        return cls(pictures, form, folder / f"{digest.hexdigest()[:24]}.npy")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.pictures), self.settings.channels, self.settings.size, self.settings.size
+        return len(self.pictures), self.form.channels, self.form.size, self.form.size
 
-    def make(self) -> Iterator[float]:
-        """Decodes all pictures, unless that was done before; yields the share that is done.
+    def build(self) -> Iterator[float]:
+        """Decode all pictures into the file, unless it is complete; yield the share that is done.
 
-        Of several processes one does it, while the others wait. Raises DataError with the first of those that cannot
-        be read, and their number, StorageError where the array cannot be kept. Nothing is left half made.
+        Of several processes one decodes and the others wait. Raise DataError with the number of pictures that cannot
+        be read and the first of them, StorageError if the file cannot be written. No partial file is left.
         """
         if self._is_made():
             return
@@ -104,11 +116,11 @@ class Kept:
                     yield from self._make()
         except OSError as error:
             raise StorageError(
-                f"decoded pictures cannot be kept in {self.path.parent}: {error}", "name another folder with --data-dir"
+                f"cannot write decoded pictures to {self.path.parent}: {error}", "use another folder: --data-dir FOLDER"
             ) from error
 
     def _is_made(self) -> bool:
-        """Whether the array is there, as long as it must be. One that was cut off is made anew."""
+        """Whether the file holds an array of the right size; a truncated one is decoded again."""
         try:
             array: Pixels = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
@@ -117,11 +129,11 @@ class Kept:
 
     def _make(self) -> Iterator[float]:
         broken: list[str] = []
-        # The array is written through memory, where a disk that runs full would end the process.
+        # A disk that fills up while a memory-mapped file is written would kill the process, so check first.
         free, needed = shutil.disk_usage(self.path.parent).free, math.prod(self.shape)
         if free < needed:
             raise OSError(f"{needed:,} bytes are needed, and {free:,} are free")
-        part = self.path.with_name(f".{self.path.name}.part")  # always the same, so that one that was left is replaced
+        part = self.path.with_name(f".{self.path.name}.part")  # a fixed name: replaces one that a killed process left
         try:
             images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=self.shape)
             yield from self._fill(images, broken)
@@ -133,36 +145,36 @@ class Kept:
         if broken:
             raise DataError(
                 f"{len(broken)} of {len(self.pictures)} pictures cannot be read: {some(broken)}",
-                "replace them, or take them away",
+                "replace or remove them",
             )
 
     def _fill(self, images: Pixels, broken: list[str]) -> Iterator[float]:
-        """Decodes all pictures into the array, and lists those that cannot be read; yields the share that is done."""
-        # Threads suffice: Pillow decodes and resizes without holding Python's lock.
+        """Decode all pictures into `images`, append an error for each unreadable one; yield the share that is done."""
+        # Threads suffice: Pillow releases the GIL while it decodes and resizes.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self.pictures), _CHUNK):
                 numbers = range(start, min(start + _CHUNK, len(self.pictures)))
                 with without_warnings():
-                    chunk = list(pool.map(self._decoded, map(self.pictures.__getitem__, numbers)))
-                for number, pixels in enumerate(chunk, start):
-                    if isinstance(pixels, str):
-                        broken.append(pixels)
+                    chunk = list(pool.map(self._decode, map(self.pictures.__getitem__, numbers)))
+                for number, decoded in enumerate(chunk, start):
+                    if isinstance(decoded, str):
+                        broken.append(decoded)
                     else:
-                        images[number] = pixels
+                        images[number] = decoded
                     yield (number + 1) / len(self.pictures)
 
-    def _decoded(self, path: Path) -> Pixels | str:
-        """A picture as (C, H, W), or why it cannot be had."""
+    def _decode(self, path: Path) -> Pixels | str:
+        """Return a picture as (C, H, W), or the message of an error (an exception would keep the picture in memory)."""
         try:
-            with picture(path, self.settings.max_pixels) as opened:
-                if opened.mode not in _READ:
-                    return f"{path}: mode {opened.mode} has not 8 bits a channel"
-                return _pixels(opened, self.settings)
+            with picture(path, self.form.max_pixels) as opened:
+                if opened.mode not in _READABLE_MODES:
+                    return f"{path}: mode {opened.mode} has more than 8 bits per channel"
+                return _pixels(opened, self.form)
         except DataError as error:
             return error.message
 
 
-_TURNS: dict[object, Image.Transpose] = {
+_TRANSPOSITIONS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -171,30 +183,31 @@ _TURNS: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What puts a picture right whose camera was held so: EXIF 2.3, Orientation."""
+"""How to transpose a picture with this EXIF orientation (EXIF 2.3, Orientation)."""
 
 
 def _upright(opened: Image.Image) -> Image.Image:
-    # ImageOps.exif_transpose also writes all other tags anew, and fails at one of an odd type.
+    """Apply the EXIF orientation."""
+    # ImageOps.exif_transpose also rewrites all other tags, and fails at one of a wrong type.
     try:
-        turn = _TURNS.get(opened.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # Pillow raises whatever the bytes lead it to; what they damage is no pixel
-        turn = None
-    return opened if turn is None else opened.transpose(turn)
+        transposition = _TRANSPOSITIONS.get(opened.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises many types for damaged tags; the pixels are still good
+        transposition = None
+    return opened if transposition is None else opened.transpose(transposition)
 
 
-def _pixels(opened: Image.Image, settings: Folder) -> Pixels:
-    """The picture the right way up, in its channels, and fitted into the square."""
-    size, mode = (settings.size, settings.size), _MODES[settings.channels]
-    opened.draft(mode if mode == "L" else "RGB", (2 * settings.size, 2 * settings.size))  # JPEG decodes smaller at once
+def _pixels(opened: Image.Image, form: PictureFormat) -> Pixels:
+    """Return the upright picture with the channels and size of the format, (C, H, W); transparency becomes white."""
+    size, mode = (form.size, form.size), _MODES[form.channels]
+    opened.draft(mode if mode == "L" else "RGB", (2 * form.size, 2 * form.size))  # JPEG: decode at a smaller size
     upright = _upright(opened)
     if mode != "RGBA" and ("A" in upright.mode or "transparency" in upright.info):
-        ground = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(ground, upright.convert("RGBA"))
+        background = Image.new("RGBA", upright.size, "white")
+        upright = Image.alpha_composite(background, upright.convert("RGBA"))
     converted = upright.convert(mode)
-    if settings.fit == "crop":
+    if form.fit == "crop":
         fitted = ImageOps.fit(converted, size, Image.Resampling.LANCZOS)
-    elif settings.fit == "pad":
+    elif form.fit == "pad":
         fitted = ImageOps.pad(converted, size, Image.Resampling.LANCZOS)
     else:
         fitted = converted.resize(size, Image.Resampling.LANCZOS)

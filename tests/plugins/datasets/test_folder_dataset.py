@@ -24,14 +24,14 @@ RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
 
 def paint(path, size=(8, 8), color=RED, mode="RGB", **options):
-    """A picture of one color, in a folder that is made."""
+    """Save a picture of one color, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, color).save(path, **options)
     return path
 
 
-def halves(path, size=(8, 8), **options):
-    """Red on the left, blue on the right."""
+def two_colors(path, size=(8, 8), **options):
+    """Save a picture that is red on the left and blue on the right."""
     picture = Image.new("RGB", size, RED)
     picture.paste(BLUE, (size[0] // 2, 0, *size))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def opened(folder, root, **fields):
 
 
 def color(image):
-    """That of an image (C, H, W) of one color."""
+    """The color of an image (C, H, W) that has only one."""
     first = image[:, :1, :1]
     assert torch.equal(image, first.expand_as(image))
     return tuple(first.flatten().tolist())
@@ -66,7 +66,7 @@ def failure(folder, root, **fields):
     suffix=st.sampled_from([".png", ".PNG", ".jpg", ".jpeg", ".bmp", ".webp"]),
 )
 @settings(max_examples=30)
-def test_pictures_of_any_form_become_images_of_one(tmp_path_factory, count, size, channels, fit, sides, suffix):
+def test_folder_images_have_the_requested_form(tmp_path_factory, count, size, channels, fit, sides, suffix):
     folder, root = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("root")
     for number in range(count):
         paint(folder / f"{number}{suffix}", sides)
@@ -80,7 +80,7 @@ def test_pictures_of_any_form_become_images_of_one(tmp_path_factory, count, size
     assert Feed(dataset, batch_size=1, seed=0, device=torch.device("cpu")).shape == (channels, size, size)
 
 
-def test_pictures_are_found_at_any_depth_and_ordered_by_their_paths(tmp_path):
+def test_folder_finds_pictures_at_any_depth_sorted_by_path(tmp_path):
     paint(tmp_path / "in" / "b" / "deep" / "1.png", color=BLUE)
     paint(tmp_path / "in" / "a.png", color=RED)
     paint(tmp_path / "in" / "c.jpg", color=WHITE)
@@ -89,7 +89,7 @@ def test_pictures_are_found_at_any_depth_and_ordered_by_their_paths(tmp_path):
     assert len(opened(tmp_path / "in", tmp_path / "root")) == 3
 
 
-def test_folders_in_it_are_classes_if_wanted(tmp_path):
+def test_folder_classes_are_its_subfolders(tmp_path):
     paint(tmp_path / "in" / "dogs" / "1.png", color=BLUE)
     paint(tmp_path / "in" / "cats" / "deep" / "1.png", color=RED)
     paint(tmp_path / "in" / "cats" / "2.png", color=WHITE)
@@ -98,21 +98,21 @@ def test_folders_in_it_are_classes_if_wanted(tmp_path):
     assert [(color(image), label) for image, label in dataset] == [(WHITE, 0), (RED, 0), (BLUE, 1)]
     assert dataset.mirrors
     paint(tmp_path / "in" / "loose.png")
-    assert "loose.png lies in none" in failure(tmp_path / "in", tmp_path / "root", classes=True)
+    assert "loose.png is not" in failure(tmp_path / "in", tmp_path / "root", classes=True)
 
 
 @pytest.mark.parametrize(
     ("fit", "corner", "middle"), [("crop", RED, BLUE), ("stretch", RED, BLUE), ("pad", (0, 0, 0), BLUE)]
 )
-def test_what_is_too_long_is_cut_off_filled_up_or_distorted(tmp_path, fit, corner, middle):
-    halves(tmp_path / "in" / "1.png", (16, 8))
+def test_folder_fit_crops_pads_or_stretches(tmp_path, fit, corner, middle):
+    two_colors(tmp_path / "in" / "1.png", (16, 8))
     image = opened(tmp_path / "in", tmp_path / "root", size=8, fit=fit)[0]
-    near = (image.float() / 255).round().int() * 255  # but for the ringing of the filter
+    near = (image.float() / 255).round().int() * 255  # rounded, since the filter overshoots at edges
     assert tuple(near[:, 0, 0].tolist()) == corner
     assert tuple(near[:, 4, 6].tolist()) == middle
 
 
-def test_gray_and_transparent_pictures_become_what_is_asked_for(tmp_path):
+def test_folder_channels_convert_gray_and_transparent_pictures(tmp_path):
     paint(tmp_path / "in" / "1.png", color=(255, 0, 0, 0), mode="RGBA")
     paint(tmp_path / "in" / "2.png", color=100, mode="L")
     paint(tmp_path / "in" / "3.png", color=(0, 0, 255, 255), mode="RGBA")
@@ -124,10 +124,10 @@ def test_gray_and_transparent_pictures_become_what_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_photographs_are_turned_the_right_way_up(tmp_path, orientation):
+def test_folder_applies_exif_orientation(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = halves(tmp_path / "in" / "1.jpg", (16, 16), exif=exif, quality=100)
+    path = two_colors(tmp_path / "in" / "1.jpg", (16, 16), exif=exif, quality=100)
     with Image.open(path) as photograph:
         upright = np.asarray(ImageOps.exif_transpose(photograph)).transpose(2, 0, 1)
     image = opened(tmp_path / "in", tmp_path / "root", size=16)[0]
@@ -135,22 +135,22 @@ def test_photographs_are_turned_the_right_way_up(tmp_path, orientation):
 
 
 @pytest.mark.parametrize(("begins", "left"), [(b"II*\0", BLUE), (b"XX*\0", RED)], ids=["TIFF", "nothing known"])
-def test_what_a_camera_writes_beside_the_pixels_may_be_odd(tmp_path, begins, left):
+def test_folder_accepts_exif_with_tags_of_a_wrong_type(tmp_path, begins, left):
     width, upside_down = struct.pack("<HHI4s", 0x0100, 2, 4, b"odd"), struct.pack("<HHIHH", 0x0112, 3, 1, 3, 0)
     exif = b"Exif\0\0" + begins + struct.pack("<IH", 8, 2) + width + upside_down + bytes(4)
-    halves(tmp_path / "in" / "1.jpg", (16, 16), exif=exif, quality=100)
+    two_colors(tmp_path / "in" / "1.jpg", (16, 16), exif=exif, quality=100)
     image = opened(tmp_path / "in", tmp_path / "root")[0]
     assert (image[:, 0, 0] > 128).tolist() == [value > 128 for value in left]
 
 
-def test_a_picture_that_ends_like_another_is_told_what_its_ending_says(tmp_path):
+def test_folder_error_names_the_format_that_the_ending_means(tmp_path):
     path = paint(tmp_path / "in" / "1.webp")
     path.rename(path.with_suffix(".jpg"))
     with pytest.raises(DataError, match=r"1.jpg ends like a JPEG, and does not begin like one"):
         opened(tmp_path / "in", tmp_path / "root")
 
 
-def test_pictures_are_decoded_once_and_the_share_that_is_done_is_told(tmp_path, monkeypatch):
+def test_folder_decodes_once_and_reports_progress(tmp_path, monkeypatch):
     for number in range(4):
         paint(tmp_path / "in" / f"{number}.png")
     component = Folder(path=str(tmp_path / "in"), size=4)
@@ -164,12 +164,12 @@ def test_pictures_are_decoded_once_and_the_share_that_is_done_is_told(tmp_path, 
     assert (array.dtype, array.shape) == (np.uint8, (4, 3, 4, 4))
 
 
-def test_the_array_is_read_where_it_lies(tmp_path):
+def test_folder_memory_maps_its_cache(tmp_path):
     paint(tmp_path / "in" / "1.png")
     assert isinstance(opened(tmp_path / "in", tmp_path / "root")._images, np.memmap)
 
 
-def test_what_was_kept_and_cut_off_is_decoded_anew(tmp_path):
+def test_folder_cache_is_decoded_again_if_truncated(tmp_path):
     paint(tmp_path / "in" / "1.png", color=BLUE)
     opened(tmp_path / "in", tmp_path / "root")
     (kept,) = (tmp_path / "root" / "folders").iterdir()
@@ -178,16 +178,16 @@ def test_what_was_kept_and_cut_off_is_decoded_anew(tmp_path):
         assert color(opened(tmp_path / "in", tmp_path / "root")[0]) == BLUE
 
 
-def test_a_picture_that_goes_away_in_between_is_told(tmp_path):
+def test_folder_cache_names_a_picture_that_was_removed(tmp_path):
     path = paint(tmp_path / "in" / "1.png")
     found = pictures_below(tmp_path)
     path.unlink()
-    with pytest.raises(DataError, match=r"1\.png was there and can be read no more"):
-        pictures.Kept.of(Folder(path=str(tmp_path)), found, tmp_path)
+    with pytest.raises(DataError, match=r"1\.png was found but can no longer be read"):
+        pictures.PictureCache.in_folder(tmp_path, found, pictures.PictureFormat(4, 3, "crop", 100))
 
 
 @pytest.mark.parametrize("change", ["color", "more", "fewer", "size", "fit"])
-def test_what_has_changed_is_decoded_anew(tmp_path, change):
+def test_folder_cache_is_decoded_again_after_a_change(tmp_path, change):
     folder, fields = tmp_path / "in", {}
     paint(folder / "1.png", color=BLUE)
     paint(folder / "2.png")
@@ -207,7 +207,7 @@ def test_what_has_changed_is_decoded_anew(tmp_path, change):
     assert len(list((tmp_path / "root" / "folders").iterdir())) == 2
 
 
-def test_all_that_cannot_be_read_is_told_at_once_and_nothing_is_kept(tmp_path):
+def test_folder_lists_unreadable_pictures_and_keeps_no_cache(tmp_path):
     folder = tmp_path / "in"
     paint(folder / "good.png")
     for number in range(5):
@@ -219,26 +219,26 @@ def test_all_that_cannot_be_read_is_told_at_once_and_nothing_is_kept(tmp_path):
     assert list((tmp_path / "root" / "folders").iterdir()) == []
 
 
-def test_a_truncated_picture_is_no_picture(tmp_path):
+def test_folder_refuses_a_truncated_picture(tmp_path):
     path = paint(tmp_path / "in" / "1.png", (64, 64))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert "1 of 1 pictures cannot be read" in failure(tmp_path / "in", tmp_path / "root")
 
 
-def test_whatever_pillow_makes_of_damaged_bytes_is_told_by_the_name_of_the_file(tmp_path):
+def test_folder_names_a_picture_that_pillow_fails_on(tmp_path):
     path = paint(tmp_path / "in" / "1.png")
     data = bytearray(path.read_bytes())
-    data[data.index(b"IDAT") + 5] ^= 1  # for Pillow that is an error of syntax
+    data[data.index(b"IDAT") + 5] ^= 1  # Pillow raises SyntaxError
     path.write_bytes(data)
     assert f"1 of 1 pictures cannot be read: {path} cannot be read as a picture: " in failure(
         tmp_path / "in", tmp_path / "root"
     )
 
 
-def test_where_nothing_can_be_kept_it_is_told(tmp_path, monkeypatch):
+def test_folder_cache_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
     paint(tmp_path / "in" / "1.png")
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="decoded pictures cannot be kept") as caught:
+    with pytest.raises(StorageError, match="cannot write decoded pictures to") as caught:
         opened(tmp_path / "in", tmp_path / "file")
     assert "--data-dir" in caught.value.hint
     monkeypatch.setattr(pictures.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 8, 1))
@@ -246,17 +246,17 @@ def test_where_nothing_can_be_kept_it_is_told(tmp_path, monkeypatch):
         opened(tmp_path / "in", tmp_path / "root")
 
 
-def test_processes_that_load_data_are_handed_a_path_and_not_the_pixels(tmp_path):
+def test_folder_pickles_its_path_and_not_the_pixels(tmp_path):
     paint(tmp_path / "in" / "cats" / "1.png")
     dataset = opened(tmp_path / "in", tmp_path / "root", size=256, classes=True, mirrors=True)
     pickled = pickle.dumps(dataset)
     assert len(pickled) < 5000
-    again = pickle.loads(pickled)  # noqa: S301  # our own bytes, of a moment ago
+    again = pickle.loads(pickled)  # noqa: S301  # pickled two lines above
     assert (again.classes, again.mirrors, len(again)) == (("cats",), True, 1)
     assert torch.equal(again[0][0], dataset[0][0])
 
 
-def test_finding_and_opening_many_again_takes_little_more_than_their_names(tmp_path):
+def test_folder_memory_for_many_pictures_is_little_more_than_their_names(tmp_path):
     first, count = paint(tmp_path / "in" / "00" / "00000.png"), 5000
     for number in range(1, count):
         path = tmp_path / "in" / f"{number // 200:02}" / f"{number:05}.png"
@@ -268,19 +268,19 @@ def test_finding_and_opening_many_again_takes_little_more_than_their_names(tmp_p
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [dataset[number][1] for number in (0, 199, 200, count - 1)] == [0, 0, 1, 24]
-    assert held < 8 * count + 50_000  # the labels; the names are gone
+    assert held < 8 * count + 50_000  # labels only; the names are freed
     assert peak < (len("00/00000.png") + 20) * count + 150_000
 
 
-def test_a_picture_is_only_what_its_ending_says(tmp_path):
+def test_folder_opens_a_picture_only_as_the_format_of_its_ending(tmp_path):
     path = paint(tmp_path / "in" / "1.png")
     path.rename(path.with_suffix(".jpg"))
     assert "1.jpg" in failure(tmp_path / "in", tmp_path / "root")
 
 
-def test_pictures_that_are_too_large_or_too_deep_are_refused(tmp_path):
+def test_folder_refuses_pictures_with_too_many_pixels_or_bits(tmp_path):
     paint(tmp_path / "in" / "1.png", mode="I;16", color=70)
-    assert "mode I;16 has not 8 bits" in failure(tmp_path / "in", tmp_path / "root")
+    assert "mode I;16 has more than 8 bits" in failure(tmp_path / "in", tmp_path / "root")
     path = paint(tmp_path / "in" / "1.png")
     message = failure(tmp_path / "in", tmp_path / "root", max_pixels=63)
     assert f"{path} declares 8x8, 0.0 MP, and a picture has at most 63 pixels" in message
@@ -288,7 +288,7 @@ def test_pictures_that_are_too_large_or_too_deep_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["absent", "empty", "file.png"])
-def test_where_there_are_no_pictures_it_is_told(tmp_path, place):
+def test_folder_without_pictures_is_an_error(tmp_path, place):
     (tmp_path / "empty").mkdir()
     paint(tmp_path / "file.png")
     message = failure(tmp_path / place, tmp_path / "root")
