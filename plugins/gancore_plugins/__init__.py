@@ -15,9 +15,8 @@ from gancore_plugins.augmentations.diffaugment import DiffAugment
 from gancore_plugins.datasets.cifar import CIFAR10
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.datasets.folder import Folder
-from gancore_plugins.datasets.like_mnist import KMNIST, FashionMNIST
 from gancore_plugins.datasets.mixtures import Grid, Ring
-from gancore_plugins.datasets.mnist import MNIST
+from gancore_plugins.datasets.mnist import KMNIST, MNIST, FashionMNIST
 from gancore_plugins.datasets.stacked_mnist import StackedMNIST
 from gancore_plugins.extractors.digits import DigitsExtractor
 from gancore_plugins.extractors.inception import InceptionExtractor

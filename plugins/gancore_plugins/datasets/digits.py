@@ -1,17 +1,16 @@
-"""The small digits that come with scikit-learn."""
+"""The 8x8 digits that come with scikit-learn."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import torch
 from pydantic import Field
 
 from gancore.contracts import EvaluationProtocol
 from gancore_plugins.datasets.divided import Divided
-
-if TYPE_CHECKING:
-    from gancore_plugins.datasets.labeled import LabeledTensors
+from gancore_plugins.datasets.labeled import LabeledTensors
 
 
 class Digits(Divided):
@@ -37,18 +36,14 @@ class Digits(Divided):
         gate=0.97,
     )
     split: Literal["all", "train", "test"] = Field(
-        default="all", description="all, all but every fifth, or every fifth, which hold out a part"
+        default="all", description="all images; train: all but every fifth; test: every fifth"
     )
 
     def build(self, root: Path) -> LabeledTensors:
-        import torch
-        from sklearn.datasets import load_digits
+        from sklearn.datasets import load_digits  # slow to import
 
-        from gancore_plugins.datasets.labeled import LabeledTensors
-
-        values, labels = load_digits(return_X_y=True)
-        grays = torch.from_numpy(values) * (255 / 16)  # grays are 0..16
-        images = grays.round().to(torch.uint8).reshape(-1, 1, 8, 8)
-        fifth = torch.arange(len(images)) % 5 == 4
-        chosen = {"all": torch.ones_like(fifth), "train": ~fifth, "test": fifth}[self.split]
+        values, labels = load_digits(return_X_y=True)  # (1797, 64) in 0..16, (1797,)
+        images = (torch.from_numpy(values) * (255 / 16)).round().to(torch.uint8).reshape(-1, 1, 8, 8)
+        held_out = torch.arange(len(images)) % 5 == 4
+        chosen = {"all": torch.ones_like(held_out), "train": ~held_out, "test": held_out}[self.split]
         return LabeledTensors(images[chosen], torch.from_numpy(labels).long()[chosen], tuple("0123456789"))

@@ -1,4 +1,4 @@
-"""Data that its field `split` divides."""
+"""Datasets with a part for training and a part that is held out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gancore.contracts import Dataset, Split
 
 
 class Divided(Dataset):
-    """Data with a field `split`, which says whether it is the part for training or the one held out from it."""
+    """A dataset whose field `split` chooses the part for training or the part that is held out."""
 
     def part(self, split: Split) -> Dataset:
         return self.model_copy(update={"split": split})

@@ -1,4 +1,4 @@
-"""Downloads of published data: whole and of the published SHA-256, or not there at all."""
+"""Downloads of published data. A file gets its name only when it is complete and has the published SHA-256."""
 
 from __future__ import annotations
 
@@ -14,40 +14,39 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from gancore_plugins.datasets.published import Release
 
-_PATIENCE = 30.0
-"""Seconds without an answer."""
-_SLOWEST = 4096
-"""Bytes a second, on the whole; a server that drips would hold a run for days."""
+_TIMEOUT_S = 30.0
+"""Seconds without an answer until a download fails."""
+_MIN_BYTES_PER_S = 4096
+"""The slowest rate over a whole download, so that a server that sends byte by byte cannot delay a run for days."""
 _CHUNK = 1 << 18
-FAILURES = (OSError, ValueError, HTTPException)
-"""What a download may raise."""
+DOWNLOAD_ERRORS = (OSError, ValueError, HTTPException)
+"""What `fetch` raises."""
 
 
 def fetch(release: Release, name: str, into: Path) -> Iterator[float]:
-    """Downloads a file of a release into a folder, from the first mirror that has it; yields the share that is there.
+    """Download a file of a release into a folder, from the first mirror that has it; yield the share that is done.
 
-    It has its name only once it is whole, on the disk, and of its SHA-256. Whoever calls sees to it that it is alone
-    (see `gancore.utils.files.alone`). Raises one of FAILURES.
+    The caller holds the lock of the folder (see `gancore.utils.files.alone`). Raise one of DOWNLOAD_ERRORS.
     """
-    part = into / f".{name}.part"  # always the same, so that one that was left is replaced
+    part = into / f".{name}.part"  # a fixed name: replaces one that a killed process left
     failures = []
     try:
         for mirror in release.mirrors:
             try:
                 yield from _stream(f"{mirror}{name}", *release.files[name], part)
-            except FAILURES as error:
+            except DOWNLOAD_ERRORS as error:
                 failures.append(f"{mirror}{name}: {error}")
                 continue
             os.replace(part, into / name)
             return
     finally:
         part.unlink(missing_ok=True)
-    raise OSError("; ".join(dict.fromkeys(failures)) or f"there is no mirror of {name}")
+    raise OSError("; ".join(dict.fromkeys(failures)) or f"{name} has no mirror")
 
 
 @contextmanager
-def unmade(folder: Path) -> Iterator[None]:
-    """Where the block fails, folders that were not there before, down to this one, are taken away again if empty."""
+def remove_new_folders_on_error(folder: Path) -> Iterator[None]:
+    """If the block raises, remove the folder and those above it that did not exist before, if they are empty."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
@@ -59,34 +58,34 @@ def unmade(folder: Path) -> Iterator[None]:
 
 
 class _NoDowngrade(HTTPRedirectHandler):
-    """Follows redirects, but none away from TLS."""
+    """Follows redirects, except from https to another scheme."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         if req.type == "https" and not newurl.startswith("https:"):
-            raise OSError(f"it redirects to {newurl}, away from TLS")
+            raise OSError(f"the server redirects from https to {newurl}, which is refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _stream(address: str, sha256: str, size: int, part: Path) -> Iterator[float]:
-    """The file at an address, of these bytes; no more of it is read, or kept, than it may have."""
-    digest, seen, begun = hashlib.sha256(), 0, time.monotonic()
-    answer: HTTPResponse
-    with build_opener(_NoDowngrade).open(address, timeout=_PATIENCE) as answer, part.open("wb") as file:
-        # One byte more than there should be shows what goes on. Whatever has arrived is taken at once.
-        while chunk := answer.read1(min(_CHUNK, size + 1 - seen)):
-            seen += len(chunk)
-            if seen > size:
-                raise OSError(f"it must have {size:,} bytes, and goes on after them")
-            if time.monotonic() - begun > _PATIENCE + seen / _SLOWEST:
-                raise OSError(f"only {seen:,} bytes came in {time.monotonic() - begun:.0f} seconds")
+    """Download the file at an address to `part`; yield the share that is done. Raise OSError if it has other bytes."""
+    digest, received, started = hashlib.sha256(), 0, time.monotonic()
+    response: HTTPResponse
+    with build_opener(_NoDowngrade).open(address, timeout=_TIMEOUT_S) as response, part.open("wb") as file:
+        # One byte more than expected detects a longer file; `read1` returns what has arrived without waiting for more.
+        while chunk := response.read1(min(_CHUNK, size + 1 - received)):
+            received += len(chunk)
+            if received > size:
+                raise OSError(f"expected {size:,} bytes, received more")
+            if time.monotonic() - started > _TIMEOUT_S + received / _MIN_BYTES_PER_S:
+                raise OSError(f"only {received:,} bytes arrived in {time.monotonic() - started:.0f} seconds")
             digest.update(chunk)
             file.write(chunk)
-            yield seen / size
-        if seen < size:
-            raise OSError(f"it must have {size:,} bytes, and ended after {seen:,}")
+            yield received / size
+        if received < size:
+            raise OSError(f"expected {size:,} bytes, received {received:,}")
         if digest.hexdigest() != sha256:
-            raise OSError(f"its SHA-256 must be {sha256}, and is {digest.hexdigest()}")
+            raise OSError(f"expected SHA-256 {sha256}, received {digest.hexdigest()}")
         file.flush()
         os.fsync(file.fileno())

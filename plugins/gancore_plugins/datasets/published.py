@@ -1,7 +1,7 @@
-"""Where published data lies, and what it must be: sizes and SHA-256 of every file that is ever downloaded.
+"""Addresses, SHA-256 and sizes of all files that can be downloaded.
 
-Whatever a mirror, a proxy or a network does, these bytes and no others get their name; so an address without TLS,
-which is all that some of the publishers offer, can do no more than fail.
+A download with other bytes is refused. So an address without TLS, which is all that some publishers offer, is safe: a
+manipulated download fails.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Release:
-    """Files that were published together: under each of the `mirrors`, by name, of this SHA-256 and size in bytes."""
+    """Files that were published together: the addresses of their folders, and SHA-256 and size in bytes by name."""
 
     mirrors: tuple[str, ...]
     files: Mapping[str, tuple[str, int]]

@@ -37,7 +37,7 @@ def path(tmp_path_factory):
 
 
 @given(arrays(), st.booleans())
-def test_what_was_written_is_read_back(path, array, zipped):
+def test_idx_written_arrays_are_read_back(path, array, zipped):
     shape, data = array
     path.write_bytes(packed(header(*shape) + data, zipped))
     tensor = read_idx(path, dims=len(shape))
@@ -47,7 +47,7 @@ def test_what_was_written_is_read_back(path, array, zipped):
 
 
 @given(arrays(), st.booleans(), st.data())
-def test_every_truncation_is_refused(path, array, zipped, data):
+def test_idx_truncated_file_is_refused(path, array, zipped, data):
     shape, values = array
     whole = packed(header(*shape) + values, zipped)
     path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
@@ -56,7 +56,7 @@ def test_every_truncation_is_refused(path, array, zipped, data):
 
 
 @given(arrays(), st.booleans(), st.binary(min_size=1, max_size=40))
-def test_bytes_that_trail_are_refused(path, array, zipped, rest):
+def test_idx_trailing_bytes_are_refused(path, array, zipped, rest):
     shape, data = array
     path.write_bytes(packed(header(*shape) + data + rest, zipped))
     with pytest.raises(DataError, match="the header declares"):
@@ -64,7 +64,7 @@ def test_bytes_that_trail_are_refused(path, array, zipped, rest):
 
 
 @given(arrays(), st.booleans(), st.binary(min_size=4, max_size=4))
-def test_another_magic_type_or_number_of_dimensions_is_refused(path, array, zipped, magic):
+def test_idx_wrong_magic_type_or_dimensions_are_refused(path, array, zipped, magic):
     shape, data = array
     expected = bytes((0, 0, 8, len(shape)))
     assume(magic != expected and not magic.startswith(b"\x1f\x8b"))
@@ -76,7 +76,7 @@ def test_another_magic_type_or_number_of_dimensions_is_refused(path, array, zipp
 
 
 def outcome(path, dims):
-    """The tensor or the DataError, and the most memory that Python held on the way."""
+    """Return the tensor or the DataError, and Python's peak memory."""
     tracemalloc.start()
     try:
         return read_idx(path, dims=dims), tracemalloc.get_traced_memory()[1]
@@ -87,7 +87,7 @@ def outcome(path, dims):
 
 
 @given(arrays(), st.booleans(), st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=4))
-def test_damage_gives_the_declared_shape_or_a_data_error_and_nothing_else(path, array, zipped, flips):
+def test_idx_damaged_file_gives_the_declared_shape_or_a_data_error(path, array, zipped, flips):
     shape, data = array
     raw = bytearray(packed(header(*shape) + data, zipped))
     for position, flip in flips:
@@ -101,7 +101,7 @@ def test_damage_gives_the_declared_shape_or_a_data_error_and_nothing_else(path, 
 
 
 @given(st.binary(max_size=64), st.sampled_from([b"", b"\x1f\x8b\x08", bytes((0, 0, 8, 2))]))
-def test_arbitrary_bytes_give_a_tensor_or_a_data_error(path, rest, begin):
+def test_idx_arbitrary_bytes_give_a_tensor_or_a_data_error(path, rest, begin):
     path.write_bytes(begin + rest)
     result, peak = outcome(path, 2)
     assert peak < 2 * MIB
@@ -110,7 +110,7 @@ def test_arbitrary_bytes_give_a_tensor_or_a_data_error(path, rest, begin):
 
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("shape", [(2**31, 28, 28), (2**32 - 1,) * 3, (0, 2**32 - 1, 2**32 - 1), (1025, 1024, 1024)])
-def test_an_array_beyond_the_limit_is_refused_before_memory_is_taken(path, shape, zipped):
+def test_idx_array_over_the_limit_is_refused_before_memory_is_allocated(path, shape, zipped):
     path.write_bytes(packed(header(*shape) + bytes(10), zipped))
     result, peak = outcome(path, 3)
     assert isinstance(result, DataError)
@@ -120,7 +120,7 @@ def test_an_array_beyond_the_limit_is_refused_before_memory_is_taken(path, shape
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_large_promise_within_the_limit_takes_no_more_memory_than_what_arrives(path, zipped):
+def test_idx_memory_depends_on_the_bytes_that_arrive_not_on_the_declared_size(path, zipped):
     path.write_bytes(packed(header(1024, 1024, 1024) + bytes(10), zipped))
     result, peak = outcome(path, 3)
     assert isinstance(result, DataError)
@@ -128,30 +128,30 @@ def test_a_large_promise_within_the_limit_takes_no_more_memory_than_what_arrives
     assert peak < 2 * MIB
 
 
-def test_the_limit_itself_is_allowed(path):
+def test_idx_array_of_the_limit_is_allowed(path):
     path.write_bytes(header(2, 5) + bytes(10))
     assert read_idx(path, dims=2, limit=10).shape == (2, 5)
     with pytest.raises(DataError, match="at most 9 bytes"):
         read_idx(path, dims=2, limit=9)
 
 
-def test_a_gzip_bomb_is_left_after_the_declared_bytes(path):
+def test_idx_gzip_bomb_is_not_read_past_the_declared_bytes(path):
     bomb = gzip.compress(header(10) + bytes(64 * MIB), mtime=0)
-    path.write_bytes(bomb[:-100])  # whoever reads to the end trips over the cut instead
+    path.write_bytes(bomb[:-100])  # reading to the end would raise another error
     result, peak = outcome(path, 1)
     assert isinstance(result, DataError)
     assert "received more than 10" in result.message
     assert peak < MIB
 
 
-def test_reading_holds_the_array_about_once(path):
+def test_idx_reading_holds_the_array_about_once(path):
     path.write_bytes(packed(header(16, MIB) + bytes(16 * MIB), True))
     result, peak = outcome(path, 2)
     assert result.shape == (16, MIB)
     assert peak < 20 * MIB
 
 
-def test_a_wrong_checksum_is_refused(path):
+def test_idx_wrong_gzip_checksum_is_refused(path):
     raw = bytearray(gzip.compress(header(3) + b"abc", mtime=0))
     raw[-8] ^= 1
     path.write_bytes(raw)
@@ -160,60 +160,60 @@ def test_a_wrong_checksum_is_refused(path):
 
 
 @pytest.mark.parametrize("rest", [b"x", gzip.compress(b"x", mtime=0)], ids=["a byte", "another stream"])
-def test_what_follows_a_gzip_stream_is_refused(path, rest):
+def test_idx_bytes_after_a_gzip_stream_are_refused(path, rest):
     path.write_bytes(gzip.compress(header(3) + b"abc") + rest)
     with pytest.raises(DataError):
         read_idx(path, dims=1)
 
 
-def test_a_header_without_an_end_is_gone_through_at_once(path):
-    path.write_bytes(b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * (20 * MIB))  # a name, which would end with a zero
+def test_idx_gzip_header_without_an_end_is_refused_quickly(path):
+    path.write_bytes(b"\x1f\x8b\x08\x08" + bytes(6) + b"x" * (20 * MIB))  # a file name without its final zero byte
     result, peak = outcome(path, 1)
     assert "cut off" in result.message
     assert peak < 2 * MIB
 
 
-def test_what_inflates_to_a_little_more_than_its_bytes_say_is_read_to_its_end(path):
-    """The last bytes of a stream may have been taken in before all that they stand for was given out."""
+def test_idx_gzip_output_that_is_buffered_after_the_last_input_is_read(path):
+    """The decompressor may hold output when all compressed bytes are consumed."""
     for count in range(1, 600):
         path.write_bytes(gzip.compress(header(count) + b"z" * count, mtime=0))
         assert read_idx(path, dims=1).shape == (count,)
 
 
-def test_a_web_page_in_place_of_data_is_told(path):
+def test_idx_web_page_in_place_of_data_is_named(path):
     path.write_bytes(b"<!DOCTYPE html><title>403 Forbidden</title>")
-    with pytest.raises(DataError, match="3c 21 44 4f, as a web page does"):
+    with pytest.raises(DataError, match="3c 21 44 4f, which is a web page"):
         read_idx(path, dims=3)
 
 
-def test_gzip_is_known_by_its_bytes_and_not_by_its_name(tmp_path):
+def test_idx_gzip_is_detected_by_its_bytes_not_by_its_name(tmp_path):
     (tmp_path / "plain.gz").write_bytes(header(2) + b"\x01\x02")
     (tmp_path / "zipped").write_bytes(gzip.compress(header(2) + b"\x01\x02"))
     assert read_idx(tmp_path / "plain.gz", dims=1).tolist() == [1, 2]
     assert read_idx(tmp_path / "zipped", dims=1).tolist() == [1, 2]
 
 
-def test_an_empty_file_is_named(path):
+def test_idx_empty_file_is_named(path):
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"array: .* received an empty file"):
         read_idx(path, dims=1)
 
 
-def test_missing_files_and_folders_are_refused(tmp_path):
+def test_idx_missing_files_and_folders_are_refused(tmp_path):
     for path, reason in [("absent", "No such file"), (".", "Is a directory")]:
         with pytest.raises(DataError, match=reason):
             read_idx(tmp_path / path, dims=1)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path):
+def test_idx_refuses_a_pipe_without_waiting_for_its_writer(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="regular file"):
         read_idx(tmp_path / "pipe", dims=1)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root and Windows ignore a file's mode")
-def test_a_file_that_may_not_be_read_is_refused(tmp_path):
+def test_idx_unreadable_file_is_refused(tmp_path):
     (tmp_path / "closed").touch(mode=0)
     with pytest.raises(DataError, match="Permission denied"):
         read_idx(tmp_path / "closed", dims=1)

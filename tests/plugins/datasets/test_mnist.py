@@ -23,28 +23,28 @@ def failure(root, split="train"):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """A mirror at a port that is taken but does not listen: every download is refused at once."""
+    """A mirror at a bound port that does not listen, so that every download is refused at once."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        at = f"http://127.0.0.1:{deaf.getsockname()[1]}/"
-        monkeypatch.setitem(RELEASES, "MNIST", Release((at,), RELEASES["MNIST"].files))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{bound.getsockname()[1]}/"
+        monkeypatch.setitem(RELEASES, "MNIST", Release((address,), RELEASES["MNIST"].files))
         yield
 
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A folder that a server on this machine offers in place of the published files; one dead mirror comes first."""
+    """A folder that a local server serves in place of the published files, after a mirror that has no files."""
     folder = tmp_path / "mirror"
     write(folder, *example(3), split="train", zipped=True)
     write(folder, *example(2), split="test", zipped=True)
-    with serving(folder, monkeypatch) as here:
-        monkeypatch.setitem(RELEASES, "MNIST", release_of(folder, f"{here}dead/", here))
+    with serving(folder, monkeypatch) as address:
+        monkeypatch.setitem(RELEASES, "MNIST", release_of(folder, f"{address}missing/", address))
         yield folder
 
 
 @given(st.integers(1, 5), st.sampled_from(list(NAMES)), st.booleans(), st.sampled_from(["MNIST/raw", "MNIST", ""]))
-def test_a_split_is_read_from_each_place_plain_or_gzipped(tmp_path_factory, count, split, zipped, place):
+def test_mnist_is_read_from_each_folder_plain_or_gzipped(tmp_path_factory, count, split, zipped, place):
     root = tmp_path_factory.mktemp("data")
     images, labels = example(count)
     write(root / place, images, labels, split, zipped)
@@ -58,7 +58,7 @@ def test_a_split_is_read_from_each_place_plain_or_gzipped(tmp_path_factory, coun
         assert label == labels[index]
 
 
-def test_the_first_place_that_holds_both_files_wins(tmp_path):
+def test_mnist_is_read_from_the_first_folder_with_both_files(tmp_path):
     write(tmp_path, *example(1))
     write(tmp_path / "MNIST", *example(2))
     assert len(MNIST().build(tmp_path)) == 2
@@ -70,27 +70,27 @@ def test_the_first_place_that_holds_both_files_wins(tmp_path):
 
 
 @splits
-def test_missing_files_are_named_with_the_folders_looked_in(tmp_path, offline, split):
+def test_mnist_missing_files_are_named_with_the_searched_folders(tmp_path, offline, split):
     message = failure(tmp_path, split)
     for part in (*NAMES[split], str(tmp_path / "MNIST" / "raw"), f"{tmp_path};", "refused"):
         assert part in message
 
 
-def test_missing_files_call_for_the_data_dir(tmp_path, offline):
+def test_mnist_missing_files_hint_at_data_dir(tmp_path, offline):
     with pytest.raises(DataError) as caught:
         MNIST().build(tmp_path)
-    assert "name the folder that holds them with --data-dir" in caught.value.hint
-    write(tmp_path / "there", *example(3))
-    assert len(MNIST().build(tmp_path / "there")) == 3
+    assert "set --data-dir to their folder" in caught.value.hint
+    write(tmp_path / "full", *example(3))
+    assert len(MNIST().build(tmp_path / "full")) == 3
 
 
-def test_a_root_that_cannot_be_made_is_refused(tmp_path, offline):
+def test_mnist_root_that_cannot_be_created_is_an_error(tmp_path, offline):
     (tmp_path / "file").touch()
     assert "Not a directory" in failure(tmp_path / "file")
 
 
 @splits
-def test_what_is_missing_is_downloaded_once_and_stdout_stays_clean(tmp_path, mirror, capfd, monkeypatch, split):
+def test_mnist_missing_files_are_downloaded_once_and_stdout_stays_empty(tmp_path, mirror, capfd, monkeypatch, split):
     root = tmp_path / "new" / "root"
     count = len(MNIST(split=split).build(root))
     assert count == {"train": 3, "test": 2}[split]
@@ -101,38 +101,38 @@ def test_what_is_missing_is_downloaded_once_and_stdout_stays_clean(tmp_path, mir
     assert len(MNIST(split=split).build(root)) == count
 
 
-def test_a_download_with_a_wrong_checksum_is_refused_and_not_kept(tmp_path, mirror):
+def test_mnist_download_with_a_wrong_checksum_is_refused_and_removed(tmp_path, mirror):
     file = mirror / f"{NAMES['train'][1]}.gz"
     wrong = bytearray(file.read_bytes())
     wrong[-1] ^= 1
     file.write_bytes(wrong)
-    assert "its SHA-256 must be" in failure(tmp_path)
+    assert "expected SHA-256" in failure(tmp_path)
     assert [file.name for file in (tmp_path / "MNIST" / "raw").iterdir()] == [f"{NAMES['train'][0]}.gz"]
 
 
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("keep", [0, 3, 6, -1])
-def test_empty_and_truncated_files_are_named(tmp_path, which, keep):
+def test_mnist_empty_and_truncated_files_are_named(tmp_path, which, keep):
     write(tmp_path, *example(2))
     file = tmp_path / NAMES["train"][which]
     file.write_bytes(file.read_bytes()[:keep])
     assert str(file) in failure(tmp_path)
 
 
-def test_images_and_labels_must_be_equally_many(tmp_path):
+def test_mnist_images_and_labels_must_be_equal_in_number(tmp_path):
     write(tmp_path, example(4)[0], example(5)[1])
     message = failure(tmp_path)
     assert "4 images" in message
     assert "5 labels" in message
 
 
-def test_a_split_without_images_is_refused(tmp_path):
+def test_mnist_without_images_is_refused(tmp_path):
     write(tmp_path, torch.zeros(0, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.uint8))
     assert "0 images" in failure(tmp_path)
 
 
 @given(st.integers(0, 255))
-def test_labels_lie_in_0_to_9(tmp_path_factory, label):
+def test_mnist_labels_are_in_0_to_9(tmp_path_factory, label):
     root = tmp_path_factory.mktemp("data")
     write(root, example(2)[0], torch.tensor([3, label], dtype=torch.uint8))
     if label <= 9:
@@ -142,7 +142,7 @@ def test_labels_lie_in_0_to_9(tmp_path_factory, label):
 
 
 @pytest.mark.parametrize(("height", "width"), [(27, 28), (28, 29), (1, 784)])
-def test_images_of_another_size_are_refused(tmp_path, height, width):
+def test_mnist_images_of_another_size_are_refused(tmp_path, height, width):
     write(tmp_path, torch.zeros(2, height, width, dtype=torch.uint8), example(2)[1])
     assert f"28x28 pixels; received {height}x{width}" in failure(tmp_path)
 
@@ -155,7 +155,7 @@ def test_images_of_another_size_are_refused(tmp_path, height, width):
         ("test", [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]),
     ],
 )
-def test_the_published_files_are_read(mnist_root, split, counts):
+def test_mnist_published_files_are_read(mnist_root, split, counts):
     images, labels = MNIST(split=split).build(mnist_root).tensors
     assert images.shape == (sum(counts), 1, 28, 28)
     assert labels.bincount().tolist() == counts

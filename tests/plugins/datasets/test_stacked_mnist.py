@@ -14,7 +14,7 @@ def root(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_colors_are_digits_of_the_same_part_and_the_label_is_their_number(root, split):
+def test_stacked_mnist_colors_are_digits_of_the_same_part_and_the_label_is_their_number(root, split):
     digits, labels = MNIST(split=split).build(root).tensors
     built = StackedMNIST(count=30, split=split).build(root)
     images, numbers = built.tensors
@@ -26,14 +26,14 @@ def test_colors_are_digits_of_the_same_part_and_the_label_is_their_number(root, 
         assert [int(labels[place]) for place in found] == [int(letter) for letter in built.classes[number]]
 
 
-def test_a_seed_decides_the_triples(root):
+def test_stacked_mnist_seed_determines_the_triples(root):
     def numbers(seed):
         return StackedMNIST(count=30, seed=seed).build(root).tensors[1].tolist()
 
     assert numbers(0) == numbers(0) != numbers(1)
 
 
-def test_it_is_measured_by_the_protocol_of_the_papers_through_who_reads_mnist():
+def test_stacked_mnist_is_evaluated_as_in_the_papers_by_a_classifier_of_mnist():
     assert StackedMNIST.evaluation.samples == 26_000
     assert StackedMNIST.evaluation.metrics == ("modes-digits",)
     assert StackedMNIST().teacher() == MNIST(split="train")
