@@ -33,8 +33,8 @@ class DiffAugment(Augmentation):
     )
     probability: Schedulable = Field(default=1.0, ge=0, le=1, description="share of images that are changed")
 
-    def strength(self, moment: TrainingTime) -> float:
-        return value_at(self.probability, moment)
+    def strength(self, time: TrainingTime) -> float:
+        return value_at(self.probability, time)
 
     def build(self, shape: Shape, mirrors: bool) -> Augment:
         check_policy(self.policy, shape, mirrors)

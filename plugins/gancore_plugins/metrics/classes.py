@@ -1,4 +1,4 @@
-"""How evenly the classes are drawn."""
+"""How the frequencies of classes differ between generated and real images."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from gancore.metrics import Measurement, Metric, MetricInputs
 class ClassDivergence(Metric):
     """Divergence of the generated classes from the real ones, KL(p || q), in nats.
 
-    p and q are the shares of each class among generated and real images, both as the extractor reads them. Its detail
-    `rarest_share` is the smallest of p. Of K classes and N images of each kind, (K - 1) / N nats are chance, which is
-    `ideal`.
+    p and q are the shares of each class among generated and real images, both as classified by the extractor. The
+    detail `rarest_share` is the smallest of p. `ideal` is the mean for two samples of one distribution: (K - 1) / N for
+    K classes and N images of each kind.
     """
 
     name = "class-kl"
     needs = frozenset({"labels", "reference"})
     better = "lower"
 
-    def measure(self, evidence: MetricInputs) -> Measurement:
-        fake, real = evidence.fake, evidence.reference
+    def measure(self, inputs: MetricInputs) -> Measurement:
+        fake, real = inputs.fake, inputs.reference
         p, q = fake.shares(), real.shares()
         if min(len(fake), len(real)) < len(p):
-            raise DataError(f"{len(p)} classes take as many images of each kind; received {len(fake)} and {len(real)}")
-        chance = (len(p) - 1) / 2 * (1 / len(fake) + 1 / len(real))
-        few = f"{len(fake)} images are few for {len(p)} classes; take {10 * len(p)} or more"
+            raise DataError(
+                f"class-kl with {len(p)} classes needs at least {len(p)} generated and real images; received "
+                f"{len(fake)} and {len(real)}"
+            )
+        expected = (len(p) - 1) / 2 * (1 / len(fake) + 1 / len(real))
+        few = f"{len(fake)} images are few for {len(p)} classes; use {10 * len(p)} or more"
         warnings = (few,) if len(fake) < 10 * len(p) else ()
-        return Measurement(divergence(p, q), {"rarest_share": float(p.min())}, {"value": chance}, warnings)
+        return Measurement(divergence(p, q), {"rarest_share": float(p.min())}, {"value": expected}, warnings)
 
 
 def divergence(p: Tensor, q: Tensor) -> float:
-    """KL(p || q) of two histograms (K,), in nats; infinite where q is zero and p is not."""
+    """Return KL(p || q) of two histograms (K,), in nats; infinite if q is zero for a class where p is not."""
     return float(torch.special.xlogy(p, p).sum() - torch.special.xlogy(p, q).sum())

@@ -17,40 +17,41 @@ class FrechetDistance(Metric):
     """Fréchet distance of features, Heusel et al. 2017 (arXiv:1706.08500); FID when the extractor is inception.
 
     With means m and covariances C of both sets: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), in float64. It is biased:
-    two sets of N images from one distribution with covariance I in D dimensions have D (D + 5) / 2N on average, so
-    only distances with equal N and one extractor can be compared. `ideal` is that for the covariance of the real ones.
+    for two sets of N images from one distribution with covariance I in D dimensions its mean is D (D + 5) / 2N. So
+    only distances with equal N and the same extractor can be compared. `ideal` is that mean for the real covariance.
     """
 
     name = "fd"
     needs = frozenset({"features", "reference"})
     better = "lower"
 
-    def measure(self, evidence: MetricInputs) -> Measurement:
+    def measure(self, inputs: MetricInputs) -> Measurement:
         from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
-        fake, real = evidence.features
+        fake, real = inputs.features
         fewest, dimensions = min(len(fake), len(real)), fake.shape[1]
         if fewest <= dimensions:
             raise DataError(
-                f"a covariance of {dimensions} features takes more than {dimensions} images of each kind; received "
+                f"fd with {dimensions} features needs more than {dimensions} generated and real images; received "
                 f"{len(fake)} and {len(real)}",
-                "generate more, or choose kid, which takes fewer",
+                "generate more images, or use kid, which needs fewer",
             )
         if dimensions < 2:
-            raise DataError("a Fréchet distance takes at least two features; received one", "choose kid")
+            raise DataError("fd needs at least 2 features; the extractor has 1", "use kid")
         statistics = [fid_features_to_statistics(features.double()) for features in (fake, real)]
         distance = fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
         warnings = []
         if fewest < 2 * dimensions:
             warnings.append(
-                f"{fewest} images are few for {dimensions} features: mostly bias; take {2 * dimensions} or more"
+                f"{fewest} images are few for {dimensions} features: the value is mostly bias; use {2 * dimensions} "
+                "or more"
             )
-        ideal = {"value": _chance(statistics[1]["sigma"], len(fake), len(real))}
-        return Measurement(max(distance, 0.0), ideal=ideal, warnings=tuple(warnings))  # rounding may go below
+        ideal = {"value": _expected_distance(statistics[1]["sigma"], len(fake), len(real))}
+        return Measurement(max(distance, 0.0), ideal=ideal, warnings=tuple(warnings))  # rounding may give less than 0
 
 
-def _chance(covariance: NDArray[np.float64], fakes: int, reals: int) -> float:
-    """The distance, on average, of two sets from one normal distribution with this covariance (D, D).
+def _expected_distance(covariance: NDArray[np.float64], fakes: int, reals: int) -> float:
+    """Return the mean distance of two sets of images from one normal distribution with this covariance (D, D).
 
     With its eigenvalues l: (1/N + 1/M) (sum l_i + sum l_i l_j (1 + [i = j]) / 2 (l_i + l_j)), to first order.
     """

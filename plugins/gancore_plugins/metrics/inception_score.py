@@ -1,4 +1,4 @@
-"""The Inception Score: sure of every image, and of different classes all together."""
+"""The Inception Score: high if the classifier is confident about each image, and all classes appear."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from gancore_plugins.metrics.features import by_content
 
 
 class InceptionScore(Metric):
-    """Inception Score, Salimans et al. 2016 (arXiv:1606.03498), through any extractor that tells classes apart.
+    """Inception Score, Salimans et al. 2016 (arXiv:1606.03498), with any extractor that classifies.
 
-    exp E KL(p(y | x) || p(y)), between 1 and the number of classes, averaged over splits of the images. It looks at no
-    real image, and a classifier may be sure of rubbish: it is no judge by itself.
+    exp E KL(p(y | x) || p(y)), between 1 and the number of classes, averaged over splits of the images. It uses no real
+    images, and a classifier may be confident about bad ones, so do not rely on it alone.
     """
 
     name = "is"
@@ -21,11 +21,11 @@ class InceptionScore(Metric):
     better = "higher"
     splits: int = Field(default=10, ge=1, le=1000, description="parts of the images to average over")
 
-    def measure(self, evidence: MetricInputs) -> Measurement:
+    def measure(self, inputs: MetricInputs) -> Measurement:
         from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
-        logits = by_content(evidence.fake.classified)
+        logits = by_content(inputs.fake.classified)
         if len(logits) < self.splits:
-            raise DataError(f"{self.splits} splits take as many images; received {len(logits)}")
+            raise DataError(f"{self.splits} splits need at least {self.splits} images; received {len(logits)}")
         found = isc_features_to_metric(logits, splits=self.splits)
         return Measurement(found[KEY_METRIC_ISC_MEAN], {"std": found[KEY_METRIC_ISC_STD]})

@@ -13,24 +13,24 @@ class KernelDistance(Metric):
     """Kernel distance of features, Bińkowski et al. 2018 (arXiv:1801.01401); KID when the extractor is inception.
 
     The squared maximum mean discrepancy with the kernel (x y / D + 1)^3, averaged over random subsets. It is unbiased,
-    so it may fall below zero.
+    so it may be negative.
     """
 
     name = "kid"
     needs = frozenset({"features", "reference"})
     better = "lower"
     subsets: int = Field(default=100, ge=1, le=10_000, description="random subsets to average over")
-    subset_size: int = Field(default=1000, ge=2, le=100_000, description="images in a subset, if there are so many")
+    subset_size: int = Field(default=1000, ge=2, le=100_000, description="images in a subset, at most")
 
-    def measure(self, evidence: MetricInputs) -> Measurement:
+    def measure(self, inputs: MetricInputs) -> Measurement:
         from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-        fake, real = map(by_content, evidence.features)
+        fake, real = map(by_content, inputs.features)
         size = min(self.subset_size, len(fake), len(real))
         if size < 2:
-            raise DataError(f"a discrepancy takes two images of each kind; received {len(fake)} and {len(real)}")
+            raise DataError(f"kid needs at least 2 generated and real images; received {len(fake)} and {len(real)}")
         found = kid_features_to_metric(
             fake.double(), real.double(), kid_subsets=self.subsets, kid_subset_size=size, verbose=False
         )
-        warnings = () if size == self.subset_size else (f"subsets of {size} images, since there are no more",)
+        warnings = () if size == self.subset_size else (f"subsets have {size} images, since there are no more",)
         return Measurement(found[KEY_METRIC_KID_MEAN], {"std": found[KEY_METRIC_KID_STD]}, warnings=warnings)

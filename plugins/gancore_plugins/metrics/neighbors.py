@@ -1,6 +1,6 @@
-"""Precision, recall, density and coverage: whose features lie among whose.
+"""Precision, recall, density and coverage: how generated and real images overlap in feature space.
 
-A ball around an image reaches to the k-th nearest of its own kind.
+The ball of an image reaches to its k-th nearest neighbor of the same kind, generated or real.
 """
 
 from __future__ import annotations
@@ -16,41 +16,43 @@ from gancore.metrics import Measurement, Metric, MetricInputs
 from gancore_plugins.metrics.features import centered
 
 _CHUNK = 2000
-"""Images whose distances to all others are held at once."""
+"""Images whose distances to all others are in memory at once."""
 
 
 class _Neighbors(Metric):
-    """What all four share."""
+    """What the four metrics share."""
 
     needs = frozenset({"features", "reference"})
     better = "higher"
-    k: int = Field(default=5, ge=1, le=1000, description="a ball reaches to the k-th nearest neighbor")
+    k: int = Field(default=5, ge=1, le=1000, description="the ball of an image reaches to its k-th nearest neighbor")
 
-    def _pair(self, evidence: MetricInputs) -> tuple[Tensor, Tensor]:
-        fake, real = centered(*evidence.features)
+    def _features(self, inputs: MetricInputs) -> tuple[Tensor, Tensor]:
+        fake, real = centered(*inputs.features)
         if min(len(fake), len(real)) <= self.k:
-            received = f"received {len(fake)} and {len(real)}"
-            raise DataError(f"the {self.k}-th neighbor takes more than {self.k} images of each kind; {received}")
+            raise DataError(
+                f"{self.name} with k = {self.k} needs more than {self.k} generated and real images; received "
+                f"{len(fake)} and {len(real)}"
+            )
         return fake, real
 
-    def _prc(self, evidence: MetricInputs) -> dict[str, float]:
-        """Precision and recall, computed once for both."""
+    def _precision_and_recall(self, inputs: MetricInputs) -> dict[str, float]:
+        """Return both, computed once for all metrics with the same k."""
         from torch_fidelity.metric_prc import prc_features_to_metric
 
-        fake, real = self._pair(evidence)
+        fake, real = self._features(inputs)
 
         def compute() -> dict[str, float]:
-            found: dict[str, float] = prc_features_to_metric(
+            values: dict[str, float] = prc_features_to_metric(
                 fake, real, prc_neighborhood=self.k, prc_batch_size=_CHUNK, save_cpu_ram=True, verbose=False
             )
-            return found
+            return values
 
-        return evidence.once(("precision and recall", self.k), compute)
+        return inputs.once(("precision and recall", self.k), compute)
 
-    def _inside(self, evidence: MetricInputs) -> tuple[Tensor, Tensor]:
-        """For every generated image the number of real balls it lies in (N,); for every real one whether its is met."""
-        fake, real = self._pair(evidence)
-        return evidence.once(("density and coverage", self.k), lambda: _balls(fake, real, self.k))
+    def _balls(self, inputs: MetricInputs) -> tuple[Tensor, Tensor]:
+        """Return the two results of `count_balls`, computed once for all metrics with the same k."""
+        fake, real = self._features(inputs)
+        return inputs.once(("density and coverage", self.k), lambda: count_balls(fake, real, self.k))
 
 
 class Precision(_Neighbors):
@@ -58,8 +60,8 @@ class Precision(_Neighbors):
 
     name = "precision"
 
-    def measure(self, evidence: MetricInputs) -> Measurement:
-        return Measurement(self._prc(evidence)["precision"])
+    def measure(self, inputs: MetricInputs) -> Measurement:
+        return Measurement(self._precision_and_recall(inputs)["precision"])
 
 
 class Recall(_Neighbors):
@@ -67,48 +69,50 @@ class Recall(_Neighbors):
 
     name = "recall"
 
-    def measure(self, evidence: MetricInputs) -> Measurement:
-        return Measurement(self._prc(evidence)["recall"])
+    def measure(self, inputs: MetricInputs) -> Measurement:
+        return Measurement(self._precision_and_recall(inputs)["recall"])
 
 
 class Density(_Neighbors):
-    """How many real balls a generated image lies in, over k, Naeem et al. 2020, eq. 4 (arXiv:2002.09797).
+    """Mean number of real balls that contain a generated image, over k, Naeem et al. 2020, eq. 4 (arXiv:2002.09797).
 
-    Precision that no outlier among the real images can inflate; 1 is expected of equal distributions, and more is
-    possible.
+    Like precision, but robust to outliers among the real images. Equal distributions give 1 on average; the value can
+    be larger than 1.
     """
 
     name = "density"
 
-    def measure(self, evidence: MetricInputs) -> Measurement:
-        counts, _ = self._inside(evidence)
+    def measure(self, inputs: MetricInputs) -> Measurement:
+        counts, _ = self._balls(inputs)
         return Measurement(float(counts.double().mean()) / self.k, ideal={"value": 1.0})
 
 
 class Coverage(_Neighbors):
     """Share of real images with a generated one in their ball, Naeem et al. 2020, eq. 5 (arXiv:2002.09797).
 
-    Recall that no outlier among the generated images can inflate. Of equal distributions and equally many images, about
-    1 - 2^-k is expected: a ball misses all generated images if the k nearest of all to its center are real.
+    Like recall, but robust to outliers among the generated images. For equal distributions and equal numbers of images
+    the mean is about 1 - 2^-k: a ball contains no generated image if the k images nearest to its center are all real.
     """
 
     name = "coverage"
 
-    def measure(self, evidence: MetricInputs) -> Measurement:
-        _, met = self._inside(evidence)
-        others, fakes = len(met) - 1, len(evidence.fake)
+    def measure(self, inputs: MetricInputs) -> Measurement:
+        _, covered = self._balls(inputs)
+        others, fakes = len(covered) - 1, len(inputs.fake)
         missed = math.prod((others - nearer) / (others + fakes - nearer) for nearer in range(self.k))
-        return Measurement(float(met.double().mean()), ideal={"value": 1 - missed})
+        return Measurement(float(covered.double().mean()), ideal={"value": 1 - missed})
 
 
-def _balls(fake: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Counts (N,) of real balls around each generated image, and whether each real ball (M,) holds one of them."""
-    radii = torch.cat(
-        [torch.cdist(chunk, real).kthvalue(k + 1).values for chunk in torch.split(real, _CHUNK)]
-    )  # 1st: itself
-    counts, met = [], torch.zeros(len(real), dtype=torch.bool)
+def count_balls(fake: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the number of real balls that contain each generated image (N,), and whether each real ball has any (M,).
+
+    `fake` (N, D) and `real` (M, D) are features.
+    """
+    # k + 1, since the nearest image is the image itself
+    radii = torch.cat([torch.cdist(chunk, real).kthvalue(k + 1).values for chunk in torch.split(real, _CHUNK)])  # (M,)
+    counts, covered = [], torch.zeros(len(real), dtype=torch.bool)
     for chunk in torch.split(fake, _CHUNK):
-        inside = torch.cdist(chunk, real) <= radii
+        inside = torch.cdist(chunk, real) <= radii  # (chunk, M)
         counts.append(inside.sum(dim=1))
-        met |= inside.any(dim=0)
-    return torch.cat(counts), met
+        covered |= inside.any(dim=0)
+    return torch.cat(counts), covered

@@ -24,8 +24,8 @@ class _ZeroCentered(Regularizer):
 
     gamma: Schedulable = Field(default=10.0, ge=0, description="weight of half the mean squared gradient")
 
-    def strength(self, moment: TrainingTime) -> float:
-        return value_at(self.gamma, moment)
+    def strength(self, time: TrainingTime) -> float:
+        return value_at(self.gamma, time)
 
 
 class R1(_ZeroCentered):

@@ -15,8 +15,8 @@ class _UnitNorm(Regularizer):
 
     weight: Schedulable = Field(default=10.0, ge=0, description="of the mean squared distance of the norm from 1")
 
-    def strength(self, moment: TrainingTime) -> float:
-        return value_at(self.weight, moment)
+    def strength(self, time: TrainingTime) -> float:
+        return value_at(self.weight, time)
 
 
 def _distance_from_one(critic: Critic, points: Tensor, labels: Tensor | None) -> Tensor:
@@ -72,8 +72,8 @@ class WeightClipping(Regularizer):
     name = "weight-clipping"
     limit: Schedulable = Field(default=0.01, gt=0, description="the largest size of a weight")
 
-    def strength(self, moment: TrainingTime) -> float:
-        return value_at(self.limit, moment)
+    def strength(self, time: TrainingTime) -> float:
+        return value_at(self.limit, time)
 
     def penalty(self, critic: Critic, real: Scores, fake: Scores) -> None:
         return None

@@ -168,7 +168,7 @@ def test_real_data_that_cannot_be_scored_is_a_warning(tmp_path):
         (torch.full((99, 3), torch.inf), "must be finite"),
         (torch.zeros(99, 3).double(), "float32 vectors"),
         (torch.zeros(99, 1, 3, 3), "must be uint8"),
-        (torch.zeros(64, 3), "more than 64 images of each kind; received 64 and 200"),
+        (torch.zeros(64, 3), "more than 64 generated and real images; received 64 and 200"),
         (torch.zeros(0, 3), "at least one"),
     ],
 )

@@ -17,36 +17,36 @@ def measured(fake, real, classes):
     return METRIC.measure(MetricInputs(of_classes(fake, classes), of_classes(real, classes)))
 
 
-def spread(counts):
+def labels_with(counts):
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=2, max_size=6))
-def test_known_histograms_have_the_divergence_of_the_formula(counts):
+def test_class_kl_of_known_histograms_equals_the_formula(counts):
     fake, real = zip(*counts, strict=True)
     if sum(fake) < len(fake):
         return
     p, q = [each / sum(fake) for each in fake], [each / sum(real) for each in real]
     expected = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a)
-    found = measured(spread(fake), spread(real), len(fake))
+    found = measured(labels_with(fake), labels_with(real), len(fake))
     assert found.value == pytest.approx(expected, abs=1e-12)
     assert found.details == {"rarest_share": pytest.approx(min(p))}
 
 
-def test_the_order_of_images_does_not_matter():
-    fake, real = spread([3, 5, 9]), spread([4, 4, 4])
+def test_class_kl_does_not_depend_on_the_order_of_images():
+    fake, real = labels_with([3, 5, 9]), labels_with([4, 4, 4])
     assert measured(fake, real, 3) == measured(shuffled(0, fake), shuffled(1, real), 3)
 
 
-def test_one_class_of_ten_is_log_ten_away():
+def test_class_kl_of_one_class_of_ten_is_log_ten():
     assert measured(torch.full((100,), 7), torch.arange(10).repeat(10), 10).value == pytest.approx(math.log(10))
 
 
-def test_a_class_that_real_data_lacks_is_infinitely_far():
-    assert measured(spread([5, 5]), spread([10, 0]), 2).value == math.inf
+def test_class_kl_is_infinite_if_real_data_lacks_a_generated_class():
+    assert measured(labels_with([5, 5]), labels_with([10, 0]), 2).value == math.inf
 
 
-def test_what_equal_distributions_score_by_chance_is_what_is_told():
+def test_class_kl_ideal_is_the_mean_for_equal_distributions():
     dice = torch.Generator().manual_seed(0)
     found = [measured(*(torch.randint(10, (2000,), generator=dice) for _ in range(2)), 10) for _ in range(30)]
     assert found[0].ideal["value"] == pytest.approx(9 / 2000)
@@ -54,10 +54,10 @@ def test_what_equal_distributions_score_by_chance_is_what_is_told():
 
 
 @pytest.mark.parametrize(("count", "warned"), [(99, True), (100, False)])
-def test_few_images_for_so_many_classes_are_warned_of(count, warned):
+def test_class_kl_warns_of_few_images(count, warned):
     assert bool(measured(torch.arange(count) % 10, torch.arange(100) % 10, 10).warnings) == warned
 
 
-def test_fewer_images_than_classes_are_refused():
-    with pytest.raises(DataError, match="10 classes take as many images of each kind; received 9 and 20"):
+def test_class_kl_refuses_fewer_images_than_classes():
+    with pytest.raises(DataError, match="at least 10 generated and real images; received 9 and 20"):
         measured(torch.arange(9), torch.arange(10).repeat(2), 10)

@@ -18,13 +18,13 @@ def distance(fake, real):
 
 @given(vectors(3, -5, 5), vectors(3, -5, 5), vectors(3, 0.2, 4), vectors(3, 0.2, 4))
 @settings(max_examples=25)
-def test_normal_distributions_along_the_axes_have_the_distance_of_the_formula(mean_1, mean_2, deviation_1, deviation_2):
+def test_fd_of_normal_distributions_along_the_axes_equals_the_formula(mean_1, mean_2, deviation_1, deviation_2):
     fake, real = exactly(mean_1, (deviation_1**2).diag()), exactly(mean_2, (deviation_2**2).diag(), seed=1)
     expected = float((mean_1 - mean_2).square().sum() + (deviation_1 - deviation_2).square().sum())
     assert distance(fake, real) == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
-def test_correlated_features_have_the_distance_of_the_formula():
+def test_fd_of_correlated_features_equals_the_formula():
     # C1 = [[2, 1], [1, 2]] has the eigenvalues 3 and 1; against the identity: tr C1 + 2 - 2 (sqrt 3 + 1)
     covariance = torch.tensor([[2.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
     zero = torch.zeros(2, dtype=torch.float64)
@@ -34,14 +34,14 @@ def test_correlated_features_have_the_distance_of_the_formula():
 
 @given(st.integers(0, 99))
 @settings(max_examples=10)
-def test_a_set_has_no_distance_to_itself_and_order_and_direction_do_not_matter(seed):
+def test_fd_is_zero_for_equal_sets_symmetric_and_independent_of_order(seed):
     first, second = normal(seed, 60, 4), normal(seed + 1, 80, 4) * 2 + 1
     assert distance(first, shuffled(seed, first)) == pytest.approx(0, abs=1e-6)
     assert distance(first, second) == pytest.approx(distance(second, first), rel=1e-6)
     assert distance(shuffled(seed, first), shuffled(seed, second)) == pytest.approx(distance(first, second), rel=1e-6)
 
 
-def test_another_library_computes_the_same():
+def test_fd_equals_torchmetrics():
     class Identity(nn.Module):
         num_features = 16
 
@@ -49,13 +49,13 @@ def test_another_library_computes_the_same():
             return features
 
     fake, real = normal(0, 300, 16) * 1.5, normal(1, 400, 16) + 0.3
-    judge = FrechetInceptionDistance(Identity())
-    judge.update(fake, real=False)
-    judge.update(real, real=True)
-    assert distance(fake, real) == pytest.approx(float(judge.compute()), rel=1e-5)
+    other = FrechetInceptionDistance(Identity())
+    other.update(fake, real=False)
+    other.update(real, real=True)
+    assert distance(fake, real) == pytest.approx(float(other.compute()), rel=1e-5)
 
 
-def test_the_bias_is_what_the_docstring_says():
+def test_fd_bias_is_that_of_the_docstring():
     count, dimensions = 1000, 64
     found = [
         distance(normal(2 * seed, count, dimensions), normal(2 * seed + 1, count, dimensions)) for seed in range(5)
@@ -64,28 +64,28 @@ def test_the_bias_is_what_the_docstring_says():
 
 
 @pytest.mark.parametrize(("fake", "real"), [(8, 100), (100, 8), (3, 3)])
-def test_no_more_images_than_features_are_refused(fake, real):
-    with pytest.raises(DataError, match=f"more than 8 images of each kind; received {fake} and {real}"):
+def test_fd_refuses_no_more_images_than_features(fake, real):
+    with pytest.raises(DataError, match=f"more than 8 generated and real images; received {fake} and {real}"):
         distance(normal(0, fake, 8), normal(1, real, 8))
 
 
 @pytest.mark.parametrize(("fakes", "reals"), [(1000, 1000), (600, 3000)])
 @pytest.mark.parametrize("scale", [1.0, 5.0])
-def test_what_equal_distributions_score_by_chance_is_what_is_told(fakes, reals, scale):
-    spread = torch.linspace(0.1, scale, 32)
-    sets = [(normal(seed, fakes, 32) * spread, normal(seed + 50, reals, 32) * spread) for seed in range(6)]
+def test_fd_ideal_is_the_mean_for_equal_distributions(fakes, reals, scale):
+    deviations = torch.linspace(0.1, scale, 32)
+    sets = [(normal(seed, fakes, 32) * deviations, normal(seed + 50, reals, 32) * deviations) for seed in range(6)]
     found = [METRIC.measure(of_features(*pair)) for pair in sets]
     expected = sum(each.ideal["value"] for each in found) / 6
     assert sum(each.value for each in found) / 6 == pytest.approx(expected, rel=0.1)
 
 
-def test_one_feature_is_no_distribution_of_several():
-    with pytest.raises(DataError, match="at least two features"):
+def test_fd_refuses_one_feature():
+    with pytest.raises(DataError, match="at least 2 features"):
         distance(normal(0, 9, 1), normal(1, 9, 1))
 
 
 @pytest.mark.parametrize(("count", "warned"), [(9, True), (15, True), (16, False)])
-def test_few_images_for_so_many_features_are_warned_of(count, warned):
+def test_fd_warns_of_few_images(count, warned):
     found = METRIC.measure(of_features(normal(0, count, 8), normal(1, 50, 8)))
     assert bool(found.warnings) == warned
     assert all(f"{count} images are few for 8 features" in text for text in found.warnings)

@@ -17,7 +17,7 @@ def kernel(first, second):
 
 
 def unbiased(first, second):
-    """The estimate of Gretton et al. 2012, eq. 3 (JMLR 13), in so many words."""
+    """The estimate of Gretton et al. 2012, eq. 3 (JMLR 13)."""
     first, second = first.double(), second.double()
     n, m = len(first), len(second)
     within = [(kernel(x, x).sum() - kernel(x, x).trace()) / (len(x) * (len(x) - 1)) for x in (first, second)]
@@ -26,13 +26,13 @@ def unbiased(first, second):
 
 @given(st.integers(0, 99), st.floats(-2, 2))
 @settings(max_examples=20)
-def test_a_subset_of_all_images_gives_the_formula(seed, shift):
+def test_kid_of_one_subset_of_all_images_equals_the_formula(seed, shift):
     fake, real = normal(seed, 200, 5), normal(seed + 1, 200, 5) + shift
     assert WHOLE.measure(of_features(fake, real)).value == pytest.approx(unbiased(fake, real), rel=1e-5, abs=1e-7)
 
 
 @pytest.mark.filterwarnings("ignore:Metric .Kernel Inception Distance. will save:UserWarning")
-def test_another_library_computes_the_same():
+def test_kid_equals_torchmetrics():
     class Identity(nn.Module):
         num_features = 6
 
@@ -40,13 +40,13 @@ def test_another_library_computes_the_same():
             return features
 
     fake, real = normal(0, 200, 6) + 1, normal(1, 200, 6)
-    judge = KernelInceptionDistance(Identity(), subsets=1, subset_size=200)
-    judge.update(fake, real=False)
-    judge.update(real, real=True)
-    assert WHOLE.measure(of_features(fake, real)).value == pytest.approx(float(judge.compute()[0]), rel=1e-4)
+    other = KernelInceptionDistance(Identity(), subsets=1, subset_size=200)
+    other.update(fake, real=False)
+    other.update(real, real=True)
+    assert WHOLE.measure(of_features(fake, real)).value == pytest.approx(float(other.compute()[0]), rel=1e-4)
 
 
-def test_subsets_do_not_depend_on_the_order_of_the_images():
+def test_kid_does_not_depend_on_the_order_of_images():
     metric = KernelDistance(extractor=GIVEN, subsets=7, subset_size=50)
     fake, real = normal(0, 90, 5) + 0.5, normal(1, 120, 5)
     first = metric.measure(of_features(fake, real))
@@ -55,25 +55,25 @@ def test_subsets_do_not_depend_on_the_order_of_the_images():
     assert first.details["std"] > 0
 
 
-def test_direction_does_not_matter():
+def test_kid_is_symmetric():
     first, second = normal(0, 200, 5), normal(1, 200, 5) + 0.4
     found = [WHOLE.measure(of_features(*pair)).value for pair in ((first, second), (second, first))]
     assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 
-def test_it_is_unbiased_so_it_falls_on_both_sides_of_zero():
+def test_kid_is_unbiased_so_it_may_be_negative():
     found = [WHOLE.measure(of_features(normal(seed, 200, 5), normal(seed + 50, 200, 5))).value for seed in range(12)]
     assert min(found) < 0 < max(found)
 
 
-def test_fewer_images_than_a_subset_make_a_smaller_subset_and_a_warning():
+def test_kid_warns_if_subsets_are_smaller_than_requested():
     found = KernelDistance(extractor=GIVEN).measure(of_features(normal(0, 30, 4), normal(1, 40, 4)))
-    assert found.warnings == ("subsets of 30 images, since there are no more",)
-    with pytest.raises(DataError, match="two images of each kind; received 1 and 40"):
+    assert found.warnings == ("subsets have 30 images, since there are no more",)
+    with pytest.raises(DataError, match="at least 2 generated and real images; received 1 and 40"):
         KernelDistance(extractor=GIVEN).measure(of_features(normal(0, 1, 4), normal(1, 40, 4)))
 
 
-def test_it_leaves_the_random_state_alone():
+def test_kid_does_not_change_the_random_state():
     before = torch.get_rng_state()
     WHOLE.measure(of_features(normal(0, 200, 5), normal(1, 200, 5)))
     assert torch.equal(before, torch.get_rng_state())

@@ -16,7 +16,7 @@ def measured(fake, held_out, training):
 
 @given(st.integers(0, 99), st.integers(1, 12), st.integers(1, 12))
 @settings(max_examples=25)
-def test_it_is_the_chance_that_its_definition_says(seed, fakes, unseen):
+def test_memorization_equals_its_definition(seed, fakes, unseen):
     training = normal(seed, 9, 2)
     fake, held_out = normal(seed + 1, fakes, 2), normal(seed + 2, unseen, 2)
     fake[0] = held_out[0]  # a tie
@@ -27,7 +27,7 @@ def test_it_is_the_chance_that_its_definition_says(seed, fakes, unseen):
     assert found.value == max(0.5, found.details["chance"])
 
 
-def test_copies_of_the_training_images_are_certain():
+def test_memorization_of_copies_is_one():
     training, held_out = normal(0, 300, 3), normal(1, 200, 3)
     found = measured(training[:100], held_out, training)
     assert found.value == 1
@@ -35,18 +35,18 @@ def test_copies_of_the_training_images_are_certain():
     assert found.ideal == {"value": 0.5, "chance": 0.5}
 
 
-def test_unseen_images_are_a_toss_up_and_strange_ones_are_no_copies():
+def test_memorization_of_unseen_and_distant_images_is_one_half():
     training, held_out, fresh = normal(0, 1000, 3), normal(1, 1000, 3), normal(2, 1000, 3)
     assert measured(fresh, held_out, training).details["chance"] == pytest.approx(0.5, abs=0.04)
-    strange = measured(fresh + 30, held_out, training)
-    assert (strange.value, strange.details["chance"]) == (0.5, 0), "no sign of memory, and no praise either"
+    distant = measured(fresh + 30, held_out, training)
+    assert (distant.value, distant.details["chance"]) == (0.5, 0)
 
 
-def test_the_order_of_images_does_not_matter():
+def test_memorization_does_not_depend_on_the_order_of_images():
     parts = [normal(seed, 40, 3) for seed in range(3)]
     assert measured(*parts) == measured(*(shuffled(9, part) for part in parts))
 
 
-def test_without_training_images_there_is_nothing_to_remember():
-    with pytest.raises(DataError, match="images of the training, and there are none"):
+def test_memorization_refuses_unknown_training_images():
+    with pytest.raises(DataError, match="needs the training images, which are unknown here"):
         measured(torch.zeros(3, 2), torch.zeros(3, 2), None)

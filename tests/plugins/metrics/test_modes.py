@@ -20,7 +20,7 @@ def measured(points, mixture=SQUARE):
 
 
 @given(st.lists(st.integers(0, 7), min_size=4, max_size=4), st.integers(0, 5))
-def test_samples_that_were_placed_are_counted_exactly(counts, strays):
+def test_modes_counts_samples_at_known_centers(counts, strays):
     points = torch.cat([SQUARE.centers.repeat_interleave(torch.tensor(counts), dim=0), torch.full((strays, 2), 5.0)])
     if len(points) == 0:
         return
@@ -38,30 +38,30 @@ def test_samples_that_were_placed_are_counted_exactly(counts, strays):
 
 
 @pytest.mark.parametrize(("deviations", "good"), [(2.99, 1), (3.01, 0)])
-def test_high_quality_is_within_three_standard_deviations(deviations, good):
+def test_modes_high_quality_is_within_three_standard_deviations(deviations, good):
     angle = torch.tensor(0.7)
     point = 10 + 0.5 * deviations * torch.stack([angle.cos(), angle.sin()])
     assert measured(point.unsqueeze(0)).details["high_quality"] == good
 
 
-def test_the_order_of_samples_does_not_matter():
+def test_modes_does_not_depend_on_the_order_of_samples():
     points = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 10
     assert measured(points) == measured(shuffled(1, points))
 
 
-@pytest.mark.parametrize(("world", "modes", "chance"), [(Ring(), 8, 0.0014), (Grid(), 25, 0.0048)])
-def test_real_points_score_the_ceilings_that_are_told_beside_them(world, modes, chance, tmp_path):
-    built = world.build(tmp_path)
+@pytest.mark.parametrize(("dataset", "modes", "expected_kl"), [(Ring(), 8, 0.0014), (Grid(), 25, 0.0048)])
+def test_modes_ideal_is_the_value_for_real_points(dataset, modes, expected_kl, tmp_path):
+    built = dataset.build(tmp_path)
     found = measured(built.tensors[0][:2500], built.mixture)
     assert found.value == pytest.approx(found.ideal["value"]) == modes
     assert found.ideal["high_quality"] == pytest.approx(1 - math.exp(-4.5))
     assert found.details["high_quality"] == pytest.approx(0.9889, abs=0.008)
-    assert found.ideal["reverse_kl"] == pytest.approx(chance, rel=0.05)
-    assert found.details["reverse_kl"] < 4 * chance
+    assert found.ideal["reverse_kl"] == pytest.approx(expected_kl, rel=0.05)
+    assert found.details["reverse_kl"] < 4 * expected_kl
 
 
 @pytest.mark.parametrize("good", [0, 5, 2500])
-def test_what_a_perfect_model_would_score_does_not_depend_on_this_one(good, tmp_path):
+def test_modes_ideal_does_not_depend_on_the_samples(good, tmp_path):
     built = Ring().build(tmp_path)
     points = built.tensors[0][:2500].clone()
     points[good:] = 50
@@ -72,7 +72,7 @@ def test_what_a_perfect_model_would_score_does_not_depend_on_this_one(good, tmp_
 
 
 @pytest.mark.parametrize("kept", [1, 3, 8])
-def test_modes_of_the_ring_that_are_lost_are_seen(kept, tmp_path):
+def test_modes_counts_lost_modes_of_the_ring(kept, tmp_path):
     built = Ring().build(tmp_path)
     points, labels = built.tensors
     found = measured(points[labels < kept][:2500], built.mixture)
@@ -81,17 +81,17 @@ def test_modes_of_the_ring_that_are_lost_are_seen(kept, tmp_path):
     assert (found.details["rarest_share"] == 0) == (kept < 8)
 
 
-def test_with_an_extractor_classes_are_the_modes_and_every_sample_counts():
+def test_modes_with_an_extractor_counts_classes_of_all_samples():
     found = Modes(extractor=GIVEN).measure(MetricInputs(of_classes([0, 0, 1, 4], 5)))
     assert found.value == 3
     assert "high_quality" not in found.details
     assert found.details["rarest_share"] == 0
     assert found.ideal == {"value": pytest.approx(5 * (1 - 0.8**4))}
-    assert found.warnings == ("4 samples are few for 5 modes; take 50 or more",)
+    assert found.warnings == ("4 samples are few for 5 modes; use 50 or more",)
 
 
 @pytest.mark.parametrize("count", [300, 1000, 5000])
-def test_what_even_modes_score_by_chance_is_what_is_told(count):
+def test_modes_ideal_is_the_mean_for_equal_modes(count):
     labels = torch.randint(100, (count,), generator=torch.Generator().manual_seed(count))
     found = Modes(extractor=GIVEN).measure(MetricInputs(of_classes(labels, 100)))
     assert found.value == pytest.approx(found.ideal["value"], abs=4)
@@ -100,6 +100,6 @@ def test_what_even_modes_score_by_chance_is_what_is_told(count):
         assert found.details["reverse_kl"] == pytest.approx(found.ideal["reverse_kl"], rel=0.4)
 
 
-def test_without_known_modes_and_without_classes_there_is_nothing_to_count():
+def test_modes_refuses_data_without_mixture_and_classes():
     with pytest.raises(ConfigError, match="known mixture"):
         measured(torch.zeros(3, 2), None)
