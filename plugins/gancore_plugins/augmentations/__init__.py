@@ -1,1 +1,1 @@
-"""Augmentations."""
+"""Built-in augmentations."""

@@ -1,4 +1,4 @@
-"""Adaptive discriminator augmentation, Karras et al. 2020 (arXiv:2006.06676): as much as D's overfitting calls for."""
+"""Adaptive discriminator augmentation, Karras et al. 2020 (arXiv:2006.06676): more of it as D overfits more."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ from gancore_plugins.augmentations.diffaugment import OPERATIONS, Policy, check_
 
 
 class ADA(Augmentation):
-    """A probability of augmentation that follows how sure D is of real images, Karras et al. 2020 (arXiv:2006.06676).
+    """Augmentation with a probability that adapts to D's overfitting, Karras et al. 2020 (arXiv:2006.06676).
 
-    The share of real images that D takes for real, less the share that it does not, should be `target`: above it the
-    probability rises, below it falls. With that probability an image is changed in each way of the policy, each time by
-    a throw of its own; the ways are those of `diffaugment`.
+    The mean sign of D's logits for real images should be `target`: the probability rises while the mean is above it,
+    and falls while it is below. Each operation of the policy is applied to each image with that probability,
+    independently. The operations are those of `diffaugment`.
     """
 
     name = "ada"
     policy: tuple[Policy, ...] = Field(
-        default=("translation", "cutout"), min_length=1, description="what is done; see diffaugment"
+        default=("translation", "cutout"), min_length=1, description="operations, as in diffaugment"
     )
-    target: float = Field(default=0.6, gt=0, lt=1, description="of the mean sign of D's logits for real images")
-    interval: int = Field(default=4, ge=1, description="updates of D from one change of the probability to the next")
-    ramp_kimg: float = Field(default=500.0, gt=0, description="thousands of real images to go from 0 to 1 at most")
-    most: float = Field(default=0.85, gt=0, le=1, description="the largest probability")
+    target: float = Field(default=0.6, gt=0, lt=1, description="target for the mean sign of D's logits for real images")
+    interval: int = Field(default=4, ge=1, description="D updates between two changes of the probability")
+    ramp_kimg: float = Field(
+        default=500.0, gt=0, description="thousands of real images in which the probability can rise from 0 to 1"
+    )
+    most: float = Field(default=0.85, gt=0, le=1, description="largest probability")
 
     def build(self, shape: Shape, mirrors: bool) -> Augment:
         check_policy(self.policy, shape, mirrors)
-        return _Controller(self)
+        return _AdaptiveAugment(self)
 
 
-class _Controller(nn.Module):
-    """The probability, and what has been seen of D since it last changed: state of the run."""
+class _AdaptiveAugment(nn.Module):
+    """The operations, with the probability and the statistics since its last change in buffers of the checkpoint."""
 
     probability: Tensor
     signs: Tensor
@@ -43,23 +45,23 @@ class _Controller(nn.Module):
         super().__init__()
         self._settings = settings
         self.register_buffer("probability", torch.zeros(()))
-        self.register_buffer("signs", torch.zeros(2))  # their sum, and of how many images
+        self.register_buffer("signs", torch.zeros(2))  # sum of signs, number of images
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def forward(self, images: Tensor, strength: float) -> Tensor:
         for name in self._settings.policy:
             chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.probability * strength
-            images = torch.where(chosen, OPERATIONS[name](images), images)
+            images = torch.where(chosen, OPERATIONS[name](images), images)  # (N, C, H, W)
         return images
 
     @torch.no_grad()
     def observe(self, real: Scores) -> None:
-        """Counts the signs of D's mean logits for real images, and moves the probability when it is time."""
+        """Count the signs of D's mean logits for real images; every `interval` updates, change the probability."""
         self.signs[0] += real.logits.mean(dim=1).sign().sum()
         self.signs[1] += len(real.logits)
         self.updates += 1
-        due = self.updates % self._settings.interval == 0  # stays on the device, which need not be waited for
-        mean, seen = self.signs[0] / self.signs[1], self.signs[1]
-        change = (mean - self._settings.target).sign() * seen / (1000 * self._settings.ramp_kimg)
+        due = self.updates % self._settings.interval == 0  # a tensor, so that the CPU does not wait for the device
+        mean, count = self.signs[0] / self.signs[1], self.signs[1]
+        change = (mean - self._settings.target).sign() * count / (1000 * self._settings.ramp_kimg)
         self.probability.add_(change * due).clamp_(0, self._settings.most)
         self.signs.mul_(~due)

@@ -21,7 +21,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "cutout": operations.cutout,
     "flip": operations.flip,
 }
-"""What can be done to images, each in a way of its own."""
+"""The operations by name. Each draws its random parameters for each image."""
 
 
 class DiffAugment(Augmentation):
@@ -29,9 +29,9 @@ class DiffAugment(Augmentation):
 
     name = "diffaugment"
     policy: tuple[Policy, ...] = Field(
-        default=("translation",), min_length=1, description="what is done, in this order; flip: mirrored at random"
+        default=("translation",), min_length=1, description="operations, in this order; flip mirrors at random"
     )
-    probability: Schedulable = Field(default=1.0, ge=0, le=1, description="share of images that are changed")
+    probability: Schedulable = Field(default=1.0, ge=0, le=1, description="share of images to augment")
 
     def strength(self, time: TrainingTime) -> float:
         return value_at(self.probability, time)
@@ -42,21 +42,21 @@ class DiffAugment(Augmentation):
 
     def _apply(self, images: Tensor, strength: float) -> Tensor:
         chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < strength
-        changed = images
+        augmented = images
         for name in self.policy:
-            changed = OPERATIONS[name](changed)
-        return torch.where(chosen, changed, images)
+            augmented = OPERATIONS[name](augmented)
+        return torch.where(chosen, augmented, images)  # (N, C, H, W)
 
 
 def check_policy(policy: tuple[Policy, ...], shape: Shape, mirrors: bool) -> None:
-    """Raises ConfigError for data that cannot be changed in such ways."""
+    """Raise ConfigError for data that the operations do not fit."""
     if len(shape) != 3:
         raise ConfigError(
-            f"augmentations change images (C, H, W); this data has shape {tuple(shape)}", "leave augmentations out"
+            f"augmentations need images (C, H, W); the data has shape {tuple(shape)}", "remove the augmentations"
         )
     if "flip" in policy and not mirrors:
         raise ConfigError(
-            "flip is for data in which a mirrored image is as likely as the image, and this dataset does not say so: "
-            "G would learn to draw mirrored images",
-            "leave flip out of the policy",
+            "flip needs data in which mirrored images are as likely as the images, and this dataset does not declare "
+            "that: G would learn to draw mirrored images",
+            "remove flip from the policy",
         )

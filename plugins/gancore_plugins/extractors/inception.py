@@ -1,4 +1,4 @@
-"""The network of FID, from torch-fidelity, with weights that are what they are said to be."""
+"""The network of FID, from torch-fidelity, with weights of a known SHA-256."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 class InceptionExtractor(Extractor):
     """Inception-v3 of FID, Heusel et al. 2017 (arXiv:1706.08500): 2048 features and 1008 classes of ImageNet.
 
-    The network, its resizing to 299x299 included, is torch-fidelity's, which agrees with the original in TensorFlow.
-    Its weights are looked for in the folder `inception` of the data, and never downloaded.
+    The network, including its resizing to 299x299, is that of torch-fidelity, which agrees with the original in
+    TensorFlow. Its weights are read from the folder `inception` in the folder of the data, and never downloaded.
     """
 
     name = "inception"
@@ -28,12 +28,12 @@ class InceptionExtractor(Extractor):
     def build(self, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise ConfigError(
-                f"inception sees images of 1 or 3 channels; received shape {shape}", "choose another extractor"
+                f"extractor inception needs images of 1 or 3 channels; received shape {shape}", "use another extractor"
             )
         from torch_fidelity import FeatureExtractorInceptionV3
 
-        # Read once, so that what was judged is what is opened: the file is a pickle, and opening one can run it.
-        weights = io.BytesIO(_trusted(root / "inception" / _FILE))
+        # The file is a pickle, which can run code when it is opened. So open the very bytes that were verified.
+        weights = io.BytesIO(_verified(root / "inception" / _FILE))
         network = FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=weights
         )
@@ -50,19 +50,19 @@ class _Inception(nn.Module):
         return Features(features, logits)
 
 
-def _trusted(path: Path) -> bytes:
-    """The bytes of the file. Raises DataError unless they are those that everyone's FID is computed with."""
+def _verified(path: Path) -> bytes:
+    """Return the bytes of the file. Raise DataError unless they are the published weights."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"inception needs its weights, {_FILE} of torch-fidelity's release 0.2.0, 95,628,359 bytes, at {path}: "
-            f"{error.strerror}",
-            "put the file there, or name the folder above inception/ with --data-dir",
+            f"extractor inception needs its weights, {_FILE} of torch-fidelity's release 0.2.0, 95,628,359 bytes, at "
+            f"{path}: {error.strerror}",
+            "put the file there, or set --data-dir to the folder that contains inception/",
         ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != _SHA256:
         raise DataError(
-            f"{path} is not opened: its SHA-256 must be {_SHA256}, and is {found}", "replace it by an intact copy"
+            f"{path} is not opened: expected SHA-256 {_SHA256}, received {found}", "replace it with an intact copy"
         )
     return content

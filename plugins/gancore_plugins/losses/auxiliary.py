@@ -1,4 +1,4 @@
-"""An auxiliary classifier, Odena et al. 2017 (arXiv:1610.09585): images should also show what was asked for."""
+"""An auxiliary classifier, Odena et al. 2017 (arXiv:1610.09585): images should also show the requested class."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from gancore_plugins.losses.bce import NonSaturating
 
 
 class AuxiliaryClassifier(NonSaturating):
-    """BCE as in `bce`, and the class that D's head `classes` reads, Odena et al. 2017 (arXiv:1610.09585).
+    """BCE as in `bce`, plus the cross-entropy of D's head `classes`, Odena et al. 2017 (arXiv:1610.09585).
 
-    With L the mean cross-entropy of the head with the labels, D minimizes in addition `weight` times L of real and of
-    fake images, G `weight` times L of fakes.
+    With L the mean cross-entropy of the head with the labels, D minimizes `bce` plus `weight` times L of real images
+    and L of fakes, G `bce` plus `weight` times L of fakes.
     """
 
     name = "auxiliary-classifier"
-    weight: float = Field(default=1.0, ge=0, description="of the class beside the verdict; the paper's is 1")
+    weight: float = Field(default=1.0, ge=0, description="weight of the cross-entropy of classes; 1 in the paper")
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
-        return super().discriminator(real, fake) + self.weight * (_misread(real) + _misread(fake))
+        return super().discriminator(real, fake) + self.weight * (_class_loss(real) + _class_loss(fake))
 
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        return super().generator(fake, real) + self.weight * _misread(fake)
+        return super().generator(fake, real) + self.weight * _class_loss(fake)
 
 
-def _misread(scores: Scores) -> Tensor:
+def _class_loss(scores: Scores) -> Tensor:
+    """Return the mean cross-entropy of the head `classes` with the labels. Raise ConfigError if one is missing."""
     if scores.labels is None:
         raise ConfigError(
-            "loss 'auxiliary-classifier' takes the labels of a conditional run, and this run has none",
-            "--set training.conditional=true where the data has classes, else another loss, such as bce",
+            "loss 'auxiliary-classifier' needs a conditional run, for its labels",
+            "--set training.conditional=true if the dataset has classes, or use another loss, such as bce",
         )
     if "classes" not in scores.heads:
         raise ConfigError(
-            "loss 'auxiliary-classifier' takes a discriminator with a head `classes`; "
+            "loss 'auxiliary-classifier' needs a discriminator with a head `classes`; "
             f"this one has {', '.join(map(repr, scores.heads)) or 'no heads'}",
-            "--set discriminator.classifier=true, which dcgan, resnet and subpixel have",
+            "--set discriminator.classifier=true (dcgan, resnet and subpixel have this field)",
         )
     return cross_entropy(scores.heads["classes"], scores.labels)

@@ -17,7 +17,7 @@ def _cross_entropy(logits: Tensor, target: float) -> Tensor:
 
 
 class _CrossEntropy(Loss):
-    """What both forms share: D minimizes E s(-D(x)) + E s(D(G(z)))."""
+    """The discriminator loss of both forms: D minimizes E s(-D(x)) + E s(D(G(z)))."""
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
         return _cross_entropy(real.logits, 1.0) + _cross_entropy(fake.logits, 0.0)
@@ -26,7 +26,7 @@ class _CrossEntropy(Loss):
 class NonSaturating(_CrossEntropy):
     """BCE with the non-saturating generator loss, Goodfellow et al. 2014, section 3 (arXiv:1406.2661).
 
-    G minimizes E s(-D(G(z))) = -E log sigmoid(D(G(z))): the same fixed point as the game itself, and strong gradients
+    G minimizes E s(-D(G(z))) = -E log sigmoid(D(G(z))): the same fixed point as the minimax game, and strong gradients
     while D still rejects the fakes.
     """
 
@@ -37,9 +37,9 @@ class NonSaturating(_CrossEntropy):
 
 
 class Minimax(_CrossEntropy):
-    """BCE as the zero-sum game itself, saturating, Goodfellow et al. 2014, eq. 1 (arXiv:1406.2661).
+    """BCE as the zero-sum game, saturating, Goodfellow et al. 2014, eq. 1 (arXiv:1406.2661).
 
-    G minimizes -E s(D(G(z))) = E log(1 - sigmoid(D(G(z)))), the negative of what the fakes cost D.
+    G minimizes -E s(D(G(z))) = E log(1 - sigmoid(D(G(z)))), the negative of D's loss on fakes.
     """
 
     name = "minimax"

@@ -1,4 +1,4 @@
-"""Losses whose generator pushes the score itself: Wasserstein, and hinge, which gives D a margin."""
+"""Losses that are linear in the scores of fakes for G: Wasserstein, and hinge, which gives D a margin."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from gancore.contracts import Loss, Scores
 
 
 class Wasserstein(Loss):
-    """Wasserstein distance by its dual, Arjovsky et al. 2017 (arXiv:1701.07875): for a D that is kept Lipschitz.
+    """Wasserstein distance in its dual form, Arjovsky et al. 2017 (arXiv:1701.07875), for a Lipschitz D.
 
-    D minimizes E D(G(z)) - E D(x), G minimizes -E D(G(z)). Nothing here bounds D: that takes a regularizer, or spectral
-    norm.
+    D minimizes E D(G(z)) - E D(x), G minimizes -E D(G(z)). The loss itself does not bound D: use a regularizer or
+    spectral normalization.
     """
 
     name = "wasserstein"
@@ -24,7 +24,7 @@ class Wasserstein(Loss):
 
 
 class Hinge(Loss):
-    """Hinge, Lim and Ye 2017 (arXiv:1705.02894): D is content with scores beyond 1 and -1.
+    """Hinge, Lim and Ye 2017 (arXiv:1705.02894): scores beyond 1 (real) and -1 (fake) cost D nothing.
 
     D minimizes E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))), G minimizes -E D(G(z)).
     """

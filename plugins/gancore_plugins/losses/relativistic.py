@@ -1,4 +1,4 @@
-"""Relativistic losses, Jolicoeur-Martineau 2018 (arXiv:1807.00734): how much more real is one image than another?
+"""Relativistic losses, Jolicoeur-Martineau 2018 (arXiv:1807.00734): how much more real is one image than another.
 
 With s(t) = softplus(t) = log(1 + e^t), so that s(-t) is the cross-entropy of a logit t with target 1.
 """
@@ -13,7 +13,7 @@ from gancore.errors import PluginError
 
 
 class Relativistic(Loss):
-    """Relativistic in pairs, Jolicoeur-Martineau 2018, section 4.1 (arXiv:1807.00734): RSGAN, the loss of R3GAN too.
+    """Relativistic in pairs, Jolicoeur-Martineau 2018, section 4.1 (arXiv:1807.00734): RSGAN, also used by R3GAN.
 
     D minimizes E s(-(D(x) - D(G(z)))), G minimizes E s(-(D(G(z)) - D(x))), over pairs of a real image and a fake one.
     """
@@ -25,7 +25,7 @@ class Relativistic(Loss):
         return softplus(fake.logits - real.logits).mean()
 
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        return softplus(_there(real).logits - fake.logits).mean()
+        return softplus(_required(real).logits - fake.logits).mean()
 
 
 class RelativisticAverage(Loss):
@@ -42,16 +42,17 @@ class RelativisticAverage(Loss):
         return _against_average(more=real, less=fake)
 
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        return _against_average(more=fake, less=_there(real))
+        return _against_average(more=fake, less=_required(real))
 
 
 def _against_average(more: Scores, less: Scores) -> Tensor:
+    """Return the loss that makes `more` score above the mean of `less`, and `less` below the mean of `more`."""
     above = more.logits - less.mean(less.logits)
     below = less.logits - more.mean(more.logits)
     return (softplus(-above).mean() + softplus(below).mean()) / 2
 
 
-def _there(real: Scores | None) -> Scores:
+def _required(real: Scores | None) -> Scores:
     if real is None:
-        raise PluginError("a relativistic loss needs the real images scored in the generator's step too")
+        raise PluginError("a relativistic loss needs the scores of real images in the generator's step too")
     return real

@@ -1,1 +1,1 @@
-"""Built-in metrics. What they compute is left to torch-fidelity wherever that has it."""
+"""Built-in metrics, computed by torch-fidelity where it has them."""

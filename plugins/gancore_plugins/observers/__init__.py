@@ -1,1 +1,1 @@
-"""Observers."""
+"""Built-in observers."""

@@ -12,15 +12,15 @@ from gancore.errors import ConfigError
 from gancore.observers import Observer, Outcome, RunInfo, Writer
 
 FOLDER = "tensorboard"
-"""The folder of the event files, in that of the run."""
+"""Folder of the event files, in the folder of the run."""
 
 
 class TensorBoard(Observer):
-    """Numbers and pictures for TensorBoard, in the folder `tensorboard` of the run."""
+    """Event files for TensorBoard with numbers and pictures, in the folder `tensorboard` of the run."""
 
     name = "tensorboard"
     flush_seconds: int = Field(
-        default=30, ge=1, le=86400, description="seconds after which what was told is on the disk"
+        default=30, ge=1, le=86400, description="seconds between two writes of pending events to the disk"
     )
 
     def build(self, run: RunInfo) -> Writer:
@@ -35,7 +35,7 @@ class _Events(Writer):
             raise ConfigError(
                 "the package tensorboard is not installed", "install it with: pip install 'gancore[tensorboard]'"
             ) from error
-        # What an interrupted run had told of later steps is told again, and should not be shown twice.
+        # A resumed run logs again the steps after its checkpoint, so TensorBoard must drop their old events.
         self._events = SummaryWriter(folder, flush_secs=flush_seconds, purge_step=step + 1 if step else None)
 
     def scalars(self, numbers: Mapping[str, float]) -> None:

@@ -1,1 +1,1 @@
-"""Regularizers."""
+"""Built-in regularizers."""

@@ -1,7 +1,7 @@
-"""Penalties on D's gradient at the images themselves, Mescheder et al. 2018 (arXiv:1801.04406).
+"""Penalties on D's gradient at real images or at fakes, Mescheder et al. 2018 (arXiv:1801.04406).
 
-The gradient is that of logits with respect to images in [-1, 1], its square summed over all pixels and averaged over
-the batch. With images in [0, 1] the same gamma would be a fourth of this one.
+The gradient is that of logits with respect to images in [-1, 1]; its square is summed over pixels and averaged over the
+batch. Code with images in [0, 1] needs a fourth of this gamma for the same penalty.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from gancore.contracts import Critic, Regularizer, Schedulable, Scores, Training
 
 
 def gradient_of(scores: Scores) -> Tensor:
-    """The gradient of each image's logits with respect to the image, (N, F), itself differentiable."""
+    """Return the gradient of each image's logits with respect to the image, (N, F); it is differentiable itself."""
     (gradient,) = torch.autograd.grad(scores.logits.sum(), scores.images, create_graph=True)
     return gradient.flatten(1)
 
 
 class _ZeroCentered(Regularizer):
-    """gamma / 2 E |grad D|^2, from the same pass that the loss scores."""
+    """gamma / 2 E |grad D|^2, from the same forward pass as the loss."""
 
     gamma: Schedulable = Field(default=10.0, ge=0, description="weight of half the mean squared gradient")
 

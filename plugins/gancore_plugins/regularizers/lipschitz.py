@@ -1,4 +1,4 @@
-"""What keeps D Lipschitz, or tries to: a gradient of norm 1 between or around the images, or small weights."""
+"""Regularizers for a Lipschitz D: gradients of norm 1 between or around the images, or small weights."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from gancore_plugins.regularizers.gradients import gradient_of
 
 
 class _UnitNorm(Regularizer):
-    """weight * E (|grad D(p)| - 1)^2 at points p of its own."""
+    """weight * E (|grad D(p)| - 1)^2 at points p that a subclass chooses."""
 
-    weight: Schedulable = Field(default=10.0, ge=0, description="of the mean squared distance of the norm from 1")
+    weight: Schedulable = Field(default=10.0, ge=0, description="weight of the mean of (gradient norm - 1)^2")
 
     def strength(self, time: TrainingTime) -> float:
         return value_at(self.weight, time)
 
 
-def _distance_from_one(critic: Critic, points: Tensor, labels: Tensor | None) -> Tensor:
+def _unit_norm_penalty(critic: Critic, points: Tensor, labels: Tensor | None) -> Tensor:
+    """Return the mean of (|grad D(p)| - 1)^2 over the points (N, *shape)."""
     points = points.detach().requires_grad_()
-    # The norm has no gradient at zero, where D is flat; a tiny number keeps it finite there.
-    norm = (gradient_of(critic(points, labels)).square().sum(dim=1) + 1e-12).sqrt()
+    # The square root has no finite gradient at zero (a flat D), so add a tiny number.
+    norm = (gradient_of(critic(points, labels)).square().sum(dim=1) + 1e-12).sqrt()  # (N,)
     return (norm - 1).square().mean()
 
 
-def _one_each(images: Tensor) -> Tensor:
-    """A number in [0, 1) for every image, (N, 1, …)."""
+def _uniform(images: Tensor) -> Tensor:
+    """Draw a number in [0, 1) for each image, (N, 1, …)."""
     return torch.rand(len(images), *(1 for _ in images.shape[1:]), device=images.device, dtype=images.dtype)
 
 
 class GradientPenalty(_UnitNorm):
     """Gradient of norm 1 between real and fake images, Gulrajani et al. 2017, eq. 3 (arXiv:1704.00028).
 
-    Each point lies at a place of its own on the line from a fake image to a real one. D must not mix the images of a
+    Each point is at a random position on the line from a fake image to a real one. D must not mix the images of a
     batch.
     """
 
@@ -42,15 +43,15 @@ class GradientPenalty(_UnitNorm):
     per_sample = True
 
     def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
-        points = torch.lerp(fake.images, real.images, _one_each(real.images))
-        return _distance_from_one(critic, points, real.labels)
+        points = torch.lerp(fake.images, real.images, _uniform(real.images))
+        return _unit_norm_penalty(critic, points, real.labels)
 
 
 class DRAGAN(_UnitNorm):
     """Gradient of norm 1 around real images, Kodali et al. 2017, section 2.3 (arXiv:1705.07215).
 
-    Points are real images moved by a share, of its own for each, of noise that is uniform in [0, 1) and `reach` times
-    as large as the standard deviation of the batch, as in the authors' code.
+    Points are real images plus u * `reach` * s * noise, as in the authors' code: s is the standard deviation of the
+    batch, noise is uniform in [0, 1) per pixel, and u uniform in [0, 1) per image.
     """
 
     name = "dragan"
@@ -60,17 +61,17 @@ class DRAGAN(_UnitNorm):
     def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
         images = real.images
         noise = self.reach * images.std(correction=0) * torch.rand_like(images)
-        return _distance_from_one(critic, images + _one_each(images) * noise, real.labels)
+        return _unit_norm_penalty(critic, images + _uniform(images) * noise, real.labels)
 
 
 class WeightClipping(Regularizer):
-    """Every weight of D kept within a limit, Arjovsky et al. 2017, algorithm 1 (arXiv:1701.07875).
+    """Weights of D clamped to [-limit, limit], Arjovsky et al. 2017, algorithm 1 (arXiv:1701.07875).
 
-    Only what is trained is clipped; statistics are left alone.
+    Only trained parameters are clipped, not buffers such as running statistics.
     """
 
     name = "weight-clipping"
-    limit: Schedulable = Field(default=0.01, gt=0, description="the largest size of a weight")
+    limit: Schedulable = Field(default=0.01, gt=0, description="largest absolute value of a weight")
 
     def strength(self, time: TrainingTime) -> float:
         return value_at(self.limit, time)

@@ -21,7 +21,7 @@ def real(*logits):
 
 
 @given(probability=st.floats(0, 1))
-def test_as_many_images_are_changed_as_is_asked_for(probability):
+def test_diffaugment_probability_is_the_share_of_augmented_images(probability):
     torch.manual_seed(0)
     batch = images(400)
     changed = DiffAugment(policy=("color", "cutout")).build(SHAPE, False)(batch, probability)
@@ -32,7 +32,7 @@ def test_as_many_images_are_changed_as_is_asked_for(probability):
 
 
 @pytest.mark.parametrize("component", [DiffAugment, ADA])
-def test_what_cannot_be_augmented_is_refused(component):
+def test_augmentations_refuse_vectors_and_flips_of_data_without_mirrors(component):
     with pytest.raises(ConfigError, match=r"images \(C, H, W\).*\(2,\)"):
         component().build((2,), False)
     with pytest.raises(ConfigError, match="mirrored"):
@@ -42,7 +42,7 @@ def test_what_cannot_be_augmented_is_refused(component):
         component(policy=())
 
 
-def test_the_probability_rises_while_d_is_too_sure_and_falls_again():
+def test_ada_probability_rises_while_d_overfits_and_falls_again():
     controller = ADA(interval=2, ramp_kimg=0.04, target=0.6).build(SHAPE, False)
     seen = []
     for logits in ([1.0, 2.0, 3.0, -1.0], [1.0, 2.0, 3.0, 4.0]) * 4 + ([-1.0, -2.0, 0.5, 1.0],) * 4:
@@ -52,14 +52,14 @@ def test_the_probability_rises_while_d_is_too_sure_and_falls_again():
     assert seen == [0, 0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.8, 0.8, 0.6, 0.6, 0.4]
 
 
-def test_a_discriminator_of_several_logits_counts_for_as_many_images():
+def test_ada_counts_images_of_a_discriminator_with_several_logits_once():
     one, three = (ADA(interval=1, ramp_kimg=0.01).build(SHAPE, False) for _ in range(2))
     one.observe(real(1.0, 1.0))
     three.observe(Scores(images=images(2), logits=torch.ones(2, 3)))
     assert one.probability == three.probability == pytest.approx(0.2)
 
 
-def test_the_probability_stays_in_its_bounds():
+def test_ada_probability_stays_within_its_bounds():
     controller = ADA(interval=1, ramp_kimg=0.001, most=0.5).build(SHAPE, False)
     controller.observe(real(1.0, 1.0, 1.0))
     assert controller.probability == 0.5
@@ -67,7 +67,7 @@ def test_the_probability_stays_in_its_bounds():
     assert controller.probability == 0
 
 
-def test_the_probability_is_what_is_done_and_what_is_saved():
+def test_ada_probability_is_applied_and_part_of_the_state():
     controller, batch = ADA(policy=("cutout",)).build(SHAPE, False), images(200)
     assert torch.equal(controller(batch, 1.0), batch)
     controller.load_state_dict(controller.state_dict() | {"probability": torch.tensor(0.5)})

@@ -10,13 +10,13 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def same_images(count, shape=(3, 8, 8)):
-    """One image many times, so that all differences are those of the augmentation; no two pixels are alike."""
+    """Copies of one image whose pixels all differ, so that all differences come from the augmentation."""
     return (torch.randperm(3 * 64).reshape(1, *shape) / 96 - 1).expand(count, *shape)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @given(seed=seeds, channels=st.sampled_from([1, 3, 4]), height=st.integers(1, 9), width=st.integers(1, 9))
-def test_shape_and_type_stay(operation, seed, channels, height, width):
+def test_operations_keep_shape_dtype_and_their_input(operation, seed, channels, height, width):
     torch.manual_seed(seed)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         images = torch.rand(3, channels, height, width, dtype=dtype) * 2 - 1
@@ -30,14 +30,14 @@ def test_shape_and_type_stay(operation, seed, channels, height, width):
     ("operation", "ways"),
     [(operations.color, 40), (operations.translation, 9), (operations.cutout, 81), (operations.flip, 2)],
 )
-def test_each_image_is_changed_in_a_way_of_its_own(operation, ways):
+def test_operations_draw_parameters_for_each_image(operation, ways):
     torch.manual_seed(0)
     changed = operation(same_images(40))
     assert min(ways, 40) * 0.6 < len(changed.flatten(1).unique(dim=0)) <= ways
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_gradients_pass(operation):
+def test_operations_are_twice_differentiable(operation):
     torch.manual_seed(0)
     images = torch.rand(4, 3, 8, 8, dtype=torch.float64, requires_grad=True)
 
@@ -50,7 +50,7 @@ def test_gradients_pass(operation):
 
 
 @given(seeds)
-def test_translation_moves_all_pixels_alike_and_lets_zeros_in(seed):
+def test_translation_moves_all_pixels_equally_and_fills_with_zeros(seed):
     torch.manual_seed(seed)
     (image,) = same_images(1)
     (moved,) = operations.translation(image.unsqueeze(0))
@@ -63,9 +63,9 @@ def test_translation_moves_all_pixels_alike_and_lets_zeros_in(seed):
 
 
 @given(seeds)
-def test_cutout_hides_a_rectangle_and_nothing_else(seed):
+def test_cutout_hides_only_a_rectangle(seed):
     torch.manual_seed(seed)
-    images = same_images(5) + 2  # nothing is zero by itself
+    images = same_images(5) + 2  # no pixel is zero before
     changed = operations.cutout(images)
     hidden = changed == 0
     assert torch.equal(changed, images * ~hidden)
@@ -78,7 +78,7 @@ def test_cutout_hides_a_rectangle_and_nothing_else(seed):
 
 
 @given(seeds)
-def test_flip_mirrors_or_leaves_alone(seed):
+def test_flip_mirrors_or_keeps_images(seed):
     torch.manual_seed(seed)
     images = same_images(6)
     for before, after in zip(images, operations.flip(images), strict=True):
@@ -86,7 +86,7 @@ def test_flip_mirrors_or_leaves_alone(seed):
 
 
 @given(seeds)
-def test_color_keeps_the_order_of_a_gray_image_and_moves_its_brightness_by_so_much_at_most(seed):
+def test_color_keeps_the_order_of_gray_pixels_and_bounds_brightness_and_contrast(seed):
     torch.manual_seed(seed)
     images = torch.rand(4, 1, 8, 8, dtype=torch.float64) * 2 - 1
     changed = operations.color(images)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gancore.errors import ConfigError
-from gancore_plugins.extractors.digits import DigitsExtractor, _shifted
+from gancore_plugins.extractors.digits import DigitsExtractor, _shift
 
 
 def built(shape=(1, 28, 28), classes=10):
@@ -25,43 +25,43 @@ def multiply_adds(module, images):
     return sum(counted)
 
 
-def test_it_has_64_features_and_takes_about_five_million_multiply_adds():
+def test_digits_extractor_has_64_features_and_about_five_million_multiply_adds():
     images = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
-    read = built()(images)
-    assert (read.features.shape, read.logits.shape) == ((1, 64), (1, 10))
+    output = built()(images)
+    assert (output.features.shape, output.logits.shape) == ((1, 64), (1, 10))
     assert 4.5e6 < multiply_adds(built(), images) < 5.5e6
 
 
-def test_features_are_taken_before_the_activation():
+def test_digits_extractor_features_are_taken_before_the_activation():
     images = torch.randint(0, 256, (50, 1, 28, 28), dtype=torch.uint8)
     assert (built()(images).features < 0).any()
 
 
 @given(st.tuples(st.sampled_from([1, 3, 4]), st.integers(1, 33), st.integers(1, 33)), st.integers(1, 12))
 @settings(max_examples=20)
-def test_any_image_is_read(shape, classes):
+def test_digits_extractor_accepts_images_of_any_shape(shape, classes):
     images = torch.zeros(2, *shape, dtype=torch.uint8)
-    read = built(shape, classes)(images)
-    assert (read.features.shape, read.logits.shape) == ((2, 64), (2, classes))
+    output = built(shape, classes)(images)
+    assert (output.features.shape, output.logits.shape) == ((2, 64), (2, classes))
     assert DigitsExtractor().build(shape, classes, None).train()(images).logits.shape == (2, classes)
 
 
-def test_in_evaluation_an_image_is_read_alike_whatever_its_company():
+def test_digits_extractor_in_eval_mode_does_not_mix_images():
     images = torch.randint(0, 256, (6, 1, 28, 28), dtype=torch.uint8)
     module = built()
     torch.testing.assert_close(module(images).features[:2], module(images[:2]).features, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((7,), 10), ((1, 28, 28), None)])
-def test_vectors_and_unlabeled_images_are_refused(shape, classes):
-    with pytest.raises(ConfigError, match="digits reads labeled images"):
+def test_digits_extractor_refuses_vectors_and_unlabeled_images(shape, classes):
+    with pytest.raises(ConfigError, match="extractor digits needs labeled images"):
         DigitsExtractor().build(shape, classes, None)
 
 
-def test_every_image_is_shifted_by_an_offset_of_its_own_and_nothing_is_bent():
+def test_digits_extractor_shifts_each_training_image_as_a_whole():
     images = torch.zeros(200, 2, 9, 11, dtype=torch.uint8)
     images[:, 0, 4, 5], images[:, 1, 3, 5] = 1, 2
-    shifted = _shifted(images, 2)
+    shifted = _shift(images, 2)
     places = shifted[:, 0].nonzero()[:, 1:]
     assert len(places) == 200
     assert {tuple(place) for place in places.tolist()} == {(y, x) for y in range(2, 7) for x in range(3, 8)}

@@ -1,4 +1,4 @@
-"""The classifier of MNIST, learned for real: some minutes on one core, so all that takes it is in one test."""
+"""The digits extractor trained on MNIST: some minutes on one core, so one test checks all that needs it."""
 
 import pytest
 import torch
@@ -14,35 +14,35 @@ METRICS = ("fd-digits", "class-kl-digits", "coverage-digits")
 
 @pytest.mark.long
 @pytest.mark.mnist
-def test_the_judge_of_mnist_passes_its_gate_and_sees_what_is_missing(mnist_root, tmp_path):
-    place = EvaluationPaths(mnist_root, tmp_path, torch.device("cpu"))
+def test_digits_extractor_on_mnist_passes_its_gate_and_detects_missing_digits(mnist_root, tmp_path):
+    paths = EvaluationPaths(mnist_root, tmp_path, torch.device("cpu"))
 
     def measured(name, images, metrics):
         reference = ReferenceImages.of(reference_of(read_dataset(name, catalog()))[0], mnist_root)
-        evaluator = evaluator_for_images(images, place, catalog(), metrics=metrics, reference=reference)
-        said = [preparation.what for preparation in evaluator.prepare()]
-        return evaluator.evaluate(images), said
+        evaluator = evaluator_of_images(images, paths, catalog(), metrics=metrics, reference=reference)
+        preparations = [preparation.what for preparation in evaluator.prepare()]
+        return evaluator.evaluate(images), preparations
 
     images, labels = ReferenceImages.of(read_dataset("mnist", catalog()), mnist_root).images.tensors
-    whole, said = measured("mnist", images[:10_000], METRICS)
+    whole, preparations = measured("mnist", images[:10_000], METRICS)
     distance = whole.results[0]
-    assert "training extractor digits on mnist, 60,000 images, once" in said
+    assert "digits learns to read mnist, 60,000 images, once" in preparations
     assert distance.about["extractor"]["accuracy"] >= 0.993
     assert distance.counts == {"generated": 10_000, "reference": 10_000}
-    assert distance.real_data_counts == {"stand_ins": 10_000, "reference": 10_000}
-    # Real images are at the floor: about D (D + 5) / 2N of standardized features, and what train and test differ by.
+    assert distance.floor_counts == {"stand_ins": 10_000, "reference": 10_000}
+    # Real images are at the floor: about D (D + 5) / 2N for standardized features, plus the train-test difference.
     assert 0.02 < distance.real_data.value < 0.25
     assert distance.measured.value < 2 * distance.real_data.value
     assert whole.numbers()["class-kl-digits"] < 0.002
 
-    without, said = measured("mnist", images[labels != 8][:10_000], METRICS)
-    assert not any("training" in what for what in said), "it is kept"
-    assert without.numbers()["fd-digits"] > 5 * distance.measured.value
-    assert without.numbers()["class-kl-digits.rarest_share"] < 0.01
-    assert without.numbers()["coverage-digits"] < whole.numbers()["coverage-digits"] - 0.05
+    without_8, preparations = measured("mnist", images[labels != 8][:10_000], METRICS)
+    assert not any("learns" in what for what in preparations), "the trained extractor is cached"
+    assert without_8.numbers()["fd-digits"] > 5 * distance.measured.value
+    assert without_8.numbers()["class-kl-digits.rarest_share"] < 0.01
+    assert without_8.numbers()["coverage-digits"] < whole.numbers()["coverage-digits"] - 0.05
 
     triples = ReferenceImages.of(read_dataset("stacked-mnist", catalog()), mnist_root).draw(26_000, 1, "test")
-    stacked, said = measured("stacked-mnist", triples, ("modes-digits",))
-    assert not any("training" in what for what in said), "who reads mnist reads its stacks"
+    stacked, preparations = measured("stacked-mnist", triples, ("modes-digits",))
+    assert not any("learns" in what for what in preparations), "mnist and stacked-mnist use the same extractor"
     assert stacked.numbers()["modes-digits"] == 1000
     assert stacked.numbers()["modes-digits.reverse_kl"] == pytest.approx(0.0236, abs=0.004)

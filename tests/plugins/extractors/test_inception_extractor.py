@@ -12,7 +12,7 @@ from gancore_plugins.extractors.inception import InceptionExtractor
 
 
 class Canary:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -27,7 +27,7 @@ def weights(root):
     return folder / "weights-inception-2015-12-05-6726825d.pth"
 
 
-def test_where_the_weights_are_not_there_it_is_told_where_to_put_them(tmp_path):
+def test_inception_error_says_where_to_put_missing_weights(tmp_path):
     with pytest.raises(DataError) as caught:
         InceptionExtractor().build((3, 32, 32), None, tmp_path)
     path = tmp_path / "inception" / "weights-inception-2015-12-05-6726825d.pth"
@@ -36,21 +36,21 @@ def test_where_the_weights_are_not_there_it_is_told_where_to_put_them(tmp_path):
     assert "put the file there" in caught.value.hint
 
 
-def test_weights_of_another_digest_are_not_opened(tmp_path):
+def test_inception_weights_of_another_digest_are_not_opened(tmp_path):
     torch.save({"x": Canary(tmp_path / "canary")}, weights(tmp_path))
-    with pytest.raises(DataError, match="is not opened: its SHA-256 must be 6726825d0af5f729cebd5821db510b11b1cfad8f"):
+    with pytest.raises(DataError, match="is not opened: expected SHA-256 6726825d0af5f729cebd5821db510b11b1cfad8f"):
         InceptionExtractor().build((3, 32, 32), None, tmp_path)
     assert not (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8), (2, 8, 8), (7,)])
-def test_other_than_gray_or_color_is_refused(tmp_path, shape):
+def test_inception_refuses_images_that_are_not_gray_or_color(tmp_path, shape):
     with pytest.raises(ConfigError, match="images of 1 or 3 channels"):
         InceptionExtractor().build(shape, None, tmp_path)
 
 
-def test_with_the_right_file_the_network_of_fid_reads_gray_and_color(tmp_path, monkeypatch):
-    """The real weights cannot be had here: others, whose digest is taken for the right one, go the same way."""
+def test_inception_network_accepts_gray_and_color_images(tmp_path, monkeypatch):
+    """The published weights are not part of the tests, so the expected digest is set to that of untrained ones."""
     with monkeypatch.context() as patched:
         patched.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", lambda *a, **n: {})
         patched.setattr(nn.Module, "load_state_dict", lambda *a, **n: None)
@@ -61,6 +61,6 @@ def test_with_the_right_file_the_network_of_fid_reads_gray_and_color(tmp_path, m
     gray = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
     module = InceptionExtractor().build((1, 8, 8), None, tmp_path).eval()
     with torch.no_grad():
-        read, colored = module(gray), module(gray.repeat(1, 3, 1, 1))
-    assert (read.features.shape, read.logits.shape) == ((2, 2048), (2, 1008))
-    assert torch.equal(read.features, colored.features)
+        output, of_color = module(gray), module(gray.repeat(1, 3, 1, 1))
+    assert (output.features.shape, output.logits.shape) == ((2, 2048), (2, 1008))
+    assert torch.equal(output.features, of_color.features)

@@ -20,8 +20,8 @@ CLASSES = 3
 
 
 @st.composite
-def named(draw):
-    """What D says of a few images, and of their classes."""
+def scores_with_classes(draw):
+    """Scores of a few images, with a head `classes`."""
     values = draw(st.lists(st.floats(-30, 30), min_size=1, max_size=5))
     row = st.lists(st.floats(-30, 30), min_size=CLASSES, max_size=CLASSES)
     heads = torch.tensor([draw(row) for _ in values], dtype=torch.float64).requires_grad_()
@@ -29,29 +29,29 @@ def named(draw):
     return replace(scores(values), labels=labels, heads={"classes": heads})
 
 
-def misread(said):
+def class_loss(scores):
     """The mean cross-entropy, by its definition."""
-    rows = zip(said.heads["classes"].tolist(), said.labels.tolist(), strict=True)
+    rows = zip(scores.heads["classes"].tolist(), scores.labels.tolist(), strict=True)
     return mean([math.log(sum(math.exp(each - row[label]) for each in row)) for row, label in rows])
 
 
-@given(real=named(), fake=named(), weight=st.floats(0, 3))
-def test_both_players_losses_are_their_closed_forms(real, fake, weight):
+@given(real=scores_with_classes(), fake=scores_with_classes(), weight=st.floats(0, 3))
+def test_auxiliary_classifier_losses_equal_the_formulas(real, fake, weight):
     loss, plain = AuxiliaryClassifier(weight=weight), NonSaturating()
-    expected = plain.discriminator(real, fake).item() + weight * (misread(real) + misread(fake))
+    expected = plain.discriminator(real, fake).item() + weight * (class_loss(real) + class_loss(fake))
     assert loss.discriminator(real, fake).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
-    expected = plain.generator(fake, None).item() + weight * misread(fake)
+    expected = plain.generator(fake, None).item() + weight * class_loss(fake)
     assert loss.generator(fake, None).item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-@given(real=named(), fake=named())
-def test_the_verdict_is_pulled_as_by_bce_and_the_head_toward_the_label(real, fake):
+@given(real=scores_with_classes(), fake=scores_with_classes())
+def test_auxiliary_classifier_gradients_are_those_of_bce_and_cross_entropy(real, fake):
     loss = AuxiliaryClassifier(weight=0.5)
     found = gradient(loss.discriminator(real, fake), real, fake)
     assert found == gradient(NonSaturating().discriminator(real, fake), real, fake)
-    (pull,) = torch.autograd.grad(loss.generator(fake, None), fake.heads["classes"])
-    shares = fake.heads["classes"].softmax(dim=1) - torch.nn.functional.one_hot(fake.labels, CLASSES)
-    torch.testing.assert_close(pull, 0.5 * shares / len(fake.labels))
+    (by_head,) = torch.autograd.grad(loss.generator(fake, None), fake.heads["classes"])
+    expected = fake.heads["classes"].softmax(dim=1) - torch.nn.functional.one_hot(fake.labels, CLASSES)
+    torch.testing.assert_close(by_head, 0.5 * expected / len(fake.labels))
 
 
 def run(*layers):
@@ -63,8 +63,8 @@ def run(*layers):
     )
 
 
-def test_it_says_what_it_takes():
-    with pytest.raises(ConfigError, match="takes the labels of a conditional run") as refused:
+def test_auxiliary_classifier_error_names_what_it_needs():
+    with pytest.raises(ConfigError, match="needs a conditional run") as refused:
         run()
     assert "--set training.conditional=true" in refused.value.hint
     with pytest.raises(ConfigError, match="a head `classes`; this one has no heads") as refused:

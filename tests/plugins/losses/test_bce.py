@@ -9,14 +9,14 @@ from helpers.loss_inputs import gradient, logits, mean, scores, sigmoid, softplu
 
 @given(real=logits, fake=logits)
 @pytest.mark.parametrize("loss", [NonSaturating(), Minimax()])
-def test_the_discriminators_loss_is_its_closed_form(loss, real, fake):
+def test_bce_discriminator_loss_equals_the_formula(loss, real, fake):
     found = loss.discriminator(scores(real), scores(fake))
     expected = mean([softplus(-value) for value in real]) + mean([softplus(value) for value in fake])
     assert found.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @given(fake=logits)
-def test_the_generators_losses_are_their_closed_forms(fake):
+def test_bce_generator_losses_equal_the_formulas(fake):
     assert NonSaturating().generator(scores(fake), None).item() == pytest.approx(
         mean([softplus(-value) for value in fake]), rel=1e-9, abs=1e-12
     )
@@ -26,7 +26,7 @@ def test_the_generators_losses_are_their_closed_forms(fake):
 
 
 @given(real=logits, fake=logits)
-def test_gradients_are_those_of_the_formulas(real, fake):
+def test_bce_gradients_equal_the_formulas(real, fake):
     first, second = scores(real), scores(fake)
     by_real, by_fake = gradient(NonSaturating().discriminator(first, second), first, second)
     assert by_real == pytest.approx([-sigmoid(-value) / len(real) for value in real], abs=1e-12)
@@ -40,7 +40,7 @@ def test_gradients_are_those_of_the_formulas(real, fake):
     assert saturating == pytest.approx([-sigmoid(value) / len(fake) for value in fake], abs=1e-12)
 
 
-def test_the_minimax_gradient_vanishes_where_d_is_sure_and_the_non_saturating_one_does_not():
+def test_minimax_gradient_vanishes_for_confident_d_and_the_non_saturating_one_does_not():
     batch = scores([-20.0])
     (saturating,) = gradient(Minimax().generator(batch, None), batch)
     batch = scores([-20.0])
@@ -51,7 +51,7 @@ def test_the_minimax_gradient_vanishes_where_d_is_sure_and_the_non_saturating_on
 
 @pytest.mark.parametrize("loss", [NonSaturating(), Minimax()])
 @pytest.mark.parametrize("value", [-1e4, 1e4])
-def test_large_logits_give_finite_losses_in_single_precision(loss, value):
+def test_bce_of_large_logits_is_finite_in_single_precision(loss, value):
     batch = Scores(images=torch.zeros(1, 1), logits=torch.tensor([[value]], requires_grad=True))
     for found in (loss.discriminator(batch, batch), loss.generator(batch, None)):
         assert found.isfinite()

@@ -9,7 +9,7 @@ CONVENTIONS = {"binary": (0, 1, 1), "pearson": (-1, 1, 0)}
 
 @given(real=logits, fake=logits)
 @pytest.mark.parametrize("targets", CONVENTIONS)
-def test_both_conventions_are_their_closed_forms(targets, real, fake):
+def test_lsgan_losses_equal_the_formulas(targets, real, fake):
     loss, (false, true, wanted) = LeastSquares(targets=targets), CONVENTIONS[targets]
     expected = (mean([(value - true) ** 2 for value in real]) + mean([(value - false) ** 2 for value in fake])) / 2
     assert loss.discriminator(scores(real), scores(fake)).item() == pytest.approx(expected, abs=1e-12)
@@ -19,7 +19,7 @@ def test_both_conventions_are_their_closed_forms(targets, real, fake):
 
 @given(fake=logits)
 @pytest.mark.parametrize("targets", CONVENTIONS)
-def test_the_generators_gradient_is_the_distance_from_its_target(targets, fake):
+def test_lsgan_generator_gradient_is_the_distance_from_its_target(targets, fake):
     batch = scores(fake)
     (found,) = gradient(LeastSquares(targets=targets).generator(batch, None), batch)
     assert found == pytest.approx([(value - CONVENTIONS[targets][2]) / len(fake) for value in fake], abs=1e-12)

@@ -12,7 +12,7 @@ BOTH = [Relativistic(), RelativisticAverage()]
 
 
 @given(pairs())
-def test_pairs_are_scored_by_their_difference(pair):
+def test_relativistic_loss_depends_on_the_difference_of_pairs(pair):
     real, fake = pair
     found = Relativistic().discriminator(scores(real), scores(fake)).item()
     assert found == pytest.approx(mean([softplus(f - r) for r, f in zip(real, fake, strict=True)]), abs=1e-8)
@@ -21,7 +21,7 @@ def test_pairs_are_scored_by_their_difference(pair):
 
 
 @given(real=logits, fake=logits)
-def test_each_is_scored_against_the_mean_of_the_others(real, fake):
+def test_relativistic_average_losses_equal_the_formulas(real, fake):
     above, below = [value - mean(fake) for value in real], [value - mean(real) for value in fake]
     found = RelativisticAverage().discriminator(scores(real), scores(fake)).item()
     expected = (mean([softplus(-value) for value in above]) + mean([softplus(value) for value in below])) / 2
@@ -33,14 +33,14 @@ def test_each_is_scored_against_the_mean_of_the_others(real, fake):
 
 @given(pair=pairs(), shift=st.floats(-10, 10))
 @pytest.mark.parametrize("loss", BOTH)
-def test_a_common_shift_of_all_logits_changes_nothing(loss, pair, shift):
-    moved = [[value + shift for value in values] for values in pair]
+def test_relativistic_losses_do_not_change_with_a_common_shift(loss, pair, shift):
+    shifted = [[value + shift for value in values] for values in pair]
     for score in (loss.discriminator, lambda real, fake: loss.generator(fake, real)):
-        assert score(*map(scores, pair)).item() == pytest.approx(score(*map(scores, moved)).item(), abs=1e-8)
+        assert score(*map(scores, pair)).item() == pytest.approx(score(*map(scores, shifted)).item(), abs=1e-8)
 
 
 @given(pairs())
-def test_the_generators_gradient_is_that_of_the_formula(pair):
+def test_relativistic_generator_gradient_equals_the_formula(pair):
     real, fake = map(scores, pair)
     (found,) = gradient(Relativistic().generator(fake, real), fake)
     expected = [-sigmoid(r - f) / len(pair[0]) for r, f in zip(*pair, strict=True)]
@@ -48,7 +48,7 @@ def test_the_generators_gradient_is_that_of_the_formula(pair):
 
 
 @pytest.mark.parametrize("loss", BOTH)
-def test_the_real_images_are_asked_for_in_the_generators_step(loss):
+def test_relativistic_losses_need_real_scores_in_the_generator_step(loss):
     assert loss.needs_real
-    with pytest.raises(PluginError, match="real images"):
+    with pytest.raises(PluginError, match="needs the scores of real images"):
         loss.generator(scores([0.0]), None)

@@ -18,32 +18,32 @@ NUMBERS = st.dictionaries(NAMES, st.floats(width=32), min_size=1)
 
 
 def read(folder):
-    """All events of a run, as TensorBoard itself reads them."""
+    """Read all events of a run with TensorBoard's own reader."""
     events = EventAccumulator(str(folder / FOLDER), size_guidance={"scalars": 0, "images": 0})
     return events.Reload()
 
 
 @settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
-@given(told=st.lists(NUMBERS, min_size=1, max_size=4))
-def test_numbers_are_read_back_as_they_were_told(told, tmp_path_factory):
+@given(logged=st.lists(NUMBERS, min_size=1, max_size=4))
+def test_tensorboard_scalars_are_read_back(logged, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     writer = TensorBoard().build(RunInfo(folder, {}))
-    for step, numbers in enumerate(told):
+    for step, numbers in enumerate(logged):
         writer.scalars({"step": step, **numbers})
     writer.end("finished")
 
     events = read(folder)
-    assert set(events.Tags()["scalars"]) == {name for numbers in told for name in numbers}
+    assert set(events.Tags()["scalars"]) == {name for numbers in logged for name in numbers}
     for name in events.Tags()["scalars"]:
-        back = [(event.step, event.value) for event in events.Scalars(name)]
-        assert [step for step, _ in back] == [step for step, numbers in enumerate(told) if name in numbers]
-        np.testing.assert_array_equal([value for _, value in back], [told[step][name] for step, _ in back])
+        read_back = [(event.step, event.value) for event in events.Scalars(name)]
+        assert [step for step, _ in read_back] == [step for step, numbers in enumerate(logged) if name in numbers]
+        np.testing.assert_array_equal([value for _, value in read_back], [logged[step][name] for step, _ in read_back])
 
 
-def test_the_event_files_of_a_run_hold_what_its_log_and_its_pictures_do(tmp_path):
-    told = {"observers": {"tensorboard": {}}, "log": {"every_steps": 2}, "evaluate": {"every_kimg": 0.008}}
-    directory, _, seen = recorded(tmp_path / "run", told)
-    assert not [written for written in seen if written.warnings]
+def test_tensorboard_events_equal_the_log_and_pictures_of_a_run(tmp_path):
+    config = {"observers": {"tensorboard": {}}, "log": {"every_steps": 2}, "evaluate": {"every_kimg": 0.008}}
+    directory, _, steps = recorded(tmp_path / "run", config)
+    assert not [step for step in steps if step.warnings]
     events = read(directory.path)
     logged = lines(directory)
     assert {*events.Tags()["scalars"]} == {name for line in logged for name in line} - {"step"}
@@ -58,11 +58,11 @@ def test_the_event_files_of_a_run_hold_what_its_log_and_its_pictures_do(tmp_path
     for event in pictures:
         copy = tmp_path / "copy.png"
         copy.write_bytes(event.encoded_image_string)
-        with Image.open(copy) as told, Image.open(directory.samples / f"step-{event.step:08d}.png") as kept:
-            np.testing.assert_array_equal(np.asarray(told.convert("RGB")), np.asarray(kept.convert("RGB")))
+        with Image.open(copy) as sent, Image.open(directory.samples / f"step-{event.step:08d}.png") as saved:
+            np.testing.assert_array_equal(np.asarray(sent.convert("RGB")), np.asarray(saved.convert("RGB")))
 
 
-def test_without_its_package_it_says_which_extra_has_it(tmp_path, monkeypatch):
+def test_tensorboard_error_without_its_package_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     with pytest.raises(ConfigError, match="tensorboard is not installed") as refused:
@@ -70,5 +70,5 @@ def test_without_its_package_it_says_which_extra_has_it(tmp_path, monkeypatch):
     assert refused.value.hint == "install it with: pip install 'gancore[tensorboard]'"
 
 
-def test_it_is_found_by_its_name():
+def test_tensorboard_is_found_by_its_name():
     assert Catalog.installed().find(Observer, "tensorboard") is TensorBoard

@@ -30,7 +30,7 @@ def batch(count=6, shape=(1, 2, 3)):
 
 @given(norm=norms, seed=seeds)
 @pytest.mark.parametrize("regularizer", [GradientPenalty(), DRAGAN()])
-def test_of_a_linear_critic_it_is_the_squared_distance_of_its_norm_from_one(regularizer, norm, seed):
+def test_gradient_penalty_of_a_linear_critic_equals_the_formula(regularizer, norm, seed):
     torch.manual_seed(seed)
     critic, weight = linear(norm)
     found = regularizer.penalty(critic, batch(), batch())
@@ -41,7 +41,7 @@ def test_of_a_linear_critic_it_is_the_squared_distance_of_its_norm_from_one(regu
 
 @given(seed=seeds)
 @pytest.mark.parametrize("regularizer", [GradientPenalty(), DRAGAN()])
-def test_where_norms_differ_the_distance_of_each_from_one_is_squared(regularizer, seed):
+def test_gradient_penalty_is_the_mean_over_points_with_different_norms(regularizer, seed):
     torch.manual_seed(seed)
     matrix = torch.randn(6, 6, dtype=torch.float64, requires_grad=True)
     seen = []
@@ -60,13 +60,13 @@ def test_where_norms_differ_the_distance_of_each_from_one_is_squared(regularizer
 
 
 @pytest.mark.parametrize("regularizer", [GradientPenalty(), DRAGAN()])
-def test_a_norm_of_one_costs_nothing(regularizer):
+def test_gradient_penalty_of_a_unit_norm_is_zero(regularizer):
     critic, _ = linear(1.0)
     assert regularizer.penalty(critic, batch(), batch()).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("regularizer", [GradientPenalty(), DRAGAN()])
-def test_a_flat_critic_has_a_finite_gradient(regularizer):
+def test_gradient_penalty_of_a_flat_critic_has_a_finite_gradient(regularizer):
     weight = torch.zeros(1, 2, 3, dtype=torch.float64, requires_grad=True)
     found = regularizer.penalty(
         lambda images, labels: Scores(images=images, logits=(images * weight).flatten(1).sum(1, keepdim=True)),
@@ -80,17 +80,17 @@ def test_a_flat_critic_has_a_finite_gradient(regularizer):
 def points_of(regularizer, real, fake):
     seen = []
 
-    def watching(images, labels):
+    def critic(images, labels):
         seen.append(images.detach())
         return Scores(images=images, logits=images.flatten(1).sum(dim=1, keepdim=True), labels=labels)
 
-    regularizer.penalty(watching, real, fake)
+    regularizer.penalty(critic, real, fake)
     (points,) = seen
     return points
 
 
 @given(seeds)
-def test_points_of_wgan_gp_lie_between_each_pair_at_places_of_their_own(seed):
+def test_wgan_gp_points_are_random_positions_between_each_pair(seed):
     torch.manual_seed(seed)
     real, fake = batch(), batch()
     shares = (points_of(GradientPenalty(), real, fake) - fake.images) / (real.images - fake.images)
@@ -102,7 +102,7 @@ def test_points_of_wgan_gp_lie_between_each_pair_at_places_of_their_own(seed):
 
 
 @given(seed=seeds, reach=st.floats(0.1, 2))
-def test_points_of_dragan_lie_around_the_real_images(seed, reach):
+def test_dragan_points_are_around_the_real_images(seed, reach):
     torch.manual_seed(seed)
     real = batch()
     moves = points_of(DRAGAN(reach=reach), real, batch()) - real.images
@@ -112,13 +112,13 @@ def test_points_of_dragan_lie_around_the_real_images(seed, reach):
 
 
 @pytest.mark.parametrize("regularizer", [GradientPenalty, DRAGAN])
-def test_a_weight_of_the_wrong_sign_is_refused(regularizer):
+def test_gradient_penalty_refuses_a_negative_weight(regularizer):
     with pytest.raises(ValidationError, match="greater than or equal to 0"):
         regularizer(weight=-1.0)
 
 
 @given(limit=st.floats(1e-3, 1), seed=seeds)
-def test_clipping_confines_what_is_trained_and_nothing_else(limit, seed):
+def test_weight_clipping_clamps_only_trained_parameters(limit, seed):
     torch.manual_seed(seed)
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     network[2].weight.requires_grad_(False).fill_(7.0)
@@ -132,6 +132,6 @@ def test_clipping_confines_what_is_trained_and_nothing_else(limit, seed):
     assert (network[1].running_mean == 7).all()
 
 
-def test_the_limit_may_be_a_schedule():
+def test_weight_clipping_limit_may_be_a_schedule():
     narrowing = WeightClipping(limit=Schedule(start=0.1, to=0.01, kimg=1.0))
     assert narrowing.strength(TrainingTime(10_000, 0.0)) == pytest.approx(0.01)
