@@ -1,4 +1,4 @@
-"""The built-in plugins. They enter by the same entry point as anyone's."""
+"""The built-in plugins, registered through the same entry point as any other plugin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every recipe that comes with gancore is whole, trains, and can be replayed."""
+"""Every built-in recipe is valid, trains, and can be repeated from its resolved config."""
 
 import re
 from pathlib import Path
@@ -22,9 +22,9 @@ SHAPES = {
     "cifar10": [3, 32, 32],
     "folder": [3, 64, 64],
 }
-"""Of data that is not here; noise stands in for it."""
+"""Shapes of datasets that the tests do not have; noise takes their place."""
 NARROW = {"r3gan", "resnet"}
-"""Networks whose width is for a GPU."""
+"""Networks that are too wide for a test."""
 NEEDED = {"folder": ConfigLayer("path", {"dataset": {"path": "pictures"}})}
 
 
@@ -33,13 +33,13 @@ def resolved(name):
 
 
 def small(run):
-    """The run with few images a step, and noise where its data is not here."""
+    """The run with two small steps, and with noise in place of data that the tests do not have."""
     layers = [
         ConfigLayer("run", run.to_data(catalog())),
         ConfigLayer("small", {"duration": "2 steps", "batch_size": 8}),
     ]
-    players = (run.generator, run.discriminator)
-    layers += [ConfigLayer("narrow", {each.kind: {"width": 32}}) for each in players if each.name in NARROW]
+    networks = (run.generator, run.discriminator)
+    layers += [ConfigLayer("narrow", {network.kind: {"width": 32}}) for network in networks if network.name in NARROW]
     if run.dataset.name in SHAPES:
         noise = {
             "name": "noise",
@@ -52,7 +52,7 @@ def small(run):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_says_in_a_sentence_what_it_is_for_and_all_its_keys_are_right(name):
+def test_recipe_has_a_summary_and_valid_keys(name):
     (recipe,) = (recipe for recipe, _ in catalog().recipes() if recipe.name == name)
     assert recipe.summary.endswith(".")
     run = resolved(name)
@@ -60,7 +60,7 @@ def test_it_says_in_a_sentence_what_it_is_for_and_all_its_keys_are_right(name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_names_its_papers(name):
+def test_recipe_names_its_papers(name):
     file = Path(gancore_plugins.__file__).parent / "recipes" / f"{name}.toml"
     head = file.read_text(encoding="utf-8").partition("\n\n")[0]
     assert re.search(r"^# .* et al\. \d{4} \(arXiv:\d{4}\.\d{4,5}\)", head, re.MULTILINE)
@@ -70,8 +70,8 @@ def test_it_names_its_papers(name):
     ("name", "shape", "millions"),
     [("r3gan", (3, 32, 32), (20.78, 21.28)), ("stacked-mnist", (3, 32, 32), (20.73, 20.68))],
 )
-def test_networks_of_r3gan_are_as_large_as_those_of_the_paper(name, shape, millions):
-    """Of its table 9; its digits are stacked at 32x32."""
+def test_r3gan_networks_have_the_parameters_of_the_paper(name, shape, millions):
+    """Compare with table 9 of the paper, where Stacked MNIST has 32x32 pixels."""
     run = resolved(name)
     classes = 10 if run.training.conditional else None
     with torch.device("meta"):
@@ -81,9 +81,9 @@ def test_networks_of_r3gan_are_as_large_as_those_of_the_paper(name, shape, milli
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_it_trains_and_its_resolved_config_does_the_same_again(name):
+def test_recipe_trains_and_its_resolved_config_gives_the_same_weights(name):
     run = small(resolved(name))
-    first, second = (GAN.assemble(each, Path(), "cpu") for each in (run, small(run)))
+    first, second = (GAN.assemble(config, Path(), "cpu") for config in (run, small(run)))
     for gan in (first, second):
         before = weights(gan)
         assert len(list(train(gan))) == 2
