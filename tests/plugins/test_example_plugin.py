@@ -1,4 +1,4 @@
-"""How far the contract reaches: the example in `examples/` fills every hook, with no change to the core."""
+"""The example plugin in `examples/` has a component of every kind, and needs no change to the core."""
 
 from pathlib import Path
 
@@ -30,30 +30,30 @@ def run(loss, **changes):
     return GAN.assemble(resolve(layers, CATALOG), Path(), "cpu")
 
 
-def test_the_example_offers_something_of_every_kind():
+def test_example_has_a_component_of_every_kind():
     assert {component.kind for component in PLUGIN.components} == set(CATALOG.kinds)
     assert [recipe.name for recipe in PLUGIN.recipes] == ["shapes"]
 
 
-def test_its_recipe_uses_all_that_it_offers_but_the_other_loss():
+def test_example_recipe_uses_all_components_but_one_loss():
     config = resolve(read_layers("shapes", CATALOG), CATALOG)
     used = {type(component) for component in config.components()}
     assert {component.name for component in PLUGIN.components if component not in used} == {"feature-matching"}
     assert CATALOG.find(Dataset, "shapes")(split="test") == config.dataset.part("test")
 
 
-def test_both_players_learn_the_classes_of_acgan():
+def test_acgan_trains_both_networks_to_know_the_classes():
     gan = run("acgan")
     for _ in train(gan):
         pass
     labels = torch.arange(200) % 10
     with torch.no_grad():
         images = gan.generator(gan.latent(200), labels)
-        read = gan.discriminator(images, labels).heads["classes"].argmax(dim=1)
-    assert (read == labels).double().mean() > 0.9  # one in ten would be chance
+        predicted = gan.discriminator(images, labels).heads["classes"].argmax(dim=1)
+    assert (predicted == labels).double().mean() > 0.9  # 0.1 would be chance
 
 
-def test_feature_matching_brings_the_means_together():
+def test_feature_matching_reduces_the_distance_of_mean_images():
     gan = run("feature-matching")
     labels = torch.arange(1000) % 10
     real = torch.stack([image for image, _ in gan.feed.dataset]) / 127.5 - 1
@@ -69,8 +69,8 @@ def test_feature_matching_brings_the_means_together():
 
 
 @pytest.mark.parametrize("loss", ["acgan", "feature-matching"])
-def test_a_loss_says_which_discriminator_it_takes(loss):
-    with pytest.raises(ConfigError, match=f"loss '{loss}' takes .*discriminator") as refused:
+def test_example_losses_name_the_discriminator_that_they_need(loss):
+    with pytest.raises(ConfigError, match=f"loss '{loss}' needs .*discriminator") as refused:
         run(loss, discriminator="mlp")
     assert "--discriminator auxiliary" in refused.value.hint
 
@@ -83,5 +83,5 @@ def test_shapes_are_of_three_kinds_and_inside_the_image(part, tmp_path):
     border = torch.cat([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], dim=-1)
     assert border.double().mean() < 10  # of 255
     area = torch.stack([images[labels == label].double().mean() for label in range(3)])
-    assert area[1] > area[0] > area[2]  # of one radius, a square covers a disc, and that a cross
+    assert area[1] > area[0] > area[2]  # for equal radii, a square contains the disc, and the disc the cross
     assert images.flatten(1).unique(dim=0).shape[0] == 300

@@ -1,4 +1,4 @@
-"""A plugin with something of every kind: discs, squares and crosses, and an ACGAN that tells them apart."""
+"""A plugin with a component of every kind: discs, squares and crosses, and an ACGAN that draws them by class."""
 
 from collections.abc import Iterable
 from importlib.resources import files

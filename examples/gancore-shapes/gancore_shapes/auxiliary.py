@@ -1,6 +1,6 @@
-"""A discriminator that says more than one number of an image, and two losses that make use of it.
+"""A discriminator with two outputs and a feature, and two losses that use them.
 
-Neither needs anything of the training loop: a head and a feature are fields of `Output`, and come back in `Scores`.
+The training loop does not know about either: `Output.heads` and `Output.features` come back in `Scores`.
 """
 
 import math
@@ -14,7 +14,7 @@ from gancore import ConfigError, Discriminator, Loss, Output, Scores, Shape
 
 
 class Auxiliary(Discriminator):
-    """Says what an image shows beside whether it is real, Odena et al. 2017 (arXiv:1610.09585)."""
+    """Perceptron that also predicts the class of an image, Odena et al. 2017 (arXiv:1610.09585)."""
 
     name = "auxiliary"
     units: int = Field(default=64, ge=1, le=4096, description="hidden units, which are the features")
@@ -32,37 +32,37 @@ class _Perceptron(nn.Module):
         self.logit = nn.Linear(units, 1)
         self.classes = None if num_classes is None else nn.Linear(units, num_classes)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:  # it guesses the labels
-        features = self.hidden(images)
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Output:  # labels are predicted, so not used
+        features = self.hidden(images)  # (N, units)
         heads = {} if self.classes is None else {"classes": self.classes(features)}
         return Output(self.logit(features), features=(features,), heads=heads)
 
 
 class ACGAN(Loss):
-    """BCE, and both players want the class to be recognized, Odena et al. 2017 (arXiv:1610.09585)."""
+    """BCE plus the cross-entropy of classes, for D and for G, Odena et al. 2017 (arXiv:1610.09585)."""
 
     name = "acgan"
-    weight: float = Field(default=1.0, ge=0, description="of the class beside the verdict")
+    weight: float = Field(default=1.0, ge=0, description="weight of the cross-entropy of classes")
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
-        verdict = softplus(-real.logits).mean() + softplus(fake.logits).mean()
-        return verdict + self.weight * (_mistaken(real) + _mistaken(fake))
+        bce = softplus(-real.logits).mean() + softplus(fake.logits).mean()
+        return bce + self.weight * (_class_loss(real) + _class_loss(fake))
 
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        return softplus(-fake.logits).mean() + self.weight * _mistaken(fake)
+        return softplus(-fake.logits).mean() + self.weight * _class_loss(fake)
 
 
-def _mistaken(scores: Scores) -> Tensor:
+def _class_loss(scores: Scores) -> Tensor:
     if scores.labels is None or "classes" not in scores.heads:
         raise ConfigError(
-            "loss 'acgan' takes labels, and a discriminator with a head 'classes'",
+            "loss 'acgan' needs labels, and a discriminator with a head 'classes'",
             "--discriminator auxiliary --set training.conditional=true",
         )
     return cross_entropy(scores.heads["classes"], scores.labels)
 
 
 class FeatureMatching(Loss):
-    """G wants D's features to have the mean of those of real images, Salimans et al. 2016 (arXiv:1606.03498)."""
+    """G matches the mean of D's features for real images, Salimans et al. 2016 (arXiv:1606.03498)."""
 
     name = "feature-matching"
     needs_real = True
@@ -73,7 +73,8 @@ class FeatureMatching(Loss):
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
         if real is None or not real.features:
             raise ConfigError(
-                "loss 'feature-matching' takes a discriminator that gives features", "--discriminator auxiliary"
+                "loss 'feature-matching' needs a discriminator that returns features", "--discriminator auxiliary"
             )
         pairs = zip(fake.features, real.features, strict=True)
-        return torch.stack([(made.mean(dim=0) - seen.mean(dim=0)).square().sum() for made, seen in pairs]).sum()
+        distances = [(of_fake.mean(dim=0) - of_real.mean(dim=0)).square().sum() for of_fake, of_real in pairs]
+        return torch.stack(distances).sum()

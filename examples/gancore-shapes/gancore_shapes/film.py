@@ -1,4 +1,4 @@
-"""An observer: the pictures of a run as a film."""
+"""An observer that makes an animation of a run's samples."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ class Film(Observer):
     """All pictures of samples, one after the other, in the file film.gif of the run."""
 
     name = "film"
-    milliseconds: int = Field(default=200, ge=20, le=10_000, description="that each picture is shown")
+    milliseconds: int = Field(default=200, ge=20, le=10_000, description="time that each picture is shown")
 
     def build(self, run: RunInfo) -> Writer:
-        return _Reel(run.folder / "film.gif", self.milliseconds)
+        return _FilmWriter(run.folder / "film.gif", self.milliseconds)
 
 
-class _Reel(Writer):
-    """Keeps pictures (C, H, W) until the run ends, finished or not."""
+class _FilmWriter(Writer):
+    """Collects pictures (C, H, W), and writes the file when the run ends or stops."""
 
     def __init__(self, path: Path, milliseconds: int) -> None:
         self._path, self._milliseconds = path, milliseconds

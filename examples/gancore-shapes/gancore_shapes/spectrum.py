@@ -1,4 +1,4 @@
-"""An extractor that sees textures and edges, and no places."""
+"""An extractor whose features depend on textures and edges, but not on positions."""
 
 from pathlib import Path
 
@@ -10,19 +10,19 @@ from gancore import ConfigError, Extractor, Features, Shape
 
 
 class Spectrum(Extractor):
-    """Power by spatial frequency, whatever its direction, Durall et al. 2020 (arXiv:2003.01826)."""
+    """Power by spatial frequency, summed over all directions, Durall et al. 2020 (arXiv:2003.01826)."""
 
     name = "spectrum"
-    bands: int = Field(default=8, ge=1, le=64, description="bands of frequencies, for each channel")
+    bands: int = Field(default=8, ge=1, le=64, description="frequency bands for each channel")
 
     def build(self, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
         if len(shape) != 3:
-            raise ConfigError(f"extractor 'spectrum' takes images (C, H, W); received the shape {shape}", "take random")
+            raise ConfigError(f"extractor 'spectrum' needs images (C, H, W); received shape {shape}", "use random")
         return _Bands(shape, self.bands)
 
 
 class _Bands(nn.Module):
-    """Images uint8 (N, C, H, W) to features (N, C * bands): the logarithm of 1 + the power in a band."""
+    """Images uint8 (N, C, H, W) to features (N, C * bands): log(1 + power) of each band."""
 
     def __init__(self, shape: Shape, bands: int) -> None:
         super().__init__()
@@ -33,5 +33,5 @@ class _Bands(nn.Module):
         self.member: Tensor
 
     def forward(self, images: Tensor) -> Features:
-        power = torch.fft.fft2(images.float() / 255, norm="ortho").abs().square()
+        power = torch.fft.fft2(images.float() / 255, norm="ortho").abs().square()  # (N, C, H, W)
         return Features(torch.einsum("nchw,hwb->ncb", power, self.member).log1p().flatten(1))
