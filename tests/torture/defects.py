@@ -274,7 +274,7 @@ DEFECTS = [
         "gancore/utils/files.py",
         "    if opened.width * opened.height > most_pixels:",
         "    if False:",
-        "tests/core/utils/test_files.py tests/core/data/test_read_images.py tests/plugins/datasets/test_folder_dataset.py",
+        "tests/core/utils/test_files.py tests/core/data/test_read_images.py tests/plugins/datasets/test_folder.py",
     ),
     Defect(
         "the end of a loader's worker is blamed on the dataset",

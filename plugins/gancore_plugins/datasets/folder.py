@@ -26,7 +26,7 @@ class Folder(Dataset):
     """
 
     name = "folder"
-    path: str = Field(description="folder of the pictures, which may be in subfolders")
+    path: str = Field(description="folder of pictures, searched with its subfolders")
     size: int = Field(default=64, ge=1, le=4096, description="height and width in pixels")
     channels: Literal[1, 3, 4] = Field(default=3, description="gray, color, or color with transparency")
     fit: Literal["crop", "pad", "stretch"] = Field(

@@ -60,7 +60,7 @@ class DCGANDiscriminator(Discriminator):
         default=64, ge=1, le=4096, description="channels of the first hidden layer; each later one has twice as many"
     )
     normalization: Literal["batch", "spectral", "off"] = Field(
-        default="batch", description="batch: of each hidden layer but the first; spectral: of every weight"
+        default="batch", description="batch: each hidden layer but the first; spectral: every weight"
     )
     minibatch_stddev: int | None = Field(default=None, ge=2, description=f"{MINIBATCH_STDDEV}; absent: off")
     classifier: bool = Field(default=False, description=CLASSIFIER)

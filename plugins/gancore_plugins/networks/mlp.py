@@ -61,7 +61,7 @@ class MLPDiscriminator(Discriminator):
     activation: Activation = Field(default="leaky-relu", description="activation of each hidden layer")
     slope: float = Field(default=0.2, ge=0, le=1, description="slope of leaky-relu below zero")
     normalization: Literal["batch", "layer", "spectral"] | None = Field(
-        default=None, description="batch, layer: before each activation; spectral: of every weight; absent: off"
+        default=None, description="batch, layer: before each activation; spectral: every weight; absent: off"
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units dropped in training")
 

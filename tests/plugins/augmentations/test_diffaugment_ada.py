@@ -44,12 +44,12 @@ def test_augmentations_refuse_vectors_and_flips_of_data_without_mirrors(componen
 
 def test_ada_probability_rises_while_d_overfits_and_falls_again():
     controller = ADA(interval=2, ramp_kimg=0.04, target=0.6).build(SHAPE, False)
-    seen = []
+    probabilities = []
     for logits in ([1.0, 2.0, 3.0, -1.0], [1.0, 2.0, 3.0, 4.0]) * 4 + ([-1.0, -2.0, 0.5, 1.0],) * 4:
         controller.observe(real(*logits))
-        seen.append(round(controller.probability.item(), 6))
+        probabilities.append(round(controller.probability.item(), 6))
     # Means of sign are 0.75 and then 0; 8 of 40 images are a fifth of the way from 0 to 1.
-    assert seen == [0, 0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.8, 0.8, 0.6, 0.6, 0.4]
+    assert probabilities == [0, 0.2, 0.2, 0.4, 0.4, 0.6, 0.6, 0.8, 0.8, 0.6, 0.6, 0.4]
 
 
 def test_ada_counts_images_of_a_discriminator_with_several_logits_once():

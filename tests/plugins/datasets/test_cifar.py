@@ -19,9 +19,9 @@ FOLDER = "cifar-10-batches-bin"
 
 def records(count, seed=0):
     """Return images (N, 3, 32, 32), labels (N,), and both as the bytes of a file."""
-    dice = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=dice)
-    labels = torch.randint(0, 10, (count,), generator=dice)
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
+    labels = torch.randint(0, 10, (count,), generator=rng)
     data = b"".join(
         bytes([label]) + bytes(image.flatten().tolist()) for image, label in zip(images, labels, strict=True)
     )
@@ -49,10 +49,10 @@ def failure(root):
     return caught.value.message
 
 
-@given(split=st.sampled_from(list(NAMES)), place=st.sampled_from([FOLDER, ""]), count=st.integers(1, 3))
-def test_cifar10_is_read_byte_for_byte_from_both_folders(tmp_path_factory, split, place, count):
+@given(split=st.sampled_from(list(NAMES)), folder=st.sampled_from([FOLDER, ""]), count=st.integers(1, 3))
+def test_cifar10_is_read_byte_for_byte_from_both_folders(tmp_path_factory, split, folder, count):
     root = tmp_path_factory.mktemp("data")
-    images, labels = write(root / place, split, count)
+    images, labels = write(root / folder, split, count)
     dataset = CIFAR10(split=split).build(root)
     assert torch.equal(dataset.tensors[0], images)
     assert torch.equal(dataset.tensors[1], labels)

@@ -44,10 +44,10 @@ def mirror(tmp_path, monkeypatch):
 
 
 @given(st.integers(1, 5), st.sampled_from(list(NAMES)), st.booleans(), st.sampled_from(["MNIST/raw", "MNIST", ""]))
-def test_mnist_is_read_from_each_folder_plain_or_gzipped(tmp_path_factory, count, split, zipped, place):
+def test_mnist_is_read_from_each_folder_plain_or_gzipped(tmp_path_factory, count, split, zipped, folder):
     root = tmp_path_factory.mktemp("data")
     images, labels = example(count)
-    write(root / place, images, labels, split, zipped)
+    write(root / folder, images, labels, split, zipped)
     dataset = MNIST(split=split).build(root)
     assert len(dataset) == count
     assert dataset.classes == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")

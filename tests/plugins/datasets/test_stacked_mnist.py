@@ -22,8 +22,8 @@ def test_stacked_mnist_colors_are_digits_of_the_same_part_and_the_label_is_their
     assert images.dtype == torch.uint8
     assert len(built.classes) == 1000
     for image, number in zip(images, numbers.tolist(), strict=True):
-        found = [next(place for place, digit in enumerate(digits) if torch.equal(digit[0], color)) for color in image]
-        assert [int(labels[place]) for place in found] == [int(letter) for letter in built.classes[number]]
+        found = [next(index for index, digit in enumerate(digits) if torch.equal(digit[0], color)) for color in image]
+        assert [int(labels[index]) for index in found] == [int(figure) for figure in built.classes[number]]
 
 
 def test_stacked_mnist_seed_determines_the_triples(root):

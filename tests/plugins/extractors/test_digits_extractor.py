@@ -62,7 +62,7 @@ def test_digits_extractor_shifts_each_training_image_as_a_whole():
     images = torch.zeros(200, 2, 9, 11, dtype=torch.uint8)
     images[:, 0, 4, 5], images[:, 1, 3, 5] = 1, 2
     shifted = _shift(images, 2)
-    places = shifted[:, 0].nonzero()[:, 1:]
-    assert len(places) == 200
-    assert {tuple(place) for place in places.tolist()} == {(y, x) for y in range(2, 7) for x in range(3, 8)}
-    assert torch.equal(shifted[:, 1].nonzero()[:, 1:], places - torch.tensor([1, 0]))
+    positions = shifted[:, 0].nonzero()[:, 1:]
+    assert len(positions) == 200
+    assert {tuple(position) for position in positions.tolist()} == {(y, x) for y in range(2, 7) for x in range(3, 8)}
+    assert torch.equal(shifted[:, 1].nonzero()[:, 1:], positions - torch.tensor([1, 0]))

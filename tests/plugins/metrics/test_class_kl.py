@@ -47,8 +47,8 @@ def test_class_kl_is_infinite_if_real_data_lacks_a_generated_class():
 
 
 def test_class_kl_ideal_is_the_mean_for_equal_distributions():
-    dice = torch.Generator().manual_seed(0)
-    found = [measured(*(torch.randint(10, (2000,), generator=dice) for _ in range(2)), 10) for _ in range(30)]
+    rng = torch.Generator().manual_seed(0)
+    found = [measured(*(torch.randint(10, (2000,), generator=rng) for _ in range(2)), 10) for _ in range(30)]
     assert found[0].ideal["value"] == pytest.approx(9 / 2000)
     assert sum(each.value for each in found) / 30 == pytest.approx(9 / 2000, rel=0.25)
 

@@ -44,15 +44,15 @@ def test_gradient_penalty_of_a_linear_critic_equals_the_formula(regularizer, nor
 def test_gradient_penalty_is_the_mean_over_points_with_different_norms(regularizer, seed):
     torch.manual_seed(seed)
     matrix = torch.randn(6, 6, dtype=torch.float64, requires_grad=True)
-    seen = []
+    points = []
 
     def quadratic(images, labels):
-        seen.append(images.detach().flatten(1))
+        points.append(images.detach().flatten(1))
         flat = images.flatten(1)
         return Scores(images=images, logits=((flat @ matrix) * flat).sum(dim=1, keepdim=True), labels=labels)
 
     found = regularizer.penalty(quadratic, batch(), batch())
-    norms = torch.linalg.vector_norm(seen[0] @ (matrix + matrix.T), dim=1)
+    norms = torch.linalg.vector_norm(points[0] @ (matrix + matrix.T), dim=1)
     expected = (norms - 1).square().mean()
     torch.testing.assert_close(found, expected)
     for one, other in zip(*(torch.autograd.grad(each, matrix) for each in (found, expected)), strict=True):
@@ -78,14 +78,14 @@ def test_gradient_penalty_of_a_flat_critic_has_a_finite_gradient(regularizer):
 
 
 def points_of(regularizer, real, fake):
-    seen = []
+    calls = []
 
     def critic(images, labels):
-        seen.append(images.detach())
+        calls.append(images.detach())
         return Scores(images=images, logits=images.flatten(1).sum(dim=1, keepdim=True), labels=labels)
 
     regularizer.penalty(critic, real, fake)
-    (points,) = seen
+    (points,) = calls
     return points
 
 

@@ -154,13 +154,13 @@ def test_folder_decodes_once_and_reports_progress(tmp_path, monkeypatch):
     for number in range(4):
         paint(tmp_path / "in" / f"{number}.png")
     component = Folder(path=str(tmp_path / "in"), size=4)
-    assert list(prepare_dataset(component, tmp_path / "root")) == [0.25, 0.5, 0.75, 1.0]
-    (kept,) = (tmp_path / "root" / "folders").iterdir()
+    assert list(prepared(component, tmp_path / "root")) == [0.25, 0.5, 0.75, 1.0]
+    (cache,) = (tmp_path / "root" / "folders").iterdir()
     monkeypatch.setattr(Image, "open", None)
     assert list(prepare_dataset(component, tmp_path / "root")) == []
     assert len(component.build(tmp_path / "root")) == 4
-    assert list((tmp_path / "root" / "folders").iterdir()) == [kept]
-    array = np.load(kept, allow_pickle=False)
+    assert list((tmp_path / "root" / "folders").iterdir()) == [cache]
+    array = np.load(cache, allow_pickle=False)
     assert (array.dtype, array.shape) == (np.uint8, (4, 3, 4, 4))
 
 
@@ -172,9 +172,9 @@ def test_folder_memory_maps_its_cache(tmp_path):
 def test_folder_cache_is_decoded_again_if_truncated(tmp_path):
     paint(tmp_path / "in" / "1.png", color=BLUE)
     opened(tmp_path / "in", tmp_path / "root")
-    (kept,) = (tmp_path / "root" / "folders").iterdir()
+    (cache,) = (tmp_path / "root" / "folders").iterdir()
     for keep in (0, 60, -1):
-        kept.write_bytes(kept.read_bytes()[:keep])
+        cache.write_bytes(cache.read_bytes()[:keep])
         assert color(opened(tmp_path / "in", tmp_path / "root")[0]) == BLUE
 
 
@@ -265,10 +265,10 @@ def test_folder_memory_for_many_pictures_is_little_more_than_their_names(tmp_pat
     opened(tmp_path / "in", tmp_path / "root", classes=True)
     tracemalloc.start()
     dataset = opened(tmp_path / "in", tmp_path / "root", classes=True)
-    held, peak = tracemalloc.get_traced_memory()
+    allocated, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert [dataset[number][1] for number in (0, 199, 200, count - 1)] == [0, 0, 1, 24]
-    assert held < 8 * count + 50_000  # labels only; the names are freed
+    assert allocated < 8 * count + 50_000  # labels only; the names are freed
     assert peak < (len("00/00000.png") + 20) * count + 150_000
 
 
@@ -287,9 +287,9 @@ def test_folder_refuses_pictures_with_too_many_pixels_or_bits(tmp_path):
     assert len(opened(tmp_path / "in", tmp_path / "root", max_pixels=64)) == 1
 
 
-@pytest.mark.parametrize("place", ["absent", "empty", "file.png"])
-def test_folder_without_pictures_is_an_error(tmp_path, place):
+@pytest.mark.parametrize("name", ["absent", "empty", "file.png"])
+def test_folder_without_pictures_is_an_error(tmp_path, name):
     (tmp_path / "empty").mkdir()
     paint(tmp_path / "file.png")
-    message = failure(tmp_path / place, tmp_path / "root")
-    assert str(Path(tmp_path / place)) in message
+    message = failure(tmp_path / name, tmp_path / "root")
+    assert str(Path(tmp_path / name)) in message
