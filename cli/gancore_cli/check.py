@@ -36,13 +36,13 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
     except ModuleNotFoundError as error:
         raise ConfigError(str(error), "pip install 'gancore[test]'") from error
 
-    found = _plugin(plugin, voice)
+    found = _plugin(plugin, terminal)
     if found.not_loaded is not None:
         hint = "-v shows where" if found.cause else "gancore plugins list"
         raise PluginError(f"{found.description} is not loaded: {found.not_loaded}", hint) from found.cause
     if not found.components and found.recipes:
-        voice.note(f"{found.description} offers recipes alone, which no law tries")
-    rows = [_row(verdict, voice) for verdict in check(found)]
+        terminal.note(f"{found.description} offers recipes alone, which no law tries")
+    rows = [_row(verdict, terminal) for verdict in check(found)]
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
     terminal.result(document, lambda: _tell(rows))

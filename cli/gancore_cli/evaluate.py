@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Terminal, cache_root, data_dir, data_root, device, echo, output_options, print_table
+from gancore_cli.options import (
+    Terminal,
+    cache_root,
+    data_dir,
+    data_root,
+    device,
+    echo,
+    output_options,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,19 +83,19 @@ def evaluate(
     from gancore.utils.json import json_safe
     from gancore_cli.progress import show_preparation
 
-    catalog = open_catalog(voice)
+    catalog = open_catalog(terminal)
     paths = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
     if _is_trained(images):
         from gancore.sampling.load import load
 
         trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
-        warn(voice, catalog, *trained.warnings)
+        warn(terminal, catalog, *trained.warnings)
         given = _source(reference, trained.shape, paths.root, catalog) if reference else None
         evaluator = evaluator_for_run(
             trained.run, paths, catalog, metrics=metrics, reference=given, count=count, seed=seed
         )
         evaluator.check(trained.sample(1))  # before an extractor is trained
-        show_preparation(voice, evaluator.prepare())
+        show_preparation(terminal, evaluator.prepare())
         samples = _draw_samples(trained, evaluator, seed, paths.root)
         weights = "average" if trained.averaged else "current"
         source = {"step": trained.step, "weights": weights, "sha256": trained.digest}
@@ -94,17 +103,17 @@ def evaluate(
     else:
         if raw or best:
             raise click.UsageError(f"--raw and --best need a run or a checkpoint; {images} is another kind of file")
-        warn(voice, catalog)
+        warn(terminal, catalog)
         given = _source(reference, None, paths.root, catalog) if reference else None
         samples, path, source = _read(images, given, count, seed), images, {}
         evaluator = evaluator_for_images(samples, paths, catalog, metrics=metrics, reference=given, seed=seed)
-        show_preparation(voice, evaluator.prepare())
-    voice.note(f"measuring {len(samples):,} images")
+        show_preparation(terminal, evaluator.prepare())
+    terminal.note(f"measuring {len(samples):,} images")
     evaluation = evaluator.evaluate(samples)
     for warning in evaluation.warnings:
-        voice.note(f"warning: {warning}")
+        terminal.note(f"warning: {warning}")
     header = {"of": str(path), **source, "count": len(samples), "seed": seed}
-    voice.result(json_safe({**header, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, header))
+    terminal.result(json_safe({**header, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, header))
 
 
 def _is_trained(path: Path) -> bool:
@@ -162,12 +171,12 @@ def _read(images: Path, reference: ReferenceImages | None, count: int | None, se
 def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, Any]) -> None:
     generated = "step" in header
     weights = f", step {header['step']:,}, {header['weights']} weights" if generated else ""
-    say(f"images: {header['count']:,} of {header['of']}{weights}, seed {header['seed']}")
+    echo(f"images: {header['count']:,} of {header['of']}{weights}, seed {header['seed']}")
     source, origin = evaluator.reference, evaluator.origin
     if source:
         trained_on = origin.training is not None and origin.training.dataset == source.dataset
         relation = ", held out from training" if origin.held_out else ", which it was trained on" if trained_on else ""
-        say(f"reference: {' '.join(filter(None, [source.name, source.split]))}{relation if generated else ''}")
+        echo(f"reference: {' '.join(filter(None, [source.name, source.split]))}{relation if generated else ''}")
     rows = [row for result in evaluation.results for row in _rows(result)]
     columns = ["metric", "value", "better", "real data", "ideal", "images", "stand-ins", "extractor"]
     if all(row[4] == "-" for row in rows):  # no metric has an ideal value

@@ -81,7 +81,7 @@ def go_on(
         check_wanted(wanted, found, catalog)
     run, catalog = told_to_all(found, catalog, ranks)
     with attributed(run, catalog):
-        show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepare_dataset(run.dataset, root))
+        show_progress(terminal, f"dataset {run.dataset.name} is made ready, once", prepare_dataset(run.dataset, root))
         gan = GAN.assemble(run, root, device, ranks)
         if found is None:
             if not ranks.broadcast(False):

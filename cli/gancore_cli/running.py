@@ -49,12 +49,12 @@ def duration_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the
 
 
 @contextmanager
-def among(voice: Voice, device: str) -> Iterator[tuple[Voice, Ranks]]:
-    """The processes that torchrun has started, and the voice of this one: only the first of them speaks."""
+def among(terminal: Terminal, device: str) -> Iterator[tuple[Terminal, Ranks]]:
+    """The processes that torchrun has started, and the terminal of this one: only the first of them speaks."""
     from gancore.distributed.torchrun import join_ranks
 
     with join_ranks(device) as ranks:
-        yield (voice if ranks.is_main else replace(voice, as_json=False, quiet=True, verbose=False)), ranks
+        yield (terminal if ranks.is_main else replace(terminal, as_json=False, quiet=True, verbose=False)), ranks
 
 
 def tell(terminal: Terminal, gan: GAN, run: RunConfig, catalog: Catalog) -> None:

@@ -100,7 +100,7 @@ def train(
             return
         if out and ranks.is_main:
             RunDirectory(out).check_new()  # said before any data is read
-        show_progress(voice, f"dataset {run.dataset.name} is made ready, once", prepare_dataset(run.dataset, root))
+        show_progress(terminal, f"dataset {run.dataset.name} is made ready, once", prepare_dataset(run.dataset, root))
         gan = GAN.assemble(run, root, device, ranks)
         if not ranks.is_main and not dry_run:
             go_along(gan)

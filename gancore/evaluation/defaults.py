@@ -42,7 +42,9 @@ def evaluator_for_run(
         held_out = held_out and reference.dataset == dataset
         dataset = reference.dataset or run.dataset
     chosen = (
-        _find_metrics(metrics, run.judges(), catalog) or run.judges() or _default_metrics(dataset, held_out, catalog)
+        _find_metrics(metrics, run.named_metrics(), catalog)
+        or run.named_metrics()
+        or _default_metrics(dataset, held_out, catalog)
     )
     trained_on = None
     if training is not None:

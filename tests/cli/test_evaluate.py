@@ -278,7 +278,7 @@ def test_quiet_prints_only_the_document(measured):
     done = measured.works("evaluate", "runs/0001", "--metric", "fd-random", "-n", 100, "--json", "-q")
     assert done.stderr == ""
     warning = "fd-random: 100 images are few for 64 features: the value is mostly bias; use 128 or more"
-    floor, *others = json.loads(done.stdout)["warnings"]
+    real_data, *others = json.loads(done.stdout)["warnings"]
     assert others == [warning]
     assert real_data.startswith("fd-random cannot be measured for real images")
 

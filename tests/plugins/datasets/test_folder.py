@@ -154,7 +154,7 @@ def test_folder_decodes_once_and_reports_progress(tmp_path, monkeypatch):
     for number in range(4):
         paint(tmp_path / "in" / f"{number}.png")
     component = Folder(path=str(tmp_path / "in"), size=4)
-    assert list(prepared(component, tmp_path / "root")) == [0.25, 0.5, 0.75, 1.0]
+    assert list(prepare_dataset(component, tmp_path / "root")) == [0.25, 0.5, 0.75, 1.0]
     (cache,) = (tmp_path / "root" / "folders").iterdir()
     monkeypatch.setattr(Image, "open", None)
     assert list(prepare_dataset(component, tmp_path / "root")) == []

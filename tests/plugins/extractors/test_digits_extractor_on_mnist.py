@@ -19,7 +19,7 @@ def test_digits_extractor_on_mnist_passes_its_gate_and_detects_missing_digits(mn
 
     def measured(name, images, metrics):
         reference = ReferenceImages.of(reference_of(read_dataset(name, catalog()))[0], mnist_root)
-        evaluator = evaluator_of_images(images, paths, catalog(), metrics=metrics, reference=reference)
+        evaluator = evaluator_for_images(images, paths, catalog(), metrics=metrics, reference=reference)
         preparations = [preparation.what for preparation in evaluator.prepare()]
         return evaluator.evaluate(images), preparations
 
