@@ -94,7 +94,7 @@ def begun(recipe: str, data: Path, *, looks: bool) -> Iterator[Step]:
     layers = [*read_layers(recipe, catalog), ConfigLayer("benchmark", {"duration": "100000 steps"})]
     gan = GAN.assemble(resolve(layers, catalog), data, "cpu")
     if not looks:
-        gan.watch = Blind(gan.device, at_once=True)
+        gan.finite_check = Blind(gan.device, at_once=True)
     return train(gan)
 
 

@@ -70,7 +70,7 @@ def tell(terminal: Terminal, gan: GAN, run: RunConfig, catalog: Catalog) -> None
     for component in run.components():
         terminal.detail(f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}")
     terminal.detail(f"precision: {gan.precision.name}")
-    terminal.detail(f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}")
+    terminal.detail(f"real and fake go through the discriminator {'together' if gan.critic.one_pass else 'apart'}")
 
 
 def evaluator_of(gan: GAN, run: RunConfig, catalog: Catalog, root: Path) -> Evaluator | None:

@@ -165,5 +165,5 @@ def _begin(gan: GAN, init_from: Path | None) -> str | None:
     from gancore.checkpoint import store as checkpoint
 
     saved = checkpoint.load(checkpoint.newest(init_from))
-    gan.begin_from(saved.tensors)
+    gan.state.init_weights(saved.tensors)
     return saved.digest

@@ -170,7 +170,7 @@ class Recorder:
 
     def _samples(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         gan = self._gan
-        gan.watch.read()  # what went wrong first is told, not what comes of it
+        gan.finite_check.raise_if_found()  # what went wrong first is told, not what comes of it
         try:
             with self.held() if gan.ranks.is_distributed else nullcontext():
                 return self.lead.samples(gan, count, seed, labels)
@@ -281,8 +281,8 @@ class Recorder:
 
     def _state(self) -> dict[str, Tensor]:
         """What is saved. Raises NonFiniteError when it is not fit to be the newest checkpoint."""
-        tensors = self._gan.tensors()
-        unfit = self._gan.unfit(tensors)
+        tensors = self._gan.state.tensors()
+        unfit = self._gan.state.not_finite(tensors)
         if unfit:
             raise NonFiniteError(self._gan.progress.step, f"{unfit[0]} is not finite, so no checkpoint was written")
         return tensors
@@ -294,7 +294,7 @@ class Recorder:
             "config": self._config,
             "shape": list(self._gan.feed.shape),
             "num_classes": self._gan.num_classes,
-            "progress": self._gan.place(),
+            "progress": self._gan.state.place(),
             "data": self._gan.feed.fingerprint,
             "recorded": recorded.model_dump(),
             "made_with": self._manifest,

@@ -18,8 +18,7 @@ from gancore.run.log import Recorded, forget_after, recorded_in
 from gancore.run.recorder import Metrics, Recorder
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
-from gancore.training.recovery import count_or_raise
-from gancore.training.rollback import roll_back
+from gancore.training.recovery import count_or_raise, roll_back
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Resumable:
                     "gancore train --init-from CHECKPOINT --resume, with all that it was begun with",
                 )
             if origin is not None:
-                gan.begin_from(origin.tensors)
+                gan.state.init_weights(origin.tensors)
             return ()
         gan.restore(self.saved.tensors, self.saved.about["progress"])
         return tuple(self._changes(gan, self.saved.about))

@@ -20,7 +20,7 @@ from gancore.settings import TrainingTime
 from gancore.testing.cases import Case, Untried
 from gancore.testing.inputs import Values, called, images, labels, network, scores, stored
 from gancore.testing.observing import tell_of_a_run
-from gancore.training.networks import judge, output_of, tensors_of
+from gancore.training.networks import output_of, score, tensors_of
 from gancore.utils.random import seeded
 
 MOMENTS = (TrainingTime(0, 0.0), TrainingTime(1500, 0.5), TrainingTime(100_000, 1.0))
@@ -170,9 +170,9 @@ def _of_regularizer(component: Regularizer, case: Case) -> Bench:
     def work(given: Values) -> Given:
         made = generator(given["latent"])
         made = leaf("fake", made.detach()) if component.player == "discriminator" else made
-        real = judge(critic, leaf("real", given["real images"]), None, None)
-        fake = judge(critic, made, given["latent"], None)
-        found = penalty.penalty(lambda points, classes: judge(critic, points, None, classes), real, fake)
+        real = score(critic, leaf("real", given["real images"]), None, None)
+        fake = score(critic, made, given["latent"], None)
+        found = penalty.penalty(lambda points, classes: score(critic, points, None, classes), real, fake)
         strengths = tuple(component.strength(moment) for moment in MOMENTS)
         confined = deepcopy(player)
         penalty.project(confined, strengths[0])

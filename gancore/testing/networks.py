@@ -16,7 +16,7 @@ from gancore.testing.cases import Case, LawBroken, Untried, demand
 from gancore.testing.general import unequal
 from gancore.testing.harness import Bench, set_up
 from gancore.testing.inputs import images
-from gancore.training.networks import described
+from gancore.training.networks import describe_tensor
 from gancore.training.preflight import COUNT, mixes_samples
 from gancore.utils.random import seeded
 
@@ -42,13 +42,13 @@ def output_has_the_promised_shape(component: Component, case: Case) -> None:
         if key == "images":
             expected = (case.count, *case.shape)
             right = right and _shape(value) == expected
-            demand(right, f"images must be floating point of shape {expected}; received {described(value)}")
+            demand(right, f"images must be floating point of shape {expected}; received {describe_tensor(value)}")
         elif key == "logits" or component.kind == "extractor":
             right = right and len(_shape(value)) == 2 and _shape(value)[0] == case.count and 0 not in _shape(value)
-            demand(right, f"{key} must be ({case.count}, K) with K >= 1; received {described(value)}")
+            demand(right, f"{key} must be ({case.count}, K) with K >= 1; received {describe_tensor(value)}")
         else:
             right = isinstance(value, Tensor) and _shape(value)[:1] == (case.count,)
-            demand(right, f"{key} must begin with N = {case.count}; received {described(value)}")
+            demand(right, f"{key} must begin with N = {case.count}; received {describe_tensor(value)}")
     if isinstance(component, LearnedExtractor):
         logits = given.get("logits")
         demand(isinstance(logits, Tensor), "an extractor that learns must give logits, to be taught by labels")
@@ -160,7 +160,7 @@ def strength_zero_changes_nothing(component: Component, case: Case) -> None:
     bench.in_form()  # what watches has seen something
     images, given = _at_strength(bench, 0.0)()["images"], bench.inputs["images"]
     if not isinstance(images, Tensor):
-        raise LawBroken(f"images must be a tensor at strength 0 too; received {described(images)}")
+        raise LawBroken(f"images must be a tensor at strength 0 too; received {describe_tensor(images)}")
     if images.shape != given.shape or images.dtype != given.dtype:
         raise Untried
     changed = unequal({"images": given}, {"images": images}, rounding=1e-6)

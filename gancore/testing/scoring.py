@@ -15,7 +15,7 @@ from gancore.errors import blame
 from gancore.testing.cases import Case, Inapplicable, Untried, demand
 from gancore.testing.general import is_random, unequal
 from gancore.testing.harness import MOMENTS, set_up
-from gancore.training.networks import described
+from gancore.training.networks import describe_tensor
 
 _PLAYERS = ("discriminator", "generator")
 _SCALES = (1.0, 100.0, 10_000.0)
@@ -32,7 +32,7 @@ def losses_are_finite_scalars(component: Component, case: Case) -> None:
             loss = given[player]
             demand(
                 _is_real_scalar(loss),
-                f"the {player}'s loss must be a scalar tensor of floating point; received {described(loss)}",
+                f"the {player}'s loss must be a scalar tensor of floating point; received {describe_tensor(loss)}",
             )
             demand(cast(Tensor, loss).isfinite(), f"the {player}'s loss is {loss} at logits of size {scale:g}")
 
@@ -99,7 +99,7 @@ def penalties_are_finite_scalars(component: Component, case: Case) -> None:
         raise Inapplicable
     demand(
         _is_real_scalar(penalty),
-        f"a penalty must be None or a scalar tensor of floating point; received {described(penalty)}",
+        f"a penalty must be None or a scalar tensor of floating point; received {describe_tensor(penalty)}",
     )
     demand(cast(Tensor, penalty).isfinite(), f"the penalty is {penalty}")
 

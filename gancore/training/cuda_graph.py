@@ -1,15 +1,15 @@
-"""A step as a graph: launched on CUDA as one, for networks so small that launching their kernels is most of the work.
+"""A step as a CUDA graph: one launch, for networks so small that launching their kernels is most of the work.
 
-What the host decides in a step, such as strengths, rates and whose turn it is, is burnt into a graph. So there is a
-graph for each set of decisions that comes back, and a step whose decisions do not is made kernel by kernel.
+What the host decides in a step, such as strengths, learning rates and active regularizers, is fixed in a graph. So
+there is a graph for each set of decisions that recurs; a step with other decisions runs kernel by kernel.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any, Protocol
 
 import torch
@@ -19,64 +19,51 @@ from gancore.data.feed import Batch
 from gancore.errors import PluginError
 from gancore.settings import value_at
 from gancore.training.ema import weight_of
-from gancore.training.finite import takes_flag
+from gancore.training.finite import skips_by_flag
 from gancore.training.gan import GAN
+from gancore.training.step import StepResult
 from gancore.utils.random import put_states, states_of
 
-Outcome = tuple[dict[str, Tensor], dict[str, Tensor]]
-"""The scores of a step, and what regularizers added."""
-
-_WARM_UP = 3
-"""Steps by the same decisions that are made kernel by kernel, so that all that is made once has been made."""
-_MOST = 16
+_WARM_UP_STEPS = 3
+"""Steps with the same decisions that run kernel by kernel first, so that everything allocated once is allocated."""
+_MAX_GRAPHS = 16
 """Graphs that are kept, each with memory of its own."""
-_TOLERATED = 0.1
-"""How far a replayed step may lie from the same made kernel by kernel, as a share of its length."""
-_REMEMBERED = 64
-"""Sets of decisions that are remembered, the newest: those that change with every step would be without an end."""
+_TOLERANCE = 0.1
+"""Largest distance of a replayed step from the same step kernel by kernel, as a share of the step's length."""
+_REMEMBERED_DECISIONS = 64
+"""The newest sets of decisions whose counts are kept: those that change every step would be endless."""
+
+StepFunction = Callable[[GAN, Iterable[Batch]], StepResult]
+Recording = tuple[Callable[[], None], StepResult]
+"""Replays recorded work, and the result whose tensors it then writes to."""
 
 
-class Batches(Protocol):
-    """Batches to come, each of `count` images over all ranks; `images_seen` counts those that were taken."""
-
-    count: int
-    images_seen: int
-
-    def __next__(self) -> Batch: ...
-
-
-Work = Callable[[Batches], Outcome]
-"""A step: takes its batches, and returns its outcome."""
-Recording = tuple[Callable[[], None], Outcome]
-"""What does recorded work again, and the tensors in which its outcome then lies."""
-
-
-def unfit(gan: GAN) -> str:
-    """Why steps of this GAN cannot be captured at all, to be told; nothing if they can."""
+def reason_against_capture(gan: GAN) -> str:
+    """Return a warning why no step of this GAN can be captured; empty if they can."""
     if gan.device.type != "cuda":
-        return _told(f"the run is on {gan.device.type}, and graphs are of CUDA")
+        return _warning(f"the run is on {gan.device.type}, and graphs need CUDA")
     if gan.ranks.is_distributed:
-        return _told("several processes train, and wait for each other in every step")
+        return _warning("several processes train and wait for each other in every step")
     if gan.options.training.on_nonfinite == "skip":
-        return _told("training.on_nonfinite is skip, which looks at numbers in every update")
+        return _warning("training.on_nonfinite is skip, which reads numbers in every update")
     for optimizer in gan.optimizers.values():
-        if not takes_flag(optimizer):
-            return _told(f"before each update by {type(optimizer).__name__} its numbers are looked at on the host")
+        if not skips_by_flag(optimizer):
+            return _warning(f"{type(optimizer).__name__} needs its gradients checked on the host before each update")
     return ""
 
 
-def _told(reason: str) -> str:
-    return f"steps are made kernel by kernel, for they cannot be captured: {reason}"
+def _warning(reason: str) -> str:
+    return f"training.cuda_graph has no effect, steps run kernel by kernel: {reason}"
 
 
 class Recorder(Protocol):
-    """What records work on a device."""
+    """Records work on a device."""
 
-    def aside(self) -> AbstractContextManager[None]:
-        """A block whose work is done apart from other work on the device, after what came before it."""
+    def stream(self) -> AbstractContextManager[None]:
+        """Run the block on the recorder's stream, after everything before it on the device."""
 
-    def record(self, work: Callable[[], Outcome]) -> Recording:
-        """Records work, which is not done by that."""
+    def record(self, work: Callable[[], StepResult]) -> Recording:
+        """Record work without running it."""
 
 
 class CUDARecorder:
@@ -88,30 +75,30 @@ class CUDARecorder:
             _make_capturable(optimizer, gan.device)
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """As `Recorder` says. Steps that warm up belong here too, so that what they leave behind is of this stream."""
+    def stream(self) -> Iterator[None]:
+        """Run the block on the stream. Warm-up steps belong here too, so that what they allocate is of this stream."""
         outer = torch.cuda.current_stream(self._gan.device)
         self._stream.wait_stream(outer)
         try:
             with torch.cuda.stream(self._stream):
                 yield
-        finally:  # whoever reads tensors next reads them on the outer stream
+        finally:  # tensors are read next on the outer stream
             outer.wait_stream(self._stream)
 
-    def record(self, work: Callable[[], Outcome]) -> Recording:
-        """As `Recorder` says."""
+    def record(self, work: Callable[[], StepResult]) -> Recording:
+        """Record work without running it."""
         graph = torch.cuda.CUDAGraph()
-        with warnings.catch_warnings():  # newer versions of torch find generators by themselves, and say so
+        with warnings.catch_warnings():  # newer versions of torch find generators by themselves, and warn
             warnings.simplefilter("ignore")
-            graph.register_generator_state(self._gan.noise)
-        # Of this thread alone, since those that load data may copy meanwhile.
+            graph.register_generator_state(self._gan.state.noise)
+        # Of this thread alone, since threads that load data may copy meanwhile.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            outcome = work()
-        return graph.replay, outcome
+            result = work()
+        return graph.replay, result
 
 
 def _make_capturable(optimizer: optim.Optimizer, device: torch.device) -> None:
-    """Rates that a schedule moves, and counts of steps, are to lie on the device, where a graph can read them."""
+    """Keep learning rates that a schedule moves, and step counts, on the device, where a graph can read them."""
     for group in optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = True
@@ -119,64 +106,62 @@ def _make_capturable(optimizer: optim.Optimizer, device: torch.device) -> None:
                 group["lr"] = torch.as_tensor(group["lr"], device=device)
 
 
-class Captured:
-    """Makes steps as `work` does, by graphs where it can. `note` says why it has given up, after the step when it did.
+class CapturedStep:
+    """Runs steps as `step` does, by graphs where possible. `warning` says why it gave up, after the step when it did.
 
-    A first replay is compared with the same step made kernel by kernel: a part that changes anything outside of what
-    is saved is found out so.
+    The first replay is compared with the same step kernel by kernel: this finds a part that changes anything outside
+    of what is saved.
     """
 
-    def __init__(self, gan: GAN, work: Work, recorder: Recorder) -> None:
-        self._gan, self._work, self._recorder = gan, work, recorder
+    def __init__(self, gan: GAN, step: StepFunction, recorder: Recorder) -> None:
+        self._gan, self._step, self._recorder = gan, step, recorder
         self._graphs: dict[Hashable, _Graph] = {}
-        self._seen: dict[Hashable, int] = {}
-        self._given_up = False
-        self.note = ""
+        self._counts: dict[Hashable, int] = {}
+        self._gave_up = False
+        self.warning = ""
 
-    def __call__(self, batches: Batches) -> Outcome:
-        """One step."""
-        self.note = ""
-        taken = [(next(batches), batches.count) for _ in range(self._gan.options.training.discriminator_steps)]
-        again = _Again(taken, batches.images_seen)
-        with self._recorder.aside():
-            if self._given_up:
-                return self._work(again)
-            key = _decided(self._gan, again)
+    def __call__(self, gan: GAN, batches: Iterable[Batch]) -> StepResult:
+        """Run one step."""
+        self.warning, batches = "", list(batches)
+        with self._recorder.stream():
+            if self._gave_up:
+                return self._step(gan, batches)
+            key = _decisions(gan, batches)
             if key in self._graphs:
-                return self._graphs[key].replayed(again)
-            if self._often(key) <= _WARM_UP or len(self._graphs) >= _MOST:
-                return self._work(again)
-            return self._first(key, again)
+                return self._graphs[key].replay(batches)
+            if self._count(key) <= _WARM_UP_STEPS or len(self._graphs) >= _MAX_GRAPHS:
+                return self._step(gan, batches)
+            return self._capture(key, batches)
 
-    def _often(self, key: Hashable) -> int:
-        """How often these decisions have been made, this time included."""
-        self._seen[key] = self._seen.pop(key, 0) + 1  # at the end, as the newest
-        if len(self._seen) > _REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-        return self._seen[key]
+    def _count(self, key: Hashable) -> int:
+        """Return how many steps had these decisions, this one included."""
+        self._counts[key] = self._counts.pop(key, 0) + 1  # at the end, as the newest
+        if len(self._counts) > _REMEMBERED_DECISIONS:
+            del self._counts[next(iter(self._counts))]
+        return self._counts[key]
 
-    def _first(self, key: Hashable, again: _Again) -> Outcome:
+    def _capture(self, key: Hashable, batches: Sequence[Batch]) -> StepResult:
         before, graph, reason = _State(self._gan), None, ""
         try:
-            graph = _Graph(again, self._work, self._recorder)
-            graph.replayed(again)
+            graph = _Graph(self._gan, batches, self._step, self._recorder)
+            graph.replay(batches)
             replayed = _State(self._gan)
         except Exception as error:  # whatever it is in a plugin that cannot be captured
-            graph, reason = None, _origin(error)
-        before.put_back()
-        outcome = self._work(again.anew())
+            graph, reason = None, _first_cause(error)
+        before.restore()
+        result = self._step(self._gan, batches)
         if graph is not None:
-            reason = replayed.unlike(_State(self._gan), before)
+            reason = replayed.difference(_State(self._gan), before)
         if graph is None or reason:
-            self._given_up, self._graphs = True, {}
-            self.note = _told(reason)
+            self._gave_up, self._graphs = True, {}
+            self.warning = _warning(reason)
         else:
             self._graphs[key] = graph
-        return outcome
+        return result
 
 
-def _origin(error: BaseException) -> str:
-    """What went wrong first, in a line, and in which part: to end a recording fails too, after that."""
+def _first_cause(error: BaseException) -> str:
+    """Return what went wrong first, in a line, and in which part: ending a recording fails too, after that."""
     errors = [error]
     while (before := errors[-1].__context__) is not None:
         errors.append(before)
@@ -186,112 +171,93 @@ def _origin(error: BaseException) -> str:
     return f"{line}, in the {part}" if part else line
 
 
-@dataclass
-class _Again:
-    """Batches that have been taken, to be gone through."""
-
-    taken: list[tuple[Batch, int]]
-    images_seen: int
-    count: int = 0
-    _next: int = 0
-
-    def __next__(self) -> Batch:
-        batch, self.count = self.taken[self._next]
-        self._next += 1
-        return batch
-
-    def anew(self) -> _Again:
-        return _Again(self.taken, self.images_seen)
-
-
 class _Graph:
-    """Recorded work on batches of its own, into which others are copied."""
+    """A recorded step on batches of its own, into which others are copied."""
 
-    def __init__(self, again: _Again, work: Work, recorder: Recorder) -> None:
-        self._own = [
-            (Batch(batch.images.clone(), batch.labels.clone(), batch.total), count) for batch, count in again.taken
-        ]
-        given = _Again(self._own, again.images_seen)
-        self._replay, self._outcome = recorder.record(lambda: work(given.anew()))
+    def __init__(self, gan: GAN, batches: Sequence[Batch], step: StepFunction, recorder: Recorder) -> None:
+        self._own = [Batch(batch.images.clone(), batch.labels.clone(), batch.total) for batch in batches]
+        self._replay, self._result = recorder.record(lambda: step(gan, self._own))
 
-    def replayed(self, again: _Again) -> Outcome:
-        """The outcome for other batches, in tensors that later replays leave alone."""
-        for (own, _), (batch, _) in zip(self._own, again.taken, strict=True):
+    def replay(self, batches: Sequence[Batch]) -> StepResult:
+        """Return the result for other batches, in tensors that later replays do not change."""
+        for own, batch in zip(self._own, batches, strict=True):
             own.images.copy_(batch.images)
             own.labels.copy_(batch.labels)
         self._replay()
-        scores, penalties = ({name: each.clone() for name, each in part.items()} for part in self._outcome)
-        return scores, penalties
+        values = {field.name: getattr(self._result, field.name) for field in fields(StepResult)}
+        penalties = {label: penalty.clone() for label, penalty in values.pop("penalties").items()}
+        return StepResult(**{name: value.clone() for name, value in values.items()}, penalties=penalties)
 
 
 class _State:
-    """All that a step changes, as it is when this is made."""
+    """A copy of everything that a step changes."""
 
     def __init__(self, gan: GAN) -> None:
         self._gan = gan
-        self._kept = {name: each.clone() for name, each in self._changing()}
-        self._found = [each.clone() for each in gan.watch.findings]
-        self._noise, self._drawn = gan.noise.get_state(), states_of(gan.device)
+        self._tensors = {name: tensor.clone() for name, tensor in self._changing()}
+        self._found = [tensor.clone() for tensor in gan.finite_check.tensors]
+        self._noise, self._random = gan.state.noise.get_state(), states_of(gan.device)
 
     def _changing(self) -> Iterator[tuple[str, Tensor]]:
-        names = tuple(self._gan.modules()), ("optimizer",)
-        prefixes = tuple(f"{name}." for part in names for name in part)
-        return ((name, each) for name, each in self._gan.tensors().items() if name.startswith(prefixes))
+        tensors = self._gan.state.tensors()
+        return ((name, tensor) for name, tensor in tensors.items() if not name.startswith("random."))
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """In place, since graphs know tensors by where they lie."""
-        for name, each in self._changing():
-            each.copy_(self._kept[name])
-        for found, before in zip(self._gan.watch.findings, self._found, strict=True):
+    def restore(self) -> None:
+        """Restore it in place, since graphs know tensors by their addresses."""
+        for name, tensor in self._changing():
+            tensor.copy_(self._tensors[name])
+        for found, before in zip(self._gan.finite_check.tensors, self._found, strict=True):
             found.copy_(before)
-        self._gan.noise.set_state(self._noise)
-        put_states(self._drawn, self._gan.device)
+        self._gan.state.noise.set_state(self._noise)
+        put_states(self._random, self._gan.device)
 
-    def unlike(self, other: _State, before: _State) -> str:
-        """What differs from another state by more than a tenth of what it has moved since one before, in words.
+    def difference(self, other: _State, before: _State) -> str:
+        """Describe what differs from another state by more than a tenth of what it has moved since `before`.
 
-        All weights of a module count as one, since Adam makes full steps of gradients that are but rounding; and so do
+        All weights of a module count as one, since Adam makes full steps of gradients that are only rounding; so do
         all moments of an optimizer that are of one kind.
         """
         weights = {
-            f"{role}.{name}" for role, module in self._gan.modules().items() for name, _ in module.named_parameters()
+            f"{role}.{name}"
+            for role, module in self._gan.state.modules.items()
+            for name, _ in module.named_parameters()
         }
         apart: dict[str, float] = {}
         moved: dict[str, float] = {}
-        for name, each in self._kept.items():
-            one, two, start = (state.double() for state in (each, other._kept[name], before._kept[name]))
+        for name, tensor in self._tensors.items():
+            one, two, start = (each.double() for each in (tensor, other._tensors[name], before._tensors[name]))
             group = _group(name, weights)
             apart[group] = apart.get(group, 0.0) + float((one - two).square().sum())
             moved[group] = moved.get(group, 0.0) + float((two - start).square().sum())
         for group, distance in apart.items():
-            if not distance <= _TOLERATED**2 * moved[group]:  # NaN is not
-                return f"{group} is another after a step as a graph than after one kernel by kernel"
+            if not distance <= _TOLERANCE**2 * moved[group]:  # NaN is not
+                return f"{group} differs between a step as a graph and the same step kernel by kernel"
         return ""
 
 
 def _group(name: str, weights: Container[str]) -> str:
-    """`generator` for its weights, `optimizer.generator.exp_avg` for moments, and of buffers each its own name."""
+    """Return `generator` for its weights, `optimizer.generator.exp_avg` for moments, and a buffer's own name."""
     role, *rest = name.split(".")
     if role == "optimizer":
         return ".".join((role, *rest[:2]))
     return role if name in weights else name
 
 
-def _decided(gan: GAN, again: _Again) -> Hashable:
-    """All numbers that the host puts into a step, but for rates that lie on the device."""
-    options, moment = gan.options, gan.moment()
-    steps = options.training.discriminator_steps
-    turns = [gan.turn("discriminator", number) for number in range(steps)] + [gan.turn("generator", 0)]
+def _decisions(gan: GAN, batches: Sequence[Batch]) -> Hashable:
+    """Return all numbers that the host puts into a step, except learning rates on the device."""
+    options, time = gan.options, gan.time()
+    updates = [gan.active_regularizers("discriminator", number) for number in range(len(batches))]
+    updates.append(gan.active_regularizers("generator", 0))
     clip, ema = options.training.clip_norm, options.ema
-    new = again.images_seen - gan.progress.images_seen
+    new_images = sum(batch.total for batch in batches)
     return (
-        tuple(count for _, count in again.taken),
-        tuple(tuple((due.label, due.strength) for due in turn.due) for turn in turns),
-        tuple((stage.label, stage.strength) for stage in gan.judge().augmentations),
-        None if clip is None else value_at(clip, moment),
-        None if ema is None else weight_of(ema, gan.moment(new), new),
-        tuple(_numbers(gan.optimizers[name].param_groups[0]) for name in ("generator", "discriminator")),
+        tuple(batch.total for batch in batches),
+        tuple(tuple((each.label, each.strength) for each in update.active) for update in updates),
+        tuple((each.label, each.strength) for each in gan.critic.augmentations),
+        None if clip is None else value_at(clip, time),
+        None if ema is None else weight_of(ema, gan.time(new_images), new_images),
+        tuple(_numbers(gan.optimizers[player].param_groups[0]) for player in ("generator", "discriminator")),
     )
 
 

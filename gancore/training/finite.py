@@ -1,8 +1,8 @@
-"""Numbers that are not finite: noticed before an update is made of them, and before they are saved."""
+"""Checks for NaN and infinity: before an update is made of them, and before they are saved."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -14,23 +14,23 @@ from gancore.errors import NonFiniteError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Look:
-    """Whose numbers were looked at, the names of its scores, and the weights whose gradients, or selves, came next."""
+class _Checked:
+    """What one check covers: scores by name, and then the gradients of weights, or the weights if `projected`."""
 
     player: Player
     module: nn.Module
     scores: tuple[str, ...]
     weights: tuple[Tensor, ...]
-    confined: bool
+    projected: bool
 
-    def describe(self, place: int, *, later: bool) -> str:
-        """What is wrong, if it is the number at this place. `later`, the gradients are those of another step."""
-        if place < len(self.scores):
-            return f"the {self.player}'s {self.scores[place]} is not finite, so its update was not made"
-        weight = self.weights[place - len(self.scores)]
-        name = next((name for name, each in self.module.named_parameters() if each is weight), "weight")
-        if self.confined:
-            return f"the {self.player}'s weight {name} is not finite after its regularizers have confined it"
+    def describe(self, index: int, *, later: bool) -> str:
+        """Describe what is not finite, by its index. `later`: the gradients are those of another step by now."""
+        if index < len(self.scores):
+            return f"the {self.player}'s {self.scores[index]} is not finite, so its update was not made"
+        weight = self.weights[index - len(self.scores)]
+        name = next((name for name, parameter in self.module.named_parameters() if parameter is weight), "weight")
+        if self.projected:
+            return f"the {self.player}'s weight {name} is not finite after its regularizers projected it"
         large = "too large to be squared"
         what = f"not finite, or {large}" if later else "not finite"
         if not later and weight.grad is not None and weight.grad.isfinite().all():
@@ -38,112 +38,111 @@ class _Look:
         return f"the gradient of the {self.player}'s {name} is {what}, so its update was not made"
 
 
-def takes_flag(optimizer: optim.Optimizer) -> bool:
-    """Whether the optimizer leaves out an update by itself where `found_inf` says so; GradScaler asks in this way."""
+def skips_by_flag(optimizer: optim.Optimizer) -> bool:
+    """Return whether the optimizer skips an update by itself if `found_inf` is set, as GradScaler asks it to."""
     return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 
 class FiniteCheck:
-    """Looks at the losses, penalties and gradients of an update before it is made.
+    """Checks losses, penalties and gradients before each update.
 
-    Norms are sums of squares, so a gradient whose square overflows, which would make an infinite moment, counts as one
-    that is not finite. `at_once` reads the verdict where it is found, and raises NonFiniteError: on a CPU that costs
-    nothing. Otherwise it stays on the device, in `held`: optimizers that know `found_inf` leave out this update and all
-    that follow, the number of the first bad step is kept, and `read` raises. For an optimizer that does not know it,
-    the verdict is read at once all the same.
+    Norms are sums of squares, so a gradient whose square overflows, and would give an infinite moment, counts as not
+    finite. If `immediate`, the result is read where it is found and NonFiniteError raised: on a CPU that costs nothing.
+    Otherwise it stays on the device in `found`: optimizers that know `found_inf` skip this update and all later ones,
+    the number of the first bad step is kept, and `raise_if_found` raises. For an optimizer that does not know
+    `found_inf` the result is read immediately all the same.
     """
 
-    def __init__(self, device: torch.device, *, at_once: bool) -> None:
-        self._at_once = at_once
+    def __init__(self, device: torch.device, *, immediate: bool) -> None:
+        self._immediate = immediate
         self._step = 0
-        self._looks: list[_Look] = []
-        self._known: dict[object, int] = {}
-        self.held = torch.zeros((), device=device)
+        self._checks: list[_Checked] = []
+        self._numbers: dict[object, int] = {}
+        self.found = torch.zeros((), device=device)
         """1.0 since the first number that was not finite, else 0.0."""
-        self._first = torch.zeros(3, dtype=torch.int64, device=device)  # step, look, place
-        # Where the device finds it, also when it does again what it has done before, as a graph.
-        self._now = torch.zeros((), dtype=torch.int64, device=device)
+        self._first = torch.zeros(3, dtype=torch.int64, device=device)  # step, check, index
+        # On the device, so that a replayed CUDA graph reads the current step.
+        self._device_step = torch.zeros((), dtype=torch.int64, device=device)
 
-    def at(self, step: int) -> None:
-        """All that is looked at from here on belongs to this step."""
+    def begin_step(self, step: int) -> None:
+        """Attribute the checks that follow to this step."""
         self._step = step
-        if not self._at_once:
-            self._now.fill_(step)
+        if not self._immediate:
+            self._device_step.fill_(step)
 
-    def before(
+    def check_gradients(
         self,
         player: Player,
         module: nn.Module,
         optimizer: optim.Optimizer,
         scores: Mapping[str, Tensor],
-        weights: Iterable[Tensor],
+        weights: Sequence[Tensor],
     ) -> Tensor:
-        """Looks at what an update is about to be made of; returns the norm of each gradient.
+        """Check what an update is about to be made of, and return the norm of each gradient.
 
-        Raises NonFiniteError, if it reads at once. The weights are as they were.
+        Raises NonFiniteError if it reads immediately. The weights are unchanged.
         """
-        moved = tuple(weight for weight in weights if weight.grad is not None)
+        moved = [weight for weight in weights if weight.grad is not None]
         norms = _norms([weight.grad for weight in moved if weight.grad is not None])
-        look = _Look(player, module, tuple(scores), moved, confined=False)
-        on_device = not self._at_once and takes_flag(optimizer)
-        if on_device:
-            optimizer.found_inf = self.held  # type: ignore[attr-defined]  # torch's optimizers read it by getattr
+        deferred = not self._immediate and skips_by_flag(optimizer)
+        if deferred:
+            optimizer.found_inf = self.found  # type: ignore[attr-defined]  # torch's optimizers read it by getattr
         values = torch.stack([*scores.values(), *norms])
-        self._judge(look, values, at_once=not on_device)
+        self._check(_Checked(player, module, tuple(scores), tuple(moved), projected=False), values, deferred=deferred)
         return values[len(scores) :]
 
-    def after(self, player: Player, module: nn.Module) -> None:
-        """Looks at the weights that regularizers have confined after an update."""
+    def check_weights(self, player: Player, module: nn.Module) -> None:
+        """Check the weights that regularizers have projected after an update."""
         weights = tuple(module.parameters())
-        look = _Look(player, module, (), weights, confined=True)
         norms = torch.stack(_norms([weight.detach() for weight in weights]))
-        self._judge(look, norms, at_once=self._at_once)
+        checked = _Checked(player, module, (), weights, projected=True)
+        self._check(checked, norms, deferred=not self._immediate)
 
-    def read(self) -> None:
-        """Raises NonFiniteError for the first number that was not finite; waits for the device if it must."""
-        if self._looks and bool(self.held):
-            step, look, place = self._first.tolist()
-            raise NonFiniteError(step, self._looks[look].describe(place, later=True))
+    def raise_if_found(self) -> None:
+        """Raise NonFiniteError for the first number that was not finite; waits for the device if it must."""
+        if self._checks and bool(self.found):
+            step, check, index = self._first.tolist()
+            raise NonFiniteError(step, self._checks[check].describe(index, later=True))
 
     @property
-    def findings(self) -> tuple[Tensor, Tensor]:
-        """What lies on the device of it, to be put back in place where steps are undone."""
-        return self.held, self._first
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """What is on the device, to be restored in place where steps are undone."""
+        return self.found, self._first
 
-    def forget(self) -> None:
-        """Begins anew, once what was not finite has been put right."""
-        self.held.zero_()
+    def reset(self) -> None:
+        """Forget what was found, once the state is finite again."""
+        self.found.zero_()
 
-    def _judge(self, look: _Look, values: Tensor, *, at_once: bool) -> None:
-        if at_once:
-            self.read()  # what came first, if another update was not read at once
-            # A sum is not finite if a summand is not, and one number is read sooner than many are compared.
+    def _check(self, checked: _Checked, values: Tensor, *, deferred: bool) -> None:
+        if not deferred:
+            self.raise_if_found()  # an earlier update of which the result was not read yet comes first
+            # A sum is not finite if a summand is not, and reading one number is faster than comparing many.
             if isfinite(values.sum().item()):
                 return
         bad = values.isfinite().logical_not_()
-        if at_once:
+        if not deferred:
             if bad.any():
-                raise NonFiniteError(self._step, look.describe(int(bad.nonzero()[0]), later=False))
+                raise NonFiniteError(self._step, checked.describe(int(bad.nonzero()[0]), later=False))
             return
-        key = (look.player, look.scores, tuple(map(id, look.weights)), look.confined)  # tensors compare by number
-        number = self._known.setdefault(key, len(self._looks))
-        if number == len(self._looks):
-            self._looks.append(look)
+        key = (checked.player, checked.scores, tuple(map(id, checked.weights)), checked.projected)
+        number = self._numbers.setdefault(key, len(self._checks))
+        if number == len(self._checks):
+            self._checks.append(checked)
         now = bad.any()
-        place = torch.empty_like(self._first)  # filled on the device: copying from the host would wait for it
-        place[0], place[1], place[2] = self._now, number, bad.int().argmax()
-        self._first.copy_(torch.where((self.held > 0) | ~now, self._first, place))
-        torch.maximum(self.held, now.to(self.held.dtype), out=self.held)
+        place = torch.empty_like(self._first)  # filled on the device: a copy from the host would wait for it
+        place[0], place[1], place[2] = self._device_step, number, bad.int().argmax()
+        self._first.copy_(torch.where((self.found > 0) | ~now, self._first, place))
+        torch.maximum(self.found, now.to(self.found.dtype), out=self.found)
 
 
 def _norms(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """A norm for each, not finite if anything in it is not; one pass, which costs less than to compare each number."""
+    """Return the norm of each, not finite if anything in it is not: one pass, cheaper than comparing each number."""
     dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
     return torch._foreach_norm(dense) if dense else ()
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The names of those that hold NaN or infinity. Integers never do."""
+    """Return the names of those that hold NaN or infinity. Integers never do."""
     floats = {name: value for name, value in tensors.items() if value.is_floating_point() or value.is_complex()}
     suspects = set[str]()
     # Optimizers count steps on the CPU, whatever device their moments are on; each device is waited for once.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -54,11 +55,10 @@ class Precision:
         """
         return self.device.type == "cuda" and self.name != "fp32"
 
-    def products(self) -> AbstractContextManager[object]:
-        """In this block, networks that are called multiply in this precision."""
-        if self.name != "bf16":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.bfloat16)
+    @property
+    def autocast(self) -> Callable[[], AbstractContextManager[object]]:
+        """Makes the block in which networks multiply in this precision."""
+        return partial(torch.autocast, self.device.type, torch.bfloat16) if self.name == "bf16" else nullcontext
 
     @contextmanager
     def step(self) -> Iterator[None]:

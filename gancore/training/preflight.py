@@ -1,289 +1,309 @@
-"""A rehearsal before the first step: do networks, loss and data fit each other, and does D mix its samples?"""
+"""The preflight check before the first step: do networks, loss and data fit each other, and does D mix samples?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import replace
-from typing import TypeVar
+from contextlib import suppress
+from copy import copy, deepcopy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.nn.utils.parametrize import cached
 
 from gancore.checkpoint.state import check_module
-from gancore.config.run import LatentSettings
-from gancore.contracts import Objective, Output, Player, Scores
-from gancore.data.feed import Feed
-from gancore.errors import ConfigError, PluginError, blame
-from gancore.training.augmentations import AugmentedDiscriminator
-from gancore.training.networks import call, checked_loss, described, frozen, judge, output_of, tensors_of
-from gancore.training.regularizers import ActiveRegularizers
+from gancore.contracts import Objective, Output, Scores
+from gancore.data.feed import Batch, Feed
+from gancore.distributed.ranks import SINGLE_RANK
+from gancore.errors import ConfigError, NonFiniteError, PluginError, blame
+from gancore.training.finite import FiniteCheck
+from gancore.training.networks import (
+    Freezer,
+    call,
+    describe_tensor,
+    output_of,
+    score,
+    tensors_of,
+)
+from gancore.training.state import TrainingState
+from gancore.training.step import step
 from gancore.utils.random import seeded
 
+if TYPE_CHECKING:
+    from gancore.training.gan import GAN
+
 COUNT = 4
-"""Images in a batch of the rehearsal."""
+"""Images in a batch of the preflight."""
 T = TypeVar("T")
 
 
-def run_preflight(
-    generator: nn.Module,
-    critic: AugmentedDiscriminator,
-    objective: Objective,
-    turns: Mapping[Player, ActiveRegularizers],
-    feed: Feed,
-    latent: LatentSettings,
-    num_classes: int | None,
-    *,
-    accumulates: bool = False,
-) -> bool:
-    """Runs tiny batches through copies of all parts, which stay as they were. True when D mixes samples.
+@dataclass(frozen=True)
+class _Inputs:
+    """Inputs that the parts are tried on: latents (COUNT, Z), and two batches of images of other mean and spread."""
 
-    `turns` hold every regularizer of a player. Raises PluginError when a part fails, or gives what the contract does
-    not promise; ConfigError when a network fails on the short last batch of an epoch alone, when D is none that a
-    regularizer can take, and when gradients are to be accumulated over parts of a batch that have a say in each other.
+    latent: Tensor
+    first: Tensor
+    second: Tensor
+    labels: Tensor | None
+
+
+def run_preflight(gan: GAN) -> bool:
+    """Run tiny batches through copies of all parts, which stay as they were. Returns whether D mixes samples.
+
+    Raises PluginError if a part fails or returns what the contract does not promise; ConfigError if a network fails
+    only on the short last batch of an epoch, if D is not one that a regularizer supports, and if gradients are to be
+    accumulated over micro-batches although the images of a batch depend on each other.
     """
-    device, discriminator = feed.device, critic.discriminator
-    for role, part in _parts_of(generator, critic, objective, turns).items():
+    device, shape, feed = gan.device, gan.feed.shape, gan.feed
+    for role, part in _parts_of(gan).items():
         if isinstance(part, nn.Module):
             check_module(role, part)
     with seeded(0, device):
-        labels = None if num_classes is None else torch.arange(COUNT, device=device) % num_classes
-        noise = torch.randn(COUNT, latent.dim, device=device)
-        fakes = _generated(_copy("generator", generator), noise, labels, feed)
-        first = torch.rand(COUNT, *feed.shape, device=device) * 2 - 1
-        second = torch.rand(COUNT, *feed.shape, device=device) * 0.6 + 0.1  # of another mean and spread than the first
-        _check_way_back(_copy("discriminator", discriminator), fakes, labels)
-        mixes = mixes_samples(discriminator, first, second, labels)
-        _rehearse_updates(objective, critic, turns, first, fakes, noise, labels)
-        strict = [due.label for turn in turns.values() for due in turn.due if due.component.per_sample]
-        if strict and _leaks("discriminator", discriminator, first, second, labels):
-            raise ConfigError(
-                f"regularizer {strict[0]!r} takes a discriminator whose verdict on an image is about this image alone; "
-                "in this one the rest of the batch has a say (batch normalization, minibatch statistics)",
-                "choose a discriminator without these, or another regularizer, such as r1",
-            )
-        if accumulates:
-            other = torch.randn_like(noise) * 0.3 + 0.5
-            leaks = {
-                "discriminator": _leaks("discriminator", discriminator, first, second, labels),
-                "generator": _leaks("generator", generator, noise, other, labels),
-                "loss": _is_of_the_whole_batch(objective, discriminator, first, second, noise, labels),
-                "regularizer": any(due.component.whole_batch for turn in turns.values() for due in turn.due),
-            }
-            for part in (part for part, leaking in leaks.items() if leaking):
-                raise ConfigError(
-                    f"training.accumulate takes a batch apart, which must change nothing; in this {part} the images "
-                    "of a batch have a say in each other (batch statistics, averages over the batch)",
-                    "leave training.accumulate out and choose a smaller batch_size, or other parts",
-                )
-
-        rest = feed.least
-        if rest < COUNT:
-            few = None if labels is None else labels[:rest]
-            shared = "" if rest == (feed.size % feed.batch_size or feed.batch_size) else " for one process"
-            try:
-                _generated(_copy("generator", generator), noise[:rest], few, feed)
-                seen = first[:rest] if mixes else torch.cat([first[:rest], second[:rest]])
-                twice = few if mixes or few is None else torch.cat([few, few])
-                _judged(_copy("discriminator", discriminator), seen, twice)
-            except PluginError as error:
-                raise ConfigError(
-                    f"batch_size {feed.batch_size} leaves a last batch of {rest} of {feed.size} images{shared}, and "
-                    f"{error}",
-                    "choose a batch_size that leaves a larger rest, or none",
-                ) from error
+        labels = None if gan.num_classes is None else torch.arange(COUNT, device=device) % gan.num_classes
+        latent = torch.randn(COUNT, gan.options.latent.dim, device=device)
+        fakes = _generate(_copy("generator", gan.generator), latent, labels, feed)
+        first = torch.rand(COUNT, *shape, device=device) * 2 - 1
+        inputs = _Inputs(latent, first, torch.rand(COUNT, *shape, device=device) * 0.6 + 0.1, labels)
+        _check_gradients(_copy("discriminator", gan.discriminator), fakes, labels)
+        mixes = mixes_samples(gan.discriminator, inputs.first, inputs.second, labels)
+        _try_step(gan, inputs)
+        _check_regularizers(gan, inputs)
+        if gan.options.training.accumulate > 1:
+            _check_accumulation(gan, inputs)
+        if feed.least < COUNT:
+            _check_last_batch(gan, inputs, mixes=mixes)
     return mixes
 
 
-def _parts_of(
-    generator: nn.Module,
-    critic: AugmentedDiscriminator,
-    objective: Objective,
-    turns: Mapping[Player, ActiveRegularizers],
-) -> dict[str, object]:
-    """What may hold state, as errors name it."""
-    regularizers = {f"regularizer {due.label!r}": due.working for turn in turns.values() for due in turn.due}
-    augmentations = {f"augmentation {stage.label!r}": stage.working for stage in critic.augmentations}
-    networks = {"generator": generator, "discriminator": critic.discriminator, "loss": objective}
-    return {**networks, **regularizers, **augmentations}
+def _parts_of(gan: GAN) -> dict[str, object]:
+    """Return what may hold state, by the names that errors use."""
+    return {
+        "generator": gan.generator,
+        "discriminator": gan.discriminator,
+        "loss": gan.objective,
+        **{f"regularizer {label!r}": penalty for label, penalty in gan.penalties.items()},
+        **{f"augmentation {label!r}": augment for label, augment in gan.augments.items()},
+    }
 
 
-def _generated(generator: nn.Module, noise: Tensor, labels: Tensor | None, feed: Feed) -> Tensor:
+def _try_step(gan: GAN, inputs: _Inputs) -> None:
+    """Make one training step on a trial copy. What is not finite is left to the first step to report."""
+    labels = torch.zeros(COUNT, dtype=torch.int64, device=gan.device) if inputs.labels is None else inputs.labels
+    with suppress(NonFiniteError), torch.enable_grad():
+        step(trial_copy(gan), [Batch(inputs.first, labels, COUNT)])
+
+
+def trial_copy(gan: GAN) -> GAN:
+    """Return a GAN that steps as the given one does, but on copies of its parts, with a learning rate of 0.
+
+    All regularizers and augmentations are active, at strength 1. D is updated once, in two passes, on this rank alone.
+    """
+    trial, memo = copy(gan), dict[int, object]()  # one memo: parts that share a module share its copy
+    for role, name in _COPIED.items():
+        with blame(role, "when it was copied"):
+            setattr(trial, name, deepcopy(getattr(gan, name), memo))
+    training = gan.options.training.model_copy(update={"accumulate": 1, "discriminator_steps": 1, "clip_norm": None})
+    trial.options = gan.options.model_copy(update={"training": training})
+    trial.ranks, trial.ema, trial.is_trial = SINGLE_RANK, None, True
+    trial.optimizers = {
+        role: optim.SGD([*module.parameters()] or [nn.Parameter(torch.zeros(1))], lr=0.0)
+        for role, module in (("generator", trial.generator), ("discriminator", trial.discriminator))
+    }
+    trial.state = TrainingState({}, {}, seed=0, device=gan.device)
+    trial.progress = trial.state.progress
+    trial.finite_check = FiniteCheck(gan.device, immediate=True)
+    trial.freezer = Freezer(trial.discriminator)
+    trial.connect(one_pass=False)
+    trial.critic.augmentations = trial.active_augmentations()
+    return trial
+
+
+_COPIED = {
+    "generator": "generator",
+    "discriminator": "discriminator",
+    "loss": "objective",
+    "regularizers": "penalties",
+    "augmentations": "augments",
+}
+"""The parts that a step changes, as errors name them, and the attributes of a GAN that hold them."""
+
+
+def _check_regularizers(gan: GAN, inputs: _Inputs) -> None:
+    strict = [label for label, regularizer in gan.regularizers.items() if regularizer.per_sample]
+    if strict and _mixes_rows("discriminator", gan.discriminator, inputs.first, inputs.second, inputs.labels):
+        raise ConfigError(
+            f"regularizer {strict[0]!r} needs a discriminator whose logits for an image depend on this image alone; in "
+            "this one they depend on the rest of the batch (batch normalization, minibatch statistics)",
+            "choose a discriminator without these, or another regularizer, such as r1",
+        )
+
+
+def _check_accumulation(gan: GAN, inputs: _Inputs) -> None:
+    other = torch.randn_like(inputs.latent) * 0.3 + 0.5
+    first, second, labels = inputs.first, inputs.second, inputs.labels
+    mixing = {
+        "discriminator": _mixes_rows("discriminator", gan.discriminator, first, second, labels),
+        "generator": _mixes_rows("generator", gan.generator, inputs.latent, other, labels),
+        "loss": _needs_whole_batch(gan.objective, gan.discriminator, inputs),
+        "regularizer": any(regularizer.whole_batch for regularizer in gan.regularizers.values()),
+    }
+    for part in (part for part, mixes in mixing.items() if mixes):
+        raise ConfigError(
+            f"training.accumulate splits a batch into micro-batches, which must not change the result; in this {part} "
+            "the images of a batch depend on each other (batch statistics, averages over the batch)",
+            "leave training.accumulate out and choose a smaller batch_size, or other parts",
+        )
+
+
+def _check_last_batch(gan: GAN, inputs: _Inputs, *, mixes: bool) -> None:
+    """Check that the networks take the short last batch of an epoch."""
+    feed, rest = gan.feed, gan.feed.least
+    labels = None if inputs.labels is None else inputs.labels[:rest]
+    per_process = "" if rest == (feed.size % feed.batch_size or feed.batch_size) else " for one process"
+    try:
+        _generate(_copy("generator", gan.generator), inputs.latent[:rest], labels, feed)
+        if mixes:
+            _discriminate(_copy("discriminator", gan.discriminator), inputs.first[:rest], labels)
+        else:
+            both = torch.cat([inputs.first[:rest], inputs.second[:rest]])
+            labels = None if labels is None else torch.cat([labels, labels])
+            _discriminate(_copy("discriminator", gan.discriminator), both, labels)
+    except PluginError as error:
+        raise ConfigError(
+            f"batch_size {feed.batch_size} leaves a last batch of {rest} of {feed.size} images{per_process}, and "
+            f"{error}",
+            "choose a batch_size that divides the dataset, or leaves a larger rest",
+        ) from error
+
+
+def _generate(generator: nn.Module, latent: Tensor, labels: Tensor | None, feed: Feed) -> Tensor:
+    """Return the images of a generator. Raises PluginError if they are not what the contract promises."""
     with blame("generator", "in forward()"):
-        images = call(generator, noise, labels)
-        expected = (len(noise), *feed.shape)
-        if not isinstance(images, Tensor) or images.shape != expected or not _is_like(noise, images):
+        images = call(generator, latent, labels)
+        expected = (len(latent), *feed.shape)
+        valid = isinstance(images, Tensor) and images.shape == expected
+        if not valid or images.dtype != latent.dtype or images.device != latent.device:
             raise PluginError(
-                f"a generator must return images of shape {expected}, {noise.dtype}, on {noise.device}, for latents of "
-                f"shape {tuple(noise.shape)}; received {described(images)}"
+                f"a generator must return images of shape {expected}, {latent.dtype}, on {latent.device}, for latents "
+                f"of shape {tuple(latent.shape)}; received {describe_tensor(images)}"
             )
         if not images.requires_grad:
             raise PluginError("a generator's images must carry a gradient; these are detached from its parameters")
-    return images
+    return images  # type: ignore[no-any-return]  # checked above
 
 
-def _is_like(given: Tensor, made: Tensor) -> bool:
-    return made.dtype == given.dtype and made.device == given.device
-
-
-def _judged(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Output:
+def _discriminate(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Output:
+    """Return the output of a discriminator. Raises PluginError if it is not what the contract promises."""
     with blame("discriminator", "in forward()"):
         output = output_of(call(discriminator, images, labels))
         logits = output.logits
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or 0 in logits.shape:
             raise PluginError(
                 f"a discriminator must return logits (N, K) with K >= 1, or an Output, for N = {len(images)} images; "
-                f"received {described(logits)}"
+                f"received {describe_tensor(logits)}"
             )
         if not logits.is_floating_point() or logits.device != images.device:
             raise PluginError(
-                f"a discriminator's logits must be floating point, on {images.device}; received {described(logits)}"
+                f"a discriminator's logits must be floating point, on {images.device}; received "
+                f"{describe_tensor(logits)}"
             )
         for name, tensor in tensors_of(output).items():
             if not isinstance(tensor, Tensor) or tensor.shape[:1] != (len(images),) or tensor.device != images.device:
                 raise PluginError(
                     f"{name} of a discriminator must begin with N = {len(images)}, on {images.device}; received "
-                    f"{described(tensor)}"
+                    f"{describe_tensor(tensor)}"
                 )
     return output
 
 
-def _check_way_back(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> None:
-    """D's logits must depend on its parameters, for its own step, and on the images, for G's."""
+def _check_gradients(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> None:
+    """Check that D's logits depend on its parameters, for its own update, and on the images, for G's."""
     images = images.detach().requires_grad_()
     weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
     with blame("discriminator", "when the gradient of its logits was taken"):
-        logits = _judged(discriminator, images, labels).logits
-        ways: list[Tensor | None] = [None]
+        logits = _discriminate(discriminator, images, labels).logits
+        gradients: list[Tensor | None] = [None]
         if logits.requires_grad:
-            ways = list(torch.autograd.grad(logits.sum(), [images, *weights], allow_unused=True))
-        for way, what in ((ways[1:], "its parameters"), (ways[:1], "the images")):
-            if all(gradient is None for gradient in way):
+            gradients = list(torch.autograd.grad(logits.sum(), [images, *weights], allow_unused=True))
+        for found, what in ((gradients[1:], "its parameters"), (gradients[:1], "the images")):
+            if all(gradient is None for gradient in found):
                 raise PluginError(f"a discriminator's logits must carry a gradient; these are detached from {what}")
 
 
 @torch.no_grad()
 def mixes_samples(discriminator: nn.Module, first: Tensor, second: Tensor, labels: Tensor | None) -> bool:
-    """Whether it makes a difference that two batches are seen in one pass: to the outputs, or to D's buffers.
+    """Return whether scoring two batches in one pass changes the outputs, or D's buffers.
 
-    `labels` are those of either batch. A copy is asked, so that D stays as it is.
+    Both batches have the `labels`. It works on a copy.
     """
     discriminator = _copy("discriminator", discriminator)
-    for parameter in discriminator.parameters():  # a network that begins at zero would hide what it does
+    for parameter in discriminator.parameters():  # a network that is zero at the start would hide that it mixes
         parameter.add_(torch.randn_like(parameter) * 0.02)
     other = _copy("discriminator", discriminator)
     twice = None if labels is None else torch.cat([labels, labels])
-    joined = tensors_of(_judged(discriminator, torch.cat([first, second]), twice))
+    joined = tensors_of(_discriminate(discriminator, torch.cat([first, second]), twice))
     with cached():  # as in a step, where power iterations go by updates, not by passes
-        halves = [tensors_of(_judged(other, part, labels)) for part in (first, second)]
+        halves = [tensors_of(_discriminate(other, part, labels)) for part in (first, second)]
     for name, whole in joined.items():
-        apart = torch.cat([half[name] for half in halves])
-        if _differ(whole, apart):
+        if _differ(whole, torch.cat([half[name] for half in halves])):
             return True
-    # Statistics move with every pass.
+    # Statistics change with every pass.
     return any(not torch.equal(*pair) for pair in zip(discriminator.buffers(), other.buffers(), strict=True))
 
 
-def _leaks(role: str, network: nn.Module, first: Tensor, second: Tensor, labels: Tensor | None) -> bool:
-    """Whether what a network gives for one item of a batch depends on the others."""
+def _mixes_rows(role: str, network: nn.Module, first: Tensor, second: Tensor, labels: Tensor | None) -> bool:
+    """Return whether what a network returns for one item of a batch depends on the others."""
     network = _copy(role, network)
     for parameter in network.parameters():  # as in `mixes_samples`
         parameter.data.add_(torch.randn_like(parameter) * 0.02)
 
-    def given(others: Tensor) -> Tensor:
+    def first_row(others: Tensor) -> Tensor:
         with seeded(0, first.device), torch.no_grad(), blame(role, "in forward()"):  # the same units are dropped
             return output_of(call(_copy(role, network), torch.cat([first[:1], others[1:]]), labels)).logits[0]
 
-    return _differ(given(first), given(second))
+    return _differ(first_row(first), first_row(second))
 
 
-def _is_of_the_whole_batch(
-    objective: Objective, discriminator: nn.Module, real: Tensor, fake: Tensor, latent: Tensor, labels: Tensor | None
-) -> bool:
-    """Whether a loss of the batch is another than the mean of those of its halves."""
-    discriminator, half = _copy("discriminator", discriminator), len(real) // 2
+def _needs_whole_batch(objective: Objective, discriminator: nn.Module, inputs: _Inputs) -> bool:
+    """Return whether a loss of a batch differs from the mean of the losses of its halves."""
+    discriminator, half = _copy("discriminator", discriminator), COUNT // 2
     with torch.no_grad():
-        seen = [judge(discriminator, real, None, labels), judge(discriminator, fake, latent, labels)]
-    # A young network says nearly the same of all images, which would hide an average.
-    seen = [replace(scores, logits=scores.logits + 3 * torch.randn_like(scores.logits)) for scores in seen]
-    halves = [(_taken(seen[0], part), _taken(seen[1], part)) for part in (slice(half), slice(half, None))]
+        real = score(discriminator, inputs.first, None, inputs.labels)
+        fake = score(discriminator, inputs.second, inputs.latent, inputs.labels)
+    # An untrained network gives nearly the same logits for all images, which would hide an average.
+    real, fake = (replace(each, logits=each.logits + 3 * torch.randn_like(each.logits)) for each in (real, fake))
+    halves = [(_rows(real, rows), _rows(fake, rows)) for rows in (slice(half), slice(half, None))]
 
     def losses(real: Scores, fake: Scores) -> Tensor:
-        working = _copy("loss", objective)
+        own = _copy("loss", objective)
         with blame("loss", "at work"):
-            of_generator = working.generator(fake, real if working.needs_real else None)
-            return torch.stack([working.discriminator(real, fake), of_generator])
+            generators = own.generator(fake, real if own.needs_real else None)
+            return torch.stack([own.discriminator(real, fake), generators])
 
-    return _differ(losses(*seen), (losses(*halves[0]) + losses(*halves[1])) / 2)
+    return _differ(losses(real, fake), (losses(*halves[0]) + losses(*halves[1])) / 2)
 
 
-def _taken(scores: Scores, part: slice) -> Scores:
-    """What was said of some of the images."""
+def _rows(scores: Scores, rows: slice) -> Scores:
+    """Return the scores of some of the images."""
     return replace(
         scores,
-        images=scores.images[part],
-        logits=scores.logits[part],
-        labels=None if scores.labels is None else scores.labels[part],
-        latent=None if scores.latent is None else scores.latent[part],
-        features=tuple(feature[part] for feature in scores.features),
-        heads={name: head[part] for name, head in scores.heads.items()},
+        images=scores.images[rows],
+        logits=scores.logits[rows],
+        labels=None if scores.labels is None else scores.labels[rows],
+        latent=None if scores.latent is None else scores.latent[rows],
+        features=tuple(feature[rows] for feature in scores.features),
+        heads={name: head[rows] for name, head in scores.heads.items()},
     )
 
 
-def _differ(here: Tensor, there: Tensor) -> bool:
-    """By more than rounding can explain. What is not finite is the same: the first step tells of it."""
-    here, there = here.double(), there.double()  # heads may be of any type
-    scale = float(here.abs().nan_to_num(0, 0, 0).max())
-    return not torch.allclose(here, there, rtol=1e-3, atol=1e-3 * scale + 1e-12, equal_nan=True)
-
-
-def _rehearse_updates(
-    objective: Objective,
-    critic: AugmentedDiscriminator,
-    turns: Mapping[Player, ActiveRegularizers],
-    real: Tensor,
-    fake: Tensor,
-    latent: Tensor,
-    labels: Tensor | None,
-) -> None:
-    """Loss and penalties of both players' updates, and the gradients of these."""
-    # Together, since augmentations may watch what the loss is told.
-    objective, critic, turns = _copy("loss", objective), _copy("augmentations", critic), _copy("regularizers", turns)
-
-    def discriminators_step() -> None:
-        turn = turns["discriminator"]
-        seen = judge(critic, turn.leaf("real", real), None, labels)
-        made = judge(critic, turn.leaf("fake", fake.detach()), latent, labels)
-        with blame("loss", "in discriminator()"):
-            loss = checked_loss("discriminator", objective.discriminator(seen, made), real)
-        _descend("discriminator", loss, turn.penalties(critic.critic, seen, made))
-        turn.project(critic.discriminator)
-        critic.observe(seen)
-
-    def generators_step() -> None:
-        turn = turns["generator"]
-        with frozen(critic.discriminator):
-            needed = objective.needs_real or bool(turn.due)
-            seen = judge(critic, turn.leaf("real", real), None, labels) if needed else None
-            made = judge(critic, fake, latent, labels)
-            with blame("loss", "in generator()"):
-                loss = checked_loss("generator", objective.generator(made, seen), real)
-            _descend("generator", loss, {} if seen is None else turn.penalties(critic.critic, seen, made))
-
-    discriminators_step()
-    generators_step()
-
-
-def _descend(role: str, loss: Tensor, penalties: Mapping[str, Tensor]) -> None:
-    """Finds out whether all gradients can be had, even of a gradient; what is computed goes to a copy."""
-    for what, terms in (("loss", [loss]), ("penalties", penalties.values())):
-        with blame(f"gradient of the {what} in the {role}'s step"):
-            for term in terms:
-                term.backward(retain_graph=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+def _differ(one: Tensor, other: Tensor) -> bool:
+    """Return whether they differ by more than rounding. What is not finite is equal: the first step reports it."""
+    one, other = one.double(), other.double()  # heads may be of any type
+    scale = float(one.abs().nan_to_num(0, 0, 0).max())
+    return not torch.allclose(one, other, rtol=1e-3, atol=1e-3 * scale + 1e-12, equal_nan=True)
 
 
 def _copy(role: str, part: T) -> T:
-    """A copy to try things on."""
+    """Return a copy to try things on."""
     with blame(role, "when it was copied"):
         return deepcopy(part)

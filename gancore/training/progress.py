@@ -1,4 +1,4 @@
-"""How far a run has come, and what is due on the way."""
+"""How far a run has come."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass
 class Progress:
-    """How far a run has come: generator updates, real images that D has seen, and seconds on the wall's clock.
+    """Generator updates, real images that D has seen, and seconds of wall-clock time.
 
-    `nonfinite` is how often a step was left out, or the run went back, because of numbers that were not finite.
+    `nonfinite` counts steps that were skipped, and rollbacks, because something was not finite.
     """
 
     step: int = 0
@@ -19,7 +19,7 @@ class Progress:
 
 
 class Every:
-    """Something that is due whenever so many more thousand images have been seen."""
+    """Something that is due each time another `kimg` thousand images have been seen."""
 
     def __init__(self, progress: Progress, kimg: float) -> None:
         self._progress, self._kimg = progress, kimg
@@ -29,6 +29,6 @@ class Every:
         return int(self._progress.images_seen / (1000 * self._kimg))
 
     def is_due(self) -> bool:
-        """Whether another interval has gone by since this was last asked."""
+        """Return whether another interval has passed since the last call."""
         before, self._done = self._done, self._intervals()
         return self._done > before

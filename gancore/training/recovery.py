@@ -1,4 +1,4 @@
-"""How a run goes on after numbers that were not finite: what was changed is put back, so often as the limit allows."""
+"""Recovery from numbers that are not finite: a step is skipped, or the run rolls back, as often as the limit allows."""
 
 from __future__ import annotations
 
@@ -9,46 +9,47 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gancore.checkpoint import Checkpoint
 from gancore.errors import NonFiniteError
 from gancore.training.gan import GAN
 
 
 def count_or_raise(gan: GAN, error: NonFiniteError) -> str:
-    """Counts that something was not finite, and says how often it has been; raises the error beyond the limit."""
+    """Count an event that was not finite, and return the count in words; raise the error beyond the limit."""
     limit = gan.options.training.nonfinite_limit
     if gan.progress.nonfinite >= limit:
-        error.message += f"; number {limit + 1} of its kind, and training.nonfinite_limit is {limit}"
+        error.message += f"; this is number {limit + 1}, and training.nonfinite_limit is {limit}"
         raise error
     gan.progress.nonfinite += 1
     return f"{gan.progress.nonfinite} of at most {limit} times"
 
 
 class StepSnapshot:
-    """What a step may have changed by the time that its numbers prove not to be finite.
+    """A copy of what a step may have changed by the time its numbers turn out not to be finite.
 
-    That are D, its optimizer, and all buffers. G, its optimizer and the average come last in a step; only where
-    regularizers have a say in G's update can something go wrong after it.
+    That is D, its optimizer, and all buffers. G, its optimizer and the EMA are updated last in a step; only
+    regularizers of G can fail after its update.
     """
 
     def __init__(self, gan: GAN) -> None:
         self._gan = gan
         self._players = {"discriminator"} | {each.player for each in gan.regularizers.values()}
-        self._tensors = {place: tensor.detach().clone() for place, tensor in self._changing()}
+        self._tensors = {name: tensor.detach().clone() for name, tensor in self._changing()}
         self._states = {
-            player: {weight: _copied(each) for weight, each in gan.optimizers[player].state.items()}
+            player: {weight: _copied(state) for weight, state in gan.optimizers[player].state.items()}
             for player in self._players
         }
 
     @torch.no_grad()
-    def back(self) -> None:
-        """Puts it back, bit for bit."""
-        for place, tensor in self._changing():
-            tensor.copy_(self._tensors[place])
+    def restore(self) -> None:
+        """Restore it bit for bit."""
+        for name, tensor in self._changing():
+            tensor.copy_(self._tensors[name])
         for player, states in self._states.items():
             self._gan.optimizers[player].state = defaultdict(dict, states)
 
     def _changing(self) -> Iterator[tuple[tuple[str, str], Tensor]]:
-        for role, module in self._gan.modules().items():
+        for role, module in self._gan.state.modules.items():
             if role == "ema":
                 continue
             yield from (((role, name), value) for name, value in module.named_buffers())
@@ -58,3 +59,15 @@ class StepSnapshot:
 
 def _copied(state: Mapping[str, Any]) -> dict[str, Any]:  # Any: an optimizer's own
     return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}
+
+
+def roll_back(gan: GAN, saved: Checkpoint) -> None:
+    """Restore a checkpoint of this run, and continue with other noise.
+
+    Noise, and what modules draw, then come from streams that depend on the seed and on the number of rollbacks, so
+    that the run does not fail in the same way again. The data keep their order.
+    """
+    number = gan.progress.nonfinite
+    gan.restore(saved.tensors, saved.about["progress"])
+    gan.progress.nonfinite = number
+    gan.state.reseed(number)

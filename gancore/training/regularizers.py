@@ -1,7 +1,8 @@
-"""Regularizers at work: whose turn it is in an update, what they add to it, and what they confine after it."""
+"""Regularizers in an update: which are active, what they add to the loss, and how they project the weights after it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,60 +10,64 @@ from torch import Tensor, nn
 
 from gancore.contracts import Critic, Penalty, Regularizer, Scores
 from gancore.errors import PluginError, blame
-from gancore.training.networks import described, is_loss
+from gancore.training.networks import describe_tensor, is_loss
 
 
 @dataclass(frozen=True)
 class ActiveRegularizer:
-    """A regularizer in an update in which it has a say."""
+    """A regularizer that is active in an update, with its strength at this point of the run."""
 
     label: str
     component: Regularizer
-    working: Penalty
+    penalty: Penalty
     strength: float
 
 
-@dataclass(frozen=True)
 class ActiveRegularizers:
-    """One update of a player, as its regularizers see it."""
+    """The regularizers that are active in one update of a player.
 
-    due: tuple[ActiveRegularizer, ...]
+    `inputs` names the images, real or fake, that any of them differentiates with respect to.
+    """
 
-    def differentiates(self, which: Literal["real", "fake"]) -> bool:
-        """Whether a penalty asks for the gradient of these images."""
-        return any(which in due.component.differentiates for due in self.due)
+    def __init__(self, active: Sequence[ActiveRegularizer] = ()) -> None:
+        self.active = active
+        self.inputs = frozenset[str](name for each in active for name in each.component.differentiates)
 
-    def leaf(self, which: Literal["real", "fake"], images: Tensor) -> Tensor:
-        """The images, as a leaf of the graph of the pass to come where a penalty asks for their gradient."""
-        return images.detach().requires_grad_() if self.differentiates(which) else images
+    def as_leaf(self, name: Literal["real", "fake"], images: Tensor) -> Tensor:
+        """Return the images, as a leaf of the next graph if a penalty differentiates with respect to them."""
+        return images.detach().requires_grad_() if name in self.inputs else images
 
     def penalties(self, critic: Critic, real: Scores, fake: Scores) -> dict[str, Tensor]:
-        """What is added to the player's loss, by label: strength times penalty, for as many updates as it stands for.
+        """Return what is added to the player's loss, by label: strength times interval times penalty.
 
-        Raises PluginError for what is no scalar with a gradient.
+        A lazy regularizer stands for the updates that it skips, so its interval multiplies it. Raises PluginError for
+        a penalty that is not a scalar with a gradient.
         """
         added: dict[str, Tensor] = {}
-        for due in self.due:
-            with blame(f"regularizer {due.label!r}", "in penalty()"):
-                penalty = due.working.penalty(critic, real, fake)
+        for each in self.active:
+            with blame(f"regularizer {each.label!r}", "in penalty()"):
+                penalty = each.penalty.penalty(critic, real, fake)
                 if penalty is None:
                     continue
                 if not is_loss(penalty, real.images):
                     raise PluginError(
                         f"a penalty must be None or a scalar tensor with a gradient, on {real.images.device}; "
-                        f"regularizer {due.label!r} gave {described(penalty)}"
+                        f"regularizer {each.label!r} returned {describe_tensor(penalty)}"
                     )
-            added[due.label] = penalty * (due.strength * due.component.interval)
+            added[each.label] = penalty * (each.strength * each.component.interval)
         return added
 
     @property
     def projects(self) -> bool:
-        """Whether a regularizer does anything to the weights after the update."""
+        """Whether a regularizer changes the weights after the update."""
         nothing = (Regularizer.project, Penalty.project)
-        return any(getattr(type(due.working), "project", None) not in nothing for due in self.due)
+        return any(getattr(type(each.penalty), "project", None) not in nothing for each in self.active)
 
     def project(self, module: nn.Module) -> None:
-        """Confines the player's weights after its update."""
-        for due in self.due:
-            with blame(f"regularizer {due.label!r}", "in project()"):
-                due.working.project(module, due.strength)
+        """Project the player's weights after its update, such as by clipping them."""
+        for each in self.active:
+            with blame(f"regularizer {each.label!r}", "in project()"):
+                each.penalty.project(module, each.strength)
+
+
+NO_REGULARIZERS = ActiveRegularizers()

@@ -1,52 +1,77 @@
-"""The GANs of several ranks stay one: the same state, the same verdicts, and randomness that differs where it must."""
+"""Keeps all ranks in sync: broadcasts the state, averages buffers, and gives each rank its own random stream."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from gancore.contracts import Scores
-from gancore.training.gan import GAN
+from gancore.errors import ConfigError
+from gancore.training.micro_batch import MicroBatch
 from gancore.utils.random import derive_seed, seeded
+
+if TYPE_CHECKING:
+    from gancore.training.gan import GAN
 
 
 def broadcast_state(gan: GAN) -> None:
-    """Gives all ranks what training has changed so far, and the place in the run, as they are at rank 0."""
+    """Give all ranks rank 0's state and progress."""
     if not gan.ranks.is_distributed:
         return
-    tensors, place = gan.ranks.broadcast_tensors(gan.tensors()), gan.ranks.broadcast(gan.place())
+    tensors = gan.ranks.broadcast_tensors(gan.state.tensors())
+    place = gan.ranks.broadcast(gan.state.place())
     if not gan.ranks.is_main:
         gan.restore(tensors, place)
 
 
-def randomness(gan: GAN) -> AbstractContextManager[None]:
-    """What modules draw in this block is the run's own.
+def own_randomness(gan: GAN) -> AbstractContextManager[None]:
+    """Give modules that draw random numbers in the block the run's stream.
 
-    Rank 0 goes on where it was, as when alone; another begins anew at every step, elsewhere than any other, so that
-    nothing of it need be saved.
+    Rank 0 continues its saved stream. Every other rank starts a stream of its own at each step, so that nothing of it
+    needs saving.
     """
     if gan.ranks.is_main:
-        return gan.randomness.lent()
+        return gan.state.randomness.lent()
     now = gan.progress
     return seeded(derive_seed(gan.options.seed, "rank", gan.ranks.rank, now.step, now.nonfinite), gan.device)
 
 
-def across(gan: GAN, scores: Scores, count: int) -> Scores:
-    """The scores of a share of a batch of `count`, with a mean over all of it; parts of a share keep their own."""
-    if not gan.ranks.is_distributed or gan.options.training.accumulate > 1:
-        return scores
-    return replace(scores, mean=gan.ranks.mean_of(count))
+def average_buffers(gan: GAN, parts: Sequence[MicroBatch]) -> None:
+    """Average the floating-point buffers of all parts over all ranks, weighted by each rank's share of the batch.
 
-
-def average_statistics(gan: GAN, share: float) -> None:
-    """Makes the floating buffers of all parts the same on all ranks: their mean, by the share of the batch.
-
-    Those of the average of G's weights are left out: they are copies.
+    The EMA's buffers are copies of G's and are left out.
     """
     if not gan.ranks.is_distributed:
         return
-    parts = [module for role, module in gan.modules().items() if role != "ema"]
-    buffers: list[Tensor] = [each for part in parts for each in part.buffers() if each.is_floating_point()]
-    gan.ranks.average(buffers, share)
+    modules = [module for role, module in gan.state.modules.items() if role != "ema"]
+    buffers: list[Tensor] = [each for module in modules for each in module.buffers() if each.is_floating_point()]
+    gan.ranks.average(buffers, sum(part.share for part in parts))
+
+
+def synchronize_batchnorm(gan: GAN) -> None:
+    """Make batch normalization in both networks normalize over the batches of all ranks.
+
+    Raises ConfigError where torch cannot: on the CPU, and under penalties that differentiate twice through it.
+    """
+    networks = gan.generator, gan.discriminator
+    normalized = [
+        module
+        for module in networks
+        if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules())
+    ]
+    for label, regularizer in gan.regularizers.items():
+        through = networks if regularizer.player == "generator" else networks[1:]
+        twice = regularizer.differentiates or regularizer.per_sample or regularizer.whole_batch
+        if twice and any(module in normalized for module in through):
+            raise ConfigError(
+                f"regularizer {label!r} differentiates twice, which synchronized batch normalization does not support",
+                "--set training.sync_batchnorm=false, or choose networks without batch normalization",
+            )
+    if normalized and gan.device.type != "cuda":
+        raise ConfigError(
+            f"synchronized batch normalization needs CUDA; the device is {gan.device.type}",
+            "--set training.sync_batchnorm=false",
+        )
+    gan.generator, gan.discriminator = map(nn.SyncBatchNorm.convert_sync_batchnorm, networks)

@@ -1,9 +1,10 @@
-"""An update of a player: gradients of all parts of a batch, and of all ranks, added up, and then a step along them."""
+"""An update of a player: gradients of all micro-batches and ranks added up, and then a step of its optimizer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,63 +12,81 @@ from torch import Tensor, nn
 from gancore.contracts import Player, Scores
 from gancore.errors import blame
 from gancore.settings import value_at
-from gancore.training.gan import GAN
+from gancore.training.networks import concat_scores
+
+if TYPE_CHECKING:
+    from gancore.training.gan import GAN
 
 
 class Update:
-    """One update of a player, its `number`-th in this step, from 0. The gradient of its weights is cleared at once."""
+    """One update of a player, its `number`-th in this step, from 0. Making it clears the player's gradients.
 
-    def __init__(self, gan: GAN, player: Player, number: int) -> None:
+    After `step`, `loss` () without penalties and `penalties` by label are those of the whole batch over all ranks.
+    """
+
+    def __init__(self, gan: GAN, player: Player, number: int = 0) -> None:
         self._gan, self._player, self._optimizer = gan, player, gan.optimizers[player]
         self._weights = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-        self.turn = gan.turn(player, number)
+        self.regularizers = gan.active_regularizers(player, number)
         self._losses: list[Tensor] = []
+        self.loss: Tensor
         self.penalties: dict[str, Tensor] = {}
         for weight in self._weights:
             weight.grad = None
 
-    def add(self, loss: Tensor, penalties: Mapping[str, Tensor], share: float) -> None:
-        """The gradient of a loss and what regularizers add to it, for such a share of the batch."""
-        with blame(f"gradient in the {self._player}'s step"):
-            total = sum(penalties.values(), start=loss)
+    def backward(self, loss: Tensor, penalties: Mapping[str, Tensor], share: float) -> None:
+        """Add the gradient of a loss and of what regularizers add to it, for this share of the whole batch."""
+        try:
+            total = sum(penalties.values(), start=loss) if penalties else loss
             total = total if share == 1 else total * share
-            # Else images whose gradient was asked for would collect one of the loss as well, at some cost.
-            total.backward(inputs=self._weights if penalties else None)  # type: ignore[no-untyped-call]  # torch's
+            # Naming the weights saves the gradients of images that a penalty differentiates with respect to. The
+            # preflight names none, or autograd would not notice a D that cannot be differentiated twice.
+            weights = self._weights if penalties and not self._gan.is_trial else None
+            total.backward(inputs=weights)  # type: ignore[no-untyped-call]  # torch's
+        except BaseException:
+            of = "loss and penalties" if penalties else "loss"
+            with blame(f"gradient of the {of} in the {self._player}'s step"):
+                raise
         self._losses.append(loss.detach() if share == 1 else loss.detach() * share)
         for label, penalty in penalties.items():
             self.penalties[label] = self.penalties.get(label, 0) + penalty.detach() * share
 
-    @property
-    def loss(self) -> Tensor:
-        """That of the whole batch, without penalties."""
-        return sum(self._losses[1:], start=self._losses[0])
+    def step(self, total: int, scores: Sequence[tuple[Scores, Scores]] = ()) -> tuple[Scores, ...]:
+        """Step the optimizer with the gradients of all ranks, then project the weights.
 
-    def agree(self, count: int, *seen: Scores) -> list[Scores]:
-        """Adds up gradient, loss and penalties over all ranks; returns what D said with the `count` logits of all."""
-        ranks, loss, labels = self._gan.ranks, self.loss, [due.label for due in self.turn.due]
-        logits = [ranks.padded(each.logits.detach(), count) for each in seen]
-        own: dict[tuple[str, object], tuple[Tensor | None, Tensor]] = {("loss", ""): (loss, loss)}
-        own |= {("penalty", label): (self.penalties.get(label), loss) for label in labels}
-        own |= {("logits", place): (each, each) for place, each in enumerate(logits)}
-        own |= {("weight", place): (each.grad, each) for place, each in enumerate(self._weights)}
-        sums = ranks.all_reduce_sum(own)
-        for place, weight in enumerate(self._weights):
-            weight.grad = sums.get(("weight", place))
-        self._losses = [sums["loss", ""]]
-        self.penalties = {label: sums["penalty", label] for label in labels if ("penalty", label) in sums}
-        return [replace(each, logits=sums["logits", place]) for place, each in enumerate(seen)]
-
-    def finish(self) -> None:
-        """The step, and what regularizers make of the weights after it. Raises NonFiniteError instead of a bad step."""
-        gan, player = self._gan, self._player
-        module, limit = gan.modules()[player], gan.options.training.clip_norm
-        scores = {"loss": self.loss, **{f"penalty {label}": each for label, each in self.penalties.items()}}
-        # Before clipping, which divides all by an infinite norm, and infinity itself becomes NaN.
-        norms = gan.watch.before(player, module, self._optimizer, scores, self._weights)
+        Returns the scores of the micro-batches as those of the whole batch of `total` images: real, fake. Raises
+        NonFiniteError before an update that is not finite.
+        """
+        self.loss = sum(self._losses[1:], start=self._losses[0])
+        merged = tuple([concat_scores(parts) for parts in zip(*scores, strict=True)])
+        if self._gan.ranks.is_distributed:
+            merged = self._all_reduce(total, merged)
+        gan, limit = self._gan, self._gan.options.training.clip_norm
+        module = getattr(gan, self._player)
+        named = {"loss": self.loss, **{f"penalty {label}": penalty for label, penalty in self.penalties.items()}}
+        # Before clipping, which divides by the norm: an infinite one would turn infinity into NaN.
+        norms = gan.finite_check.check_gradients(self._player, module, self._optimizer, named, self._weights)
         if limit is not None:
             norm = torch.linalg.vector_norm(norms)
-            nn.utils.clip_grads_with_norm_(self._weights, value_at(limit, gan.moment()), norm)
+            nn.utils.clip_grads_with_norm_(self._weights, value_at(limit, gan.time()), norm)
         self._optimizer.step()
-        self.turn.project(module)
-        if self.turn.projects:
-            gan.watch.after(player, module)
+        if self.regularizers.active:
+            self.regularizers.project(module)
+            if self.regularizers.projects:
+                gan.finite_check.check_weights(self._player, module)
+        return merged
+
+    def _all_reduce(self, total: int, scores: Sequence[Scores]) -> tuple[Scores, ...]:
+        """Add up gradients, loss and penalties over all ranks in one message, and gather logits (total, K)."""
+        ranks, labels = self._gan.ranks, [each.label for each in self.regularizers.active]
+        logits = [ranks.padded(each.logits.detach(), total) for each in scores]
+        own: dict[tuple[str, object], tuple[Tensor | None, Tensor]] = {("loss", ""): (self.loss, self.loss)}
+        own |= {("penalty", label): (self.penalties.get(label), self.loss) for label in labels}
+        own |= {("logits", index): (each, each) for index, each in enumerate(logits)}
+        own |= {("weight", index): (weight.grad, weight) for index, weight in enumerate(self._weights)}
+        sums = ranks.all_reduce_sum(own)
+        for index, weight in enumerate(self._weights):
+            weight.grad = sums.get(("weight", index))
+        self.loss = sums["loss", ""]
+        self.penalties = {label: sums["penalty", label] for label in labels if ("penalty", label) in sums}
+        return tuple([replace(each, logits=sums["logits", index]) for index, each in enumerate(scores)])

@@ -37,7 +37,7 @@ def noise(recipe):
 
 def dice_of(gan):
     dice = torch.Generator()
-    dice.set_state(gan.noise.get_state())
+    dice.set_state(gan.state.noise.get_state())
     return dice
 
 
@@ -128,7 +128,7 @@ def test_the_loops_of_others_make_the_weights_that_gancore_makes(framework, monk
     else:
         pytest.importorskip("lightning")
         run = frameworks.lightning(Recorded(gan))
-    torch.set_rng_state(gan.noise.get_state())
+    torch.set_rng_state(gan.state.noise.get_state())
     assert run(2) > 0
     for _ in islice(train(gan), LEAD + 2):
         pass

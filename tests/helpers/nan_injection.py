@@ -158,14 +158,16 @@ def recording(path, ailment, **changes):
 
 def state(gan):
     """A copy of all that is learned: no randomness, no statistics, and what the optimizers remember."""
-    names = {f"{role}.{name}" for role, each in gan.modules().items() for name, _ in each.named_parameters()}
-    tensors = {name for name in gan.tensors() if name in names or name.startswith("optimizer.")}
-    return {name: gan.tensors()[name].clone() for name in tensors}
+    names = {f"{role}.{name}" for role, each in gan.state.modules.items() for name, _ in each.named_parameters()}
+    tensors = {name for name in gan.state.tensors() if name in names or name.startswith("optimizer.")}
+    return {name: gan.state.tensors()[name].clone() for name in tensors}
 
 
 def nothing_random(gan):
     """A copy of everything but randomness, and what regularizers last said."""
-    return {name: each.clone() for name, each in gan.tensors().items() if not name.startswith(("random.", "penalty."))}
+    return {
+        name: each.clone() for name, each in gan.state.tensors().items() if not name.startswith(("random.", "penalty."))
+    }
 
 
 class Masked(nn.Module):

@@ -198,8 +198,8 @@ def assembled(*layers, on="cpu", **changes):
 
 
 def weights(gan):
-    """Return a copy of all tensors that training changes."""
-    return {key: value.clone() for key, value in gan.tensors().items()}
+    """A copy of everything that training changes."""
+    return {key: value.clone() for key, value in gan.state.tensors().items()}
 
 
 def equal(first, second):

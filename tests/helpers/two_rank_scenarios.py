@@ -223,7 +223,7 @@ def told(run):
 
 
 def trained(run):
-    return {key: value.clone() for key, value in run.tensors().items() if not key.startswith("random")}
+    return {key: value.clone() for key, value in run.state.tensors().items() if not key.startswith("random")}
 
 
 def failure(make, *arguments, **changes):

@@ -136,7 +136,7 @@ def test_losses_are_read_only_where_they_are_logged(tmp_path):
     changes = {"duration": "7 steps", "batch_size": 4, "log": {"every_steps": 3}}
     run = resolve([ConfigLayer("test", PARTS | changes)], known)
     gan = GAN.assemble(run, Path(), "cpu")
-    gan.objective = Counted()
+    gan.loss.objective = Counted()
     directory = RunDirectory(tmp_path / "run")
     directory.create(run, known, gan.device)
     seen = list(record(train(gan), gan, run, directory, known))

@@ -80,7 +80,7 @@ def test_accumulation_limits_the_batch_of_each_forward_pass():
 )
 def test_accumulation_is_refused_for_components_that_use_batch_statistics(parts, words):
     gan(1, **parts)
-    with pytest.raises(ConfigError, match=f"training.accumulate .*{words}.*have a say"):
+    with pytest.raises(ConfigError, match=f"training.accumulate .*{words}.*depend on each other"):
         gan(2, **parts)
 
 

@@ -81,7 +81,8 @@ def test_augmentation_computes_in_float32_under_bf16():
 def test_augmentations_apply_to_all_discriminator_inputs_and_not_to_images_of_the_loss(joined, fakes):
     run = gan({"brighter": Brighter()}, discriminator=RecordingDiscriminator(), options={"training": {"fakes": fakes}})
     run.discriminator.seen.clear()
-    for _ in train(run, joined=joined):
+    run.critic.one_pass = joined
+    for _ in train(run):
         pass
     assert len(run.discriminator.seen) == 6 * (2 if joined else 3)
     assert all(images.min() >= 9 for images in run.discriminator.seen)
@@ -136,12 +137,12 @@ def test_r1_takes_the_gradient_at_the_image_before_augmentation():
 
 def test_ada_state_is_updated_saved_and_restored():
     run = gan({"ada": ADA(interval=1, ramp_kimg=0.1, target=0.01)})
-    assert run.tensors()["augmentation.ada.updates"] == 0  # the preflight updated copies
+    assert run.state.tensors()["augmentation.ada.updates"] == 0  # the preflight updated copies
     list(train(run))
-    assert run.tensors()["augmentation.ada.updates"] == 6
-    assert run.tensors()["augmentation.ada.probability"] > 0
+    assert run.state.tensors()["augmentation.ada.updates"] == 6
+    assert run.state.tensors()["augmentation.ada.probability"] > 0
     other = gan({"ada": ADA(interval=1, ramp_kimg=0.1, target=0.01)})
-    other.restore(run.tensors(), run.place())
+    other.restore(run.state.tensors(), run.state.place())
     assert equal(weights(other), weights(run))
 
 
@@ -149,8 +150,8 @@ def test_ada_state_is_updated_saved_and_restored():
 def test_ada_observes_an_update_once_with_accumulation(accumulate):
     run = gan({"ada": ADA(interval=4, ramp_kimg=0.1)}, options={"training": {"accumulate": accumulate}})
     list(train(run))
-    assert run.tensors()["augmentation.ada.updates"] == 6
-    assert run.tensors()["augmentation.ada.signs"][1] == 8  # images since the fourth
+    assert run.state.tensors()["augmentation.ada.updates"] == 6
+    assert run.state.tensors()["augmentation.ada.signs"][1] == 8  # images since the fourth
 
 
 def test_augmentation_flip_needs_a_dataset_that_allows_mirroring():
@@ -164,9 +165,9 @@ def test_augmentation_flip_needs_a_dataset_that_allows_mirroring():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda images, strength: images[:, :, 1:], r"of the shape, type.*'mine' gave shape \(4, 1, 3, 4\)"),
+        (lambda images, strength: images[:, :, 1:], r"of the shape, type.*'mine' returned shape \(4, 1, 3, 4\)"),
         (lambda images, strength: images.double(), "of the shape, type"),
-        (lambda images, strength: None, "gave NoneType"),
+        (lambda images, strength: None, "returned NoneType"),
         (lambda images, strength: 1 / 0, "augmentation 'mine' failed at work: ZeroDivisionError"),
     ],
 )

@@ -41,7 +41,7 @@ def test_channels_last_applies_to_weights_and_moments_also_after_restore():
     trained(whole)
     steps = train(first)
     next(steps), next(steps)
-    second.restore({name: tensor.contiguous() for name, tensor in first.tensors().items()}, first.place())
+    second.restore({name: tensor.contiguous() for name, tensor in first.state.tensors().items()}, first.state.place())
     trained(second)
     assert equal(weights(whole), weights(second))
     for gan in (whole, second):

@@ -5,7 +5,7 @@ import torch
 
 from gancore.config.optimizers import Name
 from gancore.errors import NonFiniteError
-from gancore.training.cuda_graph import unfit
+from gancore.training.cuda_graph import reason_against_capture
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from helpers.tiny_components import RUNS, Hinge, TinyDiscriminator, TinyGenerator, assembled, dataset, trained, weights
@@ -30,7 +30,7 @@ def test_cuda_graph_steps_equal_ordinary_steps(name):
     changes = RUNS[name]
     plain = run(**changes)
     gan = run(**changes | {"training": changes.get("training", {}) | {"cuda_graph": True}})
-    assert not unfit(gan)
+    assert not reason_against_capture(gan)
     expected, _ = trained(plain)
     notes = [step.note for step in train(gan) if step.note]
     assert not notes
@@ -70,7 +70,7 @@ def test_resumed_run_is_close_to_the_uninterrupted_one():
     for step in train(first):
         if step.step == 5:
             break
-    tensors, place = weights(first), first.place()
+    tensors, place = weights(first), first.state.place()
     second = run(duration="12 steps")
     second.restore(tensors, place)
     assert_close(trained(second)[0], whole)
@@ -81,8 +81,8 @@ def test_optimizer_state_is_finite_and_restored_for_each_optimizer(name):
     player = {"name": name, "lr": 1e-3}
     gan = run(optimizer={"generator": player, "discriminator": player}, duration="3 steps")
     tensors, _ = trained(gan)
-    assert gan.unfit(gan.tensors()) == []
-    gan.restore(gan.tensors(), gan.place())
+    assert gan.state.not_finite(gan.state.tensors()) == []
+    gan.restore(gan.state.tensors(), gan.state.place())
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 

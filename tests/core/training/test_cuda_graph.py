@@ -1,72 +1,75 @@
 """CUDA graphs of steps, on the CPU: a fake recorder records work without effect, and runs it again in a replay."""
 
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
+from dataclasses import fields, replace
+from itertools import islice
 
 import pytest
 import torch
 
 from gancore.errors import blame
-from gancore.training.cuda_graph import Captured, _make_capturable, unfit
+from gancore.training.cuda_graph import CapturedStep, _make_capturable, reason_against_capture
 from gancore.training.gan import GAN
-from gancore.training.loop import _Counted, _keep_to_schedule, _step, train
+from gancore.training.loop import train
+from gancore.training.step import StepResult, step
 from helpers.tiny_components import RUNS, assembled, equal, trained, weights
+
+SCORES = [field.name for field in fields(StepResult) if field.name != "penalties"]
 
 
 class FakeRecorder:
     """Behaves like CUDA: recording changes no state, and replays write into the tensors of the recorded outcome."""
 
     def __init__(self, gan):
-        self.gan, self.recorded, self.is_aside = gan, 0, False
+        self.gan, self.recorded, self.on_stream = gan, 0, False
 
     @contextmanager
-    def aside(self):
-        self.is_aside = True
+    def stream(self):
+        self.on_stream = True
         yield
-        self.is_aside = False
+        self.on_stream = False
 
     def record(self, work):
-        assert self.is_aside
+        assert self.on_stream
         self.recorded += 1
-        before = {name: value.clone() for name, value in self.gan.tensors().items()}
-        noise, random_state = self.gan.noise.get_state(), torch.get_rng_state()
+        before = {name: value.clone() for name, value in self.gan.state.tensors().items()}
+        noise, random_state = self.gan.state.noise.get_state(), torch.get_rng_state()
         outcome = work()
         with torch.no_grad():
-            for name, value in self.gan.tensors().items():
+            for name, value in self.gan.state.tensors().items():
                 if not name.startswith(("random", "penalty")):
                     value.copy_(before[name])
-        self.gan.noise.set_state(noise)
+        self.gan.state.noise.set_state(noise)
         torch.set_rng_state(random_state)
 
         recorded_progress = replace(self.gan.progress)
 
         def replay():
             current, self.gan.progress = self.gan.progress, recorded_progress  # a graph keeps recorded host values
-            for targets, results in zip(outcome, work(), strict=True):
-                for name, value in results.items():
-                    targets[name].copy_(value)
+            result = work()
+            for name in SCORES:
+                getattr(outcome, name).copy_(getattr(result, name))
+            for label, penalty in result.penalties.items():
+                outcome.penalties[label].copy_(penalty)
             self.gan.progress = current
 
         return replay, outcome
 
 
 def run_by_graphs(gan, recorder, before_step=lambda gan: None):
-    """Train through `Captured`, and return the scores of each step, and the notes."""
-    captured = Captured(gan, partial(_step, gan, gan.joined), recorder)
-    batches = _Counted(gan.feed, 0)
+    """Train through `CapturedStep`, and return the result of each step, and the notes."""
+    captured = CapturedStep(gan, step, recorder)
+    batches = gan.feed.batches(0)
     outcomes, notes = [], []
     while gan.done() < 1:
         before_step(gan)
-        with gan.randomness.lent(), torch.enable_grad():
-            for player in ("generator", "discriminator"):
-                _keep_to_schedule(gan, player, getattr(gan.options.optimizer, player))
-            scores, penalties = captured(batches)
-        gan.added |= penalties
+        with gan.state.randomness.lent(), torch.enable_grad():
+            gan.apply_schedules()
+            taken = list(islice(batches, gan.options.training.discriminator_steps))
+            outcomes.append(captured(gan, taken))
         gan.progress.step += 1
-        gan.progress.images_seen = batches.images_seen
-        outcomes.append(scores)
-        notes += [captured.note] if captured.note else []
+        gan.progress.images_seen += sum(batch.total for batch in taken)
+        notes += [captured.warning] if captured.warning else []
     return outcomes, notes
 
 
@@ -82,8 +85,8 @@ def test_cuda_graph_steps_equal_ordinary_steps(name):
     recorder = FakeRecorder(gan)
     outcomes, notes = run_by_graphs(gan, recorder)
     assert equal(weights(gan), weights(plain))
-    for scores, step in zip(outcomes, steps, strict=True):
-        assert all(torch.equal(score, getattr(step, key)) for key, score in scores.items())
+    for outcome, record in zip(outcomes, steps, strict=True):
+        assert all(torch.equal(getattr(outcome, name), getattr(record, name)) for name in SCORES)
     assert recorder.recorded >= 1
     assert not notes
 
@@ -145,8 +148,8 @@ def test_cuda_graph_is_given_up_when_a_component_has_hidden_state():
     _, notes = run_by_graphs(gan, recorder)
     assert recorder.recorded == 1
     assert len(notes) == 1
-    assert notes[0].startswith("steps are made kernel by kernel, for they cannot be captured: ")
-    assert notes[0].endswith(": generator is another after a step as a graph than after one kernel by kernel")
+    assert notes[0].startswith("training.cuda_graph has no effect, steps run kernel by kernel: ")
+    assert notes[0].endswith(": generator differs between a step as a graph and the same step kernel by kernel")
 
 
 class AlteringRecorder(FakeRecorder):
@@ -169,14 +172,14 @@ class AlteringRecorder(FakeRecorder):
 def test_cuda_graph_is_given_up_when_a_replay_gives_nan():
     def set_nan(gan):
         next(gan.generator.parameters()).fill_(torch.nan)
-        gan.watch.held.fill_(1.0)
+        gan.finite_check.found.fill_(1.0)
 
     plain, gan = run(), run()
     trained(plain)
     _, notes = run_by_graphs(gan, AlteringRecorder(gan, set_nan))
     assert equal(weights(gan), weights(plain))
-    assert notes[0].endswith(": generator is another after a step as a graph than after one kernel by kernel")
-    assert not gan.watch.held
+    assert notes[0].endswith(": generator differs between a step as a graph and the same step kernel by kernel")
+    assert not gan.finite_check.found
 
 
 class NormalizedAfterBias(torch.nn.Module):
@@ -223,25 +226,25 @@ def test_cuda_graph_failure_is_a_note_of_one_line_and_changes_nothing():
     trained(plain)
     _, notes = run_by_graphs(gan, FailingRecorder(gan))
     assert equal(weights(gan), weights(plain))
-    prefix = "steps are made kernel by kernel, for they cannot be captured: "
+    prefix = "training.cuda_graph has no effect, steps run kernel by kernel: "
     assert notes == [f"{prefix}operation not permitted when stream is capturing, in the loss"]
 
 
 def test_cuda_graph_forgets_host_values_that_do_not_recur():
     gan = run(ema={"half_life_kimg": 100.0, "ramp_up": 0.5}, duration="100 steps")
-    captured = Captured(gan, partial(_step, gan, gan.joined), FakeRecorder(gan))
+    captured = CapturedStep(gan, step, FakeRecorder(gan))
     for number in range(1000):
-        assert captured._often(("changes", number)) == 1
-        assert captured._often("recurs") == number + 1
-    assert len(captured._seen) <= 64
+        assert captured._count(("changes", number)) == 1
+        assert captured._count("recurs") == number + 1
+    assert len(captured._counts) <= 64
 
 
 def test_cuda_graph_is_refused_for_an_optimizer_without_found_inf(monkeypatch):
     adam, rmsprop = run(), run(optimizer={"generator": {"name": "RMSprop"}})
     for gan in (adam, rmsprop):
         monkeypatch.setattr(gan, "device", torch.device("cuda"))
-    assert unfit(adam) == ""
-    assert "RMSprop" in unfit(rmsprop)
+    assert reason_against_capture(adam) == ""
+    assert "RMSprop" in reason_against_capture(rmsprop)
 
 
 def test_cuda_graph_is_recorded_once_for_a_learning_rate_on_the_device():
@@ -268,6 +271,6 @@ def test_cuda_graph_option_without_cuda_is_one_note():
     plain, gan = run(), run(training={"cuda_graph": True})
     trained(plain)
     notes = [step.note for step in train(gan)]
-    prefix = "steps are made kernel by kernel, for they cannot be captured: the run is on cpu, and graphs are of CUDA"
+    prefix = "training.cuda_graph has no effect, steps run kernel by kernel: the run is on cpu, and graphs need CUDA"
     assert notes == [prefix] + [""] * 39
     assert equal(weights(gan), weights(plain))

@@ -70,7 +70,7 @@ def test_skipped_step_changes_only_counters(ailment, updates):
     for step in train(gan):
         after = nothing_random(gan)
         if step.step == ailment.step:
-            assert step.skipped.endswith("the step is left out, 1 of at most 3 times")
+            assert step.skipped.endswith("the step is skipped, 1 of at most 3 times")
             assert after.keys() == before.keys()
             assert all(torch.equal(after[name], before[name]) for name in before)
             assert math.isnan(step.scalars()["generator_loss"])
@@ -79,7 +79,7 @@ def test_skipped_step_changes_only_counters(ailment, updates):
             assert not torch.equal(after["generator.0.weight"], before["generator.0.weight"])
         before = after
     assert (gan.progress.step, gan.progress.nonfinite) == (7, 1)
-    assert not not_finite(gan.tensors())
+    assert not not_finite(gan.state.tensors())
 
 
 @pytest.mark.parametrize("updates", [1, 3])
@@ -120,7 +120,7 @@ def test_finite_check_names_the_weight_with_and_without_clipping(value, clip):
         ("the loss of D", "the discriminator's loss is not finite"),
         ("the loss of G", "the generator's loss is not finite"),
         ("the penalty", "the discriminator's penalty ill is not finite"),
-        ("the projection", "the discriminator's weight 0.weight is not finite after its regularizers have confined it"),
+        ("the projection", "the discriminator's weight 0.weight is not finite after its regularizers projected it"),
     ],
 )
 def test_finite_check_names_loss_penalty_and_projected_weight(place, message):
@@ -154,7 +154,7 @@ def test_clipping_with_the_norms_of_the_finite_check_equals_torch(monkeypatch):
 
 def deferred(gan):
     """Make the finite check of a GAN keep its results until they are read."""
-    gan.watch = FiniteCheck(gan.device, at_once=False)
+    gan.finite_check = FiniteCheck(gan.device, immediate=False)
     return gan
 
 
@@ -182,7 +182,7 @@ def test_deferred_finite_check_skips_updates_until_it_is_read(optimizer, ailment
     assert all(equal(later, first) for later in states[ailment.step :])
     assert not not_finite(first)
     with pytest.raises(NonFiniteError, match=f"^at step {ailment.step}, "):
-        gan.tensors()
+        gan.finite_check.raise_if_found()
 
 
 def test_deferred_finite_check_raises_when_the_scalars_of_a_step_are_read():
@@ -199,7 +199,7 @@ def parameters_and_moments(gan):
     """Return the same as `state`, for a GAN whose `tensors()` raises."""
     return {
         f"{role}.{name}": value.detach().clone()
-        for role, module in gan.modules().items()
+        for role, module in gan.state.modules.items()
         for name, value in module.named_parameters()
         if role != "ema"  # the EMA still moves toward weights that do not
     } | {
@@ -245,7 +245,7 @@ def test_finite_check_reports_the_first_bad_update_of_mixed_optimizers(unfused, 
 
 def test_deferred_finite_check_reports_a_projection_and_is_reset_by_restore():
     gan = deferred(nan_injection.assembled(Ailment("the projection", math.inf, 2))[0])
-    finite, place = weights(gan), gan.place()
+    finite, place = weights(gan), gan.state.place()
     with pytest.raises(NonFiniteError, match=r"^at step 2, the discriminator's weight"):
         list(train(gan))
     gan.restore(finite, place)
@@ -257,10 +257,10 @@ def test_deferred_finite_check_reports_a_projection_and_is_reset_by_restore():
 
 def test_finite_check_after_an_update_runs_only_for_regularizers_that_project():
     gan, _, _ = nan_injection.assembled(Ailment("nothing", 0.0, 1))
-    assert gan.turn("discriminator", 0).projects
+    assert gan.active_regularizers("discriminator", 0).projects
     assert not ActiveRegularizers(()).projects
-    assert not assembled(regularizers={"r1": {}}).turn("discriminator", 0).projects
-    assert assembled(regularizers={"weight-clipping": {}}).turn("discriminator", 0).projects
+    assert not assembled(regularizers={"r1": {}}).active_regularizers("discriminator", 0).projects
+    assert assembled(regularizers={"weight-clipping": {}}).active_regularizers("discriminator", 0).projects
 
 
 TENSORS = {
@@ -302,28 +302,31 @@ def test_nonfinite_tensors_exclude_integers_and_sums_that_overflow():
 def test_checkpoint_that_is_not_finite_is_rejected():
     gan = assembled(ema={})
     list(train(gan))
-    tensors, place = weights(gan), gan.place()
+    tensors, place = weights(gan), gan.state.place()
     tensors["discriminator.0.weight"][0, 0] = math.nan
-    for load in (lambda: assembled(ema={}).restore(tensors, place), lambda: assembled(ema={}).begin_from(tensors)):
+    for load in (
+        lambda: assembled(ema={}).restore(tensors, place),
+        lambda: assembled(ema={}).state.init_weights(tensors),
+    ):
         with pytest.raises(
-            CheckpointError, match=r"not finite, and nothing can be trained from it: discriminator.0.weight"
+            CheckpointError, match=r"holds NaN or infinity and cannot be trained from: discriminator.0.weight"
         ):
             load()
     tensors = weights(gan)
     tensors["optimizer.generator.exp_avg.0.weight"][0, 0] = math.inf
     with pytest.raises(CheckpointError, match="exp_avg"):
         assembled(ema={}).restore(tensors, place)
-    assembled(ema={}).begin_from(tensors)  # ignores the moments
+    assembled(ema={}).state.init_weights(tensors)  # ignores the moments
 
 
 def test_infinite_mask_is_accepted_and_infinite_statistics_are_not():
     generator = nn.Sequential(nn.Linear(100, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
     gan = GAN(generator, nan_injection.Masked(), dataset(), Hinge(), Options(duration="2 steps"), "cpu")
     list(train(gan))
-    assert gan.unfit(gan.tensors()) == []
-    gan.restore(weights(gan), gan.place())
+    assert gan.state.not_finite(gan.state.tensors()) == []
+    gan.restore(weights(gan), gan.state.place())
     gan.discriminator.seen.fill_(math.inf)
-    assert gan.unfit(gan.tensors()) == ["discriminator.seen"]
+    assert gan.state.not_finite(gan.state.tensors()) == ["discriminator.seen"]
 
 
 @pytest.mark.parametrize("players", [("generator", "discriminator"), ("discriminator",)])

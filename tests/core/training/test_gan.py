@@ -44,7 +44,7 @@ def test_resumed_run_equals_the_uninterrupted_one():
     for _ in range(3):
         next(steps_before)
     second = assembled(changes)
-    second.restore(weights(first), first.place())
+    second.restore(weights(first), first.state.place())
     steps_after = list(train(second))
 
     assert equal(weights(second), expected)
@@ -57,13 +57,13 @@ def test_begin_from_copies_weights_only(with_ema):
     first, _ = trained(assembled(**({"ema": {"half_life_kimg": 0.1}} if with_ema else {})))
     gan = assembled(ema={}, seed=1)
     initial = weights(gan)
-    gan.begin_from(first)
+    gan.state.init_weights(first)
     for name, value in weights(gan).items():
         kind, _, key = name.partition(".")
         source = {"ema": "ema" if with_ema else "generator"}.get(kind, kind)
         expected = first[f"{source}.{key}"] if kind in ("generator", "discriminator", "ema") else initial[name]
         assert torch.equal(value, expected), name
-    assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0, "nonfinite": 0}
+    assert gan.state.place() == {"step": 0, "images_seen": 0, "seconds": 0.0, "nonfinite": 0}
 
 
 def test_conditional_training_needs_classes():
@@ -101,9 +101,9 @@ def test_loss_state_is_saved_with_the_run():
     generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
     gan = GAN(generator, discriminator, dataset(), Counting().build(), Options(duration="3 steps"), "cpu")
-    assert gan.tensors()["loss.k"] == 0  # the preflight used a copy
+    assert gan.state.tensors()["loss.k"] == 0  # the preflight used a copy
     list(train(gan))
-    assert gan.tensors()["loss.k"] == 0.75
+    assert gan.state.tensors()["loss.k"] == 0.75
 
 
 @given(half_life=st.floats(0.001, 10), images=st.integers(1, 2000))
@@ -146,7 +146,7 @@ def test_optimizer_state_is_restored_for_each_optimizer(name):
     for _ in range(3):
         next(steps)
     same = assembled(config)
-    same.restore(weights(gan), gan.place())
+    same.restore(weights(gan), gan.state.place())
     list(steps)
     list(train(same))
     assert equal(weights(gan), weights(same))
@@ -157,7 +157,7 @@ def test_restore_twice_from_the_same_tensors_gives_the_same_run():
     steps = train(gan)
     for _ in range(3):
         next(steps)
-    saved, place = weights(gan), gan.place()
+    saved, place = weights(gan), gan.state.place()
     copies = {name: value.clone() for name, value in saved.items()}
     first, second = assembled(), assembled()
     first.restore(saved, place)
@@ -188,8 +188,8 @@ def test_restore_rejects_tensors_that_do_not_fit(damage, words):
     tensors = weights(gan)
     damage(tensors)
     with pytest.raises(CheckpointError, match=words):
-        assembled().restore(tensors, gan.place())
-    with pytest.raises(CheckpointError, match="place"):
+        assembled().restore(tensors, gan.state.place())
+    with pytest.raises(CheckpointError, match="lacks the progress"):
         assembled().restore(weights(gan), {"step": 3})
 
 

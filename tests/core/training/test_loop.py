@@ -73,7 +73,8 @@ def test_progress_counts_real_images_that_the_discriminator_has_seen(batch, upda
 
 def test_joined_and_separate_passes_differ_only_by_rounding():
     together, apart = assembled(duration="30 steps"), assembled(duration="30 steps")
-    for first, second in zip(train(together, joined=True), train(apart, joined=False), strict=True):
+    together.critic.one_pass, apart.critic.one_pass = True, False
+    for first, second in zip(train(together), train(apart), strict=True):
         torch.testing.assert_close(first.discriminator_loss, second.discriminator_loss, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(first.real_logits, second.real_logits, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(first.fake_logits, second.fake_logits, rtol=1e-4, atol=1e-5)
@@ -138,7 +139,7 @@ def test_conditional_training_uses_the_labels_of_the_real_batch():
             return super().discriminator(real, fake)
 
     gan = assembled(training={"conditional": True}, dataset={"name": "noise", "labeled": True})
-    gan.objective = RecordingLoss()
+    gan.loss.objective = RecordingLoss()
     assert gan.num_classes == 3
     stream = gan.feed.batches(0)
     for _ in train(gan):
@@ -174,8 +175,9 @@ def test_loss_receives_features_and_heads_of_real_and_fake():
     generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
     for joined in (True, False):
         gan = GAN(generator, FeaturesAndHeads(), dataset(), FeatureMatching(), Options(duration="3 steps"), "cpu")
-        assert gan.joined
-        assert len(list(train(gan, joined=joined))) == 3
+        assert gan.critic.one_pass
+        gan.critic.one_pass = joined
+        assert len(list(train(gan))) == 3
 
 
 def test_generator_step_scores_real_images_only_if_the_loss_needs_them():
@@ -184,7 +186,7 @@ def test_generator_step_scores_real_images_only_if_the_loss_needs_them():
         return -fake.logits.mean()
 
     gan = assembled()
-    gan.objective = type(
+    gan.loss.objective = type(
         "Checking", (Hinge,), {"name": "checking", "generator": lambda self, fake, real: check(fake, real)}
     )()
     list(train(gan))
@@ -208,7 +210,7 @@ def test_shared_fakes_are_used_in_both_steps_and_fresh_fakes_are_not(fakes, upda
             return super().generator(fake, real)
 
     gan = assembled(training={"fakes": fakes, "discriminator_steps": updates})
-    gan.objective = RecordingLoss()
+    gan.loss.objective = RecordingLoss()
     for _ in train(gan):
         assert torch.equal(seen["discriminator"][-1], seen["generator"][-1]) is (fakes == "shared")
     assert len(seen["discriminator"]) == updates * len(seen["generator"]) == updates * 6
@@ -242,10 +244,10 @@ def test_failed_step_is_not_counted():
             raise KeyError("no generator step")
 
     gan = assembled()
-    gan.objective = FailingLoss()
+    gan.loss.objective = FailingLoss()
     with pytest.raises(PluginError, match=r"^at step 1, the loss failed in generator\(\): KeyError"):
         next(train(gan))
-    assert gan.place() == {"step": 0, "images_seen": 0, "seconds": 0.0, "nonfinite": 0}
+    assert gan.state.place() == {"step": 0, "images_seen": 0, "seconds": 0.0, "nonfinite": 0}
 
 
 @pytest.mark.parametrize("player", ["discriminator", "generator"])
@@ -264,7 +266,7 @@ def test_loss_that_returns_no_scalar_in_a_later_step_is_blamed(monkeypatch, play
     gan = assembled()
     steps = train(gan)
     next(steps)
-    monkeypatch.setattr(gan, "objective", Hinge())
+    monkeypatch.setattr(gan.loss, "objective", Hinge())
     monkeypatch.setattr(Hinge, player, lambda self, *scores: returned)
     with pytest.raises(
         PluginError, match=f"^at step 2, a loss must return a scalar tensor .* in the {player}'s"
@@ -298,9 +300,10 @@ def spectral_gan(penalty):
 @pytest.mark.parametrize("joined", [True, False])
 def test_spectral_normalization_iterates_once_per_discriminator_update(penalty, joined):
     run = spectral_gan(penalty)
-    assert run.joined
+    assert run.critic.one_pass
+    run.critic.one_pass = joined
     reference = deepcopy(run.discriminator)
-    for _ in train(run, joined=joined):
+    for _ in train(run):
         with torch.no_grad():
             reference(torch.zeros(1, 16))
     for buffer, expected in zip(run.discriminator.buffers(), reference.buffers(), strict=True):

@@ -72,7 +72,7 @@ def test_bf16_applies_to_products_and_everything_else_is_float32(kind):
     assert run.generator.output_dtypes == run.discriminator.output_dtypes == {torch.bfloat16}
     assert run.generator.input_dtypes == run.discriminator.input_dtypes == {torch.float32}
     assert set(logits) == {torch.float32}
-    tensors = run.tensors().items()
+    tensors = run.state.tensors().items()
     assert {tensor.dtype for name, tensor in tensors if not name.startswith("random")} == {torch.float32}
 
 
@@ -113,7 +113,8 @@ def test_bf16_outputs_of_d_reach_the_loss_in_float32(joined):
     loss = DtypeRecordingLoss()
     run = GAN(TinyGenerator().build((1, 4, 4), 5, None), FullOutput(), dataset(12), loss, options, "cpu")
     loss.input_dtypes.clear()
-    assert len(list(train(run, joined=joined))) == 1
+    run.critic.one_pass = joined
+    assert len(list(train(run))) == 1
     assert loss.input_dtypes == {(torch.float32, torch.float32, torch.float32, torch.bool)}
 
 
@@ -137,9 +138,9 @@ def test_bf16_run_is_resumed_bit_for_bit():
     steps = train(first)
     for _ in range(3):
         next(steps)
-    second.restore(first.tensors(), first.place())
+    second.restore(first.state.tensors(), first.state.place())
     trained(second)
-    assert equal(whole.tensors(), second.tensors())
+    assert equal(whole.state.tensors(), second.state.tensors())
 
 
 def test_precision_auto_is_bf16_for_images_if_the_cpu_supports_it():

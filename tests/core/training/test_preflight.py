@@ -26,7 +26,7 @@ GOOD_DISCRIMINATOR = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
     [({}, True), ({"batch_norm": True}, False), ({"dropout": 0.5}, False)],
 )
 def test_preflight_joins_real_and_fake_unless_the_discriminator_mixes_samples(changes, joined):
-    assert assembled(discriminator={"name": "tiny", **changes}).joined is joined
+    assert assembled(discriminator={"name": "tiny", **changes}).critic.one_pass is joined
 
 
 @pytest.mark.parametrize("statistics", [True, False])
@@ -36,7 +36,7 @@ def test_preflight_detects_mixing_in_a_discriminator_that_is_zero_at_the_start(s
     discriminator = nn.Sequential(nn.Flatten(), normalization, nn.Linear(16, 1))
     nn.init.zeros_(discriminator[2].weight)
     gan = GAN(GOOD_GENERATOR, discriminator, dataset(), Hinge(), device="cpu")
-    assert gan.joined is False
+    assert gan.critic.one_pass is False
 
 
 def test_preflight_changes_neither_networks_nor_random_state():
@@ -142,8 +142,8 @@ def test_logits_that_are_not_finite_fail_in_the_first_step():
 def test_preflight_detects_features_that_mix_samples():
     independent = CustomOutput(lambda d, hidden, logits: Output(logits, (hidden,)))
     mixing = CustomOutput(lambda d, hidden, logits: Output(logits, (d.norm(hidden),)))
-    assert GAN(GOOD_GENERATOR, independent, dataset(), Hinge(), device="cpu").joined
-    assert not GAN(GOOD_GENERATOR, mixing, dataset(), Hinge(), device="cpu").joined
+    assert GAN(GOOD_GENERATOR, independent, dataset(), Hinge(), device="cpu").critic.one_pass
+    assert not GAN(GOOD_GENERATOR, mixing, dataset(), Hinge(), device="cpu").critic.one_pass
 
 
 def test_preflight_does_not_join_when_buffers_change_in_every_pass():
@@ -156,7 +156,7 @@ def test_preflight_does_not_join_when_buffers_change_in_every_pass():
             self.passes += 1
             return super().forward(images)
 
-    assert not GAN(GOOD_GENERATOR, CountsPasses(), dataset(), Hinge(), device="cpu").joined
+    assert not GAN(GOOD_GENERATOR, CountsPasses(), dataset(), Hinge(), device="cpu").critic.one_pass
 
 
 def test_preflight_rejects_state_that_cannot_be_saved():

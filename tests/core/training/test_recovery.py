@@ -7,7 +7,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.errors import NonFiniteError
 from gancore.training.finite import not_finite
 from gancore.training.loop import train
-from gancore.training.rollback import roll_back
+from gancore.training.recovery import roll_back
 from helpers import nan_injection
 from helpers.nan_injection import PLACES, Ailment, recording
 from helpers.small_runs import lines
@@ -52,7 +52,7 @@ def test_rollback_changes_the_noise_each_time_and_is_reproducible(tmp_path):
             else:
                 gan.restore(checkpoint.load(path).tensors, checkpoint.load(path).about["progress"])
             assert (gan.progress.step, gan.progress.nonfinite) == (2, number)
-            with gan.randomness.lent():
+            with gan.state.randomness.lent():
                 noise[attempt, number] = torch.cat([gan.latent(1).flatten(), torch.rand(9)])
     for number in range(3):
         assert torch.equal(noise[0, number], noise[1, number])
@@ -80,7 +80,7 @@ def test_recovery_stops_the_run_at_its_limit(tmp_path, policy, limit):
     training = {"on_nonfinite": policy, "nonfinite_limit": limit}
     ailment = Ailment("the loss of D", math.nan, 3, lasting=FOREVER)
     gan, directory, records = recording(tmp_path / "run", ailment, **{**ROLLBACK, "training": training})
-    message = rf"number {limit + 1} of its kind, and training.nonfinite_limit is {limit}"
+    message = rf"this is number {limit + 1}, and training.nonfinite_limit is {limit}"
     recorded = []
     with pytest.raises(NonFiniteError, match=message), records as written:
         recorded.extend(written)
@@ -97,7 +97,7 @@ def test_skipped_step_is_one_warning_and_null_in_the_log(tmp_path):
         warnings = {record.step.step: record.warnings for record in written if record.warnings}
     assert list(warnings) == [3]
     (warning,) = warnings[3]
-    assert warning.endswith("so its update was not made; the step is left out, 1 of at most 3 times")
+    assert warning.endswith("so its update was not made; the step is skipped, 1 of at most 3 times")
     assert [line["step"] for line in lines(directory) if line["discriminator_loss"] is None] == [3]
 
 

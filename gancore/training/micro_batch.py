@@ -1,0 +1,40 @@
+"""Micro-batches: the parts of a batch that go through the networks at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gancore.data.feed import Batch
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """Real images, their labels, and the latents of as many fakes.
+
+    `images` (n, *shape) in [-1, 1], or vectors as they are; `labels` (n,) int64, None unless the run is conditional;
+    `latent` (n, Z); `total` images of the whole batch over all ranks; `fake` (n, *shape), connected to G, where G's
+    update scores the fakes of D's again.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    latent: Tensor
+    total: int
+    fake: Tensor | None = None
+
+    @property
+    def share(self) -> float:
+        """The share of the whole batch, in 0..1."""
+        return len(self.images) / self.total
+
+
+def micro_batches(batch: Batch, latent: Tensor, count: int, *, conditional: bool) -> list[MicroBatch]:
+    """Split a batch of n images and its latents (n, Z) into at most `count` parts of nearly equal size."""
+    if count == 1:
+        return [MicroBatch(batch.images, batch.labels if conditional else None, latent, batch.total)]
+    images, latents = torch.chunk(batch.images, count), torch.chunk(latent, count)
+    labels = torch.chunk(batch.labels, count) if conditional else [None] * len(images)
+    return [MicroBatch(*each, batch.total) for each in zip(images, labels, latents, strict=True)]
