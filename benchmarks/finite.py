@@ -32,10 +32,10 @@ BOUNDS = {"vanilla": 4.0, "mnist": 2.0, "dcgan": 2.0}
 class Blind(FiniteCheck):
     """Looks at nothing."""
 
-    def before(self, *_arguments: object) -> Tensor:
-        return self.held
+    def check_gradients(self, *_arguments: object) -> Tensor:
+        return self.found
 
-    def after(self, *_arguments: object) -> None:
+    def check_weights(self, *_arguments: object) -> None:
         pass
 
 
@@ -94,7 +94,7 @@ def begun(recipe: str, data: Path, *, looks: bool) -> Iterator[Step]:
     layers = [*read_layers(recipe, catalog), ConfigLayer("benchmark", {"duration": "100000 steps"})]
     gan = GAN.assemble(resolve(layers, catalog), data, "cpu")
     if not looks:
-        gan.finite_check = Blind(gan.device, at_once=True)
+        gan.finite_check = Blind(gan.device, immediate=True)
     return train(gan)
 
 

@@ -215,7 +215,7 @@ class Verdict:
     breach: Breach | None = None
 
 
-def score(offered: type[Component], law: Law | LawOfClasses, examples: int = EXAMPLES) -> Verdict:
+def judge(offered: type[Component], law: Law | LawOfClasses, examples: int = EXAMPLES) -> Verdict:
     """Tries a law on components of a class. The same class is always tried in the same way, without a network."""
     with _offline(), process.as_it_was(), TemporaryDirectory(prefix="gancore-testing-") as root:
         if law is every_field_does_something:

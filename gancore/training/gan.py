@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn, optim
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.config.optimizers import OptimizerSettings
 from gancore.config.run import Options, RunConfig
 from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
 from gancore.data.feed import Feed
@@ -67,14 +66,9 @@ class GAN:
         self.regularizers, self.augmentations = dict(regularizers or {}), dict(augmentations or {})
         self._build_regularizers_and_augmentations()
         self._total = options.total
-        self._scheduled: dict[Player, OptimizerSettings] = {
-            player: settings
-            for player, settings in (
-                ("generator", options.optimizer.generator),
-                ("discriminator", options.optimizer.discriminator),
-            )
-            if settings.scheduled
-        }
+        pair = options.optimizer
+        optimizers = {"generator": pair.generator, "discriminator": pair.discriminator}
+        self._scheduled = {player: settings for player, settings in optimizers.items() if settings.scheduled}
         self.is_trial = False
         """Whether this is the preflight's copy: all strengths are 1, and gradients of everything are taken."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 def main():
     import torch
 
+    from gancore.evaluation import train_extractor
     from gancore.evaluation.features import digest_of_tensor
     from gancore.evaluation.train_extractor import EvaluationPaths, load_extractor
     from gancore_plugins.datasets import cifar, folder, mnist, pictures, published
@@ -44,9 +45,9 @@ def main():
         "extractor": extractor_digest,
     }
     worked = []
-    for place, name in ((pictures.PictureCache, "_make"), (train_extractor, "_train_and_cache")):
-        original = getattr(place, name)
-        setattr(place, name, lambda *a, original=original, name=name: worked.append(name) or original(*a))
+    for owner, name in ((pictures.PictureCache, "_make"), (train_extractor, "_train_and_cache")):
+        original = getattr(owner, name)
+        setattr(owner, name, lambda *a, original=original, name=name: worked.append(name) or original(*a))
 
     reading, writing = os.pipe()
     children = []
