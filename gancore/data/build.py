@@ -27,5 +27,5 @@ def build_dataset(dataset: Dataset, root: Path, seed: int = 0) -> TorchDataset[A
 
     Raises PluginError when it fails.
     """
-    with seeded(seed), blame(f"dataset {dataset.name!r}"):
+    with seeded(seed), blame(f"dataset {dataset.name!r}", "in build()"):
         return dataset.build(root)

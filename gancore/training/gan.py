@@ -12,6 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.config.run import Options, RunConfig
 from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
+from gancore.data.build import build_dataset
 from gancore.data.feed import Feed
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import blame
@@ -26,6 +27,7 @@ from gancore.training.preflight import run_preflight
 from gancore.training.regularizers import NO_REGULARIZERS, ActiveRegularizer, ActiveRegularizers
 from gancore.training.state import TrainingState
 from gancore.training.sync import synchronize_batchnorm
+from gancore.utils.random import derive_seed
 
 
 class GAN:
@@ -97,8 +99,7 @@ class GAN:
         What a part draws while it is built depends on the run's seed alone. Raises PluginError for a part that fails.
         """
         chosen = ranks.device(device)
-        with building(config, f"dataset {config.dataset.name!r}", "dataset"):
-            dataset = config.dataset.build(root)
+        dataset = build_dataset(config.dataset, root, derive_seed(config.seed, "build", "dataset"))
         feed = feed_of(dataset, config, chosen, ranks)
         num_classes = feed.class_count(config.training.conditional)
         with building(config, f"generator {config.generator.name!r}", "generator"):
