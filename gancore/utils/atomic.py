@@ -1,46 +1,64 @@
-"""Files that are whole or not there."""
+"""Atomic writing: a path holds a complete file, or what was there before."""
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gancore.errors import StorageError
 
+HINT = "check that the folder exists, is writable, and has free space"
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What goes wrong in this block went wrong while writing to the path."""
+    """Raise StorageError, which names the path, in place of an OSError from the block."""
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"cannot write to {path}: {error.strerror}", "free some space, or choose another --out"
-        ) from error
+        raise StorageError(f"cannot write to {path}: {error.strerror or error}", HINT) from error
+
+
+@contextmanager
+def replacing(path: Path, *, exclusive: bool = False, durable: bool = True) -> Iterator[Path]:
+    """Yield the path of a temporary file in the same folder, which replaces `path` after the block.
+
+    The block creates and writes the temporary file. Its content is on the disk before the rename, and the new name
+    after it. If the block or the rename fails, the temporary file is removed and `path` stays as it was.
+
+    With `exclusive` the caller holds a lock for the path. The temporary file then always has the same name, so that the
+    next writer overwrites what a killed process left; otherwise see `remove_temporary_files`. Without `durable` nothing
+    is flushed: faster for many files, but a power failure may lose them. Raises OSError.
+    """
+    suffix = "part" if exclusive else f"{secrets.token_hex(8)}.tmp"
+    temporary = path.with_name(f".{path.name}.{suffix}")
+    try:
+        yield temporary
+        if durable:
+            flush(temporary)
+        os.replace(temporary, path)
+        if durable:
+            flush(path.parent)
+    except BaseException:
+        with suppress(OSError):  # the first error is the one to report
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Another name to write to in this block. The path gets the file after it, once the content is on the disk.
-
-    Raises StorageError when it cannot be written; what was at the path is there then.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            yield temporary
-            flush(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """Do the same as `replacing`, but raise StorageError when the file cannot be written."""
+    with writing(path), replacing(path) as temporary:
+        yield temporary
 
 
 def flush(path: Path) -> None:
-    """Everything in a file, or every name in a folder, is on the disk after this."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Bring the content of a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
@@ -48,16 +66,19 @@ def flush(path: Path) -> None:
 
 
 def is_temporary_file(name: str, of: str) -> bool:
-    """Whether `atomic_write` gives such a name, for a file whose own name fits the pattern."""
-    return re.fullmatch(rf"\.(?:{of})\.\d+\.tmp", name) is not None
+    """Return whether `atomic_write` gives such names to temporary files, for a path whose name matches the pattern."""
+    return re.fullmatch(rf"\.(?:{of})\.[0-9a-f]{{16}}\.tmp", name) is not None
 
 
-def remove_temporary_files(folder: Path, of: str) -> None:
-    """Removes what a process that was killed has not written to its end, of files whose names fit the pattern.
+def remove_temporary_files(folder: Path, of: str) -> list[Path]:
+    """Remove the temporary files that killed processes left in a folder, and return their paths.
 
-    Links and foreign files stay.
+    Only regular files are removed, and only those of a path whose name matches the pattern `of`. No other process may
+    be writing such a path. Raises StorageError when one cannot be removed.
     """
     with writing(folder):
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if is_temporary_file(path.name, of) and path.is_file() and not path.is_symlink():
-                path.unlink(missing_ok=True)
+        found = [path for path in folder.iterdir() if is_temporary_file(path.name, of)] if folder.is_dir() else []
+        found = sorted(path for path in found if path.is_file() and not path.is_symlink())
+        for path in found:
+            path.unlink(missing_ok=True)
+    return found

@@ -152,30 +152,6 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def alone(target: Path) -> Iterator[None]:
-    """One process at a time makes the target, whose folder is made; the others wait. The lock goes with its process.
-
-    Raises OSError where nothing can be written, or the file system knows no locks.
-    """
-    from filelock import FileLock
-
-    lock = FileLock(target.with_name(f".{target.name}.lock"), fallback_to_soft=False)
-    while True:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-            break
-        except FileNotFoundError:  # who was there before failed, and took its new folder away
-            continue
-    try:
-        yield
-    finally:
-        # While it is held: who waits for it finds that the file has gone, and makes another.
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-
-
 def some(offenders: list[str]) -> str:
     """The first few of a list, and how many more there are."""
     more = f", and {len(offenders) - _TOLD} more" if len(offenders) > _TOLD else ""

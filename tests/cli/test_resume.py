@@ -203,7 +203,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(run, tmp_
     folder = tmp_path / "run"
     for path in (*folder.glob("checkpoints/*"), *folder.glob("samples/*"), folder / "metrics.jsonl"):
         path.unlink()
-    (folder / "samples" / ".step-00000000.png.123.tmp").write_bytes(b"torn")
+    (folder / "samples" / ".step-00000000.png.0123456789abcdef.tmp").write_bytes(b"torn")
     (folder / "checkpoints" / ".step-00000000.safetensors.0123456789abcdef.tmp").write_bytes(b"torn")
     assert run("--plugin", TRAPS, "resume", "run", "-q").returncode == 0
     assert outcome(folder) == whole

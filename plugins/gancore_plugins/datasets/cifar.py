@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gancore.contracts import EvaluationProtocol
 from gancore.errors import DataError
-from gancore.utils.files import alone, regular
+from gancore.utils.files import regular
+from gancore.utils.lock import exclusive
 from gancore_plugins.datasets.archive import take
 from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.download import DOWNLOAD_ERRORS, fetch, remove_new_folders_on_error
@@ -101,6 +102,23 @@ def _find(root: Path, names: tuple[str, ...]) -> list[Path]:
         if all(os.path.exists(folder / name) for name in names):
             return [folder / name for name in names]
     return []
+
+
+def _prepare(root: Path, names: tuple[str, ...]) -> Iterator[float]:
+    """Has the release downloaded where these files are not there; yields the share that is done."""
+    if _found(root, names):
+        return
+    into = root / _FOLDER
+    try:
+        with unmade(root), exclusive(into):
+            if not _found(root, names):
+                yield from _download(root, into)
+    except (*FAILURES, tarfile.TarError) as error:
+        raise DataError(
+            f"CIFAR-10 needs the files {', '.join(names)} of its binary release in one of the folders {into}, {root}; "
+            f"they are not there, and the download failed: {error}",
+            f"put the files into {into}, or name the folder that holds them with --data-dir",
+        ) from error
 
 
 def _download(root: Path, into: Path) -> Iterator[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from gancore.utils.atomic import replacing
 from gancore_plugins.datasets.published import Release
 
 _TIMEOUT_S = 30.0
@@ -24,24 +24,20 @@ DOWNLOAD_ERRORS = (OSError, ValueError, HTTPException)
 
 
 def fetch(release: Release, name: str, into: Path) -> Iterator[float]:
-    """Download a file of a release into a folder, from the first mirror that has it; yield the share that is done.
+    """Download a file of a release into a folder, from the first mirror that has it; yield the share that has arrived.
 
-    The caller holds the lock of the folder (see `gancore.utils.files.alone`). Raise one of DOWNLOAD_ERRORS.
+    The file gets its name once it is complete, on the disk, and has its SHA-256. The caller holds a lock (see
+    `gancore.utils.lock.exclusive`). Raises one of FAILURES.
     """
-    part = into / f".{name}.part"  # a fixed name: replaces one that a killed process left
     failures = []
-    try:
+    with replacing(into / name, exclusive=True) as temporary:
         for mirror in release.mirrors:
             try:
-                yield from _stream(f"{mirror}{name}", *release.files[name], part)
-            except DOWNLOAD_ERRORS as error:
+                yield from _stream(f"{mirror}{name}", *release.files[name], temporary)
+                return
+            except FAILURES as error:
                 failures.append(f"{mirror}{name}: {error}")
-                continue
-            os.replace(part, into / name)
-            return
-    finally:
-        part.unlink(missing_ok=True)
-    raise OSError("; ".join(dict.fromkeys(failures)) or f"{name} has no mirror")
+        raise OSError("; ".join(dict.fromkeys(failures)) or f"there is no mirror of {name}")
 
 
 @contextmanager
@@ -86,6 +82,4 @@ def _stream(address: str, sha256: str, size: int, part: Path) -> Iterator[float]
         if received < size:
             raise OSError(f"expected {size:,} bytes, received {received:,}")
         if digest.hexdigest() != sha256:
-            raise OSError(f"expected SHA-256 {sha256}, received {digest.hexdigest()}")
-        file.flush()
-        os.fsync(file.fileno())
+            raise OSError(f"its SHA-256 must be {sha256}, and is {digest.hexdigest()}")

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gancore.contracts import EvaluationProtocol
 from gancore.errors import DataError
-from gancore.utils.files import alone
+from gancore.utils.lock import exclusive
 from gancore_plugins.datasets.divided import Divided
 from gancore_plugins.datasets.download import DOWNLOAD_ERRORS, fetch, remove_new_folders_on_error
 from gancore_plugins.datasets.idx import read_idx
@@ -125,14 +125,22 @@ class FashionMNIST(_MNISTFiles):
 
     Shoes point to the left, so a mirrored image is not as likely as the image.
     """
-
-    name = "fashion-mnist"
-    evaluation = EvaluationProtocol(metrics=METRICS, gate=0.88)
-    release = "FashionMNIST"
-    class_names = (
-        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-    )
+    places, names = _places(root, folder), _FILES[split]
+    if _found(places, names):
+        return
+    into = places[0]
+    try:
+        with unmade(into), exclusive(into / folder):
+            missing = [f"{name}.gz" for name in names if not _locate(into, name)]
+            for number, name in enumerate(missing):
+                for share in fetch(RELEASES[folder], name, into):
+                    yield (number + share) / len(missing)
+    except FAILURES as error:
+        raise DataError(
+            f"{folder} needs the files {' and '.join(names)}, each plain or with .gz, together in one of the folders "
+            f"{', '.join(map(str, places))}; they are not there, and the download failed: {error}",
+            f"put the files into {into}, or {_elsewhere(folder)}",
+        ) from error
 
 
 class KMNIST(_MNISTFiles):

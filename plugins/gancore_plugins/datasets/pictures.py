@@ -21,7 +21,10 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.errors import DataError, StorageError
-from gancore.utils.files import Paths, alone, picture, some, without_warnings
+from gancore.utils.atomic import replacing
+from gancore.utils.files import Paths, picture, some, without_warnings
+from gancore.utils.lock import exclusive
+from gancore_plugins.datasets.folder import Folder
 
 _DECODER_VERSION = 1
 """Part of a cache's name. Increase it when pictures are decoded differently, so that old caches are not used."""
@@ -111,7 +114,7 @@ class PictureCache:
         if self._is_made():
             return
         try:
-            with alone(self.path):
+            with exclusive(self.path):
                 if not self._is_made():
                     yield from self._make()
         except OSError as error:
@@ -133,20 +136,15 @@ class PictureCache:
         free, needed = shutil.disk_usage(self.path.parent).free, math.prod(self.shape)
         if free < needed:
             raise OSError(f"{needed:,} bytes are needed, and {free:,} are free")
-        part = self.path.with_name(f".{self.path.name}.part")  # a fixed name: replaces one that a killed process left
-        try:
-            images = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=self.shape)
+        with replacing(self.path, exclusive=True) as temporary:
+            images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=self.shape)
             yield from self._fill(images, broken)
             images.flush()
-            if not broken:
-                os.replace(part, self.path)
-        finally:
-            part.unlink(missing_ok=True)
-        if broken:
-            raise DataError(
-                f"{len(broken)} of {len(self.pictures)} pictures cannot be read: {some(broken)}",
-                "replace or remove them",
-            )
+            if broken:
+                raise DataError(
+                    f"{len(broken)} of {len(self.pictures)} pictures cannot be read: {some(broken)}",
+                    "replace or remove them",
+                )
 
     def _fill(self, images: Pixels, broken: list[str]) -> Iterator[float]:
         """Decode all pictures into `images`, append an error for each unreadable one; yield the share that is done."""

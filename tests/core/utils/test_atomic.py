@@ -1,9 +1,10 @@
 import os
+import stat
 
 import pytest
 
 from gancore.errors import StorageError
-from gancore.utils.atomic import atomic_write, remove_temporary_files
+from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, replacing
 
 
 def test_a_file_is_there_when_it_is_whole(tmp_path):
@@ -40,23 +41,45 @@ def test_content_is_on_the_disk_before_it_has_the_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *names: (done.append("name"), replace(*names)))
     with atomic_write(tmp_path / "file") as temporary:
         temporary.write_text("content")
-    assert done == ["flush", "name"]
+    assert done == ["flush", "name", "flush"]
 
 
 def test_litter_is_cleared_and_foreign_files_and_links_are_not(tmp_path):
-    for name in (".file.17.tmp", ".foreign.17.tmp", ".other.tmp", "file.17.tmp", ".hidden", "file"):
+    digits = "0123456789abcdef"
+    others = (f".foreign.{digits}.tmp", ".file.17.tmp", ".other.tmp", f"file.{digits}.tmp", ".hidden", "file")
+    for name in (f".file.{digits}.tmp", *others):
         (tmp_path / name).write_text(name)
-    (tmp_path / ".link.17.tmp").symlink_to(tmp_path / "file")
-    (tmp_path / ".folder.17.tmp").mkdir()
-    remove_temporary_files(tmp_path, "file|link|folder")
-    remove_temporary_files(tmp_path / "missing", "file")
+    (tmp_path / f".link.{digits}.tmp").symlink_to(tmp_path / "file")
+    (tmp_path / f".folder.{digits}.tmp").mkdir()
+    assert remove_temporary_files(tmp_path, "file|link|folder") == [tmp_path / f".file.{digits}.tmp"]
+    assert remove_temporary_files(tmp_path / "missing", "file") == []
     names = {each.name for each in tmp_path.iterdir()}
-    assert names == {
-        ".foreign.17.tmp",
-        ".other.tmp",
-        "file.17.tmp",
-        ".hidden",
-        "file",
-        ".link.17.tmp",
-        ".folder.17.tmp",
-    }
+    assert names == {*others, f".link.{digits}.tmp", f".folder.{digits}.tmp"}
+    with replacing(tmp_path / "file") as temporary:
+        assert is_temporary_file(temporary.name, "file")
+        temporary.touch()
+
+
+def test_exclusive_temporary_file_overwrites_what_a_killed_process_left(tmp_path):
+    (tmp_path / ".file.part").write_text("half of another")
+    with replacing(tmp_path / "file", exclusive=True) as temporary:
+        assert temporary == tmp_path / ".file.part"
+        temporary.write_text("new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "new")]
+
+
+def test_umask_decides_who_may_read(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_write(tmp_path / "file") as temporary:
+            temporary.write_text("content")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_flush_is_left_out_where_it_is_not_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", None)
+    with replacing(tmp_path / "file", durable=False) as temporary:
+        temporary.write_text("content")
+    assert (tmp_path / "file").read_text() == "content"

@@ -1,6 +1,5 @@
 import os
 import struct
-import threading
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gancore.errors import DataError
-from gancore.utils.files import MOST_PIXELS, alone, picture, pictures_below, regular, without_warnings
+from gancore.utils.files import MOST_PIXELS, picture, pictures_below, regular, without_warnings
 
 pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 
@@ -189,40 +188,3 @@ def test_every_flipped_bit_of_a_png_is_noticed(tmp_path):
     for place in range(len(whole) - 12):  # the end, of which Pillow needs no more than the name
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         reason(path)
-
-
-def test_only_one_at_a_time_makes_a_thing(tmp_path):
-    target, inside, most = tmp_path / "new" / "thing", [], []
-
-    def work():
-        with alone(target):
-            inside.append(1)
-            most.append(len(inside))
-            threading.Event().wait(0.02)
-            inside.pop()
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == [1] * 6
-    assert list(target.parent.iterdir()) == []
-
-
-def test_a_folder_that_goes_away_while_it_is_waited_for_is_made_again(tmp_path):
-    target = tmp_path / "new" / "thing"
-    with alone(target):
-        waiting = threading.Thread(target=lambda: alone(target).__enter__(), daemon=True)
-        waiting.start()
-        threading.Event().wait(0.2)
-        (target.parent / ".thing.lock").unlink()
-        target.parent.rmdir()
-    waiting.join(10)
-    assert not waiting.is_alive()
-
-
-def test_where_nothing_can_be_written_it_is_told(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"Not a directory|File exists"), alone(tmp_path / "file" / "thing"):
-        pass

@@ -139,11 +139,11 @@ from pathlib import Path
 package = types.ModuleType("gancore_plugins")  # without its __init__.py, which imports torch
 package.__path__ = importlib.util.find_spec("gancore_plugins").submodule_search_locations
 sys.modules["gancore_plugins"] = package
-from gancore.utils.files import alone
+from gancore.utils.lock import exclusive
 from gancore_plugins.datasets.download import fetch
 from gancore_plugins.datasets.published import Release
 mirror, folder, sha256, size = sys.argv[1:]
-with alone(Path(folder, "data")):
+with exclusive(Path(folder, "data")):
     for share in fetch(Release((mirror,), {"data.gz": (sha256, int(size))}), "data.gz", Path(folder)):
         print(share, flush=True)
 """
