@@ -8,7 +8,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn, optim
 
-from gancore.checkpoint.format import unfit
+from gancore.checkpoint.format import why_not_storable
 from gancore.errors import CheckpointError, PluginError, blame
 
 
@@ -25,7 +25,7 @@ def check_module(role: str, module: nn.Module) -> None:
     for key, value in kept.items():
         if not isinstance(value, Tensor):
             raise _unsound(role, f"must be tensors, to be saved; {key!r} is {type(value).__name__}")
-        if reason := unfit(value):
+        if reason := why_not_storable(value):
             raise _unsound(role, f"must be tensors that can be saved; {key!r} is not: {reason}")
     with blame(role, "when it was copied"):
         other = deepcopy(module)

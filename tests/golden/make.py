@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gancore import Catalog, ConfigLayer, checkpoint, resolve, tensorfile, train
+from gancore import Catalog, ConfigLayer, checkpoint, resolve, train
+from gancore.checkpoint.format import FORMAT
 from gancore.run.directory import RunDirectory
 from gancore.run.recording import record
 from gancore.training.gan import GAN
@@ -33,7 +34,7 @@ def main():
         directory.create(run, catalog, gan.device)
         for _ in record(train(gan), gan, run, directory, catalog):
             pass
-        path = Path(__file__).with_name(f"format-{tensorfile.FORMAT}.safetensors")
+        path = Path(__file__).with_name(f"format-{FORMAT}.safetensors")
         shutil.copyfile(checkpoint.newest(directory.path), path)
     return 0
 

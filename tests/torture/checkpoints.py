@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import safetensors.torch
 import torch
 
 from gancore.checkpoint import store as checkpoint
@@ -27,14 +28,24 @@ SEAL = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 PATIENCE = 2.0
 
 
+def digest_of(content):
+    """The digest that belongs to a file. Raises what the parser raises when the file is damaged."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    hashed = hashlib.sha256(header["__metadata__"]["gancore"].encode())
+    for name, tensor in sorted(safetensors.torch.load(content).items()):
+        hashed.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return hashed.hexdigest()
+
+
 def sealed(content):
-    """The bytes with the digest that belongs to them, where there is a place for it."""
+    """The bytes with the digest that belongs to them; unchanged if they are no safetensors file with a digest."""
     found = SEAL.search(content)
-    if not found:
+    try:
+        digest = digest_of(content).encode()
+    except Exception:
         return content
-    blank = content[: found.start(1)] + BLANK.encode() + content[found.end(1) :]
-    digest = hashlib.sha256(blank).hexdigest().encode()
-    return content[: found.start(1)] + digest + content[found.end(1) :]
+    return content[: found.start(1)] + digest + content[found.end(1) :] if found else content
 
 
 def written(header, data=b""):

@@ -88,11 +88,18 @@ def test_every_truncation_is_noticed(sound, tmp_path):
             checkpoint.load(damaged)
 
 
-def test_the_digest_is_that_of_the_file_with_the_digest_as_zeros(sound):
-    content = sound.read_bytes()
+def test_digest_is_that_of_document_names_dtypes_shapes_and_data(sound):
     with safetensors.safe_open(sound, "pt") as file:
-        digest = file.metadata()["sha256"]
-    assert hashlib.sha256(content.replace(digest.encode(), b"0" * 64)).hexdigest() == digest
+        metadata, weight = file.metadata(), file.get_tensor("weight")
+    described = metadata["gancore"] + '["weight", "torch.float32", [3, 4]]'
+    assert hashlib.sha256(described.encode() + weight.numpy().tobytes()).hexdigest() == metadata["sha256"]
+    assert checkpoint.load(sound).digest == metadata["sha256"]
+
+
+def test_digest_of_equal_content_is_equal(sound, tmp_path):
+    saved = checkpoint.load(sound)
+    checkpoint.save(tmp_path / "b.safetensors", dict(reversed(saved.tensors.items())), saved.about)
+    assert checkpoint.load(tmp_path / "b.safetensors").digest == saved.digest
 
 
 def test_other_programs_read_it_as_plain_safetensors(sound):
@@ -196,7 +203,7 @@ def small_disk():
 
 def test_a_full_disk_is_told_and_harms_nothing(sound, small_disk):
     before = sound.read_bytes()
-    with pytest.raises(StorageError, match="cannot save"):
+    with pytest.raises(StorageError, match="cannot write to"):
         checkpoint.save(sound, {"weight": torch.zeros(1_000_000)}, {})
     assert sound.read_bytes() == before
     assert [path.name for path in sound.parent.iterdir()] == [sound.name]
@@ -220,7 +227,7 @@ def test_about_must_be_finite_json(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-OPERATIONS = ["open", "write", "lseek", "fsync", "pread", "close", "replace"]
+OPERATIONS = ["open", "write", "fsync", "pread", "close", "replace"]
 
 
 @pytest.mark.parametrize("code", ["ENOSPC", "EIO", "EACCES", "EROFS", "EDQUOT", "EMFILE"])
@@ -246,11 +253,10 @@ def test_whatever_fails_in_a_save_is_told_and_harms_nothing(sound, monkeypatch, 
 
 
 def test_a_folder_that_cannot_be_flushed_is_told(sound, monkeypatch):
-    real, calls = os.fsync, []
+    real = os.fsync
 
     def refuse(descriptor):
-        calls.append(descriptor)
-        if len(calls) == 2:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise OSError(errno.EIO, "Input/output error")
         real(descriptor)
 
@@ -280,7 +286,7 @@ def test_what_is_no_file_is_neither_written_through_nor_replaced(sound, tmp_path
     os.mkfifo(pipe)
     names = sorted(path.name for path in tmp_path.iterdir())
     for path in (link, dangling, folder, pipe):
-        with pytest.raises(StorageError, match="no file"):
+        with pytest.raises(StorageError, match="not a regular file"):
             checkpoint.save(path, {"weight": torch.zeros(4)}, {})
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert link.is_symlink()
@@ -291,7 +297,7 @@ def test_what_is_no_file_is_neither_written_through_nor_replaced(sound, tmp_path
 def test_a_pipe_or_a_device_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "a.safetensors")
     for path in (tmp_path / "a.safetensors", Path("/dev/zero"), Path("/dev/null")):
-        with pytest.raises(CheckpointError, match="no file"):
+        with pytest.raises(CheckpointError, match="not a regular file"):
             checkpoint.load(path)
 
 
