@@ -1,46 +1,25 @@
-"""Writing TOML: the half that the standard library leaves out. `tomllib` reads back what stands here, exactly."""
+"""Writing TOML with `tomli_w`. `tomllib` reads the same data back."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
-_HEADED = 2
-"""Tables up to this depth get a [header]; deeper ones are written inline."""
+import tomli_w
 
 
 def dumps(data: Mapping[str, object]) -> str:
-    """A document of str, int, float, bool, lists and tables. Raises TypeError for any other value."""
-    return "\n".join(_lines(data, ())).lstrip("\n") + "\n"
-
-
-def _lines(table: Mapping[str, object], path: tuple[str, ...]) -> list[str]:
-    headed = {key: value for key, value in table.items() if isinstance(value, Mapping) and len(path) < _HEADED}
-    lines = [f"{_key(key)} = {literal(value)}" for key, value in table.items() if key not in headed]
-    if path and (lines or not headed):
-        lines = ["", f"[{'.'.join(map(_key, path))}]", *lines]
-    for key, value in headed.items():
-        lines += _lines(value, (*path, key))
-    return lines
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else literal(key)
+    """Return a TOML document. Raises TypeError for a value that TOML has no type for."""
+    return tomli_w.dumps(data)
 
 
 def literal(value: object) -> str:
-    """One value, as it stands behind a key. Raises TypeError for what TOML has no place for."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        # JSON escapes what TOML does, but for DEL.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """Return one value as TOML on one line. Raises TypeError for a value that TOML has no type for."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(literal, value))}]"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_key(key)} = {literal(item)}' for key, item in value.items())}}}"
-    raise TypeError(f"TOML has no place for {type(value).__name__}: {value!r}")
+    return tomli_w.dumps({"_": value}).removeprefix("_ = ").rstrip("\n")
+
+
+def _key(key: str) -> str:
+    return tomli_w.dumps({key: 0}).removesuffix(" = 0\n")
