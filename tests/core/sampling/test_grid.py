@@ -1,8 +1,10 @@
+import os
+
 import numpy as np
 import pytest
 import torch
 
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, StorageError
 from gancore.sampling.grid import form_of, is_picture, picture, save_samples, scatter
 
 REAL = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -48,3 +50,25 @@ def test_points_are_a_picture_and_other_vectors_are_none(tmp_path):
     with pytest.raises(ConfigError, match="points in the plane make one"):
         save_samples(torch.zeros(3, 2), tmp_path / "folder")
     assert form_of(tmp_path / "a.png") == "picture"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.safetensors", "folder"])
+def test_samples_that_fail_to_be_written_leave_what_was_there(tmp_path, monkeypatch, name):
+    images = torch.zeros(3, 1, 4, 4, dtype=torch.uint8)
+    if name != "folder":
+        (tmp_path / name).write_text("before")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StorageError, match=r"cannot write samples to .*: No space left on device"):
+        save_samples(images, tmp_path / name)
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["before"] * (name != "folder")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.safetensors"])
+def test_samples_are_readable_as_the_umask_says(tmp_path, name):
+    save_samples(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), tmp_path / name)
+    (tmp_path / "other").touch()
+    assert (tmp_path / name).stat().st_mode == (tmp_path / "other").stat().st_mode
