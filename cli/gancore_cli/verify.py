@@ -11,40 +11,40 @@ from gancore_cli.options import Terminal, echo, output_options
 
 @click.group()
 def checkpoint() -> None:
-    """Tell about checkpoints."""
+    """Verify checkpoints."""
 
 
 @checkpoint.command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="RUN|FOLDER|CHECKPOINT")
-@output_options
-def verify(terminal: Terminal, path: Path) -> int:
-    """Say which checkpoints are sound.
+@speaks
+def verify(voice: Voice, path: Path) -> int:
+    """Say which checkpoints are valid.
 
-    Every byte of each is read, compared with the digest that was written with it, and held to the form of a checkpoint.
-    No plugin is imported, and nothing is changed. Exits with 4 unless there is a checkpoint and all are sound.
+    Reads each checkpoint, compares it with the digest that was written with it, and checks its form. Imports no
+    plugin, and changes nothing. Exits with 4 unless there is a checkpoint and all are valid.
     """
-    from gancore.checkpoint.store import look, places
+    from gancore.checkpoint.store import find_checkpoints, verify
     from gancore.errors import CheckpointError
 
-    verdicts = [look(file) for file in places(path)]
-    if not verdicts:
+    results = [verify(file) for file in find_checkpoints(path)]
+    if not results:
         raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")
     rows = [
         {
-            "path": str(verdict.path),
-            "step": verdict.step,
-            "bytes": verdict.size,
-            "sound": verdict.problem is None,
-            "problem": verdict.problem,
+            "path": str(result.path),
+            "step": result.step,
+            "bytes": result.size,
+            "valid": result.problem is None,
+            "problem": result.problem,
         }
-        for verdict in verdicts
+        for result in results
     ]
 
     def text() -> None:
-        for verdict in verdicts:
-            step = "" if verdict.step is None else f"step {verdict.step:,}, "
-            size = "" if verdict.size is None else f"{verdict.size:,} bytes, "
-            echo(f"{verdict.path.name}: {step}{size}{f'not sound: {verdict.problem}' if verdict.problem else 'sound'}")
+        for result in results:
+            step = "" if result.step is None else f"step {result.step:,}, "
+            size = "" if result.size is None else f"{result.size:,} bytes, "
+            say(f"{result.path.name}: {step}{size}{f'not valid: {result.problem}' if result.problem else 'valid'}")
 
-    terminal.result(rows, text)
-    return 0 if all(verdict.problem is None for verdict in verdicts) else 4
+    voice.result(rows, text)
+    return 0 if all(result.problem is None for result in results) else 4

@@ -10,7 +10,7 @@ NAMES = ["step-00000000.safetensors", "step-00000004.safetensors"]
 
 @pytest.fixture
 def run(finished, gancore):
-    """A copy of a run, to be harmed."""
+    """A copy of a run, to be damaged."""
     shutil.copytree(finished.folder / "runs" / "0001", gancore.folder / "run")
     return gancore.folder / "run"
 
@@ -21,18 +21,18 @@ def damage(path):
     path.write_bytes(content)
 
 
-def test_a_run_is_told_checkpoint_by_checkpoint(gancore, run):
+def test_verify_lists_the_checkpoints_of_a_run(gancore, run):
     (run / "checkpoints" / "best.safetensors").write_bytes((run / "checkpoints" / NAMES[1]).read_bytes())
-    told = gancore.works("checkpoint", "verify", run).stdout.splitlines()
+    lines = gancore.works("checkpoint", "verify", run).stdout.splitlines()
     sizes = [f"{(run / 'checkpoints' / name).stat().st_size:,}" for name in NAMES]
-    assert told == [
-        f"{NAMES[0]}: step 0, {sizes[0]} bytes, sound",
-        f"{NAMES[1]}: step 4, {sizes[1]} bytes, sound",
-        f"best.safetensors: step 4, {sizes[1]} bytes, sound",
+    assert lines == [
+        f"{NAMES[0]}: step 0, {sizes[0]} bytes, valid",
+        f"{NAMES[1]}: step 4, {sizes[1]} bytes, valid",
+        f"best.safetensors: step 4, {sizes[1]} bytes, valid",
     ]
 
 
-def test_damage_is_told_by_an_exit_code_and_changes_nothing(gancore, run):
+def test_verify_reports_damage_by_its_exit_code_and_changes_nothing(gancore, run):
     newest = run / "checkpoints" / NAMES[1]
     damage(newest)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
@@ -41,29 +41,29 @@ def test_damage_is_told_by_an_exit_code_and_changes_nothing(gancore, run):
         assert done.returncode == 4
         assert done.stderr == ""
         rows = json.loads(done.stdout)
-        assert list(rows[-1]) == ["path", "step", "bytes", "sound", "problem"]
+        assert list(rows[-1]) == ["path", "step", "bytes", "valid", "problem"]
         assert rows[-1]["path"] == str(newest)
-        assert rows[-1]["sound"] is False
+        assert rows[-1]["valid"] is False
         assert "damaged" in rows[-1]["problem"]
         assert rows[-1]["step"] is None
     done = gancore("checkpoint", "verify", run)
     assert (done.returncode, len(done.stdout.splitlines())) == (4, 2)
-    assert "bytes, not sound: " in done.stdout.splitlines()[-1]
+    assert "bytes, not valid: " in done.stdout.splitlines()[-1]
     quiet = gancore("checkpoint", "verify", run, "-q")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (4, "", "")
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    sound = run / "checkpoints" / NAMES[0]
-    assert json.loads(gancore.works("checkpoint", "verify", sound, "--json").stdout)[0]["sound"] is True
+    valid = run / "checkpoints" / NAMES[0]
+    assert json.loads(gancore.works("checkpoint", "verify", valid, "--json").stdout)[0]["valid"] is True
 
 
-def test_a_checkpoint_under_another_name_is_not_sound(gancore, run):
+def test_verify_rejects_a_checkpoint_under_another_name(gancore, run):
     (run / "checkpoints" / NAMES[1]).write_bytes((run / "checkpoints" / NAMES[0]).read_bytes())
     done = gancore("checkpoint", "verify", run)
     assert done.returncode == 4
     assert "is a checkpoint of step 0 under another name" in done.stdout
 
 
-def test_where_there_is_no_checkpoint_it_is_an_error(gancore):
+def test_verify_without_a_checkpoint_is_an_error(gancore):
     (gancore.folder / "run" / "checkpoints").mkdir(parents=True)
     assert "there is no checkpoint in run" in gancore.fails(4, "checkpoint", "verify", "run")
     done = gancore("checkpoint", "verify", "nowhere")
@@ -71,7 +71,7 @@ def test_where_there_is_no_checkpoint_it_is_an_error(gancore):
     assert "No such file" in done.stdout
 
 
-def test_no_plugin_is_imported(gancore, run):
+def test_verify_imports_no_plugin(gancore, run):
     (gancore.folder / "mine.py").write_text("open('canary', 'w').close()")
     gancore.works("--plugin", "mine.py", "checkpoint", "verify", run)
     assert not (gancore.folder / "canary").exists()
