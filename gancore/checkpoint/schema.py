@@ -1,4 +1,4 @@
-"""The form of what a run's checkpoint says of it, so that whoever reads that meets neither gaps nor other types."""
+"""The schema of the document in the checkpoint of a run, so that its readers find every field with its type."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class _MadeWith(_Form):
 
 
 class _Run(_Form):
-    """What must be in the checkpoint of a run; there may be more."""
+    """The fields that the checkpoint of a run must have; it may have more."""
 
-    config: dict[str, Any]  # Any: read by who resolves it
+    config: dict[str, Any]  # Any: validated when the config is resolved
     shape: Annotated[list[_Size], AfterValidator(_vector_or_image)]
     num_classes: _Size | None
     progress: _Progress
@@ -43,7 +43,7 @@ class _Run(_Form):
 
 
 def problem(about: Mapping[str, Any]) -> str | None:  # Any: JSON
-    """What is wrong with a checkpoint's document, if it is not that of a run."""
+    """Return what is wrong with the document, or None if it describes a run."""
     try:
         _Run.model_validate(about)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Modules and optimizers as tensors by name, and back."""
+"""The state of modules and optimizers as tensors by name."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from gancore.errors import CheckpointError, PluginError, blame
 
 
 def of_module(name: str, module: nn.Module) -> dict[str, Tensor]:
-    """Weights and buffers, each below the module's name."""
+    """Return weights and buffers, with the module's name as a prefix."""
     with blame(name, "in state_dict()"):
         return {f"{name}.{key}": value for key, value in module.state_dict().items()}
 
 
 def check_module(role: str, module: nn.Module) -> None:
-    """Raises PluginError for a module whose state cannot be saved, or is not taken back. The module stays as it was."""
+    """Raise PluginError for a module whose state cannot be saved, or not be restored. The module is not changed."""
     with blame(role, "in state_dict()"):
         kept = module.state_dict()
     for key, value in kept.items():
         if not isinstance(value, Tensor):
-            raise _unsound(role, f"must be tensors, to be saved; {key!r} is {type(value).__name__}")
+            raise _invalid(role, f"must be tensors, to be saved; {key!r} is {type(value).__name__}")
         if reason := why_not_storable(value):
-            raise _unsound(role, f"must be tensors that can be saved; {key!r} is not: {reason}")
+            raise _invalid(role, f"must be tensors that can be saved; {key!r} is not: {reason}")
     with blame(role, "when it was copied"):
         other = deepcopy(module)
     with blame(role, "in load_state_dict()"), torch.no_grad():
@@ -36,10 +36,10 @@ def check_module(role: str, module: nn.Module) -> None:
         back = other.state_dict()
     lost = [key for key, value in kept.items() if key not in back or not _same(value, back[key])]
     if lost:
-        raise _unsound(role, f"must be what load_state_dict() takes back; {lost[0]!r} is not restored")
+        raise _invalid(role, f"must be what load_state_dict() takes back; {lost[0]!r} is not restored")
 
 
-def _unsound(role: str, what: str) -> PluginError:
+def _invalid(role: str, what: str) -> PluginError:
     error = PluginError(f"the state of the {role} {what}", "keep state in parameters and buffers; see docs/contract.md")
     error.part = role
     return error
@@ -52,7 +52,7 @@ def _same(one: object, other: object) -> bool:
 
 
 def of_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """What an optimizer remembers of each parameter: `optimizer.NAME.exp_avg.0.weight`."""
+    """Return the optimizer state of each parameter, by names like `optimizer.NAME.exp_avg.0.weight`."""
     return {
         f"optimizer.{name}.{key}.{place}": value
         for place, parameter in module.named_parameters()
@@ -63,7 +63,7 @@ def of_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module) -> di
 
 
 def load_module(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `of_module` gave. Raises CheckpointError when a name or a shape is another."""
+    """Restore what `of_module` returned. Raises CheckpointError when a name or a shape differs."""
     try:
         module.load_state_dict(below(f"{name}.", tensors))
     except RuntimeError as error:
@@ -72,7 +72,7 @@ def load_module(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> 
 
 
 def load_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what `of_optimizer` gave. Raises CheckpointError when a name or a shape is another."""
+    """Restore what `of_optimizer` returned. Raises CheckpointError when a name or a shape differs."""
     parameters = {key: parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
     places = {key: place for place, key in enumerate(parameters)}
     states: dict[int, dict[str, Tensor]] = {}
@@ -83,7 +83,7 @@ def load_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module, ten
                 f"the checkpoint is of another {name}: optimizer state {key} of shape {tuple(value.shape)}",
                 "build the same networks",
             )
-        # A copy, since the optimizer changes it in place, laid out as the weight is, which fused optimizers rely on.
+        # The optimizer changes it in place, so it is a copy, with the memory layout of the weight for fused optimizers.
         like = parameters[parameter] if value.ndim else value
         copy = torch.empty_like(like, dtype=value.dtype).copy_(value)
         states.setdefault(places[parameter], {})[kind] = copy
@@ -91,5 +91,5 @@ def load_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module, ten
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, under the rest of their names."""
+    """Return the tensors whose names begin with the prefix, by the rest of their names."""
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -71,7 +71,7 @@ def _steps(folder: Path) -> dict[int, Path]:
 def newest(path: Path, *, best: bool = False) -> Path:
     """Return the newest checkpoint of a run directory, or its best one; of a file, the file itself.
 
-    Raises CheckpointError when there is none.
+    Raises CheckpointError when it is missing.
     """
     if best and path.is_file():
         raise CheckpointError(f"--best takes a run directory, not a checkpoint file: {path}", "name the run directory")

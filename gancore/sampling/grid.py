@@ -1,4 +1,4 @@
-"""Pictures and arrays of samples, written to files: images side by side, points in the plane as a scatter plot."""
+"""Samples as pictures and files: a grid of images, a scatter plot of points in the plane, or arrays."""
 
 from __future__ import annotations
 
@@ -18,37 +18,35 @@ from gancore.utils.atomic import replacing
 
 _SMALLEST_TILE = 64
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-
-
 REAL_POINTS = 2000
-"""Real points that a scatter plot shows, if there are so many."""
+"""The most real points that a scatter plot shows."""
 _PLOT = 480
 """Pixels along each side of a scatter plot."""
-_FINE = 2
+_SUPERSAMPLING = 2
 """A scatter plot is drawn larger by this factor, so that its points are round."""
 _BACKGROUND, _REAL, _GENERATED = "#ffffff", "#a9b8c6", "#c8102e"
 
 
 def is_picture(samples: Tensor) -> bool:
-    """Whether samples can be shown: images (N, C, H, W) that are gray, RGB or RGBA, or points (N, 2)."""
+    """Return whether samples can be shown: images (N, C, H, W) that are gray, RGB or RGBA, or points (N, 2)."""
     return (samples.ndim == 4 and samples.shape[1] in _MODES) or (samples.ndim == 2 and samples.shape[1] == 2)
 
 
 def picture(samples: Tensor, real: Tensor | None = None) -> Image.Image:
-    """Samples in one picture; behind points (N, 2) there are the real ones (M, 2), if they are given."""
+    """Return samples in one picture; points (N, 2) are drawn over the real ones (M, 2), if given."""
     return scatter(samples, real) if samples.ndim == 2 else grid(samples)
 
 
 def pixels(shown: Image.Image) -> Tensor:
-    """A gray, RGB or RGBA picture as a tensor, uint8 (C, H, W)."""
+    """Return a gray, RGB or RGBA picture as a tensor, uint8 (C, H, W)."""
     values = torch.from_numpy(np.array(shown))
     return values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1).contiguous()
 
 
 def grid(images: Tensor) -> Image.Image:
-    """Images (N, C, H, W) uint8 side by side, as square as their number allows.
+    """Return a picture of images (N, C, H, W) uint8 in a grid, as square as their number allows.
 
-    Small images are enlarged by a whole factor, pixel by pixel, to be seen at all.
+    Images of less than 64 pixels a side are enlarged by an integer factor, without interpolation.
     """
     height, width = images.shape[2:]
     tiles = _picture(_side_by_side(images) if len(images) > 1 else images[0])
@@ -57,7 +55,7 @@ def grid(images: Tensor) -> Image.Image:
 
 
 def _side_by_side(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) row by row in one (C, H', W'), with a line of zeros around each."""
+    """Return images (N, C, H, W) row by row in one image (C, H', W'), with a line of zeros around each."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     tiles = pad(images, (1, 0, 1, 0, 0, 0, 0, rows * columns - len(images)))
@@ -66,22 +64,22 @@ def _side_by_side(images: Tensor) -> Tensor:
 
 
 def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
-    """Generated points (N, 2) in red over real ones (M, 2) in gray, both axes to one scale.
+    """Return a plot of generated points (N, 2) in red over real ones (M, 2) in gray, with both axes to one scale.
 
-    The plot is framed around the real points, where there are any; what lies outside is drawn at its border, and what
-    is not finite is left out.
+    The frame fits the real points, or the generated ones if there are no real ones. Points outside are drawn at the
+    border, and points that are not finite are left out.
     """
     framed = points if real is None or len(real) == 0 else real
     framed = framed[framed.isfinite().all(dim=1)]
     low, high = (framed.amin(dim=0), framed.amax(dim=0)) if len(framed) else (-framed.new_ones(2), framed.new_ones(2))
-    middle, reach = (low + high) / 2, float((high - low).max()) * 0.6 or 1.0
-    side = _PLOT * _FINE
+    center, reach = (low + high) / 2, float((high - low).max()) * 0.6 or 1.0
+    side = _PLOT * _SUPERSAMPLING
     plot = Image.new("RGB", (side, side), _BACKGROUND)
     pen = ImageDraw.Draw(plot)
-    for what, color, radius in ((real, _REAL, 3 * _FINE), (points, _GENERATED, 1 * _FINE)):
-        if what is None:
+    for group, color, radius in ((real, _REAL, 3 * _SUPERSAMPLING), (points, _GENERATED, 1 * _SUPERSAMPLING)):
+        if group is None:
             continue
-        places = ((what[what.isfinite().all(dim=1)] - middle) / reach).clamp(-1, 1)
+        places = ((group[group.isfinite().all(dim=1)] - center) / reach).clamp(-1, 1)
         for x, y in ((places * places.new_tensor([1, -1]) + 1) / 2 * (side - 1)).tolist():
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
     return plot.resize((_PLOT, _PLOT), Image.Resampling.LANCZOS)
@@ -91,9 +89,9 @@ Form = Literal["picture", "npy", "safetensors", "folder"]
 
 
 def form_of(out: Path) -> Form:
-    """The form in which samples go to this path: a picture for `.png`, an array for `.npy` and `.safetensors`.
+    """Return the form of samples at this path: a picture for `.png`, an array for `.npy` and `.safetensors`.
 
-    A new or empty folder, or a path without a suffix, gets numbered PNGs. Raises ConfigError for anything else.
+    A new or empty folder, or a path without a suffix, gets numbered PNGs. Raises ConfigError for other paths.
     """
     if out.is_dir():
         if any(out.iterdir()):
@@ -108,7 +106,7 @@ def form_of(out: Path) -> Form:
 
 
 def save_samples(samples: Tensor, out: Path, real: Tensor | None = None) -> None:
-    """Writes samples (N, C, H, W) uint8 or (N, F) float32 in the form that the path asks for (see `form_of`).
+    """Write samples (N, C, H, W) uint8 or (N, F) float32 in the form of the path (see `form_of`).
 
     Every file is complete or absent, whenever the process is killed. `real` are points to show behind points (see
     `scatter`). Raises ConfigError when these samples are no picture, StorageError when a file cannot be written.
@@ -142,5 +140,5 @@ def save_samples(samples: Tensor, out: Path, real: Tensor | None = None) -> None
 
 
 def _picture(image: Tensor) -> Image.Image:
-    """An image (C, H, W) uint8 of 1, 3 or 4 channels."""
+    """Return the picture of an image (C, H, W) uint8 of 1, 3 or 4 channels."""
     return Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy(), _MODES[len(image)])

@@ -12,14 +12,14 @@ Choice = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def choose_device(choice: str = "auto") -> torch.device:
-    """`auto` is the first that is there of cuda, mps and cpu. Raises ConfigError for one that is not there."""
-    there = [name for name, is_there in _probes().items() if is_there]
+    """Return the device; `auto` is the first available of cuda, mps and cpu. Raises ConfigError for any other name."""
+    available = [name for name, is_available in _probes().items() if is_available]
     if choice == "auto":
-        return torch.device(there[0])
-    if choice not in there:
+        return torch.device(available[0])
+    if choice not in available:
         raise ConfigError(
-            f"--device must be a device of this machine; received {choice!r}. Known: auto, {', '.join(there)}",
-            "leave --device out to use the best that is there",
+            f"--device must be a device of this machine; received {choice!r}. Known: auto, {', '.join(available)}",
+            "leave --device out to use the best one",
         )
     return torch.device(choice)
 

@@ -1,4 +1,4 @@
-"""Numbers for JSON, which has neither NaN nor infinity."""
+"""Data for JSON, which has neither NaN nor infinity."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def json_safe(value: Any) -> Any:  # Any: data of any shape
-    """The same data for JSON, which has neither NaN nor infinity: they become null."""
+    """Return the same data with None, which is null in JSON, in place of NaN and infinity."""
     if isinstance(value, Mapping):
         return {key: json_safe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Randomness: one seed, many independent streams, and the process's own random state left alone."""
+"""Randomness: one seed, many independent streams, and an unchanged random state of the process."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 
 
 def derive_seed(seed: int, *stream: str | int) -> int:
-    """A seed of its own for every stream: `derive_seed(0, "order", 3)` is that of epoch 3's order in run 0."""
+    """Return the seed of a stream: `derive_seed(0, "order", 3)` is the seed of epoch 3's order in run 0."""
     text = "/".join(map(str, (seed, *stream)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1  # torch takes 63 bits
 
 
 def generator_for(seed: int, *stream: str | int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator at the beginning of a stream."""
+    """Return a torch generator at the beginning of a stream."""
     return torch.Generator(device).manual_seed(derive_seed(seed, *stream))
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """The global generators of the CPU and the device begin at the seed; after the block they go on as before.
+    """Seed the global generators of the CPU and the device in the block, and restore their states after it.
 
-    `torch.manual_seed` would also seed every other device, for good.
+    `torch.manual_seed` would also seed every other device, and not restore it.
     """
     device = device or torch.device("cpu")
     outer = states_of(device)
@@ -42,10 +42,10 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 
 
 class GlobalRandomness:
-    """The state of torch's global generators as a run sees it, apart from what the rest of the process does.
+    """The state of torch's global generators in a run, separate from that of the rest of the process.
 
-    Modules such as dropout draw from the global generators. `lent()` puts the run's state in their place for the
-    time of a step, so that a run is repeatable whatever its consumer draws in between, and the other way round.
+    Modules such as dropout draw from the global generators. `lent()` sets them to the run's state for
+    the time of a step. So what the rest of the process draws does not change the run, nor the run the rest.
     """
 
     def __init__(self, seed: int, device: torch.device, *stream: int) -> None:
@@ -55,7 +55,7 @@ class GlobalRandomness:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """The run's random state is the process's for the time of the block."""
+        """Make the run's random state that of the process in the block."""
         outer = states_of(self._device)
         put_states(self.states, self._device)
         try:
@@ -66,7 +66,7 @@ class GlobalRandomness:
 
 
 def states_of(device: torch.device) -> dict[str, Tensor]:
-    """The states of the global generators of the CPU and the device: uint8 tensors by name."""
+    """Return the states of the global generators of the CPU and the device: uint8 tensors by name."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -76,7 +76,7 @@ def states_of(device: torch.device) -> dict[str, Tensor]:
 
 
 def put_states(states: dict[str, Tensor], device: torch.device) -> None:
-    """Sets the global generators to what `states_of` gave."""
+    """Set the global generators to what `states_of` returned."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)

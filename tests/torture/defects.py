@@ -35,6 +35,8 @@ class Defect:
 GAN = "gancore/training/gan.py"
 RECORDER = "gancore/run/recorder.py"
 STORE = "gancore/checkpoint/store.py"
+ATOMIC = "gancore/utils/atomic.py"
+LOCK = "gancore/utils/lock.py"
 RESUME = "tests/core/run/test_resume.py"
 CLI = "tests/cli/test_resume.py"
 DEFECTS = [
@@ -131,23 +133,23 @@ DEFECTS = [
     ),
     Defect(
         "the folder of a run is not locked",
-        "gancore/run/lock.py",
-        "fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        LOCK,
+        "            lock.acquire()\n",
+        "",
+        "tests/core/run/test_lock.py tests/core/utils/test_lock.py",
+    ),
+    Defect(
+        "the lock of a run does not name its process",
+        LOCK,
+        'os.write(descriptor, f"{os.getpid()}\\n".encode())',
         "pass",
         "tests/core/run/test_lock.py",
     ),
     Defect(
-        "children of a run inherit its lock",
-        "gancore/run/lock.py",
-        "fcntl.lockf(descriptor,",
-        "fcntl.flock(descriptor,",
-        "tests/core/run/test_lock.py",
-    ),
-    Defect(
         "a file has its name before its content is on the disk",
-        "gancore/utils/atomic.py",
-        "            flush(temporary)\n            os.replace(temporary, path)",
-        "            os.replace(temporary, path)\n            flush(path)",
+        ATOMIC,
+        "        if durable:\n            flush(temporary)\n        os.replace(temporary, path)\n",
+        "        os.replace(temporary, path)\n        flush(path)\n",
         "tests/core/utils/test_atomic.py",
     ),
     Defect(
@@ -160,21 +162,21 @@ DEFECTS = [
     Defect(
         "a checkpoint is not flushed",
         STORE,
-        "                os.fsync(descriptor)\n                if not",
-        "                if not",
+        "            os.fsync(descriptor)\n",
+        "",
         "tests/core/checkpoint/test_crashes.py tests/core/checkpoint/test_store.py",
     ),
     Defect(
-        "the folder of checkpoints is not flushed",
-        STORE,
-        "        flush(path.parent)",
-        "        pass",
-        "tests/core/checkpoint/test_crashes.py tests/core/checkpoint/test_store.py",
+        "the folder of a file is not flushed",
+        ATOMIC,
+        "            flush(path.parent)",
+        "            pass",
+        "tests/core/checkpoint/test_crashes.py tests/core/utils/test_atomic.py",
     ),
     Defect(
         "a checkpoint is not read back",
         STORE,
-        "if not tensorfile.reads_back(descriptor, digest):",
+        "if os.pread(descriptor, _CHUNK, start) != content[start : start + _CHUNK]:",
         "if False:",
         "tests/core/checkpoint",
     ),
@@ -187,15 +189,15 @@ DEFECTS = [
     ),
     Defect(
         "an error of the disk is swallowed",
-        STORE,
-        '    except OSError as error:\n        raise StorageError(\n            f"cannot save',
-        '    except OSError as error:\n        return\n        raise StorageError(\n            f"cannot save',
+        ATOMIC,
+        '        raise StorageError(f"cannot write to',
+        '        return\n        raise StorageError(f"cannot write to',
         "tests/core/checkpoint/test_store.py tests/core/checkpoint/test_crashes.py",
     ),
     Defect(
         "the digest is not compared",
         "gancore/checkpoint/format.py",
-        "if hashed.hexdigest().encode() != seals[0]:",
+        "if _digest(tensors, about) != digest:",
         "if False:",
         "tests/core/checkpoint/test_format.py tests/core/checkpoint/test_store.py",
     ),

@@ -111,18 +111,21 @@ def bomb(side):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda folder: None, ["holds none", ".png"]),
-        (lambda folder: (folder / "a.txt").write_text(""), ["holds none"]),
+        (lambda folder: None, ["no pictures in", ".png"]),
+        (lambda folder: (folder / "a.txt").write_text(""), ["no pictures in"]),
         (lambda folder: os.mkfifo(folder / "a.png"), ["a.png, a pipe"]),
-        (lambda folder: (folder / "a.png").symlink_to("nowhere"), ["a.png, a link that leads nowhere"]),
-        (lambda folder: (folder / "a.png").write_bytes(b""), ["a.png ends like a PNG"]),
-        (lambda folder: (folder / "a.png").write_bytes(b"\x80\x04K\x01."), ["a.png ends like a PNG"]),
+        (lambda folder: (folder / "a.png").symlink_to("nowhere"), ["a.png, a broken link"]),
+        (lambda folder: (folder / "a.png").write_bytes(b""), ["a.png has the suffix of a PNG file"]),
+        (lambda folder: (folder / "a.png").write_bytes(b"\x80\x04K\x01."), ["a.png has the suffix of a PNG file"]),
         (lambda folder: picture(folder / "a.png", "I;16"), ["a.png", "I;16", "8 bits"]),
         (lambda folder: (picture(folder / "a.png"), picture(folder / "b.png", size=(5, 5))), ["5x4", "5x5", "b.png"]),
         (lambda folder: (picture(folder / "a.png"), picture(folder / "b.png", "RGB")), ["1 channel", "3 channels"]),
         (lambda folder: (folder / "a.png").write_bytes(bomb(9000)), ["a.png", "9000x9000", "16,777,216"]),
         (lambda folder: (folder / "a.png").write_bytes(bomb(60000)), ["a.png", "decompression bomb"]),
-        (lambda folder: Image.new("L", (9, 9)).save(folder / "a.png", format="TIFF"), ["a.png ends like a PNG"]),
+        (
+            lambda folder: Image.new("L", (9, 9)).save(folder / "a.png", format="TIFF"),
+            ["a.png has the suffix of a PNG file"],
+        ),
     ],
 )
 def test_read_images_error_gives_the_picture_and_the_reason(tmp_path, make, words):

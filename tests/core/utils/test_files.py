@@ -133,14 +133,14 @@ def test_what_is_named_like_a_picture_and_is_no_file_is_told_with_what_it_is(tmp
     (tmp_path / "4.png").symlink_to("4.png")
     with pytest.raises(DataError) as caught:
         pictures_below(tmp_path)
-    for words in ("4 are not", "1.png, a pipe", "2.png, a folder", "3.png, a link that leads nowhere", "and 1 more"):
+    for words in ("4 are not", "1.png, a pipe", "2.png, a folder", "3.png, a broken link", "and 1 more"):
         assert words in caught.value.message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look into everything")
 def test_a_folder_that_may_not_be_looked_into_is_told(tmp_path):
     (tmp_path / "closed").mkdir(mode=0)
-    with pytest.raises(DataError, match="closed cannot be looked into"):
+    with pytest.raises(DataError, match=r"cannot read folder .*closed"):
         pictures_below(tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_a_picture_that_declares_too_much_is_refused_undecoded(tmp_path, monkeyp
     assert "it was decoded" not in message
     assert f"declares {side}x{side}" in message or "decompression bomb" in message
     if side == 9000:
-        assert "81.0 MP, and a picture has at most 16,777,216 pixels" in message
+        assert "81.0 MP; the most is 16,777,216 pixels" in message
 
 
 def test_the_limit_is_that_of_its_reader(tmp_path):
@@ -178,7 +178,7 @@ def test_a_file_that_is_larger_than_its_picture_could_be_is_not_read(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     with (tmp_path / "a.png").open("ab") as file:
         file.truncate(4 * MOST_PIXELS + (1 << 20) + 1)
-    assert "bytes, and a picture takes at most" in reason(tmp_path / "a.png")
+    assert "bytes, more than the" in reason(tmp_path / "a.png")
 
 
 def test_every_flipped_bit_of_a_png_is_noticed(tmp_path):

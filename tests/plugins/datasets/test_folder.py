@@ -146,7 +146,7 @@ def test_folder_accepts_exif_with_tags_of_a_wrong_type(tmp_path, begins, left):
 def test_folder_error_names_the_format_that_the_ending_means(tmp_path):
     path = paint(tmp_path / "in" / "1.webp")
     path.rename(path.with_suffix(".jpg"))
-    with pytest.raises(DataError, match=r"1.jpg ends like a JPEG, and does not begin like one"):
+    with pytest.raises(DataError, match=r"1.jpg has the suffix of a JPEG file, but not its content"):
         opened(tmp_path / "in", tmp_path / "root")
 
 
@@ -230,7 +230,7 @@ def test_folder_names_a_picture_that_pillow_fails_on(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(b"IDAT") + 5] ^= 1  # Pillow raises SyntaxError
     path.write_bytes(data)
-    assert f"1 of 1 pictures cannot be read: {path} cannot be read as a picture: " in failure(
+    assert f"1 of 1 pictures cannot be read: cannot read picture {path}: " in failure(
         tmp_path / "in", tmp_path / "root"
     )
 
@@ -283,7 +283,7 @@ def test_folder_refuses_pictures_with_too_many_pixels_or_bits(tmp_path):
     assert "mode I;16 has more than 8 bits" in failure(tmp_path / "in", tmp_path / "root")
     path = paint(tmp_path / "in" / "1.png")
     message = failure(tmp_path / "in", tmp_path / "root", max_pixels=63)
-    assert f"{path} declares 8x8, 0.0 MP, and a picture has at most 63 pixels" in message
+    assert f"{path} declares 8x8, 0.0 MP; the most is 63 pixels" in message
     assert len(opened(tmp_path / "in", tmp_path / "root", max_pixels=64)) == 1
 
 
