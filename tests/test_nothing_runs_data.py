@@ -1,7 +1,7 @@
-"""No file of ours runs what it reads: a walk through the syntax trees, and what it would notice.
+"""No source file runs the data that it reads: a check of the syntax trees, and tests of the check.
 
-A name is followed through imports and their aliases, wherever in a file it is used, called or not. What is excepted is
-listed with its reason, and stands in SECURITY.md.
+A name is followed through imports and their aliases, wherever a file uses it. Exceptions are listed with their reason,
+and in SECURITY.md.
 """
 
 import ast
@@ -37,11 +37,13 @@ NAMES = {
         "unpickles or runs",
     ),
     **dict.fromkeys(("torch.distributed.checkpoint", "safetensors.torch.load_model"), "unpickles or guesses"),
-    **dict.fromkeys(("importlib.import_module", "importlib.machinery.SourceFileLoader"), "imports what it is told"),
+    **dict.fromkeys(("importlib.import_module", "importlib.machinery.SourceFileLoader"), "imports by name"),
     **dict.fromkeys(("importlib.util.spec_from_file_location", "importlib.util.module_from_spec"), "imports a path"),
     **dict.fromkeys(("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"), "opens a shell"),
     **dict.fromkeys(("yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all"), "builds any object"),
-    **dict.fromkeys(("shutil.unpack_archive", "urllib.request.urlretrieve"), "writes what it is sent"),
+    **dict.fromkeys(
+        ("shutil.unpack_archive", "urllib.request.urlretrieve"), "writes files from archives or the network"
+    ),
     **dict.fromkeys(
         ("torch_fidelity.FeatureExtractorInceptionV3", "torch_fidelity.calculate_metrics"), "unpickles weights"
     ),
@@ -70,22 +72,22 @@ EXCEPTIONS = {
 
 
 def offences(source):
-    """What a file does that it may not, as names that NAMES, MODULES or METHODS hold, or a call with its argument."""
+    """The forbidden uses in a file: names in NAMES, MODULES or METHODS, or a call with its argument."""
     tree = ast.parse(source)
-    known = {}  # what a name in the file stands for
+    known = {}  # full names by local names
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
                 known[name.asname or name.name.split(".")[0]] = name.name if name.asname else name.name.split(".")[0]
-                found |= judged(name.name)
+                found |= forbidden_parts(name.name)
         elif isinstance(node, ast.ImportFrom):
             for name in node.names:
                 known[name.asname or name.name] = f"{node.module}.{name.name}"
-                found |= judged(f"{node.module}.{name.name}")
+                found |= forbidden_parts(f"{node.module}.{name.name}")
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute):
-            found |= judged(full(node, known))
+            found |= forbidden_parts(full(node, known))
         if isinstance(node, ast.Attribute) and node.attr in METHODS:
             found.add(f".{node.attr}")
         if isinstance(node, ast.Call):
@@ -94,7 +96,7 @@ def offences(source):
 
 
 def full(node, known):
-    """The dotted name that a name or attribute stands for, as far as the file tells; or nothing."""
+    """The dotted name of a name or attribute, or '' if the file does not define it."""
     if isinstance(node, ast.Attribute):
         within = full(node.value, known)
         return f"{within}.{node.attr}" if within else ""
@@ -103,14 +105,14 @@ def full(node, known):
     return ""
 
 
-def judged(name):
+def forbidden_parts(name):
     parts = name.split(".")
     begins = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
     return begins & {*MODULES, *NAMES} | {begin for begin in begins if begin.startswith("sklearn.datasets.fetch")}
 
 
 def called(node, name):
-    """Calls that are judged by their arguments."""
+    """The forbidden calls that depend on their arguments."""
     given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
     careless = name == "numpy.load" and given.get("allow_pickle") != "False"
     found = {"numpy.load without allow_pickle=False"} if careless else set()
@@ -125,13 +127,13 @@ FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.p
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_file_of_ours_runs_what_it_reads(path):
+def test_source_file_does_not_run_data(path):
     where = path.relative_to(ROOT).as_posix()
     allowed = {what for file, what in EXCEPTIONS if file == where}
     assert offences(path.read_text(encoding="utf-8")) == allowed
 
 
-def test_every_exception_stands_in_the_policy_with_its_file():
+def test_exceptions_are_listed_in_the_security_policy():
     policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     for file, _ in EXCEPTIONS:
         assert f"`{file}`" in policy, file
@@ -163,7 +165,7 @@ DOTTED = {name: name.split(".") for name in (*MODULES, *NAMES) if "." in name}
         ("import sklearn.datasets\nsklearn.datasets.fetch_olivetti_faces()", "sklearn.datasets.fetch_olivetti_faces"),
     ],
 )  # fmt: skip
-def test_each_rule_is_broken_by_a_sample(sample, what):
+def test_rules_are_broken_by_samples(sample, what):
     found = offences(sample)
     assert any(what in each for each in found) or found & {what}, found
 
@@ -179,5 +181,5 @@ def test_each_rule_is_broken_by_a_sample(sample, what):
         "tar.extractfile(member)",
     ],
 )
-def test_what_is_harmless_is_let_be(sample):
+def test_harmless_code_is_allowed(sample):
     assert offences(sample) == set()

@@ -1,4 +1,4 @@
-"""A little of what the programs in tests/torture do at length."""
+"""A short run of a program in tests/torture."""
 
 from torture.data import FORMS, READERS, attempt, case, table, torture
 
@@ -11,11 +11,11 @@ def test_damaged_files_of_every_form_are_read_or_refused_and_nothing_else_happen
     assert all(f"| {form} |" in table(tallies) for form in READERS)
 
 
-def test_a_case_is_the_same_each_time():
+def test_torture_case_is_repeatable():
     assert case(3, 14) == case(3, 14) != case(4, 14)
 
 
-def test_what_goes_wrong_is_seen(tmp_path, monkeypatch):
+def test_torture_counts_failures(tmp_path, monkeypatch):
     def reads(form, path, root):
         raise {b"foreign": ValueError("foreign"), b"stop": SystemExit(3)}[path.read_bytes()]
 

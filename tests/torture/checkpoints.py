@@ -1,8 +1,8 @@
 """Hostile and damaged checkpoints: `python tests/torture/checkpoints.py 20000`.
 
-Half of the mutations have the digest that belongs to them, so that what stands behind it is tried too. Whatever a file
-holds, reading it ends in less than two seconds, with a checkpoint that is well-formed or a CheckpointError. Of damage,
-every bit of the first 4 KB, 10,000 others, every length of the header and 1,000 others are tried.
+Half of the mutations get a matching digest, so that the checks after it are tried too. Reading any file must end within
+two seconds, with a well-formed checkpoint or a CheckpointError. Damage is a flip of each bit of the first 4 KB and of
+10,000 others, and a cut at each length of the header and at 1,000 others.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ PATIENCE = 2.0
 
 
 def digest_of(content):
-    """The digest that belongs to a file. Raises what the parser raises when the file is damaged."""
+    """The digest that matches a file. Raises the parser's exception when the file is damaged."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     hashed = hashlib.sha256(header["__metadata__"]["gancore"].encode())
     for name, tensor in sorted(safetensors.torch.load(content).items()):
@@ -39,7 +39,7 @@ def digest_of(content):
 
 
 def sealed(content):
-    """The bytes with the digest that belongs to them; unchanged if they are no safetensors file with a digest."""
+    """The bytes with a matching digest; unchanged unless they are a safetensors file with a digest."""
     found = SEAL.search(content)
     try:
         digest = digest_of(content).encode()
@@ -49,7 +49,7 @@ def sealed(content):
 
 
 def written(header, data=b""):
-    """A sealed file with a header, which is text or is made JSON."""
+    """A file of a header, text or data for JSON, with a matching digest if it is valid."""
     text = (header if isinstance(header, str) else json.dumps(header, separators=(",", ":"))).encode(
         errors="surrogatepass"
     )
@@ -58,20 +58,20 @@ def written(header, data=b""):
 
 
 def described(document, **tensors):
-    """A header with a document, which is text or is made JSON, and entries of tensors."""
+    """A header of a document, text or data for JSON, and of entries of tensors."""
     about = document if isinstance(document, str) else json.dumps(document)
     return {"__metadata__": {"sha256": BLANK, "gancore": about}, **tensors}
 
 
 def opened(content):
-    """Header, document and data of a sound file."""
+    """Header, document and data of a valid file."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     return header, json.loads(header["__metadata__"]["gancore"]), content[8 + length :]
 
 
 def example(folder):
-    """The bytes of a sound checkpoint with a tensor of many kinds."""
+    """The bytes of a valid checkpoint with tensors of many kinds."""
     path = folder / "example.safetensors"
     tensors = {
         "generator.0.weight": torch.arange(48.0).reshape(6, 8),
@@ -92,8 +92,8 @@ def example(folder):
     return path.read_bytes()
 
 
-def odd(chance):
-    """A value that nobody expects."""
+def unexpected(chance):
+    """A value of an unexpected type or size."""
     return chance.choice(
         [
             *(None, True, -1, 0, 1, 2**31, 2**40, 2**63, 2**64, -(2**63), 10**400, 0.5, 1e308, "", "F32", "\ud800"),
@@ -104,11 +104,11 @@ def odd(chance):
 
 
 def scrambled(content, chance):
-    """Bytes changed without any thought."""
+    """Bytes changed at random."""
     changed = bytearray(content)
     for _ in range(chance.choice([1, 1, 1, 2, 4, 16])):
         place = chance.randrange(len(changed) + 1)
-        # Headers are where the parser works.
+        # More often in the header, which the parser reads.
         place = chance.choice([place, place % 2000, place % 16])
         match chance.randrange(8):
             case 0 if changed:
@@ -134,7 +134,7 @@ def scrambled(content, chance):
 
 
 def spoiled(value, chance):
-    """The same JSON with something in it replaced, taken out, put in or put one deeper."""
+    """The same JSON with a value replaced, removed, inserted or nested one level deeper."""
     if isinstance(value, dict) and value and chance.random() < 0.9:
         key = chance.choice(list(value))
         changed = dict(value)
@@ -142,9 +142,9 @@ def spoiled(value, chance):
             case 0:
                 changed.pop(key)
             case 1:
-                changed[chance.choice(["", "x", "format", "__metadata__", "sha256", "\ud800"])] = odd(chance)
+                changed[chance.choice(["", "x", "format", "__metadata__", "sha256", "\ud800"])] = unexpected(chance)
             case 2:
-                changed[key] = odd(chance)
+                changed[key] = unexpected(chance)
             case _:
                 changed[key] = spoiled(value[key], chance)
         return changed
@@ -153,11 +153,11 @@ def spoiled(value, chance):
         return [*value[:place], spoiled(value[place], chance), *value[place + chance.choice([0, 1, 1, 1]) :]]
     if isinstance(value, int) and chance.random() < 0.5:
         return value + chance.choice([-8, -4, -1, 1, 4, 8, 2**32])
-    return odd(chance)
+    return unexpected(chance)
 
 
 def restated(content, chance):
-    """A file whose header or document says something else, in sound JSON."""
+    """A file with other values in its header or document, in valid JSON."""
     tensors, document, data = opened(content)
     del tensors["__metadata__"]
     for _ in range(chance.choice([1, 1, 2, 3])):
@@ -169,7 +169,7 @@ def restated(content, chance):
     text = json.dumps({**described(json.dumps(document)), **tensors}, separators=(",", ":"))
     match chance.randrange(12):
         case 0:
-            text = text[:-1] + ',"generator.0.count":' + json.dumps(odd(chance)) + "}"
+            text = text[:-1] + ',"generator.0.count":' + json.dumps(unexpected(chance)) + "}"
         case 1:
             depth = chance.choice([10, 1000, 100_000])
             text = text[:-1] + ',"deep":' + chance.choice(["[", '{"":']) * depth + "}"
@@ -179,7 +179,7 @@ def restated(content, chance):
 
 
 def mutation(content, chance):
-    """A file made of a sound one, by one of four ways."""
+    """A valid file changed in one of four ways."""
     match chance.randrange(4):
         case 0 | 1:
             return scrambled(content, chance)
@@ -190,7 +190,7 @@ def mutation(content, chance):
 
 
 def well_formed(found):
-    """Uses all that a checkpoint gives, as its callers do."""
+    """Use all fields and tensors of a checkpoint, as its callers do."""
     progress = found.about["progress"]
     assert isinstance(found.about["config"], dict)
     assert all(isinstance(each, int) and each > 0 for each in found.about["shape"])
@@ -201,7 +201,7 @@ def well_formed(found):
 
 
 def attempt(path, original):
-    """Reads a file: what came of it, and what is wrong with that."""
+    """Read a file; return the outcome, what is wrong with it if anything, and the seconds."""
     begin = time.perf_counter()
     try:
         found = checkpoint.load_run(path)
@@ -209,13 +209,13 @@ def attempt(path, original):
         seen, wrong = "read", None
         content = path.read_bytes()
         if content != sealed(content):
-            wrong = "read, and its digest does not fit"
+            wrong = "read, and its digest does not match"
         elif content == original:
             seen = "unchanged"
     except CheckpointError as error:
         text = str(error).replace(str(path), "", 1).strip()
         seen = re.sub(r"[\d,]+|'.*'|\(.*", "#", text)[:60]
-        wrong = None if text.isprintable() else "what it says is not printable"
+        wrong = None if text.isprintable() else "its message is not printable"
     except BaseException as error:
         seen, wrong = type(error).__name__, f"{type(error).__name__}: {error}"[:300]
     taken = time.perf_counter() - begin
@@ -225,7 +225,7 @@ def attempt(path, original):
 
 
 def fuzz(folder, count, seed=0):
-    """Reads so many mutations; yields of each what came of it, what is wrong, and how long it took."""
+    """Read `count` mutations; yield the outcome of each, what is wrong if anything, and the seconds."""
     chance = random.Random(seed)  # noqa: S311  # repeatable, not secret
     original = example(folder)
     path = folder / "mutated.safetensors"
@@ -238,7 +238,7 @@ def fuzz(folder, count, seed=0):
 
 
 def damages(content, chance, flips, lengths, first):
-    """Each of the first bits flipped and so many others; cut at every length of the header and at so many others."""
+    """Flip each of the `first` bits and `flips` others; cut at each length of the header and at `lengths` others."""
     header = 8 + int.from_bytes(content[:8], "little")
     bits = 8 * len(content)
     for bit in (*range(min(first, bits)), *(chance.randrange(bits) for _ in range(flips))):
@@ -250,7 +250,7 @@ def damages(content, chance, flips, lengths, first):
 
 
 def damaged(folder, flips=10_000, lengths=1_000, bits=8 * 4096, seed=0):
-    """Reads a larger checkpoint with each kind of damage; yields what was not noticed."""
+    """Read a larger checkpoint with each kind of damage; yield the damage, what is wrong, and the seconds."""
     chance = random.Random(seed)  # noqa: S311  # repeatable, not secret
     path = folder / "damaged.safetensors"
     original = example(folder)
@@ -266,7 +266,7 @@ def damaged(folder, flips=10_000, lengths=1_000, bits=8 * 4096, seed=0):
 
 
 def main(count):
-    """Tries so many mutations and all damages, and says what came of them."""
+    """Try `count` mutations and all damage, and print the outcomes."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="gancore-torture-") as place:
         seen, broken, longest = Counter(), [], 0.0
@@ -283,10 +283,10 @@ def main(count):
             cases += 1
             longest = max(longest, taken)
             missed += [(what, wrong)] if wrong else []
-        print(f"{cases} damages, longest {longest:.2f} s, missed {len(missed)}")
+        print(f"{cases} damaged files, longest {longest:.2f} s, missed {len(missed)}")
         for each in [*broken, *missed][:20]:
             print("broken:", each)
-        print(f"largest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+        print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
     return 1 if broken or missed else 0
 
 

@@ -1,6 +1,6 @@
-"""Saves that are cut short at every operation, and at random times: `python tests/torture/crashes.py 500`.
+"""Saves that are killed at every operation, and at random times: `python tests/torture/crashes.py 500`.
 
-A checkpoint that was reported as saved must be there afterward, none may be wrong, and nothing else may stay.
+After a crash, every checkpoint that was reported as saved must be valid, and no other files may stay.
 """
 
 import itertools
@@ -27,7 +27,7 @@ PATCHED = ("open", "write", "fsync", "pread", "close", "replace", "unlink")
 
 
 def tensors(step):
-    """Different in every step, and large enough to be torn."""
+    """Tensors that differ in every step, and are large enough for a partial write."""
     return {"first": torch.full((100, 100), float(step)), "last": torch.arange(step, step + 1000)}
 
 
@@ -42,7 +42,7 @@ def about(step):
 
 
 def save(folder, step, report):
-    """As a run saves: the step, and now and then the best; then old ones go."""
+    """Save as a run does: save the step, report it, remove old checkpoints, and save the best one."""
     checkpoint.save(checkpoint.path_of(folder, step), tensors(step), about(step))
     report(step)
     checkpoint.prune(folder, KEEP, step)
@@ -50,10 +50,10 @@ def save(folder, step, report):
 
 
 def inspect(folder, reported, last):
-    """What is wrong with a folder after a crash while steps up to `last` were saved. Clears its litter."""
+    """What is wrong with a folder after a crash while steps up to `last` were saved. Removes temporary files."""
     found = checkpoint.newest_valid(folder)
     if found.checkpoint is None:
-        return "nothing is left"
+        return "no valid checkpoint is left"
     wrong = []
     step = found.checkpoint.about["progress"]["step"]
     if not reported <= step <= last:
@@ -72,14 +72,14 @@ def inspect(folder, reported, last):
         if not all(torch.equal(saved.tensors[name], value) for name, value in tensors(step).items()):
             wrong.append(f"{path.name} holds other tensors")
     checkpoint.remove_temporary_files(folder)
-    strange = {path.name for path in folder.iterdir()} - {path.name for path in [*kept, best]}
-    return "; ".join([*wrong, *([f"litter: {strange}"] if strange else [])])
+    other = {path.name for path in folder.iterdir()} - {path.name for path in [*kept, best]}
+    return "; ".join([*wrong, *([f"other files: {other}"] if other else [])])
 
 
 class Disk:
-    """Counts the operations of the process, and ends it before, in the middle of, or after one of them.
+    """Counts the operations of the process, and ends it before, halfway through, or after one of them.
 
-    With `power` what was not flushed is lost with it: the content of files, and the names of files in a folder.
+    With `power`, as in a power failure, data that was not flushed is lost: contents of files, and names in folders.
     """
 
     def __init__(self, at, when, power):
@@ -95,7 +95,7 @@ class Disk:
             due = len(self.done) == self.at
             if due and self.when == "before":
                 self.end()
-            if due and self.when == "amid" and name == "write":
+            if due and self.when == "halfway" and name == "write":
                 descriptor, content = arguments
                 self.unflushed.add(descriptor)
                 self.real["write"](descriptor, content[: len(content) // 2])
@@ -119,7 +119,7 @@ class Disk:
             self.renamed = [each for each in self.renamed if each[1].parent != self.folders[arguments[0]]]
         elif name == "fsync":
             self.unflushed.discard(arguments[0])
-        elif name == "close" and arguments[0] in self.unflushed:  # lost when the power goes, closed or not
+        elif name == "close" and arguments[0] in self.unflushed:  # a power failure loses it, closed or not
             raise AssertionError("a file was closed before it was flushed")
         elif name == "replace":
             self.renamed.append((Path(arguments[0]), Path(arguments[1])))
@@ -129,16 +129,16 @@ class Disk:
             for descriptor in self.unflushed:
                 os.ftruncate(descriptor, 0)
             for temporary, path in self.renamed:
-                if path.name.startswith("step-"):  # what the best was before is not known here
+                if path.name.startswith("step-"):  # the previous best is not known here
                     os.rename(path, temporary)
         os._exit(KILLED)
 
 
 def forked(work):
-    """Runs it in a process of its own; its exit status, and the numbers that it reported."""
+    """Run `work` in a child process; return its ID, and the pipe with the steps that it reports."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which none of this uses
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads, which are not used here
         child = os.fork()
     if child == 0:
         code = 1
@@ -159,7 +159,7 @@ def ended(child, reading):
 
 
 def begun(folder):
-    """The folder with two checkpoints and a best one, as if newly saved."""
+    """Fill the folder with two checkpoints and a best one."""
     first = folder.with_name("begun")
     if not first.exists():
         first.mkdir()
@@ -170,11 +170,11 @@ def begun(folder):
 
 
 def every_operation(folder):
-    """A crash at each operation of a save; yields what was done, and what is wrong after it."""
+    """Crash at each operation of a save; yield the case, and what is wrong after it."""
     named = [name for name in operations(folder) if name != "report"]
-    for power, when in itertools.product((False, True), ("before", "amid", "after")):
+    for power, when in itertools.product((False, True), ("before", "halfway", "after")):
         for at, name in enumerate(named, 1):
-            if when == "amid" and name != "write":
+            if when == "halfway" and name != "write":
                 continue
             begun(folder)
 
@@ -205,7 +205,7 @@ def operations(folder):
 
 
 def random_times(folder, count, seed=0):
-    """Kills a process that does nothing but save, and lets the next go on from what is left."""
+    """Kill a process that only saves, again and again; the next one resumes from what is left."""
     chance = random.Random(seed)  # noqa: S311  # repeatable, not secret
     begun(folder)
     begin = time.perf_counter()
@@ -238,7 +238,7 @@ crashes.save(Path(sys.argv[1]), 3, lambda step: print(step, flush=True))
 
 
 def traced(folder, calls, injected, where=Path(__file__).parent):
-    """A save whose system calls a tracer meddles with."""
+    """Run a save under strace, which kills it or makes its system calls fail."""
     begun(folder)
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:{injected}"]
     done = subprocess.run(
@@ -260,7 +260,7 @@ def under_a_tracer(folder):
 
 
 def main(count, tracer=True):
-    """Tries all of it, and says what broke."""
+    """Try all cases, and print what is broken."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "checkpoints"

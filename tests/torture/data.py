@@ -1,10 +1,11 @@
-"""Damaged data, by the thousand: `python tests/torture/data.py 20000 [SEED]`.
+"""Damaged data files: `python tests/torture/data.py 20000 [SEED]`.
 
-Sound files of each form are damaged at random, written to disk, and read by what reads them in a run. A reader may give
-data, or raise a GancoreError. It may not raise anything else, end its process, take more than two seconds, or hold much
-more memory than the file and what it declares. Exit code 1 if one did. Case N of a seed is the same file each time.
+Valid files of each form are damaged at random, written to disk, and read by the code that reads them in a run. A reader
+may return data, or raise a GancoreError. It must not raise anything else, end its process, take more than two seconds,
+or hold much more memory than the file and the data that it declares. The exit code is 1 if one did. Case N of a seed
+is always the same file.
 
-The cases are read in a process of their own, so that one that dies or hangs is counted and named like the others.
+A child process reads the cases, so that a crash or a hang is counted like other failures.
 """
 
 import argparse
@@ -30,11 +31,11 @@ import numpy as np
 from PIL import Image
 
 SLOW = 2.0
-"""Seconds that a file may take."""
+"""The most seconds for a file."""
 HUNG = 30.0
-"""Seconds after which a process is ended."""
+"""Seconds after which a process is killed."""
 MOST = 64 << 20
-"""Bytes of memory above what was held before a file was read."""
+"""The most bytes of memory that reading a file may add."""
 
 
 def idx(shape, values):
@@ -69,8 +70,8 @@ def array(dice):
     return out.getvalue()
 
 
-def sound(form, dice):
-    """The bytes of a sound file."""
+def valid(form, dice):
+    """The bytes of a valid file."""
     if form in ("idx", "gz"):
         count = dice.randint(1, 6)
         return idx((count, 28, 28), dice.randbytes(count * 784))
@@ -80,7 +81,7 @@ def sound(form, dice):
 
 
 def damaged(data, dice):
-    """The bytes with one to four pieces of damage."""
+    """The bytes with one to four changes."""
     data = bytearray(data)
     for _ in range(dice.choice([1, 1, 1, 2, 3, 4])):
         place = dice.randrange(len(data) + 1) if dice.random() < 0.6 else dice.randrange(min(len(data), 64) + 1)
@@ -109,8 +110,8 @@ def damaged(data, dice):
     return bytes(data)
 
 
-def mended(data):
-    """A PNG whose chunks have right checksums again, so that what is in them is reached."""
+def with_checksums(data):
+    """A PNG with correct checksums in its chunks, so that their content is read."""
     out, place = data[:8], 8
     while place + 12 <= len(data):
         (length,) = struct.unpack(">I", data[place : place + 4])
@@ -126,23 +127,23 @@ def case(seed, number):
     """The form and the bytes of a damaged file."""
     dice = random.Random(f"{seed}/{number}")  # noqa: S311  # damage, not secrets
     form = FORMS[number % len(FORMS)]
-    data = sound(form, dice)
+    data = valid(form, dice)
     if form == "gz" and dice.random() < 0.4:
         return form, gzip.compress(damaged(data, dice), mtime=0)
     if form == "gz":
         data = gzip.compress(data, mtime=0)
-    if form == "npy" and dice.random() < 0.4:  # in the text of the header, whose length stays right
+    if form == "npy" and dice.random() < 0.4:  # in the text of the header, without a change of its length
         text = bytearray(data[10:128])
         for _ in range(dice.randint(1, 4)):
             text[dice.randrange(len(text))] = dice.choice(b"()[]{}',:-+.0123456789eLjOV<>|\\\"# \n\x00\xff")
         return form, data[:10] + bytes(text) + data[128:]
     if form == "png" and dice.random() < 0.5:
-        return form, mended(damaged(data, dice))
+        return form, with_checksums(damaged(data, dice))
     return form, damaged(data, dice)
 
 
 def read(form, path, root):
-    """Reads a file as a run reads it. A picture goes both ways, as a dataset and as one of those that are measured."""
+    """Read a file as a run does. A picture is read twice: as part of a dataset, and as one to be evaluated."""
     from gancore.data.read_images import read_images
     from gancore.errors import GancoreError
     from gancore_plugins.datasets import cifar, idx
@@ -170,13 +171,13 @@ READERS = {
     "webp": ".webp",
     "npy": ".npy",
 }
-"""Forms, and the endings of their files."""
+"""Forms, and the suffixes of their files."""
 FORMS = [*READERS, "png", "jpg"]
 
 
 @dataclass
 class Tally:
-    """What became of the cases of one form."""
+    """The outcomes of the cases of one form."""
 
     read: int = 0
     refused: int = 0
@@ -192,7 +193,7 @@ class Tally:
 
 
 def held(peak=False):
-    """Bytes of memory that this process holds, or the most that it held since the last time that was asked. Linux."""
+    """Bytes of memory of this process: now, or the peak since the last call without `peak`. Only on Linux."""
     name = "VmHWM" if peak else "VmRSS"
     with open("/proc/self/status", encoding="ascii") as status:
         figures = dict(line.split(":", 1) for line in status)
@@ -205,7 +206,7 @@ MEASURES = os.access("/proc/self/clear_refs", os.W_OK)
 
 
 def attempt(form, data, folder):
-    """Reads the bytes as a file; what came of it, the seconds that it took, and the bytes of memory."""
+    """Read the bytes as a file; return the outcome, its detail, the seconds, and the bytes of memory."""
     from gancore.errors import GancoreError
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -221,7 +222,7 @@ def attempt(form, data, folder):
         outcome = ("refused", type(error).__name__)
         if str(path.parent) not in error.message:
             outcome = ("failure", f"the file is not named: {error.message}")
-    except BaseException as error:  # the point: nothing else may come
+    except BaseException as error:  # any other exception is a failure
         outcome = ("failure", "".join(traceback.format_exception_only(error)).strip())
     seconds = time.perf_counter() - begun
     grown = max(0, held(peak=True) - before) if MEASURES else 0
@@ -233,7 +234,7 @@ def attempt(form, data, folder):
 
 
 def _work(connection, seed, scratch):
-    """Reads the cases whose numbers come, in a process that may die of one."""
+    """Read the cases whose numbers arrive, in a child process."""
     import warnings
 
     warnings.simplefilter("error")
@@ -243,20 +244,20 @@ def _work(connection, seed, scratch):
 
 
 class Worker:
-    """The process that reads, and the next one when it has died."""
+    """The child process that reads the cases; it is started again after it died."""
 
     def __init__(self, seed, scratch):
         self.context, self.seed, self.scratch = multiprocessing.get_context("spawn"), seed, scratch
         self.process = None
 
     def ask(self, number):
-        """What came of a case."""
+        """Return the outcome of a case."""
         if self.process is None:
             self.pipe, theirs = self.context.Pipe()
             self.process = self.context.Process(target=_work, args=(theirs, self.seed, self.scratch), daemon=True)
             self.process.start()
             theirs.close()
-            self.pipe.send(-1)  # no case of ours: the first one that is read imports what it needs
+            self.pipe.send(-1)  # not counted: the first case imports the readers
             self.pipe.poll(300)
             self.pipe.recv()
         self.pipe.send(number)
@@ -277,8 +278,8 @@ class Worker:
             self.process = None
 
 
-def torture(count, seed=0, told=lambda number: None):
-    """Tallies of so many damaged files, by form."""
+def torture(count, seed=0, report=lambda number: None):
+    """Read `count` damaged files; return tallies by form. Calls `report` with the number of files read so far."""
     tallies = {form: Tally() for form in READERS}
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # a folder of its own is made in it
     with tempfile.TemporaryDirectory(prefix="torture-", dir=memory) as scratch:
@@ -294,14 +295,14 @@ def torture(count, seed=0, told=lambda number: None):
                 else:
                     setattr(tally, outcome, getattr(tally, outcome) + 1)
                     tally.errors[what] += outcome == "refused"
-                told(number + 1)
+                report(number + 1)
         finally:
             worker.close()
     return tallies
 
 
 def table(tallies):
-    """The tallies for a person to read."""
+    """The tallies as a Markdown table."""
     lines = [
         "| form | files | read | refused | failures | mean ms | slowest ms | most memory MB |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
@@ -322,11 +323,11 @@ def main():
     options = parser.parse_args()
     begun = time.monotonic()
 
-    def told(number):
+    def report(number):
         if number % 1000 == 0:
             print(f"{number:,} files, {time.monotonic() - begun:.0f} s", file=sys.stderr)
 
-    tallies = torture(options.count, options.seed, told)
+    tallies = torture(options.count, options.seed, report)
     print(table(tallies))
     failures = [failure for tally in tallies.values() for failure in tally.failures]
     print(

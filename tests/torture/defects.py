@@ -1,9 +1,9 @@
-"""Faults put into a copy of the source on purpose, to see whether the tests notice.
+"""Mutation tests: defects in a copy of the source that the tests must notice.
 
     python tests/torture/defects.py [NUMBER …]
 
-Each is a change of a few words such as somebody might make by mistake: a flush left out, an error swallowed, a state
-not put back. The tests that stand beside it must fail. It prints a table, and ends with 1 if fewer than 29 are noticed.
+Each is a small change that could be made by mistake: a flush omitted, an error swallowed, a state not restored. The
+tests that it lists must fail. The program prints a table, and exits with 1 if fewer than 29 are noticed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ENOUGH = 29
 
 @dataclass(frozen=True)
 class Defect:
-    """What is wrong, as a change of one place in one file, and the tests that should notice."""
+    """A change at one place in one file, and the tests that should notice it."""
 
-    what: str
+    summary: str
     file: str
     old: str
     new: str
@@ -41,70 +41,70 @@ RESUME = "tests/core/run/test_resume.py"
 CLI = "tests/cli/test_resume.py"
 DEFECTS = [
     Defect(
-        "the state of the noise is not put back",
+        "the state of the noise is not restored",
         GAN,
         'self.noise.set_state(states["noise"].clone())',
         'states["noise"].clone()',
         f"{RESUME} tests/core/training/test_gan.py",
     ),
     Defect(
-        "the state of torch's own generators is not put back",
+        "the state of torch's global generators is not restored",
         GAN,
         "        self.randomness.states = {name: states[name].clone() for name in self.randomness.states}",
         "        pass",
         f"{RESUME} tests/core/training/test_gan.py",
     ),
     Defect(
-        "optimizers begin anew",
+        "the state of optimizers is not restored",
         GAN,
         "state.load_optimizer(name, optimizer, self.modules()[name], tensors)",
         "pass",
         f"{RESUME} tests/core/training/test_gan.py",
     ),
     Defect(
-        "the data begin anew",
+        "the data restart at the first batch",
         "gancore/training/loop.py",
         "gan.feed.batches(progress.images_seen), progress.images_seen)",
         "gan.feed.batches(0), progress.images_seen)",
         RESUME,
     ),
     Defect(
-        "what regularizers added is forgotten",
+        "the last values of regularizers are not restored",
         GAN,
         'self.added = {label: value.clone() for label, value in state.below("penalty.", tensors).items()}',
         "self.added = {}",
         "tests/core/training/test_gan.py tests/core/training/test_regularizers.py tests/core/checkpoint/test_golden.py",
     ),
     Defect(
-        "what was written after the state stays in the log",
+        "log lines after the resumed step stay",
         "gancore/run/resume.py",
         "forget_after(self.directory.metrics, self.step, recorded.lines if recorded else 0)",
         "pass",
         RESUME,
     ),
     Defect(
-        "lines of the state's own step are all forgotten",
+        "log lines of the resumed step are all removed",
         "gancore/run/log.py",
         "lines -= at == step",
         "lines -= 99 * (at == step)",
         "tests/core/run/test_log.py",
     ),
     Defect(
-        "a checkpoint does not say what is owed",
+        "a checkpoint does not list pending tasks",
         RECORDER,
         "owed=self._owed, best=",
         "owed=[], best=",
         f"{RESUME} {CLI}",
     ),
     Defect(
-        "the best value so far is forgotten",
+        "the best value so far is not restored",
         RECORDER,
         "self._lines, self._best, self._low = since.lines, since.best, since.low",
         "self._lines, self._best, self._low = since.lines, None, since.low",
         f"{RESUME} {CLI}",
     ),
     Defect(
-        "a step that was interrupted is taken for a whole one",
+        "a step is interrupted before its end",
         "gancore/run/interrupt.py",
         "        if not self._held:\n            raise Interrupted(signal)",
         "        raise Interrupted(signal)",
@@ -118,7 +118,7 @@ DEFECTS = [
         CLI,
     ),
     Defect(
-        "a second signal waits too",
+        "a second signal does not end the process at once",
         "cli/gancore_cli/signals.py",
         "os._exit(128 + number)",
         "return",
@@ -153,7 +153,7 @@ DEFECTS = [
         "tests/core/utils/test_atomic.py",
     ),
     Defect(
-        "what a killed process left stays",
+        "temporary files of a killed process stay",
         "gancore/run/directory.py",
         "        self._clear()\n        with suppress",
         "        with suppress",
@@ -181,7 +181,7 @@ DEFECTS = [
         "tests/core/checkpoint",
     ),
     Defect(
-        "old checkpoints go before the new one is there",
+        "old checkpoints are removed before the new one is saved",
         RECORDER,
         "        checkpoint.save(path, self._state(), self._about())\n",
         "        checkpoint.prune(folder, 1, step)\n        checkpoint.save(path, self._state(), self._about())\n",
@@ -202,14 +202,14 @@ DEFECTS = [
         "tests/core/checkpoint/test_format.py tests/core/checkpoint/test_store.py",
     ),
     Defect(
-        "the newest checkpoint is taken, sound or not",
+        "the newest checkpoint is used without validation",
         STORE,
         "for path in reversed(kept(folder)):",
         "for path in kept(folder)[-1:]:",
         f"tests/core/checkpoint/test_checkpoint_folder.py {CLI} -k 'damaged or folder'",
     ),
     Defect(
-        "a checkpoint under the name of another is taken",
+        "a checkpoint under the name of another step is used",
         STORE,
         "if _NAME.fullmatch(path.name) and path.name != path_of(path.parent, step).name:",
         "if False:",
@@ -223,7 +223,7 @@ DEFECTS = [
         "tests/core/checkpoint/test_checkpoint_folder.py tests/core/checkpoint/test_store.py",
     ),
     Defect(
-        "G's update is not looked at",
+        "the update of G is not checked for NaN",
         "gancore/training/finite.py",
         "            if bad.any():",
         "            if bad.any() and look.player == 'discriminator':",
@@ -237,28 +237,28 @@ DEFECTS = [
         "tests/core/training/test_finite.py tests/core/run/test_recording.py tests/core/training/test_recovery.py",
     ),
     Defect(
-        "going back meets the same noise again",
+        "a rollback repeats the same noise",
         "gancore/training/rollback.py",
         "    gan.change_noise(number)",
         "    pass",
         "tests/core/training/test_recovery.py",
     ),
     Defect(
-        "what a dataset draws depends on the process that loads it",
-        "gancore/data/loader.py",
-        'with blame("dataset"), seeded(derive_seed(self._seed, "items", position)):',
-        'with blame("dataset"):',
+        "random draws of a dataset depend on the process that loads it",
+        "gancore/data/feed.py",
+        'with seeded(derive_seed(self._seed, "items", place)):',
+        "if True:",
         "tests/core/data/test_feed.py tests/core/training/test_loop.py",
     ),
     Defect(
-        "data that has changed is not noticed",
+        "changed data are not noticed",
         "gancore/run/resume.py",
         'if about.get("data", gan.feed.fingerprint) != gan.feed.fingerprint:',
         "if False:",
         f"{CLI} -k data_that",
     ),
     Defect(
-        "a config that was changed by hand is gone on with",
+        "a config that was changed by hand is not noticed",
         "gancore/run/resume.py",
         "        _check_same(run, saved, catalog, directory)",
         "        pass",
@@ -279,14 +279,14 @@ DEFECTS = [
         "tests/core/utils/test_files.py tests/core/data/test_read_images.py tests/plugins/datasets/test_folder.py",
     ),
     Defect(
-        "the end of a loader's worker is blamed on the dataset",
+        "the death of a loader's worker is attributed to the dataset",
         "gancore/data/loader.py",
         '        raise WorkerError(\n            f"a data loading worker died',
         '        raise error\n        raise WorkerError(\n            f"a data loading worker died',
         f"{CLI} -k worker",
     ),
     Defect(
-        "the end of a loader's worker disturbs the run wherever it is",
+        "the death of a loader's worker raises at any place of the run",
         "gancore/data/loader.py",
         "signal.signal(signal.SIGCHLD, before)",
         "pass",
@@ -296,15 +296,15 @@ DEFECTS = [
 
 
 def noticed(defect: Defect) -> str:
-    """What the tests say of it: `noticed`, or what they did instead."""
+    """Return `noticed` if the tests fail, or what happened instead."""
     with tempfile.TemporaryDirectory() as work:
         copy = Path(work) / "copy"
-        leave = shutil.ignore_patterns(".git", "__pycache__", ".hypothesis", "runs", ".pytest_cache", ".mypy_cache")
-        shutil.copytree(ROOT, copy, ignore=leave)
+        ignored = shutil.ignore_patterns(".git", "__pycache__", ".hypothesis", "runs", ".pytest_cache", ".mypy_cache")
+        shutil.copytree(ROOT, copy, ignore=ignored)
         path = copy / defect.file
         source = path.read_text(encoding="utf-8")
         if source.count(defect.old) != 1:
-            return f"there are {source.count(defect.old)} such places in {defect.file}"
+            return f"the text occurs {source.count(defect.old)} times in {defect.file}, not once"
         path.write_text(source.replace(defect.old, defect.new), encoding="utf-8")
         found = os.pathsep.join(map(str, (copy, copy / "plugins", copy / "cli")))
         command = [
@@ -325,14 +325,14 @@ def noticed(defect: Defect) -> str:
 
 
 def main() -> None:
-    chosen = [int(each) for each in sys.argv[1:]] or range(1, len(DEFECTS) + 1)
-    print("| | what is wrong | where | the tests |\n| --: | --- | --- | --- |", flush=True)
+    chosen = [int(number) for number in sys.argv[1:]] or range(1, len(DEFECTS) + 1)
+    print("| | defect | file | tests |\n| --: | --- | --- | --- |", flush=True)
     good = 0
     for number in chosen:
         defect = DEFECTS[number - 1]
-        said = noticed(defect)
-        good += said == "noticed"
-        print(f"| {number} | {defect.what} | {defect.file} | {said} |", flush=True)
+        result = noticed(defect)
+        good += result == "noticed"
+        print(f"| {number} | {defect.summary} | {defect.file} | {result} |", flush=True)
     print(f"\n{good} of {len(chosen)} noticed", flush=True)
     sys.exit(good < min(ENOUGH, len(chosen)))
 

@@ -1,10 +1,11 @@
-"""Runs that are interrupted, by schedules that a number draws, and end as if they had not been.
+"""Interrupted runs, whose results must equal those of uninterrupted runs.
 
     python tests/torture/interruptions.py 200
 
-A schedule is a small run of shipped parts, and one to four interruptions of it: SIGTERM, SIGINT, SIGKILL, or an error
-inside of a plugin, at any call of a part, each time also right after resuming. The same run in one go stands beside it.
-Any twenty numbers in a row use every shipped loss, regularizer, augmentation, optimizer and dataset.
+A schedule, drawn from a number, is a small run of built-in components and one to four interruptions of it: SIGTERM,
+SIGINT, SIGKILL, or an error inside a plugin, at any call of a component, each time also right after resuming. It is
+compared with the same run without interruptions. Any twenty numbers in a row use every built-in loss, regularizer,
+augmentation, optimizer and dataset.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ ITEMS = 30
 
 @dataclass(frozen=True)
 class Schedule:
-    """A run as `--set` says it, and where it is interrupted: `PLACE:CALL:HOW`."""
+    """A run as arguments of `--set`, and where it is interrupted: `PLACE:CALL:HOW`."""
 
     number: int
     settings: tuple[str, ...]
@@ -52,7 +53,7 @@ class Schedule:
 
 
 def draw(number: int) -> Schedule:
-    """The schedule of a number, always the same."""
+    """Return the schedule of a number, which is always the same."""
     dice = random.Random(number)  # noqa: S311  # a test draws
     dataset = DATASETS[number % len(DATASETS)]
     plane = dataset in ("grid", "ring")
@@ -92,7 +93,7 @@ def draw(number: int) -> Schedule:
         parts["training.conditional"] = "true"
     if dice.random() < 0.7:
         parts["ema.half_life_kimg"] = "0.02"
-    if number % 20 == 19:  # of images with labels, for the loss that asks for a discriminator which names them
+    if number % 20 == 19:  # a loss that needs labels, and a discriminator that classifies images
         parts["dataset"] = dataset_of("mnist")
         parts["loss"] = '{name = "trapped", loss = {name = "auxiliary-classifier"}}'
         parts["discriminator"] = '{name = "subpixel", width = 8, depth = 1, classifier = true}'
@@ -109,13 +110,13 @@ def _interruption(dice: random.Random, data: str) -> str:
 
 
 def dataset_of(name: str) -> str:
-    """The first items of a dataset, with traps."""
+    """Return a dataset of the first items of another, with traps."""
     inner = {"folder": '{name = "folder", path = "pictures", size = 8}'}.get(name, f'{{name = "{name}"}}')
     return f'{{name = "trapped", dataset = {inner}, count = {ITEMS}}}'
 
 
 def write_data(folder: Path) -> Path:
-    """Small files of every dataset; the folder for `--data-dir`."""
+    """Write small files of every dataset; return the folder for `--data-dir`."""
     for name in ("MNIST", "KMNIST", "FashionMNIST"):
         for split in ("train", "test"):
             idxfiles.write(folder / name / "raw", *idxfiles.example(ITEMS), split=split)
@@ -133,20 +134,20 @@ def write_data(folder: Path) -> Path:
 
 
 def outcome(run: Path) -> dict[str, object]:
-    """All that a run leaves, but for what the clock says."""
+    """Return all results of a run, except times."""
     saved = checkpoint.load(checkpoint.newest(run))
     best = checkpoint.load(checkpoint.best_of(run / "checkpoints"))
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    told = json.loads((run / "evaluation.json").read_text())
+    evaluation = json.loads((run / "evaluation.json").read_text())
     return {
         "progress": {key: value for key, value in saved.about["progress"].items() if key not in CLOCK},
         "tensors": digests(saved.tensors),
         "best": (best.about["progress"]["step"], digests(best.tensors)),
         "recorded": saved.about["recorded"],
         "log": [{key: value for key, value in line.items() if key not in CLOCK} for line in log],
-        "evaluation": {key: value for key, value in told.items() if key not in CLOCK},
+        "evaluation": {key: value for key, value in evaluation.items() if key not in CLOCK},
         "pictures": {path.name: path.read_bytes() for path in (run / "samples").iterdir()},
-        "newest": checkpoint.newest(run).name,  # an interruption leaves one more beside it
+        "newest": checkpoint.newest(run).name,  # an interruption leaves one more checkpoint
     }
 
 
@@ -158,13 +159,13 @@ def digests(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
 
 
 def check(schedule: Schedule, zygote: Zygote, data: Path, folder: Path) -> list[str]:
-    """Whether both runs end alike; what is wrong, if anything."""
+    """Run a schedule with and without its interruptions; return the differences."""
     settings = [each.replace('"pictures"', f'"{data / "pictures"}"') for each in schedule.settings]
     words = ["--plugin", TRAPS, "train", *PARTS, *(word for each in settings for word in ("--set", each))]
     words += ["--data-dir", data, "--device", "cpu", "-q", "--resume", "--out"]
     whole = zygote.run(folder, *words, "whole", GANCORE_CACHE=str(folder))
     if whole.returncode:
-        return [f"the run in one go ended with {whole.returncode}: {whole.stderr}"]
+        return [f"the uninterrupted run ended with {whole.returncode}: {whole.stderr}"]
     for interruption in schedule.interruptions:
         done = zygote.run(folder, *words, "torn", GANCORE_CACHE=str(folder), GANCORE_TRAP=interruption)
         place, _, how = interruption.split(":")
@@ -173,7 +174,7 @@ def check(schedule: Schedule, zygote: Zygote, data: Path, folder: Path) -> list[
             return [f"{interruption} ended with {done.returncode}: {done.stderr}"]
     last = zygote.run(folder, *words, "torn", GANCORE_CACHE=str(folder), GANCORE_TRAP="::")
     if last.returncode:
-        return [f"the last resumption ended with {last.returncode}: {last.stderr}"]
+        return [f"the last resume ended with {last.returncode}: {last.stderr}"]
     one, other = outcome(folder / "whole"), outcome(folder / "torn")
     return [f"{key} differ: {one[key]} and {other[key]}"[:2000] for key in one if one[key] != other[key]]
 

@@ -1,4 +1,4 @@
-"""A folder of checkpoints: which one a run goes on from, and what is removed."""
+"""Folders of checkpoints: which one a run resumes from, and what is removed."""
 
 import os
 
@@ -11,7 +11,7 @@ from gancore.errors import CheckpointError, StorageError
 
 
 def about(step, **changes):
-    """What the checkpoint of a run says of it."""
+    """The document of a run's checkpoint."""
     return crashes.about(step) | changes
 
 
@@ -31,12 +31,12 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_folder_without_checkpoints_has_no_sound_one(tmp_path):
+def test_newest_valid_of_a_folder_without_checkpoints_is_empty(tmp_path):
     assert checkpoint.newest_valid(tmp_path) == checkpoint.Found(None, None)
     assert checkpoint.newest_valid(tmp_path / "nowhere") == checkpoint.Found(None, None)
 
 
-def test_the_newest_sound_one_is_found_and_newer_ones_are_told(tmp_path):
+def test_newest_valid_skips_and_reports_invalid_checkpoints(tmp_path):
     paths = saved(tmp_path, 1, 2, 3, 4)
     damage(paths[3])
     paths[2].write_bytes(b"")
@@ -51,7 +51,7 @@ def test_the_newest_sound_one_is_found_and_newer_ones_are_told(tmp_path):
     assert {path: path.read_bytes() for path in paths} == before
 
 
-def test_where_none_is_sound_all_are_told(tmp_path):
+def test_newest_valid_reports_all_if_every_checkpoint_is_damaged(tmp_path):
     for path in (paths := saved(tmp_path, 1, 2)):
         damage(path)
     found = checkpoint.newest_valid(tmp_path)
@@ -60,7 +60,7 @@ def test_where_none_is_sound_all_are_told(tmp_path):
     assert [path for path, _ in found.rejected] == paths[::-1]
 
 
-def test_a_checkpoint_under_the_name_of_another_step_is_not_gone_on_from(tmp_path):
+def test_newest_valid_rejects_a_checkpoint_under_the_name_of_another_step(tmp_path):
     old, new = saved(tmp_path, 1, 2)
     new.write_bytes(old.read_bytes())
     found = checkpoint.newest_valid(tmp_path)
@@ -68,7 +68,7 @@ def test_a_checkpoint_under_the_name_of_another_step_is_not_gone_on_from(tmp_pat
     assert found.rejected == ((new, f"{new} is a checkpoint of step 1 under another name"),)
 
 
-def test_a_file_that_is_no_checkpoint_of_a_run_is_not_gone_on_from(tmp_path):
+def test_newest_valid_rejects_a_file_that_does_not_describe_a_run(tmp_path):
     (old,) = saved(tmp_path, 1)
     new = checkpoint.path_of(tmp_path, 2)
     checkpoint.save(new, {}, {"accuracy": 1.0})
@@ -105,16 +105,16 @@ def test_a_file_that_is_no_checkpoint_of_a_run_is_not_gone_on_from(tmp_path):
     ],
     ids=str,
 )
-def test_what_a_run_says_of_itself_has_its_form_or_is_refused(tmp_path, changes):
+def test_load_run_refuses_a_document_with_wrong_fields(tmp_path, changes):
     path = checkpoint.path_of(tmp_path, 1)
     checkpoint.save(path, {}, about(1, **changes))
     with pytest.raises(CheckpointError, match="does not describe a run"):
         checkpoint.load_run(path)
-    checkpoint.save(path, {}, about(1, more={"is": "let pass"}))
-    assert checkpoint.load_run(path).about["more"] == {"is": "let pass"}
+    checkpoint.save(path, {}, about(1, more={"field": "ignored"}))
+    assert checkpoint.load_run(path).about["more"] == {"field": "ignored"}
 
 
-def test_pruning_leaves_the_newest_and_never_the_one_that_was_just_saved(tmp_path):
+def test_prune_leaves_the_newest_and_the_one_that_was_just_saved(tmp_path):
     paths = saved(tmp_path, 1, 2, 3, 40, 50)
     checkpoint.prune(tmp_path, 2, 3)
     assert names(tmp_path) == [path.name for path in paths[1:]]
@@ -122,7 +122,7 @@ def test_pruning_leaves_the_newest_and_never_the_one_that_was_just_saved(tmp_pat
     assert names(tmp_path) == [path.name for path in paths[3:]]
 
 
-def test_litter_is_removed_and_nothing_else(tmp_path):
+def test_temporary_files_are_removed_and_other_files_stay(tmp_path):
     (kept,) = saved(tmp_path, 1)
     token = "0" * 16
     ours = [tmp_path / f".step-00000002.safetensors.{token}.tmp", tmp_path / f".best.safetensors.{token}.tmp"]
@@ -148,7 +148,7 @@ def test_litter_is_removed_and_nothing_else(tmp_path):
     assert checkpoint.remove_temporary_files(tmp_path / "nowhere") == []
 
 
-def test_litter_that_cannot_be_removed_is_told(tmp_path, monkeypatch):
+def test_temporary_file_that_cannot_be_removed_is_an_error(tmp_path, monkeypatch):
     (tmp_path / ".best.safetensors.0123456789abcdef.tmp").write_text("half")
 
     def refuse(*_):

@@ -1,4 +1,4 @@
-"""A save that is cut short anywhere loses nothing that was reported as saved."""
+"""A save that is killed at any point loses no checkpoint that was reported as saved."""
 
 import subprocess
 import sys
@@ -7,12 +7,12 @@ from pathlib import Path
 PROGRAM = Path(__file__).parents[2] / "torture" / "crashes.py"
 
 
-def test_a_crash_at_every_operation_and_at_random_times_loses_nothing():
+def test_crash_at_any_operation_or_time_loses_no_saved_checkpoint():
     done = subprocess.run([sys.executable, PROGRAM, "50", "--without-strace"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = done.stdout.splitlines()
-    order = said[0].removeprefix("a save is: ").split()
-    # On the disk before it has its name, named on the disk before it is reported, and only then the old one goes.
+    lines = done.stdout.splitlines()
+    order = lines[0].removeprefix("a save is: ").split()
+    # Flushed before the rename, renamed and flushed before the report, and the old one removed after that.
     first = order[: order.index("unlink") + 1]
     places = [
         first.index("fsync"),
@@ -22,4 +22,4 @@ def test_a_crash_at_every_operation_and_at_random_times_loses_nothing():
     ]
     assert places == sorted(places)
     assert first[-2:] == ["report", "unlink"]
-    assert said[-1] == '{"broken": 0}'
+    assert lines[-1] == '{"broken": 0}'

@@ -1,4 +1,4 @@
-"""Files with a digest that fits and a content that does not: nothing of them is believed."""
+"""Hostile files: the digest matches, and the content is invalid."""
 
 import json
 import struct
@@ -17,7 +17,7 @@ DATA = bytes(16)
 
 
 def refused(tmp_path, content):
-    """Why a file is refused."""
+    """The message of the error that reading the file raises."""
     path = tmp_path / "step-00000001.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
@@ -27,7 +27,7 @@ def refused(tmp_path, content):
     return str(caught.value)
 
 
-def test_the_files_of_these_tests_are_sound_but_for_what_they_try(tmp_path):
+def test_file_that_the_other_tests_change_is_valid(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(written(described({"format": 1}, weight=FOUR), DATA))
     assert checkpoint.load(path).tensors["weight"].tolist() == [0.0] * 4
@@ -63,12 +63,12 @@ def test_the_files_of_these_tests_are_sound_but_for_what_they_try(tmp_path):
     ],
     ids=str,
 )
-def test_a_tensor_that_is_none_is_refused(tmp_path, changes, data):
+def test_tensor_with_invalid_fields_is_refused(tmp_path, changes, data):
     assert "no checkpoint" in refused(tmp_path, written(described({"format": 1}, weight={**FOUR, **changes}), data))
 
 
 @pytest.mark.parametrize("entry", [None, [], "F32", 7, {}, {"dtype": "F32", "shape": [4]}], ids=str)
-def test_what_does_not_describe_a_tensor_is_refused(tmp_path, entry):
+def test_tensor_without_fields_is_refused(tmp_path, entry):
     assert "no checkpoint of gancore" in refused(tmp_path, written(described({"format": 1}, weight=entry), DATA))
 
 
@@ -93,14 +93,14 @@ def test_tensor_may_begin_anywhere(tmp_path):
     assert checkpoint.load(path).tensors["second"].tolist() == [1, 2, 3, 4]
 
 
-def test_an_empty_tensor_of_a_long_shape_is_one(tmp_path):
+def test_tensor_without_elements_may_have_a_large_shape(tmp_path):
     path = tmp_path / "a.safetensors"
     empty = {"dtype": "F32", "shape": [0, 2**40], "data_offsets": [16, 16]}
     path.write_bytes(written(described({"format": 1}, weight=FOUR, empty=empty), DATA))
     assert checkpoint.load(path).tensors["empty"].shape == (0, 2**40)
 
 
-def test_a_truth_value_is_0_or_1(tmp_path):
+def test_bool_tensor_is_read_as_0_and_1(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(
         written(described({"format": 1}, mask={"dtype": "BOOL", "shape": [3], "data_offsets": [0, 3]}), b"\0\1\7")
@@ -131,7 +131,7 @@ def test_a_truth_value_is_0_or_1(tmp_path):
     ],
     ids=lambda text: text[:30],
 )
-def test_a_document_that_is_none_is_refused(tmp_path, document):
+def test_document_that_is_invalid_is_refused(tmp_path, document):
     assert "no checkpoint of gancore" in refused(tmp_path, written(described(document)))
 
 
@@ -149,7 +149,7 @@ def test_a_document_that_is_none_is_refused(tmp_path, document):
     ],
     ids=lambda header: json.dumps(header)[:40],
 )
-def test_a_header_that_is_none_is_refused(tmp_path, header):
+def test_header_that_is_invalid_is_refused(tmp_path, header):
     assert "no checkpoint of gancore" in refused(tmp_path, written(header))
 
 
@@ -160,7 +160,7 @@ def test_message_about_a_hostile_name_is_printable(tmp_path, name, changes):
 
 
 @pytest.mark.parametrize("version", [2, 999, 10**100])
-def test_a_newer_format_is_refused_by_both_versions(tmp_path, version):
+def test_newer_format_is_refused_with_both_versions(tmp_path, version):
     reason = refused(tmp_path, written(described({"format": version}, weight={"dtype": "F2"}), DATA))
     assert f"format {str(version)[:20]}" in reason
     assert "needs a newer gancore" in reason
@@ -168,16 +168,16 @@ def test_a_newer_format_is_refused_by_both_versions(tmp_path, version):
 
 
 @pytest.mark.parametrize("length", [0, 1, LARGEST_HEADER + 1, 2**32, 2**63, 2**64 - 1])
-def test_an_absurd_header_length_is_refused_at_once(tmp_path, length):
+def test_header_length_out_of_range_is_refused_at_once(tmp_path, length):
     path = tmp_path / "a.safetensors"
     with path.open("wb") as file:
         file.write(length.to_bytes(8, "little") + b"{}" * 50)
-        file.truncate(2**40)  # it is sparse: reading what the length says would take all memory
+        file.truncate(2**40)  # sparse: to read that length would take all memory
     with pytest.raises(CheckpointError, match="no checkpoint"):
         checkpoint.load(path)
 
 
-def test_a_file_that_does_not_fit_into_memory_is_told(tmp_path, monkeypatch):
+def test_file_larger_than_memory_is_an_error(tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
     path.write_bytes(written(described({"format": 1}, weight=FOUR), DATA))
 
@@ -189,7 +189,7 @@ def test_a_file_that_does_not_fit_into_memory_is_told(tmp_path, monkeypatch):
         checkpoint.load(path)
 
 
-def test_more_tensors_than_a_header_may_tell_of_are_not_saved(tmp_path):
+def test_header_over_the_limit_is_not_saved(tmp_path):
     tensors = {f"weight.{index:0100}": torch.empty(0) for index in range(LARGEST_HEADER // 100)}
     with pytest.raises(StorageError, match="header"):
         checkpoint.save(tmp_path / "a.safetensors", tensors, {})
@@ -205,7 +205,7 @@ def test_more_tensors_than_a_header_may_tell_of_are_not_saved(tmp_path):
     ],
     ids=str,
 )
-def test_the_library_of_the_format_reads_every_dtype(tmp_path, dtype):
+def test_dtypes_are_written_for_safetensors_and_read_back(tmp_path, dtype):
     values = torch.arange(6).remainder(2).to(dtype).reshape(2, 3)
     checkpoint.save(tmp_path / "a.safetensors", {"one": values, "two": values[0, 0]}, {})
     found = safetensors.torch.load_file(tmp_path / "a.safetensors")
@@ -216,7 +216,7 @@ def test_the_library_of_the_format_reads_every_dtype(tmp_path, dtype):
         assert each["two"].shape == ()
 
 
-def test_what_the_library_of_the_format_writes_is_read(tmp_path):
+def test_file_written_by_safetensors_is_read(tmp_path):
     path = tmp_path / "a.safetensors"
     tensors = {"a": torch.arange(6.0), "b": torch.tensor(True), "c": torch.empty(0, 3), "d": torch.tensor(2.0).double()}
     safetensors.torch.save_file(tensors, path, {"gancore": '{"format": 1}', "sha256": BLANK})
@@ -225,7 +225,7 @@ def test_what_the_library_of_the_format_writes_is_read(tmp_path):
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
 
 
-def test_views_that_are_not_plain_are_saved_as_what_they_show(tmp_path):
+def test_views_are_saved_with_the_values_that_they_show(tmp_path):
     whole = torch.arange(8, dtype=torch.float32).view(torch.complex64)
     shown = {"conjugate": whole.conj(), "negative": whole.conj().imag, "turned": torch.arange(6.0).reshape(2, 3).T}
     checkpoint.save(tmp_path / "a.safetensors", shown, {})
@@ -240,7 +240,7 @@ def test_mutated_checkpoints_are_read_or_refused(tmp_path):
     assert "read" in seen
 
 
-def test_damage_is_noticed_wherever_it_is(tmp_path):
+def test_damage_is_noticed_anywhere(tmp_path):
     cases = list(damaged(tmp_path, flips=300, lengths=100, bits=300))
     assert [(what, wrong) for what, wrong, _ in cases if wrong] == []
     assert len(cases) > 1000

@@ -1,4 +1,4 @@
-"""What was saved once can be read, sampled and gone on from for as long as its format is."""
+"""Golden files: a saved checkpoint can be read, sampled and resumed for as long as its format is supported."""
 
 from pathlib import Path
 
@@ -20,13 +20,13 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 FORMATS = sorted(GOLDEN.glob("format-*.safetensors"))
 
 
-def test_there_is_one_of_each_format_and_it_is_small():
+def test_golden_files_cover_each_format_and_are_small():
     assert [path.name for path in FORMATS] == ["format-1.safetensors"]
     assert all(path.stat().st_size <= 200_000 for path in FORMATS)
 
 
 @pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
-def test_it_is_read_and_sampled(path):
+def test_golden_file_is_read_and_sampled(path):
     saved = checkpoint.load_run(path)
     kinds = {name.split(".")[0] for name in saved.tensors}
     assert kinds >= {"generator", "discriminator", "ema", "optimizer", "augmentation", "penalty", "random"}
@@ -38,7 +38,7 @@ def test_it_is_read_and_sampled(path):
 
 
 @pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.stem)
-def test_it_is_gone_on_from(path):
+def test_golden_file_resumes(path):
     saved = checkpoint.load_run(path)
     run = resolve([ConfigLayer("golden", {**saved.about["config"], "duration": "7 steps"})], Catalog.installed())
     gan = GAN.assemble(run, Path(), "cpu")
@@ -48,7 +48,7 @@ def test_it_is_gone_on_from(path):
     assert all(value.isfinite().all() for value in weights(gan).values() if value.dtype == torch.float32)
 
 
-def test_a_format_of_the_future_is_refused(tmp_path):
+def test_future_format_is_refused(tmp_path):
     header, document, data = opened(FORMATS[-1].read_bytes())
     del header["__metadata__"]
     path = tmp_path / "format-999.safetensors"
@@ -57,7 +57,7 @@ def test_a_format_of_the_future_is_refused(tmp_path):
         load(path)
 
 
-def test_a_config_cannot_ask_for_more_weights_than_the_file_holds(tmp_path):
+def test_config_cannot_ask_for_more_weights_than_the_file_holds(tmp_path):
     header, document, data = opened(FORMATS[-1].read_bytes())
     del header["__metadata__"]
     document["config"]["generator"]["widths"] = [65536] * 8

@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
 
 
 @given(stored=st.dictionaries(names, tensors(), max_size=5), about=st.dictionaries(st.text(), json_values, max_size=4))
-def test_a_round_trip_is_bit_for_bit(folder, stored, about):
+def test_round_trip_is_bit_exact(folder, stored, about):
     path = folder / "step-00000001.safetensors"
     checkpoint.save(path, stored, about)
     found = checkpoint.load(path)
@@ -68,7 +68,7 @@ def sound(tmp_path):
     return path
 
 
-def test_every_flipped_bit_is_noticed(sound, tmp_path):
+def test_flipped_bit_is_noticed_anywhere(sound, tmp_path):
     content = sound.read_bytes()
     damaged = tmp_path / "damaged.safetensors"
     for place in range(len(content)):
@@ -79,7 +79,7 @@ def test_every_flipped_bit_is_noticed(sound, tmp_path):
             checkpoint.load(damaged)
 
 
-def test_every_truncation_is_noticed(sound, tmp_path):
+def test_truncation_is_noticed_anywhere(sound, tmp_path):
     content = sound.read_bytes()
     damaged = tmp_path / "damaged.safetensors"
     for length in range(len(content)):
@@ -102,7 +102,7 @@ def test_digest_of_equal_content_is_equal(sound, tmp_path):
     assert checkpoint.load(tmp_path / "b.safetensors").digest == saved.digest
 
 
-def test_other_programs_read_it_as_plain_safetensors(sound):
+def test_file_is_plain_safetensors(sound):
     assert torch.equal(safetensors.torch.load_file(sound)["weight"], torch.arange(12.0).reshape(3, 4))
 
 
@@ -125,7 +125,7 @@ def zipped(content):
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
 @pytest.mark.parametrize("pack", [bytes, zipped])
 @pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.ckpt", "a.pkl", "step-00000001.safetensors", "a.json", "a"])
-def test_a_pickle_is_refused_under_any_name_and_never_runs(tmp_path, name, pack, protocol):
+def test_pickle_is_refused_under_any_name_and_never_runs(tmp_path, name, pack, protocol):
     canary = tmp_path / "canary"
     path = tmp_path / name
     bomb = pickle.dumps(Bomb(str(canary)), protocol)
@@ -133,11 +133,11 @@ def test_a_pickle_is_refused_under_any_name_and_never_runs(tmp_path, name, pack,
     with pytest.raises(CheckpointError, match="pickle"):
         checkpoint.load(path)
     assert not canary.exists()
-    pickle.loads(bomb)  # noqa: S301  # the bomb is live: only our reader left it alone
+    pickle.loads(bomb)  # noqa: S301  # the pickle does run code when it is loaded
     assert canary.exists()
 
 
-def test_a_pickle_behind_a_sound_header_is_but_damage(sound, tmp_path):
+def test_pickle_after_a_valid_file_is_damage(sound, tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(sound.read_bytes() + pickle.dumps(Bomb(str(tmp_path / "canary"))))
     with pytest.raises(CheckpointError, match="damaged"):
@@ -145,7 +145,7 @@ def test_a_pickle_behind_a_sound_header_is_but_damage(sound, tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_safetensors_file_of_another_program_is_no_checkpoint(tmp_path):
+def test_safetensors_file_of_another_program_is_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     safetensors.torch.save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(CheckpointError, match="no checkpoint of gancore"):
@@ -162,7 +162,7 @@ def test_tensors_that_share_memory_are_kept_apart(tmp_path):
     assert torch.equal(found["turned"], weight.view(2, 3).T)
 
 
-def test_the_users_umask_decides_who_may_read(tmp_path):
+def test_umask_decides_who_may_read(tmp_path):
     before = os.umask(0o027)
     try:
         path = tmp_path / "a.safetensors"
@@ -172,13 +172,13 @@ def test_the_users_umask_decides_who_may_read(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 
-def test_only_whole_checkpoints_of_ours_count(tmp_path):
+def test_checkpoints_are_listed_and_pruned_without_other_files(tmp_path):
     for step in (3, 20, 100_000_000):
         checkpoint.save(checkpoint.path_of(tmp_path, step), {}, {})
     (tmp_path / "step-00000004.safetensors").symlink_to(tmp_path / "step-00000003.safetensors")
     (tmp_path / "step-00000005.safetensors").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / ".step-00000006.safetensors.1.tmp").write_text("litter")
+    (tmp_path / ".step-00000006.safetensors.1.tmp").write_text("half")
     assert [path.name for path in checkpoint.kept(tmp_path)] == [
         "step-00000003.safetensors",
         "step-00000020.safetensors",
@@ -201,7 +201,7 @@ def small_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_a_full_disk_is_told_and_harms_nothing(sound, small_disk):
+def test_file_size_limit_is_an_error_and_changes_nothing(sound, small_disk):
     before = sound.read_bytes()
     with pytest.raises(StorageError, match="cannot write to"):
         checkpoint.save(sound, {"weight": torch.zeros(1_000_000)}, {})
@@ -209,12 +209,12 @@ def test_a_full_disk_is_told_and_harms_nothing(sound, small_disk):
     assert [path.name for path in sound.parent.iterdir()] == [sound.name]
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_save_to_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(StorageError, match="nowhere"):
         checkpoint.save(tmp_path / "nowhere" / "a.safetensors", {}, {})
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path):
+def test_load_of_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="No such file"):
         checkpoint.load(tmp_path / "a.safetensors")
     with pytest.raises(CheckpointError, match="directory"):
@@ -232,7 +232,7 @@ OPERATIONS = ["open", "write", "fsync", "pread", "close", "replace"]
 
 @pytest.mark.parametrize("code", ["ENOSPC", "EIO", "EACCES", "EROFS", "EDQUOT", "EMFILE"])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_whatever_fails_in_a_save_is_told_and_harms_nothing(sound, monkeypatch, operation, code):
+def test_save_that_fails_at_any_operation_is_an_error_and_changes_nothing(sound, monkeypatch, operation, code):
     before = sound.read_bytes()
     real = getattr(os, operation)
     failed = []
@@ -252,7 +252,7 @@ def test_whatever_fails_in_a_save_is_told_and_harms_nothing(sound, monkeypatch, 
     assert [path.name for path in sound.parent.iterdir()] == [sound.name]
 
 
-def test_a_folder_that_cannot_be_flushed_is_told(sound, monkeypatch):
+def test_save_whose_folder_cannot_be_flushed_is_an_error(sound, monkeypatch):
     real = os.fsync
 
     def refuse(descriptor):
@@ -267,7 +267,7 @@ def test_a_folder_that_cannot_be_flushed_is_told(sound, monkeypatch):
     assert [path.name for path in sound.parent.iterdir()] == [sound.name]
 
 
-def test_what_reads_back_as_something_else_gets_no_name(sound, monkeypatch):
+def test_save_that_reads_back_differently_is_an_error_and_changes_nothing(sound, monkeypatch):
     before = sound.read_bytes()
     real = os.pread
     monkeypatch.setattr(os, "pread", lambda *arguments: real(*arguments).replace(b"\x3f", b"\x3e"))
@@ -277,7 +277,7 @@ def test_what_reads_back_as_something_else_gets_no_name(sound, monkeypatch):
     assert [path.name for path in sound.parent.iterdir()] == [sound.name]
 
 
-def test_what_is_no_file_is_neither_written_through_nor_replaced(sound, tmp_path):
+def test_save_does_not_replace_or_follow_special_files(sound, tmp_path):
     before = sound.read_bytes()
     link, dangling, folder, pipe = (checkpoint.path_of(tmp_path, step) for step in (1, 2, 3, 4))
     link.symlink_to(sound)
@@ -294,7 +294,7 @@ def test_what_is_no_file_is_neither_written_through_nor_replaced(sound, tmp_path
     assert sound.read_bytes() == before
 
 
-def test_a_pipe_or_a_device_is_refused_at_once(tmp_path):
+def test_load_of_a_pipe_or_a_device_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "a.safetensors")
     for path in (tmp_path / "a.safetensors", Path("/dev/zero"), Path("/dev/null")):
         with pytest.raises(CheckpointError, match="not a regular file"):
@@ -306,7 +306,7 @@ def test_a_pipe_or_a_device_is_refused_at_once(tmp_path):
     [torch.zeros(3).to_sparse(), torch.empty(3, device="meta"), torch.zeros(3, dtype=torch.complex128)],
     ids=["sparse", "without values", "of a dtype that the format lacks"],
 )
-def test_a_tensor_that_cannot_be_saved_is_told(tmp_path, tensor):
+def test_tensor_that_cannot_be_saved_is_an_error(tmp_path, tensor):
     with pytest.raises(StorageError, match="'odd' cannot be written"):
         checkpoint.save(tmp_path / "a.safetensors", {"odd": tensor}, {})
     assert not list(tmp_path.iterdir())
@@ -331,7 +331,7 @@ print(len(list(folder.iterdir())), step)
 """
 
 
-def test_a_disk_without_space_is_told_and_keeps_what_was_saved(tmp_path):
+def test_full_disk_is_an_error_and_keeps_the_saved_checkpoints(tmp_path):
     command = 'exec unshare -rm sh -c "$0" sh "$@"'
     inside = 'mount -t tmpfs -o size=2m tmpfs "$1" && exec "$2" -c "$3" "$1"'
     done = subprocess.run(
@@ -340,6 +340,6 @@ def test_a_disk_without_space_is_told_and_keeps_what_was_saved(tmp_path):
     if "unshare" in done.stderr or "mount" in done.stderr:
         pytest.skip(f"no disk can be made small here: {done.stderr}")
     assert done.returncode == 0, done.stderr
-    told, counts = done.stdout.splitlines()
-    assert "No space left on device" in told
+    error, counts = done.stdout.splitlines()
+    assert "No space left on device" in error
     assert counts == "5 5"

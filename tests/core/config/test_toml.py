@@ -14,7 +14,7 @@ VALUES = st.recursive(
 
 
 def typed(value):
-    """The same data with types beside the numbers, for 1 == 1.0 == True and -0.0 == 0.0."""
+    """The same data with the types of all values, since 1 == 1.0 == True and -0.0 == 0.0."""
     if isinstance(value, dict):
         return {key: typed(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -27,12 +27,12 @@ def typed(value):
 @example({"a": {"b": {}, "c": 1}, "": {"": {"": ""}}, "a.b": {"c.d": 1}})
 @example({"x": [5e-324, 1.7976931348623157e308, -0.0, 1e16, 1e22, 1e-7, 0.1, float("inf"), -float("inf")]})
 @example({"a": {"z": {"deep": 1}}, "b": 2})
-def test_what_is_written_is_read_back_exactly(data):
+def test_document_is_read_back_exactly(data):
     assert typed(tomllib.loads(toml.dumps(data))) == typed(data)
 
 
 @given(TEXT, TEXT)
-def test_a_string_stays_on_its_line(key, text):
+def test_string_stays_on_its_line(key, text):
     assert len(toml.dumps({key: text}).split("\n")) == 2
 
 
@@ -40,7 +40,7 @@ def test_tuples_are_written_as_lists():
     assert tomllib.loads(toml.dumps({"a": (1, (2.0, "x"))})) == {"a": [1, [2.0, "x"]]}
 
 
-def test_not_a_number_is_written_and_read():
+def test_nan_is_written_and_read():
     assert repr(tomllib.loads(toml.dumps({"a": float("nan")}))["a"]) == "nan"
 
 
@@ -57,13 +57,13 @@ def test_literal_is_one_line_that_reads_back_exactly(value):
     assert typed(tomllib.loads(f"key = {text}")["key"]) == typed(value)
 
 
-def test_a_table_of_tables_needs_no_header_of_its_own():
+def test_table_of_tables_has_no_header_of_its_own():
     assert toml.dumps({"a": {"b": {"c": 1}}}) == "[a.b]\nc = 1\n"
 
 
 @pytest.mark.parametrize("value", [None, b"x", {1}, 1j])
 @pytest.mark.parametrize("put", [lambda v: {"a": v}, lambda v: {"a": [v]}, lambda v: {"a": {"b": {"c": {"d": v}}}}])
-def test_a_value_without_a_place_in_toml_is_refused_wherever_it_stands(value, put):
+def test_value_of_a_type_without_toml_is_refused_at_any_depth(value, put):
     with pytest.raises(TypeError, match="not TOML serializable"):
         toml.dumps(put(value))
     with pytest.raises(TypeError, match="not TOML serializable"):

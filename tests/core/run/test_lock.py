@@ -26,7 +26,7 @@ for _ in range(40):
     try:
         with locked(Path(sys.argv[1])):
             mark = Path(sys.argv[2])
-            mark.mkdir()  # fails when another has it
+            mark.mkdir()  # fails when another process holds the lock
             mark.rmdir()
     except InUseError:
         pass
@@ -41,7 +41,7 @@ def holder(folder):
     return process
 
 
-def test_a_folder_is_one_process_s_until_it_ends_however_it_ends(tmp_path):
+def test_lock_is_held_until_its_process_ends_or_is_killed(tmp_path):
     for end in (lambda process: process.stdin.close(), lambda process: process.kill()):
         process = holder(tmp_path)
         with pytest.raises(InUseError, match=f"is in use by process {process.pid}"), locked(tmp_path):
@@ -55,7 +55,7 @@ def test_a_folder_is_one_process_s_until_it_ends_however_it_ends(tmp_path):
         assert not (tmp_path / LOCK).exists()
 
 
-def test_a_child_that_outlives_its_parent_does_not_have_its_lock(tmp_path):
+def test_lock_is_not_held_by_a_child_that_outlives_its_parent(tmp_path):
     source = HOLDS.replace("    print(", "    import os, time\n    os.fork() or time.sleep(60)\n    print(")
     process = subprocess.Popen(
         [sys.executable, "-c", source, tmp_path],
@@ -66,7 +66,7 @@ def test_a_child_that_outlives_its_parent_does_not_have_its_lock(tmp_path):
     )
     try:
         assert process.stdout.readline() == "locked\n"
-        process.kill()  # so the file stays, and the child has it open
+        process.kill()  # so the file stays
         process.wait()
         with locked(tmp_path):
             pass
@@ -76,14 +76,14 @@ def test_a_child_that_outlives_its_parent_does_not_have_its_lock(tmp_path):
         process.stdin.close()
 
 
-def test_of_many_that_try_at_once_never_two_have_it(tmp_path):
+def test_lock_admits_one_of_many_processes(tmp_path):
     folder, mark = tmp_path / "folder", tmp_path / "mark"
     folder.mkdir()
     many = [subprocess.Popen([sys.executable, "-c", TRIES, folder, mark]) for _ in range(4)]
     assert [each.wait(120) for each in many] == [0] * 4
 
 
-def test_a_folder_that_was_made_for_nothing_is_gone_again(tmp_path):
+def test_new_folder_is_removed_if_it_stays_empty(tmp_path):
     with locked(tmp_path / "new"):
         assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new").exists()
@@ -92,7 +92,7 @@ def test_a_folder_that_was_made_for_nothing_is_gone_again(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["file"]
 
 
-def test_a_folder_that_cannot_be_had_is_told(tmp_path):
+def test_folder_that_cannot_be_locked_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write to"), locked(tmp_path / "file"):
         pass

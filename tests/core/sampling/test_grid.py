@@ -11,7 +11,7 @@ REAL = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 
 
 def colored(plot, color):
-    """Centers (x, y) in 0..1 of what is of a color, y upward; none where nothing is."""
+    """Mean position (x, y), in 0..1 and y upward, of the pixels of a color; None if there are no such pixels."""
     pixels = np.asarray(plot).astype(int)
     rows, columns = np.where(np.abs(pixels - np.array(color)).sum(axis=2) < 60)
     if len(rows) == 0:
@@ -29,19 +29,19 @@ def test_points_are_drawn_where_they_are_over_the_real_ones():
     assert colored(plot, GREY) == pytest.approx((0.5, 0.5), abs=0.005)
 
 
-def test_what_lies_outside_is_drawn_at_the_border_and_what_is_not_finite_is_left_out():
+def test_points_outside_are_drawn_at_the_border_and_non_finite_ones_are_left_out():
     assert colored(scatter(torch.tensor([[50.0, 0.5]]), REAL), RED)[0] > 0.99
     assert colored(scatter(torch.tensor([[torch.nan, 0.5], [torch.inf, 0.0]]), REAL), RED) is None
 
 
 @pytest.mark.parametrize("points", [torch.zeros(1, 2), torch.full((3, 2), torch.nan), torch.zeros(5, 2)])
-def test_without_real_points_the_generated_ones_make_the_frame(points):
+def test_frame_fits_the_generated_points_if_there_are_no_real_ones(points):
     plot = scatter(points)
     assert plot.size == (480, 480)
     assert colored(plot, GREY) is None
 
 
-def test_points_are_a_picture_and_other_vectors_are_none(tmp_path):
+def test_points_are_a_picture_and_other_vectors_are_not(tmp_path):
     assert is_picture(torch.zeros(3, 2))
     assert not is_picture(torch.zeros(3, 3))
     save_samples(torch.zeros(3, 2), tmp_path / "a.png", REAL)

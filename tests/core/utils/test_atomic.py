@@ -7,7 +7,7 @@ from gancore.errors import StorageError
 from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, replacing
 
 
-def test_a_file_is_there_when_it_is_whole(tmp_path):
+def test_file_is_replaced_when_it_is_complete(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
     with atomic_write(path) as temporary:
@@ -18,7 +18,7 @@ def test_a_file_is_there_when_it_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("other"), KeyboardInterrupt()])
-def test_what_fails_on_the_way_leaves_what_was_there(tmp_path, error):
+def test_error_in_the_block_leaves_the_file_unchanged(tmp_path, error):
     path = tmp_path / "file"
     path.write_text("before")
     kind = StorageError if isinstance(error, OSError) else type(error)
@@ -44,7 +44,7 @@ def test_content_is_on_the_disk_before_it_has_the_name(tmp_path, monkeypatch):
     assert done == ["flush", "name", "flush"]
 
 
-def test_litter_is_cleared_and_foreign_files_and_links_are_not(tmp_path):
+def test_temporary_files_are_removed_and_other_files_stay(tmp_path):
     digits = "0123456789abcdef"
     others = (f".foreign.{digits}.tmp", ".file.17.tmp", ".other.tmp", f"file.{digits}.tmp", ".hidden", "file")
     for name in (f".file.{digits}.tmp", *others):
@@ -78,7 +78,7 @@ def test_umask_decides_who_may_read(tmp_path):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
-def test_flush_is_left_out_where_it_is_not_wanted(tmp_path, monkeypatch):
+def test_flush_is_omitted_without_durable(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", None)
     with replacing(tmp_path / "file", durable=False) as temporary:
         temporary.write_text("content")

@@ -20,13 +20,13 @@ def chunk(kind, body):
 
 
 def bomb(side):
-    """A few bytes that say they are a PNG of side x side."""
+    """A few bytes whose header declares a PNG of side x side."""
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 def webp_bomb(side):
-    """A few bytes that say they are a WEBP of side x side; 14 bits each is all there is room for."""
+    """A few bytes whose header declares a WEBP of side x side, which has 14 bits for each."""
     body = b"\x2f" + struct.pack("<I", (side - 1) & 0x3FFF | ((side - 1) & 0x3FFF) << 14) + bytes(15)
     return b"RIFF" + struct.pack("<I", len(body) + 12) + b"WEBPVP8L" + struct.pack("<I", len(body)) + body
 
@@ -45,19 +45,19 @@ def reason(path, **options):
 
 
 @pipes
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="pipe is not a regular file"), regular(tmp_path / "pipe"):
         pass
 
 
-def test_a_device_a_folder_and_what_is_absent_are_not_opened(tmp_path):
+def test_device_folder_and_missing_file_are_not_opened(tmp_path):
     for path in (os.devnull, tmp_path, tmp_path / "absent"):
         with pytest.raises(OSError, match=r"regular|directory|No such"), regular(path):
             pass
 
 
-def test_a_link_to_a_file_is_read(tmp_path):
+def test_link_to_a_file_is_read(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     (tmp_path / "link").symlink_to("file")
     with regular(tmp_path / "link") as file:
@@ -81,7 +81,7 @@ parts = st.text(st.sampled_from("a-.é\udcff\U0001f600"), min_size=1, max_size=4
 
 @given(st.lists(st.lists(parts, min_size=1, max_size=3).map("/".join), max_size=12))
 @settings(max_examples=50)
-def test_the_order_is_that_of_the_paths(tmp_path_factory, names):
+def test_pictures_are_in_the_order_of_their_paths(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("in")
     made = {folder / "first.png"} | {folder / f"{name}!.png" for name in names}
     for path in made:
@@ -92,8 +92,8 @@ def test_the_order_is_that_of_the_paths(tmp_path_factory, names):
     assert [found[number] for number in range(len(found))] == list(found)
 
 
-def test_an_index_takes_little_more_than_the_names(tmp_path):
-    """As many paths in a list take ten times as much, and so would the names, each at once, while it is made."""
+def test_paths_take_little_more_memory_than_the_names(tmp_path):
+    """A list of paths takes ten times as much; so would a list of all names while the index is built."""
     count = 10_000
     for number in range(count):
         path = tmp_path / f"{number // 500:04}" / f"{number:09}.png"
@@ -109,8 +109,8 @@ def test_an_index_takes_little_more_than_the_names(tmp_path):
     assert peak < held + 250_000
 
 
-def test_no_folder_is_too_deep(tmp_path):
-    """Python's own walks call themselves for each folder; so pytest's cleaning up would fail, and it is done here."""
+def test_deep_folders_are_searched(tmp_path):
+    """Recursive walks fail, also that of pytest's cleanup, so the folders are removed here."""
     deep = [os.fspath(tmp_path)]
     for _ in range(1100):
         deep.append(f"{deep[-1]}/d")
@@ -125,7 +125,7 @@ def test_no_folder_is_too_deep(tmp_path):
 
 
 @pipes
-def test_what_is_named_like_a_picture_and_is_no_file_is_told_with_what_it_is(tmp_path):
+def test_special_files_named_like_pictures_are_listed_with_their_kind(tmp_path):
     (tmp_path / "good.png").touch()
     os.mkfifo(tmp_path / "1.png")
     (tmp_path / "2.png").mkdir()
@@ -138,7 +138,7 @@ def test_what_is_named_like_a_picture_and_is_no_file_is_told_with_what_it_is(tmp
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may look into everything")
-def test_a_folder_that_may_not_be_looked_into_is_told(tmp_path):
+def test_unreadable_folder_is_an_error(tmp_path):
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(DataError, match=r"cannot read folder .*closed"):
         pictures_below(tmp_path)
@@ -152,7 +152,7 @@ def test_a_folder_that_may_not_be_looked_into_is_told(tmp_path):
         *(("webp", webp_bomb, side) for side in (4097, 16384)),
     ],
 )
-def test_a_picture_that_declares_too_much_is_refused_undecoded(tmp_path, monkeypatch, suffix, make, side):
+def test_picture_with_too_many_pixels_is_refused_before_decoding(tmp_path, monkeypatch, suffix, make, side):
     def decode(*_):
         raise AssertionError("it was decoded")
 
@@ -166,7 +166,7 @@ def test_a_picture_that_declares_too_much_is_refused_undecoded(tmp_path, monkeyp
         assert "81.0 MP; the most is 16,777,216 pixels" in message
 
 
-def test_the_limit_is_that_of_its_reader(tmp_path):
+def test_pixel_limit_can_be_chosen(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     assert "declares 8x8" in reason(tmp_path / "a.png", most_pixels=63)
     with picture(tmp_path / "a.png", 64) as opened:
@@ -174,17 +174,17 @@ def test_the_limit_is_that_of_its_reader(tmp_path):
     assert MOST_PIXELS == 4096 * 4096
 
 
-def test_a_file_that_is_larger_than_its_picture_could_be_is_not_read(tmp_path):
+def test_file_larger_than_its_picture_could_be_is_not_read(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     with (tmp_path / "a.png").open("ab") as file:
         file.truncate(4 * MOST_PIXELS + (1 << 20) + 1)
     assert "bytes, more than the" in reason(tmp_path / "a.png")
 
 
-def test_every_flipped_bit_of_a_png_is_noticed(tmp_path):
+def test_png_with_a_flipped_bit_is_refused(tmp_path):
     path = tmp_path / "a.png"
     Image.linear_gradient("L").resize((9, 7)).save(path)
     whole = path.read_bytes()
-    for place in range(len(whole) - 12):  # the end, of which Pillow needs no more than the name
+    for place in range(len(whole) - 12):  # Pillow checks only the name of the last chunk
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         reason(path)

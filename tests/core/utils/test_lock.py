@@ -5,7 +5,7 @@ import pytest
 from gancore.utils.lock import exclusive
 
 
-def test_only_one_at_a_time_makes_a_thing(tmp_path):
+def test_exclusive_admits_one_at_a_time(tmp_path):
     target, inside, most = tmp_path / "new" / "thing", [], []
 
     def work():
@@ -24,7 +24,7 @@ def test_only_one_at_a_time_makes_a_thing(tmp_path):
     assert list(target.parent.iterdir()) == []
 
 
-def test_a_folder_that_goes_away_while_it_is_waited_for_is_made_again(tmp_path):
+def test_exclusive_creates_a_folder_again_that_was_removed_meanwhile(tmp_path):
     target = tmp_path / "new" / "thing"
     with exclusive(target):
         waiting = threading.Thread(target=lambda: exclusive(target).__enter__(), daemon=True)
@@ -36,7 +36,7 @@ def test_a_folder_that_goes_away_while_it_is_waited_for_is_made_again(tmp_path):
     assert not waiting.is_alive()
 
 
-def test_where_nothing_can_be_written_it_is_told(tmp_path):
+def test_exclusive_raises_where_the_lock_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"Not a directory|File exists"), exclusive(tmp_path / "file" / "thing"):
         pass

@@ -9,7 +9,7 @@ CPU = torch.device("cpu")
 
 
 @given(seeds, st.lists(st.text(max_size=3) | st.integers(), max_size=3))
-def test_a_stream_is_a_pure_function_of_seed_and_name(seed, stream):
+def test_stream_is_a_pure_function_of_seed_and_name(seed, stream):
     assert derive_seed(seed, *stream) == derive_seed(seed, *stream)
     assert 0 <= derive_seed(seed, *stream) < 2**63
     assert derive_seed(seed, *stream) != derive_seed(seed + 1, *stream)
@@ -24,7 +24,7 @@ def test_streams_differ(seed):
 
 
 @given(seeds)
-def test_a_block_begins_at_its_seed_and_leaves_the_outer_stream_as_it_was(seed):
+def test_seeded_block_leaves_the_outer_stream_unchanged(seed):
     before = torch.get_rng_state()
     with seeded(seed):
         first = torch.rand(2)
@@ -35,7 +35,7 @@ def test_a_block_begins_at_its_seed_and_leaves_the_outer_stream_as_it_was(seed):
 
 
 @given(seeds)
-def test_a_run_goes_on_where_it_was_whatever_happens_in_between(seed):
+def test_global_randomness_of_a_run_is_independent_of_other_draws(seed):
     def drawn(between):
         own = GlobalRandomness(seed, CPU)
         for _ in range(3):
