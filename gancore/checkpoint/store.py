@@ -12,7 +12,8 @@ from pathlib import Path
 from torch import Tensor
 
 from gancore.checkpoint import schema
-from gancore.checkpoint.format import ANOTHER, Checkpoint, decode, encode
+from gancore.checkpoint.format import ANOTHER, decode, encode
+from gancore.checkpoint.format import Checkpoint as Checkpoint
 from gancore.errors import CheckpointError, StorageError
 from gancore.utils import atomic
 from gancore.utils.atomic import HINT, atomic_write
