@@ -16,8 +16,8 @@ def checkpoint() -> None:
 
 @checkpoint.command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="RUN|FOLDER|CHECKPOINT")
-@speaks
-def verify(voice: Voice, path: Path) -> int:
+@output_options
+def verify(terminal: Terminal, path: Path) -> int:
     """Say which checkpoints are valid.
 
     Reads each checkpoint, compares it with the digest that was written with it, and checks its form. Imports no
@@ -44,7 +44,7 @@ def verify(voice: Voice, path: Path) -> int:
         for result in results:
             step = "" if result.step is None else f"step {result.step:,}, "
             size = "" if result.size is None else f"{result.size:,} bytes, "
-            say(f"{result.path.name}: {step}{size}{f'not valid: {result.problem}' if result.problem else 'valid'}")
+            echo(f"{result.path.name}: {step}{size}{f'not valid: {result.problem}' if result.problem else 'valid'}")
 
-    voice.result(rows, text)
+    terminal.result(rows, text)
     return 0 if all(result.problem is None for result in results) else 4

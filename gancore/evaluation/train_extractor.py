@@ -25,7 +25,7 @@ from gancore.data.items import check_labels, read_items
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blame
 from gancore.evaluation.features import ChannelByChannel, FeatureExtractor, digest_of, digest_of_tensor
 from gancore.metrics import Extractor, LearnedExtractor
-from gancore.settings import Settings, plain
+from gancore.settings import plain
 from gancore.utils.lock import exclusive
 from gancore.utils.random import GlobalRandomness, derive_seed, seeded
 
@@ -81,10 +81,10 @@ def _load_learned(
     path = paths.cache / "extractors" / data.cache_name(module)
     accuracy, problem = _load_cached(module, path)
     if problem:
-        with ExitStack() as locked:
-            with suppress(OSError):  # where nothing can be kept there is nobody to wait for
-                locked.enter_context(exclusive(path))
-            accuracy, problem = _recall(module, path)  # another process may have learned it meanwhile
+        with ExitStack() as lock:
+            with suppress(OSError):  # without a writable cache there is no process to wait for
+                lock.enter_context(exclusive(path))
+            accuracy, problem = _load_cached(module, path)  # another process may have trained it meanwhile
             if problem:
                 accuracy = yield from _train_and_cache(module, data, path, problem, paths)
     data.check_accuracy(accuracy)

@@ -51,7 +51,7 @@ class CIFAR10(Divided):
             return
         into = root / _FOLDER
         try:
-            with remove_new_folders_on_error(root), alone(into):
+            with remove_new_folders_on_error(root), exclusive(into):
                 if not _find(root, names):
                     yield from _download(root, into)
         except (*DOWNLOAD_ERRORS, tarfile.TarError) as error:
@@ -102,23 +102,6 @@ def _find(root: Path, names: tuple[str, ...]) -> list[Path]:
         if all(os.path.exists(folder / name) for name in names):
             return [folder / name for name in names]
     return []
-
-
-def _prepare(root: Path, names: tuple[str, ...]) -> Iterator[float]:
-    """Has the release downloaded where these files are not there; yields the share that is done."""
-    if _found(root, names):
-        return
-    into = root / _FOLDER
-    try:
-        with unmade(root), exclusive(into):
-            if not _found(root, names):
-                yield from _download(root, into)
-    except (*FAILURES, tarfile.TarError) as error:
-        raise DataError(
-            f"CIFAR-10 needs the files {', '.join(names)} of its binary release in one of the folders {into}, {root}; "
-            f"they are not there, and the download failed: {error}",
-            f"put the files into {into}, or name the folder that holds them with --data-dir",
-        ) from error
 
 
 def _download(root: Path, into: Path) -> Iterator[float]:

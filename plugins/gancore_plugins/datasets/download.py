@@ -24,10 +24,9 @@ DOWNLOAD_ERRORS = (OSError, ValueError, HTTPException)
 
 
 def fetch(release: Release, name: str, into: Path) -> Iterator[float]:
-    """Download a file of a release into a folder, from the first mirror that has it; yield the share that has arrived.
+    """Download a file of a release into a folder, from the first mirror that has it; yield the share that is done.
 
-    The file gets its name once it is complete, on the disk, and has its SHA-256. The caller holds a lock (see
-    `gancore.utils.lock.exclusive`). Raises one of FAILURES.
+    The caller holds the lock of the folder (see `gancore.utils.lock.exclusive`). Raise one of DOWNLOAD_ERRORS.
     """
     failures = []
     with replacing(into / name, exclusive=True) as temporary:
@@ -35,9 +34,9 @@ def fetch(release: Release, name: str, into: Path) -> Iterator[float]:
             try:
                 yield from _stream(f"{mirror}{name}", *release.files[name], temporary)
                 return
-            except FAILURES as error:
+            except DOWNLOAD_ERRORS as error:
                 failures.append(f"{mirror}{name}: {error}")
-        raise OSError("; ".join(dict.fromkeys(failures)) or f"there is no mirror of {name}")
+        raise OSError("; ".join(dict.fromkeys(failures)) or f"{name} has no mirror")
 
 
 @contextmanager
@@ -82,4 +81,4 @@ def _stream(address: str, sha256: str, size: int, part: Path) -> Iterator[float]
         if received < size:
             raise OSError(f"expected {size:,} bytes, received {received:,}")
         if digest.hexdigest() != sha256:
-            raise OSError(f"its SHA-256 must be {sha256}, and is {digest.hexdigest()}")
+            raise OSError(f"expected SHA-256 {sha256}, received {digest.hexdigest()}")

@@ -57,7 +57,7 @@ class _MNISTFiles(Divided):
         folders = self._folders(root)
         into = folders[0]
         try:
-            with remove_new_folders_on_error(into), alone(into / self.release):
+            with remove_new_folders_on_error(into), exclusive(into / self.release):
                 missing = [f"{name}.gz" for name in names if not _plain_or_gz(into, name)]
                 for number, name in enumerate(missing):
                     for share in fetch(RELEASES[self.release], name, into):
@@ -125,22 +125,14 @@ class FashionMNIST(_MNISTFiles):
 
     Shoes point to the left, so a mirrored image is not as likely as the image.
     """
-    places, names = _places(root, folder), _FILES[split]
-    if _found(places, names):
-        return
-    into = places[0]
-    try:
-        with unmade(into), exclusive(into / folder):
-            missing = [f"{name}.gz" for name in names if not _locate(into, name)]
-            for number, name in enumerate(missing):
-                for share in fetch(RELEASES[folder], name, into):
-                    yield (number + share) / len(missing)
-    except FAILURES as error:
-        raise DataError(
-            f"{folder} needs the files {' and '.join(names)}, each plain or with .gz, together in one of the folders "
-            f"{', '.join(map(str, places))}; they are not there, and the download failed: {error}",
-            f"put the files into {into}, or {_elsewhere(folder)}",
-        ) from error
+
+    name = "fashion-mnist"
+    evaluation = EvaluationProtocol(metrics=METRICS, gate=0.88)
+    release = "FashionMNIST"
+    class_names = (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    )
 
 
 class KMNIST(_MNISTFiles):

@@ -24,7 +24,6 @@ from gancore.errors import DataError, StorageError
 from gancore.utils.atomic import replacing
 from gancore.utils.files import Paths, picture, some, without_warnings
 from gancore.utils.lock import exclusive
-from gancore_plugins.datasets.folder import Folder
 
 _DECODER_VERSION = 1
 """Part of a cache's name. Increase it when pictures are decoded differently, so that old caches are not used."""
