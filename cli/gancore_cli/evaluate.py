@@ -163,9 +163,7 @@ def _read(images: Path, reference: ReferenceImages | None, count: int | None, se
 
     shape = None if reference is None else tuple(reference.draw(1, seed, "shape").shape[1:])
     read = read_images(images, shape)
-    if count is None or count >= len(read):
-        return read
-    return ReferenceImages(images.name, UnlabeledImages(read)).draw(count, seed, "chosen")
+    return ReferenceImages(images.name, UnlabeledImages(read)).draw(count or len(read), seed, "chosen")
 
 
 def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, Any]) -> None:

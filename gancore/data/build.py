@@ -14,18 +14,12 @@ from gancore.utils.random import seeded
 
 
 def prepare_dataset(dataset: Dataset, root: Path) -> Iterator[float]:
-    """Run the dataset's slow first-time work, such as decoding pictures; yield the share done, in 0..1.
-
-    Raises PluginError when it fails.
-    """
+    """Run the dataset's slow first-time work; yield the share done, in 0..1. Raise PluginError when it fails."""
     with blame(f"dataset {dataset.name!r}"):
         yield from dataset.prepare(root)
 
 
 def build_dataset(dataset: Dataset, root: Path, seed: int = 0) -> TorchDataset[Any]:  # Any: the dataset's items
-    """Return the built dataset, whose files are below `root`. Random numbers that `build` draws come from `seed`.
-
-    Raises PluginError when it fails.
-    """
-    with seeded(seed), blame(f"dataset {dataset.name!r}", "in build()"):
+    """Build the dataset from its files below `root`, random numbers from `seed`. Raise PluginError when it fails."""
+    with seeded(seed), blame(f"dataset {dataset.name!r}"):
         return dataset.build(root)

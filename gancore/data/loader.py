@@ -48,8 +48,7 @@ def load_batches(
             pin_memory=pin_memory,
             generator=torch.Generator(),  # without one, the loader draws a seed from the global generator
             worker_init_fn=_leave_process_group,
-            # Plugin files are imported in this process only, so workers must be forked. From Python 3.14 on the default
-            # is `forkserver`.
+            # Plugin files are imported in this process only; Python's default is `forkserver` since 3.14.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
         try:

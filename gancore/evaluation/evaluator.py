@@ -74,10 +74,7 @@ class Evaluation:
 
     def to_data(self) -> dict[str, object]:
         """Return plain data for JSON."""
-        return {
-            "metrics": {result.name: result.to_data() for result in self.results},
-            "warnings": list(self.warnings),
-        }
+        return {"metrics": {result.name: result.to_data() for result in self.results}, "warnings": list(self.warnings)}
 
     def numbers(self) -> dict[str, float]:
         """Return all values in one flat dict: `fd-digits`, and details like `modes.reverse_kl`."""
