@@ -93,10 +93,6 @@ class Catalog:
         """
         return cls(load(plugin) for plugin in discover(choice or Choice.of_user()))
 
-    def only(self, plugins: Iterable[Plugin]) -> Catalog:
-        """Return a catalog with only these plugins."""
-        return Catalog(plugins)
-
     def warnings(self) -> list[str]:
         """Return one line per third-party plugin that is not loaded or uses the name of a built-in component."""
         warnings = (_load_warning(plugin) or self._name_warning(plugin) for plugin in self.plugins if not plugin.off)

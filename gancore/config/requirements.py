@@ -124,7 +124,7 @@ def catalog_for(
         plugins.append(plugin)
         if difference := need.difference(plugin):
             warnings.append(f"{what} was made with {need}, and {difference}")
-    return catalog.only(plugins), tuple(warnings)
+    return Catalog(plugins), tuple(warnings)
 
 
 def attributed(run: RunConfig, catalog: Catalog) -> AbstractContextManager[None]:
