@@ -59,8 +59,8 @@ def test_log_that_cannot_be_written_ends_the_run(tmp_path):
 
 
 def test_observers_are_tables_under_labels(tmp_path):
-    said = {"observers": {"tensorboard": {"flush_seconds": 7}, "second": {"name": "tensorboard"}}}
-    run = resolve([ConfigLayer("test", PARTS | said)], catalog())
+    tables = {"observers": {"tensorboard": {"flush_seconds": 7}, "second": {"name": "tensorboard"}}}
+    run = resolve([ConfigLayer("test", PARTS | tables)], catalog())
     assert [(label, observer.flush_seconds) for label, observer in run.observers.items()] == [
         ("tensorboard", 7),
         ("second", 30),

@@ -51,11 +51,11 @@ def test_schedule_starts_and_ends_exactly_and_then_stays(schedule):
 
 @given(SCHEDULES, IMAGES, st.floats(0, 1))
 def test_schedule_without_kimg_lasts_for_the_whole_run(schedule, images, done):
-    whole = schedule.model_copy(update={"kimg": None})
-    assert whole.at(TrainingTime(images, done)) == pytest.approx(
+    full_run = schedule.model_copy(update={"kimg": None})
+    assert full_run.at(TrainingTime(images, done)) == pytest.approx(
         schedule.at(after(1000 * schedule.kimg * done)), abs=1e-6
     )
-    assert (whole.at(START), whole.at(TrainingTime(images, 1.0))) == (schedule.start, schedule.to)
+    assert (full_run.at(START), full_run.at(TrainingTime(images, 1.0))) == (schedule.start, schedule.to)
 
 
 @given(SCHEDULES, st.lists(IMAGES, min_size=2))

@@ -235,8 +235,8 @@ class TestReadPlugin:
 
     @pytest.mark.parametrize("content", [b"seed = ", b"\xff"])
     def test_read_plugin_names_the_file_of_a_broken_recipe(self, tmp_path, content):
-        (tmp_path / "torn.toml").write_bytes(content)
-        with pytest.raises(PluginError, match=r"recipe torn\.toml is not valid TOML: "):
+        (tmp_path / "broken.toml").write_bytes(content)
+        with pytest.raises(PluginError, match=r"recipe broken\.toml is not valid TOML: "):
             read(recipes=tmp_path.iterdir())
 
 
@@ -278,7 +278,7 @@ MODULES = {  # source of the module of each name, and its error
     "defaulted": (COMPONENT + HOOK.format("", "[Mine]"), "Mine.rate: the default is not valid for its field"),
     "bare": (COMPONENT + HOOK.format("", "Mine"), "gancore_generators must return a list; received"),
     "fails": (COMPONENT + HOOK.format("", "1 / 0"), "ZeroDivisionError: division by zero"),
-    "torn": (
+    "broken": (
         COMPONENT
         + "@hookimpl\ndef gancore_recipes():\n from pathlib import Path\n yield Path(__file__).with_name('r.toml')",
         "recipe r.toml is not valid TOML: Invalid value",

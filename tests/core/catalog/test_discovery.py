@@ -79,21 +79,21 @@ def test_discover_lists_a_distribution_without_metadata(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("file", ["METADATA", "entry_points.txt"])
 def test_discover_survives_binary_metadata(tmp_path, monkeypatch, file):
-    site = unpack(unpack(tmp_path, "fine", ""), "torn", "")
-    (site / "torn_gan-1.0.dist-info" / file).write_bytes(b"\xff\xfe\n[gancore.v1]")
+    site = unpack(unpack(tmp_path, "fine", ""), "binary", "")
+    (site / "binary_gan-1.0.dist-info" / file).write_bytes(b"\xff\xfe\n[gancore.v1]")
     monkeypatch.syspath_prepend(site)
     found = {plugin.name: plugin for plugin in discover(Choice())}
     assert found["fine"].error is None
     if file == "METADATA":
-        assert (found["torn"].package, found["torn"].version, found["torn"].error) == ("unknown", "unknown", None)
+        assert (found["binary"].package, found["binary"].version, found["binary"].error) == ("unknown", "unknown", None)
 
 
 @pytest.mark.parametrize("value", ["", "not a module", "1:2:3"])
 def test_discover_reports_an_entry_point_without_a_module(tmp_path, monkeypatch, value):
-    site = unpack(tmp_path, "odd", "")
-    (site / "odd_gan-1.0.dist-info" / "entry_points.txt").write_text(f"[gancore.v1]\nodd = {value}\n")
+    site = unpack(tmp_path, "nameless", "")
+    (site / "nameless_gan-1.0.dist-info" / "entry_points.txt").write_text(f"[gancore.v1]\nnameless = {value}\n")
     monkeypatch.syspath_prepend(site)
-    (plugin,) = [plugin for plugin in discover(Choice()) if plugin.name == "odd"]
+    (plugin,) = [plugin for plugin in discover(Choice()) if plugin.name == "nameless"]
     assert plugin.error == "its entry point must name a module, as in waves = gancore_waves"
 
 

@@ -149,7 +149,7 @@ class TestProblems:
     def test_resolve_reports_all_mistakes_with_path_layer_and_suggestion(self):
         layers = [
             ConfigLayer(
-                "recipe odd", {"generator": "tiny", "discriminator": {"name": "tiny", "widht": 3}, "loss": "bcd"}
+                "recipe wrong", {"generator": "tiny", "discriminator": {"name": "tiny", "widht": 3}, "loss": "bcd"}
             ),
             ConfigLayer(
                 "my.toml",
@@ -175,7 +175,7 @@ class TestProblems:
         for problem in [
             "generator.width: must be a valid integer; received 4.5 [--set generator.width=4.5]",
             "discriminator.widht: unknown key 'widht'; did you mean 'width'? Known: batch_norm, dropout, width "
-            "[recipe odd]",
+            "[recipe wrong]",
             "loss: unknown loss 'bcd'; did you mean 'bce'? Known: auxiliary-classifier, bce, ",
             "dataset.count: must be greater than or equal to 1; received 0 [my.toml]",
             "dataset.shape.1: must be a valid integer; received 'a' [my.toml]",
@@ -462,15 +462,16 @@ class TestANewKind:
 
 @pytest.mark.parametrize("raised", [RuntimeError("no"), SystemExit(0)])
 def test_component_that_fails_while_its_fields_are_read_names_its_plugin(raised):
-    class Odd(Hinge):
-        name = "odd"
+    class Failing(Hinge):
+        name = "failing"
         width: float = 1.0
 
         def model_post_init(self, context):
             raise raised
 
-    known = Catalog([*catalog().plugins, Plugin("waves", "waves-gan", "1.0", (Odd,))])
+    known = Catalog([*catalog().plugins, Plugin("waves", "waves-gan", "1.0", (Failing,))])
     with pytest.raises(
-        PluginError, match=r"plugin 'waves' of waves-gan 1\.0, loss 'odd': the loss 'odd' failed when its fields were"
+        PluginError,
+        match=r"plugin 'waves' of waves-gan 1\.0, loss 'failing': the loss 'failing' failed when its fields were",
     ):
-        resolve([ConfigLayer("test", PARTS | {"loss": "odd"})], known)
+        resolve([ConfigLayer("test", PARTS | {"loss": "failing"})], known)

@@ -79,10 +79,10 @@ def test_merge_with_names_and_removals_is_left_associative(one, two, three):
 def test_merge_gives_every_value_its_source(layers):
     data, sources = merge([ConfigLayer(str(number), layer) for number, layer in enumerate(layers)])
     for path, value in paths(data):
-        said = layers[int(sources[path])]
+        expected = layers[int(sources[path])]
         for part in path:
-            said = said[part] if isinstance(said, dict) else {"name": said}[part]
-        assert value == said or isinstance(value, dict)
+            expected = expected[part] if isinstance(expected, dict) else {"name": expected}[part]
+        assert value == expected or isinstance(value, dict)
     removed = {path for path, value in paths(layers[-1]) if value == REMOVE}
     assert removed <= set(sources)
 

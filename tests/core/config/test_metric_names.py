@@ -107,13 +107,13 @@ def test_metric_results_are_named_by_label_and_extractor():
 
 
 def test_metrics_can_be_set_and_removed_on_the_command_line():
-    said = [
+    assignments = [
         "metrics.fd.extractor=digits",
         "metrics.fd.extractor.seed=3",
         "metrics.modes.name=modes",
         "metrics.modes=none",
     ]
-    layers = [ConfigLayer("test", PARTS), *map(assignment, said)]
+    layers = [ConfigLayer("test", PARTS), *map(assignment, assignments)]
     assert resolve(layers, catalog()).metrics == {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
 
 
