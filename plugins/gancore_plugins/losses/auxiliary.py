@@ -14,8 +14,8 @@ from gancore_plugins.losses.bce import NonSaturating
 class AuxiliaryClassifier(NonSaturating):
     """BCE as in `bce`, plus the cross-entropy of D's head `classes`, Odena et al. 2017 (arXiv:1610.09585).
 
-    With L the mean cross-entropy of the head with the labels, D minimizes `bce` plus `weight` times L of real images
-    and L of fakes, G `bce` plus `weight` times L of fakes.
+    With L the mean cross-entropy of the head with the labels, D minimizes `bce` plus `weight` times the sum of L of
+    real images and L of fakes, G minimizes `bce` plus `weight` times L of fakes.
     """
 
     name = "auxiliary-classifier"
