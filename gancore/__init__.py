@@ -1,6 +1,12 @@
 """gancore: a plugin-based framework for training generative adversarial networks.
 
-The names below are the public API. Each is imported when it is first touched, so `import gancore` costs nothing.
+    import gancore
+
+    run = gancore.Run("digits", out="runs/a", steps=200)
+    for record in run.train(progress=True):
+        ...
+
+The names below are the public API. Each is imported when it is first used, so `import gancore` is fast.
 """
 
 from __future__ import annotations
@@ -59,6 +65,11 @@ if TYPE_CHECKING:
     from gancore.observers import Observer as Observer
     from gancore.observers import RunInfo as RunInfo
     from gancore.observers import Writer as Writer
+    from gancore.run.progress import Display as Display
+    from gancore.run.progress import ProgressDisplay as ProgressDisplay
+    from gancore.run.recorder import Record as Record
+    from gancore.run.run import Run as Run
+    from gancore.run.run import open as open  # noqa: A004  # gancore.open
     from gancore.sampling.grid import save_samples as save_samples
     from gancore.sampling.load import TrainedGenerator as TrainedGenerator
     from gancore.sampling.load import load as load
@@ -110,6 +121,9 @@ _HOMES = {
     "evaluation.train_extractor": ["EvaluationPaths"],
     "metrics": ["MetricInputs", "Extractor", "Features", "LearnedExtractor", "Measurement", "Metric", "Samples"],
     "observers": ["Observer", "RunInfo", "Writer"],
+    "run.progress": ["Display", "ProgressDisplay"],
+    "run.recorder": ["Record"],
+    "run.run": ["Run", "open"],
     "sampling.grid": ["save_samples"],
     "sampling.load": ["TrainedGenerator", "load"],
     "settings": ["Schedulable", "Schedule"],

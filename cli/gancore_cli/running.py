@@ -1,170 +1,114 @@
-"""A run under way, a new one or one that goes on: told of, shown, recorded, and summed up."""
+"""What `train` and `resume` share: options, processes, and the result of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gancore_cli.options import Terminal, cache_root, echo
-from gancore_cli.signals import interruption
+from gancore_cli.options import Voice, say
+from gancore_cli.progress import Interrupted
 
 if TYPE_CHECKING:
-    from gancore.catalog.catalog import Catalog
-    from gancore.config.run import RunConfig
     from gancore.distributed.ranks import Ranks
-    from gancore.evaluation.evaluator import Evaluation, Evaluator
-    from gancore.run.directory import RunDirectory
-    from gancore.run.log import Recorded
-    from gancore.run.recorder import Metrics
-    from gancore.training.gan import GAN
+    from gancore.run.recorder import LogLine, Records
+    from gancore.run.run import Run
 
 F = TypeVar("F", bound=Callable[..., object])
 _UNITS = {
-    "epochs": (float, "Train for so many passes over the data."),
-    "steps": (int, "Train for so many updates of the generator."),
-    "kimg": (float, "Train for so many thousand real images."),
-    "minutes": (float, "Train for so long."),
+    "epochs": (float, "Total: passes over the training data."),
+    "steps": (int, "Total: generator updates."),
+    "kimg": (float, "Total: thousands of real images."),
+    "minutes": (float, "Total: minutes of training."),
 }
+device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Device to train on; auto: the first available of cuda, mps and cpu.",
+)
 
 
 def totals(command: F) -> F:
-    """The options for a run's total, of which one may be given."""
+    """Add the options for the total of a run, of which one may be given."""
     for unit, (kind, text) in reversed(_UNITS.items()):
-        command = click.option(f"--{unit}", type=kind, help=text)(command)
+        command = click.option(f"--{unit}", type=kind, metavar="N", help=text)(command)
     return command
 
 
-def duration_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the values of options
-    """The option that was given for the total, and the total as a config has it."""
-    given = [unit for unit in _UNITS if flags[unit] is not None]
+def total_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the values of options
+    """Return the unit of the total that was given, and the total as a config has it."""
+    from gancore.run.run import duration_of
+
+    given = {unit: flags[unit] for unit in _UNITS if flags[unit] is not None}
     if len(given) > 1:
         raise click.UsageError(f"only one of {', '.join(f'--{unit}' for unit in given)} can be the total")
-    return (f"--{given[0]}", f"{Decimal(str(flags[given[0]])):f} {given[0]}") if given else None
+    duration = duration_of(**given)
+    return None if duration is None else (next(iter(given)), duration)
 
 
 @contextmanager
-def among(terminal: Terminal, device: str) -> Iterator[tuple[Terminal, Ranks]]:
-    """The processes that torchrun has started, and the terminal of this one: only the first of them speaks."""
-    from gancore.distributed.torchrun import join_ranks
+def joined_ranks(voice: Voice, device: str) -> Iterator[tuple[Voice, Ranks]]:
+    """Join the processes that torchrun has started; yield this one's voice, silent but for rank 0, and its rank."""
+    from gancore.distributed.torchrun import joined
 
     with join_ranks(device) as ranks:
         yield (terminal if ranks.is_main else replace(terminal, as_json=False, quiet=True, verbose=False)), ranks
 
 
-def tell(terminal: Terminal, gan: GAN, run: RunConfig, catalog: Catalog) -> None:
-    """What a run is made of, for `-v`."""
-
-    def count(player: str) -> str:
-        return f"{sum(parameter.numel() for parameter in getattr(gan, player).parameters()):,}"
-
-    shape = "x".join(map(str, gan.feed.shape))
-    terminal.detail(f"data: {gan.feed.size:,} of shape {shape}, on {gan.device.type}")
-    for player in ("generator", "discriminator"):
-        terminal.detail(f"{player}: {getattr(run, player).name}, {count(player)} parameters")
-    for component in run.components():
-        terminal.detail(f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}")
-    terminal.detail(f"precision: {gan.precision.name}")
-    terminal.detail(f"real and fake go through the discriminator {'together' if gan.critic.one_pass else 'apart'}")
-
-
-def evaluator_of(gan: GAN, run: RunConfig, catalog: Catalog, root: Path) -> Evaluator | None:
-    """What measures the run, if anything does; it is not ready yet."""
-    if not run.metrics:
-        return None
-    from gancore.evaluation.defaults import evaluator_for_run
-    from gancore.evaluation.train_extractor import EvaluationPaths
-
-    place = EvaluationPaths(root, cache_root(), gan.device)
-    return evaluator_for_run(run, place, catalog, training=gan.feed.dataset, count=run.evaluate.samples)
-
-
-def go_through(
-    terminal: Terminal,
-    gan: GAN,
-    run: RunConfig,
-    catalog: Catalog,
-    evaluator: Evaluator | None,
-    directory: RunDirectory,
-    since: Recorded | None = None,
-) -> None:
-    """Trains to the total, and sums up. What is raised on the way says what is kept. The evaluator must be ready."""
-    from gancore.checkpoint import store as checkpoint
-    from gancore.run.recording import record
-    from gancore.training.loop import train
-    from gancore.utils.json import json_safe
-    from gancore_cli.progress import Display, Interrupted
-
-    last: Metrics = {}
-    evaluation: Evaluation | None = None
+def show_run(voice: Voice, run: Run, records: Records, ranks: Ranks) -> None:
+    """Train until the records end, and print the result. An error says what is kept of the run."""
+    metrics: LogLine = {}
+    evaluation: LogLine = {}
+    steps = 0
     try:
-        display = Display(quiet=terminal.quiet, epochs=run.total.total_epochs(gan.feed.size, _images_per_step(run)))
-        records = record(train(gan), gan, run, directory, catalog, evaluator, since=since, interruption=interruption())
-        with display, closing(records):
-            for written in records:
-                display.show(written)
-                last = written.metrics or last
-                evaluation = written.evaluation or evaluation
-        numbers = evaluation.numbers() if evaluation else {}
-        what = f"{gan.progress.step:,} steps in {gan.progress.seconds:.1f} s"
-        say_done(terminal, directory, what, json_safe({**last, **numbers}))
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        with closing(records):
+            for record in records:
+                steps += 1
+                metrics = record.metrics or metrics
+                evaluation = record.evaluation.numbers() if record.evaluation else evaluation
+        if ranks.is_main:
+            _print_result(voice, run, steps, {**metrics, **evaluation})
+    except BaseException as error:
         for note in getattr(error, "__notes__", ()):
-            terminal.note(note)
-        saved = checkpoint.kept(directory.checkpoints)
-        kept = f"checkpoint {saved[-1]}" if saved else f"{directory.path}, without a checkpoint"
-        if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(kept, f"gancore resume {directory.path}") from error
-        error.kept = kept  # type: ignore[union-attr]  # our own errors have it, and a bug of ours may carry it too
+            voice.note(note)
+        if run.kept and isinstance(error, KeyboardInterrupt):
+            hint = f"gancore resume {run.path}" if ranks.is_main else "see the output of process 0"
+            raise Interrupted(run.kept, hint) from error
+        if run.kept:
+            error.kept = run.kept  # type: ignore[attr-defined]  # `main` reads it of any error
         raise
 
 
-def go_along(gan: GAN) -> None:
-    """What every other process does meanwhile. What is raised on the way says that nothing is kept here."""
-    from gancore.run.lockstep import follow
-    from gancore.training.loop import train
-    from gancore_cli.progress import Interrupted
+def _print_result(voice: Voice, run: Run, steps: int, last: LogLine) -> None:
+    """Print where the run is; `steps` is the number that this process has taken, `last` the newest numbers."""
+    from gancore.utils.json import json_safe
 
-    kept = "what process 0 has saved"
-    try:
-        for _ in follow(train(gan), gan, interruption()):
-            pass
-    except KeyboardInterrupt as error:
-        raise Interrupted(kept, "see what process 0 says") from error
-    except Exception as error:
-        error.kept = kept  # type: ignore[attr-defined]  # as above
-        raise
-
-
-def _images_per_step(run: RunConfig) -> int:
-    return run.batch_size * run.training.discriminator_steps
-
-
-def say_done(terminal: Terminal, directory: RunDirectory, what: str, last: Mapping[str, float | None]) -> None:
-    """The end of a run: what there is now, and where."""
-    from gancore.checkpoint import store as checkpoint
-
-    best = checkpoint.best_of(directory.checkpoints)
-    pictures = sorted(directory.samples.glob("step-*"))
+    if run.gan is None or run.directory is None:
+        return
+    progress = run.gan.progress
     document = {
-        "run": str(directory.path),
-        "pictures": str(pictures[-1]) if pictures else None,
-        "metrics": str(directory.metrics),
-        "checkpoint": str(checkpoint.kept(directory.checkpoints)[-1]),
-        "best": str(best) if best.is_file() else None,
-        "last": last,
+        "run": str(run.path),
+        "pictures": str(run.samples[-1]) if run.samples else None,
+        "metrics": str(run.directory.metrics),
+        "checkpoint": str(run.checkpoints[-1]),
+        "best": str(run.best) if run.best else None,
+        "last": json_safe(last),
     }
 
     def text() -> None:
-        echo(f"done: {what}")
+        if steps:
+            say(f"done: {progress.step:,} steps in {progress.seconds:.1f} s")
+        else:
+            total, step = run.config.duration, f"{progress.step:,}"
+            say(f"done: the run had reached its total of {total} at step {step}; a longer total extends it")
         for key in ("pictures", "metrics", "checkpoint", "best"):
             if document[key]:
-                echo(f"{key + ':':<12}{document[key]}")
-        echo(f"{'next:':<12}gancore sample {directory.path} -n 64 --out samples.png")
+                say(f"{key + ':':<12}{document[key]}")
+        say(f"{'next:':<12}gancore sample {run.path} -n 64 --out samples.png")
 
     terminal.result(document, text)

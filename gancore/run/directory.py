@@ -1,11 +1,11 @@
-"""A run directory: what a run leaves behind.
+"""The folder of a run, and what is in it.
 
 config.toml      the resolved config; training from it again gives the same weights
-manifest.json    versions of gancore and torch, every plugin that is needed, the git commit, and facts about the machine
-metrics.jsonl    one flat object every `log.every_steps`, and one for every evaluation
-evaluation.json  the newest evaluation with everything, in a run that has metrics
-samples/         pictures from the same noise through time
-checkpoints/     the newest `checkpoint.keep`, and the best by `checkpoint.best`
+manifest.json    versions of gancore and torch, the plugins the run needs, the git commit, and facts about the machine
+metrics.jsonl    one flat object every `log.every_steps` steps, and one per evaluation
+evaluation.json  the newest evaluation with all details, in a run with metrics
+samples/         pictures drawn from the same noise during training
+checkpoints/     the newest `checkpoint.keep` checkpoints, and the best one by `checkpoint.best`
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from gancore.config.run import RunConfig
 from gancore.errors import ConfigError
 from gancore.observers import LOG
 from gancore.run.lock import LOCK, locked
+from gancore.training.gan import GAN
 from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, writing
 
 _OURS = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
@@ -39,7 +40,7 @@ _PICTURE = r"step-\d+\.(?:png|npy)"
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where one run is kept."""
+    """The paths in the folder of a run."""
 
     path: Path
 
@@ -53,7 +54,7 @@ class RunDirectory:
 
     @property
     def origin(self) -> str | None:
-        """The digest of the checkpoint that the run began from, as the manifest has it, if it did and there is one."""
+        """The digest of the checkpoint that the run began from, from the manifest; None if there is none."""
         with suppress(OSError, ValueError):
             manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
             origin = manifest.get("init_from") if isinstance(manifest, dict) else None
@@ -78,24 +79,24 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """The folder is this process's in this block. Raises InUseError when it is another's."""
+        """Lock the folder for this process in this block. Raises InUseError when another process has locked it."""
         with writing(self.path):
-            a_file = self.path.exists() and not self.path.is_dir()
-        if a_file:
+            is_file = self.path.exists() and not self.path.is_dir()
+        if is_file:
             self.check_new()
         with locked(self.path):
             yield
 
     def check_new(self) -> None:
-        """Raises ConfigError when something is in the folder, but for what a start leaves that came to nothing."""
-        strange = {name for name in self._content() if name != LOCK and not is_temporary_file(name, _OURS)}
-        strange -= {self.manifest.name} if not self.config.exists() else set()
-        empty = {each.name for each in (self.samples, self.checkpoints) if each.is_dir() and not any(each.iterdir())}
-        if strange - empty:
-            what = "is not empty" if self.path.is_dir() else "is a file"
+        """Raise ConfigError when the folder holds anything but the leftovers of a start that failed."""
+        found = {name for name in self._content() if name != LOCK and not is_temporary_file(name, _OURS)}
+        found -= {self.manifest.name} if not self.config.exists() else set()
+        empty = {path.name for path in (self.samples, self.checkpoints) if path.is_dir() and not any(path.iterdir())}
+        if found - empty:
+            problem = "is not empty" if self.path.is_dir() else "is a file"
             raise ConfigError(
-                f"--out must be a new or empty folder; {self.path} {what}",
-                f"name another one, or go on with: gancore resume {self.path}"
+                f"the folder of a run must be a new or empty folder; {self.path} {problem}",
+                f"name another folder with --out, or resume the run: gancore resume {self.path}"
                 if self.config.is_file()
                 else "name another folder with --out",
             )
@@ -107,49 +108,49 @@ class RunDirectory:
             return {self.path.name} if self.path.exists() else set()
 
     def create(
-        self, run: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1, **origin: str | None
+        self, config: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1, **origin: str | None
     ) -> None:
-        """Makes the folder and writes what is known before the first step; the config last: with it, a run is there.
+        """Make the folder and write what is known before the first step; the config last, which makes it a run.
 
-        `origin` is whatever else tells where the run comes from, for its manifest: the name of a recipe, the digest of
-        the checkpoint that it began from.
-
-        Raises ConfigError when something is there already, StorageError when it cannot be written.
+        `ranks` is the number of processes. `origin` is what else goes into the manifest: the name of the recipe, the
+        digest of the checkpoint that the run begins from.
+        Raises ConfigError when the folder is not empty, StorageError when it cannot be written.
         """
         self.check_new()
         with writing(self.path):
             for folder in (self.path, self.samples, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
         self._clear()
-        self._tell({**origin, **describe(run, catalog, device, ranks)})
-        self.write_config(run, catalog)
+        self._write_manifest({**origin, **describe(config, catalog, device, ranks)})
+        self.write_config(config, catalog)
 
-    def write_config(self, run: RunConfig, catalog: Catalog) -> None:
-        """Raises StorageError when it cannot be written."""
+    def write_config(self, config: RunConfig, catalog: Catalog) -> None:
+        """Write the config. Raises StorageError when it cannot be written."""
         with atomic_write(self.config) as path:
-            path.write_text(run.to_toml(catalog), encoding="utf-8")
+            path.write_text(config.to_toml(catalog), encoding="utf-8")
 
-    def go_on(self, step: int, run: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1) -> None:
-        """Removes what a process that was killed has left behind, and notes in the manifest that the run goes on."""
+    def note_resume(self, step: int, config: RunConfig, catalog: Catalog, gan: GAN) -> None:
+        """Remove the temporary files of a killed process, and note in the manifest that the run is resumed."""
         self._clear()
         with suppress(OSError, ValueError):
             manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
-            known = describe(run, catalog, device, ranks)
-            changed = {key: value for key, value in known.items() if manifest.get(key) != value}
-            self._tell({**manifest, "resumed": [*manifest.get("resumed", []), {"step": step, **changed}]})
+            facts = describe(config, catalog, gan.device, gan.ranks.size)
+            changed = {key: value for key, value in facts.items() if manifest.get(key) != value}
+            resumed = [*manifest.get("resumed", []), {"step": step, **changed}]
+            self._write_manifest({**manifest, "resumed": resumed})
 
     def _clear(self) -> None:
         remove_temporary_files(self.path, _OURS)
         remove_temporary_files(self.samples, _PICTURE)
         checkpoint.remove_temporary_files(self.checkpoints)
 
-    def _tell(self, manifest: Mapping[str, object]) -> None:
+    def _write_manifest(self, manifest: Mapping[str, object]) -> None:
         with atomic_write(self.manifest) as path:
             path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def next_directory(parent: Path) -> RunDirectory:
-    """A new folder with the next number: runs/0001 is the first. Two runs that start at once get two.
+    """Make and return the folder with the next number, from runs/0001; safe for runs that start at the same time.
 
     Raises StorageError when it cannot be made.
     """
@@ -165,17 +166,17 @@ def next_directory(parent: Path) -> RunDirectory:
             return RunDirectory(path)
 
 
-def describe(run: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1) -> dict[str, Any]:  # Any: JSON
-    """With what a run was made: enough to tell two runs apart, without names of people, hosts or folders.
+def describe(config: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1) -> dict[str, Any]:  # Any: JSON
+    """Return what a run was made with: enough to tell two runs apart, without names of people, hosts or folders.
 
-    `ranks` is the number of processes that train.
+    `ranks` is the number of processes.
     """
-    plugins = [catalog.origin_of(type(component)) for component in run.components()]
+    plugins = [catalog.origin_of(type(component)) for component in config.components()]
     return {
         "gancore": version("gancore"),
         "torch": torch.__version__,
         "plugins": {plugin.package: plugin.version for plugin in plugins},
-        "needs": needs_of(run, catalog),
+        "needs": needs_of(config, catalog),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "system": platform.system(),

@@ -1,4 +1,4 @@
-"""Interruptions: signals that end a run, and that wait while something must stay whole."""
+"""Interruptions: signals that end a run, deferred while a step or a file must be completed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gancore.errors import WorkerError
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asks for the end. It is a KeyboardInterrupt, so that nothing takes it for an error."""
+    """A signal asks the run to end. A KeyboardInterrupt, so that no `except Exception` catches it."""
 
     def __init__(self, signal: int) -> None:
         super().__init__()
@@ -17,42 +17,43 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """What the handler of a signal tells. Without a handler nothing ever arrives."""
+    """Where a signal handler reports a signal. Without a handler there is never one."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._held = 0
-        self._late = False
-        self._waits = False
+        self._depth = 0
+        self._ignored = False
+        self._deferred = False
 
     def arrive(self, signal: int) -> None:
-        """Raises Interrupted; while something is held, that is put off to its end.
+        """Raise Interrupted, or defer that to the end of the outermost `deferred` block.
 
-        Once a process is gone the run ends for that, and nothing is raised: whoever started them may end the others.
+        Does nothing after a worker has died: the run is already ending, and torchrun may be sending SIGTERM to the
+        other processes.
         """
         self.signal = signal
-        if self._late:
+        if self._ignored:
             return
-        if not self._held:
+        if not self._depth:
             raise Interrupted(signal)
-        self._waits = True
+        self._deferred = True
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """What is done in this block is done to its end: a signal that arrives meanwhile is raised after it."""
-        self._held += 1
+    def deferred(self) -> Iterator[None]:
+        """Complete this block: a signal that arrives in it is raised at its end."""
+        self._depth += 1
         try:
             yield
         except WorkerError:
-            self._late = True
+            self._ignored = True
             raise
         finally:
-            self._held -= 1
-        if self._waits and not self._held:
-            self._waits = False
+            self._depth -= 1
+        if self._deferred and not self._depth:
+            self._deferred = False
             self.check()
 
     def check(self) -> None:
-        """Raises Interrupted when a signal has arrived: somebody on the way may have swallowed what was raised."""
+        """Raise Interrupted when a signal has arrived: other code may have swallowed the first exception."""
         if self.signal is not None:
             raise Interrupted(self.signal)

@@ -1,7 +1,7 @@
-"""Rank 0 records a run, and the others follow: they do what it says, and leave nothing themselves.
+"""Several ranks in lockstep: rank 0 records the run and sends commands, and the other ranks follow.
 
-Before each step, and whenever samples are drawn, rank 0 has a word for the others. A signal that has arrived at one
-of them goes the other way, so that all end after the same step.
+Rank 0 sends a command before each step and each time samples are drawn. In the same all-reduce each other rank reports
+a signal that has arrived at it, so that all ranks end after the same step.
 """
 
 from __future__ import annotations
@@ -21,101 +21,109 @@ from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 
 
-class _Command(IntEnum):
+class Command(IntEnum):
+    """What rank 0 asks the other ranks to do."""
+
     STEP = 1
-    DRAW = 2
-    BACK = 3
+    SAMPLE = 2
+    ROLL_BACK = 3
     END = 4
 
 
 class Coordinator:
-    """Rank 0's part. `between` says that all ranks are between two steps, and none is in the midst of one."""
+    """Rank 0's side. `at_step_boundary` is True while no collective operation is in flight."""
 
     def __init__(self, ranks: Ranks) -> None:
         self._ranks = ranks
-        self.between = True
+        self.at_step_boundary = True
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """All make a step in this block. Raises Interrupted instead when a signal has arrived at another rank."""
-        if arrived := self._say(_Command.STEP):
-            raise Interrupted(arrived)
-        with self._at_work():
+        """Let all ranks take the step that this block takes.
+
+        Raises Interrupted instead when a signal has arrived at another rank.
+        """
+        if number := self._send(Command.STEP):
+            raise Interrupted(number)
+        with self._in_flight():
             yield
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """In this block the others may wait for this rank's part of something else than a word."""
-        self.between = False
+    def _in_flight(self) -> Iterator[None]:
+        """In this block the other ranks may wait for this rank in another collective operation than a command."""
+        self.at_step_boundary = False
         try:
             yield
-        except NumericsError:  # all find the same
-            self.between = True
+        except NumericsError:  # all ranks raise the same
+            self.at_step_boundary = True
             raise
-        self.between = True
+        self.at_step_boundary = True
 
     def samples(self, gan: GAN, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
-        """What `draw` gives, of which every rank draws a share. Raises NumericsError as it does."""
-        self._say(_Command.DRAW, count, seed)
-        # Alone, a draw may be broken off by a signal, and it is between steps all the same.
-        with self._at_work() if self._ranks.is_distributed else nullcontext():
-            return _drawn(gan, count, seed, labels)
+        """Return what `draw` returns; every rank draws a share. Raises NumericsError as `draw` does."""
+        self._send(Command.SAMPLE, count, seed)
+        # A single process may be interrupted while it draws, and is at a step boundary all the same.
+        with self._in_flight() if self._ranks.is_distributed else nullcontext():
+            return _draw(gan, count, seed, labels)
 
-    def back(self) -> None:
-        """All are to go on from the state that rank 0 has."""
-        self._say(_Command.BACK)
+    def roll_back(self) -> None:
+        """Let all ranks continue from the state that rank 0 has."""
+        self._send(Command.ROLL_BACK)
 
     @contextmanager
     def leading(self) -> Iterator[None]:
-        """Ends the others when this block is left by an error, or because nobody asks for more steps."""
+        """End the other ranks when an error leaves this block, or when the consumer asks for no more steps."""
         try:
             yield
         except BaseException as error:
-            if self.between and not isinstance(error, WorkerError):  # else nobody is there to hear it
+            if self.at_step_boundary and not isinstance(error, WorkerError):  # otherwise no rank listens
                 number = getattr(error, "signal", signal.SIGINT) if isinstance(error, KeyboardInterrupt) else 0
                 with suppress(WorkerError):
-                    self._say(_Command.END, number, isinstance(error, Exception))
+                    self._send(Command.END, number, isinstance(error, Exception))
             raise
 
-    def _say(self, word: _Command, *numbers: int) -> int:
-        return self._ranks.all_reduce_max([word, *(*numbers, 0, 0)[:2], 0])[3] if self._ranks.is_distributed else 0
+    def _send(self, command: Command, *arguments: int) -> int:
+        """Send a command with up to two arguments; return the number of a signal at another rank, or 0."""
+        if not self._ranks.is_distributed:
+            return 0
+        return self._ranks.all_reduce_max([command, *(*arguments, 0, 0)[:2], 0])[3]
 
 
 def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption | None = None) -> Generator[Step, None, None]:
-    """What every other rank does while rank 0 records the run: makes the same steps, and hands each on.
+    """Take the same steps as rank 0, which records the run, and yield each; for every other rank.
 
     Raises what ends the run: NonFiniteError as at rank 0, Interrupted when a signal has arrived at any rank,
     WorkerError when rank 0 ends by an error of its own, or a rank is gone.
     """
     interruption, failure = interruption or Interruption(), None
-    with interruption.held():
+    with interruption.deferred():
         while True:
-            word, one, two, arrived = gan.ranks.all_reduce_max([0, 0, 0, interruption.signal or 0])
-            if word == _Command.STEP and not arrived:
+            command, one, two, arrived = gan.ranks.all_reduce_max([0, 0, 0, interruption.signal or 0])
+            if command == Command.STEP and not arrived:
                 try:
                     step = next(steps, None)
-                except NonFiniteError as error:  # rank 0 knows what comes of it
+                except NonFiniteError as error:  # rank 0 decides what follows
                     failure = error
                     continue
                 if step is None:
                     return
                 yield step
-            elif word == _Command.DRAW:
+            elif command == Command.SAMPLE:
                 with suppress(NumericsError):
-                    _drawn(gan, one, two, None)
-            elif word == _Command.BACK:
+                    _draw(gan, one, two, None)
+            elif command == Command.ROLL_BACK:
                 steps, failure = train(gan), None
-            elif word == _Command.END:
+            elif command == Command.END:
                 if failure:
                     raise failure
                 if one:
                     raise Interrupted(one)
                 if two:
-                    raise WorkerError("process 0 has ended the run", "see what it says")
+                    raise WorkerError("process 0 has ended the run", "see the error of process 0")
                 return
 
 
-def _drawn(gan: GAN, count: int, seed: int, labels: Tensor | None) -> Tensor:
+def _draw(gan: GAN, count: int, seed: int, labels: Tensor | None) -> Tensor:
     labels = gan.ranks.broadcast_tensors({} if labels is None else {"labels": labels}).get("labels")
     return draw(
         gan.sampler(),

@@ -1,61 +1,86 @@
-"""The written history of a run: what of it a saved state knows, and how what came after that is forgotten."""
+"""The log of a run, metrics.jsonl: reading it, and cutting it back to the step of a checkpoint."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gancore.errors import CheckpointError
+from gancore.errors import CheckpointError, ConfigError
 from gancore.utils.atomic import atomic_write, writing
 
-PendingTask = Literal["picture", "look", "guarded look"]
-"""What is owed after a step: a picture, or an evaluation, perhaps with the collapse guard."""
+PendingTask = Literal["samples", "evaluation", "guarded evaluation"]
+"""Work due after a step: draw a picture of samples, evaluate, or evaluate and check for collapse."""
 
 
-class Recorded(BaseModel):
-    """How far the writing was when a state was saved.
+class RecorderState(BaseModel):
+    """State of the recorder at a checkpoint.
 
-    `lines` are those of the log that have the state's step, `owed` what was still to be written after it, `best` the
-    best value of `checkpoint.best` so far, `low` how often in a row the guard has seen too little diversity.
+    `lines` counts the lines of the log that have the checkpoint's step, `pending` lists the work that was still due
+    after that step, `best` is the best value of `checkpoint.best` so far, and `low` counts the low diversity values of
+    the collapse guard in a row.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     lines: int = Field(default=0, ge=0)
-    owed: list[PendingTask] = []
+    pending: list[PendingTask] = []
     best: float | None = Field(default=None, allow_inf_nan=False)
     low: int = Field(default=0, ge=0)
 
 
-def recorded_in(about: Mapping[str, Any], where: Path) -> Recorded:  # Any: JSON
-    """What a checkpoint of the run in a folder says of it. Raises CheckpointError when it does not say."""
+def recorder_state(about: Mapping[str, Any], folder: Path) -> RecorderState:  # Any: JSON
+    """Return the recorder's state from the metadata of a checkpoint of the run in `folder`.
+
+    Raises CheckpointError when the metadata has none.
+    """
     try:
-        return Recorded.model_validate(about["recorded"])
+        return RecorderState.model_validate(about["recorded"])
     except (KeyError, ValidationError) as error:
         raise CheckpointError(
-            f"the newest checkpoint of {where} does not say how far its run was",
-            "begin anew from its weights with: gancore train --init-from",
+            f"the newest checkpoint of {folder} does not hold the state of the log",
+            "start a new run from its weights: gancore train --init-from",
         ) from error
 
 
-def forget_after(log: Path, step: int, lines: int) -> None:
-    """Takes out of a log what came after a step, and all but the first lines of the step itself, and what is torn.
+class MetricsTable(list[dict[str, float]]):
+    """The lines of a log, oldest first: one dict of numbers per line."""
 
-    Raises StorageError when it cannot be written.
+    def to_pandas(self) -> Any:  # Any: a pandas.DataFrame, and pandas need not be installed
+        """Return a pandas DataFrame with one row per line. Raises ConfigError when pandas is not installed."""
+        try:
+            pandas = import_module("pandas")
+        except ImportError as error:
+            raise ConfigError("to_pandas() needs pandas, which is not installed", "pip install pandas") from error
+        return pandas.DataFrame(list(self))
+
+
+def read_log(log: Path) -> MetricsTable:
+    """Return all complete lines of a log; NaN stands for numbers that were not finite. No file is an empty log."""
+    content = log.read_bytes() if log.exists() else b""
+    lines = (json.loads(line) for line in content.splitlines(keepends=True) if _step_of(line) is not None)
+    return MetricsTable({key: math.nan if value is None else value for key, value in line.items()} for line in lines)
+
+
+def truncate_log(log: Path, step: int, lines: int) -> None:
+    """Remove everything that was logged after a step, all but the first `lines` lines of that step, and torn lines.
+
+    Raises StorageError when the log cannot be written.
     """
     with writing(log):
         content = log.read_bytes() if log.exists() else b""
-    kept = b"".join(_known(content, step, lines))
+    kept = b"".join(_lines_until(content, step, lines))
     if kept != content:
         with atomic_write(log) as path:
             path.write_bytes(kept)
 
 
-def _known(content: bytes, step: int, lines: int) -> Iterator[bytes]:
+def _lines_until(content: bytes, step: int, lines: int) -> Iterator[bytes]:
     for line in content.splitlines(keepends=True):
         at = _step_of(line)
         if at is None or at > step:
@@ -67,7 +92,7 @@ def _known(content: bytes, step: int, lines: int) -> Iterator[bytes]:
 
 
 def _step_of(line: bytes) -> int | None:
-    """None for a line that was not written to its end."""
+    """Return the step of a line, None for a line that was not written completely."""
     try:
         step = json.loads(line)["step"] if line.endswith(b"\n") else None
     except (ValueError, KeyError, TypeError, RecursionError):

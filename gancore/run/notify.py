@@ -1,4 +1,4 @@
-"""The audience of a run: its observers, told one after the other, and left out once they fail."""
+"""Notifying observers of what a run writes. One that fails is left out, and the run continues."""
 
 from __future__ import annotations
 
@@ -17,51 +17,46 @@ from gancore.sampling.grid import pixels
 
 
 class Notifier:
-    """Tells observers, by their labels, what the run writes down; each gets a copy of its own.
+    """Calls the observers of a run, each with a copy of its own.
 
-    One that raises, while it is built or later, is told of in `warnings` and never called again.
+    An observer that raises, while it is built or later, is reported in `warnings` and never called again.
     """
 
-    def __init__(
-        self,
-        observers: Mapping[str, Observer],
-        run: RunInfo,
-        catalog: Catalog,
-    ) -> None:
+    def __init__(self, observers: Mapping[str, Observer], run: RunInfo, catalog: Catalog) -> None:
         self._observers, self._run, self._catalog = observers, run, catalog
         self._writers: dict[str, Writer] = {}
         self._warnings: list[str] = []
 
-    def scalars(self, numbers: Mapping[str, float]) -> None:
-        """Numbers that were written to the log."""
-        self._tell("scalars", lambda writer: writer.scalars(dict(numbers)))
+    def scalars(self, line: Mapping[str, float]) -> None:
+        """Pass on a line of the log."""
+        self._call_each("scalars", lambda writer: writer.scalars(dict(line)))
 
     def image(self, step: int, name: str, picture: Image) -> None:
-        """A picture that was drawn."""
-        self._tell("image", lambda writer: writer.image(step, name, pixels(picture)))
+        """Pass on a picture of samples."""
+        self._call_each("image", lambda writer: writer.image(step, name, pixels(picture)))
 
     def file(self, step: int, path: Path) -> None:
-        """A file that was written."""
-        self._tell("file", lambda writer: writer.file(step, path))
+        """Pass on the path of a file that was written."""
+        self._call_each("file", lambda writer: writer.file(step, path))
 
     def end(self, outcome: Outcome) -> None:
-        """The end of the run, told once to each: after it there is nobody left."""
+        """Pass on the end of the run, once to each observer; after it none is called."""
         for label in list(self._writers):
             writer = self._writers.pop(label)
             with self._may_fail(label, "end"):
                 writer.end(outcome)
 
     def warnings(self) -> tuple[str, ...]:
-        """What there is to say of observers that have failed since this was last asked."""
-        said = tuple(self._warnings)
+        """Return the warnings of observers that have failed since the last call."""
+        warnings = tuple(self._warnings)
         self._warnings.clear()
-        return said
+        return warnings
 
     @contextmanager
-    def present(self) -> Iterator[None]:
-        """A run, from building its observers to telling them of its end, however this block is left.
+    def attached(self) -> Iterator[None]:
+        """Build the observers for this block, and pass on the end of the run however the block is left.
 
-        An error takes along, as its notes, the warnings that nobody has asked for.
+        An error carries the warnings that were not asked for as its notes.
         """
         try:
             self._build()
@@ -71,7 +66,7 @@ class Notifier:
             for warning in self.warnings():
                 error.add_note(f"warning: {warning}")
             raise
-        self.end("interrupted")  # unless it had ended before, nobody asked for the rest
+        self.end("interrupted")  # does nothing after the last step, which has ended the observers already
 
     def _build(self) -> None:
         for label, observer in self._observers.items():
@@ -81,19 +76,19 @@ class Notifier:
                     raise TypeError(f"it must return a Writer; received {writer!r}")
                 self._writers[label] = writer
 
-    def _tell(self, what: str, tell: Callable[[Writer], None]) -> None:
+    def _call_each(self, what: str, call: Callable[[Writer], None]) -> None:
         for label, writer in list(self._writers.items()):
             with self._may_fail(label, what):
-                tell(writer)
+                call(writer)
 
     @contextmanager
     def _may_fail(self, label: str, what: str) -> Iterator[None]:
         try:
-            with preserve_process_state():  # an observer takes no part in the run
+            with settings_kept():  # an observer must not change the run
                 yield
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # SystemExit too: an observer ends no run
+        except BaseException as error:  # also SystemExit: an observer never ends a run
             self._writers.pop(label, None)
             observer = self._observers[label]
             origin = self._catalog.origin_of(type(observer)).origin

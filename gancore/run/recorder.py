@@ -1,301 +1,331 @@
-"""A run's folder as it fills: log, pictures, evaluations and checkpoints, each of them when it is due."""
+"""Recording a run: its log, pictures, evaluations and checkpoints, each written when it is due."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from functools import cached_property
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from torch import Tensor
 
-from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
-from gancore.config.run import RunConfig
-from gancore.errors import NonFiniteError, NumericsError
-from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
-from gancore.evaluation.evaluator import Evaluation, Evaluator
-from gancore.evaluation.sources import ReferenceImages
+from gancore.errors import ConfigError, GancoreError, NonFiniteError, NumericsError, StorageError
+from gancore.evaluation.evaluator import Evaluation
 from gancore.observers import JSONL, RunInfo
-from gancore.run.directory import RunDirectory, describe
-from gancore.run.interrupt import Interruption
+from gancore.run.directory import describe
+from gancore.run.due import due_after
 from gancore.run.lockstep import Coordinator
-from gancore.run.log import PendingTask, Recorded
+from gancore.run.log import PendingTask, RecorderState, recorder_state, truncate_log
 from gancore.run.notify import Notifier
-from gancore.sampling.grid import REAL_POINTS, is_picture, picture
-from gancore.training.gan import GAN
-from gancore.training.loop import Step
-from gancore.training.progress import Every
+from gancore.run.sampler import Sampler
+from gancore.run.session import Session
+from gancore.sampling.grid import is_picture, picture
+from gancore.training.loop import Step, train
+from gancore.training.recovery import count_or_raise
+from gancore.training.rollback import roll_back
 from gancore.utils.atomic import atomic_write, flush, writing
 from gancore.utils.json import json_safe
-from gancore.utils.random import derive_seed
 
-Metrics = dict[str, float]
+LogLine = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A step, and what was recorded after it: a line of the log, an evaluation, warnings, or none of these."""
+
+    step: Step
+    metrics: LogLine | None = None
+    evaluation: Evaluation | None = None
+    warnings: tuple[str, ...] = ()
+
+
+Records = Generator[Record, None, None]
+"""Records of a run that trains while they are asked for; closing ends the run."""
+
+
+def record(steps: Iterator[Step], session: Session, state: RecorderState | None = None) -> Records:
+    """Write log, evaluations, pictures and checkpoints while the run takes its steps; yield a record of each step.
+
+    After the last step everything is written. A run that ends earlier, because the consumer asks for no more steps, an
+    interruption arrives, or work between two steps fails, leaves a checkpoint. Recording changes nothing in training.
+    `state` is that of the recorder at the checkpoint that the GAN was restored from. With several ranks this is rank
+    0's side; the others `follow`.
+    Raises StorageError when something cannot be written, NumericsError when the run is to stop at a collapse, and its
+    subclass NonFiniteError when numbers are not finite and `training.on_nonfinite` does not say to continue.
+    """
+    if session.config.metrics and session.evaluator is None:
+        raise ConfigError("the run has metrics, but no evaluator was given", "give the session an evaluator")
+    coordinator = Coordinator(session.gan.ranks)
+    recorder = Recorder(session, coordinator, state)
+    deferred = session.interruption.deferred
+    with coordinator.leading(), recorder.notifier.attached():
+        while True:
+            try:
+                yield from _records(steps, recorder, session, coordinator)
+                return
+            except NonFiniteError as error:
+                _roll_back(session, recorder, error)
+            with deferred():
+                coordinator.roll_back()
+                steps = train(session.gan)
+
+
+def _roll_back(session: Session, recorder: Recorder, error: NonFiniteError) -> None:
+    """Restore the newest valid checkpoint if `training.on_nonfinite` is `rollback`; raise the error otherwise.
+
+    Also raises it beyond `training.nonfinite_limit`, and when there is no checkpoint yet.
+    """
+    gan, directory = session.gan, session.directory
+    if gan.options.training.on_nonfinite != "rollback":
+        raise error
+    found = checkpoint.newest_valid(directory.checkpoints).checkpoint
+    if found is None:
+        raise error
+    count = count_or_raise(gan, error)
+    roll_back(gan, found)
+    state = recorder_state(found.about, directory.path)
+    truncate_log(directory.metrics, gan.progress.step, state.lines)
+    recorder.rewind(state, f"{error}; back at step {gan.progress.step} with other noise, {count}")
+
+
+def _records(steps: Iterator[Step], recorder: Recorder, session: Session, coordinator: Coordinator) -> Iterator[Record]:
+    deferred = session.interruption.deferred
+    try:
+        recorder.begin()
+        while True:
+            session.interruption.check()
+            with deferred():
+                with coordinator.step():
+                    step = next(steps, None)
+                if step is None:
+                    return
+                metrics = recorder.take(step)
+            evaluation = recorder.run_pending()
+            if step.done >= 1:
+                recorder.notifier.end("finished")
+            yield Record(step, metrics, evaluation, recorder.warnings())
+    except (KeyboardInterrupt, GeneratorExit):
+        if coordinator.at_step_boundary:  # a step that was cut short must not be saved as a whole one
+            with deferred():
+                recorder.save_once()
+        raise
+    except (NumericsError, StorageError):  # the state is not sound, or there is no room to save it
+        raise
+    except Exception:  # a metric, for example, failed after a complete step
+        if coordinator.at_step_boundary:
+            with deferred(), suppress(GancoreError):
+                recorder.save_once()
+        raise
 
 
 class Recorder:
-    """Writes down a run. `since` is what was written down when its state was saved; None for a new run."""
+    """Writes what `due_after` says. `state` is that of a checkpoint; None for a new run."""
 
-    def __init__(
-        self,
-        gan: GAN,
-        run: RunConfig,
-        directory: RunDirectory,
-        catalog: Catalog,
-        evaluator: Evaluator | None,
-        since: Recorded | None,
-        interruption: Interruption,
-        lead: Coordinator,
-    ) -> None:
-        self._gan, self._run, self._directory, self._evaluator, self.lead = gan, run, directory, evaluator, lead
-        self.held, self.check = interruption.held, interruption.check
-        self._config = run.to_data(catalog)
-        self._manifest = describe(run, catalog, gan.device, gan.ranks.size)
-        begun = gan.progress.step
-        self._log = JSONL().build(RunInfo(directory.path, self._config, begun))
-        # The log is there already. Unlike what others write, it is part of the run: without it the run ends.
-        named = {label: observer for label, observer in run.observers.items() if not isinstance(observer, JSONL)}
-        self.audience = Notifier(named, RunInfo(directory.path, self._config, begun), catalog)
+    def __init__(self, session: Session, coordinator: Coordinator, state: RecorderState | None) -> None:
+        self._config, self._directory, self._gan = session.config, session.directory, session.gan
+        self._evaluator, self._deferred = session.evaluator, session.interruption.deferred
+        self._sampler = Sampler(session, coordinator)
+        self._config_data = session.config.to_data(session.catalog)
+        self._made_with = describe(session.config, session.catalog, session.gan.device, session.gan.ranks.size)
+        info = RunInfo(session.directory.path, self._config_data, session.gan.progress.step)
+        # The log is not an optional observer: without it the run ends.
+        self._log = JSONL().build(info)
+        others = {label: each for label, each in session.config.observers.items() if not isinstance(each, JSONL)}
+        self.notifier = Notifier(others, info, session.catalog)
         self._warnings: list[str] = []
-        self._new = since is None
-        self._go_on(since or Recorded(owed=["picture", "look"]))
+        self._is_new = state is None
+        self._set_state(state or RecorderState(pending=["samples", "evaluation"]))
 
-    def _go_on(self, since: Recorded) -> None:
+    def _set_state(self, state: RecorderState) -> None:
         progress = self._gan.progress
-        self._owed: list[PendingTask] = list(since.owed)
-        self._lines, self._best, self._low = since.lines, since.best, since.low
-        self._saved = None if self._new else progress.step
-        self._saved_owing = bool(self._owed)
-        self._due = self._last = False
-        self._logged, self._aside = (progress.seconds, progress.images_seen), 0.0
-        self._drawing = Every(progress, self._run.sample.every_kimg)
-        self._evaluating = Every(progress, self._run.evaluate.every_kimg)
-        self.__dict__.pop("_guard", None)  # it counts from another number now
+        self._pending: list[PendingTask] = list(state.pending)
+        self._lines, self._best, self._low = state.lines, state.best, state.low
+        self._saved: int | None = None if self._is_new else progress.step
+        self._saved_with_pending = bool(self._pending)
+        self._save_is_due = self._last = False
+        self._images_seen = progress.images_seen
+        self._logged, self._off_the_clock_seconds = (progress.seconds, progress.images_seen), 0.0
 
-    def rewind(self, since: Recorded, warning: str) -> None:
-        """The run went back to a state, of which this was written down, and goes on from there."""
-        self._new = False
+    def rewind(self, state: RecorderState, warning: str) -> None:
+        """Continue from the checkpoint with this state, to which the GAN was rolled back."""
+        self._is_new = False
         self._warnings.append(warning)
-        self._go_on(since)
+        self._set_state(state)
 
     def begin(self) -> None:
-        """Before the first step of a new run, or whatever is owed of one that goes on."""
+        """Write what is due before the first step of a new run, or what is still pending in a resumed one."""
         self._last = self._gan.done() >= 1
-        # A save before the rest, so that what cannot be saved or measured is told before the first step.
-        self._settle(save=self._new)
+        _ = self._sampler.guard  # reads real images; data that cannot be read ends the run before the first step
+        # A new run is saved first, so that a state that cannot be saved is found before the first step.
+        self._run_pending(save=self._is_new)
 
-    def take(self, step: Step) -> Metrics | None:
-        """Notes what is due after a step; returns the line of the log, if it is time for one."""
-        last = step.done >= 1
-        self._lines, self._owed = 0, []
-        self._warnings += [each for each in (step.skipped, step.note) if each]
-        if self._drawing.is_due() or last:
-            self._owed.append("picture")
-        due = self._evaluating.is_due()
-        if due and self._run.evaluate.on_collapse != "ignore":
-            self._owed.append("guarded look")
-        elif self._evaluator and (due or last):
-            self._owed.append("look")
-        self._due, self._last = step.step % self._run.checkpoint.every_steps == 0 or last, last
-        return self._line(step) if last or step.step % self._run.log.every_steps == 0 else None
+    def take(self, step: Step) -> LogLine | None:
+        """Note what is due after a step; return the line that was logged, if one was due."""
+        due = due_after(step, self._images_seen, self._config)
+        self._images_seen = step.images_seen
+        self._warnings += [text for text in (step.skipped, step.note) if text]
+        self._lines, self._pending = 0, list(due.tasks)
+        self._save_is_due, self._last = due.checkpoint, due.last
+        return self._log_step(step) if due.log else None
 
-    def settle(self) -> Evaluation | None:
-        """Does what is due after the step that was taken."""
-        with self._beside():
-            return self._settle(save=self._due)
+    def run_pending(self) -> Evaluation | None:
+        """Do what is due after the step that was taken."""
+        with self._off_the_clock():
+            return self._run_pending(save=self._save_is_due)
 
     def save_once(self) -> None:
-        """Saves the state of the last step, unless that is done."""
+        """Save a checkpoint of the last step, unless that was done."""
         if self._saved != self._gan.progress.step:
             self._save()
 
     def warnings(self) -> tuple[str, ...]:
-        """What there is to say since this was last asked."""
-        said = (*self._warnings, *self.audience.warnings())
+        """Return the warnings since the last call."""
+        warnings = (*self._warnings, *self.notifier.warnings())
         self._warnings.clear()
-        return said
+        return warnings
 
-    def _settle(self, *, save: bool) -> Evaluation | None:
-        if "picture" in self._owed:
-            self._draw()
-            self._owed.remove("picture")
+    def _run_pending(self, *, save: bool) -> Evaluation | None:
+        if "samples" in self._pending:
+            self._draw_picture()
+            self._pending.remove("samples")
         if save:
-            with self.held():
+            with self._deferred():
                 self._save()
         evaluation, alarm = None, None
-        for debt in tuple(self._owed):
-            evaluation, alarm = self._look(guarded=debt == "guarded look")
-        if alarm and self._run.evaluate.on_collapse == "stop":
-            self._draw()
+        for task in tuple(self._pending):
+            evaluation, alarm = self._evaluate(guarded=task == "guarded evaluation")
+        if alarm and self._config.evaluate.on_collapse == "stop":
+            self._draw_picture()
             self._save()
             raise NumericsError(
                 f"stopped at step {self._gan.progress.step}: {alarm}",
                 "try a lower learning rate for the discriminator; --set evaluate.on_collapse=warn trains on",
             )
         self._warnings += [alarm] if alarm else []
-        if self._last and self._saved_owing:
-            with self.held():
-                self._save()  # so that nothing is owed of a finished run
+        if self._last and self._saved_with_pending:
+            with self._deferred():
+                self._save()  # so that the last checkpoint of a finished run has nothing pending
         return evaluation
 
-    def _line(self, step: Step) -> Metrics:
-        metrics = step.scalars()
+    def _log_step(self, step: Step) -> LogLine:
+        line = step.scalars()
         seconds, images = self._logged
-        elapsed = max(step.seconds - seconds - self._aside, 1e-9)
-        metrics["images_per_second"] = round((step.images_seen - images) / elapsed, 1)
-        self._logged, self._aside = (step.seconds, step.images_seen), 0.0
-        with self._beside():
-            self._write(metrics)
-        return metrics
+        elapsed = max(step.seconds - seconds - self._off_the_clock_seconds, 1e-9)
+        line["images_per_second"] = round((step.images_seen - images) / elapsed, 1)
+        self._logged, self._off_the_clock_seconds = (step.seconds, step.images_seen), 0.0
+        with self._off_the_clock():
+            self._write(line)
+        return line
 
     @contextmanager
-    def _beside(self) -> Iterator[None]:
-        """What is done in this block is not training, and does not count for its speed."""
+    def _off_the_clock(self) -> Iterator[None]:
+        """Leave the time of this block out of `images_per_second`."""
         begun = perf_counter()
         yield
-        self._aside += perf_counter() - begun
+        self._off_the_clock_seconds += perf_counter() - begun
 
-    def _write(self, metrics: Metrics) -> None:
+    def _write(self, line: LogLine) -> None:
         with writing(self._directory.metrics):
-            self._log.scalars(metrics)
+            self._log.scalars(line)
         self._lines += 1
-        self.audience.scalars(metrics)
+        self.notifier.scalars(line)
 
-    def _wrote(self, path: Path) -> None:
-        self.audience.file(self._gan.progress.step, path)
-
-    def _samples(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
-        gan = self._gan
-        gan.finite_check.raise_if_found()  # what went wrong first is told, not what comes of it
-        try:
-            with self.held() if gan.ranks.is_distributed else nullcontext():
-                return self.lead.samples(gan, count, seed, labels)
-        except NumericsError as error:
-            raise NonFiniteError(gan.progress.step, error.message) from error
-
-    @cached_property
-    def _guard(self) -> CollapseGuard | None:
-        if self._run.evaluate.on_collapse == "ignore":
-            return None
-        return CollapseGuard(self._training.draw(SAMPLE_COUNT, self._run.seed, "guard"), self._low)
-
-    @cached_property
-    def _real_points(self) -> Tensor | None:
-        if self._gan.feed.shape != (2,):
-            return None
-        return self._training.draw(REAL_POINTS, self._run.seed, "points")
-
-    @cached_property
-    def _training(self) -> ReferenceImages:
-        return ReferenceImages(self._run.dataset.name, self._gan.feed.dataset, self._run.dataset)
-
-    @cached_property
-    def _count(self) -> int:
-        """Samples that an evaluation takes."""
-        return max(SAMPLE_COUNT if self._guard else 0, self._evaluator.count if self._evaluator else 0)
-
-    @cached_property
-    def _labels(self) -> Tensor | None:
-        """The classes of those samples, as frequent as in the data; None in a run that is not conditional."""
-        if self._gan.num_classes is None:
-            return None
-        return self._training.draw_labels(self._count, self._run.seed, "evaluation")
-
-    def _look(self, *, guarded: bool) -> tuple[Evaluation | None, str | None]:
-        """What metrics and guard have to say of the samples; the guard looks at whole intervals only."""
-        guard = self._guard if guarded else None
-        evaluator, evaluation, alarm = self._evaluator, None, None
+    def _evaluate(self, *, guarded: bool) -> tuple[Evaluation | None, str | None]:
+        """Measure samples with the metrics and, if `guarded`, the collapse guard; return also the guard's alarm."""
+        guard, evaluator = self._sampler.guard if guarded else None, self._evaluator
         if evaluator is None and guard is None:
-            self._owed = []
+            self._pending = []
             return None, None
-        samples = self._samples(self._count, self._run.seed, self._labels)  # as `gancore evaluate` would draw them
-        now = self._gan.progress
-        numbers: Metrics = {"step": now.step, "kimg": now.images_seen / 1000, "seconds": round(now.seconds, 3)}
+        samples, now = self._sampler.for_evaluation(), self._gan.progress
+        line: LogLine = {"step": now.step, "kimg": now.images_seen / 1000, "seconds": round(now.seconds, 3)}
         diversity = guard.diversity(samples) if guard else None
-        if evaluator:
-            evaluation = evaluator.evaluate(samples[: evaluator.count])
-        with self.held():
-            self._owed = []
+        evaluation = evaluator.evaluate(samples[: evaluator.count]) if evaluator else None
+        alarm = None
+        with self._deferred():
+            self._pending = []
             if guard:
+                guard.low = self._low
                 alarm = guard.alarm(diversity)
-                numbers["diversity"] = math.nan if diversity is None else diversity
+                self._low = guard.low
+                line["diversity"] = math.nan if diversity is None else diversity
             if evaluation:
-                numbers |= evaluation.numbers()
-                self._keep_best(evaluation)
-                self._tell(evaluation)
-            self._write(numbers)
+                line |= evaluation.numbers()
+                self._save_if_best(evaluation)
+                self._write_evaluation(evaluation)
+            self._write(line)
         return evaluation, alarm
 
-    def _tell(self, evaluation: Evaluation) -> None:
-        """The newest evaluation with all that the numbers in the log leave out."""
+    def _write_evaluation(self, evaluation: Evaluation) -> None:
+        """Write the newest evaluation with the details that the log leaves out."""
         document = json_safe({"step": self._gan.progress.step, **evaluation.to_data()})
         with atomic_write(self._directory.evaluation) as path:
             path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        self._wrote(self._directory.evaluation)
+        self._notify_file(self._directory.evaluation)
 
-    def _keep_best(self, evaluation: Evaluation) -> None:
-        name = self._run.checkpoint.best
+    def _save_if_best(self, evaluation: Evaluation) -> None:
+        name = self._config.checkpoint.best
         if name is None:
             return
         (result,) = (result for result in evaluation.results if result.name == name)
         value = result.measured.value
-        better = math.isfinite(value) and (
+        is_better = math.isfinite(value) and (
             self._best is None or (value < self._best if result.better == "lower" else value > self._best)
         )
-        if better:
+        if is_better:
             self._best = value
             path = checkpoint.best_of(self._directory.checkpoints)
-            about = self._about() | {"best": {"metric": name, "value": value}}
-            checkpoint.save(path, self._state(), about)
-            self._wrote(path)
+            checkpoint.save(path, self._tensors(), self._about() | {"best": {"metric": name, "value": value}})
+            self._notify_file(path)
 
-    def _draw(self) -> None:
-        samples = self._samples(self._run.sample.count, derive_seed(self._run.seed, "samples"))
-        step = self._gan.progress.step
-        shown = picture(samples, self._real_points) if is_picture(samples) else None
-        path = self._directory.samples / f"step-{step:08d}.{'png' if shown else 'npy'}"
-        with self.held():
+    def _draw_picture(self) -> None:
+        samples, step = self._sampler.for_picture(), self._gan.progress.step
+        image = picture(samples, self._sampler.real_points) if is_picture(samples) else None
+        path = self._directory.samples / f"step-{step:08d}.{'png' if image else 'npy'}"
+        with self._deferred():
             with atomic_write(path) as temporary, temporary.open("wb") as file:
-                if shown:
-                    shown.save(file, "PNG")
+                if image:
+                    image.save(file, "PNG")
                 else:
                     np.save(file, samples.numpy(), allow_pickle=False)
-            if shown:
-                self.audience.image(step, "samples", shown)
-            self._wrote(path)
+            if image:
+                self.notifier.image(step, "samples", image)
+            self._notify_file(path)
 
     def _save(self) -> None:
         folder, step = self._directory.checkpoints, self._gan.progress.step
         with writing(self._directory.metrics):
             if self._directory.metrics.exists():
-                flush(self._directory.metrics)  # the log knows no less than the state
+                flush(self._directory.metrics)  # the log on the disk must never lag behind the checkpoint
         path = checkpoint.path_of(folder, step)
-        checkpoint.save(path, self._state(), self._about())
-        self._saved, self._saved_owing = step, bool(self._owed)
-        checkpoint.prune(folder, self._run.checkpoint.keep, step)
-        self._wrote(path)
+        checkpoint.save(path, self._tensors(), self._about())
+        self._saved, self._saved_with_pending = step, bool(self._pending)
+        checkpoint.prune(folder, self._config.checkpoint.keep, step)
+        self._notify_file(path)
 
-    def _state(self) -> dict[str, Tensor]:
-        """What is saved. Raises NonFiniteError when it is not fit to be the newest checkpoint."""
-        tensors = self._gan.state.tensors()
-        unfit = self._gan.state.not_finite(tensors)
+    def _notify_file(self, path: Path) -> None:
+        self.notifier.file(self._gan.progress.step, path)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the state to save. Raises NonFiniteError when it is not fit to be the newest checkpoint."""
+        tensors = self._gan.tensors()
+        unfit = self._gan.unfit(tensors)
         if unfit:
             raise NonFiniteError(self._gan.progress.step, f"{unfit[0]} is not finite, so no checkpoint was written")
         return tensors
 
     def _about(self) -> dict[str, object]:
-        low = self._guard.low if self._guard else 0
-        recorded = Recorded(lines=self._lines, owed=self._owed, best=self._best, low=low)
+        state = RecorderState(lines=self._lines, pending=self._pending, best=self._best, low=self._low)
         return {
-            "config": self._config,
+            "config": self._config_data,
             "shape": list(self._gan.feed.shape),
             "num_classes": self._gan.num_classes,
             "progress": self._gan.state.place(),
             "data": self._gan.feed.fingerprint,
-            "recorded": recorded.model_dump(),
-            "made_with": self._manifest,
+            "recorded": state.model_dump(),
+            "made_with": self._made_with,
         }

@@ -1,4 +1,4 @@
-"""Going on with a run where its newest sound checkpoint is, as if nothing had happened in between."""
+"""Resuming a run from its newest valid checkpoint, exactly as if it had not been interrupted."""
 
 from __future__ import annotations
 
@@ -9,175 +9,182 @@ from typing import Any
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint.store import Checkpoint, newest_valid
 from gancore.config.layers import ConfigLayer
-from gancore.config.requirements import catalog_for
+from gancore.config.objects import check_objects
+from gancore.config.requirements import meet
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError
 from gancore.run.directory import RunDirectory, describe
-from gancore.run.log import Recorded, forget_after, recorded_in
+from gancore.run.log import RecorderState, recorder_state, truncate_log
 from gancore.training.gan import GAN
 
 _EXACT = ("gancore", "torch", "machine", "device", "threads", "ranks")
-"""What must be as it was for a run to go on bit by bit."""
-_BEFORE = {"ranks": 1}
-"""What it was where a checkpoint does not say."""
+"""Facts that must not have changed for an exact resume."""
+_DEFAULTS = {"ranks": 1}
+"""Their values where a checkpoint does not give them."""
 
 
 @dataclass(frozen=True)
 class Resumable:
-    """A run that can go on: its config and its newest sound state, None where it was ended before there was one.
+    """A run that can be resumed: its config, and its newest valid checkpoint, None if it ended before the first.
 
-    `catalog` holds the plugins that it was made with; `warnings` tell what is not as it was.
+    `catalog` holds the plugins that the run was made with; `warnings` say what has changed.
     """
 
     directory: RunDirectory
-    run: RunConfig
-    saved: Checkpoint | None
+    config: RunConfig
+    checkpoint: Checkpoint | None
     catalog: Catalog
     warnings: tuple[str, ...]
 
     @property
     def step(self) -> int:
-        """That of the state."""
-        return int(self.saved.about["progress"]["step"]) if self.saved else 0
+        """The step of the checkpoint; 0 without one."""
+        return int(self.checkpoint.about["progress"]["step"]) if self.checkpoint else 0
 
     @property
-    def recorded(self) -> Recorded | None:
-        """How far the writing was. Raises CheckpointError when the checkpoint does not say."""
-        return None if self.saved is None else recorded_in(self.saved.about, self.directory.path)
+    def state(self) -> RecorderState | None:
+        """The recorder's state at the checkpoint. Raises CheckpointError when the checkpoint does not hold it."""
+        return None if self.checkpoint is None else recorder_state(self.checkpoint.about, self.directory.path)
 
-    def restore(self, gan: GAN, origin: Checkpoint | None = None) -> tuple[str, ...]:
-        """Gives the GAN its state; returns what is not as it was.
+    def restore(self, gan: GAN, init_from: Checkpoint | None = None) -> tuple[str, ...]:
+        """Give the GAN the state of the checkpoint; return warnings about what has changed.
 
-        A run that was ended before it had one takes its first weights from its `origin` once more, if it had one.
-        Raises CheckpointError when the state is not of this run, or its origin is not what it is to begin from.
+        A run without a checkpoint takes its first weights from `init_from` again, if it began from a checkpoint.
+        Raises CheckpointError when the state is not of this run, or `init_from` is not what the run began from.
         """
-        if self.saved is None:
-            digest = self.directory.origin
-            if digest != (origin and origin.digest):
-                raise CheckpointError(
-                    f"the run in {self.directory.path} has no checkpoint yet, and was to begin from "
-                    + (f"the weights of a checkpoint of digest {digest[:12]}" if digest else "weights of its own"),
-                    "gancore train --init-from CHECKPOINT --resume, with all that it was begun with",
-                )
-            if origin is not None:
-                gan.state.init_weights(origin.tensors)
-            return ()
-        gan.restore(self.saved.tensors, self.saved.about["progress"])
-        return tuple(self._changes(gan, self.saved.about))
+        if self.checkpoint is not None:
+            gan.restore(self.checkpoint.tensors, self.checkpoint.about["progress"])
+            return tuple(self._changes(gan, self.checkpoint.about))
+        digest = self.directory.origin
+        if digest != (init_from and init_from.digest):
+            raise CheckpointError(
+                f"the run in {self.directory.path} has no checkpoint yet, and was to begin from "
+                + (f"the weights of a checkpoint of digest {digest[:12]}" if digest else "weights of its own"),
+                "repeat the command that started it, with: gancore train --init-from CHECKPOINT --resume",
+            )
+        if init_from is not None:
+            gan.begin_from(init_from.tensors)
+        return ()
 
-    def forget(self, gan: GAN) -> None:
-        """Forgets what was written after the state. Raises StorageError when something cannot be written."""
-        recorded = self.recorded
-        self.directory.go_on(self.step, self.run, self.catalog, gan.device, gan.ranks.size)
-        forget_after(self.directory.metrics, self.step, recorded.lines if recorded else 0)
+    def discard_later(self, gan: GAN) -> None:
+        """Remove what was logged after the checkpoint, note the resume in the manifest, and write the config.
+
+        Raises StorageError when something cannot be written.
+        """
+        state = self.state
+        self.directory.note_resume(self.step, self.config, self.catalog, gan)
+        truncate_log(self.directory.metrics, self.step, state.lines if state else 0)
+        self.directory.write_config(self.config, self.catalog)
 
     def _changes(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
-        made_with, now = _BEFORE | about["made_with"], describe(self.run, self.catalog, gan.device, gan.ranks.size)
-        changed = [
-            f"{key} {made_with.get(key)} then, {now[key]} now" for key in _EXACT if made_with.get(key) != now[key]
-        ]
+        before, now = _DEFAULTS | about["made_with"], describe(self.config, self.catalog, gan.device, gan.ranks.size)
+        changed = [f"{key} was {before.get(key)}, now {now[key]}" for key in _EXACT if before.get(key) != now[key]]
         if changed:
             yield f"resuming is not bit-exact: {'; '.join(changed)}"
         if about.get("data", gan.feed.fingerprint) != gan.feed.fingerprint:
-            yield "the data is not what the run has seen so far: resuming is not bit-exact"
+            yield "the training data has changed since the checkpoint: resuming is not bit-exact"
 
 
 def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None) -> Resumable:
-    """The run of a folder, with another total if one is given.
+    """Return the run in a folder, with another total if `duration` is given.
 
-    Raises CheckpointError when there is no run, or no sound checkpoint where there was one, or the config beside the
-    checkpoints is another; PluginError when a plugin that it needs is not there.
+    Raises CheckpointError when there is no run, no valid checkpoint of a run that has trained, or a config that is not
+    that of the checkpoint; PluginError when a plugin that the run needs is missing; ConfigError when the run needs
+    Python objects that were not passed.
     """
     if not directory.config.is_file():
         raise CheckpointError(f"there is no run in {directory.path}", "name the folder of a run, like runs/0001")
-    found = newest_valid(directory.checkpoints)
-    warnings = [reason for _, reason in found.rejected]
-    saved = found.checkpoint
-    if saved is None and (found.rejected or _has_stepped(directory)):
-        rejected = "; ".join(warnings) or "its checkpoints are gone"
+    layers = read_layers(str(directory.config), catalog)
+    for layer in layers:
+        check_objects(layer.data, catalog, str(directory.path))
+    newest = newest_valid(directory.checkpoints)
+    warnings = [reason for _, reason in newest.rejected]
+    saved = newest.checkpoint
+    if saved is None and (newest.rejected or _has_logged(directory)):
+        reasons = "; ".join(warnings) or "its checkpoints are gone"
         raise CheckpointError(
-            f"there is no sound checkpoint in {directory.path}: {rejected}",
-            "name another run; gancore never starts this one over by itself",
+            f"there is no valid checkpoint in {directory.path}: {reasons}",
+            "name another run; gancore never starts this one again from step 0",
         )
     if saved is not None:
         catalog, others = catalog_for(saved.about["made_with"], catalog, str(directory.path))
         warnings += others
-    written = read_layers(str(directory.config), catalog)
-    total = [] if duration is None else [ConfigLayer("total", {"duration": duration})]
-    run = resolve([*written, *total], catalog)
+    if duration is not None:
+        layers.append(ConfigLayer("total", {"duration": duration}))
+    config = resolve(layers, catalog)
     if saved is not None:
-        _check_same(run, saved, catalog, directory)
-    return Resumable(directory, run, saved, catalog, tuple(warnings))
+        _check_config(config, saved, catalog, directory)
+    return Resumable(directory, config, saved, catalog, tuple(warnings))
 
 
-def is_there(directory: RunDirectory, ranks: Ranks) -> bool:
-    """Whether rank 0 has a run to go on with in a folder; asked of all ranks.
+def run_exists(directory: RunDirectory, ranks: Ranks) -> bool:
+    """Return whether rank 0 has a run in this folder. All ranks must call this.
 
-    Raises CheckpointError when another rank alone has one: ranks may be numbered anew when they are started again.
+    Raises CheckpointError when only another rank has one: ranks may get other numbers when they are started again.
     """
     here = directory.config.is_file()
-    anywhere, at_first = bool(ranks.all_reduce_max([here])[0]), ranks.broadcast(here)
-    if anywhere and not at_first:
+    anywhere, at_main = bool(ranks.all_reduce_max([here])[0]), ranks.broadcast(here)
+    if anywhere and not at_main:
         raise CheckpointError(
             f"the run in {directory.path} is on another machine than process 0",
-            "keep it on storage that all share, or number the machines with torchrun --node-rank",
+            "keep it on shared storage, or number the machines with torchrun --node-rank",
         )
-    return at_first
+    return at_main
 
 
-def told_to_all(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tuple[RunConfig, Catalog]:
-    """The run that rank 0 has found, and the plugins that it is made of: the others need not see its folder.
+def broadcast_run(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tuple[RunConfig, Catalog]:
+    """Return the config that rank 0 has found, and the plugins that the run needs; other ranks need no folder.
 
-    Raises PluginError when a plugin that it needs is not there.
+    Raises PluginError when a plugin that the run needs is missing.
     """
-    said: dict[str, Any] = {}  # Any: JSON
+    data: dict[str, Any] = {}  # Any: JSON
     if found is not None and ranks.is_distributed:
-        made_with = {} if found.saved is None else found.saved.about["made_with"]
-        said = {"config": found.run.to_data(found.catalog), "made_with": made_with}
-    said = ranks.broadcast(said)
+        made_with = {} if found.checkpoint is None else found.checkpoint.about["made_with"]
+        data = {"config": found.config.to_data(found.catalog), "made_with": made_with}
+    data = ranks.broadcast(data)
     if found is not None:
-        return found.run, found.catalog
-    catalog, _ = catalog_for(said["made_with"], catalog, "the run")
-    return resolve([ConfigLayer("the run", said["config"])], catalog), catalog
+        return found.config, found.catalog
+    catalog, _ = meet(data["made_with"], catalog, "the run")
+    return resolve([ConfigLayer("the run", data["config"])], catalog), catalog
 
 
-def check_wanted(wanted: RunConfig, found: Resumable, catalog: Catalog) -> None:
-    """Raises CheckpointError when the run that was found is not the one that is wanted, whatever their totals."""
-    told = differences(found.run.to_data(catalog), wanted.to_data(catalog))
-    if told:
+def check_same_run(wanted: RunConfig, found: Resumable, catalog: Catalog) -> None:
+    """Raise CheckpointError when the run that was found differs from the wanted one in more than the total."""
+    changes = differences(found.config.to_data(catalog), wanted.to_data(catalog))
+    if changes:
         raise CheckpointError(
-            f"the run in {found.directory.path} is another one: {'; '.join(told)}", "name another folder with --out"
+            f"the run in {found.directory.path} has another config: {'; '.join(changes)}",
+            "name another folder with --out",
         )
 
 
-def _has_stepped(directory: RunDirectory) -> bool:
+def _has_logged(directory: RunDirectory) -> bool:
     return directory.metrics.exists() and directory.metrics.stat().st_size > 0
 
 
-def _check_same(run: RunConfig, saved: Checkpoint, catalog: Catalog, directory: RunDirectory) -> None:
-    """Only the total may be another."""
+def _check_config(config: RunConfig, saved: Checkpoint, catalog: Catalog, directory: RunDirectory) -> None:
     before = resolve([ConfigLayer("checkpoint", saved.about["config"])], catalog)
-    told = differences(before.to_data(catalog), run.to_data(catalog))
-    if told:
+    changes = differences(before.to_data(catalog), config.to_data(catalog))
+    if changes:
         raise CheckpointError(
-            f"{directory.config} is not what the run was trained with: {'; '.join(told)}",
-            "put it back, or begin anew from its weights with: gancore train --init-from",
+            f"{directory.config} is not the config of the checkpoint: {'; '.join(changes)}",
+            "undo the change, or start a new run from its weights: gancore train --init-from",
         )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:  # Any: data of a file
-    """How two configs differ, but for their totals, as `latent.dim was 64, now 128`."""
-    flat = [_flat({key: value for key, value in each.items() if key != "duration"}) for each in (before, now)]
+    """Return how two configs differ in more than their totals, each as `latent.dim was 64, now 128`."""
+    old, new = (_flat({key: value for key, value in data.items() if key != "duration"}) for data in (before, now))
     return [
-        f"{key} was {flat[0].get(key, 'absent')}, now {flat[1].get(key, 'absent')}"
-        for key in dict.fromkeys([*flat[0], *flat[1]])
-        if flat[0].get(key) != flat[1].get(key)
+        f"{key} was {old.get(key, 'absent')}, now {new.get(key, 'absent')}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
     ]
 
 
-def _flat(data: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in data.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": value}
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat

@@ -1,11 +1,12 @@
-"""Sampling: image i depends on the seed and on i, and on nothing else.
+"""Sampling: image i depends only on the seed and on i.
 
-Every image has noise of its own, and the generator sees chunks of one size, so that not even rounding depends on how
-many images are asked for.
+Each image has noise of its own, and the generator always sees chunks of the same size, so that not even rounding
+depends on the number of images.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.state import below
 from gancore.config.layers import REMOVE, ConfigLayer
-from gancore.config.requirements import attributed, catalog_for
+from gancore.config.objects import check_objects
+from gancore.config.requirements import attributed, meet
 from gancore.config.run import LatentSettings, RunConfig, resolve
 from gancore.contracts import Shape
 from gancore.data.feed import to_stored_range
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blame
+from gancore.sampling.grid import is_picture, picture
 from gancore.training.networks import call, draw_latent, eval_mode
 from gancore.utils.device import choose_device
 from gancore.utils.random import derive_seed, generator_for, seeded
@@ -34,7 +37,7 @@ _ANOTHER = "name another checkpoint"
 
 
 def latents(latent: LatentSettings, seed: int, start: int, stop: int) -> Tensor:
-    """The latents (stop - start, Z) of images `start` to `stop` under a seed, on the CPU."""
+    """Return the latents (stop - start, Z) of images `start` to `stop` under a seed, on the CPU."""
     return torch.cat([draw_latent(latent, 1, generator_for(seed, "sample", index)) for index in range(start, stop)])
 
 
@@ -50,11 +53,11 @@ def draw(
     labels: Tensor | None = None,
     ranks: Ranks = SINGLE_RANK,
 ) -> Tensor:
-    """Images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU.
+    """Return images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU.
 
-    The generator is used in evaluation mode and left as it was. A conditional one draws the classes of `labels` (N,),
-    or without them all classes in turn. Several `ranks` share the work, and only rank 0 gets all images.
-    Raises NumericsError when it makes what is not finite.
+    The generator runs in evaluation mode, and its modes are restored. A conditional one draws the classes of `labels`
+    (N,), or without them all classes in turn. Several `ranks` share the work, and only rank 0 gets all images.
+    Raises NumericsError when a sample is not finite.
     """
     chunks, finite, starts = [], True, range(0, count, _CHUNK)
     with eval_mode(generator):
@@ -67,24 +70,41 @@ def draw(
                     wanted[: len(given)] = given
                 wanted = wanted.to(device)
             noise = latents(latent, seed, start, start + _CHUNK).to(device)
-            # What the generator itself may draw depends on the seed too.
+            # Random numbers that the generator itself draws depend on the seed too.
             with seeded(derive_seed(seed, "chunk", start), device), blame("generator", "in forward()"):
                 images: Tensor = call(generator, noise, wanted).float()
             finite = bool(images.isfinite().all())
             if not finite:
                 break
             chunks.append(to_stored_range(images).cpu())
-    if ranks.all_reduce_max([not finite])[0]:  # as bytes they would look like any others
+    if ranks.all_reduce_max([not finite])[0]:  # converted to bytes they would look like any other image
         raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
     return torch.cat(ranks.gather(chunks, len(starts)))[:count]
 
 
+class DrawnSamples(Tensor):
+    """Samples that a notebook shows as a grid of images, or as a scatter plot of points.
+
+    In every other way they are a tensor, and the results of operations on them are plain tensors.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as in torch's own Parameter
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the picture as a PNG; None for samples that cannot be shown."""
+        if not is_picture(self):
+            return None
+        file = io.BytesIO()
+        picture(self).save(file, "PNG")
+        return file.getvalue()
+
+
 @dataclass(frozen=True)
 class TrainedGenerator:
-    """A trained generator: what `load` makes of a checkpoint.
+    """A trained generator from a checkpoint.
 
-    `averaged` says whether its weights are the average; `path` is the file that they come from, `digest` its SHA-256;
-    `warnings` tell where what is installed is not what it was made with.
+    `averaged` says whether its weights are the EMA; `path` is the checkpoint, `digest` its SHA-256; `warnings` say
+    where the installed plugins differ from those that it was made with.
     """
 
     generator: nn.Module
@@ -99,10 +119,11 @@ class TrainedGenerator:
     warnings: tuple[str, ...] = ()
 
     def sample(self, count: int, seed: int = 0, label: int | None = None, labels: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU; image i depends on the seed and i alone.
+        """Return images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU; image i depends only on seed and i.
 
-        `label` in 0..K-1 asks a conditional generator for one class, `labels` (N,) for a class of each image.
-        Raises ConfigError for any other label, NumericsError when the generator makes what is not finite.
+        `label` in 0..K-1 asks a conditional generator for one class, `labels` (N,) for a class per image. A notebook
+        shows the result as a picture.
+        Raises ConfigError for any other label, NumericsError when a sample is not finite.
         """
         if count < 1:
             raise ConfigError(f"the number of samples must be at least 1; received {count}")
@@ -112,7 +133,7 @@ class TrainedGenerator:
                 f"the class must be one that the generator was trained on: {known}; received {label}",
                 "leave --class out",
             )
-        return draw(
+        samples = draw(
             self.generator,
             count,
             latent=self.run.latent,
@@ -121,29 +142,31 @@ class TrainedGenerator:
             num_classes=self.num_classes,
             labels=labels if label is None else torch.full((count,), label),
         )
+        return samples.as_subclass(DrawnSamples)
 
 
 def load(
     path: Path | str, *, raw: bool = False, best: bool = False, device: str = "auto", catalog: Catalog | None = None
 ) -> TrainedGenerator:
-    """The generator of a run's newest checkpoint, of its `best` one, or of one checkpoint, ready to sample.
+    """Return the generator of a run's newest checkpoint, of its `best` one, or of one checkpoint, ready to sample.
 
-    It is the average where the run kept one, unless `raw`. Only plugins of the catalog can build it, by default those
-    that are installed and not switched off; nothing is imported because a checkpoint asks for it.
-    Raises CheckpointError when there is no sound checkpoint at the path, PluginError when a plugin that it needs is not
-    there.
+    It has the averaged weights (EMA) if the run kept them, unless `raw`. Only plugins of the catalog can build it, by
+    default those that are installed and not switched off; nothing is imported because a checkpoint asks for it.
+    Raises CheckpointError when there is no valid checkpoint at the path, PluginError when a plugin that it needs is
+    missing, ConfigError when it needs Python objects (see `gancore.open`).
     """
     catalog = catalog or Catalog.installed()
     file = checkpoint.newest(Path(path), best=best)
     saved = checkpoint.load_run(file)
-    catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
+    check_objects(saved.about["config"], catalog, str(path))
+    catalog, warnings = meet(saved.about["made_with"], catalog, str(path), watched=False)
     run = _resolved(saved, path, catalog)
     shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
     step = saved.about["progress"]["step"]
     averaged = run.ema is not None and not raw
     weights = below("ema." if averaged else "generator.", saved.tensors)
-    _refuse_another(run, shape, num_classes, weights, path)
-    # These weights are replaced at once; the process's random state is none of our business.
+    _check_size(run, shape, num_classes, weights, path)
+    # The initial weights are replaced at once; they must not advance the random state of the process.
     with attributed(run, catalog), seeded(0), blame(f"generator {run.generator.name!r}", "in build()"):
         generator = run.generator.build(shape, run.latent.dim, num_classes)
     try:
@@ -155,15 +178,15 @@ def load(
     return TrainedGenerator(trained, run, shape, num_classes, step, chosen, averaged, file, saved.digest, warnings)
 
 
-def _refuse_another(
+def _check_size(
     run: RunConfig, shape: Shape, num_classes: int | None, weights: Mapping[str, Tensor], path: Path | str
 ) -> None:
-    """Builds the generator without values first: a config can ask for more memory than its file has bytes.
+    """Raise CheckpointError when the config asks for more weights than the file holds.
 
-    A generator that cannot be built so is not judged.
+    The generator is built without memory first, on the meta device; one that cannot be built there passes.
     """
     needed, given = 0, sum(value.numel() for value in weights.values())
-    with suppress(Exception), seeded(0), torch.device("meta"), _Unfilled():
+    with suppress(Exception), seeded(0), torch.device("meta"), _SkipInit():
         bare = run.generator.build(shape, run.latent.dim, num_classes)
         needed = sum(value.numel() for value in bare.state_dict().values() if value.is_meta)
     if needed > given:
@@ -172,8 +195,8 @@ def _refuse_another(
         )
 
 
-class _Unfilled(TorchFunctionMode):
-    """Nothing is drawn for what has no values; torch would import its compiler to do so, for a second or two."""
+class _SkipInit(TorchFunctionMode):
+    """Skips drawing initial weights on the meta device, for which torch would import its compiler (1 to 2 s)."""
 
     def __torch_function__(
         self,
@@ -186,7 +209,7 @@ class _Unfilled(TorchFunctionMode):
 
 
 def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> RunConfig:
-    """The run of a checkpoint, if what is installed can build it, without metrics and observers if it must be."""
+    """Return the config of a checkpoint, without metrics and observers if those are not installed."""
     layer = ConfigLayer("checkpoint", saved.about["config"])
     alone = {"metrics": REMOVE, "checkpoint": {"best": REMOVE}, "observers": REMOVE}
     try:

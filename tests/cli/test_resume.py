@@ -102,7 +102,7 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(run, tmp_path, who
     assert step == lines(tmp_path / "run")[-1]["step"], "no step that was made is lost"
     done = run("--plugin", TRAPS, "resume", "run")
     assert done.returncode == 0, done.stderr
-    assert f"run goes on from step {step}" in done.stderr
+    assert f"run resumes from step {step}" in done.stderr
     assert outcome(tmp_path / "run") == whole
 
 
@@ -155,7 +155,7 @@ def test_the_same_command_starts_a_run_goes_on_and_leaves_a_finished_one_alone(r
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
     done = run(*(word for word in words if word != "-q"))
     assert done.returncode == 0
-    assert "it had reached its total of 12 steps at step 12" in done.stdout
+    assert "the run had reached its total of 12 steps at step 12" in done.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -168,7 +168,9 @@ def test_a_longer_total_extends_a_run(run, tmp_path):
     trained = [[line for line in each["log"] if "generator_loss" in line] for each in (long, extended)]
     assert trained[0] == trained[1]
     assert (tmp_path / "short" / "config.toml").read_text() == (tmp_path / "long" / "config.toml").read_text()
-    assert run("--plugin", TRAPS, "resume", "short", "--steps", 3).stdout.startswith("done: it had reached its total")
+    assert run("--plugin", TRAPS, "resume", "short", "--steps", 3).stdout.startswith(
+        "done: the run had reached its total"
+    )
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_taken(run, tmp_path, whole):
@@ -192,7 +194,7 @@ def test_where_no_checkpoint_is_sound_nothing_is_started_over(run, tmp_path):
         file.write_bytes(file.read_bytes()[:-1])
     done = run("--plugin", TRAPS, "resume", "run")
     assert done.returncode == 4
-    assert "there is no sound checkpoint in run" in three_lines(done)["error"]
+    assert "there is no valid checkpoint in run" in three_lines(done)["error"]
     for file in files:
         file.unlink()
     assert run(*RUN, "--out", "run", "--resume").returncode == 4
@@ -212,7 +214,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(run, tmp_
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--set", "latent.dim=7"], "the run in run is another one: latent.dim was 100, now 7"),
+        (["--set", "latent.dim=7"], "the run in run has another config: latent.dim was 100, now 7"),
         (["--set", "optimizer.generator.lr=1e-3", "--seed", 3], "seed was 0, now 3; optimizer.generator.lr was 0.0002"),
     ],
 )
@@ -251,7 +253,7 @@ def test_what_is_not_as_it_was_is_told_in_one_warning(run, tmp_path):
     assert done.returncode == 0
     (warning,) = [line for line in done.stderr.splitlines() if "bit-exact" in line]
     assert warning == (
-        f"warning: resuming is not bit-exact: torch 2.11.0 then, {torch.__version__} now; threads 64 then, 1 now"
+        f"warning: resuming is not bit-exact: torch was 2.11.0, now {torch.__version__}; threads was 64, now 1"
     )
 
 
@@ -274,7 +276,7 @@ def test_data_that_has_changed_is_told(run, tmp_path, data):
     (tmp_path / "pictures" / "00.png").write_bytes((tmp_path / "pictures" / "01.png").read_bytes())
     done = run("resume", "run", "--steps", 11, "--data-dir", tmp_path / "kept")
     assert done.returncode == 0
-    assert "the data is not what the run has seen so far" in done.stderr
+    assert "the training data has changed since the checkpoint" in done.stderr
 
 
 def test_two_runs_do_not_share_a_folder(zygote, tmp_path):

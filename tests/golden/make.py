@@ -10,11 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gancore import Catalog, ConfigLayer, checkpoint, resolve, train
-from gancore.checkpoint.format import FORMAT
-from gancore.run.directory import RunDirectory
-from gancore.run.recording import record
-from gancore.training.gan import GAN
+from gancore import Run
+from gancore.checkpoint import format as tensorfile
+from gancore.checkpoint import store as checkpoint
 
 CONFIG = {
     **{"generator": {"name": "mlp", "widths": [12]}, "discriminator": {"name": "mlp", "widths": [12]}},
@@ -25,17 +23,13 @@ CONFIG = {
 
 
 def main():
-    """Train, and keep the newest checkpoint."""
-    catalog = Catalog.installed()
-    run = resolve([ConfigLayer("golden", CONFIG)], catalog)
-    with tempfile.TemporaryDirectory() as place:
-        gan = GAN.assemble(run, Path(place), "cpu")
-        directory = RunDirectory(Path(place) / "run")
-        directory.create(run, catalog, gan.device)
-        for _ in record(train(gan), gan, run, directory, catalog):
+    """Trains and keeps the newest checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(CONFIG, out=Path(folder) / "run", data_dir=folder, device="cpu")
+        for _ in run.train():
             pass
-        path = Path(__file__).with_name(f"format-{FORMAT}.safetensors")
-        shutil.copyfile(checkpoint.newest(directory.path), path)
+        path = Path(__file__).with_name(f"format-{tensorfile.FORMAT}.safetensors")
+        shutil.copyfile(checkpoint.newest(run.path), path)
     return 0
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -11,13 +10,10 @@ from torch import nn
 
 from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.config.layers import ConfigLayer
-from gancore.config.run import resolve
 from gancore.contracts import Augmentation, Regularizer
 from gancore.hookspecs import hookimpl
-from gancore.run.directory import RunDirectory
-from gancore.run.recording import record
+from gancore.run.run import Run
 from gancore.training.gan import GAN
-from gancore.training.loop import train
 from helpers.tiny_components import PARTS, Hinge, catalog
 
 PLACES = (
@@ -140,20 +136,25 @@ PARTS_ILL = PARTS | {
 
 
 def assembled(ailment, **changes):
-    """A GAN that will fall ill, its run, and the catalog."""
-    known = ill(ailment)
-    run = resolve([ConfigLayer("ill", PARTS_ILL), ConfigLayer("test", changes)], known)
-    gan = GAN.assemble(run, Path(), "cpu")
+    """A GAN that will fail as `ailment` says, its config, and the catalog."""
+    run, gan = ill_run(None, ailment, **changes)
+    return gan, run.config, run.catalog
+
+
+def ill_run(path, ailment, **changes):
+    """A run that will fail as `ailment` says, and its GAN."""
+    run = Run(
+        [ConfigLayer("ill", PARTS_ILL), ConfigLayer("test", changes)], out=path, device="cpu", catalog=ill(ailment)
+    )
+    gan = run.assemble()
     ailment.catches(gan)
-    return gan, run, known
+    return run, gan
 
 
 def recording(path, ailment, **changes):
-    """The GAN, its folder, and what records it."""
-    gan, run, known = assembled(ailment, **changes)
-    directory = RunDirectory(path)
-    directory.create(run, known, gan.device)
-    return gan, directory, contextlib.closing(record(train(gan), gan, run, directory, known))
+    """The GAN, the folder, and the iterator that trains and records it."""
+    run, gan = ill_run(path, ailment, **changes)
+    return gan, run.directory, contextlib.closing(run.train())
 
 
 def state(gan):

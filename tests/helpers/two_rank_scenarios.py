@@ -15,16 +15,15 @@ import torch
 from torch import nn
 
 from gancore.config.layers import ConfigLayer
-from gancore.config.run import Options, resolve
+from gancore.config.run import Options
 from gancore.contracts import Augmentation, Loss, Regularizer, StatefulLoss
 from gancore.distributed.ranks import SINGLE_RANK
 from gancore.distributed.torchrun import join_ranks
 from gancore.errors import GancoreError
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
-from gancore.run.lockstep import follow
-from gancore.run.recording import record
-from gancore.run.resume import is_there
+from gancore.run.resume import run_exists
+from gancore.run.run import Run
 from gancore.sampling.load import draw
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -247,26 +246,21 @@ def drawn(run):
 
 def recorded(ranks, folder, *, stop=None, close=None, nan=False, **changes):
     """How a recorded run ends at a rank, and after which step; `stop` is the step at which rank 1 gets a signal."""
-    known = catalog()
-    said = {"duration": "7 steps", "batch_size": 4, "checkpoint": {"every_steps": 2}, "ema": {}, **changes}
-    run = resolve([ConfigLayer("test", PARTS), ConfigLayer("test", said)], known)
-    assembled = GAN.assemble(run, Path(), "cpu", ranks)
+    config = {"duration": "7 steps", "batch_size": 4, "checkpoint": {"every_steps": 2}, "ema": {}, **changes}
+    layers = [ConfigLayer("test", PARTS), ConfigLayer("test", config)]
+    run = Run(layers, out=folder, device="cpu", catalog=catalog(), ranks=ranks)
+    assembled = run.assemble()
     if nan:
         assembled.objective = Doubtful()
     interruption = Interruption()
-    if ranks.is_main:
-        directory = RunDirectory(folder)
-        directory.create(run, known, assembled.device, ranks.size)
-        steps = record(train(assembled), assembled, run, directory, known, interruption=interruption)
-    else:
-        steps = follow(train(assembled), assembled, interruption)
+    records = run.train(interruption=interruption)
     end = "whole"
     try:
-        for number, _ in enumerate(steps, start=1):
+        for number, _ in enumerate(records, start=1):
             if number == stop and not ranks.is_main:
                 interruption.arrive(15)
             if number == close and ranks.is_main:
-                steps.close()
+                records.close()
     except (Interrupted, GancoreError) as error:
         end = type(error).__name__, getattr(error, "signal", str(error))
     return end, assembled.progress.step, trained(assembled)
@@ -311,9 +305,9 @@ def there(ranks, folder):
     (folder / f"own{ranks.rank}").mkdir()
     if not ranks.is_main:
         (folder / "own1" / "config.toml").touch()
-    said = [is_there(RunDirectory(folder / name), ranks) for name in ("recorded", "nowhere")]
+    said = [run_exists(RunDirectory(folder / name), ranks) for name in ("recorded", "nowhere")]
     try:
-        is_there(RunDirectory(folder / f"own{ranks.rank}"), ranks)
+        run_exists(RunDirectory(folder / f"own{ranks.rank}"), ranks)
     except GancoreError as error:
         return *said, type(error).__name__
 

@@ -21,12 +21,12 @@ def test_a_signal_waits_for_the_outermost_block(depth, at):
         if level == min(at, depth - 1):
             interruption.arrive(2)
         if level < depth:
-            with interruption.held():
+            with interruption.deferred():
                 nested(level + 1)
                 done.append(level)
 
     def outermost():
-        with interruption.held():
+        with interruption.deferred():
             nested(0)
             done.append("outermost")
 
@@ -39,7 +39,7 @@ def test_what_is_held_later_is_not_disturbed_by_what_was_raised_before():
     interruption = Interruption()
     with pytest.raises(Interrupted):
         interruption.arrive(15)
-    with interruption.held():
+    with interruption.deferred():
         pass
     with pytest.raises(Interrupted):
         interruption.check()
@@ -49,7 +49,7 @@ def test_an_error_in_the_block_comes_first():
     interruption = Interruption()
 
     def fails():
-        with interruption.held():
+        with interruption.deferred():
             interruption.arrive(15)
             raise ValueError("ours")
 
@@ -59,7 +59,7 @@ def test_an_error_in_the_block_comes_first():
 
 def test_without_a_signal_nothing_is_raised():
     interruption = Interruption()
-    with interruption.held():
+    with interruption.deferred():
         interruption.check()
     interruption.check()
 
@@ -68,7 +68,7 @@ def test_a_signal_is_too_late_once_another_process_is_gone():
     interruption = Interruption()
 
     def fails():
-        with interruption.held():
+        with interruption.deferred():
             interruption.arrive(15)
             raise WorkerError("gone")
 

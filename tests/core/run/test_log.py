@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gancore.run.log import Recorded, forget_after
+from gancore.run.log import RecorderState, truncate_log
 
 
 @given(
@@ -18,7 +18,7 @@ def test_what_came_after_a_state_is_forgotten(tmp_path_factory, steps, step, lin
     log = tmp_path_factory.mktemp("log") / "metrics.jsonl"
     written = [json.dumps({"step": at, "number": number}) for number, at in enumerate(steps)]
     log.write_bytes("".join(f"{line}\n" for line in written).encode() + torn)
-    forget_after(log, step, lines)
+    truncate_log(log, step, lines)
     before = sum(at < step for at in steps)
     here = min(lines, sum(at == step for at in steps))
     assert log.read_text().splitlines() == written[: before + here]
@@ -28,23 +28,23 @@ def test_what_came_after_a_state_is_forgotten(tmp_path_factory, steps, step, lin
 def test_a_line_that_is_torn_goes_with_all_after_it(tmp_path, torn):
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"step": 1}\n' + torn)
-    forget_after(log, 9, 0)
+    truncate_log(log, 9, 0)
     assert log.read_text() == '{"step": 1}\n'
 
 
 def test_a_log_in_which_nothing_is_to_be_forgotten_is_not_written(tmp_path):
     log = tmp_path / "metrics.jsonl"
-    forget_after(log, 1, 1)
+    truncate_log(log, 1, 1)
     assert not log.exists()
     log.write_text('{"step": 1}\n')
     before = log.stat()
-    forget_after(log, 1, 1)
+    truncate_log(log, 1, 1)
     assert (log.stat().st_ino, log.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lines": -1}, {"owed": ["money"]}, {"best": float("nan")}, {"low": "1"}, {"more": 1}, [], None]
+    "wrong", [{"lines": -1}, {"pending": ["money"]}, {"best": float("nan")}, {"low": "1"}, {"more": 1}, [], None]
 )
 def test_what_a_checkpoint_says_of_the_writing_is_checked(wrong):
     with pytest.raises(ValidationError):
-        Recorded.model_validate(wrong)
+        RecorderState.model_validate(wrong)

@@ -10,17 +10,15 @@ from pydantic import Field
 
 from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.checkpoint import store as checkpoint
-from gancore.config.layers import ConfigLayer
-from gancore.config.run import resolve
 from gancore.errors import ConfigError, NumericsError
 from gancore.hookspecs import hookimpl
 from gancore.observers import Observer, Writer
-from gancore.run.directory import RunDirectory
-from gancore.run.recording import record
+from gancore.run.recorder import record
+from gancore.run.session import Session
 from gancore.sampling.load import load
 from gancore.training.loop import train
-from helpers.small_runs import begun, lines, recorded, tensors
-from helpers.tiny_components import PARTS, assembled, catalog, equal
+from helpers.small_runs import begun, lines, recorded, small_run, tensors
+from helpers.tiny_components import assembled, catalog, equal
 
 Call = Literal["nothing", "build", "scalars", "image", "file", "end"]
 MUTE = ("mute", "MuteError: (no message: str() raised RuntimeError)")
@@ -255,11 +253,10 @@ def test_observers_hear_how_a_run_ended_before_its_total(tmp_path, watched):
         del records
         assert told(built[-1], "end") == [("interrupted",)]
 
+    run = small_run(tmp_path / "few", {"observers": {"watcher": {}}}, known=known)
     steps = itertools.islice(train(gan := assembled()), 2)
-    run = resolve([ConfigLayer("test", PARTS | {"observers": {"watcher": {}}})], known)
-    (tmp_path / "few" / "samples").mkdir(parents=True)
-    (tmp_path / "few" / "checkpoints").mkdir()
-    assert len(list(record(steps, gan, run, RunDirectory(tmp_path / "few"), known))) == 2
+    run.directory.create(run.config, run.catalog, gan.device)
+    assert len(list(record(steps, Session(run.config, run.catalog, run.directory, gan)))) == 2
     assert told(built[-1], "end") == [("interrupted",)]
 
     fast = {player: {"name": "SGD", "lr": 1e38} for player in ("generator", "discriminator")}

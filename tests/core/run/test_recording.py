@@ -6,6 +6,8 @@ import os
 import re
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -21,18 +23,15 @@ from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Generator
 from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, StorageError
-from gancore.evaluation.evaluator import Evaluator, SampleOrigin
-from gancore.evaluation.sources import ReferenceImages
-from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Measurement, Metric
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
-from gancore.run.recording import record
-from gancore.training.gan import GAN
+from gancore.run.recorder import record
+from gancore.run.session import Session
 from gancore.training.loop import train
-from helpers.small_runs import lines, recorded, tensors
-from helpers.tiny_components import PARTS, Hinge, catalog
+from helpers.small_runs import begun, lines, recorded, small_run, tensors
+from helpers.tiny_components import Hinge, catalog
 
 NUMBERS = {
     "step",
@@ -132,19 +131,15 @@ def test_losses_are_read_only_where_they_are_logged(tmp_path):
         def discriminator(self, real, fake):
             return super().discriminator(real, fake).as_subclass(Watched)
 
-    known = catalog()
-    changes = {"duration": "7 steps", "batch_size": 4, "log": {"every_steps": 3}}
-    run = resolve([ConfigLayer("test", PARTS | changes)], known)
-    gan = GAN.assemble(run, Path(), "cpu")
-    gan.loss.objective = Counted()
-    directory = RunDirectory(tmp_path / "run")
-    directory.create(run, known, gan.device)
-    seen = list(record(train(gan), gan, run, directory, known))
+    run = small_run(tmp_path / "run", {"log": {"every_steps": 3}}, loss=Counted())
+    run.assemble()
+    read.clear()
+    seen = list(run.train())
 
     assert [written.step.step for written in seen if written.metrics] == [3, 6, 7]
     assert len(read) == 3
     assert [written.metrics for written in seen if written.metrics] == [
-        json.loads(line) for line in directory.metrics.read_text().splitlines()
+        json.loads(line) for line in run.directory.metrics.read_text().splitlines()
     ]
 
 
@@ -199,16 +194,8 @@ def test_samples_that_are_not_finite_end_a_run_and_its_checkpoint_from_before_st
 
 
 def test_a_write_that_fails_in_the_middle_of_training_is_told_and_keeps_the_last_checkpoint(tmp_path):
-    known = catalog()
-    said = [
-        ConfigLayer("test", layer)
-        for layer in (PARTS, {"duration": "9 steps", "batch_size": 4, "log": {"every_steps": 1}})
-    ]
-    run = resolve([*said, ConfigLayer("test", {"checkpoint": {"every_steps": 2}})], known)
-    gan = GAN.assemble(run, Path(), "cpu")
-    directory = RunDirectory(tmp_path / "run")
-    directory.create(run, known, gan.device)
-    steps = record(train(gan), gan, run, directory, known)
+    often = {"duration": "9 steps", "log": {"every_steps": 1}, "checkpoint": {"every_steps": 2}}
+    directory, _, steps = begun(tmp_path / "run", often)
     assert [written.step.step for written in itertools.islice(steps, 4)] == [1, 2, 3, 4]
     directory.metrics.unlink()
     directory.metrics.mkdir()
@@ -302,11 +289,10 @@ def test_without_a_best_metric_there_is_no_best_checkpoint(tmp_path):
 
 
 def test_a_run_with_metrics_needs_somebody_who_measures(tmp_path):
-    known = catalog()
-    run = resolve([ConfigLayer("test", PARTS | MEASURED)], known)
-    gan = GAN.assemble(run, Path(), "cpu")
-    with pytest.raises(ConfigError, match="nothing was given that measures"):
-        next(record(train(gan), gan, run, RunDirectory(tmp_path), known))
+    run = small_run(tmp_path, MEASURED)
+    gan = run.assemble()
+    with pytest.raises(ConfigError, match="no evaluator was given"):
+        next(record(train(gan), Session(run.config, run.catalog, run.directory, gan)))
 
 
 STILL = {
@@ -364,60 +350,64 @@ def test_what_cannot_be_measured_is_told_before_the_first_step(tmp_path):
     ]
 
 
-def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path):
-    class Fails(Metric):
-        name = "fails"
-        needs = frozenset({"images"})
-        better = "lower"
+class Fails(Metric):
+    """Calls `acts` at each measurement but that of real images."""
 
-        def measure(self, evidence):
-            if len(calls) == 2:  # the floor, and the evaluation before the first step
-                raise KeyboardInterrupt
-            calls.append(None)
-            return Measurement(0.0)
+    name = "fails"
+    needs = frozenset({"images"})
+    better = "lower"
+    acts: ClassVar = None
 
-    calls = []
-    known = catalog()
-    run = resolve([ConfigLayer("test", PARTS | MEASURED | {"metrics": {}, "evaluate": {"every_kimg": 99.0}})], known)
-    gan = GAN.assemble(run, Path(), "cpu")
-    directory = RunDirectory(tmp_path / "run")
-    directory.create(run, known, gan.device)
-    place = EvaluationPaths(tmp_path, tmp_path / "cache", gan.device)
-    real = ReferenceImages("noise", gan.feed.dataset)
-    evaluator = Evaluator({"fails": Fails()}, place, real, SampleOrigin(real, held_out=True), count=20, seed=0)
-    list(evaluator.prepare())
+    def measure(self, evidence):
+        if len(evidence.fake) == 20:
+            type(self).acts()
+        return Measurement(0.0)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A catalog with the metric above, and what makes a function its act."""
+
+    @hookimpl
+    def gancore_metrics():
+        return [Fails]
+
+    plugin = read_plugin(SimpleNamespace(gancore_metrics=gancore_metrics), "failing", "gancore-failing", "1.0")
+    known = Catalog([*catalog().plugins, plugin])
+    return known, lambda acts: monkeypatch.setattr(Fails, "acts", staticmethod(acts))
+
+
+def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path, failing):
+    known, act = failing
+    changes = {"metrics": {"fails": {}}, "evaluate": {"every_kimg": 99.0, "samples": 20}}
+    run = small_run(tmp_path / "run", MEASURED, changes, known=known)
+
+    def interrupts_the_last():
+        if run.gan.progress.step == 7:
+            raise KeyboardInterrupt
+
+    act(interrupts_the_last)
     with pytest.raises(KeyboardInterrupt):
-        list(record(train(gan), gan, run, directory, known, evaluator))
-    assert [path.name for path in checkpoint.kept(directory.checkpoints)][-1] == "step-00000007.safetensors"
+        list(run.train())
+    assert run.checkpoints[-1].name == "step-00000007.safetensors"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("broken"), StorageError("full")], ids=repr)
-def test_whatever_ends_a_measurement_the_step_before_it_is_kept_if_there_is_room(tmp_path, error):
-    class Fails(Metric):
-        name = "fails"
-        needs = frozenset({"images"})
-        better = "lower"
+def test_whatever_ends_a_measurement_the_step_before_it_is_kept_if_there_is_room(tmp_path, failing, error):
+    known, act = failing
+    often = {"metrics": {"fails": {}}, "evaluate": {"every_kimg": 0.004, "on_collapse": "ignore", "samples": 20}}
+    run = small_run(tmp_path / "run", MEASURED, often, known=known)
 
-        def measure(self, evidence):
-            if gan.progress.step == 5:
-                raise error
-            return Measurement(0.0)
+    def raises_after_five():
+        if run.gan.progress.step == 5:
+            raise error
 
-    known = catalog()
-    often = {"evaluate": {"every_kimg": 0.004, "on_collapse": "ignore"}, "batch_size": 4}
-    run = resolve([ConfigLayer("test", PARTS | MEASURED | {"metrics": {}} | often)], known)
-    gan = GAN.assemble(run, Path(), "cpu")
-    directory = RunDirectory(tmp_path / "run")
-    directory.create(run, known, gan.device)
-    real = ReferenceImages("noise", gan.feed.dataset)
-    place = EvaluationPaths(tmp_path, tmp_path / "cache", gan.device)
-    evaluator = Evaluator({"fails": Fails()}, place, real, SampleOrigin(real, held_out=True), count=20, seed=0)
-    list(evaluator.prepare())
+    act(raises_after_five)
     with pytest.raises(BaseException):  # noqa: B017, PT011  # as the part that measures tells it
-        list(record(train(gan), gan, run, directory, known, evaluator))
-    newest = checkpoint.load(checkpoint.newest(directory.path)).about
+        list(run.train())
+    newest = checkpoint.load(checkpoint.newest(run.path)).about
     assert newest["progress"]["step"] == (0 if isinstance(error, StorageError) else 5)
-    assert isinstance(error, StorageError) or newest["recorded"]["owed"] == ["look"]
+    assert isinstance(error, StorageError) or newest["recorded"]["pending"] == ["evaluation"]
 
 
 def test_a_signal_while_samples_are_drawn_leaves_the_step_before_it(tmp_path):
@@ -425,23 +415,18 @@ def test_a_signal_while_samples_are_drawn_leaves_the_step_before_it(tmp_path):
         if not module.training and gan.progress.step == 5 and interruption.signal is None:
             interruption.arrive(15)
 
-    known, interruption = catalog(), Interruption()
-    run = resolve(
-        [ConfigLayer("test", PARTS | {"duration": "7 steps", "batch_size": 4, "sample": {"every_kimg": 0.001}})], known
-    )
-    gan = GAN.assemble(run, Path(), "cpu")
+    interruption = Interruption()
+    run = small_run(tmp_path / "run", {"sample": {"every_kimg": 0.001}})
+    gan = run.assemble()
     gan.generator.register_forward_pre_hook(signals)
-    directory = RunDirectory(tmp_path / "run")
-    directory.create(run, known, gan.device)
     with pytest.raises(Interrupted):
-        list(record(train(gan), gan, run, directory, known, interruption=interruption))
-    newest = checkpoint.load(checkpoint.newest(directory.path)).about
+        list(run.train(interruption=interruption))
+    newest = checkpoint.load(checkpoint.newest(run.path)).about
     assert newest["progress"]["step"] == 5
-    assert newest["recorded"]["owed"] == ["picture"]
+    assert newest["recorded"]["pending"] == ["samples"]
 
 
 def test_classes_are_measured_as_frequently_as_they_are_in_the_data(tmp_path):
-    known = catalog()
     rare = {"dataset": {"name": "noise", "count": 40, "labeled": True, "rare": True}}
     conditional = {
         "training": {"conditional": True},
@@ -449,14 +434,10 @@ def test_classes_are_measured_as_frequently_as_they_are_in_the_data(tmp_path):
         "duration": "30 steps",
         "batch_size": 40,
     }
-    run = resolve([ConfigLayer("test", PARTS | rare | conditional)], known)
-    gan = GAN.assemble(run, Path(), "cpu")
-    directory = RunDirectory(tmp_path / "run")
-    directory.create(run, known, gan.device)
+    run = small_run(tmp_path / "run", rare, conditional)
     seen = []
-    gan.generator.register_forward_hook(lambda module, inputs, output: seen.append(inputs[1]))
-    for _ in record((step for step in train(gan)), gan, run, directory, known):
-        pass
+    run.assemble().generator.register_forward_hook(lambda module, inputs, output: seen.append(inputs[1]))
+    list(run.train())
     asked = torch.cat([labels for labels in seen if len(labels) == 64])
     shares = asked.bincount(minlength=3) / len(asked)
     assert shares[0] > 0.6, "most of the data is of the first class"

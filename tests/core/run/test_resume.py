@@ -12,14 +12,10 @@ from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError
-from gancore.evaluation.defaults import evaluator_for_run
-from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
-from gancore.run.recording import record
 from gancore.run.resume import differences, find
 from gancore.training.gan import GAN
-from gancore.training.loop import train
-from helpers.small_runs import begun, lines, recorded
+from helpers.small_runs import lines, recorded, small_run
 from helpers.tiny_components import catalog, equal
 
 CHANGES = {
@@ -32,18 +28,6 @@ CHANGES = {
     "checkpoint": {"best": "kid-random"},
 }
 CLOCK = {"seconds", "images_per_second"}
-
-
-def resumed(directory, known):
-    """All records of a run that goes on to its end."""
-    found = find(directory, known)
-    gan = GAN.assemble(found.run, Path(), "cpu")
-    found.restore(gan)
-    found.forget(gan)
-    place = EvaluationPaths(directory.path.parent, directory.path.parent / "cache", gan.device)
-    evaluator = evaluator_for_run(found.run, place, known, count=found.run.evaluate.samples)
-    list(evaluator.prepare())
-    return record(train(gan), gan, found.run, directory, known, evaluator, since=found.recorded)
 
 
 def left(directory):
@@ -59,14 +43,12 @@ def test_a_run_that_nobody_asks_on_goes_on_as_if_nothing_had_been(tmp_path_facto
     changes = {**CHANGES, "checkpoint": {"every_steps": every, "best": "kid-random"}, "log": {"every_steps": logged}}
     folder, known = tmp_path_factory.mktemp("runs"), catalog()
     whole, _, _ = recorded(folder / "whole", changes)
-    directory, _, records = begun(folder / "cut", changes)
+    directory = RunDirectory(folder / "cut")
     for cut in (*cuts, 99):
-        with closing(records):
+        with closing(small_run(directory.path, changes, known=known).train(resume=True)) as records:
             for _ in range(cut):
                 if next(records, None) is None:
                     break
-        records = resumed(directory, known)
-    records.close()
     (tensors, *rest), (others, *expected) = left(directory), left(whole)
     assert equal(tensors, others)
     assert rest == expected
@@ -82,8 +64,8 @@ def test_a_checkpoint_without_a_word_on_its_writing_is_refused(tmp_path):
     newest = checkpoint.newest(directory.path)
     saved = checkpoint.load(newest)
     checkpoint.save(newest, saved.tensors, {key: value for key, value in saved.about.items() if key != "recorded"})
-    with pytest.raises(CheckpointError, match="does not say how far its run was"):
-        _ = find(directory, catalog()).recorded
+    with pytest.raises(CheckpointError, match="does not hold the state of the log"):
+        _ = find(directory, catalog()).state
 
 
 def test_a_state_of_another_kind_of_device_begins_its_random_streams_anew(tmp_path):

@@ -12,14 +12,7 @@ import json, os, sys
 from pathlib import Path
 
 sys.path[:0] = sys.argv[1:2]
-from gancore.config.run import resolve
-from gancore.training.gan import GAN
-from gancore.config.layers import ConfigLayer
-from gancore.evaluation.train_extractor import EvaluationPaths
-from gancore.evaluation.defaults import evaluator_for_run
-from gancore.run.recording import record
-from gancore.run.directory import RunDirectory
-from gancore.training.loop import train
+from gancore.run.run import Run
 from helpers.tiny_components import PARTS, catalog
 
 WATCHED = {
@@ -39,17 +32,11 @@ def taken():
     }
 
 
-folder, known = Path(sys.argv[2]), catalog()
-run = resolve([ConfigLayer("test", PARTS | WATCHED)], known)
-gan = GAN.assemble(run, Path(), "cpu")
-directory = RunDirectory(folder / "run")
-directory.create(run, known, gan.device)
-evaluator = evaluator_for_run(run, EvaluationPaths(folder, folder, gan.device), known, count=20)
-list(evaluator.prepare())
-for written in record(train(gan), gan, run, directory, known, evaluator):
-    if written.step.step in (2000, 20000):
+run = Run(PARTS | WATCHED, out=Path(sys.argv[2]) / "run", device="cpu", catalog=catalog())
+for record in run.train():
+    if record.step.step in (2000, 20000):
         print(json.dumps(taken()), flush=True)
-print(json.dumps(sorted(path.name for path in directory.checkpoints.iterdir())))
+print(json.dumps(sorted(path.name for path in run.directory.checkpoints.iterdir())))
 """
 
 

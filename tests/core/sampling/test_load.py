@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,31 +10,22 @@ from PIL import Image
 from torch import nn
 
 from gancore.catalog.catalog import Catalog
-from gancore.config.layers import ConfigLayer
-from gancore.config.run import LatentSettings, resolve
+from gancore.config.run import LatentSettings
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError
-from gancore.run.directory import RunDirectory
-from gancore.run.recording import record
 from gancore.sampling.grid import grid, save_samples
 from gancore.sampling.load import draw, latents, load
-from gancore.training.gan import GAN
-from gancore.training.loop import train
 from gancore_plugins.networks.mlp import MLPGenerator
-from helpers.tiny_components import PARTS, catalog
+from helpers.small_runs import small_run
+from helpers.tiny_components import catalog
 
 CPU = torch.device("cpu")
 
 
 def run_directory(path, **changes):
-    said = [ConfigLayer("test", layer) for layer in (PARTS, {"duration": "4 steps", "batch_size": 4}, changes)]
-    known = catalog()
-    run = resolve(said, known)
-    gan = GAN.assemble(run, Path(), "cpu")
-    directory = RunDirectory(path)
-    directory.create(run, known, gan.device)
-    for _ in record(train(gan), gan, run, directory, known):
+    run = small_run(path, {"duration": "4 steps"}, changes)
+    for _ in run.train():
         pass
-    return gan
+    return run.gan
 
 
 @pytest.fixture(scope="module")

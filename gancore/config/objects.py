@@ -1,0 +1,94 @@
+"""Parts of a run that are passed as Python objects, such as a user's own `nn.Module`.
+
+No file can rebuild an object, so the config names the part `object` and gives the type of the object:
+
+    [generator]
+    name = "object"
+    type = "my_package.MyGenerator"
+
+For each object a stand-in component is added to the catalog; its `build` returns the object. Without the object the
+name `object` cannot be found, and `check_objects` says which parts must be passed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from gancore.catalog.catalog import Catalog, Plugin
+from gancore.catalog.discovery import BUILT_IN
+from gancore.component import Component
+from gancore.contracts import Dataset, Discriminator, Generator, Loss, StatefulLoss
+from gancore.errors import ConfigError
+
+OBJECT = "object"
+"""The name of a part that was passed as an object."""
+KINDS: Mapping[str, type[Component]] = {
+    "generator": Generator,
+    "discriminator": Discriminator,
+    "loss": Loss,
+    "dataset": Dataset,
+}
+"""The parts that may be passed as objects, and their kinds."""
+
+
+def table_of(value: object) -> dict[str, str]:
+    """Return what the config holds for an object."""
+    return {"name": OBJECT, "type": f"{type(value).__module__}.{type(value).__qualname__}"}
+
+
+def is_object(table: object) -> bool:
+    """Return whether this value of a config stands for an object."""
+    return (table.get("name") if isinstance(table, Mapping) else table) == OBJECT
+
+
+def with_objects(catalog: Catalog, objects: Mapping[str, object]) -> Catalog:
+    """Return the catalog with a stand-in for each object, by part: generator, discriminator, loss, dataset."""
+    if not objects:
+        return catalog
+    # The stand-ins count as built-in: no package has to be installed for them.
+    stand_ins = tuple(_stand_in(KINDS[part], value) for part, value in objects.items())
+    return catalog.only((*catalog.plugins, Plugin("objects", BUILT_IN, version("gancore"), stand_ins)))
+
+
+def check_objects(config: Mapping[str, Any], catalog: Catalog, path: str) -> None:  # Any: data of a file
+    """Raise ConfigError with every part that `config` names as an object and the catalog has no stand-in for.
+
+    `path` is the run or checkpoint that the config is from.
+    """
+    known = {part for part, kind in KINDS.items() for offered, _ in catalog.offers(kind) if offered.name == OBJECT}
+    missing = [part for part in KINDS if is_object(config.get(part)) and part not in known]
+    if not missing:
+        return
+    named = ", ".join(f"{part} ({_shown(config[part])})" for part in missing)
+    arguments = ", ".join(f"{part}=..." for part in KINDS if is_object(config.get(part)))
+    raise ConfigError(
+        f"{path} needs Python objects that no file can rebuild; missing: {named}",
+        f"pass them in Python: gancore.open({path!r}, {arguments})",
+    )
+
+
+def _shown(table: object) -> str:
+    name = table.get("type") if isinstance(table, Mapping) else None
+    return ascii(name)[1:-1][:200] if isinstance(name, str) else "of unknown type"
+
+
+def _stand_in(kind: type[Component], value: object) -> type[Component]:
+    """Return a component class of this kind whose `build` returns the object."""
+
+    def build(_self: Component, *arguments: object) -> object:
+        # A component that no plugin offers, such as a class in a notebook, is an object too.
+        return value.build(*arguments) if isinstance(value, kind) else value  # type: ignore[attr-defined]
+
+    body: dict[str, object] = {
+        "__module__": __name__,
+        "__doc__": f"A {kind.kind} that was passed as a Python object.",
+        "__annotations__": {"type": str},
+        "name": OBJECT,
+        "build": build,
+    }
+    # The methods of a loss belong to the object, as those of a stateful loss do.
+    base = StatefulLoss if kind is Loss else kind
+    made: type[Component] = type(kind)(f"Object{kind.__name__}", (base,), body)  # type: ignore[misc]  # ABCMeta(name, …)
+    return made

@@ -1,0 +1,193 @@
+"""Showing the progress of a run: a progress bar in terminals and notebooks, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from gancore.evaluation.evaluator import Evaluation
+from gancore.evaluation.train_extractor import Preparation
+from gancore.run.recorder import Record
+from gancore.training.loop import Step
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+_REFRESH_SECONDS = 0.1
+
+
+class Display:
+    """Where a run reports its progress; this one shows nothing."""
+
+    def note(self, message: str) -> None:
+        """Show a message."""
+
+    def detail(self, message: str) -> None:
+        """Show a message for those who asked for details."""
+
+    def prepare(self, preparations: Iterator[Preparation]) -> None:
+        """Do all of this work, and show how far it is."""
+        for _ in preparations:
+            pass
+
+    @contextmanager
+    def training(self, epochs: float | None) -> Iterator[None]:
+        """Show records in this block. `epochs` is the total; None when only the clock knows it."""
+        yield
+
+    def show(self, record: Record) -> None:
+        """Show a record; reads no number from the device that was not read before."""
+
+    def warn(self, warning: str) -> None:
+        """Show a warning."""
+        self.note(f"warning: {warning}")
+
+
+class ProgressDisplay(Display):
+    """Shows a progress bar where standard error is a terminal and in notebooks with ipywidgets, else plain lines.
+
+    `write` prints one line, by default to standard error; `verbose` also shows details.
+    """
+
+    def __init__(self, write: Callable[[str], None] | None = None, *, verbose: bool = False) -> None:
+        self._write, self._verbose = write or _write_to_stderr, verbose
+        self._bar: tuple[Progress, TaskID] | None = None
+        self._epochs: float | None = None
+        self._drawn_at = 0.0
+        self._scores = ""
+        self._warned: set[str] = set()
+
+    def note(self, message: str) -> None:
+        if self._bar:
+            self._bar[0].console.print(message, markup=False, highlight=False)
+        else:
+            self._write(message)
+
+    def detail(self, message: str) -> None:
+        if self._verbose:
+            self.note(message)
+
+    def prepare(self, preparations: Iterator[Preparation]) -> None:
+        console = _console()
+        if console is None:
+            self._prepare_in_lines(preparations)
+            return
+        from rich.progress import Progress
+
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task("", total=1.0)
+            for preparation in preparations:
+                if preparation.warning:
+                    bar.console.print(f"warning: {preparation.warning}", markup=False, highlight=False)
+                bar.update(task, description=preparation.what, completed=preparation.done)
+
+    def _prepare_in_lines(self, preparations: Iterator[Preparation]) -> None:
+        """Write a line when the work changes, and for every quarter of it."""
+        shown: tuple[str, int] = ("", 0)
+        for preparation in preparations:
+            if preparation.warning:
+                self.warn(preparation.warning)
+            quarter = (preparation.what, int(preparation.done * 4))
+            if quarter != shown:
+                self.note(f"{preparation.what}: {preparation.done:.0%}" if preparation.done else preparation.what)
+            shown = quarter
+
+    @contextmanager
+    def training(self, epochs: float | None) -> Iterator[None]:
+        self._epochs, self._drawn_at = epochs, 0.0
+        console = _console()
+        if console is None:
+            yield
+            return
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        bar = Progress(BarColumn(bar_width=24), TextColumn("{task.description}"), console=console, auto_refresh=False)
+        self._bar = bar, bar.add_task("starting", total=1.0)
+        bar.start()
+        try:
+            yield
+        finally:
+            self._bar = None
+            with suppress(OSError):  # the terminal may be closed, which is no error of the run
+                bar.stop()
+
+    def show(self, record: Record) -> None:
+        step, line = record.step, record.metrics
+        if record.evaluation:
+            self.note(f"step {step.step}  {one_line(record.evaluation)}")
+            for warning in record.evaluation.warnings:
+                if warning not in self._warned:
+                    self.warn(warning)
+                self._warned.add(warning)
+        for warning in record.warnings:
+            self.warn(f"step {step.step}: {warning}")
+        if line:
+            self._scores = (
+                f"{line['images_per_second']:,.0f} img/s  "
+                f"D {line['discriminator_loss']:.3f}  G {line['generator_loss']:.3f}"
+            )
+        if self._bar is None:
+            if line:
+                self._write(f"step {step.step}  {self._place(step)}  {self._scores}  {_time_left(step)} left")
+        elif line or step.seconds - self._drawn_at >= _REFRESH_SECONDS:
+            self._drawn_at = step.seconds
+            bar, task = self._bar
+            text = f"{self._place(step)}  {self._scores}  {_time_left(step)} left"
+            bar.update(task, completed=min(step.done, 1.0), description=text, refresh=True)
+
+    def _place(self, step: Step) -> str:
+        total = f"/{self._rounded(self._epochs)}" if self._epochs else ""
+        return f"epoch {self._rounded(step.epoch)}{total}  {step.images_seen / 1000:.1f} kimg"
+
+    def _rounded(self, epochs: float) -> str:
+        return f"{epochs:.2f}" if self._epochs and self._epochs < 10 else f"{epochs:.1f}"
+
+
+def brief(number: float | None) -> str:
+    """Return a number with four significant digits; `-` for None and NaN."""
+    return "-" if number is None or number != number else f"{number:.4g}"
+
+
+def one_line(evaluation: Evaluation) -> str:
+    """Return the results of an evaluation in a line, each with the value of real data."""
+    return "  ".join(
+        f"{result.name} {brief(result.measured.value)}"
+        + (f" (real {brief(result.real_data.value)})" if result.real_data else "")
+        for result in evaluation.results
+    )
+
+
+def _time_left(step: Step) -> str:
+    """Return the time left at the average speed so far, as h:mm:ss or m:ss."""
+    seconds = round(step.seconds * (1 - step.done) / step.done) if 0 < step.done < 1 else 0
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def _console() -> Console | None:
+    """Return a console that can draw a progress bar; None where only lines can be shown."""
+    if _is_notebook():
+        from rich.console import Console
+
+        return Console()
+    if sys.stderr is not None and sys.stderr.isatty():
+        from rich.console import Console
+
+        return Console(stderr=True)
+    return None
+
+
+def _is_notebook() -> bool:
+    """Return whether this is a Jupyter kernel in which rich can draw, which takes ipywidgets."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell" and find_spec("ipywidgets") is not None
+
+
+def _write_to_stderr(line: str) -> None:
+    with suppress(OSError):  # progress that nobody can read is no error of the run
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()

@@ -1,0 +1,553 @@
+"""A run: one object that trains, records, resumes and opens, from Python and for the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from copy import deepcopy
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import nn
+from torch.utils.data import Dataset as TorchDataset
+
+from gancore.catalog.catalog import Catalog
+from gancore.checkpoint import store as checkpoint
+from gancore.component import Component
+from gancore.config.layers import REMOVE, ConfigLayer, merge
+from gancore.config.objects import OBJECT, check_objects, is_object, table_of, with_objects
+from gancore.config.requirements import attributed, meet
+from gancore.config.run import RunConfig, read_layers, resolve
+from gancore.contracts import Dataset, Discriminator, Generator, Loss, Objective
+from gancore.data.feed import prepared
+from gancore.distributed.ranks import SINGLE_RANK, Ranks
+from gancore.distributed.torchrun import joined
+from gancore.errors import CheckpointError, ConfigError, PluginError
+from gancore.evaluation.defaults import evaluator_of_run
+from gancore.evaluation.evaluator import Evaluator
+from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
+from gancore.run.directory import RunDirectory, next_directory
+from gancore.run.interrupt import Interruption
+from gancore.run.lockstep import follow
+from gancore.run.log import MetricsTable, RecorderState, read_log
+from gancore.run.progress import Display, ProgressDisplay
+from gancore.run.recorder import Record, Records, record
+from gancore.run.resume import broadcast_run, check_same_run, find, run_exists
+from gancore.run.session import Session
+from gancore.sampling.load import TrainedGenerator, load
+from gancore.settings import Settings, plain
+from gancore.training.gan import GAN
+from gancore.training.loop import Step, train
+from gancore.utils.paths import cache_root, data_root
+
+# Any: data as a file would hold it
+Source: TypeAlias = str | Path | Mapping[str, Any] | RunConfig | Sequence[ConfigLayer] | RunDirectory
+Named: TypeAlias = str | Mapping[str, Any]
+_KEPT_ELSEWHERE = "what process 0 has saved"
+
+
+class Run:
+    """A training run with everything that it leaves in its folder.
+
+    Train from a recipe; records come as the run takes its steps:
+
+        import gancore
+
+        run = gancore.Run("digits", out="runs/a", steps=200, set={"loss": "hinge"})
+        for record in run.train(progress=True):
+            if record.metrics:
+                print(record.metrics["generator_loss"])
+
+    Open a run later, look at it, train it for longer, and draw samples:
+
+        run = gancore.open("runs/a")
+        run.metrics.to_pandas()  # or as it is: a list of dicts
+        for record in run.resume(steps=300):
+            pass
+        run.load().sample(64, seed=0)  # a notebook shows a grid of images
+
+    Train modules, a dataset and a loss of your own; none of them need be a plugin:
+
+        run = gancore.Run(
+            generator=my_generator,  # maps latents (N, Z) to images (N, C, H, W) in [-1, 1]
+            discriminator=my_discriminator,  # maps images to logits (N, 1)
+            dataset=my_dataset,  # map-style: uint8 images (C, H, W), or pairs of image and label
+            loss="hinge",
+            out="runs/b",
+            steps=500,
+        )
+        for record in run.train():
+            pass
+        run = gancore.open("runs/b", generator=my_generator, discriminator=my_discriminator, dataset=my_dataset)
+
+    `source` is the name of a recipe, a TOML file, a dict of config keys, a `RunConfig`, or layers of which later ones
+    win. Without it recipe `digits` is used, unless all four parts are given.
+    `generator`, `discriminator`, `loss` and `dataset` replace those of the source. A name, a table or a component goes
+    into the config. Any other object is used as it is: modules are trained in place, and must be passed to
+    `gancore.open` again.
+    One of `epochs`, `steps`, `kimg` (thousands of real images) and `minutes` is the total, counted from the first step.
+    `set` has more keys of the config, dotted or nested; None removes a key. `seed` is that of all random numbers.
+    `out` is a new or empty folder for the run; by default the next number below runs/. `data_dir` has the files of
+    datasets. `init_from` is a run or checkpoint whose weights training begins with. `device` is auto, cpu, cuda or mps.
+    `catalog` has the plugins, by default all that are installed. `ranks` are the processes that train together, by
+    default those that torchrun has started.
+
+    Raises ConfigError with every wrong key of the config, PluginError for a plugin that cannot be used.
+    """
+
+    def __init__(
+        self,
+        source: Source | None = None,
+        *,
+        generator: Named | nn.Module | Generator | None = None,
+        discriminator: Named | nn.Module | Discriminator | None = None,
+        loss: Named | Objective | Loss | None = None,
+        dataset: Named | TorchDataset[Any] | Dataset | None = None,  # Any: an item is (image, label) or an image alone
+        epochs: float | None = None,
+        steps: int | None = None,
+        kimg: float | None = None,
+        minutes: float | None = None,
+        seed: int | None = None,
+        set: Mapping[str, object] | None = None,  # noqa: A002  # as the option --set
+        out: str | Path | None = None,
+        init_from: str | Path | None = None,
+        data_dir: str | Path | None = None,
+        device: str = "auto",
+        catalog: Catalog | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self._device, self._ranks, self._data_root = device, ranks, data_root(data_dir)
+        self._init_from = None if init_from is None else Path(init_from)
+        self._installed = catalog or Catalog.installed()
+        self._objects: dict[str, object] = {}
+        self._config: RunConfig | None = None
+        self._recipe: str | None = None
+        self._kept = ""
+        self._assembled: GAN | None = None
+        self.gan: GAN | None = None
+        """The GAN, once it is assembled: its networks, optimizers and progress."""
+        parts = {"generator": generator, "discriminator": discriminator, "loss": loss, "dataset": dataset}
+        given = {part: value for part, value in parts.items() if value is not None}
+        if isinstance(source, RunDirectory):
+            self.directory: RunDirectory | None = source
+            self._existing(ranks or SINGLE_RANK)
+            self._objects = _objects_of(source, given)
+            return
+        self.directory = None if out is None else RunDirectory(Path(out))
+        if source is None and len(given) < len(parts):
+            source = "digits"
+        layers = [] if source is None else _read(source, self._installed)
+        layers += self._layers_of(given, layers)
+        if duration := duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes):
+            layers.append(ConfigLayer(f"{duration.split()[1]}=", {"duration": duration}))
+        if seed is not None:
+            layers.append(ConfigLayer("seed=", {"seed": seed}))
+        layers += [_assignment(key, value, self._installed) for key, value in (set or {}).items()]
+        check_objects(merge(layers)[0], self.catalog, "this config")
+        recipes = [layer.source for layer in layers if layer.source.startswith("recipe ")]
+        self._recipe = recipes[0].removeprefix("recipe ") if recipes else None
+        self._config = resolve(layers, self.catalog)
+
+    def _layers_of(self, given: Mapping[str, object], below: Sequence[ConfigLayer]) -> Iterator[ConfigLayer]:
+        """Keep the parts that are objects, and yield what the config holds for each part that was given."""
+        config, _ = merge(below)
+        for part, value in given.items():
+            table = _table(value, self._installed)
+            if table is None:
+                self._objects[part] = value
+                table = config[part] if is_object(config.get(part)) else table_of(value)
+            yield ConfigLayer(f"{part}=", {part: table})
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The plugins, with a stand-in for each part that was passed as an object."""
+        return with_objects(self._installed, self._objects)
+
+    @property
+    def config(self) -> RunConfig:
+        """The resolved config. Of an opened run it is read when it is first asked for, and raises as `Run` does."""
+        if self._config is None:
+            directory = self._existing()
+            catalog, _ = meet(_manifest(directory), self.catalog, str(directory.path))
+            self._config = resolve(read_layers(str(directory.config), catalog), catalog)
+        return self._config
+
+    @property
+    def path(self) -> Path | None:
+        """The folder of the run; None for a run whose number is not chosen yet."""
+        return self.directory.path if self.directory else None
+
+    @property
+    def metrics(self) -> MetricsTable:
+        """The lines of metrics.jsonl: a list of dicts, with `.to_pandas()`."""
+        return read_log(self.directory.metrics) if self.directory else MetricsTable()
+
+    @property
+    def samples(self) -> list[Path]:
+        """The pictures, or arrays, that were drawn during training, oldest first."""
+        return sorted(self.directory.samples.glob("step-*")) if self.directory else []
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """The newest checkpoints, oldest first."""
+        return checkpoint.kept(self.directory.checkpoints) if self.directory else []
+
+    @property
+    def best(self) -> Path | None:
+        """The best checkpoint by the metric `checkpoint.best`, if there is one."""
+        path = checkpoint.best_of(self.directory.checkpoints) if self.directory else None
+        return path if path and path.is_file() else None
+
+    @property
+    def kept(self) -> str:
+        """What this process has saved of the run, for the message of an error; empty before training has begun."""
+        if self._kept in ("", _KEPT_ELSEWHERE) or not self.checkpoints:
+            return self._kept
+        return f"checkpoint {self.checkpoints[-1]}"
+
+    def __repr__(self) -> str:
+        newest = f", {self.checkpoints[-1].stem}" if self.checkpoints else ""
+        return f"<gancore.Run {self.path or 'without a folder yet'}{newest}>"
+
+    def load(self, *, raw: bool = False, best: bool = False) -> TrainedGenerator:
+        """Return the trained generator of the newest checkpoint, or of the best one, ready to sample.
+
+        It has the averaged weights if the run keeps an average, unless `raw`. Raises CheckpointError when there is no
+        valid checkpoint.
+        """
+        objects = dict(self._objects)
+        if "generator" in objects:  # the loaded weights go into a copy
+            objects["generator"] = deepcopy(objects["generator"])
+        catalog = with_objects(self._installed, objects)
+        return load(self._existing().path, raw=raw, best=best, device=self._device, catalog=catalog)
+
+    def assemble(self, *, progress: bool | Display = False) -> GAN:
+        """Prepare the data, build all parts, check that they fit each other, and return the GAN; nothing is written.
+
+        The next `train` uses this GAN; without it `train` does the same by itself.
+        Raises DataError for unfit data, PluginError for parts that do not fit.
+        """
+        self._assembled = self._assemble(self.config, self._ranks or SINGLE_RANK, _display(progress))
+        return self._assembled
+
+    def dry_run(self, *, progress: bool | Display = False) -> Step:
+        """Assemble the run, take one step, and return it; nothing is written. Raises as `train` does."""
+        with self._joined() as ranks, attributed(self.config, self.catalog):
+            display = _display(progress) if ranks.is_main else Display()
+            self._warn(display, self.catalog.warnings())
+            if self.directory and ranks.is_main:
+                self.directory.check_new()
+            gan = self._assemble(self.config, ranks, display)
+            self._begin(gan)
+            self._evaluator(gan)
+            return next(train(gan))
+
+    def train(
+        self, *, resume: bool = False, progress: bool | Display = False, interruption: Interruption | None = None
+    ) -> Records:
+        """Train to the total and yield a record of each step; nothing happens before the first record is asked for.
+
+        With `resume` a run that exists in the folder is resumed, so that the same script starts and resumes it.
+        `progress` shows a progress bar. A consumer that stops early leaves a checkpoint. Signals are handled where the
+        handler reports them to `interruption`. Under torchrun every process calls this; rank 0 alone writes.
+
+        Raises ConfigError when the folder is not empty, CheckpointError when it holds a run with another config,
+        DataError for unfit data, PluginError for a part that fails, NonFiniteError for NaN or infinity, StorageError
+        when the folder cannot be written, InUseError when another process has it, WorkerError when one has died.
+        """
+        interruption = interruption or Interruption()
+        with ExitStack() as stack:
+            ranks = stack.enter_context(self._joined())
+            display = _display(progress) if ranks.is_main else Display()
+            stack.enter_context(attributed(self.config, self.catalog))
+            if self.directory and ranks.is_main:
+                stack.enter_context(self.directory.locked())
+            if resume and self.directory and run_exists(self.directory, ranks):
+                yield from self._resume(ranks, self.config.duration, display, interruption, wanted=self.config)
+                return
+            self._warn(display, self.catalog.warnings())
+            if self.directory and ranks.is_main:
+                self.directory.check_new()  # before any data is read
+            gan, self._assembled = self._assembled or self._assemble(self.config, ranks, display), None
+            if not ranks.is_main:
+                self._kept = _KEPT_ELSEWHERE
+                yield from _followed(gan, interruption)
+                return
+            origin = {"recipe": self._recipe, "init_from": self._begin(gan)}
+            evaluator = self._prepared_evaluator(gan, display)  # before anything is written
+            if self.directory is None:
+                self.directory = next_directory(Path("runs"))
+                stack.enter_context(self.directory.locked())
+            self.directory.create(self.config, self.catalog, gan.device, ranks.size, **origin)
+            self._kept = f"{self.path}, without a checkpoint"
+            session = Session(self.config, self.catalog, self.directory, gan, evaluator, interruption)
+            yield from _recorded(session, None, display)
+
+    def resume(
+        self,
+        *,
+        epochs: float | None = None,
+        steps: int | None = None,
+        kimg: float | None = None,
+        minutes: float | None = None,
+        progress: bool | Display = False,
+        interruption: Interruption | None = None,
+    ) -> Records:
+        """Resume the run from its newest valid checkpoint, as if it had not been interrupted; yield as `train` does.
+
+        A total counts from the very first step, so a longer one extends the run. A finished run yields nothing.
+        Raises as `train` does, and CheckpointError when there is no run, or no valid checkpoint of it.
+        """
+        duration = duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes)
+        with self._joined() as ranks:
+            directory = self._existing(ranks)
+            with directory.locked() if ranks.is_main else nullcontext():
+                display = _display(progress) if ranks.is_main else Display()
+                yield from self._resume(ranks, duration, display, interruption or Interruption())
+
+    def _resume(
+        self,
+        ranks: Ranks,
+        duration: str | None,
+        display: Display,
+        interruption: Interruption,
+        wanted: RunConfig | None = None,
+    ) -> Iterator[Record]:
+        """Resume the run in the locked folder, which must be the `wanted` one; only rank 0 needs the folder."""
+        directory = self._existing(ranks)
+        found = find(directory, self.catalog, duration) if ranks.is_main else None
+        if found and wanted:
+            check_same_run(wanted, found, self.catalog)
+        self._config, catalog = broadcast_run(found, self.catalog, ranks)
+        with attributed(self._config, catalog):
+            gan = self._assemble(self._config, ranks, display)
+            if found is None:
+                if not ranks.broadcast(False):  # whether rank 0 finds the run finished
+                    self._kept = _KEPT_ELSEWHERE
+                    yield from _followed(gan, interruption)
+                return
+            init_from = None
+            if self._init_from and found.checkpoint is None:
+                init_from = checkpoint.load(checkpoint.newest(self._init_from))
+            changes = found.restore(gan, init_from)
+            self._warn(display, [*catalog.warnings(), *found.warnings, *changes])
+            state = found.state
+            if ranks.broadcast(gan.done() >= 1 and not (state and state.pending)):
+                return
+            display.note(f"{directory.path} resumes from step {found.step:,}")
+            found.discard_later(gan)
+            evaluator = self._prepared_evaluator(gan, display)
+            self._kept = f"{self.path}, without a checkpoint"
+            session = Session(self._config, catalog, directory, gan, evaluator, interruption)
+            yield from _recorded(session, state, display)
+
+    @contextmanager
+    def _joined(self) -> Iterator[Ranks]:
+        if self._ranks is not None:
+            yield self._ranks
+            return
+        with joined(self._device) as ranks:
+            yield ranks
+
+    def _existing(self, ranks: Ranks = SINGLE_RANK) -> RunDirectory:
+        if self.directory is None or (ranks.is_main and not self.directory.config.is_file()):
+            raise CheckpointError(
+                f"there is no run in {self.path}" if self.directory else "this run has not been trained yet",
+                "name the folder of a run, like runs/0001",
+            )
+        return self.directory
+
+    def _assemble(self, config: RunConfig, ranks: Ranks, display: Display) -> GAN:
+        what = f"preparing dataset {config.dataset.name}"
+        display.prepare(Preparation(what, done) for done in prepared(config.dataset, self._data_root))
+        self.gan = gan = GAN.assemble(config, self._data_root, self._device, ranks)
+        for line in _details(gan, config, self.catalog):
+            display.detail(line)
+        return gan
+
+    def _begin(self, gan: GAN) -> str | None:
+        """Load the weights of `init_from`; return the digest of its checkpoint."""
+        if self._init_from is None:
+            return None
+        saved = checkpoint.load(checkpoint.newest(self._init_from))
+        gan.begin_from(saved.tensors)
+        return saved.digest
+
+    def _evaluator(self, gan: GAN) -> Evaluator | None:
+        """Return the evaluator of the run's metrics, not prepared yet; None for a run without metrics."""
+        if not self.config.metrics:
+            return None
+        paths = EvaluationPaths(self._data_root, cache_root(), gan.device)
+        count = self.config.evaluate.samples
+        return evaluator_of_run(self.config, paths, self.catalog, training=gan.feed.dataset, count=count)
+
+    def _prepared_evaluator(self, gan: GAN, display: Display) -> Evaluator | None:
+        evaluator = self._evaluator(gan)
+        if evaluator:
+            display.prepare(evaluator.prepare())
+        return evaluator
+
+    @staticmethod
+    def _warn(display: Display, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            display.warn(warning)
+
+
+def open(  # noqa: A001  # gancore.open
+    path: str | Path,
+    *,
+    generator: nn.Module | Generator | None = None,
+    discriminator: nn.Module | Discriminator | None = None,
+    loss: Objective | Loss | None = None,
+    dataset: TorchDataset[Any] | Dataset | None = None,  # Any: an item is (image, label) or an image alone
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    catalog: Catalog | None = None,
+    ranks: Ranks | None = None,
+) -> Run:
+    """Return the run in a folder, to look at it, to resume it, or to draw from its generator.
+
+    Parts that were passed to `Run` as objects must be passed again; all other parameters are those of `Run`.
+    Raises CheckpointError when there is no run in the folder, ConfigError when an object is missing, or is passed for a
+    part that the config names.
+    """
+    return Run(
+        RunDirectory(Path(path)),
+        generator=generator,
+        discriminator=discriminator,
+        loss=loss,
+        dataset=dataset,
+        data_dir=data_dir,
+        device=device,
+        catalog=catalog,
+        ranks=ranks,
+    )
+
+
+def duration_of(**totals: float | None) -> str | None:
+    """Return the one total that was given, such as `steps=500`, as a config has it: `500 steps`.
+
+    Raises ConfigError when there are several.
+    """
+    given = {unit: amount for unit, amount in totals.items() if amount is not None}
+    if len(given) > 1:
+        raise ConfigError(f"only one of {', '.join(given)} can be the total", "leave the others out")
+    return next((f"{Decimal(str(amount)):f} {unit}" for unit, amount in given.items()), None)
+
+
+def _read(source: Source, catalog: Catalog) -> list[ConfigLayer]:
+    """Return the layers of what `Run` is made from."""
+    if isinstance(source, str | Path):
+        return read_layers(str(source), catalog)
+    if isinstance(source, RunConfig):
+        return [ConfigLayer("config", plain(source, lambda kind: _name_of(kind, catalog)))]
+    if isinstance(source, Mapping):
+        data = dict(source)
+        recipe = data.pop("recipe", None)
+        below = [] if recipe is None else read_layers(str(recipe), catalog)
+        return [*below, ConfigLayer("config", {key: _data(value, catalog) for key, value in data.items()})]
+    if isinstance(source, list | tuple):
+        return [*source]
+    raise ConfigError(
+        f"a run is made from a recipe, a TOML file, a dict or a RunConfig; received {type(source).__name__}",
+        'for example: gancore.Run("digits")',
+    )
+
+
+def _table(value: object, catalog: Catalog) -> Any | None:  # Any: data as a file would hold it
+    """Return what the config holds for a part that a file can rebuild; None for an object."""
+    if isinstance(value, str | Mapping):
+        return _data(value, catalog)
+    if isinstance(value, Component):
+        with suppress(PluginError):  # no plugin offers its class, such as one in a notebook
+            return plain(value, catalog.name_of)
+    return None
+
+
+def _data(value: object, catalog: Catalog) -> object:
+    """Return settings and components as a file would hold them, and None as the value that removes a key."""
+    if isinstance(value, Mapping):
+        return {key: _data(item, catalog) for key, item in value.items()}
+    if isinstance(value, Settings):
+        return plain(value, catalog.name_of)
+    return REMOVE if value is None else value
+
+
+def _assignment(key: str, value: object, catalog: Catalog) -> ConfigLayer:
+    """Return the layer of one key of `set`, such as `optimizer.generator.lr`."""
+    data = _data(value, catalog)
+    for name in reversed(key.split(".")):
+        data = {name: data}
+    return ConfigLayer(f"set {key}", data)  # type: ignore[arg-type]  # a key has at least one name, so this is a dict
+
+
+def _name_of(kind: type[Any], catalog: Catalog) -> str:  # Any: any class of settings
+    return OBJECT if getattr(kind, "name", None) == OBJECT else catalog.name_of(kind)
+
+
+def _objects_of(directory: RunDirectory, given: Mapping[str, object]) -> dict[str, object]:
+    """Return the objects of a run that is opened. Raises ConfigError for a part that the config names."""
+    if not directory.config.is_file():
+        return dict(given)
+    config = merge(read_layers(str(directory.config), Catalog(())))[0]
+    for part in given:
+        if not is_object(config.get(part)):
+            raise ConfigError(
+                f"the run in {directory.path} names its {part} in its config, so no object can replace it",
+                f"leave {part}= out",
+            )
+    check_objects(config, with_objects(Catalog(()), given), str(directory.path))
+    return dict(given)
+
+
+def _manifest(directory: RunDirectory) -> dict[str, Any]:  # Any: JSON
+    with suppress(OSError, ValueError):
+        manifest = json.loads(directory.manifest.read_text(encoding="utf-8"))
+        return manifest if isinstance(manifest, dict) else {}
+    return {}
+
+
+def _display(progress: bool | Display) -> Display:
+    if isinstance(progress, Display):
+        return progress
+    return ProgressDisplay() if progress else Display()
+
+
+def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:
+    """Yield what the run is made of, a line each."""
+    shape = "x".join(map(str, gan.feed.shape))
+    yield f"data: {gan.feed.size:,} of shape {shape}, on {gan.device.type}"
+    for player, network in (("generator", gan.generator), ("discriminator", gan.discriminator)):
+        count = sum(parameter.numel() for parameter in network.parameters())
+        yield f"{player}: {getattr(config, player).name}, {count:,} parameters"
+    for component in config.components():
+        yield f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}"
+    yield f"precision: {gan.precision.name}"
+    yield f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}"
+
+
+def _recorded(session: Session, state: RecorderState | None, display: Display) -> Iterator[Record]:
+    """Train and record to the total."""
+    config = session.config
+    images_per_step = config.batch_size * config.training.discriminator_steps
+    epochs = config.total.total_epochs(session.gan.feed.size, images_per_step)
+    records = record(train(session.gan), session, state)
+    with display.training(epochs), closing(records):
+        for each in records:
+            display.show(each)
+            yield each
+
+
+def _followed(gan: GAN, interruption: Interruption) -> Iterator[Record]:
+    """Take the same steps as rank 0, which alone records them and decides when the run ends."""
+    steps = follow(train(gan), gan, interruption)
+    for step in steps:
+        try:
+            yield Record(step)
+        except GeneratorExit:
+            for _ in steps:
+                pass
+            raise
