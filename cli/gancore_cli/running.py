@@ -42,7 +42,7 @@ def totals(command: F) -> F:
 
 def total_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the values of options
     """Return the unit of the total that was given, and the total as a config has it."""
-    from gancore.run.run import duration_of
+    from gancore.run.source import duration_of
 
     given = {unit: flags[unit] for unit in _UNITS if flags[unit] is not None}
     if len(given) > 1:

@@ -6,26 +6,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from copy import deepcopy
-from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
-from gancore.component import Component
-from gancore.config.layers import REMOVE, ConfigLayer, merge
-from gancore.config.objects import OBJECT, check_objects, is_object, table_of, with_objects
+from gancore.config.layers import ConfigLayer, merge
+from gancore.config.objects import check_objects, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, meet
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, Objective
 from gancore.data.feed import prepared
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import joined
-from gancore.errors import CheckpointError, ConfigError, PluginError
+from gancore.errors import CheckpointError, ConfigError
 from gancore.evaluation.defaults import evaluator_of_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
@@ -37,15 +35,12 @@ from gancore.run.progress import Display, ProgressDisplay
 from gancore.run.recorder import Record, Records, record
 from gancore.run.resume import broadcast_run, check_same_run, find, run_exists
 from gancore.run.session import Session
+from gancore.run.source import Named, Source, assignment, duration_of, layers_of, table_of_part
 from gancore.sampling.load import TrainedGenerator, load
-from gancore.settings import Settings, plain
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 from gancore.utils.paths import cache_root, data_root
 
-# Any: data as a file would hold it
-Source: TypeAlias = str | Path | Mapping[str, Any] | RunConfig | Sequence[ConfigLayer] | RunDirectory
-Named: TypeAlias = str | Mapping[str, Any]
 _KEPT_ELSEWHERE = "what process 0 has saved"
 
 
@@ -100,7 +95,7 @@ class Run:
 
     def __init__(
         self,
-        source: Source | None = None,
+        source: Source | RunDirectory | None = None,
         *,
         generator: Named | nn.Module | Generator | None = None,
         discriminator: Named | nn.Module | Discriminator | None = None,
@@ -139,13 +134,13 @@ class Run:
         self.directory = None if out is None else RunDirectory(Path(out))
         if source is None and len(given) < len(parts):
             source = "digits"
-        layers = [] if source is None else _read(source, self._installed)
+        layers = [] if source is None else layers_of(source, self._installed)
         layers += self._layers_of(given, layers)
         if duration := duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes):
             layers.append(ConfigLayer(f"{duration.split()[1]}=", {"duration": duration}))
         if seed is not None:
             layers.append(ConfigLayer("seed=", {"seed": seed}))
-        layers += [_assignment(key, value, self._installed) for key, value in (set or {}).items()]
+        layers += [assignment(key, value, self._installed) for key, value in (set or {}).items()]
         check_objects(merge(layers)[0], self.catalog, "this config")
         recipes = [layer.source for layer in layers if layer.source.startswith("recipe ")]
         self._recipe = recipes[0].removeprefix("recipe ") if recipes else None
@@ -155,7 +150,7 @@ class Run:
         """Keep the parts that are objects, and yield what the config holds for each part that was given."""
         config, _ = merge(below)
         for part, value in given.items():
-            table = _table(value, self._installed)
+            table = table_of_part(value, self._installed)
             if table is None:
                 self._objects[part] = value
                 table = config[part] if is_object(config.get(part)) else table_of(value)
@@ -425,67 +420,6 @@ def open(  # noqa: A001  # gancore.open
         catalog=catalog,
         ranks=ranks,
     )
-
-
-def duration_of(**totals: float | None) -> str | None:
-    """Return the one total that was given, such as `steps=500`, as a config has it: `500 steps`.
-
-    Raises ConfigError when there are several.
-    """
-    given = {unit: amount for unit, amount in totals.items() if amount is not None}
-    if len(given) > 1:
-        raise ConfigError(f"only one of {', '.join(given)} can be the total", "leave the others out")
-    return next((f"{Decimal(str(amount)):f} {unit}" for unit, amount in given.items()), None)
-
-
-def _read(source: Source, catalog: Catalog) -> list[ConfigLayer]:
-    """Return the layers of what `Run` is made from."""
-    if isinstance(source, str | Path):
-        return read_layers(str(source), catalog)
-    if isinstance(source, RunConfig):
-        return [ConfigLayer("config", plain(source, lambda kind: _name_of(kind, catalog)))]
-    if isinstance(source, Mapping):
-        data = dict(source)
-        recipe = data.pop("recipe", None)
-        below = [] if recipe is None else read_layers(str(recipe), catalog)
-        return [*below, ConfigLayer("config", {key: _data(value, catalog) for key, value in data.items()})]
-    if isinstance(source, list | tuple):
-        return [*source]
-    raise ConfigError(
-        f"a run is made from a recipe, a TOML file, a dict or a RunConfig; received {type(source).__name__}",
-        'for example: gancore.Run("digits")',
-    )
-
-
-def _table(value: object, catalog: Catalog) -> Any | None:  # Any: data as a file would hold it
-    """Return what the config holds for a part that a file can rebuild; None for an object."""
-    if isinstance(value, str | Mapping):
-        return _data(value, catalog)
-    if isinstance(value, Component):
-        with suppress(PluginError):  # no plugin offers its class, such as one in a notebook
-            return plain(value, catalog.name_of)
-    return None
-
-
-def _data(value: object, catalog: Catalog) -> object:
-    """Return settings and components as a file would hold them, and None as the value that removes a key."""
-    if isinstance(value, Mapping):
-        return {key: _data(item, catalog) for key, item in value.items()}
-    if isinstance(value, Settings):
-        return plain(value, catalog.name_of)
-    return REMOVE if value is None else value
-
-
-def _assignment(key: str, value: object, catalog: Catalog) -> ConfigLayer:
-    """Return the layer of one key of `set`, such as `optimizer.generator.lr`."""
-    data = _data(value, catalog)
-    for name in reversed(key.split(".")):
-        data = {name: data}
-    return ConfigLayer(f"set {key}", data)  # type: ignore[arg-type]  # a key has at least one name, so this is a dict
-
-
-def _name_of(kind: type[Any], catalog: Catalog) -> str:  # Any: any class of settings
-    return OBJECT if getattr(kind, "name", None) == OBJECT else catalog.name_of(kind)
 
 
 def _objects_of(directory: RunDirectory, given: Mapping[str, object]) -> dict[str, object]:

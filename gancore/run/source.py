@@ -1,0 +1,82 @@
+"""What a run is made from: recipes, files, dicts, configs, and the arguments of `Run`, all as layers of the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from gancore.catalog.catalog import Catalog
+from gancore.component import Component
+from gancore.config.layers import REMOVE, ConfigLayer
+from gancore.config.objects import OBJECT
+from gancore.config.run import RunConfig, read_layers
+from gancore.errors import ConfigError, PluginError
+from gancore.settings import Settings, plain
+
+# Any: data as a file would hold it
+Source: TypeAlias = str | Path | Mapping[str, Any] | RunConfig | Sequence[ConfigLayer]
+Named: TypeAlias = str | Mapping[str, Any]
+
+
+def duration_of(**totals: float | None) -> str | None:
+    """Return the one total that was given, such as `steps=500`, as a config has it: `500 steps`. None without one.
+
+    Raises ConfigError when there are several.
+    """
+    given = {unit: amount for unit, amount in totals.items() if amount is not None}
+    if len(given) > 1:
+        raise ConfigError(f"only one of {', '.join(given)} can be the total", "leave the others out")
+    return next((f"{Decimal(str(amount)):f} {unit}" for unit, amount in given.items()), None)
+
+
+def layers_of(source: Source, catalog: Catalog) -> list[ConfigLayer]:
+    """Return the layers of what `Run` is made from."""
+    if isinstance(source, str | Path):
+        return read_layers(str(source), catalog)
+    if isinstance(source, RunConfig):
+        return [ConfigLayer("config", plain(source, lambda kind: _name_of(kind, catalog)))]
+    if isinstance(source, Mapping):
+        data = dict(source)
+        recipe = data.pop("recipe", None)
+        below = [] if recipe is None else read_layers(str(recipe), catalog)
+        return [*below, ConfigLayer("config", {key: _data(value, catalog) for key, value in data.items()})]
+    if isinstance(source, list | tuple):
+        return [*source]
+    raise ConfigError(
+        f"a run is made from a recipe, a TOML file, a dict or a RunConfig; received {type(source).__name__}",
+        'for example: gancore.Run("digits")',
+    )
+
+
+def table_of_part(value: object, catalog: Catalog) -> Any | None:  # Any: data as a file would hold it
+    """Return what the config holds for a part that a file can rebuild; None for an object."""
+    if isinstance(value, str | Mapping):
+        return _data(value, catalog)
+    if isinstance(value, Component):
+        with suppress(PluginError):  # no plugin offers its class, such as one in a notebook
+            return plain(value, catalog.name_of)
+    return None
+
+
+def _data(value: object, catalog: Catalog) -> object:
+    """Return settings and components as a file would hold them, and None as the value that removes a key."""
+    if isinstance(value, Mapping):
+        return {key: _data(item, catalog) for key, item in value.items()}
+    if isinstance(value, Settings):
+        return plain(value, catalog.name_of)
+    return REMOVE if value is None else value
+
+
+def assignment(key: str, value: object, catalog: Catalog) -> ConfigLayer:
+    """Return the layer of one key of `set`, such as `optimizer.generator.lr`."""
+    data = _data(value, catalog)
+    for name in reversed(key.split(".")):
+        data = {name: data}
+    return ConfigLayer(f"set {key}", data)  # type: ignore[arg-type]  # a key has at least one name, so this is a dict
+
+
+def _name_of(kind: type[Any], catalog: Catalog) -> str:  # Any: any class of settings
+    return OBJECT if getattr(kind, "name", None) == OBJECT else catalog.name_of(kind)

@@ -1,0 +1,49 @@
+from types import SimpleNamespace
+
+import pytest
+
+from gancore.config.layers import ConfigLayer
+from gancore.config.run import resolve
+from gancore.run.due import Due, due_after
+from helpers.tiny_components import PARTS, catalog
+
+CHANGES = {
+    "log": {"every_steps": 3},
+    "checkpoint": {"every_steps": 4},
+    "sample": {"every_kimg": 0.02},
+    "evaluate": {"every_kimg": 0.03},
+}
+
+
+def due(step, *, done=0.5, **changes):
+    """What is due after a step of 10 images."""
+    config = resolve([ConfigLayer("test", layer) for layer in (PARTS, CHANGES, changes)], catalog())
+    return due_after(SimpleNamespace(step=step, images_seen=10 * step, done=done), 10 * step - 10, config)
+
+
+@pytest.mark.parametrize(
+    ("step", "log", "tasks", "checkpoint"),
+    [
+        (1, False, (), False),
+        (2, False, ("samples",), False),
+        (3, True, ("guarded evaluation",), False),
+        (4, False, ("samples",), True),
+        (6, True, ("samples", "guarded evaluation"), False),
+        (12, True, ("samples", "guarded evaluation"), True),
+    ],
+)
+def test_due_after_a_step_is_what_the_intervals_say(step, log, tasks, checkpoint):
+    assert due(step) == Due(log, tasks, checkpoint, last=False)
+
+
+def test_due_after_the_last_step_is_everything():
+    measured = {"metrics": {"kid-random": {}}}
+    assert due(1, done=1.0) == Due(True, ("samples",), True, last=True)
+    assert due(1, done=1.0, **measured) == Due(True, ("samples", "evaluation"), True, last=True)
+    assert due(3, done=1.0, **measured) == Due(True, ("samples", "guarded evaluation"), True, last=True)
+
+
+def test_due_evaluations_are_not_guarded_where_collapse_is_ignored():
+    blind = {"evaluate": {"on_collapse": "ignore"}}
+    assert due(3, **blind).tasks == ()
+    assert due(3, **blind, metrics={"kid-random": {}}).tasks == ("evaluation",)
