@@ -32,7 +32,7 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
     "--set",
     "assignments",
     multiple=True,
-    metavar="KEY=VALUE",
+    metavar="PATH=VALUE",
     help="Set any key of the config, see: gancore show run. VALUE is TOML; none removes the key.",
 )
 @totals

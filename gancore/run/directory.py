@@ -54,7 +54,7 @@ class RunDirectory:
 
     @property
     def origin(self) -> str | None:
-        """The digest of the checkpoint that the run began from, from the manifest; None if there is none."""
+        """The digest of the checkpoint that the run began from, from the manifest; None for random weights."""
         with suppress(OSError, ValueError):
             manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
             origin = manifest.get("init_from") if isinstance(manifest, dict) else None

@@ -188,6 +188,6 @@ def _is_notebook() -> bool:
 
 
 def _write_to_stderr(line: str) -> None:
-    with suppress(OSError):  # progress that nobody can read is no error of the run
+    with suppress(OSError):  # a closed stream is no error of the run
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()

@@ -1,6 +1,6 @@
-"""Two ranks of a run, each with an end of its own: what torchrun is told by either, and what is left behind.
+"""Two ranks of a run that end in different ways: their exit codes, and what they leave behind.
 
-They are started as torchrun starts them, which itself would take longer than all that is asked here.
+They are started as torchrun starts them; torchrun itself would take longer than all of these tests.
 """
 
 import os
@@ -46,8 +46,8 @@ def codes(ranks):
     return [rank.returncode for rank in ranks]
 
 
-def told(ranks):
-    """What the ranks say that went wrong. None says more than its three lines."""
+def errors_of(ranks):
+    """The errors that the ranks print, each in three lines and no more."""
     for rank in ranks:
         heads = [line.split(":")[0] for line in rank.stderr.splitlines()]
         assert [head for head in heads if head in ("error", "kept", "next")] in ([], ["error", "kept", "next"])
@@ -65,7 +65,7 @@ def whole(both, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     ranks = both(folder, *RUN)
     assert codes(ranks) == [0, 0]
-    assert told(ranks) == []
+    assert errors_of(ranks) == []
     return newest(folder)
 
 
@@ -79,19 +79,19 @@ ENDS = {
         5,
     ),
 }
-"""What becomes of a trap at rank 1: the ranks' codes, how the errors that are told begin, and the newest step kept."""
-GOES_ON = {"discriminator:7:TERM", "generator:7:KILL"}  # one that saved before it ended, and one that could not
+"""The outcome of a trap at rank 1: exit codes, the beginnings of the errors, and the newest step that is kept."""
+RESUMED = {"discriminator:7:TERM", "generator:7:KILL"}  # one that saved before it ended, and one that could not
 
 
 @pytest.mark.parametrize("trap", ENDS)
-def test_either_rank_ends_with_its_code_and_both_go_on_to_the_same_bits(both, whole, tmp_path, trap):
+def test_ranks_end_with_their_codes_and_resume_bit_exactly(both, whole, tmp_path, trap):
     expected, begins, step = ENDS[trap]
     ranks = both(tmp_path, *RUN, "-q", trap=trap)
     assert codes(ranks) == expected
-    for said, begin in zip(told(ranks), begins, strict=True):
+    for said, begin in zip(errors_of(ranks), begins, strict=True):
         assert said.startswith(begin)
     assert newest(tmp_path).about["progress"]["step"] == step
-    if trap not in GOES_ON:
+    if trap not in RESUMED:
         return
     assert codes(both(tmp_path, *RUN, "-q", "--resume")) == [0, 0]
     last = newest(tmp_path)
@@ -99,21 +99,21 @@ def test_either_rank_ends_with_its_code_and_both_go_on_to_the_same_bits(both, wh
     assert all(torch.equal(tensor, whole.tensors[name]) for name, tensor in last.tensors.items())
 
 
-def test_nothing_comes_after_the_end_of_a_rank(tmp_path):
+def test_rank_runs_no_exit_handler_after_its_end(tmp_path):
     (tmp_path / "late.py").write_text("import atexit, os\natexit.register(os._exit, 77)\ngancore_losses = None\n")
     command = [sys.executable, "-m", "gancore_cli", "--plugin", "late.py", "list", "loss"]
     codes = [
         subprocess.run(command, cwd=tmp_path, env=os.environ | more, capture_output=True, timeout=60).returncode
         for more in ({}, {"TORCHELASTIC_RUN_ID": "none"})
     ]
-    assert codes[0] == 77, "the end of Python has its say where nobody waits for other ranks"
+    assert codes[0] == 77, "without torchrun the exit handlers of Python run"
     assert codes[1] != 77
 
 
-def test_a_rank_that_would_be_left_without_an_image_is_refused_by_both(both, tmp_path):
+def test_ranks_refuse_a_batch_that_leaves_one_without_an_image(both, tmp_path):
     streamed = 'dataset={name = "trapped", dataset = {name = "digits"}, count = 33}'
     ranks = both(tmp_path, *RUN, "-q", "--set", streamed)
     assert codes(ranks) == [3, 3]
-    (said,) = set(told(ranks))
-    assert "every batch needs at least one image per process" in said
+    (said,) = set(errors_of(ranks))
+    assert "each of 2 processes has a share of every batch" in said
     assert not (tmp_path / "run").exists()

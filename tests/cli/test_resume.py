@@ -68,12 +68,12 @@ SCHEDULES = 20
 
 
 @pytest.mark.parametrize("number", range(SCHEDULES))
-def test_an_interrupted_run_ends_as_if_it_had_not_been(zygote, data, tmp_path, number):
+def test_interrupted_run_ends_as_one_that_was_not_interrupted(zygote, data, tmp_path, number):
     schedule = draw(number)
     assert not interruptions.check(schedule, zygote, data, tmp_path), schedule
 
 
-def test_the_schedules_use_everything_that_is_shipped():
+def test_schedules_use_everything_that_is_shipped():
     from gancore.catalog.catalog import Catalog
     from gancore.config.optimizers import Name
     from gancore.contracts import Augmentation, Dataset, Loss, Regularizer
@@ -89,7 +89,7 @@ def test_the_schedules_use_everything_that_is_shipped():
 
 @pytest.mark.parametrize(("how", "code", "what"), [("TERM", 143, "terminated"), ("INT", 130, "interrupted")])
 @pytest.mark.parametrize("place", ["discriminator:7", "generator:7", "look:3", "picture:1", "file:7"])
-def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(run, tmp_path, whole, place, how, code, what):
+def test_signal_ends_a_run_after_its_step_with_a_checkpoint(run, tmp_path, whole, place, how, code, what):
     done = run(*RUN, "--out", "run", "-q", GANCORE_TRAP=f"{place}:{how}")
     assert done.returncode == code
     step = last_step(tmp_path / "run")
@@ -106,7 +106,7 @@ def test_a_signal_ends_a_run_after_its_step_with_a_checkpoint(run, tmp_path, who
     assert outcome(tmp_path / "run") == whole
 
 
-def test_a_signal_while_the_parts_are_built_leaves_nothing(run, tmp_path):
+def test_signal_while_the_parts_are_built_leaves_nothing(run, tmp_path):
     built = 'discriminator={name = "trapped", discriminator = {name = "mlp"}}'
     words = [word for word in RUN if word != "discriminator.widths=[8]"]
     del words[words.index("--set", words.index("generator.widths=[8]"))]
@@ -117,7 +117,7 @@ def test_a_signal_while_the_parts_are_built_leaves_nothing(run, tmp_path):
 
 
 @pytest.mark.parametrize("call", [3, 45, 90])
-def test_a_signal_while_data_is_read_leaves_a_whole_run(run, tmp_path, call):
+def test_signal_while_data_is_read_leaves_a_resumable_run(run, tmp_path, call):
     once = run(*RUN, *STREAMED, "--out", "once", "-q")
     assert once.returncode == 0, once.stderr
     done = run(*RUN, *STREAMED, "--out", "run", "-q", GANCORE_TRAP=f"item:{call}:TERM")
@@ -127,7 +127,7 @@ def test_a_signal_while_data_is_read_leaves_a_whole_run(run, tmp_path, call):
     assert outcome(tmp_path / "run") == outcome(tmp_path / "once")
 
 
-def test_a_second_signal_ends_a_run_at_once_and_tears_nothing(run, tmp_path, whole):
+def test_second_signal_ends_a_run_at_once_and_tears_nothing(run, tmp_path, whole):
     done = run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:7:TWICE")
     assert done.returncode == 130
     assert done.stderr == ""
@@ -136,7 +136,7 @@ def test_a_second_signal_ends_a_run_at_once_and_tears_nothing(run, tmp_path, who
     assert outcome(tmp_path / "run") == whole
 
 
-def test_an_error_in_a_plugin_keeps_the_last_checkpoint(run, tmp_path, whole):
+def test_plugin_error_keeps_the_last_checkpoint(run, tmp_path, whole):
     done = run(*RUN, "--out", "run", "-q", GANCORE_TRAP="discriminator:9:ERROR")
     assert done.returncode == 5
     said = three_lines(done)
@@ -146,7 +146,7 @@ def test_an_error_in_a_plugin_keeps_the_last_checkpoint(run, tmp_path, whole):
     assert outcome(tmp_path / "run") == whole
 
 
-def test_the_same_command_starts_a_run_goes_on_and_leaves_a_finished_one_alone(run, tmp_path, whole):
+def test_train_resume_starts_resumes_and_leaves_a_finished_run_alone(run, tmp_path, whole):
     words = (*RUN, "--out", "run", "--resume", "-q")
     assert run(*words, GANCORE_TRAP="generator:6:KILL").returncode == -signal.SIGKILL
     assert run(*words, GANCORE_TRAP="discriminator:2:KILL").returncode == -signal.SIGKILL
@@ -159,7 +159,7 @@ def test_the_same_command_starts_a_run_goes_on_and_leaves_a_finished_one_alone(r
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_longer_total_extends_a_run(run, tmp_path):
+def test_longer_total_extends_a_run(run, tmp_path):
     for name, steps in (("long", 17), ("short", 12)):
         assert run(*RUN, "--steps", steps, "--out", name, "-q").returncode == 0
     assert run("--plugin", TRAPS, "resume", "short", "--steps", 17, "-q").returncode == 0
@@ -173,7 +173,7 @@ def test_a_longer_total_extends_a_run(run, tmp_path):
     )
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_taken(run, tmp_path, whole):
+def test_damaged_newest_checkpoint_is_named_and_the_one_before_it_is_used(run, tmp_path, whole):
     assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:11:KILL").returncode == -signal.SIGKILL
     newest = checkpoint.newest(tmp_path / "run")
     content = bytearray(newest.read_bytes())
@@ -187,7 +187,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_taken(run, t
     assert outcome(tmp_path / "run") == whole
 
 
-def test_where_no_checkpoint_is_sound_nothing_is_started_over(run, tmp_path):
+def test_resume_without_a_valid_checkpoint_starts_nothing_over(run, tmp_path):
     assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:7:KILL").returncode == -signal.SIGKILL
     files = list((tmp_path / "run" / "checkpoints").iterdir())
     for file in files:
@@ -200,7 +200,7 @@ def test_where_no_checkpoint_is_sound_nothing_is_started_over(run, tmp_path):
     assert run(*RUN, "--out", "run", "--resume").returncode == 4
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(run, tmp_path, whole):
+def test_run_killed_before_its_first_checkpoint_starts_anew(run, tmp_path, whole):
     assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:7:KILL").returncode == -signal.SIGKILL
     folder = tmp_path / "run"
     for path in (*folder.glob("checkpoints/*"), *folder.glob("samples/*"), folder / "metrics.jsonl"):
@@ -212,20 +212,20 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(run, tmp_
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--set", "latent.dim=7"], "the run in run has another config: latent.dim was 100, now 7"),
         (["--set", "optimizer.generator.lr=1e-3", "--seed", 3], "seed was 0, now 3; optimizer.generator.lr was 0.0002"),
     ],
 )
-def test_another_run_in_the_folder_is_not_gone_on_with(run, words, told):
+def test_train_resume_refuses_a_run_with_another_config(run, words, message):
     assert run(*RUN, "--steps", 2, "--out", "run", "-q").returncode == 0
     done = run(*RUN, *words, "--out", "run", "--resume")
     assert done.returncode == 4
-    assert told in three_lines(done)["error"]
+    assert message in three_lines(done)["error"]
 
 
-def test_a_config_that_was_changed_by_hand_is_told(run, tmp_path):
+def test_config_changed_by_hand_is_refused(run, tmp_path):
     assert run(*RUN, "--steps", 2, "--out", "run", "-q").returncode == 0
     config = tmp_path / "run" / "config.toml"
     config.write_text(config.read_text().replace("batch_size = 8", "batch_size = 9"))
@@ -235,7 +235,7 @@ def test_a_config_that_was_changed_by_hand_is_told(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
-def test_a_folder_without_a_run_is_told_and_nothing_is_made(run, tmp_path, name):
+def test_resume_of_a_folder_without_a_run_makes_nothing(run, tmp_path, name):
     (tmp_path / "empty").mkdir()
     done = run("resume", name)
     assert done.returncode == 4
@@ -243,7 +243,7 @@ def test_a_folder_without_a_run_is_told_and_nothing_is_made(run, tmp_path, name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
 
 
-def test_what_is_not_as_it_was_is_told_in_one_warning(run, tmp_path):
+def test_changed_facts_are_reported_in_one_warning(run, tmp_path):
     assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:7:TERM").returncode == 143
     newest = checkpoint.newest(tmp_path / "run")
     saved = checkpoint.load(newest)
@@ -257,7 +257,7 @@ def test_what_is_not_as_it_was_is_told_in_one_warning(run, tmp_path):
     )
 
 
-def test_data_that_has_changed_is_told(run, tmp_path, data):
+def test_changed_data_is_reported(run, tmp_path, data):
     words = (
         "train",
         *BY_HAND,
@@ -279,7 +279,7 @@ def test_data_that_has_changed_is_told(run, tmp_path, data):
     assert "the training data has changed since the checkpoint" in done.stderr
 
 
-def test_two_runs_do_not_share_a_folder(zygote, tmp_path):
+def test_lock_refuses_a_second_run_in_the_folder(zygote, tmp_path):
     words = [*map(str, RUN), "--set", "training.data=stream", *STREAMED[:2], "--steps", "100000", "--out", "run", "-q"]
     first = subprocess.Popen([sys.executable, "-m", "gancore_cli", *words], cwd=tmp_path, stderr=subprocess.PIPE)
     try:
@@ -298,7 +298,7 @@ def test_two_runs_do_not_share_a_folder(zygote, tmp_path):
     assert zygote.run(tmp_path, "--plugin", TRAPS, "resume", "run", "--steps", 3, "-q").returncode == 0
 
 
-def test_the_lock_of_a_killed_run_is_gone_even_while_its_workers_live(zygote, tmp_path):
+def test_lock_of_a_killed_run_is_released_even_while_its_workers_live(zygote, tmp_path):
     words = [*map(str, RUN), *STREAMED, "--set", "training.workers=2", "--steps", "100000", "--out", "run", "-q"]
     process = zygote.start(tmp_path, *words)
     while len(list(tmp_path.glob("run/checkpoints/step*"))) < 2:
@@ -308,7 +308,7 @@ def test_the_lock_of_a_killed_run_is_gone_even_while_its_workers_live(zygote, tm
     assert zygote.run(tmp_path, "--plugin", TRAPS, "resume", "run", "--steps", 3, "-q").returncode == 0
 
 
-def test_a_worker_that_is_killed_ends_the_run_with_its_own_code(zygote, tmp_path):
+def test_worker_that_is_killed_ends_the_run_with_exit_code_9(zygote, tmp_path):
     words = [*map(str, RUN), *STREAMED, "--set", "training.workers=2", "--steps", "100000", "--out", "run", "-q"]
     process = zygote.start(tmp_path, *words)
     while len(list(tmp_path.glob("run/checkpoints/step*"))) < 2:
@@ -330,6 +330,6 @@ def test_resuming_as_json_is_one_document(tmp_path):
     assert document["checkpoint"] == "run/checkpoints/step-00000003.safetensors"
 
 
-def test_two_totals_are_refused_and_resume_needs_a_folder(run):
+def test_totals_exclude_each_other_and_resume_needs_a_folder(run):
     assert run("resume", "run", "--steps", 3, "--epochs", 2).returncode == 2
     assert run(*RUN, "--resume").returncode == 2

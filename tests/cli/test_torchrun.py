@@ -1,4 +1,4 @@
-"""The real torchrun: a run of two processes that is killed, ended, restarted, and gone on with."""
+"""The real torchrun: a run of two processes that is killed, terminated, restarted and resumed."""
 
 import os
 import signal
@@ -103,7 +103,7 @@ def workers(process):
 
 
 def error_in(stderr):
-    """The three lines in which gancore tells of an error; it is told once."""
+    """The three lines of an error, which must appear once."""
     lines = stderr.splitlines()
     (place,) = (number for number, line in enumerate(lines) if line.startswith("error: "))
     assert [line.split(":")[0] for line in lines[place : place + 3]] == ["error", "kept", "next"], stderr
@@ -126,7 +126,7 @@ def clean(folder):
     return state(folder / "clean")
 
 
-def test_a_run_that_is_ended_and_then_loses_a_process_ends_as_one_that_nothing_interrupts(folder, clean):
+def test_torchrun_restart_after_sigterm_and_a_lost_process_ends_as_an_uninterrupted_run(folder, clean):
     ended = started(folder, "train", *RUN, "--out", "ended", SLOW="1")
     under_way(ended, folder / "ended")
     both = workers(ended)
@@ -152,7 +152,7 @@ def test_a_run_that_is_ended_and_then_loses_a_process_ends_as_one_that_nothing_i
     assert (folder / "ended" / "metrics.jsonl").read_text().count('"step": 40') == 1
 
 
-def test_a_process_that_is_killed_ends_the_other_and_one_process_may_go_on(folder, gancore):
+def test_torchrun_process_that_is_killed_ends_the_other_and_one_process_may_resume(folder, gancore):
     process = started(folder, "train", *RUN, "--out", "killed", SLOW="1")
     under_way(process, folder / "killed")
     both = workers(process)

@@ -24,7 +24,7 @@ def same(first, second):
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_run_says_where_its_pictures_log_and_checkpoint_are(finished):
+def test_train_prints_where_pictures_log_and_checkpoint_are(finished):
     said = dict(line.split(": ", 1) for line in finished.made.stdout.splitlines())
     assert said["done"].startswith("4 steps in ")
     for key in ("pictures", "metrics", "checkpoint"):
@@ -39,7 +39,7 @@ def test_piped_progress_is_one_plain_line_an_interval(finished):
     assert all(re.fullmatch(form, line) for line in lines)
 
 
-def test_a_resolved_config_replays_to_the_same_weights(finished):
+def test_config_of_a_run_trains_the_same_weights_again(finished):
     finished.works("train", "runs/0001/config.toml", "--out", "again")
     assert same(finished.folder / "runs" / "0001", finished.folder / "again")
 
@@ -54,7 +54,7 @@ def test_runs_are_numbered_and_json_is_one_document(gancore):
     assert same(gancore.folder / "runs" / "0001", gancore.folder / "runs" / "0002")
 
 
-def test_a_run_may_begin_with_the_weights_of_another(finished):
+def test_init_from_starts_with_the_weights_of_another_run(finished):
     finished.works("train", *BY_HAND, "--steps", 1, "--init-from", "runs/0001", "--out", "begun")
     before = load(kept(finished.folder / "runs" / "0001" / "checkpoints")[-1])
     after = load(kept(finished.folder / "begun" / "checkpoints")[0])
@@ -68,7 +68,7 @@ def test_a_run_may_begin_with_the_weights_of_another(finished):
     assert "of another generator" in finished.fails(4, "train", *BY_HAND, *wide)
 
 
-def test_a_run_that_had_no_checkpoint_yet_begins_with_the_weights_of_another_once_more(finished):
+def test_init_from_is_repeated_by_a_run_without_a_checkpoint(finished):
     begin = ["train", *BY_HAND, "--steps", 1, "--init-from", "runs/0001", "--out", "cut"]
     finished.works(*begin)
     cut = finished.folder / "cut"
@@ -107,12 +107,12 @@ def test_later_layers_win(gancore):
     assert os.listdir(gancore.folder) == ["mine.toml"]
 
 
-def test_a_dry_run_as_json_holds_the_config(gancore):
+def test_dry_run_as_json_holds_the_config(gancore):
     document = json.loads(gancore.works("train", "digits", "--dry-run", "--json", "-v").stdout)
     assert document["config"]["dataset"] == {"name": "digits", "split": "all"}
 
 
-def test_on_a_terminal_there_is_a_progress_bar(gancore):
+def test_progress_bar_is_shown_on_a_terminal(gancore):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "gancore_cli", "train", *BY_HAND, "--steps", "40", "--set", "log.every_steps=10"],
@@ -130,7 +130,7 @@ def test_on_a_terminal_there_is_a_progress_bar(gancore):
         assert word in text
 
 
-def test_a_run_goes_on_when_nobody_reads_what_it_says(gancore):
+def test_run_continues_when_its_output_is_closed(gancore):
     process = subprocess.Popen(
         [sys.executable, "-m", "gancore_cli", "train", *BY_HAND, "--steps", "30", "--set", "log.every_steps=1"],
         cwd=gancore.folder,
@@ -206,7 +206,7 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore):
         ),
     ],
 )
-def test_bad_input_is_told_in_three_lines_and_harms_nothing(gancore, arguments, code, words):
+def test_bad_input_is_reported_in_three_lines_and_harms_nothing(gancore, arguments, code, words):
     (gancore.folder / "full").mkdir()
     (gancore.folder / "full" / "file").write_text("mine")
     line = gancore.fails(code, *arguments)
@@ -217,7 +217,7 @@ def test_bad_input_is_told_in_three_lines_and_harms_nothing(gancore, arguments, 
     assert (gancore.folder / "full" / "file").read_text() == "mine"
 
 
-def test_every_mistake_of_all_layers_is_told_at_once(gancore):
+def test_mistakes_of_all_layers_are_reported_at_once(gancore):
     (gancore.folder / "mine.toml").write_text('recipe = "digits"\nbatch_sice = 3\n[generator]\nslope = 7\n')
     line = gancore.fails(2, "train", "mine.toml", "--loss", "bcee", "--set", "optimizer.discriminator.btas=[0.5, 0.9]")
     for words in (
@@ -232,7 +232,7 @@ def test_every_mistake_of_all_layers_is_told_at_once(gancore):
         assert words in line
 
 
-def test_broken_toml_is_told_with_its_line(gancore):
+def test_broken_toml_is_reported(gancore):
     (gancore.folder / "mine.toml").write_text("seed = 1\nseed = 2\n")
     assert "mine.toml is not valid TOML" in gancore.fails(2, "train", "mine.toml")
 
@@ -245,7 +245,7 @@ def test_errors_are_one_document_too(gancore):
     assert "vanilla" in document["message"]
 
 
-def test_a_truncated_data_file_is_told_before_anything_is_written(gancore):
+def test_truncated_data_file_is_reported_before_anything_is_written(gancore):
     raw = gancore.folder / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte").write_bytes(bytes.fromhex("00000803 0000ea60 0000001c 0000001c") + b"0" * 99)
@@ -255,7 +255,7 @@ def test_a_truncated_data_file_is_told_before_anything_is_written(gancore):
     assert not (gancore.folder / "runs").exists()
 
 
-def test_a_damaged_checkpoint_is_told(finished):
+def test_damaged_checkpoint_is_reported(finished):
     path = finished.folder / "runs" / "0001" / "checkpoints" / "step-00000004.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -1,4 +1,4 @@
-"""Runs that fall ill at a chosen place and step: NaN or infinity where it is wanted, and nothing else changed."""
+"""Runs in which NaN or infinity appears at a chosen place and step, and nothing else is changed."""
 
 import contextlib
 import functools
@@ -30,7 +30,7 @@ PLACES = (
 
 @dataclass
 class Ailment:
-    """A value at a place, from a step on, `lasting` so many updates; `weight` chooses among parameters."""
+    """A value at a place from a step on, for `lasting` updates; `weight` chooses among parameters."""
 
     place: str
     value: float
@@ -45,7 +45,7 @@ class Ailment:
         return "generator" if self.place.endswith("of G") else "discriminator"
 
     def strikes(self, place):
-        """Whether a place is ill now."""
+        """Whether the value appears at this place now."""
         if self.gan is None or place != self.place or self.spent >= self.lasting:
             return False
         if self.gan.progress.step + 1 < self.step:
@@ -54,7 +54,7 @@ class Ailment:
         return True
 
     def catches(self, gan):
-        """Healthy while it is built and rehearsed, the GAN is ill from here on."""
+        """Inject into this GAN from here on, not while it is built and checked."""
         parameters = list(getattr(gan, self.player).parameters())
         parameters[self.weight % len(parameters)].register_hook(self._on_gradient)
         gan.generator.register_forward_hook(self._on_fakes)
@@ -64,7 +64,7 @@ class Ailment:
         return spoilt(gradient, self.value) if self.strikes(f"a gradient of {self.player[0].upper()}") else None
 
     def _on_fakes(self, _module, _arguments, fakes):
-        # In training: what is drawn for a picture is healthy.
+        # Only in training, not while samples are drawn.
         return spoilt(fakes, self.value) if self.gan.generator.training and self.strikes("a fake") else None
 
 
@@ -76,7 +76,7 @@ def spoilt(tensor, value):
 
 
 def ill(ailment):
-    """Components that know of the ailment, as a plugin beside the worlds."""
+    """A catalog with components that inject the value, next to the tiny ones."""
 
     class Loss(Hinge):
         name = "ill"

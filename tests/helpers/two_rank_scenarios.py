@@ -1,6 +1,6 @@
-"""Two processes that train one GAN, for tests: `python -m helpers.two_rank_scenarios FOLDER`, started by torchrun.
+"""Two processes that train one GAN, for tests: `python -m helpers.two_rank_scenarios FOLDER`, started as by torchrun.
 
-Each goes through the same scenes, in double precision, and writes what it saw to FOLDER/RANK.pt.
+Each runs the same scenarios in double precision, and writes its results to FOLDER/RANK.pt.
 """
 
 import os
@@ -215,8 +215,8 @@ def made(ranks, **changes):
     return gan(ranks, **{key: each() if callable(each) else each for key, each in changes.items()})
 
 
-def told(run):
-    """What a run is after its last step, and what its steps said."""
+def outcome(run):
+    """What a run is after its last step, and the numbers of its steps."""
     steps = [{key: value for key, value in step.scalars().items() if key != "seconds"} for step in train(run)]
     return {"steps": steps, "tensors": trained(run), "skipped": run.progress.nonfinite}
 
@@ -227,14 +227,14 @@ def trained(run):
 
 def failure(make, *arguments, **changes):
     try:
-        told(make(*arguments, **changes))
+        outcome(make(*arguments, **changes))
     except GancoreError as error:
         return type(error).__name__, str(error)
 
 
 def by_other_clocks(ranks):
     with patch("gancore.training.loop.perf_counter", lambda: perf_counter() * (1 + ranks.rank)):
-        return told(gan(ranks, duration="0.003 minutes"))
+        return outcome(gan(ranks, duration="0.003 minutes"))
 
 
 def drawn(run):
@@ -268,14 +268,14 @@ def recorded(ranks, folder, *, stop=None, close=None, nan=False, **changes):
 
 def scenes(ranks, folder):
     return {
-        "same": {name: told(made(ranks, **changes)) for name, changes in SAME.items()},
+        "same": {name: outcome(made(ranks, **changes)) for name, changes in SAME.items()},
         "empty share": failure(gan, ranks, size=13, batch=4),
         "no cuda": failure(
             gan, ranks, discriminator=TinyDiscriminator(batch_norm=True).build(SHAPE, None), sync_batchnorm=True
         ),
         "nan": failure(gan, ranks, objective=Doubtful()),
-        "nan, left out": told(gan(ranks, objective=Doubtful(), on_nonfinite="skip")),
-        "batch norm": told(
+        "nan, left out": outcome(gan(ranks, objective=Doubtful(), on_nonfinite="skip")),
+        "batch norm": outcome(
             gan(
                 ranks,
                 size=19,

@@ -255,7 +255,7 @@ DEFECTS = [
         "gancore/run/resume.py",
         'if about.get("data", gan.feed.fingerprint) != gan.feed.fingerprint:',
         "if False:",
-        f"{CLI} -k data_that",
+        f"{CLI} -k changed_data",
     ),
     Defect(
         "a config that was changed by hand is resumed",

@@ -13,14 +13,14 @@ def created(path):
     RunDirectory(path).create(resolve([ConfigLayer("test", PARTS)], known), known, choose_device("cpu"))
 
 
-def test_a_folder_with_anything_in_it_is_left_untouched(tmp_path):
+def test_run_folder_that_is_not_empty_is_left_untouched(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not empty"):
         created(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_run_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         created(tmp_path / "file" / "run")
@@ -36,7 +36,7 @@ def test_runs_are_numbered_and_two_at_once_get_two(tmp_path):
     assert next_directory(tmp_path / "others").path.name == "0001"
 
 
-def test_looking_whether_a_folder_is_free_removes_nothing_of_a_stranger(tmp_path):
+def test_run_folder_check_removes_no_foreign_file(tmp_path):
     for name in (".mine.17.tmp", ".config.toml.17.tmp"):
         (tmp_path / name).write_text("precious")
     with pytest.raises(ConfigError, match="must be a new or empty folder"):

@@ -6,7 +6,7 @@ from gancore.errors import WorkerError
 from gancore.run.interrupt import Interrupted, Interruption
 
 
-def test_a_signal_is_raised_where_nothing_is_held():
+def test_signal_is_raised_outside_of_deferred_blocks():
     with pytest.raises(Interrupted) as raised:
         Interruption().arrive(15)
     assert raised.value.signal == 15
@@ -14,7 +14,7 @@ def test_a_signal_is_raised_where_nothing_is_held():
 
 
 @given(depth=st.integers(1, 5), at=st.integers(0, 4))
-def test_a_signal_waits_for_the_outermost_block(depth, at):
+def test_signal_is_deferred_to_the_end_of_the_outermost_block(depth, at):
     interruption, done = Interruption(), []
 
     def nested(level):
@@ -35,7 +35,7 @@ def test_a_signal_waits_for_the_outermost_block(depth, at):
     assert done == [*reversed(range(depth)), "outermost"]
 
 
-def test_what_is_held_later_is_not_disturbed_by_what_was_raised_before():
+def test_signal_that_was_raised_does_not_disturb_later_deferred_blocks():
     interruption = Interruption()
     with pytest.raises(Interrupted):
         interruption.arrive(15)
@@ -45,7 +45,7 @@ def test_what_is_held_later_is_not_disturbed_by_what_was_raised_before():
         interruption.check()
 
 
-def test_an_error_in_the_block_comes_first():
+def test_error_in_a_deferred_block_comes_before_the_signal():
     interruption = Interruption()
 
     def fails():
@@ -57,14 +57,14 @@ def test_an_error_in_the_block_comes_first():
         fails()
 
 
-def test_without_a_signal_nothing_is_raised():
+def test_interruption_without_a_signal_raises_nothing():
     interruption = Interruption()
     with interruption.deferred():
         interruption.check()
     interruption.check()
 
 
-def test_a_signal_is_too_late_once_another_process_is_gone():
+def test_signal_is_ignored_after_a_worker_has_died():
     interruption = Interruption()
 
     def fails():

@@ -14,7 +14,7 @@ from gancore.run.log import RecorderState, truncate_log
     lines=st.integers(0, 3),
     torn=st.binary(max_size=5).filter(lambda tail: b"\n" not in tail),
 )
-def test_what_came_after_a_state_is_forgotten(tmp_path_factory, steps, step, lines, torn):
+def test_log_is_truncated_after_the_step_of_a_checkpoint(tmp_path_factory, steps, step, lines, torn):
     log = tmp_path_factory.mktemp("log") / "metrics.jsonl"
     written = [json.dumps({"step": at, "number": number}) for number, at in enumerate(steps)]
     log.write_bytes("".join(f"{line}\n" for line in written).encode() + torn)
@@ -25,14 +25,14 @@ def test_what_came_after_a_state_is_forgotten(tmp_path_factory, steps, step, lin
 
 
 @pytest.mark.parametrize("torn", ['{"step": 3', '{"step": 3}', "[]\n", '{"step": null}\n', "[" * 100_000 + "\n"])
-def test_a_line_that_is_torn_goes_with_all_after_it(tmp_path, torn):
+def test_log_is_truncated_at_a_torn_line(tmp_path, torn):
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"step": 1}\n' + torn)
     truncate_log(log, 9, 0)
     assert log.read_text() == '{"step": 1}\n'
 
 
-def test_a_log_in_which_nothing_is_to_be_forgotten_is_not_written(tmp_path):
+def test_log_that_needs_no_truncation_is_not_written(tmp_path):
     log = tmp_path / "metrics.jsonl"
     truncate_log(log, 1, 1)
     assert not log.exists()
@@ -45,6 +45,6 @@ def test_a_log_in_which_nothing_is_to_be_forgotten_is_not_written(tmp_path):
 @pytest.mark.parametrize(
     "wrong", [{"lines": -1}, {"pending": ["money"]}, {"best": float("nan")}, {"low": "1"}, {"more": 1}, [], None]
 )
-def test_what_a_checkpoint_says_of_the_writing_is_checked(wrong):
+def test_recorder_state_of_a_checkpoint_is_validated(wrong):
     with pytest.raises(ValidationError):
         RecorderState.model_validate(wrong)

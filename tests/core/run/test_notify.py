@@ -39,12 +39,12 @@ class MuteError(Exception):
 
 
 class Remembers(Writer):
-    """Keeps all that it is told, and raises when its time has come."""
+    """Keeps all that it receives, and raises at the chosen call."""
 
     def __init__(self, observer, run):
         self.observer, self.run, self.reported, self.calls = observer, run, [], 0
 
-    def _hear(self, call, *what):
+    def _receive(self, call, *what):
         self.reported.append((call, *what))
         if self.observer.fails_in == call:
             self.calls += 1
@@ -52,16 +52,16 @@ class Remembers(Writer):
                 raise RAISED[self.observer.how]()
 
     def scalars(self, numbers):
-        self._hear("scalars", numbers)
+        self._receive("scalars", numbers)
 
     def image(self, step, name, image):
-        self._hear("image", step, name, image)
+        self._receive("image", step, name, image)
 
     def file(self, step, path):
-        self._hear("file", step, path.relative_to(self.run.folder).as_posix(), path.is_file())
+        self._receive("file", step, path.relative_to(self.run.folder).as_posix(), path.is_file())
 
     def end(self, outcome):
-        self._hear("end", outcome)
+        self._receive("end", outcome)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def watched():
     built = []
 
     class Watcher(Observer):
-        """Keeps all that it is told."""
+        """Keeps all that it receives."""
 
         name = "watcher"
         fails_in: Call = Field(default="nothing", description="the call that raises")
@@ -129,21 +129,21 @@ def watched():
     torch.set_default_dtype(torch.float32)
 
 
-def told(writer, call):
+def received(writer, call):
     return [each[1:] for each in writer.reported if each[0] == call]
 
 
-def test_observers_are_told_all_that_is_written(tmp_path, watched):
+def test_observers_receive_all_that_is_written(tmp_path, watched):
     known, built = watched
     directory, run, _ = recorded(tmp_path / "run", OFTEN, {"observers": {"watcher": {}}}, known=known)
     (writer,) = built
     assert writer.run.folder == directory.path
     assert writer.run.config == run.to_data(known)
-    assert [numbers for (numbers,) in told(writer, "scalars")] == lines(directory)
-    assert told(writer, "end") == [("finished",)]
+    assert [numbers for (numbers,) in received(writer, "scalars")] == lines(directory)
+    assert received(writer, "end") == [("finished",)]
     assert writer.reported[-1] == ("end", "finished")
 
-    files = told(writer, "file")
+    files = received(writer, "file")
     assert all(whole for _, _, whole in files)
     pictures = {f"samples/{path.name}" for path in directory.samples.iterdir()}
     saved = {f"checkpoints/step-{step:08d}.safetensors" for step in range(8)}
@@ -151,14 +151,14 @@ def test_observers_are_told_all_that_is_written(tmp_path, watched):
     assert {name for _, name, _ in files} == pictures | saved
     assert all(f"{step:08d}" in name for step, name, _ in files)
 
-    for step, name, image in told(writer, "image"):
+    for step, name, image in received(writer, "image"):
         assert (name, image.dtype) == ("samples", torch.uint8)
         with Image.open(directory.samples / f"step-{step:08d}.png") as picture:
             assert np.array_equal(image.permute(1, 2, 0).squeeze(2).numpy(), np.asarray(picture))
-    assert len(told(writer, "image")) == len(pictures)
+    assert len(received(writer, "image")) == len(pictures)
 
 
-def test_evaluations_and_the_best_checkpoint_are_told_too(tmp_path, watched):
+def test_observers_receive_evaluations_and_the_best_checkpoint(tmp_path, watched):
     known, built = watched
     measured = {
         "dataset": {"name": "noise", "shape": [3], "count": 100},
@@ -169,16 +169,16 @@ def test_evaluations_and_the_best_checkpoint_are_told_too(tmp_path, watched):
     }
     directory, _, _ = recorded(tmp_path / "run", measured, known=known)
     (writer,) = built
-    assert [numbers for (numbers,) in told(writer, "scalars")] == lines(directory)
-    assert any("kid-random" in numbers for (numbers,) in told(writer, "scalars"))
-    names = {name for _, name, _ in told(writer, "file")}
+    assert [numbers for (numbers,) in received(writer, "scalars")] == lines(directory)
+    assert any("kid-random" in numbers for (numbers,) in received(writer, "scalars"))
+    names = {name for _, name, _ in received(writer, "file")}
     assert {"evaluation.json", "checkpoints/best.safetensors", "samples/step-00000007.npy"} <= names
-    assert told(writer, "image") == [], "these samples are no pictures"
+    assert received(writer, "image") == [], "these samples are no pictures"
 
 
 @pytest.mark.parametrize("call", ["scalars", "image", "file"])
 @pytest.mark.parametrize(("how", "kind"), [("error", "ValueError: no such thing"), ("exit", "SystemExit: 3"), MUTE])
-def test_an_observer_that_raises_at_its_third_call_is_left_out_with_one_warning(tmp_path, watched, call, how, kind):
+def test_observer_that_raises_at_its_third_call_is_left_out_with_one_warning(tmp_path, watched, call, how, kind):
     known, built = watched
     bad = {"observers": {"watcher": {}, "bad": {"name": "watcher", "fails_in": call, "how": how}}}
     directory, _, seen = recorded(tmp_path / "run", OFTEN, bad, known=known)
@@ -189,13 +189,13 @@ def test_an_observer_that_raises_at_its_third_call_is_left_out_with_one_warning(
         "Switch it off with: --set observers.bad=none"
     )
     assert failed.reported[-1][0] == call
-    assert len(told(failed, call)) == 3
-    assert told(good, "end") == [("finished",)]
-    assert [numbers for (numbers,) in told(good, "scalars")] == lines(directory)
+    assert len(received(failed, call)) == 3
+    assert received(good, "end") == [("finished",)]
+    assert [numbers for (numbers,) in received(good, "scalars")] == lines(directory)
     assert [line["step"] for line in lines(directory)] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_the_warning_comes_with_the_step_at_which_it_happened(tmp_path, watched):
+def test_observer_warning_comes_with_the_step_of_its_failure(tmp_path, watched):
     known, _ = watched
     bad = {"observers": {"watcher": {"fails_in": "scalars"}}}
     _, _, seen = recorded(tmp_path / "run", OFTEN, bad, known=known)
@@ -210,7 +210,7 @@ def test_the_warning_comes_with_the_step_at_which_it_happened(tmp_path, watched)
     ],
     ids=["raises", "returns-nothing"],
 )
-def test_one_that_cannot_be_built_is_told_of_with_the_first_step(tmp_path, watched, observer, cause):
+def test_observer_that_cannot_be_built_is_reported_with_the_first_step(tmp_path, watched, observer, cause):
     known, built = watched
     directory, _, seen = recorded(tmp_path / "run", {"observers": {"bad": observer}}, known=known)
     assert [len(written.warnings) for written in seen] == [1, 0, 0, 0, 0, 0, 0]
@@ -219,7 +219,7 @@ def test_one_that_cannot_be_built_is_told_of_with_the_first_step(tmp_path, watch
     assert checkpoint.kept(directory.checkpoints)[-1].name == "step-00000007.safetensors"
 
 
-def test_one_that_fails_at_the_end_is_told_of_with_the_last_step(tmp_path, watched):
+def test_observer_that_fails_at_the_end_is_reported_with_the_last_step(tmp_path, watched):
     known, _ = watched
     bad = {"observers": {"watcher": {"fails_in": "end", "at": 1}}}
     _, _, seen = recorded(tmp_path / "run", bad, known=known)
@@ -227,7 +227,7 @@ def test_one_that_fails_at_the_end_is_told_of_with_the_last_step(tmp_path, watch
     assert "failed in end" in seen[-1].warnings[0]
 
 
-def test_what_the_user_can_mend_is_said_with_its_hint(tmp_path, watched, monkeypatch):
+def test_observer_warning_contains_the_hint_of_its_error(tmp_path, watched, monkeypatch):
     known, _ = watched
     monkeypatch.setitem(RAISED, "error", lambda: ConfigError("no connection", "plug it in"))
     bad = {"observers": {"watcher": {"fails_in": "build"}}}
@@ -236,39 +236,39 @@ def test_what_the_user_can_mend_is_said_with_its_hint(tmp_path, watched, monkeyp
 
 
 @pytest.mark.parametrize("call", ["build", "scalars", "image", "file", "end"])
-def test_ctrl_c_is_not_swallowed(tmp_path, watched, call):
+def test_observer_does_not_swallow_ctrl_c(tmp_path, watched, call):
     known, built = watched
     stopped = {"observers": {"watcher": {}, "last": {"name": "watcher", "fails_in": call, "how": "interrupt", "at": 1}}}
     with pytest.raises(KeyboardInterrupt):
         recorded(tmp_path / "run", OFTEN, stopped, known=known)
-    assert told(built[0], "end") == [("finished" if call == "end" else "interrupted",)]
+    assert received(built[0], "end") == [("finished" if call == "end" else "interrupted",)]
 
 
-def test_observers_hear_how_a_run_ended_before_its_total(tmp_path, watched):
+def test_observers_receive_how_a_run_ended_before_its_total(tmp_path, watched):
     known, built = watched
     for name, leave in (("closed", lambda records: records.close()), ("dropped", lambda records: None)):
         _, _, records = begun(tmp_path / name, {"observers": {"watcher": {}}}, known=known)
         list(itertools.islice(records, 2))
         leave(records)
         del records
-        assert told(built[-1], "end") == [("interrupted",)]
+        assert received(built[-1], "end") == [("interrupted",)]
 
     run = small_run(tmp_path / "few", {"observers": {"watcher": {}}}, known=known)
     steps = itertools.islice(train(gan := assembled()), 2)
     run.directory.create(run.config, run.catalog, gan.device)
     assert len(list(record(steps, Session(run.config, run.catalog, run.directory, gan)))) == 2
-    assert told(built[-1], "end") == [("interrupted",)]
+    assert received(built[-1], "end") == [("interrupted",)]
 
     fast = {player: {"name": "SGD", "lr": 1e38} for player in ("generator", "discriminator")}
     broken = {"optimizer": fast, "observers": {"watcher": {}, "bad": {"name": "watcher", "fails_in": "end", "at": 1}}}
     with pytest.raises(NumericsError) as ended:
         recorded(tmp_path / "failed", broken, known=known)
-    assert [told(writer, "end") for writer in built[-2:]] == [[("failed",)], [("failed",)]]
+    assert [received(writer, "end") for writer in built[-2:]] == [[("failed",)], [("failed",)]]
     (note,) = ended.value.__notes__
     assert note.startswith("warning: observer bad (watcher) of gancore-watching 1.2 failed in end")
 
 
-def test_what_observers_do_is_not_training_and_does_not_count_for_its_speed(tmp_path, watched, monkeypatch):
+def test_observers_do_not_count_for_the_training_speed(tmp_path, watched, monkeypatch):
     known, _ = watched
     now = [0.0]
 
@@ -281,13 +281,13 @@ def test_what_observers_do_is_not_training_and_does_not_count_for_its_speed(tmp_
 
     monkeypatch.setattr("gancore.training.loop.perf_counter", takes(1.0))
     monkeypatch.setattr("gancore.run.recorder.perf_counter", takes(0.0))
-    monkeypatch.setattr(Remembers, "_hear", lambda *_: takes(100.0)())
+    monkeypatch.setattr(Remembers, "_receive", lambda *_: takes(100.0)())
     directory, _, _ = recorded(tmp_path / "run", OFTEN, {"observers": {"watcher": {}}}, known=known)
     assert [line["images_per_second"] for line in lines(directory)] == [4.0, 4.0, 2.0, 4.0, 4.0, 2.0, 4.0]
     assert now[0] > 700
 
 
-def test_nothing_that_observers_do_changes_the_run(tmp_path, watched):
+def test_observers_do_not_change_the_run(tmp_path, watched):
     known, built = watched
     changes = {
         **OFTEN,
@@ -312,13 +312,13 @@ def test_nothing_that_observers_do_changes_the_run(tmp_path, watched):
         assert picture.read_bytes() == (among.samples / picture.name).read_bytes()
     (writer,) = built
     assert writer.run.config == run.to_data(known), "each observer has a config of its own"
-    assert any(image.any() for *_, image in told(writer, "image")), "and a picture"
-    assert [numbers for (numbers,) in told(writer, "scalars")] == lines(among), "and numbers"
+    assert any(image.any() for *_, image in received(writer, "image")), "and a picture"
+    assert [numbers for (numbers,) in received(writer, "scalars")] == lines(among), "and numbers"
     about = checkpoint.load(checkpoint.newest(among.path)).about
     assert about["config"] == run.to_data(known)
 
 
-def test_a_checkpoint_is_opened_without_the_observers_that_its_run_had(tmp_path, watched):
+def test_checkpoint_is_loaded_without_the_observers_of_its_run(tmp_path, watched):
     known, _ = watched
     directory, _, _ = recorded(tmp_path / "run", {"observers": {"watcher": {}}}, known=known)
     assert load(directory.path, catalog=known).run.observers.keys() == {"watcher"}

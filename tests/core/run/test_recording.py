@@ -46,7 +46,7 @@ NUMBERS = {
 }
 
 
-def test_a_run_directory_holds_what_it_promises(tmp_path):
+def test_run_folder_holds_config_manifest_log_pictures_and_checkpoints(tmp_path):
     directory, run, _ = recorded(tmp_path / "run", {"log": {"every_steps": 3}, "ema": {}})
     lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
     manifest = json.loads(directory.manifest.read_text())
@@ -64,7 +64,7 @@ def test_a_run_directory_holds_what_it_promises(tmp_path):
     assert sorted(path.name for path in directory.samples.iterdir()) == ["step-00000000.png", "step-00000007.png"]
 
 
-def test_the_manifest_names_no_person_host_or_folder(tmp_path):
+def test_manifest_names_no_person_host_or_folder(tmp_path):
     directory, _, _ = recorded(tmp_path / "a-telling-name")
     text = directory.manifest.read_text()
     for secret in (str(tmp_path), "a-telling-name", str(Path.home()), __import__("socket").gethostname()):
@@ -73,7 +73,7 @@ def test_the_manifest_names_no_person_host_or_folder(tmp_path):
 
 @given(every=st.integers(1, 9), keep=st.integers(2, 4))
 @settings(max_examples=8)
-def test_the_newest_checkpoints_are_kept(tmp_path_factory, every, keep):
+def test_checkpoints_are_pruned_to_the_newest(tmp_path_factory, every, keep):
     directory, _, _ = recorded(
         tmp_path_factory.mktemp("runs") / "run", {"checkpoint": {"every_steps": every, "keep": keep}}
     )
@@ -82,7 +82,7 @@ def test_the_newest_checkpoints_are_kept(tmp_path_factory, every, keep):
     assert found == saved[-keep:]
 
 
-def test_samples_are_drawn_every_so_many_images_from_the_same_noise(tmp_path):
+def test_samples_are_drawn_at_each_interval_from_the_same_noise(tmp_path):
     # batches of 4, 4 and 2: images seen are 4, 8, 10, 14, 18, 20, 24
     directory, _, _ = recorded(tmp_path / "run", {"sample": {"every_kimg": 0.01, "count": 9}})
     names = sorted(path.name for path in directory.samples.iterdir())
@@ -111,7 +111,7 @@ def test_recording_changes_nothing_in_the_run(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_resolved_config_replays_to_the_same_weights(tmp_path):
+def test_config_of_a_run_trains_the_same_weights_again(tmp_path):
     first, _, _ = recorded(tmp_path / "first", {"ema": {}, "seed": 3})
     again, _, _ = recorded(tmp_path / "again", tomllib.loads(first.config.read_text()))
     before, after = tensors(first), tensors(again)
@@ -150,7 +150,7 @@ FAST = {
 }
 
 
-def test_numbers_that_are_none_are_null_in_the_log(tmp_path):
+def test_log_holds_null_for_numbers_that_are_not_finite(tmp_path):
     directory, _, seen = recorded(tmp_path / "run", FAST)
     (line,) = directory.metrics.read_text().splitlines()
     assert json.loads(line, parse_constant=pytest.fail)["discriminator_loss"] is None
@@ -193,7 +193,7 @@ def test_samples_that_are_not_finite_end_a_run_and_its_checkpoint_from_before_st
     assert checkpoint.kept(RunDirectory(tmp_path / "run").checkpoints)
 
 
-def test_a_write_that_fails_in_the_middle_of_training_is_told_and_keeps_the_last_checkpoint(tmp_path):
+def test_log_that_cannot_be_written_ends_the_run_and_keeps_the_last_checkpoint(tmp_path):
     often = {"duration": "9 steps", "log": {"every_steps": 1}, "checkpoint": {"every_steps": 2}}
     directory, _, steps = begun(tmp_path / "run", often)
     assert [written.step.step for written in itertools.islice(steps, 4)] == [1, 2, 3, 4]
@@ -205,7 +205,7 @@ def test_a_write_that_fails_in_the_middle_of_training_is_told_and_keeps_the_last
     assert checkpoint.load(checkpoint.kept(directory.checkpoints)[-1]).about["progress"]["step"] == 4
 
 
-def test_a_save_that_fails_costs_none_of_the_checkpoints_that_there_are(tmp_path, monkeypatch):
+def test_checkpoint_that_cannot_be_saved_leaves_the_others(tmp_path, monkeypatch):
     replace = os.replace
 
     def full(source, target):
@@ -230,7 +230,7 @@ MEASURED = {
 }
 
 
-def test_a_run_is_evaluated_every_so_many_images_and_at_its_end(tmp_path):
+def test_evaluations_happen_at_each_interval_and_at_the_end(tmp_path):
     directory, _, seen = recorded(tmp_path / "run", MEASURED)
     evaluated = [line for line in lines(directory) if "kid-random" in line]
     assert [line["step"] for line in evaluated] == [0, 2, 4, 6, 7]
@@ -269,7 +269,7 @@ def test_evaluating_changes_nothing_in_the_run(tmp_path, ema):
 
 
 @pytest.mark.parametrize(("name", "choose"), [("kid-random", min), ("coverage-random", max)])
-def test_the_best_checkpoint_is_the_one_that_the_metric_likes_best(tmp_path, name, choose):
+def test_best_checkpoint_is_that_of_the_best_value(tmp_path, name, choose):
     fast = {player: {"lr": 0.05} for player in ("generator", "discriminator")}
     changes = {"checkpoint": {"best": name}, "optimizer": fast, "duration": "30 steps"}
     directory, _, _ = recorded(tmp_path / "run", MEASURED, changes)
@@ -282,13 +282,13 @@ def test_the_best_checkpoint_is_the_one_that_the_metric_likes_best(tmp_path, nam
     assert [path.name for path in checkpoint.kept(directory.checkpoints)][-1] == "step-00000030.safetensors"
 
 
-def test_without_a_best_metric_there_is_no_best_checkpoint(tmp_path):
+def test_best_checkpoint_is_kept_only_with_a_best_metric(tmp_path):
     directory, _, _ = recorded(tmp_path / "run", MEASURED)
     with pytest.raises(CheckpointError, match="no best checkpoint was kept"):
         checkpoint.newest(directory.path, best=True)
 
 
-def test_a_run_with_metrics_needs_somebody_who_measures(tmp_path):
+def test_session_with_metrics_needs_an_evaluator(tmp_path):
     run = small_run(tmp_path, MEASURED)
     gan = run.assemble()
     with pytest.raises(ConfigError, match="no evaluator was given"):
@@ -303,14 +303,14 @@ STILL = {
 """The generator never learns, and what it draws has next to no diversity."""
 
 
-def test_a_generator_that_draws_one_thing_is_told_at_the_second_evaluation(tmp_path):
+def test_collapse_to_one_image_is_reported_at_the_second_evaluation(tmp_path):
     _, _, seen = recorded(tmp_path / "run", {**STILL, "generator": {"name": "constant"}})
     warned = [(written.step.step, *written.warnings) for written in seen if written.warnings]
     assert [step for step, _ in warned] == [4]
     assert "collapse suspected: 100 samples have an effective number of 1.0 distinct images" in warned[0][1]
 
 
-def test_a_generator_that_draws_one_mode_of_eight_is_told_at_the_second_evaluation(tmp_path):
+def test_collapse_to_one_mode_of_eight_is_reported_at_the_second_evaluation(tmp_path):
     ring = {"dataset": "ring", "evaluate": {"every_kimg": 0.016}, "duration": "40 steps"}
     one = {"generator": {"name": "faithful", "scale": 0.01, "offset": [1.0, 0.0]}}
     _, _, seen = recorded(tmp_path / "run", STILL, ring, one)
@@ -319,13 +319,13 @@ def test_a_generator_that_draws_one_mode_of_eight_is_told_at_the_second_evaluati
     assert "256 samples have an effective number of 1.0 distinct images" in warned[0].warnings[0]
 
 
-def test_a_generator_that_draws_different_things_is_not(tmp_path):
+def test_collapse_is_not_reported_for_diverse_samples(tmp_path):
     directory, _, seen = recorded(tmp_path / "run", {**STILL, "generator": {"name": "faithful"}})
     assert not [written for written in seen if written.warnings]
     assert all(line["diversity"] > 0.5 for line in lines(directory) if "diversity" in line)
 
 
-def test_a_run_may_be_told_to_stop_and_leaves_everything_of_its_last_step(tmp_path):
+def test_collapse_stops_the_run_with_everything_of_its_last_step(tmp_path):
     stop = {"generator": {"name": "constant"}, "evaluate": {"every_kimg": 0.008, "on_collapse": "stop"}}
     with pytest.raises(NumericsError, match="stopped at step 4: collapse suspected"):
         recorded(tmp_path / "run", {**STILL, **stop})
@@ -335,14 +335,14 @@ def test_a_run_may_be_told_to_stop_and_leaves_everything_of_its_last_step(tmp_pa
     assert [line["step"] for line in lines(directory)] == [2, 4]
 
 
-def test_a_run_may_be_told_not_to_look(tmp_path):
+def test_collapse_can_be_ignored(tmp_path):
     blind = {"generator": {"name": "constant"}, "evaluate": {"every_kimg": 0.008, "on_collapse": "ignore"}}
     directory, _, seen = recorded(tmp_path / "run", {**STILL, **blind})
     assert not [written for written in seen if written.warnings]
     assert not [line for line in lines(directory) if "diversity" in line]
 
 
-def test_what_cannot_be_measured_is_told_before_the_first_step(tmp_path):
+def test_metrics_that_cannot_be_measured_end_the_run_before_the_first_step(tmp_path):
     with pytest.raises(DataError, match="more than 64 images"):
         recorded(tmp_path / "run", MEASURED, {"metrics": {"fd-random": {}}})
     assert [path.name for path in checkpoint.kept(RunDirectory(tmp_path / "run").checkpoints)] == [
@@ -377,7 +377,7 @@ def failing(monkeypatch):
     return known, lambda acts: monkeypatch.setattr(Fails, "acts", staticmethod(acts))
 
 
-def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path, failing):
+def test_checkpoint_is_saved_before_the_evaluation(tmp_path, failing):
     known, act = failing
     changes = {"metrics": {"fails": {}}, "evaluate": {"every_kimg": 99.0, "samples": 20}}
     run = small_run(tmp_path / "run", MEASURED, changes, known=known)
@@ -393,7 +393,7 @@ def test_a_checkpoint_that_is_due_is_safe_before_anything_is_measured(tmp_path, 
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("broken"), StorageError("full")], ids=repr)
-def test_whatever_ends_a_measurement_the_step_before_it_is_kept_if_there_is_room(tmp_path, failing, error):
+def test_checkpoint_of_the_step_is_saved_when_its_evaluation_fails(tmp_path, failing, error):
     known, act = failing
     often = {"metrics": {"fails": {}}, "evaluate": {"every_kimg": 0.004, "on_collapse": "ignore", "samples": 20}}
     run = small_run(tmp_path / "run", MEASURED, often, known=known)
@@ -410,7 +410,7 @@ def test_whatever_ends_a_measurement_the_step_before_it_is_kept_if_there_is_room
     assert isinstance(error, StorageError) or newest["recorded"]["pending"] == ["evaluation"]
 
 
-def test_a_signal_while_samples_are_drawn_leaves_the_step_before_it(tmp_path):
+def test_signal_while_samples_are_drawn_leaves_a_checkpoint_of_the_step(tmp_path):
     def signals(module, inputs):
         if not module.training and gan.progress.step == 5 and interruption.signal is None:
             interruption.arrive(15)
@@ -426,7 +426,7 @@ def test_a_signal_while_samples_are_drawn_leaves_the_step_before_it(tmp_path):
     assert newest["recorded"]["pending"] == ["samples"]
 
 
-def test_classes_are_measured_as_frequently_as_they_are_in_the_data(tmp_path):
+def test_evaluation_draws_classes_as_frequent_as_in_the_data(tmp_path):
     rare = {"dataset": {"name": "noise", "count": 40, "labeled": True, "rare": True}}
     conditional = {
         "training": {"conditional": True},

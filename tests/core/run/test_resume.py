@@ -1,4 +1,4 @@
-"""Resuming in one process: a run that is cut anywhere and goes on, and what is refused."""
+"""Resuming in one process: a run that is closed at any step and resumed, and what is refused."""
 
 from contextlib import closing
 from pathlib import Path
@@ -39,7 +39,7 @@ def left(directory):
 
 @given(cuts=st.lists(st.integers(0, 7), max_size=3), every=st.integers(1, 8), logged=st.integers(1, 3))
 @settings(max_examples=12)
-def test_a_run_that_nobody_asks_on_goes_on_as_if_nothing_had_been(tmp_path_factory, cuts, every, logged):
+def test_resume_ends_as_a_run_that_was_not_closed(tmp_path_factory, cuts, every, logged):
     changes = {**CHANGES, "checkpoint": {"every_steps": every, "best": "kid-random"}, "log": {"every_steps": logged}}
     folder, known = tmp_path_factory.mktemp("runs"), catalog()
     whole, _, _ = recorded(folder / "whole", changes)
@@ -54,12 +54,12 @@ def test_a_run_that_nobody_asks_on_goes_on_as_if_nothing_had_been(tmp_path_facto
     assert rest == expected
 
 
-def test_a_run_needs_to_be_in_the_folder(tmp_path):
+def test_find_needs_a_run_in_the_folder(tmp_path):
     with pytest.raises(CheckpointError, match="there is no run in"):
         find(RunDirectory(tmp_path), catalog())
 
 
-def test_a_checkpoint_without_a_word_on_its_writing_is_refused(tmp_path):
+def test_checkpoint_without_the_state_of_the_recorder_is_refused(tmp_path):
     directory, _, _ = recorded(tmp_path / "run", {})
     newest = checkpoint.newest(directory.path)
     saved = checkpoint.load(newest)
@@ -68,7 +68,7 @@ def test_a_checkpoint_without_a_word_on_its_writing_is_refused(tmp_path):
         _ = find(directory, catalog()).state
 
 
-def test_a_state_of_another_kind_of_device_begins_its_random_streams_anew(tmp_path):
+def test_random_streams_start_anew_with_a_state_of_another_device(tmp_path):
     directory, run, _ = recorded(tmp_path / "run", {})
     saved = checkpoint.load(checkpoint.newest(directory.path))
     gans = [GAN.assemble(run, Path(), "cpu") for _ in range(3)]
@@ -80,7 +80,7 @@ def test_a_state_of_another_kind_of_device_begins_its_random_streams_anew(tmp_pa
     assert not torch.equal(one, same)
 
 
-def test_every_difference_between_configs_is_told():
+def test_differences_of_two_configs_are_all_named():
     before = resolve(
         [ConfigLayer("test", {"generator": "tiny", "discriminator": "tiny", "loss": "bce", "dataset": "noise"})],
         catalog(),
@@ -92,7 +92,7 @@ def test_every_difference_between_configs_is_told():
 
 @pytest.mark.parametrize("name", ["random.noise", "random.cpu"])
 @pytest.mark.parametrize("spoil", [lambda state: state.double(), torch.zeros_like], ids=["dtype", "zeros"])
-def test_a_random_state_that_is_none_is_refused(tmp_path, name, spoil):
+def test_random_state_that_is_invalid_is_refused(tmp_path, name, spoil):
     directory, run, _ = recorded(tmp_path / "run", {})
     saved = checkpoint.load(checkpoint.newest(directory.path))
     gan = GAN.assemble(run, Path(), "cpu")

@@ -383,7 +383,7 @@ def test_config_of_a_run_with_objects_can_be_trained_again(tmp_path):
     assert equal(tensors(again.directory), first)
 
 
-def test_own_module_that_is_none_is_refused(tmp_path):
+def test_own_generator_must_be_a_module(tmp_path):
     with pytest.raises(PluginError, match=r"a generator must be an nn\.Module; received int"):
         gancore.Run("digits", generator=3, device="cpu").assemble()
 

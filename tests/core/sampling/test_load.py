@@ -36,14 +36,14 @@ def run(tmp_path_factory):
 
 @given(count=st.integers(1, 200), seed=st.integers(0, 2**40))
 @settings(max_examples=20)
-def test_image_i_depends_on_the_seed_and_on_i_alone(run, count, seed):
+def test_sample_i_depends_only_on_the_seed_and_i(run, count, seed):
     trained = load(run[0], device="cpu", catalog=catalog())
     images = trained.sample(count, seed=seed)
     assert images.shape == (count, 1, 4, 4)
     assert torch.equal(images, trained.sample(200, seed=seed)[:count])
 
 
-def test_not_even_rounding_depends_on_the_number_of_images():
+def test_rounding_of_samples_does_not_depend_on_their_number():
     torch.manual_seed(0)
     generator = nn.Sequential(nn.Linear(100, 333), nn.Tanh(), nn.Linear(333, 7))
 
@@ -96,7 +96,7 @@ def test_sampling_leaves_a_network_in_the_mode_that_it_was_in(run):
     assert all(torch.equal(value, before[name]) for name, value in gan.generator.state_dict().items())
 
 
-def test_what_a_generator_draws_itself_depends_on_the_seed_too():
+def test_random_numbers_of_a_generator_depend_on_the_seed():
     class Noisy(nn.Module):
         def forward(self, latent):
             return latent + torch.randn_like(latent)
@@ -108,18 +108,18 @@ def test_what_a_generator_draws_itself_depends_on_the_seed_too():
     assert not torch.equal(vectors(1), latents(LatentSettings(dim=3), 0, 0, 1))
 
 
-def test_at_least_one_sample_is_asked_for(run):
+def test_sample_count_must_be_at_least_one(run):
     with pytest.raises(ConfigError, match="at least 1; received 0"):
         load(run[0], device="cpu", catalog=catalog()).sample(0)
 
 
-def test_a_checkpoint_says_which_packages_it_needs(run):
+def test_checkpoint_says_which_packages_it_needs(run):
     with pytest.raises(PluginError, match=r"needs plugin worlds 1\.0 of package gancore-worlds") as error:
         load(run[0], device="cpu")
     assert error.value.hint == "pip install gancore-worlds==1.0"
 
 
-def test_a_generator_that_cannot_be_built_any_more_is_named(run):
+def test_generator_that_cannot_be_built_any_more_is_named(run):
     class Broken(MLPGenerator):
         """The same name and fields, in a later version."""
 
@@ -140,7 +140,7 @@ def test_vectors_come_as_float32(tmp_path):
     assert (samples.dtype, samples.shape) == (torch.float32, (5, 2))
 
 
-def test_a_conditional_generator_draws_its_classes_in_turn_or_the_one_asked_for(tmp_path):
+def test_conditional_generator_draws_its_classes_in_turn_or_one_of_them(tmp_path):
     run_directory(tmp_path / "run", training={"conditional": True}, dataset={"name": "noise", "labeled": True})
     trained = load(tmp_path / "run", device="cpu", catalog=catalog())
     in_turn = trained.sample(6)
@@ -151,12 +151,12 @@ def test_a_conditional_generator_draws_its_classes_in_turn_or_the_one_asked_for(
         trained.sample(1, label=3)
 
 
-def test_a_class_of_an_unconditional_run_is_refused(run):
+def test_label_of_an_unconditional_run_is_refused(run):
     with pytest.raises(ConfigError, match="not conditional"):
         load(run[0], device="cpu", catalog=catalog()).sample(1, label=0)
 
 
-def test_a_checkpoint_by_its_own_name_is_that_step(run):
+def test_checkpoint_file_is_loaded_at_its_step(run):
     path, _ = run
     assert load(path, catalog=catalog(), device="cpu").step == 4
     assert load(path / "checkpoints" / "step-00000000.safetensors", catalog=catalog(), device="cpu").step == 0
@@ -168,7 +168,7 @@ def test_loading_leaves_the_random_state_of_the_process_alone(run):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_folder_without_a_checkpoint_is_told(tmp_path):
+def test_folder_without_a_checkpoint_is_reported(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint in"):
         load(tmp_path, catalog=catalog())
 
@@ -180,7 +180,7 @@ pictures = st.tuples(st.integers(1, 30), st.sampled_from([1, 3, 4]), st.integers
 
 
 @given(pictures)
-def test_a_grid_shows_every_image_in_its_place(size):
+def test_grid_shows_every_image_in_its_place(size):
     count, channels, height, width = size
     values = (torch.arange(count) * 7 % 250 + 5).to(torch.uint8)
     picture = grid(values.reshape(-1, 1, 1, 1).expand(count, channels, height, width).contiguous())
@@ -220,18 +220,18 @@ def test_vectors_make_no_picture(tmp_path):
     assert np.load(tmp_path / "a.npy").dtype == np.float32
 
 
-def test_an_unknown_suffix_is_refused(tmp_path):
+def test_suffix_that_is_unknown_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"\.jpg"):
         save_samples(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), tmp_path / "a.jpg")
 
 
-def test_the_suffix_may_be_in_capitals(tmp_path):
+def test_suffix_may_be_in_capitals(tmp_path):
     for name in ("a.NPY", "a.PNG"):
         save_samples(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.NPY", "a.PNG"]
 
 
-def test_a_folder_with_a_dot_is_a_folder_and_a_full_one_is_left_alone(tmp_path):
+def test_folder_with_a_dot_is_a_folder_and_a_full_one_is_left_alone(tmp_path):
     folder = tmp_path / "run.v2"
     folder.mkdir()
     save_samples(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), folder)
@@ -241,7 +241,7 @@ def test_a_folder_with_a_dot_is_a_folder_and_a_full_one_is_left_alone(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["0000.png"]
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
+def test_samples_that_cannot_be_written_are_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         save_samples(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), tmp_path / "file" / "a.safetensors")
