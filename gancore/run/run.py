@@ -124,6 +124,8 @@ class Run:
         self._assembled: GAN | None = None
         self.gan: GAN | None = None
         """The GAN, once it is assembled: its networks, optimizers and progress."""
+        self.warnings: list[str] = []
+        """Plugins that are not loaded, and what has changed since the checkpoint that was resumed."""
         parts = {"generator": generator, "discriminator": discriminator, "loss": loss, "dataset": dataset}
         given = {part: value for part, value in parts.items() if value is not None}
         if isinstance(source, RunDirectory):
@@ -385,8 +387,8 @@ class Run:
             display.prepare(evaluator.prepare())
         return evaluator
 
-    @staticmethod
-    def _warn(display: Display, warnings: Sequence[str]) -> None:
+    def _warn(self, display: Display, warnings: Sequence[str]) -> None:
+        self.warnings += warnings
         for warning in warnings:
             display.warn(warning)
 

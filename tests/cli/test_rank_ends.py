@@ -75,7 +75,7 @@ ENDS = {
     "generator:7:KILL": ([9, -9], ["error: another process of the run died"], 5),
     "generator:7:ERROR": (
         [9, 5],
-        ["error: another process of the run died", "error: process 1: plugin 'traps'"],
+        ["error: another process of the run is gone", "error: process 1: plugin 'crash_plugin'"],
         5,
     ),
 }

@@ -14,6 +14,7 @@ import torch
 from interruptions import TRAPS, draw, outcome
 
 from gancore.checkpoint import store as checkpoint
+from gancore.run.run import Run
 from helpers.cli_runner import BY_HAND, Gancore
 
 RUN = (
@@ -328,6 +329,20 @@ def test_resuming_as_json_is_one_document(tmp_path):
     document = json.loads(gancore.works("resume", "run", "--steps", 3, "--json").stdout)
     assert document["last"]["step"] == 3
     assert document["checkpoint"] == "run/checkpoints/step-00000003.safetensors"
+
+
+def test_resume_of_a_run_with_python_objects_says_how_to_open_it(run, tmp_path):
+    parts = {"discriminator": "mlp", "loss": "bce", "dataset": "digits"}
+    generator = torch.nn.Sequential(torch.nn.Linear(100, 64), torch.nn.Tanh(), torch.nn.Unflatten(1, (1, 8, 8)))
+    list(Run(generator=generator, **parts, steps=1, out=tmp_path / "run", device="cpu").train())
+    for words in (("resume", "run", "--steps", 2), ("sample", "run", "--out", "a.png"), ("train", "run/config.toml")):
+        done = run(*words)
+        assert done.returncode == 2, words
+        said = three_lines(done)
+        assert said["error"].endswith(
+            "needs Python objects that no file can rebuild; missing: generator (torch.nn.modules.container.Sequential)"
+        )
+        assert "generator=..." in said["next"]
 
 
 def test_totals_exclude_each_other_and_resume_needs_a_folder(run):

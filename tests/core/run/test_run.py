@@ -213,6 +213,17 @@ def test_open_and_resume_end_as_a_run_that_was_not_interrupted(tmp_path, cut):
     assert steps_of(torn.resume()) == []
 
 
+def test_resume_warns_of_what_has_changed_since_the_checkpoint(tmp_path):
+    list(small_run(tmp_path / "run").train())
+    path = checkpoint.newest(tmp_path / "run")
+    saved = checkpoint.load(path)
+    made_with = saved.about["made_with"] | {"torch": "2.11.0"}
+    checkpoint.save(path, saved.tensors, dict(saved.about) | {"made_with": made_with})
+    run = gancore.open(tmp_path / "run", device="cpu", catalog=catalog())
+    list(run.resume(steps=8))
+    assert run.warnings == [f"resuming is not bit-exact: torch was 2.11.0, now {torch.__version__}"]
+
+
 def test_train_resume_starts_a_run_and_resumes_it(tmp_path):
     assert steps_of(small_run(tmp_path / "run").train(resume=True)) == [1, 2, 3, 4, 5, 6, 7]
     longer = small_run(tmp_path / "run", {"duration": "9 steps"})
