@@ -69,8 +69,8 @@ def sample(
     form_of(out)  # rejects a wrong file name before any work
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
-    warn(terminal, catalog, *trained.warnings)
-    with attributed(trained.run, catalog):
+    warn(voice, catalog, *trained.warnings)
+    with attributed(trained.config, catalog):
         samples = trained.sample(count, seed=seed, label=label)
     save_samples(samples, out, _real_points(trained, data_root(data_dir)))
     document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}
@@ -87,6 +87,6 @@ def _real_points(trained: TrainedGenerator, root: Path) -> Tensor | None:
     if trained.shape != (2,):
         return None
     try:
-        return ReferenceImages.of(trained.run.dataset, root).draw(REAL_POINTS, seed=0, stream="real")
+        return ReferenceImages.of(trained.config.dataset, root).draw(REAL_POINTS, seed=0, stream="real")
     except GancoreError:
         return None

@@ -108,7 +108,7 @@ class TrainedGenerator:
     """
 
     generator: nn.Module
-    run: RunConfig
+    config: RunConfig
     shape: Shape
     num_classes: int | None
     step: int
@@ -128,15 +128,14 @@ class TrainedGenerator:
         if count < 1:
             raise ConfigError(f"the number of samples must be at least 1; received {count}")
         if label is not None and (self.num_classes is None or not 0 <= label < self.num_classes):
-            known = f"0..{self.num_classes - 1}" if self.num_classes else "none, since the run is not conditional"
-            raise ConfigError(
-                f"the class must be one that the generator was trained on: {known}; received {label}",
-                "leave --class out",
+            allowed = (
+                f"be in 0..{self.num_classes - 1}" if self.num_classes else "be left out: the run is not conditional"
             )
+            raise ConfigError(f"the class must {allowed}; received {label}", "leave --class out")
         samples = draw(
             self.generator,
             count,
-            latent=self.run.latent,
+            latent=self.config.latent,
             seed=seed,
             device=self.device,
             num_classes=self.num_classes,
@@ -160,26 +159,26 @@ def load(
     saved = checkpoint.load_run(file)
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = meet(saved.about["made_with"], catalog, str(path), watched=False)
-    run = _resolved(saved, path, catalog)
+    config = _resolved(saved, path, catalog)
     shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
     step = saved.about["progress"]["step"]
-    averaged = run.ema is not None and not raw
+    averaged = config.ema is not None and not raw
     weights = below("ema." if averaged else "generator.", saved.tensors)
-    _check_size(run, shape, num_classes, weights, path)
+    _check_size(config, shape, num_classes, weights, path)
     # The initial weights are replaced at once; they must not advance the random state of the process.
-    with attributed(run, catalog), seeded(0), blame(f"generator {run.generator.name!r}", "in build()"):
-        generator = run.generator.build(shape, run.latent.dim, num_classes)
+    with attributed(config, catalog), seeded(0), blame(f"generator {config.generator.name!r}", "in build()"):
+        generator = config.generator.build(shape, config.latent.dim, num_classes)
     try:
         generator.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
     chosen = choose_device(device)
     trained = generator.eval().to(chosen)
-    return TrainedGenerator(trained, run, shape, num_classes, step, chosen, averaged, file, saved.digest, warnings)
+    return TrainedGenerator(trained, config, shape, num_classes, step, chosen, averaged, file, saved.digest, warnings)
 
 
 def _check_size(
-    run: RunConfig, shape: Shape, num_classes: int | None, weights: Mapping[str, Tensor], path: Path | str
+    config: RunConfig, shape: Shape, num_classes: int | None, weights: Mapping[str, Tensor], path: Path | str
 ) -> None:
     """Raise CheckpointError when the config asks for more weights than the file holds.
 
@@ -187,7 +186,7 @@ def _check_size(
     """
     needed, given = 0, sum(value.numel() for value in weights.values())
     with suppress(Exception), seeded(0), torch.device("meta"), _SkipInit():
-        bare = run.generator.build(shape, run.latent.dim, num_classes)
+        bare = config.generator.build(shape, config.latent.dim, num_classes)
         needed = sum(value.numel() for value in bare.state_dict().values() if value.is_meta)
     if needed > given:
         raise CheckpointError(

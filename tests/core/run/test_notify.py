@@ -321,6 +321,6 @@ def test_observers_do_not_change_the_run(tmp_path, watched):
 def test_checkpoint_is_loaded_without_the_observers_of_its_run(tmp_path, watched):
     known, _ = watched
     directory, _, _ = recorded(tmp_path / "run", {"observers": {"watcher": {}}}, known=known)
-    assert load(directory.path, catalog=known).run.observers.keys() == {"watcher"}
+    assert load(directory.path, catalog=known).config.observers.keys() == {"watcher"}
     trained = load(directory.path, catalog=catalog())
-    assert trained.run.observers == {}
+    assert trained.config.observers == {}
