@@ -268,7 +268,9 @@ class Run:
             self._warn(display, self.catalog.warnings())
             if self.directory and ranks.is_main:
                 self.directory.check_new()  # before any data is read
-            gan, self._assembled = self._assembled or self._assemble(self.config, ranks, display), None
+            gan, self._assembled = self._assembled, None
+            if gan is None or gan.ranks != ranks:
+                gan = self._assemble(self.config, ranks, display)
             if not ranks.is_main:
                 self._kept = _KEPT_ELSEWHERE
                 yield from _followed(gan, interruption)

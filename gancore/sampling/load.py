@@ -127,11 +127,10 @@ class TrainedGenerator:
         """
         if count < 1:
             raise ConfigError(f"the number of samples must be at least 1; received {count}")
-        if label is not None and (self.num_classes is None or not 0 <= label < self.num_classes):
-            allowed = (
-                f"be in 0..{self.num_classes - 1}" if self.num_classes else "be left out: the run is not conditional"
-            )
-            raise ConfigError(f"the class must {allowed}; received {label}", "leave --class out")
+        if label is not None and not 0 <= label < (self.num_classes or 0):
+            if self.num_classes is None:
+                raise ConfigError(f"the run is not conditional; received class {label}", "leave --class out")
+            raise ConfigError(f"the class must be in 0..{self.num_classes - 1}; received {label}", "leave --class out")
         samples = draw(
             self.generator,
             count,
