@@ -173,7 +173,7 @@ def _console() -> Console | None:
     if _is_notebook():
         from rich.console import Console
 
-        return Console()
+        return Console(force_jupyter=True)
     if sys.stderr is not None and sys.stderr.isatty():
         from rich.console import Console
 

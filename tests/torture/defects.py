@@ -185,7 +185,7 @@ DEFECTS = [
         RECORDER,
         "        checkpoint.save(path, self._tensors(), self._about())\n",
         "        checkpoint.prune(folder, 1, step)\n        checkpoint.save(path, self._tensors(), self._about())\n",
-        "tests/core/run/test_recording.py tests/core/training/test_finite.py",
+        "tests/core/run/test_recorder.py tests/core/training/test_finite.py",
     ),
     Defect(
         "an error of the disk is swallowed",
@@ -234,7 +234,7 @@ DEFECTS = [
         RECORDER,
         "        if unfit:",
         "        if False:",
-        "tests/core/training/test_finite.py tests/core/run/test_recording.py tests/core/training/test_recovery.py",
+        "tests/core/training/test_finite.py tests/core/run/test_recorder.py tests/core/training/test_recovery.py",
     ),
     Defect(
         "a rollback repeats the same noise",
