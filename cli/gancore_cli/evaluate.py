@@ -89,10 +89,10 @@ def evaluate(
         from gancore.sampling.load import load
 
         trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
-        warn(voice, catalog, *trained.warnings)
-        named = _source(reference, trained.shape, place.root, catalog) if reference else None
-        evaluator = evaluator_of_run(
-            trained.config, place, catalog, metrics=metrics, reference=named, count=count, seed=seed
+        warn(terminal, catalog, *trained.warnings)
+        given = _source(reference, trained.shape, paths.root, catalog) if reference else None
+        evaluator = evaluator_for_run(
+            trained.config, paths, catalog, metrics=metrics, reference=given, count=count, seed=seed
         )
         evaluator.check(trained.sample(1))  # before an extractor is trained
         show_preparation(terminal, evaluator.prepare())
@@ -151,7 +151,7 @@ def _draw_samples(trained: TrainedGenerator, evaluator: Evaluator, seed: int, ro
 
     labels = None
     if trained.num_classes is not None:
-        training = evaluator.training or ReferenceImages.of(trained.config.dataset, root)
+        training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
         labels = training.draw_labels(evaluator.count, seed, "evaluation")
     return trained.sample(evaluator.count, seed=seed, labels=labels)
 

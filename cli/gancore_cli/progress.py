@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gancore_cli.options import Voice, say
+from gancore_cli.options import Terminal, echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,16 +21,16 @@ class Interrupted(Exception):  # noqa: N818  # it is no error
         self.kept, self.hint = kept, hint
 
 
-def display_of(voice: Voice) -> Display:
+def display_of(terminal: Terminal) -> Display:
     """Return the display for the progress of a command."""
     from gancore.run.progress import Display, ProgressDisplay
 
-    return Display() if voice.quiet else ProgressDisplay(lambda line: say(line, err=True), verbose=voice.verbose)
+    return Display() if terminal.quiet else ProgressDisplay(lambda line: echo(line, err=True), verbose=terminal.verbose)
 
 
-def show_preparation(voice: Voice, preparations: Iterator[Preparation]) -> None:
+def show_preparation(terminal: Terminal, preparations: Iterator[Preparation]) -> None:
     """Do all the work that must be done before measuring, and show how far it is."""
-    display_of(voice).prepare(preparations)
+    display_of(terminal).prepare(preparations)
 
 
 def brief(number: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gancore_cli.catalog import open_catalog
-from gancore_cli.options import Voice, data_dir, speaks
+from gancore_cli.options import Terminal, data_dir, output_options
 from gancore_cli.progress import display_of
 from gancore_cli.running import device, joined_ranks, show_run, total_of, totals
 from gancore_cli.signals import interruption
@@ -39,9 +39,9 @@ def resume(
     very first step, so a longer one extends the run.
     """  # noqa: D301  # click reads the backspace
     total_of(flags)
-    with joined_ranks(voice, device) as (voice, ranks):
+    with joined_ranks(terminal, device) as (terminal, ranks):
         from gancore.run.run import open as open_run
 
-        opened = open_run(run, data_dir=data_dir, device=device, catalog=open_catalog(voice), ranks=ranks)
-        records = opened.resume(**flags, progress=display_of(voice), interruption=interruption())
-        show_run(voice, opened, records, ranks)
+        opened = open_run(run, data_dir=data_dir, device=device, catalog=open_catalog(terminal), ranks=ranks)
+        records = opened.resume(**flags, progress=display_of(terminal), interruption=interruption())
+        show_run(terminal, opened, records, ranks)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gancore_cli.options import Voice, say
+from gancore_cli.options import Terminal, echo
 from gancore_cli.progress import Interrupted
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ def total_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the va
 
 
 @contextmanager
-def joined_ranks(voice: Voice, device: str) -> Iterator[tuple[Voice, Ranks]]:
-    """Join the processes that torchrun has started; yield this one's voice, silent but for rank 0, and its rank."""
-    from gancore.distributed.torchrun import joined
+def joined_ranks(terminal: Terminal, device: str) -> Iterator[tuple[Terminal, Ranks]]:
+    """Join the processes that torchrun has started; yield this one's terminal, silent but for rank 0, and its rank."""
+    from gancore.distributed.torchrun import join_ranks
 
     with join_ranks(device) as ranks:
         yield (terminal if ranks.is_main else replace(terminal, as_json=False, quiet=True, verbose=False)), ranks
 
 
-def show_run(voice: Voice, run: Run, records: Records, ranks: Ranks) -> None:
+def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> None:
     """Train until the records end, and print the result. An error says what is kept of the run."""
     metrics: LogLine = {}
     evaluation: LogLine = {}
@@ -72,10 +72,10 @@ def show_run(voice: Voice, run: Run, records: Records, ranks: Ranks) -> None:
                 metrics = record.metrics or metrics
                 evaluation = record.evaluation.numbers() if record.evaluation else evaluation
         if ranks.is_main:
-            _print_result(voice, run, steps, {**metrics, **evaluation})
+            _print_result(terminal, run, steps, {**metrics, **evaluation})
     except BaseException as error:
         for note in getattr(error, "__notes__", ()):
-            voice.note(note)
+            terminal.note(note)
         if run.kept and isinstance(error, KeyboardInterrupt):
             hint = f"gancore resume {run.path}" if ranks.is_main else "see the output of process 0"
             raise Interrupted(run.kept, hint) from error
@@ -84,7 +84,7 @@ def show_run(voice: Voice, run: Run, records: Records, ranks: Ranks) -> None:
         raise
 
 
-def _print_result(voice: Voice, run: Run, steps: int, last: LogLine) -> None:
+def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> None:
     """Print where the run is; `steps` is the number that this process has taken, `last` the newest numbers."""
     from gancore.utils.json import json_safe
 
@@ -102,13 +102,13 @@ def _print_result(voice: Voice, run: Run, steps: int, last: LogLine) -> None:
 
     def text() -> None:
         if steps:
-            say(f"done: {progress.step:,} steps in {progress.seconds:.1f} s")
+            echo(f"done: {progress.step:,} steps in {progress.seconds:.1f} s")
         else:
             total, step = run.config.duration, f"{progress.step:,}"
-            say(f"done: the run had reached its total of {total} at step {step}; a longer total extends it")
+            echo(f"done: the run had reached its total of {total} at step {step}; a longer total extends it")
         for key in ("pictures", "metrics", "checkpoint", "best"):
             if document[key]:
-                say(f"{key + ':':<12}{document[key]}")
-        say(f"{'next:':<12}gancore sample {run.path} -n 64 --out samples.png")
+                echo(f"{key + ':':<12}{document[key]}")
+        echo(f"{'next:':<12}gancore sample {run.path} -n 64 --out samples.png")
 
     terminal.result(document, text)

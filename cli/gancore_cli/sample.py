@@ -69,7 +69,7 @@ def sample(
     form_of(out)  # rejects a wrong file name before any work
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
-    warn(voice, catalog, *trained.warnings)
+    warn(terminal, catalog, *trained.warnings)
     with attributed(trained.config, catalog):
         samples = trained.sample(count, seed=seed, label=label)
     save_samples(samples, out, _real_points(trained, data_root(data_dir)))

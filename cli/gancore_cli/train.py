@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import open_catalog
-from gancore_cli.options import Voice, data_dir, say, speaks
+from gancore_cli.options import Terminal, data_dir, echo, output_options
 from gancore_cli.progress import display_of
 from gancore_cli.running import device, joined_ranks, show_run, total_of, totals
 from gancore_cli.signals import interruption
@@ -58,7 +58,7 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
 @device
 @click.option("--resume", is_flag=True, help="Resume the run in --out if there is one, else start it.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config, take one step, and write nothing.")
-@speaks
+@output_options
 def train(
     terminal: Terminal,
     recipe: str | None,
@@ -87,24 +87,24 @@ def train(
     """  # noqa: D301  # click reads the backspace
     if resume and (out is None or dry_run):
         raise click.UsageError("--resume needs --out, the folder of the run, and excludes --dry-run")
-    with joined_ranks(voice, device) as (voice, ranks):
+    with joined_ranks(terminal, device) as (terminal, ranks):
         from gancore.run.run import Run
 
-        catalog = open_catalog(voice)
+        catalog = open_catalog(terminal)
         layers = _layers(recipe, flags, assignments, catalog)
         run = Run(layers, out=out, init_from=init_from, data_dir=data_dir, device=device, catalog=catalog, ranks=ranks)
-        display = display_of(voice)
+        display = display_of(terminal)
         if dry_run:
             run.dry_run(progress=display)
-            _print_config(voice, run)
+            _print_config(terminal, run)
         else:
-            show_run(voice, run, run.train(resume=resume, progress=display, interruption=interruption()), ranks)
+            show_run(terminal, run, run.train(resume=resume, progress=display, interruption=interruption()), ranks)
 
 
-def _print_config(voice: Voice, run: Run) -> None:
+def _print_config(terminal: Terminal, run: Run) -> None:
     text = run.config.to_toml(run.catalog).rstrip()
     device = "" if run.gan is None else str(run.gan.device)
-    voice.result({"config": run.config.to_data(run.catalog), "device": device}, lambda: say(text))
+    terminal.result({"config": run.config.to_data(run.catalog), "device": device}, lambda: echo(text))
 
 
 def _layers(

@@ -49,7 +49,7 @@ def with_objects(catalog: Catalog, objects: Mapping[str, object]) -> Catalog:
         return catalog
     # The stand-ins count as built-in: no package has to be installed for them.
     stand_ins = tuple(_stand_in(KINDS[part], value) for part, value in objects.items())
-    return catalog.only((*catalog.plugins, Plugin("objects", BUILT_IN, version("gancore"), stand_ins)))
+    return Catalog((*catalog.plugins, Plugin("objects", BUILT_IN, version("gancore"), stand_ins)))
 
 
 def check_objects(config: Mapping[str, Any], catalog: Catalog, path: str) -> None:  # Any: data of a file

@@ -84,7 +84,7 @@ class Notifier:
     @contextmanager
     def _may_fail(self, label: str, what: str) -> Iterator[None]:
         try:
-            with settings_kept():  # an observer must not change the run
+            with preserve_process_state():  # an observer must not change the run
                 yield
         except KeyboardInterrupt:
             raise

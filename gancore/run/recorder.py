@@ -26,8 +26,7 @@ from gancore.run.sampler import Sampler
 from gancore.run.session import Session
 from gancore.sampling.grid import is_picture, picture
 from gancore.training.loop import Step, train
-from gancore.training.recovery import count_or_raise
-from gancore.training.rollback import roll_back
+from gancore.training.recovery import count_or_raise, roll_back
 from gancore.utils.atomic import atomic_write, flush, writing
 from gancore.utils.json import json_safe
 
@@ -312,8 +311,8 @@ class Recorder:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return the state to save. Raises NonFiniteError when it is not fit to be the newest checkpoint."""
-        tensors = self._gan.tensors()
-        unfit = self._gan.unfit(tensors)
+        tensors = self._gan.state.tensors()
+        unfit = self._gan.state.not_finite(tensors)
         if unfit:
             raise NonFiniteError(self._gan.progress.step, f"{unfit[0]} is not finite, so no checkpoint was written")
         return tensors

@@ -10,7 +10,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.checkpoint.store import Checkpoint, newest_valid
 from gancore.config.layers import ConfigLayer
 from gancore.config.objects import check_objects
-from gancore.config.requirements import meet
+from gancore.config.requirements import catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError
@@ -64,7 +64,7 @@ class Resumable:
                 "repeat the command that started it, with: gancore train --init-from CHECKPOINT --resume",
             )
         if init_from is not None:
-            gan.begin_from(init_from.tensors)
+            gan.state.init_weights(init_from.tensors)
         return ()
 
     def discard_later(self, gan: GAN) -> None:
@@ -145,7 +145,7 @@ def broadcast_run(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tu
     data = ranks.broadcast(data)
     if found is not None:
         return found.config, found.catalog
-    catalog, _ = meet(data["made_with"], catalog, "the run")
+    catalog, _ = catalog_for(data["made_with"], catalog, "the run")
     return resolve([ConfigLayer("the run", data["config"])], catalog), catalog
 
 

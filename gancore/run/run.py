@@ -17,14 +17,14 @@ from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, is_object, table_of, with_objects
-from gancore.config.requirements import attributed, meet
+from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, Objective
-from gancore.data.feed import prepared
+from gancore.data.build import prepare_dataset
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
-from gancore.distributed.torchrun import joined
+from gancore.distributed.torchrun import join_ranks
 from gancore.errors import CheckpointError, ConfigError
-from gancore.evaluation.defaults import evaluator_of_run
+from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
 from gancore.run.directory import RunDirectory, next_directory
@@ -168,7 +168,7 @@ class Run:
         """The resolved config. Of an opened run it is read when it is first asked for, and raises as `Run` does."""
         if self._config is None:
             directory = self._existing()
-            catalog, _ = meet(_manifest(directory), self.catalog, str(directory.path))
+            catalog, _ = catalog_for(_manifest(directory), self.catalog, str(directory.path))
             self._config = resolve(read_layers(str(directory.config), catalog), catalog)
         return self._config
 
@@ -348,7 +348,7 @@ class Run:
         if self._ranks is not None:
             yield self._ranks
             return
-        with joined(self._device) as ranks:
+        with join_ranks(self._device) as ranks:
             yield ranks
 
     def _existing(self, ranks: Ranks = SINGLE_RANK) -> RunDirectory:
@@ -361,7 +361,7 @@ class Run:
 
     def _assemble(self, config: RunConfig, ranks: Ranks, display: Display) -> GAN:
         what = f"preparing dataset {config.dataset.name}"
-        display.prepare(Preparation(what, done) for done in prepared(config.dataset, self._data_root))
+        display.prepare(Preparation(what, done) for done in prepare_dataset(config.dataset, self._data_root))
         self.gan = gan = GAN.assemble(config, self._data_root, self._device, ranks)
         for line in _details(gan, config, self.catalog):
             display.detail(line)
@@ -372,7 +372,7 @@ class Run:
         if self._init_from is None:
             return None
         saved = checkpoint.load(checkpoint.newest(self._init_from))
-        gan.begin_from(saved.tensors)
+        gan.state.init_weights(saved.tensors)
         return saved.digest
 
     def _evaluator(self, gan: GAN) -> Evaluator | None:
@@ -381,7 +381,7 @@ class Run:
             return None
         paths = EvaluationPaths(self._data_root, cache_root(), gan.device)
         count = self.config.evaluate.samples
-        return evaluator_of_run(self.config, paths, self.catalog, training=gan.feed.dataset, count=count)
+        return evaluator_for_run(self.config, paths, self.catalog, training=gan.feed.dataset, count=count)
 
     def _prepared_evaluator(self, gan: GAN, display: Display) -> Evaluator | None:
         evaluator = self._evaluator(gan)
@@ -464,7 +464,7 @@ def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:
     for component in config.components():
         yield f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}"
     yield f"precision: {gan.precision.name}"
-    yield f"real and fake go through the discriminator {'together' if gan.joined else 'apart'}"
+    yield f"real and fake go through the discriminator {'together' if gan.critic.one_pass else 'apart'}"
 
 
 def _recorded(session: Session, state: RecorderState | None, display: Display) -> Iterator[Record]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from gancore.errors import NonFiniteError, NumericsError
-from gancore.evaluation.collapse import COUNT, CollapseGuard
+from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
 from gancore.evaluation.sources import ReferenceImages
 from gancore.run.lockstep import Coordinator
 from gancore.run.session import Session
@@ -33,7 +33,7 @@ class Sampler:
 
     def _draw(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         gan = self._gan
-        gan.watch.read()  # report the first non-finite value, not what follows from it
+        gan.finite_check.raise_if_found()  # report the first non-finite value, not what follows from it
         try:
             with self._interruption.deferred() if gan.ranks.is_distributed else nullcontext():
                 return self._coordinator.samples(gan, count, seed, labels)
@@ -45,7 +45,7 @@ class Sampler:
         """The collapse guard, if the run has one."""
         if self._config.evaluate.on_collapse == "ignore":
             return None
-        return CollapseGuard(self._training_images.draw(COUNT, self._config.seed, "guard"))
+        return CollapseGuard(self._training_images.draw(SAMPLE_COUNT, self._config.seed, "guard"))
 
     @cached_property
     def real_points(self) -> Tensor | None:
@@ -60,7 +60,7 @@ class Sampler:
 
     @cached_property
     def _count(self) -> int:
-        return max(COUNT if self.guard else 0, self._evaluator.count if self._evaluator else 0)
+        return max(SAMPLE_COUNT if self.guard else 0, self._evaluator.count if self._evaluator else 0)
 
     @cached_property
     def _labels(self) -> Tensor | None:

@@ -21,7 +21,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.state import below
 from gancore.config.layers import REMOVE, ConfigLayer
 from gancore.config.objects import check_objects
-from gancore.config.requirements import attributed, meet
+from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import LatentSettings, RunConfig, resolve
 from gancore.contracts import Shape
 from gancore.data.feed import to_stored_range
@@ -157,7 +157,7 @@ def load(
     file = checkpoint.newest(Path(path), best=best)
     saved = checkpoint.load_run(file)
     check_objects(saved.about["config"], catalog, str(path))
-    catalog, warnings = meet(saved.about["made_with"], catalog, str(path), watched=False)
+    catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
     config = _resolved(saved, path, catalog)
     shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
     step = saved.about["progress"]["step"]

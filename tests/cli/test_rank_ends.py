@@ -72,7 +72,7 @@ def whole(both, tmp_path_factory):
 ENDS = {
     "discriminator:7:TERM": ([143, 143], ["error: terminated"], 7),
     "generator:7:NAN": ([6, 6], ["error: at step 7, the generator's loss is not finite"], 5),
-    "generator:7:KILL": ([9, -9], ["error: another process of the run died"], 5),
+    "generator:7:KILL": ([9, -9], ["error: another process of the run is gone"], 5),
     "generator:7:ERROR": (
         [9, 5],
         ["error: another process of the run is gone", "error: process 1: plugin 'crash_plugin'"],

@@ -18,6 +18,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from gancore.run.recording import record
 
 from gancore import hookspecs
 from gancore.catalog.catalog import Catalog, read_plugin
@@ -25,7 +26,7 @@ from gancore.config.layers import ConfigLayer
 from gancore.config.run import read_layers, resolve
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.train_extractor import EvaluationPaths
-from gancore.run.run import Run
+from gancore.run.directory import RunDirectory
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore_cli.main import main
@@ -148,13 +149,17 @@ def measure_with(component, catalog, folder):
     assert resolve([ConfigLayer("again", run.to_data(catalog))], catalog) == run
 
 
-def watch_with(component, catalog, folder):
-    told = {"duration": "2 steps", "log": {"every_steps": 1}, "observers": {component.name: {}}}
-    run = Run(PARTS | told, out=folder / "watched", data_dir=folder, device="cpu", catalog=catalog)
-    assert [written.warnings for written in run.train()] == [(), ()]
+def observe_with(component, catalog, folder):
+    parts = {"duration": "2 steps", "log": {"every_steps": 1}, "observers": {component.name: {}}}
+    run = resolve([ConfigLayer("parts", PARTS | parts)], catalog)
+    gan = GAN.assemble(run, folder, "cpu")
+    directory = RunDirectory(folder / "watched")
+    directory.create(run, catalog, gan.device)
+    seen = list(record(train(gan), gan, run, directory, catalog))
+    assert [written.warnings for written in seen] == [(), ()]
     usual = {"config.toml", "manifest.json", "metrics.jsonl", "samples", "checkpoints"}
-    assert {path.name for path in run.path.iterdir()} > usual, "an observer leaves something of its own"
-    assert resolve([ConfigLayer("again", run.config.to_data(catalog))], catalog) == run.config
+    assert {path.name for path in directory.path.iterdir()} > usual, "an observer writes files of its own"
+    assert resolve([ConfigLayer("again", run.to_data(catalog))], catalog) == run
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in AUTHOR_PAGES], ids=lambda page: page.name)

@@ -1,8 +1,8 @@
-"""Write format-1.safetensors: `python tests/golden/make.py`.
+"""Writes format-1.safetensors anew: `python tests/golden/make.py`.
 
-It is the last checkpoint of a tiny run with every kind of state: labels, moments of both optimizers, an average, a
-regularizer and an augmentation with a state. Once a format is released its file is never written again, and a new
-format gets a file of its own.
+It is the last checkpoint of a tiny run that keeps all there is to keep: labels, moments of both optimizers, an average,
+a regularizer and an augmentation with a state. It stays as it is for as long as format 1 is read: what is released is
+never made again, and a new format gets a file of its own.
 """
 
 import shutil

@@ -19,7 +19,7 @@ from gancore.training.networks import synchronized
 from gancore_plugins.regularizers.gradients import R1
 from gancore_plugins.regularizers.lipschitz import DRAGAN
 from helpers.tiny_components import TinyDiscriminator
-from helpers.two_rank_scenarios import SAME, SizeOfFakes, crowd, gan, made, outcome
+from helpers.two_rank_scenarios import SAME, SizeOfFakes, crowd, gan, made, told
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def equal(first, second):
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_two_processes_with_a_share_each_make_the_run_of_one(seen, name):
-    alone = outcome(made(SINGLE_RANK, **SAME[name]))
+def test_ranks_make_the_same_run_as_a_single_process(seen, name):
+    single = told(made(SINGLE_RANK, **SAME[name]))
     for rank in seen:
         for step, other in zip(single["steps"], rank["same"][name]["steps"], strict=True):
             assert other == pytest.approx(step, rel=1e-9, abs=1e-12)
