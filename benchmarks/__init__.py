@@ -1,1 +1,1 @@
-"""The project measured beside the plain script, by commands that anyone can run."""
+"""Programs that measure gancore and compare it with a plain script, and their tables."""

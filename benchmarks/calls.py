@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True, help="folder that holds MNIST/raw")
     parser.add_argument("--top", type=int, default=10, help="number of functions to list")
     options = parser.parse_args()
-    steps = train(ours.assembled("vanilla", options.data_dir))
+    steps = train(ours.assemble("vanilla", options.data_dir))
     for _ in range(WARM_UP):
         next(steps)
     counts = [count(steps) for _ in range(STEPS)]

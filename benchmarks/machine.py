@@ -1,4 +1,4 @@
-"""What benchmarks share: calling programs, and saying what they ran on."""
+"""What benchmarks share: running programs, and describing the machine."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ ROOT = Path(__file__).parents[1]
 
 
 class ProgramError(Exception):
-    """A program ended with another code than 0; its own last words are the message."""
+    """A program exited with a code other than 0; the message is its standard error."""
 
-    def __init__(self, code: int, words: str) -> None:
-        super().__init__(f"exit code {code}: {words}")
+    def __init__(self, code: int, stderr: str) -> None:
+        super().__init__(f"exit code {code}: {stderr}")
         self.code = code
 
 
-def called(module: str, *arguments: object, jobs: int = 1) -> str:
-    """What `python -m module` prints, with a share of the cores where several run at once. Raises ProgramError."""
+def run_module(module: str, *arguments: object, jobs: int = 1) -> str:
+    """Return what `python -m module` prints. With several jobs, it gets its share of the cores.
+
+    Raises ProgramError.
+    """
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": str(threads(jobs)), "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"OMP_NUM_THREADS": str(threads_per_job(jobs)), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -40,35 +43,37 @@ def called(module: str, *arguments: object, jobs: int = 1) -> str:
     return done.stdout
 
 
-def threads(jobs: int) -> int:
-    """The threads that each of so many programs gets."""
+def threads_per_job(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def commit() -> str:
-    """The commit of the working tree, and whether anything in it was changed since."""
+    """Return the commit of the working tree, with -dirty if anything was changed since."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 
 
-def keep(out: Path, text: str, rows: Iterable[object]) -> None:
-    """Writes OUT.md, the table, and OUT.json, every row of it, a dataclass; prints the table."""
+def write_report(out: Path, text: str, rows: Iterable[object]) -> None:
+    """Write the table to OUT.md and its rows, which are dataclasses, to OUT.json; print the table."""
     out.with_suffix(".md").write_text(text, encoding="utf-8")
     data = json.dumps([asdict(row) for row in rows], indent=1)  # type: ignore[call-overload]  # instances, all of them
     out.with_suffix(".json").write_text(data + "\n", encoding="utf-8")
     print(text)
 
 
-def described(jobs: int | None = None, device: str = "the CPU") -> str:
-    """The machine and the versions, without names of people or hosts, and how its cores were shared."""
-    shared = "" if jobs is None else f", {jobs} at once with {threads(jobs)} thread each"
+def describe_machine(jobs: int | None = None, device: str = "the CPU") -> str:
+    """Describe the processor, the versions and how the cores were shared, without names of people or hosts."""
+    shared = ""
+    if jobs is not None:
+        threads = threads_per_job(jobs)
+        shared = f", {jobs} job{'s' * (jobs > 1)} in parallel with {threads} thread{'s' * (threads > 1)} each"
     versions = f"gancore {gancore.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
     return f"{processor()}, {os.cpu_count()} cores{shared}, on {device}; {versions}."
 
 
 def processor() -> str:
-    """Architecture and model, as far as the system tells."""
+    """Return the architecture and, on Linux, the model."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux

@@ -1,6 +1,6 @@
-"""The plain script: a GAN for MNIST as tutorials write it, in one file, with torch and torchvision alone.
+"""The plain script: a GAN for MNIST as tutorials write it, in one file, with only torch and torchvision.
 
-It is what gancore's recipe `vanilla` must agree with and every other recipe must beat, so nothing in it is clever.
+The recipe `vanilla` of gancore must agree with it and every other recipe must beat it, so nothing in it is clever.
 
     python -m benchmarks.plain --data-dir DATA --epochs 50 --seed 0 --out samples.npy
 """
@@ -95,9 +95,9 @@ def main() -> None:
     data = mnist(arguments.data_dir)
     loader = DataLoader(data, batch_size=BATCH, shuffle=True)
     generator, discriminator = Generator(), Discriminator()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     train(loader, generator, discriminator, arguments.epochs)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
 
     with torch.no_grad():
         images = generator(torch.randn(arguments.samples, LATENT))

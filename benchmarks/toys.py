@@ -1,11 +1,10 @@
-"""Modes in the plane: recipes for the toy worlds, and the baseline in the same worlds, over many seeds.
+"""Mode coverage on 2D toy data: the recipes made for it, and the baseline on the same data, over many seeds.
 
     python -m benchmarks.toys --seeds 30 --jobs 2 --work WORK --out benchmarks/toys
 
-An arm is a recipe and a world; each is trained to its end, and 2,500 samples are judged by the metric `modes`. Beside
-them stand real points, and the published table of PacGAN, whose data these worlds repeat. `--jobs` trains so many at
-once, each with its share of the cores. What is finished in WORK is not done again. OUT.md is the table, OUT.json every
-run.
+An arm is a recipe and a dataset. Each run is trained to its end, and the metric `modes` measures 2,500 samples. The
+table also has real points and published results of PacGAN on the same data. `--jobs` trains several runs in parallel,
+each with its share of the cores. Finished runs in WORK are not repeated. OUT.md is the table, OUT.json has all runs.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from time import perf_counter
 
 import torch
 
-from benchmarks.machine import commit, described, keep, threads
+from benchmarks.machine import commit, describe_machine, threads_per_job, write_report
 from gancore import GAN, Catalog, ConfigLayer, EvaluationPaths, Evaluator, ReferenceImages, resolve, train
 from gancore.config.metric_names import find_metric
 from gancore.config.run import read_dataset, read_layers
@@ -34,7 +33,7 @@ from gancore.sampling.load import draw
 SAMPLES = 2500
 MODES = {"ring": 8, "grid": 25}
 ARMS = [("ring", "ring"), ("grid", "grid"), ("vanilla", "ring"), ("vanilla", "grid")]
-"""Recipes and worlds; a recipe that is made for other data trains on as many images as the world's own."""
+"""Recipe and dataset of each arm; `vanilla` trains on as many images as the recipe made for the dataset."""
 REAL = "real points"
 PUBLISHED = {
     "ring": {
@@ -51,16 +50,16 @@ PUBLISHED = {
     },
 }
 """Lin et al. 2018 (arXiv:1712.04086), table 1: modes, % of high quality, reverse KL; ten runs of 400,000 steps."""
-LOST = {"modes": 0.0, **dict.fromkeys(("high_quality", "reverse_kl", "rarest_share"), math.nan)}
-"""What a run is worth whose numbers are not finite: of all but modes, tables show those of the others."""
+NOT_FINITE = {"modes": 0.0, **dict.fromkeys(("high_quality", "reverse_kl", "rarest_share"), math.nan)}
+"""Results of a run that diverged; means leave out its NaN."""
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """One run of an arm, and what its samples are worth."""
+class Result:
+    """One run of an arm, and the metrics of its samples."""
 
     arm: str
-    world: str
+    dataset: str
     seed: int
     modes: float
     high_quality: float
@@ -71,79 +70,83 @@ class RunConfig:
     commit: str
 
     @property
-    def whole(self) -> bool:
-        """Whether every mode is there."""
-        return self.modes == MODES[self.world]
+    def complete(self) -> bool:
+        """Whether its samples have every mode."""
+        return self.modes == MODES[self.dataset]
 
-    def failed(self, usual: float) -> bool:
-        """Not finite, a mode that has less than 1 % of the samples, or a reverse KL three times the usual one."""
-        return not self.reverse_kl <= 3 * usual or self.rarest_share < 0.01
+    def failed(self, baseline: float) -> bool:
+        """Return whether it diverged, has less than 1 % of a mode, or has thrice the baseline's reverse KL."""
+        return not self.reverse_kl <= 3 * baseline or self.rarest_share < 0.01
 
 
 def main() -> None:
-    arguments = parsed()
+    arguments = parse()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    runs = [point(world, seed) for world in MODES for seed in range(10)]
-    spawned = get_context("spawn")  # threads that torch has started do not survive a fork
-    with ProcessPoolExecutor(arguments.jobs, spawned, initializer=alone, initargs=(arguments.jobs,)) as pool:
-        waiting = [
-            pool.submit(trained, arguments.work, recipe, world, seed, arguments.kimg)
-            for recipe, world in ARMS
-            for seed in range(arguments.seeds if recipe == world else arguments.seeds_of_baseline)
+    runs = [real_points(dataset, seed) for dataset in MODES for seed in range(10)]
+    spawn = get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(arguments.jobs, spawn, initializer=limit_threads, initargs=(arguments.jobs,)) as pool:
+        futures = [
+            pool.submit(train_and_measure, arguments.work, recipe, dataset, seed, arguments.kimg)
+            for recipe, dataset in ARMS
+            for seed in range(arguments.seeds if recipe == dataset else arguments.seeds_of_baseline)
         ]
-        for each in waiting:
-            runs.append(each.result())
+        for future in futures:
+            runs.append(future.result())
             print(asdict(runs[-1]), flush=True)
-    keep(arguments.out, report(runs, arguments), runs)
+    write_report(arguments.out, report(runs, arguments), runs)
 
 
-def parsed(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--seeds-of-baseline", type=int, default=10, help="seeds of vanilla, whose runs are long")
-    parser.add_argument("--kimg", type=float, help="thousands of real images  [default: each world's recipe's]")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at once")
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is finished")
+    parser.add_argument("--seeds-of-baseline", type=int, default=10, help="seeds of vanilla, whose runs take long")
+    parser.add_argument("--kimg", type=float, help="thousands of images  [default: as the recipe of the dataset]")
+    parser.add_argument("--jobs", type=int, default=1, help="runs to train in parallel")
+    parser.add_argument("--work", type=Path, required=True, help="folder for finished runs")
     parser.add_argument("--out", type=Path, required=True, help="OUT.md and OUT.json are written")
-    return parser.parse_args(words)
+    return parser.parse_args(arguments)
 
 
-def alone(jobs: int) -> None:
-    torch.set_num_threads(threads(jobs))
+def limit_threads(jobs: int) -> None:
+    torch.set_num_threads(threads_per_job(jobs))
 
 
-def trained(work: Path, recipe: str, world: str, seed: int, kimg: float | None) -> RunConfig:
-    """Trains and judges, unless it is noted already."""
-    arm = recipe if recipe == world else f"{recipe} on {world}"
-    noted = work / f"{arm.replace(' ', '-')}-{kimg or 'whole'}-{seed}.json"
-    if noted.exists():
-        return RunConfig(**json.loads(noted.read_text()))
+def train_and_measure(work: Path, recipe: str, dataset: str, seed: int, kimg: float | None) -> Result:
+    """Train and measure, unless WORK has the record of this run."""
+    arm = recipe if recipe == dataset else f"{recipe} on {dataset}"
+    record = work / f"{arm.replace(' ', '-')}-{kimg or 'full'}-{seed}.json"
+    if record.exists():
+        return Result(**json.loads(record.read_text()))
     catalog = Catalog.installed()
-    own = resolve(read_layers(world, catalog), catalog)
-    changes = {"seed": seed, "dataset": {"name": world}, "duration": f"{kimg:g} kimg" if kimg else own.duration}
+    tuned = resolve(read_layers(dataset, catalog), catalog)
+    changes = {
+        "seed": seed,
+        "dataset": {"name": dataset},
+        "duration": f"{kimg:g} kimg" if kimg else tuned.duration,
+    }
     gan = GAN.assemble(
         resolve([*read_layers(recipe, catalog), ConfigLayer("benchmark", changes)], catalog), Path(), "cpu"
     )
-    begun, numbers = perf_counter(), LOST
+    start, numbers = perf_counter(), NOT_FINITE
     with suppress(NumericsError):
         for _ in train(gan):
             pass
         samples = draw(
             gan.sampler().eval(), SAMPLES, latent=gan.options.latent, seed=seed, device=gan.device, num_classes=None
         )
-        numbers = judged(world, samples)
-    seconds = perf_counter() - begun
-    run = RunConfig(arm, world, seed, **numbers, seconds=seconds, kimg=gan.progress.images_seen / 1000, commit=commit())
-    noted.write_text(json.dumps(asdict(run)))
+        numbers = measure(dataset, samples)
+    seconds = perf_counter() - start
+    run = Result(arm, dataset, seed, **numbers, seconds=seconds, kimg=gan.progress.images_seen / 1000, commit=commit())
+    record.write_text(json.dumps(asdict(run)))
     return run
 
 
-def judged(world: str, samples: torch.Tensor) -> dict[str, float]:
+def measure(dataset: str, samples: torch.Tensor) -> dict[str, float]:
     catalog = Catalog.installed()
-    place = EvaluationPaths(Path(), Path(), torch.device("cpu"))
-    reference = ReferenceImages.of(read_dataset(world, catalog), Path())
-    judge = {"modes": find_metric("modes", catalog)}
-    evaluator = Evaluator(judge, place, reference, count=SAMPLES, seed=0)
+    paths = EvaluationPaths(Path(), Path(), torch.device("cpu"))
+    reference = ReferenceImages.of(read_dataset(dataset, catalog), Path())
+    metrics = {"modes": find_metric("modes", catalog)}
+    evaluator = Evaluator(metrics, paths, reference, count=SAMPLES, seed=0)
     for _ in evaluator.prepare():
         pass
     numbers = evaluator.evaluate(samples).numbers()
@@ -151,58 +154,58 @@ def judged(world: str, samples: torch.Tensor) -> dict[str, float]:
     return {"modes": numbers["modes"]} | {key: numbers[f"modes.{key}"] for key in details}
 
 
-def point(world: str, seed: int) -> RunConfig:
-    """Real points, as many as are generated."""
-    source = ReferenceImages.of(read_dataset(world, Catalog.installed()), Path())
-    numbers = judged(world, source.draw(SAMPLES, seed, "benchmark"))
-    return RunConfig(REAL, world, seed, **numbers, seconds=0, kimg=0, commit=commit())
+def real_points(dataset: str, seed: int) -> Result:
+    """Return the result of as many real points."""
+    source = ReferenceImages.of(read_dataset(dataset, Catalog.installed()), Path())
+    numbers = measure(dataset, source.draw(SAMPLES, seed, "benchmark"))
+    return Result(REAL, dataset, seed, **numbers, seconds=0, kimg=0, commit=commit())
 
 
-def report(runs: list[RunConfig], arguments: argparse.Namespace) -> str:
+def report(runs: list[Result], arguments: argparse.Namespace) -> str:
     shorter = f" --kimg {arguments.kimg:g}" if arguments.kimg else ""
     lines = [
-        "# Modes in the plane",
+        "# Mode coverage on 2D toy data",
         "",
         f"`python -m benchmarks.toys --seeds {arguments.seeds} --seeds-of-baseline {arguments.seeds_of_baseline}"
         f"{shorter} --jobs {arguments.jobs}`, with --work and --out, at commit "
-        f"{', '.join(sorted({run.commit for run in runs}))}. {described(arguments.jobs)}",
+        f"{', '.join(sorted({run.commit for run in runs}))}. {describe_machine(arguments.jobs)}",
         "",
-        f"{SAMPLES:,} samples; means over the seeds ± standard errors. All: runs that capture every mode. High "
+        f"{SAMPLES:,} samples; means over the seeds ± standard errors. All: runs that have every mode. High "
         "quality: the share of samples within 3 standard deviations of a center; rarest: the smallest share of a mode, "
         "among these. Failed: not finite, a mode below 1 %, or a reverse KL above three times the median of the arm. "
         "Published: Lin et al. 2018 (arXiv:1712.04086), table 1, ten runs of 400,000 steps.",
     ]
-    for world, modes in MODES.items():
+    for dataset, modes in MODES.items():
         lines += [
             "",
-            f"## {world}, {modes} modes",
+            f"## {dataset}, {modes} modes",
             "",
             "| arm | all | failed | modes | high quality, % | reverse KL | median | highest | rarest, % | kimg |",
             "| --- |" + " --- |" * 9,
         ]
-        for arm in dict.fromkeys(run.arm for run in runs if run.world == world):
-            mine = [run for run in runs if run.world == world and run.arm == arm]
-            distances = [run.reverse_kl for run in mine if math.isfinite(run.reverse_kl)] or [math.nan]
-            usual = median(distances)
+        for arm in dict.fromkeys(run.arm for run in runs if run.dataset == dataset):
+            own = [run for run in runs if run.dataset == dataset and run.arm == arm]
+            distances = [run.reverse_kl for run in own if math.isfinite(run.reverse_kl)] or [math.nan]
+            baseline = median(distances)
             cells = [
-                f"{sum(run.whole for run in mine)} of {len(mine)}",
-                f"{sum(run.failed(usual) for run in mine)}",
-                mean(run.modes for run in mine),
-                mean(100 * run.high_quality for run in mine),
-                mean(run.reverse_kl for run in mine),
-                f"{usual:.2g}",
+                f"{sum(run.complete for run in own)} of {len(own)}",
+                f"{sum(run.failed(baseline) for run in own)}",
+                mean(run.modes for run in own),
+                mean(100 * run.high_quality for run in own),
+                mean(run.reverse_kl for run in own),
+                f"{baseline:.2g}",
                 f"{max(distances):.2g}",
-                mean(100 * run.rarest_share for run in mine),
-                "" if arm == REAL else f"{mine[0].kimg:,.0f}",
+                mean(100 * run.rarest_share for run in own),
+                "" if arm == REAL else f"{own[0].kimg:,.0f}",
             ]
             lines.append(f"| {arm} | {' | '.join(cells)} |")
-        for who, numbers in PUBLISHED[world].items():
-            lines.append(f"| {who}, published |  |  | {' | '.join(numbers)} |  |  |  |  |")
+        for method, numbers in PUBLISHED[dataset].items():
+            lines.append(f"| {method}, published |  |  | {' | '.join(numbers)} |  |  |  |  |")
     return "\n".join(lines) + "\n"
 
 
 def mean(numbers: Iterable[float]) -> str:
-    """With its standard error, of what is finite."""
+    """Return the mean of the finite numbers with its standard error."""
     finite = [number for number in numbers if math.isfinite(number)]
     if not finite:
         return "none"

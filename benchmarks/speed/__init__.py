@@ -1,1 +1,1 @@
-"""How fast a step is, beside other ways to make the same step: `python -m benchmarks.speed`."""
+"""Speed of a training step, compared with other ways to make it: `python -m benchmarks.speed`."""

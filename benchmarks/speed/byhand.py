@@ -1,10 +1,9 @@
-"""The best loop that we know how to write by hand for the same networks, and nothing beside it.
+"""The fastest loop that we can write by hand for the same networks, without anything else a framework does.
 
-The data lie in memory as the networks see them. D sees real and fake in one pass where that changes nothing, takes part
-in G's step without gradients of its own, and shares its pass of the real images with R1. Adam is fused. In bfloat16 the
-MLPs keep weights of both kinds, so that no step has to convert them twice; `autocast` is for networks whose batch
-normalization wants float32. The numbers of a recipe are restated here; a test asks whether both loops make the same
-weights of them.
+The data are in memory, converted for the networks. D gets real and fake images in one pass where that changes nothing,
+is frozen in G's step, and shares its pass over real images with R1. Adam is fused. In bfloat16 the MLPs keep weights in
+both types, so that no step converts them twice; `autocast` is for networks whose batch normalization needs float32. The
+numbers of a recipe are repeated here; a test checks that both loops make the same weights.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 Precision = Literal["float32", "masters", "autocast"]
-"""`masters`: weights in bfloat16, and Adam on float32 ones of which they are copies."""
+"""`masters`: bfloat16 weights that are copies of float32 weights, on which Adam works."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recipe does, in so many steps of `batch` images; `interval` and `gamma` are those of R1."""
+    """Settings of a recipe; `interval` and `gamma` are those of R1, `half_life` and `ramp_up` of the EMA."""
 
     batch: int = 64
     latent: int = 100
@@ -48,7 +47,7 @@ PLANS = {
 }
 
 
-class Player:
+class Network:
     """A network and its Adam."""
 
     def __init__(self, module: nn.Module, plan: Plan, precision: Precision) -> None:
@@ -63,7 +62,7 @@ class Player:
     def step(self, loss: Tensor, rate: float) -> None:
         for weight in self._weights:
             weight.grad = None
-        # R1 has made a leaf of the images: without the list they would collect a gradient too.
+        # R1 makes the images a leaf: without `inputs` they would accumulate a gradient too.
         loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         for group in self._adam.param_groups:
             group["lr"] = rate
@@ -78,7 +77,7 @@ class Player:
 
 
 class Loop:
-    """Trains copies of two networks on batches (N, C, H, W) in [-1, 1], for `total` steps if the rate is to move."""
+    """Trains copies of two networks on batches (N, C, H, W) in [-1, 1]; the learning rate ends after `total` steps."""
 
     def __init__(
         self,
@@ -89,26 +88,26 @@ class Loop:
         *,
         precision: Precision = "float32",
         channels_last: bool = False,
-        dice: torch.Generator | None = None,
+        noise: torch.Generator | None = None,
         total: int = 1_000_000,
     ) -> None:
-        form = torch.channels_last if channels_last else torch.contiguous_format
-        players = (deepcopy(module).train().to(memory_format=form) for module in (generator, discriminator))
-        self.generator, self.discriminator = (Player(module, plan, precision) for module in players)
-        self.average = deepcopy(generator).eval().requires_grad_(False) if plan.half_life else None
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        copies = (deepcopy(module).train().to(memory_format=memory_format) for module in (generator, discriminator))
+        self.generator, self.discriminator = (Network(module, plan, precision) for module in copies)
+        self.ema = deepcopy(generator).eval().requires_grad_(False) if plan.half_life else None
         self._batches, self._plan, self._total = batches, plan, total
         self._dtype = torch.bfloat16 if precision == "masters" else torch.get_default_dtype()
         self._autocast = precision == "autocast"
-        self._dice = dice or torch.Generator().manual_seed(0)
+        self._noise = noise or torch.Generator().manual_seed(0)
         self._step = 0
         self._seen = 0
         self._targets = torch.cat([torch.ones(plan.batch, 1), torch.zeros(plan.batch, 1)])
 
     def run(self, steps: int) -> float:
-        begun = perf_counter()
+        start = perf_counter()
         for _ in range(steps):
             self._make_step(next(self._batches))
-        return perf_counter() - begun
+        return perf_counter() - start
 
     def _make_step(self, real: Tensor) -> None:
         plan, count = self._plan, len(real)
@@ -126,49 +125,50 @@ class Loop:
         self.discriminator.module.requires_grad_(True)
         self._step += 1
         self._seen += count
-        if self.average is not None and plan.half_life:
-            self._move(self.average, plan.half_life, count)
+        if self.ema is not None and plan.half_life:
+            self._update_ema(self.ema, plan.half_life, count)
 
     def _discriminate(self, real: Tensor, fake: Tensor, ones: Tensor, zeros: Tensor) -> Tensor:
-        plan, judge = self._plan, self.discriminator.module
+        plan, discriminator = self._plan, self.discriminator.module
         penalized = plan.gamma > 0 and self._step % plan.interval == 0
         if plan.joined and not penalized:
             with self._cast():
-                logits = judge(torch.cat([real, fake]))
+                logits = discriminator(torch.cat([real, fake]))
             return 2 * binary_cross_entropy_with_logits(logits.to(ones.dtype), torch.cat([ones, zeros]))
         with self._cast():
-            of_real, of_fake = (judge(images).to(ones.dtype) for images in (real.requires_grad_(penalized), fake))
-        loss = binary_cross_entropy_with_logits(of_real, ones) + binary_cross_entropy_with_logits(of_fake, zeros)
+            on_real = discriminator(real.requires_grad_(penalized)).to(ones.dtype)
+            on_fake = discriminator(fake).to(ones.dtype)
+        loss = binary_cross_entropy_with_logits(on_real, ones) + binary_cross_entropy_with_logits(on_fake, zeros)
         if penalized:
-            (gradient,) = torch.autograd.grad(of_real.sum(), real, create_graph=True)
+            (gradient,) = torch.autograd.grad(on_real.sum(), real, create_graph=True)
             loss = loss + gradient.square().sum() / len(real) * (plan.gamma / 2 * plan.interval)
         return loss
 
     def _latent(self, count: int) -> Tensor:
         size = (count, self._plan.latent)
         if self._plan.uniform:
-            return torch.rand(size, generator=self._dice).mul_(2).sub_(1)
-        return torch.randn(size, generator=self._dice).to(self._dtype)
+            return torch.rand(size, generator=self._noise).mul_(2).sub_(1)
+        return torch.randn(size, generator=self._noise).to(self._dtype)
 
     def _cast(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self._autocast)
 
     @torch.no_grad()
-    def _move(self, average: nn.Module, half_life: float, count: int) -> None:
-        share = 1 - 0.5 ** (count / min(half_life, self._plan.ramp_up * self._seen))
-        torch._foreach_lerp_(list(average.parameters()), self.generator.masters, share)
-        for kept, current in zip(average.buffers(), self.generator.module.buffers(), strict=True):
-            kept.copy_(current)
+    def _update_ema(self, ema: nn.Module, half_life: float, count: int) -> None:
+        weight = 1 - 0.5 ** (count / min(half_life, self._plan.ramp_up * self._seen))
+        torch._foreach_lerp_(list(ema.parameters()), self.generator.masters, weight)
+        for averaged, current in zip(ema.buffers(), self.generator.module.buffers(), strict=True):
+            averaged.copy_(current)
 
 
-def as_seen(images: Tensor, precision: Precision = "float32") -> Tensor:
-    """Stored images, uint8, as the networks see them."""
+def for_networks(images: Tensor, precision: Precision = "float32") -> Tensor:
+    """Convert stored images, uint8, to [-1, 1]."""
     return images.float().div_(127.5).sub_(1).to(torch.bfloat16 if precision == "masters" else torch.float32)
 
 
 def shuffled(images: Tensor, size: int) -> Iterator[Tensor]:
-    """Batches of images that are as the networks see them, epoch after epoch; the last of each may be short."""
-    dice = torch.Generator().manual_seed(0)
+    """Yield shuffled batches of converted images, epoch after epoch; the last of an epoch may be short."""
+    generator = torch.Generator().manual_seed(0)
     while True:
-        for chosen in torch.split(torch.randperm(len(images), generator=dice), size):
+        for chosen in torch.split(torch.randperm(len(images), generator=generator), size):
             yield images.index_select(0, chosen)

@@ -1,8 +1,8 @@
-"""The floor under a step of perceptrons: its matrix products alone, with nothing before, between or after them.
+"""A lower bound for a step of two MLPs: its matrix products only, with nothing before, between or after them.
 
-With shared fakes a step takes, for every layer: G forward; D forward with real and fake, the gradient of its weights,
-and that of its inputs but for the first layer's; D forward with the fakes, and the gradient of all of its inputs; and
-G's gradients, again but for its first inputs.
+With shared fakes a step computes, for every layer: G forward; D forward on real and fake images, the gradients of its
+weights and of its inputs except those of the first layer; D forward on the fakes, and the gradients of all its inputs;
+and the gradients of G, again except those of its first inputs.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.timing import RunConfig
+from benchmarks.speed.timing import Run
 
 Product = tuple[Tensor, Tensor, Tensor]
-"""Two matrices, and where their product goes."""
+"""Two matrices and the output for their product."""
 
 
-def begun(generator: nn.Module, discriminator: nn.Module, batch: int, dtype: torch.dtype) -> RunConfig:
-    """The products of a step of two perceptrons, over and over."""
-    needed = products(generator, discriminator, batch, dtype)
+def start(generator: nn.Module, discriminator: nn.Module, batch: int, dtype: torch.dtype) -> Run:
+    """Return a function that computes the products of a step of two MLPs, for a number of steps."""
+    all_products = products(generator, discriminator, batch, dtype)
 
     def run(steps: int) -> float:
-        start = perf_counter()
+        begin = perf_counter()
         for _ in range(steps):
-            for left, right, out in needed:
+            for left, right, out in all_products:
                 torch.mm(left, right, out=out)
-        return perf_counter() - start
+        return perf_counter() - begin
 
     return run
 
 
 def products(generator: nn.Module, discriminator: nn.Module, batch: int, dtype: torch.dtype) -> list[Product]:
-    """What one step needs, with batches of this size."""
+    """Return the products of one step with batches of this size."""
     g, d = widths(generator), widths(discriminator)
     return [
         *_forward(g, batch, dtype),
@@ -50,7 +50,7 @@ def products(generator: nn.Module, discriminator: nn.Module, batch: int, dtype: 
 
 
 def widths(network: nn.Module) -> list[int]:
-    """The features of a perceptron, from its input to its output."""
+    """Return the numbers of features of an MLP, from its input to its output."""
     layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
     return [layers[0].in_features, *(layer.out_features for layer in layers)]
 

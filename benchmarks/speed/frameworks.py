@@ -1,7 +1,7 @@
-"""Other frameworks at the work of the plain script: the same networks, batches and optimizers, in their own loops.
+"""Other frameworks with the networks, batches and optimizers of the plain script, in their own loops.
 
-They are imported when an arm begins, and are no part of gancore: `pip install -e ".[benchmarks]"`. Nothing is logged,
-and no bar is drawn. What they do before the first step and after the last is not counted.
+They are imported when an arm starts: `pip install -e ".[benchmarks]"`. They neither log nor draw progress bars. Time
+before the first step and after the last one is not counted.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from benchmarks import plain
 from benchmarks.speed.scripts import Loader
-from benchmarks.speed.timing import Lap, RunConfig
+from benchmarks.speed.timing import Lap, Run
 
 
-def lightning(loader: Loader) -> RunConfig:
-    """PyTorch Lightning with manual optimization; D is frozen in G's step. Raises ImportError without it."""
-    with _hushed():
+def lightning(loader: Loader) -> Run:
+    """Lightning with manual optimization; D is frozen in G's step. Raises ImportError if it is not installed."""
+    with _quiet():
         from lightning import LightningModule, Trainer
 
-    class Script(LightningModule):  # type: ignore[misc]  # its types are not read, since it need not be there
+    class Script(LightningModule):  # type: ignore[misc]  # it may not be installed, so its types are not read
         def __init__(self) -> None:
             super().__init__()
             self.automatic_optimization = False
@@ -55,8 +55,8 @@ def lightning(loader: Loader) -> RunConfig:
             self.discriminator.requires_grad_(True)
 
         def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-            players = (self.generator, self.discriminator)
-            return [torch.optim.Adam(player.parameters(), lr=plain.RATE) for player in players]
+            networks = (self.generator, self.discriminator)
+            return [torch.optim.Adam(network.parameters(), lr=plain.RATE) for network in networks]
 
         def on_train_epoch_end(self) -> None:
             self.lap.finish()
@@ -65,7 +65,7 @@ def lightning(loader: Loader) -> RunConfig:
 
     def run(steps: int) -> float:
         script.lap = Lap(loader, steps, plain.BATCH)
-        with _hushed():
+        with _quiet():
             trainer = Trainer(
                 accelerator="cpu",
                 max_epochs=1,
@@ -80,12 +80,13 @@ def lightning(loader: Loader) -> RunConfig:
     return run
 
 
-def torchgan(loader: Loader, work: Path) -> RunConfig:
-    """The Trainer of torchgan with its minimax losses; G's step draws fakes of its own. Raises ImportError without it.
+def torchgan(loader: Loader, work: Path) -> Run:
+    """The Trainer of torchgan with its minimax losses; G's step draws new fakes.
 
-    It keeps a checkpoint and a picture in the folder `work` after every epoch, which is not counted.
+    After every epoch it writes a checkpoint and a picture to the folder `work`, which is not counted.
+    Raises ImportError if it is not installed.
     """
-    with _hushed():
+    with _quiet():
         from torchgan import losses, models
         from torchgan.trainer import Trainer
 
@@ -106,7 +107,7 @@ def torchgan(loader: Loader, work: Path) -> RunConfig:
             return self.network(images)
 
     optimizer = {"name": torch.optim.Adam, "args": {"lr": plain.RATE}}
-    with _hushed():
+    with _quiet():
         trainer = Trainer(
             {
                 "generator": {"name": Generator, "optimizer": optimizer},
@@ -121,7 +122,7 @@ def torchgan(loader: Loader, work: Path) -> RunConfig:
 
     def run(steps: int) -> float:
         lap = Lap(loader, steps, plain.BATCH)
-        with _hushed(), _make_grid_of_old():
+        with _quiet(), _old_make_grid():
             trainer(lap)
         return lap.seconds
 
@@ -129,27 +130,27 @@ def torchgan(loader: Loader, work: Path) -> RunConfig:
 
 
 @contextmanager
-def _make_grid_of_old() -> Iterator[None]:
-    """Gives torchvision's `make_grid` the argument `range` back, which torchgan 0.1 uses after an epoch.
+def _old_make_grid() -> Iterator[None]:
+    """Let torchvision's `make_grid` accept the argument `range`, which torchgan 0.1 passes after an epoch.
 
-    torchvision has renamed it to `value_range`, and no longer knows the old name.
+    torchvision has renamed it to `value_range`.
     """
-    made = torchvision.utils.make_grid
+    original = torchvision.utils.make_grid
 
-    def make_grid(tensor: Tensor, range: tuple[int, int] | None = None, **named: object) -> Tensor:  # noqa: A002  # its
-        grid: Tensor = made(tensor, value_range=range, **named)
+    def make_grid(tensor: Tensor, range: tuple[int, int] | None = None, **named: object) -> Tensor:  # noqa: A002  # its name
+        grid: Tensor = original(tensor, value_range=range, **named)
         return grid
 
     torchvision.utils.make_grid = make_grid
     try:
         yield
     finally:
-        torchvision.utils.make_grid = made
+        torchvision.utils.make_grid = original
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """What they print and warn of is theirs: of few workers, of calls that torch has other names for now."""
+def _quiet() -> Iterator[None]:
+    """Hide their output and their warnings, about few workers and deprecated calls."""
     logger = logging.getLogger("lightning.pytorch")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""How the time of an image grows: with the batch, the networks, the images and the dataset.
+"""How the time per image grows with the batch, the networks, the images and the dataset.
 
-The networks are those of the recipe `vanilla`, the images noise. One thing is varied at a time.
+The networks are those of the recipe `vanilla`, the images are noise. One setting is varied at a time.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from benchmarks.speed import byhand, ours
-from benchmarks.speed.races import OURS
-from benchmarks.speed.timing import Begin, RunConfig, Series, in_turns
+from benchmarks.speed.comparisons import OURS
+from benchmarks.speed.timing import Run, Series, Start, interleave
 from gancore import GAN, Options
 from gancore_plugins.losses.bce import NonSaturating
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 
 
 @dataclass(frozen=True)
-class World:
-    """Square images of `side` pixels, and networks that are so many times as wide as those of `vanilla`."""
+class Setup:
+    """Square images of `side` pixels, and networks `width` times as wide as those of `vanilla`."""
 
     batch: int = 64
     width: float = 1.0
@@ -41,40 +41,40 @@ class World:
         return TensorDataset(images, torch.zeros(self.size, dtype=torch.long))
 
     def gan(self, dataset: Dataset[object], **training: object) -> GAN:
-        options = Options.model_validate({"batch_size": self.batch, "duration": ours.FOR_EVER, "training": training})
+        options = Options.model_validate({"batch_size": self.batch, "duration": ours.ENDLESS, "training": training})
         return GAN(*self.networks(), dataset, NonSaturating().build(), options, "cpu")
 
 
-VARIED: dict[str, list[World]] = {
-    "batch size": [World(batch=each) for each in (16, 64, 256, 1024)],
-    "width": [World(width=each) for each in (0.5, 1.0, 2.0)],
-    "side": [World(side=each) for each in (14, 28, 56)],
-    "dataset size": [World(size=each) for each in (15_000, 60_000, 120_000)],
+VARIED: dict[str, list[Setup]] = {
+    "batch size": [Setup(batch=each) for each in (16, 64, 256, 1024)],
+    "width": [Setup(width=each) for each in (0.5, 1.0, 2.0)],
+    "side": [Setup(side=each) for each in (14, 28, 56)],
+    "dataset size": [Setup(size=each) for each in (15_000, 60_000, 120_000)],
 }
 _FIELDS = {"batch size": "batch", "width": "width", "side": "side", "dataset size": "size"}
 SECTION = "growth"
 
 
-def measured(rounds: int, steps: int) -> Iterator[Series]:
-    """Both loops in every world, with half as many images in a round as a race has."""
-    for what, worlds in VARIED.items():
-        for world in worlds:
-            arms: dict[str, Begin] = {OURS: partial(_ours, world), "by hand": partial(_by_hand, world)}
-            yield from in_turns(
+def measure(rounds: int, steps: int) -> Iterator[Series]:
+    """Time both loops in every setup, with half the images per round of a comparison."""
+    for what, setups in VARIED.items():
+        for setup in setups:
+            arms: dict[str, Start] = {OURS: partial(_ours, setup), "by hand": partial(_by_hand, setup)}
+            yield from interleave(
                 f"{SECTION}: {what}",
                 arms,
                 rounds=rounds,
-                steps=max(1, steps * 32 // world.batch),
-                batch=world.batch,
-                value=getattr(world, _FIELDS[what]),
+                steps=max(1, steps * 32 // setup.batch),
+                batch=setup.batch,
+                value=getattr(setup, _FIELDS[what]),
             )
 
 
-def _ours(world: World) -> RunConfig:
-    return ours.begun(world.gan(world.data()))
+def _ours(setup: Setup) -> Run:
+    return ours.start(setup.gan(setup.data()))
 
 
-def _by_hand(world: World) -> RunConfig:
-    images, _ = world.data().tensors
-    batches = byhand.shuffled(byhand.as_seen(images), world.batch)
-    return byhand.Loop(*world.networks(), batches, byhand.Plan(batch=world.batch)).run
+def _by_hand(setup: Setup) -> Run:
+    images, _ = setup.data().tensors
+    batches = byhand.shuffled(byhand.for_networks(images), setup.batch)
+    return byhand.Loop(*setup.networks(), batches, byhand.Plan(batch=setup.batch)).run

@@ -1,4 +1,4 @@
-"""The peak of an arm's memory, in a process of its own that makes a few steps."""
+"""The peak memory of an arm, in a process of its own that makes a few steps."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.machine import ProgramError, called
-from benchmarks.speed import races
+from benchmarks.machine import ProgramError, run_module
+from benchmarks.speed import comparisons
 
 SECTION = "memory"
-SINGLE_RANK = "torch alone"
+TORCH_ONLY = "torch only"
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The most memory that was resident, in MiB; `missing` says why it is not known."""
+    """The peak of resident memory in MiB, or in `missing` the reason why it was not measured."""
 
     section: str
     arm: str
@@ -28,14 +28,14 @@ class Peak:
     missing: str = ""
 
 
-def measured(names: list[str], folder: Path, work: Path, steps: int, threads: int) -> list[Peak]:
-    """The peak of torch without an arm, and of each arm of the race of `vanilla` that is named."""
+def measure(names: list[str], folder: Path, work: Path, steps: int, threads: int) -> list[Peak]:
+    """Return the peak of torch without an arm, and of each named arm of the comparison on `vanilla`."""
     peaks = []
-    for name in [SINGLE_RANK, *names]:
+    for name in [TORCH_ONLY, *names]:
         print(f"{SECTION}: {name}", flush=True)
-        words = [name, "--steps", steps, "--threads", threads, "--data-dir", folder, "--work", work]
+        options = [name, "--steps", steps, "--threads", threads, "--data-dir", folder, "--work", work]
         try:
-            peaks.append(Peak(SECTION, name, float(called("benchmarks.speed.memory", *words).split()[-1])))
+            peaks.append(Peak(SECTION, name, float(run_module("benchmarks.speed.memory", *options).split()[-1])))
         except ProgramError as error:
             peaks.append(Peak(SECTION, name, missing=str(error).splitlines()[-1]))
     return peaks
@@ -50,13 +50,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if arguments.arm != SINGLE_RANK:
-        races.arms("vanilla", arguments.data_dir, arguments.work)[arguments.arm]()(arguments.steps)
-    print(resident() / 2**20)
+    if arguments.arm != TORCH_ONLY:
+        comparisons.arms("vanilla", arguments.data_dir, arguments.work)[arguments.arm]()(arguments.steps)
+    print(peak_resident() / 2**20)
 
 
-def resident() -> int:
-    """The peak in bytes. What Linux counts as a process's usage includes the peak of the one that started it."""
+def peak_resident() -> int:
+    """Return the peak of resident memory in bytes.
+
+    `ru_maxrss` on Linux includes the peak of the parent process, so it is only used elsewhere.
+    """
     status = Path("/proc/self/status")
     own = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="utf-8")) if status.exists() else None
     peak = int(own[1]) if own else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

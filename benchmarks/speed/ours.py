@@ -1,4 +1,4 @@
-"""gancore as an arm: its own loop over a recipe, or over networks and data of one's own."""
+"""gancore as an arm: its loop over a recipe, or over given networks and data."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks.speed.timing import RunConfig, settle
+from benchmarks.speed.timing import Run, synchronize
 from gancore import GAN, Catalog, ConfigLayer, resolve, train
 from gancore.config.run import read_layers
 
-FOR_EVER = "1000000 steps"
+ENDLESS = "1000000 steps"
 
 
-def assembled(recipe: str, folder: Path, training: Mapping[str, object] | None = None, device: str = "cpu") -> GAN:
-    """A recipe with changes to its table `training`. Raises ConfigError for a key that is not there."""
+def assemble(recipe: str, folder: Path, training: Mapping[str, object] | None = None, device: str = "cpu") -> GAN:
+    """Assemble a recipe with changes to its table `training`. Raises ConfigError for an unknown key."""
     catalog = Catalog.installed()
-    changes = ConfigLayer("benchmark", {"duration": FOR_EVER, "training": dict(training or {})})
+    changes = ConfigLayer("benchmark", {"duration": ENDLESS, "training": dict(training or {})})
     return GAN.assemble(resolve([*read_layers(recipe, catalog), changes], catalog), folder, device)
 
 
-def begun(gan: GAN) -> RunConfig:
-    """The loop, of which every round takes its steps. Raises RuntimeError where they are not made as was asked."""
+def start(gan: GAN) -> Run:
+    """Return a function that makes steps of one run. It raises RuntimeError if gancore falls back to other steps."""
     loop = train(gan)
 
     def run(steps: int) -> float:
-        start = perf_counter()
+        begin = perf_counter()
         for step in islice(loop, steps):
             if step.note:
                 raise RuntimeError(step.note)
-        settle(gan.device)
-        return perf_counter() - start
+        synchronize(gan.device)
+        return perf_counter() - begin
 
     return run

@@ -1,4 +1,4 @@
-"""The page of what was measured, and its picture."""
+"""The report of all sections, and its picture."""
 
 from __future__ import annotations
 
@@ -8,35 +8,38 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from benchmarks.machine import commit, described
-from benchmarks.speed import growth, operators, races, startup, streams
+import torch
+
+from benchmarks.machine import commit, describe_machine
+from benchmarks.speed import comparisons, growth, operators, startup, streams
 from benchmarks.speed.memory import Peak
 from benchmarks.speed.operators import Operator
 from benchmarks.speed.timing import Series, spread
 
 Row = Series | Peak | Operator
-LONG = 0.01
-"""The share of a step from which on an operator has a line of its own."""
+MIN_SHARE = 0.01
+"""Share of a step above which an operator has its own line."""
 
 
-def page(rows: Sequence[Row], command: str, threads: int) -> str:
-    """All tables of what there is, in the order of their sections."""
+def page(rows: Sequence[Row], command: str, threads: int, device: str = "cpu") -> str:
+    """Return the tables of all sections that were measured."""
     timed = [row for row in rows if isinstance(row, Series)]
     peaks = [row for row in rows if isinstance(row, Peak)]
+    machine = describe_machine(device=torch.cuda.get_device_name(device) if device != "cpu" else "the CPU")
     cores = f"{threads} thread{'s' if threads > 1 else ''}"
     lines = [
-        "# How fast a step is",
+        "# Speed of a training step",
         "",
-        f"`{command}`, with --data-dir, --work and --out, at commit {commit()}, with {cores}. {described()}",
+        f"`{command}`, with --data-dir, --work and --out, at commit {commit()}, with {cores}. {machine}",
         "",
-        "Arms take their rounds in turns. A ratio is that of two arms in the same round: its median over the rounds, "
-        "and its quartiles (of fewer than four rounds, its least and most).",
+        "Arms take turns in every round. A speedup compares two arms in the same round: its median over the rounds, "
+        "and its quartiles (for fewer than four rounds, minimum and maximum).",
         "",
-        f"Beside them: {_others()}. torchgan draws fakes again for G's step; where it draws pictures, it is given back "
-        "an argument of torchvision's `make_grid` that has been renamed since.",
+        f"Compared with {_others()}. torchgan draws new fakes for G's step; torchvision's `make_grid` is patched to "
+        "accept an argument that torchgan passes and torchvision has renamed.",
     ]
-    for recipe in races.SHARES:
-        lines += _race(recipe, [each for each in timed if each.section == recipe])
+    for recipe in comparisons.FEWER_STEPS:
+        lines += _comparison(recipe, [each for each in timed if each.section == recipe])
     lines += _operators([row for row in rows if isinstance(row, Operator)])
     lines += _start([each for each in timed if each.section == startup.SECTION])
     lines += _memory(peaks)
@@ -46,67 +49,66 @@ def page(rows: Sequence[Row], command: str, threads: int) -> str:
 
 
 def _others() -> str:
-    """The versions of what the races take from others."""
+    """Return the versions of the other frameworks."""
     names = ("lightning", "torchgan", "torchvision")
     return ", ".join(f"{name} {version(name) if find_spec(name) else 'not installed'}" for name in names)
 
 
-def _race(recipe: str, series: list[Series]) -> Iterator[str]:
+def _comparison(recipe: str, series: list[Series]) -> Iterator[str]:
     if not series:
         return
-    ours = [each for each in series if each.arm in (races.OURS, races.OURS_BF16) and each.seconds]
+    ours = [each for each in series if each.arm in (comparisons.OURS, comparisons.OURS_BF16) and each.seconds]
     yield from _heading(
         f"Recipe {recipe}",
-        f"{_rounds(series)} of {max(each.images for each in series):,} images. Ratios above 1 say how many times as "
-        "fast as the arm gancore is.",
-        ["arm", "images a second", *(f"{each.arm} is faster, times" for each in ours)],
+        f"{_rounds(series)} of {max(each.images for each in series):,} images. Speedups above 1: gancore is faster.",
+        ["arm", "images per second", *(f"speedup of {each.arm}" for each in ours)],
     )
     for each in series:
         if each.missing:
             yield _row(each.arm, f"not measured: {each.missing}", *("" for _ in ours))
         else:
-            yield _row(each.arm, f"{each.pace:,.0f}", *(ratio(one.times(each)) for one in ours))
+            yield _row(each.arm, f"{each.pace:,.0f}", *(ratio(one.speedups(each)) for one in ours))
 
 
 def _operators(rows: list[Operator]) -> Iterator[str]:
     if not rows:
         return
     arms = list(dict.fromkeys(row.arm for row in rows))
-    spent = {(row.arm, row.name): row for row in rows}
-    wholes = {arm: sum(row.micros for row in rows if row.arm == arm) for arm in arms}
-    long = {row.name: row.micros for row in rows if row.micros >= LONG * wholes[row.arm]}
-    long.pop(operators.BETWEEN, None)
+    found = {(row.arm, row.name): row for row in rows}
+    totals = {arm: sum(row.micros for row in rows if row.arm == arm) for arm in arms}
+    listed = {row.name: row.micros for row in rows if row.micros >= MIN_SHARE * totals[row.arm]}
+    listed.pop(operators.OUTSIDE, None)
     yield from _heading(
-        "Where the time of a step goes",
-        f"Microseconds of a step of `vanilla` that are an operator's own, by torch's profiler, and its calls. Lines of "
-        f"their own have those that take {LONG:.0%} of an arm's step or more. The profiler adds to each call, and to "
-        "Python between them.",
+        "Time of a step by operator",
+        f"Self time in microseconds per step of `vanilla`, by torch's profiler, and the number of calls. Operators "
+        f"that take less than {MIN_SHARE:.0%} of the step of every arm are summed up. The profiler adds time to each "
+        "call, and to Python between calls.",
         ["operator", *arms],
     )
-    for name in sorted(long, key=lambda name: -long[name]):
-        found = [spent.get((arm, name)) for arm in arms]
-        yield _row(f"`{name}`", *("" if one is None else f"{one.micros:,.0f} ({one.calls:.1f})" for one in found))
-    others = {arm: sum(row.micros for row in rows if row.arm == arm and row.name not in long) for arm in arms}
-    between = {arm: spent[arm, operators.BETWEEN].micros for arm in arms}
-    yield _row("all other operators", *(f"{others[arm] - between[arm]:,.0f}" for arm in arms))
-    yield _row(operators.BETWEEN, *(f"{between[arm]:,.0f}" for arm in arms))
-    yield _row("a step", *(f"{wholes[arm]:,.0f}" for arm in arms))
+    for name in sorted(listed, key=lambda name: -listed[name]):
+        cells = [found.get((arm, name)) for arm in arms]
+        yield _row(f"`{name}`", *("" if one is None else f"{one.micros:,.0f} ({one.calls:.1f})" for one in cells))
+    others = {arm: sum(row.micros for row in rows if row.arm == arm and row.name not in listed) for arm in arms}
+    outside = {arm: found[arm, operators.OUTSIDE].micros for arm in arms}
+    yield _row("all other operators", *(f"{others[arm] - outside[arm]:,.0f}" for arm in arms))
+    yield _row(operators.OUTSIDE, *(f"{outside[arm]:,.0f}" for arm in arms))
+    yield _row("step", *(f"{totals[arm]:,.0f}" for arm in arms))
 
 
 def _start(series: list[Series]) -> Iterator[str]:
     if not series:
         return
-    torch = next(each for each in series if each.arm == startup.SINGLE_RANK)
+    imported = next(each for each in series if each.arm == startup.IMPORT_TORCH)
     yield from _heading(
-        "The first step",
+        "Time to the first step",
         f"{_rounds(series)} of whole processes of `vanilla`, from the command to the first step, or to the last image.",
-        ["process", "seconds", f"times `{startup.SINGLE_RANK}`"],
+        ["process", "seconds", f"relative to `{startup.IMPORT_TORCH}`"],
     )
     for each in series:
         if each.missing:
             yield _row(each.arm, f"not measured: {each.missing}", "")
         else:
-            yield _row(each.arm, f"{median(each.seconds):.2f}", ratio(each.times(torch), inverse=True))
+            yield _row(each.arm, f"{median(each.seconds):.2f}", ratio(each.speedups(imported), inverse=True))
 
 
 def _memory(peaks: list[Peak]) -> Iterator[str]:
@@ -114,8 +116,8 @@ def _memory(peaks: list[Peak]) -> Iterator[str]:
         return
     yield from _heading(
         "Memory",
-        "The most memory that was resident in a process that makes a few steps of `vanilla`. Arms whose data are in "
-        "memory hold MNIST as float32, 179 MiB; gancore as uint8, 45 MiB.",
+        "Peak of the resident memory of a process that makes a few steps of `vanilla`. Arms with data in memory hold "
+        "MNIST as float32, 179 MiB; gancore as uint8, 45 MiB.",
         ["arm", "MiB"],
     )
     for peak in peaks:
@@ -126,46 +128,45 @@ def _growth(series: list[Series]) -> Iterator[str]:
     if not series:
         return
     yield from _heading(
-        "How the time of an image grows",
+        "Time per image by size",
         f"{_rounds(series)}. The networks of `vanilla` on noise, with a batch of 64, 15,000 images of 28x28, and "
-        "widths times 1, but for what is varied.",
-        ["varied", "value", "gancore, µs an image", "by hand, µs an image", "gancore is faster, times"],
+        "width 1, except for the setting that is varied.",
+        ["setting", "value", "gancore, µs per image", "by hand, µs per image", "speedup of gancore"],
     )
     for ours, hand in _pairs(series):
-        what = ours.section.partition(": ")[2]
+        setting = ours.section.partition(": ")[2]
         if ours.missing or hand.missing:
-            yield _row(what, f"{ours.value:g}", f"not measured: {ours.missing or hand.missing}", "", "")
+            yield _row(setting, f"{ours.value:g}", f"not measured: {ours.missing or hand.missing}", "", "")
         else:
-            yield _row(what, f"{ours.value:g}", micro(ours), micro(hand), ratio(ours.times(hand)))
+            yield _row(setting, f"{ours.value:g}", micro(ours), micro(hand), ratio(ours.speedups(hand)))
 
 
 def _stream(series: list[Series]) -> Iterator[str]:
-    kept = next((each for each in series if each.arm == streams.IN_MEMORY and each.seconds), None)
-    if kept is None:
+    in_memory = next((each for each in series if each.arm == streams.IN_MEMORY and each.seconds), None)
+    if in_memory is None:
         return
     yield from _heading(
-        "Data that are streamed",
-        f"{_rounds(series)}. Images that are waited for, {1e6 * streams.WAIT:.0f} µs each, or decoded from PNG, while "
-        "the networks of `vanilla` train. Hidden is the share of what streaming adds to a step without workers that "
-        "is gone with them; where images are decoded, workers take cores from the step, so on few of them it is less "
-        "than nothing.",
-        ["data", "µs an image", "times that in memory", "hidden"],
+        "Streamed data",
+        f"{_rounds(series)}. Images that take a wait of {1e6 * streams.WAIT:.0f} µs each, or are decoded from PNG, "
+        "while the networks of `vanilla` train. Hidden: the share of the loading time that workers hide behind the "
+        "step. Workers that decode take cores from the step, so with few cores it is negative.",
+        ["data", "µs per image", "relative to in memory", "hidden"],
     )
-    alone = {kind: series_of(series, streams.named(kind, 0)) for kind in streams.KINDS}
+    without_workers = {kind: series_of(series, streams.arm_name(kind, 0)) for kind in streams.KINDS}
     for each in series:
         if each.missing:
             yield _row(each.arm, f"not measured: {each.missing}", "", "")
             continue
-        without = alone.get(each.arm.partition(",")[0])
-        gone = None if without is None or each is without else hidden(each, without, kept)
-        told = "" if gone is None else f"{100 * gone:.0f} %"
-        yield _row(each.arm, micro(each), ratio(each.times(kept), inverse=True), told)
+        without = without_workers.get(each.arm.partition(",")[0])
+        share = None if without is None or each is without else hidden(each, without, in_memory)
+        cell = "" if share is None else f"{100 * share:.0f} %"
+        yield _row(each.arm, micro(each), ratio(each.speedups(in_memory), inverse=True), cell)
 
 
-def hidden(each: Series, without: Series, kept: Series) -> float | None:
-    """The part of the time that streaming adds without workers which is gone with them; None if it adds nothing."""
-    added = 1 / without.pace - 1 / kept.pace
-    return (1 / without.pace - 1 / each.pace) / added if added > 0 else None
+def hidden(each: Series, without: Series, in_memory: Series) -> float | None:
+    """Return the share of the loading time that workers hide behind the step; None if loading takes no time."""
+    loading = 1 / without.pace - 1 / in_memory.pace
+    return (1 / without.pace - 1 / each.pace) / loading if loading > 0 else None
 
 
 def series_of(series: Iterable[Series], arm: str) -> Series | None:
@@ -177,14 +178,14 @@ def micro(series: Series) -> str:
 
 
 def ratio(numbers: list[float], *, inverse: bool = False) -> str:
-    """`1.23 (1.20 to 1.25)`."""
+    """Return median and spread, like `1.23 (1.20 to 1.25)`."""
     low, middle, high = spread(sorted(1 / number for number in numbers) if inverse else numbers)
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _pairs(series: list[Series]) -> Iterator[tuple[Series, Series]]:
-    ours = [each for each in series if each.arm == races.OURS]
-    hand = [each for each in series if each.arm != races.OURS]
+    ours = [each for each in series if each.arm == comparisons.OURS]
+    hand = [each for each in series if each.arm != comparisons.OURS]
     return zip(ours, hand, strict=True)
 
 
@@ -202,23 +203,23 @@ def _row(*cells: str) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """The race of `vanilla`, and the growth of both loops, as a picture. Raises ImportError without matplotlib."""
+    """Draw the comparison on `vanilla` and the growth of both loops. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
     timed = [row for row in rows if isinstance(row, Series) and row.seconds]
-    race = sorted((each for each in timed if each.section == "vanilla"), key=lambda each: each.pace)
+    bars = sorted((each for each in timed if each.section == "vanilla"), key=lambda each: each.pace)
     figure = Figure(figsize=(12, 6), layout="constrained")
     left, right = figure.subfigures(1, 2)
     axes = left.subplots()
-    colors = ["tab:orange" if each.arm.startswith("gancore") else "tab:gray" for each in race]
-    axes.barh([each.arm for each in race], [each.pace for each in race], color=colors)
-    axes.set(title="vanilla on MNIST, batches of 64", xlabel="images a second")
+    colors = ["tab:orange" if each.arm.startswith("gancore") else "tab:gray" for each in bars]
+    axes.barh([each.arm for each in bars], [each.pace for each in bars], color=colors)
+    axes.set(title="vanilla on MNIST, batches of 64", xlabel="images per second")
     for axes, what in zip(right.subplots(2, 2).flat, growth.VARIED, strict=True):
-        for arm, color in ((races.OURS, "tab:orange"), ("by hand", "tab:gray")):
+        for arm, color in ((comparisons.OURS, "tab:orange"), ("by hand", "tab:gray")):
             line = [each for each in timed if each.section == f"{growth.SECTION}: {what}" and each.arm == arm]
             values, times = [f"{each.value:g}" for each in line], [1e6 / each.pace for each in line]
             axes.plot(values, times, "o-", color=color, label=arm)
-        axes.set(xlabel=what, ylabel="µs an image")
+        axes.set(xlabel=what, ylabel="µs per image")
         axes.set_ylim(bottom=0)
     if timed:
         axes.legend()

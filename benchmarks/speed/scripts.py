@@ -1,4 +1,4 @@
-"""The plain script as an arm: its own loop, with its own loader or with its data in memory."""
+"""The plain script as an arm: its loop, with its own loader or with data in memory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import plain
-from benchmarks.speed.timing import CPU, Lap, RunConfig
+from benchmarks.speed.timing import CPU, Lap, Run
 
 Loader = Iterable[list[Tensor]]
 
 
-def begun(loader: Loader, device: torch.device = CPU) -> RunConfig:
-    """The script's two networks, in its loop, on the device where the loader's batches are."""
+def start(loader: Loader, device: torch.device = CPU) -> Run:
+    """Return a function that makes steps of the script's loop; the loader's batches must be on the device."""
     generator, discriminator = plain.Generator().to(device), plain.Discriminator().to(device)
 
     def run(steps: int) -> float:
@@ -27,14 +27,25 @@ def begun(loader: Loader, device: torch.device = CPU) -> RunConfig:
     return run
 
 
-def as_it_is(folder: Path) -> Loader:
-    """The script's own loader, which reads, converts and collates pictures one by one."""
+def original_loader(folder: Path) -> Loader:
+    """Return the script's loader, which reads, converts and collates images one by one."""
     loader: Loader = DataLoader(plain.mnist(str(folder)), batch_size=plain.BATCH, shuffle=True)
     return loader
 
 
+class Moved:
+    """Batches of a loader, moved to a device."""
+
+    def __init__(self, loader: Loader, device: torch.device) -> None:
+        self._loader, self._device = loader, device
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        for batch in self._loader:
+            yield [each.to(self._device) for each in batch]
+
+
 class InMemory:
-    """The same batches from two tensors: every image is converted once, and a batch is taken by its indices."""
+    """Batches from two tensors: images are converted once, and a batch is taken by indices."""
 
     def __init__(self, folder: Path) -> None:
         data = plain.mnist(str(folder))

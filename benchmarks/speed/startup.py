@@ -1,4 +1,4 @@
-"""How long it takes from the command on to make the first step, and to draw samples: whole processes, in turns."""
+"""Time from the command to the first step, and to draw samples: whole processes, interleaved."""
 
 from __future__ import annotations
 
@@ -12,46 +12,49 @@ from shutil import rmtree
 from time import perf_counter
 
 from benchmarks.machine import ROOT, ProgramError
-from benchmarks.speed import races
-from benchmarks.speed.timing import Begin, Series, in_turns
+from benchmarks.speed import comparisons
+from benchmarks.speed.timing import Series, Start, interleave
 
 SECTION = "start"
-SINGLE_RANK = "import torch"
-SAMPLED = "gancore sample, 10,000 images"
+IMPORT_TORCH = "import torch"
+SAMPLE = "gancore sample, 10,000 images"
 
 
-def measured(names: Collection[str], folder: Path, work: Path, rounds: int) -> list[Series]:
-    """Seconds of whole processes: of `import torch`, and of the arms that are named, to their first step.
+def measure(names: Collection[str], folder: Path, work: Path, rounds: int) -> list[Series]:
+    """Time whole processes: `import torch`, and the named arms until their first step.
 
-    `gancore train` says when it has made that; the plain script ends before it. What gancore trains, it then samples.
+    `gancore train` logs its first step; the plain script exits before it. The run of gancore is then sampled.
     """
     out = work / "first-step"
     script = ["-m", "benchmarks.plain", "--epochs", "0", "--samples", "1", "--data-dir", str(folder)]
     train = ["-m", "gancore_cli", "train", "vanilla", "--steps", "1", "--set", "log.every_steps=1", "--device", "cpu"]
     images = out.with_name("sampled.npy")
     sample = ["-m", "gancore_cli", "sample", str(out), "-n", "10000", "--device", "cpu", "--out", str(images)]
-    arms: dict[str, Begin] = {
-        races.SCRIPT: lambda: partial(_seconds, [*script, "--out", f"{out}.npy"]),
-        races.OURS: lambda: partial(
-            _seconds, [*train, "--data-dir", str(folder), "--out", str(out)], word="step 1 ", made=out
+    arms: dict[str, Start] = {
+        comparisons.SCRIPT: lambda: partial(_seconds, [*script, "--out", f"{out}.npy"]),
+        comparisons.OURS: lambda: partial(
+            _seconds, [*train, "--data-dir", str(folder), "--out", str(out)], until="step 1 ", output=out
         ),
     }
     chosen = {name: begin for name, begin in arms.items() if name in names}
-    if races.OURS in chosen:
-        chosen[SAMPLED] = lambda: partial(_seconds, sample, made=images)
-    alone: dict[str, Begin] = {SINGLE_RANK: lambda: partial(_seconds, ["-c", "import torch"])}
-    return in_turns(SECTION, alone | chosen, rounds=rounds, steps=1, batch=1, warm_up=False)
+    if comparisons.OURS in chosen:
+        chosen[SAMPLE] = lambda: partial(_seconds, sample, output=images)
+    torch: dict[str, Start] = {IMPORT_TORCH: lambda: partial(_seconds, ["-c", "import torch"])}
+    return interleave(SECTION, torch | chosen, rounds=rounds, steps=1, batch=1, warm_up=False)
 
 
-def _seconds(arguments: list[str], _steps: int, *, word: str = "", made: Path | None = None) -> float:
-    """How long Python takes until a line of its errors begins with the word, or without one until it ends."""
-    if made is not None and made.is_dir():
-        rmtree(made)
-    elif made is not None:
-        made.unlink(missing_ok=True)
+def _seconds(arguments: list[str], _steps: int, *, until: str = "", output: Path | None = None) -> float:
+    """Return the seconds until a line of standard error starts with `until`, or without it until the process exits.
+
+    Removes the output of an earlier round first.
+    """
+    if output is not None and output.is_dir():
+        rmtree(output)
+    elif output is not None:
+        output.unlink(missing_ok=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    said: list[str] = []
-    begun = perf_counter()
+    lines: list[str] = []
+    start = perf_counter()
     with subprocess.Popen(
         [sys.executable, *arguments],
         env=environment,
@@ -59,12 +62,12 @@ def _seconds(arguments: list[str], _steps: int, *, word: str = "", made: Path | 
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     ) as process:
-        seen = None
+        first_step = None
         for line in process.stderr or ():
-            said.append(line.strip())
-            if word and seen is None and line.startswith(word):
-                seen = perf_counter() - begun
-    ended = perf_counter() - begun
-    if process.returncode or (word and seen is None):
-        raise ProgramError(process.returncode, said[-1] if said else f"it did not say {word!r}")
-    return seen or ended
+            lines.append(line.strip())
+            if until and first_step is None and line.startswith(until):
+                first_step = perf_counter() - start
+    total = perf_counter() - start
+    if process.returncode or (until and first_step is None):
+        raise ProgramError(process.returncode, lines[-1] if lines else f"no line begins with {until!r}")
+    return first_step or total

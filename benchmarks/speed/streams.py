@@ -1,7 +1,7 @@
-"""A dataset that is read while it is trained on: how much of that do workers hide behind the steps?
+"""Streamed data: how much of the loading time workers hide behind the steps.
 
-Two datasets take their time for an image, one by waiting, as for a disk, and one by decoding a picture, which takes
-a core. The networks are those of `vanilla`.
+Two datasets take time per image: one waits, as for a disk, the other decodes a picture, which uses a core. The networks
+are those of `vanilla`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from benchmarks.speed import ours
-from benchmarks.speed.growth import World
-from benchmarks.speed.timing import Begin, RunConfig, Series, in_turns
+from benchmarks.speed.growth import Setup
+from benchmarks.speed.timing import Run, Series, Start, interleave
 
 SECTION = "stream"
 WAIT = 1e-4
-"""Seconds that an image is waited for."""
+"""Seconds to wait for an image."""
 SIZE = 2048
 IN_MEMORY = "in memory"
 WORKERS = (0, 1, 2)
-_QUEUED = 8
-"""Steps that are not counted: batches that workers have made ready while others had their turn."""
+_PREFETCHED = 8
+"""Steps that are not counted: their batches were loaded while another arm ran."""
 
 
 class Waiting(Dataset[Tensor]):
-    """Images that must be waited for."""
+    """Images that take WAIT seconds each."""
 
     def __init__(self, images: Tensor) -> None:
         self._images = images
@@ -44,7 +44,7 @@ class Waiting(Dataset[Tensor]):
 
 
 class Decoding(Dataset[Tensor]):
-    """Images that are PNG files in memory."""
+    """PNG files in memory, decoded when they are read."""
 
     def __init__(self, images: Tensor) -> None:
         self._files = [_png(image) for image in images]
@@ -67,25 +67,25 @@ def _png(image: Tensor) -> bytes:
 KINDS = {"waiting": Waiting, "decoding": Decoding}
 
 
-def measured(rounds: int, steps: int) -> list[Series]:
-    world = World(size=SIZE)
-    images, _ = world.data().tensors
-    arms: dict[str, Begin] = {IN_MEMORY: partial(_begun, world, Waiting(images), "device", 0)}
+def measure(rounds: int, steps: int) -> list[Series]:
+    setup = Setup(size=SIZE)
+    images, _ = setup.data().tensors
+    arms: dict[str, Start] = {IN_MEMORY: partial(_start, setup, Waiting(images), "device", 0)}
     for kind, dataset in KINDS.items():
         for workers in WORKERS:
-            arms[named(kind, workers)] = partial(_begun, world, dataset(images), "stream", workers)
-    return in_turns(SECTION, arms, rounds=rounds, steps=steps, batch=world.batch)
+            arms[arm_name(kind, workers)] = partial(_start, setup, dataset(images), "stream", workers)
+    return interleave(SECTION, arms, rounds=rounds, steps=steps, batch=setup.batch)
 
 
-def named(kind: str, workers: int) -> str:
+def arm_name(kind: str, workers: int) -> str:
     return f"{kind}, {workers} {'worker' if workers == 1 else 'workers'}" if workers else f"{kind}, without workers"
 
 
-def _begun(world: World, dataset: Dataset[object], data: str, workers: int) -> RunConfig:
-    run = ours.begun(world.gan(dataset, data=data, workers=workers))
+def _start(setup: Setup, dataset: Dataset[object], data: str, workers: int) -> Run:
+    run = ours.start(setup.gan(dataset, data=data, workers=workers))
 
-    def after_the_queue(steps: int) -> float:
-        run(_QUEUED)
+    def after_prefetched(steps: int) -> float:
+        run(_PREFETCHED)
         return run(steps)
 
-    return after_the_queue
+    return after_prefetched

@@ -1,4 +1,4 @@
-"""Timing in turns: arms take their rounds one after the other, so what else the machine does meets them all."""
+"""Interleaved timing: arms take turns round by round, so that other load on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Generic, TypeVar
 
 import torch
 
-RunConfig = Callable[[int], float]
-"""Makes so many steps, and returns the seconds that they took."""
-Begin = Callable[[], RunConfig]
-"""Makes an arm ready. It raises where the arm cannot run here."""
+Run = Callable[[int], float]
+"""Makes a number of steps and returns their seconds."""
+Start = Callable[[], Run]
+"""Prepares an arm. Raises an error if the arm cannot run here."""
 B = TypeVar("B")
 
-LEAD = 5
-"""Steps at the beginning of another's loop that are not counted: it makes optimizers, and loaders, anew."""
+WARM_UP = 5
+"""First steps of another framework's loop, which are not counted: it creates optimizers and loaders each time."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """The seconds that an arm took for `images` images, in every round. `missing` says why there are none.
+    """The seconds of an arm for `images` images, in every round; `missing` is the reason if it could not run.
 
-    `value` is what the section varies, such as the batch size; 0 where it varies nothing.
+    `value` is the value of the setting that the section varies, such as the batch size, or 0.
     """
 
     section: str
@@ -36,26 +36,26 @@ class Series:
 
     @property
     def pace(self) -> float:
-        """Images a second, the median over the rounds."""
+        """Images per second, the median over the rounds."""
         return self.images / median(self.seconds)
 
-    def times(self, other: Series) -> list[float]:
-        """How many times as long the other took, round by round, for each image, from the least to the most."""
+    def speedups(self, other: Series) -> list[float]:
+        """Return the other's time per image divided by its own, for each round, in ascending order."""
         pairs = zip(self.seconds, other.seconds, strict=True)
         return sorted((b / other.images) / (a / self.images) for a, b in pairs)
 
 
 def spread(numbers: list[float]) -> tuple[float, float, float]:
-    """The lower quartile, the median and the upper quartile; of fewer than four numbers the least and the most."""
+    """Return lower quartile, median and upper quartile; for fewer than four numbers minimum, median and maximum."""
     if len(numbers) < 4:
         return min(numbers), median(numbers), max(numbers)
     low, _, high = quantiles(numbers, method="inclusive")
     return low, median(numbers), high
 
 
-def in_turns(
+def interleave(
     section: str,
-    arms: Mapping[str, Begin],
+    arms: Mapping[str, Start],
     *,
     rounds: int,
     steps: int,
@@ -63,17 +63,17 @@ def in_turns(
     value: float = 0,
     warm_up: bool = True,
 ) -> list[Series]:
-    """All arms, warmed up, and then in so many rounds, each of which another arm begins."""
+    """Warm up all arms, and time them in rounds. Each round starts with another arm."""
     series: dict[str, Series] = {}
-    runs: dict[str, RunConfig] = {}
-    for arm, begin in arms.items():
+    runs: dict[str, Run] = {}
+    for arm, start in arms.items():
         print(f"{section}: {arm}{f', {value:g}' if value else ''}", flush=True)
         try:
-            run = begin()
+            run = start()
             if warm_up:
                 run(max(2, steps // 4))
-        except Exception as error:  # whatever others raise in here is a line of the table
-            series[arm] = Series(section, arm, 0, value=value, missing=_said(error))
+        except Exception as error:  # the table shows it
+            series[arm] = Series(section, arm, 0, value=value, missing=_summary(error))
             continue
         runs[arm], series[arm] = run, Series(section, arm, steps * batch, value=value)
     names = list(runs)
@@ -84,12 +84,12 @@ def in_turns(
     return list(series.values())
 
 
-def _said(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def settle(device: torch.device) -> None:
-    """Waits until the device has done all that it was asked for."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -98,32 +98,32 @@ CPU = torch.device("cpu")
 
 
 class Lap(Generic[B]):
-    """Batches for another's loop, which fetches and trains on `steps` of them on a device while the clock runs.
+    """Batches for another framework's loop, which measures the time of `steps` of them on a device.
 
-    A loop that does not ask for more after the last batch must `finish` it.
+    A loop that does not request a batch after the last one must call `finish`.
     """
 
     def __init__(self, loader: Iterable[B], steps: int, batch_size: int, device: torch.device = CPU) -> None:
         self.batch_size = batch_size
         self.seconds = 0.0
         self._loader, self._steps, self._device = loader, steps, device
-        self._begun = 0.0
+        self._start = 0.0
 
     def __len__(self) -> int:
-        return LEAD + self._steps
+        return WARM_UP + self._steps
 
     def __iter__(self) -> Iterator[B]:
         batches = _endless(self._loader)
         for number in range(len(self)):
-            if number == LEAD:
-                settle(self._device)
-                self._begun = perf_counter()
+            if number == WARM_UP:
+                synchronize(self._device)
+                self._start = perf_counter()
             yield next(batches)
         self.finish()
 
     def finish(self) -> None:
-        settle(self._device)
-        self.seconds = perf_counter() - self._begun
+        synchronize(self._device)
+        self.seconds = perf_counter() - self._start
 
 
 def _endless(loader: Iterable[B]) -> Iterator[B]:
