@@ -1,4 +1,4 @@
-"""The command `plugins check`: the laws of the contract, tried without pytest."""
+"""The command `plugins check`: check components by the laws of the contract, without pytest."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from gancore.catalog.catalog import Plugin
-    from gancore.testing import Verdict
+    from gancore.testing import LawResult
 
 R = TypeVar("R")
 
 
 @click.command("check")
 @click.argument("plugin", metavar="NAME|MODULE|FILE")
-@output_options
-def check_plugin(terminal: Terminal, plugin: str) -> None:
-    """Check whether a plugin's components keep the contract.
+@speaks
+def check_plugin(voice: Voice, plugin: str) -> None:
+    """Check a plugin's components against the contract.
 
-    NAME is that of an installed plugin or package, MODULE can be imported, FILE ends in .py. Every component is tried
-    by the laws of its kind, on small cases drawn from its fields; the same cases each time.
+    NAME is an installed plugin or package, MODULE an importable module, FILE a file that ends in .py. Each component is
+    checked by the laws of its kind, on small cases drawn from its fields, and always on the same ones.
     """
     from gancore.errors import ConfigError, PluginError
 
@@ -41,11 +41,11 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
         hint = "-v shows where" if found.cause else "gancore plugins list"
         raise PluginError(f"{found.description} is not loaded: {found.not_loaded}", hint) from found.cause
     if not found.components and found.recipes:
-        terminal.note(f"{found.description} offers recipes alone, which no law tries")
-    rows = [_row(verdict, terminal) for verdict in check(found)]
+        voice.note(f"{found.introduced} offers only recipes, for which there are no laws")
+    rows = [_row(result, voice) for result in check(found)]
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
-    terminal.result(document, lambda: _tell(rows))
+    voice.result(document, lambda: _print(rows))
     if not broken:
         return
     if terminal.as_json:
@@ -54,41 +54,41 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
     more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
     raise PluginError(
         f"plugin {found.name!r} breaks a law of the contract{more}: {first}",
-        "paste the call into Python; docs/testing.md",
+        "reproduce it by running the call in Python; see docs/testing.md",
     )
 
 
-def _row(verdict: Verdict, terminal: Terminal) -> dict[str, Any]:
-    component = verdict.component
-    terminal.detail(f"{component.kind} {component.name}: {verdict.law}, {verdict.tried} cases")
+def _row(result: LawResult, voice: Voice) -> dict[str, Any]:
+    component = result.component
+    voice.detail(f"{component.kind} {component.name}: {result.law}, {result.cases} cases")
     return {
         "kind": component.kind,
         "name": component.name,
-        "law": verdict.law,
-        "cases": verdict.tried,
-        "breach": None if verdict.breach is None else str(verdict.breach),
+        "law": result.law,
+        "cases": result.cases,
+        "breach": None if result.breach is None else str(result.breach),
     }
 
 
-def _tell(rows: Iterable[dict[str, Any]]) -> None:
-    """One line for every component, and below it one for every law that it breaks."""
+def _print(rows: Iterable[dict[str, Any]]) -> None:
+    """Print a line per component, and below it a line per law that it breaks."""
     grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         grouped.setdefault((row["kind"], row["name"]), []).append(row)
     for (kind, name), laws in grouped.items():
         broken = [row["breach"] for row in laws if row["breach"] is not None]
         held = sum(row["cases"] > 0 for row in laws) - len(broken)
-        untried = sum(not row["cases"] for row in laws)
+        unchecked = sum(not row["cases"] for row in laws)
         holding = "1 law holds" if held == 1 else f"{held} laws hold"
-        said = [holding, f"{len(broken)} broken", f"{untried} could not be tried"]
-        counts = (held, len(broken), untried)
-        echo(f"{kind} {name}: {', '.join(text for text, count in zip(said, counts, strict=True) if count)}")
+        parts = [holding, f"{len(broken)} broken", f"{unchecked} could not be checked"]
+        counts = (held, len(broken), unchecked)
+        say(f"{kind} {name}: {', '.join(text for text, count in zip(parts, counts, strict=True) if count)}")
         for breach in broken:
             echo(f"  {breach}")
 
 
-def _plugin(named: str, terminal: Terminal) -> Plugin:
-    """The installed plugin, the module or the file of that name."""
+def _plugin(name: str, voice: Voice) -> Plugin:
+    """Return the installed plugin, or the module or file as a plugin."""
     from importlib import import_module
     from importlib.util import find_spec
     from pathlib import Path
@@ -96,37 +96,39 @@ def _plugin(named: str, terminal: Terminal) -> Plugin:
     from gancore.catalog.discovery import normalized
     from gancore.errors import ConfigError, unknown_name
 
-    if named.endswith(".py"):
-        return _read(_module_of(Path(named)), Path(named).stem, named, "a file")
-    plugins = open_catalog(terminal).plugins
-    of_package = [plugin for plugin in plugins if normalized(plugin.package) == normalized(named)]
-    found = [plugin for plugin in plugins if plugin.name == named] or of_package
+    if name.endswith(".py"):
+        return _read(_module_of(Path(name)), Path(name).stem, name, "a file")
+    plugins = open_catalog(voice).plugins
+    of_package = [plugin for plugin in plugins if normalized(plugin.package) == normalized(name)]
+    found = [plugin for plugin in plugins if plugin.name == name] or of_package
     if len(found) > 1:
-        told = "; ".join(plugin.description for plugin in found)
-        raise ConfigError(f"{named!r} is ambiguous: {told}", "name the other of plugin and package, or the module")
+        candidates = "; ".join(plugin.introduced for plugin in found)
+        raise ConfigError(
+            f"{name!r} is ambiguous: {candidates}", "give the package instead of the plugin, or the module"
+        )
     if found:
         return found[0]
     try:
-        spec = find_spec(named)
+        spec = find_spec(name)
     except (ImportError, ValueError):
         spec = None
     if spec is None:
         raise ConfigError(
-            f"{unknown_name('plugin', named, {plugin.name for plugin in plugins})}; nor is there such a module",
-            "gancore plugins list, or name a file that ends in .py",
+            f"{unknown_name('plugin', name, {plugin.name for plugin in plugins})}, nor is it a module",
+            "run gancore plugins list, or give a file that ends in .py",
         )
-    return _read(_imported(named, lambda: import_module(named)), named, named, "a module")
+    return _read(_imported(name, lambda: import_module(name)), name, name, "a module")
 
 
-def _read(module: ModuleType, name: str, named: str, origin: str) -> Plugin:
-    """What a module offers; an error says of which."""
+def _read(module: ModuleType, name: str, package: str, origin: str) -> Plugin:
+    """Read what a module offers; errors name it."""
     from gancore.catalog.catalog import read_plugin
     from gancore.errors import PluginError
 
     try:
-        return read_plugin(module, name, named, origin)
+        return read_plugin(module, name, package, origin)
     except PluginError as error:
-        error.message = f"{named}: {error.message}"
+        error.message = f"{package}: {error.message}"
         raise
 
 
@@ -137,13 +139,13 @@ def _module_of(path: Path) -> ModuleType:
     return _imported(str(path), file.load)
 
 
-def _imported(what: str, work: Callable[[], R]) -> R:
-    """Whatever a plugin does at import, SystemExit too, is its own failure."""
+def _imported(name: str, load: Callable[[], R]) -> R:
+    """Load a plugin. Raises PluginError for any error at import, SystemExit included."""
     from gancore.errors import PluginError, describe_error
 
     try:
-        return work()
+        return load()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginError(f"{what} cannot be imported: {describe_error(error)}", "-v shows where") from error
+        raise PluginError(f"{name} cannot be imported: {describe_error(error)}", "-v shows where") from error

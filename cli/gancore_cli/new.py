@@ -1,4 +1,4 @@
-"""The command `plugins new`: writes a plugin package that installs, trains and can be tested at once."""
+"""The command `plugins new`: write a plugin package that can be installed, tested and trained with at once."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     type=click.Choice(list(USES)),
     multiple=True,
     default=("loss",),
-    help="What it offers; may be given several times.  [default: loss]",
+    help="A kind of component to include; may be given several times.  [default: loss]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder for it.  [default: gancore-NAME]")
-@output_options
-def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path | None) -> None:
-    """Write a plugin package, gancore-NAME.
+@speaks
+def new_plugin(voice: Voice, name: str, kinds: tuple[str, ...], out: Path | None) -> None:
+    """Create a plugin package, gancore-NAME.
 
-    It holds one module with a small component of each KIND, under the name NAME, and a test of its contract. It can be
-    installed as it is, and changed from there.
+    Its module has a small working component of each KIND, called NAME, and its test checks them against the contract.
+    Install it, test it, and then change the components.
     """
     from importlib.metadata import version
 
@@ -45,54 +45,54 @@ def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path 
     _check_name(name)
     _check_free(name, kinds, open_catalog(terminal))
     folder = out or Path(f"gancore-{name}")
-    written = package_files(name, kinds, version=version("gancore"), group=ENTRY_POINTS)
-    _write(folder, written)
-    following = [f"cd {folder}", 'pip install -e ".[dev]"', "pytest", "gancore list", use_of(name, kinds)]
+    files = package_files(name, kinds, version=version("gancore"), group=ENTRY_POINTS)
+    _write(folder, files)
+    commands = [f"cd {folder}", 'pip install -e ".[dev]"', "pytest", "gancore list", use_of(name, kinds)]
     document = {
         "package": f"gancore-{name}",
         "module": module_name(name),
         "folder": str(folder),
-        "files": list(written),
-        "next": following,
+        "files": list(files),
+        "next": commands,
     }
 
     def text() -> None:
-        echo(f"gancore-{name}: {', '.join(written)}")
-        for place, command in enumerate(following):
-            echo(f"{'next:' if place == 0 else '':<6}{command}")
+        say(f"gancore-{name}: {', '.join(files)}")
+        for index, command in enumerate(commands):
+            say(f"{'next:' if index == 0 else '':<6}{command}")
 
     terminal.result(document, text)
 
 
 def _check_name(name: str) -> None:
-    """The rules of component names, distributions and modules at once."""
+    """Raise ConfigError unless the name is valid for a component, a distribution and a module."""
     from gancore.config.layers import REMOVE
     from gancore.errors import ConfigError
 
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or name == REMOVE:
         raise ConfigError(
-            f"the name of a plugin is small letters and digits, perhaps in words joined by -, begins with a letter, "
-            f"and is not {REMOVE!r}; received {name!r}",
-            f"gancore plugins new {_mended(name)}",
+            f"a plugin name must be lower-case letters and digits in words joined by -, start with a letter, and not "
+            f"be {REMOVE!r}; received {name!r}",
+            f"gancore plugins new {_valid_name(name)}",
         )
     if name == "gancore" or name.startswith("gancore-"):
         raise ConfigError(
-            f"`gancore-` is put before the name by itself; received {name!r}",
+            f"the prefix `gancore-` is added to the name; received {name!r}",
             f"gancore plugins new {name.removeprefix('gancore').strip('-') or 'waves'}",
         )
 
 
-def _mended(name: str) -> str:
-    """A name that keeps the rules, as near to this one as can be."""
+def _valid_name(name: str) -> str:
+    """Return the most similar valid name."""
     from gancore.config.layers import REMOVE
 
     words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower())
-    mended = "-".join(words).lstrip("0123456789-")
-    return "waves" if mended in ("", REMOVE) or mended.startswith("gancore") else mended
+    valid = "-".join(words).lstrip("0123456789-")
+    return "waves" if valid in ("", REMOVE) or valid.startswith("gancore") else valid
 
 
 def _check_free(name: str, kinds: Iterable[str], catalog: Catalog) -> None:
-    """No plugin, module or component of these kinds has the name yet, so that it will mean the new one."""
+    """Raise ConfigError if a plugin, a module or a component of these kinds already has the name."""
     from gancore.catalog.discovery import normalized
     from gancore.errors import ConfigError
 
@@ -111,19 +111,21 @@ def _check_free(name: str, kinds: Iterable[str], catalog: Catalog) -> None:
     if find_spec(module) is not None:
         taken.append(f"the module {module!r}")
     if taken:
-        raise ConfigError(f"the name must be free; {name!r} is taken by {taken[0]}", "choose another name")
+        raise ConfigError(f"the name {name!r} is taken by {taken[0]}", "choose another name")
 
 
-def _write(folder: Path, written: dict[str, str]) -> None:
-    """Into a new or empty folder, so that nothing of anybody's is replaced."""
+def _write(folder: Path, files: dict[str, str]) -> None:
+    """Write the files. Raises ConfigError unless the folder is new or empty, so that no file is replaced."""
     from gancore.errors import ConfigError
     from gancore.utils.atomic import writing
 
     with writing(folder):
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            what = "is not empty" if folder.is_dir() else "is a file"
-            raise ConfigError(f"--out must be a new or empty folder; {folder} {what}", "name another folder with --out")
-        for path, text in written.items():
+            problem = "is not empty" if folder.is_dir() else "is a file"
+            raise ConfigError(
+                f"--out must be a new or empty folder; {folder} {problem}", "choose another folder with --out"
+            )
+        for path, text in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             with (folder / path).open("x", encoding="utf-8") as file:
                 file.write(text)

@@ -1,7 +1,7 @@
-"""The contract as laws: what a component promises, tried on small cases drawn from its own fields.
+"""The contract as laws: promises of components, checked on small cases drawn from their own fields.
 
-A law is a function named as a sentence. `conformance` makes pytest's cases of all laws of a plugin, and the command
-`gancore plugins check` tries them without pytest. Nothing else in gancore imports this package.
+A law is a function whose name is a sentence. `conformance` parametrizes a pytest test with all laws of a plugin, and
+the command `gancore plugins check` runs them without pytest. Nothing else in gancore imports this package.
 """
 
 from __future__ import annotations
@@ -10,123 +10,63 @@ from importlib.util import find_spec
 
 if find_spec("hypothesis") is None:
     raise ModuleNotFoundError(
-        "gancore.testing draws its cases with hypothesis, which is not installed: pip install 'gancore[test]'",
+        "gancore.testing needs hypothesis, which is not installed: pip install 'gancore[test]'",
         name="hypothesis",
     )
 
-from gancore.testing.cases import Case, LawBroken
-from gancore.testing.data import (
-    it_looks_only_at_what_it_needs,
-    it_says_when_there_are_too_few_images,
-    items_depend_on_their_index_alone,
-    items_have_the_promised_form,
-    measurements_are_numbers,
-    parts_are_datasets,
-    progress_is_a_rising_share,
-)
-from gancore.testing.general import (
-    accepts_a_batch_of_one,
-    an_image_does_not_depend_on_its_batch,
-    chance_has_no_say_in_features,
-    either_works_or_says_why_not,
-    leaves_its_inputs_alone,
-    same_seed_same_result,
-    scores_do_not_depend_on_order,
-    stays_in_single_precision,
-    stays_on_its_device,
-    survives_a_round_trip,
-    what_it_builds_keeps_no_graph,
-    what_it_builds_survives_a_round_trip,
-)
-from gancore.testing.networks import (
-    every_image_is_changed_by_itself,
-    gradient_reaches_every_parameter,
-    gradient_reaches_the_images,
-    images_lie_in_their_range,
-    labels_change_what_it_makes,
-    latents_change_what_it_makes,
-    little_strength_leaves_images_alone,
-    logits_are_no_probabilities,
-    mixing_is_found_out,
-    output_has_the_promised_shape,
-    strength_zero_changes_nothing,
-)
-from gancore.testing.observing import (
-    it_bears_whatever_is_told,
-    it_joins_a_run_that_goes_on,
-    what_the_run_wrote_stays_as_it_was,
-)
-from gancore.testing.process import leaves_the_process_as_it_was
-from gancore.testing.pytest_door import Trial, check, conformance
-from gancore.testing.runner import Breach, Given, Verdict, every_field_does_something, judge, laws_of
-from gancore.testing.scoring import (
-    a_loss_does_not_grow_with_the_batch,
-    a_penalty_is_the_mean_of_its_parts,
-    gradient_reaches_its_player,
-    gradient_reaches_what_is_scored,
-    it_projects_in_place,
-    losses_are_finite_scalars,
-    penalties_are_finite_scalars,
-    strength_keeps_its_range,
-)
-from gancore.testing.strategies import Bounds, cases, components, shapes
-
-__all__ = [
-    "Bounds",
-    "Breach",
-    "Case",
-    "Given",
-    "LawBroken",
-    "Trial",
-    "Verdict",
-    "a_loss_does_not_grow_with_the_batch",
-    "a_penalty_is_the_mean_of_its_parts",
-    "accepts_a_batch_of_one",
-    "an_image_does_not_depend_on_its_batch",
-    "cases",
-    "chance_has_no_say_in_features",
-    "check",
-    "components",
-    "conformance",
-    "either_works_or_says_why_not",
-    "every_field_does_something",
-    "every_image_is_changed_by_itself",
-    "gradient_reaches_every_parameter",
-    "gradient_reaches_its_player",
-    "gradient_reaches_the_images",
-    "gradient_reaches_what_is_scored",
-    "images_lie_in_their_range",
-    "it_bears_whatever_is_told",
-    "it_joins_a_run_that_goes_on",
-    "it_looks_only_at_what_it_needs",
-    "it_projects_in_place",
-    "it_says_when_there_are_too_few_images",
-    "items_depend_on_their_index_alone",
-    "items_have_the_promised_form",
-    "judge",
-    "labels_change_what_it_makes",
-    "latents_change_what_it_makes",
-    "laws_of",
-    "leaves_its_inputs_alone",
-    "leaves_the_process_as_it_was",
-    "little_strength_leaves_images_alone",
-    "logits_are_no_probabilities",
-    "losses_are_finite_scalars",
-    "measurements_are_numbers",
-    "mixing_is_found_out",
-    "output_has_the_promised_shape",
-    "parts_are_datasets",
-    "penalties_are_finite_scalars",
-    "progress_is_a_rising_share",
-    "same_seed_same_result",
-    "scores_do_not_depend_on_order",
-    "shapes",
-    "stays_in_single_precision",
-    "stays_on_its_device",
-    "strength_keeps_its_range",
-    "strength_zero_changes_nothing",
-    "survives_a_round_trip",
-    "what_it_builds_keeps_no_graph",
-    "what_it_builds_survives_a_round_trip",
-    "what_the_run_wrote_stays_as_it_was",
-]
+from gancore.testing.cases import Case as Case
+from gancore.testing.cases import LawBroken as LawBroken
+from gancore.testing.datasets import items_depend_only_on_their_index as items_depend_only_on_their_index
+from gancore.testing.datasets import items_have_the_promised_format as items_have_the_promised_format
+from gancore.testing.datasets import measurements_are_numbers as measurements_are_numbers
+from gancore.testing.datasets import needs_lists_all_inputs_used as needs_lists_all_inputs_used
+from gancore.testing.datasets import parts_are_different_datasets as parts_are_different_datasets
+from gancore.testing.datasets import progress_rises_from_0_to_1 as progress_rises_from_0_to_1
+from gancore.testing.datasets import too_few_images_raise_data_error as too_few_images_raise_data_error
+from gancore.testing.general import accepts_a_batch_of_one as accepts_a_batch_of_one
+from gancore.testing.general import batch_order_does_not_matter as batch_order_does_not_matter
+from gancore.testing.general import config_round_trips as config_round_trips
+from gancore.testing.general import errors_are_config_or_data_errors as errors_are_config_or_data_errors
+from gancore.testing.general import features_are_deterministic as features_are_deterministic
+from gancore.testing.general import inputs_are_not_modified as inputs_are_not_modified
+from gancore.testing.general import same_seed_same_result as same_seed_same_result
+from gancore.testing.general import samples_are_independent_in_evaluation as samples_are_independent_in_evaluation
+from gancore.testing.general import state_dict_round_trips as state_dict_round_trips
+from gancore.testing.general import state_holds_no_graph as state_holds_no_graph
+from gancore.testing.general import stays_in_single_precision as stays_in_single_precision
+from gancore.testing.general import stays_on_its_device as stays_on_its_device
+from gancore.testing.losses import loss_does_not_grow_with_the_batch as loss_does_not_grow_with_the_batch
+from gancore.testing.losses import loss_gradient_reaches_the_scores as loss_gradient_reaches_the_scores
+from gancore.testing.losses import losses_are_finite_scalars as losses_are_finite_scalars
+from gancore.testing.losses import penalties_are_finite_scalars as penalties_are_finite_scalars
+from gancore.testing.losses import penalty_gradient_reaches_its_network as penalty_gradient_reaches_its_network
+from gancore.testing.losses import penalty_is_a_mean_over_the_batch as penalty_is_a_mean_over_the_batch
+from gancore.testing.losses import project_works_in_place as project_works_in_place
+from gancore.testing.losses import strength_is_in_range as strength_is_in_range
+from gancore.testing.networks import gradient_reaches_every_parameter as gradient_reaches_every_parameter
+from gancore.testing.networks import gradient_reaches_the_images as gradient_reaches_the_images
+from gancore.testing.networks import images_are_augmented_independently as images_are_augmented_independently
+from gancore.testing.networks import images_are_in_range as images_are_in_range
+from gancore.testing.networks import labels_change_the_images as labels_change_the_images
+from gancore.testing.networks import latent_changes_the_images as latent_changes_the_images
+from gancore.testing.networks import logits_are_not_probabilities as logits_are_not_probabilities
+from gancore.testing.networks import low_strength_leaves_images_unchanged as low_strength_leaves_images_unchanged
+from gancore.testing.networks import output_has_the_promised_shape as output_has_the_promised_shape
+from gancore.testing.networks import preflight_detects_sample_mixing as preflight_detects_sample_mixing
+from gancore.testing.networks import strength_zero_changes_nothing as strength_zero_changes_nothing
+from gancore.testing.observers import handles_a_resumed_run as handles_a_resumed_run
+from gancore.testing.observers import handles_unusual_events as handles_unusual_events
+from gancore.testing.observers import run_files_are_not_modified as run_files_are_not_modified
+from gancore.testing.process import process_state_is_not_modified as process_state_is_not_modified
+from gancore.testing.runner import Breach as Breach
+from gancore.testing.runner import LawResult as LawResult
+from gancore.testing.runner import StubExtractor as StubExtractor
+from gancore.testing.runner import check_law as check_law
+from gancore.testing.runner import laws_of as laws_of
+from gancore.testing.strategies import Bounds as Bounds
+from gancore.testing.strategies import cases as cases
+from gancore.testing.strategies import components as components
+from gancore.testing.strategies import shapes as shapes
+from gancore.testing.suite import LawTest as LawTest
+from gancore.testing.suite import check as check
+from gancore.testing.suite import conformance as conformance

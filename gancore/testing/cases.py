@@ -1,4 +1,4 @@
-"""What a component is tried on, and how a broken law reads."""
+"""The case that a component is tested on, and the exceptions of laws."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pathlib import Path
 from gancore.contracts import Shape
 
 
-class LawBroken(AssertionError):  # noqa: N818  # it reads as what it says
-    """A component does not keep a law: the message is one sentence, with what was expected and received."""
+class LawBroken(AssertionError):  # noqa: N818  # reads well in reports: LawBroken: ...
+    """A component breaks a law; the message says what was expected and what was received, and how to fix it."""
 
 
-class Untried(Exception):  # noqa: N818  # no error: the law has nothing to say here
-    """A law cannot be tried on this component and case."""
+class CaseSkipped(Exception):  # noqa: N818  # not an error: the law cannot be checked here
+    """A law cannot be checked on this component with this case."""
 
 
-class Inapplicable(Untried):
-    """It cannot be tried on this component, whatever the case."""
+class NotApplicable(CaseSkipped):
+    """A law cannot be checked on this component with any case."""
 
 
-def demand(holds: object, otherwise: str) -> None:
-    """Raises LawBroken with this sentence unless it holds."""
-    if not holds:
-        raise LawBroken(otherwise)
+def require(condition: object, message: str) -> None:
+    """Raise LawBroken with the message unless the condition holds."""
+    if not condition:
+        raise LawBroken(message)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a component is tried on.
+    """The sizes, values and random seed that a component is tested with.
 
-    `shape` of an image (C, H, W) or vector (F,), `latent_dim` Z, `count` N, `num_classes` or None, `logits` K and their
-    size `scale`, whether data `mirrors`, and the `seed` of weights, inputs and whatever else is random. Files are
-    looked for below `root`; by default there can be none.
+    `shape` of an image (C, H, W) or vector (F,), `latent_dim` Z, `count` N of images, `num_classes` or None, `logits` K
+    per image with the standard deviation `scale`, whether the data may be mirrored (`mirrors`), and the `seed` of
+    weights, inputs and all other random numbers. Datasets look for files below `root`, by default none.
     """
 
     shape: Shape = (1, 8, 8)
@@ -47,7 +47,7 @@ class Case:
     root: Path = Path(os.devnull)
 
     def __repr__(self) -> str:
-        """As it is written: what is as usual is left out, and so is the root, which lasts no longer than a trial."""
-        said = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "root"}
-        usual = {field.name: field.default for field in fields(self)}
-        return f"Case({', '.join(f'{key}={value!r}' for key, value in said.items() if value != usual[key])})"
+        """Return the call, without defaults and without `root`, which is a temporary folder."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "root"}
+        defaults = {field.name: field.default for field in fields(self)}
+        return f"Case({', '.join(f'{key}={value!r}' for key, value in values.items() if value != defaults[key])})"

@@ -1,4 +1,4 @@
-"""What is given to components on the workbench: images, labels, scores, and networks that have begun to learn."""
+"""Inputs for components: images, labels, scores, and networks with perturbed weights."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gancore.training.networks import call
 Values = Mapping[str, Tensor]
 
 
-def network(module: object, case: Case) -> nn.Module:
-    """The network somewhat later in its training, so that nothing is zero any more.
+def perturbed(module: object, case: Case) -> nn.Module:
+    """Return the network with weights moved a little, so that a zero initialization hides nothing.
 
-    One that takes no labels is for runs that have none, and refuses others.
+    Raises ConfigError for a case with labels if `forward` takes none: such a network is for unconditional runs.
     """
     if not isinstance(module, nn.Module):
         raise PluginError(f"a network must be an nn.Module; received {type(module).__name__}")
-    if case.num_classes is not None and not _takes_two(module):
+    if case.num_classes is not None and not _takes_labels(module):
         raise ConfigError("this network takes no labels", "leave num_classes out")
     with torch.no_grad():
         for parameter in module.parameters():
@@ -31,7 +31,7 @@ def network(module: object, case: Case) -> nn.Module:
     return module
 
 
-def _takes_two(module: nn.Module) -> bool:
+def _takes_labels(module: nn.Module) -> bool:
     try:
         inspect.signature(module.forward).bind(None, None)
     except TypeError:
@@ -39,31 +39,31 @@ def _takes_two(module: nn.Module) -> bool:
     return True
 
 
-def called(module: nn.Module, given: Values) -> object:
-    """A network at work on the latent or the images that are given, and on the labels if there are any."""
-    return call(module, given["latent"] if "latent" in given else given["images"], given.get("labels"))
+def call_network(module: nn.Module, inputs: Values) -> object:
+    """Call a network on the latent or the images, and on the labels if there are any."""
+    return call(module, inputs["latent"] if "latent" in inputs else inputs["images"], inputs.get("labels"))
 
 
 def labels(case: Case) -> dict[str, Tensor]:
-    """Labels (N,) by their name; none without classes."""
+    """Return labels (N,) under the key `labels`, or nothing without classes."""
     return {} if case.num_classes is None else {"labels": torch.randint(case.num_classes, (case.count,))}
 
 
 def images(case: Case) -> Tensor:
-    """Images (N, *shape) as networks see them."""
+    """Return images (N, *shape) in the range of networks: [-1, 1], or any number in vectors."""
     size = (case.count, *case.shape)
     return torch.randn(size) if len(case.shape) == 1 else torch.rand(size) * 2 - 1
 
 
-def stored(case: Case, count: int) -> Tensor:
-    """So many images as they are stored."""
+def stored_images(case: Case, count: int) -> Tensor:
+    """Return images (count, *shape) as datasets store them: uint8, or float32 vectors."""
     if len(case.shape) == 1:
         return torch.randn(count, *case.shape)
     return torch.randint(0, 256, (count, *case.shape), dtype=torch.uint8)
 
 
-class _Heads(Mapping[str, Tensor]):
-    """Whatever head a loss asks for: as many numbers for each image as there are classes."""
+class _AnyHead(Mapping[str, Tensor]):
+    """The same values for every head that a loss asks for."""
 
     def __init__(self, values: Tensor) -> None:
         self._values = values
@@ -78,13 +78,13 @@ class _Heads(Mapping[str, Tensor]):
         return 0
 
 
-def scores(given: Values, which: str) -> Scores:
-    """What D said of the real images, or of the fake ones."""
+def scores(inputs: Values, side: str) -> Scores:
+    """Return the scores of D for real or for fake images."""
     return Scores(
-        images=given[f"{which} images"],
-        logits=given[f"{which} logits"],
-        labels=given["labels"],
-        latent=given["latent"] if which == "fake" else None,
-        features=(given[f"{which} features"],),
-        heads=_Heads(given[f"{which} heads"]),
+        images=inputs[f"{side} images"],
+        logits=inputs[f"{side} logits"],
+        labels=inputs["labels"],
+        latent=inputs["latent"] if side == "fake" else None,
+        features=(inputs[f"{side} features"],),
+        heads=_AnyHead(inputs[f"{side} heads"]),
     )

@@ -1,4 +1,4 @@
-"""Laws of networks: generators, discriminators and extractors; and of augmentations, which stand before one."""
+"""Laws for networks (generators, discriminators, extractors) and for augmentations."""
 
 from __future__ import annotations
 
@@ -12,199 +12,207 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.contracts import Augment
 from gancore.metrics import Features, LearnedExtractor
-from gancore.testing.cases import Case, LawBroken, Untried, demand
-from gancore.testing.general import unequal
-from gancore.testing.harness import Bench, set_up
+from gancore.testing.cases import Case, CaseSkipped, LawBroken, require
+from gancore.testing.general import first_difference
+from gancore.testing.harness import Harness, harness
 from gancore.testing.inputs import images
 from gancore.training.networks import describe_tensor
 from gancore.training.preflight import COUNT, mixes_samples
 from gancore.utils.random import seeded
 
 _SEEDS = 32
-"""Networks of which one at least does what a sound one may leave undone by chance."""
+"""Number of initializations to try, for properties that a correct network may lack by chance."""
 _COUNTS = (3, 16)
-"""Images in batches of other sizes than the rehearsal's."""
-_LITTLE, _MANY = 0.05, 64
-"""A strength, and images of which some are not changed by it."""
+"""Batch sizes other than that of the preflight check."""
+_LOW_STRENGTH, _MANY = 0.05, 64
+"""A strength, and a number of images some of which it must leave unchanged."""
 
 
 def output_has_the_promised_shape(component: Component, case: Case) -> None:
-    """Images (N, *shape), logits (N, K) and whatever begins with N, or Features (N, D), as the kind promises."""
-    bench = set_up(component, case)
-    given = bench()
+    """Images have shape (N, *shape), logits (N, K), Features (N, D), and other outputs begin with N."""
+    outputs = harness(component, case)()
     if component.kind == "extractor":
-        read = given["read"]
-        demand(isinstance(read, Features), f"an extractor returns Features; received {type(read).__name__}")
-    for key, value in given.items():
-        if key in ("read", "strength"):
+        extracted = outputs["extracted"]
+        require(isinstance(extracted, Features), f"an extractor must return Features; received {described(extracted)}")
+    for key, value in outputs.items():
+        if key in ("extracted", "strength"):
             continue
-        right = isinstance(value, Tensor) and value.is_floating_point()
+        valid = isinstance(value, Tensor) and value.is_floating_point()
         if key == "images":
             expected = (case.count, *case.shape)
-            right = right and _shape(value) == expected
-            demand(right, f"images must be floating point of shape {expected}; received {describe_tensor(value)}")
+            valid = valid and _shape(value) == expected
+            require(valid, f"images must be floating point of shape {expected}; received {described(value)}")
         elif key == "logits" or component.kind == "extractor":
-            right = right and len(_shape(value)) == 2 and _shape(value)[0] == case.count and 0 not in _shape(value)
-            demand(right, f"{key} must be ({case.count}, K) with K >= 1; received {describe_tensor(value)}")
+            valid = valid and len(_shape(value)) == 2 and _shape(value)[0] == case.count and 0 not in _shape(value)
+            require(valid, f"{key} must have shape ({case.count}, K) with K >= 1; received {described(value)}")
         else:
-            right = isinstance(value, Tensor) and _shape(value)[:1] == (case.count,)
-            demand(right, f"{key} must begin with N = {case.count}; received {describe_tensor(value)}")
+            valid = isinstance(value, Tensor) and _shape(value)[:1] == (case.count,)
+            require(valid, f"the first dimension of {key} must be N = {case.count}; received {described(value)}")
     if isinstance(component, LearnedExtractor):
-        logits = given.get("logits")
-        demand(isinstance(logits, Tensor), "an extractor that learns must give logits, to be taught by labels")
+        logits = outputs.get("logits")
+        require(isinstance(logits, Tensor), "a learned extractor must return logits, which its training needs")
 
 
 def gradient_reaches_every_parameter(component: Component, case: Case) -> None:
-    """What a network gives carries a gradient to each of its parameters that wants one, and that is finite."""
-    bench = set_up(component, case)
-    module = bench.module
+    """Gradients of the outputs reach every parameter that requires one, and are finite."""
+    built = harness(component, case)
+    module = built.module
     if module is None:
-        raise Untried
-    outputs = _outputs(bench.in_form())
-    demand(any(value.requires_grad for value in outputs.values()), "what it gives is detached from its parameters")
-    _descend(outputs)
+        raise CaseSkipped
+    outputs = _floating(built.outputs())
+    require(any(value.requires_grad for value in outputs.values()), "its outputs are detached from its parameters")
+    _backward(outputs)
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            demand(parameter.grad is not None, f"no gradient reaches the parameter {name}")
-            demand(
-                parameter.grad is not None and parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
-            )
+            gradient = parameter.grad
+            require(gradient is not None, f"the parameter {name} gets no gradient; use it, or leave it out")
+            require(gradient is not None and gradient.isfinite().all(), f"the gradient of {name} is not finite")
 
 
 def gradient_reaches_the_images(component: Component, case: Case) -> None:
-    """What is said of images carries a gradient to each of them: it is how G learns."""
-    bench = set_up(component, case)
-    images = bench.inputs["images"].clone().requires_grad_()
-    outputs = _outputs(bench.in_form(images=images))
+    """Gradients of the output reach the input images: G learns from them."""
+    built = harness(component, case)
+    inputs = built.inputs["images"].clone().requires_grad_()
+    outputs = _floating(built.outputs(images=inputs))
     key = "logits" if "logits" in outputs else "images"
-    demand(outputs[key].requires_grad, f"the {key} that it gives are detached from the images that it is given")
-    _descend({key: outputs[key]})
-    demand(images.grad is not None, f"the {key} that it gives carry no gradient to the images that it is given")
+    require(outputs[key].requires_grad, f"the {key} that it returns are detached from its input images")
+    _backward({key: outputs[key]})
+    require(inputs.grad is not None, f"the {key} that it returns have no gradient for its input images")
 
 
-def images_lie_in_their_range(component: Component, case: Case) -> None:
-    """Generated images are in [-1, 1], and not in the upper half of it alone; vectors are not bounded."""
+def images_are_in_range(component: Component, case: Case) -> None:
+    """Values of generated images are in [-1, 1], and not only in [0, 1]; vectors may have any value."""
     if len(case.shape) != 3:
-        raise Untried
+        raise CaseSkipped
     for seed in range(_SEEDS):
-        images = set_up(component, replace(case, seed=case.seed + seed)).values()["images"]
-        low, high = float(images.min()), float(images.max())
-        demand(low >= -1.0 and high <= 1.0, f"images must lie in [-1, 1]; received {low:.3g} to {high:.3g}")
+        generated = harness(component, replace(case, seed=case.seed + seed)).tensors()["images"]
+        low, high = float(generated.min()), float(generated.max())
+        require(
+            low >= -1.0 and high <= 1.0,
+            f"images must be in [-1, 1]; received {low:.3g} to {high:.3g}; end the network with tanh",
+        )
         if low < 0:
             return
-    demand(False, "images never go below 0, which is gray; black is -1, so end with tanh where a sigmoid stands")
+    require(False, "images are never below 0, which is gray; black is -1: end the network with tanh, not a sigmoid")
 
 
-def latents_change_what_it_makes(component: Component, case: Case) -> None:
-    """Of another latent it makes another image, and not only of another throw of the dice."""
+def latent_changes_the_images(component: Component, case: Case) -> None:
+    """Another latent gives another image."""
     for seed in range(_SEEDS):
-        bench = set_up(component, replace(case, seed=case.seed + seed))
-        images, other = bench.values(), bench.values(latent=10 * bench.inputs["latent"].flip(1) + 1)
-        if unequal(images, other) is not None:
+        built = harness(component, replace(case, seed=case.seed + seed))
+        generated, other = built.tensors(), built.tensors(latent=10 * built.inputs["latent"].flip(1) + 1)
+        if first_difference(generated, other) is not None:
             return
-    demand(False, "images are the same whatever the latent is")
+    require(False, "images do not depend on the latent")
 
 
-def labels_change_what_it_makes(component: Component, case: Case) -> None:
-    """Of one latent, a conditional generator makes one image of every class."""
+def labels_change_the_images(component: Component, case: Case) -> None:
+    """Conditional generators make different images of one latent for different classes."""
     if case.num_classes is None:
-        raise Untried
-    bench = set_up(component, case)
+        raise CaseSkipped
     labels = torch.arange(case.count) % case.num_classes
-    same = bench.inputs["latent"][:1].expand(case.count, -1)
-    images = bench.values(latent=same, labels=labels)["images"]
-    other = bench.values(latent=same, labels=(labels + 1) % case.num_classes)["images"]
-    demand(unequal({"images": images}, {"images": other}) is not None, "images are the same whatever the labels are")
-
-
-def logits_are_no_probabilities(component: Component, case: Case) -> None:
-    """Logits are scores before any sigmoid, which the losses bring: they are not in 0..1 whatever is shown."""
     for seed in range(_SEEDS):
-        bench = set_up(component, replace(case, seed=case.seed + seed))
+        built = harness(component, replace(case, seed=case.seed + seed))
+        same = built.inputs["latent"][:1].expand(case.count, -1)
+        generated = built.tensors(latent=same, labels=labels)
+        other = built.tensors(latent=same, labels=(labels + 1) % case.num_classes)
+        if first_difference(generated, other) is not None:
+            return
+    require(False, "images do not depend on the labels")
+
+
+def logits_are_not_probabilities(component: Component, case: Case) -> None:
+    """Logits are scores before any sigmoid, which losses apply: some are outside [0, 1]."""
+    for seed in range(_SEEDS):
+        built = harness(component, replace(case, seed=case.seed + seed))
         for scale in (1.0, 1000.0):
-            logits = bench.values(images=scale * bench.inputs["images"])["logits"]
+            logits = built.tensors(images=scale * built.inputs["images"])["logits"]
             if float(logits.min()) < 0 or float(logits.max()) > 1:
                 return
-    demand(False, "logits lie in 0..1 whatever it is shown: leave out the sigmoid, which is for the loss to bring")
+    require(False, "logits are in [0, 1] for all images: remove the sigmoid, which losses apply themselves")
 
 
-def mixing_is_found_out(component: Component, case: Case) -> None:
-    """D may mix the samples of a batch; if it does at any size of it, the rehearsal's small batches show it."""
-    module = set_up(component, case).module
-    if module is None:
-        raise Untried
-
-    if not set_up(component, case).values()["logits"].isfinite().all():
-        raise Untried
+def preflight_detects_sample_mixing(component: Component, case: Case) -> None:
+    """If D mixes the samples of a batch at any batch size, it does so in the small batches of the preflight check."""
+    module = harness(component, case).module
+    if module is None or not harness(component, case).tensors()["logits"].isfinite().all():
+        raise CaseSkipped
 
     def mixes(count: int) -> bool:
-        shown = replace(case, count=count)
+        sized = replace(case, count=count)
         with seeded(case.seed):
-            first, second = images(shown), 0.3 * images(shown) + 0.4
+            first, second = images(sized), 0.3 * images(sized) + 0.4
             classes = None if case.num_classes is None else torch.arange(count) % case.num_classes
             return mixes_samples(module, first, second, classes)
 
     if mixes(COUNT):
         return
     late = next((count for count in _COUNTS if mixes(count)), None)
-    demand(
+    require(
         late is None,
-        f"two batches of {late} images seen in one pass are judged otherwise than apart, and two of {COUNT} are "
-        "not, so the rehearsal takes it for one that mixes nothing; let it mix at every size, or at none",
+        f"it mixes the samples of a batch for two batches of {late} images in one pass but not for two of {COUNT}, so "
+        "the preflight check does not detect it; mix samples at every batch size, or at none",
     )
 
 
 def strength_zero_changes_nothing(component: Component, case: Case) -> None:
-    """Strength is the share of images that are changed, so none are at 0."""
-    bench = set_up(component, case)
-    bench.in_form()  # what watches has seen something
-    images, given = _at_strength(bench, 0.0)()["images"], bench.inputs["images"]
-    if not isinstance(images, Tensor):
-        raise LawBroken(f"images must be a tensor at strength 0 too; received {describe_tensor(images)}")
-    if images.shape != given.shape or images.dtype != given.dtype:
-        raise Untried
-    changed = unequal({"images": given}, {"images": images}, rounding=1e-6)
-    demand(changed is None, "images are changed at strength 0")
+    """Strength is the share of images that an augmentation changes, so it changes none at strength 0."""
+    built = harness(component, case)
+    built.outputs()  # lets it observe logits
+    augmented, original = _at_strength(built, 0.0)()["images"], built.inputs["images"]
+    if not isinstance(augmented, Tensor):
+        raise LawBroken(f"images must be a tensor at strength 0 too; received {described(augmented)}")
+    if augmented.shape != original.shape or augmented.dtype != original.dtype:
+        raise CaseSkipped
+    changed = first_difference({"": original}, {"": augmented}, rounding=1e-6)
+    require(changed is None, "images are changed at strength 0")
 
 
-def little_strength_leaves_images_alone(component: Component, case: Case) -> None:
-    """Where few images are to be changed, some are not."""
-    bench = set_up(component, replace(case, count=_MANY))
-    bench()
-    given = bench.inputs["images"]
-    never, made = (_at_strength(bench, strength).values()["images"] for strength in (0.0, _LITTLE))
-    if made.shape != given.shape or made.dtype != given.dtype or not torch.allclose(never, given, atol=1e-3):
-        raise Untried  # for another law to say
-    kept = ((made - given).abs().flatten(1).amax(dim=1) < 1e-3).any()
-    demand(kept, f"at strength {_LITTLE} each of {_MANY} images is changed; strength is the share that is")
+def low_strength_leaves_images_unchanged(component: Component, case: Case) -> None:
+    """At a low strength an augmentation leaves some images of a batch unchanged."""
+    built = harness(component, replace(case, count=_MANY))
+    built()
+    original = built.inputs["images"]
+    at_zero, augmented = (_at_strength(built, strength).tensors()["images"] for strength in (0.0, _LOW_STRENGTH))
+    same_form = augmented.shape == original.shape and augmented.dtype == original.dtype
+    if not same_form or not torch.allclose(at_zero, original, atol=1e-3):
+        raise CaseSkipped  # other laws report it
+    unchanged = ((augmented - original).abs().flatten(1).amax(dim=1) < 1e-3).any()
+    require(
+        unchanged,
+        f"all {_MANY} images are changed at strength {_LOW_STRENGTH}; strength is the share of changed images",
+    )
 
 
-def every_image_is_changed_by_itself(component: Component, case: Case) -> None:
-    """Parameters of a change are drawn for every image: of equal images, not all become equal others, every time."""
-    bench = set_up(component, replace(case, count=8))
-    bench()
-    one = bench.inputs["images"][:1].expand_as(bench.inputs["images"])
-    made = [_at_strength(replace(bench, seed=bench.seed + seed), 1.0).values(images=one.clone()) for seed in range(6)]
-    if all(torch.equal(made[0]["images"], other["images"]) for other in made):
-        raise Untried  # nothing is drawn at all
-    alike = all(torch.equal(image, batch["images"][0]) for batch in made for image in batch["images"])
-    demand(not alike, "all images of a batch are changed by the same random parameters")
+def images_are_augmented_independently(component: Component, case: Case) -> None:
+    """Each image of a batch is augmented with random parameters of its own."""
+    built = harness(component, replace(case, count=8))
+    built()
+    copies = built.inputs["images"][:1].expand_as(built.inputs["images"])
+    batches = [
+        _at_strength(replace(built, seed=built.seed + seed), 1.0).tensors(images=copies.clone())["images"]
+        for seed in range(6)
+    ]
+    if all(torch.equal(batches[0], other) for other in batches):
+        raise CaseSkipped  # it draws no random numbers
+    equal = all(torch.equal(image, batch[0]) for batch in batches for image in batch)
+    require(not equal, "all images of a batch are changed by the same random parameters; draw them for each image")
 
 
-def _at_strength(bench: Bench, strength: float) -> Bench:
-    augment = cast(Augment, bench.built)
-    return replace(bench, work=lambda given: {"images": augment(given["images"], strength)})
+def _at_strength(built: Harness, strength: float) -> Harness:
+    augment = cast(Augment, built.built)
+    return replace(built, run=lambda inputs: {"images": augment(inputs["images"], strength)})
 
 
 def _shape(value: object) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else ()
 
 
-def _outputs(given: Mapping[str, object]) -> dict[str, Tensor]:
-    return {key: value for key, value in given.items() if isinstance(value, Tensor) and value.is_floating_point()}
+def _floating(outputs: Mapping[str, object]) -> dict[str, Tensor]:
+    return {key: value for key, value in outputs.items() if isinstance(value, Tensor) and value.is_floating_point()}
 
 
-def _descend(outputs: Mapping[str, Tensor]) -> None:
-    """A gradient that differs from place to place, so that none cancels."""
+def _backward(outputs: Mapping[str, Tensor]) -> None:
+    """Backpropagate a different weight for each element, so that gradients do not cancel."""
     total = sum((value * torch.linspace(0.5, 1.5, value.numel()).view_as(value)).sum() for value in outputs.values())
     total.backward()  # type: ignore[union-attr]  # there is at least one

@@ -1,4 +1,4 @@
-"""The process that a component shares with all others: its dice, and the settings of torch."""
+"""The law on process-wide state: global random generators, and settings of torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from gancore.component import Component
-from gancore.testing.cases import Case, demand
-from gancore.testing.harness import Given, set_up
+from gancore.testing.cases import Case, require
+from gancore.testing.harness import Outputs, harness
 from gancore.testing.inputs import Values
 
-_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {  # Any: each has its type
+_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {  # Any: each has a type of its own
     "torch.set_grad_enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
     "torch.set_default_dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "torch.set_num_threads": (torch.get_num_threads, torch.set_num_threads),
@@ -26,47 +26,47 @@ _SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {  
     ),
     "torch.autograd.set_detect_anomaly": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
 }
-"""What sets each of them, how it is read, and how it is put back."""
-_DICE: Mapping[str, Callable[[], str]] = {
-    "Python's": lambda: str(random.getstate()),
-    "NumPy's": lambda: str(np.random.get_state(legacy=False)),
-    "torch's": lambda: torch.get_rng_state().numpy().tobytes().hex(),
+"""How each setting is read, and how it is restored, by the name of the function that sets it."""
+_GENERATORS: Mapping[str, Callable[[], str]] = {
+    "random": lambda: str(random.getstate()),
+    "numpy.random": lambda: str(np.random.get_state(legacy=False)),
+    "torch": lambda: torch.get_rng_state().numpy().tobytes().hex(),
 }
-"""The state of those that all share."""
+"""States of the global random generators."""
 _SEED = 97_531
-"""One that nobody sets."""
+"""A seed that no component is likely to set."""
 
 
-def leaves_the_process_as_it_was(component: Component, case: Case) -> None:
-    """It changes no setting of torch, and sets no dice to a seed but its own."""
-    with as_it_was():
+def process_state_is_not_modified(component: Component, case: Case) -> None:
+    """Components change no setting of torch and do not seed global random generators."""
+    with restored_process_state():
         before = _settings()
-        first = _dice_after(component, case, 0)
-        second = _dice_after(component, case, 1) if first else {}  # only what moved may have been set
+        first = _states_after(component, case, 0)
+        second = _states_after(component, case, 1) if first else {}  # only one that moved can have been seeded
         after = _settings()
     changed = [name for name, value in after.items() if value != before[name]]
-    demand(not changed, f"the whole process is changed by {', '.join(changed)}")
-    same = [name for name, state in first.items() if state == second.get(name)]
-    demand(not same, f"it sets {', '.join(same)} dice, which all share, to a seed; draw from a generator of your own")
+    require(not changed, f"it changes a setting of the whole process: {', '.join(changed)}; restore the old value")
+    seeded = [name for name, state in first.items() if state == second.get(name)]
+    require(not seeded, f"it seeds the global random generator of {', '.join(seeded)}; use a generator of your own")
 
 
-def _dice_after(component: Component, case: Case, shift: int) -> dict[str, str]:
-    """The dice as the component leaves them, if it moved them; they were others before for each shift."""
+def _states_after(component: Component, case: Case, shift: int) -> dict[str, str]:
+    """Return the states of the generators that the component used, which start from another state for each shift."""
     random.seed(_SEED + shift)
     np.random.seed(_SEED + shift)
-    before = {name: state() for name, state in _DICE.items()}
-    bench = set_up(component, case)
-    moved = dict[str, str]()
+    before = {name: state() for name, state in _GENERATORS.items()}
+    built = harness(component, case)
+    used = dict[str, str]()
 
-    def work(given: Values) -> Given:
-        before["torch's"] = _DICE["torch's"]()
-        made = bench.work(given)
-        after = {name: state() for name, state in _DICE.items()}  # before torch's are put back
-        moved.update({name: state for name, state in after.items() if state != before[name]})
-        return made
+    def run(inputs: Values) -> Outputs:
+        before["torch"] = _GENERATORS["torch"]()
+        outputs = built.run(inputs)
+        after = {name: state() for name, state in _GENERATORS.items()}  # before that of torch is restored
+        used.update({name: state for name, state in after.items() if state != before[name]})
+        return outputs
 
-    replace(bench, seed=_SEED + shift, work=work)()
-    return moved
+    replace(built, seed=_SEED + shift, run=run)()
+    return used
 
 
 def _settings() -> dict[str, object]:
@@ -74,8 +74,8 @@ def _settings() -> dict[str, object]:
 
 
 @contextmanager
-def as_it_was() -> Iterator[None]:
-    """What a component does to the process ends with this block, so that no other suffers from it."""
+def restored_process_state() -> Iterator[None]:
+    """Undo changes to the process at the end of the block, so that they do not affect other laws."""
     settings, python, numpy = _settings(), random.getstate(), np.random.get_state()
     try:
         yield
@@ -83,6 +83,6 @@ def as_it_was() -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(numpy)
         for name, value in settings.items():
-            read, put = _SETTINGS[name]
+            read, restore = _SETTINGS[name]
             if read() != value:
-                put(value)
+                restore(value)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: components drawn from their own fields, and the small cases that they are tried on."""
+"""Hypothesis strategies for components, drawn from their fields, and for the cases that they are tested with."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from gancore.component import Component
 from gancore.contracts import Shape
 from gancore.settings import Schedulable, Schedule, Settings
 from gancore.testing.cases import Case
 
 _DRAWN = 63
-"""Components that are drawn for each that has all defaults, which may be large; that one comes first all the same."""
+"""Number of drawn components per component with all defaults, which may be large. That one is still tried first."""
 _LIMITS = (at.Ge, at.Gt, at.Le, at.Lt, at.MinLen, at.MaxLen)
 
 
 class Offers(Protocol):
-    """Tells which components there are of a kind; a catalog does."""
+    """Anything that lists the components of a kind, like a catalog."""
 
-    def offers(self, kind: type[Any], /) -> Sequence[tuple[type[Any], object]]: ...  # Any: whatever is asked for
+    def offers(self, kind: type[Any], /) -> Sequence[tuple[type[Any], object]]: ...  # Any: any kind
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far values go where their fields allow more.
+    """Limits of drawn values, in addition to those of their fields.
 
-    Ints are at most `largest`, or at their lower bound. With `reach`, floats lie within it on both sides of 0, and
-    those that must be positive are no less than a thousandth. With `letters`, text is made of these, and not empty: so
-    that what names a file or a folder names none that is there.
+    Ints are at most `largest`, or at their lower bound. With `reach`, floats are in [-reach, reach], and those that
+    must be positive are at least 0.001. With `letters`, text consists of these and is not empty, so that a field with a
+    path names no existing file.
     """
 
     largest: int = 1000
@@ -47,19 +46,19 @@ class Bounds:
 def components(
     cls: type[Settings], offers: Offers | None = None, bounds: Bounds = Bounds(), **overrides: st.SearchStrategy[Any]
 ) -> st.SearchStrategy[Any]:
-    """Valid instances of a component, or of other settings; of all that `offers` has, for an abstract kind.
+    """Draw valid instances of a component or other settings; for an abstract kind, of all that `offers` lists.
 
-    `overrides` are strategies for single fields. Where the fields do not suit each other, others are drawn. The first
-    is the one with all defaults, where every field has one.
+    `overrides` are strategies for single fields. Combinations of fields that validation refuses are drawn again. The
+    first instance has all defaults, if every field has one.
     """
     if isabstract(cls):
         if offers is None:
             return st.nothing()
-        return st.one_of([components(offered, offers, bounds) for offered, _ in offers.offers(cls)])
-    drawing = _Drawing(offers, bounds)
-    fields = {key: drawing.values(info.annotation, info.metadata) for key, info in cls.model_fields.items()}
+        return st.one_of([components(component, offers, bounds) for component, _ in offers.offers(cls)])
+    strategies = _FieldStrategies(offers, bounds)
+    fields = {key: strategies.values(info.annotation, info.metadata) for key, info in cls.model_fields.items()}
 
-    def build(**values: Any) -> Settings:  # Any: what the fields hold
+    def build(**values: Any) -> Settings:  # Any: values of fields
         try:
             return cls(**values)
         except ValidationError:
@@ -68,12 +67,12 @@ def components(
     drawn = st.builds(build, **fields | overrides)
     if any(info.is_required() for key, info in cls.model_fields.items() if key not in overrides):
         return drawn
-    usual = st.builds(build, **overrides)
-    return st.integers(0, _DRAWN).flatmap(lambda place: drawn if place else usual)
+    defaults = st.builds(build, **overrides)
+    return st.integers(0, _DRAWN).flatmap(lambda index: drawn if index else defaults)
 
 
 def shapes() -> st.SearchStrategy[Shape]:
-    """(C, H, W) or (F,), small; most images have sides that can be halved."""
+    """Draw small shapes (C, H, W) or (F,); most sides can be halved."""
     side = st.sampled_from([8, 16]) | st.integers(1, 12)
     sides = st.sampled_from([(8, 8), (16, 16), (28, 28)]) | st.tuples(side, side)
     images = st.tuples(st.sampled_from([1, 3, 4]), sides).map(lambda drawn: (drawn[0], *drawn[1]))
@@ -81,7 +80,7 @@ def shapes() -> st.SearchStrategy[Shape]:
 
 
 def cases() -> st.SearchStrategy[Case]:
-    """What a component is tried on."""
+    """Draw cases to test a component with."""
     return st.builds(
         Case,
         shape=shapes(),
@@ -96,11 +95,11 @@ def cases() -> st.SearchStrategy[Case]:
 
 
 @dataclass(frozen=True)
-class _Drawing:
+class _FieldStrategies:
     offers: Offers | None
     bounds: Bounds
 
-    def values(self, annotation: Any, metadata: Sequence[Any]) -> st.SearchStrategy[Any]:  # Any: what a field holds
+    def values(self, annotation: Any, metadata: Sequence[Any]) -> st.SearchStrategy[Any]:  # Any: the type of a field
         origin, inner = get_origin(annotation), get_args(annotation)
         if origin is Annotated:
             return self.values(inner[0], inner[1:])
@@ -111,31 +110,31 @@ class _Drawing:
         if annotation is Schedulable:
             ends = self.values(float, metadata)
             return ends | components(Schedule, self.offers, self.bounds, start=ends, to=ends)
-        limit = _limits(metadata)
-        if origin is dict:  # components under labels
+        limits = _limits(metadata)
+        if origin is dict:  # components by label
             tables = components(inner[1], self.offers, self.bounds)
             return st.dictionaries(st.text("abc", min_size=1), tables, max_size=2)
-        least = limit.get(at.MinLen, 0)
-        sizes = {"min_size": least, "max_size": limit.get(at.MaxLen, max(4, least))}
+        least = limits.get(at.MinLen, 0)
+        sizes = {"min_size": least, "max_size": limits.get(at.MaxLen, max(4, least))}
         if origin is tuple and inner[-1] is Ellipsis:
             return st.lists(self.values(inner[0], ()), **sizes).map(tuple)
         if origin is tuple:
             return st.tuples(*(self.values(item, ()) for item in inner))
         if annotation is str:
             return self._texts(sizes)
-        return self._single(annotation, limit)
+        return self._single(annotation, limits)
 
-    def _single(self, annotation: Any, limit: dict[type, Any]) -> st.SearchStrategy[Any]:  # Any: as above
+    def _single(self, annotation: Any, limits: dict[type, Any]) -> st.SearchStrategy[Any]:  # Any: as above
         if annotation is NoneType:
             return st.none()
         if annotation is bool:
             return st.booleans()
         if annotation is int:
             largest = self.bounds.largest
-            low = limit.get(at.Ge, limit.get(at.Gt, -largest - 1) + 1)
-            return st.integers(low, max(low, min(limit.get(at.Le, limit.get(at.Lt, largest + 1) - 1), largest)))
+            low = limits.get(at.Ge, limits.get(at.Gt, -largest - 1) + 1)
+            return st.integers(low, max(low, min(limits.get(at.Le, limits.get(at.Lt, largest + 1) - 1), largest)))
         if annotation is float:
-            return self._floats(limit)
+            return self._floats(limits)
         return components(annotation, self.offers, self.bounds)
 
     def _texts(self, sizes: dict[str, Any]) -> st.SearchStrategy[str]:  # Any: as above
@@ -144,9 +143,9 @@ class _Drawing:
             return st.text(self.bounds.letters, **sizes)
         return st.text(**sizes).filter(lambda text: text != "none")
 
-    def _floats(self, limit: dict[type, Any]) -> st.SearchStrategy[float]:  # Any: as above
-        low, high = limit.get(at.Ge, limit.get(at.Gt)), limit.get(at.Le, limit.get(at.Lt))
-        above, below = at.Gt in limit, at.Lt in limit
+    def _floats(self, limits: dict[type, Any]) -> st.SearchStrategy[float]:  # Any: as above
+        low, high = limits.get(at.Ge, limits.get(at.Gt)), limits.get(at.Le, limits.get(at.Lt))
+        above, below = at.Gt in limits, at.Lt in limits
         if self.bounds.reach is not None:
             least, most = -self.bounds.reach, self.bounds.reach
             if above and low == 0:
@@ -157,13 +156,7 @@ class _Drawing:
         return st.floats(low, high, allow_nan=False, allow_infinity=False, exclude_min=above, exclude_max=below)
 
 
-def _limits(metadata: Sequence[Any]) -> dict[type, Any]:  # Any: whatever stands in an annotation
-    """Bounds by their class."""
+def _limits(metadata: Sequence[Any]) -> dict[type, Any]:  # Any: metadata of an annotation
+    """Return bounds by their class in annotated_types."""
     flat = [limit for item in metadata for limit in (item.metadata if isinstance(item, FieldInfo) else [item])]
     return {type(item): astuple(item)[0] for item in flat if isinstance(item, _LIMITS)}
-
-
-def is_component(annotation: object) -> bool:
-    """Whether a field holds a component, perhaps among other things."""
-    choices = (annotation, *get_args(annotation))
-    return any(isinstance(choice, type) and issubclass(choice, Component) for choice in choices)

@@ -169,12 +169,12 @@ def test_relative_links_have_targets(file):
             assert fragment in map(anchor, headings), f"{target}#{fragment}"
 
 
-def test_law_table_equals_the_docstrings():
-    from gancore.testing.runner import LAWS, kinds_of_laws
+def test_the_table_of_laws_is_what_the_laws_say():
+    from gancore.testing.runner import LAWS, kinds_by_law
 
     expected = [
         f"| `{law.__name__}` | {'all' if len(kinds) == len(LAWS) else ', '.join(kinds)} | "
         f"{' '.join(inspect.getdoc(law).partition(chr(10) * 2)[0].split())} |"
-        for law, kinds in kinds_of_laws().items()
+        for law, kinds in kinds_by_law().items()
     ]
     assert [line for line in page("testing.md").splitlines() if line.startswith("| `")] == expected

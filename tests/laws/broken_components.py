@@ -1,4 +1,4 @@
-"""Components that break one law each, and for each the law that must notice."""
+"""Components that break one law each, with the law that must report it."""
 
 import math
 import random
@@ -17,54 +17,54 @@ from gancore.metrics import Extractor, Features, Measurement, Metric
 from gancore.observers import Observer, Writer
 
 BROKEN = []
-"""Pairs of a component and the laws that it breaks, the one meant for it first."""
+"""Pairs of a component and the names of the laws that it breaks, the one that it demonstrates first."""
 
 
 def breaks(law, *also):
-    def note(component):
+    def register(component):
         BROKEN.append((component, [law.__name__, *(other.__name__ for other in also)]))
         return component
 
-    return note
+    return register
 
 
 class Net(nn.Module):
-    """A sound network, perhaps for labels too."""
+    """A correct network, with or without labels."""
 
-    def __init__(self, inputs, outputs, num_classes=None, squash=True):
+    def __init__(self, inputs, outputs, num_classes=None, tanh=True):
         super().__init__()
         self.layer = nn.Linear(inputs, math.prod(outputs))
-        self.codes = None if num_classes is None else nn.Embedding(num_classes, inputs)
-        self.outputs, self.squash = outputs, squash
+        self.embedding = None if num_classes is None else nn.Embedding(num_classes, inputs)
+        self.outputs, self.tanh = outputs, tanh
 
     def forward(self, batch, labels=None):
         batch = batch.flatten(1)
-        if self.codes is not None:
-            batch = batch + self.codes(labels)
-        return self.end(self.layer(batch))
+        if self.embedding is not None:
+            batch = batch + self.embedding(labels)
+        return self.finish(self.layer(batch))
 
-    def end(self, made):
-        return (made.tanh() if self.squash else made).unflatten(1, self.outputs)
+    def finish(self, out):
+        return (out.tanh() if self.tanh else out).unflatten(1, self.outputs)
 
 
-class SoundGenerator(Generator):
-    name = "sound"
+class CorrectGenerator(Generator):
+    name = "correct"
     net: ClassVar[type[nn.Module]] = Net
 
     def build(self, shape, latent_dim, num_classes):
-        return self.net(latent_dim, shape, num_classes, squash=len(shape) == 3)
+        return self.net(latent_dim, shape, num_classes, tanh=len(shape) == 3)
 
 
-class SoundDiscriminator(Discriminator):
-    name = "sound"
+class CorrectDiscriminator(Discriminator):
+    name = "correct"
     net: ClassVar[type[nn.Module]] = Net
 
     def build(self, shape, num_classes):
-        return self.net(math.prod(shape), (1,), num_classes, squash=False)
+        return self.net(math.prod(shape), (1,), num_classes, tanh=False)
 
 
-def holding(base, law, also):
-    """A sound component of the base with another network, which breaks these laws."""
+def with_network(base, law, also):
+    """Return a decorator that makes a component of the base with the decorated network."""
 
     def make(net):
         body = {"net": net, "__annotations__": {"net": ClassVar[type]}, "__module__": __name__, "name": net.__name__}
@@ -74,18 +74,18 @@ def holding(base, law, also):
 
 
 def generator(law, *also):
-    return holding(SoundGenerator, law, also)
+    return with_network(CorrectGenerator, law, also)
 
 
 def discriminator(law, *also):
-    return holding(SoundDiscriminator, law, also)
+    return with_network(CorrectDiscriminator, law, also)
 
 
 # --- generators ---
 
 
 @breaks(laws.output_has_the_promised_shape)
-class WideIsWrong(SoundGenerator):
+class WideIsWrong(CorrectGenerator):
     name = "wide-is-wrong"
     width: int = Field(default=8, ge=1, le=64)
 
@@ -98,172 +98,166 @@ class WideIsWrong(SoundGenerator):
 
 @generator(laws.gradient_reaches_every_parameter)
 class Detached(Net):
-    def end(self, made):
-        return super().end(made).detach()
+    def finish(self, out):
+        return super().finish(out).detach()
 
 
 @generator(laws.same_seed_same_result)
-class RollsItsOwnDice(Net):
-    def end(self, made):
-        return super().end(made + random.random())  # noqa: S311  # that is what is wrong with it
+class UsesPythonsRandomNumbers(Net):
+    def finish(self, out):
+        return super().finish(out + random.random())  # noqa: S311  # the mistake that this class demonstrates
 
 
-@generator(laws.leaves_its_inputs_alone)
+@generator(laws.inputs_are_not_modified)
 class ChangesItsLatent(Net):
     def forward(self, batch, labels=None):
         return super().forward(batch.mul_(0.5), labels)
 
 
-@generator(laws.what_it_builds_survives_a_round_trip)
+@generator(laws.state_dict_round_trips)
 class CountsItsCalls(Net):
     calls = 0
 
-    def end(self, made):
+    def finish(self, out):
         self.calls += 1
-        return super().end(made + 0.1 * self.calls)
+        return super().finish(out + 0.1 * self.calls)
 
 
 @generator(laws.stays_on_its_device)
 class MakesNoiseOnTheCPU(Net):
-    def end(self, made):
-        return super().end(made + torch.zeros(made.shape[1], device="cpu"))
+    def finish(self, out):
+        return super().finish(out + torch.zeros(out.shape[1], device="cpu"))
 
 
 @generator(laws.stays_in_single_precision)
 class LeaksDoubles(Net):
-    def end(self, made):
-        return super().end(made.double() * 0.5)
+    def finish(self, out):
+        return super().finish(out.double() * 0.5)
 
 
 @generator(laws.accepts_a_batch_of_one)
 class SqueezesTheBatch(Net):
-    def end(self, made):
-        return super().end(made.squeeze(0))
+    def finish(self, out):
+        return super().finish(out.squeeze(0))
 
 
-@generator(laws.an_image_does_not_depend_on_its_batch)
+@generator(laws.samples_are_independent_in_evaluation)
 class AlwaysNormalizes(Net):
-    def end(self, made):
-        return super().end(made - made.mean(dim=0))
+    def finish(self, out):
+        return super().finish(out - out.mean(dim=0))
 
 
-@breaks(laws.every_field_does_something)
-class Idle(SoundGenerator):
-    name = "idle"
-    depth: int = Field(default=1, ge=0, le=8)
-
-
-@generator(laws.images_lie_in_their_range)
+@generator(laws.images_are_in_range)
 class Unbounded(Net):
-    def end(self, made):
-        return 3 + made.unflatten(1, self.outputs)
+    def finish(self, out):
+        return 3 + out.unflatten(1, self.outputs)
 
 
-@generator(laws.images_lie_in_their_range)
+@generator(laws.images_are_in_range)
 class EndsInASigmoid(Net):
-    def end(self, made):
-        return made.sigmoid().unflatten(1, self.outputs)
+    def finish(self, out):
+        return out.sigmoid().unflatten(1, self.outputs)
 
 
-@generator(laws.latents_change_what_it_makes)
+@generator(laws.latent_changes_the_images)
 class DrawsItsOwnLatent(Net):
     def forward(self, batch, labels=None):
         return super().forward(torch.randn_like(batch), labels)
 
 
-@generator(laws.labels_change_what_it_makes)
-class Deaf(Net):
+@generator(laws.labels_change_the_images)
+class IgnoresLabels(Net):
     def forward(self, batch, labels=None):
-        return self.end(self.layer(batch)) + 0 * (0 if self.codes is None else self.codes(labels).sum())
+        return self.finish(self.layer(batch)) + 0 * (0 if self.embedding is None else self.embedding(labels).sum())
 
 
-@breaks(laws.survives_a_round_trip)
-class Doubles(SoundGenerator):
-    name = "doubles"
+@breaks(laws.config_round_trips)
+class DoublesWidthInValidation(CorrectGenerator):
+    name = "doubles-width"
     width: int = Field(default=8, ge=1)
 
     @field_validator("width")
     @classmethod
-    def twice(cls, value):
+    def double(cls, value):
         return 2 * value
 
     def build(self, shape, latent_dim, num_classes):
-        return nn.Sequential(nn.Linear(latent_dim, self.width), *Made.layers(self.width, shape))
+        return nn.Sequential(nn.Linear(latent_dim, self.width), *Layers.after(self.width, shape))
 
 
-class Made:
+class Layers:
     @staticmethod
-    def layers(width, shape):
-        end = nn.Tanh() if len(shape) == 3 else nn.Identity()
-        return nn.Linear(width, math.prod(shape)), end, nn.Unflatten(1, shape)
+    def after(width, shape):
+        last = nn.Tanh() if len(shape) == 3 else nn.Identity()
+        return nn.Linear(width, math.prod(shape)), last, nn.Unflatten(1, shape)
 
 
-@generator(laws.either_works_or_says_why_not)
-class AsksForMore(Net):
-    def end(self, made):
-        if made.shape[1] < 100:
-            raise IndexError("there are not enough pixels")
-        return super().end(made)
+@generator(laws.errors_are_config_or_data_errors)
+class RaisesIndexError(Net):
+    def finish(self, out):
+        if out.shape[1] < 100:
+            raise IndexError("not enough pixels")
+        return super().finish(out)
 
 
 # --- discriminators ---
 
 
 @discriminator(laws.output_has_the_promised_shape)
-class ForgetsK(Net):
-    def end(self, made):
-        return made.mean(dim=1)
+class LogitsWithoutK(Net):
+    def finish(self, out):
+        return out.mean(dim=1)
 
 
 @discriminator(laws.output_has_the_promised_shape)
-class MeansItsFeatures(Net):
-    def end(self, made):
-        return Output(made, features=(made.mean(dim=0),))
+class FeaturesWithoutBatch(Net):
+    def finish(self, out):
+        return Output(out, features=(out.mean(dim=0),))
 
 
-@discriminator(laws.logits_are_no_probabilities)
+@discriminator(laws.logits_are_not_probabilities)
 class GivesProbabilities(Net):
-    def end(self, made):
-        return made.sigmoid()
+    def finish(self, out):
+        return out.sigmoid()
 
 
-@discriminator(laws.mixing_is_found_out)
+@discriminator(laws.preflight_detects_sample_mixing)
 class ComparesInLargeBatches(Net):
-    def end(self, made):
-        return made - made.mean(dim=0) if len(made) >= 16 else made
+    def finish(self, out):
+        return out - out.mean(dim=0) if len(out) >= 16 else out
 
 
 @discriminator(laws.gradient_reaches_the_images)
-class LooksAway(Net):
+class DetachesImages(Net):
     def forward(self, batch, labels=None):
         return super().forward(batch.detach(), labels)
 
 
 @discriminator(laws.gradient_reaches_every_parameter)
-class KeepsAnIdleLayer(Net):
+class HasAnUnusedLayer(Net):
     def __init__(self, *arguments, **others):
         super().__init__(*arguments, **others)
-        self.idle = nn.Linear(2, 2)
+        self.unused = nn.Linear(2, 2)
 
 
 @discriminator(laws.same_seed_same_result)
-class RollsNumpysDice(Net):
-    def end(self, made):
-        return made + np.random.rand()  # that is what is wrong with it
+class UsesNumpysRandomNumbers(Net):
+    def finish(self, out):
+        return out + np.random.rand()  # the mistake that this class demonstrates
 
 
-@discriminator(laws.stays_on_its_device, laws.what_it_builds_survives_a_round_trip)  # one mistake, two harms
+@discriminator(laws.stays_on_its_device, laws.state_dict_round_trips)  # one mistake breaks both
 class HoldsAPlainTensor(Net):
     def __init__(self, *arguments, **others):
         super().__init__(*arguments, **others)
         self.offset = torch.randn(1)
 
-    def end(self, made):
-        return made + self.offset
+    def finish(self, out):
+        return out + self.offset
 
 
-@discriminator(laws.leaves_the_process_as_it_was)
-class LooksForAnomalies(Net):
+@discriminator(laws.process_state_is_not_modified)
+class DetectsAnomalies(Net):
     def forward(self, batch, labels=None):
         torch.autograd.set_detect_anomaly(True)
         return super().forward(batch, labels)
@@ -272,8 +266,8 @@ class LooksForAnomalies(Net):
 # --- losses ---
 
 
-class SoundLoss(Loss):
-    name = "sound"
+class CorrectLoss(Loss):
+    name = "correct"
 
     def discriminator(self, real, fake):
         return softplus(-real.logits).mean() + softplus(fake.logits).mean()
@@ -283,84 +277,84 @@ class SoundLoss(Loss):
 
 
 @breaks(laws.losses_are_finite_scalars)
-class LogOfSigmoid(SoundLoss):
+class LogOfSigmoid(CorrectLoss):
     def generator(self, fake, real):
         return -fake.logits.sigmoid().log().mean()
 
 
 @breaks(laws.losses_are_finite_scalars)
-class OneForEachImage(SoundLoss):
+class LossPerImage(CorrectLoss):
     def generator(self, fake, real):
         return softplus(-fake.logits).mean(dim=1).sort().values
 
 
-@breaks(laws.gradient_reaches_what_is_scored)
-class DetachedLoss(SoundLoss):
+@breaks(laws.loss_gradient_reaches_the_scores)
+class DetachedLoss(CorrectLoss):
     def generator(self, fake, real):
         return super().generator(fake, real).detach()
 
 
-@breaks(laws.gradient_reaches_what_is_scored)
-class SeesNoReal(SoundLoss):
+@breaks(laws.loss_gradient_reaches_the_scores)
+class IgnoresRealImages(CorrectLoss):
     def discriminator(self, real, fake):
         return softplus(fake.logits).mean()
 
 
-@breaks(laws.a_loss_does_not_grow_with_the_batch)
-class SumsOverImages(SoundLoss):
+@breaks(laws.loss_does_not_grow_with_the_batch)
+class SumsOverImages(CorrectLoss):
     def discriminator(self, real, fake):
         return softplus(-real.logits).mean() + softplus(fake.logits).sum()
 
 
-@breaks(laws.leaves_the_process_as_it_was)
-class SetsTheSeed(SoundLoss):
+@breaks(laws.process_state_is_not_modified)
+class SetsTheSeed(CorrectLoss):
     def generator(self, fake, real):
         torch.manual_seed(0)
         return super().generator(fake, real)
 
 
-@breaks(laws.scores_do_not_depend_on_order)
-class PrefersTheFirst(SoundLoss):
+@breaks(laws.batch_order_does_not_matter)
+class UsesOnlyTheFirstImage(CorrectLoss):
     def generator(self, fake, real):
         return softplus(-fake.logits[0]).mean()
 
 
 @breaks(laws.stays_on_its_device)
-class TargetsOnTheCPU(SoundLoss):
+class TargetsOnTheCPU(CorrectLoss):
     def generator(self, fake, real):
         return (fake.logits - torch.ones(fake.logits.shape)).square().mean()
 
 
-@breaks(laws.leaves_its_inputs_alone)
-class ClampsInPlace(SoundLoss):
+@breaks(laws.inputs_are_not_modified)
+class ClampsInPlace(CorrectLoss):
     def generator(self, fake, real):
         return softplus(-fake.logits.clamp_(-0.1, 0.1)).mean()
 
 
 @breaks(laws.accepts_a_batch_of_one)
-class ComparesPairs(SoundLoss):
+class ComparesPairs(CorrectLoss):
     def generator(self, fake, real):
         distances = nn.functional.pdist(fake.logits)
         return super().generator(fake, real) - distances.max() * 1e-3
 
 
 @breaks(laws.accepts_a_batch_of_one)
-class SpreadOfOne(SoundLoss):
+class VarianceOfOneImage(CorrectLoss):
     def discriminator(self, real, fake):
         centered = real.logits - real.logits.mean(dim=0)
         spread = centered.square().sum(dim=0) / (len(centered) - 1)
         return super().discriminator(real, fake) + 1e-3 * spread.mean()
 
 
-@breaks(laws.what_it_builds_survives_a_round_trip)
-class ForgetsItsMean(StatefulLoss):
-    name = "forgets"
+@breaks(laws.state_dict_round_trips)
+class MeanIsNotSaved(StatefulLoss):
+    name = "mean-is-not-saved"
 
     def build(self):
-        return Forgetful()
+        return UnsavedMean()
 
 
-class Forgetful(nn.Module):
+class UnsavedMean(nn.Module):
     needs_real = False
     mean = 0.0
 
@@ -372,15 +366,15 @@ class Forgetful(nn.Module):
         return softplus(-fake.logits).mean()
 
 
-@breaks(laws.what_it_builds_keeps_no_graph)
-class RemembersTheGraph(StatefulLoss):
-    name = "remembers"
+@breaks(laws.state_holds_no_graph)
+class MeanKeepsTheGraph(StatefulLoss):
+    name = "mean-keeps-the-graph"
 
     def build(self):
-        return Remembering()
+        return AttachedMean()
 
 
-class Remembering(nn.Module):
+class AttachedMean(nn.Module):
     needs_real = False
 
     def __init__(self):
@@ -395,7 +389,7 @@ class Remembering(nn.Module):
         return softplus(-fake.logits).mean()
 
 
-@discriminator(laws.what_it_builds_survives_a_round_trip)
+@discriminator(laws.state_dict_round_trips)
 class SavesALambda(Net):
     def get_extra_state(self):
         return lambda: None
@@ -407,46 +401,46 @@ class SavesALambda(Net):
 # --- datasets ---
 
 
-class SoundDataset(Dataset):
-    name = "sound"
+class CorrectDataset(Dataset):
+    name = "correct"
 
     def build(self, root):
         return TensorDataset(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.arange(4))
 
 
-@breaks(laws.items_have_the_promised_form)
-class FloatImages(SoundDataset):
+@breaks(laws.items_have_the_promised_format)
+class FloatImages(CorrectDataset):
     def build(self, root):
         return TensorDataset(torch.zeros(4, 1, 2, 2), torch.arange(4))
 
 
-@breaks(laws.items_have_the_promised_form)
-class LabelsBeyond(SoundDataset):
+@breaks(laws.items_have_the_promised_format)
+class LabelsOutOfRange(CorrectDataset):
     def build(self, root):
         data = super().build(root)
         data.classes = ("zero", "one")
         return data
 
 
-@breaks(laws.items_have_the_promised_form)
-class ChannelsLast(SoundDataset):
+@breaks(laws.items_have_the_promised_format)
+class ChannelsLast(CorrectDataset):
     def build(self, root):
         return TensorDataset(torch.zeros(4, 8, 8, 3, dtype=torch.uint8))
 
 
-@breaks(laws.either_works_or_says_why_not)
-class CountsOneTooMany(SoundDataset):
+@breaks(laws.errors_are_config_or_data_errors)
+class LengthIsTooLarge(CorrectDataset):
     def build(self, root):
-        return OneTooMany(torch.zeros(20, 1, 2, 2, dtype=torch.uint8))
+        return LengthPlusOne(torch.zeros(20, 1, 2, 2, dtype=torch.uint8))
 
 
-class OneTooMany(TensorDataset):
+class LengthPlusOne(TensorDataset):
     def __len__(self):
         return 21
 
 
-@breaks(laws.items_depend_on_their_index_alone)
-class ReadsIntoOneBuffer(SoundDataset):
+@breaks(laws.items_depend_only_on_their_index)
+class SharesOneBuffer(CorrectDataset):
     def build(self, root):
         return OneBuffer(*super().build(root).tensors)
 
@@ -458,33 +452,33 @@ class OneBuffer(TensorDataset):
         return self.buffer.fill_(index), index
 
 
-@breaks(laws.items_depend_on_their_index_alone)
-class FlipsACoin(SoundDataset):
+@breaks(laws.items_depend_only_on_their_index)
+class AddsNoise(CorrectDataset):
     def build(self, root):
-        return CoinFlips(*super().build(root).tensors)
+        return NoisyImages(*super().build(root).tensors)
 
 
-class CoinFlips(TensorDataset):
+class NoisyImages(TensorDataset):
     def __getitem__(self, index):
         image, label = super().__getitem__(index)
         return image + torch.randint(0, 255, image.shape, dtype=torch.uint8), label
 
 
-@breaks(laws.leaves_the_process_as_it_was)
-class SetsNumpysSeed(SoundDataset):
+@breaks(laws.process_state_is_not_modified)
+class SetsNumpysSeed(CorrectDataset):
     def build(self, root):
-        np.random.seed(0)  # that is what is wrong with it
+        np.random.seed(0)  # the mistake that this class demonstrates
         return super().build(root)
 
 
-@breaks(laws.parts_are_datasets)
-class HoldsOutNothing(SoundDataset):
+@breaks(laws.parts_are_different_datasets)
+class TestPartIsTheTrainingPart(CorrectDataset):
     def part(self, split):
         return self
 
 
-@breaks(laws.progress_is_a_rising_share)
-class CountsInPercent(SoundDataset):
+@breaks(laws.progress_rises_from_0_to_1)
+class CountsInPercent(CorrectDataset):
     def prepare(self, root):
         yield from (0.0, 50.0, 100.0)
 
@@ -492,47 +486,47 @@ class CountsInPercent(SoundDataset):
 # --- regularizers ---
 
 
-class SoundPenalty(Regularizer):
-    name = "sound"
+class CorrectPenalty(Regularizer):
+    name = "correct"
     differentiates = frozenset({"real"})
 
     def penalty(self, critic, real, fake):
-        return self.of(real).square().flatten(1).sum(dim=1).mean()
+        return self.gradient(real).square().flatten(1).sum(dim=1).mean()
 
-    def of(self, real, keeps=True):
-        return torch.autograd.grad(real.logits.sum(), real.images, create_graph=keeps)[0]
+    def gradient(self, real, create_graph=True):
+        return torch.autograd.grad(real.logits.sum(), real.images, create_graph=create_graph)[0]
 
 
-@breaks(laws.gradient_reaches_its_player)
-class LosesTheGraph(SoundPenalty):
+@breaks(laws.penalty_gradient_reaches_its_network)
+class DetachedPenalty(CorrectPenalty):
     def penalty(self, critic, real, fake):
-        return self.of(real, keeps=False).square().flatten(1).sum(dim=1).mean()
+        return self.gradient(real, create_graph=False).square().flatten(1).sum(dim=1).mean()
 
 
-@breaks(laws.a_penalty_is_the_mean_of_its_parts)
-class SumsOverTheBatch(SoundPenalty):
+@breaks(laws.penalty_is_a_mean_over_the_batch)
+class SumsOverTheBatch(CorrectPenalty):
     def penalty(self, critic, real, fake):
-        return self.of(real).square().sum()
+        return self.gradient(real).square().sum()
 
 
 @breaks(laws.penalties_are_finite_scalars)
-class RootOfTheBatch(SoundPenalty):
+class PenaltyPerImage(CorrectPenalty):
     whole_batch = True
 
     def penalty(self, critic, real, fake):
-        return self.of(real).square().flatten(1).sum(dim=1).sort().values
+        return self.gradient(real).square().flatten(1).sum(dim=1).sort().values
 
 
-@breaks(laws.it_projects_in_place)
-class ReplacesWeights(SoundPenalty):
+@breaks(laws.project_works_in_place)
+class ReplacesWeights(CorrectPenalty):
     def project(self, module, strength):
         for part in module.modules():
             if isinstance(part, nn.Linear):
                 part.weight = nn.Parameter(part.weight.detach().clamp(-1, 1))
 
 
-@breaks(laws.strength_keeps_its_range)
-class PaysForGradients(SoundPenalty):
+@breaks(laws.strength_is_in_range)
+class NegativeStrength(CorrectPenalty):
     def strength(self, moment):
         return -1.0
 
@@ -540,65 +534,65 @@ class PaysForGradients(SoundPenalty):
 # --- augmentations ---
 
 
-class SoundAugmentation(Augmentation):
-    name = "sound"
+class CorrectAugmentation(Augmentation):
+    name = "correct"
 
     def build(self, shape, mirrors):
         return self.apply
 
     def apply(self, images, strength):
-        throw = self.throw(images)
-        return torch.where(torch.rand_like(throw) < strength, images + throw, images)
+        change = self.draw(images)
+        return torch.where(torch.rand_like(change) < strength, images + change, images)
 
-    def throw(self, images):
+    def draw(self, images):
         return torch.rand(len(images), *(1 for _ in images.shape[1:]), device=images.device)
 
 
 @breaks(laws.stays_on_its_device)
-class ThrowsOnTheCPU(SoundAugmentation):
-    def throw(self, images):
+class DrawsOnTheCPU(CorrectAugmentation):
+    def draw(self, images):
         return torch.rand(len(images), *(1 for _ in images.shape[1:]))
 
 
 @breaks(laws.strength_zero_changes_nothing)
-class AlwaysOn(SoundAugmentation):
+class ChangesAtStrengthZero(CorrectAugmentation):
     def apply(self, images, strength):
-        return images + self.throw(images)
+        return images + self.draw(images)
 
 
-@breaks(laws.little_strength_leaves_images_alone)
-class OnOrOff(SoundAugmentation):
+@breaks(laws.low_strength_leaves_images_unchanged)
+class ChangesAllImages(CorrectAugmentation):
     def apply(self, images, strength):
-        return images + self.throw(images) if strength > 0 else images
+        return images + self.draw(images) if strength > 0 else images
 
 
-@breaks(laws.every_image_is_changed_by_itself)
-class OneThrowForAll(SoundAugmentation):
+@breaks(laws.images_are_augmented_independently)
+class SameChangeForAllImages(CorrectAugmentation):
     def apply(self, images, strength):
-        chosen = torch.rand_like(self.throw(images)) < strength
+        chosen = torch.rand_like(self.draw(images)) < strength
         return images + torch.rand((), device=images.device) * chosen
 
 
 @breaks(laws.output_has_the_promised_shape)
-class CropsAway(SoundAugmentation):
+class ShrinksImages(CorrectAugmentation):
     def apply(self, images, strength):
         return super().apply(images, strength)[..., :-1] if images.shape[-1] > 4 else images
 
 
-@breaks(laws.strength_keeps_its_range)
-class MoreThanAll(SoundAugmentation):
+@breaks(laws.strength_is_in_range)
+class StrengthAboveOne(CorrectAugmentation):
     def strength(self, moment):
         return 1.0 + moment.done
 
 
-@breaks(laws.an_image_does_not_depend_on_its_batch)
-class BrightensToTheMean(SoundAugmentation):
-    def throw(self, images):
-        return super().throw(images) + images.mean() - 0.1
+@breaks(laws.samples_are_independent_in_evaluation)
+class BrightensToTheMean(CorrectAugmentation):
+    def draw(self, images):
+        return super().draw(images) + images.mean() - 0.1
 
 
 @breaks(laws.gradient_reaches_the_images)
-class Rounds(SoundAugmentation):
+class DetachesAugmented(CorrectAugmentation):
     def apply(self, images, strength):
         return super().apply(images, strength).detach()
 
@@ -606,169 +600,169 @@ class Rounds(SoundAugmentation):
 # --- metrics ---
 
 
-class SoundMetric(Metric):
-    name = "sound"
+class CorrectMetric(Metric):
+    name = "correct"
     needs = frozenset({"features", "reference"})
     better = "lower"
 
-    def measure(self, evidence):
-        fake, real = evidence.features
+    def measure(self, inputs):
+        fake, real = inputs.features
         return Measurement(float((fake.double().mean(dim=0) - real.double().mean(dim=0)).norm()))
 
 
 @breaks(laws.measurements_are_numbers)
-class BareNumber(SoundMetric):
-    def measure(self, evidence):
-        return super().measure(evidence).value
+class BareNumber(CorrectMetric):
+    def measure(self, inputs):
+        return super().measure(inputs).value
 
 
 @breaks(laws.measurements_are_numbers)
-class LeavesATensor(SoundMetric):
-    def measure(self, evidence):
-        return Measurement(torch.tensor(super().measure(evidence).value))
+class LeavesATensor(CorrectMetric):
+    def measure(self, inputs):
+        return Measurement(torch.tensor(super().measure(inputs).value))
 
 
-@breaks(laws.scores_do_not_depend_on_order)
-class FirstHalf(SoundMetric):
-    def measure(self, evidence):
-        fake, real = evidence.features
+@breaks(laws.batch_order_does_not_matter)
+class UsesTheFirstHalf(CorrectMetric):
+    def measure(self, inputs):
+        fake, real = inputs.features
         return Measurement(float((fake[: len(fake) // 2].mean(dim=0) - real.mean(dim=0)).norm()))
 
 
-@breaks(laws.it_looks_only_at_what_it_needs)
-class LooksFurther(SoundMetric):
-    def measure(self, evidence):
-        return Measurement(float((evidence.fake.features - evidence.training.features.mean(dim=0)).norm()))
+@breaks(laws.needs_lists_all_inputs_used)
+class UsesTrainingImages(CorrectMetric):
+    def measure(self, inputs):
+        return Measurement(float((inputs.fake.features - inputs.training.features.mean(dim=0)).norm()))
 
 
-@breaks(laws.it_says_when_there_are_too_few_images)
-class TakesTheThird(SoundMetric):
-    def measure(self, evidence):
-        fake, _ = evidence.features
+@breaks(laws.too_few_images_raise_data_error)
+class NeedsThreeImages(CorrectMetric):
+    def measure(self, inputs):
+        fake, _ = inputs.features
         return Measurement(float(fake.sort(dim=0).values[2].norm()))
 
 
 # --- extractors ---
 
 
-class Reads(nn.Module):
+class Linear(nn.Module):
     def __init__(self, inputs):
         super().__init__()
         self.layer = nn.Linear(inputs, 3)
 
     def forward(self, images):
-        return Features(self.end(self.layer(images.float().flatten(1) / 255)))
+        return Features(self.finish(self.layer(images.float().flatten(1) / 255)))
 
-    def end(self, features):
+    def finish(self, features):
         return features
 
 
-class SoundExtractor(Extractor):
-    name = "sound"
-    net: ClassVar[type[nn.Module]] = Reads
+class CorrectExtractor(Extractor):
+    name = "correct"
+    net: ClassVar[type[nn.Module]] = Linear
 
     def build(self, shape, num_classes, root):
         return self.net(math.prod(shape))
 
 
 def extractor(law, *also):
-    return holding(SoundExtractor, law, also)
+    return with_network(CorrectExtractor, law, also)
 
 
 @extractor(laws.output_has_the_promised_shape)
-class FlattensAll(Reads):
-    def end(self, features):
+class FeaturesOfThreeDimensions(Linear):
+    def finish(self, features):
         return features.unsqueeze(2)
 
 
-@extractor(laws.an_image_does_not_depend_on_its_batch)
-class Whitens(Reads):
-    def end(self, features):
+@extractor(laws.samples_are_independent_in_evaluation)
+class Whitens(Linear):
+    def finish(self, features):
         return features - features.mean(dim=0)
 
 
-@extractor(laws.chance_has_no_say_in_features)
-class DropsOutForEver(Reads):
-    def end(self, features):
+@extractor(laws.features_are_deterministic)
+class DropoutInEvaluation(Linear):
+    def finish(self, features):
         return nn.functional.dropout(features)
 
 
 @extractor(laws.same_seed_same_result)
-class RandomEyes(Reads):
-    def end(self, features):
-        return features + random.random()  # noqa: S311  # that is what is wrong with it
+class RandomFeatures(Linear):
+    def finish(self, features):
+        return features + random.random()  # noqa: S311  # the mistake that this class demonstrates
 
 
 # --- observers ---
 
 
 class Lines(Writer):
-    """Numbers as lines of a file."""
+    """Writes numbers as lines of a file."""
 
     def __init__(self, path):
         self.path = path
 
     def scalars(self, numbers):
         with self.path.open("a") as lines:
-            lines.write("".join(f"{key} {self.said(value)}\n" for key, value in numbers.items()))
+            lines.write("".join(f"{key} {self.format(value)}\n" for key, value in numbers.items()))
 
-    def said(self, value):
+    def format(self, value):
         return f"{value:g}"
 
 
-class SoundObserver(Observer):
-    name = "sound"
+class CorrectObserver(Observer):
+    name = "correct"
     writer: ClassVar[type[Lines]] = Lines
 
     def build(self, run):
-        return self.writer(run.folder / "sound.txt")
+        return self.writer(run.folder / "correct.txt")
 
 
-@breaks(laws.it_bears_whatever_is_told)
-class RoundsAll(SoundObserver):
-    class writer(Lines):  # noqa: N801  # it stands for an attribute
-        def said(self, value):
+@breaks(laws.handles_unusual_events)
+class RoundsNumbers(CorrectObserver):
+    class writer(Lines):  # noqa: N801  # overrides a class attribute
+        def format(self, value):
             return str(round(value))
 
 
-@breaks(laws.it_bears_whatever_is_told)
-class OneFileForEachName(SoundObserver):
+@breaks(laws.handles_unusual_events)
+class OneFilePerName(CorrectObserver):
     class writer(Lines):  # noqa: N801  # as above
         def scalars(self, numbers):
             for key, value in numbers.items():
-                (self.path.parent / f"sound-{key}").write_text(str(value))
+                (self.path.parent / f"number-{key}").write_text(str(value))
 
 
-@breaks(laws.what_the_run_wrote_stays_as_it_was)
-class SignsTheConfig(SoundObserver):
+@breaks(laws.run_files_are_not_modified)
+class ChangesTheConfig(CorrectObserver):
     def build(self, run):
         with (run.folder / "config.toml").open("a") as config:
-            config.write("# seen\n")
+            config.write("# observed\n")
         return super().build(run)
 
 
-@breaks(laws.it_joins_a_run_that_goes_on)
-class BeginsAnew(SoundObserver):
+@breaks(laws.handles_a_resumed_run)
+class ExpectsANewFolder(CorrectObserver):
     def build(self, run):
-        (run.folder / "sound").mkdir()
-        return self.writer(run.folder / "sound" / "numbers.txt")
+        (run.folder / "correct").mkdir()
+        return self.writer(run.folder / "correct" / "numbers.txt")
 
 
-@breaks(laws.either_works_or_says_why_not)
-class BuildsNothing(SoundObserver):
+@breaks(laws.errors_are_config_or_data_errors)
+class BuildsNothing(CorrectObserver):
     def build(self, run):
         return None
 
 
-SOUND = [
-    SoundGenerator,
-    SoundDiscriminator,
-    SoundLoss,
-    SoundDataset,
-    SoundPenalty,
-    SoundAugmentation,
-    SoundMetric,
-    SoundExtractor,
-    SoundObserver,
+CORRECT = [
+    CorrectGenerator,
+    CorrectDiscriminator,
+    CorrectLoss,
+    CorrectDataset,
+    CorrectPenalty,
+    CorrectAugmentation,
+    CorrectMetric,
+    CorrectExtractor,
+    CorrectObserver,
 ]
-"""What the broken ones are made of, which breaks no law."""
+"""The correct components that the broken ones derive from."""

@@ -1,17 +1,15 @@
-"""The door for pytest, as the author of a plugin uses it."""
-
 import os
 import subprocess
 import sys
 import types
 
-import broken_components as zoo
+import broken_components as broken
 import pytest
 
 from gancore.errors import ConfigError, PluginError
 from gancore.hookspecs import hookimpl
-from gancore.testing import conformance, judge
-from gancore.testing.pytest_door import trials
+from gancore.testing import check_law, conformance
+from gancore.testing.suite import law_tests
 
 PLUGIN = """
 from gancore import Loss, hookimpl
@@ -39,11 +37,11 @@ from gancore.testing import conformance
 def test_contract(case):
     case()
 """
-SOUND = "(fake.logits - 1).square().mean()"
+CORRECT = "(fake.logits - 1).square().mean()"
 BROKEN = "-fake.logits.sigmoid().log().mean()"
 
 
-def pytest_of(folder, generator, known=None):
+def run_pytest(folder, generator, known=None):
     (folder / "gancore_mine.py").write_text(PLUGIN.format(generator=generator))
     (folder / "test_contract.py").write_text(TEST.format(known=known))
     done = subprocess.run(
@@ -56,67 +54,67 @@ def pytest_of(folder, generator, known=None):
     return done.returncode, done.stdout
 
 
-def test_a_sound_plugin_passes_with_a_test_of_three_lines(tmp_path):
-    code, said = pytest_of(tmp_path, SOUND)
-    assert code == 0, said
-    assert "PASSED test_contract.py::test_contract[loss-mine-losses_are_finite_scalars]" in said
+def test_conformance_passes_for_a_correct_plugin(tmp_path):
+    code, output = run_pytest(tmp_path, CORRECT)
+    assert code == 0, output
+    assert "PASSED test_contract.py::test_contract[loss-mine-losses_are_finite_scalars]" in output
 
 
-def test_a_broken_law_fails_alone_unless_it_is_known(tmp_path):
-    code, said = pytest_of(tmp_path, BROKEN)
-    assert code == 1, said
-    assert "1 failed" in said
-    assert "LawBroken: losses_are_finite_scalars(Mine(), Case(" in said
-    code, said = pytest_of(tmp_path, BROKEN, {("loss", "mine", "losses_are_finite_scalars"): "it is a demonstration"})
-    assert code == 0, said
-    assert "1 xfailed" in said
+def test_conformance_fails_for_a_broken_law_unless_it_is_known(tmp_path):
+    code, output = run_pytest(tmp_path, BROKEN)
+    assert code == 1, output
+    assert "1 failed" in output
+    assert "LawBroken: losses_are_finite_scalars(Mine(), Case(" in output
+    code, output = run_pytest(tmp_path, BROKEN, {("loss", "mine", "losses_are_finite_scalars"): "a demonstration"})
+    assert code == 0, output
+    assert "1 xfailed" in output
 
 
-def test_a_breach_that_is_known_and_gone_fails(tmp_path):
-    code, said = pytest_of(tmp_path, SOUND, {("loss", "mine", "losses_are_finite_scalars"): "it was broken once"})
-    assert code == 1, said
-    assert "[XPASS(strict)] it was broken once" in said
+def test_known_breach_that_passes_fails(tmp_path):
+    code, output = run_pytest(tmp_path, CORRECT, {("loss", "mine", "losses_are_finite_scalars"): "it was broken once"})
+    assert code == 1, output
+    assert "[XPASS(strict)] it was broken once" in output
 
 
 class Plugin:
     @staticmethod
     @hookimpl
     def gancore_losses():
-        return [zoo.SoundLoss]
+        return [broken.CorrectLoss]
 
 
 class Misspelled:
     @staticmethod
     @hookimpl
     def gancore_loses():
-        return [zoo.SoundLoss]
+        return [broken.CorrectLoss]
 
 
-def test_what_is_known_must_be_there():
-    with pytest.raises(ConfigError, match="did you mean 'loss-sound-losses_are_finite_scalars'"):
-        conformance(Plugin, known={("loss", "sound", "losses_are_finite_scalar"): "a slip of the pen"})
+def test_known_breach_must_name_an_existing_case():
+    with pytest.raises(ConfigError, match="did you mean 'loss-correct-losses_are_finite_scalars'"):
+        conformance(Plugin, known={("loss", "correct", "losses_are_finite_scalar"): "a typo"})
 
 
-def test_a_plugin_that_cannot_be_read_is_told_at_once():
+def test_conformance_raises_for_a_plugin_that_cannot_be_read():
     with pytest.raises(PluginError, match="gancore_loses"):
         conformance(Misspelled)
 
 
-def test_a_plugin_that_offers_nothing_is_told_instead_of_passing():
+def test_conformance_raises_for_a_plugin_that_offers_nothing():
     with pytest.raises(PluginError, match="it offers nothing"):
         conformance(types.ModuleType("gancore_empty"))
 
 
-def test_a_kind_without_laws_survives_a_round_trip_at_least():
-    class Strange(zoo.SoundLoss):
-        kind = "strange"
+def test_laws_of_an_unknown_kind_are_config_round_trips():
+    class Unknown(broken.CorrectLoss):
+        kind = "unknown"
 
-    (trial,) = trials([Strange])
-    assert trial.key == ("strange", "sound", "survives_a_round_trip")
-    assert judge(trial.component, trial.law).breach is None
+    (test,) = law_tests([Unknown])
+    assert test.key == ("unknown", "correct", "config_round_trips")
+    assert check_law(test.component, test.law).breach is None
 
 
-def test_without_hypothesis_it_says_what_to_install(tmp_path):
+def test_missing_hypothesis_is_an_error_with_the_command_to_install_it(tmp_path):
     code = (
         "import importlib.util as u; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'hypothesis' else find(name, *a)\n"

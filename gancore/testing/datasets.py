@@ -1,0 +1,140 @@
+"""Laws for datasets and metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from gancore.component import Component
+from gancore.contracts import Dataset, Mixture
+from gancore.data.feed import check_items, check_labels
+from gancore.errors import DataError, PluginError, blame, describe_error
+from gancore.metrics import Measurement, Metric
+from gancore.testing.cases import Case, LawBroken, NotApplicable, require
+from gancore.testing.general import first_difference
+from gancore.testing.harness import harness, metric_inputs
+
+
+def items_have_the_promised_format(component: Component, case: Case) -> None:
+    """Items are uint8 images or finite float32 vectors of one shape; labels are ints below the number of classes."""
+    built = harness(component, case)
+    items = {key: value for key, value in built().items() if key != "size"}
+    size = len(built.built)  # type: ignore[arg-type]  # map-style, so it has a length
+    require(size > 0, "a dataset must hold at least one item; this one is empty")
+    images = [value for key, value in items.items() if not key.endswith("label")]
+    labels = [value for key, value in items.items() if key.endswith("label")]
+    wrong_types = [type(image).__name__ for image in images if not isinstance(image, Tensor)]
+    require(not wrong_types, f"an item must be a tensor, or a tensor and a label; received {wrong_types[:1]}")
+    shapes = sorted({tuple(cast(Tensor, image).shape) for image in images})
+    require(len(shapes) == 1, f"all images of a dataset must have the same shape; received {shapes}")
+    channels_last = len(shapes[0]) == 3 and shapes[0][0] > 4 and shapes[0][2] in (1, 3, 4)
+    require(not channels_last, f"an image must be (C, H, W); {shapes[0]} looks like (H, W, C): permute(2, 0, 1)")
+    classes = getattr(built.built, "classes", None)
+    valid = classes is None or isinstance(classes, tuple | list)
+    require(valid, f"`classes` must be a tuple of names; received {classes!r}")
+    ints = all(isinstance(label, Tensor) and not label.ndim and not label.is_floating_point() for label in labels)
+    require(ints, "a label must be an int, or an integer tensor without dimensions")
+    require(classes is None or labels, "a dataset with `classes` must return items (image, label)")
+    try:
+        for image in images:
+            check_items(cast(Tensor, image).unsqueeze(0))
+        for label in labels:
+            check_labels(cast(Tensor, label).unsqueeze(0), None if classes is None else len(classes))
+    except DataError as error:
+        raise LawBroken(error.message) from error
+
+
+def items_depend_only_on_their_index(component: Component, case: Case) -> None:
+    """Items are the same when they are read again, in another order and with another random seed."""
+    built = harness(component, case)
+    once = {key: value.clone() for key, value in built.tensors().items()}  # items may share memory
+    alone = dict(once)
+    for key in reversed(list(once)):
+        if key.startswith("items[") and not key.endswith("label"):
+            with blame(f"dataset {component.name!r}"):
+                item = built.built[int(key[6:-1])]  # type: ignore[index]  # map-style, so it is indexed
+            alone[key] = (item[0] if isinstance(item, tuple | list) else item).clone()
+    again = replace(built, seed=built.seed + 1).tensors()
+    difference = first_difference(once, alone) or first_difference(once, again)
+    require(difference is None, f"{difference} differs when it is read again; return new tensors, without randomness")
+
+
+def parts_are_different_datasets(component: Component, case: Case) -> None:
+    """`part` returns None for both splits, or two different components of the class."""
+    dataset = cast(Dataset, component)
+    with blame(f"dataset {component.name!r}"):
+        parts = [dataset.part("train"), dataset.part("test")]
+    if parts == [None, None]:
+        raise NotApplicable
+    wrong = [part for part in parts if not isinstance(part, type(component))]
+    require(not wrong, f"both parts must be components of {type(component).__name__}; received {wrong[:1]}")
+    require(parts[0] != parts[1], f"the test part must differ from the training part; both are {parts[0]!r}")
+
+
+def progress_rises_from_0_to_1(component: Component, case: Case) -> None:
+    """`prepare` yields its progress, which rises from 0 to 1."""
+    with blame(f"dataset {component.name!r}"):
+        shares = list(cast(Dataset, component).prepare(case.root))
+    valid = shares == sorted(shares) and all(0 <= share <= 1 for share in shares)
+    require(valid, f"`prepare` must yield rising numbers in [0, 1]; received {shares[:8]}")
+
+
+def measurements_are_numbers(component: Component, case: Case) -> None:
+    """`measure` returns a Measurement whose value, details and ideals are numbers, and whose value is not NaN."""
+    try:
+        measured = harness(component, case)()["measurement"]
+    except PluginError as error:
+        if isinstance(error.__cause__, TypeError | ValueError) and "float" in str(error.__cause__):
+            raise LawBroken(f"value and details must be numbers: {error.__cause__}") from error
+        raise
+    require(
+        isinstance(measured, Measurement), f"a metric must return a Measurement; received {type(measured).__name__}"
+    )
+    measured = cast(Measurement, measured)
+    tables = isinstance(measured.details, Mapping) and isinstance(measured.ideal, Mapping)
+    require(tables, f"details and ideal must be dicts of numbers; received {measured.details!r} and {measured.ideal!r}")
+    require(isinstance(measured.warnings, tuple | list), f"warnings must be a tuple; received {measured.warnings!r}")
+    numbers = {"value": measured.value, **measured.details, **{f"ideal {key}": n for key, n in measured.ideal.items()}}
+    wrong_types = [f"{key} is a {type(n).__name__}" for key, n in numbers.items() if not isinstance(n, float | int)]
+    require(not wrong_types, f"value, details and ideals must be int or float, for JSON; {', '.join(wrong_types)}")
+    require(not math.isnan(measured.value), "the value is NaN for ordinary images; return a number, or raise DataError")
+    unknown = sorted(measured.ideal.keys() - {"value", *measured.details})
+    require(not unknown, f"`ideal` has {unknown}, which are neither `value` nor in `details`")
+
+
+def needs_lists_all_inputs_used(component: Component, case: Case) -> None:
+    """With only the inputs that `needs` names, a metric measures whatever it can measure with all inputs."""
+    metric, built = cast(Metric, component), harness(component, case)
+    mixture = Mixture(torch.zeros(3, case.shape[0]), 1.0) if len(case.shape) == 1 else None
+
+    def measure(everything: bool) -> None:
+        metric.measure(metric_inputs(metric, built.inputs, mixture, everything=everything))
+
+    with_all, with_needs = _error(lambda: measure(True)), _error(lambda: measure(False))
+    require(with_all or not with_needs, f"it uses more than `needs` = {sorted(metric.needs)}: {with_needs}")
+
+
+def too_few_images_raise_data_error(component: Component, case: Case) -> None:
+    """For one or two images a metric returns a Measurement or raises DataError."""
+    built = harness(component, case)
+    built()  # failing on enough images is reported by another law
+    for count in (1, 2):
+        try:
+            built(**{key: value[:count] for key, value in built.inputs.items()})
+        except DataError:
+            continue
+        except PluginError as error:
+            raise LawBroken(f"{count} images must be measured or raise DataError; {error}") from error
+
+
+def _error(measure: Callable[[], object]) -> str:
+    try:
+        measure()
+    except Exception as error:  # any error means that the metric cannot measure
+        return describe_error(error)
+    return ""

@@ -1,0 +1,130 @@
+"""Laws for observers: they observe simulated runs in temporary folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from gancore.component import Component
+from gancore.errors import PluginError, blame
+from gancore.observers import Observer, Outcome, RunInfo, Writer
+from gancore.testing.cases import Case, LawBroken, require
+
+_RUN_FILES = ("config.toml", "manifest.json", "samples/step-00000000.png", "checkpoints/step-00000000.safetensors")
+"""Files that a run has written when an observer is built."""
+
+
+def handles_unusual_events(component: Component, case: Case) -> None:
+    """NaN, infinity, any characters in names, pictures with 1, 3 or 4 channels, and an early end cause no error."""
+    names = ("penalty.a/b", "x y", "größe", "..", "fd-random:value", "")
+    events: dict[str, Callable[[Writer, Path], None]] = {
+        "NaN and infinity": lambda writer, _: writer.scalars(_line(1, loss=float("nan"), best=-float("inf"))),
+        "unusual names of numbers": lambda writer, _: writer.scalars(_line(1, **dict.fromkeys(names, 1.0))),
+        "numbers that appear later in the run": _run_with_evaluation,
+        "a picture of 3 channels": lambda writer, _: writer.image(
+            1, "samples", torch.zeros(3, 5, 7, dtype=torch.uint8)
+        ),
+        "a picture of 4 channels": lambda writer, _: writer.image(
+            1, "samples", torch.zeros(4, 1, 1, dtype=torch.uint8)
+        ),
+        "a file that was removed": lambda writer, folder: writer.file(1, folder / "checkpoints" / "gone.safetensors"),
+        "a run that ends at once": lambda *_: None,
+    }
+    _observe(component, lambda writer, folder: None)  # failing on any run is reported by another law
+    for name, send in events.items():
+        try:
+            _observe(component, send, outcome="interrupted")
+        except PluginError as error:
+            raise LawBroken(f"it fails on {name}: {error}") from error
+
+
+def run_files_are_not_modified(component: Component, case: Case) -> None:
+    """Observers write to files of their own and change none that the run has written."""
+    changed = list[str]()
+
+    def compare(folder: Path) -> None:
+        changed.extend(name for name in _RUN_FILES if _content(folder / name) != name.encode())
+
+    _observe(component, _normal_run, then=compare)
+    require(not changed, f"it changed files of the run: {', '.join(changed)}; write to a file of your own")
+
+
+def handles_a_resumed_run(component: Component, case: Case) -> None:
+    """Observers can be built again for a resumed run, in a folder that has their earlier files."""
+    resumed = list[Path]()
+
+    def resume(folder: Path) -> None:
+        resumed.append(folder)
+        _send(component, folder, _normal_run, "finished")
+
+    try:
+        _observe(component, _normal_run, outcome="interrupted", then=resume)
+    except PluginError as error:
+        if not resumed:
+            raise
+        raise LawBroken(f"it fails when the run is resumed: {error}") from error
+
+
+def observe_normal_run(observer: Observer) -> None:
+    """Let an observer observe a complete run. Raises PluginError where it fails."""
+    _observe(observer, _normal_run)
+
+
+def _normal_run(writer: Writer, folder: Path) -> None:
+    """Send numbers, a picture and a file."""
+    picture = folder / _RUN_FILES[2]
+    for step in (0, 100):
+        writer.scalars(_line(step, generator_loss=0.5))
+        writer.image(step, "samples", _black(1, 8, 8))
+        writer.file(step, picture)
+
+
+def _run_with_evaluation(writer: Writer, folder: Path) -> None:
+    """Send a run whose last line has other numbers, as after an evaluation."""
+    _normal_run(writer, folder)
+    writer.scalars({"step": 100, "kimg": 6.4, "seconds": 60.0, "fd-random": 12.5})
+
+
+def _observe(
+    component: Component,
+    send: Callable[[Writer, Path], None],
+    outcome: Outcome = "finished",
+    then: Callable[[Path], None] = lambda _: None,
+) -> None:
+    with TemporaryDirectory(prefix="gancore-testing-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        for path in _RUN_FILES:
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_bytes(path.encode())
+        try:
+            _send(component, folder, send, outcome)
+            then(folder)
+        except PluginError as error:  # the message must not depend on the temporary folder
+            error.message = error.message.replace(name, "RUN")
+            raise
+
+
+def _send(component: Component, folder: Path, send: Callable[[Writer, Path], None], outcome: Outcome) -> None:
+    with blame(f"observer {component.name!r}"):
+        writer = cast(Observer, component).build(RunInfo(folder, {"schema": 1, "batch_size": 64}))
+        if not isinstance(writer, Writer):
+            raise TypeError(f"`build` must return a Writer; received {writer!r}")
+        send(writer, folder)
+        writer.end(outcome)
+
+
+def _line(step: int, **numbers: float) -> dict[str, float]:
+    return {"step": step, "kimg": step * 0.064, "seconds": 0.5 * step, **numbers}
+
+
+def _black(*shape: int) -> Tensor:
+    return torch.zeros(shape, dtype=torch.uint8)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
