@@ -1,10 +1,10 @@
 import os
 import tempfile
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest itself fills the cores; subprocesses inherit it
-CACHE = tempfile.TemporaryDirectory(prefix="gancore-cache-")  # gone with the process
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pytest-xdist uses the cores; subprocesses inherit it
+CACHE = tempfile.TemporaryDirectory(prefix="gancore-cache-")  # removed at exit
 os.environ["GANCORE_CACHE"] = CACHE.name
-os.environ["GANCORE_SETTINGS"] = os.devnull  # whoever runs the tests may have switched plugins off
+os.environ["GANCORE_SETTINGS"] = os.devnull  # the developer may have switched plugins off
 os.environ.pop("GANCORE_DISABLE_PLUGINS", None)
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from hypothesis import register_random, settings
 
 
 class TorchRandom:
-    """torch's global generator, in the form that Hypothesis knows how to seed before every example."""
+    """torch's global generator with the interface that Hypothesis seeds before every example."""
 
     seed = staticmethod(torch.manual_seed)
     getstate = staticmethod(torch.get_rng_state)
@@ -29,8 +29,8 @@ settings.load_profile("ci")
 
 @pytest.fixture(scope="session")
 def mnist_root():
-    """The folder that holds MNIST/raw with the published files."""
-    named = os.environ.get("GANCORE_TEST_DATA")
-    if not named or not (Path(named) / "MNIST" / "raw").is_dir():
-        pytest.skip(f"GANCORE_TEST_DATA must name a folder that holds MNIST/raw; it is {named!r}")
-    return Path(named)
+    """Return the folder that holds MNIST/raw with the published files."""
+    folder = os.environ.get("GANCORE_TEST_DATA")
+    if not folder or not (Path(folder) / "MNIST" / "raw").is_dir():
+        pytest.skip(f"GANCORE_TEST_DATA must name a folder that holds MNIST/raw; it is {folder!r}")
+    return Path(folder)

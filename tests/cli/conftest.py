@@ -17,13 +17,13 @@ def zygote():
 
 @pytest.fixture
 def gancore(tmp_path, request):
-    """The command in a folder of the test's own. A module that says FORKED needs no new interpreter each time."""
+    """Return the command in a temporary folder; a module with FORKED = True forks instead of starting Python."""
     return Gancore(tmp_path, forker(request))
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, request):
-    """A folder with a short run at runs/0001, made by the command itself."""
+    """Return a folder with a short run at runs/0001, made by the command."""
     folder = tmp_path_factory.mktemp("finished")
     command = Gancore(folder, forker(request))
     command.made = command.works(

@@ -1,5 +1,3 @@
-"""`gancore plugins new`: what it writes, and what it refuses to write."""
-
 import json
 import subprocess
 import sys
@@ -30,18 +28,18 @@ def files_of(name, kinds):
     return package_files(name, kinds, version=version("gancore"), group="gancore.v1")
 
 
-def test_every_kind_has_its_template():
+def test_templates_cover_every_kind():
     assert set(USES) == set(Catalog.installed().kinds)
 
 
 @given(NAMES, KINDS)
 @example("tensor", ["dataset"])
-def test_what_is_written_offers_one_component_of_each_kind_that_was_asked_for(name, kinds):
-    written = files_of(name, kinds)
+def test_new_package_offers_a_component_of_each_chosen_kind(name, kinds):
+    files = files_of(name, kinds)
     module = ModuleType(module_name(name))
-    sys.modules[module.__name__] = module  # where pydantic looks for annotations
+    sys.modules[module.__name__] = module  # pydantic resolves annotations there
     try:
-        exec(written[f"{module_name(name)}.py"], vars(module))  # noqa: S102  # our own template
+        exec(files[f"{module_name(name)}.py"], vars(module))  # noqa: S102  # our own template
         plugin = read_plugin(module, name, f"gancore-{name}", "0.1.0")
     finally:
         del sys.modules[module.__name__]
@@ -51,38 +49,38 @@ def test_what_is_written_offers_one_component_of_each_kind_that_was_asked_for(na
 
 
 @given(NAMES, KINDS)
-def test_what_is_written_is_as_ruff_would_have_it(name, kinds):
+def test_new_package_is_formatted_and_passes_ruff(name, kinds):
     with tempfile.TemporaryDirectory() as folder:
         for path, text in files_of(name, kinds).items():
             (Path(folder) / path).parent.mkdir(exist_ok=True)
             (Path(folder) / path).write_text(text)
-        for words in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
-            command = [sys.executable, "-m", "ruff", *words, "--config", ROOT / "pyproject.toml", "."]
+        for options in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+            command = [sys.executable, "-m", "ruff", *options, "--config", ROOT / "pyproject.toml", "."]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
 
 
 @given(NAMES, KINDS)
-def test_no_placeholder_is_left(name, kinds):
-    written = files_of(name, kinds)
-    assert not [path for path, text in written.items() if "$" in text.replace("\n$ gancore", "")]
-    project = tomllib.loads(written["pyproject.toml"])["project"]
+def test_new_package_has_no_placeholders(name, kinds):
+    files = files_of(name, kinds)
+    assert not [path for path, text in files.items() if "$" in text.replace("\n$ ", "")]
+    project = tomllib.loads(files["pyproject.toml"])["project"]
     assert project["entry-points"] == {"gancore.v1": {name: module_name(name)}}
-    (needed,) = map(Requirement, project["dependencies"])
-    assert needed.name == "gancore"
-    assert version("gancore") in needed.specifier
+    (dependency,) = map(Requirement, project["dependencies"])
+    assert dependency.name == "gancore"
+    assert version("gancore") in dependency.specifier
 
 
-def test_what_is_written_is_typed_strictly(tmp_path):
+def test_new_module_passes_strict_mypy(tmp_path):
     (tmp_path / "gancore_waves.py").write_text(files_of("waves", USES)["gancore_waves.py"])
     command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", "-m", "gancore_waves"]
     done = subprocess.run([*command, "--cache-dir", ROOT / ".mypy_cache"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_it_says_what_it_wrote_and_what_to_do_next(gancore):
-    words = ["plugins", "new", "waves", "--kind", "loss", "--kind", "generator"]
-    done = gancore.works(*words, "--json")
+def test_new_prints_files_and_next_commands(gancore):
+    arguments = ["plugins", "new", "waves", "--kind", "loss", "--kind", "generator"]
+    done = gancore.works(*arguments, "--json")
     document = json.loads(done.stdout)
     assert (document["package"], document["module"]) == ("gancore-waves", "gancore_waves")
     folder = gancore.folder / document["folder"]
@@ -94,33 +92,31 @@ def test_it_says_what_it_wrote_and_what_to_do_next(gancore):
         "gancore list",
         "gancore train --generator waves --loss waves",
     ]
-    text = gancore.works(
-        "plugins", "new", "waves", "--kind", "loss", "--kind", "generator", "--out", "elsewhere"
-    ).stdout
-    assert "cd elsewhere" in text
+    text = gancore.works(*arguments, "--out", "other").stdout
+    assert "cd other" in text
     assert all(command in text for command in document["next"][1:])
 
 
-def test_a_loss_is_what_one_gets_unasked(gancore):
+def test_new_writes_a_loss_by_default(gancore):
     document = json.loads(gancore.works("plugins", "new", "waves", "--json").stdout)
     assert document["next"][-1] == "gancore train --loss waves"
 
 
 @pytest.mark.parametrize("name", ["", "Waves", "1st", "two words", "under_score", "-a", "a-", "a--b", "none", "../up"])
-def test_a_name_must_serve_as_distribution_module_and_component(gancore, name):
+def test_name_must_be_valid_for_distribution_module_and_component(gancore, name):
     assert f"received {name!r}" in gancore.fails(2, "plugins", "new", "--", name)
     assert list(gancore.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "mended"),
+    ("name", "suggested"),
     [("my_loss", "my-loss"), ("MyLoss", "my-loss"), ("a b", "a-b"), ("1st", "st"), ("none", "waves"), ("é", "waves")],
 )
-def test_a_name_that_breaks_the_rules_is_answered_by_one_that_does_not(gancore, name, mended):
-    assert gancore("plugins", "new", name).stderr.splitlines()[-1] == f"next: gancore plugins new {mended}"
+def test_invalid_name_suggests_a_valid_one(gancore, name, suggested):
+    assert gancore("plugins", "new", name).stderr.splitlines()[-1] == f"next: gancore plugins new {suggested}"
 
 
-def test_the_prefix_is_not_said_twice(gancore):
+def test_name_with_the_prefix_suggests_it_without(gancore):
     done = gancore("plugins", "new", "gancore-waves")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "next: gancore plugins new waves"
@@ -137,16 +133,16 @@ def test_the_prefix_is_not_said_twice(gancore):
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_name_that_means_something_already_is_refused(gancore, arguments, owner):
+def test_name_that_is_taken_is_refused(gancore, arguments, owner):
     assert f"is taken by {owner}" in gancore.fails(2, "plugins", "new", *arguments)
     assert list(gancore.folder.iterdir()) == []
 
 
-def test_the_name_of_a_component_of_another_kind_is_free(gancore):
+def test_name_of_a_component_of_another_kind_is_free(gancore):
     gancore.works("plugins", "new", "hinge", "--kind", "generator")
 
 
-def test_an_installed_package_of_the_name_is_told_by_its_version(gancore):
+def test_name_of_an_installed_package_is_refused_with_its_version(gancore):
     info = gancore.folder / "site" / "Gancore_Waves-3.1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Gancore_Waves\nVersion: 3.1\n")
@@ -156,7 +152,7 @@ def test_an_installed_package_of_the_name_is_told_by_its_version(gancore):
 
 
 @pytest.mark.parametrize("out", [None, "mine"])
-def test_nothing_that_is_there_is_replaced(gancore, out):
+def test_new_replaces_no_files(gancore, out):
     folder = gancore.folder / (out or "gancore-waves")
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
@@ -167,14 +163,14 @@ def test_nothing_that_is_there_is_replaced(gancore, out):
     gancore.works("plugins", "new", "waves", *chosen)
 
 
-def test_a_folder_that_cannot_be_made_is_an_error_of_storage(gancore):
+def test_folder_that_cannot_be_created_exits_with_7(gancore):
     (gancore.folder / "file").write_text("mine")
     assert "is a file" in gancore.fails(2, "plugins", "new", "waves", "--out", "file")
     gancore.fails(7, "plugins", "new", "waves", "--out", "file/below")
 
 
 @pytest.mark.slow
-def test_a_new_package_installs_passes_its_test_and_trains(tmp_path):
+def test_new_package_installs_passes_its_test_and_trains(tmp_path):
     author = Environment(tmp_path)
     document = json.loads(author.works(f"gancore plugins new waves {' '.join(ALL)} --json"))
     folder = tmp_path / document["folder"]
@@ -182,18 +178,18 @@ def test_a_new_package_installs_passes_its_test_and_trains(tmp_path):
         if command != "pytest" or HAS_LAWS:
             author.works(command, folder)
     rows = json.loads(author.works("gancore list --json"))
-    ours = [row for row in rows if row["package"] == "gancore-waves"]
-    assert {(row["kind"], row["name"], row["version"]) for row in ours} == {(kind, "waves", "0.1.0") for kind in USES}
-    author.works(f"{document['next'][-1]} --steps 20 --out alone")
-    author.works(f"{document['next'][-1]} --steps 20 --out told --set training.conditional=true")
-    for run in ("alone", "told"):
+    own = [row for row in rows if row["package"] == "gancore-waves"]
+    assert {(row["kind"], row["name"], row["version"]) for row in own} == {(kind, "waves", "0.1.0") for kind in USES}
+    author.works(f"{document['next'][-1]} --steps 20 --out unconditional")
+    author.works(f"{document['next'][-1]} --steps 20 --out conditional --set training.conditional=true")
+    for run in ("unconditional", "conditional"):
         manifest = json.loads((tmp_path / run / "manifest.json").read_text())
         assert manifest["plugins"]["gancore-waves"] == "0.1.0"
         assert set(json.loads((tmp_path / run / "evaluation.json").read_text())["metrics"]) == {"waves", "kid-waves"}
 
 
 @pytest.mark.slow
-def test_the_example_installs_passes_its_test_and_trains(tmp_path):
+def test_example_package_installs_passes_its_test_and_trains(tmp_path):
     author, source = Environment(tmp_path), ROOT / "examples" / "gancore-shapes"
     author.works(f'pip install "{source}"')
     if HAS_LAWS:
@@ -201,5 +197,5 @@ def test_the_example_installs_passes_its_test_and_trains(tmp_path):
     author.works("gancore train shapes --steps 20")
     manifest = json.loads((tmp_path / "runs" / "0001" / "manifest.json").read_text())
     assert manifest["plugins"]["gancore-shapes"] == "0.1.0"
-    measured = json.loads(author.works("gancore evaluate runs/0001 -n 100 -q --json"))
-    assert set(measured["metrics"]) == {"sliced-wasserstein", "kid-spectrum"}
+    evaluation = json.loads(author.works("gancore evaluate runs/0001 -n 100 -q --json"))
+    assert set(evaluation["metrics"]) == {"sliced-wasserstein", "kid-spectrum"}

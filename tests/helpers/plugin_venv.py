@@ -1,4 +1,4 @@
-"""What a plugin author has: a virtual environment in which gancore is installed, and a shell."""
+"""The virtual environment of a plugin author, with gancore installed, and a shell."""
 
 import os
 import subprocess
@@ -8,42 +8,42 @@ from importlib.util import find_spec
 
 COMMANDS = ("gancore", "pytest", "hatchling")
 HAS_LAWS = find_spec("gancore.testing") is not None
-"""Whether the laws of the contract are there to be tested."""
+"""Whether gancore.testing can be imported: it needs hypothesis."""
 
 
 class Environment:
-    """A real virtual environment that sees what this interpreter sees, and installs without a network."""
+    """A virtual environment that sees the packages of this interpreter and installs without network access."""
 
     def __init__(self, folder):
         self.folder, self.site = folder, folder / "venv"
         subprocess.run([sys.executable, "-m", "venv", self.site], check=True)
-        ask = [sys.executable, "-I", "-c", "import sys; print(*sys.path, sep='\\n')"]
-        seen = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+        print_path = [sys.executable, "-I", "-c", "import sys; print(*sys.path, sep='\\n')"]
+        path = subprocess.run(print_path, capture_output=True, text=True, check=True).stdout
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        (self.site / "lib" / python / "site-packages" / "outer.pth").write_text(seen)
+        (self.site / "lib" / python / "site-packages" / "outer.pth").write_text(path)
         for script in entry_points(group="console_scripts"):
             if script.name in COMMANDS:
                 self._write(script)
 
     def _write(self, script):
-        """As pip writes it."""
-        path = self.site / "bin" / script.name
+        """Write a console script like pip does."""
+        file = self.site / "bin" / script.name
         lines = [f"#!{self.site}/bin/python", "import sys", f"from {script.module} import {script.attr}"]
-        path.write_text("\n".join([*lines, f"sys.exit({script.attr}())", ""]))
-        path.chmod(0o755)
+        file.write_text("\n".join([*lines, f"sys.exit({script.attr}())", ""]))
+        file.chmod(0o755)
 
     def __call__(self, command, folder=None):
-        """What a shell makes of the command; its two streams are one, as on a terminal."""
+        """Run a shell command, with standard error in standard output, as on a terminal."""
         environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "PIP_", "PYTHON"))},
             "PATH": f"{self.site / 'bin'}:{os.environ['PATH']}",
             "COLUMNS": "100",
             "PIP_NO_INDEX": "1",
-            "PIP_NO_DEPS": "1",  # they are there already
-            "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it upside down: 0 is that there is none
+            "PIP_NO_DEPS": "1",  # they are installed already
+            "PIP_NO_BUILD_ISOLATION": "0",  # pip inverts it: 0 turns isolation off
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
-        return subprocess.run(  # noqa: S602  # the commands are those of our own pages
+        return subprocess.run(  # noqa: S602  # the commands are from our own documentation
             command,
             shell=True,
             cwd=folder or self.folder,
