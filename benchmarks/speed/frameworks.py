@@ -24,7 +24,7 @@ from benchmarks.speed.timing import Lap, Run
 
 
 def lightning(loader: Loader) -> Run:
-    """Lightning with manual optimization; D is frozen in G's step. Raises ImportError if it is not installed."""
+    """Use PyTorch Lightning with manual optimization; D is frozen in G's step. Raises ImportError if it is not installed."""
     with _quiet():
         from lightning import LightningModule, Trainer
 
@@ -81,7 +81,7 @@ def lightning(loader: Loader) -> Run:
 
 
 def torchgan(loader: Loader, work: Path) -> Run:
-    """The Trainer of torchgan with its minimax losses; G's step draws new fakes.
+    """Use the Trainer of torchgan with its minimax losses; G's step draws new fakes.
 
     After every epoch it writes a checkpoint and a picture to the folder `work`, which is not counted.
     Raises ImportError if it is not installed.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import quality
-from benchmarks.machine import ProgramError, threads_per_job
+from benchmarks.machine import threads_per_job
 from benchmarks.quality import COLUMNS, PLAIN, REAL, Result
 from helpers.idx_files import example, write
 
@@ -43,11 +43,6 @@ def test_arms_of_a_seed_are_trained_and_sampled_once(arguments, capsys):
     assert quality.samples_of(arguments, PLAIN, 3) != quality.samples_of(
         Namespace(**vars(arguments) | {"epochs": 2}), PLAIN, 3
     )
-
-
-def test_run_raises_the_error_of_the_program(arguments):
-    with pytest.raises(ProgramError, match="unknown recipe 'vanila'"):
-        quality.run(arguments, "vanila", "--steps=1", 0, arguments.work / "a.npy")
 
 
 def test_run_that_diverges_counts_as_failed(arguments, monkeypatch):
