@@ -79,12 +79,12 @@ def sample(arguments: argparse.Namespace, run: Path, label: int) -> Tensor:
     return read_images(file)
 
 
-def open_classifier(arguments: argparse.Namespace) -> Reader:
+def open_classifier(arguments: argparse.Namespace) -> FeatureExtractor:
     """Train a classifier of MNIST, or read it from the cache."""
     dataset = read_dataset("mnist", Catalog.installed())
     paths = EvaluationPaths(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
     shape = tuple(ReferenceImages.of(dataset, arguments.data_dir).draw(1, 0, "shape").shape[1:])
-    progress = open_reader(DigitsExtractor(), dataset, shape, CLASSES, paths)
+    progress = load_extractor(DigitsExtractor(), dataset, shape, CLASSES, paths)
     while True:
         try:
             next(progress)
@@ -93,12 +93,12 @@ def open_classifier(arguments: argparse.Namespace) -> Reader:
             return reader
 
 
-def accuracy(classifier: Reader, images: Tensor, label: int) -> float:
+def accuracy(classifier: FeatureExtractor, images: Tensor, label: int) -> float:
     """Return the share of the images that the classifier assigns to this class."""
-    return float(classifier.read(images).shares()[label])
+    return float(classifier.extract(images).shares()[label])
 
 
-def real_accuracies(classifier: Reader, root: Path) -> list[float]:
+def real_accuracies(classifier: FeatureExtractor, root: Path) -> list[float]:
     """Return the accuracy on the test images of each class."""
     held_out, _ = reference_of(read_dataset("mnist", Catalog.installed()))
     images, labels = read_items(ReferenceImages.of(held_out, root).images, None)

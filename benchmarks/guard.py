@@ -99,19 +99,19 @@ def collapses(root: Path) -> list[tuple[str, int]]:
 
 def one_sample(values: Tensor, generator: torch.Generator) -> Tensor:
     chosen = values[torch.randint(len(values), (1,), generator=generator)]
-    return chosen.repeat(COUNT, *[1] * (values.ndim - 1))
+    return chosen.repeat(SAMPLE_COUNT, *[1] * (values.ndim - 1))
 
 
 def one_mode(values: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
     of_mode = (labels == int(torch.randint(8, (1,), generator=generator))).nonzero().flatten()
-    return values[of_mode[torch.randint(len(of_mode), (COUNT,), generator=generator)]]
+    return values[of_mode[torch.randint(len(of_mode), (SAMPLE_COUNT,), generator=generator)]]
 
 
 def detections(values: Tensor, draw: Callable[[torch.Generator], Tensor]) -> int:
     detected = 0
     for seed in range(TRIES):
         generator = generator_for(seed, "collapse")
-        guard = CollapseGuard(values[torch.randperm(len(values), generator=generator)[:COUNT]])
+        guard = CollapseGuard(values[torch.randperm(len(values), generator=generator)[:SAMPLE_COUNT]])
         alarms = [guard.alarm(guard.diversity(draw(generator))) for _ in range(2)]
         detected += alarms[1] is not None
     return detected

@@ -203,7 +203,7 @@ def measure(results: Iterable[Result], arguments: argparse.Namespace) -> Iterato
     for seed in range(CLASSIFIERS):
         table = f"{{name = 'fd', extractor = {{name = 'digits', seed = {seed}}}}}"
         metrics[f"fd-digits-{seed}"] = find_metric(table, catalog)
-    evaluator = Evaluator(metrics, paths, reference, training, held_out=True, count=SAMPLES, seed=0)
+    evaluator = Evaluator(metrics, paths, reference, SampleOrigin(training, held_out=True), count=SAMPLES, seed=0)
     for preparation in evaluator.prepare():
         print(f"\r{preparation.what}: {preparation.done:.0%}", end="\n" if preparation.done == 1 else "", flush=True)
 

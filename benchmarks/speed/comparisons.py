@@ -104,7 +104,7 @@ def _ours(recipe: str, folder: Path, training: Mapping[str, object], device: str
 
 def _by_hand(recipe: str, folder: Path, precision: Precision, *, channels_last: bool = False) -> Run:
     from benchmarks.speed import byhand, ours
-    from gancore.data.feed import read_items
+    from gancore.data.items import read_items
 
     gan = ours.assemble(recipe, folder)
     images, _ = read_items(gan.feed.dataset)

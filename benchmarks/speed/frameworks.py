@@ -24,7 +24,7 @@ from benchmarks.speed.timing import Lap, Run
 
 
 def lightning(loader: Loader) -> Run:
-    """Use PyTorch Lightning with manual optimization; D is frozen in G's step. Raises ImportError if it is not installed."""
+    """Use PyTorch Lightning with manual optimization; D is frozen in G's step. Raises ImportError without it."""
     with _quiet():
         from lightning import LightningModule, Trainer
 

@@ -22,8 +22,8 @@ R = TypeVar("R")
 
 @click.command("check")
 @click.argument("plugin", metavar="NAME|MODULE|FILE")
-@speaks
-def check_plugin(voice: Voice, plugin: str) -> None:
+@output_options
+def check_plugin(terminal: Terminal, plugin: str) -> None:
     """Check a plugin's components against the contract.
 
     NAME is an installed plugin or package, MODULE an importable module, FILE a file that ends in .py. Each component is
@@ -41,11 +41,11 @@ def check_plugin(voice: Voice, plugin: str) -> None:
         hint = "-v shows where" if found.cause else "gancore plugins list"
         raise PluginError(f"{found.description} is not loaded: {found.not_loaded}", hint) from found.cause
     if not found.components and found.recipes:
-        voice.note(f"{found.introduced} offers only recipes, for which there are no laws")
-    rows = [_row(result, voice) for result in check(found)]
+        terminal.note(f"{found.description} offers only recipes, for which there are no laws")
+    rows = [_row(result, terminal) for result in check(found)]
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
-    voice.result(document, lambda: _print(rows))
+    terminal.result(document, lambda: _print(rows))
     if not broken:
         return
     if terminal.as_json:
@@ -58,9 +58,9 @@ def check_plugin(voice: Voice, plugin: str) -> None:
     )
 
 
-def _row(result: LawResult, voice: Voice) -> dict[str, Any]:
+def _row(result: LawResult, terminal: Terminal) -> dict[str, Any]:
     component = result.component
-    voice.detail(f"{component.kind} {component.name}: {result.law}, {result.cases} cases")
+    terminal.detail(f"{component.kind} {component.name}: {result.law}, {result.cases} cases")
     return {
         "kind": component.kind,
         "name": component.name,
@@ -82,12 +82,12 @@ def _print(rows: Iterable[dict[str, Any]]) -> None:
         holding = "1 law holds" if held == 1 else f"{held} laws hold"
         parts = [holding, f"{len(broken)} broken", f"{unchecked} could not be checked"]
         counts = (held, len(broken), unchecked)
-        say(f"{kind} {name}: {', '.join(text for text, count in zip(parts, counts, strict=True) if count)}")
+        echo(f"{kind} {name}: {', '.join(text for text, count in zip(parts, counts, strict=True) if count)}")
         for breach in broken:
             echo(f"  {breach}")
 
 
-def _plugin(name: str, voice: Voice) -> Plugin:
+def _plugin(name: str, terminal: Terminal) -> Plugin:
     """Return the installed plugin, or the module or file as a plugin."""
     from importlib import import_module
     from importlib.util import find_spec
@@ -98,11 +98,11 @@ def _plugin(name: str, voice: Voice) -> Plugin:
 
     if name.endswith(".py"):
         return _read(_module_of(Path(name)), Path(name).stem, name, "a file")
-    plugins = open_catalog(voice).plugins
+    plugins = open_catalog(terminal).plugins
     of_package = [plugin for plugin in plugins if normalized(plugin.package) == normalized(name)]
     found = [plugin for plugin in plugins if plugin.name == name] or of_package
     if len(found) > 1:
-        candidates = "; ".join(plugin.introduced for plugin in found)
+        candidates = "; ".join(plugin.description for plugin in found)
         raise ConfigError(
             f"{name!r} is ambiguous: {candidates}", "give the package instead of the plugin, or the module"
         )

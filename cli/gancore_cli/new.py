@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     help="A kind of component to include; may be given several times.  [default: loss]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder for it.  [default: gancore-NAME]")
-@speaks
-def new_plugin(voice: Voice, name: str, kinds: tuple[str, ...], out: Path | None) -> None:
+@output_options
+def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path | None) -> None:
     """Create a plugin package, gancore-NAME.
 
     Its module has a small working component of each KIND, called NAME, and its test checks them against the contract.
@@ -57,9 +57,9 @@ def new_plugin(voice: Voice, name: str, kinds: tuple[str, ...], out: Path | None
     }
 
     def text() -> None:
-        say(f"gancore-{name}: {', '.join(files)}")
+        echo(f"gancore-{name}: {', '.join(files)}")
         for index, command in enumerate(commands):
-            say(f"{'next:' if index == 0 else '':<6}{command}")
+            echo(f"{'next:' if index == 0 else '':<6}{command}")
 
     terminal.result(document, text)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gancore.component import Component
 from gancore.contracts import Dataset, Mixture
-from gancore.data.feed import check_items, check_labels
+from gancore.data.items import check_items, check_labels
 from gancore.errors import DataError, PluginError, blame, describe_error
 from gancore.metrics import Measurement, Metric
 from gancore.testing.cases import Case, LawBroken, NotApplicable, require

@@ -20,7 +20,7 @@ from gancore.settings import TrainingTime
 from gancore.testing.cases import Case, CaseSkipped
 from gancore.testing.inputs import Values, call_network, images, labels, perturbed, scores, stored_images
 from gancore.testing.observers import observe_normal_run
-from gancore.training.networks import judge, output_of, tensors_of
+from gancore.training.networks import output_of, score, tensors_of
 from gancore.utils.random import seeded
 
 MOMENTS = (TrainingTime(0, 0.0), TrainingTime(1500, 0.5), TrainingTime(100_000, 1.0))
@@ -163,9 +163,9 @@ def _of_regularizer(component: Regularizer, case: Case) -> Harness:
     def run(inputs: Values) -> Outputs:
         made = generator(inputs["latent"])
         made = leaf("fake", made.detach()) if component.player == "discriminator" else made
-        real = judge(critic, leaf("real", inputs["real images"]), None, None)
-        fake = judge(critic, made, inputs["latent"], None)
-        found = penalty.penalty(lambda points, classes: judge(critic, points, None, classes), real, fake)
+        real = score(critic, leaf("real", inputs["real images"]), None, None)
+        fake = score(critic, made, inputs["latent"], None)
+        found = penalty.penalty(lambda points, classes: score(critic, points, None, classes), real, fake)
         strengths = tuple(component.strength(moment) for moment in MOMENTS)
         confined = deepcopy(player)
         penalty.project(confined, strengths[0])

@@ -15,7 +15,7 @@ from gancore.errors import blame
 from gancore.testing.cases import Case, CaseSkipped, NotApplicable, require
 from gancore.testing.general import first_difference, is_random
 from gancore.testing.harness import MOMENTS, harness
-from gancore.training.networks import described
+from gancore.training.networks import describe_tensor
 
 _PLAYERS = ("discriminator", "generator")
 _SCALES = (1.0, 100.0, 10_000.0)
@@ -32,7 +32,7 @@ def losses_are_finite_scalars(component: Component, case: Case) -> None:
             loss = outputs[player]
             require(
                 _is_real_scalar(loss),
-                f"the {player}'s loss must be a scalar tensor of floating point; received {described(loss)}",
+                f"the {player}'s loss must be a scalar tensor of floating point; received {describe_tensor(loss)}",
             )
             require(cast(Tensor, loss).isfinite(), f"the {player}'s loss is {loss} at logits of size {scale:g}")
 
@@ -98,7 +98,7 @@ def penalties_are_finite_scalars(component: Component, case: Case) -> None:
         raise NotApplicable
     require(
         _is_real_scalar(penalty),
-        f"a penalty must be None or a scalar tensor of floating point; received {described(penalty)}",
+        f"a penalty must be None or a scalar tensor of floating point; received {describe_tensor(penalty)}",
     )
     require(cast(Tensor, penalty).isfinite(), f"the penalty is {penalty}")
 

@@ -33,7 +33,9 @@ def output_has_the_promised_shape(component: Component, case: Case) -> None:
     outputs = harness(component, case)()
     if component.kind == "extractor":
         extracted = outputs["extracted"]
-        require(isinstance(extracted, Features), f"an extractor must return Features; received {described(extracted)}")
+        require(
+            isinstance(extracted, Features), f"an extractor must return Features; received {describe_tensor(extracted)}"
+        )
     for key, value in outputs.items():
         if key in ("extracted", "strength"):
             continue
@@ -41,13 +43,13 @@ def output_has_the_promised_shape(component: Component, case: Case) -> None:
         if key == "images":
             expected = (case.count, *case.shape)
             valid = valid and _shape(value) == expected
-            require(valid, f"images must be floating point of shape {expected}; received {described(value)}")
+            require(valid, f"images must be floating point of shape {expected}; received {describe_tensor(value)}")
         elif key == "logits" or component.kind == "extractor":
             valid = valid and len(_shape(value)) == 2 and _shape(value)[0] == case.count and 0 not in _shape(value)
-            require(valid, f"{key} must have shape ({case.count}, K) with K >= 1; received {described(value)}")
+            require(valid, f"{key} must have shape ({case.count}, K) with K >= 1; received {describe_tensor(value)}")
         else:
             valid = isinstance(value, Tensor) and _shape(value)[:1] == (case.count,)
-            require(valid, f"the first dimension of {key} must be N = {case.count}; received {described(value)}")
+            require(valid, f"the first dimension of {key} must be N = {case.count}; received {describe_tensor(value)}")
     if isinstance(component, LearnedExtractor):
         logits = outputs.get("logits")
         require(isinstance(logits, Tensor), "a learned extractor must return logits, which its training needs")
@@ -161,7 +163,7 @@ def strength_zero_changes_nothing(component: Component, case: Case) -> None:
     built.outputs()  # lets it observe logits
     augmented, original = _at_strength(built, 0.0)()["images"], built.inputs["images"]
     if not isinstance(augmented, Tensor):
-        raise LawBroken(f"images must be a tensor at strength 0 too; received {described(augmented)}")
+        raise LawBroken(f"images must be a tensor at strength 0 too; received {describe_tensor(augmented)}")
     if augmented.shape != original.shape or augmented.dtype != original.dtype:
         raise CaseSkipped
     changed = first_difference({"": original}, {"": augmented}, rounding=1e-6)

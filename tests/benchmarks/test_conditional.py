@@ -22,7 +22,7 @@ class Brightness(torch.nn.Module):
 def test_accuracy_counts_images_that_the_classifier_assigns_to_the_class():
     images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
     images[:3, 0, 0, 0] = 7
-    reader = Reader("brightness", Brightness(), torch.device("cpu"), "digest")
+    reader = FeatureExtractor("brightness", Brightness(), torch.device("cpu"), "digest")
     assert conditional.accuracy(reader, images, 7) == 0.75
     assert conditional.accuracy(reader, images, 3) == 0
 
