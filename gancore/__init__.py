@@ -65,8 +65,6 @@ if TYPE_CHECKING:
     from gancore.observers import Observer as Observer
     from gancore.observers import RunInfo as RunInfo
     from gancore.observers import Writer as Writer
-    from gancore.run.progress import Display as Display
-    from gancore.run.progress import ProgressDisplay as ProgressDisplay
     from gancore.run.recorder import Record as Record
     from gancore.run.run import Run as Run
     from gancore.run.run import open as open  # noqa: A004  # gancore.open
@@ -121,7 +119,6 @@ _HOMES = {
     "evaluation.train_extractor": ["EvaluationPaths"],
     "metrics": ["MetricInputs", "Extractor", "Features", "LearnedExtractor", "Measurement", "Metric", "Samples"],
     "observers": ["Observer", "RunInfo", "Writer"],
-    "run.progress": ["Display", "ProgressDisplay"],
     "run.recorder": ["Record"],
     "run.run": ["Run", "open"],
     "sampling.grid": ["save_samples"],
