@@ -19,7 +19,7 @@ import gancore
 from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
-from gancore.errors import CheckpointError, ConfigError, DataError, InUseError, NumericsError, PluginError
+from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, PluginError
 from gancore.hookspecs import hookimpl
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.run.source import duration_of
@@ -164,10 +164,14 @@ def test_run_uses_the_gan_that_it_has_assembled(tmp_path):
     assert (checkpoint.load(run.checkpoints[0]).tensors["generator.0.weight"] == 0.25).all()
 
 
-def test_run_folder_is_locked_while_it_trains(tmp_path, monkeypatch):
-    monkeypatch.setattr("gancore.run.lock.fcntl.lockf", lambda *_: (_ for _ in ()).throw(BlockingIOError()))
-    with pytest.raises(InUseError, match="in use"):
-        next(small_run(tmp_path / "run").train())
+def test_run_folder_is_locked_while_it_trains(tmp_path):
+    lock = "import pathlib, sys; from gancore.run.lock import locked\nwith locked(pathlib.Path(sys.argv[1])): pass"
+    command = [sys.executable, "-c", lock, str(tmp_path / "run")]
+    records = small_run(tmp_path / "run").train()
+    next(records)
+    assert f"InUseError: {tmp_path}/run is in use" in subprocess.run(command, capture_output=True, text=True).stderr
+    records.close()
+    assert subprocess.run(command, capture_output=True, text=True).returncode == 0
 
 
 def test_run_may_begin_with_the_weights_of_another(tmp_path):

@@ -1,3 +1,4 @@
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +112,19 @@ def test_random_numbers_of_a_generator_depend_on_the_seed():
 def test_sample_count_must_be_at_least_one(run):
     with pytest.raises(ConfigError, match="at least 1; received 0"):
         load(run[0], device="cpu", catalog=catalog()).sample(0)
+
+
+def test_samples_show_themselves_as_a_picture_in_a_notebook(run):
+    samples = load(run[0], device="cpu", catalog=catalog()).sample(5)
+    with Image.open(io.BytesIO(samples._repr_png_())) as shown:
+        assert np.array_equal(np.asarray(shown), np.asarray(grid(samples)))
+    assert all(type(each) is torch.Tensor for each in (samples + 1, samples[:2], samples.float(), samples.clone()))
+    assert isinstance(samples, torch.Tensor)
+
+
+def test_samples_that_are_no_picture_show_themselves_as_text(tmp_path):
+    run_directory(tmp_path / "run", dataset={"name": "noise", "shape": [3]})
+    assert load(tmp_path / "run", device="cpu", catalog=catalog()).sample(5)._repr_png_() is None
 
 
 def test_checkpoint_says_which_packages_it_needs(run):
