@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn, optim
@@ -11,8 +11,20 @@ from torch import Tensor, nn, optim
 from gancore.checkpoint import state
 from gancore.errors import CheckpointError
 from gancore.training.finite import not_finite
-from gancore.training.progress import Progress
 from gancore.utils.random import GlobalRandomness, derive_seed, generator_for
+
+
+@dataclass
+class Progress:
+    """Generator updates, real images that D has seen, and seconds of wall-clock time.
+
+    `nonfinite` counts steps that were skipped, and rollbacks, because something was not finite.
+    """
+
+    step: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
+    nonfinite: int = 0
 
 
 class TrainingState:

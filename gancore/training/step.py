@@ -37,10 +37,9 @@ class StepResult:
 def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
     """Update D once per batch, then G once (Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1).
 
-    `batches` yields one for each of `training.discriminator_steps`.
-
-    Losses, logits and penalties are those of the whole batch over all ranks. Raises NonFiniteError before an update
-    whose loss or gradient is not finite, and PluginError for a part that fails.
+    `batches` yields one for each of `training.discriminator_steps`. Losses, logits and penalties are those of
+    the whole batch over all ranks. Raises NonFiniteError before an update whose loss or gradient is not finite, and
+    PluginError for a part that fails.
     """
     training, generate, critic, loss = gan.options.training, gan.generate, gan.critic, gan.loss
     penalties: dict[str, Tensor] = {}
