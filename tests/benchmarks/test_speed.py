@@ -48,7 +48,7 @@ def noise(recipe):
 
 def noise_generator(gan):
     generator = torch.Generator()
-    generator.set_state(gan.noise.get_state())
+    generator.set_state(gan.state.noise.get_state())
     return generator
 
 
@@ -138,7 +138,7 @@ def test_frameworks_make_the_weights_of_gancore(framework, monkeypatch):
     else:
         pytest.importorskip("lightning")
         run = frameworks.lightning(BatchesOf(gan))
-    torch.set_rng_state(gan.noise.get_state())
+    torch.set_rng_state(gan.state.noise.get_state())
     assert run(2) > 0
     for _ in islice(train(gan), WARM_UP + 2):
         pass

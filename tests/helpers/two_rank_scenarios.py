@@ -27,7 +27,7 @@ from gancore.run.run import Run
 from gancore.sampling.load import draw
 from gancore.training.gan import GAN
 from gancore.training.loop import train
-from gancore.training.sync import randomness
+from gancore.training.sync import own_randomness
 from gancore_plugins.losses.bce import NonSaturating
 from gancore_plugins.losses.relativistic import RelativisticAverage
 from gancore_plugins.regularizers.gradients import R1, R2
@@ -240,7 +240,7 @@ def by_other_clocks(ranks):
 def drawn(run):
     """Samples of rank 0, and random numbers as modules see them."""
     samples = draw(run.sampler(), 150, latent=run.options.latent, seed=3, device=run.device, ranks=run.ranks)
-    with randomness(run):
+    with own_randomness(run):
         return samples, torch.rand(3)
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -15,11 +16,11 @@ from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import _new_store, join_ranks
 from gancore.errors import ConfigError
 from gancore.sampling.load import draw
-from gancore.training.networks import synchronized
+from gancore.training.sync import synchronize_batchnorm
 from gancore_plugins.regularizers.gradients import R1
 from gancore_plugins.regularizers.lipschitz import DRAGAN
 from helpers.tiny_components import TinyDiscriminator
-from helpers.two_rank_scenarios import SAME, SizeOfFakes, crowd, gan, made, told
+from helpers.two_rank_scenarios import SAME, SizeOfFakes, crowd, gan, made, outcome
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def equal(first, second):
 
 @pytest.mark.parametrize("name", SAME)
 def test_ranks_make_the_same_run_as_a_single_process(seen, name):
-    single = told(made(SINGLE_RANK, **SAME[name]))
+    single = outcome(made(SINGLE_RANK, **SAME[name]))
     for rank in seen:
         for step, other in zip(single["steps"], rank["same"][name]["steps"], strict=True):
             assert other == pytest.approx(step, rel=1e-9, abs=1e-12)
@@ -87,7 +88,7 @@ def test_preflight_checks_a_rank_with_one_image(seen):
 
 def test_synchronized_batch_norm_is_rejected_on_the_cpu(seen):
     assert {rank["no cuda"] for rank in seen} == {
-        ("ConfigError", "synchronized batch normalization takes CUDA; the device is cpu")
+        ("ConfigError", "synchronized batch normalization needs CUDA; the device is cpu")
     }
 
 
@@ -115,7 +116,7 @@ def test_sampling_with_several_ranks_draws_the_same_as_with_one(seen):
 
 def test_random_stream_differs_between_ranks_and_rank_0_has_that_of_a_single_rank(seen):
     run = gan()
-    with run.randomness.lent():
+    with run.state.randomness.lent():
         assert torch.equal(seen[0]["drawn"][1], torch.rand(3))
     assert not torch.equal(seen[0]["drawn"][1], seen[1]["drawn"][1])
 
@@ -166,10 +167,18 @@ def normalized(shape, latent_dim):
     return generator, TinyDiscriminator(batch_norm=True).build(shape, None)
 
 
+def synchronized(generator, discriminator, regularizers):
+    """Return both networks as a GAN on CUDA would have them."""
+    cuda = torch.device("cuda")
+    gan = SimpleNamespace(generator=generator, discriminator=discriminator, device=cuda, regularizers=regularizers)
+    synchronize_batchnorm(gan)
+    return gan.generator, gan.discriminator
+
+
 def test_synchronized_networks_have_the_same_weights_under_the_same_names():
     networks = normalized((1, 4, 4), 5)
     names = [list(network.state_dict()) for network in networks]
-    converted = synchronized(*networks, torch.device("cuda"), {})
+    converted = synchronized(*networks, {})
     assert [list(network.state_dict()) for network in converted] == names
     for network in converted:
         assert [type(part) for part in network.modules() if "BatchNorm" in type(part).__name__] == [nn.SyncBatchNorm]
@@ -178,13 +187,13 @@ def test_synchronized_networks_have_the_same_weights_under_the_same_names():
 @pytest.mark.parametrize("penalty", [R1(), SizeOfFakes(), DRAGAN()])
 def test_synchronized_batch_norm_is_rejected_if_a_regularizer_differentiates_twice(penalty):
     generator, discriminator = normalized((1, 4, 4), 5)
-    plain, cuda = TinyDiscriminator().build((1, 4, 4), None), torch.device("cuda")
-    synchronized(generator, plain, cuda, {"mine": penalty})  # the penalty does not differentiate G
+    plain = TinyDiscriminator().build((1, 4, 4), None)
+    synchronized(generator, plain, {"mine": penalty})  # the penalty does not differentiate G
     if type(penalty) is SizeOfFakes:  # differentiates once
-        synchronized(generator, discriminator, cuda, {"mine": penalty})
+        synchronized(generator, discriminator, {"mine": penalty})
     else:
-        with pytest.raises(ConfigError, match="cannot be differentiated twice, as regularizer 'mine' asks"):
-            synchronized(generator, discriminator, cuda, {"mine": penalty})
+        with pytest.raises(ConfigError, match="regularizer 'mine' differentiates twice"):
+            synchronized(generator, discriminator, {"mine": penalty})
 
 
 def test_device_is_another_gpu_for_each_process_of_a_machine():

@@ -3,7 +3,6 @@ import math
 
 import pytest
 import torch
-from gancore.run.recording import record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -12,6 +11,8 @@ from gancore.checkpoint import store as checkpoint
 from gancore.config.run import Options
 from gancore.errors import CheckpointError, NonFiniteError
 from gancore.run.directory import RunDirectory
+from gancore.run.recorder import record
+from gancore.run.session import Session
 from gancore.training.finite import FiniteCheck, not_finite
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -286,7 +287,7 @@ def test_checkpoint_is_not_written_when_state_is_not_finite(tmp_path, what, valu
             yield step
 
     with pytest.raises(NonFiniteError, match=r"^at step 4, .* is not finite, so no checkpoint was written$"):
-        list(record(steps_with_bad_tensor(), gan, run, directory, known))
+        list(record(steps_with_bad_tensor(), Session(run, known, directory, gan)))
     assert [path.name[5:13] for path in checkpoint.kept(directory.checkpoints)] == ["00000000", "00000002"]
 
 
