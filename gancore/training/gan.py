@@ -64,7 +64,7 @@ class GAN:
         layout = torch.channels_last if channels_last else None
         self.generator = network_on(self.device, "generator", generator, layout)
         self.discriminator = network_on(self.device, "discriminator", discriminator, layout)
-        self.objective = part_on(self.device, objective)
+        self.loss = LossAdapter(part_on(self.device, objective))
         self.regularizers, self.augmentations = dict(regularizers or {}), dict(augmentations or {})
         self._build_regularizers_and_augmentations()
         self._total = options.total
@@ -138,14 +138,13 @@ class GAN:
         ranks = self.ranks if self.options.training.accumulate == 1 else SINGLE_RANK
         self.generate = GeneratorAdapter(self.generator, autocast)
         self.critic = DiscriminatorAdapter(self.discriminator, autocast=autocast, ranks=ranks, one_pass=one_pass)
-        self.loss = LossAdapter(self.objective)
 
     def _modules(self) -> dict[str, nn.Module]:
         parts: dict[str, object] = {
             "generator": self.generator,
             "discriminator": self.discriminator,
             "ema": self.ema,
-            "loss": self.objective,
+            "loss": self.loss.objective,
             **{f"regularizer.{label}": penalty for label, penalty in self.penalties.items()},
             **{f"augmentation.{label}": augment for label, augment in self.augments.items()},
         }

@@ -80,7 +80,7 @@ def _parts_of(gan: GAN) -> dict[str, object]:
     return {
         "generator": gan.generator,
         "discriminator": gan.discriminator,
-        "loss": gan.objective,
+        "loss": gan.loss.objective,
         **{f"regularizer {label!r}": penalty for label, penalty in gan.penalties.items()},
         **{f"augmentation {label!r}": augment for label, augment in gan.augments.items()},
     }
@@ -121,7 +121,7 @@ def trial_copy(gan: GAN) -> GAN:
 _COPIED = {
     "generator": "generator",
     "discriminator": "discriminator",
-    "loss": "objective",
+    "loss": "loss",
     "regularizers": "penalties",
     "augmentations": "augments",
 }
@@ -144,7 +144,7 @@ def _check_accumulation(gan: GAN, inputs: _Inputs) -> None:
     mixing = {
         "discriminator": _mixes_rows("discriminator", gan.discriminator, first, second, labels),
         "generator": _mixes_rows("generator", gan.generator, inputs.latent, other, labels),
-        "loss": _needs_whole_batch(gan.objective, gan.discriminator, inputs),
+        "loss": _needs_whole_batch(gan.loss.objective, gan.discriminator, inputs),
         "regularizer": any(regularizer.whole_batch for regularizer in gan.regularizers.values()),
     }
     for part in (part for part, mixes in mixing.items() if mixes):

@@ -251,7 +251,7 @@ def recorded(ranks, folder, *, stop=None, close=None, nan=False, **changes):
     run = Run(layers, out=folder, device="cpu", catalog=catalog(), ranks=ranks)
     assembled = run.assemble()
     if nan:
-        assembled.objective = Doubtful()
+        assembled.loss.objective = Doubtful()
     interruption = Interruption()
     records = run.train(interruption=interruption)
     end = "whole"

@@ -297,7 +297,7 @@ def test_own_modules_are_trained_as_they_are_and_recorded(tmp_path):
     before = given["generator"][0].weight.detach().clone()
     run = gancore.Run(**given, out=tmp_path / "run", steps=5, set=OWN, device="cpu")
     assert steps_of(run.train()) == [1, 2, 3, 4, 5]
-    assert (run.gan.generator, run.gan.objective) == (given["generator"], given["loss"])
+    assert (run.gan.generator, run.gan.loss.objective) == (given["generator"], given["loss"])
     assert run.gan.feed.dataset is given["dataset"]
     assert not torch.equal(given["generator"][0].weight, before)
     assert checkpoint.load(run.checkpoints[-1]).tensors["loss.count"] == 5

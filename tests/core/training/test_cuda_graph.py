@@ -140,7 +140,7 @@ def test_cuda_graph_is_given_up_when_a_component_has_hidden_state():
         source.generator,
         HiddenState(source.discriminator),
         source.feed,
-        source.objective,
+        source.loss.objective,
         source.options,
         source.device,
     )
@@ -205,7 +205,9 @@ def test_cuda_graph_tolerates_differences_of_rounding():
         gan.generator.layers[0].bias.add_(2e-4 * torch.randn(64).sign())  # as large as one step
 
     source = run(latent={"dim": 5})
-    gan = GAN(NormalizedAfterBias(), source.discriminator, source.feed, source.objective, source.options, source.device)
+    gan = GAN(
+        NormalizedAfterBias(), source.discriminator, source.feed, source.loss.objective, source.options, source.device
+    )
     recorder = AlteringRecorder(gan, move_by_rounding)
     _, notes = run_by_graphs(gan, recorder)
     assert recorder.recorded >= 1
