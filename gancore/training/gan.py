@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from gancore.training.adapters import ActiveAugmentation, DiscriminatorAdapter, 
 from gancore.training.assembly import building, feed_of, network_on, part_on
 from gancore.training.ema import update_average, weight_of
 from gancore.training.finite import FiniteCheck
-from gancore.training.networks import Freezer, draw_latent, frozen_copy
+from gancore.training.networks import Freezer, draw_latent
 from gancore.training.precision import Precision
 from gancore.training.preflight import run_preflight
 from gancore.training.regularizers import NO_REGULARIZERS, ActiveRegularizer, ActiveRegularizers
@@ -80,7 +81,7 @@ class GAN:
         self.connect(one_pass=one_pass)
 
         self.freezer = Freezer(self.discriminator)
-        self.ema = frozen_copy(self.generator) if options.ema else None
+        self.ema = deepcopy(self.generator).eval().requires_grad_(False) if options.ema else None
         self.optimizers: dict[str, optim.Optimizer] = {
             "generator": options.optimizer.generator.build([self.generator]),
             "discriminator": options.optimizer.discriminator.build([self.discriminator]),

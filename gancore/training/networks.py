@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from copy import deepcopy
+from contextlib import contextmanager
 from typing import Any, TypeGuard
 
 import torch
@@ -131,11 +130,6 @@ class Freezer:
                 part.train()
 
 
-def frozen(module: nn.Module) -> AbstractContextManager[None]:
-    """Freeze the module for a block; see `Freezer`."""
-    return Freezer(module).frozen()
-
-
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
     """Put the module and all its parts in evaluation mode for the block; afterward each is in its own mode again."""
@@ -146,11 +140,6 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in training.items():
             part.training = mode
-
-
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode that is not trained."""
-    return deepcopy(module).eval().requires_grad_(False)
 
 
 def tensors_of(output: Output) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from gancore.contracts import Output
 from gancore.errors import PluginError
 from gancore.training.gan import GAN
 from gancore.training.loop import train
-from gancore.training.networks import frozen
+from gancore.training.networks import Freezer
 from gancore_plugins.losses.bce import NonSaturating
 from gancore_plugins.regularizers.gradients import R1
 from gancore_plugins.regularizers.lipschitz import GradientPenalty
@@ -84,7 +84,7 @@ def test_frozen_restores_requires_grad_of_each_parameter():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     module[0].weight.requires_grad_(False)
     before = [parameter.requires_grad for parameter in module.parameters()]
-    with frozen(module):
+    with Freezer(module).frozen():
         assert not any(parameter.requires_grad for parameter in module.parameters())
     assert [parameter.requires_grad for parameter in module.parameters()] == before
 
