@@ -52,10 +52,10 @@ def with_objects(catalog: Catalog, objects: Mapping[str, object]) -> Catalog:
     return Catalog((*catalog.plugins, Plugin("objects", BUILT_IN, version("gancore"), stand_ins)))
 
 
-def check_objects(config: Mapping[str, Any], catalog: Catalog, path: str) -> None:  # Any: data of a file
+def check_objects(config: Mapping[str, Any], catalog: Catalog, path: str | None = None) -> None:  # Any: data of a file
     """Raise ConfigError with every part that `config` names as an object and the catalog has no stand-in for.
 
-    `path` is the run or checkpoint that the config is from.
+    `path` is the run or checkpoint that the config is from, None for the config of a new run.
     """
     known = {part for part, kind in KINDS.items() for offered, _ in catalog.offers(kind) if offered.name == OBJECT}
     missing = [part for part in KINDS if is_object(config.get(part)) and part not in known]
@@ -63,9 +63,10 @@ def check_objects(config: Mapping[str, Any], catalog: Catalog, path: str) -> Non
         return
     named = ", ".join(f"{part} ({_shown(config[part])})" for part in missing)
     arguments = ", ".join(f"{part}=..." for part in KINDS if is_object(config.get(part)))
+    call = f"gancore.Run(..., {arguments})" if path is None else f"gancore.open({path!r}, {arguments})"
     raise ConfigError(
-        f"{path} needs Python objects that no file can rebuild; missing: {named}",
-        f"pass them in Python: gancore.open({path!r}, {arguments})",
+        f"{path or 'this config'} needs Python objects that no file can rebuild; missing: {named}",
+        f"pass them in Python: {call}",
     )
 
 

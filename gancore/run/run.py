@@ -143,7 +143,7 @@ class Run:
         if seed is not None:
             layers.append(ConfigLayer("seed=", {"seed": seed}))
         layers += [assignment(key, value, self._installed) for key, value in (set or {}).items()]
-        check_objects(merge(layers)[0], self.catalog, "this config")
+        check_objects(merge(layers)[0], self.catalog)
         recipes = [layer.source for layer in layers if layer.source.startswith("recipe ")]
         self._recipe = recipes[0].removeprefix("recipe ") if recipes else None
         self._config = resolve(layers, self.catalog)

@@ -378,8 +378,9 @@ def test_open_names_the_objects_that_are_missing(tmp_path, left_out):
     assert "gancore.open(" in error.value.hint
     with pytest.raises(ConfigError, match="needs Python objects that no file can rebuild"):
         gancore.load(tmp_path / "run")
-    with pytest.raises(ConfigError, match="needs Python objects that no file can rebuild"):
+    with pytest.raises(ConfigError, match="needs Python objects that no file can rebuild") as error:
         gancore.Run(tmp_path / "run" / "config.toml")
+    assert "gancore.Run(..., generator=..., discriminator=..., loss=..., dataset=...)" in error.value.hint
 
 
 def test_open_refuses_an_object_for_a_part_that_the_config_names(tmp_path):
