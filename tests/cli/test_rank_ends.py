@@ -27,7 +27,7 @@ RUN = (
 
 @pytest.fixture(scope="module")
 def both(zygote):
-    """Runs a command as rank 0 and as rank 1, which alone goes into the trap; how each has ended."""
+    """Runs a command as rank 0 and as rank 1, of which rank 1 has the trap; returns how each has ended."""
     other = Zygote()
 
     def run(folder, *arguments, trap="::"):
@@ -61,7 +61,7 @@ def newest(folder):
 
 @pytest.fixture(scope="module")
 def whole(both, tmp_path_factory):
-    """What the run leaves that nothing interrupts."""
+    """What the uninterrupted run leaves."""
     folder = tmp_path_factory.mktemp("whole")
     ranks = both(folder, *RUN)
     assert codes(ranks) == [0, 0]
@@ -80,7 +80,7 @@ ENDS = {
     ),
 }
 """The outcome of a trap at rank 1: exit codes, the beginnings of the errors, and the newest step that is kept."""
-RESUMED = {"discriminator:7:TERM", "generator:7:KILL"}  # one that saved before it ended, and one that could not
+RESUMED = {"discriminator:7:TERM", "generator:7:KILL"}  # one rank saves before it ends, the other cannot
 
 
 @pytest.mark.parametrize("trap", ENDS)

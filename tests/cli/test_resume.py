@@ -32,7 +32,7 @@ STREAMED = (
 
 @pytest.fixture
 def run(zygote, tmp_path):
-    """Runs a command in a folder of the test's own."""
+    """Runs a command in a folder of its own."""
     return lambda *arguments, **environment: zygote.run(tmp_path, *arguments, **environment)
 
 
@@ -43,7 +43,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(zygote, tmp_path_factory):
-    """What the run leaves that nothing interrupts."""
+    """What the uninterrupted run leaves."""
     folder = tmp_path_factory.mktemp("whole")
     done = zygote.run(folder, *RUN, "--out", "run", "-q")
     assert (done.returncode, done.stderr) == (0, "")

@@ -26,7 +26,7 @@ from gancore_plugins.losses.bce import NonSaturating
 
 
 class Falling(StatefulLoss):
-    """The usual loss, which takes its time, or ends rank 1 at step 30, when the environment says so."""
+    """The loss bce, which is slow if SLOW is set, and ends rank 1 at step 30 if FALLS is set."""
 
     name = "falling"
 
@@ -87,13 +87,13 @@ def started(folder, *arguments, restarts=0, **environment):
 
 
 def under_way(process, path):
-    """Waits until a run has its first checkpoint after that of the beginning."""
+    """Wait for the first checkpoint after that of step 0."""
     while process.poll() is None and len(checkpoint.kept(path / "checkpoints")) < 2:
         time.sleep(0.01)
 
 
 def workers(process):
-    """The processes that torchrun has started, by their ranks."""
+    """The processes that torchrun has started, by rank."""
     found = {}
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         said = dict(each.partition("=")[::2] for each in Path(f"/proc/{child}/environ").read_text().split("\0"))
@@ -117,7 +117,7 @@ def state(folder):
 
 @pytest.fixture(scope="module")
 def clean(folder):
-    """What a run is that nothing interrupts."""
+    """The state of the uninterrupted run."""
     process = started(folder, "train", *RUN, "--out", "clean")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -162,7 +162,7 @@ def test_torchrun_process_that_is_killed_ends_the_other_and_one_process_may_resu
     assert not any(Path(f"/proc/{worker}").exists() for worker in both.values())
     error, kept, _ = error_in(err)
     (*_, last) = checkpoint.kept(folder / "killed" / "checkpoints")
-    # Between two steps rank 0 may hear of it from torchrun first, which then ends it.
+    # Between two steps rank 0 may first get SIGTERM from torchrun.
     assert error == "error: terminated" or error.startswith("error: another process of the run is gone: ")
     assert kept == f"kept: checkpoint {last.relative_to(folder)}"
     assert "exitcode  : 9" in err

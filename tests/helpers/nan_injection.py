@@ -69,7 +69,7 @@ class Ailment:
 
 
 def spoilt(tensor, value):
-    """The tensor with one other element."""
+    """The tensor with one element replaced."""
     other = torch.zeros_like(tensor)
     other.view(-1)[tensor.numel() // 2] = value
     return tensor + other

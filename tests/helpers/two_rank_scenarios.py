@@ -56,7 +56,7 @@ def with_an_idle_weight():
 
 
 class Counting(nn.Module):
-    """D with statistics of what it sees, which it makes no use of."""
+    """A discriminator that keeps statistics of its input and does not use them."""
 
     def __init__(self):
         super().__init__()
@@ -70,7 +70,7 @@ class Counting(nn.Module):
 
 
 class SizeOfFakes(Regularizer):
-    """A penalty in G's update, with some of its own points."""
+    """A penalty in G's update that also scores images of its own."""
 
     name = "size"
     player = "generator"
@@ -80,7 +80,7 @@ class SizeOfFakes(Regularizer):
 
 
 class Watching(Augmentation):
-    """Changes nothing, and keeps a mean of what D says."""
+    """Changes no image, and accumulates the logits of D."""
 
     name = "watching"
 
@@ -101,7 +101,7 @@ class WatchingAtWork(nn.Module):
 
 
 class Centered(StatefulLoss):
-    """A running mean of what D says of the whole batch is taken off."""
+    """Subtracts a running mean of the logits of the whole batch."""
 
     name = "centered"
 
@@ -125,7 +125,7 @@ class CenteredAtWork(nn.Module):
 
 
 class OfTheSpread(Loss):
-    """Of a standard deviation over the whole batch: a mean of a mean, with gradients through both."""
+    """A variance over the whole batch: a mean of a mean, with gradients through both."""
 
     name = "spread"
     needs_real = True
@@ -138,7 +138,7 @@ class OfTheSpread(Loss):
 
 
 class Doubtful:
-    """NaN once, in its third update of D, and on the last rank alone."""
+    """NaN once: in the third update of D, on rank 1 only."""
 
     needs_real = False
 
@@ -165,7 +165,7 @@ def gan(
         duration=duration,
         batch_size=batch,
         latent={"dim": 5},
-        # Not Adam, which makes something of a gradient that is zero but for rounding.
+        # Not Adam, which amplifies a gradient that is zero except for rounding.
         optimizer={player: {"name": "SGD", "lr": 0.05, "momentum": 0.5} for player in ("generator", "discriminator")},
         ema={"half_life_kimg": 0.05},
         training={"discriminator_steps": 2, **training},
@@ -208,7 +208,7 @@ SAME = {
     "idle weight": {"discriminator": with_an_idle_weight},
     "watched": {**UNEVEN, "parts": {"augmentations": {"watching": Watching()}}},
 }
-"""Where two ranks make the run of one process."""
+"""GANs that two ranks train exactly as one process does."""
 
 
 def made(ranks, **changes):
@@ -216,7 +216,7 @@ def made(ranks, **changes):
 
 
 def outcome(run):
-    """What a run is after its last step, and the numbers of its steps."""
+    """The state after the last step, and the numbers of all steps."""
     steps = [{key: value for key, value in step.scalars().items() if key != "seconds"} for step in train(run)]
     return {"steps": steps, "tensors": trained(run), "skipped": run.progress.nonfinite}
 
@@ -238,14 +238,14 @@ def by_other_clocks(ranks):
 
 
 def drawn(run):
-    """Samples of rank 0, and random numbers as modules see them."""
+    """Samples at rank 0, and random numbers as modules draw them."""
     samples = draw(run.sampler(), 150, latent=run.options.latent, seed=3, device=run.device, ranks=run.ranks)
     with own_randomness(run):
         return samples, torch.rand(3)
 
 
 def recorded(ranks, folder, *, stop=None, close=None, nan=False, **changes):
-    """How a recorded run ends at a rank, and after which step; `stop` is the step at which rank 1 gets a signal."""
+    """How a recorded run ends at a rank, its last step, and its tensors; rank 1 gets a signal at step `stop`."""
     config = {"duration": "7 steps", "batch_size": 4, "checkpoint": {"every_steps": 2}, "ema": {}, **changes}
     layers = [ConfigLayer("test", PARTS), ConfigLayer("test", config)]
     run = Run(layers, out=folder, device="cpu", catalog=catalog(), ranks=ranks)
@@ -301,7 +301,7 @@ def scenes(ranks, folder):
 
 
 def there(ranks, folder):
-    """What is said of a run that all have, none has, and rank 1 alone has."""
+    """Whether a run exists that all ranks have, that no rank has, and that only rank 1 has."""
     (folder / f"own{ranks.rank}").mkdir()
     if not ranks.is_main:
         (folder / "own1" / "config.toml").touch()
@@ -313,7 +313,7 @@ def there(ranks, folder):
 
 
 def environment(rank, size, port):
-    """What torchrun tells a process."""
+    """The environment that torchrun sets for a process."""
     said = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return {key: str(value) for key, value in said.items()}
 
@@ -325,7 +325,7 @@ def free_port():
 
 
 def crowd(folder):
-    """What each of two processes has to tell."""
+    """Run the scenarios in two processes; the results of each."""
     port = free_port()
     found = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     processes = [

@@ -32,7 +32,7 @@ RAISED = {
 
 
 class MuteError(Exception):
-    """Fails even at saying what it is."""
+    """An error whose message cannot be formatted."""
 
     def __str__(self):
         raise RuntimeError("no words")
@@ -66,7 +66,7 @@ class Remembers(Writer):
 
 @pytest.fixture
 def watched():
-    """A catalog with the observers below, and the writers that they have built, in order."""
+    """A catalog with the observers below, and a list of the writers that they build."""
     built = []
 
     class Watcher(Observer):
@@ -84,7 +84,7 @@ def watched():
             return built[-1]
 
     class Vandal(Observer):
-        """Does to what it is given, and to the process, what it can."""
+        """Changes its arguments and global state of the process."""
 
         name = "vandal"
 
@@ -106,7 +106,7 @@ def watched():
 
         def _draw(self):
             torch.manual_seed(1)
-            np.random.seed(1)  # the global one is meant
+            np.random.seed(1)  # the global generator on purpose
             torch.rand(7)
             torch.set_grad_enabled(False)
             torch.set_default_dtype(torch.float64)

@@ -143,7 +143,7 @@ def test_losses_are_read_only_where_they_are_logged(tmp_path):
     ]
 
 
-# Huge weights after the first step, and no step after it that could be made.
+# Huge weights after the first step, so that every later step is skipped.
 FAST = {
     "optimizer": {player: {"name": "SGD", "lr": 1e38} for player in ("generator", "discriminator")},
     "training": {"on_nonfinite": "skip", "nonfinite_limit": 99},
@@ -158,7 +158,7 @@ def test_log_holds_null_for_numbers_that_are_not_finite(tmp_path):
 
 
 class Overflows(Generator):
-    """Finite weights, and samples that are not, as soon as it has been trained at all."""
+    """Weights that stay finite, and samples that are infinite after the first update."""
 
     name = "overflows"
 
@@ -300,7 +300,7 @@ STILL = {
     "optimizer": {player: {"lr": 0.0} for player in ("generator", "discriminator")},
     "evaluate": {"every_kimg": 0.008},
 }
-"""The generator never learns, and what it draws has next to no diversity."""
+"""The learning rate is 0, so that the samples of a constant generator keep no diversity."""
 
 
 def test_collapse_to_one_image_is_reported_at_the_second_evaluation(tmp_path):
@@ -351,7 +351,7 @@ def test_metrics_that_cannot_be_measured_end_the_run_before_the_first_step(tmp_p
 
 
 class Fails(Metric):
-    """Calls `acts` at each measurement but that of real images."""
+    """Calls `acts` when it measures samples, not when it measures real images."""
 
     name = "fails"
     needs = frozenset({"images"})
@@ -366,7 +366,7 @@ class Fails(Metric):
 
 @pytest.fixture
 def failing(monkeypatch):
-    """A catalog with the metric above, and what makes a function its act."""
+    """A catalog with the metric above, and a function that sets its `acts`."""
 
     @hookimpl
     def gancore_metrics():
@@ -403,7 +403,7 @@ def test_checkpoint_of_the_step_is_saved_when_its_evaluation_fails(tmp_path, fai
             raise error
 
     act(raises_after_five)
-    with pytest.raises(BaseException):  # noqa: B017, PT011  # as the part that measures tells it
+    with pytest.raises(BaseException):  # noqa: B017, PT011  # the evaluator may wrap it
         list(run.train())
     newest = checkpoint.load(checkpoint.newest(run.path)).about
     assert newest["progress"]["step"] == (0 if isinstance(error, StorageError) else 5)

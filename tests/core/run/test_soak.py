@@ -1,4 +1,4 @@
-"""Long runs: what a run takes of the machine stays as it is."""
+"""Long runs: memory, threads and file handles do not grow."""
 
 import json
 import subprocess
@@ -41,7 +41,7 @@ print(json.dumps(sorted(path.name for path in run.directory.checkpoints.iterdir(
 
 
 @pytest.mark.long
-def test_twenty_thousand_steps_take_no_more_than_the_first_two_thousand(tmp_path):
+def test_resources_do_not_grow_over_twenty_thousand_steps(tmp_path):
     tests = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SOURCE, tests, tmp_path], capture_output=True, text=True, timeout=550
