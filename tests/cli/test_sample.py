@@ -10,13 +10,13 @@ from PIL import Image
 FORKED = True
 SPY = """
 import sys, torch
-from gancore.sampling.load import _Unfilled
+from gancore.sampling.load import _SkipInit
 from gancore_cli.main import main
 try:
     main(["sample", "runs/0001", "-n", "1", "--out", "one.png"])
 except SystemExit:
     pass
-with torch.device("meta"), _Unfilled():
+with torch.device("meta"), _SkipInit():
     torch.empty(2).normal_()
 print(sorted({"torch._dynamo", "torchvision", "rich", "sklearn"} & sys.modules.keys()), file=sys.stderr)
 """
