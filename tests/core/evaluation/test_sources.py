@@ -54,7 +54,7 @@ def test_dataset_that_cannot_be_built_is_a_plugin_error(tmp_path):
         def build(self, root):
             raise RuntimeError("broken file")
 
-    with pytest.raises(PluginError, match="dataset 'broken' failed: RuntimeError: broken file"):
+    with pytest.raises(PluginError, match=r"dataset 'broken' failed in build\(\): RuntimeError: broken file"):
         ReferenceImages.of(Broken(), tmp_path)
 
 

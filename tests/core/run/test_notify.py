@@ -21,7 +21,7 @@ from helpers.small_runs import begun, lines, recorded, small_run, tensors
 from helpers.tiny_components import assembled, catalog, equal
 
 Call = Literal["nothing", "build", "scalars", "image", "file", "end"]
-MUTE = ("mute", "MuteError: (its message cannot be had: RuntimeError)")
+MUTE = ("mute", "MuteError: (no message: str() raised RuntimeError)")
 OFTEN = {"log": {"every_steps": 1}, "sample": {"every_kimg": 0.004}, "checkpoint": {"every_steps": 1}}
 RAISED = {
     "error": lambda: ValueError("no such thing"),

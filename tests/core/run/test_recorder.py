@@ -284,7 +284,7 @@ def test_best_checkpoint_is_that_of_the_best_value(tmp_path, name, choose):
 
 def test_best_checkpoint_is_kept_only_with_a_best_metric(tmp_path):
     directory, _, _ = recorded(tmp_path / "run", MEASURED)
-    with pytest.raises(CheckpointError, match="no best checkpoint was kept"):
+    with pytest.raises(CheckpointError, match="there is no best checkpoint in"):
         checkpoint.newest(directory.path, best=True)
 
 
@@ -307,7 +307,7 @@ def test_collapse_to_one_image_is_reported_at_the_second_evaluation(tmp_path):
     _, _, seen = recorded(tmp_path / "run", {**STILL, "generator": {"name": "constant"}})
     warned = [(written.step.step, *written.warnings) for written in seen if written.warnings]
     assert [step for step, _ in warned] == [4]
-    assert "collapse suspected: 100 samples are in effect 1.0 different ones" in warned[0][1]
+    assert "collapse suspected: 100 samples have an effective number of 1.0 distinct images" in warned[0][1]
 
 
 def test_collapse_to_one_mode_of_eight_is_reported_at_the_second_evaluation(tmp_path):
@@ -316,7 +316,7 @@ def test_collapse_to_one_mode_of_eight_is_reported_at_the_second_evaluation(tmp_
     _, _, seen = recorded(tmp_path / "run", STILL, ring, one)
     warned = [written for written in seen if written.warnings]
     assert [written.step.step for written in warned] == [8]
-    assert "256 samples are in effect 1.0 different ones" in warned[0].warnings[0]
+    assert "256 samples have an effective number of 1.0 distinct images" in warned[0].warnings[0]
 
 
 def test_collapse_is_not_reported_for_diverse_samples(tmp_path):
@@ -343,7 +343,7 @@ def test_collapse_can_be_ignored(tmp_path):
 
 
 def test_metrics_that_cannot_be_measured_end_the_run_before_the_first_step(tmp_path):
-    with pytest.raises(DataError, match="more than 64 images"):
+    with pytest.raises(DataError, match="needs more than 64 generated and real images"):
         recorded(tmp_path / "run", MEASURED, {"metrics": {"fd-random": {}}})
     assert [path.name for path in checkpoint.kept(RunDirectory(tmp_path / "run").checkpoints)] == [
         "step-00000000.safetensors"

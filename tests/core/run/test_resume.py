@@ -96,5 +96,5 @@ def test_random_state_that_is_invalid_is_refused(tmp_path, name, spoil):
     directory, run, _ = recorded(tmp_path / "run", {})
     saved = checkpoint.load(checkpoint.newest(directory.path))
     gan = GAN.assemble(run, Path(), "cpu")
-    with pytest.raises(CheckpointError, match="holds no random state"):
+    with pytest.raises(CheckpointError, match="a random state is not valid"):
         gan.restore({**saved.tensors, name: spoil(saved.tensors[name])}, saved.about["progress"])

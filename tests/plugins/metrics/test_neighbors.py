@@ -101,6 +101,6 @@ def test_neighbor_metrics_compute_shared_values_once():
     inputs = of_features(normal(0, 50, 2), normal(1, 50, 2))
     for kind in (Precision, Recall, Density, Coverage):
         kind(extractor=GIVEN, k=3).measure(inputs)
-    assert set(inputs._known) == {("precision and recall", 3), ("density and coverage", 3)}
+    assert set(inputs._cache) == {("precision and recall", 3), ("density and coverage", 3)}
     Precision(extractor=GIVEN, k=4).measure(inputs)
-    assert ("precision and recall", 4) in inputs._known
+    assert ("precision and recall", 4) in inputs._cache
