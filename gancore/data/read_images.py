@@ -6,7 +6,6 @@ Pickles are never loaded, and the size that a file declares is checked before me
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from gancore.contracts import Shape
 from gancore.errors import DataError, describe_error
-from gancore.utils.files import Paths, picture, pictures_below, regular, without_warnings
+from gancore.utils.files import picture, pictures_below, regular, without_warnings
 
 _MODES = {"1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
 """The supported Pillow modes, and the mode that each is converted to."""
@@ -42,23 +41,24 @@ def read_images(path: Path, shape: Shape | None = None) -> Tensor:
 def _pictures(folder: Path, gray: bool) -> Tensor:
     if not folder.is_dir():
         raise DataError(f"there is no folder or file {folder}", "pass a folder of pictures, or a .npy file")
-    paths = pictures_below(folder)
+    paths = [folder / name for name in pictures_below(folder)]
     images, first = torch.empty(0), (0, 0, 0)
-    for number, pixels in enumerate(_decode(paths, gray)):
+    for number, path in enumerate(paths):
+        pixels = _decode(path, gray)
         if number == 0:
             first = pixels.shape
             images = _allocate(paths, first)
         if pixels.shape != first:
             raise DataError(
                 f"all images must have the same size and number of channels; {paths[0]} is {_describe(first)}, "
-                f"{paths[number]} is {_describe(pixels.shape)}",
+                f"{path} is {_describe(pixels.shape)}",
                 "resize or convert them",
             )
         images[number] = torch.from_numpy(pixels).permute(2, 0, 1)
     return images
 
 
-def _allocate(paths: Paths, shape: tuple[int, ...]) -> Tensor:
+def _allocate(paths: list[Path], shape: tuple[int, ...]) -> Tensor:
     """Return an uninitialized uint8 tensor (N, C, H, W) for all pictures of `shape`, which is (H, W, C)."""
     try:
         return torch.empty(len(paths), shape[2], *shape[:2], dtype=torch.uint8)
@@ -69,20 +69,18 @@ def _allocate(paths: Paths, shape: tuple[int, ...]) -> Tensor:
         ) from error
 
 
-def _decode(paths: Paths, gray: bool) -> Iterator[NDArray[np.uint8]]:
-    """Yield each picture as (H, W, C). Keep an alpha channel only if some pixel is not opaque."""
-    for path in paths:
-        with without_warnings(), picture(path) as opened:
-            if opened.mode not in _MODES:
-                raise DataError(
-                    f"pictures must be gray or color with 8 bits per channel; {path} has mode {opened.mode}",
-                    "convert it",
-                )
-            pixels = np.asarray(opened.convert(_MODES[opened.mode]))
-        pixels = np.array(pixels if pixels.ndim == 3 else pixels[:, :, None])
-        if pixels.shape[2] == 4 and (pixels[:, :, 3] == 255).all():
-            pixels = pixels[:, :, :3]
-        yield pixels[:, :, :1] if gray and pixels.shape[2] == 3 and (pixels == pixels[:, :, :1]).all() else pixels
+def _decode(path: Path, gray: bool) -> NDArray[np.uint8]:
+    """Return a picture as (H, W, C). Keep an alpha channel only if some pixel is not opaque."""
+    with without_warnings(), picture(path) as opened:
+        if opened.mode not in _MODES:
+            raise DataError(
+                f"pictures must be gray or color with 8 bits per channel; {path} has mode {opened.mode}", "convert it"
+            )
+        pixels = np.asarray(opened.convert(_MODES[opened.mode]))
+    pixels = np.array(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    if pixels.shape[2] == 4 and (pixels[:, :, 3] == 255).all():
+        pixels = pixels[:, :, :3]
+    return pixels[:, :, :1] if gray and pixels.shape[2] == 3 and (pixels == pixels[:, :, :1]).all() else pixels
 
 
 def _array(path: Path, gray: bool) -> Tensor:

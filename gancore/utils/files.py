@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,58 +33,25 @@ def regular(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-class Paths:
-    """The paths of files below a folder, in one buffer of bytes: a million take no Python object each.
-
-    Forked processes share the buffer, since reading it does not write reference counts.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._names, self._ends = bytearray(), array("q")
-
-    def append(self, name: str) -> None:
-        """Add a file by its path relative to the folder, such as `cats/1.png`."""
-        self._names += name.encode("utf-8", "surrogatepass")
-        self._ends.append(len(self._names))
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, number: int) -> Path:
-        """Return the path of a file; its number must not be negative."""
-        begin = self._ends[number - 1] if number else 0
-        return Path(self.folder, self._names[begin : self._ends[number]].decode("utf-8", "surrogatepass"))
-
-    def __iter__(self) -> Iterator[Path]:
-        return (Path(self.folder, name) for name in self.names())
-
-    def names(self) -> Iterator[str]:
-        """Yield all names in the order in which they were added."""
-        begin = 0
-        for end in self._ends:
-            yield self._names[begin:end].decode("utf-8", "surrogatepass")
-            begin = end
-
-
-def pictures_below(folder: Path) -> Paths:
-    """Return all pictures in a folder and its subfolders, recognized by their suffixes, in the order of their paths.
+def pictures_below(folder: Path) -> list[str]:
+    """Return the pictures in a folder and its subfolders as relative paths, recognized by suffix and sorted like `Path`.
 
     Links to files are followed, links to folders are not. Raises DataError when a folder cannot be read, when there is
     no picture, and when something with the suffix of a picture is not a file.
     """
-    found, special = Paths(folder), list[Path]()
+    found, special, pending = list[str](), list[Path](), [""]
     try:
-        pending = [("", *_content(os.fspath(folder), special))]
-        while pending:
-            parent, names, folders = pending[-1]
-            for name in names:
-                if name in folders:  # at its place among the names, so only one folder at a time is sorted
-                    pending.append((f"{parent}{name}/", *_content(os.path.join(folder, parent, name), special)))
-                    break
-                found.append(parent + name)
-            else:
-                pending.pop()
+        while pending:  # `os.walk` calls itself, so it fails in deep folders
+            parent = pending.pop()
+            with os.scandir(folder / parent) as entries:
+                for entry in entries:
+                    if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                        if os.path.isfile(entry):
+                            found.append(parent + entry.name)
+                        else:
+                            special.append(Path(entry))
+                    elif entry.is_dir(follow_symlinks=False):
+                        pending.append(f"{parent}{entry.name}/")
     except OSError as error:
         raise DataError(
             f"cannot read folder {error.filename or folder}: {error.strerror}",
@@ -100,7 +66,9 @@ def pictures_below(folder: Path) -> Paths:
         )
     if not found:
         raise DataError(f"no pictures in {folder}: no file ends in {', '.join(SUFFIXES)}", "name another folder")
-    return found
+    return sorted(
+        found, key=lambda name: name.replace("/", "\0")
+    )  # text, since a million of `Path` take half a gigabyte
 
 
 @contextmanager
@@ -120,7 +88,12 @@ def picture(path: Path, most_pixels: int = MOST_PIXELS) -> Iterator[Image]:
             if size > most:
                 raise DataError(f"{path} has {size:,} bytes, more than the {most:,} of a picture", "make it smaller")
             with Image.open(file, formats=[format_name]) as opened:
-                _check_size(opened, path, most_pixels)
+                if (pixels := opened.width * opened.height) > most_pixels:
+                    raise DataError(
+                        f"{path} declares {opened.width}x{opened.height}, {pixels / 1e6:,.1f} MP; "
+                        f"the most is {most_pixels:,} pixels",
+                        "make it smaller, or remove it",
+                    )
                 if format_name != "PNG":
                     yield opened
                     return
@@ -152,32 +125,6 @@ def some(problems: list[str]) -> str:
     """Return the first few of a list as text, and how many more there are."""
     more = f", and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
     return "; ".join(problems[:_NAMED]) + more
-
-
-def _content(folder: str, special: list[Path]) -> tuple[Iterator[str], set[str]]:
-    """Return the sorted names of pictures and folders in a folder, and the set of folders. Adds to `special`."""
-    names, folders = list[str](), set[str]()
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                # A directory entry knows its type without a system call, except for links, for which it may raise.
-                if os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file():
-                    names.append(entry.name)
-                else:
-                    special.append(Path(entry.path))
-            elif entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
-                folders.add(entry.name)
-    return iter(sorted(names)), folders
-
-
-def _check_size(opened: Image, path: Path, most_pixels: int) -> None:
-    if opened.width * opened.height > most_pixels:
-        raise DataError(
-            f"{path} declares {opened.width}x{opened.height}, {opened.width * opened.height / 1e6:,.1f} MP; "
-            f"the most is {most_pixels:,} pixels",
-            "make it smaller, or remove it",
-        )
 
 
 def _kind(path: Path) -> str:

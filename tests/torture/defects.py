@@ -274,8 +274,8 @@ DEFECTS = [
     Defect(
         "pictures of any size are decoded",
         "gancore/utils/files.py",
-        "    if opened.width * opened.height > most_pixels:",
-        "    if False:",
+        "if (pixels := opened.width * opened.height) > most_pixels:",
+        "if (pixels := 0):",
         "tests/core/utils/test_files.py tests/core/data/test_read_images.py tests/plugins/datasets/test_folder.py",
     ),
     Defect(

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gancore.contracts import Dataset
 from gancore.errors import DataError
-from gancore.utils.files import MOST_PIXELS, Paths, pictures_below
+from gancore.utils.files import MOST_PIXELS, pictures_below
 from gancore_plugins.datasets.pictures import PictureCache, PictureFormat, Pictures
 
 if TYPE_CHECKING:
@@ -40,38 +40,37 @@ class Folder(Dataset):
     )
 
     def prepare(self, root: Path) -> Iterator[float]:
-        yield from self._cache(self._pictures(), root).build()
+        yield from self._cache(self._names(), root).build()
 
     def build(self, root: Path) -> TorchDataset[Any]:  # Any: (image, label), or an image alone
-        paths = self._pictures()
-        cache = self._cache(paths, root)
+        names = self._names()
+        cache = self._cache(names, root)
         for _ in cache.build():  # does nothing if `prepare` did it
             pass
-        labels, classes = _labels(paths) if self.classes else (None, None)
+        labels, classes = _labels(names) if self.classes else (None, None)
         return Pictures(cache.path, labels, classes, self.mirrors)
 
-    def _cache(self, paths: Paths, root: Path) -> PictureCache:
-        return PictureCache.in_folder(
-            root / "folders", paths, PictureFormat(self.size, self.channels, self.fit, self.max_pixels)
-        )
+    def _cache(self, names: list[str], root: Path) -> PictureCache:
+        form = PictureFormat(self.size, self.channels, self.fit, self.max_pixels)
+        return PictureCache.in_folder(root / "folders", Path(self.path).expanduser(), names, form)
 
-    def _pictures(self) -> Paths:
-        """Return all pictures, sorted by path. Raise DataError if there are no pictures, or one has no class."""
+    def _names(self) -> list[str]:
+        """Return the sorted relative paths of all pictures. Raise DataError if there are no pictures, or one has no class."""
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise DataError(f"folder {folder} does not exist", "--set dataset.path=FOLDER")
-        paths = pictures_below(folder)
-        if self.classes and (name := next((name for name in paths.names() if "/" not in name), None)):
+        names = pictures_below(folder)
+        if self.classes and (name := next((name for name in names if "/" not in name), None)):
             raise DataError(
                 f"with classes = true every picture must be in a subfolder, its class; {folder / name} is not",
                 "move it into a subfolder, or leave classes out",
             )
-        return paths
+        return names
 
 
-def _labels(paths: Paths) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+def _labels(names: list[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Return the label of each picture (N,), and the subfolders that are the classes, sorted by name."""
     classes: dict[str, int] = {}
-    folders = (name.partition("/")[0] for name in paths.names())  # sorted, as the paths are
-    labels = np.fromiter((classes.setdefault(folder, len(classes)) for folder in folders), np.int32, len(paths))
+    folders = (name.partition("/")[0] for name in names)  # sorted, as the names are
+    labels = np.fromiter((classes.setdefault(folder, len(classes)) for folder in folders), np.int32, len(names))
     return labels, tuple(classes)

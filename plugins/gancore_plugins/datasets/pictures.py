@@ -22,7 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.errors import DataError, StorageError
 from gancore.utils.atomic import replacing
-from gancore.utils.files import Paths, picture, some, without_warnings
+from gancore.utils.files import picture, some, without_warnings
 from gancore.utils.lock import exclusive
 
 _DECODER_VERSION = 1
@@ -73,23 +73,24 @@ class PictureFormat:
 
 @dataclass(frozen=True)
 class PictureCache:
-    """The decoded pictures of a folder in one format: an array uint8 (N, C, H, W) in the file `path`."""
+    """The decoded pictures `names` of the folder `source` in one format: an array uint8 (N, C, H, W) in `path`."""
 
-    pictures: Paths
+    source: Path
+    names: list[str]
     form: PictureFormat
     path: Path
 
     @classmethod
-    def in_folder(cls, folder: Path, pictures: Paths, form: PictureFormat) -> PictureCache:
+    def in_folder(cls, folder: Path, source: Path, names: list[str], form: PictureFormat) -> PictureCache:
         """Return the cache in `folder` for these pictures; `build` creates its file.
 
         Its name is a digest of the format and of the path, size and modification time of each picture. Raise DataError
         if a picture can no longer be read.
         """
         digest = hashlib.sha256(json.dumps([_DECODER_VERSION, form.size, form.channels, form.fit]).encode())
-        above = str(pictures.folder.absolute())
+        above = str(source.absolute())
         try:
-            for name in pictures.names():
+            for name in names:
                 path = os.path.join(above, name)
                 status = os.stat(path)
                 digest.update(json.dumps([path, status.st_size, status.st_mtime_ns]).encode())
@@ -98,11 +99,11 @@ class PictureCache:
                 f"{error.filename} was found but can no longer be read: {error.strerror}",
                 "do not change the folder while a run starts",
             ) from error
-        return cls(pictures, form, folder / f"{digest.hexdigest()[:24]}.npy")
+        return cls(source, names, form, folder / f"{digest.hexdigest()[:24]}.npy")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.pictures), self.form.channels, self.form.size, self.form.size
+        return len(self.names), self.form.channels, self.form.size, self.form.size
 
     def build(self) -> Iterator[float]:
         """Decode all pictures into the file, unless it is complete; yield the share that is done.
@@ -141,7 +142,7 @@ class PictureCache:
             images.flush()
             if broken:
                 raise DataError(
-                    f"{len(broken)} of {len(self.pictures)} pictures cannot be read: {some(broken)}",
+                    f"{len(broken)} of {len(self.names)} pictures cannot be read: {some(broken)}",
                     "replace or remove them",
                 )
 
@@ -149,19 +150,19 @@ class PictureCache:
         """Decode all pictures into `images`, append an error for each unreadable one; yield the share that is done."""
         # Threads suffice: Pillow releases the GIL while it decodes and resizes.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(self.pictures), _CHUNK):
-                numbers = range(start, min(start + _CHUNK, len(self.pictures)))
+            for start in range(0, len(self.names), _CHUNK):
                 with without_warnings():
-                    chunk = list(pool.map(self._decode, map(self.pictures.__getitem__, numbers)))
+                    chunk = list(pool.map(self._decode, self.names[start : start + _CHUNK]))
                 for number, decoded in enumerate(chunk, start):
                     if isinstance(decoded, str):
                         broken.append(decoded)
                     else:
                         images[number] = decoded
-                    yield (number + 1) / len(self.pictures)
+                    yield (number + 1) / len(self.names)
 
-    def _decode(self, path: Path) -> Pixels | str:
+    def _decode(self, name: str) -> Pixels | str:
         """Return a picture as (C, H, W), or the message of an error (an exception would keep the picture in memory)."""
+        path = self.source / name
         try:
             with picture(path, self.form.max_pixels) as opened:
                 if opened.mode not in _READABLE_MODES:
