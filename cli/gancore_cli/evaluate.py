@@ -77,9 +77,9 @@ def evaluate(
     (N, H, W) uint8, or (N, F) float32, from any program. The score of real images is shown next to each value, since
     even a perfect model does not reach zero.
     """
+    from gancore.distributed.ranks import choose_device
     from gancore.evaluation.defaults import evaluator_for_images, evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
-    from gancore.utils.device import choose_device
     from gancore.utils.json import json_safe
     from gancore_cli.progress import show_preparation
 
@@ -133,14 +133,16 @@ def _is_trained(path: Path) -> bool:
 
 def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -> ReferenceImages:
     """Return the images of `--reference`: the held-out part of a dataset, the dataset of an inline table, or files."""
+    from torch.utils.data import TensorDataset
+
     from gancore.config.run import read_dataset
     from gancore.data.read_images import read_images
-    from gancore.evaluation.sources import ReferenceImages, UnlabeledImages, reference_of
+    from gancore.evaluation.sources import ReferenceImages, reference_of
 
     path = Path(reference)
     known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
     if reference not in known and (path.suffix.lower() == ".npy" or path.is_dir()):
-        return ReferenceImages(path.name, UnlabeledImages(read_images(path, shape)))
+        return ReferenceImages(path.name, TensorDataset(read_images(path, shape)))
     dataset = read_dataset(reference, catalog)
     return ReferenceImages.of(dataset if reference.startswith("{") else reference_of(dataset)[0], root)
 
@@ -158,12 +160,14 @@ def _draw_samples(trained: TrainedGenerator, evaluator: Evaluator, seed: int, ro
 
 def _read(images: Path, reference: ReferenceImages | None, count: int | None, seed: int) -> Tensor:
     """Return the images of a folder or array, or `count` random ones."""
+    from torch.utils.data import TensorDataset
+
     from gancore.data.read_images import read_images
-    from gancore.evaluation.sources import ReferenceImages, UnlabeledImages
+    from gancore.evaluation.sources import ReferenceImages
 
     shape = None if reference is None else tuple(reference.draw(1, seed, "shape").shape[1:])
     read = read_images(images, shape)
-    return ReferenceImages(images.name, UnlabeledImages(read)).draw(count or len(read), seed, "chosen")
+    return ReferenceImages(images.name, TensorDataset(read)).draw(count or len(read), seed, "chosen")
 
 
 def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, Any]) -> None:

@@ -1,9 +1,10 @@
-"""Items of datasets: read them, and check that they keep the contract (see `contracts.Dataset`)."""
+"""Datasets and their items: build and read them, and check that they keep the contract (see `contracts.Dataset`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from operator import index
+from pathlib import Path
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -11,11 +12,24 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
+from gancore.contracts import Dataset
 from gancore.errors import DataError, blame
 from gancore.utils.random import seeded
 
 _ITEMS_PER_READ = 1024
 EMPTY = "a dataset must hold at least one image; this one is empty"
+
+
+def prepare_dataset(dataset: Dataset, root: Path) -> Iterator[float]:
+    """Run the dataset's slow first-time work; yield the share done, in 0..1. Raise PluginError when it fails."""
+    with blame(f"dataset {dataset.name!r}"):
+        yield from dataset.prepare(root)
+
+
+def build_dataset(dataset: Dataset, root: Path, seed: int = 0) -> TorchDataset[Any]:  # Any: the dataset's items
+    """Build the dataset from its files below `root`, random numbers from `seed`. Raise PluginError when it fails."""
+    with seeded(seed), blame(f"dataset {dataset.name!r}"):
+        return dataset.build(root)
 
 
 def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -24,8 +38,9 @@ def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: 
     Random numbers that the dataset draws come from `seed`.
     Raises DataError for items that break the contract, and when there are no items.
     """
-    if _is_labeled_tensors(dataset):
-        images, labels = dataset.tensors if indices is None else (tensor[indices] for tensor in dataset.tensors)
+    if _is_in_memory(dataset):
+        images, *rest = (tensor if indices is None else tensor[indices] for tensor in dataset.tensors)
+        labels = rest[0] if rest else torch.zeros(len(images))
     else:
         with blame("dataset"), seeded(seed):
             numbers = range(len(cast(Sized, dataset))) if indices is None else indices.tolist()
@@ -108,12 +123,11 @@ def check_items(images: Tensor) -> None:
         raise DataError(f"an image must have at least one pixel; {received}")
 
 
-def _is_labeled_tensors(dataset: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
-    """Whether the dataset holds exactly images and integer labels in memory, and its class does not change items."""
+def _is_in_memory(dataset: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
+    """Whether the dataset holds images, and perhaps integer labels, in memory, and its class does not change items."""
     return (
         isinstance(dataset, TensorDataset)
         and type(dataset).__getitem__ is TensorDataset.__getitem__
-        and len(dataset.tensors) == 2
-        and not dataset.tensors[1].is_floating_point()
-        and dataset.tensors[1].ndim == 1
+        and len(dataset.tensors) <= 2
+        and all(labels.ndim == 1 and not labels.is_floating_point() for labels in dataset.tensors[1:])
     )

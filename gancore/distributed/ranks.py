@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gancore.errors import ConfigError, WorkerError, describe_error
-from gancore.utils.device import choose_device
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -187,6 +186,23 @@ class Ranks:
 
 
 SINGLE_RANK = Ranks()
+
+
+def choose_device(choice: str = "auto") -> torch.device:
+    """Return the device; `auto` is the first available of cuda, mps and cpu. Raises ConfigError for any other name."""
+    available = [name for name, is_available in _probes().items() if is_available]
+    if choice == "auto":
+        return torch.device(available[0])
+    if choice not in available:
+        raise ConfigError(
+            f"--device must be a device of this machine; received {choice!r}. Known: auto, {', '.join(available)}",
+            "leave --device out to use the best one",
+        )
+    return torch.device(choice)
+
+
+def _probes() -> dict[str, bool]:
+    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
 
 
 @contextmanager

@@ -11,27 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Mixture
-from gancore.data.build import build_dataset
-from gancore.data.items import count_classes, read_items
+from gancore.data.items import build_dataset, count_classes, read_items
 from gancore.utils.random import generator_for
-
-
-class UnlabeledImages(TorchDataset[Tensor]):
-    """Images (N, …) in memory, as a dataset without labels."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
 
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """Real images with a name, and the `dataset` they are from; files have no dataset."""
+    """Real images with a name, and the `dataset` they are from, None for files."""
 
     name: str
     images: TorchDataset[Any]  # Any: an item is (image, label) or an image alone
@@ -63,19 +49,14 @@ class ReferenceImages:
     def draw(self, limit: int, seed: int, stream: str) -> Tensor:
         """Return all images as they are stored (N, …), or `limit` random ones if there are more, in order."""
         if len(self) <= limit:
-            return self._items(None)
+            return read_items(self.images)[0]
         indices = torch.randperm(len(self), generator=generator_for(seed, stream))[:limit]
-        return self._items(indices.sort().values)
+        return read_items(self.images, indices.sort().values)[0]
 
     def draw_labels(self, count: int, seed: int, stream: str) -> Tensor:
         """Return the labels (N,) of `count` images drawn with replacement: classes are as frequent as in the data."""
         indices = torch.randint(len(self), (count,), generator=generator_for(seed, stream))
         return read_items(self.images, indices)[1]
-
-    def _items(self, indices: Tensor | None) -> Tensor:
-        if isinstance(self.images, UnlabeledImages):
-            return self.images.images if indices is None else self.images.images[indices]
-        return read_items(self.images, indices)[0]
 
 
 def reference_of(dataset: Dataset) -> tuple[Dataset, bool]:

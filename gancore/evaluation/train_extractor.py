@@ -20,8 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from gancore.checkpoint import store as checkpoint
 from gancore.contracts import Dataset, Shape
-from gancore.data.build import build_dataset
-from gancore.data.items import check_labels, read_items
+from gancore.data.items import build_dataset, check_labels, read_items
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blame
 from gancore.evaluation.features import ChannelByChannel, FeatureExtractor, digest_of, digest_of_tensor
 from gancore.metrics import Extractor, LearnedExtractor

@@ -20,7 +20,7 @@ from gancore.config.objects import check_objects, is_object, table_of, with_obje
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, Objective
-from gancore.data.build import prepare_dataset
+from gancore.data.items import prepare_dataset
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
 from gancore.errors import CheckpointError, ConfigError

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.config.run import Options, RunConfig
 from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
-from gancore.data.build import build_dataset
 from gancore.data.feed import Feed
+from gancore.data.items import build_dataset
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import blame
 from gancore.settings import TrainingTime

@@ -34,7 +34,7 @@ def regular(path: Path) -> Iterator[BinaryIO]:
 
 
 def pictures_below(folder: Path) -> list[str]:
-    """Return the pictures in a folder and its subfolders as relative paths, recognized by suffix and sorted like `Path`.
+    """Return the relative paths of all pictures below a folder, recognized by their suffixes, sorted as `Path`s are.
 
     Links to files are followed, links to folders are not. Raises DataError when a folder cannot be read, when there is
     no picture, and when something with the suffix of a picture is not a file.
@@ -66,9 +66,7 @@ def pictures_below(folder: Path) -> list[str]:
         )
     if not found:
         raise DataError(f"no pictures in {folder}: no file ends in {', '.join(SUFFIXES)}", "name another folder")
-    return sorted(
-        found, key=lambda name: name.replace("/", "\0")
-    )  # text, since a million of `Path` take half a gigabyte
+    return sorted(found, key=lambda name: name.replace("/", "\0"))
 
 
 @contextmanager

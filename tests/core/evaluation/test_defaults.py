@@ -1,12 +1,13 @@
 import pytest
 import torch
+from torch.utils.data import TensorDataset
 
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import EvaluationProtocol
 from gancore.errors import ConfigError, DataError
 from gancore.evaluation.defaults import evaluator_for_images, evaluator_for_run
-from gancore.evaluation.sources import ReferenceImages, UnlabeledImages
+from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.datasets.mixtures import Ring
@@ -28,7 +29,7 @@ def for_images(folder, images, **options):
 
 
 def files(images):
-    return ReferenceImages("files", UnlabeledImages(images))
+    return ReferenceImages("files", TensorDataset(images))
 
 
 RING = {"dataset": "ring"}

@@ -6,12 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import TensorDataset
 
 from gancore.config.metric_names import find_metric
 from gancore.contracts import Mixture
 from gancore.errors import ConfigError, DataError, PluginError
 from gancore.evaluation.evaluator import Evaluator, SampleOrigin
-from gancore.evaluation.sources import ReferenceImages, UnlabeledImages
+from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Measurement, Metric
 from gancore.utils.json import json_safe
@@ -52,7 +53,7 @@ def paths(folder):
 
 
 def vectors(seed, count=200, dimensions=3):
-    return UnlabeledImages(normal(seed, count, dimensions))
+    return TensorDataset(normal(seed, count, dimensions))
 
 
 def prepared(folder, names=NAMES, *, held_out=True, count=100, seed=0, metrics=None, reference=None, training=None):

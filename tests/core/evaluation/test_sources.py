@@ -2,9 +2,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import TensorDataset
 
 from gancore.errors import PluginError
-from gancore.evaluation.sources import ReferenceImages, UnlabeledImages, reference_of
+from gancore.evaluation.sources import ReferenceImages, reference_of
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.datasets.mixtures import Grid, Ring
 from gancore_plugins.datasets.mnist import MNIST
@@ -32,7 +33,7 @@ def test_reference_is_the_held_out_part_or_the_data_itself(dataset, reference, h
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 9))
 def test_draw_returns_all_images_in_order_or_a_sample_without_repeats(count, limit, seed):
-    source = ReferenceImages("numbers", UnlabeledImages(torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1)))
+    source = ReferenceImages("numbers", TensorDataset(torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1)))
     drawn = source.draw(limit, seed, "test").flatten().tolist()
     assert len(drawn) == min(count, limit)
     assert drawn == sorted(set(drawn))
@@ -42,7 +43,7 @@ def test_draw_returns_all_images_in_order_or_a_sample_without_repeats(count, lim
 
 
 def test_draw_depends_on_seed_and_stream():
-    source = ReferenceImages("numbers", UnlabeledImages(torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1)))
+    source = ReferenceImages("numbers", TensorDataset(torch.arange(200, dtype=torch.uint8).view(200, 1, 1, 1)))
     draws = [tuple(source.draw(20, *stream).flatten().tolist()) for stream in ((0, "a"), (1, "a"), (0, "b"))]
     assert len(set(draws)) == 3
 

@@ -2,9 +2,9 @@ import pytest
 
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
+from gancore.distributed.ranks import choose_device
 from gancore.errors import ConfigError, StorageError
 from gancore.run.directory import RunDirectory, next_directory
-from gancore.utils.device import choose_device
 from helpers.tiny_components import PARTS, catalog
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from gancore.distributed.ranks import choose_device
 from gancore.errors import ConfigError
-from gancore.utils.device import choose_device
 
 AVAILABLE = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 
