@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from torch import Tensor
 
-from gancore.checkpoint import schema
 from gancore.checkpoint.format import ANOTHER, decode, encode
 from gancore.checkpoint.format import Checkpoint as Checkpoint
 from gancore.errors import CheckpointError, StorageError
 from gancore.utils import atomic
 from gancore.utils.atomic import HINT, atomic_write
+from gancore.utils.files import regular
 
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})\.safetensors")
@@ -57,16 +58,20 @@ def best_of(folder: Path) -> Path:
 
 def kept(folder: Path) -> list[Path]:
     """Return the checkpoints in a folder, oldest first, without links and other files."""
-    steps = _steps(folder)
-    return [steps[step] for step in sorted(steps)]
-
-
-def _steps(folder: Path) -> dict[int, Path]:
     try:
         files = list(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise StorageError(f"cannot read folder {folder}: {error.strerror or error}", HINT) from error
-    return {int(match[1]): path for path in files if (match := _NAME.fullmatch(path.name)) and _is_regular(path)}
+    return sorted((path for path in files if _NAME.fullmatch(path.name) and _is_regular(path)), key=_step_of)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def _is_regular(path: Path) -> bool:
+    """Return whether the path is a regular file itself, and not a link to one."""
+    return os.path.isfile(path) and not path.is_symlink()
 
 
 def newest(path: Path, *, best: bool = False) -> Path:
@@ -78,17 +83,15 @@ def newest(path: Path, *, best: bool = False) -> Path:
         raise CheckpointError(f"--best takes a run directory, not a checkpoint file: {path}", "name the run directory")
     if not path.is_dir():
         return path
+    for folder in (path / "checkpoints", path):
+        if best and best_of(folder).is_file():
+            return best_of(folder)
+        if not best and (found := kept(folder)):
+            return found[-1]
     if best:
-        found_best = [file for file in (best_of(path / "checkpoints"), best_of(path)) if file.is_file()]
-        if not found_best:
-            raise CheckpointError(
-                f"there is no best checkpoint in {path}", "train with --set checkpoint.best=METRIC, or leave --best out"
-            )
-        return found_best[0]
-    found = kept(path / "checkpoints") or kept(path)
-    if not found:
-        raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")
-    return found[-1]
+        hint = "train with --set checkpoint.best=METRIC, or leave --best out"
+        raise CheckpointError(f"there is no best checkpoint in {path}", hint)
+    raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")
 
 
 def find_checkpoints(path: Path) -> list[Path]:
@@ -96,8 +99,7 @@ def find_checkpoints(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    best = best_of(folder)
-    return [*kept(folder), *([best] if _is_regular(best) else [])]
+    return [*kept(folder), *filter(_is_regular, [best_of(folder)])]
 
 
 def verify(path: Path) -> Verification:
@@ -152,7 +154,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object])
     The bytes are on the disk, and were read back, before the file gets its name. Raises StorageError when the file
     cannot be written or reads back differently, or when the path is a link, a folder or another special file.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
+    if os.path.lexists(path) and not _is_regular(path):
         raise StorageError(f"cannot save checkpoint {path}: it exists and is not a regular file", "move it away")
     content = encode(tensors, about)
     with atomic_write(path) as temporary:
@@ -177,11 +179,7 @@ def load(path: Path) -> Checkpoint:
             f"checkpoints of gancore end in {SUFFIX}",
         )
     try:
-        # Not blocking: to open a pipe would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise CheckpointError(f"{path} is not a regular file", ANOTHER)
+        with regular(path) as file:
             return decode(file, path)
     except OSError as error:
         raise CheckpointError(
@@ -192,6 +190,41 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is larger than the free memory") from error
 
 
+_Count = Annotated[int, Field(ge=0, le=2**53)]
+_Size = Annotated[int, Field(ge=1, le=2**31)]
+_Shown = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+
+
+def _vector_or_image(shape: list[int]) -> list[int]:
+    if len(shape) not in (1, 3):
+        raise ValueError("a shape is [F] or [C, H, W]")
+    return shape
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Progress(_Form):
+    step: _Count
+    images_seen: _Count
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class _MadeWith(_Form):
+    plugins: dict[_Shown, _Shown]
+
+
+class _Run(_Form):
+    """The fields that the checkpoint of a run must have; it may have more."""
+
+    config: dict[str, Any]  # Any: validated when the config is resolved
+    shape: Annotated[list[_Size], AfterValidator(_vector_or_image)]
+    num_classes: _Size | None
+    progress: _Progress
+    made_with: _MadeWith
+
+
 def load_run(path: Path) -> Checkpoint:
     """Load a file that must be the checkpoint of a run.
 
@@ -200,8 +233,12 @@ def load_run(path: Path) -> Checkpoint:
     Raises CheckpointError otherwise.
     """
     saved = load(path)
-    if problem := schema.problem(saved.about):
-        raise CheckpointError(f"{path} does not describe a run: {problem}", ANOTHER)
+    try:
+        _Run.model_validate(saved.about)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))[:100]
+        raise CheckpointError(f"{path} does not describe a run: {place!a}: {first['msg']}", ANOTHER) from error
     return saved
 
 
@@ -211,17 +248,8 @@ def prune(folder: Path, keep: int, saved: int | None = None) -> None:
     `saved` is the last step that was saved: after a fallback to an older checkpoint, newer ones may be damaged. Raises
     StorageError when one cannot be removed.
     """
-    steps = _steps(folder)
-    for step in sorted(step for step in steps if saved is None or step <= saved)[:-keep]:
+    for path in [path for path in kept(folder) if saved is None or _step_of(path) <= saved][:-keep]:
         try:
-            steps[step].unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError(f"cannot remove {steps[step]}: {error.strerror or error}", HINT) from error
-
-
-def _is_regular(path: Path) -> bool:
-    """Return whether the path is a regular file itself, and not a link to one."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:  # removed since
-        return False
+            raise StorageError(f"cannot remove {path}: {error.strerror or error}", HINT) from error
