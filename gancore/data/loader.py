@@ -11,7 +11,6 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,44 +57,44 @@ def load_batches(
             raise WorkerError(what, "set training.workers lower") from error
     try:
         while True:
-            with _worker_death_reported():
+            try:
                 batch = next(batches, None)
+            except (RuntimeError, ConnectionError, EOFError) as error:  # not of the dataset, whose errors are values
+                if isinstance(error, RuntimeError) and not _WORKER_DIED.search(str(error)):
+                    raise
+                raise WorkerError(
+                    f"a data loading worker died: {describe_error(error)}",
+                    "find out what ended it, such as too little memory; then: gancore resume RUN",
+                ) from error.with_traceback(None)  # its frames would keep the other workers alive
             if batch is None:
                 return
-            if isinstance(batch, _Failure):
-                raise batch.error from batch.cause
+            if isinstance(batch[0], GancoreError):
+                raise batch[0] from batch[1]
             yield batch
     finally:
         del batches  # ends the workers now, even if a caught error keeps this frame alive
 
 
-@dataclass
-class _Failure:
-    """An error that the dataset raised, as a value: torch would put a worker's traceback into its message."""
-
-    error: GancoreError
-    cause: BaseException | None
-
-
 class _BatchDataset(TorchDataset[Any]):
-    """A dataset of batches. Random numbers drawn for a batch depend on the seed and the batch's position only.
+    """A dataset of batches; an error and its cause take the place of a batch that could not be read.
 
-    So a batch is the same in any process, and after the run was resumed.
+    Random numbers drawn for a batch depend on the seed and the batch's position only, so a batch is the same in any
+    process, and after the run was resumed. Errors are values because torch would put a traceback into their messages.
     """
 
     def __init__(self, dataset: TorchDataset[Any], seed: int) -> None:
         self._dataset, self._seed = dataset, seed
 
-    def __getitem__(self, request: tuple[int, list[int]]) -> tuple[Tensor, Tensor] | _Failure:
+    def __getitem__(self, request: tuple[int, list[int]]) -> tuple[Tensor, Tensor] | tuple[GancoreError, BaseException | None]:
         position, indices = request
         try:
             with blame("dataset"), seeded(derive_seed(self._seed, "items", position)):
                 return collate(get_items(self._dataset, indices))
         except GancoreError as error:
             if get_worker_info() is None:
-                return _Failure(error, error.__cause__)
+                return error, error.__cause__
             # Between processes a plugin's exception may not survive pickling, and its traceback never does.
-            return _Failure(error, RuntimeError("in a data loading worker:\n" + traceback.format_exc()))
+            return error, RuntimeError("in a data loading worker:\n" + traceback.format_exc())
 
 
 def _leave_process_group(_worker: int) -> None:
@@ -121,17 +120,3 @@ def _sigchld_handler_kept() -> Iterator[None]:
         # torch sets a handler in the main thread only. Python returns no handler that C code has set.
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, before)
-
-
-@contextmanager
-def _worker_death_reported() -> Iterator[None]:
-    """Raise WorkerError for the errors by which the loader reports that a worker died."""
-    try:
-        yield
-    except (RuntimeError, ConnectionError, EOFError) as error:  # a dataset's own errors arrive as `_Failure`
-        if isinstance(error, RuntimeError) and not _WORKER_DIED.search(str(error)):
-            raise
-        raise WorkerError(
-            f"a data loading worker died: {describe_error(error)}",
-            "find out what ended it, such as too little memory; then: gancore resume RUN",
-        ) from error.with_traceback(None)  # its frames would keep the other workers alive

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn.functional import pad
 
 from gancore.errors import ConfigError, WorkerError, describe_error
@@ -168,8 +168,6 @@ class Ranks:
         """
         if not self.is_distributed:
             return list(pieces)
-        from torch import distributed
-
         with peer_errors():
             if not self.is_main:
                 for piece in pieces:
@@ -177,11 +175,10 @@ class Ranks:
                 return [torch.empty(0)]
             gathered = []
             for number in range(count):
-                source = number % self.size
-                piece = torch.empty_like(pieces[0]) if source else pieces[number // self.size]
+                own, source = pieces[number // self.size], number % self.size
+                gathered.append(torch.empty_like(own) if source else own)
                 if source:
-                    distributed.recv(piece, src=source)
-                gathered.append(piece)
+                    distributed.recv(gathered[-1], src=source)
         return gathered
 
 
@@ -219,15 +216,11 @@ def peer_errors() -> Iterator[None]:
 
 
 def _all_reduce(tensor: Tensor, *, maximum: bool = False) -> None:
-    from torch import distributed
-
     with peer_errors():
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX if maximum else distributed.ReduceOp.SUM)
 
 
 def _broadcast(tensor: Tensor) -> None:
-    from torch import distributed
-
     with peer_errors():
         distributed.broadcast(tensor, src=0)
 

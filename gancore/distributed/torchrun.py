@@ -11,6 +11,8 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 import torch
+from torch import distributed
+from torch.distributed.rendezvous import rendezvous
 
 from gancore.distributed.ranks import SINGLE_RANK, Ranks, peer_errors
 from gancore.errors import ConfigError, GancoreError
@@ -40,9 +42,6 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
         yield ranks
         return
     chosen = ranks.device(device)
-    from torch import distributed
-    from torch.distributed.rendezvous import rendezvous
-
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     # CPU tensors always use gloo, which detects at once that a rank has died.
