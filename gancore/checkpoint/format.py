@@ -113,7 +113,10 @@ def decode(file: BinaryIO, path: Path) -> Checkpoint:
     if length > LARGEST_HEADER:
         raise _not_a_checkpoint(file, path, f"its header has {length:,} bytes; the most is {LARGEST_HEADER:,}")
     try:
-        about, digest = _metadata(file.read(length))
+        metadata = _json_object(file.read(length).decode()).get(_METADATA)
+        about, digest = (metadata.get(key) if isinstance(metadata, dict) else None for key in ("gancore", "sha256"))
+        if not isinstance(about, str) or not isinstance(digest, str):
+            raise ValueError("its metadata has no entries gancore and sha256")
         document = _json_object(about)
         format_version = document.get("format")
         if type(format_version) is not int or format_version < 1:
@@ -136,15 +139,6 @@ def decode(file: BinaryIO, path: Path) -> Checkpoint:
     # Only 0 and 1 are safe values of a bool.
     sound = {name: each.view(torch.uint8).ne(0) if each.dtype == torch.bool else each for name, each in tensors.items()}
     return Checkpoint(sound, document, digest)
-
-
-def _metadata(header: bytes) -> tuple[str, str]:
-    """Return the text of the document, and the digest. Raises ValueError."""
-    metadata = _json_object(header.decode()).get(_METADATA)
-    about, digest = (metadata.get(key) if isinstance(metadata, dict) else None for key in ("gancore", "sha256"))
-    if not isinstance(about, str) or not isinstance(digest, str):
-        raise ValueError("its metadata has no entries gancore and sha256")
-    return about, digest
 
 
 def _json_object(text: str) -> dict[str, Any]:  # Any: JSON

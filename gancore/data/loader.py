@@ -22,6 +22,7 @@ from gancore.data.items import collate, get_items
 from gancore.errors import GancoreError, WorkerError, blame, describe_error
 from gancore.utils.random import derive_seed, seeded
 
+_Failure = tuple[GancoreError, BaseException | None]
 _WORKER_DIED = re.compile("DataLoader worker .* (exited unexpectedly|is killed by signal)")
 
 
@@ -85,7 +86,7 @@ class _BatchDataset(TorchDataset[Any]):
     def __init__(self, dataset: TorchDataset[Any], seed: int) -> None:
         self._dataset, self._seed = dataset, seed
 
-    def __getitem__(self, request: tuple[int, list[int]]) -> tuple[Tensor, Tensor] | tuple[GancoreError, BaseException | None]:
+    def __getitem__(self, request: tuple[int, list[int]]) -> tuple[Tensor, Tensor] | _Failure:
         position, indices = request
         try:
             with blame("dataset"), seeded(derive_seed(self._seed, "items", position)):

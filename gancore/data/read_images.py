@@ -47,7 +47,13 @@ def _pictures(folder: Path, gray: bool) -> Tensor:
         pixels = _decode(path, gray)
         if number == 0:
             first = pixels.shape
-            images = _allocate(paths, first)
+            try:
+                images = torch.empty(len(paths), first[2], *first[:2], dtype=torch.uint8)
+            except RuntimeError as error:
+                raise DataError(
+                    f"{len(paths):,} pictures of {_describe(first)}, like {path}, do not fit into memory",
+                    "measure fewer or smaller pictures",
+                ) from error
         if pixels.shape != first:
             raise DataError(
                 f"all images must have the same size and number of channels; {paths[0]} is {_describe(first)}, "
@@ -56,17 +62,6 @@ def _pictures(folder: Path, gray: bool) -> Tensor:
             )
         images[number] = torch.from_numpy(pixels).permute(2, 0, 1)
     return images
-
-
-def _allocate(paths: list[Path], shape: tuple[int, ...]) -> Tensor:
-    """Return an uninitialized uint8 tensor (N, C, H, W) for all pictures of `shape`, which is (H, W, C)."""
-    try:
-        return torch.empty(len(paths), shape[2], *shape[:2], dtype=torch.uint8)
-    except RuntimeError as error:
-        raise DataError(
-            f"{len(paths):,} pictures of {_describe(shape)}, like {paths[0]}, do not fit into memory",
-            "measure fewer or smaller pictures",
-        ) from error
 
 
 def _decode(path: Path, gray: bool) -> NDArray[np.uint8]:

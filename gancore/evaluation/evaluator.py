@@ -8,7 +8,7 @@ model does not reach zero.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -102,6 +102,21 @@ class SampleOrigin:
     shape: Shape | None = None
 
 
+@dataclass
+class _Group:
+    """The metrics that share an extractor, and the real images as it reads them."""
+
+    extractor: Extractor | None
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    is_prepared: bool = False
+    loaded: FeatureExtractor | None = None
+    real: Samples | None = None
+    training: Samples | None = None
+
+    def extract(self, images: Tensor) -> Samples:
+        return Samples(images) if self.loaded is None else self.loaded.extract(images)
+
+
 class Evaluator:
     """Measures any number of image sets by the same metrics and reference.
 
@@ -122,12 +137,13 @@ class Evaluator:
     ) -> None:
         self.metrics, self.reference, self.origin, self.count, self.seed = metrics, reference, origin, count, seed
         self._paths = paths
-        self._dataset = origin.dataset or (reference.dataset if reference else None)
-        self._extractors: dict[Extractor | None, FeatureExtractor | None] = {}
-        self._real: dict[Extractor | None, Samples] = {}
-        self._training: dict[Extractor | None, Samples] = {}
         self._real_data_scores: dict[str, tuple[Measurement, Mapping[str, int]]] = {}
         self._warnings: list[str] = []
+        groups: dict[Extractor | None, _Group] = {}
+        for name, metric in metrics.items():
+            groups.setdefault(metric.extractor, _Group(metric.extractor)).metrics[name] = metric
+        # Those that must be trained come last, so that errors in the others are raised before minutes have passed.
+        self._groups = sorted(groups.values(), key=lambda group: isinstance(group.extractor, LearnedExtractor))
         for name, metric in metrics.items():
             if reference is None and "reference" in metric.needs:
                 raise ConfigError(
@@ -154,29 +170,26 @@ class Evaluator:
         return self.origin.shape if self.images is None else tuple(self.images.shape[1:])
 
     def prepare(self) -> Iterator[Preparation]:
-        """Load or train the extractors, read the real images, and score real data; yield the progress.
-
-        Extractors that must be trained come last, so that errors in the others are raised before minutes have passed.
-        """
-        groups = self._by_extractor()
-        for position, (extractor, metrics) in enumerate(groups.items()):
-            self._extractors[extractor] = None
-            if extractor is not None and self.shape is not None:
+        """Load or train the extractors, read the real images, and score real data; yield the progress."""
+        dataset = self.origin.dataset or (self.reference.dataset if self.reference else None)
+        for position, group in enumerate(self._groups):
+            if group.extractor is not None and self.shape is not None:
                 num_classes = None if self.reference is None else self.reference.num_classes
-                loading = load_extractor(extractor, self._dataset, self.shape, num_classes, self._paths)
-                self._extractors[extractor] = yield from loading
+                loading = load_extractor(group.extractor, dataset, self.shape, num_classes, self._paths)
+                group.loaded = yield from loading
+            group.is_prepared = True
             if self.images is None:
                 continue
-            yield Preparation("reading real images", position / len(groups))
-            searches_training = any("training" in metric.needs for metric in metrics.values())
-            halve = searches_training or not self.origin.held_out
-            if halve or any("reference" in metric.needs for metric in metrics.values()):
-                self._real[extractor] = self._extract(extractor, self.images)
-            if searches_training and self.origin.training is not None:
+            yield Preparation("reading real images", position / len(self._groups))
+            needs = frozenset[str]().union(*(metric.needs for metric in group.metrics.values()))
+            halve = "training" in needs or not self.origin.held_out
+            if halve or "reference" in needs:
+                group.real = group.extract(self.images)
+            if "training" in needs and self.origin.training is not None:
                 training = self.origin.training.draw(_MAX_TRAINING_IMAGES, self.seed, "training")
-                self._training[extractor] = self._extract(extractor, training)
-            yield Preparation("measuring real images", (position + 0.5) / len(groups))
-            self._score_real_data(extractor, metrics, halve)
+                group.training = group.extract(training)
+            yield Preparation("measuring real images", (position + 0.5) / len(self._groups))
+            self._score_real_data(group, halve)
 
     def evaluate(self, images: Tensor) -> Evaluation:
         """Measure images as they are stored: uint8 (N, C, H, W), or finite float32 (N, F).
@@ -184,12 +197,13 @@ class Evaluator:
         Raises DataError for another type or shape than the reference has, and for too few images for a metric.
         """
         self.check(images)
+        if not all(group.is_prepared for group in self._groups):
+            raise ConfigError("evaluate was called before prepare", "iterate over prepare() to its end first")
         results: dict[str, Result] = {}
-        for extractor, metrics in self._by_extractor().items():
-            if extractor not in self._extractors:
-                raise ConfigError("evaluate was called before prepare", "iterate over prepare() to its end first")
-            inputs = self._inputs(extractor, self._extract(extractor, images), self._real.get(extractor))
-            results |= {name: self._result(name, metric, inputs) for name, metric in metrics.items()}
+        for group in self._groups:
+            inputs = self._inputs(group, group.extract(images), group.real)
+            for name, metric in group.metrics.items():
+                results[name] = self._result(name, metric, group.loaded, inputs)
         ordered = tuple(results[name] for name in self.metrics)
         warnings = [f"{result.name}: {text}" for result in ordered for text in result.measured.warnings]
         return Evaluation(ordered, (*self._warnings, *warnings))
@@ -200,40 +214,29 @@ class Evaluator:
             raise DataError("there must be at least one image to measure")
         check_items(images)
         if self.reference is not None and tuple(images.shape[1:]) != self.shape:
+            expected, received = ("x".join(map(str, shape or ())) for shape in (self.shape, images.shape[1:]))
             raise DataError(
-                f"images must have the shape of the reference, {_describe(self.shape)} in {self.reference.name}; "
-                f"received {_describe(tuple(images.shape[1:]))}",
+                f"images must have the shape of the reference, {expected} in {self.reference.name}; "
+                f"received {received}",
                 "convert them, or pass another --reference",
             )
 
-    def _by_extractor(self) -> dict[Extractor | None, dict[str, Metric]]:
-        """Return the metrics by their extractors, those of learned extractors last."""
-        groups: dict[Extractor | None, dict[str, Metric]] = {}
-        for name, metric in self.metrics.items():
-            groups.setdefault(metric.extractor, {})[name] = metric
-        return dict(sorted(groups.items(), key=lambda group: isinstance(group[0], LearnedExtractor)))
-
-    def _extract(self, extractor: Extractor | None, images: Tensor) -> Samples:
-        loaded = self._extractors.get(extractor)
-        return Samples(images) if loaded is None else loaded.extract(images)
-
-    def _inputs(self, extractor: Extractor | None, fake: Samples, real: Samples | None) -> MetricInputs:
-        sources = (self.reference, self.origin.training)
-        mixtures = (source.mixture for source in sources if source is not None)
+    def _inputs(self, group: _Group, fake: Samples, real: Samples | None) -> MetricInputs:
+        mixtures = [source.mixture for source in (self.reference, self.origin.training) if source is not None]
         mixture = next((mixture for mixture in mixtures if mixture is not None), None)
-        return MetricInputs(fake, real, self._training.get(extractor), mixture)
+        return MetricInputs(fake, real, group.training, mixture)
 
-    def _score_real_data(self, extractor: Extractor | None, metrics: Mapping[str, Metric], halve: bool) -> None:
+    def _score_real_data(self, group: _Group, halve: bool) -> None:
         """Measure real images in place of generated ones.
 
         If the reference is held out, training images stand in for generated ones. Otherwise one half of the reference
         does, against the other; also for metrics that search the training images, which must not contain stand-ins.
         """
-        halves = inputs = self._halves(extractor) if halve else None
+        halves = inputs = self._halves(group, group.real) if halve and group.real is not None else None
         if self.origin.training is not None and self.origin.held_out:
-            stand_ins = self._extract(extractor, self.origin.training.draw(self.count, self.seed, "stand-ins"))
-            inputs = self._inputs(extractor, stand_ins, self._real.get(extractor))
-        for name, metric in metrics.items():
+            stand_ins = group.extract(self.origin.training.draw(self.count, self.seed, "stand-ins"))
+            inputs = self._inputs(group, stand_ins, group.real)
+        for name, metric in group.metrics.items():
             chosen = halves if "training" in metric.needs else inputs
             if chosen is None:
                 continue
@@ -243,16 +246,15 @@ class Evaluator:
             except DataError as error:
                 self._warnings.append(f"{name} cannot be measured for real images: {error}")
 
-    def _halves(self, extractor: Extractor | None) -> MetricInputs:
+    def _halves(self, group: _Group, real: Samples) -> MetricInputs:
         """Return one half of the reference as fake, the other as real, in the proportion of fake to real images."""
-        real = self._real[extractor]
         order = torch.randperm(len(real), generator=generator_for(self.seed, "halves"))
         first, second = order[: len(order) // 2], order[len(order) // 2 :]
         count = max(2, round(self.count * len(second) / len(real)))
-        return self._inputs(extractor, _select(real, first[:count]), _select(real, second))
+        return self._inputs(group, _select(real, first[:count]), _select(real, second))
 
-    def _result(self, name: str, metric: Metric, inputs: MetricInputs) -> Result:
-        extractor, source = self._extractors.get(metric.extractor), self.reference
+    def _result(self, name: str, metric: Metric, extractor: FeatureExtractor | None, inputs: MetricInputs) -> Result:
+        source = self.reference
         about: dict[str, object] = {
             "extractor": extractor
             and {"name": extractor.name, "sha256": extractor.digest, "accuracy": extractor.accuracy},
@@ -297,7 +299,3 @@ def _measure(name: str, metric: Metric, inputs: MetricInputs) -> Measurement:
 def _select(samples: Samples, indices: Tensor) -> Samples:
     parts = (samples.images, samples.features, samples.logits)
     return Samples(*(None if part is None else part[indices] for part in parts))  # type: ignore[arg-type]  # images are not None
-
-
-def _describe(shape: Shape | None) -> str:
-    return "x".join(map(str, shape or ()))

@@ -74,9 +74,21 @@ def load_extractor(
 def _load_learned(
     data: _TrainingData, paths: EvaluationPaths
 ) -> Generator[Preparation, None, tuple[nn.Module, float | None]]:
-    """Return the trained module and its accuracy, from the cache if it is there."""
+    """Return the trained module and its accuracy, from the cache if it is there.
+
+    Raises PluginError for a module that cannot be trained on the data, and if its accuracy on held-out images is lower
+    than the dataset's protocol requires.
+    """
+    name, dataset = data.extractor.name, data.dataset
     module = _build(data.extractor, data.shape, data.num_classes, paths.root).to(paths.device)
-    data.check_module(module, paths)
+    logits = FeatureExtractor(name, module.eval(), paths.device, "").extract(data.images[:4]).logits
+    if logits is None or logits.shape[1] != data.num_classes:
+        raise PluginError(
+            f"a learned extractor must return logits (N, K) for the K = {data.num_classes} classes of {dataset.name}; "
+            f"{name!r} returned {'none' if logits is None else f'shape {tuple(logits.shape)}'}"
+        )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise PluginError(f"a learned extractor must have trainable parameters; {name!r} has none")
     path = paths.cache / "extractors" / data.cache_name(module)
     accuracy, problem = _load_cached(module, path)
     if problem:
@@ -86,26 +98,38 @@ def _load_learned(
             accuracy, problem = _load_cached(module, path)  # another process may have trained it meanwhile
             if problem:
                 accuracy = yield from _train_and_cache(module, data, path, problem, paths)
-    data.check_accuracy(accuracy)
+    gate = dataset.evaluation.gate
+    if gate is not None and accuracy is not None and accuracy < gate:
+        raise PluginError(
+            f"extractor {name} must classify at least {gate:.1%} of the held-out images of {dataset.name} correctly "
+            f"before its features are used; it reaches {accuracy:.2%}",
+            f"train it longer: --metric \"{{name = 'fd', extractor = {{name = '{name}', epochs = 20}}}}\"; "
+            "the same in a config",
+        )
     return module, accuracy
 
 
 def _train_and_cache(
     module: nn.Module, data: _TrainingData, path: Path, problem: str, paths: EvaluationPaths
 ) -> Generator[Preparation, None, float | None]:
-    """Train the module and save it at the path; return its accuracy on held-out images."""
+    """Train the module and save it at the path; return its accuracy on held-out images, None if none are held out."""
     name = data.extractor.name
+    task = f"training extractor {name} on {data.dataset.name}, {len(data.images):,} images, once"
     if path.exists():
-        yield Preparation(data.task, 0.0, f"{problem}; training {name} again")
+        yield Preparation(task, 0.0, f"{problem}; training {name} again")
     for done in train_extractor(module, data.images, data.labels, data.extractor, paths.device):
-        yield Preparation(data.task, done)
-    accuracy = _accuracy(module, data, paths)
+        yield Preparation(task, done)
+    accuracy = None
+    if (held_out := data.dataset.part("test")) is not None:
+        images, labels = read_items(build_dataset(held_out, paths.root))
+        logits = FeatureExtractor(name, module, paths.device, "").extract(images).logits
+        accuracy = None if logits is None else float((logits.argmax(dim=1) == labels).double().mean())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {"extractor": name, "dataset": data.dataset.name, "accuracy": accuracy}
         checkpoint.save(path, module.state_dict(), about)
     except (OSError, StorageError) as failure:
-        yield Preparation(data.task, 1.0, f"the trained extractor {name} cannot be cached: {failure}")
+        yield Preparation(task, 1.0, f"the trained extractor {name} cannot be cached: {failure}")
     return accuracy
 
 
@@ -150,35 +174,8 @@ class _TrainingData:
         return cls(extractor, dataset, images, labels, len(classes))
 
     @property
-    def task(self) -> str:
-        return f"training extractor {self.extractor.name} on {self.dataset.name}, {len(self.images):,} images, once"
-
-    @property
     def shape(self) -> Shape:
         return tuple(self.images.shape[1:])
-
-    def check_module(self, module: nn.Module, paths: EvaluationPaths) -> None:
-        """Raise PluginError for a module that cannot be trained on this data."""
-        output = FeatureExtractor(self.extractor.name, module.eval(), paths.device, "").extract(self.images[:4])
-        if output.logits is None or output.logits.shape[1] != self.num_classes:
-            received = "none" if output.logits is None else f"shape {tuple(output.logits.shape)}"
-            raise PluginError(
-                f"a learned extractor must return logits (N, K) for the K = {self.num_classes} classes of "
-                f"{self.dataset.name}; {self.extractor.name!r} returned {received}"
-            )
-        if not any(parameter.requires_grad for parameter in module.parameters()):
-            raise PluginError(f"a learned extractor must have trainable parameters; {self.extractor.name!r} has none")
-
-    def check_accuracy(self, accuracy: float | None) -> None:
-        """Raise PluginError if the accuracy on held-out images is lower than the dataset's protocol requires."""
-        gate = self.dataset.evaluation.gate
-        if gate is not None and accuracy is not None and accuracy < gate:
-            raise PluginError(
-                f"extractor {self.extractor.name} must classify at least {gate:.1%} of the held-out images of "
-                f"{self.dataset.name} correctly before its features are used; it reaches {accuracy:.2%}",
-                f"train it longer: --metric \"{{name = 'fd', extractor = {{name = '{self.extractor.name}', "
-                'epochs = 20}}"; the same in a config',
-            )
 
     def cache_name(self, module: nn.Module) -> str:
         """Return a file name with a digest of the network's shapes, all settings of its training, and the data."""
@@ -220,16 +217,6 @@ def train_extractor(
             schedule.step()
         yield (step + 1) / steps
     module.eval()
-
-
-def _accuracy(module: nn.Module, data: _TrainingData, paths: EvaluationPaths) -> float | None:
-    """Return the share of held-out images that are classified correctly; None if none are held out."""
-    held_out = data.dataset.part("test")
-    if held_out is None:
-        return None
-    images, labels = read_items(build_dataset(held_out, paths.root))
-    logits = FeatureExtractor(data.extractor.name, module, paths.device, "").extract(images).logits
-    return None if logits is None else float((logits.argmax(dim=1) == labels).double().mean())
 
 
 def _load_cached(module: nn.Module, path: Path) -> tuple[float | None, str | None]:
