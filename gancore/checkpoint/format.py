@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -150,13 +149,8 @@ def _json_object(text: str) -> dict[str, Any]:  # Any: JSON
             raise ValueError("its header has the same key twice")  # which parsers understand differently
         return found
 
-    def finite(number: str) -> float:
-        value = float(number)
-        if not math.isfinite(value):
-            raise ValueError("its header has a number that is not finite")
-        return value
-
-    document = json.loads(text, object_pairs_hook=unique, parse_constant=finite, parse_float=finite)
+    document = json.loads(text, object_pairs_hook=unique)
+    json.dumps(document, allow_nan=False)  # raises ValueError for numbers that are not finite
     if not isinstance(document, dict):
         raise ValueError("its header is not a JSON object")
     return document

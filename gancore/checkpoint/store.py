@@ -109,10 +109,9 @@ def verify(path: Path) -> Verification:
     except OSError:
         size = None
     try:
-        saved = _load_named(path)
+        return Verification(path, _load_named(path).about["progress"]["step"], size, None)
     except CheckpointError as error:
         return Verification(path, None, size, str(error))
-    return Verification(path, int(saved.about["progress"]["step"]), size, None)
 
 
 def newest_valid(folder: Path) -> Found:

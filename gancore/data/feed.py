@@ -79,8 +79,7 @@ class Feed:
             self.size = len(cast(Sized, dataset))
         if self.size == 0:
             raise DataError(EMPTY)
-        self.batch_size, self.device = batch_size, device
-        self.dataset = dataset
+        self.dataset, self.batch_size, self.device = dataset, batch_size, device
         self._seed, self._workers, self._ranks = seed, workers, ranks
         items_seed = derive_seed(seed, "items")
         with blame("dataset"), seeded(items_seed):

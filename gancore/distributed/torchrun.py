@@ -26,7 +26,6 @@ _COLLECTIVE_TIMEOUT = timedelta(hours=12)
 """How long ranks wait while rank 0 evaluates or trains an extractor. A rank that dies is detected much sooner."""
 _ROOT_REPORT_TIMEOUT_S = 2.0
 """How long a failing rank waits for rank 0 to report the same error."""
-_REPORTED_KEY = "reported"
 
 
 @contextmanager
@@ -47,8 +46,7 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
     # CPU tensors always use gloo, which detects at once that a rank has died.
     backend = "gloo" if chosen.type == "cpu" else "cpu:gloo,cuda:nccl"
     with peer_errors():
-        shared_store, _, _ = next(iter(rendezvous("env://")))
-        store = _new_store(shared_store, ranks)
+        store = _new_store(next(iter(rendezvous("env://")))[0], ranks)
         distributed.init_process_group(
             backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_COLLECTIVE_TIMEOUT
         )
@@ -68,7 +66,6 @@ def _ranks_from_environment() -> Ranks:
     """Return the ranks that torchrun's environment variables describe. Raise ConfigError if they are inconsistent."""
     if any(name not in os.environ for name in _REQUIRED_VARIABLES):
         return SINGLE_RANK
-    received = {name: os.environ.get(name) for name in _NUMBERS}
     try:
         rank, size, local = (int(os.environ[name]) for name in _NUMBERS[:3])
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1))
@@ -77,7 +74,7 @@ def _ranks_from_environment() -> Ranks:
     if not (0 <= local <= rank < size and local < local_size <= size):
         raise ConfigError(
             f"{', '.join(_NUMBERS)} must number the processes of a run; received "
-            f"{', '.join(f'{name}={value}' for name, value in received.items())}",
+            f"{', '.join(f'{name}={os.environ.get(name)}' for name in _NUMBERS)}",
             "start with torchrun, which sets them, or unset them",
         )
     return Ranks(rank, size, local, local_size)
@@ -111,10 +108,10 @@ def _is_reported_by_root(store: Store, ranks: Ranks) -> bool:
     """Whether rank 0 reports the error that ends the run; False on rank 0, which announces here that it does."""
     with suppress(RuntimeError):  # rank 0, which hosts the store, may have died
         if ranks.is_main:
-            store.set(_REPORTED_KEY, "")
+            store.set("reported", "")
             return False
         deadline = monotonic() + _ROOT_REPORT_TIMEOUT_S
-        while not store.check([_REPORTED_KEY]) and monotonic() < deadline:
+        while not (reported := store.check(["reported"])) and monotonic() < deadline:
             sleep(0.05)
-        return store.check([_REPORTED_KEY])
+        return reported
     return False

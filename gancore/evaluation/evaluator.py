@@ -161,8 +161,12 @@ class Evaluator:
         return None if self.reference is None else self.reference.draw(_MAX_REFERENCE_IMAGES, self.seed, "reference")
 
     @cached_property
-    def _reference_digest(self) -> str | None:
-        return None if self.images is None else digest_of_tensor(self.images)
+    def _about_reference(self) -> dict[str, object] | None:
+        if self.reference is None or self.images is None:
+            return None
+        held_out = self.origin.held_out if self.origin.known else None
+        name, split = self.reference.name, self.reference.split
+        return {"name": name, "split": split, "held_out": held_out, "sha256": digest_of_tensor(self.images)}
 
     @property
     def shape(self) -> Shape | None:
@@ -254,17 +258,10 @@ class Evaluator:
         return self._inputs(group, _select(real, first[:count]), _select(real, second))
 
     def _result(self, name: str, metric: Metric, extractor: FeatureExtractor | None, inputs: MetricInputs) -> Result:
-        source = self.reference
         about: dict[str, object] = {
             "extractor": extractor
             and {"name": extractor.name, "sha256": extractor.digest, "accuracy": extractor.accuracy},
-            "reference": source
-            and {
-                "name": source.name,
-                "split": source.split,
-                "held_out": self.origin.held_out if self.origin.known else None,
-                "sha256": self._reference_digest,
-            },
+            "reference": self._about_reference,
             "seed": self.seed,
             "settings": plain(metric, lambda kind: getattr(kind, "name", kind.__name__)),
         }
