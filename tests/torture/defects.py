@@ -218,9 +218,9 @@ DEFECTS = [
     Defect(
         "a checkpoint is written through a link",
         STORE,
-        "if path.is_symlink() or (path.exists() and not path.is_file()):",
-        "if False:",
-        "tests/core/checkpoint/test_checkpoint_folder.py tests/core/checkpoint/test_store.py",
+        "if os.path.lexists(path) and not _is_regular(path):",
+        "if path.exists() and not path.is_file():",
+        "tests/core/checkpoint/test_store.py",
     ),
     Defect(
         "the update of G is not checked for NaN",
@@ -245,9 +245,9 @@ DEFECTS = [
     ),
     Defect(
         "random draws of a dataset depend on the process that loads it",
-        "gancore/data/feed.py",
-        'with seeded(derive_seed(self._seed, "items", place)):',
-        "if True:",
+        "gancore/data/loader.py",
+        'with blame("dataset"), seeded(derive_seed(self._seed, "items", position)):',
+        'with blame("dataset"):',
         "tests/core/data/test_feed.py tests/core/training/test_loop.py",
     ),
     Defect(
