@@ -55,7 +55,7 @@ class Folder(Dataset):
         return PictureCache.in_folder(root / "folders", Path(self.path).expanduser(), names, form)
 
     def _names(self) -> list[str]:
-        """Return the sorted relative paths of pictures. Raise DataError if there are none, or one has no class."""
+        """Return the sorted relative paths of pictures. Raise DataError without pictures, or if one has no class."""
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise DataError(f"folder {folder} does not exist", "--set dataset.path=FOLDER")
