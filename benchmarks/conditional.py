@@ -95,7 +95,7 @@ def open_classifier(arguments: argparse.Namespace) -> FeatureExtractor:
 
 def accuracy(classifier: FeatureExtractor, images: Tensor, label: int) -> float:
     """Return the share of the images that the classifier assigns to this class."""
-    return float(classifier.extract(images).shares()[label])
+    return float(classifier.read(images).shares()[label])
 
 
 def real_accuracies(classifier: FeatureExtractor, root: Path) -> list[float]:

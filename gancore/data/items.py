@@ -28,7 +28,7 @@ def prepare_dataset(dataset: Dataset, root: Path) -> Iterator[float]:
 
 def build_dataset(dataset: Dataset, root: Path, seed: int = 0) -> TorchDataset[Any]:  # Any: the dataset's items
     """Build the dataset from its files below `root`, random numbers from `seed`. Raise PluginError when it fails."""
-    with seeded(seed), blame(f"dataset {dataset.name!r}"):
+    with seeded(seed), blame(f"dataset {dataset.name!r}", "in build()"):
         return dataset.build(root)
 
 

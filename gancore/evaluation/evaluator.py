@@ -113,8 +113,8 @@ class _Group:
     real: Samples | None = None
     training: Samples | None = None
 
-    def extract(self, images: Tensor) -> Samples:
-        return Samples(images) if self.loaded is None else self.loaded.extract(images)
+    def read(self, images: Tensor) -> Samples:
+        return Samples(images) if self.loaded is None else self.loaded.read(images)
 
 
 class Evaluator:
@@ -188,10 +188,10 @@ class Evaluator:
             needs = frozenset[str]().union(*(metric.needs for metric in group.metrics.values()))
             halve = "training" in needs or not self.origin.held_out
             if halve or "reference" in needs:
-                group.real = group.extract(self.images)
+                group.real = group.read(self.images)
             if "training" in needs and self.origin.training is not None:
                 training = self.origin.training.draw(_MAX_TRAINING_IMAGES, self.seed, "training")
-                group.training = group.extract(training)
+                group.training = group.read(training)
             yield Preparation("measuring real images", (position + 0.5) / len(self._groups))
             self._score_real_data(group, halve)
 
@@ -205,7 +205,7 @@ class Evaluator:
             raise ConfigError("evaluate was called before prepare", "iterate over prepare() to its end first")
         results: dict[str, Result] = {}
         for group in self._groups:
-            inputs = self._inputs(group, group.extract(images), group.real)
+            inputs = self._inputs(group, group.read(images), group.real)
             for name, metric in group.metrics.items():
                 results[name] = self._result(name, metric, group.loaded, inputs)
         ordered = tuple(results[name] for name in self.metrics)
@@ -238,7 +238,7 @@ class Evaluator:
         """
         halves = inputs = self._halves(group, group.real) if halve and group.real is not None else None
         if self.origin.training is not None and self.origin.held_out:
-            stand_ins = group.extract(self.origin.training.draw(self.count, self.seed, "stand-ins"))
+            stand_ins = group.read(self.origin.training.draw(self.count, self.seed, "stand-ins"))
             inputs = self._inputs(group, stand_ins, group.real)
         for name, metric in group.metrics.items():
             chosen = halves if "training" in metric.needs else inputs

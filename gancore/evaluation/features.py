@@ -31,7 +31,7 @@ class FeatureExtractor:
     accuracy: float | None = None
 
     @torch.no_grad()
-    def extract(self, images: Tensor) -> Samples:
+    def read(self, images: Tensor) -> Samples:
         """Return the images, uint8 (N, C, H, W) or float32 (N, F), with their features and logits.
 
         Raises PluginError if the module's output breaks the contract, DataError if it is not finite.

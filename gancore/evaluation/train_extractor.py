@@ -81,7 +81,7 @@ def _load_learned(
     """
     name, dataset = data.extractor.name, data.dataset
     module = _build(data.extractor, data.shape, data.num_classes, paths.root).to(paths.device)
-    logits = FeatureExtractor(name, module.eval(), paths.device, "").extract(data.images[:4]).logits
+    logits = FeatureExtractor(name, module.eval(), paths.device, "").read(data.images[:4]).logits
     if logits is None or logits.shape[1] != data.num_classes:
         raise PluginError(
             f"a learned extractor must return logits (N, K) for the K = {data.num_classes} classes of {dataset.name}; "
@@ -122,7 +122,7 @@ def _train_and_cache(
     accuracy = None
     if (held_out := data.dataset.part("test")) is not None:
         images, labels = read_items(build_dataset(held_out, paths.root))
-        logits = FeatureExtractor(name, module, paths.device, "").extract(images).logits
+        logits = FeatureExtractor(name, module, paths.device, "").read(images).logits
         accuracy = None if logits is None else float((logits.argmax(dim=1) == labels).double().mean())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

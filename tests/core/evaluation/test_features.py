@@ -49,7 +49,7 @@ def loaded(module):
 @settings(max_examples=8)
 def test_features_do_not_depend_on_the_number_of_images(count):
     images = pictures(count)
-    read = loaded(Linear()).extract(images)
+    read = loaded(Linear()).read(images)
     expected = Linear()(images)
     torch.testing.assert_close(read.features, expected.features)
     torch.testing.assert_close(read.logits, expected.logits)
@@ -58,7 +58,7 @@ def test_features_do_not_depend_on_the_number_of_images(count):
 
 
 def test_extractor_without_classes_has_no_logits():
-    read = loaded(Returns(lambda count: Features(torch.zeros(count, 2)))).extract(pictures(3))
+    read = loaded(Returns(lambda count: Features(torch.zeros(count, 2)))).read(pictures(3))
     assert (read.features.shape, read.logits) == ((3, 2), None)
 
 
@@ -75,12 +75,12 @@ def test_extractor_without_classes_has_no_logits():
 )
 def test_extractor_output_that_breaks_the_contract_is_a_plugin_error(value, words):
     with pytest.raises(PluginError, match=words):
-        loaded(Returns(value)).extract(pictures(3))
+        loaded(Returns(value)).read(pictures(3))
 
 
 def test_features_that_are_not_finite_are_rejected():
     with pytest.raises(DataError, match="not finite"):
-        loaded(Returns(lambda count: Features(torch.full((count, 2), torch.nan)))).extract(pictures(3))
+        loaded(Returns(lambda count: Features(torch.full((count, 2), torch.nan)))).read(pictures(3))
 
 
 def test_digest_covers_settings_weights_buffers_and_names():

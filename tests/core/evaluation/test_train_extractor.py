@@ -247,7 +247,7 @@ def test_cached_weights_of_another_network_are_not_loaded(tmp_path):
 def test_extractor_trained_on_one_channel_reads_colors_channel_by_channel(tmp_path):
     extractor, _ = loaded(QUICK, Stacked(), tmp_path, (3, 8, 8))
     images = Stacked().build(tmp_path).tensors[0][:2]
-    read = extractor.extract(images)
+    read = extractor.read(images)
     assert read.features.shape == (2, 3 * 64)
     assert read.logits.argmax(dim=1).tolist() == [0, 7]  # (0, 0, 0) and (1, 1, 1) in base 2
 
