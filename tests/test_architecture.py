@@ -83,6 +83,7 @@ def test_wheel_contains_exactly_three_packages(wheel):
     }
     for package in ("gancore", "gancore_plugins", "gancore_cli"):
         assert f"{package}/py.typed" in names
+    assert "gancore/__init__.pyi" in names  # read when gancore is imported
     assert "gancore_plugins/recipes/vanilla.toml" in names
     assert "gancore_plugins/recipes/digits.toml" in names
     assert "gancore_cli/templates/pyproject.toml.tmpl" in names
