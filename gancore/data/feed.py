@@ -22,6 +22,7 @@ from gancore.data.loader import load_batches
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, DataError, blame
 from gancore.utils.random import derive_seed, generator_for, seeded
+from gancore.utils.ranges import to_network_range
 
 _FINGERPRINT_ITEMS = 256
 _MAX_MEMORY_SHARE = 0.25
@@ -43,16 +44,6 @@ class Batch:
 def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
     """Return the permutation (size,) of an epoch, the same on every device."""
     return torch.randperm(size, generator=generator_for(seed, "order", epoch))
-
-
-def to_network_range(stored: Tensor) -> Tensor:
-    """Return uint8 images in 0..255 as torch's default float type in [-1, 1]; vectors unchanged."""
-    return stored.to(torch.get_default_dtype()).div_(127.5).sub_(1) if stored.dtype == torch.uint8 else stored
-
-
-def to_stored_range(images: Tensor) -> Tensor:
-    """Return images in [-1, 1] as uint8, rounded and clamped; vectors (N, F) unchanged."""
-    return images if images.ndim == 2 else images.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 class Feed:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.catalog.catalog import Catalog
+from gancore.component import Finder
 from gancore.config.metric_names import find_metric, name_of
 from gancore.config.run import RunConfig
 from gancore.contracts import Dataset, EvaluationProtocol
@@ -23,7 +23,7 @@ from gancore.metrics import Metric
 def evaluator_for_run(
     run: RunConfig,
     paths: EvaluationPaths,
-    catalog: Catalog,
+    catalog: Finder,
     *,
     metrics: Iterable[str] = (),
     reference: ReferenceImages | None = None,
@@ -66,7 +66,7 @@ def evaluator_for_run(
 def evaluator_for_images(
     images: Tensor,
     paths: EvaluationPaths,
-    catalog: Catalog,
+    catalog: Finder,
     *,
     metrics: Iterable[str] = (),
     reference: ReferenceImages | None = None,
@@ -103,7 +103,7 @@ def evaluator_for_images(
     return evaluator
 
 
-def _find_metrics(names: Iterable[str], known: Mapping[str, Metric], catalog: Catalog) -> dict[str, Metric]:
+def _find_metrics(names: Iterable[str], known: Mapping[str, Metric], catalog: Finder) -> dict[str, Metric]:
     found: dict[str, Metric] = {}
     for text in names:
         metric = known.get(text) or find_metric(text, catalog)
@@ -116,7 +116,7 @@ def _find_metrics(names: Iterable[str], known: Mapping[str, Metric], catalog: Ca
     return found
 
 
-def _default_metrics(dataset: Dataset | None, held_out: bool, catalog: Catalog) -> dict[str, Metric]:
+def _default_metrics(dataset: Dataset | None, held_out: bool, catalog: Finder) -> dict[str, Metric]:
     """Return the metrics of the data's protocol, without those that need held-out data if nothing is held out."""
     protocol = EvaluationProtocol() if dataset is None else dataset.evaluation
     found = {name: find_metric(name, catalog) for name in protocol.metrics}

@@ -20,10 +20,9 @@ from gancore.config.objects import check_objects, is_object, table_of, with_obje
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, Objective
-from gancore.data.items import prepare_dataset
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
-from gancore.errors import CheckpointError, ConfigError
+from gancore.errors import CheckpointError, ConfigError, blame
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
@@ -360,8 +359,7 @@ class Run:
         return self.directory
 
     def _assemble(self, config: RunConfig, ranks: Ranks, display: Display) -> GAN:
-        what = f"preparing dataset {config.dataset.name}"
-        display.prepare(Preparation(what, done) for done in prepare_dataset(config.dataset, self._data_root))
+        display.prepare(_prepare(config.dataset, self._data_root))
         self.gan = gan = GAN.assemble(config, self._data_root, self._device, ranks)
         for line in _details(gan, config, self.catalog):
             display.detail(line)
@@ -452,6 +450,13 @@ def _display(progress: bool | Display) -> Display:
     if isinstance(progress, Display):
         return progress
     return ProgressDisplay() if progress else Display()
+
+
+def _prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
+    """Run the dataset's slow first-time work; yield its progress. Raise PluginError when it fails."""
+    with blame(f"dataset {dataset.name!r}"):
+        for done in dataset.prepare(root):
+            yield Preparation(f"preparing dataset {dataset.name}", done)
 
 
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:

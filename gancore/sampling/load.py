@@ -24,12 +24,12 @@ from gancore.config.objects import check_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import LatentSettings, RunConfig, resolve
 from gancore.contracts import Shape
-from gancore.data.feed import to_stored_range
-from gancore.distributed.ranks import SINGLE_RANK, Ranks, choose_device
+from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blame
 from gancore.sampling.grid import is_picture, picture
 from gancore.training.networks import call, draw_latent, eval_mode
 from gancore.utils.random import derive_seed, generator_for, seeded
+from gancore.utils.ranges import to_stored_range
 
 _CHUNK = 64
 _ANOTHER = "name another checkpoint"

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import tomli_w
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from gancore.component import Component, components_in, lookup
-from gancore.config import toml
 from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Metric
 from gancore.settings import plain
@@ -31,7 +31,7 @@ def config_round_trips(component: Component, case: Case) -> None:
     """Components that are written as TOML or JSON and read again are equal to the original, with the same hash."""
     known = _ComponentsIn(component)
     data = plain(component, lambda kind: kind.name if issubclass(kind, Component) else kind.__name__)
-    for form, read in (("TOML", tomllib.loads(toml.dumps(data))), ("JSON", json.loads(json.dumps(data)))):
+    for form, read in (("TOML", tomllib.loads(tomli_w.dumps(data))), ("JSON", json.loads(json.dumps(data)))):
         try:
             again = type(component).model_validate(read, context=lookup(known))
         except ValidationError as error:

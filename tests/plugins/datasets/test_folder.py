@@ -154,10 +154,10 @@ def test_folder_decodes_once_and_reports_progress(tmp_path, monkeypatch):
     for number in range(4):
         paint(tmp_path / "in" / f"{number}.png")
     component = Folder(path=str(tmp_path / "in"), size=4)
-    assert list(prepare_dataset(component, tmp_path / "root")) == [0.25, 0.5, 0.75, 1.0]
+    assert list(component.prepare(tmp_path / "root")) == [0.25, 0.5, 0.75, 1.0]
     (cache,) = (tmp_path / "root" / "folders").iterdir()
     monkeypatch.setattr(Image, "open", None)
-    assert list(prepare_dataset(component, tmp_path / "root")) == []
+    assert list(component.prepare(tmp_path / "root")) == []
     assert len(component.build(tmp_path / "root")) == 4
     assert list((tmp_path / "root" / "folders").iterdir()) == [cache]
     array = np.load(cache, allow_pickle=False)
