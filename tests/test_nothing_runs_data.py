@@ -38,6 +38,7 @@ NAMES = {
     ),
     **dict.fromkeys(("torch.distributed.checkpoint", "safetensors.torch.load_model"), "unpickles or guesses"),
     **dict.fromkeys(("importlib.import_module", "importlib.machinery.SourceFileLoader"), "imports by name"),
+    **dict.fromkeys(("lazy_loader.attach_stub", "lazy_loader.attach", "lazy_loader.load"), "imports by name"),
     **dict.fromkeys(("importlib.util.spec_from_file_location", "importlib.util.module_from_spec"), "imports a path"),
     **dict.fromkeys(("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"), "opens a shell"),
     **dict.fromkeys(("yaml.load", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all"), "builds any object"),
@@ -56,7 +57,7 @@ METHODS = {
 }
 
 EXCEPTIONS = {
-    ("gancore/__init__.py", "importlib.import_module"): "modules of gancore's own, by a table in that file",
+    ("gancore/__init__.py", "lazy_loader.attach_stub"): "modules of gancore's own, by the stub next to that file",
     (
         "gancore/catalog/plugin_file.py",
         "importlib.util.module_from_spec",

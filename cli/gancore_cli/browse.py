@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gancore.catalog.catalog import Plugin
-    from gancore.catalog.discovery import Announced
 
 
 @click.command("list")
@@ -138,7 +137,9 @@ def plugins() -> None:
 @output_options
 def list_plugins(terminal: Terminal, no_load: bool) -> None:
     """List plugins with their components, recipes and errors."""
-    rows = [_row(plugin) for plugin in (find_plugins() if no_load else open_catalog(terminal).plugins)]
+    rows = [
+        _row(plugin, loaded=not no_load) for plugin in (find_plugins() if no_load else open_catalog(terminal).plugins)
+    ]
 
     def text() -> None:
         header = ["name", "package", "version", "components", "recipes", "status"]
@@ -165,16 +166,13 @@ def _by_kind(components: Iterable[str]) -> str:
     return "\n".join(f"{kind} {', '.join(names[kind])}" for kind in names)
 
 
-def _row(plugin: Plugin | Announced) -> dict[str, Any]:  # Any: JSON
-    from gancore.catalog.discovery import Announced
-
-    loaded = None if isinstance(plugin, Announced) else plugin
+def _row(plugin: Plugin, *, loaded: bool) -> dict[str, Any]:  # Any: JSON
     return {
         "name": plugin.name,
         "package": plugin.package,
         "version": plugin.version,
-        "components": loaded and [f"{component.kind} {component.name}" for component in loaded.components],
-        "recipes": loaded and [recipe.name for recipe in loaded.recipes],
+        "components": [f"{component.kind} {component.name}" for component in plugin.components] if loaded else None,
+        "recipes": [recipe.name for recipe in plugin.recipes] if loaded else None,
         "error": plugin.error,
         "off": plugin.off,
         "entry": plugin.entry,

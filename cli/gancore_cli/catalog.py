@@ -14,13 +14,13 @@ from gancore_cli.options import PluginOptions, Terminal
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
-    from gancore.catalog.discovery import Announced
+    from gancore.catalog.discovery import Plugin
 
 _NOTICE_SECONDS = 10
 """How long the import of a plugin may take before the user gets a note, and the time from one note to the next."""
 
 
-def find_plugins() -> list[Announced]:
+def find_plugins() -> list[Plugin]:
     """Return all plugins, including disabled ones, without importing any."""
     from gancore.catalog.discovery import Choice, discover
 

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.resources.abc import Traversable
 from inspect import isabstract, isclass, isroutine, signature
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -14,7 +14,9 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import pluggy
 
 from gancore import hookspecs
-from gancore.catalog.discovery import BUILT_IN, DISABLE, Announced, Choice, discover, normalized
+from gancore.catalog.discovery import BUILT_IN, DISABLE, Choice, discover, normalized
+from gancore.catalog.discovery import Plugin as Plugin
+from gancore.catalog.discovery import Recipe as Recipe
 from gancore.catalog.isolation import preserve_process_state
 from gancore.component import Component
 from gancore.errors import ConfigError, PluginError, describe_error, unknown_name
@@ -26,55 +28,6 @@ _NAME = re.compile(r"(?! )[^\x00-\x1f\x7f:/\\]{1,200}(?<! )")
 C = TypeVar("C", bound=Component)
 N = TypeVar("N", bound="type[Component] | Recipe")
 """A thing that is found by its name."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Named config of a run. The summary is the comment on the first line of its file."""
-
-    name: str
-    summary: str
-    data: Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One plugin: its name, origin and contents, or the reason why it is not loaded.
-
-    `error` says why loading failed, `cause` is the exception if there was one. `off` says where the plugin is switched
-    off, such as `--no-plugins`. `entry` is its entry point or file; `sha256` is the digest of a plugin that is a file.
-    """
-
-    name: str
-    package: str
-    version: str
-    components: tuple[type[Component], ...] = ()
-    recipes: tuple[Recipe, ...] = ()
-    error: str | None = None
-    cause: BaseException | None = field(default=None, compare=False, repr=False)
-    off: str | None = None
-    entry: str = ""
-    sha256: str | None = None
-
-    @property
-    def origin(self) -> str:
-        """The package with its version."""
-        return f"{self.package} {self.version}"
-
-    @property
-    def description(self) -> str:
-        """Name, package, version and entry point, for messages."""
-        return f"plugin {self.name!r} of {self.origin}" + (f" ({self.entry})" if self.entry else "")
-
-    @property
-    def names(self) -> list[tuple[str, str]]:
-        """Kind and name of each component and recipe."""
-        return [(part.kind, part.name) for part in self.components] + [("recipe", part.name) for part in self.recipes]
-
-    @property
-    def not_loaded(self) -> str | None:
-        """The reason why the plugin is not loaded; None if it is."""
-        return f"it is switched off by {self.off}" if self.off else self.error
 
 
 class Catalog:
@@ -95,29 +48,23 @@ class Catalog:
 
     def warnings(self) -> list[str]:
         """Return one line per third-party plugin that is not loaded or uses the name of a built-in component."""
-        warnings = (_load_warning(plugin) or self._name_warning(plugin) for plugin in self.plugins if not plugin.off)
-        return [warning for warning in warnings if warning]
-
-    def _name_warning(self, plugin: Plugin) -> str:
-        if plugin.package == BUILT_IN:
-            return ""
-        built_in = {name for other in self.plugins if other.package == BUILT_IN for name in other.names}
-        shared = [name for name in plugin.names if name in built_in]
-        if not shared:
-            return ""
-        names, full_name = ", ".join(map(" ".join, shared)), f"{plugin.package}:{shared[0][1]}"
-        return (
-            f"{plugin.description} offers {names}, but the built-in keeps that name; use {full_name} for the plugin's"
-        )
+        built_in = {name for plugin in self.plugins if plugin.package == BUILT_IN for name in plugin.names}
+        warnings = []
+        for plugin in self.plugins:
+            shared = [] if plugin.package == BUILT_IN else [name for name in plugin.names if name in built_in]
+            if plugin.error and not plugin.off:
+                switch = f"{DISABLE}={plugin.name}"
+                warnings.append(f"{plugin.description} is not loaded: {plugin.error}. Switch it off with: {switch}")
+            elif shared and not plugin.off:
+                names, full_name = ", ".join(map(" ".join, shared)), f"{plugin.package}:{shared[0][1]}"
+                keeps = f"the built-in keeps that name; use {full_name} for the plugin's"
+                warnings.append(f"{plugin.description} offers {names}, but {keeps}")
+        return warnings
 
     def offers(self, kind: type[C]) -> list[tuple[type[C], Plugin]]:
         """Return the components of a kind with their plugins, sorted by name, built-ins first."""
-        return _in_order(
-            (component, plugin)
-            for plugin in self.plugins
-            for component in plugin.components
-            if issubclass(component, kind)
-        )
+        pairs = ((component, plugin) for plugin in self.plugins for component in plugin.components)
+        return _in_order((component, plugin) for component, plugin in pairs if issubclass(component, kind))
 
     def recipes(self) -> list[tuple[Recipe, Plugin]]:
         """Return all recipes with their plugins, in the same order."""
@@ -163,8 +110,7 @@ class Catalog:
 
     def name_of(self, component: type[Settings]) -> str:
         """Return the name that finds this class: the bare name if it is enough, else `package:name`."""
-        kind = next(kind for kind in self.kinds.values() if issubclass(component, kind))
-        offers = self.offers(kind)
+        offers = self.offers(next(kind for kind in self.kinds.values() if issubclass(component, kind)))
         for offered, plugin in offers:
             if offered is component:
                 same_name = [other for other, _ in offers if other.name == offered.name]
@@ -280,39 +226,26 @@ def _kinds() -> dict[str, type[Component]]:
     return kinds
 
 
-def load(announced: Announced) -> Plugin:
-    """Import and read a plugin, unless it is switched off or has another version of the contract.
+def load(plugin: Plugin) -> Plugin:
+    """Import and read a plugin that `discover` found, unless it is switched off or cannot be imported.
 
     Any exception, SystemExit too, becomes the plugin's `error`. For a plugin that is a file it is raised as a
     PluginError, since the user asked for that file.
     """
-    plugin = Plugin(
-        announced.name,
-        announced.package,
-        announced.version,
-        error=None if announced.off else announced.error,
-        off=announced.off,
-        entry=announced.entry,
-        sha256=announced.sha256,
-    )
-    if plugin.not_loaded or announced.source is None:
+    if plugin.off:
+        return replace(plugin, error=None)
+    if plugin.error or plugin.source is None:
         return plugin
     try:
-        with nullcontext() if announced.package == BUILT_IN else preserve_process_state():
-            read = read_plugin(announced.source.load(), plugin.name, plugin.package, plugin.version)
-        if announced.sha256 and not (read.components or read.recipes):
+        with nullcontext() if plugin.package == BUILT_IN else preserve_process_state():
+            read = read_plugin(plugin.source.load(), plugin.name, plugin.package, plugin.version)
+        if plugin.sha256 and not (read.components or read.recipes):
             raise PluginError("it offers nothing: its hooks return no components and no recipes")
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         reason = error.message if isinstance(error, PluginError) else describe_error(error)
-        if announced.sha256:
-            raise PluginError(f"plugin file {announced.entry} cannot be loaded: {reason}", "fix the file") from error
+        if plugin.sha256:
+            raise PluginError(f"plugin file {plugin.entry} cannot be loaded: {reason}", "fix the file") from error
         return replace(plugin, error=reason, cause=error)
     return replace(plugin, components=read.components, recipes=read.recipes)
-
-
-def _load_warning(plugin: Plugin) -> str:
-    if not plugin.error:
-        return ""
-    return f"{plugin.description} is not loaded: {plugin.error}. Switch it off with: {DISABLE}={plugin.name}"

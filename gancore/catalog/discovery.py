@@ -10,9 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gancore.catalog.plugin_file import PluginFile
 from gancore.errors import ConfigError, describe_error, unknown_name
+
+if TYPE_CHECKING:
+    from gancore.component import Component
 
 API = 1
 """Version of the contract, as in the entry point group `gancore.v1`, which is known without an import."""
@@ -27,30 +31,54 @@ _GROUP = re.compile(r"gancore\.v(\d+)")
 
 
 @dataclass(frozen=True)
-class Announced:
-    """Plugin that a distribution announces, or that is a file; it is not imported yet.
+class Recipe:
+    """Named config of a run. The summary is the comment on the first line of its file."""
 
-    `source` locates its module. `error` says why it cannot be imported, `off` where it is switched off.
+    name: str
+    summary: str
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One plugin: its name, origin and contents, or the reason why it is not loaded.
+
+    `error` says why loading failed, `cause` is the exception if there was one. `off` says where the plugin is switched
+    off, such as `--no-plugins`. `entry` is its entry point, as in `waves = gancore_waves`, or its file; `sha256` is the
+    digest of a plugin that is a file. `source` locates its module, which is imported by `gancore.catalog.catalog.load`.
     """
 
     name: str
     package: str
     version: str
-    source: EntryPoint | PluginFile | None
+    components: tuple[type[Component], ...] = ()
+    recipes: tuple[Recipe, ...] = ()
     error: str | None = None
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
     off: str | None = None
+    entry: str = ""
+    sha256: str | None = None
+    source: EntryPoint | PluginFile | None = field(default=None, compare=False, repr=False)
 
     @property
-    def entry(self) -> str:
-        """Entry point, as in `waves = gancore_waves`, or path of the file."""
-        if isinstance(self.source, EntryPoint):
-            return f"{self.source.name} = {self.source.value}"
-        return str(self.source.path) if self.source else "unknown"
+    def origin(self) -> str:
+        """The package with its version."""
+        return f"{self.package} {self.version}"
 
     @property
-    def sha256(self) -> str | None:
-        """Digest of a plugin that is a file."""
-        return self.source.sha256 if isinstance(self.source, PluginFile) else None
+    def description(self) -> str:
+        """Name, package, version and entry point, for messages."""
+        return f"plugin {self.name!r} of {self.origin}" + (f" ({self.entry})" if self.entry else "")
+
+    @property
+    def names(self) -> list[tuple[str, str]]:
+        """Kind and name of each component and recipe."""
+        return [(part.kind, part.name) for part in self.components] + [("recipe", part.name) for part in self.recipes]
+
+    @property
+    def not_loaded(self) -> str | None:
+        """The reason why the plugin is not loaded; None if it is."""
+        return f"it is switched off by {self.off}" if self.off else self.error
 
 
 @dataclass(frozen=True)
@@ -73,9 +101,9 @@ class Choice:
         off |= dict.fromkeys(os.environ.get(DISABLE, "").split(","), DISABLE)
         return cls(off={name.strip(): place for name, place in off.items() if name.strip()})
 
-    def apply(self, plugin: Announced) -> Announced:
+    def apply(self, plugin: Plugin) -> Plugin:
         """Return the plugin, marked as switched off if this choice says so."""
-        if plugin.package == BUILT_IN or isinstance(plugin.source, PluginFile):
+        if plugin.package == BUILT_IN or plugin.sha256:
             return plugin
         if not self.third_parties:
             return replace(plugin, off="--no-plugins")
@@ -83,15 +111,17 @@ class Choice:
         return replace(plugin, off=off.get(normalized(plugin.name)) or off.get(normalized(plugin.package)))
 
 
-def discover(choice: Choice) -> list[Announced]:
+def discover(choice: Choice) -> list[Plugin]:
     """Return the installed plugins, sorted by distribution, then those that are files."""
     installed = sorted(_installed(), key=lambda plugin: (plugin.package, plugin.name))
     files = [PluginFile.read(path) for path in {path.resolve(): path for path in choice.files}.values()]
-    from_files = [Announced(file.path.stem, file.path.name, file.sha256[:12], file) for file in files]
+    from_files = [
+        Plugin(f.path.stem, f.path.name, f.sha256[:12], entry=str(f.path), sha256=f.sha256, source=f) for f in files
+    ]
     return [choice.apply(plugin) for plugin in (*installed, *from_files)]
 
 
-def _installed() -> Iterator[Announced]:
+def _installed() -> Iterator[Plugin]:
     found: list[EntryPoint] = []
     try:
         installed = entry_points()
@@ -108,7 +138,7 @@ def _installed() -> Iterator[Announced]:
             except Exception as error:
                 if _mentions_gancore(distribution):
                     damage = f"its entry_points.txt cannot be read: {describe_error(error)}"
-                    yield Announced(name, name, _version(distribution), None, damage)
+                    yield Plugin(name, name, _version(distribution), error=damage, entry=_UNKNOWN)
     ours = [(entry, int(match[1])) for entry in found if (match := _GROUP.fullmatch(entry.group))]
     supported = {(_name(entry.dist), entry.name) for entry, api in ours if api == API}
     for entry, api in ours:
@@ -117,7 +147,8 @@ def _installed() -> Iterator[Announced]:
             problem = "its entry point must name a module, as in waves = gancore_waves"
         # A plugin may support several versions of the contract; ignore the others if it supports this one.
         if api == API or (_name(entry.dist), entry.name) not in supported:
-            yield Announced(entry.name, _name(entry.dist), _version(entry.dist), entry, problem)
+            package, text = _name(entry.dist), f"{entry.name} = {entry.value}"
+            yield Plugin(entry.name, package, _version(entry.dist), error=problem, entry=text, source=entry)
 
 
 def _mentions_gancore(distribution: Distribution) -> bool:

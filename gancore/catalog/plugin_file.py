@@ -16,8 +16,11 @@ from gancore.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class PluginFile:
-    """Python file that the user names as a plugin. It is read at once and runs in `load`."""
+class PluginFile(SourceLoader):
+    """Python file that the user names as a plugin. It is read at once and runs in `load`.
+
+    It is the loader of its module. It gives no modification time, so Python neither reads nor writes a bytecode cache.
+    """
 
     path: Path
     content: bytes = field(repr=False)
@@ -38,27 +41,21 @@ class PluginFile:
     def load(self) -> ModuleType:
         """Run the file as a module and return it. It can import installed packages, but no files of its own folder."""
         name = f"gancore_plugin_file_{self.sha256[:16]}_{self.path.stem}"
-        loader = _BytesLoader(self)
-        spec = ModuleSpec(name, loader, origin=str(self.path))
+        spec = ModuleSpec(name, self, origin=str(self.path))
         spec.has_location = True  # sets the module's `__file__`
         module = module_from_spec(spec)
         sys.modules[name] = module  # pydantic and dataclasses look up annotations there
         try:
-            loader.exec_module(module)
+            self.exec_module(module)
         except BaseException:
             del sys.modules[name]
             raise
         return module
 
-
-class _BytesLoader(SourceLoader):
-    """Loader of bytes in memory. It gives no modification time, so Python neither reads nor writes a bytecode cache."""
-
-    def __init__(self, file: PluginFile) -> None:
-        self._file = file
-
     def get_filename(self, fullname: str) -> str:
-        return str(self._file.path)
+        """Return the path of the module, for tracebacks."""
+        return str(self.path)
 
     def get_data(self, path: str) -> bytes:
-        return self._file.content
+        """Return the bytes to run."""
+        return self.content

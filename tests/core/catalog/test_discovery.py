@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.catalog.catalog import Catalog
-from gancore.catalog.discovery import BUILT_IN, Announced, Choice, discover
+from gancore.catalog.discovery import BUILT_IN, Choice, Plugin, discover
 from gancore.catalog.plugin_file import PluginFile
 from gancore.errors import ConfigError, PluginError
 from helpers.fake_distributions import LOSS, unpack
@@ -24,14 +24,14 @@ def spellings(draw):
 @given(spellings(), st.booleans())
 def test_plugin_is_switched_off_by_any_spelling_of_its_name_or_package(names, by_package):
     name, spelled = names
-    plugin = Announced("other", name, "1", None) if by_package else Announced(name, "other", "1", None)
+    plugin = Plugin("other", name, "1") if by_package else Plugin(name, "other", "1")
     assert Choice(off={spelled: "the test"}).apply(plugin).off == "the test"
     assert Choice(off={spelled + "x": "the test"}).apply(plugin).off is None
 
 
 @given(WORDS, st.booleans())
 def test_builtin_plugin_cannot_be_switched_off(names, third_parties):
-    plugin = Announced("builtin", BUILT_IN, "1", None)
+    plugin = Plugin("builtin", BUILT_IN, "1")
     chosen = Choice(third_parties, dict.fromkeys([*names, "builtin", BUILT_IN], "the test"))
     assert chosen.apply(plugin) == plugin
 
