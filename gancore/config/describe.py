@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin
+from dataclasses import astuple
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, Union, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
@@ -13,6 +14,9 @@ from pydantic_core import PydanticUndefined
 from gancore.component import Component
 from gancore.config import toml
 from gancore.settings import Schedulable, Schedule, Settings, plain
+
+S = TypeVar("S", bound=Settings)
+_SIGNS = {annotated_types.Ge: ">=", annotated_types.Gt: ">", annotated_types.Le: "<=", annotated_types.Lt: "<"}
 
 
 class Field(TypedDict):
@@ -32,35 +36,27 @@ def describe(settings: type[Settings]) -> list[Field]:
 
 def _fields(settings: type[Settings], prefix: str) -> Iterator[Field]:
     for name, info in settings.model_fields.items():
-        key = prefix + (info.alias or name)
-        table = _table(info.annotation)
-        if table is not None and types.NoneType in get_args(info.annotation):
-            yield Field(key=key, type="table or absent", default=None, bounds="", help=info.description or "")
-        if table is not None:
-            yield from _fields(table, f"{key}.")
-        else:
+        key, text = prefix + (info.alias or name), info.description or ""
+        table = _class_in(info.annotation, Settings)
+        if table is None or issubclass(table, Component | Schedule):
+            component = _class_in(info.annotation, Component)
             yield Field(
                 key=key,
                 type=_type(info.annotation),
                 default=None if info.default is PydanticUndefined else plain(info.default, _name),
                 bounds=", ".join(_bounds(info)),
-                help=info.description or _kind_help(info.annotation),
+                help=text or (component.summary().rstrip(".").lower() if component else ""),
             )
+            continue
+        if types.NoneType in get_args(info.annotation):
+            yield Field(key=key, type="table or absent", default=None, bounds="", help=text)
+        yield from _fields(table, f"{key}.")
 
 
-def _table(annotation: object) -> type[Settings] | None:
-    """Return the settings class of a field that is a table, optional or not; None for other fields."""
-    for choice in (annotation, *get_args(annotation)):
-        if isinstance(choice, type) and issubclass(choice, Settings) and not issubclass(choice, Component | Schedule):
-            return choice
-    return None
-
-
-def _kind_help(annotation: object) -> str:
-    for choice in (annotation, *get_args(annotation)):
-        if isinstance(choice, type) and issubclass(choice, Component):
-            return choice.summary().rstrip(".").lower()
-    return ""
+def _class_in(annotation: object, base: type[S]) -> type[S] | None:
+    """Return the class of a field, optional or not, if it is derived from `base`."""
+    choices = (annotation, *get_args(annotation))
+    return next((choice for choice in choices if isinstance(choice, type) and issubclass(choice, base)), None)
 
 
 def _name(component: type[Settings]) -> str:
@@ -89,18 +85,8 @@ def _type(annotation: Any) -> str:  # Any: any annotation
 
 
 def _bounds(info: FieldInfo) -> Iterator[str]:
-    metadata = list(info.metadata)
-    for inner in get_args(info.annotation):
-        metadata += getattr(inner, "__metadata__", ())
-    for item in metadata:
-        constraints = item.metadata if isinstance(item, FieldInfo) else [item]
-        for constraint in constraints:
-            match constraint:
-                case annotated_types.Ge(bound):
-                    yield f">= {bound}"
-                case annotated_types.Gt(bound):
-                    yield f"> {bound}"
-                case annotated_types.Le(bound):
-                    yield f"<= {bound}"
-                case annotated_types.Lt(bound):
-                    yield f"< {bound}"
+    inner = [item for part in get_args(info.annotation) for item in getattr(part, "__metadata__", ())]
+    for item in (*info.metadata, *inner):
+        for constraint in item.metadata if isinstance(item, FieldInfo) else [item]:
+            if type(constraint) in _SIGNS:
+                yield f"{_SIGNS[type(constraint)]} {astuple(constraint)[0]}"

@@ -39,12 +39,7 @@ def _overlay(below: Table, above: Mapping[str, object], source: str, parent: Key
     for key, value in above.items():
         path = (*parent, key)
         old = below.get(key)
-        if value == REMOVE:
-            below.pop(key, None)
-            _forget(path, sources)
-            sources[path] = source
-            continue
-        if isinstance(old, dict) and isinstance(value, str) and ("name" in old or len(path) <= 2):
+        if isinstance(old, dict) and isinstance(value, str) and value != REMOVE and ("name" in old or len(path) <= 2):
             value = {"name": value}  # generator = "mlp" is short for generator.name = "mlp"
         if isinstance(value, Mapping):
             if isinstance(old, str):
@@ -54,12 +49,13 @@ def _overlay(below: Table, above: Mapping[str, object], source: str, parent: Key
                 old = {}
                 _forget(path, sources)
             below[key] = old
-            sources[path] = source
             _overlay(old, value, source, path, sources)
         else:
-            below[key] = value
             _forget(path, sources)
-            sources[path] = source
+            below[key] = value
+            if value == REMOVE:
+                del below[key]
+        sources[path] = source
 
 
 def _forget(path: Keys, sources: dict[Keys, str]) -> None:
@@ -83,10 +79,7 @@ def _is_renamed(old: Mapping[str, object], new: Mapping[str, object], path: Keys
 
 def source_of(path: Keys, sources: Mapping[Keys, str]) -> str | None:
     """Return the source of the value at this path, or of the nearest table around it."""
-    for length in range(len(path), 0, -1):
-        if path[:length] in sources:
-            return sources[path[:length]]
-    return None
+    return next((sources[path[:n]] for n in range(len(path), 0, -1) if path[:n] in sources), None)
 
 
 def parse_value(text: str) -> object:
@@ -107,9 +100,8 @@ def assignment(text: str) -> ConfigLayer:
     left, equals, right = text.partition("=")
     path = tuple(part.strip() for part in left.split("."))
     if not equals or not all(path):
-        raise ConfigError(
-            f"--set takes PATH=VALUE; received {text!r}", "write it like: --set optimizer.generator.lr=1e-3"
-        )
+        hint = "write it like: --set optimizer.generator.lr=1e-3"
+        raise ConfigError(f"--set takes PATH=VALUE; received {text!r}", hint)
     value = parse_value(right)
     for part in reversed(path):
         value = {part: value}

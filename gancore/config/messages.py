@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gancore.config.layers import Keys, source_of
@@ -19,8 +20,12 @@ _REPLACEMENTS = {
 """Patterns in the messages of pydantic and their replacements."""
 
 
-def problem_message(error: ErrorDetails, data: Mapping[str, Any], sources: Mapping[Keys, str]) -> str:
-    """Return the message for one error of pydantic: path, requirement, received value, and source."""
+def problem_messages(error: ValidationError, data: Mapping[str, Any], sources: Mapping[Keys, str]) -> list[str]:
+    """Return a message for each error of pydantic: path, requirement, received value, and source."""
+    return list(dict.fromkeys(_message(line, data, sources) for line in error.errors()))
+
+
+def _message(error: ErrorDetails, data: Mapping[str, Any], sources: Mapping[Keys, str]) -> str:
     path: list[str] = []
     table: Any = data
     for part in error["loc"]:

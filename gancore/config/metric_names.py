@@ -71,10 +71,9 @@ def _split(name: str, finder: Finder) -> dict[str, str]:
     pairs = [(name[:place], name[place + 1 :]) for place, letter in enumerate(name) if letter == "-"]
     known = [pair for pair in reversed(pairs) if _knows(finder, Metric, pair[0])]
     both = [pair for pair in known if _knows(finder, Extractor, pair[1])]
-    if known:
-        metric, extractor = (both or known)[0]
-        return {"name": metric, "extractor": extractor}
-    return {"name": pairs[-1][0] if pairs else name}
+    if not known:
+        return {"name": pairs[-1][0] if pairs else name}
+    return dict(zip(("name", "extractor"), (both or known)[0], strict=True))
 
 
 def _knows(finder: Finder, kind: type[Metric] | type[Extractor], name: str) -> bool:

@@ -6,15 +6,14 @@ import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
+import torch
 from pydantic import ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError, model_validator
+from torch import nn, optim
 
 from gancore.errors import unknown_name
 from gancore.settings import START, Schedulable, Schedule, Settings, TrainingTime, error_details, value_at
-
-if TYPE_CHECKING:
-    from torch import nn, optim
 
 Name = Literal["Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "SGD"]
 Arguments = dict[str, Any]  # Any: torch's signatures vary
@@ -22,6 +21,10 @@ Arguments = dict[str, Any]  # Any: torch's signatures vary
 # Arguments that are up to the training loop, since they select the implementation of a step.
 _NOT_CONFIGURABLE = {"params", "foreach", "maximize", "capturable", "differentiable", "fused"}
 _END = TrainingTime(sys.maxsize, 1.0)
+_FINITE = ConfigDict(allow_inf_nan=False)
+_NUMBER = TypeAdapter[Any](Schedulable, config=_FINITE)
+_TYPES = {bool: TypeAdapter[Any](bool), tuple: TypeAdapter[Any](tuple[Schedulable, Schedulable], config=_FINITE)}
+"""Types of arguments by that of their default; the other arguments are numbers. All tuples are pairs of betas."""
 
 
 class OptimizerSettings(Settings):
@@ -36,7 +39,9 @@ class OptimizerSettings(Settings):
     @model_validator(mode="after")
     def _validate_arguments(self) -> Self:
         """Check keys and types against the signature, and ranges by torch's own checks, at both ends of a schedule."""
-        given, known, valid = self._arguments(), _defaults(self.name), Arguments()
+        given, valid, checker = self._arguments(), Arguments(), _checker(self.name)
+        parameters = inspect.signature(_class(self.name)).parameters
+        known = {key: p.default for key, p in parameters.items() if key not in _NOT_CONFIGURABLE}
         problems = [
             error_details("optimizer", unknown_name(f"{self.name} argument", key, known), (key,), value)
             for key, value in given.items()
@@ -45,17 +50,16 @@ class OptimizerSettings(Settings):
         # In the order of the signature, so that `nesterov` is checked together with its momentum.
         for key in (key for key in known if key in given):
             try:
-                value = _adapter(self.name, key).validate_python(given[key], strict=True)
+                value = _TYPES.get(type(known[key]), _NUMBER).validate_python(given[key], strict=True)
                 for time in (START, _END):
-                    _checker(self.name)([{"params": []}], **_at(valid | {key: value}, time))
+                    checker([{"params": []}], **_at(valid | {key: value}, time))
                 valid[key] = value
             except ValidationError as error:
                 for line in error.errors():
                     loc = (part for part in line["loc"] if part not in ("number", "schedule"))  # tags of Schedulable
                     problems.append(error_details("optimizer", line["msg"], (key, *loc), line["input"]))
             except ValueError as error:
-                message = f"rejected by {self.name}: {error}"
-                problems.append(error_details("optimizer", message, (key,), given[key]))
+                problems.append(error_details("optimizer", f"rejected by {self.name}: {error}", (key,), given[key]))
         if problems:
             raise ValidationError.from_exception_data(type(self).__name__, problems)
         self.__dict__["lr"] = valid.pop("lr")  # the model is frozen, except for its own validators
@@ -67,10 +71,8 @@ class OptimizerSettings(Settings):
 
     def build(self, modules: Iterable[nn.Module]) -> optim.Optimizer:
         """Return the optimizer of all parameters with `requires_grad`, fused if the device supports it."""
-        import torch
-
         parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        parameters = parameters or [torch.nn.Parameter(torch.zeros(1))]
+        parameters = parameters or [nn.Parameter(torch.zeros(1))]
         arguments = self.at(START)
         fused = {"fused": True} if _supports_fused(self.name, parameters, arguments) else {}
         optimizer: optim.Optimizer = _class(self.name)(parameters, **arguments, **fused)
@@ -84,11 +86,8 @@ class OptimizerSettings(Settings):
     def scheduled(self) -> bool:
         """Whether an argument is a schedule."""
         values = self._arguments().values()
-        return any(isinstance(item, Schedule) for value in values for item in _items(value))
-
-
-def _items(value: object) -> tuple[object, ...]:
-    return value if isinstance(value, tuple) else (value,)
+        items = (item for value in values for item in (value if isinstance(value, tuple) else (value,)))
+        return any(isinstance(item, Schedule) for item in items)
 
 
 def _at(arguments: Mapping[str, Any], time: TrainingTime) -> Arguments:
@@ -99,29 +98,7 @@ def _at(arguments: Mapping[str, Any], time: TrainingTime) -> Arguments:
 
 
 def _class(name: str) -> type[Any]:  # Any: `optim.Optimizer` has another constructor than its subclasses
-    import torch
-
-    return getattr(torch.optim, name)  # type: ignore[no-any-return]  # getattr hides the class
-
-
-def _supports_fused(name: str, parameters: list[nn.Parameter], arguments: Arguments) -> bool:
-    """Return whether the fused implementation can update such parameters, by a step on one scalar of each type.
-
-    torch has no public query for it. It raises in `step`, for complex numbers and for some optimizers and devices.
-    """
-    import torch
-
-    if "fused" not in inspect.signature(_class(name)).parameters:
-        return False
-    types = {(parameter.device, parameter.dtype) for parameter in parameters}
-    scalars = [torch.zeros(1, device=device, dtype=dtype, requires_grad=True) for device, dtype in types]
-    for scalar in scalars:
-        scalar.grad = torch.zeros_like(scalar)
-    try:
-        _class(name)(scalars, **arguments, fused=True).step()
-    except RuntimeError:
-        return False
-    return True
+    return getattr(optim, name)  # type: ignore[no-any-return]  # getattr hides the class
 
 
 @cache
@@ -133,17 +110,19 @@ def _checker(name: str) -> type[Any]:  # Any: as above
     return type(name, (_class(name),), {"add_param_group": lambda _optimizer, _group: None})
 
 
-@cache
-def _defaults(name: str) -> Arguments:
-    """Return the arguments of an optimizer that a config may set, with torch's defaults."""
-    parameters = inspect.signature(_class(name)).parameters
-    return {key: p.default for key, p in parameters.items() if key not in _NOT_CONFIGURABLE}
+def _supports_fused(name: str, parameters: list[nn.Parameter], arguments: Arguments) -> bool:
+    """Return whether the fused implementation can update such parameters, by a step on one scalar of each type.
 
-
-@cache
-def _adapter(name: str, key: str) -> TypeAdapter[Any]:  # Any: as above
-    default = _defaults(name)[key]
-    finite = ConfigDict(allow_inf_nan=False)
-    if isinstance(default, tuple):
-        return TypeAdapter(tuple[(Schedulable,) * len(default)], config=finite)  # type: ignore[misc, arg-type]  # its length is known at run time
-    return TypeAdapter(bool if isinstance(default, bool) else Schedulable, config=finite)
+    torch has no public query for it. It raises in `step`, for complex numbers and for some optimizers and devices.
+    """
+    if "fused" not in inspect.signature(_class(name)).parameters:
+        return False
+    types = {(parameter.device, parameter.dtype) for parameter in parameters}
+    scalars = [torch.zeros(1, device=device, dtype=dtype, requires_grad=True) for device, dtype in types]
+    for scalar in scalars:
+        scalar.grad = torch.zeros_like(scalar)
+    try:
+        _class(name)(scalars, **arguments, fused=True).step()
+    except RuntimeError:
+        return False
+    return True

@@ -64,9 +64,8 @@ class Need(BaseModel):
             files = [plugin for plugin in catalog.plugins if plugin.sha256]
             same_content = [plugin for plugin in files if plugin.sha256 == self.sha256]
             return next(iter(same_content + [plugin for plugin in files if plugin.package == self.package]), None)
-        package = normalized(self.package)
-        of_package = [plugin for plugin in catalog.plugins if normalized(plugin.package) == package]
-        return next((plugin for plugin in of_package if plugin.name == self.plugin and not plugin.sha256), None)
+        key = (normalized(self.package), self.plugin, None)
+        return next((p for p in catalog.plugins if (normalized(p.package), p.name, p.sha256) == key), None)
 
     def difference(self, plugin: Plugin) -> str | None:
         """Return how the plugin differs from the one that the run used; None if it does not."""
@@ -78,22 +77,15 @@ class Need(BaseModel):
 
 def needs_of(run: RunConfig, catalog: Catalog) -> list[dict[str, Any]]:  # Any: JSON
     """Return the third-party plugins that a run needs, as plain data."""
-    used: dict[int, tuple[Plugin, dict[str, None]]] = {}
+    needs: dict[int, dict[str, Any]] = {}  # Any: as above
     for component in run.components():
         plugin = catalog.origin_of(type(component))
         if plugin.package != BUILT_IN:
-            _, names = used.setdefault(id(plugin), (plugin, {}))
-            names[f"{component.kind} {component.name}"] = None
-    return [
-        {
-            "plugin": plugin.name,
-            "package": plugin.package,
-            "version": plugin.version,
-            "sha256": plugin.sha256,
-            "components": list(names),
-        }
-        for plugin, names in used.values()
-    ]
+            need: dict[str, Any] = {"plugin": plugin.name, "package": plugin.package, "version": plugin.version}
+            need = needs.setdefault(id(plugin), {**need, "sha256": plugin.sha256, "components": []})
+            if (name := f"{component.kind} {component.name}") not in need["components"]:
+                need["components"].append(name)
+    return list(needs.values())
 
 
 def catalog_for(
@@ -113,13 +105,12 @@ def catalog_for(
     plugins, warnings = [plugin for plugin in catalog.plugins if plugin.package == BUILT_IN], []
     for need in needs:
         plugin = need.found_in(catalog)
-        if plugin is None or plugin.not_loaded:
-            if sampling_only and not need.for_sampling:
-                continue
-            if plugin is None:
-                raise PluginError(
-                    f"{what} needs {need}, which is not {'given' if need.sha256 else 'installed'}", need.remedy
-                )
+        if (plugin is None or plugin.not_loaded) and sampling_only and not need.for_sampling:
+            continue
+        if plugin is None:
+            where = "given" if need.sha256 else "installed"
+            raise PluginError(f"{what} needs {need}, which is not {where}", need.remedy)
+        if plugin.not_loaded:
             raise PluginError(f"{what} needs {need}: {plugin.not_loaded}", "gancore plugins list") from plugin.cause
         plugins.append(plugin)
         if difference := need.difference(plugin):

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import tomli_w
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from gancore.catalog.catalog import Catalog, plugin_in_errors
 from gancore.component import Component, components_in, lookup
-from gancore.config import toml
 from gancore.config.duration import Duration
 from gancore.config.layers import ConfigLayer, merge, parse_value
-from gancore.config.messages import problem_message
+from gancore.config.messages import problem_messages
 from gancore.config.metric_names import name_of, read_labels
 from gancore.config.optimizers import OptimizerSettings
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
@@ -207,13 +207,10 @@ class RunConfig(Options):
 
     @model_validator(mode="after")
     def _check_metric_names(self) -> Self:
-        names = [name_of(label, metric) for label, metric in self.metrics.items()]
-        problems = []
-        duplicates = sorted({name for name in names if names.count(name) > 1})
-        if duplicates:
+        names, best, problems = [name_of(*item) for item in self.metrics.items()], self.checkpoint.best, []
+        if duplicates := sorted({name for name in names if names.count(name) > 1}):
             message = f"two tables have the name {duplicates[0]!r} in results; change the label of one"
             problems.append(error_details("metrics", message, ("metrics",), duplicates[0]))
-        best = self.checkpoint.best
         if best is not None and best not in names:
             message = unknown_name("metric of the run", best, names)
             problems.append(error_details("metrics", message, ("checkpoint", "best"), best))
@@ -228,7 +225,7 @@ class RunConfig(Options):
 
     def to_toml(self, catalog: Catalog) -> str:
         """Return the resolved config as a TOML document that repeats this run."""
-        return toml.dumps(self.to_data(catalog))
+        return tomli_w.dumps(self.to_data(catalog))
 
 
 def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
@@ -274,8 +271,7 @@ def resolve(layers: Iterable[ConfigLayer], catalog: Catalog, model: type[RunConf
         with plugin_in_errors(catalog, components):
             return model.model_validate(data, context=lookup(catalog))
     except ValidationError as error:
-        problems = [problem_message(line, data, sources) for line in error.errors()]
-    problems = list(dict.fromkeys(problems))
+        problems = problem_messages(error, data, sources)
     if len(problems) > 1:
         problems = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
     raise ConfigError("wrong config: " + "; ".join(problems), "see the keys with: gancore show run")
@@ -290,9 +286,7 @@ def read_dataset(text: str, catalog: Catalog) -> Dataset:
     try:
         return Dataset.model_validate(table, context=lookup(catalog))
     except ValidationError as error:
-        data = table if isinstance(table, Mapping) else {}
-        problems = [problem_message(line, data, {}) for line in error.errors()]
+        problems = problem_messages(error, table if isinstance(table, Mapping) else {}, {})
     message = "; ".join(problem.removeprefix("run: ") for problem in problems)
-    raise ConfigError(
-        f"wrong dataset: {message}", "use a dataset of `gancore list dataset`, a folder of images, or a .npy file"
-    )
+    hint = "use a dataset of `gancore list dataset`, a folder of images, or a .npy file"
+    raise ConfigError(f"wrong dataset: {message}", hint)

@@ -1,15 +1,10 @@
-"""Writing TOML with `tomli_w`. `tomllib` reads the same data back."""
+"""Values as TOML on one line. `tomllib` reads the same values back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import tomli_w
-
-
-def dumps(data: Mapping[str, object]) -> str:
-    """Return a TOML document. Raises TypeError for a value that TOML has no type for."""
-    return tomli_w.dumps(data)
 
 
 def literal(value: object) -> str:

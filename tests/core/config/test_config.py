@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 from unittest.mock import patch
 
 import pytest
+import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
 from gancore import hookspecs
 from gancore.catalog.catalog import Catalog, Plugin, read_plugin
-from gancore.config import toml
 from gancore.config.layers import ConfigLayer, assignment
 from gancore.config.optimizers import OptimizerSettings
 from gancore.config.run import (
@@ -108,7 +108,7 @@ class TestRoundTrips:
     def test_component_with_all_field_types_survives_over_another_layer(self, component):
         data = run_of({"generator": "everything"}).model_copy(update={"generator": component}).to_data(CATALOG)
         below = {"generator": {"name": "mlp", "widths": [1]}, "ema": {}}
-        assert run_of(below, tomllib.loads(toml.dumps(data))).generator == component
+        assert run_of(below, tomllib.loads(tomli_w.dumps(data))).generator == component
 
     @given(RUNS, RUNS)
     def test_runs_are_equal_when_their_files_are(self, one, other):
