@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from inspect import get_annotations, isabstract
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    runtime_checkable,
+)
 
 from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -19,8 +30,12 @@ from gancore.settings import REMOVE, Schedulable, Settings, error_details
 C = TypeVar("C", bound="Component")
 
 
+@runtime_checkable
 class Finder(Protocol):
-    """Anything that finds a component's class by its name, such as the catalog."""
+    """Anything that finds a component's class by its name, such as the catalog.
+
+    As the `context` of a pydantic validation it lets components validate from data that names them.
+    """
 
     def find(self, kind: type[Component], name: str) -> type[Component]: ...
 
@@ -49,12 +64,12 @@ class Component(Settings, ABC):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # Any: as above
         for key, info in cls.model_fields.items():
+            received = f"received {info.default!r}"
             if not _is_field_type(info.annotation):
                 types = (
                     "bool, int, float, str, Literal, Schedulable, a component or a tuple of these, optionally `| None`"
                 )
                 raise _field_error(cls, key, f"the type of a field must be {types}; received {info.annotation}")
-            received = f"received {info.default!r}"
             if NoneType in get_args(info.annotation) and info.default is not None:
                 rule = "the default of an optional field must be None, since TOML has no null"
                 raise _field_error(cls, key, f"{rule}; {received}")
@@ -78,10 +93,10 @@ class Component(Settings, ABC):
         if not isinstance(data.get("name"), str):
             raise PydanticCustomError("missing_name", "the table of a component must have a `name`")
         fields = {key: value for key, value in data.items() if key != "name"}
-        if not isinstance(info.context, _Context):
+        if not isinstance(info.context, Finder):
             raise PydanticCustomError("no_catalog", "a component's name can be looked up only with a catalog")
         try:
-            found = info.context.finder.find(_kind_of(cls), data["name"])
+            found = info.context.find(_kind_of(cls), data["name"])
         except ConfigError as error:
             problem = error_details("unknown_name", str(error), ("name",), data)
             raise ValidationError.from_exception_data(cls.__name__, [problem]) from None
@@ -122,32 +137,15 @@ def _validated(cls: type[C], handler: ModelWrapValidatorHandler[C], data: object
     raise invalid
 
 
-@dataclass(frozen=True)
-class _Context:
-    finder: Finder
-
-
-def lookup(finder: Finder) -> object:
-    """Return the pydantic context that lets components validate from data that names them."""
-    return _Context(finder)
-
-
-def finder_of(info: ValidationInfo) -> Finder | None:
-    """Return the finder that `lookup` put into the context of a validation."""
-    return info.context.finder if isinstance(info.context, _Context) else None
-
-
 def components_in(value: object) -> Iterator[Component]:
     """Yield the value itself, if it is a component, and all components nested in it, in settings, tables and lists."""
     if isinstance(value, Component):
         yield value
     if isinstance(value, Settings):
-        value = [getattr(value, key) for key in type(value).model_fields]
-    elif isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from components_in(item)
+        value = [item for _, item in value]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for item in items:
+        yield from components_in(item)
 
 
 def _is_reserved(base: type, key: str) -> bool:

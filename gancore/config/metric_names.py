@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError, ValidationInfo
 
-from gancore.component import Finder, finder_of, lookup
+from gancore.component import Finder
 from gancore.config.layers import parse_value
 from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Extractor, Metric
@@ -29,7 +29,7 @@ def find_metric(text: str, finder: Finder) -> Metric:
     """
     table = parse_value(text) if text.startswith("{") else _split(text, finder)
     try:
-        return Metric.model_validate(table, context=lookup(finder))
+        return Metric.model_validate(table, context=finder)
     except ValidationError as error:
         problem = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{text}: {problem}", "gancore list metric") from None
@@ -37,10 +37,9 @@ def find_metric(text: str, finder: Finder) -> Metric:
 
 def read_labels(tables: object, info: ValidationInfo) -> object:
     """Add to each table the metric and the extractor that its label names."""
-    finder = finder_of(info)
-    if not isinstance(tables, Mapping) or finder is None:
+    if not isinstance(tables, Mapping) or not isinstance(info.context, Finder):
         return tables
-    return {label: _expand(label, table, finder) for label, table in tables.items()}
+    return {label: _expand(label, table, info.context) for label, table in tables.items()}
 
 
 def _expand(label: str, table: object, finder: Finder) -> object:

@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from gancore.catalog.catalog import Catalog, plugin_in_errors
-from gancore.component import Component, components_in, lookup
+from gancore.component import Component, components_in
 from gancore.config.duration import Duration
 from gancore.config.layers import ConfigLayer, merge, parse_value
 from gancore.config.messages import problem_messages
@@ -269,7 +269,7 @@ def resolve(layers: Iterable[ConfigLayer], catalog: Catalog, model: type[RunConf
     components = {f"{kind.kind} {c.name!r}": c for kind in catalog.kinds.values() for c, _ in catalog.offers(kind)}
     try:
         with plugin_in_errors(catalog, components):
-            return model.model_validate(data, context=lookup(catalog))
+            return model.model_validate(data, context=catalog)
     except ValidationError as error:
         problems = problem_messages(error, data, sources)
     if len(problems) > 1:
@@ -284,7 +284,7 @@ def read_dataset(text: str, catalog: Catalog) -> Dataset:
     """
     table = parse_value(text)
     try:
-        return Dataset.model_validate(table, context=lookup(catalog))
+        return Dataset.model_validate(table, context=catalog)
     except ValidationError as error:
         problems = problem_messages(error, table if isinstance(table, Mapping) else {}, {})
     message = "; ".join(problem.removeprefix("run: ") for problem in problems)

@@ -18,7 +18,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from gancore.component import Component, components_in, lookup
+from gancore.component import Component, components_in
 from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Metric
 from gancore.settings import plain
@@ -33,7 +33,7 @@ def config_round_trips(component: Component, case: Case) -> None:
     data = plain(component, lambda kind: kind.name if issubclass(kind, Component) else kind.__name__)
     for form, read in (("TOML", tomllib.loads(tomli_w.dumps(data))), ("JSON", json.loads(json.dumps(data)))):
         try:
-            again = type(component).model_validate(read, context=lookup(known))
+            again = type(component).model_validate(read, context=known)
         except ValidationError as error:
             raise LawBroken(f"its {form} cannot be read again: {error.errors()[0]['msg']}") from error
         require(again == component, f"read from its {form}, it becomes {again!r}; validators must keep valid values")

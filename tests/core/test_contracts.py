@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gancore.component import lookup
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, Schedulable
 from gancore.errors import PluginError
 from helpers.strategies import components
@@ -219,7 +218,7 @@ class TestReading:
     """Components from the data of a file."""
 
     def read(self, cls, data):
-        return cls.model_validate(data, context=lookup(catalog()))
+        return cls.model_validate(data, context=catalog())
 
     @pytest.mark.parametrize("cls", [Generator, TinyGenerator])
     def test_component_is_read_from_a_name_or_a_table_with_a_name(self, cls):
