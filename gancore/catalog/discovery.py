@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gancore.catalog.plugin_file import PluginFile
 from gancore.errors import ConfigError, describe_error, unknown_name
@@ -115,9 +115,10 @@ def discover(choice: Choice) -> list[Plugin]:
     """Return the installed plugins, sorted by distribution, then those that are files."""
     installed = sorted(_installed(), key=lambda plugin: (plugin.package, plugin.name))
     files = [PluginFile.read(path) for path in {path.resolve(): path for path in choice.files}.values()]
-    from_files = [
-        Plugin(f.path.stem, f.path.name, f.sha256[:12], entry=str(f.path), sha256=f.sha256, source=f) for f in files
-    ]
+    from_files = (
+        Plugin(file.path.stem, file.path.name, file.sha256[:12], entry=str(file.path), sha256=file.sha256, source=file)
+        for file in files
+    )
     return [choice.apply(plugin) for plugin in (*installed, *from_files)]
 
 
@@ -129,47 +130,35 @@ def _installed() -> Iterator[Plugin]:
     except Exception:  # one damaged entry_points.txt makes importlib fail for all; read them one by one
         seen: set[str] = set()
         for distribution in distributions():
-            name = _name(distribution)
+            name = _metadata(distribution, "name")
             if name in seen:
                 continue
             seen.update({name} - {_UNKNOWN})
             try:
                 found.extend(distribution.entry_points)
             except Exception as error:
-                if _mentions_gancore(distribution):
-                    damage = f"its entry_points.txt cannot be read: {describe_error(error)}"
-                    yield Plugin(name, name, _version(distribution), error=damage, entry=_UNKNOWN)
+                damage = f"its entry_points.txt cannot be read: {describe_error(error)}"
+                with suppress(ValueError):  # it is not text
+                    if "gancore.v" in (distribution.read_text("entry_points.txt") or ""):
+                        yield Plugin(name, name, _metadata(distribution, "version"), error=damage, entry=_UNKNOWN)
     ours = [(entry, int(match[1])) for entry in found if (match := _GROUP.fullmatch(entry.group))]
-    supported = {(_name(entry.dist), entry.name) for entry, api in ours if api == API}
+    supported = {(_metadata(entry.dist, "name"), entry.name) for entry, api in ours if api == API}
     for entry, api in ours:
         problem = None if api == API else f"it needs gancore API {api}, this is {API}"
         if problem is None and not entry.pattern.match(entry.value):
             problem = "its entry point must name a module, as in waves = gancore_waves"
         # A plugin may support several versions of the contract; ignore the others if it supports this one.
-        if api == API or (_name(entry.dist), entry.name) not in supported:
-            package, text = _name(entry.dist), f"{entry.name} = {entry.value}"
-            yield Plugin(entry.name, package, _version(entry.dist), error=problem, entry=text, source=entry)
-
-
-def _mentions_gancore(distribution: Distribution) -> bool:
-    try:
-        return "gancore.v" in (distribution.read_text("entry_points.txt") or "")
-    except ValueError:  # not text
-        return False
+        if api == API or (_metadata(entry.dist, "name"), entry.name) not in supported:
+            package, text = _metadata(entry.dist, "name"), f"{entry.name} = {entry.value}"
+            yield Plugin(entry.name, package, _metadata(entry.dist, "version"), error=problem, entry=text, source=entry)
 
 
 _UNKNOWN = "unknown"
 
 
-def _name(distribution: Distribution | None) -> str:
-    with suppress(Exception):  # its metadata may be missing or not text
-        return (distribution and distribution.name) or _UNKNOWN
-    return _UNKNOWN
-
-
-def _version(distribution: Distribution | None) -> str:
-    with suppress(Exception):
-        return (distribution and distribution.version) or _UNKNOWN
+def _metadata(distribution: Distribution | None, key: Literal["name", "version"]) -> str:
+    with suppress(Exception):  # the metadata may be missing or not text
+        return getattr(distribution, key) or _UNKNOWN
     return _UNKNOWN
 
 

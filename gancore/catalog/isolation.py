@@ -23,6 +23,7 @@ TORCH_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] 
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
         lambda enabled: torch.use_deterministic_algorithms(enabled[0], warn_only=enabled[1]),
     ),
+    "torch.autograd.set_detect_anomaly": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
 }
 """Process-wide settings of torch that change training: by the function that sets each, how to read and write it."""
 

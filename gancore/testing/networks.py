@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -21,7 +21,7 @@ from gancore.training.preflight import COUNT, mixes_samples
 from gancore.utils.random import seeded
 
 _SEEDS = 32
-"""Number of initializations to try, for properties that a correct network may lack by chance."""
+"""Number of initializations to try."""
 _COUNTS = (3, 16)
 """Batch sizes other than that of the preflight check."""
 _LOW_STRENGTH, _MANY = 0.05, 64
@@ -86,26 +86,23 @@ def images_are_in_range(component: Component, case: Case) -> None:
     """Values of generated images are in [-1, 1], and not only in [0, 1]; vectors may have any value."""
     if len(case.shape) != 3:
         raise CaseSkipped
-    for seed in range(_SEEDS):
-        generated = harness(component, replace(case, seed=case.seed + seed)).tensors()["images"]
+    for built in _initializations(component, case):
+        generated = built.tensors()["images"]
         low, high = float(generated.min()), float(generated.max())
-        require(
-            low >= -1.0 and high <= 1.0,
-            f"images must be in [-1, 1]; received {low:.3g} to {high:.3g}; end the network with tanh",
-        )
+        in_range = low >= -1.0 and high <= 1.0
+        require(in_range, f"images must be in [-1, 1]; received {low:.3g} to {high:.3g}; end the network with tanh")
         if low < 0:
             return
-    require(False, "images are never below 0, which is gray; black is -1: end the network with tanh, not a sigmoid")
+    raise LawBroken("images are never below 0, which is gray; black is -1: end the network with tanh, not a sigmoid")
 
 
 def latent_changes_the_images(component: Component, case: Case) -> None:
     """Another latent gives another image."""
-    for seed in range(_SEEDS):
-        built = harness(component, replace(case, seed=case.seed + seed))
+    for built in _initializations(component, case):
         generated, other = built.tensors(), built.tensors(latent=10 * built.inputs["latent"].flip(1) + 1)
         if first_difference(generated, other) is not None:
             return
-    require(False, "images do not depend on the latent")
+    raise LawBroken("images do not depend on the latent")
 
 
 def labels_change_the_images(component: Component, case: Case) -> None:
@@ -113,25 +110,29 @@ def labels_change_the_images(component: Component, case: Case) -> None:
     if case.num_classes is None:
         raise CaseSkipped
     labels = torch.arange(case.count) % case.num_classes
-    for seed in range(_SEEDS):
-        built = harness(component, replace(case, seed=case.seed + seed))
+    for built in _initializations(component, case):
         same = built.inputs["latent"][:1].expand(case.count, -1)
         generated = built.tensors(latent=same, labels=labels)
         other = built.tensors(latent=same, labels=(labels + 1) % case.num_classes)
         if first_difference(generated, other) is not None:
             return
-    require(False, "images do not depend on the labels")
+    raise LawBroken("images do not depend on the labels")
 
 
 def logits_are_not_probabilities(component: Component, case: Case) -> None:
     """Logits are scores before any sigmoid, which losses apply: some are outside [0, 1]."""
-    for seed in range(_SEEDS):
-        built = harness(component, replace(case, seed=case.seed + seed))
+    for built in _initializations(component, case):
         for scale in (1.0, 1000.0):
             logits = built.tensors(images=scale * built.inputs["images"])["logits"]
             if float(logits.min()) < 0 or float(logits.max()) > 1:
                 return
-    require(False, "logits are in [0, 1] for all images: remove the sigmoid, which losses apply themselves")
+    raise LawBroken("logits are in [0, 1] for all images: remove the sigmoid, which losses apply themselves")
+
+
+def _initializations(component: Component, case: Case) -> Iterator[Harness]:
+    """Yield builds with different weights, for properties that a correct network may lack by chance."""
+    for seed in range(_SEEDS):
+        yield harness(component, replace(case, seed=case.seed + seed))
 
 
 def preflight_detects_sample_mixing(component: Component, case: Case) -> None:

@@ -26,12 +26,8 @@ def handles_unusual_events(component: Component, case: Case) -> None:
         "NaN and infinity": lambda writer, _: writer.scalars(_line(1, loss=float("nan"), best=-float("inf"))),
         "unusual names of numbers": lambda writer, _: writer.scalars(_line(1, **dict.fromkeys(names, 1.0))),
         "numbers that appear later in the run": _run_with_evaluation,
-        "a picture of 3 channels": lambda writer, _: writer.image(
-            1, "samples", torch.zeros(3, 5, 7, dtype=torch.uint8)
-        ),
-        "a picture of 4 channels": lambda writer, _: writer.image(
-            1, "samples", torch.zeros(4, 1, 1, dtype=torch.uint8)
-        ),
+        "a picture of 3 channels": lambda writer, _: writer.image(1, "samples", _black(3, 5, 7)),
+        "a picture of 4 channels": lambda writer, _: writer.image(1, "samples", _black(4, 1, 1)),
         "a file that was removed": lambda writer, folder: writer.file(1, folder / "checkpoints" / "gone.safetensors"),
         "a run that ends at once": lambda *_: None,
     }

@@ -6,27 +6,16 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 
+from gancore.catalog.isolation import TORCH_SETTINGS, preserve_process_state
 from gancore.component import Component
 from gancore.testing.cases import Case, require
 from gancore.testing.harness import Outputs, harness
 from gancore.testing.inputs import Values
 
-_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {  # Any: each has a type of its own
-    "torch.set_grad_enabled": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "torch.set_default_dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "torch.set_num_threads": (torch.get_num_threads, torch.set_num_threads),
-    "torch.use_deterministic_algorithms": (
-        torch.are_deterministic_algorithms_enabled,
-        torch.use_deterministic_algorithms,
-    ),
-    "torch.autograd.set_detect_anomaly": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-}
-"""How each setting is read, and how it is restored, by the name of the function that sets it."""
 _GENERATORS: Mapping[str, Callable[[], str]] = {
     "random": lambda: str(random.getstate()),
     "numpy.random": lambda: str(np.random.get_state(legacy=False)),
@@ -40,10 +29,10 @@ _SEED = 97_531
 def process_state_is_not_modified(component: Component, case: Case) -> None:
     """Components change no setting of torch and do not seed global random generators."""
     with restored_process_state():
-        before = _settings()
+        before = {name: read() for name, (read, _) in TORCH_SETTINGS.items()}
         first = _states_after(component, case, 0)
         second = _states_after(component, case, 1) if first else {}  # only one that moved can have been seeded
-        after = _settings()
+        after = {name: read() for name, (read, _) in TORCH_SETTINGS.items()}
     changed = [name for name, value in after.items() if value != before[name]]
     require(not changed, f"it changes a setting of the whole process: {', '.join(changed)}; restore the old value")
     seeded = [name for name, state in first.items() if state == second.get(name)]
@@ -69,20 +58,13 @@ def _states_after(component: Component, case: Case, shift: int) -> dict[str, str
     return used
 
 
-def _settings() -> dict[str, object]:
-    return {name: read() for name, (read, _) in _SETTINGS.items()}
-
-
 @contextmanager
 def restored_process_state() -> Iterator[None]:
     """Undo changes to the process at the end of the block, so that they do not affect other laws."""
-    settings, python, numpy = _settings(), random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        for name, value in settings.items():
-            read, restore = _SETTINGS[name]
-            if read() != value:
-                restore(value)
+    python, numpy = random.getstate(), np.random.get_state()
+    with preserve_process_state():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

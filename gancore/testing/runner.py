@@ -41,86 +41,54 @@ class StubExtractor(Extractor):
         raise ConfigError("this extractor is a stub for checks of metrics; it extracts nothing")
 
 
-LAWS: dict[str, tuple[Law, ...]] = {
-    "generator": (
-        networks.output_has_the_promised_shape,
-        networks.gradient_reaches_every_parameter,
-        networks.images_are_in_range,
-        networks.latent_changes_the_images,
-        networks.labels_change_the_images,
-        general.stays_on_its_device,
-        general.stays_in_single_precision,
-        general.accepts_a_batch_of_one,
-        general.samples_are_independent_in_evaluation,
-    ),
-    "discriminator": (
-        networks.output_has_the_promised_shape,
-        networks.logits_are_not_probabilities,
-        networks.gradient_reaches_every_parameter,
-        networks.gradient_reaches_the_images,
-        networks.preflight_detects_sample_mixing,
-        general.stays_on_its_device,
-        general.stays_in_single_precision,
-        general.accepts_a_batch_of_one,
-    ),
-    "loss": (
-        losses.losses_are_finite_scalars,
-        losses.loss_gradient_reaches_the_scores,
-        losses.loss_does_not_grow_with_the_batch,
-        general.stays_on_its_device,
-        general.stays_in_single_precision,
-        general.accepts_a_batch_of_one,
-        general.batch_order_does_not_matter,
-    ),
-    "dataset": (
-        datasets.items_have_the_promised_format,
-        datasets.items_depend_only_on_their_index,
-        datasets.parts_are_different_datasets,
-        datasets.progress_rises_from_0_to_1,
-    ),
-    "regularizer": (
-        losses.penalties_are_finite_scalars,
-        losses.penalty_gradient_reaches_its_network,
-        losses.penalty_is_a_mean_over_the_batch,
-        losses.project_works_in_place,
-        losses.strength_is_in_range,
-        general.stays_on_its_device,
-        general.stays_in_single_precision,
-        general.accepts_a_batch_of_one,
-        general.batch_order_does_not_matter,
-    ),
-    "augmentation": (
-        networks.output_has_the_promised_shape,
-        networks.gradient_reaches_the_images,
-        networks.strength_zero_changes_nothing,
-        networks.low_strength_leaves_images_unchanged,
-        networks.images_are_augmented_independently,
-        losses.strength_is_in_range,
-        general.stays_on_its_device,
-        general.stays_in_single_precision,
-        general.accepts_a_batch_of_one,
-        general.samples_are_independent_in_evaluation,
-    ),
-    "metric": (
-        datasets.measurements_are_numbers,
-        datasets.needs_lists_all_inputs_used,
-        datasets.too_few_images_raise_data_error,
-        general.batch_order_does_not_matter,
-    ),
-    "extractor": (
-        networks.output_has_the_promised_shape,
-        general.features_are_deterministic,
-        general.stays_on_its_device,
-        general.accepts_a_batch_of_one,
-        general.samples_are_independent_in_evaluation,
-    ),
-    "observer": (
-        observers.handles_unusual_events,
-        observers.run_files_are_not_modified,
-        observers.handles_a_resumed_run,
-    ),
+_ALL = "generator discriminator loss dataset regularizer augmentation metric extractor observer"
+KINDS = _ALL.split()
+"""The kinds that have laws."""
+LAWS: dict[Law, str] = {
+    general.config_round_trips: _ALL,
+    general.errors_are_config_or_data_errors: _ALL,
+    networks.output_has_the_promised_shape: "generator discriminator augmentation extractor",
+    networks.gradient_reaches_every_parameter: "generator discriminator",
+    networks.images_are_in_range: "generator",
+    networks.latent_changes_the_images: "generator",
+    networks.labels_change_the_images: "generator",
+    general.stays_on_its_device: "generator discriminator loss regularizer augmentation extractor",
+    general.stays_in_single_precision: "generator discriminator loss regularizer augmentation",
+    general.accepts_a_batch_of_one: "generator discriminator loss regularizer augmentation extractor",
+    general.samples_are_independent_in_evaluation: "generator augmentation extractor",
+    general.same_seed_same_result: "generator discriminator loss dataset regularizer augmentation metric extractor",
+    process.process_state_is_not_modified: _ALL,
+    general.state_dict_round_trips: "generator discriminator loss regularizer augmentation extractor",
+    general.state_holds_no_graph: "generator discriminator loss regularizer augmentation",
+    general.inputs_are_not_modified: "generator discriminator loss regularizer augmentation metric extractor",
+    networks.logits_are_not_probabilities: "discriminator",
+    networks.gradient_reaches_the_images: "discriminator augmentation",
+    networks.preflight_detects_sample_mixing: "discriminator",
+    losses.losses_are_finite_scalars: "loss",
+    losses.loss_gradient_reaches_the_scores: "loss",
+    losses.loss_does_not_grow_with_the_batch: "loss",
+    general.batch_order_does_not_matter: "loss regularizer metric",
+    datasets.items_have_the_promised_format: "dataset",
+    datasets.items_depend_only_on_their_index: "dataset",
+    datasets.parts_are_different_datasets: "dataset",
+    datasets.progress_rises_from_0_to_1: "dataset",
+    losses.penalties_are_finite_scalars: "regularizer",
+    losses.penalty_gradient_reaches_its_network: "regularizer",
+    losses.penalty_is_a_mean_over_the_batch: "regularizer",
+    losses.project_works_in_place: "regularizer",
+    losses.strength_is_in_range: "regularizer augmentation",
+    networks.strength_zero_changes_nothing: "augmentation",
+    networks.low_strength_leaves_images_unchanged: "augmentation",
+    networks.images_are_augmented_independently: "augmentation",
+    datasets.measurements_are_numbers: "metric",
+    datasets.needs_lists_all_inputs_used: "metric",
+    datasets.too_few_images_raise_data_error: "metric",
+    general.features_are_deterministic: "extractor",
+    observers.handles_unusual_events: "observer",
+    observers.run_files_are_not_modified: "observer",
+    observers.handles_a_resumed_run: "observer",
 }
-"""The laws of single kinds; `laws_of` adds those of most kinds."""
+"""All laws, each with the kinds that it applies to."""
 _FORMAT_LAWS = (
     networks.output_has_the_promised_shape,
     losses.losses_are_finite_scalars,
@@ -134,28 +102,8 @@ _FORMAT_LAWS = (
 
 def laws_of(component: type[Component]) -> tuple[Law, ...]:
     """Return all laws of a component's kind; for an unknown kind, `config_round_trips` only."""
-    laws = tuple(law for law, kinds in kinds_by_law().items() if component.kind in kinds)
+    laws = tuple(law for law, kinds in LAWS.items() if component.kind in kinds.split())
     return laws or (general.config_round_trips,)
-
-
-def kinds_by_law() -> dict[Law, list[str]]:
-    """Return every law with the kinds that it applies to."""
-    found: dict[Law, list[str]] = {}
-    for kind, own in LAWS.items():
-        first = (general.config_round_trips, general.errors_are_config_or_data_errors)
-        for law in (*first, *own, *_last(kind)):
-            found.setdefault(law, []).append(kind)
-    return found
-
-
-def _last(kind: str) -> tuple[Law, ...]:
-    """Return the laws of most kinds: an observer has no outputs, a dataset no inputs, and some build no module."""
-    if kind == "observer":
-        return (process.process_state_is_not_modified,)
-    on_state = (general.state_dict_round_trips, general.state_holds_no_graph)
-    state: tuple[Law, ...] = {"dataset": (), "metric": (), "extractor": on_state[:1]}.get(kind, on_state)
-    inputs = () if kind == "dataset" else (general.inputs_are_not_modified,)
-    return (general.same_seed_same_result, process.process_state_is_not_modified, *state, *inputs)
 
 
 @dataclass(frozen=True)
@@ -232,7 +180,7 @@ def _check(cls: type[Component], law: Law, examples: int, root: Path) -> LawResu
 def _breaks_a_format_law(component: Component, case: Case) -> bool:
     """Return whether outputs have a wrong format, on which other laws may fail with any error."""
     for law in _FORMAT_LAWS:
-        if law in LAWS.get(component.kind, ()):
+        if law in laws_of(type(component)):
             try:
                 law(component, case)
             except LawBroken:

@@ -72,15 +72,13 @@ def conformance(plugin: object, *, known: Known | None = None) -> pytest.MarkDec
 
     name = getattr(plugin, "__name__", type(plugin).__name__)
     tests, known = _tests_of(read_plugin(plugin, name, name, "")), known or {}
+    parameters = []
+    for test in tests:
+        reason = known.get(test.key)
+        marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=LawBroken)]
+        parameters.append(pytest.param(test, id="-".join(test.key), marks=marks))
     labels = {"-".join(test.key) for test in tests}
-    for key in known:
-        if "-".join(key) not in labels:
-            raise ConfigError(unknown_name("case", "-".join(key), labels), "correct the key in `known`")
-    return pytest.mark.parametrize("case", [_parameter(test, known.get(test.key)) for test in tests])
-
-
-def _parameter(test: LawTest, reason: str | None) -> object:
-    import pytest
-
-    marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=LawBroken)]
-    return pytest.param(test, id="-".join(test.key), marks=marks)
+    for label in map("-".join, known):
+        if label not in labels:
+            raise ConfigError(unknown_name("case", label, labels), "correct the key in `known`")
+    return pytest.mark.parametrize("case", parameters)
