@@ -92,10 +92,8 @@ def measurements_are_numbers(component: Component, case: Case) -> None:
         if isinstance(error.__cause__, TypeError | ValueError) and "float" in str(error.__cause__):
             raise LawBroken(f"value and details must be numbers: {error.__cause__}") from error
         raise
-    require(
-        isinstance(measured, Measurement), f"a metric must return a Measurement; received {type(measured).__name__}"
-    )
-    measured = cast(Measurement, measured)
+    if not isinstance(measured, Measurement):
+        raise LawBroken(f"a metric must return a Measurement; received {type(measured).__name__}")
     tables = isinstance(measured.details, Mapping) and isinstance(measured.ideal, Mapping)
     require(tables, f"details and ideal must be dicts of numbers; received {measured.details!r} and {measured.ideal!r}")
     require(isinstance(measured.warnings, tuple | list), f"warnings must be a tuple; received {measured.warnings!r}")

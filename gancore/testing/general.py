@@ -138,10 +138,8 @@ def state_dict_round_trips(component: Component, case: Case) -> None:
         other.penalized.load_state_dict(built.penalized.state_dict())
     expected, received = built.tensors(), replace(other, inputs=built.inputs, seed=built.seed).tensors()
     difference = first_difference(expected, received)
-    require(
-        difference is None,
-        f"{difference} changes when the state_dict is saved and loaded; keep all state in parameters and buffers",
-    )
+    change = f"{difference} changes when the state_dict is saved and loaded"
+    require(difference is None, f"{change}; keep all state in parameters and buffers")
 
 
 def state_holds_no_graph(component: Component, case: Case) -> None:

@@ -30,10 +30,7 @@ def losses_are_finite_scalars(component: Component, case: Case) -> None:
         outputs = harness(component, replace(case, scale=scale))()
         for player in _PLAYERS:
             loss = outputs[player]
-            require(
-                _is_real_scalar(loss),
-                f"the {player}'s loss must be a scalar tensor of floating point; received {describe_tensor(loss)}",
-            )
+            _require_scalar(loss, f"the {player}'s loss must be")
             require(cast(Tensor, loss).isfinite(), f"the {player}'s loss is {loss} at logits of size {scale:g}")
 
 
@@ -48,10 +45,8 @@ def loss_gradient_reaches_the_scores(component: Component, case: Case) -> None:
         gradients = torch.autograd.grad(loss.sum(), list(scored.values()), allow_unused=True, retain_graph=True)
         reached = {key for key, gradient in zip(scored, gradients, strict=True) if gradient is not None}
         for side in sides:
-            require(
-                any(key.startswith(side) for key in reached),
-                f"the {player}'s loss has no gradient for the scores of {side} images",
-            )
+            has_gradient = any(key.startswith(side) for key in reached)
+            require(has_gradient, f"the {player}'s loss has no gradient for the scores of {side} images")
 
 
 def loss_does_not_grow_with_the_batch(component: Component, case: Case) -> None:
@@ -87,6 +82,11 @@ def _is_real_scalar(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor) and value.ndim == 0 and value.is_floating_point()
 
 
+def _require_scalar(value: object, what: str) -> None:
+    valid = _is_real_scalar(value)
+    require(valid, f"{what} a scalar tensor of floating point; received {describe_tensor(value)}")
+
+
 def _is_score(key: str) -> bool:
     return key.rpartition(" ")[2] in ("logits", "features", "heads")
 
@@ -96,10 +96,7 @@ def penalties_are_finite_scalars(component: Component, case: Case) -> None:
     penalty = harness(component, case)()["penalty"]
     if penalty is None:
         raise NotApplicable
-    require(
-        _is_real_scalar(penalty),
-        f"a penalty must be None or a scalar tensor of floating point; received {describe_tensor(penalty)}",
-    )
+    _require_scalar(penalty, "a penalty must be None or")
     require(cast(Tensor, penalty).isfinite(), f"the penalty is {penalty}")
 
 
@@ -111,15 +108,11 @@ def penalty_gradient_reaches_its_network(component: Component, case: Case) -> No
         raise NotApplicable
     require(penalty.requires_grad, "the penalty is detached from the weights")
     weights = list(built.penalized.parameters())
-    gradients = torch.autograd.grad(penalty.sum(), weights, allow_unused=True)
-    require(
-        any(gradient is not None for gradient in gradients),
-        f"the penalty has no gradient for the weights of the {cast(Regularizer, component).player}",
-    )
-    require(
-        all(gradient is None or gradient.isfinite().all() for gradient in gradients),
-        "the gradient of the penalty is not finite",
-    )
+    gradients = [each for each in torch.autograd.grad(penalty.sum(), weights, allow_unused=True) if each is not None]
+    player = cast(Regularizer, component).player
+    require(gradients, f"the penalty has no gradient for the weights of the {player}")
+    finite = all(gradient.isfinite().all() for gradient in gradients)
+    require(finite, "the gradient of the penalty is not finite")
 
 
 def penalty_is_a_mean_over_the_batch(component: Component, case: Case) -> None:
@@ -134,7 +127,8 @@ def penalty_is_a_mean_over_the_batch(component: Component, case: Case) -> None:
     whole = built.tensors()
     if "penalty" not in whole or is_random(built):
         raise NotApplicable
-    halves = [built.tensors(**{key: value[part] for key, value in built.inputs.items()}) for part in _HALVES]
+    parts = (slice(2), slice(2, None))
+    halves = [built.tensors(**{key: value[part] for key, value in built.inputs.items()}) for part in parts]
     mean = (halves[0]["penalty"] + halves[1]["penalty"]) / 2
     difference = first_difference({"penalty": whole["penalty"]}, {"penalty": mean}, rounding=1e-3)
     require(
@@ -142,9 +136,6 @@ def penalty_is_a_mean_over_the_batch(component: Component, case: Case) -> None:
         f"the penalty of the batch is {float(whole['penalty']):.6g}, but the mean over its halves is "
         f"{float(mean):.6g}; take the mean over images, or set whole_batch = True",
     )
-
-
-_HALVES = (slice(2), slice(2, None))
 
 
 def project_works_in_place(component: Component, case: Case) -> None:
@@ -159,13 +150,9 @@ def project_works_in_place(component: Component, case: Case) -> None:
         with blame(f"{component.kind} {component.name!r}"):
             cast(Penalty, built.built).project(network, strength + index)
     same = all(before.get(name) is parameter for name, parameter in network.named_parameters())
-    require(
-        same,
-        "`project` replaced parameters, but the optimizer still has the old ones; change them in place",
-    )
-    require(
-        all(parameter.isfinite().all() for parameter in network.parameters()), "`project` made weights NaN or infinite"
-    )
+    require(same, "`project` replaced parameters, but the optimizer still has the old ones; change them in place")
+    finite = all(parameter.isfinite().all() for parameter in network.parameters())
+    require(finite, "`project` made weights NaN or infinite")
 
 
 def strength_is_in_range(component: Component, case: Case) -> None:

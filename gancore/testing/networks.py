@@ -33,9 +33,8 @@ def output_has_the_promised_shape(component: Component, case: Case) -> None:
     outputs = harness(component, case)()
     if component.kind == "extractor":
         extracted = outputs["extracted"]
-        require(
-            isinstance(extracted, Features), f"an extractor must return Features; received {describe_tensor(extracted)}"
-        )
+        valid = isinstance(extracted, Features)
+        require(valid, f"an extractor must return Features; received {describe_tensor(extracted)}")
     for key, value in outputs.items():
         if key in ("extracted", "strength"):
             continue
@@ -181,10 +180,8 @@ def low_strength_leaves_images_unchanged(component: Component, case: Case) -> No
     if not same_form or not torch.allclose(at_zero, original, atol=1e-3):
         raise CaseSkipped  # other laws report it
     unchanged = ((augmented - original).abs().flatten(1).amax(dim=1) < 1e-3).any()
-    require(
-        unchanged,
-        f"all {_MANY} images are changed at strength {_LOW_STRENGTH}; strength is the share of changed images",
-    )
+    changed = f"all {_MANY} images are changed at strength {_LOW_STRENGTH}"
+    require(unchanged, f"{changed}; strength is the share of changed images")
 
 
 def images_are_augmented_independently(component: Component, case: Case) -> None:
