@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Sequence, Sized
 from operator import index
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -18,12 +18,6 @@ from gancore.utils.random import seeded
 
 _ITEMS_PER_READ = 1024
 EMPTY = "a dataset must hold at least one image; this one is empty"
-
-
-def prepare_dataset(dataset: Dataset, root: Path) -> Iterator[float]:
-    """Run the dataset's slow first-time work; yield the share done, in 0..1. Raise PluginError when it fails."""
-    with blame(f"dataset {dataset.name!r}"):
-        yield from dataset.prepare(root)
 
 
 def build_dataset(dataset: Dataset, root: Path, seed: int = 0) -> TorchDataset[Any]:  # Any: the dataset's items

@@ -24,7 +24,7 @@ from gancore.config.objects import check_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import LatentSettings, RunConfig, resolve
 from gancore.contracts import Shape
-from gancore.distributed.ranks import SINGLE_RANK, Ranks
+from gancore.distributed.ranks import SINGLE_RANK, Ranks, choose_device
 from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blame
 from gancore.sampling.grid import is_picture, picture
 from gancore.training.networks import call, draw_latent, eval_mode

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from gancore.data.feed import Feed
-from gancore.data.items import prepare_dataset
 from gancore.errors import DataError, StorageError
 from gancore.utils.files import pictures_below
 from gancore_plugins.datasets import pictures
