@@ -18,7 +18,6 @@ from types import ModuleType
 
 import pytest
 import torch
-from gancore.run.recording import record
 
 from gancore import hookspecs
 from gancore.catalog.catalog import Catalog, read_plugin
@@ -27,6 +26,8 @@ from gancore.config.run import read_layers, resolve
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
+from gancore.run.recorder import record
+from gancore.run.session import Session
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore_cli.main import main
@@ -155,7 +156,7 @@ def observe_with(component, catalog, folder):
     gan = GAN.assemble(run, folder, "cpu")
     directory = RunDirectory(folder / "watched")
     directory.create(run, catalog, gan.device)
-    seen = list(record(train(gan), gan, run, directory, catalog))
+    seen = list(record(train(gan), Session(run, catalog, directory, gan)))
     assert [written.warnings for written in seen] == [(), ()]
     usual = {"config.toml", "manifest.json", "metrics.jsonl", "samples", "checkpoints"}
     assert {path.name for path in directory.path.iterdir()} > usual, "an observer writes files of its own"
