@@ -9,7 +9,7 @@ from pathlib import Path
 
 _SOURCE = """
 import json, os, signal, sys
-import sklearn.datasets, torch, gancore.run.recording, gancore.run.resume, gancore_plugins, gancore_cli.main
+import sklearn.datasets, torch, gancore.run.recorder, gancore.run.resume, gancore_plugins, gancore_cli.main
 from gancore_cli.main import main
 
 torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # the first one imports torch's compiler, which takes seconds
