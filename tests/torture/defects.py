@@ -69,17 +69,17 @@ DEFECTS = [
         RESUME,
     ),
     Defect(
-        "the most recent penalties are not restored",
+        "a checkpoint does not hold the most recent penalties",
         RECORDER,
-        "self._earlier_penalties, self._penalties = state.penalties, dict",
-        "self._earlier_penalties, self._penalties = {}, dict",
+        "state.model_dump(),",
+        'state.model_copy(update={"penalties": {}}).model_dump(),',
         RESUME,
     ),
     Defect(
         "log lines after the resumed step stay",
         "gancore/run/resume.py",
-        "truncate_log(self.directory.metrics, self.step, state.lines if state else 0)",
-        "pass",
+        "truncate_log(self.directory.metrics, self.step, ",
+        "truncate_log(self.directory.metrics, self.step + 99, ",
         RESUME,
     ),
     Defect(
@@ -92,15 +92,15 @@ DEFECTS = [
     Defect(
         "a checkpoint does not list pending tasks",
         RECORDER,
-        "pending=self._pending, best=",
-        "pending=[], best=",
+        "state.model_dump(),",
+        'state.model_copy(update={"pending": []}).model_dump(),',
         f"{RESUME} {CLI}",
     ),
     Defect(
-        "the best value so far is not restored",
+        "a checkpoint does not hold the best value so far",
         RECORDER,
-        "self._lines, self._best, self._low = state.lines, state.best, state.low",
-        "self._lines, self._best, self._low = state.lines, None, state.low",
+        "state.model_dump(),",
+        'state.model_copy(update={"best": None}).model_dump(),',
         f"{RESUME} {CLI}",
     ),
     Defect(
@@ -155,8 +155,8 @@ DEFECTS = [
     Defect(
         "temporary files of a killed process stay",
         "gancore/run/directory.py",
-        "        self._clear()\n        with suppress",
-        "        with suppress",
+        "    def _clear(self) -> None:\n",
+        "    def _clear(self) -> None:\n        return\n",
         f"{CLI} -k before_its_first",
     ),
     Defect(
@@ -232,8 +232,8 @@ DEFECTS = [
     Defect(
         "state that is not finite is saved",
         RECORDER,
-        "        if unfit:",
-        "        if False:",
+        "self._gan.state.not_finite(tensors)",
+        "[]",
         "tests/core/training/test_finite.py tests/core/run/test_recorder.py tests/core/training/test_recovery.py",
     ),
     Defect(
@@ -260,8 +260,8 @@ DEFECTS = [
     Defect(
         "a config that was changed by hand is not noticed",
         "gancore/run/resume.py",
-        "        _check_config(config, saved, catalog, directory)",
-        "        pass",
+        "differences(before.to_data(catalog), config.to_data(catalog))",
+        "[]",
         f"{CLI} -k changed_by_hand",
     ),
     Defect(
