@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import runpy
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -178,3 +179,12 @@ def test_laws_table_equals_the_docstrings_of_the_laws():
         for law, kinds in LAWS.items()
     ]
     assert [line for line in page("testing.md").splitlines() if line.startswith("| `")] == expected
+
+
+def test_core_diagram_shows_each_layer_in_order():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract.get("containers") == ["gancore"]]
+    drawn = re.findall(r">(\w+)</text>", page("core.svg"))
+    parts = [part for layer in reversed(layers) for part in re.findall(r"\w+", layer)]
+    assert [name for name in drawn if not name.startswith("gancore") and name != "imports"] == parts
