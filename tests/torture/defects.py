@@ -113,9 +113,9 @@ DEFECTS = [
     Defect(
         "an interrupted run leaves no checkpoint of its last step",
         RECORDER,
-        "if coordinator.at_step_boundary:  # a step",
-        "if False:  # a step",
-        CLI,
+        "self._saved != self._gan.progress.step:",
+        "False:",
+        f"{CLI} -k signal",
     ),
     Defect(
         "a second signal does not end the process at once",
@@ -183,8 +183,8 @@ DEFECTS = [
     Defect(
         "old checkpoints are removed before the new one is saved",
         RECORDER,
-        "        checkpoint.save(path, self._tensors(), self._about())\n",
-        "        checkpoint.prune(folder, 1, step)\n        checkpoint.save(path, self._tensors(), self._about())\n",
+        "checkpoint.save(path, self._tensors(), self._about())\n",
+        "checkpoint.prune(folder, 1, step), checkpoint.save(path, self._tensors(), self._about())\n",
         "tests/core/run/test_recorder.py tests/core/training/test_finite.py",
     ),
     Defect(
