@@ -311,6 +311,7 @@ class Recorder:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return the state to save. Raises NonFiniteError when it is not fit to be the newest checkpoint."""
+        self._gan.finite_check.raise_if_found()  # on CUDA, what an update of this step found is read only here
         tensors = self._gan.state.tensors()
         unfit = self._gan.state.not_finite(tensors)
         if unfit:

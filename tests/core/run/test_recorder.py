@@ -29,6 +29,7 @@ from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.run.recorder import record
 from gancore.run.session import Session
+from gancore.training.finite import FiniteCheck
 from gancore.training.loop import train
 from helpers.small_runs import begun, lines, recorded, small_run, tensors
 from helpers.tiny_components import Hinge, catalog
@@ -203,6 +204,21 @@ def test_log_that_cannot_be_written_ends_the_run_and_keeps_the_last_checkpoint(t
         next(steps)
     assert [path.name for path in checkpoint.kept(directory.checkpoints)][-1] == "step-00000004.safetensors"
     assert checkpoint.load(checkpoint.kept(directory.checkpoints)[-1]).about["progress"]["step"] == 4
+
+
+def test_checkpoint_is_not_saved_once_the_device_has_found_a_number_that_is_not_finite(tmp_path):
+    class Breaks(Hinge):
+        def generator(self, fake, real):
+            return super().generator(fake, real) * (math.nan if run.gan and run.gan.progress.step == 3 else 1.0)
+
+    run = small_run(tmp_path / "run", {"checkpoint": {"every_steps": 2}}, loss=Breaks())
+    gan = run.assemble()
+    gan.finite_check = FiniteCheck(gan.device, immediate=False)
+    for optimizer in gan.optimizers.values():  # skips updates by itself, so that the error is read later, as on CUDA
+        optimizer._step_supports_amp_scaling = optimizer.param_groups[0]["fused"] = True
+    with pytest.raises(NumericsError, match="at step 4, the generator's loss is not finite"):
+        list(run.train())
+    assert [path.name for path in run.checkpoints][-1] == "step-00000002.safetensors"
 
 
 def test_checkpoint_that_cannot_be_saved_leaves_the_others(tmp_path, monkeypatch):
