@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from gancore.errors import CheckpointError, ConfigError
 from gancore.utils.atomic import atomic_write, writing
@@ -22,8 +22,8 @@ class RecorderState(BaseModel):
     """State of the recorder at a checkpoint.
 
     `lines` counts the lines of the log that have the checkpoint's step, `pending` lists the work that was still due
-    after that step, `best` is the best value of `checkpoint.best` so far, and `low` counts the low diversity values of
-    the collapse guard in a row.
+    after that step, `best` is the best value of `checkpoint.best` so far, `low` counts the low diversity values of the
+    collapse guard in a row, and `penalties` has the most recent one of each regularizer.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -32,6 +32,7 @@ class RecorderState(BaseModel):
     pending: list[PendingTask] = []
     best: float | None = Field(default=None, allow_inf_nan=False)
     low: int = Field(default=0, ge=0)
+    penalties: dict[str, FiniteFloat] = {}
 
 
 def recorder_state(about: Mapping[str, Any], folder: Path) -> RecorderState:  # Any: JSON

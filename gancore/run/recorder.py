@@ -144,6 +144,7 @@ class Recorder:
         progress = self._gan.progress
         self._pending: list[PendingTask] = list(state.pending)
         self._lines, self._best, self._low = state.lines, state.best, state.low
+        self._earlier_penalties, self._penalties = state.penalties, dict[str, Tensor]()
         self._saved: int | None = None if self._is_new else progress.step
         self._saved_with_pending = bool(self._pending)
         self._save_is_due = self._last = False
@@ -166,7 +167,7 @@ class Recorder:
     def take(self, step: Step) -> LogLine | None:
         """Note what is due after a step; return the line that was logged, if one was due."""
         due = due_after(step, self._images_seen, self._config)
-        self._images_seen = step.images_seen
+        self._images_seen, self._penalties = step.images_seen, dict(step.penalties)
         self._warnings += [text for text in (step.skipped, step.note) if text]
         self._lines, self._pending = 0, list(due.tasks)
         self._save_is_due, self._last = due.checkpoint, due.last
@@ -213,6 +214,9 @@ class Recorder:
 
     def _log_step(self, step: Step) -> LogLine:
         line = step.scalars()
+        # A lazy regularizer may not have been active since the checkpoint.
+        earlier = {f"penalty.{label}": value for label, value in self._earlier_penalties.items()}
+        line = line | earlier | line  # numbers of the step win, and come first
         seconds, images = self._logged
         elapsed = max(step.seconds - seconds - self._off_the_clock_seconds, 1e-9)
         line["images_per_second"] = round((step.images_seen - images) / elapsed, 1)
@@ -319,7 +323,10 @@ class Recorder:
         return tensors
 
     def _about(self) -> dict[str, object]:
-        state = RecorderState(lines=self._lines, pending=self._pending, best=self._best, low=self._low)
+        penalties = self._earlier_penalties | {label: float(value) for label, value in self._penalties.items()}
+        state = RecorderState(
+            lines=self._lines, pending=self._pending, best=self._best, low=self._low, penalties=penalties
+        )
         return {
             "config": self._config_data,
             "shape": list(self._gan.feed.shape),

@@ -16,7 +16,7 @@ from gancore.run.directory import RunDirectory
 from gancore.run.resume import differences, find
 from gancore.training.gan import GAN
 from helpers.small_runs import lines, recorded, small_run
-from helpers.tiny_components import catalog, equal
+from helpers.tiny_components import Hinge, catalog, equal
 
 CHANGES = {
     "dataset": {"name": "noise", "shape": [2], "count": 30},
@@ -52,6 +52,44 @@ def test_resume_ends_as_a_run_that_was_not_closed(tmp_path_factory, cuts, every,
     (tensors, *rest), (others, *expected) = left(directory), left(whole)
     assert equal(tensors, others)
     assert rest == expected
+
+
+LAZY = {
+    "regularizers": {"r1": {"gamma": 1.0, "interval": 4}},
+    "log": {"every_steps": 1},
+    "checkpoint": {"every_steps": 3},
+    "duration": "11 steps",
+}
+
+
+@pytest.mark.parametrize("cut", [2, 3, 4, 6, 10])
+def test_resume_logs_the_most_recent_penalty_of_a_lazy_regularizer(tmp_path, cut):
+    whole, _, _ = recorded(tmp_path / "whole", LAZY)
+    with closing(small_run(tmp_path / "cut", LAZY).train()) as records:
+        for _ in range(cut):
+            next(records)
+    for _ in range(2):  # the second time at its end
+        list(small_run(tmp_path / "cut", LAZY).train(resume=True))
+    (_, log, _, state), (_, expected, _, expected_state) = left(RunDirectory(tmp_path / "cut")), left(whole)
+    assert [list(line) for line in log] == [list(line) for line in expected]
+    assert (log, state) == (expected, expected_state)
+    assert len({line["penalty.r1"] for line in log}) == 3
+    assert state["penalties"] == {"r1": log[-1]["penalty.r1"]}
+
+
+def test_rollback_logs_the_most_recent_penalty_of_a_lazy_regularizer(tmp_path):
+    class NaNOnce(Hinge):
+        def generator(self, fake, real):
+            fails = not failed and run.gan and run.gan.progress.step == 7
+            return super().generator(fake, real) * (failed.append(1) or torch.nan if fails else 1.0)
+
+    failed = []
+    run = small_run(tmp_path, LAZY, {"training": {"on_nonfinite": "rollback"}}, loss=NaNOnce())
+    list(run.train())
+    penalties = {line["step"]: line["penalty.r1"] for line in run.metrics}
+    assert failed
+    assert list(penalties) == list(range(1, 12))
+    assert penalties[5] == penalties[6] == penalties[7] == penalties[8] != penalties[9]
 
 
 def test_find_needs_a_run_in_the_folder(tmp_path):
