@@ -26,7 +26,7 @@ class RecorderState(BaseModel):
     collapse guard in a row, and `penalties` has the most recent one of each regularizer.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     lines: int = Field(default=0, ge=0)
     pending: list[PendingTask] = []

@@ -31,9 +31,8 @@ from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import follow
 from gancore.run.log import MetricsTable, RecorderState, read_log
 from gancore.run.progress import Display, ProgressDisplay
-from gancore.run.recorder import Record, Records, record
+from gancore.run.recorder import Record, Records, Session, record
 from gancore.run.resume import broadcast_run, check_same_run, find, run_exists
-from gancore.run.session import Session
 from gancore.run.source import Named, Source, assignment, duration_of, layers_of, table_of_part
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.training.gan import GAN

@@ -7,21 +7,31 @@ from functools import cached_property
 
 from torch import Tensor
 
+from gancore.config.run import RunConfig
 from gancore.errors import NonFiniteError, NumericsError
 from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
+from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.sources import ReferenceImages
+from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import Coordinator
-from gancore.run.session import Session
 from gancore.sampling.grid import REAL_POINTS
+from gancore.training.gan import GAN
 from gancore.utils.random import derive_seed
 
 
 class Sampler:
     """Draws from the generator, always from the same noise, and from the training data."""
 
-    def __init__(self, session: Session, coordinator: Coordinator) -> None:
-        self._config, self._gan, self._evaluator = session.config, session.gan, session.evaluator
-        self._interruption, self._coordinator = session.interruption, coordinator
+    def __init__(
+        self,
+        config: RunConfig,
+        gan: GAN,
+        evaluator: Evaluator | None,
+        coordinator: Coordinator,
+        interruption: Interruption,
+    ) -> None:
+        self._config, self._gan, self._evaluator = config, gan, evaluator
+        self._coordinator, self._interruption = coordinator, interruption
 
     def for_picture(self) -> Tensor:
         """Return the samples of a picture: images (N, C, H, W) uint8, or vectors (N, F) float32."""

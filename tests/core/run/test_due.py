@@ -4,7 +4,7 @@ import pytest
 
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
-from gancore.run.due import Due, due_after
+from gancore.run.recorder import due_after
 from helpers.tiny_components import PARTS, catalog
 
 CHANGES = {
@@ -22,28 +22,28 @@ def due(step, *, done=0.5, **changes):
 
 
 @pytest.mark.parametrize(
-    ("step", "log", "tasks", "checkpoint"),
+    ("step", "expected"),
     [
-        (1, False, (), False),
-        (2, False, ("samples",), False),
-        (3, True, ("guarded evaluation",), False),
-        (4, False, ("samples",), True),
-        (6, True, ("samples", "guarded evaluation"), False),
-        (12, True, ("samples", "guarded evaluation"), True),
+        (1, []),
+        (2, ["samples"]),
+        (3, ["log", "guarded evaluation"]),
+        (4, ["samples", "checkpoint"]),
+        (6, ["log", "samples", "guarded evaluation"]),
+        (12, ["log", "samples", "checkpoint", "guarded evaluation"]),
     ],
 )
-def test_due_after_a_step_is_what_the_intervals_say(step, log, tasks, checkpoint):
-    assert due(step) == Due(log, tasks, checkpoint, last=False)
+def test_due_after_a_step_is_what_the_intervals_say(step, expected):
+    assert due(step) == expected
 
 
 def test_due_after_the_last_step_is_everything():
     measured = {"metrics": {"kid-random": {}}}
-    assert due(1, done=1.0) == Due(True, ("samples",), True, last=True)
-    assert due(1, done=1.0, **measured) == Due(True, ("samples", "evaluation"), True, last=True)
-    assert due(3, done=1.0, **measured) == Due(True, ("samples", "guarded evaluation"), True, last=True)
+    assert due(1, done=1.0) == ["log", "samples", "checkpoint"]
+    assert due(1, done=1.0, **measured) == ["log", "samples", "checkpoint", "evaluation"]
+    assert due(3, done=1.0, **measured) == ["log", "samples", "checkpoint", "guarded evaluation"]
 
 
 def test_due_evaluations_are_not_guarded_where_collapse_is_ignored():
     blind = {"evaluate": {"on_collapse": "ignore"}}
-    assert due(3, **blind).tasks == ()
-    assert due(3, **blind, metrics={"kid-random": {}}).tasks == ("evaluation",)
+    assert due(3, **blind) == ["log"]
+    assert due(3, **blind, metrics={"kid-random": {}}) == ["log", "evaluation"]

@@ -13,8 +13,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.errors import ConfigError, NumericsError
 from gancore.hookspecs import hookimpl
 from gancore.observers import Observer, Writer
-from gancore.run.recorder import record
-from gancore.run.session import Session
+from gancore.run.recorder import Session, record
 from gancore.sampling.load import load
 from gancore.training.loop import train
 from helpers.small_runs import begun, lines, recorded, small_run, tensors

@@ -27,8 +27,7 @@ from gancore.hookspecs import hookimpl
 from gancore.metrics import Measurement, Metric
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
-from gancore.run.recorder import record
-from gancore.run.session import Session
+from gancore.run.recorder import Session, record
 from gancore.training.finite import FiniteCheck
 from gancore.training.loop import train
 from helpers.small_runs import begun, lines, recorded, small_run, tensors
