@@ -12,13 +12,14 @@ name `object` cannot be found, and `check_objects` says which parts must be pass
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 from gancore.catalog.catalog import Catalog, Plugin
 from gancore.catalog.discovery import BUILT_IN
 from gancore.component import Component
+from gancore.config.layers import ConfigLayer, merge
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, StatefulLoss
 from gancore.errors import ConfigError
 
@@ -68,6 +69,17 @@ def check_objects(config: Mapping[str, Any], catalog: Catalog, path: str | None 
         f"{path or 'this config'} needs Python objects that no file can rebuild; missing: {named}",
         f"pass them in Python: {call}",
     )
+
+
+def check_parts(layers: Iterable[ConfigLayer], objects: Mapping[str, object], path: str) -> None:
+    """Raise ConfigError unless `objects` are, by part, the objects that the run in the folder `path` was made with."""
+    config, _ = merge(layers)
+    for part in objects:
+        if not is_object(config.get(part)):
+            raise ConfigError(
+                f"the run in {path} names its {part} in its config, so no object can replace it", f"leave {part}= out"
+            )
+    check_objects(config, with_objects(Catalog(()), objects), path)
 
 
 def _shown(table: object) -> str:

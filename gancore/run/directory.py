@@ -55,11 +55,8 @@ class RunDirectory:
     @property
     def origin(self) -> str | None:
         """The digest of the checkpoint that the run began from, from the manifest; None for random weights."""
-        with suppress(OSError, ValueError):
-            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
-            origin = manifest.get("init_from") if isinstance(manifest, dict) else None
-            return origin if isinstance(origin, str) else None
-        return None
+        origin = self.read_manifest().get("init_from")
+        return origin if isinstance(origin, str) else None
 
     @property
     def metrics(self) -> Path:
@@ -76,6 +73,13 @@ class RunDirectory:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    def read_manifest(self) -> dict[str, Any]:  # Any: JSON
+        """Return the manifest; an empty one if it cannot be read."""
+        with suppress(OSError, ValueError):
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+            return manifest if isinstance(manifest, dict) else {}
+        return {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -132,8 +136,7 @@ class RunDirectory:
     def note_resume(self, step: int, config: RunConfig, catalog: Catalog, gan: GAN) -> None:
         """Remove the temporary files of a killed process, and note in the manifest that the run is resumed."""
         self._clear()
-        with suppress(OSError, ValueError):
-            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+        if manifest := self.read_manifest():
             facts = describe(config, catalog, gan.device, gan.ranks.size)
             changed = {key: value for key, value in facts.items() if manifest.get(key) != value}
             resumed = [*manifest.get("resumed", []), {"step": step, **changed}]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gancore.catalog.catalog import Catalog
-from gancore.checkpoint.store import Checkpoint, newest_valid
+from gancore.checkpoint.store import Checkpoint, load, newest, newest_valid
 from gancore.config.layers import ConfigLayer
 from gancore.config.objects import check_objects
 from gancore.config.requirements import catalog_for
@@ -47,7 +48,7 @@ class Resumable:
         """The recorder's state at the checkpoint. Raises CheckpointError when the checkpoint does not hold it."""
         return None if self.checkpoint is None else recorder_state(self.checkpoint.about, self.directory.path)
 
-    def restore(self, gan: GAN, init_from: Checkpoint | None = None) -> tuple[str, ...]:
+    def restore(self, gan: GAN, init_from: Path | None = None) -> list[str]:
         """Give the GAN the state of the checkpoint; return warnings about what has changed.
 
         A run without a checkpoint takes its first weights from `init_from` again, if it began from a checkpoint.
@@ -55,26 +56,26 @@ class Resumable:
         """
         if self.checkpoint is not None:
             gan.restore(self.checkpoint.tensors, self.checkpoint.about["progress"])
-            return tuple(self._changes(gan, self.checkpoint.about))
+            return list(self._changes(gan, self.checkpoint.about))
+        origin = load(newest(init_from)) if init_from else None
         digest = self.directory.origin
-        if digest != (init_from and init_from.digest):
+        if digest != (origin and origin.digest):
             raise CheckpointError(
                 f"the run in {self.directory.path} has no checkpoint yet, and was to begin from "
                 + (f"the weights of a checkpoint of digest {digest[:12]}" if digest else "weights of its own"),
                 "repeat the command that started it, with: gancore train --init-from CHECKPOINT --resume",
             )
-        if init_from is not None:
-            gan.state.init_weights(init_from.tensors)
-        return ()
+        if origin:
+            gan.state.init_weights(origin.tensors)
+        return []
 
     def discard_later(self, gan: GAN) -> None:
         """Remove what was logged after the checkpoint, note the resume in the manifest, and write the config.
 
         Raises StorageError when something cannot be written.
         """
-        state = self.state
         self.directory.note_resume(self.step, self.config, self.catalog, gan)
-        truncate_log(self.directory.metrics, self.step, state.lines if state else 0)
+        truncate_log(self.directory.metrics, self.step, self.state.lines if self.state else 0)
         self.directory.write_config(self.config, self.catalog)
 
     def _changes(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
@@ -86,22 +87,25 @@ class Resumable:
             yield "the training data has changed since the checkpoint: resuming is not bit-exact"
 
 
-def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None) -> Resumable:
+def find(
+    directory: RunDirectory, catalog: Catalog, duration: str | None = None, wanted: RunConfig | None = None
+) -> Resumable:
     """Return the run in a folder, with another total if `duration` is given.
 
     Raises CheckpointError when there is no run, no valid checkpoint of a run that has trained, or a config that is not
-    that of the checkpoint; PluginError when a plugin that the run needs is missing; ConfigError when the run needs
-    Python objects that were not passed.
+    that of the checkpoint, or not the `wanted` one; PluginError when a plugin that the run needs is missing;
+    ConfigError when the run needs Python objects that were not passed.
     """
+    installed = catalog
     if not directory.config.is_file():
         raise CheckpointError(f"there is no run in {directory.path}", "name the folder of a run, like runs/0001")
     layers = read_layers(str(directory.config), catalog)
     for layer in layers:
         check_objects(layer.data, catalog, str(directory.path))
-    newest = newest_valid(directory.checkpoints)
-    warnings = [reason for _, reason in newest.rejected]
-    saved = newest.checkpoint
-    if saved is None and (newest.rejected or _has_logged(directory)):
+    found = newest_valid(directory.checkpoints)
+    warnings = [reason for _, reason in found.rejected]
+    saved = found.checkpoint
+    if saved is None and (warnings or (directory.metrics.exists() and directory.metrics.stat().st_size > 0)):
         reasons = "; ".join(warnings) or "its checkpoints are gone"
         raise CheckpointError(
             f"there is no valid checkpoint in {directory.path}: {reasons}",
@@ -114,7 +118,16 @@ def find(directory: RunDirectory, catalog: Catalog, duration: str | None = None)
         layers.append(ConfigLayer("total", {"duration": duration}))
     config = resolve(layers, catalog)
     if saved is not None:
-        _check_config(config, saved, catalog, directory)
+        before = resolve([ConfigLayer("checkpoint", saved.about["config"])], catalog)
+        if changes := differences(before.to_data(catalog), config.to_data(catalog)):
+            raise CheckpointError(
+                f"{directory.config} is not the config of the checkpoint: {'; '.join(changes)}",
+                "undo the change, or start a new run from its weights: gancore train --init-from",
+            )
+    if wanted and (changes := differences(config.to_data(installed), wanted.to_data(installed))):
+        raise CheckpointError(
+            f"the run in {directory.path} has another config: {'; '.join(changes)}", "name another folder with --out"
+        )
     return Resumable(directory, config, saved, catalog, tuple(warnings))
 
 
@@ -138,39 +151,13 @@ def broadcast_run(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tu
 
     Raises PluginError when a plugin that the run needs is missing.
     """
-    data: dict[str, Any] = {}  # Any: JSON
-    if found is not None and ranks.is_distributed:
-        made_with = {} if found.checkpoint is None else found.checkpoint.about["made_with"]
-        data = {"config": found.config.to_data(found.catalog), "made_with": made_with}
-    data = ranks.broadcast(data)
     if found is not None:
+        made_with = found.checkpoint.about["made_with"] if found.checkpoint else {}
+        ranks.broadcast({"config": found.config.to_data(found.catalog), "made_with": made_with})
         return found.config, found.catalog
+    data = ranks.broadcast(dict[str, Any]())  # Any: JSON
     catalog, _ = catalog_for(data["made_with"], catalog, "the run")
     return resolve([ConfigLayer("the run", data["config"])], catalog), catalog
-
-
-def check_same_run(wanted: RunConfig, found: Resumable, catalog: Catalog) -> None:
-    """Raise CheckpointError when the run that was found differs from the wanted one in more than the total."""
-    changes = differences(found.config.to_data(catalog), wanted.to_data(catalog))
-    if changes:
-        raise CheckpointError(
-            f"the run in {found.directory.path} has another config: {'; '.join(changes)}",
-            "name another folder with --out",
-        )
-
-
-def _has_logged(directory: RunDirectory) -> bool:
-    return directory.metrics.exists() and directory.metrics.stat().st_size > 0
-
-
-def _check_config(config: RunConfig, saved: Checkpoint, catalog: Catalog, directory: RunDirectory) -> None:
-    before = resolve([ConfigLayer("checkpoint", saved.about["config"])], catalog)
-    changes = differences(before.to_data(catalog), config.to_data(catalog))
-    if changes:
-        raise CheckpointError(
-            f"{directory.config} is not the config of the checkpoint: {'; '.join(changes)}",
-            "undo the change, or start a new run from its weights: gancore train --init-from",
-        )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:  # Any: data of a file

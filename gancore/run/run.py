@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +15,13 @@ from torch.utils.data import Dataset as TorchDataset
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer, merge
-from gancore.config.objects import check_objects, is_object, table_of, with_objects
+from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, Objective
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
-from gancore.errors import CheckpointError, ConfigError, blame
+from gancore.errors import CheckpointError
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
@@ -32,14 +31,12 @@ from gancore.run.lockstep import follow
 from gancore.run.log import MetricsTable, RecorderState, read_log
 from gancore.run.progress import Display, ProgressDisplay
 from gancore.run.recorder import Record, Records, Session, record
-from gancore.run.resume import broadcast_run, check_same_run, find, run_exists
+from gancore.run.resume import broadcast_run, find, run_exists
 from gancore.run.source import Named, Source, assignment, duration_of, layers_of, table_of_part
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 from gancore.utils.paths import cache_root, data_root
-
-_KEPT_ELSEWHERE = "what process 0 has saved"
 
 
 class Run:
@@ -112,24 +109,27 @@ class Run:
         catalog: Catalog | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self._device, self._ranks, self._data_root = device, ranks, data_root(data_dir)
+        self._device, self._data_root = device, data_root(data_dir)
+        self._ranks = ranks  # None: those that torchrun has started, joined while the run trains
+        self._recording: Ranks | None = None
         self._init_from = None if init_from is None else Path(init_from)
         self._installed = catalog or Catalog.installed()
         self._objects: dict[str, object] = {}
         self._config: RunConfig | None = None
         self._recipe: str | None = None
-        self._kept = ""
         self._assembled: GAN | None = None
         self.gan: GAN | None = None
         """The GAN, once it is assembled: its networks, optimizers and progress."""
         self.warnings: list[str] = []
         """Plugins that are not loaded, and what has changed since the checkpoint that was resumed."""
         parts = {"generator": generator, "discriminator": discriminator, "loss": loss, "dataset": dataset}
-        given = {part: value for part, value in parts.items() if value is not None}
+        given: dict[str, object] = {part: value for part, value in parts.items() if value is not None}
         if isinstance(source, RunDirectory):
             self.directory: RunDirectory | None = source
             self._existing(ranks or SINGLE_RANK)
-            self._objects = _objects_of(source, given)
+            self._objects = given
+            if source.config.is_file():  # the folder of rank 0 may be on another machine
+                check_parts(read_layers(str(source.config), Catalog(())), given, str(source.path))
             return
         self.directory = None if out is None else RunDirectory(Path(out))
         if source is None and len(given) < len(parts):
@@ -141,9 +141,9 @@ class Run:
         if seed is not None:
             layers.append(ConfigLayer("seed=", {"seed": seed}))
         layers += [assignment(key, value, self._installed) for key, value in (set or {}).items()]
-        check_objects(merge(layers)[0], self.catalog)
-        recipes = [layer.source for layer in layers if layer.source.startswith("recipe ")]
-        self._recipe = recipes[0].removeprefix("recipe ") if recipes else None
+        check_objects(merge(layers)[0], self.catalog, "this config")
+        names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
+        self._recipe = names[0] if names else None
         self._config = resolve(layers, self.catalog)
 
     def _layers_of(self, given: Mapping[str, object], below: Sequence[ConfigLayer]) -> Iterator[ConfigLayer]:
@@ -166,7 +166,7 @@ class Run:
         """The resolved config. Of an opened run it is read when it is first asked for, and raises as `Run` does."""
         if self._config is None:
             directory = self._existing()
-            catalog, _ = catalog_for(_manifest(directory), self.catalog, str(directory.path))
+            catalog, _ = catalog_for(directory.read_manifest(), self.catalog, str(directory.path))
             self._config = resolve(read_layers(str(directory.config), catalog), catalog)
         return self._config
 
@@ -199,9 +199,11 @@ class Run:
     @property
     def kept(self) -> str:
         """What this process has saved of the run, for the message of an error; empty before training has begun."""
-        if self._kept in ("", _KEPT_ELSEWHERE) or not self.checkpoints:
-            return self._kept
-        return f"checkpoint {self.checkpoints[-1]}"
+        if self._recording is None:
+            return ""
+        if not self._recording.is_main:
+            return "what process 0 has saved"
+        return f"checkpoint {self.checkpoints[-1]}" if self.checkpoints else f"{self.path}, without a checkpoint"
 
     def __repr__(self) -> str:
         newest = f", {self.checkpoints[-1].stem}" if self.checkpoints else ""
@@ -213,30 +215,26 @@ class Run:
         It has the averaged weights if the run keeps an average, unless `raw`. Raises CheckpointError when there is no
         valid checkpoint.
         """
-        objects = dict(self._objects)
-        if "generator" in objects:  # the loaded weights go into a copy
-            objects["generator"] = deepcopy(objects["generator"])
+        # The loaded weights go into a copy.
+        objects = {part: deepcopy(value) if part == "generator" else value for part, value in self._objects.items()}
         catalog = with_objects(self._installed, objects)
         return load(self._existing().path, raw=raw, best=best, device=self._device, catalog=catalog)
 
-    def assemble(self, *, progress: bool | Display = False) -> GAN:
+    def assemble(self) -> GAN:
         """Prepare the data, build all parts, check that they fit each other, and return the GAN; nothing is written.
 
         The next `train` uses this GAN; without it `train` does the same by itself.
         Raises DataError for unfit data, PluginError for parts that do not fit.
         """
-        self._assembled = self._assemble(self.config, self._ranks or SINGLE_RANK, _display(progress))
+        self._assembled = self._assemble(self._ranks or SINGLE_RANK, Display())
         return self._assembled
 
     def dry_run(self, *, progress: bool | Display = False) -> Step:
         """Assemble the run, take one step, and return it; nothing is written. Raises as `train` does."""
-        with self._joined() as ranks, attributed(self.config, self.catalog):
-            display = _display(progress) if ranks.is_main else Display()
-            self._warn(display, self.catalog.warnings())
-            if self.directory and ranks.is_main:
-                self.directory.check_new()
-            gan = self._assemble(self.config, ranks, display)
-            self._begin(gan)
+        with self._joined(progress) as (ranks, display), attributed(self.config, self.catalog):
+            self._check_new(ranks, display)
+            gan = self._assemble(ranks, display)
+            self._init_weights(gan)
             self._evaluator(gan)
             return next(train(gan))
 
@@ -255,33 +253,28 @@ class Run:
         """
         interruption = interruption or Interruption()
         with ExitStack() as stack:
-            ranks = stack.enter_context(self._joined())
-            display = _display(progress) if ranks.is_main else Display()
+            ranks, display = stack.enter_context(self._joined(progress))
             stack.enter_context(attributed(self.config, self.catalog))
             if self.directory and ranks.is_main:
                 stack.enter_context(self.directory.locked())
             if resume and self.directory and run_exists(self.directory, ranks):
-                yield from self._resume(ranks, self.config.duration, display, interruption, wanted=self.config)
+                yield from self._resume(ranks, display, interruption, self.config.duration, wanted=self.config)
                 return
-            self._warn(display, self.catalog.warnings())
-            if self.directory and ranks.is_main:
-                self.directory.check_new()  # before any data is read
+            self._check_new(ranks, display)  # before any data is read
             gan, self._assembled = self._assembled, None
             if gan is None or gan.ranks != ranks:
-                gan = self._assemble(self.config, ranks, display)
+                gan = self._assemble(ranks, display)
             if not ranks.is_main:
-                self._kept = _KEPT_ELSEWHERE
-                yield from _followed(gan, interruption)
+                yield from self._follow(gan, interruption)
                 return
-            origin = {"recipe": self._recipe, "init_from": self._begin(gan)}
-            evaluator = self._prepared_evaluator(gan, display)  # before anything is written
+            origin = {"recipe": self._recipe, "init_from": self._init_weights(gan)}
+            evaluator = self._evaluator(gan, display)  # before anything is written
             if self.directory is None:
                 self.directory = next_directory(Path("runs"))
                 stack.enter_context(self.directory.locked())
             self.directory.create(self.config, self.catalog, gan.device, ranks.size, **origin)
-            self._kept = f"{self.path}, without a checkpoint"
             session = Session(self.config, self.catalog, self.directory, gan, evaluator, interruption)
-            yield from _recorded(session, None, display)
+            yield from self._record(session, None, display)
 
     def resume(
         self,
@@ -299,55 +292,45 @@ class Run:
         Raises as `train` does, and CheckpointError when there is no run, or no valid checkpoint of it.
         """
         duration = duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes)
-        with self._joined() as ranks:
+        with self._joined(progress) as (ranks, display):
             directory = self._existing(ranks)
             with directory.locked() if ranks.is_main else nullcontext():
-                display = _display(progress) if ranks.is_main else Display()
-                yield from self._resume(ranks, duration, display, interruption or Interruption())
+                yield from self._resume(ranks, display, interruption or Interruption(), duration)
 
     def _resume(
         self,
         ranks: Ranks,
-        duration: str | None,
         display: Display,
         interruption: Interruption,
+        duration: str | None,
         wanted: RunConfig | None = None,
     ) -> Iterator[Record]:
         """Resume the run in the locked folder, which must be the `wanted` one; only rank 0 needs the folder."""
         directory = self._existing(ranks)
-        found = find(directory, self.catalog, duration) if ranks.is_main else None
-        if found and wanted:
-            check_same_run(wanted, found, self.catalog)
+        found = find(directory, self.catalog, duration, wanted) if ranks.is_main else None
         self._config, catalog = broadcast_run(found, self.catalog, ranks)
         with attributed(self._config, catalog):
-            gan = self._assemble(self._config, ranks, display)
+            gan = self._assemble(ranks, display)
             if found is None:
                 if not ranks.broadcast(False):  # whether rank 0 finds the run finished
-                    self._kept = _KEPT_ELSEWHERE
-                    yield from _followed(gan, interruption)
+                    yield from self._follow(gan, interruption)
                 return
-            init_from = None
-            if self._init_from and found.checkpoint is None:
-                init_from = checkpoint.load(checkpoint.newest(self._init_from))
-            changes = found.restore(gan, init_from)
+            changes = found.restore(gan, self._init_from)
             self._warn(display, [*catalog.warnings(), *found.warnings, *changes])
             state = found.state
             if ranks.broadcast(gan.done() >= 1 and not (state and state.pending)):
                 return
             display.note(f"{directory.path} resumes from step {found.step:,}")
             found.discard_later(gan)
-            evaluator = self._prepared_evaluator(gan, display)
-            self._kept = f"{self.path}, without a checkpoint"
-            session = Session(self._config, catalog, directory, gan, evaluator, interruption)
-            yield from _recorded(session, state, display)
+            session = Session(self._config, catalog, directory, gan, self._evaluator(gan, display), interruption)
+            yield from self._record(session, state, display)
 
     @contextmanager
-    def _joined(self) -> Iterator[Ranks]:
-        if self._ranks is not None:
-            yield self._ranks
-            return
-        with join_ranks(self._device) as ranks:
-            yield ranks
+    def _joined(self, progress: bool | Display) -> Iterator[tuple[Ranks, Display]]:
+        """Join the processes that train together; yield them, and where this one shows its progress."""
+        shown = progress if isinstance(progress, Display) else ProgressDisplay() if progress else Display()
+        with nullcontext(self._ranks) if self._ranks else join_ranks(self._device) as ranks:
+            yield ranks, shown if ranks.is_main else Display()
 
     def _existing(self, ranks: Ranks = SINGLE_RANK) -> RunDirectory:
         if self.directory is None or (ranks.is_main and not self.directory.config.is_file()):
@@ -357,14 +340,26 @@ class Run:
             )
         return self.directory
 
-    def _assemble(self, config: RunConfig, ranks: Ranks, display: Display) -> GAN:
-        display.prepare(_prepare(config.dataset, self._data_root))
-        self.gan = gan = GAN.assemble(config, self._data_root, self._device, ranks)
-        for line in _details(gan, config, self.catalog):
-            display.detail(line)
-        return gan
+    def _check_new(self, ranks: Ranks, display: Display) -> None:
+        self._warn(display, self.catalog.warnings())
+        if self.directory and ranks.is_main:
+            self.directory.check_new()
 
-    def _begin(self, gan: GAN) -> str | None:
+    def _warn(self, display: Display, warnings: Sequence[str]) -> None:
+        self.warnings += warnings
+        for warning in warnings:
+            display.warn(warning)
+
+    def _assemble(self, ranks: Ranks, display: Display) -> GAN:
+        dataset = self.config.dataset
+        shares = prepare_dataset(dataset, self._data_root)
+        display.prepare(Preparation(f"preparing dataset {dataset.name}", done) for done in shares)
+        self.gan = GAN.assemble(self.config, self._data_root, self._device, ranks)
+        for line in _details(self.gan, self.config, self.catalog):
+            display.detail(line)
+        return self.gan
+
+    def _init_weights(self, gan: GAN) -> str | None:
         """Load the weights of `init_from`; return the digest of its checkpoint."""
         if self._init_from is None:
             return None
@@ -372,24 +367,39 @@ class Run:
         gan.state.init_weights(saved.tensors)
         return saved.digest
 
-    def _evaluator(self, gan: GAN) -> Evaluator | None:
-        """Return the evaluator of the run's metrics, not prepared yet; None for a run without metrics."""
+    def _evaluator(self, gan: GAN, display: Display | None = None) -> Evaluator | None:
+        """Return the evaluator of the run's metrics, prepared if there is a display; None for a run without metrics."""
         if not self.config.metrics:
             return None
         paths = EvaluationPaths(self._data_root, cache_root(), gan.device)
         count = self.config.evaluate.samples
-        return evaluator_for_run(self.config, paths, self.catalog, training=gan.feed.dataset, count=count)
-
-    def _prepared_evaluator(self, gan: GAN, display: Display) -> Evaluator | None:
-        evaluator = self._evaluator(gan)
-        if evaluator:
+        evaluator = evaluator_for_run(self.config, paths, self.catalog, training=gan.feed.dataset, count=count)
+        if display:
             display.prepare(evaluator.prepare())
         return evaluator
 
-    def _warn(self, display: Display, warnings: Sequence[str]) -> None:
-        self.warnings += warnings
-        for warning in warnings:
-            display.warn(warning)
+    def _record(self, session: Session, state: RecorderState | None, display: Display) -> Iterator[Record]:
+        """Train and record to the total."""
+        gan, config = session.gan, session.config
+        self._recording = gan.ranks
+        images_per_step = config.batch_size * config.training.discriminator_steps
+        records = record(train(gan), session, state)
+        with display.training(config.total.total_epochs(gan.feed.size, images_per_step)), closing(records):
+            for each in records:
+                display.show(each)
+                yield each
+
+    def _follow(self, gan: GAN, interruption: Interruption) -> Iterator[Record]:
+        """Take the same steps as rank 0, which alone records them and decides when the run ends."""
+        self._recording = gan.ranks
+        steps = follow(train(gan), gan, interruption)
+        for step in steps:
+            try:
+                yield Record(step)
+            except GeneratorExit:
+                for _ in steps:
+                    pass
+                raise
 
 
 def open(  # noqa: A001  # gancore.open
@@ -423,41 +433,6 @@ def open(  # noqa: A001  # gancore.open
     )
 
 
-def _objects_of(directory: RunDirectory, given: Mapping[str, object]) -> dict[str, object]:
-    """Return the objects of a run that is opened. Raises ConfigError for a part that the config names."""
-    if not directory.config.is_file():
-        return dict(given)
-    config = merge(read_layers(str(directory.config), Catalog(())))[0]
-    for part in given:
-        if not is_object(config.get(part)):
-            raise ConfigError(
-                f"the run in {directory.path} names its {part} in its config, so no object can replace it",
-                f"leave {part}= out",
-            )
-    check_objects(config, with_objects(Catalog(()), given), str(directory.path))
-    return dict(given)
-
-
-def _manifest(directory: RunDirectory) -> dict[str, Any]:  # Any: JSON
-    with suppress(OSError, ValueError):
-        manifest = json.loads(directory.manifest.read_text(encoding="utf-8"))
-        return manifest if isinstance(manifest, dict) else {}
-    return {}
-
-
-def _display(progress: bool | Display) -> Display:
-    if isinstance(progress, Display):
-        return progress
-    return ProgressDisplay() if progress else Display()
-
-
-def _prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
-    """Run the dataset's slow first-time work; yield its progress. Raise PluginError when it fails."""
-    with blame(f"dataset {dataset.name!r}"):
-        for done in dataset.prepare(root):
-            yield Preparation(f"preparing dataset {dataset.name}", done)
-
-
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:
     """Yield what the run is made of, a line each."""
     shape = "x".join(map(str, gan.feed.shape))
@@ -469,27 +444,3 @@ def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:
         yield f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}"
     yield f"precision: {gan.precision.name}"
     yield f"real and fake go through the discriminator {'together' if gan.critic.one_pass else 'apart'}"
-
-
-def _recorded(session: Session, state: RecorderState | None, display: Display) -> Iterator[Record]:
-    """Train and record to the total."""
-    config = session.config
-    images_per_step = config.batch_size * config.training.discriminator_steps
-    epochs = config.total.total_epochs(session.gan.feed.size, images_per_step)
-    records = record(train(session.gan), session, state)
-    with display.training(epochs), closing(records):
-        for each in records:
-            display.show(each)
-            yield each
-
-
-def _followed(gan: GAN, interruption: Interruption) -> Iterator[Record]:
-    """Take the same steps as rank 0, which alone records them and decides when the run ends."""
-    steps = follow(train(gan), gan, interruption)
-    for step in steps:
-        try:
-            yield Record(step)
-        except GeneratorExit:
-            for _ in steps:
-                pass
-            raise
