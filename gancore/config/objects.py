@@ -6,8 +6,7 @@ No file can rebuild an object, so the config names the part `object` and gives t
     name = "object"
     type = "my_package.MyGenerator"
 
-For each object a stand-in component is added to the catalog; its `build` returns the object. Without the object the
-name `object` cannot be found, and `check_objects` says which parts must be passed again.
+For each object a stand-in component is added to the catalog; its `build` returns the object.
 """
 
 from __future__ import annotations
@@ -25,12 +24,7 @@ from gancore.errors import ConfigError
 
 OBJECT = "object"
 """The name of a part that was passed as an object."""
-KINDS: Mapping[str, type[Component]] = {
-    "generator": Generator,
-    "discriminator": Discriminator,
-    "loss": Loss,
-    "dataset": Dataset,
-}
+KINDS: Mapping[str, type[Component]] = {kind.kind: kind for kind in (Generator, Discriminator, Loss, Dataset)}
 """The parts that may be passed as objects, and their kinds."""
 
 
@@ -58,17 +52,14 @@ def check_objects(config: Mapping[str, Any], catalog: Catalog, path: str | None 
 
     `path` is the run or checkpoint that the config is from, None for the config of a new run.
     """
-    known = {part for part, kind in KINDS.items() for offered, _ in catalog.offers(kind) if offered.name == OBJECT}
-    missing = [part for part in KINDS if is_object(config.get(part)) and part not in known]
-    if not missing:
-        return
-    named = ", ".join(f"{part} ({_shown(config[part])})" for part in missing)
-    arguments = ", ".join(f"{part}=..." for part in KINDS if is_object(config.get(part)))
-    call = f"gancore.Run(..., {arguments})" if path is None else f"gancore.open({path!r}, {arguments})"
-    raise ConfigError(
-        f"{path or 'this config'} needs Python objects that no file can rebuild; missing: {named}",
-        f"pass them in Python: {call}",
-    )
+    needed = [part for part in KINDS if is_object(config.get(part))]
+    missing = [part for part in needed if all(offered.name != OBJECT for offered, _ in catalog.offers(KINDS[part]))]
+    if missing:
+        raise ConfigError(
+            f"{path} needs Python objects that no file can rebuild; missing: "
+            + ", ".join(f"{part} ({_type_in(config[part])})" for part in missing),
+            f"pass them in Python: gancore.open({path!r}, {', '.join(f'{part}=...' for part in needed)})",
+        )
 
 
 def check_parts(layers: Iterable[ConfigLayer], objects: Mapping[str, object], path: str) -> None:
@@ -82,7 +73,8 @@ def check_parts(layers: Iterable[ConfigLayer], objects: Mapping[str, object], pa
     check_objects(config, with_objects(Catalog(()), objects), path)
 
 
-def _shown(table: object) -> str:
+def _type_in(table: object) -> str:
+    """Return the type that a config gives for an object; the config is untrusted input."""
     name = table.get("type") if isinstance(table, Mapping) else None
     return ascii(name)[1:-1][:200] if isinstance(name, str) else "of unknown type"
 

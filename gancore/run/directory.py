@@ -17,7 +17,6 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,41 +37,20 @@ _OURS = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
 _PICTURE = r"step-\d+\.(?:png|npy)"
 
 
-@dataclass(frozen=True)
 class RunDirectory:
     """The paths in the folder of a run."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.toml"
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / "manifest.json"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config, self.manifest = path / "config.toml", path / "manifest.json"
+        self.metrics, self.evaluation = path / LOG, path / "evaluation.json"
+        self.samples, self.checkpoints = path / "samples", path / "checkpoints"
 
     @property
     def origin(self) -> str | None:
         """The digest of the checkpoint that the run began from, from the manifest; None for random weights."""
         origin = self.read_manifest().get("init_from")
         return origin if isinstance(origin, str) else None
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / LOG
-
-    @property
-    def evaluation(self) -> Path:
-        return self.path / "evaluation.json"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
 
     def read_manifest(self) -> dict[str, Any]:  # Any: JSON
         """Return the manifest; an empty one if it cannot be read."""
@@ -93,23 +71,20 @@ class RunDirectory:
 
     def check_new(self) -> None:
         """Raise ConfigError when the folder holds anything but the leftovers of a start that failed."""
-        found = {name for name in self._content() if name != LOCK and not is_temporary_file(name, _OURS)}
-        found -= {self.manifest.name} if not self.config.exists() else set()
-        empty = {path.name for path in (self.samples, self.checkpoints) if path.is_dir() and not any(path.iterdir())}
-        if found - empty:
-            problem = "is not empty" if self.path.is_dir() else "is a file"
-            raise ConfigError(
-                f"the folder of a run must be a new or empty folder; {self.path} {problem}",
-                f"name another folder with --out, or resume the run: gancore resume {self.path}"
-                if self.config.is_file()
-                else "name another folder with --out",
-            )
-
-    def _content(self) -> set[str]:
+        problem, found = "is a file", set[str]()
         with writing(self.path):
             if self.path.is_dir():
-                return {item.name for item in self.path.iterdir()}
-            return {self.path.name} if self.path.exists() else set()
+                problem, found = "is not empty", {item.name for item in self.path.iterdir()}
+            elif self.path.exists():
+                found = {self.path.name}
+        allowed = {path.name for path in (self.samples, self.checkpoints) if path.is_dir() and not any(path.iterdir())}
+        allowed |= {LOCK} if self.config.exists() else {LOCK, self.manifest.name}
+        if any(name not in allowed and not is_temporary_file(name, _OURS) for name in found):
+            resume = f", or resume the run: gancore resume {self.path}" if self.config.is_file() else ""
+            raise ConfigError(
+                f"the folder of a run must be a new or empty folder; {self.path} {problem}",
+                f"name another folder with --out{resume}",
+            )
 
     def create(
         self, config: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1, **origin: str | None

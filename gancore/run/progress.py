@@ -72,40 +72,36 @@ class ProgressDisplay(Display):
             self.note(message)
 
     def prepare(self, preparations: Iterator[Preparation]) -> None:
-        console = _console()
-        if console is None:
-            self._prepare_in_lines(preparations)
-            return
-        from rich.progress import Progress
-
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task("", total=1.0)
+        shown = ("", 0)
+        with self._drawing(transient=True):
             for preparation in preparations:
+                what, done = preparation.what, preparation.done
                 if preparation.warning:
-                    bar.console.print(f"warning: {preparation.warning}", markup=False, highlight=False)
-                bar.update(task, description=preparation.what, completed=preparation.done)
-
-    def _prepare_in_lines(self, preparations: Iterator[Preparation]) -> None:
-        """Write a line when the work changes, and for every quarter of it."""
-        shown: tuple[str, int] = ("", 0)
-        for preparation in preparations:
-            if preparation.warning:
-                self.warn(preparation.warning)
-            quarter = (preparation.what, int(preparation.done * 4))
-            if quarter != shown:
-                self.note(f"{preparation.what}: {preparation.done:.0%}" if preparation.done else preparation.what)
-            shown = quarter
+                    self.warn(preparation.warning)
+                if self._bar:
+                    bar, task = self._bar
+                    bar.update(task, completed=done, description=f"{what} {done:.0%}")
+                elif shown != (what, int(done * 4)):  # a line when the work changes, and for every quarter of it
+                    self.note(f"{what}: {done:.0%}" if done else what)
+                shown = what, int(done * 4)
 
     @contextmanager
     def training(self, epochs: float | None) -> Iterator[None]:
         self._epochs, self._drawn_at = epochs, 0.0
+        with self._drawing(transient=False):
+            yield
+
+    @contextmanager
+    def _drawing(self, *, transient: bool) -> Iterator[None]:
+        """Draw a progress bar in this block where one can be drawn; a transient one disappears after it."""
         console = _console()
         if console is None:
             yield
             return
         from rich.progress import BarColumn, Progress, TextColumn
 
-        bar = Progress(BarColumn(bar_width=24), TextColumn("{task.description}"), console=console, auto_refresh=False)
+        columns = BarColumn(bar_width=24), TextColumn("{task.description}")
+        bar = Progress(*columns, console=console, auto_refresh=transient, transient=transient)
         self._bar = bar, bar.add_task("starting", total=1.0)
         bar.start()
         try:
@@ -130,21 +126,18 @@ class ProgressDisplay(Display):
                 f"{line['images_per_second']:,.0f} img/s  "
                 f"D {line['discriminator_loss']:.3f}  G {line['generator_loss']:.3f}"
             )
-        if self._bar is None:
-            if line:
-                self._write(f"step {step.step}  {self._place(step)}  {self._scores}  {_time_left(step)} left")
-        elif line or step.seconds - self._drawn_at >= _REFRESH_SECONDS:
-            self._drawn_at = step.seconds
+        elif self._bar is None or step.seconds - self._drawn_at < _REFRESH_SECONDS:
+            return
+        self._drawn_at = step.seconds
+        digits = 2 if self._epochs and self._epochs < 10 else 1
+        total = f"/{self._epochs:.{digits}f}" if self._epochs else ""
+        place = f"epoch {step.epoch:.{digits}f}{total}  {step.images_seen / 1000:.1f} kimg"
+        text = f"{place}  {self._scores}  {_time_left(step)} left"
+        if self._bar:
             bar, task = self._bar
-            text = f"{self._place(step)}  {self._scores}  {_time_left(step)} left"
             bar.update(task, completed=min(step.done, 1.0), description=text, refresh=True)
-
-    def _place(self, step: Step) -> str:
-        total = f"/{self._rounded(self._epochs)}" if self._epochs else ""
-        return f"epoch {self._rounded(step.epoch)}{total}  {step.images_seen / 1000:.1f} kimg"
-
-    def _rounded(self, epochs: float) -> str:
-        return f"{epochs:.2f}" if self._epochs and self._epochs < 10 else f"{epochs:.1f}"
+        else:
+            self._write(f"step {step.step}  {text}")
 
 
 def brief(number: float | None) -> str:
@@ -170,15 +163,12 @@ def _time_left(step: Step) -> str:
 
 def _console() -> Console | None:
     """Return a console that can draw a progress bar; None where only lines can be shown."""
-    if _is_notebook():
-        from rich.console import Console
+    notebook = _is_notebook()
+    if not notebook and (sys.stderr is None or not sys.stderr.isatty()):
+        return None
+    from rich.console import Console
 
-        return Console(force_jupyter=True)
-    if sys.stderr is not None and sys.stderr.isatty():
-        from rich.console import Console
-
-        return Console(stderr=True)
-    return None
+    return Console(force_jupyter=True) if notebook else Console(stderr=True)
 
 
 def _is_notebook() -> bool:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -18,20 +19,22 @@ from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.config.run import RunConfig
 from gancore.errors import ConfigError, GancoreError, NonFiniteError, NumericsError, StorageError
+from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
 from gancore.evaluation.evaluator import Evaluation, Evaluator
+from gancore.evaluation.sources import ReferenceImages
 from gancore.observers import JSONL, RunInfo
 from gancore.run.directory import RunDirectory, describe
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import Coordinator
 from gancore.run.log import PendingTask, RecorderState, recorder_state, truncate_log
 from gancore.run.notify import Notifier
-from gancore.run.sampler import Sampler
-from gancore.sampling.grid import is_picture, picture
+from gancore.sampling.grid import REAL_POINTS, is_picture, picture
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 from gancore.training.recovery import count_or_raise, roll_back
 from gancore.utils.atomic import atomic_write, flush, writing
 from gancore.utils.json import json_safe
+from gancore.utils.random import derive_seed
 
 LogLine = dict[str, float]
 
@@ -140,7 +143,7 @@ class Recorder:
     def __init__(self, session: Session, coordinator: Coordinator, state: RecorderState | None) -> None:
         self._config, self._directory, self._gan = session.config, session.directory, session.gan
         self._evaluator, self._deferred = session.evaluator, session.interruption.deferred
-        self._sampler = Sampler(session.config, session.gan, session.evaluator, coordinator, session.interruption)
+        self._coordinator = coordinator
         self._config_data = session.config.to_data(session.catalog)
         self._made_with = describe(session.config, session.catalog, session.gan.device, session.gan.ranks.size)
         info = RunInfo(session.directory.path, self._config_data, session.gan.progress.step)
@@ -181,7 +184,7 @@ class Recorder:
 
     def begin(self) -> None:
         """Write what is due before the first step of a new run, or what is still pending in a resumed one."""
-        _ = self._sampler.guard  # reads real images; data that cannot be read ends the run before the first step
+        _ = self._guard  # reads real images; data that cannot be read ends the run before the first step
         self.run_pending()
 
     def take(self, step: Step) -> LogLine | None:
@@ -254,11 +257,11 @@ class Recorder:
 
     def _evaluate(self, *, guarded: bool) -> tuple[Evaluation | None, str | None]:
         """Measure samples with the metrics and, if `guarded`, the collapse guard; return also the guard's alarm."""
-        guard, evaluator, state = self._sampler.guard if guarded else None, self._evaluator, self._state
+        guard, evaluator, state = self._guard if guarded else None, self._evaluator, self._state
         if evaluator is None and guard is None:
             state.pending = []
             return None, None
-        samples, now, alarm = self._sampler.for_evaluation(), self._gan.progress, None
+        samples, now, alarm = self._draw(self._count, self._config.seed, self._labels), self._gan.progress, None
         line: LogLine = {"step": now.step, "kimg": now.images_seen / 1000, "seconds": round(now.seconds, 3)}
         diversity = guard.diversity(samples) if guard else None
         evaluation = evaluator.evaluate(samples[: evaluator.count]) if evaluator else None
@@ -292,8 +295,11 @@ class Recorder:
                 self._notify_file(path)
 
     def _draw_picture(self) -> None:
-        samples, step = self._sampler.for_picture(), self._gan.progress.step
-        image = picture(samples, self._sampler.real_points) if is_picture(samples) else None
+        samples, step = (
+            self._draw(self._config.sample.count, derive_seed(self._config.seed, "samples")),
+            self._gan.progress.step,
+        )
+        image = picture(samples, self._real_points) if is_picture(samples) else None
         path = self._directory.samples / f"step-{step:08d}.{'png' if image else 'npy'}"
         with self._deferred():
             with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -304,6 +310,45 @@ class Recorder:
             if image:
                 self.notifier.image(step, "samples", image)
             self._notify_file(path)
+
+    def _draw(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
+        """Return samples (N, C, H, W) uint8 or (N, F) float32, those that `gancore evaluate` and `sample` would draw."""
+        gan = self._gan
+        gan.finite_check.raise_if_found()  # report the first non-finite value, not what follows from it
+        try:
+            with self._deferred() if gan.ranks.is_distributed else nullcontext():
+                return self._coordinator.samples(gan, count, seed, labels)
+        except NumericsError as error:
+            raise NonFiniteError(gan.progress.step, error.message) from error
+
+    @cached_property
+    def _training_images(self) -> ReferenceImages:
+        return ReferenceImages(self._config.dataset.name, self._gan.feed.dataset, self._config.dataset)
+
+    @cached_property
+    def _guard(self) -> CollapseGuard | None:
+        if self._config.evaluate.on_collapse == "ignore":
+            return None
+        return CollapseGuard(self._training_images.draw(SAMPLE_COUNT, self._config.seed, "guard"))
+
+    @cached_property
+    def _count(self) -> int:
+        """The number of samples of an evaluation."""
+        return max(SAMPLE_COUNT if self._guard else 0, self._evaluator.count if self._evaluator else 0)
+
+    @cached_property
+    def _labels(self) -> Tensor | None:
+        """Labels (N,) of an evaluation, as frequent as in the data; None in a run that is not conditional."""
+        if self._gan.num_classes is None:
+            return None
+        return self._training_images.draw_labels(self._count, self._config.seed, "evaluation")
+
+    @cached_property
+    def _real_points(self) -> Tensor | None:
+        """Real points (M, 2) to plot behind generated ones; None for other data."""
+        if self._gan.feed.shape != (2,):
+            return None
+        return self._training_images.draw(REAL_POINTS, self._config.seed, "points")
 
     def _save(self) -> None:
         folder, log, step = self._directory.checkpoints, self._directory.metrics, self._gan.progress.step

@@ -36,19 +36,17 @@ def layers_of(source: Source, catalog: Catalog) -> list[ConfigLayer]:
     """Return the layers of what `Run` is made from."""
     if isinstance(source, str | Path):
         return read_layers(str(source), catalog)
-    if isinstance(source, RunConfig):
-        return [ConfigLayer("config", plain(source, lambda kind: _name_of(kind, catalog)))]
-    if isinstance(source, Mapping):
-        data = dict(source)
-        recipe = data.pop("recipe", None)
-        below = [] if recipe is None else read_layers(str(recipe), catalog)
-        return [*below, ConfigLayer("config", {key: _data(value, catalog) for key, value in data.items()})]
     if isinstance(source, list | tuple):
         return [*source]
-    raise ConfigError(
-        f"a run is made from a recipe, a TOML file, a dict or a RunConfig; received {type(source).__name__}",
-        'for example: gancore.Run("digits")',
-    )
+    data = _data(source, catalog)
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"a run is made from a recipe, a TOML file, a dict or a RunConfig; received {type(source).__name__}",
+            'for example: gancore.Run("digits")',
+        )
+    recipe = data.pop("recipe", REMOVE)
+    below = [] if recipe == REMOVE else read_layers(str(recipe), catalog)
+    return [*below, ConfigLayer("config", data)]
 
 
 def table_of_part(value: object, catalog: Catalog) -> Any | None:  # Any: data as a file would hold it
@@ -61,22 +59,18 @@ def table_of_part(value: object, catalog: Catalog) -> Any | None:  # Any: data a
     return None
 
 
-def _data(value: object, catalog: Catalog) -> object:
-    """Return settings and components as a file would hold them, and None as the value that removes a key."""
-    if isinstance(value, Mapping):
-        return {key: _data(item, catalog) for key, item in value.items()}
-    if isinstance(value, Settings):
-        return plain(value, catalog.name_of)
-    return REMOVE if value is None else value
-
-
 def assignment(key: str, value: object, catalog: Catalog) -> ConfigLayer:
     """Return the layer of one key of `set`, such as `optimizer.generator.lr`."""
     data = _data(value, catalog)
     for name in reversed(key.split(".")):
         data = {name: data}
-    return ConfigLayer(f"set {key}", data)  # type: ignore[arg-type]  # a key has at least one name, so this is a dict
+    return ConfigLayer(f"set {key}", data)
 
 
-def _name_of(kind: type[Any], catalog: Catalog) -> str:  # Any: any class of settings
-    return OBJECT if getattr(kind, "name", None) == OBJECT else catalog.name_of(kind)
+def _data(value: object, catalog: Catalog) -> Any:  # Any: data as a file would hold it
+    """Return settings and components as a file would hold them, and None as the value that removes a key."""
+    if isinstance(value, Mapping):
+        return {key: _data(item, catalog) for key, item in value.items()}
+    if isinstance(value, Settings):  # of which a part may be a stand-in for an object
+        return plain(value, lambda kind: OBJECT if getattr(kind, "name", None) == OBJECT else catalog.name_of(kind))
+    return REMOVE if value is None else value
