@@ -49,7 +49,7 @@ def warn(terminal: Terminal, catalog: Catalog, *others: str) -> None:
 @contextmanager
 def _slow_import_notes(terminal: Terminal, name: str) -> Iterator[None]:
     from gancore.catalog.discovery import DISABLE
-    from gancore_cli.progress import Interrupted
+    from gancore_cli.signals import Interrupted
 
     imported = threading.Event()
 

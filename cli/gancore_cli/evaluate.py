@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import (
-    Terminal,
-    cache_root,
-    data_dir,
-    data_root,
-    device,
-    echo,
-    output_options,
-    print_table,
-)
+from gancore_cli.options import Terminal, data_dir, device, echo, output_options, print_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +72,7 @@ def evaluate(
     from gancore.evaluation.defaults import evaluator_for_images, evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
     from gancore.utils.json import json_safe
-    from gancore_cli.progress import show_preparation
+    from gancore.utils.paths import cache_root, data_root
 
     catalog = open_catalog(terminal)
     paths = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
@@ -95,7 +86,7 @@ def evaluate(
             trained.config, paths, catalog, metrics=metrics, reference=given, count=count, seed=seed
         )
         evaluator.check(trained.sample(1))  # before an extractor is trained
-        show_preparation(terminal, evaluator.prepare())
+        terminal.display().prepare(evaluator.prepare())
         samples = _draw_samples(trained, evaluator, seed, paths.root)
         weights = "average" if trained.averaged else "current"
         source = {"step": trained.step, "weights": weights, "sha256": trained.digest}
@@ -107,7 +98,7 @@ def evaluate(
         given = _source(reference, None, paths.root, catalog) if reference else None
         samples, path, source = _read(images, given, count, seed), images, {}
         evaluator = evaluator_for_images(samples, paths, catalog, metrics=metrics, reference=given, seed=seed)
-        show_preparation(terminal, evaluator.prepare())
+        terminal.display().prepare(evaluator.prepare())
     terminal.note(f"measuring {len(samples):,} images")
     evaluation = evaluator.evaluate(samples)
     for warning in evaluation.warnings:
@@ -188,7 +179,7 @@ def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, An
 
 def _rows(result: Result) -> Iterator[list[str]]:
     """Yield a row for the metric's value, and one for each of its details."""
-    from gancore_cli.progress import brief
+    from gancore.run.progress import brief
 
     real, measured, extractor = result.real_data, result.measured, result.about["extractor"]
     label = f"{extractor['name']} {extractor['sha256'][:12]}" if isinstance(extractor, dict) else ""

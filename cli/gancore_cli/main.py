@@ -23,10 +23,9 @@ from gancore_cli.check import check_plugin
 from gancore_cli.evaluate import evaluate
 from gancore_cli.new import new_plugin
 from gancore_cli.options import OrderedGroup, PluginOptions, echo
-from gancore_cli.progress import Interrupted
 from gancore_cli.resume import resume
 from gancore_cli.sample import sample
-from gancore_cli.signals import TORCHRUN, handle_signals, share_handler, signal_status
+from gancore_cli.signals import TORCHRUN, Interrupted, handle_signals, share_handler, signal_status
 from gancore_cli.train import train
 from gancore_cli.verify import checkpoint
 

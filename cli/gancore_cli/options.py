@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from gancore.run.progress import Display
 
 R = TypeVar("R")
 
@@ -42,11 +45,6 @@ def echo(text: str, *, err: bool = False) -> None:
             raise StorageError(
                 f"cannot write the result: {error.strerror}", "free some space, or write the output to another place"
             ) from error
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    """Return whether the stream is a terminal; None stands for a closed standard stream."""
-    return stream is not None and stream.isatty()
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,12 @@ class Terminal:
         """Print a detail if -v was given."""
         if self.verbose:
             echo(message, err=True)
+
+    def display(self) -> Display:
+        """Return the display for the progress of the command."""
+        from gancore.run.progress import Display, ProgressDisplay
+
+        return Display() if self.quiet else ProgressDisplay(lambda line: echo(line, err=True), verbose=self.verbose)
 
 
 def output_options(function: Callable[..., R]) -> Callable[..., R]:
@@ -136,21 +140,6 @@ device = click.option(
 )
 
 
-def cache_root() -> Path:
-    """Return the folder for files that can be made again: $GANCORE_CACHE, else gancore's folder in the user's cache."""
-    folder = os.environ.get("GANCORE_CACHE")
-    if folder:
-        return Path(folder)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("gancore")
-
-
-def data_root(data_dir: Path | None) -> Path:
-    """Return the folder of dataset files: --data-dir if given, else `data` in the cache folder."""
-    return data_dir or cache_root() / "data"
-
-
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  # Any: shown by str
     """Print a table that is as wide as the terminal, or 200 columns when standard output is not a terminal."""
     import shutil
@@ -164,7 +153,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  
         table.add_column(name, overflow="fold", no_wrap=position == 0)  # first column: names to copy, so never wrapped
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 200
+    width = shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else 200
     console = Console(width=width, highlight=False)
     with console.capture() as captured:
         console.print(table)

@@ -8,9 +8,8 @@ from typing import Any
 import click
 
 from gancore_cli.catalog import open_catalog
-from gancore_cli.options import Terminal, data_dir, output_options
-from gancore_cli.progress import display_of
-from gancore_cli.running import device, joined_ranks, show_run, total_of, totals
+from gancore_cli.options import Terminal, data_dir, device, output_options
+from gancore_cli.running import joined_ranks, show_run, total_of, totals
 from gancore_cli.signals import interruption
 
 
@@ -43,5 +42,5 @@ def resume(
         from gancore.run.run import open as open_run
 
         opened = open_run(run, data_dir=data_dir, device=device, catalog=open_catalog(terminal), ranks=ranks)
-        records = opened.resume(**flags, progress=display_of(terminal), interruption=interruption())
+        records = opened.resume(**flags, progress=terminal.display(), interruption=interruption())
         show_run(terminal, opened, records, ranks)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gancore_cli.options import Terminal, echo
-from gancore_cli.progress import Interrupted
+from gancore_cli.signals import Interrupted
 
 if TYPE_CHECKING:
     from gancore.distributed.ranks import Ranks
@@ -24,13 +24,6 @@ _UNITS = {
     "kimg": (float, "Total: thousands of real images."),
     "minutes": (float, "Total: minutes of training."),
 }
-device = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Device to train on; auto: the first available of cuda, mps and cpu.",
-)
 
 
 def totals(command: F) -> F:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Terminal, data_dir, data_root, device, echo, output_options
+from gancore_cli.options import Terminal, data_dir, device, echo, output_options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +65,7 @@ def sample(
     from gancore.config.requirements import attributed
     from gancore.sampling.grid import form_of, save_samples
     from gancore.sampling.load import load
+    from gancore.utils.paths import data_root
 
     form_of(out)  # rejects a wrong file name before any work
     catalog = open_catalog(terminal)

@@ -29,6 +29,14 @@ class EarlySignal(KeyboardInterrupt):
         self.signal = number
 
 
+class Interrupted(Exception):  # noqa: N818  # it is no error
+    """Ctrl-C, with what is kept and what to do next."""
+
+    def __init__(self, kept: str, hint: str) -> None:
+        super().__init__()
+        self.kept, self.hint = kept, hint
+
+
 class SignalHandler:
     """Handles SIGINT and SIGTERM, and passes them to the `interruption` of a run once it is set."""
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import open_catalog
-from gancore_cli.options import Terminal, data_dir, echo, output_options
-from gancore_cli.progress import display_of
-from gancore_cli.running import device, joined_ranks, show_run, total_of, totals
+from gancore_cli.options import Terminal, data_dir, device, echo, output_options
+from gancore_cli.running import joined_ranks, show_run, total_of, totals
 from gancore_cli.signals import interruption
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def train(
         catalog = open_catalog(terminal)
         layers = _layers(recipe, flags, assignments, catalog)
         run = Run(layers, out=out, init_from=init_from, data_dir=data_dir, device=device, catalog=catalog, ranks=ranks)
-        display = display_of(terminal)
+        display = terminal.display()
         if dry_run:
             run.dry_run(progress=display)
             _print_config(terminal, run)

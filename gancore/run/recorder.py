@@ -312,7 +312,7 @@ class Recorder:
             self._notify_file(path)
 
     def _draw(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
-        """Return samples (N, C, H, W) uint8 or (N, F) float32, those that `gancore evaluate` and `sample` would draw."""
+        """Return samples (N, C, H, W) uint8 or (N, F) float32, always from the same noise."""
         gan = self._gan
         gan.finite_check.raise_if_found()  # report the first non-finite value, not what follows from it
         try:
