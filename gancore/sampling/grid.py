@@ -16,14 +16,11 @@ from torch.nn.functional import pad
 from gancore.errors import ConfigError, StorageError
 from gancore.utils.atomic import replacing
 
-_SMALLEST_TILE = 64
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 REAL_POINTS = 2000
 """The most real points that a scatter plot shows."""
-_PLOT = 480
-"""Pixels along each side of a scatter plot."""
-_SUPERSAMPLING = 2
-"""A scatter plot is drawn larger by this factor, so that its points are round."""
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_SMALLEST_TILE, _PLOT = 64, 480  # pixels along each side
+_SUPERSAMPLING = 2  # a scatter plot is drawn larger by this factor, so that its points are round
 _BACKGROUND, _REAL, _GENERATED = "#ffffff", "#a9b8c6", "#c8102e"
 
 
@@ -48,19 +45,15 @@ def grid(images: Tensor) -> Image.Image:
 
     Images of less than 64 pixels a side are enlarged by an integer factor, without interpolation.
     """
-    height, width = images.shape[2:]
-    tiles = _picture(_side_by_side(images) if len(images) > 1 else images[0])
-    factor = max(1, _SMALLEST_TILE // max(height, width))
-    return tiles.resize((tiles.width * factor, tiles.height * factor), Image.Resampling.NEAREST)
-
-
-def _side_by_side(images: Tensor) -> Tensor:
-    """Return images (N, C, H, W) row by row in one image (C, H', W'), with a line of zeros around each."""
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = math.ceil(len(images) / columns)
-    tiles = pad(images, (1, 0, 1, 0, 0, 0, 0, rows * columns - len(images)))
-    table = tiles.view(rows, columns, *tiles.shape[1:]).permute(2, 0, 3, 1, 4).flatten(3, 4).flatten(1, 2)
-    return pad(table, (0, 1, 0, 1))
+    factor, image = max(1, _SMALLEST_TILE // max(images.shape[2:])), images[0]
+    if len(images) > 1:
+        columns = math.ceil(math.sqrt(len(images)))
+        rows = math.ceil(len(images) / columns)
+        tiles = pad(images, (1, 0, 1, 0, 0, 0, 0, rows * columns - len(images)))  # with a line of zeros between them
+        table = tiles.view(rows, columns, *tiles.shape[1:]).permute(2, 0, 3, 1, 4)  # (C, rows, H', columns, W')
+        image = pad(table.flatten(3, 4).flatten(1, 2), (0, 1, 0, 1))
+    shown = _picture(image)
+    return shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
 
 
 def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
@@ -99,9 +92,8 @@ def form_of(out: Path) -> Form:
         return "folder"
     forms: dict[str, Form] = {".png": "picture", ".npy": "npy", ".safetensors": "safetensors", "": "folder"}
     if out.suffix.lower() not in forms:
-        raise ConfigError(
-            f"--out must end in .png, .npy or .safetensors, or be a folder; received {out}", "--out samples.png"
-        )
+        problem = f"--out must end in .png, .npy or .safetensors, or be a folder; received {out}"
+        raise ConfigError(problem, "--out samples.png")
     return forms[out.suffix.lower()]
 
 
@@ -134,9 +126,8 @@ def save_samples(samples: Tensor, out: Path, real: Tensor | None = None) -> None
             else:
                 file.write(safetensors.torch.save({"samples": samples.contiguous()}))
     except OSError as error:
-        raise StorageError(
-            f"cannot write samples to {out}: {error.strerror or error}", "choose another --out"
-        ) from error
+        problem = f"cannot write samples to {out}: {error.strerror or error}"
+        raise StorageError(problem, "choose another --out") from error
 
 
 def _picture(image: Tensor) -> Image.Image:

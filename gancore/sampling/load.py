@@ -158,11 +158,14 @@ def load(
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
     config = _resolved(saved, path, catalog)
-    shape, num_classes = tuple(saved.about["shape"]), saved.about["num_classes"]
-    step = saved.about["progress"]["step"]
+    shape, num_classes, step = tuple(saved.about["shape"]), saved.about["num_classes"], saved.about["progress"]["step"]
     averaged = config.ema is not None and not raw
     weights = below("ema." if averaged else "generator.", saved.tensors)
-    _check_size(config, shape, num_classes, weights, path)
+    needed, given = _size_of(config, shape, num_classes), sum(value.numel() for value in weights.values())
+    if needed > given:
+        raise CheckpointError(
+            f"{path} is of another generator: its config asks for {needed:,} weights, and it holds {given:,}", _ANOTHER
+        )
     # The initial weights are replaced at once; they must not advance the random state of the process.
     with attributed(config, catalog), seeded(0), blame(f"generator {config.generator.name!r}", "in build()"):
         generator = config.generator.build(shape, config.latent.dim, num_classes)
@@ -175,21 +178,12 @@ def load(
     return TrainedGenerator(trained, config, shape, num_classes, step, chosen, averaged, file, saved.digest, warnings)
 
 
-def _check_size(
-    config: RunConfig, shape: Shape, num_classes: int | None, weights: Mapping[str, Tensor], path: Path | str
-) -> None:
-    """Raise CheckpointError when the config asks for more weights than the file holds.
-
-    The generator is built without memory first, on the meta device; one that cannot be built there passes.
-    """
-    needed, given = 0, sum(value.numel() for value in weights.values())
+def _size_of(config: RunConfig, shape: Shape, num_classes: int | None) -> int:
+    """Return the number of weights of a generator, built without memory; 0 if it cannot be built so."""
     with suppress(Exception), seeded(0), torch.device("meta"), _SkipInit():
         bare = config.generator.build(shape, config.latent.dim, num_classes)
-        needed = sum(value.numel() for value in bare.state_dict().values() if value.is_meta)
-    if needed > given:
-        raise CheckpointError(
-            f"{path} is of another generator: its config asks for {needed:,} weights, and it holds {given:,}", _ANOTHER
-        )
+        return sum(value.numel() for value in bare.state_dict().values() if value.is_meta)
+    return 0
 
 
 class _SkipInit(TorchFunctionMode):
