@@ -11,7 +11,6 @@ from gancore_cli.options import Terminal, echo, output_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
     from types import ModuleType
 
     from gancore.catalog.catalog import Plugin
@@ -94,10 +93,11 @@ def _plugin(name: str, terminal: Terminal) -> Plugin:
     from pathlib import Path
 
     from gancore.catalog.discovery import normalized
+    from gancore.catalog.plugin_file import PluginFile
     from gancore.errors import ConfigError, unknown_name
 
     if name.endswith(".py"):
-        return _read(_module_of(Path(name)), Path(name).stem, name, "a file")
+        return _read(_imported(name, PluginFile.read(Path(name)).load), Path(name).stem, name, "a file")
     plugins = open_catalog(terminal).plugins
     of_package = [plugin for plugin in plugins if normalized(plugin.package) == normalized(name)]
     found = [plugin for plugin in plugins if plugin.name == name] or of_package
@@ -130,13 +130,6 @@ def _read(module: ModuleType, name: str, package: str, origin: str) -> Plugin:
     except PluginError as error:
         error.message = f"{package}: {error.message}"
         raise
-
-
-def _module_of(path: Path) -> ModuleType:
-    from gancore.catalog.plugin_file import PluginFile
-
-    file = PluginFile.read(path)
-    return _imported(str(path), file.load)
 
 
 def _imported(name: str, load: Callable[[], R]) -> R:

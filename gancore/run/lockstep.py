@@ -89,13 +89,13 @@ class Coordinator:
         return self._ranks.all_reduce_max([command, *(*arguments, 0, 0)[:2], 0])[3]
 
 
-def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption | None = None) -> Generator[Step, None, None]:
+def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption) -> Generator[Step, None, None]:
     """Take the same steps as rank 0, which records the run, and yield each; for every other rank.
 
     Raises what ends the run: NonFiniteError as at rank 0, Interrupted when a signal has arrived at any rank,
     WorkerError when rank 0 ends by an error of its own, or a rank is gone.
     """
-    interruption, failure = interruption or Interruption(), None
+    failure = None
     with interruption.deferred():
         while True:
             command, one, two, arrived = gan.ranks.all_reduce_max([0, 0, 0, interruption.signal or 0])

@@ -59,7 +59,12 @@ class Notifier:
         An error carries the warnings that were not asked for as its notes.
         """
         try:
-            self._build()
+            for label, observer in self._observers.items():
+                with self._may_fail(label, "build"):
+                    writer = observer.build(deepcopy(self._run))
+                    if not isinstance(writer, Writer):
+                        raise TypeError(f"it must return a Writer; received {writer!r}")
+                    self._writers[label] = writer
             yield
         except BaseException as error:
             self.end("failed" if isinstance(error, Exception) else "interrupted")
@@ -67,14 +72,6 @@ class Notifier:
                 error.add_note(f"warning: {warning}")
             raise
         self.end("interrupted")  # does nothing after the last step, which has ended the observers already
-
-    def _build(self) -> None:
-        for label, observer in self._observers.items():
-            with self._may_fail(label, "build"):
-                writer = observer.build(deepcopy(self._run))
-                if not isinstance(writer, Writer):
-                    raise TypeError(f"it must return a Writer; received {writer!r}")
-                self._writers[label] = writer
 
     def _call_each(self, what: str, call: Callable[[Writer], None]) -> None:
         for label, writer in list(self._writers.items()):

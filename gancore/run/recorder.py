@@ -77,45 +77,7 @@ def record(steps: Iterator[Step], session: Session, state: RecorderState | None 
     """
     if session.config.metrics and session.evaluator is None:
         raise ConfigError("the run has metrics, but no evaluator was given", "give the session an evaluator")
-    coordinator = Coordinator(session.gan.ranks)
-    recorder = Recorder(session, coordinator, state)
-    with coordinator.leading(), recorder.notifier.attached():
-        while True:
-            try:
-                yield from _records(steps, recorder, session.interruption, coordinator)
-                return
-            except NonFiniteError as error:
-                recorder.roll_back(error)
-            with session.interruption.deferred():
-                coordinator.roll_back()
-                steps = train(session.gan)
-
-
-def _records(
-    steps: Iterator[Step], recorder: Recorder, interruption: Interruption, coordinator: Coordinator
-) -> Iterator[Record]:
-    try:
-        recorder.begin()
-        while True:
-            interruption.check()
-            with interruption.deferred():
-                with coordinator.step():
-                    step = next(steps, None)
-                if step is None:
-                    return
-                metrics = recorder.take(step)
-            with recorder.off_the_clock():
-                evaluation = recorder.run_pending()
-            if step.done >= 1:
-                recorder.notifier.end("finished")
-            yield Record(step, metrics, evaluation, recorder.warnings())
-    except (NumericsError, StorageError):  # the state is not sound, or there is no room to save it
-        raise
-    except BaseException as error:  # the run is interrupted, or a metric, for example, failed after a complete step
-        if coordinator.at_step_boundary:  # a step that was cut short must not be saved as a whole one
-            with interruption.deferred(), suppress(GancoreError) if isinstance(error, Exception) else nullcontext():
-                recorder.save_once()
-        raise
+    return Recorder(session, state).records(steps)
 
 
 def due_after(step: Step, images_before: int, config: RunConfig) -> list[Literal["log", "checkpoint"] | PendingTask]:
@@ -140,17 +102,17 @@ def due_after(step: Step, images_before: int, config: RunConfig) -> list[Literal
 class Recorder:
     """Writes what `due_after` says. `state` is that of a checkpoint; None for a new run."""
 
-    def __init__(self, session: Session, coordinator: Coordinator, state: RecorderState | None) -> None:
+    def __init__(self, session: Session, state: RecorderState | None) -> None:
         self._config, self._directory, self._gan = session.config, session.directory, session.gan
-        self._evaluator, self._deferred = session.evaluator, session.interruption.deferred
-        self._coordinator = coordinator
+        self._evaluator, self._interruption = session.evaluator, session.interruption
+        self._deferred, self._coordinator = session.interruption.deferred, Coordinator(session.gan.ranks)
         self._config_data = session.config.to_data(session.catalog)
         self._made_with = describe(session.config, session.catalog, session.gan.device, session.gan.ranks.size)
         info = RunInfo(session.directory.path, self._config_data, session.gan.progress.step)
         # The log is not an optional observer: without it the run ends.
         self._log = JSONL().build(info)
         others = {label: each for label, each in session.config.observers.items() if not isinstance(each, JSONL)}
-        self.notifier = Notifier(others, info, session.catalog)
+        self._notifier = Notifier(others, info, session.catalog)
         self._warnings: list[str] = []
         self._saved = None if state is None else session.gan.progress.step
         self._start(state or RecorderState(pending=["samples", "evaluation"]))
@@ -164,7 +126,48 @@ class Recorder:
         # A new run is saved first, so that a state that cannot be saved is found before the first step.
         self._save_is_due = self._saved is None
 
-    def roll_back(self, error: NonFiniteError) -> None:
+    def records(self, steps: Iterator[Step]) -> Records:
+        """See `record`."""
+        with self._coordinator.leading(), self._notifier.attached():
+            while True:
+                try:
+                    yield from self._records(steps)
+                    return
+                except NonFiniteError as error:
+                    self._roll_back(error)
+                with self._deferred():
+                    self._coordinator.roll_back()
+                    steps = train(self._gan)
+
+    def _records(self, steps: Iterator[Step]) -> Iterator[Record]:
+        try:
+            _ = self._guard  # reads real images; data that cannot be read ends the run before the first step
+            self._run_pending()  # what is due before the first step of a new run, or still pending in a resumed one
+            while True:
+                self._interruption.check()
+                with self._deferred():
+                    with self._coordinator.step():
+                        step = next(steps, None)
+                    if step is None:
+                        return
+                    metrics = self._take(step)
+                with self._off_the_clock():
+                    evaluation = self._run_pending()
+                if step.done >= 1:
+                    self._notifier.end("finished")
+                warnings = (*self._warnings, *self._notifier.warnings())
+                self._warnings.clear()
+                yield Record(step, metrics, evaluation, warnings)
+        except (NumericsError, StorageError):  # the state is not sound, or there is no room to save it
+            raise
+        except BaseException as error:  # the run is interrupted, or a metric, for example, failed after a complete step
+            # A step that was cut short must not be saved as a whole one.
+            if self._coordinator.at_step_boundary and self._saved != self._gan.progress.step:
+                with suppress(GancoreError) if isinstance(error, Exception) else nullcontext():
+                    self._save()
+            raise
+
+    def _roll_back(self, error: NonFiniteError) -> None:
         """Restore the newest valid checkpoint if `training.on_nonfinite` is `rollback`; raise the error otherwise.
 
         Also raises it beyond `training.nonfinite_limit`, and when there is no checkpoint yet.
@@ -182,12 +185,7 @@ class Recorder:
         self._warnings.append(f"{error}; back at step {self._saved} with other noise, {count}")
         self._start(state)
 
-    def begin(self) -> None:
-        """Write what is due before the first step of a new run, or what is still pending in a resumed one."""
-        _ = self._guard  # reads real images; data that cannot be read ends the run before the first step
-        self.run_pending()
-
-    def take(self, step: Step) -> LogLine | None:
+    def _take(self, step: Step) -> LogLine | None:
         """Note what is due after a step; return the line that was logged, if one was due."""
         due = due_after(step, self._images_seen, self._config)
         self._images_seen, self._penalties = step.images_seen, dict(step.penalties)
@@ -196,7 +194,7 @@ class Recorder:
         self._state.pending = [task for task in due if task != "log" and task != "checkpoint"]
         return self._log_step(step) if "log" in due else None
 
-    def run_pending(self) -> Evaluation | None:
+    def _run_pending(self) -> Evaluation | None:
         """Do what is due after the step that was taken."""
         pending = self._state.pending
         unsaved = bool(pending)
@@ -219,17 +217,6 @@ class Recorder:
             self._save()  # so that the last checkpoint of a finished run has nothing pending
         return evaluation
 
-    def save_once(self) -> None:
-        """Save a checkpoint of the last step, unless that was done."""
-        if self._saved != self._gan.progress.step:
-            self._save()
-
-    def warnings(self) -> tuple[str, ...]:
-        """Return the warnings since the last call."""
-        warnings = (*self._warnings, *self.notifier.warnings())
-        self._warnings.clear()
-        return warnings
-
     def _log_step(self, step: Step) -> LogLine:
         line = step.scalars()
         # A lazy regularizer may not have been active since the checkpoint.
@@ -238,12 +225,12 @@ class Recorder:
         elapsed = max(step.seconds - self._logged_seconds, 1e-9)
         line["images_per_second"] = round((step.images_seen - self._logged_images) / elapsed, 1)
         self._logged_seconds, self._logged_images = step.seconds, step.images_seen
-        with self.off_the_clock():
+        with self._off_the_clock():
             self._write(line)
         return line
 
     @contextmanager
-    def off_the_clock(self) -> Iterator[None]:
+    def _off_the_clock(self) -> Iterator[None]:
         """Leave the time of this block out of `images_per_second`."""
         begun = perf_counter()
         yield
@@ -253,7 +240,7 @@ class Recorder:
         with writing(self._directory.metrics):
             self._log.scalars(line)
         self._state.lines += 1
-        self.notifier.scalars(line)
+        self._notifier.scalars(line)
 
     def _evaluate(self, *, guarded: bool) -> tuple[Evaluation | None, str | None]:
         """Measure samples with the metrics and, if `guarded`, the collapse guard; return also the guard's alarm."""
@@ -308,7 +295,7 @@ class Recorder:
                 else:
                     np.save(file, samples.numpy(), allow_pickle=False)
             if image:
-                self.notifier.image(step, "samples", image)
+                self._notifier.image(step, "samples", image)
             self._notify_file(path)
 
     def _draw(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
@@ -352,8 +339,8 @@ class Recorder:
 
     def _save(self) -> None:
         folder, log, step = self._directory.checkpoints, self._directory.metrics, self._gan.progress.step
-        path = checkpoint.path_of(folder, step)
         with self._deferred():
+            path = checkpoint.path_of(folder, step)
             with writing(log):
                 if log.exists():
                     flush(log)  # the log on the disk must never lag behind the checkpoint
@@ -363,7 +350,7 @@ class Recorder:
             self._notify_file(path)
 
     def _notify_file(self, path: Path) -> None:
-        self.notifier.file(self._gan.progress.step, path)
+        self._notifier.file(self._gan.progress.step, path)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return the state to save. Raises NonFiniteError when it is not fit to be the newest checkpoint."""

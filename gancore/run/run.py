@@ -42,7 +42,8 @@ from gancore.utils.paths import cache_root, data_root
 class Run:
     """A training run with everything that it leaves in its folder.
 
-    Train from a recipe; records come as the run takes its steps:
+    Train from a recipe; records come as the run takes its steps. Open a run later, train it for longer, and draw
+    samples:
 
         import gancore
 
@@ -50,11 +51,7 @@ class Run:
         for record in run.train(progress=True):
             if record.metrics:
                 print(record.metrics["generator_loss"])
-
-    Open a run later, look at it, train it for longer, and draw samples:
-
         run = gancore.open("runs/a")
-        run.metrics.to_pandas()  # or as it is: a list of dicts
         for record in run.resume(steps=300):
             pass
         run.load().sample(64, seed=0)  # a notebook shows a grid of images
@@ -66,12 +63,7 @@ class Run:
             discriminator=my_discriminator,  # maps images to logits (N, 1)
             dataset=my_dataset,  # map-style: uint8 images (C, H, W), or pairs of image and label
             loss="hinge",
-            out="runs/b",
-            steps=500,
         )
-        for record in run.train():
-            pass
-        run = gancore.open("runs/b", generator=my_generator, discriminator=my_discriminator, dataset=my_dataset)
 
     `source` is the name of a recipe, a TOML file, a dict of config keys, a `RunConfig`, or layers of which later ones
     win. Without it recipe `digits` is used, unless all four parts are given.

@@ -12,7 +12,6 @@ from gancore.config.run import Options
 from gancore.errors import CheckpointError, NonFiniteError
 from gancore.run.directory import RunDirectory
 from gancore.run.recorder import record
-from gancore.run.session import Session
 from gancore.training.finite import FiniteCheck, not_finite
 from gancore.training.gan import GAN
 from gancore.training.loop import train
