@@ -16,7 +16,6 @@ from gancore_cli.signals import interruption
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
     from gancore.config.layers import ConfigLayer
-    from gancore.run.run import Run
 
 _PARTS = ("generator", "discriminator", "loss", "dataset")
 
@@ -95,15 +94,10 @@ def train(
         display = terminal.display()
         if dry_run:
             run.dry_run(progress=display)
-            _print_config(terminal, run)
+            document = {"config": run.config.to_data(catalog), "device": str(run.gan.device) if run.gan else ""}
+            terminal.result(document, lambda: echo(run.config.to_toml(catalog).rstrip()))
         else:
             show_run(terminal, run, run.train(resume=resume, progress=display, interruption=interruption()), ranks)
-
-
-def _print_config(terminal: Terminal, run: Run) -> None:
-    text = run.config.to_toml(run.catalog).rstrip()
-    device = "" if run.gan is None else str(run.gan.device)
-    terminal.result({"config": run.config.to_data(run.catalog), "device": device}, lambda: echo(text))
 
 
 def _layers(
@@ -120,13 +114,11 @@ def _layers(
     layers = [] if recipe is None else read_layers(recipe, catalog)
     layers += [ConfigLayer(f"--{part}", {part: flags[part]}) for part in _PARTS if flags[part] is not None]
     if total:
-        unit, amount = total
-        layers.append(ConfigLayer(f"--{unit}", {"duration": amount}))
-    for key in ("batch_size", "seed"):
+        layers.append(ConfigLayer(f"--{total[0]}", {"duration": total[1]}))
+    for key in ("batch_size", "seed", "precision"):
         if flags[key] is not None:
-            layers.append(ConfigLayer(f"--{key.replace('_', '-')}", {key: flags[key]}))
-    if flags["precision"] is not None:
-        layers.append(ConfigLayer("--precision", {"training": {"precision": flags["precision"]}}))
+            data = {"training": {key: flags[key]}} if key == "precision" else {key: flags[key]}
+            layers.append(ConfigLayer(f"--{key.replace('_', '-')}", data))
     problems = []
     for text in assignments:
         try:
