@@ -113,7 +113,7 @@ def test_signal_while_the_parts_are_built_leaves_nothing(run, tmp_path):
     del words[words.index("--set", words.index("generator.widths=[8]"))]
     done = run(*words, "--set", built, "--out", "run", GANCORE_TRAP="start:0:TERM")
     assert done.returncode == 143
-    assert three_lines(done)["kept"] == "everything is as it was"
+    assert three_lines(done)["kept"] == "nothing was changed"
     assert not (tmp_path / "run").exists()
 
 
@@ -206,7 +206,7 @@ def test_run_killed_before_its_first_checkpoint_starts_anew(run, tmp_path, whole
     folder = tmp_path / "run"
     for path in (*folder.glob("checkpoints/*"), *folder.glob("samples/*"), folder / "metrics.jsonl"):
         path.unlink()
-    (folder / "samples" / ".step-00000000.png.123.tmp").write_bytes(b"torn")
+    (folder / "samples" / ".step-00000000.png.0123456789abcdef.tmp").write_bytes(b"torn")
     (folder / "checkpoints" / ".step-00000000.safetensors.0123456789abcdef.tmp").write_bytes(b"torn")
     assert run("--plugin", TRAPS, "resume", "run", "-q").returncode == 0
     assert outcome(folder) == whole
@@ -319,7 +319,7 @@ def test_worker_that_is_killed_ends_the_run_with_exit_code_9(zygote, tmp_path):
     done = zygote.wait()
     assert done.returncode == 9
     said = three_lines(done)
-    assert "a process that loads data is gone" in said["error"]
+    assert "a data loading worker died" in said["error"]
     assert said["kept"].startswith("checkpoint run/")
 
 

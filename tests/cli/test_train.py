@@ -234,7 +234,7 @@ def test_mistakes_of_all_layers_are_reported_at_once(gancore):
 
 def test_broken_toml_is_reported(gancore):
     (gancore.folder / "mine.toml").write_text("seed = 1\nseed = 2\n")
-    assert "mine.toml is not TOML" in gancore.fails(2, "train", "mine.toml")
+    assert "mine.toml is not valid TOML" in gancore.fails(2, "train", "mine.toml")
 
 
 def test_errors_are_one_document_too(gancore):
