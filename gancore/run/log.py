@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -75,21 +75,16 @@ def truncate_log(log: Path, step: int, lines: int) -> None:
     """
     with writing(log):
         content = log.read_bytes() if log.exists() else b""
-    kept = b"".join(_lines_until(content, step, lines))
-    if kept != content:
-        with atomic_write(log) as path:
-            path.write_bytes(kept)
-
-
-def _lines_until(content: bytes, step: int, lines: int) -> Iterator[bytes]:
+    kept = list[bytes]()
     for line in content.splitlines(keepends=True):
         at = _step_of(line)
-        if at is None or at > step:
-            return
         lines -= at == step
-        if lines < 0:
-            return
-        yield line
+        if at is None or at > step or lines < 0:
+            break
+        kept.append(line)
+    if (shorter := b"".join(kept)) != content:
+        with atomic_write(log) as path:
+            path.write_bytes(shorter)
 
 
 def _step_of(line: bytes) -> int | None:
