@@ -72,10 +72,10 @@ def whole(both, tmp_path_factory):
 ENDS = {
     "discriminator:7:TERM": ([143, 143], ["error: terminated"], 7),
     "generator:7:NAN": ([6, 6], ["error: at step 7, the generator's loss is not finite"], 5),
-    "generator:7:KILL": ([9, -9], ["error: another process of the run is gone"], 5),
+    "generator:7:KILL": ([9, -9], ["error: another process of the run died"], 5),
     "generator:7:ERROR": (
         [9, 5],
-        ["error: another process of the run is gone", "error: process 1: plugin 'crash_plugin'"],
+        ["error: another process of the run died", "error: process 1: plugin 'crash_plugin'"],
         5,
     ),
 }
@@ -115,5 +115,5 @@ def test_ranks_refuse_a_batch_that_leaves_one_without_an_image(both, tmp_path):
     ranks = both(tmp_path, *RUN, "-q", "--set", streamed)
     assert codes(ranks) == [3, 3]
     (said,) = set(errors_of(ranks))
-    assert "each of 2 processes has a share of every batch" in said
+    assert "every batch needs at least one image per process" in said
     assert not (tmp_path / "run").exists()
