@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +54,7 @@ class MetricsTable(list[dict[str, float]]):
     def to_pandas(self) -> Any:  # Any: a pandas.DataFrame, and pandas need not be installed
         """Return a pandas DataFrame with one row per line. Raises ConfigError when pandas is not installed."""
         try:
-            pandas = import_module("pandas")
+            import pandas
         except ImportError as error:
             raise ConfigError("to_pandas() needs pandas, which is not installed", "pip install pandas") from error
         return pandas.DataFrame(list(self))

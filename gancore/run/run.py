@@ -21,7 +21,7 @@ from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.contracts import Dataset, Discriminator, Generator, Loss, Objective
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
-from gancore.errors import CheckpointError
+from gancore.errors import CheckpointError, blame
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
@@ -343,9 +343,7 @@ class Run:
             display.warn(warning)
 
     def _assemble(self, ranks: Ranks, display: Display) -> GAN:
-        dataset = self.config.dataset
-        shares = prepare_dataset(dataset, self._data_root)
-        display.prepare(Preparation(f"preparing dataset {dataset.name}", done) for done in shares)
+        display.prepare(_prepare(self.config.dataset, self._data_root))
         self.gan = GAN.assemble(self.config, self._data_root, self._device, ranks)
         for line in _details(self.gan, self.config, self.catalog):
             display.detail(line)
@@ -423,6 +421,13 @@ def open(  # noqa: A001  # gancore.open
         catalog=catalog,
         ranks=ranks,
     )
+
+
+def _prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
+    """Run the dataset's slow first-time work; yield its progress. Raise PluginError when it fails."""
+    with blame(f"dataset {dataset.name!r}"):
+        for done in dataset.prepare(root):
+            yield Preparation(f"preparing dataset {dataset.name}", done)
 
 
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:

@@ -171,7 +171,7 @@ def test_relative_links_have_targets(file):
 
 
 def test_laws_table_equals_the_docstrings_of_the_laws():
-    from gancore.testing.runner import LAWS, kinds_by_law
+    from gancore.testing.runner import KINDS, LAWS
 
     expected = [
         f"| `{law.__name__}` | {'all' if kinds.split() == [*KINDS] else kinds.replace(' ', ', ')} | "

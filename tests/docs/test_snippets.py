@@ -26,7 +26,7 @@ from gancore.config.run import read_layers, resolve
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
-from gancore.run.recorder import record
+from gancore.run.recorder import Session, record
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore_cli.main import main

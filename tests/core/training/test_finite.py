@@ -11,7 +11,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.config.run import Options
 from gancore.errors import CheckpointError, NonFiniteError
 from gancore.run.directory import RunDirectory
-from gancore.run.recorder import record
+from gancore.run.recorder import Session, record
 from gancore.training.finite import FiniteCheck, not_finite
 from gancore.training.gan import GAN
 from gancore.training.loop import train
