@@ -179,4 +179,5 @@ def _is_notebook() -> bool:
 
 def _write_to_stderr(line: str) -> None:
     with suppress(OSError):  # a closed stream is no error of the run
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()

@@ -62,9 +62,9 @@ class Precision:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """For the time of a step, float32 products are as exact as the name says; afterward they are as before.
+        """Make float32 products in the block as exact as the name says; afterward they are as before.
 
-        torch keeps this for the whole process, and lets convolutions use TensorFloat-32 unless it is told otherwise.
+        torch keeps this setting for the whole process, and by default lets convolutions use TensorFloat-32.
         """
         if self.device.type != "cuda":
             yield
