@@ -20,7 +20,10 @@ from gancore.settings import TrainingTime
 from gancore.testing.cases import Case, CaseSkipped
 from gancore.testing.inputs import Values, call_network, images, labels, perturbed, scores, stored_images
 from gancore.testing.observers import observe_normal_run
-from gancore.training.networks import output_of, score, tensors_of
+from gancore.training.adapters import DiscriminatorAdapter, GeneratorAdapter
+from gancore.training.micro_batch import MicroBatch
+from gancore.training.networks import output_of, tensors_of
+from gancore.training.regularizers import ActiveRegularizer, ActiveRegularizers
 from gancore.utils.random import seeded
 
 MOMENTS = (TrainingTime(0, 0.0), TrainingTime(1500, 0.5), TrainingTime(100_000, 1.0))
@@ -157,19 +160,22 @@ def _of_regularizer(component: Regularizer, case: Case) -> Harness:
     player = critic if component.player == "discriminator" else generator
     inputs = {"real images": images(case), "latent": torch.randn(case.count, 2)}
 
-    def leaf(which: str, shown: Tensor) -> Tensor:
-        return shown.detach().requires_grad_() if which in component.differentiates else shown
+    # As a training step calls them, so that a law sees the very scores that training will.
+    generate, discriminate = GeneratorAdapter(generator), DiscriminatorAdapter(critic)
+    active = ActiveRegularizers([ActiveRegularizer(component.name, component, penalty, 1.0)])
 
     def run(inputs: Values) -> Outputs:
-        made = generator(inputs["latent"])
-        made = leaf("fake", made.detach()) if component.player == "discriminator" else made
-        real = score(critic, leaf("real", inputs["real images"]), None, None)
-        fake = score(critic, made, inputs["latent"], None)
-        found = penalty.penalty(lambda points, classes: score(critic, points, None, classes), real, fake)
-        strengths = tuple(component.strength(moment) for moment in MOMENTS)
-        confined = deepcopy(player)
-        penalty.project(confined, strengths[0])
-        projected = {f"projected {name}": parameter.detach() for name, parameter in confined.named_parameters()}
+        part = MicroBatch(inputs["real images"], None, inputs["latent"], len(inputs["latent"]))
+        images = generate(part)  # (N, *shape)
+        if component.player == "discriminator":
+            real, fake = discriminate.score_pair(part, images.detach(), active)
+        else:
+            real, fake = discriminate.score_real(part, active), discriminate.score_fake(part, images)
+        found = penalty.penalty(discriminate.critic, real, fake)
+        strengths = tuple(component.strength(time) for time in MOMENTS)
+        projected_player = deepcopy(player)
+        penalty.project(projected_player, strengths[0])
+        projected = {f"projected {name}": parameter.detach() for name, parameter in projected_player.named_parameters()}
         return {"penalty": found, "strength": strengths, **projected}
 
     return Harness(component, penalty, inputs, run, case.seed, penalized=player)
@@ -186,7 +192,7 @@ def _of_augmentation(component: Augmentation, case: Case) -> Harness:
             shown = inputs["images"][:1].expand(_OBSERVED, *case.shape)
             for _ in range(8):
                 observe(Scores(images=shown, logits=inputs["logits"]))
-        strengths = tuple(component.strength(moment) for moment in MOMENTS)
+        strengths = tuple(component.strength(time) for time in MOMENTS)
         return {"images": augment(inputs["images"], strengths[0]), "strength": strengths}
 
     return Harness(component, augment, inputs, run, case.seed, ("images",))
