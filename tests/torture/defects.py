@@ -281,9 +281,8 @@ DEFECTS = [
     Defect(
         "the death of a loader's worker is attributed to the dataset",
         "gancore/data/loader.py",
-        '                raise WorkerError(\n                    f"a data loading worker died',
-        "                raise error\n"
-        '                raise WorkerError(\n                    f"a data loading worker died',
+        'raise WorkerError(\n                    f"a data loading worker died',
+        'raise error or WorkerError(\n                    f"a data loading worker died',
         f"{CLI} -k worker",
     ),
     Defect(
