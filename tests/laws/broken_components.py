@@ -91,7 +91,7 @@ class WideIsWrong(CorrectGenerator):
 
     def build(self, shape, latent_dim, num_classes):
         first, *rest = shape
-        wrong = (first, *rest) if self.width <= 20 else (first + 1, *rest)
+        wrong = (first, *rest) if self.width <= 12 else (first + 1, *rest)
         inner = nn.Sequential(nn.Linear(latent_dim, self.width), nn.ReLU(), nn.Linear(self.width, math.prod(wrong)))
         return nn.Sequential(*inner, nn.Tanh() if rest else nn.Identity(), nn.Unflatten(1, wrong))
 

@@ -35,7 +35,7 @@ def test_broken_components_cover_every_kind_and_every_law():
 @pytest.mark.parametrize(
     ("component", "law", "call"),
     [
-        (broken.WideIsWrong, testing.output_has_the_promised_shape, "WideIsWrong(width=21)"),
+        (broken.WideIsWrong, testing.output_has_the_promised_shape, "WideIsWrong(width=13)"),
         (broken.LogOfSigmoid, testing.losses_are_finite_scalars, "LogOfSigmoid("),
         (broken.BareNumber, testing.measurements_are_numbers, "BareNumber(extractor=StubExtractor())"),
     ],
