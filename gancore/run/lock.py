@@ -14,6 +14,8 @@ from gancore.utils.lock import lock_file
 
 LOCK = ".lock"
 """The file in the locked folder. It stays behind when a process is killed, but then locks nothing."""
+_TIMEOUT_S = 0.5
+"""A process that was forked when its parent was killed may hold the lock for a moment, until it closes its copy."""
 
 
 @contextmanager
@@ -25,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     with ExitStack() as stack:
         try:
-            stack.enter_context(lock_file(folder / LOCK, wait=False))
+            stack.enter_context(lock_file(folder / LOCK, timeout=_TIMEOUT_S))
         except Timeout as error:
             raise InUseError(
                 f"{folder} is in use by {_owner(folder / LOCK)}", "wait for it, stop it, or name another folder"

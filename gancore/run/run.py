@@ -133,7 +133,7 @@ class Run:
         if seed is not None:
             layers.append(ConfigLayer("seed=", {"seed": seed}))
         layers += [assignment(key, value, self._installed) for key, value in (set or {}).items()]
-        check_objects(merge(layers)[0], self.catalog, "this config")
+        check_objects(merge(layers)[0], self.catalog)
         names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
         self._recipe = names[0] if names else None
         self._config = resolve(layers, self.catalog)

@@ -11,13 +11,14 @@ from filelock import FileLock
 
 
 @contextmanager
-def lock_file(path: Path, *, wait: bool = True) -> Iterator[None]:
+def lock_file(path: Path, *, timeout: float = -1) -> Iterator[None]:
     """Hold the lock of a file in the block. The file holds the process ID, and is removed after the block.
 
     Creates the folder. Processes that this one forks do not hold the lock. Raises `filelock.Timeout` when another
-    process holds it and `wait` is false; OSError when the file cannot be created or the file system has no locks.
+    process holds it for `timeout` seconds, if that is not negative; OSError when the file cannot be created or the file
+    system has no locks.
     """
-    lock = FileLock(path, blocking=wait, fallback_to_soft=False, on_acquired=_write_process_id)
+    lock = FileLock(path, timeout=timeout, fallback_to_soft=False, on_acquired=_write_process_id)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

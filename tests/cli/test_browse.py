@@ -66,7 +66,7 @@ def test_broken_plugin_is_a_warning_and_other_plugins_work(gancore):
     assert "mnist" in done.stdout
     assert done.stderr.splitlines() == [
         "warning: plugin 'broken' of gancore-broken 3.1 (broken = gancore_broken) is not loaded: ModuleNotFoundError: "
-        "No module named 'a_module_that_is_nowhere'. Switch it off with: GANCORE_DISABLE_PLUGINS=broken"
+        "No module named 'missing_module'. Switch it off with: GANCORE_DISABLE_PLUGINS=broken"
     ]
     plugins = json.loads(gancore.works("plugins", "list", "--json", PYTHONPATH=str(site)).stdout)
     assert {row["name"]: bool(row["error"]) for row in plugins} == {"builtin": False, "broken": True}

@@ -88,7 +88,7 @@ def test_checkpoint_scores_the_same_as_its_run(measured):
     metrics = [document(measured, each)["metrics"] for each in ("runs/0001", path)]
     assert metrics[0] == metrics[1]
     assert document(measured, "runs/0001", "--best")["of"].endswith("best.safetensors")
-    assert "is one" in measured("evaluate", path, "--best").stderr
+    assert "takes a run directory" in measured("evaluate", path, "--best").stderr
 
 
 def test_folder_and_array_of_the_same_samples_score_the_same(measured):
@@ -151,15 +151,23 @@ def test_collapse_stops_the_run_if_configured(gancore):
         (["runs/0001", "--metric", "is-random"], 2, ["has no classes"]),
         (["runs/0001", "--metric", "modes"], 2, ["known mixture"]),
         (["runs/0001", "--metric", "fd-inception"], 3, ["weights-inception-2015-12-05-6726825d.pth"]),
-        (["runs/0001", "--metric", "fd-random", "-n", "64"], 3, ["more than 64 images", "received 64 and 1797"]),
+        (
+            ["runs/0001", "--metric", "fd-random", "-n", "64"],
+            3,
+            ["needs more than 64 generated and real images", "received 64 and 1797"],
+        ),
         (["runs/0001", "-n", "1"], 2, ["1 is not in the range"]),
         (["runs/0001", "--reference", "diggits"], 2, ["unknown dataset 'diggits'", "'digits'"]),
         (["runs/0001", "--reference", "{name = 'digits', split = 'tset'}"], 2, ["split", "'tset'"]),
         (["runs/0001", "--reference", "grid"], 3, ["2 in grid; received 1x8x8"]),
-        (["nowhere"], 3, ["a folder of pictures or a .npy file can be measured; nowhere is not there"]),
+        (["nowhere"], 3, ["a folder of pictures or a .npy file; nowhere does not exist"]),
         (["empty"], 3, ["no pictures in empty"]),
-        (["small.npy"], 2, ["compared with something"]),
-        (["small.npy", "--reference", "digits", "--best"], 2, ["--raw and --best", "small.npy is none"]),
+        (["small.npy"], 2, ["no reference given"]),
+        (
+            ["small.npy", "--reference", "digits", "--best"],
+            2,
+            ["--raw and --best", "small.npy is another kind of file"],
+        ),
         (["small.npy", "--reference", "digits"], 3, ["1x8x8 in digits; received 1x4x4"]),
         (["float.npy", "--reference", "digits"], 3, ["uint8", "float32"]),
         (["nan.npy", "--reference", "ring"], 3, ["finite", "nan.npy"]),

@@ -84,4 +84,4 @@ def test_nonfinite_policy_continues_the_run_up_to_its_limit(gancore, policy):
     assert newest_step(gancore) == 30
 
     forever = ["forever" if word == "run" else word for word in arguments(gancore, {"discriminator": (12, 10**9)})]
-    assert "number 3 of its kind" in gancore.fails(6, *forever, *policy_options, "-q")
+    assert "this is number 3" in gancore.fails(6, *forever, *policy_options, "-q")

@@ -163,7 +163,7 @@ def test_torchrun_process_that_is_killed_ends_the_other_and_one_process_may_resu
     error, kept, _ = error_in(err)
     (*_, last) = checkpoint.kept(folder / "killed" / "checkpoints")
     # Between two steps rank 0 may first get SIGTERM from torchrun.
-    assert error == "error: terminated" or error.startswith("error: another process of the run is gone: ")
+    assert error == "error: terminated" or error.startswith("error: another process of the run died: ")
     assert kept == f"kept: checkpoint {last.relative_to(folder)}"
     assert "exitcode  : 9" in err
 
