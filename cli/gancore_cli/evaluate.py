@@ -108,7 +108,7 @@ def evaluate(
 
 
 def _is_trained(path: Path) -> bool:
-    """Whether the path is a run or a checkpoint, not images. Raise DataError for anything else."""
+    """Return whether the path is a run or a checkpoint, not images. Raise DataError for anything else."""
     from gancore.errors import DataError
 
     if path.is_dir():

@@ -103,7 +103,7 @@ def train(
 def _layers(
     recipe: str | None, flags: Mapping[str, Any], assignments: tuple[str, ...], catalog: Catalog
 ) -> list[ConfigLayer]:
-    """Return the layers of the config, later ones win. Raises ConfigError with every wrong form of --set."""
+    """Return the layers of the config, later ones win. Raise ConfigError with every invalid --set."""
     from gancore.config.layers import ConfigLayer, assignment
     from gancore.config.run import read_layers
     from gancore.errors import ConfigError

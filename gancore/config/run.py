@@ -97,7 +97,7 @@ class TrainingSettings(Settings):
 
 
 class EMASettings(Settings):
-    """Settings of the exponential moving average (EMA) of the generator, which samples are then drawn from."""
+    """Settings of the exponential moving average (EMA) of the generator, from which samples are drawn."""
 
     half_life_kimg: Schedulable = Field(
         default=10.0,

@@ -48,7 +48,7 @@ class RunDirectory:
 
     @property
     def origin(self) -> str | None:
-        """The digest of the checkpoint that the run began from, from the manifest; None for random weights."""
+        """The digest of the checkpoint that the run began from, from the manifest; None without one."""
         origin = self.read_manifest().get("init_from")
         return origin if isinstance(origin, str) else None
 
@@ -89,10 +89,10 @@ class RunDirectory:
     def create(
         self, config: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1, **origin: str | None
     ) -> None:
-        """Make the folder and write what is known before the first step; the config last, which makes it a run.
+        """Create the folder and write the manifest and then the config, which makes the folder a run.
 
-        `ranks` is the number of processes. `origin` is what else goes into the manifest: the name of the recipe, the
-        digest of the checkpoint that the run begins from.
+        `ranks` is the number of processes. `origin` has further entries of the manifest: the name of the recipe, and
+        the digest of the checkpoint that the run begins from.
         Raises ConfigError when the folder is not empty, StorageError when it cannot be written.
         """
         self.check_new()
@@ -145,7 +145,7 @@ def next_directory(parent: Path) -> RunDirectory:
 
 
 def describe(config: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1) -> dict[str, Any]:  # Any: JSON
-    """Return what a run was made with: enough to tell two runs apart, without names of people, hosts or folders.
+    """Return the software and hardware of a run, without names of people, hosts or folders.
 
     `ranks` is the number of processes.
     """

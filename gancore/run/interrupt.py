@@ -17,7 +17,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Where a signal handler reports a signal. Without a handler there is never one."""
+    """Receives signals from a signal handler, and ends the run at a safe point."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -40,7 +40,7 @@ class Interruption:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Complete this block: a signal that arrives in it is raised at its end."""
+        """Complete the block before a signal that arrives in it raises Interrupted."""
         self._depth += 1
         try:
             yield

@@ -50,7 +50,7 @@ class Coordinator:
 
     @contextmanager
     def _in_flight(self) -> Iterator[None]:
-        """In this block the other ranks may wait for this rank in another collective operation than a command."""
+        """Mark a block in which the other ranks may wait in a collective operation other than a command."""
         self.at_step_boundary = False
         try:
             yield
@@ -62,7 +62,7 @@ class Coordinator:
     def samples(self, gan: GAN, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         """Return what `draw` returns; every rank draws a share. Raises NumericsError as `draw` does."""
         self._send(Command.SAMPLE, count, seed)
-        # A single process may be interrupted while it draws, and is at a step boundary all the same.
+        # A single process that is interrupted while it draws is still at a step boundary.
         with self._in_flight() if self._ranks.is_distributed else nullcontext():
             return _draw(gan, count, seed, labels)
 
@@ -90,7 +90,7 @@ class Coordinator:
 
 
 def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption) -> Generator[Step, None, None]:
-    """Take the same steps as rank 0, which records the run, and yield each; for every other rank.
+    """Take the same steps as rank 0, on any other rank, and yield each.
 
     Raises what ends the run: NonFiniteError as at rank 0, Interrupted when a signal has arrived at any rank,
     WorkerError when rank 0 ends by an error of its own, or a rank is gone.

@@ -1,4 +1,4 @@
-"""Notifying observers of what a run writes. One that fails is left out, and the run continues."""
+"""Notifies observers of what a run writes. An observer that fails is left out, and the run continues."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Notifier:
     def attached(self) -> Iterator[None]:
         """Build the observers for this block, and pass on the end of the run however the block is left.
 
-        An error carries the warnings that were not asked for as its notes.
+        Warnings that were not collected become notes of an error.
         """
         try:
             for label, observer in self._observers.items():

@@ -1,4 +1,4 @@
-"""Showing the progress of a run: a progress bar in terminals and notebooks, plain lines anywhere else."""
+"""Display of a run's progress: a progress bar in terminals and notebooks, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _REFRESH_SECONDS = 0.1
 
 
 class Display:
-    """Where a run reports its progress; this one shows nothing."""
+    """Receives the progress of a run; this base class shows nothing."""
 
     def note(self, message: str) -> None:
         """Show a message."""
 
     def detail(self, message: str) -> None:
-        """Show a message for those who asked for details."""
+        """Show a message if details are wanted."""
 
     def prepare(self, preparations: Iterator[Preparation]) -> None:
-        """Do all of this work, and show how far it is."""
+        """Run the preparations to their end, and show their progress."""
         for _ in preparations:
             pass
 
     @contextmanager
     def training(self, epochs: float | None) -> Iterator[None]:
-        """Show records in this block. `epochs` is the total; None when only the clock knows it."""
+        """Show records in this block. `epochs` is the total; None for a total in minutes."""
         yield
 
     def show(self, record: Record) -> None:
-        """Show a record; reads no number from the device that was not read before."""
+        """Show a record, without reading more numbers from the device."""
 
     def warn(self, warning: str) -> None:
         """Show a warning."""

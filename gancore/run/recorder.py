@@ -1,4 +1,4 @@
-"""Recording a run: its log, pictures, evaluations and checkpoints, each written when it is due."""
+"""Records a run: writes log, pictures, evaluations and checkpoints when they are due."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Record:
 
 
 Records = Generator[Record, None, None]
-"""Records of a run that trains while they are asked for; closing ends the run."""
+"""Iterator of records; each record asked for trains one step, and closing it ends the run."""
 
 
 def record(steps: Iterator[Step], session: Session, state: RecorderState | None = None) -> Records:
@@ -70,10 +70,10 @@ def record(steps: Iterator[Step], session: Session, state: RecorderState | None 
 
     After the last step everything is written. A run that ends earlier, because the consumer asks for no more steps, an
     interruption arrives, or work between two steps fails, leaves a checkpoint. Recording changes nothing in training.
-    `state` is that of the recorder at the checkpoint that the GAN was restored from. With several ranks this is rank
-    0's side; the others `follow`.
-    Raises StorageError when something cannot be written, NumericsError when the run is to stop at a collapse, and its
-    subclass NonFiniteError when numbers are not finite and `training.on_nonfinite` does not say to continue.
+    `state` is the recorder's state in the checkpoint that the GAN was restored from. With several ranks, rank 0 calls
+    this and the others call `follow`.
+    Raises StorageError when something cannot be written, NumericsError when the run stops at a collapse, and its
+    subclass NonFiniteError when numbers are not finite and `training.on_nonfinite` does not let the run continue.
     """
     if session.config.metrics and session.evaluator is None:
         raise ConfigError("the run has metrics, but no evaluator was given", "give the session an evaluator")
@@ -122,7 +122,7 @@ class Recorder:
         self._state = state
         self._penalties: dict[str, Tensor] = {}  # those of the newest step
         self._images_seen = self._logged_images = progress.images_seen
-        self._logged_seconds = progress.seconds  # later by what was off the clock since then
+        self._logged_seconds = progress.seconds  # plus the time off the clock since then
         # A new run is saved first, so that a state that cannot be saved is found before the first step.
         self._save_is_due = self._saved is None
 
@@ -141,8 +141,8 @@ class Recorder:
 
     def _records(self, steps: Iterator[Step]) -> Iterator[Record]:
         try:
-            _ = self._guard  # reads real images; data that cannot be read ends the run before the first step
-            self._run_pending()  # what is due before the first step of a new run, or still pending in a resumed one
+            _ = self._guard  # reads real images, so that unreadable data ends the run before the first step
+            self._run_pending()  # of a new run before its first step, or still pending in a resumed run
             while True:
                 self._interruption.check()
                 with self._deferred():
@@ -186,7 +186,7 @@ class Recorder:
         self._start(state)
 
     def _take(self, step: Step) -> LogLine | None:
-        """Note what is due after a step; return the line that was logged, if one was due."""
+        """Set what is due after a step; return the line of the log, if one was due."""
         due = due_after(step, self._images_seen, self._config)
         self._images_seen, self._penalties = step.images_seen, dict(step.penalties)
         self._warnings += [text for text in (step.skipped, step.note) if text]
@@ -195,7 +195,7 @@ class Recorder:
         return self._log_step(step) if "log" in due else None
 
     def _run_pending(self) -> Evaluation | None:
-        """Do what is due after the step that was taken."""
+        """Do everything that is due after the last step."""
         pending = self._state.pending
         unsaved = bool(pending)
         if "samples" in pending:
@@ -210,7 +210,7 @@ class Recorder:
             self._save()
             raise NumericsError(
                 f"stopped at step {self._gan.progress.step}: {alarm}",
-                "try a lower learning rate for the discriminator; --set evaluate.on_collapse=warn trains on",
+                "try a lower learning rate for the discriminator; --set evaluate.on_collapse=warn continues the run",
             )
         self._warnings += [alarm] if alarm else []
         if unsaved and self._gan.done() >= 1:
@@ -353,8 +353,8 @@ class Recorder:
         self._notifier.file(self._gan.progress.step, path)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Return the state to save. Raises NonFiniteError when it is not fit to be the newest checkpoint."""
-        self._gan.finite_check.raise_if_found()  # on CUDA, what an update of this step found is read only here
+        """Return the state to save. Raises NonFiniteError when it is not finite."""
+        self._gan.finite_check.raise_if_found()  # on CUDA, the checks of this step are read only here
         tensors = self._gan.state.tensors()
         if unfit := self._gan.state.not_finite(tensors):
             raise NonFiniteError(self._gan.progress.step, f"{unfit[0]} is not finite, so no checkpoint was written")

@@ -29,7 +29,7 @@ _DEFAULTS = {"ranks": 1}
 class Resumable:
     """A run that can be resumed: its config, and its newest valid checkpoint, None if it ended before the first.
 
-    `catalog` holds the plugins that the run was made with; `warnings` say what has changed.
+    `catalog` holds the plugins that the run needs; `warnings` say what has changed.
     """
 
     directory: RunDirectory
@@ -92,8 +92,8 @@ def find(
 ) -> Resumable:
     """Return the run in a folder, with another total if `duration` is given.
 
-    Raises CheckpointError when there is no run, no valid checkpoint of a run that has trained, or a config that is not
-    that of the checkpoint, or not the `wanted` one; PluginError when a plugin that the run needs is missing;
+    Raises CheckpointError when there is no run, no valid checkpoint of a run that has trained, or when the config
+    differs from that of the checkpoint or from `wanted`; PluginError when a plugin that the run needs is missing;
     ConfigError when the run needs Python objects that were not passed.
     """
     installed = catalog
@@ -134,7 +134,7 @@ def find(
 def run_exists(directory: RunDirectory, ranks: Ranks) -> bool:
     """Return whether rank 0 has a run in this folder. All ranks must call this.
 
-    Raises CheckpointError when only another rank has one: ranks may get other numbers when they are started again.
+    Raises CheckpointError when only another rank has one: ranks may be numbered differently after a restart.
     """
     here = directory.config.is_file()
     anywhere, at_main = bool(ranks.all_reduce_max([here])[0]), ranks.broadcast(here)

@@ -40,10 +40,9 @@ from gancore.utils.paths import cache_root, data_root
 
 
 class Run:
-    """A training run with everything that it leaves in its folder.
+    """A training run and its folder.
 
-    Train from a recipe; records come as the run takes its steps. Open a run later, train it for longer, and draw
-    samples:
+    Train from a recipe, one record per step. Open the run later, train it for longer, and draw samples:
 
         import gancore
 
@@ -56,7 +55,7 @@ class Run:
             pass
         run.load().sample(64, seed=0)  # a notebook shows a grid of images
 
-    Train modules, a dataset and a loss of your own; none of them need be a plugin:
+    Train your own modules, dataset and loss, without a plugin:
 
         run = gancore.Run(
             generator=my_generator,  # maps latents (N, Z) to images (N, C, H, W) in [-1, 1]
@@ -65,13 +64,13 @@ class Run:
             loss="hinge",
         )
 
-    `source` is the name of a recipe, a TOML file, a dict of config keys, a `RunConfig`, or layers of which later ones
-    win. Without it recipe `digits` is used, unless all four parts are given.
+    `source` is the name of a recipe, a TOML file, a dict of config keys, a `RunConfig`, or a list of layers in which
+    later ones win. The default is recipe `digits`, unless all four parts are given.
     `generator`, `discriminator`, `loss` and `dataset` replace those of the source. A name, a table or a component goes
     into the config. Any other object is used as it is: modules are trained in place, and must be passed to
     `gancore.open` again.
     One of `epochs`, `steps`, `kimg` (thousands of real images) and `minutes` is the total, counted from the first step.
-    `set` has more keys of the config, dotted or nested; None removes a key. `seed` is that of all random numbers.
+    `set` has more keys of the config, dotted or nested; None removes a key. `seed` is the seed of all random numbers.
     `out` is a new or empty folder for the run; by default the next number below runs/. `data_dir` has the files of
     datasets. `init_from` is a run or checkpoint whose weights training begins with. `device` is auto, cpu, cuda or mps.
     `catalog` has the plugins, by default all that are installed. `ranks` are the processes that train together, by
@@ -155,7 +154,7 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """The resolved config. Of an opened run it is read when it is first asked for, and raises as `Run` does."""
+        """The resolved config. For an opened run it is read on first use, and raises as `Run` does."""
         if self._config is None:
             directory = self._existing()
             catalog, _ = catalog_for(directory.read_manifest(), self.catalog, str(directory.path))
@@ -404,11 +403,11 @@ def open(  # noqa: A001  # gancore.open
     catalog: Catalog | None = None,
     ranks: Ranks | None = None,
 ) -> Run:
-    """Return the run in a folder, to look at it, to resume it, or to draw from its generator.
+    """Return the run in a folder, to inspect it, resume it, or sample its generator.
 
-    Parts that were passed to `Run` as objects must be passed again; all other parameters are those of `Run`.
-    Raises CheckpointError when there is no run in the folder, ConfigError when an object is missing, or is passed for a
-    part that the config names.
+    Parts that were passed to `Run` as objects must be passed again. The other parameters are those of `Run`. Raises
+    CheckpointError when there is no run in the folder, ConfigError when an object is missing, or is passed for a part
+    that the config names.
     """
     return Run(
         RunDirectory(Path(path)),
@@ -431,7 +430,7 @@ def _prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
 
 
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:
-    """Yield what the run is made of, a line each."""
+    """Yield the lines that `-v` shows about data, networks, plugins and precision."""
     shape = "x".join(map(str, gan.feed.shape))
     yield f"data: {gan.feed.size:,} of shape {shape}, on {gan.device.type}"
     for player, network in (("generator", gan.generator), ("discriminator", gan.discriminator)):

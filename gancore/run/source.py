@@ -1,4 +1,4 @@
-"""What a run is made from: recipes, files, dicts, configs, and the arguments of `Run`, all as layers of the config."""
+"""Turns the arguments of `Run` (a recipe, file, dict or config, and parts) into layers of the config."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def duration_of(**totals: float | None) -> str | None:
 
 
 def layers_of(source: Source, catalog: Catalog) -> list[ConfigLayer]:
-    """Return the layers of what `Run` is made from."""
+    """Return the layers of the first argument of `Run`."""
     if isinstance(source, str | Path):
         return read_layers(str(source), catalog)
     if isinstance(source, list | tuple):
@@ -68,9 +68,9 @@ def assignment(key: str, value: object, catalog: Catalog) -> ConfigLayer:
 
 
 def _data(value: object, catalog: Catalog) -> Any:  # Any: data as a file would hold it
-    """Return settings and components as a file would hold them, and None as the value that removes a key."""
+    """Return settings and components as data of a file, and None as the value that removes a key."""
     if isinstance(value, Mapping):
         return {key: _data(item, catalog) for key, item in value.items()}
-    if isinstance(value, Settings):  # of which a part may be a stand-in for an object
+    if isinstance(value, Settings):  # a part may be a stand-in for an object
         return plain(value, lambda kind: OBJECT if getattr(kind, "name", None) == OBJECT else catalog.name_of(kind))
     return REMOVE if value is None else value
