@@ -31,7 +31,7 @@ from gancore.training.networks import (
 from gancore.training.regularizers import ActiveRegularizers
 
 Autocast = Callable[[], AbstractContextManager[object]]
-"""Makes the block in which networks multiply in the run's precision."""
+"""Returns a context in which networks multiply in the run's precision."""
 
 
 class GeneratorAdapter:
@@ -61,10 +61,10 @@ class ActiveAugmentation:
 
 
 class DiscriminatorAdapter:
-    """D as everything scores with it: behind its augmentations, in the run's precision, with means over all ranks.
+    """D as the step calls it: with augmentations, in the run's precision, and with means over all ranks.
 
-    `one_pass` says whether real and fake images go through D together. That is right only for a D that does not mix
-    samples, which the preflight finds out. It is callable as D is.
+    `one_pass` says whether real and fake images go through D together. This is valid only if D does not mix samples,
+    which the preflight checks. Calling the adapter calls D on augmented images.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class DiscriminatorAdapter:
     def score_pair(self, part: MicroBatch, fake: Tensor, regularizers: ActiveRegularizers) -> tuple[Scores, Scores]:
         """Score the real images of a micro-batch and fakes (n, *shape), which have the same labels, for D's update.
 
-        Images that a penalty differentiates with respect to become leaves, and then real and fake take a pass each:
-        in one pass the gradient of either would take the work of both.
+        Images that a penalty differentiates with respect to become leaves. Real and fake images then go through D
+        separately, since in one pass the gradient of either would cost the work of both.
         """
         real, fake = regularizers.as_leaf("real", part.images), regularizers.as_leaf("fake", fake)  # (n, *shape) each
         mean = self._mean(part)
@@ -114,7 +114,7 @@ class DiscriminatorAdapter:
             return score(self, fake, part.latent, part.labels, self._mean(part))
 
     def critic(self, images: Tensor, labels: Tensor | None) -> Scores:
-        """Score points of a regularizer's own."""
+        """Score images that a regularizer has made."""
         return score(self, images, None, labels)
 
     def __call__(self, images: Tensor, labels: Tensor | None = None) -> Any:  # Any: what D returns
@@ -125,7 +125,7 @@ class DiscriminatorAdapter:
             return call(self.discriminator, images, labels)
 
     def observe(self, real: Scores) -> None:
-        """Show the scores of the real images of D's update to augmentations that adapt to them."""
+        """Pass the scores of real images in D's update to the augmentations that adapt to them."""
         for each in self.augmentations:
             observe = getattr(each.augment, "observe", None)
             if observe is not None:
@@ -137,7 +137,7 @@ class DiscriminatorAdapter:
 
 
 def _augmented(augmentation: ActiveAugmentation, images: Tensor) -> Tensor:
-    # Coordinates of pixels need more than the 8 bits in which networks may multiply.
+    # Pixel coordinates need more than the 8 bits of bfloat16.
     with blame(f"augmentation {augmentation.label!r}", "at work"), torch.autocast(images.device.type, enabled=False):
         changed = augmentation.augment(images, augmentation.strength)
         if not isinstance(changed, Tensor) or _form(changed) != _form(images):
@@ -154,7 +154,7 @@ def _form(images: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
 
 
 class LossAdapter:
-    """The loss as the step calls it: what it returns can be minimized, or a PluginError says why not."""
+    """The loss as the step calls it; raises PluginError if its result cannot be minimized."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective

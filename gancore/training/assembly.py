@@ -21,7 +21,7 @@ P = TypeVar("P")
 
 @contextmanager
 def building(options: Options, part: str, stream: str | None = None) -> Iterator[None]:
-    """Seed what the part draws in the block from the run's seed, and attribute what it raises to the part."""
+    """Seed the random numbers of the block from the run's seed, and attribute its errors to the part."""
     with seeded(derive_seed(options.seed, "build", stream or part)), blame(part, "in build()"):
         yield
 
@@ -29,7 +29,7 @@ def building(options: Options, part: str, stream: str | None = None) -> Iterator
 def network_on(device: torch.device, role: str, module: nn.Module, layout: torch.memory_format | None) -> nn.Module:
     """Return the network in training mode on the device, its 4D weights in the memory layout if one is given.
 
-    Raises PluginError for what is not a module.
+    Raises PluginError for an object that is not a module.
     """
     with blame(role):
         if not isinstance(module, nn.Module):

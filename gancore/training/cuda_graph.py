@@ -1,7 +1,7 @@
 """A step as a CUDA graph: one launch, for networks so small that launching their kernels is most of the work.
 
 What the host decides in a step, such as strengths, learning rates and active regularizers, is fixed in a graph. So
-there is a graph for each set of decisions that recurs; a step with other decisions runs kernel by kernel.
+each recurring set of decisions has its own graph; a step with other decisions runs kernel by kernel.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MAX_GRAPHS = 16
 _TOLERANCE = 0.1
 """Largest distance of a replayed step from the same step kernel by kernel, as a share of the step's length."""
 _REMEMBERED_DECISIONS = 64
-"""The newest sets of decisions whose counts are kept: those that change every step would be endless."""
+"""Number of the newest sets of decisions whose counts are kept; those that change in every step would pile up."""
 
 StepFunction = Callable[[GAN, Iterable[Batch]], StepResult]
 Recording = tuple[Callable[[], None], StepResult]
@@ -107,10 +107,10 @@ def _make_capturable(optimizer: optim.Optimizer, device: torch.device) -> None:
 
 
 class CapturedStep:
-    """Runs steps as `step` does, by graphs where possible. `warning` says why it gave up, after the step when it did.
+    """Runs steps as CUDA graphs where possible, else with `step`. `warning` says why it gave up, after that step only.
 
-    The first replay is compared with the same step kernel by kernel: this finds a part that changes anything outside
-    of what is saved.
+    The first replay of a graph is compared with the same step kernel by kernel. This detects parts that change state
+    which is not saved.
     """
 
     def __init__(self, gan: GAN, step: StepFunction, recorder: Recorder) -> None:
@@ -146,7 +146,7 @@ class CapturedStep:
             graph = _Graph(self._gan, batches, self._step, self._recorder)
             graph.replay(batches)
             replayed = _State(self._gan)
-        except Exception as error:  # whatever it is in a plugin that cannot be captured
+        except Exception as error:  # a plugin that cannot be captured may raise anything
             graph, reason = None, _first_cause(error)
         before.restore()
         result = self._step(self._gan, batches)
@@ -161,18 +161,18 @@ class CapturedStep:
 
 
 def _first_cause(error: BaseException) -> str:
-    """Return what went wrong first, in a line, and in which part: ending a recording fails too, after that."""
+    """Return the first error as one line, with its part; ending a failed recording raises further errors."""
     errors = [error]
     while (before := errors[-1].__context__) is not None:
         errors.append(before)
-    # Without what a compiler or a driver advises in further lines.
+    # The first line only: compilers and drivers add advice below it.
     line = next(iter(str(errors[-1]).strip().splitlines()), type(errors[-1]).__name__).rstrip(". ")
     part = next((each.part for each in errors if isinstance(each, PluginError) and each.part), None)
     return f"{line}, in the {part}" if part else line
 
 
 class _Graph:
-    """A recorded step on batches of its own, into which others are copied."""
+    """A recorded step with its own input tensors, into which batches are copied."""
 
     def __init__(self, gan: GAN, batches: Sequence[Batch], step: StepFunction, recorder: Recorder) -> None:
         self._own = [Batch(batch.images.clone(), batch.labels.clone(), batch.total) for batch in batches]
@@ -204,7 +204,7 @@ class _State:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Restore it in place, since graphs know tensors by their addresses."""
+        """Restore the copied state in place, since graphs refer to tensors by address."""
         for name, tensor in self._changing():
             tensor.copy_(self._tensors[name])
         for found, before in zip(self._gan.finite_check.tensors, self._found, strict=True):
@@ -215,8 +215,8 @@ class _State:
     def difference(self, other: _State, before: _State) -> str:
         """Describe what differs from another state by more than a tenth of what it has moved since `before`.
 
-        All weights of a module count as one, since Adam makes full steps of gradients that are only rounding; so do
-        all moments of an optimizer that are of one kind.
+        All weights of a module are compared as one vector, since Adam makes full steps even from gradients that are
+        only rounding errors. So are all moments of one kind of an optimizer.
         """
         weights = {
             f"{role}.{name}"

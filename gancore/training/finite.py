@@ -1,4 +1,4 @@
-"""Checks for NaN and infinity: before an update is made of them, and before they are saved."""
+"""Checks for NaN and infinity before an update and before a save."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gancore.errors import NonFiniteError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Checked:
-    """What one check covers: scores by name, and then the gradients of weights, or the weights if `projected`."""
+    """The values of one check: scores by name, then the gradients of weights, or the weights if `projected`."""
 
     player: Player
     module: nn.Module
@@ -24,7 +24,7 @@ class _Checked:
     projected: bool
 
     def describe(self, index: int, *, later: bool) -> str:
-        """Describe what is not finite, by its index. `later`: the gradients are those of another step by now."""
+        """Describe what is not finite, by its index. `later`: the gradients may be of another step."""
         if index < len(self.scores):
             return f"the {self.player}'s {self.scores[index]} is not finite, so its update was not made"
         weight = self.weights[index - len(self.scores)]
@@ -47,7 +47,7 @@ class FiniteCheck:
     """Checks losses, penalties and gradients before each update.
 
     Norms are sums of squares, so a gradient whose square overflows, and would give an infinite moment, counts as not
-    finite. If `immediate`, the result is read where it is found and NonFiniteError raised: on a CPU that costs nothing.
+    finite. If `immediate`, each result is read at once and NonFiniteError raised; on a CPU that costs nothing.
     Otherwise it stays on the device in `found`: optimizers that know `found_inf` skip this update and all later ones,
     the number of the first bad step is kept, and `raise_if_found` raises. For an optimizer that does not know
     `found_inf` the result is read immediately all the same.
@@ -78,7 +78,7 @@ class FiniteCheck:
         scores: Mapping[str, Tensor],
         weights: Sequence[Tensor],
     ) -> Tensor:
-        """Check what an update is about to be made of, and return the norm of each gradient.
+        """Check scores and gradients before an update, and return the norm of each gradient.
 
         Raises NonFiniteError if it reads immediately. The weights are unchanged.
         """
@@ -106,7 +106,7 @@ class FiniteCheck:
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor]:
-        """What is on the device, to be restored in place where steps are undone."""
+        """The results on the device, which are restored in place when a step is undone."""
         return self.found, self._first
 
     def reset(self) -> None:
@@ -115,7 +115,7 @@ class FiniteCheck:
 
     def _check(self, checked: _Checked, values: Tensor, *, deferred: bool) -> None:
         if not deferred:
-            self.raise_if_found()  # an earlier update of which the result was not read yet comes first
+            self.raise_if_found()  # an earlier update, whose result was not read yet, comes first
             # A sum is not finite if a summand is not, and reading one number is faster than comparing many.
             if isfinite(values.sum().item()):
                 return
@@ -136,13 +136,13 @@ class FiniteCheck:
 
 
 def _norms(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Return the norm of each, not finite if anything in it is not: one pass, cheaper than comparing each number."""
+    """Return the norm of each tensor, not finite if any number in it is not; cheaper than comparing each number."""
     dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
     return torch._foreach_norm(dense) if dense else ()
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of those that hold NaN or infinity. Integers never do."""
+    """Return the names of the tensors that hold NaN or infinity. Integers never do."""
     floats = {name: value for name, value in tensors.items() if value.is_floating_point() or value.is_complex()}
     suspects = set[str]()
     # Optimizers count steps on the CPU, whatever device their moments are on; each device is waited for once.

@@ -32,12 +32,12 @@ from gancore.utils.random import derive_seed
 
 
 class GAN:
-    """Two networks with all that trains them; `state` is what training changes.
+    """Two networks with their loss, data and optimizers; `state` holds everything that training changes.
 
     `generator` maps latent (N, Z) to images (N, *shape), `discriminator` images to logits (N, K), K >= 1, both with
     labels (N,) as a second argument when `options.training.conditional`; `dataset` is map-style (see
-    `contracts.Dataset`); `objective` scores both players (any `Loss`). Regularizers and augmentations go by labels.
-    Modules are moved to the device. Each of several `ranks` has a GAN of its own; training keeps them equal.
+    `contracts.Dataset`); `objective` scores both players (any `Loss`). Regularizers and augmentations have labels as
+    keys. Modules are moved to the device. Each of several `ranks` has a GAN of its own; training keeps them equal.
     Raises DataError for unfit data, PluginError for parts that do not fit the data or each other.
     """
 
@@ -88,8 +88,8 @@ class GAN:
         }
         self.state = TrainingState(self._modules(), self.optimizers, options.seed, self.device)
         self.progress = self.state.progress
-        # CUDA alone is read late, so that a step does not wait for it. Skipping a step needs the answer at once, and
-        # several ranks must not learn it at different steps.
+        # Only on CUDA is the result read late, so that a step does not wait for the device. Skipping a step needs the
+        # result at once, and all ranks must read it at the same step.
         immediate = self.device.type != "cuda" or training.on_nonfinite == "skip" or ranks.is_distributed
         self.finite_check = FiniteCheck(self.device, immediate=immediate)
 
@@ -97,7 +97,7 @@ class GAN:
     def assemble(cls, config: RunConfig, root: Path, device: str = "auto", ranks: Ranks = SINGLE_RANK) -> GAN:
         """Build all parts of a run and connect them. `root` is the folder with the dataset's files.
 
-        What a part draws while it is built depends on the run's seed alone. Raises PluginError for a part that fails.
+        Random numbers drawn in a `build` depend only on the run's seed. Raises PluginError for a part that fails.
         """
         chosen = ranks.device(device)
         dataset = build_dataset(config.dataset, root, derive_seed(config.seed, "build", "dataset"))
@@ -133,7 +133,7 @@ class GAN:
                 self.augments[label] = part_on(self.device, augmentation.build(self.feed.shape, mirrors))
 
     def connect(self, *, one_pass: bool) -> None:
-        """Make the adapters through which the step calls the parts; `one_pass`: see `DiscriminatorAdapter`."""
+        """Wrap both networks in the adapters that the step calls; see `DiscriminatorAdapter` for `one_pass`."""
         autocast = self.precision.autocast
         # Under accumulation no rank has a whole batch at once, so means stay with the micro-batch.
         ranks = self.ranks if self.options.training.accumulate == 1 else SINGLE_RANK
@@ -176,7 +176,7 @@ class GAN:
         )
 
     def time(self, new_images: int = 0) -> TrainingTime:
-        """Return the point of the run that schedules go by, or the one after `new_images` more images."""
+        """Return the time that schedules depend on, now or after `new_images` more images."""
         images_seen = self.progress.images_seen + new_images
         return TrainingTime(images_seen, min(self._done(images_seen), 1.0))
 

@@ -1,6 +1,6 @@
 """The training loop: a generator function that steps a GAN and yields a record of each step.
 
-Its consumer logs, draws, saves, or stops asking; the loop knows nothing of these.
+The consumer logs, draws samples, saves or stops; the loop does none of these.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gancore.training.sync import broadcast_state, own_randomness
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one step did. Tensors stay on the device; `scalars` reads them, and waits for the device to do so.
+    """The result of one step. Tensors stay on the device; `scalars` copies them to the host, which waits for that.
 
     Losses, logits (N, K) and penalties are those of the whole batch over all ranks. `done` is the finished share of the
     run. `skipped` says why the step changed nothing, if it was skipped; its losses and logits are then NaN. `note`

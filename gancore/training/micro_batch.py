@@ -12,11 +12,11 @@ from gancore.data.feed import Batch
 
 @dataclass(slots=True)
 class MicroBatch:
-    """Real images, their labels, and the latents of as many fakes.
+    """Real images, their labels, and latents for the same number of fakes.
 
     `images` (n, *shape) in [-1, 1], or vectors as they are; `labels` (n,) int64, None unless the run is conditional;
-    `latent` (n, Z); `total` images of the whole batch over all ranks; `fake` (n, *shape), connected to G, where G's
-    update scores the fakes of D's again.
+    `latent` (n, Z); `total` images of the whole batch over all ranks; `fake` (n, *shape), connected to G, if G's
+    update scores the same fakes as D's.
     """
 
     images: Tensor

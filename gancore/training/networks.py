@@ -1,4 +1,4 @@
-"""Both networks as modules: how they are called, what a discriminator returns, and modes they are borrowed in."""
+"""Helpers for both networks: calling them, reading the output of D, and temporary modes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def mean_of_batch(values: Tensor) -> Tensor:
 def score(
     discriminator: Network, images: Tensor, latent: Tensor | None, labels: Tensor | None, mean: Mean = mean_of_batch
 ) -> Scores:
-    """Return D's scores of images (n, *shape); `latent` (n, Z) is what fakes were made of, None for real images."""
+    """Return D's scores of images (n, *shape); `latent` (n, Z) of fakes, None for real images."""
     try:
         output = call(discriminator, images, labels)
     except BaseException:
@@ -101,7 +101,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 class Freezer:
-    """Freezes a module for blocks: no parameter collects a gradient, and spectral normalization does not iterate.
+    """Freezes a module in a block: no parameter collects a gradient, and spectral normalization does not iterate.
 
     After a block each parameter has the `requires_grad` it had before. The singular vectors of spectral normalization
     belong to the updates of the module itself.

@@ -1,4 +1,4 @@
-"""How exactly networks compute: what is multiplied in float32, TensorFloat-32 or bfloat16, and what a device has."""
+"""The precision of matrix products, float32, TensorFloat-32 or bfloat16, and which devices support it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TF32_CAPABILITY = (8, 0)
 
 @dataclass(frozen=True)
 class Precision:
-    """The precision of a run on its device. Weights, moments, losses and statistics are float32 in any.
+    """The precision of a run on its device. Weights, moments, losses and statistics are always float32.
 
-    Under `bf16` networks multiply in bfloat16, by torch's autocast: 8 significant bits in place of 24. Under `tf32`
-    they multiply float32 numbers of which the first 11 significant bits count, on CUDA alone.
+    With `bf16` networks multiply in bfloat16, by torch's autocast: 8 significant bits instead of 24. With `tf32` they
+    use the first 11 significant bits of float32 numbers, on CUDA only.
     """
 
     name: Literal["fp32", "tf32", "bf16"]
@@ -30,9 +30,9 @@ class Precision:
 
     @classmethod
     def chosen(cls, choice: PrecisionName, device: torch.device, shape: Shape) -> Precision:
-        """`auto` is bf16 for images, where the device multiplies it by itself, and fp32 for all else.
+        """Return the precision of a run. `auto` is bf16 for images if the device has instructions for it, else fp32.
 
-        Points in space stay in float32: 8 bits cannot tell apart what lies close together far from the origin.
+        Points in space stay in float32: 8 bits cannot distinguish nearby points far from the origin.
         Raises ConfigError for tf32 on a device without it.
         """
         if choice == "auto":
@@ -43,7 +43,7 @@ class Precision:
             raise ConfigError(
                 "training.precision tf32 needs a CUDA device of compute capability 8.0 or more; "
                 f"the run is on {device.type}",
-                "take fp32, bf16 or auto",
+                "choose fp32, bf16 or auto",
             )
         return cls(choice, device)
 
@@ -51,25 +51,25 @@ class Precision:
     def channels_last(self) -> bool:
         """Whether convolutions are likely to be faster on images that are laid out pixel by pixel.
 
-        So the matrix units of CUDA devices take them. On processors it depends on the network.
+        The matrix units of CUDA devices use this layout. On CPUs it depends on the network.
         """
         return self.device.type == "cuda" and self.name != "fp32"
 
     @property
     def autocast(self) -> Callable[[], AbstractContextManager[object]]:
-        """Makes the block in which networks multiply in this precision."""
+        """Returns a context in which networks multiply in this precision."""
         return partial(torch.autocast, self.device.type, torch.bfloat16) if self.name == "bf16" else nullcontext
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Make float32 products in the block as exact as the name says; afterward they are as before.
+        """Set the precision of float32 products in the block, and restore it afterward.
 
         torch keeps this setting for the whole process, and by default lets convolutions use TensorFloat-32.
         """
         if self.device.type != "cuda":
             yield
             return
-        # Any: of torch's stubs some do not know these, and some not their attribute
+        # Any: torch's stubs lack one of these, or its attribute
         backends: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # as above
         before = [backend.fp32_precision for backend in backends]
         try:
@@ -82,7 +82,7 @@ class Precision:
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for it, so that it takes less time, not more."""
+    """Return whether the device has bfloat16 instructions; without them bfloat16 is slower than float32."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -91,5 +91,5 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     return any(getattr(torch.cpu, probe, bool)() for probe in _PROBES)
 
 
-# torch says it of CPUs under private names only; where they are gone the answer is no.
+# Private functions of torch. In a version without them, the CPU counts as one without the instructions.
 _PROBES = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

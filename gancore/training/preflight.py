@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Inputs that the parts are tried on: latents (COUNT, Z), and two batches of images of other mean and spread."""
+    """Inputs of the checks: latents (COUNT, Z), and two batches of images with different mean and spread."""
 
     latent: Tensor
     first: Tensor
@@ -50,9 +50,9 @@ class _Inputs:
 def run_preflight(gan: GAN) -> bool:
     """Run tiny batches through copies of all parts, which stay as they were. Returns whether D mixes samples.
 
-    Raises PluginError if a part fails or returns what the contract does not promise; ConfigError if a network fails
-    only on the short last batch of an epoch, if D is not one that a regularizer supports, and if gradients are to be
-    accumulated over micro-batches although the images of a batch depend on each other.
+    Raises PluginError if a part fails or its output breaks the contract; ConfigError if a network fails only on the
+    short last batch of an epoch, if a regularizer does not support D, and if gradients are to be accumulated over
+    micro-batches although the images of a batch depend on each other.
     """
     device, shape, feed = gan.device, gan.feed.shape, gan.feed
     for role, part in _parts_of(gan).items():
@@ -76,7 +76,7 @@ def run_preflight(gan: GAN) -> bool:
 
 
 def _parts_of(gan: GAN) -> dict[str, object]:
-    """Return what may hold state, by the names that errors use."""
+    """Return all parts that may hold state, by the names that errors use."""
     return {
         "generator": gan.generator,
         "discriminator": gan.discriminator,
@@ -87,7 +87,7 @@ def _parts_of(gan: GAN) -> dict[str, object]:
 
 
 def _try_step(gan: GAN, inputs: _Inputs) -> None:
-    """Make one training step on a trial copy. What is not finite is left to the first step to report."""
+    """Make one training step on a trial copy. The first step reports numbers that are not finite."""
     labels = torch.zeros(COUNT, dtype=torch.int64, device=gan.device) if inputs.labels is None else inputs.labels
     with suppress(NonFiniteError), torch.enable_grad():
         step(trial_copy(gan), [Batch(inputs.first, labels, COUNT)])
@@ -177,7 +177,7 @@ def _check_last_batch(gan: GAN, inputs: _Inputs, *, mixes: bool) -> None:
 
 
 def _generate(generator: nn.Module, latent: Tensor, labels: Tensor | None, feed: Feed) -> Tensor:
-    """Return the images of a generator. Raises PluginError if they are not what the contract promises."""
+    """Return the images of a generator. Raises PluginError if they break the contract."""
     with blame("generator", "in forward()"):
         images = call(generator, latent, labels)
         expected = (len(latent), *feed.shape)
@@ -193,7 +193,7 @@ def _generate(generator: nn.Module, latent: Tensor, labels: Tensor | None, feed:
 
 
 def _discriminate(discriminator: nn.Module, images: Tensor, labels: Tensor | None) -> Output:
-    """Return the output of a discriminator. Raises PluginError if it is not what the contract promises."""
+    """Return the output of a discriminator. Raises PluginError if it breaks the contract."""
     with blame("discriminator", "in forward()"):
         output = output_of(call(discriminator, images, labels))
         logits = output.logits
@@ -234,15 +234,15 @@ def _check_gradients(discriminator: nn.Module, images: Tensor, labels: Tensor | 
 def mixes_samples(discriminator: nn.Module, first: Tensor, second: Tensor, labels: Tensor | None) -> bool:
     """Return whether scoring two batches in one pass changes the outputs, or D's buffers.
 
-    Both batches have the `labels`. It works on a copy.
+    Both batches have the same `labels`. The discriminator is copied first.
     """
     discriminator = _copy("discriminator", discriminator)
-    for parameter in discriminator.parameters():  # a network that is zero at the start would hide that it mixes
+    for parameter in discriminator.parameters():  # all-zero weights would hide mixing
         parameter.add_(torch.randn_like(parameter) * 0.02)
     other = _copy("discriminator", discriminator)
     twice = None if labels is None else torch.cat([labels, labels])
     joined = tensors_of(_discriminate(discriminator, torch.cat([first, second]), twice))
-    with cached():  # as in a step, where power iterations go by updates, not by passes
+    with cached():  # as in a step, which makes one power iteration per update, not per pass
         halves = [tensors_of(_discriminate(other, part, labels)) for part in (first, second)]
     for name, whole in joined.items():
         if _differ(whole, torch.cat([half[name] for half in halves])):
@@ -297,13 +297,13 @@ def _rows(scores: Scores, rows: slice) -> Scores:
 
 
 def _differ(one: Tensor, other: Tensor) -> bool:
-    """Return whether they differ by more than rounding. What is not finite is equal: the first step reports it."""
+    """Return whether two tensors differ by more than rounding. NaN equals NaN: the first step reports it."""
     one, other = one.double(), other.double()  # heads may be of any type
     scale = float(one.abs().nan_to_num(0, 0, 0).max())
     return not torch.allclose(one, other, rtol=1e-3, atol=1e-3 * scale + 1e-12, equal_nan=True)
 
 
 def _copy(role: str, part: T) -> T:
-    """Return a copy to try things on."""
+    """Return a copy of a part. Raises PluginError if it cannot be copied."""
     with blame(role, "when it was copied"):
         return deepcopy(part)

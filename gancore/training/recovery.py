@@ -42,7 +42,7 @@ class StepSnapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Restore it bit for bit."""
+        """Restore the copied state bit for bit."""
         for name, tensor in self._changing():
             tensor.copy_(self._tensors[name])
         for player, states in self._states.items():
@@ -64,8 +64,8 @@ def _copied(state: Mapping[str, Any]) -> dict[str, Any]:  # Any: an optimizer's 
 def roll_back(gan: GAN, saved: Checkpoint) -> None:
     """Restore a checkpoint of this run, and continue with other noise.
 
-    Noise, and what modules draw, then come from streams that depend on the seed and on the number of rollbacks, so
-    that the run does not fail in the same way again. The data keep their order.
+    Noise and the random numbers of modules then come from streams that depend on the seed and the number of rollbacks,
+    so that the run does not fail in the same way again. The data order is unchanged.
     """
     number = gan.progress.nonfinite
     gan.restore(saved.tensors, saved.about["progress"])

@@ -1,4 +1,4 @@
-"""What training changes: as tensors by name for a checkpoint, and back."""
+"""The state of training: saved as named tensors in a checkpoint, and restored from them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Progress:
 class TrainingState:
     """Weights, buffers, optimizer state, random streams and progress of a run.
 
-    `modules` has everything with weights or buffers, by the names that begin those of its tensors: generator,
-    discriminator, ema, loss, regularizer.LABEL, augmentation.LABEL.
+    `modules` maps prefixes of tensor names to all modules with weights or buffers: generator, discriminator, ema,
+    loss, regularizer.LABEL, augmentation.LABEL.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class TrainingState:
     def restore(self, tensors: Mapping[str, Tensor], place: Mapping[str, float]) -> None:
         """Load copies of what `tensors` and `place` returned.
 
-        Random states of another kind of device have no meaning on this one: its streams start anew, by seed and step.
+        Random states of another kind of device cannot be used: random streams then start anew, from seed and step.
         Raises CheckpointError if a name or a shape does not fit this run, or a number is not finite.
         """
         known = tuple(f"{name}." for name in (*self.modules, "optimizer", "random"))

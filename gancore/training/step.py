@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """Losses, the logits (N, K) of D's last update before it changed D, and penalties by label; none has a graph."""
+    """Losses, logits (N, K) from before D's last update, and penalties by label, all detached."""
 
     discriminator_loss: Tensor
     generator_loss: Tensor
@@ -37,9 +37,9 @@ class StepResult:
 def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
     """Update D once per batch, then G once (Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1).
 
-    `batches` yields one for each of `training.discriminator_steps`. Losses, logits and penalties are those of
-    the whole batch over all ranks. Raises NonFiniteError before an update whose loss or gradient is not finite, and
-    PluginError for a part that fails.
+    `batches` yields `training.discriminator_steps` batches. Losses, logits and penalties are those of the whole batch
+    over all ranks. Raises NonFiniteError before an update whose loss or gradient is not finite, and PluginError for a
+    part that fails.
     """
     training, generate, critic, loss = gan.options.training, gan.generate, gan.critic, gan.loss
     penalties: dict[str, Tensor] = {}
@@ -92,6 +92,6 @@ def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
 
 
 def redraw_latents(parts: Sequence[MicroBatch], latent: Tensor) -> None:
-    """Give the micro-batches new latents (n, Z) for fakes of G's own."""
+    """Replace the latents of the micro-batches by those of new fakes (N, Z), for G's update."""
     for part, own in zip(parts, torch.split(latent, [len(part.images) for part in parts]), strict=True):
         part.latent = own

@@ -29,8 +29,8 @@ def broadcast_state(gan: GAN) -> None:
 def own_randomness(gan: GAN) -> AbstractContextManager[None]:
     """Give modules that draw random numbers in the block the run's stream.
 
-    Rank 0 continues its saved stream. Every other rank starts a stream of its own at each step, so that nothing of it
-    needs saving.
+    Rank 0 continues its saved stream. Every other rank starts its own stream at each step, so that its state need not
+    be saved.
     """
     if gan.ranks.is_main:
         return gan.state.randomness.lent()

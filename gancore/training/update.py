@@ -1,4 +1,4 @@
-"""An update of a player: gradients of all micro-batches and ranks added up, and then a step of its optimizer."""
+"""An update of a player: the gradients of all micro-batches and ranks are added, then its optimizer steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Update:
             weight.grad = None
 
     def backward(self, loss: Tensor, penalties: Mapping[str, Tensor], share: float) -> None:
-        """Add the gradient of a loss and of what regularizers add to it, for this share of the whole batch."""
+        """Add the gradient of a loss and penalties, weighted by their share of the whole batch."""
         try:
             total = sum(penalties.values(), start=loss) if penalties else loss
             total = total if share == 1 else total * share
