@@ -29,7 +29,7 @@ class Plan:
     batch: int = 64
     latent: int = 100
     uniform: bool = False
-    joined: bool = True
+    one_pass: bool = True
     rate: tuple[float, float] = (2e-4, 2e-4)
     betas: tuple[float, float] = (0.9, 0.999)
     gamma: float = 0.0
@@ -43,7 +43,7 @@ PLANS = {
     "mnist": Plan(
         latent=32, rate=(2e-3, 1e-4), betas=(0.0, 0.99), gamma=1.0, interval=4, half_life=10_000, ramp_up=0.05
     ),
-    "dcgan": Plan(batch=128, uniform=True, joined=False, betas=(0.5, 0.999)),
+    "dcgan": Plan(batch=128, uniform=True, one_pass=False, betas=(0.5, 0.999)),
 }
 
 
@@ -131,7 +131,7 @@ class Loop:
     def _discriminate(self, real: Tensor, fake: Tensor, ones: Tensor, zeros: Tensor) -> Tensor:
         plan, discriminator = self._plan, self.discriminator.module
         penalized = plan.gamma > 0 and self._step % plan.interval == 0
-        if plan.joined and not penalized:
+        if plan.one_pass and not penalized:
             with self._cast():
                 logits = discriminator(torch.cat([real, fake]))
             return 2 * binary_cross_entropy_with_logits(logits.to(ones.dtype), torch.cat([ones, zeros]))

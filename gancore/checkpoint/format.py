@@ -136,7 +136,7 @@ def decode(file: BinaryIO, path: Path) -> Checkpoint:
     if _digest(tensors, about) != digest:
         raise CheckpointError(f"{path} is damaged: its content does not have the SHA-256 in its metadata", ANOTHER)
     # Only 0 and 1 are safe values of a bool.
-    sound = {name: each.view(torch.uint8).ne(0) if each.dtype == torch.bool else each for name, each in tensors.items()}
+    sound = {name: t.view(torch.uint8).ne(0) if t.dtype == torch.bool else t for name, t in tensors.items()}
     return Checkpoint(sound, document, digest)
 
 

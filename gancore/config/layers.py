@@ -73,7 +73,7 @@ def _is_renamed(old: Mapping[str, object], new: Mapping[str, object], path: Keys
     if before is None or after is None or before == after:
         return False
     # `mlp` may mean `package:mlp`.
-    (package, _, name), (new_package, _, new_name) = (str(each).rpartition(":") for each in (before, after))
+    (package, _, name), (new_package, _, new_name) = (str(value).rpartition(":") for value in (before, after))
     return name != new_name or bool(package and new_package)
 
 

@@ -33,7 +33,7 @@ from gancore.run.lock import LOCK, locked
 from gancore.training.gan import GAN
 from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, writing
 
-_OURS = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
+_RUN_FILES = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
 _PICTURE = r"step-\d+\.(?:png|npy)"
 
 
@@ -79,7 +79,7 @@ class RunDirectory:
                 found = {self.path.name}
         allowed = {path.name for path in (self.samples, self.checkpoints) if path.is_dir() and not any(path.iterdir())}
         allowed |= {LOCK} if self.config.exists() else {LOCK, self.manifest.name}
-        if any(name not in allowed and not is_temporary_file(name, _OURS) for name in found):
+        if any(name not in allowed and not is_temporary_file(name, _RUN_FILES) for name in found):
             resume = f", or resume the run: gancore resume {self.path}" if self.config.is_file() else ""
             raise ConfigError(
                 f"the folder of a run must be a new or empty folder; {self.path} {problem}",
@@ -118,7 +118,7 @@ class RunDirectory:
             self._write_manifest({**manifest, "resumed": resumed})
 
     def _clear(self) -> None:
-        remove_temporary_files(self.path, _OURS)
+        remove_temporary_files(self.path, _RUN_FILES)
         remove_temporary_files(self.samples, _PICTURE)
         checkpoint.remove_temporary_files(self.checkpoints)
 

@@ -111,7 +111,7 @@ class Recorder:
         info = RunInfo(session.directory.path, self._config_data, session.gan.progress.step)
         # The log is not an optional observer: without it the run ends.
         self._log = JSONL().build(info)
-        others = {label: each for label, each in session.config.observers.items() if not isinstance(each, JSONL)}
+        others = {label: other for label, other in session.config.observers.items() if not isinstance(other, JSONL)}
         self._notifier = Notifier(others, info, session.catalog)
         self._warnings: list[str] = []
         self._saved = None if state is None else session.gan.progress.step

@@ -374,9 +374,9 @@ class Run:
         images_per_step = config.batch_size * config.training.discriminator_steps
         records = record(train(gan), session, state)
         with display.training(config.total.total_epochs(gan.feed.size, images_per_step)), closing(records):
-            for each in records:
-                display.show(each)
-                yield each
+            for recorded in records:
+                display.show(recorded)
+                yield recorded
 
     def _follow(self, gan: GAN, interruption: Interruption) -> Iterator[Record]:
         """Take the same steps as rank 0, which alone records them and decides when the run ends."""

@@ -126,24 +126,24 @@ class DiscriminatorAdapter:
 
     def observe(self, real: Scores) -> None:
         """Pass the scores of real images in D's update to the augmentations that adapt to them."""
-        for each in self.augmentations:
-            observe = getattr(each.augment, "observe", None)
+        for augmentation in self.augmentations:
+            observe = getattr(augmentation.augment, "observe", None)
             if observe is not None:
-                with blame(f"augmentation {each.label!r}", "in observe()"):
+                with blame(f"augmentation {augmentation.label!r}", "in observe()"):
                     observe(real)
 
     def _mean(self, part: MicroBatch) -> Mean:
         return self._ranks.mean_of(part.total) if self._ranks.is_distributed else mean_of_batch
 
 
-def _augmented(augmentation: ActiveAugmentation, images: Tensor) -> Tensor:
+def _augmented(active: ActiveAugmentation, images: Tensor) -> Tensor:
     # Pixel coordinates need more than the 8 bits of bfloat16.
-    with blame(f"augmentation {augmentation.label!r}", "at work"), torch.autocast(images.device.type, enabled=False):
-        changed = augmentation.augment(images, augmentation.strength)
+    with blame(f"augmentation {active.label!r}", "in __call__()"), torch.autocast(images.device.type, enabled=False):
+        changed = active.augment(images, active.strength)
         if not isinstance(changed, Tensor) or _form(changed) != _form(images):
             raise PluginError(
                 "an augmentation must return images of the shape, type and device that it was given, "
-                f"{tuple(images.shape)} {images.dtype} on {images.device}; {augmentation.label!r} returned "
+                f"{tuple(images.shape)} {images.dtype} on {images.device}; {active.label!r} returned "
                 f"{describe_tensor(changed)}"
             )
     return changed

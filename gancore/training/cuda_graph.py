@@ -56,8 +56,8 @@ def _warning(reason: str) -> str:
     return f"training.cuda_graph has no effect, steps run kernel by kernel: {reason}"
 
 
-class Recorder(Protocol):
-    """Records work on a device."""
+class GraphRecorder(Protocol):
+    """Records the kernels of a step."""
 
     def stream(self) -> AbstractContextManager[None]:
         """Run the block on the recorder's stream, after everything before it on the device."""
@@ -113,7 +113,7 @@ class CapturedStep:
     which is not saved.
     """
 
-    def __init__(self, gan: GAN, step: StepFunction, recorder: Recorder) -> None:
+    def __init__(self, gan: GAN, step: StepFunction, recorder: GraphRecorder) -> None:
         self._gan, self._step, self._recorder = gan, step, recorder
         self._graphs: dict[Hashable, _Graph] = {}
         self._counts: dict[Hashable, int] = {}
@@ -167,14 +167,14 @@ def _first_cause(error: BaseException) -> str:
         errors.append(before)
     # The first line only: compilers and drivers add advice below it.
     line = next(iter(str(errors[-1]).strip().splitlines()), type(errors[-1]).__name__).rstrip(". ")
-    part = next((each.part for each in errors if isinstance(each, PluginError) and each.part), None)
+    part = next((e.part for e in errors if isinstance(e, PluginError) and e.part), None)
     return f"{line}, in the {part}" if part else line
 
 
 class _Graph:
     """A recorded step with its own input tensors, into which batches are copied."""
 
-    def __init__(self, gan: GAN, batches: Sequence[Batch], step: StepFunction, recorder: Recorder) -> None:
+    def __init__(self, gan: GAN, batches: Sequence[Batch], step: StepFunction, recorder: GraphRecorder) -> None:
         self._own = [Batch(batch.images.clone(), batch.labels.clone(), batch.total) for batch in batches]
         self._replay, self._result = recorder.record(lambda: step(gan, self._own))
 
@@ -226,7 +226,7 @@ class _State:
         apart: dict[str, float] = {}
         moved: dict[str, float] = {}
         for name, tensor in self._tensors.items():
-            one, two, start = (each.double() for each in (tensor, other._tensors[name], before._tensors[name]))
+            one, two, start = (value.double() for value in (tensor, other._tensors[name], before._tensors[name]))
             group = _group(name, weights)
             apart[group] = apart.get(group, 0.0) + float((one - two).square().sum())
             moved[group] = moved.get(group, 0.0) + float((two - start).square().sum())
@@ -253,8 +253,8 @@ def _decisions(gan: GAN, batches: Sequence[Batch]) -> Hashable:
     new_images = sum(batch.total for batch in batches)
     return (
         tuple(batch.total for batch in batches),
-        tuple(tuple((each.label, each.strength) for each in update.active) for update in updates),
-        tuple((each.label, each.strength) for each in gan.critic.augmentations),
+        tuple(tuple((regularizer.label, regularizer.strength) for regularizer in update.active) for update in updates),
+        tuple((augmentation.label, augmentation.strength) for augmentation in gan.critic.augmentations),
         None if clip is None else value_at(clip, time),
         None if ema is None else weight_of(ema, gan.time(new_images), new_images),
         tuple(_numbers(gan.optimizers[player].param_groups[0]) for player in ("generator", "discriminator")),

@@ -196,9 +196,10 @@ class GAN:
         active = []
         for label, augmentation in self.augmentations.items():
             with blame(f"augmentation {label!r}", "in strength()"):
-                value = 1.0 if self.is_trial else augmentation.strength(self.time())
-            active.append(ActiveAugmentation(label, self.augments[label], value))
-        return [each for each in active if each.strength]
+                strength = 1.0 if self.is_trial else augmentation.strength(self.time())
+            if strength:
+                active.append(ActiveAugmentation(label, self.augments[label], strength))
+        return active
 
     def active_regularizers(self, player: Player, update: int) -> ActiveRegularizers:
         """Return the regularizers that are active in a player's update of this step, its `update`-th, from 0."""
@@ -210,9 +211,10 @@ class GAN:
         for label, regularizer in self.regularizers.items():
             if regularizer.player == player and number % regularizer.interval == 0:
                 with blame(f"regularizer {label!r}", "in strength()"):
-                    value = 1.0 if self.is_trial else regularizer.strength(self.time())
-                active.append(ActiveRegularizer(label, regularizer, self.penalties[label], value))
-        return ActiveRegularizers([each for each in active if each.strength])
+                    strength = 1.0 if self.is_trial else regularizer.strength(self.time())
+                if strength:
+                    active.append(ActiveRegularizer(label, regularizer, self.penalties[label], strength))
+        return ActiveRegularizers(active)
 
     def update_ema(self, new_images: int) -> None:
         """Move the EMA toward G after an update for which D has seen `new_images` more real images."""

@@ -37,4 +37,4 @@ def micro_batches(batch: Batch, latent: Tensor, count: int, *, conditional: bool
         return [MicroBatch(batch.images, batch.labels if conditional else None, latent, batch.total)]
     images, latents = torch.chunk(batch.images, count), torch.chunk(latent, count)
     labels = torch.chunk(batch.labels, count) if conditional else [None] * len(images)
-    return [MicroBatch(*each, batch.total) for each in zip(images, labels, latents, strict=True)]
+    return [MicroBatch(*tensors, batch.total) for tensors in zip(images, labels, latents, strict=True)]

@@ -271,12 +271,12 @@ def _needs_whole_batch(objective: Objective, discriminator: nn.Module, inputs: _
         real = score(discriminator, inputs.first, None, inputs.labels)
         fake = score(discriminator, inputs.second, inputs.latent, inputs.labels)
     # An untrained network gives nearly the same logits for all images, which would hide an average.
-    real, fake = (replace(each, logits=each.logits + 3 * torch.randn_like(each.logits)) for each in (real, fake))
+    real, fake = (replace(s, logits=s.logits + 3 * torch.randn_like(s.logits)) for s in (real, fake))
     halves = [(_rows(real, rows), _rows(fake, rows)) for rows in (slice(half), slice(half, None))]
 
     def losses(real: Scores, fake: Scores) -> Tensor:
         own = _copy("loss", objective)
-        with blame("loss", "at work"):
+        with blame("loss", "in the preflight check"):
             generators = own.generator(fake, real if own.needs_real else None)
             return torch.stack([own.discriminator(real, fake), generators])
 

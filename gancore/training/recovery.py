@@ -33,7 +33,7 @@ class StepSnapshot:
 
     def __init__(self, gan: GAN) -> None:
         self._gan = gan
-        self._players = {"discriminator"} | {each.player for each in gan.regularizers.values()}
+        self._players = {"discriminator"} | {regularizer.player for regularizer in gan.regularizers.values()}
         self._tensors = {name: tensor.detach().clone() for name, tensor in self._changing()}
         self._states = {
             player: {weight: _copied(state) for weight, state in gan.optimizers[player].state.items()}

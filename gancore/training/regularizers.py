@@ -31,7 +31,7 @@ class ActiveRegularizers:
 
     def __init__(self, active: Sequence[ActiveRegularizer] = ()) -> None:
         self.active = active
-        self.inputs = frozenset[str](name for each in active for name in each.component.differentiates)
+        self.inputs = frozenset[str](name for regularizer in active for name in regularizer.component.differentiates)
 
     def as_leaf(self, name: Literal["real", "fake"], images: Tensor) -> Tensor:
         """Return the images, as a leaf of the next graph if a penalty differentiates with respect to them."""
@@ -44,30 +44,30 @@ class ActiveRegularizers:
         a penalty that is not a scalar with a gradient.
         """
         added: dict[str, Tensor] = {}
-        for each in self.active:
-            with blame(f"regularizer {each.label!r}", "in penalty()"):
-                penalty = each.penalty.penalty(critic, real, fake)
+        for regularizer in self.active:
+            with blame(f"regularizer {regularizer.label!r}", "in penalty()"):
+                penalty = regularizer.penalty.penalty(critic, real, fake)
                 if penalty is None:
                     continue
                 if not is_loss(penalty, real.images):
                     raise PluginError(
                         f"a penalty must be None or a scalar tensor with a gradient, on {real.images.device}; "
-                        f"regularizer {each.label!r} returned {describe_tensor(penalty)}"
+                        f"regularizer {regularizer.label!r} returned {describe_tensor(penalty)}"
                     )
-            added[each.label] = penalty * (each.strength * each.component.interval)
+            added[regularizer.label] = penalty * (regularizer.strength * regularizer.component.interval)
         return added
 
     @property
     def projects(self) -> bool:
         """Whether a regularizer changes the weights after the update."""
-        nothing = (Regularizer.project, Penalty.project)
-        return any(getattr(type(each.penalty), "project", None) not in nothing for each in self.active)
+        defaults = (Regularizer.project, Penalty.project)
+        return any(getattr(type(active.penalty), "project", None) not in defaults for active in self.active)
 
     def project(self, module: nn.Module) -> None:
         """Project the player's weights after its update, such as by clipping them."""
-        for each in self.active:
-            with blame(f"regularizer {each.label!r}", "in project()"):
-                each.penalty.project(module, each.strength)
+        for regularizer in self.active:
+            with blame(f"regularizer {regularizer.label!r}", "in project()"):
+                regularizer.penalty.project(module, regularizer.strength)
 
 
 NO_REGULARIZERS = ActiveRegularizers()

@@ -46,7 +46,7 @@ def average_buffers(gan: GAN, parts: Sequence[MicroBatch]) -> None:
     if not gan.ranks.is_distributed:
         return
     modules = [module for role, module in gan.state.modules.items() if role != "ema"]
-    buffers: list[Tensor] = [each for module in modules for each in module.buffers() if each.is_floating_point()]
+    buffers: list[Tensor] = [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
     gan.ranks.average(buffers, sum(part.share for part in parts))
 
 

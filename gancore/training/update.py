@@ -78,15 +78,15 @@ class Update:
 
     def _all_reduce(self, total: int, scores: Sequence[Scores]) -> tuple[Scores, ...]:
         """Add up gradients, loss and penalties over all ranks in one message, and gather logits (total, K)."""
-        ranks, labels = self._gan.ranks, [each.label for each in self.regularizers.active]
-        logits = [ranks.padded(each.logits.detach(), total) for each in scores]
+        ranks, labels = self._gan.ranks, [regularizer.label for regularizer in self.regularizers.active]
+        logits = [ranks.padded(score.logits.detach(), total) for score in scores]
         own: dict[tuple[str, object], tuple[Tensor | None, Tensor]] = {("loss", ""): (self.loss, self.loss)}
         own |= {("penalty", label): (self.penalties.get(label), self.loss) for label in labels}
-        own |= {("logits", index): (each, each) for index, each in enumerate(logits)}
+        own |= {("logits", index): (rows, rows) for index, rows in enumerate(logits)}
         own |= {("weight", index): (weight.grad, weight) for index, weight in enumerate(self._weights)}
         sums = ranks.all_reduce_sum(own)
         for index, weight in enumerate(self._weights):
             weight.grad = sums.get(("weight", index))
         self.loss = sums["loss", ""]
         self.penalties = {label: sums["penalty", label] for label in labels if ("penalty", label) in sums}
-        return tuple([replace(each, logits=sums["logits", index]) for index, each in enumerate(scores)])
+        return tuple([replace(score, logits=sums["logits", index]) for index, score in enumerate(scores)])
