@@ -147,8 +147,7 @@ def _number_or_schedule(value: object) -> str:
 Schedulable = TypeAliasType(
     "Schedulable",
     Annotated[
-        Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")],
-        Discriminator(_number_or_schedule),
+        Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_number_or_schedule)
     ],
 )
 """Type of a field that takes a number or a schedule `{from, to, kimg, shape}`. Read it with `value_at`."""

@@ -77,8 +77,7 @@ class TrainingSettings(Settings):
         description="precision of matrix products; auto: bf16 for images if the device supports it, else fp32",
     )
     channels_last: bool | None = Field(
-        default=None,
-        description="channels_last memory format for images; absent: on CUDA with bf16 or tf32",
+        default=None, description="channels_last memory format for images; absent: on CUDA with bf16 or tf32"
     )
     sync_batchnorm: bool = Field(
         default=False, description="batch normalization over the batches of all processes, on CUDA"

@@ -36,14 +36,14 @@ class CollapseGuard:
     `low` is the number of low values in a row so far.
     """
 
-    def __init__(self, real: Tensor, low: int = 0) -> None:
+    def __init__(self, real: Tensor) -> None:
         self._mean = real.flatten(1).float().mean(dim=0)  # centered, since large numbers would round distances away
         self._real = self._points(real)
         distances = torch.pdist(self._real)
         distances = distances[distances > 0]
         self._width = _KERNEL_WIDTH * float(distances.median()) if len(distances) else 0.0
         self._real_number = effective_number(self._real, self._width) if self._width else 0.0
-        self.low = low
+        self.low = 0
 
     def diversity(self, samples: Tensor) -> float | None:
         """Return the effective number of samples (N, …) relative to real data; None if real data has no diversity.

@@ -282,10 +282,8 @@ class Recorder:
                 self._notify_file(path)
 
     def _draw_picture(self) -> None:
-        samples, step = (
-            self._draw(self._config.sample.count, derive_seed(self._config.seed, "samples")),
-            self._gan.progress.step,
-        )
+        samples = self._draw(self._config.sample.count, derive_seed(self._config.seed, "samples"))
+        step = self._gan.progress.step
         image = picture(samples, self._real_points) if is_picture(samples) else None
         path = self._directory.samples / f"step-{step:08d}.{'png' if image else 'npy'}"
         with self._deferred():

@@ -6,7 +6,6 @@ The consumer logs, draws samples, saves or stops; the loop does none of these.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
@@ -81,11 +80,9 @@ def train(gan: GAN) -> Iterator[Step]:
 
 
 def _train(gan: GAN) -> Iterator[Step]:
-    progress, training, warning = gan.progress, gan.options.training, ""
-    captured = None
-    if training.cuda_graph:
-        warning = reason_against_capture(gan)
-        captured = None if warning else CapturedStep(gan, step, CUDARecorder(gan))
+    progress, training = gan.progress, gan.options.training
+    warning = reason_against_capture(gan) if training.cuda_graph else ""
+    captured = CapturedStep(gan, step, CUDARecorder(gan)) if training.cuda_graph and not warning else None
     batches = gan.feed.batches(progress.images_seen)
     penalties: dict[str, Tensor] = {}  # the most recent of each regularizer
     started = perf_counter() - progress.seconds
@@ -93,7 +90,7 @@ def _train(gan: GAN) -> Iterator[Step]:
         snapshot = StepSnapshot(gan) if training.on_nonfinite == "skip" else None
         skipped, taken = "", list[int]()
         try:
-            with _isolated(gan), during(f"at step {progress.step + 1}"):
+            with own_randomness(gan), gan.precision.step(), torch.enable_grad(), during(f"at step {progress.step + 1}"):
                 gan.finite_check.begin_step(progress.step + 1)
                 gan.apply_schedules()
                 result = (captured or step)(gan, _counted(islice(batches, training.discriminator_steps), taken))
@@ -134,13 +131,6 @@ def _counted(batches: Iterable[Batch], taken: list[int]) -> Iterator[Batch]:
     for batch in batches:
         taken.append(batch.total)
         yield batch
-
-
-@contextmanager
-def _isolated(gan: GAN) -> Iterator[None]:
-    """Isolate a step from torch's global settings and random state, and these from the step."""
-    with own_randomness(gan), gan.precision.step(), torch.enable_grad():
-        yield
 
 
 def _no_result(device: torch.device) -> StepResult:

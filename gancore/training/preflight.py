@@ -17,14 +17,7 @@ from gancore.data.feed import Batch, Feed
 from gancore.distributed.ranks import SINGLE_RANK
 from gancore.errors import ConfigError, NonFiniteError, PluginError, blame
 from gancore.training.finite import FiniteCheck
-from gancore.training.networks import (
-    Freezer,
-    call,
-    describe_tensor,
-    output_of,
-    score,
-    tensors_of,
-)
+from gancore.training.networks import Freezer, call, describe_tensor, output_of, score, tensors_of
 from gancore.training.state import TrainingState
 from gancore.training.step import step
 from gancore.utils.random import seeded
@@ -100,8 +93,7 @@ def trial_copy(gan: GAN) -> GAN:
     """
     trial, memo = copy(gan), dict[int, object]()  # one memo: parts that share a module share its copy
     for role, name in _COPIED.items():
-        with blame(role, "when it was copied"):
-            setattr(trial, name, deepcopy(getattr(gan, name), memo))
+        setattr(trial, name, _copy(role, getattr(gan, name), memo))
     training = gan.options.training.model_copy(update={"accumulate": 1, "discriminator_steps": 1, "clip_norm": None})
     trial.options = gan.options.model_copy(update={"training": training})
     trial.ranks, trial.ema, trial.is_trial = SINGLE_RANK, None, True
@@ -303,7 +295,7 @@ def _differ(one: Tensor, other: Tensor) -> bool:
     return not torch.allclose(one, other, rtol=1e-3, atol=1e-3 * scale + 1e-12, equal_nan=True)
 
 
-def _copy(role: str, part: T) -> T:
+def _copy(role: str, part: T, memo: dict[int, object] | None = None) -> T:
     """Return a copy of a part. Raises PluginError if it cannot be copied."""
     with blame(role, "when it was copied"):
-        return deepcopy(part)
+        return deepcopy(part, memo)
