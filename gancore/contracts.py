@@ -125,7 +125,8 @@ class Output:
 # Loss
 
 
-def _mean(values: Tensor) -> Tensor:
+def mean_of_batch(values: Tensor) -> Tensor:
+    """Return the mean (…) of values (N, …)."""
     return values.mean(dim=0)
 
 
@@ -150,7 +151,7 @@ class Scores:
     latent: Tensor | None = None
     features: tuple[Tensor, ...] = ()
     heads: Mapping[str, Tensor] = field(default_factory=dict)
-    mean: Callable[[Tensor], Tensor] = field(default_factory=lambda: _mean, repr=False, compare=False)
+    mean: Callable[[Tensor], Tensor] = field(default_factory=lambda: mean_of_batch, repr=False, compare=False)
 
 
 class Objective(Protocol):

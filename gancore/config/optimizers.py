@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, Self
 
@@ -69,10 +69,9 @@ class OptimizerSettings(Settings):
     def _arguments(self) -> Arguments:
         return {"lr": self.lr} | (self.model_extra or {})
 
-    def build(self, modules: Iterable[nn.Module]) -> optim.Optimizer:
+    def build(self, module: nn.Module) -> optim.Optimizer:
         """Return the optimizer of all parameters with `requires_grad`, fused if the device supports it."""
-        parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        parameters = parameters or [nn.Parameter(torch.zeros(1))]
+        parameters = [p for p in module.parameters() if p.requires_grad] or [nn.Parameter(torch.zeros(1))]
         arguments = self.at(START)
         fused = {"fused": True} if _supports_fused(self.name, parameters, arguments) else {}
         optimizer: optim.Optimizer = _class(self.name)(parameters, **arguments, **fused)

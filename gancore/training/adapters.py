@@ -14,20 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gancore.contracts import Augment, Objective, Scores
+from gancore.contracts import Augment, Objective, Scores, mean_of_batch
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import PluginError, blame
 from gancore.training.micro_batch import MicroBatch
-from gancore.training.networks import (
-    Mean,
-    at_least_float32,
-    call,
-    checked_loss,
-    describe_tensor,
-    mean_of_batch,
-    score,
-    scores_of,
-)
+from gancore.training.networks import Mean, at_least_float32, call, checked_loss, describe_tensor, score, scores_of
 from gancore.training.regularizers import ActiveRegularizers
 
 Autocast = Callable[[], AbstractContextManager[object]]

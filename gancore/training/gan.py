@@ -69,8 +69,7 @@ class GAN:
         self.regularizers, self.augmentations = dict(regularizers or {}), dict(augmentations or {})
         self._build_regularizers_and_augmentations()
         self._total = options.total
-        pair = options.optimizer
-        optimizers = {"generator": pair.generator, "discriminator": pair.discriminator}
+        optimizers = {"generator": options.optimizer.generator, "discriminator": options.optimizer.discriminator}
         self._scheduled = {player: settings for player, settings in optimizers.items() if settings.scheduled}
         self.is_trial = False
         """Whether this is the preflight's copy: all strengths are 1, and gradients of everything are taken."""
@@ -83,8 +82,7 @@ class GAN:
         self.freezer = Freezer(self.discriminator)
         self.ema = deepcopy(self.generator).eval().requires_grad_(False) if options.ema else None
         self.optimizers: dict[str, optim.Optimizer] = {
-            "generator": options.optimizer.generator.build([self.generator]),
-            "discriminator": options.optimizer.discriminator.build([self.discriminator]),
+            player: settings.build(getattr(self, player)) for player, settings in optimizers.items()
         }
         self.state = TrainingState(self._modules(), self.optimizers, options.seed, self.device)
         self.progress = self.state.progress

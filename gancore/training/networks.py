@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from gancore.config.run import LatentSettings
-from gancore.contracts import Output, Scores
+from gancore.contracts import Output, Scores, mean_of_batch
 from gancore.errors import PluginError, blame
 
 Network = Callable[..., Any]
@@ -36,11 +36,6 @@ def call(network: Network, batch: Tensor, labels: Tensor | None) -> Any:  # Any:
 def output_of(returned: object) -> Output:
     """Return what a discriminator returned, bare logits or not, as an `Output`."""
     return returned if isinstance(returned, Output) else Output(returned)  # type: ignore[arg-type]  # the preflight checked
-
-
-def mean_of_batch(values: Tensor) -> Tensor:
-    """Return the mean (…) of values (n, …)."""
-    return values.mean(dim=0)
 
 
 def score(

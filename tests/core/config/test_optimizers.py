@@ -21,13 +21,13 @@ def problems(**values):
 
 
 def group(settings):
-    return settings.build([nn.Linear(1, 1)]).param_groups[0]
+    return settings.build(nn.Linear(1, 1)).param_groups[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_optimizer_builds_and_steps(name):
     layer = nn.Linear(2, 1)
-    optimizer = OptimizerSettings(name=name, lr=0.1).build([layer])
+    optimizer = OptimizerSettings(name=name, lr=0.1).build(layer)
     assert type(optimizer) is getattr(torch.optim, name)
     before = [parameter.clone() for parameter in layer.parameters()]
     for _ in range(3):
@@ -40,7 +40,7 @@ def test_optimizer_builds_and_steps(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_optimizer_updates_complex_weights(name):
     layer = nn.Linear(2, 1, dtype=torch.complex64)
-    optimizer = OptimizerSettings(name=name, lr=0.1).build([layer])
+    optimizer = OptimizerSettings(name=name, lr=0.1).build(layer)
     before = layer.weight.detach().clone()
     layer(torch.ones(4, 2, dtype=torch.complex64)).abs().sum().backward()
     optimizer.step()
@@ -65,12 +65,12 @@ def test_optimizer_defaults_are_those_of_torch(name):
 def test_optimizer_has_only_parameters_that_require_gradients():
     one, other = nn.Linear(1, 1), nn.Linear(1, 1)
     one.weight.requires_grad_(False)
-    wanted = OptimizerSettings().build([one, other]).param_groups[0]["params"]
+    wanted = OptimizerSettings().build(nn.ModuleList([one, other])).param_groups[0]["params"]
     assert [id(p) for p in wanted] == [id(p) for p in (one.bias, other.weight, other.bias)]
 
 
 def test_optimizer_of_a_module_without_parameters_steps():
-    OptimizerSettings().build([nn.ReLU()]).step()
+    OptimizerSettings().build(nn.ReLU()).step()
 
 
 @pytest.mark.parametrize("key", ["foreach", "maximize", "capturable", "differentiable", "fused", "params", "beta"])
