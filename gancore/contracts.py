@@ -188,7 +188,7 @@ class Loss(Component):
 
 
 class StatefulLoss(Loss):
-    """Base of a loss that keeps state between steps. Override `build` alone."""
+    """Base of a loss that keeps state between steps. Override only `build`."""
 
     @abstractmethod
     def build(self) -> Objective:

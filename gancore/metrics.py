@@ -75,8 +75,8 @@ class LearnedExtractor(Extractor):
     """Extractor whose module must first be trained as a classifier of the data.
 
     gancore trains it once, on the training part of the dataset, by cross-entropy on `Features.logits`, and caches the
-    weights. In training mode the module may augment its images. Increase `edition` when the module computes or learns
-    something else than before: cached weights of an older edition are not used.
+    weights. In training mode the module may augment its images. Increase `edition` when you change the module or how it
+    learns: cached weights of another edition are not used.
     """
 
     edition: ClassVar[int] = 1

@@ -18,7 +18,7 @@ from gancore.settings import START, Schedulable, Schedule, Settings, TrainingTim
 Name = Literal["Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "SGD"]
 Arguments = dict[str, Any]  # Any: torch's signatures vary
 
-# Arguments that are up to the training loop, since they select the implementation of a step.
+# The training loop sets these, since they select the implementation of a step.
 _NOT_CONFIGURABLE = {"params", "foreach", "maximize", "capturable", "differentiable", "fused"}
 _END = TrainingTime(sys.maxsize, 1.0)
 _FINITE = ConfigDict(allow_inf_nan=False)

@@ -118,7 +118,7 @@ def check_items(images: Tensor) -> None:
 
 
 def _is_in_memory(dataset: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
-    """Whether the dataset holds images, and perhaps integer labels, in memory, and its class does not change items."""
+    """Return whether the dataset is a plain TensorDataset of images, and perhaps integer labels."""
     return (
         isinstance(dataset, TensorDataset)
         and type(dataset).__getitem__ is TensorDataset.__getitem__

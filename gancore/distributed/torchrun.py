@@ -105,7 +105,7 @@ def _new_store(store: Store, ranks: Ranks) -> Store:
 
 
 def _is_reported_by_root(store: Store, ranks: Ranks) -> bool:
-    """Whether rank 0 reports the error that ends the run; False on rank 0, which announces here that it does."""
+    """Return whether rank 0 reports the error that ends the run; False on rank 0, which announces here that it does."""
     with suppress(RuntimeError):  # rank 0, which hosts the store, may have died
         if ranks.is_main:
             store.set("reported", "")

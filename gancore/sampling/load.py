@@ -210,6 +210,6 @@ def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) 
     except (ConfigError, PluginError) as error:
         made_with = ", ".join(f"{name} {version}" for name, version in saved.about["made_with"]["plugins"].items())
         raise PluginError(
-            f"{path} was made with {made_with}, and what is installed cannot build it: {error}",
+            f"{path} was made with {made_with}, and the installed versions cannot build it: {error}",
             "install those versions",
         ) from error

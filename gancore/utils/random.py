@@ -44,8 +44,8 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
 class GlobalRandomness:
     """The state of torch's global generators in a run, separate from that of the rest of the process.
 
-    Modules such as dropout draw from the global generators. `lent()` sets them to the run's state for
-    the time of a step. So what the rest of the process draws does not change the run, nor the run the rest.
+    Modules such as dropout draw from the global generators. `lent()` sets them to the run's state during a step.
+    So the run and the rest of the process do not change each other's random numbers.
     """
 
     def __init__(self, seed: int, device: torch.device, *stream: int) -> None:

@@ -123,7 +123,7 @@ class PictureCache:
             ) from error
 
     def _is_made(self) -> bool:
-        """Whether the file holds an array of the right size; a truncated one is decoded again."""
+        """Return whether the file holds an array of the right size; a truncated one is decoded again."""
         try:
             array: Pixels = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
