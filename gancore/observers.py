@@ -7,7 +7,6 @@ networks or randomness, so training results are the same with and without it.
 from __future__ import annotations
 
 import json
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gancore.component import Component
+from gancore.utils.json import json_safe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,8 +94,5 @@ class _JSONLWriter(Writer):
         self._path = path
 
     def scalars(self, numbers: Mapping[str, float]) -> None:
-        finite = {
-            name: number if math.isfinite(number) else None for name, number in numbers.items()
-        }  # JSON has no NaN
         with self._path.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(finite, allow_nan=False) + "\n")
+            log.write(json.dumps(json_safe(numbers), allow_nan=False) + "\n")
