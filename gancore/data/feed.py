@@ -89,7 +89,7 @@ class Feed:
                 f"batch_size {batch_size} is larger than the dataset ({self.size} images)",
                 f"use --batch-size {self.size} or less, or a larger dataset",
             )
-        if self.least == 0:
+        if self.smallest_part == 0:
             raise DataError(
                 f"every batch needs at least one image per process; with {self.size} images in batches of "
                 f"{batch_size}, the last batch has {self.size % batch_size or batch_size} for {ranks.size} processes",
@@ -97,7 +97,7 @@ class Feed:
             )
 
     @property
-    def least(self) -> int:
+    def smallest_part(self) -> int:
         """The number of images in the smallest part that a rank gets of any batch."""
         return (self.size % self.batch_size or self.batch_size) // self._ranks.size
 

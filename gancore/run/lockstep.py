@@ -98,7 +98,7 @@ def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption) -> Gener
     failure = None
     with interruption.deferred():
         while True:
-            command, one, two, arrived = gan.ranks.all_reduce_max([0, 0, 0, interruption.signal or 0])
+            command, first, second, arrived = gan.ranks.all_reduce_max([0, 0, 0, interruption.signal or 0])
             if command == Command.STEP and not arrived:
                 try:
                     step = next(steps, None)
@@ -110,15 +110,15 @@ def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption) -> Gener
                 yield step
             elif command == Command.SAMPLE:
                 with suppress(NumericsError):
-                    _draw(gan, one, two, None)
+                    _draw(gan, first, second, None)
             elif command == Command.ROLL_BACK:
                 steps, failure = train(gan), None
             elif command == Command.END:
                 if failure:
                     raise failure
-                if one:
-                    raise Interrupted(one)
-                if two:
+                if first:
+                    raise Interrupted(first)
+                if second:
                     raise WorkerError("process 0 has ended the run", "see the error of process 0")
                 return
 

@@ -115,9 +115,9 @@ class Recorder:
         self._notifier = Notifier(others, info, session.catalog)
         self._warnings: list[str] = []
         self._saved = None if state is None else session.gan.progress.step
-        self._start(state or RecorderState(pending=["samples", "evaluation"]))
+        self._reset(state or RecorderState(pending=["samples", "evaluation"]))
 
-    def _start(self, state: RecorderState) -> None:
+    def _reset(self, state: RecorderState) -> None:
         progress = self._gan.progress
         self._state = state
         self._penalties: dict[str, Tensor] = {}  # those of the newest step
@@ -150,7 +150,7 @@ class Recorder:
                         step = next(steps, None)
                     if step is None:
                         return
-                    metrics = self._take(step)
+                    metrics = self._finish_step(step)
                 with self._off_the_clock():
                     evaluation = self._run_pending()
                 if step.done >= 1:
@@ -183,9 +183,9 @@ class Recorder:
         self._saved = gan.progress.step
         truncate_log(directory.metrics, self._saved, state.lines)
         self._warnings.append(f"{error}; back at step {self._saved} with other noise, {count}")
-        self._start(state)
+        self._reset(state)
 
-    def _take(self, step: Step) -> LogLine | None:
+    def _finish_step(self, step: Step) -> LogLine | None:
         """Set what is due after a step; return the line of the log, if one was due."""
         due = due_after(step, self._images_seen, self._config)
         self._images_seen, self._penalties = step.images_seen, dict(step.penalties)
@@ -248,7 +248,8 @@ class Recorder:
         if evaluator is None and guard is None:
             state.pending = []
             return None, None
-        samples, now, alarm = self._draw(self._count, self._config.seed, self._labels), self._gan.progress, None
+        samples = self._draw(self._sample_count, self._config.seed, self._sample_labels)
+        now, alarm = self._gan.progress, None
         line: LogLine = {"step": now.step, "kimg": now.images_seen / 1000, "seconds": round(now.seconds, 3)}
         diversity = guard.diversity(samples) if guard else None
         evaluation = evaluator.evaluate(samples[: evaluator.count]) if evaluator else None
@@ -317,16 +318,16 @@ class Recorder:
         return CollapseGuard(self._training_images.draw(SAMPLE_COUNT, self._config.seed, "guard"))
 
     @cached_property
-    def _count(self) -> int:
+    def _sample_count(self) -> int:
         """The number of samples of an evaluation."""
         return max(SAMPLE_COUNT if self._guard else 0, self._evaluator.count if self._evaluator else 0)
 
     @cached_property
-    def _labels(self) -> Tensor | None:
+    def _sample_labels(self) -> Tensor | None:
         """Labels (N,) of an evaluation, as frequent as in the data; None in a run that is not conditional."""
         if self._gan.num_classes is None:
             return None
-        return self._training_images.draw_labels(self._count, self._config.seed, "evaluation")
+        return self._training_images.draw_labels(self._sample_count, self._config.seed, "evaluation")
 
     @cached_property
     def _real_points(self) -> Tensor | None:

@@ -63,7 +63,7 @@ def run_preflight(gan: GAN) -> bool:
         _check_regularizers(gan, inputs)
         if gan.options.training.accumulate > 1:
             _check_accumulation(gan, inputs)
-        if feed.least < COUNT:
+        if feed.smallest_part < COUNT:
             _check_last_batch(gan, inputs, mixes=mixes)
     return mixes
 
@@ -149,7 +149,7 @@ def _check_accumulation(gan: GAN, inputs: _Inputs) -> None:
 
 def _check_last_batch(gan: GAN, inputs: _Inputs, *, mixes: bool) -> None:
     """Check that the networks take the short last batch of an epoch."""
-    feed, rest = gan.feed, gan.feed.least
+    feed, rest = gan.feed, gan.feed.smallest_part
     labels = None if inputs.labels is None else inputs.labels[:rest]
     per_process = "" if rest == (feed.size % feed.batch_size or feed.batch_size) else " for one process"
     try:
