@@ -32,7 +32,7 @@ TORCH_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] 
 def preserve_process_state() -> Iterator[None]:
     """Restore torch's settings, the working directory, and the handlers of SIGINT and SIGTERM after this block.
 
-    This is not a sandbox: a plugin that wants to interfere finds other ways.
+    This is not a sandbox: a plugin can still interfere in other ways.
     """
     settings = {name: read() for name, (read, _) in TORCH_SETTINGS.items()}
     directory = _working_directory()

@@ -26,7 +26,7 @@ from gancore.errors import CheckpointError, StorageError
 
 FORMAT = 1
 LARGEST_HEADER = 2 * 2**20
-"""The most bytes of a header: about 16,000 tensors. A large GAN has 5,000, with its moments and its average.
+"""Maximum size of a header in bytes: about 16,000 tensors. A large GAN has 5,000, with its moments and its average.
 Parsed JSON takes up to 30 times its bytes, so this bounds the memory and the time that a hostile file can take."""
 
 _METADATA = "__metadata__"
@@ -80,7 +80,7 @@ def encode(tensors: Mapping[str, Tensor], document: Mapping[str, object]) -> byt
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors contiguous on the CPU, none of which shares memory with another."""
+    """Return the tensors on the CPU, contiguous and without shared memory."""
     plain: dict[str, Tensor] = {}
     storages = set[int]()
     for name, tensor in tensors.items():

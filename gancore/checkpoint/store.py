@@ -75,7 +75,7 @@ def _is_regular(path: Path) -> bool:
 
 
 def newest(path: Path, *, best: bool = False) -> Path:
-    """Return the newest checkpoint of a run directory, or its best one; of a file, the file itself.
+    """Return the newest or the best checkpoint of a run directory; a path of a file is returned unchanged.
 
     Raises CheckpointError when it is missing.
     """
@@ -242,7 +242,7 @@ def load_run(path: Path) -> Checkpoint:
 
 
 def prune(folder: Path, keep: int, saved: int | None = None) -> None:
-    """Remove all but the newest `keep` checkpoints. Those of later steps than `saved` are not counted, and stay.
+    """Remove all but the newest `keep` checkpoints. Checkpoints after step `saved` are neither counted nor removed.
 
     `saved` is the last step that was saved: after a fallback to an older checkpoint, newer ones may be damaged. Raises
     StorageError when one cannot be removed.

@@ -24,7 +24,7 @@ _END = TrainingTime(sys.maxsize, 1.0)
 _FINITE = ConfigDict(allow_inf_nan=False)
 _NUMBER = TypeAdapter[Any](Schedulable, config=_FINITE)
 _TYPES = {bool: TypeAdapter[Any](bool), tuple: TypeAdapter[Any](tuple[Schedulable, Schedulable], config=_FINITE)}
-"""Types of arguments by that of their default; the other arguments are numbers. All tuples are pairs of betas."""
+"""Types of arguments by the type of their default; the other arguments are numbers. All tuples are pairs of betas."""
 
 
 class OptimizerSettings(Settings):

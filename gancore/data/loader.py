@@ -60,7 +60,7 @@ def load_batches(
         while True:
             try:
                 batch = next(batches, None)
-            except (RuntimeError, ConnectionError, EOFError) as error:  # not of the dataset, whose errors are values
+            except (RuntimeError, ConnectionError, EOFError) as error:  # the dataset returns its errors
                 if isinstance(error, RuntimeError) and not _WORKER_DIED.search(str(error)):
                     raise
                 raise WorkerError(

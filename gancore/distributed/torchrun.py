@@ -30,7 +30,7 @@ _ROOT_REPORT_TIMEOUT_S = 2.0
 
 @contextmanager
 def join_ranks(device: str = "auto") -> Iterator[Ranks]:
-    """Connect the ranks that torchrun has started for the time of the block; without torchrun, yield a single rank.
+    """Connect the ranks that torchrun has started in the block; without torchrun, yield a single rank.
 
     `device` is where they train. An error that leaves the block gets an attribute `reported`: True if rank 0 reports
     it, so that the other ranks need not.

@@ -26,12 +26,12 @@ from gancore.utils.random import generator_for
 
 _MAX_REFERENCE_IMAGES = 50_000
 _MAX_TRAINING_IMAGES = 100_000
-"""Of the images that the generator was trained on, for metrics that search them."""
+"""Maximum number of training images for metrics that search them."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The value of one metric, and what is needed to compare it with another.
+    """The value of one metric, with everything needed to compare it with other values.
 
     `real_data` is the score of real images, None if it could not be measured. `counts` are the numbers of images that
     `measured` is computed from, `real_data_counts` the same for `real_data`. `about` holds extractor, reference, seed
@@ -142,7 +142,7 @@ class Evaluator:
         groups: dict[Extractor | None, _Group] = {}
         for name, metric in metrics.items():
             groups.setdefault(metric.extractor, _Group(metric.extractor)).metrics[name] = metric
-        # Those that must be trained come last, so that errors in the others are raised before minutes have passed.
+        # Extractors that must be trained come last, so that errors in the others are raised early.
         self._groups = sorted(groups.values(), key=lambda group: isinstance(group.extractor, LearnedExtractor))
         for name, metric in metrics.items():
             if reference is None and "reference" in metric.needs:
@@ -234,7 +234,8 @@ class Evaluator:
         """Measure real images in place of generated ones.
 
         If the reference is held out, training images stand in for generated ones. Otherwise one half of the reference
-        does, against the other; also for metrics that search the training images, which must not contain stand-ins.
+        stands in and is compared with the other half. This is also done for metrics that search the training images,
+        since those must not contain the stand-ins.
         """
         halves = inputs = self._halves(group, group.real) if halve and group.real is not None else None
         if self.origin.training is not None and self.origin.held_out:

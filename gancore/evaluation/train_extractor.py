@@ -29,7 +29,7 @@ from gancore.utils.lock import exclusive
 from gancore.utils.random import GlobalRandomness, derive_seed, seeded
 
 _TRAINING_VERSION = 1
-"""Raise it when `train_extractor` changes: all cached extractors are then trained again."""
+"""Increase it when `train_extractor` changes: all cached extractors are then trained again."""
 _CLASS_NAME = attrgetter("__name__")
 
 

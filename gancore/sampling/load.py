@@ -148,7 +148,7 @@ def load(
     """Return the generator of a run's newest checkpoint, of its `best` one, or of one checkpoint, ready to sample.
 
     It has the averaged weights (EMA) if the run kept them, unless `raw`. Only plugins of the catalog can build it, by
-    default those that are installed and not switched off; nothing is imported because a checkpoint asks for it.
+    default those that are installed and not switched off; a checkpoint cannot cause an import.
     Raises CheckpointError when there is no valid checkpoint at the path, PluginError when a plugin that it needs is
     missing, ConfigError when it needs Python objects (see `gancore.open`).
     """

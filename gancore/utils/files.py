@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}
 """Suffixes of pictures, and the only format that each is opened as."""
 MOST_PIXELS = 4096 * 4096
-"""The default limit of a picture."""
+"""Default limit of the pixels of a picture."""
 _NAMED = 3
-"""How many problems an error names."""
+"""Number of problems that an error lists."""
 
 
 @contextmanager
