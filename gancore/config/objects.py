@@ -55,12 +55,11 @@ def check_objects(config: Mapping[str, Any], catalog: Catalog, path: str | None 
     needed = [part for part in KINDS if is_object(config.get(part))]
     missing = [part for part in needed if all(offered.name != OBJECT for offered, _ in catalog.offers(KINDS[part]))]
     if missing:
-        arguments = ", ".join(f"{part}=..." for part in needed)
-        call = f"gancore.Run(..., {arguments})" if path is None else f"gancore.open({path!r}, {arguments})"
+        call = "gancore.Run(..." if path is None else f"gancore.open({path!r}"
         raise ConfigError(
             f"{path or 'this config'} needs Python objects that no file can rebuild; missing: "
             + ", ".join(f"{part} ({_type_in(config[part])})" for part in missing),
-            f"pass them in Python: {call}",
+            f"pass them in Python: {call}, {', '.join(f'{part}=...' for part in needed)})",
         )
 
 
