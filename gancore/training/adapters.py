@@ -153,7 +153,11 @@ class LossAdapter:
     @property
     def needs_real(self) -> bool:
         """Whether G's update scores the real images too."""
-        return self.objective.needs_real
+        try:
+            return self.objective.needs_real
+        except BaseException:
+            with blame("loss", "in needs_real"):
+                raise
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
         """Return what D minimizes: a scalar."""

@@ -404,6 +404,18 @@ def test_own_generator_must_be_a_module(tmp_path):
         gancore.Run("digits", generator=3, device="cpu").assemble()
 
 
+def test_own_loss_without_needs_real_is_named(tmp_path):
+    class Incomplete:
+        def discriminator(self, real, fake):
+            return real.logits.mean()
+
+        def generator(self, fake, real):
+            return fake.logits.mean()
+
+    with pytest.raises(PluginError, match=r"the loss failed in needs_real: AttributeError: .*'needs_real'"):
+        gancore.Run(**{**objects(), "loss": Incomplete()}, set=OWN, device="cpu").assemble()
+
+
 # Errors and progress
 
 
