@@ -51,7 +51,7 @@ def run_preflight(gan: GAN) -> bool:
     for role, part in _parts_of(gan).items():
         if isinstance(part, nn.Module):
             check_module(role, part)
-    with seeded(0, device):
+    with seeded(0, device), torch.enable_grad():
         labels = None if gan.num_classes is None else torch.arange(COUNT, device=device) % gan.num_classes
         latent = torch.randn(COUNT, gan.options.latent.dim, device=device)
         fakes = _generate(_copy("generator", gan.generator), latent, labels, feed)
@@ -82,7 +82,7 @@ def _parts_of(gan: GAN) -> dict[str, object]:
 def _try_step(gan: GAN, inputs: _Inputs) -> None:
     """Make one training step on a trial copy. The first step reports numbers that are not finite."""
     labels = torch.zeros(COUNT, dtype=torch.int64, device=gan.device) if inputs.labels is None else inputs.labels
-    with suppress(NonFiniteError), torch.enable_grad():
+    with suppress(NonFiniteError):
         step(trial_copy(gan), [Batch(inputs.first, labels, COUNT)])
 
 

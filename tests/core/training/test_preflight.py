@@ -29,6 +29,14 @@ def test_preflight_joins_real_and_fake_unless_the_discriminator_mixes_samples(ch
     assert assembled(discriminator={"name": "tiny", **changes}).critic.one_pass is joined
 
 
+def test_preflight_does_not_depend_on_whether_gradients_are_enabled():
+    with torch.no_grad():
+        gan = GAN(GOOD_GENERATOR, GOOD_DISCRIMINATOR, dataset(), Hinge(), device="cpu")
+        assert next(train(gan)).step == 1
+        assert not torch.is_grad_enabled()
+    assert gan.critic.one_pass
+
+
 @pytest.mark.parametrize("statistics", [True, False])
 def test_preflight_detects_mixing_in_a_discriminator_that_is_zero_at_the_start(statistics):
     """Without running statistics, only perturbed weights show that the outputs depend on the batch."""
