@@ -221,8 +221,15 @@ class Run:
         return self._assembled
 
     def dry_run(self, *, progress: bool | Display = False) -> Step:
-        """Assemble the run, take one step, and return it; nothing is written. Raises as `train` does."""
-        with self._joined(progress) as (ranks, display), attributed(self.config, self.catalog):
+        """Assemble the run, take one step, and return it; nothing is written. Raises as `train` does.
+
+        Modules that were passed as objects have their weights and buffers back afterward.
+        """
+        with (
+            self._joined(progress) as (ranks, display),
+            attributed(self.config, self.catalog),
+            _unchanged([part for part in self._objects.values() if isinstance(part, nn.Module)]),
+        ):
             self._check_new(ranks, display)
             gan = self._assemble(ranks, display)
             self._init_weights(gan)
@@ -420,6 +427,17 @@ def open(  # noqa: A001  # gancore.open
         catalog=catalog,
         ranks=ranks,
     )
+
+
+@contextmanager
+def _unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Give the modules their weights and buffers back after the block."""
+    states = [deepcopy(module.state_dict()) for module in modules]
+    try:
+        yield
+    finally:
+        for module, state in zip(modules, states, strict=True):
+            module.load_state_dict(state)
 
 
 def _prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:

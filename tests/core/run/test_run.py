@@ -399,6 +399,18 @@ def test_config_of_a_run_with_objects_can_be_trained_again(tmp_path):
     assert equal(tensors(again.directory), first)
 
 
+def test_own_modules_are_unchanged_by_a_dry_run(tmp_path):
+    given = objects()
+    modules = [given[part] for part in ("generator", "discriminator", "loss")]
+    before = [{name: value.clone() for name, value in module.state_dict().items()} for module in modules]
+    run = gancore.Run(**given, out=tmp_path / "run", steps=2, set=OWN, device="cpu")
+    assert run.dry_run().step == 1
+    assert all(equal(module.state_dict(), state) for module, state in zip(modules, before, strict=True))
+    list(run.train())
+    list(gancore.Run(**objects(), out=tmp_path / "other", steps=2, set=OWN, device="cpu").train())
+    assert equal(tensors(run.directory), checkpoint.load(checkpoint.newest(tmp_path / "other")).tensors)
+
+
 def test_own_generator_must_be_a_module(tmp_path):
     with pytest.raises(PluginError, match=r"a generator must be an nn\.Module; received int"):
         gancore.Run("digits", generator=3, device="cpu").assemble()
