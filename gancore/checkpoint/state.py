@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn, optim
 
 from gancore.checkpoint.format import why_not_storable
 from gancore.errors import CheckpointError, PluginError, blame
+from gancore.utils.copies import copy_part
 
 
 def of_module(name: str, module: nn.Module) -> dict[str, Tensor]:
@@ -28,7 +28,7 @@ def check_module(role: str, module: nn.Module) -> None:
         if reason := why_not_storable(value):
             raise _invalid(role, f"must be tensors that can be saved; {key!r} is not: {reason}")
     with blame(role, "when it was copied"):
-        other = deepcopy(module)
+        other = copy_part(module)
     with blame(role, "in load_state_dict()"), torch.no_grad():
         for value in other.state_dict().values():
             value.zero_()

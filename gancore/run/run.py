@@ -36,6 +36,7 @@ from gancore.run.source import Named, Source, assignment, duration_of, layers_of
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
+from gancore.utils.copies import copy_part
 from gancore.utils.paths import cache_root, data_root
 
 
@@ -207,7 +208,7 @@ class Run:
         valid checkpoint.
         """
         # The loaded weights go into a copy.
-        objects = {part: deepcopy(value) if part == "generator" else value for part, value in self._objects.items()}
+        objects = {part: copy_part(value) if part == "generator" else value for part, value in self._objects.items()}
         catalog = with_objects(self._installed, objects)
         return load(self._existing().path, raw=raw, best=best, device=self._device, catalog=catalog)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from gancore.training.preflight import run_preflight
 from gancore.training.regularizers import NO_REGULARIZERS, ActiveRegularizer, ActiveRegularizers
 from gancore.training.state import TrainingState
 from gancore.training.sync import synchronize_batchnorm
+from gancore.utils.copies import copy_part
 from gancore.utils.random import derive_seed
 
 
@@ -80,7 +80,7 @@ class GAN:
         self.connect(one_pass=one_pass)
 
         self.freezer = Freezer(self.discriminator)
-        self.ema = deepcopy(self.generator).eval().requires_grad_(False) if options.ema else None
+        self.ema = copy_part(self.generator).eval().requires_grad_(False) if options.ema else None
         self.optimizers: dict[str, optim.Optimizer] = {
             player: settings.build(getattr(self, player)) for player, settings in optimizers.items()
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from copy import copy, deepcopy
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +20,7 @@ from gancore.training.finite import FiniteCheck
 from gancore.training.networks import Freezer, call, describe_tensor, output_of, score, tensors_of
 from gancore.training.state import TrainingState
 from gancore.training.step import step
+from gancore.utils.copies import copy_part
 from gancore.utils.random import seeded
 
 if TYPE_CHECKING:

@@ -411,6 +411,19 @@ def test_own_modules_are_unchanged_by_a_dry_run(tmp_path):
     assert equal(tensors(run.directory), checkpoint.load(checkpoint.newest(tmp_path / "other")).tensors)
 
 
+@pytest.mark.parametrize("normalize", [nn.utils.spectral_norm, nn.utils.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_own_modules_may_keep_weights_that_a_forward_pass_computed(tmp_path, normalize):
+    given = objects()
+    for network in (given["generator"], given["discriminator"]):
+        normalize(next(part for part in network.modules() if isinstance(part, nn.Linear)))
+    given["generator"](torch.randn(2, 100))  # leaves a weight with a graph in the module
+    run = gancore.Run(**given, out=tmp_path / "run", steps=2, set=OWN, device="cpu")
+    list(run.train())
+    assert run.load().sample(2).shape == (2, 1, 4, 4)
+    assert steps_of(run.resume(steps=3)) == [3]
+
+
 def test_own_generator_must_be_a_module(tmp_path):
     with pytest.raises(PluginError, match=r"a generator must be an nn\.Module; received int"):
         gancore.Run("digits", generator=3, device="cpu").assemble()
