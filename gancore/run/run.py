@@ -129,7 +129,7 @@ class Run:
         layers = [] if source is None else layers_of(source, self._installed)
         layers += self._layers_of(given, layers)
         if duration := duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes):
-            layers.append(ConfigLayer(f"{duration.split()[1]}=", {"duration": duration}))
+            layers.append(ConfigLayer(f"{duration.split()[-1]}=", {"duration": duration}))
         if seed is not None:
             layers.append(ConfigLayer("seed=", {"seed": seed}))
         layers += [assignment(key, value, self._installed) for key, value in (set or {}).items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -29,7 +29,11 @@ def duration_of(**totals: float | None) -> str | None:
     given = {unit: amount for unit, amount in totals.items() if amount is not None}
     if len(given) > 1:
         raise ConfigError(f"only one of {', '.join(given)} can be the total", "leave the others out")
-    return next((f"{Decimal(str(amount)):f} {unit}" for unit, amount in given.items()), None)
+    for unit, amount in given.items():
+        with suppress(InvalidOperation):
+            return f"{Decimal(str(amount)):f} {unit}"
+        return f"{amount} {unit}"  # no number: the config says what it must be
+    return None
 
 
 def layers_of(source: Source, catalog: Catalog) -> list[ConfigLayer]:

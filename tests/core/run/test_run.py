@@ -119,6 +119,7 @@ def test_duration_is_the_total_that_was_given():
         ({"source": "digitz"}, ["unknown recipe 'digitz'", "did you mean 'digits'"]),
         ({"loss": "bec"}, ["unknown loss 'bec'", "[loss=]"]),
         ({"steps": -3}, ["duration", "'-3 steps'", "[steps=]"]),
+        ({"steps": "a few"}, ["duration", "'a few steps'", "[steps=]"]),
         ({"set": {"generator.widht": 3}}, ["generator.widht: unknown key", "[set generator.widht]"]),
         ({"seed": -1, "set": {"batch_size": 0}}, ["seed", "[seed=]", "batch_size", "[set batch_size]"]),
         ({"source": 3}, ["a recipe, a TOML file, a dict or a RunConfig; received int"]),
