@@ -299,4 +299,4 @@ def _differ(one: Tensor, other: Tensor) -> bool:
 def _copy(role: str, part: T, memo: dict[int, object] | None = None) -> T:
     """Return a copy of a part. Raises PluginError if it cannot be copied."""
     with blame(role, "when it was copied"):
-        return deepcopy(part, memo)
+        return copy_part(part, memo)
