@@ -5,7 +5,8 @@
 
 Each recipe is trained for 300 steps on the CPU by the command line, in a process of its own. The program prints a
 SHA-256 of all weights and optimizer state in the last checkpoint. With --against it also trains the recipes by the code
-of that checkout, says whether the tensors are equal bit for bit, and exits with 1 where they are not.
+of that checkout, says whether the tensors are equal bit for bit, and exits with 1 where they are not. A part of a
+network that has another name there is named by --renamed THERE=HERE, such as verdict=head.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             line = f"{recipe:<12} {digest(weights)}"
             if options.against:
                 others = train(recipe, options.against, options.data_dir, Path(folder, "there", recipe))
-                comparison = compare(weights, others)
+                comparison = compare(weights, renamed(others, dict(options.renamed)))
                 all_equal = all_equal and comparison == EQUAL
                 line += f"  {comparison}"
             print(line, flush=True)
@@ -55,6 +56,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"[default: {' '.join(RECIPES)}]")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="root of another checkout of gancore")
     parser.add_argument("--data-dir", type=Path, help="folder that holds MNIST/raw")
+    parser.add_argument("--renamed", type=_pair, action="append", default=[], metavar="THERE=HERE")
     options = parser.parse_args(arguments)
     options.recipes = options.recipes or list(RECIPES)
     if options.against and not (options.against / "gancore").is_dir():
@@ -86,6 +88,16 @@ def digest(tensors: dict[str, Tensor]) -> str:
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
+
+
+def renamed(tensors: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    """Return the tensors with the parts of their names, between dots, replaced."""
+    return {".".join(names.get(part, part) for part in name.split(".")): tensors[name] for name in tensors}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    there, _, here = text.partition("=")
+    return there, here
 
 
 def compare(ours: dict[str, Tensor], others: dict[str, Tensor]) -> str:

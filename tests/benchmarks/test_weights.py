@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from benchmarks import weights
@@ -9,9 +10,12 @@ def test_weights_compare_names_the_first_tensor_that_differs():
     assert weights.compare(ours, ours | {"ema.weight": -torch.zeros(2)}) == "1 of 2 tensors differ, first ema.weight"
     other_shape = ours | {"generator.weight": ours["generator.weight"].view(2, 2)}
     assert weights.compare(ours, other_shape) == "1 of 2 tensors differ, first generator.weight"
+    there = {"generator.verdict.bias": torch.ones(1), "ema.weight": torch.zeros(2)}
+    assert list(weights.renamed(there, {"verdict": "head"})) == ["generator.head.bias", "ema.weight"]
     assert weights.compare(ours, {"ema.weight": ours["ema.weight"]}) == "1 of 2 tensors differ, first generator.weight"
 
 
+@pytest.mark.long
 def test_weights_of_two_trainings_of_one_checkout_are_equal(monkeypatch, capsys):
     monkeypatch.setattr(weights, "STEPS", 2)
     assert weights.main(["digits", "--against", str(weights.ROOT)]) == 0

@@ -353,7 +353,7 @@ def test_plugin_that_exits_in_a_property_does_not_exit_with_0(tmp_path):
         "    def disc", "    needs_real = property(lambda self: exit(0))\n\n    def disc"
     )
     gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", source))
-    assert "a plugin ended the command: SystemExit: 0" in gancore.fails(5, "train", *PARTS, "--loss", "mine")
+    assert "the loss failed in needs_real: SystemExit: 0" in gancore.fails(5, "train", *PARTS, "--loss", "mine")
     assert "<lambda>" in gancore("train", *PARTS, "--loss", "mine", "-v").stderr
 
 

@@ -16,7 +16,7 @@ CHANGES = {  # a change in the block, and how to read the setting
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
     ),
     "folder": (lambda: os.chdir("/"), os.getcwd),
-    "interrupt": (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), lambda: signal.getsignal(signal.SIGINT)),
+    "interrupt": (lambda: signal.signal(signal.SIGINT, lambda *_: None), lambda: signal.getsignal(signal.SIGINT)),
 }
 
 
