@@ -55,7 +55,7 @@ class Feed:
     ranks, and for items that break the contract (see `contracts.Dataset`).
     """
 
-    def __init__(
+    def __init__(  # the keywords are settings of the run
         self,
         dataset: TorchDataset[Any],
         *,

@@ -20,7 +20,7 @@ from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Metric
 
 
-def evaluator_for_run(
+def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     run: RunConfig,
     paths: EvaluationPaths,
     catalog: Finder,

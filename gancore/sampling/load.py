@@ -41,7 +41,7 @@ def latents(latent: LatentSettings, seed: int, start: int, stop: int) -> Tensor:
 
 
 @torch.no_grad()
-def draw(
+def draw(  # the keywords say all that decides which images are drawn
     generator: nn.Module,
     count: int,
     *,
