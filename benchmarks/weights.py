@@ -6,7 +6,7 @@
 Each recipe is trained for 300 steps on the CPU by the command line, in a process of its own. The program prints a
 SHA-256 of all weights and optimizer state in the last checkpoint. With --against it also trains the recipes by the code
 of that checkout, says whether the tensors are equal bit for bit, and exits with 1 where they are not. A part of a
-network that has another name there is named by --renamed THERE=HERE, such as verdict=head.
+network that has another name there is named by --renamed THERE=HERE, such as old_head=head.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ def test_weights_compare_names_the_first_tensor_that_differs():
     assert weights.compare(ours, ours | {"ema.weight": -torch.zeros(2)}) == "1 of 2 tensors differ, first ema.weight"
     other_shape = ours | {"generator.weight": ours["generator.weight"].view(2, 2)}
     assert weights.compare(ours, other_shape) == "1 of 2 tensors differ, first generator.weight"
-    there = {"generator.verdict.bias": torch.ones(1), "ema.weight": torch.zeros(2)}
-    assert list(weights.renamed(there, {"verdict": "head"})) == ["generator.head.bias", "ema.weight"]
+    there = {"generator.old_head.bias": torch.ones(1), "ema.weight": torch.zeros(2)}
+    assert list(weights.renamed(there, {"old_head": "head"})) == ["generator.head.bias", "ema.weight"]
     assert weights.compare(ours, {"ema.weight": ours["ema.weight"]}) == "1 of 2 tensors differ, first generator.weight"
 
 
