@@ -132,7 +132,12 @@ def train_and_measure(work: Path, recipe: str, dataset: str, seed: int, kimg: fl
         for _ in train(gan):
             pass
         samples = draw(
-            gan.sampler().eval(), SAMPLES, latent=gan.options.latent, seed=seed, device=gan.device, num_classes=None
+            gan.sampler().eval(),
+            SAMPLES,
+            latent=gan.options.latent,
+            seed=seed,
+            device=gan.device,
+            sample_format=gan.feed.format,
         )
         numbers = measure(dataset, samples)
     seconds = perf_counter() - start

@@ -88,7 +88,7 @@ class Component(Settings, ABC):
             data = {"name": data}
         if not isinstance(data, Mapping | Component):
             raise PydanticCustomError("component_type", "Input should be a name, or a table with a `name`")
-        if isinstance(data, Component) or not (isabstract(cls) or "name" in data):
+        if isinstance(data, Component) or not (is_abstract(cls) or "name" in data):
             return _validated(cls, handler, data)
         if not isinstance(data.get("name"), str):
             raise PydanticCustomError("missing_name", "the table of a component must have a `name`")
@@ -148,6 +148,11 @@ def components_in(value: object) -> Iterator[Component]:
         yield from components_in(item)
 
 
+def is_abstract(cls: type[Component]) -> bool:
+    """Return whether the class cannot be instantiated: an abstract method is left, or it has no name."""
+    return isabstract(cls) or not hasattr(cls, "name")
+
+
 def _is_reserved(base: type, key: str) -> bool:
     """Return whether the base has an attribute of this name that is not a field. Fields may be redefined."""
     return issubclass(base, Component) and hasattr(base, key) and key not in base.model_fields
@@ -165,7 +170,7 @@ def _is_writable(default: object) -> bool:
 
 def _invalid_defaults(cls: type[Component]) -> Iterator[tuple[str, object, str]]:
     """Yield the fields whose defaults fail their own validation, with the default and the problem."""
-    if isabstract(cls) or not hasattr(cls, "kind"):
+    if is_abstract(cls) or not hasattr(cls, "kind"):
         return  # it cannot be instantiated
     try:
         cls.model_validate({})

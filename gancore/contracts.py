@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from gancore.component import Component
-from gancore.errors import DataError
+from gancore.errors import ConfigError, DataError
 from gancore.settings import Schedulable, TrainingTime, value_at
 
 if TYPE_CHECKING:
@@ -47,11 +47,12 @@ __all__ = [
     "Augment",
     "Augmentation",
     "Component",
-    "Critic",
+    "Condition",
     "DataError",
     "Dataset",
     "Discriminator",
     "EvaluationProtocol",
+    "Generated",
     "Generator",
     "Loss",
     "Mixture",
@@ -59,21 +60,66 @@ __all__ = [
     "Output",
     "Penalty",
     "Player",
+    "Players",
     "Regularizer",
     "Schedulable",
     "Scores",
     "Shape",
+    "Spec",
     "Split",
-    "StatefulLoss",
     "TrainingTime",
     "value_at",
 ]
 
 Shape = tuple[int, ...]
-"""Shape of one sample: (C, H, W) of an image or (F,) of a vector."""
+"""Shape of one sample: (F,) of a vector, (C, L) of a series, (C, H, W) of an image, (C, D, H, W) of a volume."""
+
+Condition = int | Shape
+"""What a network receives with each sample: the number K of classes, for labels (N,) int64 in 0..K-1; or the shape of
+a tensor, for conditions (N, *shape) float32: in [-1, 1] if the dataset stores uint8 (a picture), else as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Description of the data and inputs that the parts of a run are built for. Later versions may add fields.
+
+    `shape` of a sample; `latent_dim` Z; `condition`: see `Condition`, None unless the run is conditional; `bounded`:
+    whether samples lie in [-1, 1] as networks see them, so that a generator ends in tanh; `mirrors`: whether a sample
+    and its mirror image are equally likely.
+    """
+
+    shape: Shape
+    latent_dim: int = 0
+    condition: Condition | None = None
+    bounded: bool = True
+    mirrors: bool = False
+
+    def classes(self) -> int | None:
+        """Return the number of classes, None unless the run is conditional, for a part that supports classes only.
+
+        Raises ConfigError if the condition is a tensor.
+        """
+        if isinstance(self.condition, tuple):
+            raise ConfigError(
+                f"this part supports classes as a condition, not tensors of shape {self.condition}",
+                "choose a part that takes tensors (mlp does), or --set training.conditional=false",
+            )
+        return self.condition
 
 
 # Generator
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Result of a generator that returns more than images.
+
+    `extras`: further tensors (N, …) by name, such as an intermediate latent, a mask, or images of lower resolution.
+    A loss receives them in `Scores.extras`, and D those that its `extra_inputs` names.
+    """
+
+    images: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Generator(Component):
@@ -82,12 +128,16 @@ class Generator(Component):
     kind = "generator"
 
     @abstractmethod
-    def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        """Return a module that maps latent (N, Z) float32 to images (N, *shape): in [-1, 1], or unbounded for vectors.
+    def build(self, spec: Spec) -> nn.Module:
+        """Return a module that maps latent (N, Z) float32 to images (N, *shape), or to `Generated`.
 
-        It is called as `module(latent)`; in a conditional run, where `num_classes` is not None, as
-        `module(latent, labels)` with labels (N,) int64 in 0..num_classes-1.
-        Raise ConfigError for a shape that it does not support.
+        Images are in [-1, 1] if `spec.bounded`. It is called as `module(latent)`; in a conditional run, where
+        `spec.condition` is not None, as `module(latent, condition)`.
+
+        An optional method `encode(images)`, or `encode(images, condition)`, maps real images to extras by name, as a
+        mapping of tensors (N, …). Its parameters belong to the generator.
+
+        Raise ConfigError for a spec that it does not support.
         """
 
 
@@ -100,12 +150,21 @@ class Discriminator(Component):
     kind = "discriminator"
 
     @abstractmethod
-    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
+    def build(self, spec: Spec) -> nn.Module:
         """Return a module that maps images (N, *shape) to logits (N, K), K >= 1, or to an `Output`.
 
-        Images are in [-1, 1]; vectors come as they are in the dataset. It is called as `module(images)`; in a
-        conditional run, where `num_classes` is not None, as `module(images, labels)` with labels (N,) int64.
-        Raise ConfigError for a shape that it does not support.
+        It is called as `module(images)`; in a conditional run, where `spec.condition` is not None, as
+        `module(images, condition)`.
+
+        Optional attributes of the module:
+
+        - `extra_inputs`: names of extras that D receives as keyword arguments, as in `module(images, latent=...)` for
+          `extra_inputs = ("latent",)`. Those of fakes come from G's `Generated`, those of real images from its
+          `encode`.
+        - `mixes_samples`: whether the logits of an image depend on the rest of the batch. Without it, the preflight
+          finds out on small batches, which can miss rare forms.
+
+        Raise ConfigError for a spec that it does not support.
         """
 
 
@@ -134,11 +193,13 @@ def mean_of_batch(values: Tensor) -> Tensor:
 class Scores:
     """A batch with the discriminator's outputs for it. Later versions may add fields and remove none.
 
-    `images` (N, *shape): in [-1, 1] before any augmentation; vectors as they are in the dataset.
+    `images` (N, *shape): as networks see them, before any augmentation.
     `logits` (N, K): float32 or better, whatever precision the network computes in.
-    `labels` (N,) int64: None unless the run is conditional.
+    `condition`: labels (N,) int64 or tensors (N, …), see `Condition`; None unless the run is conditional.
     `latent` (N, Z): None for real images.
     `features` and `heads`: as in `Output`; floating-point tensors are float32 or better.
+    `extras`: of fakes, those of `Generated`, with a gradient in G's step; of real images, those that D receives.
+    `players`: calls both networks on further inputs.
     `mean`: maps values (N, …) to their mean (…) over the batch, differentiably. With several processes it is the mean
     over the batches of all of them, where `values.mean(dim=0)` would be the mean of one process: use it for averages
     inside a nonlinear loss (relativistic average losses, centering). All processes must call it equally often and in
@@ -147,19 +208,58 @@ class Scores:
 
     images: Tensor
     logits: Tensor
-    labels: Tensor | None = None
+    condition: Tensor | None = None
     latent: Tensor | None = None
     features: tuple[Tensor, ...] = ()
     heads: Mapping[str, Tensor] = field(default_factory=dict)
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    players: Players = field(default_factory=lambda: NO_PLAYERS, repr=False, compare=False)
     mean: Callable[[Tensor], Tensor] = field(default_factory=lambda: mean_of_batch, repr=False, compare=False)
 
 
-class Objective(Protocol):
-    """The losses of both players. Each method returns a scalar tensor that is minimized."""
+class Players(Protocol):
+    """Both networks, for losses and regularizers that need more than the scores of their batch.
+
+    In a player's update the parameters of the other player collect no gradient; gradients with respect to inputs flow
+    through both networks.
+    """
 
     @property
-    def needs_real(self) -> bool:
-        """Whether `generator` needs the scores of real images (relativistic losses, feature matching)."""
+    def generator(self) -> nn.Module:
+        """The generator itself, for its weights."""
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """The discriminator itself, for its weights."""
+
+    def generate(self, latent: Tensor, condition: Tensor | None = None) -> Generated:
+        """Return what G makes of latents (N, Z)."""
+
+    def encode(self, images: Tensor, condition: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Return what G's `encode` makes of images (N, *shape): extras by name."""
+
+    def score(
+        self, images: Tensor, condition: Tensor | None = None, extras: Mapping[str, Tensor] | None = None
+    ) -> Scores:
+        """Return D's scores of images (N, *shape), which are augmented first; `extras` has those that D receives."""
+
+
+class _NoPlayers:
+    """Stand-in for `players` in scores that were made without networks."""
+
+    def __getattr__(self, name: str) -> Any:  # Any: never returns
+        raise AttributeError(f"these scores have no networks, so `players.{name}` is not available; pass `players`")
+
+
+NO_PLAYERS: Any = _NoPlayers()  # Any: it takes the place of any Players
+"""`Scores.players` of scores that were made without networks."""
+
+
+class Objective(Protocol):
+    """The losses of both players. Each method returns a scalar tensor that is minimized.
+
+    An optional attribute `needs_real`, False without it, says whether `generator` receives the scores of real images.
+    """
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
         """Return the loss of D. `fake.images` carry no gradient to G."""
@@ -169,36 +269,31 @@ class Objective(Protocol):
 
 
 class Loss(Component):
-    """Loss functions of both players."""
+    """Loss functions of both players: two methods, or `build`, which returns a module that has them.
+
+    Class variables:
+
+    - `needs_real`: `generator` receives the scores of real images (relativistic losses, feature matching).
+    """
 
     kind = "loss"
     needs_real: ClassVar[bool] = False
 
-    @abstractmethod
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
         """Return the loss of D: a scalar, a mean over the batch. `fake.images` carry no gradient to G."""
+        raise NotImplementedError(f"loss {self.name!r} builds a module; call the methods of what build() returns")
 
-    @abstractmethod
     def generator(self, fake: Scores, real: Scores | None) -> Tensor:
         """Return the loss of G: a scalar, a mean over the batch. `real`: None unless `needs_real` is set."""
+        raise NotImplementedError(f"loss {self.name!r} builds a module; call the methods of what build() returns")
 
-    def build(self) -> Objective:
-        """Return the objective: the loss itself, since it has no state."""
+    def build(self, spec: Spec) -> Objective:
+        """Return the objective: the loss itself, or an `nn.Module` with both methods.
+
+        State of a module is in its buffers. Its parameters are trained by D's optimizer in D's step. A module has
+        `needs_real` of its own; without it, that of the component applies.
+        """
         return self
-
-
-class StatefulLoss(Loss):
-    """Base of a loss that keeps state between steps. Override only `build`."""
-
-    @abstractmethod
-    def build(self) -> Objective:
-        """Return an `nn.Module` with the attribute `needs_real` and the methods of `Objective`. State is in buffers."""
-
-    def discriminator(self, real: Scores, fake: Scores) -> Tensor:
-        raise TypeError("a StatefulLoss has no loss functions itself; call those of the module that build() returns")
-
-    def generator(self, fake: Scores, real: Scores | None) -> Tensor:
-        raise TypeError("a StatefulLoss has no loss functions itself; call those of the module that build() returns")
 
 
 # Dataset
@@ -236,15 +331,19 @@ class Dataset(Component):
     evaluation: ClassVar[EvaluationProtocol] = EvaluationProtocol()
 
     @abstractmethod
-    def build(self, root: Path) -> TorchDataset[Any]:  # Any: an item is (image, label) or an image alone
-        """Return a map-style dataset whose items are (image, label), or images alone.
+    def build(self, root: Path) -> TorchDataset[Any]:  # Any: an item is (sample, condition) or a sample alone
+        """Return a map-style dataset whose items are (sample, condition), or samples alone.
 
-        An image is a uint8 tensor (C, H, W) in 0..255, a vector a float32 tensor (F,); all items have one shape.
-        A label is an int. Read files below `root`; raise DataError when they are missing or damaged.
+        A sample is a tensor of at least one dimension; all items have one shape. uint8 in 0..255 is mapped to [-1, 1]
+        for networks; float32 is passed as it is, or mapped from `value_range`. A condition is an int, the number of a
+        class; or a tensor, uint8 (mapped to [-1, 1]) or float32 (as it is). Its shape is read from the first item.
+        Read files below `root`; raise DataError when they are missing or damaged.
 
         Optional attributes of the returned dataset:
 
-        - `classes: Sequence[str]`: names of the labels, which then lie in 0..len(classes)-1. Conditional runs need it.
+        - `classes: Sequence[str]`: names of the labels, which then lie in 0..len(classes)-1. Runs that are conditional
+          on a class need it.
+        - `value_range: tuple[float, float]`: range of float32 samples, which is mapped to [-1, 1].
         - `mirrors: bool`: an image and its mirror image are equally likely. Augmentations mirror no other data.
         - `mixture: Mixture`: the distribution of vectors, if it is known.
         """
@@ -277,21 +376,14 @@ class Dataset(Component):
 Player = Literal["generator", "discriminator"]
 
 
-class Critic(Protocol):
-    """The discriminator behind its augmentations, for a regularizer that scores images of its own."""
-
-    def __call__(self, images: Tensor, labels: Tensor | None) -> Scores:
-        """Return the scores of images (N, *shape) with labels (N,)."""
-
-
 class Penalty(Protocol):
-    """A regularizer at run time."""
+    """A regularizer at run time.
 
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
+    An optional method `project(module, strength)` changes the player's weights in place after its update.
+    """
+
+    def penalty(self, real: Scores, fake: Scores) -> Tensor | None:
         """Return a scalar, which is added to the player's loss times strength and interval; None adds nothing."""
-
-    def project(self, module: nn.Module, strength: float) -> None:
-        """Change the player's weights in place after its update, as weight clipping does."""
 
 
 class Regularizer(Component):
@@ -320,13 +412,14 @@ class Regularizer(Component):
         default=1, ge=1, description="apply in every n-th update of the player, with the penalty multiplied by n"
     )
 
-    @abstractmethod
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor | None:
+    def penalty(self, real: Scores, fake: Scores) -> Tensor | None:
         """Return a scalar, which is added to the player's loss times `strength` and `interval`; None adds nothing.
 
         `real` and `fake` are the scores that the loss receives, from the same forward pass. Do not multiply by
-        `strength` or `interval` here. Score other images with `critic(images, labels)`.
+        `strength` or `interval` here. Score other images with `real.players.score(images, real.condition)`. By default
+        nothing is added.
         """
+        return None
 
     def strength(self, time: TrainingTime) -> float:
         """Return the weight of the penalty at this time of the run. Where it is 0 the penalty is not computed."""
@@ -335,8 +428,11 @@ class Regularizer(Component):
     def project(self, module: nn.Module, strength: float) -> None:
         """Change the player's weights in place after each update it applies to. Default: no change."""
 
-    def build(self) -> Penalty:
-        """Return the penalty: the regularizer itself, or an `nn.Module` if it has state."""
+    def build(self, spec: Spec) -> Penalty:
+        """Return the penalty: the regularizer itself, or an `nn.Module` if it has state.
+
+        State of a module is in its buffers; its parameters are trained by the optimizer of `player`.
+        """
         return self
 
 
@@ -359,11 +455,12 @@ class Augmentation(Component):
     kind = "augmentation"
 
     @abstractmethod
-    def build(self, shape: Shape, mirrors: bool) -> Augment:
-        """Return a callable that augments images of this shape. Mirror images only if `mirrors`.
+    def build(self, spec: Spec) -> Augment:
+        """Return a callable that augments images of `spec.shape`. Mirror images only if `spec.mirrors`.
 
-        It may be an `nn.Module`. If it has a method `observe(real: Scores)`, that is called with the scores of real
-        images after every update of D (adaptive augmentation). Raise ConfigError for a shape that it does not support.
+        It may be an `nn.Module`, whose parameters are trained by D's optimizer. If it has a method
+        `observe(real: Scores)`, that is called with the scores of real images after every update of D (adaptive
+        augmentation). Raise ConfigError for a spec that it does not support.
         """
 
     def strength(self, time: TrainingTime) -> float:

@@ -46,9 +46,9 @@ def gancore_generators() -> Iterable[type[Generator]]:
         name = "linear"
         bias: bool = Field(default=True, description="add a learned offset to each pixel")
 
-        def build(self, shape, latent_dim, num_classes):
-            layer = nn.Linear(latent_dim, math.prod(shape), bias=self.bias)
-            return nn.Sequential(layer, nn.Tanh(), nn.Unflatten(1, shape))
+        def build(self, spec):
+            layer = nn.Linear(spec.latent_dim, math.prod(spec.shape), bias=self.bias)
+            return nn.Sequential(layer, nn.Tanh(), nn.Unflatten(1, spec.shape))
 
 
     @hookimpl
@@ -79,10 +79,10 @@ def gancore_discriminators() -> Iterable[type[Discriminator]]:
         units: int = Field(default=64, ge=1, le=4096, description="hidden units")
         pieces: int = Field(default=4, ge=2, le=16, description="linear pieces of a unit")
 
-        def build(self, shape, num_classes):
+        def build(self, spec):
             return nn.Sequential(
                 nn.Flatten(),
-                nn.Linear(math.prod(shape), self.units * self.pieces),
+                nn.Linear(math.prod(spec.shape), self.units * self.pieces),
                 nn.MaxPool1d(self.pieces),
                 nn.Linear(self.units, 1),
             )
@@ -179,7 +179,7 @@ def gancore_regularizers() -> Iterable[type[Regularizer]]:
         def strength(self, time):
             return 1e-3
 
-        def penalty(self, critic, real, fake):
+        def penalty(self, real, fake):
             return real.logits.square().mean()
 
 
@@ -206,7 +206,7 @@ def gancore_augmentations() -> Iterable[type[Augmentation]]:
 
         name = "brightness"
 
-        def build(self, shape, mirrors):
+        def build(self, spec):
             return self.apply
 
         def apply(self, images, strength):

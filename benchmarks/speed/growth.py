@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, TensorDataset
 from benchmarks.speed import byhand, ours
 from benchmarks.speed.comparisons import OURS
 from benchmarks.speed.timing import Run, Series, Start, interleave
-from gancore import GAN, Options
+from gancore import GAN, Options, Spec
 from gancore_plugins.losses.bce import NonSaturating
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 
@@ -32,9 +32,8 @@ class Setup:
 
     def networks(self) -> tuple[nn.Module, nn.Module]:
         narrow, wide = (round(self.width * units) for units in (256, 512))
-        shape = (1, self.side, self.side)
-        generator = MLPGenerator(widths=(narrow, wide)).build(shape, 100, None)
-        return generator, MLPDiscriminator(widths=(wide, narrow)).build(shape, None)
+        spec = Spec((1, self.side, self.side), latent_dim=100)
+        return MLPGenerator(widths=(narrow, wide)).build(spec), MLPDiscriminator(widths=(wide, narrow)).build(spec)
 
     def data(self) -> TensorDataset:
         images = torch.randint(0, 256, (self.size, 1, self.side, self.side), dtype=torch.uint8)
@@ -42,7 +41,7 @@ class Setup:
 
     def gan(self, dataset: Dataset[object], **training: object) -> GAN:
         options = Options.model_validate({"batch_size": self.batch, "duration": ours.ENDLESS, "training": training})
-        return GAN(*self.networks(), dataset, NonSaturating().build(), options, "cpu")
+        return GAN(*self.networks(), dataset, NonSaturating(), options, "cpu")
 
 
 VARIED: dict[str, list[Setup]] = {

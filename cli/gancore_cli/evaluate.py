@@ -139,14 +139,14 @@ def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -
 
 
 def _draw_samples(trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: Path) -> Tensor:
-    """Return `evaluator.count` samples; in a conditional run, classes are as frequent as in the training data."""
+    """Return `evaluator.count` samples; in a conditional run, conditions are as frequent as in the training data."""
     from gancore.evaluation.sources import ReferenceImages
 
-    labels = None
-    if trained.num_classes is not None:
+    conditions = None
+    if trained.spec.condition is not None:
         training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
-        labels = training.draw_labels(evaluator.count, seed, "evaluation")
-    return trained.sample(evaluator.count, seed=seed, labels=labels)
+        conditions = training.draw_conditions(evaluator.count, seed, "evaluation")
+    return trained.sample(evaluator.count, seed=seed, conditions=conditions)
 
 
 def _read(images: Path, reference: ReferenceImages | None, count: int | None, seed: int) -> Tensor:

@@ -19,6 +19,7 @@ from gancore.catalog.discovery import Plugin as Plugin
 from gancore.catalog.discovery import Recipe as Recipe
 from gancore.catalog.isolation import preserve_process_state
 from gancore.component import Component
+from gancore.contracts import Loss, Regularizer
 from gancore.errors import ConfigError, PluginError, describe_error, unknown_name
 from gancore.settings import REMOVE, Settings
 
@@ -177,9 +178,25 @@ def read_plugin(module: object, name: str, package: str, version: str) -> Plugin
                 )
             if any(issubclass(other, kind) and other.name == component.name for other in components):
                 raise PluginError(f"{hook} offers {component.name!r} twice")
+            if missing := _missing_methods(component):
+                raise PluginError(f"{component.__name__} must define {missing}")
             components.append(component)
     recipes = tuple(_recipe(file) for file in _results(manager, "gancore_recipes"))
     return Plugin(name, package, version, tuple(components), recipes)
+
+
+def _missing_methods(component: type[Component]) -> str:
+    """Return what a loss or regularizer lacks to do anything at all; empty if it lacks nothing."""
+
+    def defines(kind: type[Component], *methods: str) -> bool:
+        return all(getattr(component, name) is not getattr(kind, name) for name in methods)
+
+    if issubclass(component, Loss) and not (defines(Loss, "discriminator", "generator") or defines(Loss, "build")):
+        return "the methods `discriminator` and `generator`, or `build`"
+    methods = ("penalty", "project", "build")
+    if issubclass(component, Regularizer) and not any(defines(Regularizer, name) for name in methods):
+        return "`penalty`, `project` or `build`"
+    return ""
 
 
 def _check_hooks(manager: pluggy.PluginManager, module: object, hooks: list[str]) -> None:

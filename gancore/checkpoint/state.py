@@ -71,23 +71,33 @@ def load_module(name: str, module: nn.Module, tensors: Mapping[str, Tensor]) -> 
         raise CheckpointError(f"the checkpoint is of another {name}: {message}", "build the same networks") from error
 
 
-def load_optimizer(name: str, optimizer: optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Restore what `of_optimizer` returned. Raises CheckpointError when a name or a shape differs."""
-    parameters = {key: parameter for key, parameter in module.named_parameters() if parameter.requires_grad}
-    places = {key: place for place, key in enumerate(parameters)}
+def load_optimizer(optimizer: optim.Optimizer, modules: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
+    """Restore what `of_optimizer` returned for the modules of an optimizer, by role.
+
+    Raises CheckpointError when a name or a shape differs.
+    """
+    places = {id(weight): place for place, weight in enumerate(_weights(optimizer))}
     states: dict[int, dict[str, Tensor]] = {}
-    for key, value in below(f"optimizer.{name}.", tensors).items():
-        kind, _, parameter = key.partition(".")
-        if parameter not in parameters or (value.ndim and value.shape != parameters[parameter].shape):
-            raise CheckpointError(
-                f"the checkpoint is of another {name}: optimizer state {key} of shape {tuple(value.shape)}",
-                "build the same networks",
-            )
-        # The optimizer changes it in place, so it is a copy, with the memory layout of the weight for fused optimizers.
-        like = parameters[parameter] if value.ndim else value
-        copy = torch.empty_like(like, dtype=value.dtype).copy_(value)
-        states.setdefault(places[parameter], {})[kind] = copy
+    for name, module in modules.items():
+        parameters = {key: parameter for key, parameter in module.named_parameters() if id(parameter) in places}
+        for key, value in below(f"optimizer.{name}.", tensors).items():
+            kind, _, parameter = key.partition(".")
+            if parameter not in parameters or (value.ndim and value.shape != parameters[parameter].shape):
+                raise CheckpointError(
+                    f"the checkpoint is of another {name}: optimizer state {key} of shape {tuple(value.shape)}",
+                    "build the same networks",
+                )
+            # The optimizer changes it in place, so it is a copy, in the memory layout of the weight for fused
+            # optimizers.
+            like = parameters[parameter] if value.ndim else value
+            copy = torch.empty_like(like, dtype=value.dtype).copy_(value)
+            states.setdefault(places[id(parameters[parameter])], {})[kind] = copy
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _weights(optimizer: optim.Optimizer) -> list[Tensor]:
+    """Return the weights of all groups, in the order that the optimizer numbers them in its state."""
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

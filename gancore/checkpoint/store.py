@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from torch import Tensor
 
 from gancore.checkpoint.format import ANOTHER, decode, encode
@@ -194,12 +194,6 @@ _Size = Annotated[int, Field(ge=1, le=2**31)]
 _Shown = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 
 
-def _vector_or_image(shape: list[int]) -> list[int]:
-    if len(shape) not in (1, 3):
-        raise ValueError("a shape is [F] or [C, H, W]")
-    return shape
-
-
 class _Form(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -214,12 +208,20 @@ class _MadeWith(_Form):
     plugins: dict[_Shown, _Shown]
 
 
+class _DataFormat(_Form):
+    shape: Annotated[list[_Size], Field(min_length=1, max_length=16)]
+    condition: _Size | Annotated[list[_Size], Field(min_length=1, max_length=16)] | None
+    classes: list[str]
+    dtype: Literal["uint8", "float32"]
+    value_range: tuple[float, float] | None
+    mirrors: bool
+
+
 class _Run(_Form):
     """The fields that the checkpoint of a run must have; it may have more."""
 
     config: dict[str, Any]  # Any: validated when the config is resolved
-    shape: Annotated[list[_Size], AfterValidator(_vector_or_image)]
-    num_classes: _Size | None
+    data_format: _DataFormat
     progress: _Progress
     made_with: _MadeWith
 
@@ -227,9 +229,9 @@ class _Run(_Form):
 def load_run(path: Path) -> Checkpoint:
     """Load a file that must be the checkpoint of a run.
 
-    `about` then holds `config`, a dict; `shape`, one or three sizes; `num_classes`, 1 or more, or None; `progress` with
-    `step`, `images_seen` and `seconds`, 0 or more and finite; and `made_with`, with `plugins` and their versions.
-    Raises CheckpointError otherwise.
+    `about` then holds `config`, a dict; `data_format`, which describes samples and conditions; `progress` with `step`,
+    `images_seen` and `seconds`, 0 or more and finite; and `made_with`, with `plugins` and their versions. Raises
+    CheckpointError otherwise.
     """
     saved = load(path)
     try:

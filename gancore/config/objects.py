@@ -19,7 +19,7 @@ from gancore.catalog.catalog import Catalog, Plugin
 from gancore.catalog.discovery import BUILT_IN
 from gancore.component import Component
 from gancore.config.layers import ConfigLayer, merge
-from gancore.contracts import Dataset, Discriminator, Generator, Loss, StatefulLoss
+from gancore.contracts import Dataset, Discriminator, Generator, Loss
 from gancore.errors import ConfigError
 
 OBJECT = "object"
@@ -94,7 +94,7 @@ def _stand_in(kind: type[Component], value: object) -> type[Component]:
         "name": OBJECT,
         "build": build,
     }
-    # The methods of a loss belong to the object, as those of a stateful loss do.
-    base = StatefulLoss if kind is Loss else kind
-    made: type[Component] = type(kind)(f"Object{kind.__name__}", (base,), body)  # type: ignore[misc]  # ABCMeta(name, …)
+    if kind is Loss:
+        body["needs_real"] = getattr(value, "needs_real", False)
+    made: type[Component] = type(kind)(f"Object{kind.__name__}", (kind,), body)  # type: ignore[misc]  # ABCMeta(name, …)
     return made

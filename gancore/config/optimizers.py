@@ -69,9 +69,13 @@ class OptimizerSettings(Settings):
     def _arguments(self) -> Arguments:
         return {"lr": self.lr} | (self.model_extra or {})
 
-    def build(self, module: nn.Module) -> optim.Optimizer:
-        """Return the optimizer of all parameters with `requires_grad`, fused if the device supports it."""
-        parameters = [p for p in module.parameters() if p.requires_grad] or [nn.Parameter(torch.zeros(1))]
+    def build(self, modules: Mapping[str, nn.Module]) -> optim.Optimizer:
+        """Return the optimizer of all parameters with `requires_grad`, fused if the device supports it.
+
+        `modules` are those that it trains, by role: a player's network first.
+        """
+        parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
+        parameters = parameters or [nn.Parameter(torch.zeros(1))]
         arguments = self.at(START)
         fused = {"fused": True} if _supports_fused(self.name, parameters, arguments) else {}
         optimizer: optim.Optimizer = _class(self.name)(parameters, **arguments, **fused)

@@ -60,11 +60,15 @@ PrecisionName = Literal["auto", "fp32", "tf32", "bf16"]
 class TrainingSettings(Settings):
     """Settings of a training step."""
 
-    discriminator_steps: int = Field(default=1, ge=1, le=100, description="updates of D per update of G")
+    discriminator_steps: int = Field(default=1, ge=1, le=100, description="updates of D per step")
+    generator_steps: int = Field(default=1, ge=1, le=100, description="updates of G per step, after those of D")
     fakes: Literal["shared", "fresh"] = Field(
-        default="shared", description="fake images of G's update: those of D's last update, or newly generated ones"
+        default="shared",
+        description="fake images of G's first update: those of D's last update, or newly generated ones",
     )
-    conditional: bool = Field(default=False, description="pass the labels of the dataset to both networks")
+    conditional: bool = Field(
+        default=False, description="pass the labels or conditions of the dataset to both networks"
+    )
     data: Literal["auto", "device", "stream"] = Field(
         default="auto", description="keep the whole dataset on the device, or stream it; auto: on the device if it fits"
     )

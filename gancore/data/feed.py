@@ -16,13 +16,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.contracts import Shape
-from gancore.data.items import EMPTY, check_items, check_labels, count_classes, read_items, split_item
+from gancore.contracts import Condition, Shape, Spec
+from gancore.data.items import (
+    EMPTY,
+    check_conditions,
+    check_items,
+    check_labels,
+    count_classes,
+    read_items,
+    split_item,
+)
 from gancore.data.loader import load_batches
+from gancore.data.sample_format import SampleFormat, condition_to_network
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, DataError, blame
 from gancore.utils.random import derive_seed, generator_for, seeded
-from gancore.utils.ranges import to_network_range
 
 _FINGERPRINT_ITEMS = 256
 _MAX_MEMORY_SHARE = 0.25
@@ -31,13 +39,14 @@ _MAX_MEMORY_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One rank's part of a batch: real images (N, *shape) as the networks see them, float32, and labels (N,) int64.
+    """One rank's part of a batch: real images (N, *shape) and their condition, both as networks see them.
 
+    `images` are float32; `condition` is labels (N,) int64, or tensors (N, …) float32, see `contracts.Condition`.
     `total` is the number of images of the whole batch over all ranks; with one rank it is N.
     """
 
     images: Tensor
-    labels: Tensor
+    condition: Tensor
     total: int
 
 
@@ -49,8 +58,9 @@ def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
 class Feed:
     """Endless batches of one dataset. The last batch of an epoch may be shorter than the others.
 
-    `shape` is that of an image or vector, `num_classes` the number of `dataset.classes`, None without them. With
-    several `ranks`, `batch_size` counts the images of all ranks, and `batches` yields this rank's part.
+    `shape` is that of a sample, `format` how samples are stored, `condition` what the dataset offers as a condition:
+    the number of its `classes`, the shape of its tensors, or None. With several `ranks`, `batch_size` counts the images
+    of all ranks, and `batches` yields this rank's part.
     Raises DataError for a dataset that is empty or smaller than a batch, for a last batch with fewer images than
     ranks, and for items that break the contract (see `contracts.Dataset`).
     """
@@ -74,16 +84,22 @@ class Feed:
         self._seed, self._workers, self._ranks = seed, workers, ranks
         items_seed = derive_seed(seed, "items")
         with blame("dataset"), seeded(items_seed):
-            first, _ = split_item(dataset[0])
+            first, about = split_item(dataset[0])
         check_items(first.unsqueeze(0))
         self.shape: Shape = tuple(first.shape)
-        self.num_classes = count_classes(dataset)
+        self.format = SampleFormat.of(first, getattr(dataset, "value_range", None))
+        self._num_classes = count_classes(dataset)
+        self.condition: Condition | None = self._num_classes
+        if isinstance(about, Tensor) and self._num_classes is None:
+            check_conditions(about.unsqueeze(0))
+            self.condition = tuple(about.shape)
         self._on_device: tuple[Tensor, Tensor] | None = None
-        fits = first.nbytes * self.size <= _MAX_MEMORY_SHARE * _memory(device, ranks)
+        item_size = first.nbytes + (about.nbytes if isinstance(about, Tensor) else 0)
+        fits = item_size * self.size <= _MAX_MEMORY_SHARE * _memory(device, ranks)
         if data == "device" or (data == "auto" and fits):
-            images, labels = read_items(dataset, seed=items_seed)
-            check_labels(labels, self.num_classes)
-            self._on_device = images.to(device), labels.to(device)
+            images, conditions = read_items(dataset, seed=items_seed)
+            check_labels(conditions, self._num_classes)
+            self._on_device = images.to(device), conditions.to(device)
         if self.size < batch_size:
             raise DataError(
                 f"batch_size {batch_size} is larger than the dataset ({self.size} images)",
@@ -108,32 +124,51 @@ class Feed:
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """Yield this rank's batches without end, the first one after `images_seen` images of the run."""
         stored = self._indexed(images_seen, *self._on_device) if self._on_device else self._streamed(images_seen)
-        for images, labels in stored:
+        for images, conditions in stored:
             total = self.count(images_seen)
             images_seen += total
-            yield Batch(to_network_range(images), labels, total)
+            yield Batch(self.format.to_network(images), condition_to_network(conditions), total)
 
-    def class_count(self, conditional: bool) -> int | None:
-        """Return the number of classes if `conditional`, else None. Raise ConfigError if the dataset has no classes."""
-        if conditional and self.num_classes is None:
+    def spec(self, latent_dim: int, *, conditional: bool) -> Spec:
+        """Return what networks are built for. Raise ConfigError if `conditional` and the dataset has no condition."""
+        if conditional and self.condition is None:
             raise ConfigError(
-                "training.conditional needs a dataset with class names in `classes`; this dataset has none",
+                "training.conditional needs a dataset with class names in `classes`, or with tensors as conditions; "
+                "this dataset has neither",
                 "choose a labeled dataset (folder takes classes=true), or --set training.conditional=false and a loss "
                 "that needs no labels, such as bce",
             )
-        return self.num_classes if conditional else None
+        return Spec(
+            self.shape,
+            latent_dim,
+            self.condition if conditional else None,
+            bounded=self.format.bounded,
+            mirrors=bool(getattr(self.dataset, "mirrors", False)),
+        )
+
+    def describe(self, spec: Spec) -> dict[str, object]:
+        """Return the format of samples and conditions of a run as plain data, for its checkpoints."""
+        condition = list(spec.condition) if isinstance(spec.condition, tuple) else spec.condition
+        return {
+            "shape": list(self.shape),
+            "condition": condition,
+            "classes": list(map(str, getattr(self.dataset, "classes", ()))) if isinstance(condition, int) else [],
+            "dtype": self.format.dtype,
+            "value_range": None if self.format.value_range is None else list(self.format.value_range),
+            "mirrors": spec.mirrors,
+        }
 
     @cached_property
     def fingerprint(self) -> str:
         """A SHA-256 digest of the dataset's size and of evenly spaced items, to detect that the data has changed."""
         digest = hashlib.sha256(f"{self.size}".encode())
         indices = torch.linspace(0, self.size - 1, min(self.size, _FINGERPRINT_ITEMS)).long()
-        images, labels = (
+        images, conditions = (
             (tensor[indices.to(tensor.device)] for tensor in self._on_device)
             if self._on_device
             else read_items(self.dataset, indices, derive_seed(self._seed, "fingerprint"))
         )
-        for tensor in (images, labels):
+        for tensor in (images, conditions):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -146,11 +181,11 @@ class Feed:
             yield from map(self._ranks.part, torch.split(order[offset:], self.batch_size))
             images_seen += self.size - offset
 
-    def _indexed(self, images_seen: int, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _indexed(self, images_seen: int, images: Tensor, conditions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for indices in self._indices(images_seen):
             rows = indices.to(self.device, non_blocking=True)
             # index_select copies whole images, which is faster than indexing.
-            yield images.index_select(0, rows), labels.index_select(0, rows)
+            yield images.index_select(0, rows), conditions.index_select(0, rows)
 
     def _streamed(self, images_seen: int) -> Iterator[tuple[Tensor, Tensor]]:
         batches = load_batches(
@@ -160,10 +195,11 @@ class Feed:
             workers=self._workers,
             pin_memory=self.device.type == "cuda",
         )
-        for images, labels in batches:
+        for images, conditions in batches:
             check_items(images)
-            check_labels(labels, self.num_classes)
-            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+            check_conditions(conditions)
+            check_labels(conditions, self._num_classes)
+            yield images.to(self.device, non_blocking=True), conditions.to(self.device, non_blocking=True)
 
     def _requests(self, images_seen: int) -> Iterator[tuple[int, list[int]]]:
         """Yield the position in the run and the item indices of this rank's part of each batch."""

@@ -27,14 +27,16 @@ def build_dataset(dataset: Dataset, root: Path, seed: int = 0) -> TorchDataset[A
 
 
 def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return stored images (N, …) and labels (N,) int64 of all items, or of those at `indices` (N,), on the CPU.
+    """Return stored samples (N, …) and their conditions of all items, or of those at `indices` (N,), on the CPU.
 
-    Random numbers that the dataset draws come from `seed`.
+    Conditions are labels (N,) int64, or tensors (N, …) uint8 or float32; see `contracts.Dataset`. Random numbers that
+    the dataset draws come from `seed`.
     Raises DataError for items that break the contract, and when there are no items.
     """
     if _is_in_memory(dataset):
-        images, *rest = (tensor if indices is None else tensor[indices] for tensor in dataset.tensors)
-        labels = rest[0] if rest else torch.zeros(len(images))
+        samples, *rest = (tensor if indices is None else tensor[indices] for tensor in dataset.tensors)
+        conditions = rest[0] if rest else torch.zeros(len(samples), dtype=torch.int64)
+        conditions = conditions.unsqueeze(1) if _is_number_per_item(conditions) else conditions
     else:
         with blame("dataset"), seeded(seed):
             numbers = range(len(cast(Sized, dataset))) if indices is None else indices.tolist()
@@ -42,9 +44,10 @@ def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: 
             parts = [collate(get_items(dataset, chunk)) for chunk in chunks]
             if not parts:
                 raise DataError(EMPTY)
-            images, labels = (torch.cat(list(column)) for column in zip(*parts, strict=True))
-    check_items(images)
-    return images, labels.long()
+            samples, conditions = (torch.cat(list(column)) for column in zip(*parts, strict=True))
+    check_items(samples)
+    check_conditions(conditions)
+    return samples, conditions.long() if conditions.ndim == 1 else conditions
 
 
 def get_items(dataset: TorchDataset[Any], indices: Sequence[int]) -> list[Any]:  # Any: a dataset's items
@@ -56,27 +59,43 @@ def get_items(dataset: TorchDataset[Any], indices: Sequence[int]) -> list[Any]: 
         raise RuntimeError("StopIteration was raised while an item was read") from error
 
 
-def split_item(item: object) -> tuple[Tensor, int]:
-    """Return the image and the label of an item, which is a tensor or a (tensor, label) pair; without a label, 0."""
-    image, label = (*item, 0)[:2] if isinstance(item, tuple | list) and len(item) in (1, 2) else (item, 0)
-    if not isinstance(image, torch.Tensor):
+def split_item(item: object) -> tuple[Tensor, int | Tensor]:
+    """Return the sample and the condition of an item: a tensor, or a (tensor, condition) pair; without one, label 0.
+
+    A condition is a label, or a tensor uint8 or float32; a float becomes a tensor (1,).
+    """
+    sample, condition = (*item, 0)[:2] if isinstance(item, tuple | list) and len(item) in (1, 2) else (item, 0)
+    if not isinstance(sample, torch.Tensor):
         raise DataError(
-            f"an item of a dataset must be a tensor or a (tensor, label) pair; received {type(image).__name__}",
-            "convert pictures with torchvision.transforms.v2.PILToTensor",
+            f"an item of a dataset must be a tensor or a (tensor, condition) pair; received {type(sample).__name__}",
+            "convert pictures with torchvision.transforms.v2.PILToTensor, and arrays with torch.from_numpy",
         )
+    if isinstance(condition, Tensor) and (condition.ndim or condition.is_floating_point()):
+        return sample, condition if condition.ndim else condition.float().unsqueeze(0)
+    if isinstance(condition, float):
+        return sample, torch.tensor([condition])
     try:
-        return image, index(label)
+        return sample, index(condition)
     except TypeError:
-        raise DataError(f"a label must be an int; received {label!r}") from None
+        raise DataError(
+            f"the condition of an item must be an int, a float or a tensor; received {condition!r}",
+            "convert arrays with torch.from_numpy",
+        ) from None
 
 
 def collate(items: list[object]) -> tuple[Tensor, Tensor]:
-    """Return stacked images (N, …) and labels (N,). Raise DataError for items of several shapes."""
+    """Return stacked samples (N, …) and conditions (N, …). Raise DataError for items of several shapes."""
     pairs = [split_item(item) for item in items]
-    shapes = {tuple(image.shape) for image, _ in pairs}
+    shapes = {tuple(sample.shape) for sample, _ in pairs}
     if len(shapes) > 1:
-        raise DataError(f"all images of a dataset must have one shape; received {sorted(shapes)}", "resize them")
-    return torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
+        raise DataError(f"all samples of a dataset must have one shape; received {sorted(shapes)}", "resize them")
+    tensors = [condition for _, condition in pairs if isinstance(condition, Tensor)]
+    shapes = {tuple(condition.shape) for condition in tensors}
+    if len(shapes) > 1 or len(tensors) not in (0, len(pairs)):
+        received = sorted(shapes) if len(shapes) > 1 else "tensors and labels"
+        raise DataError(f"all conditions of a dataset must have one shape; received {received}")
+    samples = torch.stack([sample for sample, _ in pairs])
+    return samples, torch.stack(tensors) if tensors else torch.tensor([condition for _, condition in pairs])
 
 
 def count_classes(dataset: TorchDataset[Any]) -> int | None:
@@ -94,34 +113,67 @@ def count_classes(dataset: TorchDataset[Any]) -> int | None:
 
 def check_labels(labels: Tensor, num_classes: int | None) -> None:
     """Raise DataError unless labels (N,) are in 0..K-1, where the number of classes K is known."""
-    if num_classes is not None and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+    if num_classes is None:
+        return
+    if labels.ndim > 1:
+        raise DataError(
+            f"a dataset with `classes` must have an int as the condition of each item; received tensors of shape "
+            f"{tuple(labels.shape[1:])}",
+            "leave `classes` out, or return the number of the class",
+        )
+    if not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         raise DataError(
             f"labels must be in 0..{num_classes - 1}, for the dataset's {num_classes} classes; "
             f"received {int(labels.min())}..{int(labels.max())}"
         )
 
 
-def check_items(images: Tensor) -> None:
-    """Raise DataError unless images (N, C, H, W) are uint8, or vectors (N, F) float32 and finite."""
-    received = f"received {str(images.dtype).removeprefix('torch.')} of shape {tuple(images.shape[1:])}"
-    if images.ndim == 4:
-        if images.dtype != torch.uint8:
-            raise DataError(f"images (C, H, W) must be uint8 in 0..255; {received}", "do not scale them to floats")
-    elif images.ndim != 2 or images.dtype != torch.float32:
-        raise DataError(f"data must be uint8 images (C, H, W) or float32 vectors (F,); {received}")
-    elif not images.isfinite().all():
-        number = int((~images.isfinite()).any(dim=1).nonzero()[0])
-        values = str(images[number, :8].tolist()).replace("]", ", …]" if images.shape[1] > 8 else "]")
-        raise DataError(f"vectors must be finite; number {number} is {values}", "check the code that computed them")
-    if 0 in images.shape:
-        raise DataError(f"an image must have at least one pixel; {received}")
+def check_items(samples: Tensor) -> None:
+    """Raise DataError unless samples (N, …) are uint8, or float32 and finite, and not empty."""
+    received = f"received {_describe(samples)}"
+    if samples.dtype not in (torch.uint8, torch.float32) or samples.ndim < 2:
+        raise DataError(
+            f"samples must be uint8 in 0..255 or float32, with at least one dimension; {received}",
+            "convert them, for example with .float()",
+        )
+    if 0 in samples.shape:
+        raise DataError(f"a sample must have at least one value; {received}")
+    _check_finite("samples", samples)
+
+
+def check_conditions(conditions: Tensor) -> None:
+    """Raise DataError unless conditions are labels (N,), or tensors (N, …) that are uint8, or float32 and finite."""
+    if conditions.ndim == 1:
+        return
+    if conditions.dtype not in (torch.uint8, torch.float32) or 0 in conditions.shape:
+        raise DataError(
+            f"tensors as conditions must be uint8 in 0..255 or float32; received {_describe(conditions)}",
+            "convert them, for example with .float()",
+        )
+    _check_finite("conditions", conditions)
+
+
+def _describe(samples: Tensor) -> str:
+    return f"{str(samples.dtype).removeprefix('torch.')} of shape {tuple(samples.shape[1:])}"
+
+
+def _check_finite(what: str, values: Tensor) -> None:
+    if not values.is_floating_point() or values.isfinite().all():
+        return
+    number = int((~values.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+    first = values[number].flatten()
+    shown = str(first[:8].tolist()).replace("]", ", …]" if len(first) > 8 else "]")
+    raise DataError(f"{what} must be finite; number {number} is {shown}", "check the code that computed them")
+
+
+def _is_number_per_item(conditions: Tensor) -> bool:
+    return conditions.ndim == 1 and conditions.is_floating_point()
 
 
 def _is_in_memory(dataset: TorchDataset[Any]) -> TypeGuard[TensorDataset]:
-    """Return whether the dataset is a plain TensorDataset of images, and perhaps integer labels."""
+    """Return whether the dataset is a plain TensorDataset of samples, and perhaps conditions."""
     return (
         isinstance(dataset, TensorDataset)
         and type(dataset).__getitem__ is TensorDataset.__getitem__
         and len(dataset.tensors) <= 2
-        and all(labels.ndim == 1 and not labels.is_floating_point() for labels in dataset.tensors[1:])
     )

@@ -34,7 +34,7 @@ def load_batches(
     workers: int,
     pin_memory: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (N, …) and labels (N,) for each request: a position in the run, and the indices of N items.
+    """Yield samples (N, …) and conditions (N, …) for each request: a position in the run, and the indices of N items.
 
     Raises the same PluginError or DataError for a failing dataset whichever process reads it, and WorkerError when one
     of the `workers` dies.

@@ -53,8 +53,8 @@ class ReferenceImages:
         indices = torch.randperm(len(self), generator=generator_for(seed, stream))[:limit]
         return read_items(self.images, indices.sort().values)[0]
 
-    def draw_labels(self, count: int, seed: int, stream: str) -> Tensor:
-        """Return the labels (N,) of `count` images drawn with replacement: classes are as frequent as in the data."""
+    def draw_conditions(self, count: int, seed: int, stream: str) -> Tensor:
+        """Return the conditions (N, …) of `count` items drawn with replacement: as frequent as in the data."""
         indices = torch.randint(len(self), (count,), generator=generator_for(seed, stream))
         return read_items(self.images, indices)[1]
 

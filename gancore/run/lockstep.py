@@ -59,12 +59,12 @@ class Coordinator:
             raise
         self.at_step_boundary = True
 
-    def samples(self, gan: GAN, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
+    def samples(self, gan: GAN, count: int, seed: int, conditions: Tensor | None) -> Tensor:
         """Return what `draw` returns; every rank draws a share. Raises NumericsError as `draw` does."""
         self._send(Command.SAMPLE, count, seed)
         # A single process that is interrupted while it draws is still at a step boundary.
         with self._in_flight() if self._ranks.is_distributed else nullcontext():
-            return _draw(gan, count, seed, labels)
+            return _draw(gan, count, seed, conditions)
 
     def roll_back(self) -> None:
         """Let all ranks continue from the state that rank 0 has."""
@@ -123,15 +123,17 @@ def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption) -> Gener
                 return
 
 
-def _draw(gan: GAN, count: int, seed: int, labels: Tensor | None) -> Tensor:
-    labels = gan.ranks.broadcast_tensors({} if labels is None else {"labels": labels}).get("labels")
+def _draw(gan: GAN, count: int, seed: int, conditions: Tensor | None) -> Tensor:
+    given = {} if conditions is None else {"conditions": conditions}
+    conditions = gan.ranks.broadcast_tensors(given).get("conditions")
     return draw(
         gan.sampler(),
         count,
         latent=gan.options.latent,
         seed=seed,
         device=gan.device,
-        num_classes=gan.num_classes,
-        labels=labels,
+        sample_format=gan.feed.format,
+        condition=gan.spec.condition,
+        conditions=conditions,
         ranks=gan.ranks,
     )

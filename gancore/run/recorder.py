@@ -248,7 +248,7 @@ class Recorder:
         if evaluator is None and guard is None:
             state.pending = []
             return None, None
-        samples = self._draw(self._sample_count, self._config.seed, self._sample_labels)
+        samples = self._draw(self._sample_count, self._config.seed, self._evaluation_conditions)
         now, alarm = self._gan.progress, None
         line: LogLine = {"step": now.step, "kimg": now.images_seen / 1000, "seconds": round(now.seconds, 3)}
         diversity = guard.diversity(samples) if guard else None
@@ -283,7 +283,8 @@ class Recorder:
                 self._notify_file(path)
 
     def _draw_picture(self) -> None:
-        samples = self._draw(self._config.sample.count, derive_seed(self._config.seed, "samples"))
+        seed = derive_seed(self._config.seed, "samples")
+        samples = self._draw(self._config.sample.count, seed, self._picture_conditions)
         step = self._gan.progress.step
         image = picture(samples, self._real_points) if is_picture(samples) else None
         path = self._directory.samples / f"step-{step:08d}.{'png' if image else 'npy'}"
@@ -297,13 +298,13 @@ class Recorder:
                 self._notifier.image(step, "samples", image)
             self._notify_file(path)
 
-    def _draw(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
-        """Return samples (N, C, H, W) uint8 or (N, F) float32, always from the same noise."""
+    def _draw(self, count: int, seed: int, conditions: Tensor | None) -> Tensor:
+        """Return samples (N, *shape) as the data is stored, always from the same noise."""
         gan = self._gan
         gan.finite_check.raise_if_found()  # report the first non-finite value, not what follows from it
         try:
             with self._deferred() if gan.ranks.is_distributed else nullcontext():
-                return self._coordinator.samples(gan, count, seed, labels)
+                return self._coordinator.samples(gan, count, seed, conditions)
         except NumericsError as error:
             raise NonFiniteError(gan.progress.step, error.message) from error
 
@@ -323,11 +324,18 @@ class Recorder:
         return max(SAMPLE_COUNT if self._guard else 0, self._evaluator.count if self._evaluator else 0)
 
     @cached_property
-    def _sample_labels(self) -> Tensor | None:
-        """Labels (N,) of an evaluation, as frequent as in the data; None in a run that is not conditional."""
-        if self._gan.num_classes is None:
+    def _evaluation_conditions(self) -> Tensor | None:
+        """Conditions (N, …) of an evaluation, as frequent as in the data; None in a run that is not conditional."""
+        if self._gan.spec.condition is None:
             return None
-        return self._training_images.draw_labels(self._sample_count, self._config.seed, "evaluation")
+        return self._training_images.draw_conditions(self._sample_count, self._config.seed, "evaluation")
+
+    @cached_property
+    def _picture_conditions(self) -> Tensor | None:
+        """Tensors (N, …) for sample pictures, from the data; None for other runs: classes are drawn in turn."""
+        if not isinstance(self._gan.spec.condition, tuple):
+            return None
+        return self._training_images.draw_conditions(self._config.sample.count, self._config.seed, "pictures")
 
     @cached_property
     def _real_points(self) -> Tensor | None:
@@ -363,8 +371,7 @@ class Recorder:
         self._state.penalties |= {label: float(value) for label, value in self._penalties.items()}
         return {
             "config": self._config_data,
-            "shape": list(self._gan.feed.shape),
-            "num_classes": self._gan.num_classes,
+            "data_format": self._gan.feed.describe(self._gan.spec),
             "progress": self._gan.state.place(),
             "data": self._gan.feed.fingerprint,
             "recorded": self._state.model_dump(),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +24,13 @@ from gancore.config.layers import REMOVE, ConfigLayer
 from gancore.config.objects import check_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import LatentSettings, RunConfig, resolve
-from gancore.contracts import Shape
+from gancore.contracts import Condition, Shape, Spec
+from gancore.data.sample_format import UINT8, SampleFormat, condition_to_network
 from gancore.distributed.ranks import SINGLE_RANK, Ranks, choose_device
-from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blame
+from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blame, unknown_name
 from gancore.sampling.grid import is_picture, picture
-from gancore.training.networks import call, draw_latent, eval_mode
+from gancore.training.networks import call, draw_latent, eval_mode, generated_of
 from gancore.utils.random import derive_seed, generator_for, seeded
-from gancore.utils.ranges import to_stored_range
 
 _CHUNK = 64
 _ANOTHER = "name another checkpoint"
@@ -48,37 +49,44 @@ def draw(  # the keywords say all that decides which images are drawn
     latent: LatentSettings,
     seed: int,
     device: torch.device,
-    num_classes: int | None = None,
-    labels: Tensor | None = None,
+    sample_format: SampleFormat = UINT8,
+    condition: Condition | None = None,
+    conditions: Tensor | None = None,
     ranks: Ranks = SINGLE_RANK,
 ) -> Tensor:
-    """Return images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU.
+    """Return samples (N, *shape) as the data is stored in `sample_format`, on the CPU.
 
-    The generator runs in evaluation mode, and its modes are restored. A conditional one draws the classes of `labels`
-    (N,), or without them all classes in turn. Several `ranks` share the work, and only rank 0 gets all images.
-    Raises NumericsError when a sample is not finite.
+    The generator runs in evaluation mode, and its modes are restored. `conditions` are labels (N,), or tensors
+    (N, *condition) as a dataset stores them; without them, a run that is conditional on classes draws all in turn.
+    Several `ranks` share the work, and only rank 0 gets all samples.
+    Raises NumericsError when a sample is not finite, ConfigError when tensors are needed and `conditions` is None.
     """
+    if isinstance(condition, tuple) and conditions is None:
+        raise ConfigError(f"the generator needs a condition of shape {condition} for each sample", "--condition FILE")
     chunks, finite, starts = [], True, range(0, count, _CHUNK)
     with eval_mode(generator):
         for start in starts[ranks.rank :: ranks.size]:
-            wanted = None
-            if num_classes is not None:
-                wanted = torch.arange(start, start + _CHUNK) % num_classes
-                if labels is not None:
-                    given = labels[start : start + _CHUNK]
-                    wanted[: len(given)] = given
-                wanted = wanted.to(device)
+            wanted = None if condition is None else _chunk_of(condition, conditions, start).to(device)
             noise = latents(latent, seed, start, start + _CHUNK).to(device)
             # Random numbers that the generator itself draws depend on the seed too.
             with seeded(derive_seed(seed, "chunk", start), device), blame("generator", "in forward()"):
-                images: Tensor = call(generator, noise, wanted).float()
+                images = generated_of(call(generator, noise, wanted)).images.float()
             finite = bool(images.isfinite().all())
             if not finite:
                 break
-            chunks.append(to_stored_range(images).cpu())
+            chunks.append(sample_format.to_stored(images).cpu())
     if ranks.all_reduce_max([not finite])[0]:  # converted to bytes they would look like any other image
         raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
     return torch.cat(ranks.gather(chunks, len(starts)))[:count]
+
+
+def _chunk_of(condition: Condition, conditions: Tensor | None, start: int) -> Tensor:
+    """Return the conditions of `_CHUNK` samples from `start`, as networks see them; repeated where there are fewer."""
+    if conditions is None:
+        return torch.arange(start, start + _CHUNK) % cast(int, condition)
+    given = conditions[start : start + _CHUNK]
+    rows = torch.arange(_CHUNK) % len(given)
+    return condition_to_network(given.long() if isinstance(condition, int) else given)[rows]
 
 
 class DrawnSamples(Tensor):
@@ -102,44 +110,92 @@ class DrawnSamples(Tensor):
 class TrainedGenerator:
     """A trained generator from a checkpoint.
 
-    `averaged` says whether its weights are the EMA; `path` is the checkpoint, `digest` its SHA-256; `warnings` say
-    where the installed plugins differ from those that it was made with.
+    `spec` is what it was built for, `sample_format` how its samples are stored. `averaged` says whether its weights are
+    the EMA; `classes` are the names of its labels; `path` is the checkpoint, `digest` its SHA-256; `warnings` say where
+    the installed plugins differ from those that it was made with.
     """
 
     generator: nn.Module
     config: RunConfig
-    shape: Shape
-    num_classes: int | None
+    spec: Spec
+    sample_format: SampleFormat
     step: int
     device: torch.device
     averaged: bool
     path: Path
     digest: str
+    classes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def sample(self, count: int, seed: int = 0, label: int | None = None, labels: Tensor | None = None) -> Tensor:
-        """Return images (N, C, H, W) uint8, or vectors (N, F) float32, on the CPU; image i depends only on seed and i.
+    @property
+    def shape(self) -> Shape:
+        """The shape of a sample."""
+        return self.spec.shape
 
-        `label` in 0..K-1 asks a conditional generator for one class, `labels` (N,) for a class per image. A notebook
-        shows the result as a picture.
-        Raises ConfigError for any other label, NumericsError when a sample is not finite.
+    def sample(
+        self, count: int, seed: int = 0, label: int | str | None = None, conditions: Tensor | None = None
+    ) -> Tensor:
+        """Return samples (N, *shape) as the data is stored, on the CPU; sample i depends only on seed, i and condition.
+
+        `label`, a number in 0..K-1 or a name, asks a generator that is conditional on classes for one class.
+        `conditions` gives one to each sample: labels (N,), or tensors (N, *condition) as the dataset stores them; a
+        single one, of shape condition, is used for all. A notebook shows the result as a picture.
+        Raises ConfigError for any other label or condition, NumericsError when a sample is not finite.
         """
         if count < 1:
             raise ConfigError(f"the number of samples must be at least 1; received {count}")
-        if label is not None and not 0 <= label < (self.num_classes or 0):
-            if self.num_classes is None:
-                raise ConfigError(f"the run is not conditional; received class {label}", "leave --class out")
-            raise ConfigError(f"the class must be in 0..{self.num_classes - 1}; received {label}", "leave --class out")
+        if label is not None:
+            conditions = torch.full((count,), self._class_number(label))
+        elif conditions is not None:
+            conditions = checked_conditions(self.spec.condition, conditions, count)
         samples = draw(
             self.generator,
             count,
             latent=self.config.latent,
             seed=seed,
             device=self.device,
-            num_classes=self.num_classes,
-            labels=labels if label is None else torch.full((count,), label),
+            sample_format=self.sample_format,
+            condition=self.spec.condition,
+            conditions=conditions,
         )
         return samples.as_subclass(DrawnSamples)
+
+    def _class_number(self, label: int | str) -> int:
+        """Return the number of a class that is given by number or by name."""
+        count = self.spec.condition
+        if not isinstance(count, int):
+            kind = "not conditional" if count is None else "conditional on tensors, not on classes"
+            hint = "leave --class out" if count is None else "--condition FILE"
+            raise ConfigError(f"the run is {kind}; received class {label}", hint)
+        if isinstance(label, str) and label in self.classes:
+            return self.classes.index(label)
+        number = label if isinstance(label, int) else int(label) if label.isdecimal() else None
+        if number is None:
+            raise ConfigError(unknown_name("class", str(label), self.classes), f"use a name, or 0..{count - 1}")
+        if not 0 <= number < count:
+            raise ConfigError(f"the class must be in 0..{count - 1}; received {label}", "leave --class out")
+        return number
+
+
+def checked_conditions(condition: Condition | None, given: Tensor, count: int) -> Tensor:
+    """Return the conditions (count, …) to sample with. Raise ConfigError if `given` does not fit the condition."""
+    if condition is None:
+        raise ConfigError("the run is not conditional, so samples take no condition", "leave the condition out")
+    shape = () if isinstance(condition, int) else condition
+    if given.shape == shape:
+        given = given.unsqueeze(0).expand(count, *shape)
+    if given.shape != (count, *shape):
+        raise ConfigError(
+            f"{count} samples need conditions of shape {(count, *shape)}, or one of shape {shape} for all; received "
+            f"{tuple(given.shape)}",
+            f"pass as many as samples: -n {len(given)}" if given.shape[1:] == shape and len(given) else "reshape them",
+        )
+    if isinstance(condition, int):
+        if given.is_floating_point() or not 0 <= int(given.min()) <= int(given.max()) < condition:
+            raise ConfigError(f"labels must be integers in 0..{condition - 1}; received {given[:8].tolist()}")
+    elif given.dtype not in (torch.uint8, torch.float32):
+        raise ConfigError(f"conditions must be uint8 in 0..255 or float32; received {given.dtype}", "convert them")
+    return given
 
 
 def load(
@@ -158,30 +214,52 @@ def load(
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
     config = _resolved(saved, path, catalog)
-    shape, num_classes, step = tuple(saved.about["shape"]), saved.about["num_classes"], saved.about["progress"]["step"]
+    spec, sample_format = described_data(saved.about["data_format"], config.latent.dim)
+    classes = tuple(saved.about["data_format"]["classes"])
     averaged = config.ema is not None and not raw
     weights = below("ema." if averaged else "generator.", saved.tensors)
-    needed, given = _size_of(config, shape, num_classes), sum(value.numel() for value in weights.values())
+    needed, given = _size_of(config, spec), sum(value.numel() for value in weights.values())
     if needed > given:
         raise CheckpointError(
             f"{path} is of another generator: its config asks for {needed:,} weights, and it holds {given:,}", _ANOTHER
         )
     # The initial weights are replaced at once; they must not advance the random state of the process.
     with attributed(config, catalog), seeded(0), blame(f"generator {config.generator.name!r}", "in build()"):
-        generator = config.generator.build(shape, config.latent.dim, num_classes)
+        generator = config.generator.build(spec)
     try:
         generator.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
     chosen = choose_device(device)
     trained = generator.eval().to(chosen)
-    return TrainedGenerator(trained, config, shape, num_classes, step, chosen, averaged, file, saved.digest, warnings)
+    return TrainedGenerator(
+        trained,
+        config,
+        spec,
+        sample_format,
+        saved.about["progress"]["step"],
+        chosen,
+        averaged,
+        file,
+        saved.digest,
+        classes,
+        warnings,
+    )
 
 
-def _size_of(config: RunConfig, shape: Shape, num_classes: int | None) -> int:
+def described_data(about: Mapping[str, Any], latent_dim: int) -> tuple[Spec, SampleFormat]:  # Any: a checkpoint's
+    """Return what `data_format` in a checkpoint describes; see `gancore.run.recorder`."""
+    condition, value_range = about["condition"], about["value_range"]
+    sample_format = SampleFormat(about["dtype"], None if value_range is None else tuple(value_range))
+    condition = tuple(condition) if isinstance(condition, list) else condition
+    spec = Spec(tuple(about["shape"]), latent_dim, condition, bounded=sample_format.bounded, mirrors=about["mirrors"])
+    return spec, sample_format
+
+
+def _size_of(config: RunConfig, spec: Spec) -> int:
     """Return the number of weights of a generator, built without memory; 0 if it cannot be built so."""
     with suppress(Exception), seeded(0), torch.device("meta"), _SkipInit():
-        bare = config.generator.build(shape, config.latent.dim, num_classes)
+        bare = config.generator.build(spec)
         return sum(value.numel() for value in bare.state_dict().values() if value.is_meta)
     return 0
 

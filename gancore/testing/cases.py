@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from gancore.contracts import Shape
+from gancore.contracts import Condition, Shape, Spec
 
 
 class LawBroken(AssertionError):  # noqa: N818  # reads well in reports: LawBroken: ...
@@ -31,7 +31,7 @@ def require(condition: object, message: str) -> None:
 class Case:
     """The sizes, values and random seed that a component is tested with.
 
-    `shape` of an image (C, H, W) or vector (F,), `latent_dim` Z, `count` N of images, `num_classes` or None, `logits` K
+    `shape` of a sample, `latent_dim` Z, `count` N of images, `condition` or None (see `Condition`), `logits` K
     per image with the standard deviation `scale`, whether the data may be mirrored (`mirrors`), and the `seed` of
     weights, inputs and all other random numbers. Datasets look for files below `root`, by default none.
     """
@@ -39,12 +39,18 @@ class Case:
     shape: Shape = (1, 8, 8)
     latent_dim: int = 1
     count: int = 2
-    num_classes: int | None = None
+    condition: Condition | None = None
     logits: int = 1
     scale: float = 1.0
     mirrors: bool = False
     seed: int = 0
     root: Path = Path(os.devnull)
+
+    @property
+    def spec(self) -> Spec:
+        """What components are built for. Images are in [-1, 1], other samples are not bounded."""
+        bounded = len(self.shape) == 3
+        return Spec(self.shape, self.latent_dim, self.condition, bounded=bounded, mirrors=self.mirrors)
 
     def __repr__(self) -> str:
         """Return the call, without defaults and without `root`, which is a temporary folder."""

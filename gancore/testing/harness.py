@@ -6,23 +6,34 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial, singledispatch
-from typing import TypeGuard
+from typing import TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
 
 from gancore.component import Component
-from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Mixture, Regularizer, Scores
+from gancore.contracts import (
+    Augmentation,
+    Dataset,
+    Discriminator,
+    Generated,
+    Generator,
+    Loss,
+    Mixture,
+    Player,
+    Regularizer,
+    Scores,
+)
 from gancore.errors import ConfigError, blame
 from gancore.metrics import Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.observers import Observer
 from gancore.settings import TrainingTime
 from gancore.testing.cases import Case, CaseSkipped
-from gancore.testing.inputs import Values, call_network, images, labels, perturbed, scores, stored_images
+from gancore.testing.inputs import Values, call_network, conditions, images, perturbed, scores, stored_images
 from gancore.testing.observers import observe_normal_run
-from gancore.training.adapters import DiscriminatorAdapter, GeneratorAdapter
+from gancore.training.adapters import DiscriminatorAdapter, GeneratorAdapter, PlayersAdapter
 from gancore.training.micro_batch import MicroBatch
-from gancore.training.networks import output_of, tensors_of
+from gancore.training.networks import Freezer, output_of, tensors_of
 from gancore.training.regularizers import ActiveRegularizer, ActiveRegularizers
 from gancore.utils.random import seeded
 
@@ -110,19 +121,22 @@ def _build(component: Component, case: Case) -> Harness:
 
 @_build.register
 def _of_generator(component: Generator, case: Case) -> Harness:
-    module = perturbed(component.build(case.shape, case.latent_dim, case.num_classes), case)
-    inputs = {"latent": torch.randn(case.count, case.latent_dim), **labels(case)}
+    module = perturbed(component.build(case.spec), case)
+    inputs = {"latent": torch.randn(case.count, case.latent_dim), **conditions(case)}
 
     def run(inputs: Values) -> Outputs:
-        return {"images": call_network(module, inputs)}
+        returned = call_network(module, inputs)
+        if not isinstance(returned, Generated):
+            return {"images": returned}
+        return {"images": returned.images, **{f"extras[{name!r}]": extra for name, extra in returned.extras.items()}}
 
     return Harness(component, module, inputs, run, case.seed, ("images",))
 
 
 @_build.register
 def _of_discriminator(component: Discriminator, case: Case) -> Harness:
-    module = perturbed(component.build(case.shape, case.num_classes), case)
-    inputs = {"images": images(case), **labels(case)}
+    module = perturbed(component.build(case.spec), case)
+    inputs = {"images": images(case), **conditions(case)}
 
     def run(inputs: Values) -> Outputs:
         return tensors_of(output_of(call_network(module, inputs)))
@@ -132,19 +146,21 @@ def _of_discriminator(component: Discriminator, case: Case) -> Harness:
 
 @_build.register
 def _of_loss(component: Loss, case: Case) -> Harness:
-    objective = component.build()
-    inputs = {"latent": torch.randn(case.count, 16), "labels": torch.randint(_CLASSES, (case.count,))}
+    objective = component.build(case.spec)
+    inputs = {"latent": torch.randn(case.count, 16), "condition": torch.randint(_CLASSES, (case.count,))}
     for side in ("real", "fake"):
         inputs[f"{side} images"] = images(case)
         inputs[f"{side} logits"] = torch.randn(case.count, case.logits) * case.scale
         inputs[f"{side} features"] = torch.randn(case.count, 8)
         inputs[f"{side} heads"] = torch.randn(case.count, _CLASSES)
 
+    needs_real = getattr(objective, "needs_real", component.needs_real)
+
     def run(inputs: Values) -> Outputs:
         real, fake = (scores(inputs, side) for side in ("real", "fake"))
         return {
             "discriminator": objective.discriminator(real, fake),
-            "generator": objective.generator(fake, real if objective.needs_real else None),
+            "generator": objective.generator(fake, real if needs_real else None),
         }
 
     return Harness(component, objective, inputs, run, case.seed, ("discriminator", "generator"))
@@ -152,7 +168,7 @@ def _of_loss(component: Loss, case: Case) -> Harness:
 
 @_build.register
 def _of_regularizer(component: Regularizer, case: Case) -> Harness:
-    penalty = component.build()
+    penalty = component.build(case.spec)
     size = torch.Size(case.shape).numel()
     with seeded(0):  # the same in every harness, so that only the component makes a difference
         critic = nn.Sequential(nn.Flatten(), nn.Linear(size, 8), nn.Tanh(), nn.Linear(8, case.logits))
@@ -161,20 +177,26 @@ def _of_regularizer(component: Regularizer, case: Case) -> Harness:
     inputs = {"real images": images(case), "latent": torch.randn(case.count, 2)}
 
     # As a training step calls them, so that a law sees the very scores that training will.
-    generate, discriminate = GeneratorAdapter(generator), DiscriminatorAdapter(critic)
+    generate = GeneratorAdapter(generator)
+    discriminate = DiscriminatorAdapter(critic, generate)
+    other = Freezer([generator])
+    discriminate.players = {
+        player: PlayersAdapter(player, generate, discriminate, other) for player in get_args(Player)
+    }
     active = ActiveRegularizers([ActiveRegularizer(component.name, component, penalty, 1.0)])
 
     def run(inputs: Values) -> Outputs:
         part = MicroBatch(inputs["real images"], None, inputs["latent"], len(inputs["latent"]))
         images = generate(part)  # (N, *shape)
         if component.player == "discriminator":
-            real, fake = discriminate.score_pair(part, images.detach(), active)
+            real, fake = discriminate.score_pair(part, images, active)
         else:
             real, fake = discriminate.score_real(part, active), discriminate.score_fake(part, images)
-        found = penalty.penalty(discriminate.critic, real, fake)
+        found = penalty.penalty(real, fake)
         strengths = tuple(component.strength(time) for time in MOMENTS)
         projected_player = deepcopy(player)
-        penalty.project(projected_player, strengths[0])
+        if hasattr(penalty, "project"):
+            penalty.project(projected_player, strengths[0])
         projected = {f"projected {name}": parameter.detach() for name, parameter in projected_player.named_parameters()}
         return {"penalty": found, "strength": strengths, **projected}
 
@@ -183,7 +205,7 @@ def _of_regularizer(component: Regularizer, case: Case) -> Harness:
 
 @_build.register
 def _of_augmentation(component: Augmentation, case: Case) -> Harness:
-    augment = component.build(case.shape, case.mirrors)
+    augment = component.build(case.spec)
     inputs = {"images": images(case), "logits": torch.rand(_OBSERVED, 1) - 0.5 * torch.rand(())}
 
     def run(inputs: Values) -> Outputs:
@@ -258,7 +280,7 @@ def metric_inputs(metric: Metric, inputs: Values, mixture: Mixture | None, *, ev
 
 @_build.register
 def _of_extractor(component: Extractor, case: Case) -> Harness:
-    classes = _CLASSES if isinstance(component, LearnedExtractor) else case.num_classes
+    classes = _CLASSES if isinstance(component, LearnedExtractor) else _classes_of(case)
     module = component.build(case.shape, classes, case.root)
     if isinstance(module, nn.Module):
         module.eval()
@@ -274,6 +296,10 @@ def _of_extractor(component: Extractor, case: Case) -> Harness:
         }
 
     return Harness(component, module, {"images": stored_images(case, case.count)}, run, case.seed, ("features",))
+
+
+def _classes_of(case: Case) -> int | None:
+    return case.condition if isinstance(case.condition, int) else None
 
 
 @_build.register

@@ -1,4 +1,4 @@
-"""Inputs for components: images, labels, scores, and networks with perturbed weights."""
+"""Inputs for components: images, conditions, scores, and networks with perturbed weights."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Values = Mapping[str, Tensor]
 def perturbed(module: object, case: Case) -> nn.Module:
     """Return the network with weights moved a little, so that a zero initialization hides nothing.
 
-    Raises ConfigError for a case with labels if `forward` takes none: such a network is for unconditional runs.
+    Raises ConfigError for a case with a condition if `forward` takes none: such a network is for unconditional runs.
     """
     if not isinstance(module, nn.Module):
         raise PluginError(f"a network must be an nn.Module; received {type(module).__name__}")
-    if case.num_classes is not None and not _takes_labels(module):
-        raise ConfigError("this network takes no labels", "leave num_classes out")
+    if case.condition is not None and not _takes_condition(module):
+        raise ConfigError("this network takes no condition", "leave the condition out")
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.02)
     return module
 
 
-def _takes_labels(module: nn.Module) -> bool:
+def _takes_condition(module: nn.Module) -> bool:
     try:
         inspect.signature(module.forward).bind(None, None)
     except TypeError:
@@ -40,13 +40,17 @@ def _takes_labels(module: nn.Module) -> bool:
 
 
 def call_network(module: nn.Module, inputs: Values) -> object:
-    """Call a network on the latent or the images, and on the labels if there are any."""
-    return call(module, inputs["latent"] if "latent" in inputs else inputs["images"], inputs.get("labels"))
+    """Call a network on the latent or the images, and on the condition if there is one."""
+    return call(module, inputs["latent"] if "latent" in inputs else inputs["images"], inputs.get("condition"))
 
 
-def labels(case: Case) -> dict[str, Tensor]:
-    """Return labels (N,) under the key `labels`, or nothing without classes."""
-    return {} if case.num_classes is None else {"labels": torch.randint(case.num_classes, (case.count,))}
+def conditions(case: Case) -> dict[str, Tensor]:
+    """Return conditions (N, …) under the key `condition`, or nothing in a case without one."""
+    if case.condition is None:
+        return {}
+    if isinstance(case.condition, int):
+        return {"condition": torch.randint(case.condition, (case.count,))}
+    return {"condition": torch.rand(case.count, *case.condition) * 2 - 1}
 
 
 def images(case: Case) -> Tensor:
@@ -83,7 +87,7 @@ def scores(inputs: Values, side: str) -> Scores:
     return Scores(
         images=inputs[f"{side} images"],
         logits=inputs[f"{side} logits"],
-        labels=inputs["labels"],
+        condition=inputs["condition"],
         latent=inputs["latent"] if side == "fake" else None,
         features=(inputs[f"{side} features"],),
         heads=_AnyHead(inputs[f"{side} heads"]),

@@ -15,9 +15,9 @@ from gancore.metrics import Features, LearnedExtractor
 from gancore.testing.cases import Case, CaseSkipped, LawBroken, require
 from gancore.testing.general import first_difference
 from gancore.testing.harness import Harness, harness
-from gancore.testing.inputs import images
+from gancore.testing.inputs import conditions, images
+from gancore.training.mixing import COUNT, TrialInputs, mixes_samples
 from gancore.training.networks import describe_tensor
-from gancore.training.preflight import COUNT, mixes_samples
 from gancore.utils.random import seeded
 
 _SEEDS = 32
@@ -106,13 +106,13 @@ def latent_changes_the_images(component: Component, case: Case) -> None:
 
 def labels_change_the_images(component: Component, case: Case) -> None:
     """Conditional generators make different images of one latent for different classes."""
-    if case.num_classes is None:
+    if not isinstance(case.condition, int):
         raise CaseSkipped
-    labels = torch.arange(case.count) % case.num_classes
+    labels = torch.arange(case.count) % case.condition
     for built in _initializations(component, case):
         same = built.inputs["latent"][:1].expand(case.count, -1)
-        generated = built.tensors(latent=same, labels=labels)
-        other = built.tensors(latent=same, labels=(labels + 1) % case.num_classes)
+        generated = built.tensors(latent=same, condition=labels)
+        other = built.tensors(latent=same, condition=(labels + 1) % case.condition)
         if first_difference(generated, other) is not None:
             return
     raise LawBroken("images do not depend on the labels")
@@ -144,8 +144,8 @@ def preflight_detects_sample_mixing(component: Component, case: Case) -> None:
         sized = replace(case, count=count)
         with seeded(case.seed):
             first, second = images(sized), 0.3 * images(sized) + 0.4
-            classes = None if case.num_classes is None else torch.arange(count) % case.num_classes
-            return mixes_samples(module, first, second, classes)
+            condition = conditions(sized).get("condition")
+            return mixes_samples(module, TrialInputs(torch.zeros(count, 1), first, second, condition))
 
     if mixes(COUNT):
         return

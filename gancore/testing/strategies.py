@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from inspect import isabstract
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
@@ -14,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from gancore.contracts import Shape
+from gancore.component import Component, is_abstract
+from gancore.contracts import Condition, Shape
 from gancore.settings import Schedulable, Schedule, Settings
 from gancore.testing.cases import Case
 
@@ -51,7 +51,7 @@ def components(
     `overrides` are strategies for single fields. Combinations of fields that validation refuses are drawn again. The
     first instance has all defaults, if every field has one.
     """
-    if isabstract(cls):
+    if issubclass(cls, Component) and is_abstract(cls):
         if offers is None:
             return st.nothing()
         return st.one_of([components(component, offers, bounds) for component, _ in offers.offers(cls)])
@@ -79,6 +79,11 @@ def shapes() -> st.SearchStrategy[Shape]:
     return images | st.tuples(st.integers(1, 16))
 
 
+def conditions() -> st.SearchStrategy[Condition | None]:
+    """Draw conditions: none, a number of classes, or a vector."""
+    return st.none() | st.integers(2, 4) | st.tuples(st.integers(1, 3))
+
+
 def cases() -> st.SearchStrategy[Case]:
     """Draw cases to test a component with."""
     return st.builds(
@@ -86,7 +91,7 @@ def cases() -> st.SearchStrategy[Case]:
         shape=shapes(),
         latent_dim=st.integers(1, 8),
         count=st.integers(2, 5),
-        num_classes=st.none() | st.integers(2, 4),
+        condition=conditions(),
         logits=st.integers(1, 3),
         scale=st.sampled_from([1.0, 100.0, 10_000.0]),
         mirrors=st.booleans(),

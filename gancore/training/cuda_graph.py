@@ -175,14 +175,14 @@ class _Graph:
     """A recorded step with its own input tensors, into which batches are copied."""
 
     def __init__(self, gan: GAN, batches: Sequence[Batch], step: StepFunction, recorder: GraphRecorder) -> None:
-        self._own = [Batch(batch.images.clone(), batch.labels.clone(), batch.total) for batch in batches]
+        self._own = [Batch(batch.images.clone(), batch.condition.clone(), batch.total) for batch in batches]
         self._replay, self._result = recorder.record(lambda: step(gan, self._own))
 
     def replay(self, batches: Sequence[Batch]) -> StepResult:
         """Return the result for other batches, in tensors that later replays do not change."""
         for own, batch in zip(self._own, batches, strict=True):
             own.images.copy_(batch.images)
-            own.labels.copy_(batch.labels)
+            own.condition.copy_(batch.condition)
         self._replay()
         values = {field.name: getattr(self._result, field.name) for field in fields(StepResult)}
         penalties = {label: penalty.clone() for label, penalty in values.pop("penalties").items()}
@@ -248,7 +248,7 @@ def _decisions(gan: GAN, batches: Sequence[Batch]) -> Hashable:
     """Return all numbers that the host puts into a step, except learning rates on the device."""
     options, time = gan.options, gan.time()
     updates = [gan.active_regularizers("discriminator", number) for number in range(len(batches))]
-    updates.append(gan.active_regularizers("generator", 0))
+    updates += [gan.active_regularizers("generator", number) for number in range(options.training.generator_steps)]
     clip, ema = options.training.clip_norm, options.ema
     new_images = sum(batch.total for batch in batches)
     return (

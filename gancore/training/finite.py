@@ -18,7 +18,7 @@ class _Checked:
     """The values of one check: scores by name, then the gradients of weights, or the weights if `projected`."""
 
     player: Player
-    module: nn.Module
+    modules: Mapping[str, nn.Module]
     scores: tuple[str, ...]
     weights: tuple[Tensor, ...]
     projected: bool
@@ -28,7 +28,7 @@ class _Checked:
         if index < len(self.scores):
             return f"the {self.player}'s {self.scores[index]} is not finite, so its update was not made"
         weight = self.weights[index - len(self.scores)]
-        name = next((name for name, parameter in self.module.named_parameters() if parameter is weight), "weight")
+        name = self._name_of(weight)
         if self.projected:
             return f"the {self.player}'s weight {name} is not finite after its regularizers projected it"
         large = "too large to be squared"
@@ -36,6 +36,14 @@ class _Checked:
         if not later and weight.grad is not None and weight.grad.isfinite().all():
             what = large
         return f"the gradient of the {self.player}'s {name} is {what}, so its update was not made"
+
+    def _name_of(self, weight: Tensor) -> str:
+        """Return the name of a weight: as in the player's network, with the role before it in other modules."""
+        for role, module in self.modules.items():
+            for name, parameter in module.named_parameters():
+                if parameter is weight:
+                    return name if role == self.player else f"{role}.{name}"
+        return "weight"
 
 
 def skips_by_flag(optimizer: optim.Optimizer) -> bool:
@@ -73,13 +81,14 @@ class FiniteCheck:
     def check_gradients(
         self,
         player: Player,
-        module: nn.Module,
+        modules: Mapping[str, nn.Module],
         optimizer: optim.Optimizer,
         scores: Mapping[str, Tensor],
         weights: Sequence[Tensor],
     ) -> Tensor:
         """Check scores and gradients before an update, and return the norm of each gradient.
 
+        `modules` are those that the optimizer trains, by role, the player's network under its own name.
         Raises NonFiniteError if it reads immediately. The weights are unchanged.
         """
         moved = [weight for weight in weights if weight.grad is not None]
@@ -88,14 +97,14 @@ class FiniteCheck:
         if deferred:
             optimizer.found_inf = self.found  # type: ignore[attr-defined]  # torch's optimizers read it by getattr
         values = torch.stack([*scores.values(), *norms])
-        self._check(_Checked(player, module, tuple(scores), tuple(moved), projected=False), values, deferred=deferred)
+        self._check(_Checked(player, modules, tuple(scores), tuple(moved), projected=False), values, deferred=deferred)
         return values[len(scores) :]
 
     def check_weights(self, player: Player, module: nn.Module) -> None:
         """Check the weights that regularizers have projected after an update."""
         weights = tuple(module.parameters())
         norms = torch.stack(_norms([weight.detach() for weight in weights]))
-        checked = _Checked(player, module, (), weights, projected=True)
+        checked = _Checked(player, {player: module}, (), weights, projected=True)
         self._check(checked, norms, deferred=not self._immediate)
 
     def raise_if_found(self) -> None:

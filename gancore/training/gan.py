@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn, optim
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.config.run import Options, RunConfig
-from gancore.contracts import Augment, Augmentation, Objective, Penalty, Player, Regularizer
+from gancore.contracts import Augment, Augmentation, Loss, Objective, Penalty, Player, Regularizer
 from gancore.data.feed import Feed
 from gancore.data.items import build_dataset
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import blame
 from gancore.settings import TrainingTime
-from gancore.training.adapters import ActiveAugmentation, DiscriminatorAdapter, GeneratorAdapter, LossAdapter
+from gancore.training.adapters import (
+    ActiveAugmentation,
+    DiscriminatorAdapter,
+    GeneratorAdapter,
+    LossAdapter,
+    PlayersAdapter,
+)
 from gancore.training.assembly import building, feed_of, network_on, part_on
 from gancore.training.ema import update_average, weight_of
 from gancore.training.finite import FiniteCheck
@@ -34,10 +40,11 @@ from gancore.utils.random import derive_seed
 class GAN:
     """Two networks with their loss, data and optimizers; `state` holds everything that training changes.
 
-    `generator` maps latent (N, Z) to images (N, *shape), `discriminator` images to logits (N, K), K >= 1, both with
-    labels (N,) as a second argument when `options.training.conditional`; `dataset` is map-style (see
-    `contracts.Dataset`); `objective` scores both players (any `Loss`). Regularizers and augmentations have labels as
-    keys. Modules are moved to the device. Each of several `ranks` has a GAN of its own; training keeps them equal.
+    `generator` maps latent (N, Z) to images (N, *shape), `discriminator` images to logits (N, K), K >= 1, both with a
+    condition as a second argument when `options.training.conditional`; `dataset` is map-style (see
+    `contracts.Dataset`); `objective` scores both players: a `Loss`, or any object with its two methods. Regularizers
+    and augmentations have labels as keys. `spec` describes what the parts are built for. Modules are moved to the
+    device. Each of several `ranks` has a GAN of its own; training keeps them equal.
     Raises DataError for unfit data, PluginError for parts that do not fit the data or each other.
     """
 
@@ -60,12 +67,13 @@ class GAN:
         self.device = ranks.device(device) if isinstance(device, str) else device
         self.feed = dataset if isinstance(dataset, Feed) else feed_of(dataset, options, self.device, ranks)
         self.precision = Precision.chosen(training.precision, self.device, self.feed.shape)
-        self.num_classes = self.feed.class_count(training.conditional)
+        self.spec = self.feed.spec(options.latent.dim, conditional=training.conditional)
         channels_last = self.precision.channels_last if training.channels_last is None else training.channels_last
         layout = torch.channels_last if channels_last else None
+        self.ema: nn.Module | None = None
         self.generator = network_on(self.device, "generator", generator, layout)
         self.discriminator = network_on(self.device, "discriminator", discriminator, layout)
-        self.loss = LossAdapter(part_on(self.device, objective))
+        self.loss = LossAdapter(part_on(self.device, self._built(objective)))
         self.regularizers, self.augmentations = dict(regularizers or {}), dict(augmentations or {})
         self._build_regularizers_and_augmentations()
         self._total = options.total
@@ -79,12 +87,12 @@ class GAN:
             synchronize_batchnorm(self)
         self.connect(one_pass=one_pass)
 
-        self.freezer = Freezer(self.discriminator)
-        self.ema = copy_part(self.generator).eval().requires_grad_(False) if options.ema else None
+        if options.ema:
+            self.ema = copy_part(self.generator).eval().requires_grad_(False)
         self.optimizers: dict[str, optim.Optimizer] = {
-            player: settings.build(getattr(self, player)) for player, settings in optimizers.items()
+            player: settings.build(self.trained_by[player]) for player, settings in optimizers.items()
         }
-        self.state = TrainingState(self._modules(), self.optimizers, options.seed, self.device)
+        self.state = TrainingState(self._modules(), self.optimizers, self.trained_by, options.seed, self.device)
         self.progress = self.state.progress
         # Only on CUDA is the result read late, so that a step does not wait for the device. Skipping a step needs the
         # result at once, and all ranks must read it at the same step.
@@ -100,18 +108,16 @@ class GAN:
         chosen = ranks.device(device)
         dataset = build_dataset(config.dataset, root, derive_seed(config.seed, "build", "dataset"))
         feed = feed_of(dataset, config, chosen, ranks)
-        num_classes = feed.class_count(config.training.conditional)
+        spec = feed.spec(config.latent.dim, conditional=config.training.conditional)
         with building(config, f"generator {config.generator.name!r}", "generator"):
-            generator = config.generator.build(feed.shape, config.latent.dim, num_classes)
+            generator = config.generator.build(spec)
         with building(config, f"discriminator {config.discriminator.name!r}", "discriminator"):
-            discriminator = config.discriminator.build(feed.shape, num_classes)
-        with building(config, f"loss {config.loss.name!r}", "loss"):
-            objective = config.loss.build()
+            discriminator = config.discriminator.build(spec)
         return cls(
             generator,
             discriminator,
             feed,
-            objective,
+            config.loss,
             config,
             chosen,
             regularizers=config.regularizers,
@@ -119,24 +125,55 @@ class GAN:
             ranks=ranks,
         )
 
+    def _built(self, objective: Objective) -> Objective:
+        """Return the objective, built first if it is a loss component."""
+        if not isinstance(objective, Loss):
+            return objective
+        with building(self.options, f"loss {objective.name!r}", "loss"):
+            built = objective.build(self.spec)
+            if isinstance(built, nn.Module) and not hasattr(built, "needs_real"):
+                vars(built)["needs_real"] = objective.needs_real
+        return built
+
     def _build_regularizers_and_augmentations(self) -> None:
-        mirrors = bool(getattr(self.feed.dataset, "mirrors", False))
         self.penalties: dict[str, Penalty] = {}
         self.augments: dict[str, Augment] = {}
         for label, regularizer in self.regularizers.items():
             with building(self.options, f"regularizer {label!r}"):
-                self.penalties[label] = part_on(self.device, regularizer.build())
+                self.penalties[label] = part_on(self.device, regularizer.build(self.spec))
         for label, augmentation in self.augmentations.items():
             with building(self.options, f"augmentation {label!r}"):
-                self.augments[label] = part_on(self.device, augmentation.build(self.feed.shape, mirrors))
+                self.augments[label] = part_on(self.device, augmentation.build(self.spec))
 
     def connect(self, *, one_pass: bool) -> None:
         """Wrap both networks in the adapters that the step calls; see `DiscriminatorAdapter` for `one_pass`."""
         autocast = self.precision.autocast
         # Under accumulation no rank has a whole batch at once, so means stay with the micro-batch.
         ranks = self.ranks if self.options.training.accumulate == 1 else SINGLE_RANK
+        self.trained_by = {player: self._trained_by(player) for player in get_args(Player)}
+        self.freezers = {player: Freezer(modules.values()) for player, modules in self.trained_by.items()}
         self.generate = GeneratorAdapter(self.generator, autocast)
-        self.critic = DiscriminatorAdapter(self.discriminator, autocast=autocast, ranks=ranks, one_pass=one_pass)
+        self.critic = DiscriminatorAdapter(
+            self.discriminator, self.generate, autocast=autocast, ranks=ranks, one_pass=one_pass
+        )
+        self.critic.players = {
+            player: PlayersAdapter(player, self.generate, self.critic, self.freezers["generator"])
+            for player in get_args(Player)
+        }
+
+    def _trained_by(self, player: Player) -> dict[str, nn.Module]:
+        """Return the modules whose parameters a player's optimizer trains, its network first, by role.
+
+        A regularizer's are those of its player; those of the loss and of augmentations are trained with D.
+        """
+        roles = [
+            player,
+            *(f"regularizer.{label}" for label, each in self.regularizers.items() if each.player == player),
+        ]
+        if player == "discriminator":
+            roles += ["loss", *(f"augmentation.{label}" for label in self.augmentations)]
+        modules = self._modules()
+        return {role: modules[role] for role in roles if role in modules}
 
     def _modules(self) -> dict[str, nn.Module]:
         parts: dict[str, object] = {
@@ -203,7 +240,8 @@ class GAN:
         """Return the regularizers that are active in a player's update of this step, its `update`-th, from 0."""
         if not self.regularizers:
             return NO_REGULARIZERS
-        steps = self.options.training.discriminator_steps if player == "discriminator" else 1
+        training = self.options.training
+        steps = training.discriminator_steps if player == "discriminator" else training.generator_steps
         number = self.progress.step * steps + update
         active = []
         for label, regularizer in self.regularizers.items():

@@ -7,23 +7,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gancore.contracts import Generated
 from gancore.data.feed import Batch
 
 
 @dataclass(slots=True)
 class MicroBatch:
-    """Real images, their labels, and latents for the same number of fakes.
+    """Real images, their condition, and latents for the same number of fakes.
 
-    `images` (n, *shape) in [-1, 1], or vectors as they are; `labels` (n,) int64, None unless the run is conditional;
-    `latent` (n, Z); `total` images of the whole batch over all ranks; `fake` (n, *shape), connected to G, if G's
+    `images` (n, *shape) as networks see them; `condition` (n,) int64 labels or (n, …) tensors, None unless the run is
+    conditional; `latent` (n, Z); `total` images of the whole batch over all ranks; `fake`, connected to G, if G's
     update scores the same fakes as D's.
     """
 
     images: Tensor
-    labels: Tensor | None
+    condition: Tensor | None
     latent: Tensor
     total: int
-    fake: Tensor | None = None
+    fake: Generated | None = None
 
     @property
     def share(self) -> float:
@@ -34,7 +35,7 @@ class MicroBatch:
 def micro_batches(batch: Batch, latent: Tensor, count: int, *, conditional: bool) -> list[MicroBatch]:
     """Split a batch of n images and its latents (n, Z) into at most `count` parts of nearly equal size."""
     if count == 1:
-        return [MicroBatch(batch.images, batch.labels if conditional else None, latent, batch.total)]
+        return [MicroBatch(batch.images, batch.condition if conditional else None, latent, batch.total)]
     images, latents = torch.chunk(batch.images, count), torch.chunk(latent, count)
-    labels = torch.chunk(batch.labels, count) if conditional else [None] * len(images)
-    return [MicroBatch(*tensors, batch.total) for tensors in zip(images, labels, latents, strict=True)]
+    conditions = torch.chunk(batch.condition, count) if conditional else [None] * len(images)
+    return [MicroBatch(*tensors, batch.total) for tensors in zip(images, conditions, latents, strict=True)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 import torch
@@ -11,11 +12,14 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
 from gancore.config.run import LatentSettings
-from gancore.contracts import Output, Scores, mean_of_batch
+from gancore.contracts import NO_PLAYERS, Generated, Output, Players, Scores, mean_of_batch
 from gancore.errors import PluginError, blame
 
 Network = Callable[..., Any]
-"""A network, or a wrapper around one: called with a batch, and with its labels in a conditional run."""
+"""A network, or a wrapper around one: called with a batch, and with its condition in a conditional run."""
+Extras = Mapping[str, Tensor]
+"""Further tensors (n, …) of each sample by name; see `contracts.Generated`."""
+NO_EXTRAS: Extras = {}
 Mean = Callable[[Tensor], Tensor]
 """Takes the mean (…) of values (n, …) over the whole batch."""
 
@@ -28,9 +32,57 @@ def draw_latent(settings: LatentSettings, count: int, generator: torch.Generator
     return torch.rand(size, generator=generator, device=generator.device).mul_(2).sub_(1)
 
 
-def call(network: Network, batch: Tensor, labels: Tensor | None) -> Any:  # Any: images, logits, or an Output
-    """Call a network; labels are an argument only in a conditional run."""
-    return network(batch) if labels is None else network(batch, labels)
+def call(network: Network, batch: Tensor, condition: Tensor | None, extras: Extras = NO_EXTRAS) -> Any:  # Any: below
+    """Call a network; the condition is an argument only in a conditional run. G returns images, D logits, or more."""
+    return network(batch, **extras) if condition is None else network(batch, condition, **extras)
+
+
+def generated_of(returned: object) -> Generated:
+    """Return what a generator returned, bare images or not, as `Generated` in float32 or better."""
+    if not isinstance(returned, Generated):
+        return Generated(at_least_float32(returned), NO_EXTRAS)  # type: ignore[arg-type]  # the preflight checked
+    extras = {name: at_least_float32(extra) for name, extra in returned.extras.items()}
+    return Generated(at_least_float32(returned.images), extras)
+
+
+def encode(generator: nn.Module, images: Tensor, condition: Tensor | None) -> Extras:
+    """Return what G's `encode` makes of images (N, *shape): extras by name, in float32 or better.
+
+    Raises PluginError for a generator without `encode`, and for extras that are not tensors (N, …).
+    """
+    method: Network | None = getattr(generator, "encode", None)
+    if method is None:
+        raise PluginError(
+            "the loss, a regularizer or the discriminator needs extras of real images, and the generator has no method "
+            "`encode`",
+            "add encode(images), which returns tensors by name, or choose a generator that has it",
+        )
+    with blame("generator", "in encode()"):
+        extras = call(method, images, condition)
+        check_extras(extras, images)
+        return {name: at_least_float32(extra) for name, extra in extras.items()}
+
+
+def check_extras(extras: object, images: Tensor) -> None:
+    """Raise PluginError unless extras are tensors (N, …) by name, on the device of the images (N, …)."""
+    if not isinstance(extras, Mapping):
+        raise PluginError(f"extras of a generator must be tensors by name; received {type(extras).__name__}")
+    for name, extra in extras.items():
+        if not isinstance(extra, Tensor) or extra.shape[:1] != images.shape[:1] or extra.device != images.device:
+            raise PluginError(
+                f"extra {name!r} of a generator must begin with N = {len(images)}, on {images.device}; received "
+                f"{describe_tensor(extra)}"
+            )
+
+
+def received_extras(names: Sequence[str], extras: Extras) -> Extras:
+    """Return the extras that D receives, those of its `extra_inputs`. Raises PluginError if one is missing."""
+    if missing := [name for name in names if name not in extras]:
+        raise PluginError(
+            f"the discriminator's extra_inputs name {missing[0]!r}, which it does not get; there are {sorted(extras)}",
+            "return it in the extras of Generated and of the generator's encode(), or choose another discriminator",
+        )
+    return {name: extras[name] for name in names}
 
 
 def output_of(returned: object) -> Output:
@@ -38,33 +90,38 @@ def output_of(returned: object) -> Output:
     return returned if isinstance(returned, Output) else Output(returned)  # type: ignore[arg-type]  # the preflight checked
 
 
-def score(
-    discriminator: Network, images: Tensor, latent: Tensor | None, labels: Tensor | None, mean: Mean = mean_of_batch
-) -> Scores:
-    """Return D's scores of images (n, *shape); `latent` (n, Z) of fakes, None for real images."""
-    try:
-        output = call(discriminator, images, labels)
-    except BaseException:
-        with blame("discriminator", "in forward()"):
-            raise
-    return scores_of(output, slice(None), images, latent, labels, mean)
+@dataclass(frozen=True, slots=True)
+class ScoreInputs:
+    """What is known of a batch before D scores it; the fields are those of `Scores`."""
+
+    images: Tensor
+    condition: Tensor | None = None
+    latent: Tensor | None = None
+    extras: Extras = field(default_factory=dict)
+    players: Players = field(default_factory=lambda: NO_PLAYERS)
+    mean: Mean = mean_of_batch
 
 
-def scores_of(
-    output: object, rows: slice, images: Tensor, latent: Tensor | None, labels: Tensor | None, mean: Mean
-) -> Scores:
+def scores_of(output: object, rows: slice, inputs: ScoreInputs) -> Scores:
     """Return the scores of the images in these rows of what D returned, in float32 or better."""
-    if not isinstance(output, Output):
+    features: tuple[Tensor, ...] = ()
+    heads: Mapping[str, Tensor] = {}
+    if isinstance(output, Output):
+        logits = at_least_float32(output.logits[rows])
+        features = tuple([at_least_float32(feature[rows]) for feature in output.features])
+        heads = {name: at_least_float32(head[rows]) for name, head in output.heads.items()}
+    else:
         logits = at_least_float32(output)[rows]  # type: ignore[arg-type]  # the preflight checked
-        return Scores(images=images, logits=logits, labels=labels, latent=latent, mean=mean)
     return Scores(
-        images=images,
-        logits=at_least_float32(output.logits[rows]),
-        labels=labels,
-        latent=latent,
-        features=tuple([at_least_float32(feature[rows]) for feature in output.features]),
-        heads={name: at_least_float32(head[rows]) for name, head in output.heads.items()},
-        mean=mean,
+        images=inputs.images,
+        logits=logits,
+        condition=inputs.condition,
+        latent=inputs.latent,
+        features=features,
+        heads=heads,
+        extras=inputs.extras,
+        players=inputs.players,
+        mean=inputs.mean,
     )
 
 
@@ -76,10 +133,12 @@ def concat_scores(parts: Sequence[Scores]) -> Scores:
     return Scores(
         images=torch.cat([part.images for part in parts]),
         logits=torch.cat([part.logits for part in parts]),
-        labels=_concat([part.labels for part in parts]),
+        condition=_concat([part.condition for part in parts]),
         latent=_concat([part.latent for part in parts]),
         features=tuple(torch.cat(same) for same in zip(*(part.features for part in parts), strict=True)),
         heads={name: torch.cat([part.heads[name] for part in parts]) for name in first.heads},
+        extras={name: torch.cat([part.extras[name] for part in parts]) for name in first.extras},
+        players=first.players,
     )
 
 
@@ -96,20 +155,22 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 class Freezer:
-    """Freezes a module in a block: no parameter collects a gradient, and spectral normalization does not iterate.
+    """Freezes modules in a block: no parameter collects a gradient, and spectral normalization does not iterate.
 
     After a block each parameter has the `requires_grad` it had before. The singular vectors of spectral normalization
-    belong to the updates of the module itself.
+    belong to the updates of the modules themselves.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
         # Collected once: walking through a small network takes a noticeable share of its step.
-        self._parameters = list(module.parameters())
-        self._parametrizations = [part for part in module.modules() if isinstance(part, ParametrizationList)]
+        modules = list(modules)
+        self._parameters = [parameter for module in modules for parameter in module.parameters()]
+        parts = (part for module in modules for part in module.modules())
+        self._parametrizations = [part for part in parts if isinstance(part, ParametrizationList)]
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Freeze the module for the block."""
+        """Freeze the modules for the block."""
         trained = [parameter for parameter in self._parameters if parameter.requires_grad]
         iterating = [part for part in self._parametrizations if part.training] if self._parametrizations else ()
         for parameter in trained:

@@ -33,7 +33,10 @@ class StepSnapshot:
 
     def __init__(self, gan: GAN) -> None:
         self._gan = gan
-        self._players = {"discriminator"} | {regularizer.player for regularizer in gan.regularizers.values()}
+        # With several updates of G, a later one can fail after an earlier one changed G.
+        late = gan.options.training.generator_steps > 1
+        others = {"generator"} if late else {regularizer.player for regularizer in gan.regularizers.values()}
+        self._players = {"discriminator"} | others
         self._tensors = {name: tensor.detach().clone() for name, tensor in self._changing()}
         self._states = {
             player: {weight: _copied(state) for weight, state in gan.optimizers[player].state.items()}

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from gancore.contracts import Critic, Penalty, Regularizer, Scores
+from gancore.contracts import Penalty, Regularizer, Scores
 from gancore.errors import PluginError, blame
 from gancore.training.networks import describe_tensor, is_loss
 
@@ -37,7 +37,7 @@ class ActiveRegularizers:
         """Return the images, as a leaf of the next graph if a penalty differentiates with respect to them."""
         return images.detach().requires_grad_() if name in self.inputs else images
 
-    def penalties(self, critic: Critic, real: Scores, fake: Scores) -> dict[str, Tensor]:
+    def penalties(self, real: Scores, fake: Scores) -> dict[str, Tensor]:
         """Return what is added to the player's loss, by label: strength times interval times penalty.
 
         A lazy regularizer stands for the updates that it skips, so its interval multiplies it. Raises PluginError for
@@ -46,7 +46,7 @@ class ActiveRegularizers:
         added: dict[str, Tensor] = {}
         for regularizer in self.active:
             with blame(f"regularizer {regularizer.label!r}", "in penalty()"):
-                penalty = regularizer.penalty.penalty(critic, real, fake)
+                penalty = regularizer.penalty.penalty(real, fake)
                 if penalty is None:
                     continue
                 if not is_loss(penalty, real.images):
@@ -60,14 +60,15 @@ class ActiveRegularizers:
     @property
     def projects(self) -> bool:
         """Whether a regularizer changes the weights after the update."""
-        defaults = (Regularizer.project, Penalty.project)
+        defaults = (None, Regularizer.project)
         return any(getattr(type(active.penalty), "project", None) not in defaults for active in self.active)
 
     def project(self, module: nn.Module) -> None:
         """Project the player's weights after its update, such as by clipping them."""
         for regularizer in self.active:
             with blame(f"regularizer {regularizer.label!r}", "in project()"):
-                regularizer.penalty.project(module, regularizer.strength)
+                if hasattr(regularizer.penalty, "project"):
+                    regularizer.penalty.project(module, regularizer.strength)
 
 
 NO_REGULARIZERS = ActiveRegularizers()

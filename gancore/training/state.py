@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from gancore.checkpoint import state
+from gancore.contracts import Player
 from gancore.errors import CheckpointError
 from gancore.training.finite import not_finite
 from gancore.utils.random import GlobalRandomness, derive_seed, generator_for
@@ -31,17 +32,18 @@ class TrainingState:
     """Weights, buffers, optimizer state, random streams and progress of a run.
 
     `modules` maps prefixes of tensor names to all modules with weights or buffers: generator, discriminator, ema,
-    loss, regularizer.LABEL, augmentation.LABEL.
+    loss, regularizer.LABEL, augmentation.LABEL. `trained_by` names the modules of each player's optimizer.
     """
 
     def __init__(
         self,
         modules: Mapping[str, nn.Module],
         optimizers: Mapping[str, optim.Optimizer],
+        trained_by: Mapping[Player, Mapping[str, nn.Module]],
         seed: int,
         device: torch.device,
     ) -> None:
-        self.modules, self.optimizers = dict(modules), optimizers
+        self.modules, self.optimizers, self._trained_by = dict(modules), optimizers, trained_by
         self._seed, self._device = seed, device
         self.progress = Progress()
         self.noise = generator_for(seed, "noise", device=device)
@@ -56,8 +58,9 @@ class TrainingState:
         tensors: dict[str, Tensor] = {}
         for role, module in self.modules.items():
             tensors |= state.of_module(role, module)
-        for role, optimizer in self.optimizers.items():
-            tensors |= state.of_optimizer(role, optimizer, self.modules[role])
+        for player, modules in self._trained_by.items():
+            for role, module in modules.items():
+                tensors |= state.of_optimizer(role, self.optimizers[player], module)
         tensors["random.noise"] = self.noise.get_state()
         return tensors | {f"random.{name}": value for name, value in self.randomness.states.items()}
 
@@ -94,8 +97,8 @@ class TrainingState:
         self._check_finite(tensors)
         for role, module in self.modules.items():
             state.load_module(role, module, tensors)
-        for role, optimizer in self.optimizers.items():
-            state.load_optimizer(role, optimizer, self.modules[role], tensors)
+        for player, modules in self._trained_by.items():
+            state.load_optimizer(self.optimizers[player], modules, tensors)
         for name in ("step", "images_seen", "nonfinite"):
             setattr(self.progress, name, int(place[name]))
         self.progress.seconds = float(place["seconds"])

@@ -35,11 +35,11 @@ class StepResult:
 
 
 def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
-    """Update D once per batch, then G once (Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1).
+    """Update D once per batch, then G (Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1).
 
-    `batches` yields `training.discriminator_steps` batches. Losses, logits and penalties are those of the whole batch
-    over all ranks. Raises NonFiniteError before an update whose loss or gradient is not finite, and PluginError for a
-    part that fails.
+    `batches` yields `training.discriminator_steps` batches; G is updated `training.generator_steps` times, on new fakes
+    after the first time. Losses, logits and penalties are those of the whole batch over all ranks. Raises
+    NonFiniteError before an update whose loss or gradient is not finite, and PluginError for a part that fails.
     """
     training, generate, critic, loss = gan.options.training, gan.generate, gan.critic, gan.loss
     penalties: dict[str, Tensor] = {}
@@ -47,7 +47,7 @@ def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
 
     for number, batch in enumerate(batches):
         latent = gan.latent(batch.total)  # (N, Z)
-        parts = micro_batches(batch, latent, training.accumulate, conditional=gan.num_classes is not None)
+        parts = micro_batches(batch, latent, training.accumulate, conditional=gan.spec.condition is not None)
         # G's update scores the fakes of D's last update again. Only these keep their graph.
         shared = training.fakes == "shared" and number == training.discriminator_steps - 1
         d_update = Update(gan, "discriminator", number)  # clears D's gradients
@@ -55,30 +55,32 @@ def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
         for part in parts:
             with cached():  # one power iteration of spectral normalization per update
                 fake = generate(part, keep_graph=shared and len(parts) == 1)  # (n, C, H, W) in [-1, 1]
-                real_scores, fake_scores = critic.score_pair(part, fake.detach(), d_update.regularizers)  # (n, K) each
+                real_scores, fake_scores = critic.score_pair(part, fake, d_update.regularizers)  # (n, K) each
                 d_loss = loss.discriminator(real_scores, fake_scores)  # ()
-                d_penalties = d_update.regularizers.penalties(critic.critic, real_scores, fake_scores)
+                d_penalties = d_update.regularizers.penalties(real_scores, fake_scores)
             d_update.backward(d_loss, d_penalties, part.share)
-            part.fake = fake if fake.requires_grad else None
+            part.fake = fake if fake.images.requires_grad else None
             scores.append((real_scores, fake_scores))
         real_scores, fake_scores = d_update.step(batch.total, scores)
         critic.observe(real_scores)
         penalties |= d_update.penalties
         images_seen += batch.total
 
-    if not shared:
-        redraw_latents(parts, gan.latent(batch.total))
-    g_update = Update(gan, "generator")  # clears G's gradients
-    with gan.freezer.frozen():  # D's parameters collect no gradient
-        for part in parts:
-            fake = generate(part) if part.fake is None else part.fake  # (n, C, H, W)
-            needs_real = loss.needs_real or g_update.regularizers.active
-            g_real = critic.score_real(part, g_update.regularizers) if needs_real else None
-            g_fake = critic.score_fake(part, fake)  # (n, K)
-            g_loss = loss.generator(g_fake, g_real)  # ()
-            g_penalties = g_update.regularizers.penalties(critic.critic, g_real, g_fake) if g_real else {}
-            g_update.backward(g_loss, g_penalties, part.share)
-        g_update.step(batch.total)
+    for number in range(training.generator_steps):
+        if number or not shared:
+            redraw_latents(parts, gan.latent(batch.total))
+        g_update = Update(gan, "generator", number)  # clears G's gradients
+        with gan.freezers["discriminator"].frozen():  # D's parameters collect no gradient
+            for part in parts:
+                fake = generate(part) if part.fake is None else part.fake  # (n, C, H, W)
+                needs_real = loss.needs_real or g_update.regularizers.active
+                g_real = critic.score_real(part, g_update.regularizers) if needs_real else None
+                g_fake = critic.score_fake(part, fake)  # (n, K)
+                g_loss = loss.generator(g_fake, g_real)  # ()
+                g_penalties = g_update.regularizers.penalties(g_real, g_fake) if g_real else {}
+                g_update.backward(g_loss, g_penalties, part.share)
+            g_update.step(batch.total)
+        penalties |= g_update.penalties
 
     average_buffers(gan, parts)
     gan.update_ema(images_seen)
@@ -87,11 +89,11 @@ def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
         g_update.loss,
         real_scores.logits.detach(),
         fake_scores.logits.detach(),
-        penalties | g_update.penalties,
+        penalties,
     )
 
 
 def redraw_latents(parts: Sequence[MicroBatch], latent: Tensor) -> None:
-    """Replace the latents of the micro-batches by those of new fakes (N, Z), for G's update."""
+    """Replace the latents of the micro-batches by those of new fakes (N, Z), for an update of G."""
     for part, own in zip(parts, torch.split(latent, [len(part.images) for part in parts]), strict=True):
-        part.latent = own
+        part.latent, part.fake = own, None

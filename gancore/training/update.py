@@ -39,9 +39,10 @@ class Update:
         try:
             total = sum(penalties.values(), start=loss) if penalties else loss
             total = total if share == 1 else total * share
-            # Naming the weights saves the gradients of images that a penalty differentiates with respect to. The
-            # preflight names none, or autograd would not notice a D that cannot be differentiated twice.
-            weights = self._weights if penalties and not self._gan.is_trial else None
+            # Named, so that nothing else collects a gradient: not images that a penalty differentiates with respect to,
+            # nor parts of the other player. The preflight names none, or autograd would not notice a D that cannot be
+            # differentiated twice.
+            weights = None if self._gan.is_trial else self._weights
             total.backward(inputs=weights)  # type: ignore[no-untyped-call]  # torch's
         except BaseException:
             of = "loss and penalties" if penalties else "loss"
@@ -62,18 +63,18 @@ class Update:
         if self._gan.ranks.is_distributed:
             merged = self._all_reduce(total, merged)
         gan, limit = self._gan, self._gan.options.training.clip_norm
-        module = getattr(gan, self._player)
+        modules = gan.trained_by[self._player]
         named = {"loss": self.loss, **{f"penalty {label}": penalty for label, penalty in self.penalties.items()}}
         # Before clipping, which divides by the norm: an infinite one would turn infinity into NaN.
-        norms = gan.finite_check.check_gradients(self._player, module, self._optimizer, named, self._weights)
+        norms = gan.finite_check.check_gradients(self._player, modules, self._optimizer, named, self._weights)
         if limit is not None:
             norm = torch.linalg.vector_norm(norms)
             nn.utils.clip_grads_with_norm_(self._weights, value_at(limit, gan.time()), norm)
         self._optimizer.step()
         if self.regularizers.active:
-            self.regularizers.project(module)
+            self.regularizers.project(modules[self._player])
             if self.regularizers.projects:
-                gan.finite_check.check_weights(self._player, module)
+                gan.finite_check.check_weights(self._player, modules[self._player])
         return merged
 
     def _all_reduce(self, total: int, scores: Sequence[Scores]) -> tuple[Scores, ...]:

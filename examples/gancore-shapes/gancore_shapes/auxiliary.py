@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
-from gancore import ConfigError, Discriminator, Loss, Output, Scores, Shape
+from gancore import ConfigError, Discriminator, Loss, Output, Scores, Spec
 
 
 class Auxiliary(Discriminator):
@@ -19,8 +19,8 @@ class Auxiliary(Discriminator):
     name = "auxiliary"
     units: int = Field(default=64, ge=1, le=4096, description="hidden units, which are the features")
 
-    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        return _Perceptron(math.prod(shape), self.units, num_classes)
+    def build(self, spec: Spec) -> nn.Module:
+        return _Perceptron(math.prod(spec.shape), self.units, spec.classes())
 
 
 class _Perceptron(nn.Module):
@@ -53,12 +53,12 @@ class ACGAN(Loss):
 
 
 def _class_loss(scores: Scores) -> Tensor:
-    if scores.labels is None or "classes" not in scores.heads:
+    if scores.condition is None or "classes" not in scores.heads:
         raise ConfigError(
             "loss 'acgan' needs labels, and a discriminator with a head 'classes'",
             "--discriminator auxiliary --set training.conditional=true",
         )
-    return cross_entropy(scores.heads["classes"], scores.labels)
+    return cross_entropy(scores.heads["classes"], scores.condition)
 
 
 class FeatureMatching(Loss):

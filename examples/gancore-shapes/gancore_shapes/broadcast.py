@@ -4,7 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gancore import ConfigError, Generator, Shape
+from gancore import ConfigError, Generator, Shape, Spec
 
 
 class Broadcast(Generator):
@@ -14,10 +14,12 @@ class Broadcast(Generator):
     width: int = Field(default=64, ge=1, le=512, description="channels of each hidden layer")
     depth: int = Field(default=3, ge=1, le=8, description="hidden layers, which are 1x1 convolutions")
 
-    def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        if len(shape) != 3:
-            raise ConfigError(f"generator 'broadcast' needs images (C, H, W); the data has shape {shape}", "use mlp")
-        return _Decoder(shape, latent_dim, num_classes or 0, self.width, self.depth)
+    def build(self, spec: Spec) -> nn.Module:
+        if len(spec.shape) != 3:
+            raise ConfigError(
+                f"generator 'broadcast' needs images (C, H, W); the data has shape {spec.shape}", "use mlp"
+            )
+        return _Decoder(spec.shape, spec.latent_dim, spec.classes() or 0, self.width, self.depth)
 
 
 class _Decoder(nn.Module):

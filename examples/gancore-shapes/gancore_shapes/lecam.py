@@ -4,7 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gancore import Critic, Penalty, Regularizer, Schedulable, Scores, TrainingTime, value_at
+from gancore import Penalty, Regularizer, Schedulable, Scores, Spec, TrainingTime, value_at
 
 
 class LeCam(Regularizer):
@@ -18,10 +18,7 @@ class LeCam(Regularizer):
     def strength(self, time: TrainingTime) -> float:
         return value_at(self.weight, time)
 
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
-        raise TypeError("a regularizer with state computes its penalty in the module that `build` returns")
-
-    def build(self) -> Penalty:
+    def build(self, spec: Spec) -> Penalty:
         return _LeCamPenalty(self.decay)
 
 
@@ -36,13 +33,10 @@ class _LeCamPenalty(nn.Module):
         self.real: Tensor
         self.fake: Tensor
 
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
+    def penalty(self, real: Scores, fake: Scores) -> Tensor:
         self.real.lerp_(real.logits.detach().mean().to(self.real.dtype), 1 - self.decay)
         self.fake.lerp_(fake.logits.detach().mean().to(self.fake.dtype), 1 - self.decay)
         # Cloned, since with micro-batches the running means change in place before the backward pass.
         of_real = (real.logits - self.fake.clone()).square().mean()
         of_fake = (fake.logits - self.real.clone()).square().mean()
         return of_real + of_fake
-
-    def project(self, module: nn.Module, strength: float) -> None:
-        """Leave D's weights unchanged."""

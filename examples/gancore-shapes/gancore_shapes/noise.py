@@ -4,7 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gancore import Augment, Augmentation, Schedulable, Shape, TrainingTime, value_at
+from gancore import Augment, Augmentation, Schedulable, Spec, TrainingTime, value_at
 
 
 class InstanceNoise(Augmentation):
@@ -17,7 +17,7 @@ class InstanceNoise(Augmentation):
     def strength(self, time: TrainingTime) -> float:
         return value_at(self.probability, time)
 
-    def build(self, shape: Shape, mirrors: bool) -> Augment:
+    def build(self, spec: Spec) -> Augment:
         return self._apply
 
     def _apply(self, images: Tensor, strength: float) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gancore.contracts import Augment, Augmentation, Scores, Shape
+from gancore.contracts import Augment, Augmentation, Scores, Spec
 from gancore_plugins.augmentations.diffaugment import OPERATIONS, Policy, check_policy
 
 
@@ -29,8 +29,8 @@ class ADA(Augmentation):
     )
     most: float = Field(default=0.85, gt=0, le=1, description="largest probability")
 
-    def build(self, shape: Shape, mirrors: bool) -> Augment:
-        check_policy(self.policy, shape, mirrors)
+    def build(self, spec: Spec) -> Augment:
+        check_policy(self.policy, spec)
         return _AdaptiveAugment(self)
 
 

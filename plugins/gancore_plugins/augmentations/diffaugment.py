@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gancore.contracts import Augment, Augmentation, Schedulable, Shape, TrainingTime, value_at
+from gancore.contracts import Augment, Augmentation, Schedulable, Spec, TrainingTime, value_at
 from gancore.errors import ConfigError
 from gancore_plugins.augmentations import operations
 
@@ -22,6 +22,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "flip": operations.flip,
 }
 """The operations by name. Each draws its random parameters for each image."""
+_MOVING = ("translation", "flip")
 
 
 class DiffAugment(Augmentation):
@@ -36,8 +37,8 @@ class DiffAugment(Augmentation):
     def strength(self, time: TrainingTime) -> float:
         return value_at(self.probability, time)
 
-    def build(self, shape: Shape, mirrors: bool) -> Augment:
-        check_policy(self.policy, shape, mirrors)
+    def build(self, spec: Spec) -> Augment:
+        check_policy(self.policy, spec)
         return self._apply
 
     def _apply(self, images: Tensor, strength: float) -> Tensor:
@@ -48,13 +49,19 @@ class DiffAugment(Augmentation):
         return torch.where(chosen, augmented, images)  # (N, C, H, W)
 
 
-def check_policy(policy: tuple[Policy, ...], shape: Shape, mirrors: bool) -> None:
+def check_policy(policy: tuple[Policy, ...], spec: Spec) -> None:
     """Raise ConfigError for data that the operations do not fit."""
-    if len(shape) != 3:
+    if len(spec.shape) != 3:
         raise ConfigError(
-            f"augmentations need images (C, H, W); the data has shape {tuple(shape)}", "remove the augmentations"
+            f"augmentations need images (C, H, W); the data has shape {tuple(spec.shape)}", "remove the augmentations"
         )
-    if "flip" in policy and not mirrors:
+    moving = [name for name in policy if name in _MOVING]
+    if moving and isinstance(spec.condition, tuple) and len(spec.condition) > 1:
+        raise ConfigError(
+            f"{moving[0]} moves images, but not the pictures that are their condition, so a pair would no longer match",
+            "leave only color and cutout in the policy",
+        )
+    if "flip" in policy and not spec.mirrors:
         raise ConfigError(
             "flip needs data in which mirrored images are as likely as the images, and this dataset does not declare "
             "that: G would learn to draw mirrored images",

@@ -30,9 +30,10 @@ class AuxiliaryClassifier(NonSaturating):
 
 def _class_loss(scores: Scores) -> Tensor:
     """Return the mean cross-entropy of the head `classes` with the labels. Raise ConfigError if one is missing."""
-    if scores.labels is None:
+    labels = scores.condition
+    if labels is None or labels.is_floating_point():
         raise ConfigError(
-            "loss 'auxiliary-classifier' needs a conditional run, for its labels",
+            "loss 'auxiliary-classifier' needs a conditional run on classes, for its labels",
             "--set training.conditional=true if the dataset has classes, or use another loss, such as bce",
         )
     if "classes" not in scores.heads:
@@ -41,4 +42,4 @@ def _class_loss(scores: Scores) -> Tensor:
             f"this one has {', '.join(map(repr, scores.heads)) or 'no heads'}",
             "--set discriminator.classifier=true (dcgan, resnet and subpixel have this field)",
         )
-    return cross_entropy(scores.heads["classes"], scores.labels)
+    return cross_entropy(scores.heads["classes"], labels)

@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from gancore.contracts import Discriminator, Generator, Shape
+from gancore.contracts import Discriminator, Generator, Spec
+from gancore_plugins.networks.condition import ConditionConcat, condition_width, flat_condition
 from gancore_plugins.networks.head import CLASSIFIER, MINIBATCH_STDDEV, DiscriminatorHead, MinibatchStddev, WithHead
-from gancore_plugins.networks.one_hot import OneHotConcat
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.upsampling import UpsamplingPlan
 
@@ -19,7 +19,7 @@ from gancore_plugins.networks.upsampling import UpsamplingPlan
 class DCGANGenerator(Generator):
     """Transposed convolutions, each doubles the size, Radford et al. 2016 (arXiv:1511.06434); tanh at the end.
 
-    Labels are appended to the latent as one-hot vectors.
+    Labels are appended to the latent as one-hot vectors, tensor conditions flattened.
     """
 
     name = "dcgan"
@@ -28,20 +28,21 @@ class DCGANGenerator(Generator):
     )
     normalization: Literal["batch", "off"] = Field(default="batch", description="normalization of each hidden layer")
 
-    def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(shape, "generator dcgan")
+    def build(self, spec: Spec) -> nn.Module:
+        plan = UpsamplingPlan.for_shape(spec.shape, "generator dcgan")
+        condition = flat_condition(spec, "generator dcgan")
         height, width = plan.base
         channels = self.width * 2 ** (plan.doublings - 1)
         layers: list[nn.Module] = [
-            nn.Linear(latent_dim + (num_classes or 0), channels * height * width),
+            nn.Linear(spec.latent_dim + condition_width(condition), channels * height * width),
             nn.Unflatten(1, (channels, height, width)),
             *self._activation(channels),
         ]
         for _ in range(plan.doublings - 1):  # (N, C, H, W) to (N, C / 2, 2 H, 2 W)
             layers += [nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1), *self._activation(channels // 2)]
             channels //= 2
-        layers += [nn.ConvTranspose2d(channels, plan.channels, 4, 2, 1), nn.Tanh()]
-        return OneHotConcat(layers, num_classes).apply(init_weights)
+        layers += [nn.ConvTranspose2d(channels, plan.channels, 4, 2, 1), *([nn.Tanh()] if spec.bounded else [])]
+        return ConditionConcat(layers, condition).apply(init_weights)
 
     def _activation(self, channels: int) -> Iterator[nn.Module]:
         if self.normalization == "batch":
@@ -65,8 +66,8 @@ class DCGANDiscriminator(Discriminator):
     minibatch_stddev: int | None = Field(default=None, ge=2, description=f"{MINIBATCH_STDDEV}; absent: off")
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
-    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        plan = UpsamplingPlan.for_shape(shape, "discriminator dcgan")
+    def build(self, spec: Spec) -> nn.Module:
+        plan = UpsamplingPlan.for_shape(spec.shape, "discriminator dcgan")
         inputs, outputs = plan.channels, self.width
         layers: list[nn.Module] = []
         for index in range(plan.doublings):  # (N, C, H, W) to (N, 2 C, H / 2, W / 2)
@@ -80,7 +81,9 @@ class DCGANDiscriminator(Discriminator):
             inputs += 1
         height, width = plan.base
         body = nn.Sequential(*layers, nn.Flatten())
-        head = DiscriminatorHead(inputs * height * width, num_classes, classifier=self.classifier)
+        head = DiscriminatorHead(
+            inputs * height * width, flat_condition(spec, "discriminator dcgan"), classifier=self.classifier
+        )
         network = WithHead(body, head).apply(init_weights)
         return apply_spectral_norm(network) if self.normalization == "spectral" else network
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gancore.contracts import Output
+from gancore.contracts import Condition, Output
 
 CLASSIFIER = (
     "add a head `classes` that predicts the class, Odena et al. 2017 (arXiv:1610.09585), for losses that use it"
@@ -16,29 +16,41 @@ MINIBATCH_STDDEV = "images in a group for the minibatch standard deviation, Karr
 
 
 class DiscriminatorHead(nn.Module):
-    """Features (N, F) to logits (N, 1); with classes, by projection, Miyato and Koyama 2018 (arXiv:1802.05637).
+    """Features (N, F) to logits (N, 1); with a condition, by projection, Miyato and Koyama 2018 (arXiv:1802.05637).
 
-    The logit is w . f + b, plus e(label) . f in a conditional run. With `classifier` the result is an `Output` with a
-    head `classes` (N, K), a linear function of the same features that does not see the labels.
+    The logit is w . f + b, plus e(c) . f in a conditional run, where e embeds labels or maps vectors linearly. With
+    `classifier` the result is an `Output` with a head `classes` (N, K), a linear function of the same features that
+    does not see the labels.
     """
 
     def __init__(
         self,
         features: int,  # F
-        num_classes: int | None,  # K; None unless the run is conditional
+        condition: Condition | None,  # classes K or a vector (V,); None unless the run is conditional
         *,
-        classifier: bool = False,  # ignored unless the run is conditional
+        classifier: bool = False,  # ignored without classes
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 1)
-        self.embedding = None if num_classes is None else nn.Embedding(num_classes, features)
-        self.classifier = None if num_classes is None or not classifier else nn.Linear(features, num_classes)
+        self.embedding = _embedding(condition, features)
+        self.classifier: nn.Linear | None = None
+        if classifier and isinstance(condition, int):
+            self.classifier = nn.Linear(features, condition)
 
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor | Output:
+    def forward(self, features: Tensor, condition: Tensor | None = None) -> Tensor | Output:
         logits: Tensor = self.linear(features)  # (N, 1)
-        if self.embedding is not None and labels is not None:
-            logits = logits + (self.embedding(labels) * features).sum(dim=1, keepdim=True)  # (N, 1)
+        if self.embedding is not None and condition is not None:
+            logits = logits + (self.embedding(condition) * features).sum(dim=1, keepdim=True)  # (N, 1)
         return logits if self.classifier is None else Output(logits, heads={"classes": self.classifier(features)})
+
+
+def _embedding(condition: Condition | None, features: int) -> nn.Embedding | nn.Linear | None:
+    """Return the map from labels (N,) or vectors (N, V) to (N, F)."""
+    if condition is None:
+        return None
+    if isinstance(condition, int):
+        return nn.Embedding(condition, features)
+    return nn.Linear(condition[0], features, bias=False)
 
 
 class WithHead(nn.Module):
@@ -48,8 +60,8 @@ class WithHead(nn.Module):
         super().__init__()
         self.body, self.head = body, head
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor | Output:
-        output: Tensor | Output = self.head(self.body(images), labels)
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor | Output:
+        output: Tensor | Output = self.head(self.body(images), condition)
         return output
 
 

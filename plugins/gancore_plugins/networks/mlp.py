@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from gancore.contracts import Discriminator, Generator, Shape
-from gancore_plugins.networks.one_hot import OneHotConcat
+from gancore.contracts import Discriminator, Generator, Spec
+from gancore_plugins.networks.condition import ConditionConcat, condition_width
 from gancore_plugins.networks.spectral import apply_spectral_norm
 
 Widths = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
@@ -26,9 +26,9 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class MLPGenerator(Generator):
-    """Multilayer perceptron, Goodfellow et al. 2014 (arXiv:1406.2661); tanh at the end for images.
+    """Multilayer perceptron, Goodfellow et al. 2014 (arXiv:1406.2661); tanh at the end for data in [-1, 1].
 
-    Labels are appended to the latent as one-hot vectors.
+    Labels are appended to the latent as one-hot vectors, tensor conditions flattened.
     """
 
     name = "mlp"
@@ -39,21 +39,21 @@ class MLPGenerator(Generator):
         default=None, description="normalization before each activation; absent: off"
     )
 
-    def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        widths = (latent_dim + (num_classes or 0), *self.widths)
+    def build(self, spec: Spec) -> nn.Module:
+        widths = (spec.latent_dim + condition_width(spec.condition), *self.widths)
         layers = [
             *_hidden_layers(widths, self),
-            nn.Linear(widths[-1], math.prod(shape)),
-            *([nn.Tanh()] if len(shape) == 3 else []),
-            nn.Unflatten(1, shape),
+            nn.Linear(widths[-1], math.prod(spec.shape)),
+            *([nn.Tanh()] if spec.bounded else []),
+            nn.Unflatten(1, spec.shape),
         ]
-        return OneHotConcat(layers, num_classes)
+        return ConditionConcat(layers, spec.condition)
 
 
 class MLPDiscriminator(Discriminator):
     """Multilayer perceptron, Goodfellow et al. 2014 (arXiv:1406.2661); one logit.
 
-    Labels are appended to the flattened image as one-hot vectors.
+    Labels are appended to the flattened sample as one-hot vectors, tensor conditions flattened.
     """
 
     name = "mlp"
@@ -65,10 +65,10 @@ class MLPDiscriminator(Discriminator):
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units dropped in training")
 
-    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        widths = (math.prod(shape) + (num_classes or 0), *self.widths)
+    def build(self, spec: Spec) -> nn.Module:
+        widths = (math.prod(spec.shape) + condition_width(spec.condition), *self.widths)
         layers = [*_hidden_layers(widths, self, dropout=self.dropout), nn.Linear(widths[-1], 1)]
-        network = OneHotConcat(layers, num_classes)
+        network = ConditionConcat(layers, spec.condition)
         return apply_spectral_norm(network) if self.normalization == "spectral" else network
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from gancore.contracts import Component, Discriminator, Generator, Shape
+from gancore.contracts import Component, Discriminator, Generator, Spec
 from gancore_plugins.networks.upsampling import UpsamplingPlan
 
 _SLOPE = 0.2
@@ -57,8 +57,9 @@ class R3GANGenerator(_ResidualStages, Generator):
 
     name = "r3gan"
 
-    def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        return _R3GANGenerator(self, UpsamplingPlan.for_shape(shape, "generator r3gan"), latent_dim, num_classes)
+    def build(self, spec: Spec) -> nn.Module:
+        plan = UpsamplingPlan.for_shape(spec.shape, "generator r3gan")
+        return _R3GANGenerator(self, plan, spec.latent_dim, spec.classes())
 
 
 class R3GANDiscriminator(_ResidualStages, Discriminator):
@@ -69,8 +70,9 @@ class R3GANDiscriminator(_ResidualStages, Discriminator):
 
     name = "r3gan"
 
-    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        return _R3GANDiscriminator(self, UpsamplingPlan.for_shape(shape, "discriminator r3gan"), num_classes)
+    def build(self, spec: Spec) -> nn.Module:
+        plan = UpsamplingPlan.for_shape(spec.shape, "discriminator r3gan")
+        return _R3GANDiscriminator(self, plan, spec.classes())
 
 
 class _R3GANGenerator(nn.Module):

@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from gancore.contracts import Discriminator, Generator, Shape
+from gancore.contracts import Discriminator, Generator, Spec
 from gancore_plugins.networks.attention import SelfAttention
+from gancore_plugins.networks.condition import flat_condition
 from gancore_plugins.networks.head import CLASSIFIER, MINIBATCH_STDDEV, DiscriminatorHead, MinibatchStddev, WithHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.upsampling import UpsamplingPlan
@@ -31,8 +32,9 @@ class ResNetGenerator(Generator):
     width: int = Field(default=256, ge=1, le=4096, description="channels of every hidden layer")
     attention: bool = Field(default=False, description=_ATTENTION)
 
-    def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        return _ResNetGenerator(self, UpsamplingPlan.for_shape(shape, "generator resnet"), latent_dim, num_classes)
+    def build(self, spec: Spec) -> nn.Module:
+        plan = UpsamplingPlan.for_shape(spec.shape, "generator resnet")
+        return _ResNetGenerator(self, plan, spec)
 
 
 class ResNetDiscriminator(Discriminator):
@@ -48,10 +50,10 @@ class ResNetDiscriminator(Discriminator):
     minibatch_stddev: int | None = Field(default=None, ge=2, description=f"{MINIBATCH_STDDEV}; absent: off")
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
-    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        body = nn.Sequential(*self._body(UpsamplingPlan.for_shape(shape, "discriminator resnet")))
+    def build(self, spec: Spec) -> nn.Module:
+        body = nn.Sequential(*self._body(UpsamplingPlan.for_shape(spec.shape, "discriminator resnet")))
         features = self.width + bool(self.minibatch_stddev)
-        head = DiscriminatorHead(features, num_classes, classifier=self.classifier)
+        head = DiscriminatorHead(features, flat_condition(spec, "discriminator resnet"), classifier=self.classifier)
         network = WithHead(body, head).apply(_init_weights)
         return apply_spectral_norm(network) if self.spectral else network
 
@@ -73,19 +75,16 @@ class ResNetDiscriminator(Discriminator):
 
 
 class _ResNetGenerator(nn.Module):
-    def __init__(
-        self, settings: ResNetGenerator, plan: UpsamplingPlan, latent_dim: int, num_classes: int | None
-    ) -> None:
+    def __init__(self, settings: ResNetGenerator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
         channels = settings.width
         self.start = nn.Sequential(
-            nn.Linear(latent_dim, channels * math.prod(plan.base)), nn.Unflatten(1, (channels, *plan.base))
+            nn.Linear(spec.latent_dim, channels * math.prod(plan.base)), nn.Unflatten(1, (channels, *plan.base))
         )
-        self.blocks = nn.ModuleList(_UpBlock(channels, num_classes) for _ in range(plan.doublings))
+        self.blocks = nn.ModuleList(_UpBlock(channels, spec.classes()) for _ in range(plan.doublings))
         self.attention = SelfAttention(channels) if settings.attention else None  # before the last block
-        self.end = nn.Sequential(
-            nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, plan.channels, 3, padding=1), nn.Tanh()
-        )
+        to_image = nn.Conv2d(channels, plan.channels, 3, padding=1)
+        self.end = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), to_image, *([nn.Tanh()] if spec.bounded else []))
         self.apply(_init_weights)
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -10,11 +10,11 @@ from math import gcd
 from pydantic import Field
 from torch import Tensor, nn
 
-from gancore.contracts import Discriminator, Generator, Shape
+from gancore.contracts import Discriminator, Generator, Shape, Spec
 from gancore.errors import ConfigError
+from gancore_plugins.networks.condition import ConditionConcat, condition_width, flat_condition
 from gancore_plugins.networks.dcgan import init_weights
 from gancore_plugins.networks.head import CLASSIFIER, DiscriminatorHead, WithHead
-from gancore_plugins.networks.one_hot import OneHotConcat
 from gancore_plugins.networks.upsampling import image_shape
 
 _MAX_PATCH = 64
@@ -24,7 +24,7 @@ class SubpixelGenerator(Generator):
     """Residual convolutions on patches, then pixel shuffle, Shi et al. 2016 (arXiv:1609.05158); tanh at the end.
 
     Batch normalization and ReLU come before each convolution, He et al. 2016 (arXiv:1603.05027).
-    Labels are appended to the latent as one-hot vectors.
+    Labels are appended to the latent as one-hot vectors, vectors of a condition as they are.
     """
 
     name = "subpixel"
@@ -32,15 +32,17 @@ class SubpixelGenerator(Generator):
     depth: int = Field(default=3, ge=0, le=64, description="hidden convolutions")
     patch: int = Field(default=4, ge=2, le=_MAX_PATCH, description="side of a patch in pixels; divides H and W")
 
-    def build(self, shape: Shape, latent_dim: int, num_classes: int | None) -> nn.Module:
-        channels, height, width = _folded_shape(shape, self.patch, "generator subpixel")
+    def build(self, spec: Spec) -> nn.Module:
+        channels, height, width = _folded_shape(spec.shape, self.patch, "generator subpixel")
+        condition = flat_condition(spec, "generator subpixel")
         layers: list[nn.Module] = [
-            nn.Linear(latent_dim + (num_classes or 0), self.width * height * width),
+            nn.Linear(spec.latent_dim + condition_width(condition), self.width * height * width),
             nn.Unflatten(1, (self.width, height, width)),
         ]
         layers += [_Residual(*self._layer(self.width)) for _ in range(self.depth)]
         layers += self._layer(channels)
-        return OneHotConcat([*layers, nn.PixelShuffle(self.patch), nn.Tanh()], num_classes).apply(init_weights)
+        layers += [nn.PixelShuffle(self.patch), *([nn.Tanh()] if spec.bounded else [])]
+        return ConditionConcat(layers, condition).apply(init_weights)
 
     def _layer(self, outputs: int) -> list[nn.Module]:
         return [nn.BatchNorm2d(self.width), nn.ReLU(), nn.Conv2d(self.width, outputs, 3, 1, 1)]
@@ -58,14 +60,16 @@ class SubpixelDiscriminator(Discriminator):
     patch: int = Field(default=4, ge=2, le=_MAX_PATCH, description="side of a patch in pixels; divides H and W")
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
-    def build(self, shape: Shape, num_classes: int | None) -> nn.Module:
-        inputs, height, width = _folded_shape(shape, self.patch, "discriminator subpixel")
+    def build(self, spec: Spec) -> nn.Module:
+        inputs, height, width = _folded_shape(spec.shape, self.patch, "discriminator subpixel")
         layers: list[nn.Module] = [nn.PixelUnshuffle(self.patch)]
         for _ in range(self.depth + 1):
             layers += [nn.Conv2d(inputs, self.width, 3, 1, 1), nn.LeakyReLU(0.2)]
             inputs = self.width
         body = nn.Sequential(*layers, nn.Flatten())
-        head = DiscriminatorHead(inputs * height * width, num_classes, classifier=self.classifier)
+        head = DiscriminatorHead(
+            inputs * height * width, flat_condition(spec, "discriminator subpixel"), classifier=self.classifier
+        )
         return WithHead(body, head).apply(init_weights)
 
 

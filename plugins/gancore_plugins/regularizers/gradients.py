@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gancore.contracts import Critic, Regularizer, Schedulable, Scores, TrainingTime, value_at
+from gancore.contracts import Regularizer, Schedulable, Scores, TrainingTime, value_at
 
 
 def gradient_of(scores: Scores) -> Tensor:
@@ -34,7 +34,7 @@ class R1(_ZeroCentered):
     name = "r1"
     differentiates = frozenset({"real"})
 
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
+    def penalty(self, real: Scores, fake: Scores) -> Tensor:
         return gradient_of(real).square().sum(dim=1).mean() / 2
 
 
@@ -44,5 +44,5 @@ class R2(_ZeroCentered):
     name = "r2"
     differentiates = frozenset({"fake"})
 
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
+    def penalty(self, real: Scores, fake: Scores) -> Tensor:
         return gradient_of(fake).square().sum(dim=1).mean() / 2

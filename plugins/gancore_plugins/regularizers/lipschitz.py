@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from gancore.contracts import Critic, Regularizer, Schedulable, Scores, TrainingTime, value_at
+from gancore.contracts import Regularizer, Schedulable, Scores, TrainingTime, value_at
 from gancore_plugins.regularizers.gradients import gradient_of
 
 
@@ -19,11 +21,11 @@ class _UnitNorm(Regularizer):
         return value_at(self.weight, time)
 
 
-def _unit_norm_penalty(critic: Critic, points: Tensor, labels: Tensor | None) -> Tensor:
-    """Return the mean of (|grad D(p)| - 1)^2 over the points (N, *shape)."""
+def _unit_norm_penalty(points: Tensor, real: Scores, extras: Mapping[str, Tensor]) -> Tensor:
+    """Return the mean of (|grad D(p)| - 1)^2 over the points (N, *shape), with the condition of the real images."""
     points = points.detach().requires_grad_()
     # The square root has no finite gradient at zero (a flat D), so add a tiny number.
-    norm = (gradient_of(critic(points, labels)).square().sum(dim=1) + 1e-12).sqrt()  # (N,)
+    norm = (gradient_of(real.players.score(points, real.condition, extras)).square().sum(dim=1) + 1e-12).sqrt()  # (N,)
     return (norm - 1).square().mean()
 
 
@@ -42,9 +44,13 @@ class GradientPenalty(_UnitNorm):
     name = "wgan-gp"
     per_sample = True
 
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
-        points = torch.lerp(fake.images, real.images, _uniform(real.images))
-        return _unit_norm_penalty(critic, points, real.labels)
+    def penalty(self, real: Scores, fake: Scores) -> Tensor:
+        share = _uniform(real.images)
+        extras = {
+            name: torch.lerp(fake.extras[name], of_real, share.view(-1, *(1,) * (of_real.ndim - 1)))
+            for name, of_real in real.extras.items()
+        }
+        return _unit_norm_penalty(torch.lerp(fake.images, real.images, share), real, extras)
 
 
 class DRAGAN(_UnitNorm):
@@ -58,10 +64,10 @@ class DRAGAN(_UnitNorm):
     whole_batch = True
     reach: float = Field(default=0.5, gt=0, description="size of the noise, in standard deviations of the images")
 
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> Tensor:
+    def penalty(self, real: Scores, fake: Scores) -> Tensor:
         images = real.images
         noise = self.reach * images.std(correction=0) * torch.rand_like(images)
-        return _unit_norm_penalty(critic, images + _uniform(images) * noise, real.labels)
+        return _unit_norm_penalty(images + _uniform(images) * noise, real, real.extras)
 
 
 class WeightClipping(Regularizer):
@@ -76,7 +82,7 @@ class WeightClipping(Regularizer):
     def strength(self, time: TrainingTime) -> float:
         return value_at(self.limit, time)
 
-    def penalty(self, critic: Critic, real: Scores, fake: Scores) -> None:
+    def penalty(self, real: Scores, fake: Scores) -> None:
         return None
 
     @torch.no_grad()

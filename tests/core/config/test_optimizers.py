@@ -27,7 +27,7 @@ def group(settings):
 @pytest.mark.parametrize("name", NAMES)
 def test_optimizer_builds_and_steps(name):
     layer = nn.Linear(2, 1)
-    optimizer = OptimizerSettings(name=name, lr=0.1).build(layer)
+    optimizer = OptimizerSettings(name=name, lr=0.1).build({"generator": layer})
     assert type(optimizer) is getattr(torch.optim, name)
     before = [parameter.clone() for parameter in layer.parameters()]
     for _ in range(3):
@@ -40,7 +40,7 @@ def test_optimizer_builds_and_steps(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_optimizer_updates_complex_weights(name):
     layer = nn.Linear(2, 1, dtype=torch.complex64)
-    optimizer = OptimizerSettings(name=name, lr=0.1).build(layer)
+    optimizer = OptimizerSettings(name=name, lr=0.1).build({"generator": layer})
     before = layer.weight.detach().clone()
     layer(torch.ones(4, 2, dtype=torch.complex64)).abs().sum().backward()
     optimizer.step()

@@ -4,6 +4,7 @@ import tracemalloc
 
 import pytest
 import torch
+from gancore.utils.ranges import to_network_range, to_stored_range
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
@@ -11,7 +12,6 @@ from torch.utils.data import Dataset, TensorDataset
 from gancore.data.feed import Feed, epoch_order
 from gancore.distributed.ranks import Ranks
 from gancore.errors import DataError, PluginError
-from gancore.utils.ranges import to_network_range, to_stored_range
 
 CPU = torch.device("cpu")
 small = st.integers(1, 40)
