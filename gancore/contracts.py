@@ -131,8 +131,9 @@ class Generator(Component):
     def build(self, spec: Spec) -> nn.Module:
         """Return a module that maps latent (N, Z) float32 to images (N, *shape), or to `Generated`.
 
-        Images are in [-1, 1] if `spec.bounded`. It is called as `module(latent)`; in a conditional run, where
-        `spec.condition` is not None, as `module(latent, condition)`.
+        Images are in [-1, 1] if `spec.bounded`; a module whose images may leave that range has an attribute
+        `unbounded = True`, and they are clamped when samples are drawn. It is called as `module(latent)`; in a
+        conditional run, where `spec.condition` is not None, as `module(latent, condition)`.
 
         An optional method `encode(images)`, or `encode(images, condition)`, maps real images to extras by name, as a
         mapping of tensors (N, …). Its parameters belong to the generator.

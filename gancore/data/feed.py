@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import TensorDataset
 
 from gancore.contracts import Condition, Shape, Spec
 from gancore.data.items import (
@@ -145,6 +146,21 @@ class Feed:
             bounded=self.format.bounded,
             mirrors=bool(getattr(self.dataset, "mirrors", False)),
         )
+
+    def first(self, count: int) -> Tensor:
+        """Return up to `count` samples (N, *shape) from the start of the dataset, as networks see them."""
+        count = min(count, self.size)
+        if self._on_device:
+            return self.format.to_network(self._on_device[0][:count])
+        samples, _ = read_items(self.dataset, torch.arange(count), derive_seed(self._seed, "first"))
+        return self.format.to_network(samples)
+
+    def draws_random_items(self) -> bool:
+        """Return whether reads of one item differ although each item is read only once, to be kept on the device."""
+        if self._on_device is None or type(self.dataset) is TensorDataset:
+            return False
+        first, second = (read_items(self.dataset, torch.tensor([0]), seed)[0] for seed in (1, 2))
+        return not torch.equal(first, second)
 
     def describe(self, spec: Spec) -> dict[str, object]:
         """Return the format of samples and conditions of a run as plain data, for its checkpoints."""

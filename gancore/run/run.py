@@ -352,6 +352,7 @@ class Run:
     def _assemble(self, ranks: Ranks, display: Display) -> GAN:
         display.prepare(_prepare(self.config.dataset, self._data_root))
         self.gan = GAN.assemble(self.config, self._data_root, self._device, ranks)
+        self._warn(display, self.gan.take_warnings())
         for line in _details(self.gan, self.config, self.catalog):
             display.detail(line)
         return self.gan

@@ -82,10 +82,11 @@ class GAN:
         self.is_trial = False
         """Whether this is the preflight's copy: all strengths are 1, and gradients of everything are taken."""
 
-        one_pass = not run_preflight(self)
+        preflight = run_preflight(self)
+        self._warnings = preflight.warnings
         if ranks.is_distributed and training.sync_batchnorm:
             synchronize_batchnorm(self)
-        self.connect(one_pass=one_pass)
+        self.connect(one_pass=not preflight.mixes_samples)
 
         if options.ema:
             self.ema = copy_part(self.generator).eval().requires_grad_(False)
@@ -199,6 +200,11 @@ class GAN:
     def sampler(self) -> nn.Module:
         """Return the generator to draw samples from: the EMA if there is one."""
         return self.generator if self.ema is None else self.ema
+
+    def take_warnings(self) -> tuple[str, ...]:
+        """Return the preflight's warnings that were not shown yet; the caller shows them."""
+        taken, self._warnings = self._warnings, ()
+        return taken
 
     def done(self) -> float:
         """Return the finished share of the run's total: 1 or more when it is reached."""

@@ -5,6 +5,7 @@ The consumer logs, draws samples, saves or stops; the loop does none of these.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -73,8 +74,10 @@ def train(gan: GAN) -> Iterator[Step]:
     All ranks start from the state that rank 0 has when this is called, and must take the same steps. Raises
     NonFiniteError before an update whose loss or gradient is not finite; with `gan.options.training.on_nonfinite`
     `skip` such a step is skipped instead, as many times as `nonfinite_limit` allows. Raises WorkerError when another
-    rank is gone.
+    rank is gone. Warnings of the preflight, which `GAN` has run, are given by `warnings.warn`.
     """
+    for warning in gan.take_warnings():
+        warnings.warn(warning, stacklevel=2)
     broadcast_state(gan)
     return _train(gan)
 

@@ -55,8 +55,7 @@ def mixes_samples(discriminator: nn.Module, inputs: TrialInputs) -> bool:
 
 
 def _mixes_passes(discriminator: nn.Module, inputs: TrialInputs) -> bool:
-    discriminator = _copy("discriminator", discriminator)
-    _perturb(discriminator)
+    discriminator = perturbed_copy("discriminator", discriminator)
     other = _copy("discriminator", discriminator)
     joined = tensors_of(_discriminate(discriminator, torch.cat([inputs.first, inputs.second]), twice(inputs)))
     with cached():  # as in a step, which makes one power iteration per update, not per pass
@@ -73,8 +72,7 @@ def mixes_rows(role: str, network: nn.Module, inputs: TrialInputs) -> bool:
     declared = getattr(network, "mixes_samples", None)
     if declared is not None:
         return bool(declared)
-    network = _copy(role, network)
-    _perturb(network)
+    network = perturbed_copy(role, network)
     first, second = inputs.first, inputs.second
     extras = inputs.extras
     if role == "generator":
@@ -163,11 +161,13 @@ def differ(one: Tensor, other: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _perturb(network: nn.Module) -> None:
-    """Move weights a little, and those that all have one value far."""
+def perturbed_copy(role: str, network: nn.Module) -> nn.Module:
+    """Return a copy whose weights are moved a little, and those that all have one value far."""
+    network = _copy(role, network)
     for parameter in network.parameters():
         constant = bool((parameter == parameter.flatten()[:1].squeeze()).all()) if parameter.numel() else False
         parameter.add_(torch.randn_like(parameter) * (1.0 if constant else 0.02))
+    return network
 
 
 def twice(inputs: TrialInputs) -> TrialInputs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -20,6 +20,7 @@ from gancore.training.finite import FiniteCheck
 from gancore.training.micro_batch import MicroBatch
 from gancore.training.mixing import COUNT, TrialInputs, detached, mixes_rows, mixes_samples, needs_whole_batch, twice
 from gancore.training.networks import call, check_extras, describe_tensor, output_of, received_extras, tensors_of
+from gancore.training.preflight_warnings import preflight_warnings, untrained_warnings
 from gancore.training.regularizers import NO_REGULARIZERS
 from gancore.training.state import TrainingState
 from gancore.training.step import step
@@ -32,8 +33,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def run_preflight(gan: GAN) -> bool:
-    """Run tiny batches through copies of all parts, which stay as they were. Returns whether D mixes samples.
+@dataclass(frozen=True)
+class Preflight:
+    """Result of the preflight: whether D mixes samples, and warnings."""
+
+    mixes_samples: bool
+    warnings: tuple[str, ...]
+
+
+def run_preflight(gan: GAN) -> Preflight:
+    """Run tiny batches through copies of all parts, which stay as they were.
 
     Raises PluginError if a part fails, its output breaks the contract, or it has parameters that its update would not
     train; ConfigError if a network fails only on the short last batch of an epoch, if a regularizer does not support
@@ -55,13 +64,13 @@ def run_preflight(gan: GAN) -> bool:
         inputs = TrialInputs(latent, first, second, condition, received)
         _check_gradients(_copy("discriminator", gan.discriminator), made.images, inputs)
         mixes = mixes_samples(gan.discriminator, inputs)
-        _try_step(gan, inputs)
+        warnings = [*preflight_warnings(gan, inputs), *_try_step(gan, inputs)]
         _check_regularizers(gan, inputs)
         if gan.options.training.accumulate > 1:
             _check_accumulation(gan, inputs)
         if feed.smallest_part < COUNT:
             _check_last_batch(gan, inputs, mixes=mixes)
-    return mixes
+    return Preflight(mixes, tuple(warnings))
 
 
 def trial_condition(condition: Condition | None, device: torch.device) -> Tensor | None:
@@ -84,8 +93,8 @@ def _parts_of(gan: GAN) -> dict[str, object]:
     }
 
 
-def _try_step(gan: GAN, inputs: TrialInputs) -> None:
-    """Make one training step on a trial copy, and check that it trains what it should.
+def _try_step(gan: GAN, inputs: TrialInputs) -> tuple[str, ...]:
+    """Make one training step on a trial copy, check that it trains what it should, and return warnings.
 
     The first step of the run reports numbers that are not finite.
     """
@@ -95,6 +104,8 @@ def _try_step(gan: GAN, inputs: TrialInputs) -> None:
     with suppress(NonFiniteError):
         step(trial, [Batch(inputs.first, condition, COUNT)])
         _check_trained(trial)
+        return tuple(untrained_warnings(trial))
+    return ()
 
 
 def _check_trained(trial: GAN) -> None:
@@ -108,7 +119,8 @@ def _check_trained(trial: GAN) -> None:
                     error = PluginError(
                         f"parameter {name!r} of the {role} has no gradient in the update of the {player}, which trains "
                         "it",
-                        "let what is minimized there depend on it, make it a buffer, or move it into a network",
+                        f"add a term that depends on it to the loss of the {player}, make it a buffer, or move it into a "
+                        "network",
                     )
                     error.part = role
                     raise error

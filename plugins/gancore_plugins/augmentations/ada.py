@@ -27,6 +27,7 @@ class ADA(Augmentation):
     ramp_kimg: float = Field(
         default=500.0, gt=0, description="thousands of real images in which the probability can rise from 0 to 1"
     )
+    start: float = Field(default=0.0, ge=0, le=1, description="probability at the start, such as that of another run")
     most: float = Field(default=0.85, gt=0, le=1, description="largest probability")
 
     def build(self, spec: Spec) -> Augment:
@@ -44,7 +45,7 @@ class _AdaptiveAugment(nn.Module):
     def __init__(self, settings: ADA) -> None:
         super().__init__()
         self._settings = settings
-        self.register_buffer("probability", torch.zeros(()))
+        self.register_buffer("probability", torch.tensor(settings.start))
         self.register_buffer("signs", torch.zeros(2))  # sum of signs, number of images
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 

@@ -76,6 +76,8 @@ class R3GANDiscriminator(_ResidualStages, Discriminator):
 
 
 class _R3GANGenerator(nn.Module):
+    unbounded = True  # images are clamped when samples are drawn
+
     def __init__(
         self, settings: R3GANGenerator, plan: UpsamplingPlan, latent_dim: int, num_classes: int | None
     ) -> None:

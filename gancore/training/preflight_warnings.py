@@ -1,0 +1,112 @@
+"""Warnings of the preflight: what runs, and yet will hardly train as its author expects. Each says how to fix it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from gancore.contracts import Shape
+from gancore.errors import blame
+from gancore.training.mixing import TrialInputs, differ, perturbed_copy
+from gancore.training.networks import call, generated_of, output_of
+from gancore.utils.random import seeded
+
+if TYPE_CHECKING:
+    from gancore.data.feed import Feed
+    from gancore.training.gan import GAN
+
+_CHANNELS = (1, 3, 4)
+_REAL_ITEMS = 16
+_SCALES = (1.0, 1000.0)
+"""Factors of images at which a discriminator without a sigmoid has logits outside of [0, 1]."""
+_LATENT_SCALE = 10.0
+"""Factor of latents at which a generator without tanh leaves [-1, 1]."""
+
+
+@torch.no_grad()
+def preflight_warnings(gan: GAN, inputs: TrialInputs) -> Iterator[str]:
+    """Yield a warning for each suspicious property of the data, G and D of a run. All parts stay as they were."""
+    yield from _of_data(gan.feed, gan.feed.first(_REAL_ITEMS))
+    yield from _of_generator(gan, inputs)
+    yield from _of_discriminator(gan, inputs)
+
+
+def untrained_warnings(trial: GAN) -> Iterator[str]:
+    """Yield a warning for each network with parameters that got no gradient in a trial step."""
+    for role, network in (("generator", trial.generator), ("discriminator", trial.discriminator)):
+        idle = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
+        if idle:
+            more = f" and {len(idle) - 1} more" if len(idle) > 1 else ""
+            yield (
+                f"parameter {idle[0]!r}{more} of the {role} has no gradient with this loss, so it is never trained: use "
+                "it in the forward pass, choose a loss that uses its output, or set requires_grad to False"
+            )
+
+
+def _of_data(feed: Feed, real: Tensor) -> Iterator[str]:
+    if _is_channels_last(feed.shape):
+        yield (
+            f"the data has shape {feed.shape}, which looks like (H, W, C); images are (C, H, W): change the order "
+            "with .permute(2, 0, 1)"
+        )
+    low, high = float(real.min()), float(real.max())
+    if len(feed.shape) == 3 and not feed.format.bounded and low >= 0 and high > 0:
+        guess = "(0, 1)" if high <= 1 else "(0, 255)"
+        yield (
+            f"the first images are float32 in {low:.3g}..{high:.3g} and are passed to the networks as they are: set "
+            f"the attribute `value_range` of the dataset, such as {guess}, to map them to [-1, 1]"
+        )
+    if feed.draws_random_items():
+        yield (
+            "two reads of the first item of the dataset differ, but the data is kept in memory, so each item is read "
+            "once for the whole run: --set training.data=stream, or use augmentations"
+        )
+
+
+def _is_channels_last(shape: Shape) -> bool:
+    return len(shape) == 3 and shape[2] in _CHANNELS and shape[0] not in _CHANNELS
+
+
+def _of_generator(gan: GAN, inputs: TrialInputs) -> Iterator[str]:
+    generator = perturbed_copy("generator", gan.generator)
+    images = _images(generator, inputs.latent, inputs.condition)
+    other = _images(generator, inputs.latent.flip(1) * _LATENT_SCALE + 1, inputs.condition)
+    if not (images.isfinite().all() and other.isfinite().all()):
+        return  # the first step reports it
+    if not differ(images, other):
+        yield "generated images do not depend on the latent: use all inputs of the generator's forward()"
+    if not gan.spec.bounded:
+        return
+    if float(torch.minimum(images, other).min()) >= 0:
+        yield (
+            "no generated value is below 0, but images are in [-1, 1], where black is -1: end the generator with "
+            "tanh, not with a sigmoid"
+        )
+    largest = float(torch.maximum(images.abs(), other.abs()).max())
+    if largest > 1.001 and not getattr(gan.generator, "unbounded", False):
+        yield (
+            f"the generator's images are not limited to [-1, 1], the range of the data; they reach {largest:.3g} at "
+            f"latents {_LATENT_SCALE:g} times as large: end it with tanh, or set its attribute `unbounded` to True if "
+            "that is intended"
+        )
+
+
+def _images(generator: nn.Module, latent: Tensor, condition: Tensor | None) -> Tensor:
+    with seeded(0, latent.device), blame("generator", "in the preflight check"):
+        return generated_of(call(generator, latent, condition)).images
+
+
+def _of_discriminator(gan: GAN, inputs: TrialInputs) -> Iterator[str]:
+    discriminator = perturbed_copy("discriminator", gan.discriminator)
+    for scale in _SCALES:
+        with seeded(0, inputs.first.device), blame("discriminator", "in the preflight check"):
+            output = call(discriminator, inputs.first * scale, inputs.condition, inputs.extras)
+        logits = output_of(output).logits
+        if not logits.isfinite().all() or float(logits.min()) < 0 or float(logits.max()) > 1:
+            return
+    yield (
+        "all logits of the discriminator are in [0, 1]: return scores before any sigmoid, which losses apply themselves"
+    )
