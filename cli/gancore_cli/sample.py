@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT")
-@click.option("-n", "--count", type=click.IntRange(min=1), default=64, show_default=True, help="Number of samples.")
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(min=1),
+    show_default="64, or as many as conditions",
+    help="Number of samples.",
+)
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -26,7 +32,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Random seed; image i depends only on the seed and i.",
 )
-@click.option("--class", "label", type=int, help="Generate only this class. The run must be conditional.")
+@click.option("--class", "label", help="Generate only this class, a number or a name. The run must be conditional.")
+@click.option(
+    "--condition",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="FILE.npy|PICTURE|DIR",
+    help="Conditions of a run that is conditional on tensors or pictures: one for all samples, or one per sample.",
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -43,9 +55,10 @@ if TYPE_CHECKING:
 def sample(
     terminal: Terminal,
     run: Path,
-    count: int,
+    count: int | None,
     seed: int,
-    label: int | None,
+    label: str | None,
+    condition: Path | None,
     out: Path,
     raw: bool,
     best: bool,
@@ -71,12 +84,29 @@ def sample(
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
     warn(terminal, catalog, *trained.warnings)
+    conditions = None if condition is None else _conditions(trained, condition, count)
+    if count is None:
+        many = conditions is not None and conditions.shape != trained.spec.condition
+        count = len(conditions) if many and conditions is not None else 64
     with attributed(trained.config, catalog):
-        samples = trained.sample(count, seed=seed, label=label)
+        samples = trained.sample(count, seed=seed, label=label, conditions=conditions)
     save_samples(samples, out, _real_points(trained, data_root(data_dir)))
     document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}
     unit = "sample" if count == 1 else "samples"
     terminal.result(document, lambda: echo(f"{count} {unit} of step {trained.step:,}: {out}"))
+
+
+def _conditions(trained: TrainedGenerator, path: Path, count: int | None) -> Tensor:
+    """Return the conditions of `--condition`: a single one (*shape), or as many as samples (N, *shape)."""
+    from gancore.data.read_images import read_conditions
+    from gancore.errors import ConfigError
+
+    shape = trained.spec.condition
+    if not isinstance(shape, tuple):
+        kind = "not conditional" if shape is None else f"conditional on {shape} classes"
+        raise ConfigError(f"the run is {kind}, so it takes no --condition", "leave --condition out, or use --class")
+    given = read_conditions(path, shape)
+    return given[0] if len(given) == 1 else given[:count]
 
 
 def _real_points(trained: TrainedGenerator, root: Path) -> Tensor | None:

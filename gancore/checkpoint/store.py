@@ -213,7 +213,7 @@ class _DataFormat(_Form):
     condition: _Size | Annotated[list[_Size], Field(min_length=1, max_length=16)] | None
     classes: list[str]
     dtype: Literal["uint8", "float32"]
-    value_range: tuple[float, float] | None
+    value_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None
     mirrors: bool
 
 

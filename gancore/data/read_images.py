@@ -38,6 +38,31 @@ def read_images(path: Path, shape: Shape | None = None) -> Tensor:
     return images
 
 
+def read_conditions(path: Path, shape: Shape) -> Tensor:
+    """Return the conditions (N, *shape) to sample with, uint8 or float32: of a .npy file, a picture or a folder.
+
+    A .npy file holds one condition, or one per sample. Raises DataError for other files, types and shapes.
+    """
+    gray = len(shape) == 3 and shape[0] == 1
+    if path.suffix.lower() == ".npy":
+        array = _open_array(path)
+        if array.dtype not in (np.uint8, np.float32, np.float64):
+            raise DataError(f"conditions must be uint8 or float32; {path} holds {array.dtype}", "convert them")
+        with np.errstate(over="ignore"):
+            given = torch.from_numpy(_copy(array, path, np.uint8 if array.dtype == np.uint8 else np.float32))
+        given = given.unsqueeze(0) if given.shape == shape else given
+    elif path.is_file():
+        given = torch.from_numpy(_decode(path, gray)).permute(2, 0, 1).unsqueeze(0)
+    else:
+        given = _pictures(path, gray)
+    if given.shape[1:] != shape or not len(given):
+        received = "x".join(map(str, given.shape[1:])) if len(given) else "no pictures"
+        raise DataError(
+            f"conditions must have shape {'x'.join(map(str, shape))}; {path} holds {received}", "resize them"
+        )
+    return given
+
+
 def _pictures(folder: Path, gray: bool) -> Tensor:
     if not folder.is_dir():
         raise DataError(f"there is no folder or file {folder}", "pass a folder of pictures, or a .npy file")

@@ -1,4 +1,4 @@
-"""Samples as pictures and files: a grid of images, a scatter plot of points in the plane, or arrays."""
+"""Samples as pictures and files: a grid of images or of series, a scatter plot of points in the plane, or arrays."""
 
 from __future__ import annotations
 
@@ -22,16 +22,24 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _SMALLEST_TILE, _PLOT = 64, 480  # pixels along each side
 _SUPERSAMPLING = 2  # a scatter plot is drawn larger by this factor, so that its points are round
 _BACKGROUND, _REAL, _GENERATED = "#ffffff", "#a9b8c6", "#c8102e"
+_SERIES_PLOT = (64, 96)  # height and width in pixels
+_LINES = ("#c8102e", "#2b5c8a", "#3a7d44", "#8a5a00")  # of the channels of a series
 
 
 def is_picture(samples: Tensor) -> bool:
-    """Return whether samples can be shown: images (N, C, H, W) that are gray, RGB or RGBA, or points (N, 2)."""
-    return (samples.ndim == 4 and samples.shape[1] in _MODES) or (samples.ndim == 2 and samples.shape[1] == 2)
+    """Return whether samples can be shown: images of 1, 3 or 4 channels, series (N, C, L), or points (N, 2)."""
+    images, points = samples.ndim == 4 and samples.shape[1] in _MODES, samples.ndim == 2 and samples.shape[1] == 2
+    return images or points or (samples.ndim == 3 and samples.shape[2] > 1)
 
 
 def picture(samples: Tensor, real: Tensor | None = None) -> Image.Image:
-    """Return samples in one picture; points (N, 2) are drawn over the real ones (M, 2), if given."""
-    return scatter(samples, real) if samples.ndim == 2 else grid(samples)
+    """Return samples in one picture; points (N, 2) are drawn over the real ones (M, 2), if given.
+
+    Images of float32 are shown from their lowest value, black, to their highest, white.
+    """
+    if samples.ndim == 2:
+        return scatter(samples, real)
+    return grid(plots(samples) if samples.ndim == 3 else _bytes(samples))
 
 
 def pixels(shown: Image.Image) -> Tensor:
@@ -54,6 +62,31 @@ def grid(images: Tensor) -> Image.Image:
         image = pad(table.flatten(3, 4).flatten(1, 2), (0, 1, 0, 1))
     shown = _picture(image)
     return shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
+
+
+def plots(series: Tensor) -> Tensor:
+    """Return a plot of each series (N, C, L), uint8 (N, 3, H, W): a line per channel, one scale for all."""
+    values = series.float().nan_to_num()
+    low, high = float(values.min()), float(values.max())
+    height, width = _SERIES_PLOT
+    heights = (high - values) / ((high - low) or 1.0) * (height - 1)
+    across = torch.linspace(0, width - 1, series.shape[2]).tolist()
+    tiles = []
+    for sample in heights:
+        plot = Image.new("RGB", (width, height), _BACKGROUND)
+        pen = ImageDraw.Draw(plot)
+        for channel, line in enumerate(sample.tolist()):
+            pen.line(list(zip(across, line, strict=True)), fill=_LINES[channel % len(_LINES)])
+        tiles.append(pixels(plot))
+    return torch.stack(tiles)
+
+
+def _bytes(images: Tensor) -> Tensor:
+    """Return images as uint8; float32 is scaled from the lowest to the highest value."""
+    if images.dtype == torch.uint8:
+        return images
+    low, high = float(images.min()), float(images.max())
+    return ((images - low) * (255 / ((high - low) or 1.0))).round().clamp(0, 255).to(torch.uint8)
 
 
 def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
@@ -98,15 +131,15 @@ def form_of(out: Path) -> Form:
 
 
 def save_samples(samples: Tensor, out: Path, real: Tensor | None = None) -> None:
-    """Write samples (N, C, H, W) uint8 or (N, F) float32 in the form of the path (see `form_of`).
+    """Write samples (N, …) in the form of the path (see `form_of`).
 
     Every file is complete or absent, whenever the process is killed. `real` are points to show behind points (see
     `scatter`). Raises ConfigError when these samples are no picture, StorageError when a file cannot be written.
     """
     form = form_of(out)
-    if form in ("picture", "folder") and not (is_picture(samples) and (form == "picture" or samples.ndim == 4)):
+    if form in ("picture", "folder") and not (is_picture(samples) and (form == "picture" or samples.ndim > 2)):
         raise ConfigError(
-            "images of 1, 3 or 4 channels make pictures, and points in the plane make one; these samples have shape "
+            "images of 1, 3 or 4 channels and series make pictures, points in the plane make one; these have shape "
             f"{tuple(samples.shape[1:])}",
             "write the array instead: --out FILE.npy",
         )
@@ -114,7 +147,7 @@ def save_samples(samples: Tensor, out: Path, real: Tensor | None = None) -> None
         (out if form == "folder" else out.parent).mkdir(parents=True, exist_ok=True)
         if form == "folder":
             digits = max(4, len(str(len(samples) - 1)))
-            for number, image in enumerate(samples):
+            for number, image in enumerate(plots(samples) if samples.ndim == 3 else _bytes(samples)):
                 with replacing(out / f"{number:0{digits}d}.png", durable=False) as temporary:
                     _picture(image).save(temporary, "PNG")
             return

@@ -62,7 +62,10 @@ def draw(  # the keywords say all that decides which images are drawn
     Raises NumericsError when a sample is not finite, ConfigError when tensors are needed and `conditions` is None.
     """
     if isinstance(condition, tuple) and conditions is None:
-        raise ConfigError(f"the generator needs a condition of shape {condition} for each sample", "--condition FILE")
+        raise ConfigError(
+            f"the generator needs a condition of shape {condition} for each sample",
+            "gancore sample RUN --condition FILE",
+        )
     chunks, finite, starts = [], True, range(0, count, _CHUNK)
     with eval_mode(generator):
         for start in starts[ranks.rank :: ranks.size]:

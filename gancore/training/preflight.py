@@ -119,8 +119,8 @@ def _check_trained(trial: GAN) -> None:
                     error = PluginError(
                         f"parameter {name!r} of the {role} has no gradient in the update of the {player}, which trains "
                         "it",
-                        f"add a term that depends on it to the loss of the {player}, make it a buffer, or move it into a "
-                        "network",
+                        f"add a term that depends on it to the loss of the {player}, make it a buffer, or move it into "
+                        "a network",
                     )
                     error.part = role
                     raise error

@@ -41,8 +41,8 @@ def untrained_warnings(trial: GAN) -> Iterator[str]:
         if idle:
             more = f" and {len(idle) - 1} more" if len(idle) > 1 else ""
             yield (
-                f"parameter {idle[0]!r}{more} of the {role} has no gradient with this loss, so it is never trained: use "
-                "it in the forward pass, choose a loss that uses its output, or set requires_grad to False"
+                f"parameter {idle[0]!r}{more} of the {role} has no gradient with this loss, so it is never trained: "
+                "use it in the forward pass, choose a loss that uses its output, or set requires_grad to False"
             )
 
 
