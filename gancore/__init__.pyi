@@ -64,6 +64,7 @@ from .run.run import open as open  # noqa: A004  # gancore.open
 from .sampling.grid import save_samples as save_samples
 from .sampling.load import TrainedGenerator as TrainedGenerator
 from .sampling.load import load as load
+from .settings import PiecewiseSchedule as PiecewiseSchedule
 from .settings import Schedulable as Schedulable
 from .settings import Schedule as Schedule
 from .training.gan import GAN as GAN

@@ -6,6 +6,8 @@ Values are validated as Python data, the form in which `tomllib` returns them, s
 from __future__ import annotations
 
 import math
+import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
@@ -21,7 +23,7 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from typing_extensions import TypeAliasType
 
 from gancore.errors import unknown_name
@@ -84,8 +86,28 @@ def _explained(error: ValidationError, cls: type[Settings]) -> ValidationError:
         kind, message = line["type"], line["msg"]
         if kind == "extra_forbidden" and len(line["loc"]) == 1:
             message = unknown_name("key", str(line["loc"][0]), cls.keys())
-        details.append(error_details(kind, message, line["loc"], line["input"]))
+        details.append(error_details(kind, message, *_place(line)))
     return ValidationError.from_exception_data(cls.__name__, details)
+
+
+def _place(error: ErrorDetails) -> tuple[tuple[int | str, ...], object]:
+    """Return the path and the value of an error: those of the first piece of a schedule that violates a bound."""
+    holds, received = _BOUNDS.get(error["type"]), error["input"]
+    if holds and isinstance(received, tuple | PiecewiseSchedule):
+        (bound,) = error["ctx"].values()
+        pieces = PiecewiseSchedule.model_validate(received).pieces
+        index = next(index for index, piece in enumerate(pieces) if not holds(piece, bound))
+        return (*error["loc"], index), plain(pieces[index], str)
+    return error["loc"], received
+
+
+_BOUNDS: Mapping[str, Callable[[Schedule, float], bool]] = {
+    "greater_than": operator.gt,
+    "greater_than_equal": operator.ge,
+    "less_than": operator.lt,
+    "less_than_equal": operator.le,
+}
+"""Types of pydantic's errors, and the comparison that does not hold."""
 
 
 def error_details(kind: str, message: str, loc: tuple[int | str, ...], received: object) -> InitErrorDetails:
@@ -105,57 +127,160 @@ class TrainingTime:
 START = TrainingTime(0, 0.0)
 
 
-class Schedule(Settings):
-    """A value that moves from one number to another during training, and then stays.
+class BaseSchedule(Settings, ABC):
+    """Base of schedules: values that depend only on the time in the run and have no state.
 
-    It depends only on the time in the run and has no state, so a resumed run continues it exactly.
+    So a resumed run continues them exactly. `ends` are the values at the start and the end of each piece, in order.
     """
 
-    start: float = Field(alias="from", description="value at the start of the run")
+    @abstractmethod
+    def _pieces(self) -> tuple[Schedule, ...]: ...
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        return tuple(end for piece in self._pieces() for end in (piece.start, piece.to))
+
+    # Let pydantic check the bounds of a Schedulable field: they hold everywhere if they hold at all ends.
+    def __ge__(self, bound: float) -> bool:
+        return min(self.ends) >= bound
+
+    def __gt__(self, bound: float) -> bool:
+        return min(self.ends) > bound
+
+    def __le__(self, bound: float) -> bool:
+        return max(self.ends) <= bound
+
+    def __lt__(self, bound: float) -> bool:
+        return max(self.ends) < bound
+
+    def at(self, time: TrainingTime) -> float:
+        """Return the value at this time in the run."""
+        first_image = 0.0
+        for piece in self._pieces():
+            share = _share(piece, time, first_image)
+            if share < 1 or piece.kimg is None:
+                break
+            first_image += 1000 * piece.kimg
+        return _value(piece, share)
+
+    def then(
+        self,
+        to: float,
+        *,
+        start: float | None = None,
+        kimg: float | None = None,
+        shape: Literal["linear", "cosine"] = "linear",
+    ) -> PiecewiseSchedule:
+        """Return this schedule followed by one more piece. Without `start` it starts where this schedule ends."""
+        piece = {"from": self.ends[-1] if start is None else start, "to": to, "kimg": kimg, "shape": shape}
+        return PiecewiseSchedule.model_validate((*self._pieces(), piece))
+
+
+class Schedule(BaseSchedule):
+    """A value that moves from one number to another during training, and then stays."""
+
+    start: float = Field(alias="from", description="value at the start of the schedule")
     to: float = Field(description="value at the end of the schedule")
     kimg: float | None = Field(
         default=None, gt=0, description="length of the schedule in thousands of real images; absent: the whole run"
     )
     shape: Literal["linear", "cosine"] = Field(default="linear", description="interpolation between the two values")
 
-    # Lets pydantic check the bounds of a Schedulable field: they hold everywhere if they hold at both ends.
-    def __ge__(self, bound: float) -> bool:
-        return min(self.start, self.to) >= bound
-
-    def __gt__(self, bound: float) -> bool:
-        return min(self.start, self.to) > bound
-
-    def __le__(self, bound: float) -> bool:
-        return max(self.start, self.to) <= bound
-
-    def __lt__(self, bound: float) -> bool:
-        return max(self.start, self.to) < bound
-
-    def at(self, time: TrainingTime) -> float:
-        """Return the value at this time in the run."""
-        share = min(time.done if self.kimg is None else time.images_seen / (1000 * self.kimg), 1.0)
-        if self.shape == "cosine":
-            share = (1 - math.cos(math.pi * share)) / 2
-        return (1 - share) * self.start + share * self.to
+    def _pieces(self) -> tuple[Schedule, ...]:
+        return (self,)
 
 
-def _number_or_schedule(value: object) -> str:
-    return "schedule" if isinstance(value, Mapping | Schedule) else "number"
+class PiecewiseSchedule(BaseSchedule):
+    """Schedules one after another, such as a warm-up and a decay: a list of tables in a file.
+
+    A piece without `from` starts where the previous one ends. All but the last need `kimg`; without it the last one
+    lasts until the end of the run. At a boundary the next piece has begun.
+    """
+
+    pieces: tuple[Schedule, ...]
+
+    def _pieces(self) -> tuple[Schedule, ...]:
+        return self.pieces
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_starts(cls, data: object) -> object:
+        """Convert a list of pieces to the fields of this class, and let each start where the previous one ends."""
+        if not isinstance(data, list | tuple):
+            return data
+        pieces, end = list[object](), None
+        for piece in data:
+            if isinstance(piece, Mapping):
+                if end is not None and not piece.keys() & {"from", "start"}:
+                    piece = {"from": end, **piece}
+                # A wrong value is reported once, not as the start of the next piece too.
+                end = piece.get("to") if isinstance(piece.get("to"), int | float) else 0.0
+            elif isinstance(piece, Schedule):
+                end = piece.to
+            pieces.append(piece)
+        return {"pieces": tuple(pieces)}
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        if not self.pieces:
+            raise PydanticCustomError("no_pieces", "a list of schedules must have at least 1 item")
+        message = "needs kimg; only the last piece may last until the end of the run"
+        problems = [
+            error_details("kimg", message, ("pieces", index), plain(piece, str))
+            for index, piece in enumerate(self.pieces[:-1])
+            if piece.kimg is None
+        ]
+        if problems:
+            raise ValidationError.from_exception_data(type(self).__name__, problems)
+        return self
+
+
+def _share(piece: Schedule, time: TrainingTime, first_image: float) -> float:
+    """Return the finished share of a piece that begins after `first_image` images, 1 or more when it is done.
+
+    Without `kimg` it lasts from there until the end of the run. A run that has seen i images and is done to the share d
+    ends after i / d images, if it continues as it did so far.
+    """
+    images_seen = max(time.images_seen - first_image, 0.0)
+    if piece.kimg is not None:
+        return images_seen / (1000 * piece.kimg)
+    if first_image == 0 or time.done >= 1:
+        return time.done
+    return time.done * images_seen / (time.images_seen - time.done * first_image) if images_seen else 0.0
+
+
+def _value(piece: Schedule, share: float) -> float:
+    share = min(share, 1.0)
+    if piece.shape == "cosine":
+        share = (1 - math.cos(math.pi * share)) / 2
+    return (1 - share) * piece.start + share * piece.to
+
+
+def _form(value: object) -> str:
+    if isinstance(value, Mapping | Schedule):
+        return "schedule"
+    return "pieces" if isinstance(value, list | tuple | PiecewiseSchedule) else "number"
 
 
 # With a named alias pydantic applies a field's bounds to the whole union, not to its members.
 Schedulable = TypeAliasType(
     "Schedulable",
     Annotated[
-        Annotated[float, Tag("number")] | Annotated[Schedule, Tag("schedule")], Discriminator(_number_or_schedule)
+        Annotated[float, Tag("number")]
+        | Annotated[Schedule, Tag("schedule")]
+        | Annotated[PiecewiseSchedule, Tag("pieces")],
+        Discriminator(_form),
     ],
 )
-"""Type of a field that takes a number or a schedule `{from, to, kimg, shape}`. Read it with `value_at`."""
+"""Type of a field that takes a number, a schedule `{from, to, kimg, shape}`, or a list of these, one after another.
+
+Read it with `value_at`.
+"""
 
 
-def value_at(value: float | Schedule, time: TrainingTime) -> float:
+def value_at(value: float | BaseSchedule, time: TrainingTime) -> float:
     """Return the value of a `Schedulable` field at this time in the run."""
-    return value.at(time) if isinstance(value, Schedule) else value
+    return value.at(time) if isinstance(value, BaseSchedule) else value
 
 
 def plain(value: object, name_of: Callable[[type[Settings]], str]) -> Any:  # Any: data of a shape that varies
@@ -163,6 +288,8 @@ def plain(value: object, name_of: Callable[[type[Settings]], str]) -> Any:  # An
 
     Validating that data gives equal settings. `name_of` maps a component's class to its name.
     """
+    if isinstance(value, PiecewiseSchedule):
+        return plain(value.pieces, name_of)
     if isinstance(value, Settings):
         fields = {field.alias or key: getattr(value, key) for key, field in type(value).model_fields.items()}
         return plain(value.head(name_of) | fields | (value.model_extra or {}), name_of)

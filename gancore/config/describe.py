@@ -66,7 +66,7 @@ def _name(component: type[Settings]) -> str:
 def _type(annotation: Any) -> str:  # Any: any annotation
     origin, inner = get_origin(annotation), get_args(annotation)
     if annotation is Schedulable:
-        return "float or {from, to, kimg, shape}"
+        return "float or {from, to, kimg, shape} or a list of these"
     if annotation is types.NoneType:
         return "absent"
     if origin is Annotated:
@@ -81,6 +81,9 @@ def _type(annotation: Any) -> str:  # Any: any annotation
         return " or ".join(map(_type, inner))
     if isinstance(annotation, type) and issubclass(annotation, Component):
         return f"name of {'an' if annotation.kind[0] in 'aeiou' else 'a'} {annotation.kind}, or its table"
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        more = ["…"] if annotation.model_config.get("extra") == "allow" else []
+        return f"{{{', '.join([*annotation.keys(), *more])}}}"
     return getattr(annotation, "__name__", str(annotation))
 
 

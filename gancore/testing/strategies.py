@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from gancore.component import Component, is_abstract
 from gancore.contracts import Condition, Shape
-from gancore.settings import Schedulable, Schedule, Settings
+from gancore.settings import PiecewiseSchedule, Schedulable, Schedule, Settings
 from gancore.testing.cases import Case
 
 _DRAWN = 63
@@ -114,7 +114,9 @@ class _FieldStrategies:
             return st.one_of([self.values(item, metadata) for item in inner])
         if annotation is Schedulable:
             ends = self.values(float, metadata)
-            return ends | components(Schedule, self.offers, self.bounds, start=ends, to=ends)
+            piece = components(Schedule, self.offers, self.bounds, start=ends, to=ends)
+            before = st.lists(piece.filter(lambda schedule: schedule.kimg is not None), min_size=1, max_size=2)
+            return ends | piece | st.builds(lambda first, last: PiecewiseSchedule(pieces=(*first, last)), before, piece)
         limits = _limits(metadata)
         if origin is dict:  # components by label
             tables = components(inner[1], self.offers, self.bounds)

@@ -257,7 +257,7 @@ def _decisions(gan: GAN, batches: Sequence[Batch]) -> Hashable:
         tuple((augmentation.label, augmentation.strength) for augmentation in gan.critic.augmentations),
         None if clip is None else value_at(clip, time),
         None if ema is None else weight_of(ema, gan.time(new_images), new_images),
-        tuple(_numbers(gan.optimizers[player].param_groups[0]) for player in ("generator", "discriminator")),
+        tuple(_numbers(group) for optimizer in gan.optimizers.values() for group in optimizer.param_groups),
     )
 
 

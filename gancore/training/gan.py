@@ -224,11 +224,7 @@ class GAN:
     def apply_schedules(self) -> None:
         """Set learning rates and strengths of augmentations to their values at this point of the run."""
         for player, settings in self._scheduled.items():
-            values = settings.at(self.time())
-            for group in self.optimizers[player].param_groups:
-                if isinstance(group["lr"], Tensor):  # a CUDA graph reads it in place
-                    group["lr"].fill_(values.pop("lr"))
-                group.update(values)
+            settings.apply_schedules(self.optimizers[player], self.time())
         if self.augmentations:
             self.critic.augmentations = self.active_augmentations()
 

@@ -140,7 +140,7 @@ def config():
     """Yield every key of a run with its type, default and bounds."""
     yield from map(field, describe(RunConfig))
     yield ""
-    yield "# A schedule, {from, to, kimg, shape}"
+    yield "# A schedule, or a piece of one, {from, to, kimg, shape}"
     yield ""
     yield from map(field, describe(Schedule))
 

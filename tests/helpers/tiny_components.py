@@ -184,6 +184,12 @@ RUNS = {
     "average that ramps up": {"ema": {"half_life_kimg": 0.05, "ramp_up": 0.5}},
     "labels": {"dataset": {"name": "noise", "count": 22, "labeled": True}, "training": {"conditional": True}},
     "dropout": {"discriminator": {"name": "tiny", "dropout": 0.5}},
+    "parameter groups": {
+        "optimizer": {
+            "generator": {"groups": [{"prefix": "0", "lr_factor": 0.1}, {"prefix": "0.bias", "betas": [0.5, 0.9]}]},
+            "discriminator": {"groups": [{"prefix": "0", "lr": 1e-3}]},
+        }
+    },
     "statistics": {"discriminator": {"name": "tiny", "batch_norm": True}, "training": {"clip_norm": 0.5}},
 }
 """Configs that cover the options of a step, with a dataset whose last batch is short."""

@@ -62,11 +62,15 @@ class Everything(TinyGenerator):
 CATALOG = Catalog([*catalog().plugins, Plugin("all", "gancore-all", "1.0", (Everything,))])
 
 UNIT = st.floats(0, 0.99)
-MOVING = UNIT | st.builds(
-    dict, start=UNIT, to=UNIT, kimg=st.floats(0.5, 9), shape=st.sampled_from(["linear", "cosine"])
-)
+PIECES = st.builds(dict, start=UNIT, to=UNIT, kimg=st.floats(0.5, 9), shape=st.sampled_from(["linear", "cosine"]))
+MOVING = UNIT | PIECES | st.lists(PIECES, min_size=1, max_size=3)
 OPTIMIZERS = st.builds(
-    OptimizerSettings, name=st.just("Adam"), lr=MOVING, betas=st.tuples(MOVING, MOVING), amsgrad=st.booleans()
+    OptimizerSettings,
+    name=st.just("Adam"),
+    lr=MOVING,
+    betas=st.tuples(MOVING, MOVING),
+    amsgrad=st.booleans(),
+    groups=st.none() | st.tuples(st.builds(dict, prefix=st.text(min_size=1), lr=MOVING, betas=st.tuples(UNIT, MOVING))),
 ) | st.builds(OptimizerSettings, name=st.just("SGD"), lr=UNIT, momentum=MOVING)
 RUNS = components(
     RunConfig,

@@ -90,7 +90,7 @@ def test_describe_gives_type_default_bounds_and_help():
         "widths": ("list of int", [1, 2], ">= 1, <= 9", "a list"),
         "pair": ("[int, float]", [1, 2.0], "", "a pair"),
         "maybe": ('"batch" or absent', None, "", "perhaps"),
-        "gamma": ("float or {from, to, kimg, shape}", 1.0, "", "a moving number"),
+        "gamma": ("float or {from, to, kimg, shape} or a list of these", 1.0, "", "a moving number"),
         "inner": ("name of a generator, or its table", {"name": "tiny", "width": 3}, "", "another generator"),
         "loss": ("name of a loss, or its table or absent", None, "", LOSS),
     }

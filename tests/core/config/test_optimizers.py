@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from gancore.config.optimizers import Name, OptimizerSettings
-from gancore.settings import Schedule, TrainingTime, plain
+from gancore.config.optimizers import Name, OptimizerSettings, ParameterGroup
+from gancore.settings import PiecewiseSchedule, Schedule, TrainingTime, plain
 
 NAMES = Name.__args__
 FALL = {"from": 0.5, "to": 0.25, "kimg": 1}
@@ -21,7 +21,7 @@ def problems(**values):
 
 
 def group(settings):
-    return settings.build(nn.Linear(1, 1)).param_groups[0]
+    return settings.build({"generator": nn.Linear(1, 1)}).param_groups[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,7 +57,7 @@ def test_optimizer_is_fused_if_supported(name):
 def test_optimizer_defaults_are_those_of_torch(name):
     torchs = getattr(torch.optim, name)([nn.Parameter(torch.zeros(1))], lr=2e-4).param_groups[0]
     ours = group(OptimizerSettings(name=name))
-    assert {k: v for k, v in ours.items() if k not in {"params", "fused"}} == {
+    assert {k: v for k, v in ours.items() if k not in {"params", "prefix", "fused"}} == {
         k: v for k, v in torchs.items() if k not in {"params", "fused"}
     }
 
@@ -65,12 +65,12 @@ def test_optimizer_defaults_are_those_of_torch(name):
 def test_optimizer_has_only_parameters_that_require_gradients():
     one, other = nn.Linear(1, 1), nn.Linear(1, 1)
     one.weight.requires_grad_(False)
-    wanted = OptimizerSettings().build(nn.ModuleList([one, other])).param_groups[0]["params"]
+    wanted = OptimizerSettings().build({"generator": nn.ModuleList([one, other])}).param_groups[0]["params"]
     assert [id(p) for p in wanted] == [id(p) for p in (one.bias, other.weight, other.bias)]
 
 
 def test_optimizer_of_a_module_without_parameters_steps():
-    OptimizerSettings().build(nn.ReLU()).step()
+    OptimizerSettings().build({"generator": nn.ReLU()}).step()
 
 
 @pytest.mark.parametrize("key", ["foreach", "maximize", "capturable", "differentiable", "fused", "params", "beta"])
@@ -103,7 +103,6 @@ def test_optimizer_name_that_is_unknown_lists_the_known_ones():
         ("eps", True),
         ("eps", math.inf),
         ("weight_decay", math.nan),
-        ("weight_decay", [0.1]),
         ("amsgrad", 1),
         ("amsgrad", 0.5),
         ("betas", 0.5),
@@ -120,11 +119,25 @@ def test_optimizer_reports_a_wrong_item_at_its_index():
     assert list(problems(betas=[0.5])) == ["betas.1"]
     assert list(problems(betas=[{"from": 0, "kimg": 1}, 0.5])) == ["betas.0.to"]
     assert list(problems(name="SGD", momentum=math.nan)) == ["momentum"]
+    assert list(problems(weight_decay=[0.1])) == ["weight_decay.0"]
+    assert list(problems(betas=[[FALL, {"to": "x"}], 0.5])) == ["betas.0.1.to"]
 
 
 @pytest.mark.parametrize("lr", [-1, {"from": -1, "to": 1, "kimg": 1}, {"from": 1, "to": -1, "kimg": 1}])
 def test_optimizer_reports_ranges_as_torch_does_at_both_ends_of_a_schedule(lr):
     assert problems(lr=lr) == {"lr": "rejected by Adam: Invalid learning rate: -1.0"}
+
+
+@pytest.mark.parametrize(("pieces", "piece"), [([-1, 1, 1], 0), ([1, -1, 1], 0), ([1, 1, -1], 1), ([1, 1, 1, -1], 2)])
+def test_optimizer_reports_the_piece_of_a_schedule_that_is_out_of_range(pieces, piece):
+    first, *others = pieces
+    lr = [{"from": first, "to": others[0], "kimg": 1}, *({"to": to, "kimg": 1} for to in others[1:])]
+    assert problems(lr=lr) == {f"lr.{piece}": "rejected by Adam: Invalid learning rate: -1.0"}
+
+
+def test_optimizer_checks_ranges_at_all_ends_of_a_pair_of_schedules():
+    message = "rejected by Adam: Invalid beta parameter at index 1: 1.5"
+    assert problems(betas=[0.5, [FALL, {"to": 1.5}]]) == {"betas": message}
 
 
 def test_optimizer_reports_all_mistakes_together():
@@ -167,6 +180,9 @@ def test_optimizer_schedules_change_lr_and_betas():
         ({"lr": FALL}, True),
         ({"weight_decay": FALL}, True),
         ({"betas": [0.5, FALL]}, True),
+        ({"betas": [0.5, [FALL, {"to": 0.1}]]}, True),
+        ({"groups": [{"prefix": "a", "lr": 0.5}]}, False),
+        ({"groups": [{"prefix": "a", "lr": [FALL, {"to": 0.1}]}]}, True),
     ],
 )
 def test_optimizer_knows_whether_it_is_scheduled(values, scheduled):
@@ -174,7 +190,18 @@ def test_optimizer_knows_whether_it_is_scheduled(values, scheduled):
 
 
 NUMBERS = st.floats(0, 0.99)
-SCHEDULES = st.builds(Schedule, start=NUMBERS, to=NUMBERS, kimg=st.floats(0.1, 10))
+PIECES = st.builds(Schedule, start=NUMBERS, to=NUMBERS, kimg=st.floats(0.1, 10))
+SCHEDULES = PIECES | st.lists(PIECES, min_size=1, max_size=3).map(lambda pieces: PiecewiseSchedule(pieces=pieces))
+GROUPS = st.lists(
+    st.builds(
+        lambda number, lr, weight_decay: ParameterGroup(prefix=f"part{number}", **lr, weight_decay=weight_decay),
+        st.integers(0, 99),
+        st.builds(dict, lr=NUMBERS | SCHEDULES) | st.builds(dict, lr_factor=st.floats(0, 2)),
+        NUMBERS | SCHEDULES,
+    ),
+    max_size=3,
+    unique_by=lambda group: group.prefix,
+).map(tuple)
 
 
 @given(
@@ -182,11 +209,13 @@ SCHEDULES = st.builds(Schedule, start=NUMBERS, to=NUMBERS, kimg=st.floats(0.1, 1
     NUMBERS | SCHEDULES | st.integers(0, 3),
     st.tuples(NUMBERS | SCHEDULES | st.just(0), NUMBERS | SCHEDULES),
     NUMBERS | SCHEDULES,
+    st.none() | GROUPS,
 )
-def test_optimizer_settings_survive_plain_data_with_equal_hash(name, lr, betas, weight_decay):
-    settings = OptimizerSettings(name=name, lr=lr, betas=betas, weight_decay=weight_decay)
+def test_optimizer_settings_survive_plain_data_with_equal_hash(name, lr, betas, weight_decay, groups):
+    settings = OptimizerSettings(name=name, lr=lr, betas=betas, weight_decay=weight_decay, groups=groups)
     again = OptimizerSettings.model_validate(plain(settings, str))
     assert again == settings
     assert hash(again) == hash(settings)
     assert again.at(TrainingTime(700, 0.0)) == settings.at(TrainingTime(700, 0.0))
-    assert again != OptimizerSettings(name=name, lr=lr, betas=betas, weight_decay=weight_decay, eps=0.125)
+    other = OptimizerSettings(name=name, lr=lr, betas=betas, weight_decay=weight_decay, groups=groups, eps=0.125)
+    assert again != other

@@ -37,8 +37,10 @@ def test_cuda_graph_steps_equal_ordinary_steps(name):
     assert_close(weights(gan), expected)
 
 
-def test_cuda_graph_supports_a_learning_rate_schedule():
-    schedule = {"name": "Adam", "lr": {"from": 1e-3, "to": 1e-4}}
+@pytest.mark.parametrize("lr", [{"from": 1e-3, "to": 1e-4}, [{"from": 0.0, "to": 1e-3, "kimg": 0.05}, {"to": 0.0}]])
+@pytest.mark.parametrize("groups", [{}, {"groups": [{"prefix": "0", "lr_factor": 0.1}]}])
+def test_cuda_graph_supports_a_learning_rate_schedule(lr, groups):
+    schedule = {"name": "Adam", "lr": lr, **groups}
     optimizer = {"optimizer": {"generator": schedule, "discriminator": schedule}}
     expected, _ = trained(run(**optimizer))
     gan = run(**optimizer, training={"cuda_graph": True})

@@ -106,6 +106,14 @@ def test_cuda_graph_is_not_recorded_when_host_values_change_in_every_step():
     assert recorder.recorded == 0
 
 
+def test_cuda_graph_is_not_recorded_when_only_a_group_changes_in_every_step():
+    groups = [{"prefix": "0.weight", "lr": {"from": 1e-3, "to": 1e-4}}]
+    gan = run(optimizer={"generator": {"groups": groups}})
+    recorder = FakeRecorder(gan)
+    run_by_graphs(gan, recorder)
+    assert recorder.recorded == 0
+
+
 def test_cuda_graphs_are_at_most_sixteen():
     def set_host_value(gan):  # a set of host values for each of 20 steps, 5 times
         gan.optimizers["generator"].param_groups[0]["eps"] = 1e-8 * (1 + gan.progress.step % 20)
@@ -249,14 +257,15 @@ def test_cuda_graph_is_refused_for_an_optimizer_without_found_inf(monkeypatch):
     assert "RMSprop" in reason_against_capture(rmsprop)
 
 
-def test_cuda_graph_is_recorded_once_for_a_learning_rate_on_the_device():
+@pytest.mark.parametrize("groups", [None, [{"prefix": "0", "lr_factor": 0.5}]])
+def test_cuda_graph_is_recorded_once_for_a_learning_rate_on_the_device(groups):
     class RatesOnDevice(FakeRecorder):
         def __init__(self, gan):
             super().__init__(gan)
             for optimizer in gan.optimizers.values():
                 _make_capturable(optimizer, gan.device)
 
-    schedule = {"name": "Adam", "lr": {"from": 1e-3, "to": 1e-4}}
+    schedule = {"lr": {"from": 1e-3, "to": 1e-4}} | ({"groups": groups} if groups else {})
     plain, gan = (run(optimizer={"generator": schedule, "discriminator": schedule}) for _ in range(2))
     trained(plain)
     recorder = RatesOnDevice(gan)
