@@ -4,13 +4,16 @@ from itertools import islice
 
 import pytest
 import torch
+from torch import nn
 
 from gancore.checkpoint import store
 from gancore.config.optimizers import Name
+from gancore.config.run import Options
 from gancore.errors import ConfigError, NonFiniteError
 from gancore.settings import TrainingTime
+from gancore.training.gan import GAN
 from gancore.training.loop import train
-from helpers.tiny_components import assembled, equal, trained, weights
+from helpers.tiny_components import assembled, dataset, equal, trained, weights
 
 WARM_UP = [{"from": 0.0, "to": 0.02, "kimg": 0.006}, {"to": 0.0, "shape": "cosine"}]
 # The first layer of both players, so that the optimizers have another order than the networks.
@@ -65,6 +68,45 @@ def test_group_with_a_learning_rate_of_zero_stays():
         for name, _ in getattr(gan, player).named_parameters():
             key = f"{player}.{name}"
             assert torch.equal(after[key], before[key]) is name.startswith("0.")
+
+
+class TwoHeads(nn.Module):
+    """A loss with two layers of its own, which D's optimizer trains."""
+
+    needs_real = False
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.r = nn.Linear(1, 1), nn.Linear(1, 1)
+
+    def discriminator(self, real, fake):
+        hinge = (1 - real.logits).relu().mean() + (1 + fake.logits).relu().mean()
+        return hinge + self.q(self.r(fake.logits)).square().mean()
+
+    def generator(self, fake, real):
+        return -fake.logits.mean()
+
+
+def with_two_heads():
+    torch.manual_seed(0)
+    groups = [{"prefix": "loss.q", "lr": 0.0}, {"prefix": "loss", "lr_factor": 0.5}, *GROUPS]
+    optimizer = {"discriminator": {"lr": WARM_UP, "groups": groups}}
+    options = Options.model_validate({"duration": "6 steps", "batch_size": 4, "optimizer": optimizer})
+    generator = nn.Sequential(nn.Linear(options.latent.dim, 16), nn.Tanh())
+    discriminator = nn.Sequential(nn.Linear(16, 4), nn.Linear(4, 1))
+    return GAN(generator, discriminator, dataset(10, (16,)), TwoHeads(), options, "cpu")
+
+
+def test_groups_hold_parameters_of_the_loss_also_after_a_resume():
+    gan = with_two_heads()
+    before = weights(gan)
+    expected, _ = trained(gan)
+    assert torch.equal(expected["loss.q.weight"], before["loss.q.weight"])
+    assert not torch.equal(expected["loss.r.weight"], before["loss.r.weight"])
+    first, second = with_two_heads(), with_two_heads()
+    list(islice(train(first), 3))
+    second.restore(weights(first), first.state.place())
+    assert equal(trained(second)[0], expected)
 
 
 def test_group_without_parameters_is_refused_before_the_first_step():
