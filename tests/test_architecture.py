@@ -123,7 +123,12 @@ def test_public_names_can_be_imported():
     import gancore
 
     for name in gancore.__all__:
-        assert getattr(gancore, name).__module__.startswith("gancore") or name in {"Shape", "Schedulable", "hookimpl"}
+        assert getattr(gancore, name).__module__.startswith("gancore") or name in {
+            "Condition",
+            "Shape",
+            "Schedulable",
+            "hookimpl",
+        }
     assert set(gancore.__all__) <= set(dir(gancore))
     with pytest.raises(AttributeError, match="nonsense"):
         gancore.nonsense  # noqa: B018  # the access raises

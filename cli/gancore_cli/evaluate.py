@@ -68,6 +68,8 @@ def evaluate(
     (N, H, W) uint8, or (N, F) float32, from any program. The score of real images is shown next to each value, since
     even a perfect model does not reach zero.
     """
+    import torch
+
     from gancore.distributed.ranks import choose_device
     from gancore.evaluation.defaults import evaluator_for_images, evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
@@ -85,7 +87,8 @@ def evaluate(
         evaluator = evaluator_for_run(
             trained.config, paths, catalog, metrics=metrics, reference=given, count=count, seed=seed
         )
-        evaluator.check(trained.sample(1))  # before an extractor is trained
+        stand_in = torch.zeros(1, *trained.shape, dtype=getattr(torch, trained.sample_format.dtype))
+        evaluator.check(stand_in)  # before an extractor is trained
         terminal.display().prepare(evaluator.prepare())
         samples = _draw_samples(trained, evaluator, seed, paths.root)
         weights = "average" if trained.averaged else "current"

@@ -28,10 +28,10 @@ from gancore.data.items import (
     split_item,
 )
 from gancore.data.loader import load_batches
-from gancore.data.sample_format import SampleFormat, condition_to_network
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, DataError, blame
 from gancore.utils.random import derive_seed, generator_for, seeded
+from gancore.utils.sample_format import SampleFormat, condition_to_network
 
 _FINGERPRINT_ITEMS = 256
 _MAX_MEMORY_SHARE = 0.25

@@ -25,12 +25,12 @@ from gancore.config.objects import check_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import LatentSettings, RunConfig, resolve
 from gancore.contracts import Condition, Shape, Spec
-from gancore.data.sample_format import UINT8, SampleFormat, condition_to_network
 from gancore.distributed.ranks import SINGLE_RANK, Ranks, choose_device
 from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blame, unknown_name
 from gancore.sampling.grid import is_picture, picture
 from gancore.training.networks import call, draw_latent, eval_mode, generated_of
 from gancore.utils.random import derive_seed, generator_for, seeded
+from gancore.utils.sample_format import UINT8, SampleFormat, condition_to_network
 
 _CHUNK = 64
 _ANOTHER = "name another checkpoint"
@@ -59,7 +59,7 @@ def draw(  # the keywords say all that decides which images are drawn
     The generator runs in evaluation mode, and its modes are restored. `conditions` are labels (N,), or tensors
     (N, *condition) as a dataset stores them; without them, a run that is conditional on classes draws all in turn.
     Several `ranks` share the work, and only rank 0 gets all samples.
-    Raises NumericsError when a sample is not finite, ConfigError when tensors are needed and `conditions` is None.
+    Raises NumericsError when a sample is not finite, ConfigError when tensors are needed and `conditions` are missing.
     """
     if isinstance(condition, tuple) and conditions is None:
         raise ConfigError(

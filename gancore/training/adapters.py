@@ -260,7 +260,7 @@ class LossAdapter:
             with blame("loss", "in generator()"):
                 if real is None and isinstance(error, AttributeError) and "'NoneType'" in str(error):
                     raise PluginError(
-                        f"it reads the scores of real images in generator(), which are None ({error})",
+                        f"it reads the scores of real images in generator(), which it does not receive ({error})",
                         "set needs_real = True on the loss, or on the module that its build() returns",
                     ) from error
                 raise
