@@ -275,10 +275,13 @@ class Loss(Component):
     Class variables:
 
     - `needs_real`: `generator` receives the scores of real images (relativistic losses, feature matching).
+    - `whole_batch`: the loss of a batch is not the mean of the losses of its micro-batches, so it cannot be combined
+      with `training.accumulate`. None: the preflight finds out on small batches, which can miss rare forms.
     """
 
     kind = "loss"
     needs_real: ClassVar[bool] = False
+    whole_batch: ClassVar[bool | None] = None
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
         """Return the loss of D: a scalar, a mean over the batch. `fake.images` carry no gradient to G."""
@@ -291,8 +294,8 @@ class Loss(Component):
     def build(self, spec: Spec) -> Objective:
         """Return the objective: the loss itself, or an `nn.Module` with both methods.
 
-        State of a module is in its buffers. Its parameters are trained by D's optimizer in D's step. A module has
-        `needs_real` of its own; without it, that of the component applies.
+        State of a module is in its buffers. Its parameters are trained by D's optimizer in D's step. A module may
+        have `needs_real` and `whole_batch` of its own; without them, those of the component apply.
         """
         return self
 

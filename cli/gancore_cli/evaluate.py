@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 )
 @click.option("--raw", is_flag=True, help="Sample the current weights instead of their EMA.")
 @click.option("--best", is_flag=True, help="Use the best checkpoint of RUN instead of the newest.")
+@click.option(
+    "--refresh-batchnorm",
+    is_flag=True,
+    help="Estimate the statistics of batch normalization anew for these weights, from 4,096 samples.",
+)
 @data_dir
 @device
 @output_options
@@ -59,6 +64,7 @@ def evaluate(
     seed: int,
     raw: bool,
     best: bool,
+    refresh_batchnorm: bool,
     data_dir: Path | None,
     device: str,
 ) -> None:
@@ -90,13 +96,14 @@ def evaluate(
         stand_in = torch.zeros(1, *trained.shape, dtype=getattr(torch, trained.sample_format.dtype))
         evaluator.check(stand_in)  # before an extractor is trained
         terminal.display().prepare(evaluator.prepare())
-        samples = _draw_samples(trained, evaluator, seed, paths.root)
+        samples = _draw_samples(trained, evaluator, seed, paths.root, refresh_batchnorm)
         weights = "average" if trained.averaged else "current"
         source = {"step": trained.step, "weights": weights, "sha256": trained.digest}
         path = trained.path
     else:
-        if raw or best:
-            raise click.UsageError(f"--raw and --best need a run or a checkpoint; {images} is another kind of file")
+        if raw or best or refresh_batchnorm:
+            options = "--raw, --best and --refresh-batchnorm"
+            raise click.UsageError(f"{options} need a run or a checkpoint; {images} is another kind of file")
         warn(terminal, catalog)
         given = _source(reference, None, paths.root, catalog) if reference else None
         samples, path, source = _read(images, given, count, seed), images, {}
@@ -141,7 +148,9 @@ def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -
     return ReferenceImages.of(dataset if reference.startswith("{") else reference_of(dataset)[0], root)
 
 
-def _draw_samples(trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: Path) -> Tensor:
+def _draw_samples(
+    trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: Path, refresh_batchnorm: bool
+) -> Tensor:
     """Return `evaluator.count` samples; in a conditional run, conditions are as frequent as in the training data."""
     from gancore.evaluation.sources import ReferenceImages
 
@@ -149,6 +158,8 @@ def _draw_samples(trained: TrainedGenerator, evaluator: Evaluator, seed: int, ro
     if trained.spec.condition is not None:
         training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
         conditions = training.draw_conditions(evaluator.count, seed, "evaluation")
+    if refresh_batchnorm:
+        trained.refresh_batchnorm(evaluator.count, conditions)
     return trained.sample(evaluator.count, seed=seed, conditions=conditions)
 
 

@@ -49,6 +49,11 @@ if TYPE_CHECKING:
 )
 @click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
 @click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
+@click.option(
+    "--refresh-batchnorm",
+    is_flag=True,
+    help="Estimate the statistics of batch normalization anew for these weights, from 4,096 samples.",
+)
 @data_dir
 @device
 @output_options
@@ -62,6 +67,7 @@ def sample(
     out: Path,
     raw: bool,
     best: bool,
+    refresh_batchnorm: bool,
     data_dir: Path | None,
     device: str,
 ) -> None:
@@ -89,6 +95,8 @@ def sample(
         many = conditions is not None and conditions.shape != trained.spec.condition
         count = len(conditions) if many and conditions is not None else 64
     with attributed(trained.config, catalog):
+        if refresh_batchnorm:
+            trained.refresh_batchnorm(conditions=conditions)
         samples = trained.sample(count, seed=seed, label=label, conditions=conditions)
     save_samples(samples, out, _real_points(trained, data_root(data_dir)))
     document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}

@@ -233,7 +233,7 @@ class Run:
         ):
             self._check_new(ranks, display)
             gan = self._assemble(ranks, display)
-            self._init_weights(gan)
+            self._init_weights(gan, display)
             self._evaluator(gan)
             return next(train(gan))
 
@@ -266,7 +266,7 @@ class Run:
             if not ranks.is_main:
                 yield from self._follow(gan, interruption)
                 return
-            origin = {"recipe": self._recipe, "init_from": self._init_weights(gan)}
+            origin = {"recipe": self._recipe, "init_from": self._init_weights(gan, display)}
             evaluator = self._evaluator(gan, display)  # before anything is written
             if self.directory is None:
                 self.directory = next_directory(Path("runs"))
@@ -357,12 +357,13 @@ class Run:
             display.detail(line)
         return self.gan
 
-    def _init_weights(self, gan: GAN) -> str | None:
+    def _init_weights(self, gan: GAN, display: Display) -> str | None:
         """Load the weights of `init_from`; return the digest of its checkpoint."""
         if self._init_from is None:
             return None
         saved = checkpoint.load(checkpoint.newest(self._init_from))
-        gan.state.init_weights(saved.tensors)
+        if warning := gan.state.init_weights(saved.tensors):
+            self._warn(display, [warning])
         return saved.digest
 
     def _evaluator(self, gan: GAN, display: Display | None = None) -> Evaluator | None:

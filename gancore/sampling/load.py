@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from gancore.catalog.catalog import Catalog
@@ -61,15 +62,11 @@ def draw(  # the keywords say all that decides which images are drawn
     Several `ranks` share the work, and only rank 0 gets all samples.
     Raises NumericsError when a sample is not finite, ConfigError when tensors are needed and `conditions` are missing.
     """
-    if isinstance(condition, tuple) and conditions is None:
-        raise ConfigError(
-            f"the generator needs a condition of shape {condition} for each sample",
-            "gancore sample RUN --condition FILE",
-        )
     chunks, finite, starts = [], True, range(0, count, _CHUNK)
     with eval_mode(generator):
         for start in starts[ranks.rank :: ranks.size]:
-            wanted = None if condition is None else _chunk_of(condition, conditions, start).to(device)
+            wanted = _condition_of_chunk(condition, conditions, start)
+            wanted = None if wanted is None else wanted.to(device)
             noise = latents(latent, seed, start, start + _CHUNK).to(device)
             # Random numbers that the generator itself draws depend on the seed too.
             with seeded(derive_seed(seed, "chunk", start), device), blame("generator", "in forward()"):
@@ -83,10 +80,17 @@ def draw(  # the keywords say all that decides which images are drawn
     return torch.cat(ranks.gather(chunks, len(starts)))[:count]
 
 
-def _chunk_of(condition: Condition, conditions: Tensor | None, start: int) -> Tensor:
+def _condition_of_chunk(condition: Condition | None, conditions: Tensor | None, start: int) -> Tensor | None:
     """Return the conditions of `_CHUNK` samples from `start`, as networks see them; repeated where there are fewer."""
+    if condition is None:
+        return None
+    if conditions is None and isinstance(condition, int):
+        return torch.arange(start, start + _CHUNK) % condition
     if conditions is None:
-        return torch.arange(start, start + _CHUNK) % cast(int, condition)
+        raise ConfigError(
+            f"the generator needs a condition of shape {condition} for each sample",
+            "gancore sample RUN --condition FILE",
+        )
     given = conditions[start : start + _CHUNK]
     rows = torch.arange(_CHUNK) % len(given)
     return condition_to_network(given.long() if isinstance(condition, int) else given)[rows]
@@ -162,6 +166,35 @@ class TrainedGenerator:
             conditions=conditions,
         )
         return samples.as_subclass(DrawnSamples)
+
+    @torch.no_grad()
+    def refresh_batchnorm(self, count: int = 4096, conditions: Tensor | None = None) -> None:
+        """Estimate the running statistics of batch normalization anew, from `count` samples with the present weights.
+
+        Those of an average of weights (EMA) are averages over training, and need not fit the averaged weights.
+        `conditions` (M, …) are as in `sample`, and repeated. Raises ConfigError for a generator without statistics.
+        """
+        norms = [part for part in self.generator.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+        if not norms:
+            raise ConfigError(
+                "the generator has no batch normalization with running statistics", "leave --refresh-batchnorm out"
+            )
+        if conditions is not None:
+            given = checked_conditions(self.spec.condition, conditions, max(1, len(conditions)))
+            conditions = given[torch.arange(count) % len(given)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over all chunks
+            norm.train()
+        for start in range(0, count, _CHUNK):
+            wanted = _condition_of_chunk(self.spec.condition, conditions, start)
+            noise = latents(self.config.latent, derive_seed(0, "batch normalization"), start, start + _CHUNK)
+            with seeded(0, self.device), blame("generator", "in forward()"):
+                call(self.generator, noise.to(self.device), None if wanted is None else wanted.to(self.device))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
 
     def _class_number(self, label: int | str) -> int:
         """Return the number of a class that is given by number or by name."""

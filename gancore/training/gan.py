@@ -132,8 +132,9 @@ class GAN:
             return objective
         with building(self.options, f"loss {objective.name!r}", "loss"):
             built = objective.build(self.spec)
-            if isinstance(built, nn.Module) and not hasattr(built, "needs_real"):
-                vars(built)["needs_real"] = objective.needs_real
+            for name in ("needs_real", "whole_batch"):
+                if isinstance(built, nn.Module) and not hasattr(built, name):
+                    vars(built)[name] = getattr(objective, name)
         return built
 
     def _build_regularizers_and_augmentations(self) -> None:

@@ -68,18 +68,27 @@ class TrainingState:
         """Return the progress as plain data."""
         return asdict(self.progress)
 
-    def init_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the weights of both networks and of the EMA from another run; everything else starts anew.
+    def init_weights(self, tensors: Mapping[str, Tensor]) -> str:
+        """Take the weights of both networks, of the EMA, and of a loss's own network from another run.
 
-        Raises CheckpointError if names or shapes do not fit, or a weight is not finite.
+        Everything else starts anew. Returns a warning if the loss has a network that the other run does not fit.
+        Raises CheckpointError if names or shapes of G or D do not fit, or a weight is not finite.
         """
-        weights = ("generator.", "discriminator.", "ema.")
+        weights = ("generator.", "discriminator.", "ema.", "loss.")
         self._check_finite({name: tensor for name, tensor in tensors.items() if name.startswith(weights)})
         state.load_module("generator", self.modules["generator"], tensors)
         state.load_module("discriminator", self.modules["discriminator"], tensors)
         if "ema" in self.modules:
             has_ema = any(name.startswith("ema.") for name in tensors)
             state.load_module("ema" if has_ema else "generator", self.modules["ema"], tensors)
+        loss = self.modules.get("loss")
+        if loss is None or not any(True for _ in loss.parameters()):
+            return ""
+        own = state.of_module("loss", loss)
+        if any(name not in tensors or tensors[name].shape != tensor.shape for name, tensor in own.items()):
+            return "the network of the loss starts with new weights: those of the other run do not fit it"
+        state.load_module("loss", loss, tensors)
+        return ""
 
     def restore(self, tensors: Mapping[str, Tensor], place: Mapping[str, float]) -> None:
         """Load copies of what `tensors` and `place` returned.
