@@ -33,7 +33,7 @@ class Before(Generator):
     name = "before"
     width: int = Field(default=8, ge=1, description="units")
 
-    def build(self, shape, latent_dim, num_classes):
+    def build(self, spec):
         """Never called."""
 
     @property
@@ -51,8 +51,8 @@ def lines(cls):
         {"width": Field(default=9, ge=1, description="units"), "__annotations__": {"width": int}},
         {"width": Field(default=8, ge=0, description="units"), "__annotations__": {"width": int}},
         {"width": Field(default=8, ge=1, description="units"), "__annotations__": {"width": float}},
-        {"build": lambda self, shape, latent_dim: None},
-        {"build": lambda self, shape, latent_dim, num_classes=None: None},
+        {"build": lambda self, spec, latent_dim: None},
+        {"build": lambda self, spec=None: None},
         {"more": lambda self: None},
         {"name": "after"},
     ],

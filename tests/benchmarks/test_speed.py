@@ -123,7 +123,7 @@ class BatchesOf:
 
     def __iter__(self):
         for batch in self._gan.feed.batches(0):
-            yield [batch.images, batch.labels]
+            yield [batch.images, batch.condition]
 
 
 @pytest.mark.usefixtures("double")

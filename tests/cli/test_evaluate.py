@@ -234,8 +234,8 @@ class ClassColorsGenerator(Generator):
 
     name = "class-colors"
 
-    def build(self, shape, latent_dim, num_classes):
-        return ClassColors(shape)
+    def build(self, spec):
+        return ClassColors(spec.shape)
 
 
 @hookimpl

@@ -23,17 +23,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gancore import StatefulLoss
+from gancore import Loss
 
 Path(os.environ["CANARY"]).touch()
 """
     + LOSS.format(name="mine").replace("return [Named]", "return [Named, Late]")
     + """
 
-class Late(StatefulLoss):
+class Late(Loss):
     name = "late"
 
-    def build(self):
+    def build(self, spec):
         return LateModule()
 
 

@@ -21,16 +21,16 @@ import time
 import torch
 from torch import nn
 
-from gancore import StatefulLoss, hookimpl
+from gancore import Loss, hookimpl
 from gancore_plugins.losses.bce import NonSaturating
 
 
-class Falling(StatefulLoss):
+class Falling(Loss):
     """The loss bce, which is slow if SLOW is set, and ends rank 1 at step 30 if FALLS is set."""
 
     name = "falling"
 
-    def build(self):
+    def build(self, spec):
         return FallingAtWork()
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from gancore.contracts import Dataset, Discriminator, Generator, Loss, Schedulable
+from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer, Schedulable
 from gancore.errors import PluginError
 from helpers.strategies import components
 from helpers.tiny_components import Hinge, Noise, TinyDiscriminator, TinyGenerator, catalog
@@ -20,7 +20,7 @@ class Base(Generator):
 
     name = "base"
 
-    def build(self, shape, latent_dim, num_classes):
+    def build(self, spec):
         raise NotImplementedError
 
 
@@ -204,9 +204,15 @@ def test_components_of_two_classes_are_unequal_despite_equal_fields():
     assert len({Hinge(), Noise(), TinyGenerator(), TinyGenerator(width=8)}) == 3
 
 
-@pytest.mark.parametrize("kind", [Generator, Discriminator, Dataset, Loss])
-def test_kinds_are_abstract(kind):
+@pytest.mark.parametrize("kind", [Generator, Discriminator, Dataset, Augmentation])
+def test_kinds_with_an_abstract_build_cannot_be_instantiated(kind):
     with pytest.raises(TypeError, match="abstract"):
+        kind()
+
+
+@pytest.mark.parametrize("kind", [Loss, Regularizer])
+def test_kinds_without_an_abstract_method_cannot_be_instantiated(kind):
+    with pytest.raises(ValidationError, match="must have a `name`"):
         kind()
 
 

@@ -92,9 +92,9 @@ class TrappedDiscriminator(Discriminator):
     name = "trapped"
     discriminator: Discriminator
 
-    def build(self, shape, num_classes):
+    def build(self, spec):
         trap("start")
-        return self.discriminator.build(shape, num_classes)
+        return self.discriminator.build(spec)
 
 
 class Looks(Metric):

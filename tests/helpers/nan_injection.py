@@ -93,7 +93,7 @@ def ill(ailment):
         name = "ill"
         player: ClassVar = "discriminator"
 
-        def penalty(self, critic, real, fake):
+        def penalty(self, real, fake):
             penalty = real.logits.square().mean()
             return penalty + ailment.value if ailment.strikes("the penalty") else penalty
 
@@ -105,7 +105,7 @@ def ill(ailment):
     class Changes(Augmentation):
         name = "ill"
 
-        def build(self, shape, mirrors):
+        def build(self, spec):
             return lambda images, strength: (
                 spoilt(images, ailment.value) if ailment.strikes("an augmented image") else images * 0.5
             )

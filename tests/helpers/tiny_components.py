@@ -48,14 +48,14 @@ class TinyGenerator(Generator):
     name = "tiny"
     width: int = Field(default=8, ge=1, le=64, description="hidden units")
 
-    def build(self, shape, latent_dim, num_classes):
+    def build(self, spec):
         return Conditional(
-            num_classes,
-            nn.Linear(latent_dim + (num_classes or 0), self.width),
+            spec.classes(),
+            nn.Linear(spec.latent_dim + (spec.classes() or 0), self.width),
             nn.ReLU(),
-            nn.Linear(self.width, math.prod(shape)),
-            *([nn.Tanh()] if len(shape) == 3 else []),
-            nn.Unflatten(1, shape),
+            nn.Linear(self.width, math.prod(spec.shape)),
+            *([nn.Tanh()] if spec.bounded else []),
+            nn.Unflatten(1, spec.shape),
         )
 
 
@@ -64,8 +64,8 @@ class Constant(Generator):
 
     name = "constant"
 
-    def build(self, shape, latent_dim, num_classes):
-        return ConstantModule(shape)
+    def build(self, spec):
+        return ConstantModule(spec.shape)
 
 
 class ConstantModule(nn.Module):
@@ -84,8 +84,8 @@ class Faithful(Generator):
     scale: float = Field(default=1.0, description="factor of the noise")
     offset: tuple[float, ...] = Field(default=(0.0,), description="added to the noise")
 
-    def build(self, shape, latent_dim, num_classes):
-        return FaithfulModule(math.prod(shape), shape, self.scale, self.offset)
+    def build(self, spec):
+        return FaithfulModule(math.prod(spec.shape), spec.shape, self.scale, self.offset)
 
 
 class FaithfulModule(nn.Module):
@@ -106,10 +106,10 @@ class TinyDiscriminator(Discriminator):
     batch_norm: bool = Field(default=False, description="normalize by batch statistics")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="fraction of units dropped")
 
-    def build(self, shape, num_classes):
+    def build(self, spec):
         return Conditional(
-            num_classes,
-            nn.Linear(math.prod(shape) + (num_classes or 0), self.width),
+            spec.classes(),
+            nn.Linear(math.prod(spec.shape) + (spec.classes() or 0), self.width),
             *([nn.BatchNorm1d(self.width)] if self.batch_norm else []),
             nn.LeakyReLU(0.2),
             nn.Dropout(self.dropout),

@@ -16,7 +16,7 @@ from torch import nn
 
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import Options
-from gancore.contracts import Augmentation, Loss, Regularizer, StatefulLoss
+from gancore.contracts import Augmentation, Loss, Regularizer, Spec
 from gancore.distributed.ranks import SINGLE_RANK
 from gancore.distributed.torchrun import join_ranks
 from gancore.errors import GancoreError
@@ -37,7 +37,7 @@ SHAPE = (1, 4, 4)
 
 
 def spectral():
-    discriminator = TinyDiscriminator().build(SHAPE, None)
+    discriminator = TinyDiscriminator().build(Spec(SHAPE))
     for layer in discriminator:
         if isinstance(layer, nn.Linear):
             nn.utils.parametrizations.spectral_norm(layer)
@@ -50,7 +50,7 @@ def convolutions():
 
 
 def with_an_idle_weight():
-    discriminator = TinyDiscriminator().build(SHAPE, None)
+    discriminator = TinyDiscriminator().build(Spec(SHAPE))
     discriminator.idle = nn.Parameter(torch.ones(3))
     return discriminator
 
@@ -60,7 +60,7 @@ class Counting(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.judge = TinyDiscriminator().build(SHAPE, None)
+        self.judge = TinyDiscriminator().build(Spec(SHAPE))
         self.register_buffer("mean", torch.zeros(SHAPE))
 
     def forward(self, images):
@@ -75,8 +75,8 @@ class SizeOfFakes(Regularizer):
     name = "size"
     player = "generator"
 
-    def penalty(self, critic, real, fake):
-        return fake.images.square().mean() + critic(fake.images / 2, fake.labels).logits.square().mean()
+    def penalty(self, real, fake):
+        return fake.images.square().mean() + fake.players.score(fake.images / 2, fake.condition).logits.square().mean()
 
 
 class Watching(Augmentation):
@@ -84,7 +84,7 @@ class Watching(Augmentation):
 
     name = "watching"
 
-    def build(self, shape, mirrors):
+    def build(self, spec):
         return WatchingAtWork()
 
 
@@ -100,18 +100,16 @@ class WatchingAtWork(nn.Module):
         self.seen += torch.stack([real.logits.exp().sum(), real.logits.new_tensor(len(real.logits))]).detach()
 
 
-class Centered(StatefulLoss):
+class Centered(Loss):
     """Subtracts a running mean of the logits of the whole batch."""
 
     name = "centered"
 
-    def build(self):
+    def build(self, spec):
         return CenteredAtWork()
 
 
 class CenteredAtWork(nn.Module):
-    needs_real = False
-
     def __init__(self):
         super().__init__()
         self.register_buffer("mean", torch.zeros(()))
@@ -140,13 +138,8 @@ class OfTheSpread(Loss):
 class Doubtful:
     """NaN once: in the third update of D, on rank 1 only."""
 
-    needs_real = False
-
     def __init__(self):
         self.sound, self.times = NonSaturating(), 0
-
-    def build(self):
-        return self
 
     def discriminator(self, real, fake):
         self.times += 1
@@ -171,10 +164,10 @@ def gan(
         training={"discriminator_steps": 2, **training},
     )
     return GAN(
-        TinyGenerator().build(SHAPE, 5, None),
-        discriminator or TinyDiscriminator().build(SHAPE, None),
+        TinyGenerator().build(Spec(SHAPE, 5)),
+        discriminator or TinyDiscriminator().build(Spec(SHAPE)),
         dataset(size),
-        (objective or NonSaturating()).build(),
+        (objective or NonSaturating()),
         options,
         "cpu",
         ranks=ranks,
@@ -271,7 +264,7 @@ def scenes(ranks, folder):
         "same": {name: outcome(made(ranks, **changes)) for name, changes in SAME.items()},
         "empty share": failure(gan, ranks, size=13, batch=4),
         "no cuda": failure(
-            gan, ranks, discriminator=TinyDiscriminator(batch_norm=True).build(SHAPE, None), sync_batchnorm=True
+            gan, ranks, discriminator=TinyDiscriminator(batch_norm=True).build(Spec(SHAPE)), sync_batchnorm=True
         ),
         "nan": failure(gan, ranks, objective=Doubtful()),
         "nan, left out": outcome(gan(ranks, objective=Doubtful(), on_nonfinite="skip")),
@@ -280,11 +273,11 @@ def scenes(ranks, folder):
                 ranks,
                 size=19,
                 batch=7,
-                discriminator=TinyDiscriminator(batch_norm=True, dropout=0.5).build(SHAPE, None),
+                discriminator=TinyDiscriminator(batch_norm=True, dropout=0.5).build(Spec(SHAPE)),
             )
         ),
         "share of one": failure(
-            gan, ranks, **UNEVEN, discriminator=TinyDiscriminator(batch_norm=True).build(SHAPE, None)
+            gan, ranks, **UNEVEN, discriminator=TinyDiscriminator(batch_norm=True).build(Spec(SHAPE))
         ),
         "minutes": by_other_clocks(ranks),
         "drawn": drawn(gan(ranks)),

@@ -83,8 +83,10 @@ def example(folder):
     }
     about = {
         "config": {"schema": 1, "generator": {"name": "mlp", "width": [16, 32]}, "latent": {"dim": 8}},
-        "shape": [1, 8, 8],
-        "num_classes": 10,
+        "data_format": {
+            **{"shape": [1, 8, 8], "condition": 10, "classes": list("0123456789")},
+            **{"dtype": "uint8", "value_range": None, "mirrors": False},
+        },
         "progress": {"step": 7, "images_seen": 448, "seconds": 1.5},
         "made_with": {"plugins": {"gancore": "0.1.0"}, "needs": [], "torch": "2.11"},
     }
@@ -193,7 +195,7 @@ def well_formed(found):
     """Use all fields and tensors of a checkpoint, as its callers do."""
     progress = found.about["progress"]
     assert isinstance(found.about["config"], dict)
-    assert all(isinstance(each, int) and each > 0 for each in found.about["shape"])
+    assert all(isinstance(each, int) and each > 0 for each in found.about["data_format"]["shape"])
     assert progress["step"] >= 0 <= progress["images_seen"]
     assert 0 <= float(progress["seconds"]) < float("inf")
     for tensor in found.tensors.values():

@@ -34,8 +34,10 @@ def tensors(step):
 def about(step):
     return {
         "config": {},
-        "shape": [1, 8, 8],
-        "num_classes": None,
+        "data_format": {
+            **{"shape": [1, 8, 8], "condition": None, "classes": []},
+            **{"dtype": "uint8", "value_range": None, "mirrors": False},
+        },
         "progress": {"step": step, "images_seen": 4 * step, "seconds": 0.5},
         "made_with": {"plugins": {"gancore": "1.0"}},
     }

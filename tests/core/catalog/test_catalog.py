@@ -221,7 +221,7 @@ class TestReadPlugin:
 
     def test_read_plugin_rejects_a_component_without_a_name(self):
         class Nameless(Generator):
-            def build(self, shape, latent_dim, num_classes):
+            def build(self, spec):
                 raise NotImplementedError
 
         with pytest.raises(PluginError, match=r"Nameless must have a `name` of .*; received None"):
@@ -245,7 +245,7 @@ from gancore import Generator, hookimpl
 class Mine(Generator):
     name = "{0}"
     {1}
-    def build(self, shape, latent_dim, num_classes): ...
+    def build(self, spec): ...
 """
 HOOK = "@hookimpl\ndef gancore_generators({0}): return {1}\n"
 MODULES = {  # source of the module of each name, and its error

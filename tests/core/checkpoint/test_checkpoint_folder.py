@@ -1,5 +1,6 @@
 """Folders of checkpoints: which one a run resumes from, and what is removed."""
 
+import math
 import os
 
 import crashes
@@ -13,6 +14,11 @@ from gancore.errors import CheckpointError, StorageError
 def about(step, **changes):
     """The document of a run's checkpoint."""
     return crashes.about(step) | changes
+
+
+def data(**changes):
+    """The description of a run's data."""
+    return {"data_format": crashes.about(1)["data_format"] | changes}
 
 
 def saved(folder, *steps):
@@ -82,15 +88,25 @@ def test_newest_valid_rejects_a_file_that_does_not_describe_a_run(tmp_path):
     [
         {"config": []},
         {"config": None},
-        {"shape": []},
-        {"shape": [1, 8]},
-        {"shape": [1, 8, -8]},
-        {"shape": [1.0]},
-        {"shape": [2**80]},
-        {"shape": "188"},
-        {"num_classes": 0},
-        {"num_classes": True},
-        {"num_classes": "ten"},
+        {"data_format": None},
+        {"data_format": {"shape": [1, 8, 8], "condition": None}},
+        data(shape=[]),
+        data(shape=[1] * 17),
+        data(shape=[1, 8, -8]),
+        data(shape=[1.0]),
+        data(shape=[2**80]),
+        data(shape="188"),
+        data(condition=0),
+        data(condition=True),
+        data(condition="ten"),
+        data(condition=[]),
+        data(condition=[1, 0]),
+        data(classes="ab"),
+        data(classes=[1, 2]),
+        data(dtype="float16"),
+        data(value_range=[0.0]),
+        data(value_range=[0.0, math.inf]),
+        data(mirrors=1),
         {"progress": None},
         {"progress": {"step": 1, "images_seen": 4}},
         {"progress": {"step": "1", "images_seen": 4, "seconds": 0.5}},

@@ -4,12 +4,12 @@ import tracemalloc
 
 import pytest
 import torch
-from gancore.utils.ranges import to_network_range, to_stored_range
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
 from gancore.data.feed import Feed, epoch_order
+from gancore.utils.sample_format import UINT8
 from gancore.distributed.ranks import Ranks
 from gancore.errors import DataError, PluginError
 
@@ -41,7 +41,7 @@ def feed(dataset, batch_size=4, seed=0, **options):
 
 
 def labels(batches, count):
-    return [next(batches).labels.tolist() for _ in range(count)]
+    return [next(batches).condition.tolist() for _ in range(count)]
 
 
 @given(seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6), size=small)
@@ -100,7 +100,7 @@ def test_feed_streams_the_same_batches_as_from_the_device(workers):
     for _ in range(7):
         ours, theirs = next(first), next(second)
         assert torch.equal(ours.images, theirs.images)
-        assert torch.equal(ours.labels, theirs.labels)
+        assert torch.equal(ours.condition, theirs.condition)
 
 
 class ProcessIds(Listed):
@@ -156,25 +156,7 @@ def test_feed_streaming_does_not_use_the_global_generator():
 
 def test_batch_keeps_image_and_label_together():
     batch = next(feed(numbered(200), 200).batches(0))
-    assert torch.equal(to_stored_range(batch.images).flatten().long(), batch.labels)
-
-
-@given(st.integers(0, 255))
-def test_to_network_range_is_undone_by_to_stored_range(value):
-    stored = torch.full((1, 1, 1, 1), value, dtype=torch.uint8)
-    scaled = to_network_range(stored)
-    assert -1 <= float(scaled) <= 1
-    assert torch.equal(to_stored_range(scaled), stored)
-
-
-def test_to_network_range_maps_black_to_minus_one_and_white_to_one():
-    assert to_network_range(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
-
-
-@given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=5))
-def test_to_stored_range_clamps_values_outside_of_its_range(values):
-    images = torch.tensor(values).reshape(-1, 1, 1, 1)
-    assert torch.equal(to_stored_range(images), to_stored_range(images.clamp(-1, 1)))
+    assert torch.equal(UINT8.to_stored(batch.images).flatten().long(), batch.condition)
 
 
 def test_feed_leaves_vectors_unchanged():
@@ -185,14 +167,14 @@ def test_feed_leaves_vectors_unchanged():
 
 def test_feed_labels_unlabeled_images_as_zero():
     batch = next(feed(Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 3), 3).batches(0))
-    assert batch.labels.tolist() == [0, 0, 0]
+    assert batch.condition.tolist() == [0, 0, 0]
 
 
-def test_feed_num_classes_is_the_number_of_classes():
+def test_feed_condition_is_the_number_of_classes():
     dataset = numbered(3)
-    assert feed(dataset, 3).num_classes is None
+    assert feed(dataset, 3).condition is None
     dataset.classes = ("a", "b", "c")
-    assert feed(dataset, 3).num_classes == 3
+    assert feed(dataset, 3).condition == 3
 
 
 uint8 = torch.uint8
@@ -202,10 +184,11 @@ uint8 = torch.uint8
     ("items", "words"),
     [
         ([], "at least one image"),
-        ([torch.zeros(1, 2, 2)], "must be uint8"),
-        ([torch.zeros(2, 2, dtype=uint8)], "images .C, H, W. or float32 vectors"),
+        ([torch.zeros(1, 2, 2, dtype=torch.int64)], "must be uint8 in 0..255 or float32.*received int64 of shape"),
+        ([torch.zeros(1, 2, 2, dtype=torch.float16)], "must be uint8.*received float16 of shape"),
+        ([torch.zeros((), dtype=uint8)], "at least one dimension"),
         ([torch.zeros(3, dtype=torch.float64)], "float32"),
-        ([torch.zeros(1, 0, 2, dtype=uint8)], "at least one pixel"),
+        ([torch.zeros(1, 0, 2, dtype=uint8)], "at least one value"),
         ([torch.zeros(2), torch.tensor([1.0, float("nan")])], "number 1"),
         ([torch.zeros(1, 2, 2, dtype=uint8), torch.zeros(1, 2, 3, dtype=uint8)], "one shape"),
         (["a picture"], "PILToTensor|tensor"),
@@ -242,7 +225,7 @@ def test_labels_outside_of_the_classes_are_rejected_while_streaming():
 def test_feed_reads_a_dataset_of_one_tensor():
     batch = next(feed(TensorDataset(torch.randn(4, 2))).batches(0))
     assert batch.images.shape == (4, 2)
-    assert batch.labels.tolist() == [0] * 4
+    assert batch.condition.tolist() == [0] * 4
 
 
 @pytest.mark.parametrize("data", ["device", "stream"])
@@ -253,13 +236,19 @@ def test_feed_uses_an_overridden_getitem(data):
             return image + 100, label
 
     dataset = Brightened(torch.zeros(4, 1, 1, 1, dtype=torch.uint8), torch.zeros(4).long())
-    assert to_stored_range(next(feed(dataset, data=data).batches(0)).images).unique().tolist() == [100]
+    assert UINT8.to_stored(next(feed(dataset, data=data).batches(0)).images).unique().tolist() == [100]
 
 
-@pytest.mark.parametrize("label", [None, "cat", 0.7, torch.tensor([0, 1])])
-def test_label_must_be_an_int(label):
-    with pytest.raises(DataError, match="a label must be an int"):
-        feed(Listed([(torch.zeros(1, 2, 2, dtype=uint8), label)]))
+@pytest.mark.parametrize("condition", [None, "cat", [0.5], {}])
+def test_condition_must_be_a_number_or_a_tensor(condition):
+    with pytest.raises(DataError, match="the condition of an item must be an int, a float or a tensor; received"):
+        feed(Listed([(torch.zeros(1, 2, 2, dtype=uint8), condition)]))
+
+
+@pytest.mark.parametrize("condition", [torch.tensor([0, 1]), torch.zeros(0), torch.zeros(2).double()])
+def test_condition_tensor_must_be_uint8_or_float32(condition):
+    with pytest.raises(DataError, match="tensors as conditions must be uint8 in 0..255 or float32; received"):
+        feed(Listed([(torch.zeros(1, 2, 2, dtype=uint8), condition)]), 1)
 
 
 @pytest.mark.parametrize("data", ["device", "stream"])

@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributed import HashStore
 
 from gancore.checkpoint import store as checkpoint
+from gancore.contracts import Spec
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import _new_store, join_ranks
 from gancore.errors import ConfigError
@@ -164,7 +165,7 @@ def test_rollback_limit_ends_all_ranks(seen):
 
 def normalized(shape, latent_dim):
     generator = nn.Sequential(nn.Linear(latent_dim, 4), nn.BatchNorm1d(4), nn.Linear(4, math.prod(shape)))
-    return generator, TinyDiscriminator(batch_norm=True).build(shape, None)
+    return generator, TinyDiscriminator(batch_norm=True).build(Spec(shape))
 
 
 def synchronized(generator, discriminator, regularizers):
@@ -187,7 +188,7 @@ def test_synchronized_networks_have_the_same_weights_under_the_same_names():
 @pytest.mark.parametrize("penalty", [R1(), SizeOfFakes(), DRAGAN()])
 def test_synchronized_batch_norm_is_rejected_if_a_regularizer_differentiates_twice(penalty):
     generator, discriminator = normalized((1, 4, 4), 5)
-    plain = TinyDiscriminator().build((1, 4, 4), None)
+    plain = TinyDiscriminator().build(Spec((1, 4, 4)))
     synchronized(generator, plain, {"mine": penalty})  # the penalty does not differentiate G
     if type(penalty) is SizeOfFakes:  # differentiates once
         synchronized(generator, discriminator, {"mine": penalty})

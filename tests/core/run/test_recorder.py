@@ -162,8 +162,8 @@ class Overflows(Generator):
 
     name = "overflows"
 
-    def build(self, shape, latent_dim, num_classes):
-        return Overflowing(math.prod(shape), shape)
+    def build(self, spec):
+        return Overflowing(math.prod(spec.shape), spec.shape)
 
 
 class Overflowing(nn.Module):

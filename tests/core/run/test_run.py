@@ -19,6 +19,7 @@ import gancore
 from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
+from gancore.contracts import Spec
 from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, PluginError
 from gancore.hookspecs import hookimpl
 from gancore.run.interrupt import Interrupted, Interruption
@@ -283,8 +284,8 @@ def objects():
     """Own modules, an own dataset and an own loss, new ones with the same values at each call."""
     torch.manual_seed(1)
     return {
-        "generator": TinyGenerator().build((1, 4, 4), 100, None),
-        "discriminator": TinyDiscriminator(dropout=0.5).build((1, 4, 4), None),
+        "generator": TinyGenerator().build(Spec((1, 4, 4), 100)),
+        "discriminator": TinyDiscriminator(dropout=0.5).build(Spec((1, 4, 4))),
         "dataset": TensorDataset(torch.randint(0, 256, (20, 1, 4, 4), dtype=torch.uint8), torch.zeros(20).long()),
         "loss": Squares(),
     }

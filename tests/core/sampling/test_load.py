@@ -137,7 +137,7 @@ def test_generator_that_cannot_be_built_any_more_is_named(run):
     class Broken(MLPGenerator):
         """The same name and fields, in a later version."""
 
-        def build(self, shape, latent_dim, num_classes):
+        def build(self, spec):
             raise ValueError("not today")
 
     plugins = [

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from gancore.config.run import Options
+from gancore.contracts import Spec
 from gancore.errors import ConfigError
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -25,8 +26,8 @@ def gan(accumulate, objective=None, generator=None, discriminator=None, regulari
         optimizer={"generator": {"name": "SGD", "lr": 0.1}, "discriminator": {"name": "SGD", "lr": 0.1}},
     )
     return GAN(
-        (generator or TinyGenerator().build((1, 4, 4), 5, None)).double(),
-        (discriminator or TinyDiscriminator().build((1, 4, 4), None)).double(),
+        (generator or TinyGenerator().build(Spec((1, 4, 4), 5))).double(),
+        (discriminator or TinyDiscriminator().build(Spec((1, 4, 4)))).double(),
         dataset(20),  # the last batch of an epoch has four
         objective or NonSaturating(),
         options,
@@ -73,7 +74,7 @@ def test_accumulation_limits_the_batch_of_each_forward_pass():
             {"generator": nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.Unflatten(1, (1, 4, 4)))},
             "in this generator",
         ),
-        ({"discriminator": TinyDiscriminator(batch_norm=True).build((1, 4, 4), None)}, "in this discriminator"),
+        ({"discriminator": TinyDiscriminator(batch_norm=True).build(Spec((1, 4, 4)))}, "in this discriminator"),
         ({"objective": RelativisticAverage()}, "in this loss"),
         ({"regularizers": {"dragan": DRAGAN()}}, "in this regularizer"),
     ],
@@ -85,4 +86,4 @@ def test_accumulation_is_refused_for_components_that_use_batch_statistics(parts,
 
 
 def test_accumulation_accepts_dropout():
-    assert len(list(train(gan(2, discriminator=TinyDiscriminator(dropout=0.5).build((1, 4, 4), None))))) == 5
+    assert len(list(train(gan(2, discriminator=TinyDiscriminator(dropout=0.5).build(Spec((1, 4, 4))))))) == 5

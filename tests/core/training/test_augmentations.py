@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gancore.config.run import Options
-from gancore.contracts import Augmentation
+from gancore.contracts import Augmentation, Spec
 from gancore.errors import ConfigError, PluginError
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -20,7 +20,7 @@ class Brighter(Augmentation):
 
     name = "brighter"
 
-    def build(self, shape, mirrors):
+    def build(self, spec):
         return lambda images, strength: images + 10 * strength
 
 
@@ -36,7 +36,7 @@ class RangeCheckingLoss(Hinge):
 class RecordingDiscriminator(nn.Module):
     def __init__(self):
         super().__init__()
-        self.network, self.seen = TinyDiscriminator().build((1, 4, 4), None), []
+        self.network, self.seen = TinyDiscriminator().build(Spec((1, 4, 4))), []
 
     def forward(self, images):
         self.seen.append(images.detach())
@@ -46,8 +46,8 @@ class RecordingDiscriminator(nn.Module):
 def gan(augmentations=None, regularizers=None, images=None, discriminator=None, options=None):
     torch.manual_seed(0)
     return GAN(
-        TinyGenerator().build((1, 4, 4), 5, None),
-        discriminator or TinyDiscriminator().build((1, 4, 4), None),
+        TinyGenerator().build(Spec((1, 4, 4), 5)),
+        discriminator or TinyDiscriminator().build(Spec((1, 4, 4))),
         images or dataset(12),
         RangeCheckingLoss(),
         Options(duration="6 steps", batch_size=4, latent={"dim": 5}, **options or {}),
@@ -62,7 +62,7 @@ class MatrixProduct(Augmentation):
 
     name = "matrix-product"
 
-    def build(self, shape, mirrors):
+    def build(self, spec):
         def multiply(images, strength):
             product = images.flatten(1) @ torch.eye(16)
             assert product.dtype == torch.float32
@@ -94,7 +94,7 @@ def test_augmentation_gradients_reach_the_generator():
 
         name = "detaching"
 
-        def build(self, shape, mirrors):
+        def build(self, spec):
             return lambda images, strength: images.detach() + 0 * images
 
     def changed_generator_weights(augmentation):
@@ -125,7 +125,7 @@ def test_r1_takes_the_gradient_at_the_image_before_augmentation():
 
         name = "doubling"
 
-        def build(self, shape, mirrors):
+        def build(self, spec):
             return lambda images, strength: 2 * images
 
     linear = [nn.Sequential(nn.Flatten(), nn.Linear(16, 1)) for _ in range(2)]

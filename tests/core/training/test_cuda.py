@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from gancore.config.optimizers import Name
+from gancore.contracts import Spec
 from gancore.errors import NonFiniteError
 from gancore.training.cuda_graph import reason_against_capture
 from gancore.training.gan import GAN
@@ -95,7 +96,7 @@ def test_precision_determines_the_error_of_matrix_products(precision, bound):
     class ErrorMeasuring(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.network = TinyGenerator().build((1, 4, 4), 8, None)
+            self.network = TinyGenerator().build(Spec((1, 4, 4), 8))
 
         def forward(self, latent):
             left, right = torch.rand(2, 256, 256, device="cuda").unbind()
@@ -104,7 +105,7 @@ def test_precision_determines_the_error_of_matrix_products(precision, bound):
             return self.network(latent)
 
     source = assembled(training={"precision": precision}, latent={"dim": 8}, on="cuda")
-    discriminator = TinyDiscriminator().build((1, 4, 4), None)
+    discriminator = TinyDiscriminator().build(Spec((1, 4, 4)))
     gan = GAN(ErrorMeasuring(), discriminator, dataset(8), Hinge(), source.options, "cuda")
     errors.clear()
     next(train(gan))

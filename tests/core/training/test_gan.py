@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from gancore.config.run import EMASettings, Options, RunConfig
-from gancore.contracts import StatefulLoss
+from gancore.contracts import Loss, Spec
 from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.settings import START, TrainingTime
 from gancore.training.ema import update_average, weight_of
@@ -74,8 +74,6 @@ def test_conditional_training_needs_classes():
 class CountingLoss(nn.Module):
     """A loss with state that changes in every discriminator step, like BEGAN's k."""
 
-    needs_real = False
-
     def __init__(self):
         super().__init__()
         self.register_buffer("k", torch.zeros(()))
@@ -88,19 +86,19 @@ class CountingLoss(nn.Module):
         return -fake.logits.mean()
 
 
-class Counting(StatefulLoss):
+class Counting(Loss):
     """The component of CountingLoss."""
 
     name = "counting"
 
-    def build(self):
+    def build(self, spec):
         return CountingLoss()
 
 
 def test_loss_state_is_saved_with_the_run():
     generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
-    gan = GAN(generator, discriminator, dataset(), Counting().build(), Options(duration="3 steps"), "cpu")
+    gan = GAN(generator, discriminator, dataset(), Counting(), Options(duration="3 steps"), "cpu")
     assert gan.state.tensors()["loss.k"] == 0  # the preflight used a copy
     list(train(gan))
     assert gan.state.tensors()["loss.k"] == 0.75

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gancore.config.run import Options
-from gancore.contracts import Output
+from gancore.contracts import Output, Spec
 from gancore.errors import PluginError
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -84,7 +84,7 @@ def test_frozen_restores_requires_grad_of_each_parameter():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     module[0].weight.requires_grad_(False)
     before = [parameter.requires_grad for parameter in module.parameters()]
-    with Freezer(module).frozen():
+    with Freezer([module]).frozen():
         assert not any(parameter.requires_grad for parameter in module.parameters())
     assert [parameter.requires_grad for parameter in module.parameters()] == before
 
@@ -135,15 +135,15 @@ def test_conditional_training_uses_the_labels_of_the_real_batch():
         name = "recording"
 
         def discriminator(self, real, fake):
-            seen.append((real.labels, fake.labels))
+            seen.append((real.condition, fake.condition))
             return super().discriminator(real, fake)
 
     gan = assembled(training={"conditional": True}, dataset={"name": "noise", "labeled": True})
     gan.loss.objective = RecordingLoss()
-    assert gan.num_classes == 3
+    assert gan.spec.condition == 3
     stream = gan.feed.batches(0)
     for _ in train(gan):
-        expected = next(stream).labels
+        expected = next(stream).condition
         assert torch.equal(seen[-1][0], expected)
         assert torch.equal(seen[-1][1], expected)
 
@@ -281,7 +281,7 @@ def spectral_gan(penalty):
     layer = nn.utils.parametrizations.spectral_norm(nn.Linear(16, 6))
     frozen_weights = {"name": "SGD", "lr": 0.0}
     return GAN(
-        TinyGenerator().build((1, 4, 4), 5, None),
+        TinyGenerator().build(Spec((1, 4, 4), 5)),
         nn.Sequential(nn.Flatten(), layer, nn.Tanh(), nn.Linear(6, 1)),
         dataset(12),
         Hinge(),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gancore.config.run import Options
-from gancore.contracts import Output
+from gancore.contracts import Output, Spec
 from gancore.errors import ConfigError
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -37,8 +37,8 @@ class DtypeRecorder(nn.Module):
 def gan(precision, seed=0, regularizers=None, **training):
     torch.manual_seed(seed)
     return GAN(
-        DtypeRecorder(TinyGenerator().build((1, 4, 4), 5, None)),
-        DtypeRecorder(TinyDiscriminator().build((1, 4, 4), None)),
+        DtypeRecorder(TinyGenerator().build(Spec((1, 4, 4), 5))),
+        DtypeRecorder(TinyDiscriminator().build(Spec((1, 4, 4)))),
         dataset(12),
         Hinge(),
         Options(duration="6 steps", batch_size=4, latent={"dim": 5}, training={"precision": precision, **training}),
@@ -111,7 +111,7 @@ class DtypeRecordingLoss:
 def test_bf16_outputs_of_d_reach_the_loss_in_float32(joined):
     options = Options(duration="1 steps", batch_size=4, latent={"dim": 5}, training={"precision": "bf16"})
     loss = DtypeRecordingLoss()
-    run = GAN(TinyGenerator().build((1, 4, 4), 5, None), FullOutput(), dataset(12), loss, options, "cpu")
+    run = GAN(TinyGenerator().build(Spec((1, 4, 4), 5)), FullOutput(), dataset(12), loss, options, "cpu")
     loss.input_dtypes.clear()
     run.critic.one_pass = joined
     assert len(list(train(run))) == 1

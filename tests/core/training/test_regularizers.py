@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from gancore.config.run import Options
-from gancore.contracts import Regularizer
+from gancore.contracts import Regularizer, Spec
 from gancore.errors import ConfigError, PluginError
 from gancore.settings import Schedule
 from gancore.training.gan import GAN
@@ -27,7 +27,7 @@ class Pull(Regularizer):
     def strength(self, moment):
         return self.weight
 
-    def penalty(self, critic, real, fake):
+    def penalty(self, real, fake):
         return -real.logits.mean()
 
 
@@ -36,7 +36,7 @@ class CountCalls(Pull):
 
     name = "count-calls"
 
-    def build(self):
+    def build(self, spec):
         return CallCounter()
 
 
@@ -45,7 +45,7 @@ class CallCounter(nn.Module):
         super().__init__()
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
-    def penalty(self, critic, real, fake):
+    def penalty(self, real, fake):
         self.calls += 1
         return -real.logits.mean()
 
@@ -56,8 +56,8 @@ class CallCounter(nn.Module):
 def gan(regularizers=None, options=None, discriminator=None, objective=None, **others):
     """Return a small GAN of modules with the same initial weights in each call."""
     torch.manual_seed(0)
-    generator = TinyGenerator().build((1, 4, 4), 5, None)
-    discriminator = discriminator or TinyDiscriminator().build((1, 4, 4), None)
+    generator = TinyGenerator().build(Spec((1, 4, 4), 5))
+    discriminator = discriminator or TinyDiscriminator().build(Spec((1, 4, 4)))
     options = Options(duration="6 steps", batch_size=4, latent={"dim": 5}, **options or {})
     images = dataset(12)
     return GAN(
@@ -151,9 +151,9 @@ def test_generator_regularizer_applies_to_the_generator_update():
         name = "brightness"
         player = "generator"
 
-        def penalty(self, critic, real, fake):
+        def penalty(self, real, fake):
             assert not real.logits.requires_grad
-            assert critic(fake.images.detach(), None).logits.shape == fake.logits.shape
+            assert fake.players.score(fake.images.detach()).logits.shape == fake.logits.shape
             return -fake.images.mean()
 
         def project(self, module, strength):
@@ -192,7 +192,7 @@ def test_preflight_rejects_regularizer_state_that_cannot_be_saved():
         def set_extra_state(self, state):
             pass
 
-    mine = type("Mine", (CountCalls,), {"name": "mine", "build": lambda self: ExtraState()})
+    mine = type("Mine", (CountCalls,), {"name": "mine", "build": lambda self, spec: ExtraState()})
     with pytest.raises(PluginError, match="state of the regularizer 'mine' must be tensors"):
         gan({"mine": mine()})
 
@@ -212,7 +212,7 @@ def test_preflight_does_not_change_regularizer_state():
     ],
 )
 def test_preflight_rejects_a_penalty_that_is_no_scalar_with_a_gradient(penalty, words):
-    mine = type("Mine", (Pull,), {"name": "mine", "penalty": lambda self, critic, real, fake: penalty(real)})
+    mine = type("Mine", (Pull,), {"name": "mine", "penalty": lambda self, real, fake: penalty(real)})
     with pytest.raises(PluginError, match=words):
         gan({"mine": mine()})
 
