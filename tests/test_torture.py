@@ -1,6 +1,15 @@
-"""A short run of a program in tests/torture."""
+"""A short run of a program in tests/torture, and the texts that another one replaces."""
+
+from collections import Counter
 
 from torture.data import FORMS, READERS, attempt, case, table, torture
+from torture.defects import DEFECTS, ROOT
+
+
+def test_text_of_each_defect_occurs_once_in_its_file():
+    counts = Counter((defect.file, defect.old) for defect in DEFECTS)
+    found = {(file, old): (ROOT / file).read_text(encoding="utf-8").count(old) for file, old in counts}
+    assert {place: count for place, count in found.items() if count != 1} == {}
 
 
 def test_damaged_files_of_every_form_are_read_or_refused_and_nothing_else_happens():

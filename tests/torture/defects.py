@@ -57,7 +57,7 @@ DEFECTS = [
     Defect(
         "the state of optimizers is not restored",
         STATE,
-        "state.load_optimizer(role, optimizer, self.modules[role], tensors)",
+        "state.load_optimizer(self.optimizers[player], modules, tensors)",
         "pass",
         f"{RESUME} tests/core/training/test_gan.py",
     ),

@@ -66,7 +66,7 @@ class MatrixProduct(Augmentation):
         def multiply(images, strength):
             product = images.flatten(1) @ torch.eye(16)
             assert product.dtype == torch.float32
-            return product.unflatten(1, shape)
+            return product.unflatten(1, spec.shape)
 
         return multiply
 
@@ -172,7 +172,7 @@ def test_augmentation_flip_needs_a_dataset_that_allows_mirroring():
     ],
 )
 def test_preflight_rejects_an_augmentation_with_wrong_outputs(change, words):
-    mine = type("Mine", (Augmentation,), {"name": "mine", "build": lambda self, shape, mirrors: change})
+    mine = type("Mine", (Augmentation,), {"name": "mine", "build": lambda self, spec: change})
     with pytest.raises(PluginError, match=words):
         gan({"mine": mine()})
 
