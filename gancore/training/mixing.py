@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import cached
 
 from gancore.contracts import Generated, Objective, Output, Scores
 from gancore.errors import blame
-from gancore.training.networks import NO_EXTRAS, Extras, call, output_of, received_extras, tensors_of
+from gancore.training.networks import NO_EXTRAS, Extras, call, checked_output, output_of, tensors_of
 from gancore.utils.copies import copy_part
 from gancore.utils.random import seeded
 
@@ -57,9 +57,9 @@ def mixes_samples(discriminator: nn.Module, inputs: TrialInputs) -> bool:
 def _mixes_passes(discriminator: nn.Module, inputs: TrialInputs) -> bool:
     discriminator = perturbed_copy("discriminator", discriminator)
     other = _copy("discriminator", discriminator)
-    joined = tensors_of(_discriminate(discriminator, torch.cat([inputs.first, inputs.second]), twice(inputs)))
+    joined = tensors_of(score_trial(discriminator, torch.cat([inputs.first, inputs.second]), twice(inputs)))
     with cached():  # as in a step, which makes one power iteration per update, not per pass
-        halves = [tensors_of(_discriminate(other, images, inputs)) for images in (inputs.first, inputs.second)]
+        halves = [tensors_of(score_trial(other, images, inputs)) for images in (inputs.first, inputs.second)]
     for name, whole in joined.items():
         if differ(whole, torch.cat([half[name] for half in halves])):
             return True
@@ -177,10 +177,10 @@ def twice(inputs: TrialInputs) -> TrialInputs:
     return replace(inputs, condition=condition, extras=extras)
 
 
-def _discriminate(discriminator: nn.Module, images: Tensor, inputs: TrialInputs) -> Output:
+def score_trial(discriminator: nn.Module, images: Tensor, inputs: TrialInputs) -> Output:
+    """Return the output of a discriminator for images (N, *shape). Raises PluginError if it breaks the contract."""
     with blame("discriminator", "in forward()"):
-        received = received_extras(getattr(discriminator, "extra_inputs", ()), inputs.extras)
-        return output_of(call(discriminator, images, inputs.condition, received))
+        return checked_output(call(discriminator, images, inputs.condition, inputs.extras), images)
 
 
 def _copy(role: str, part: T) -> T:

@@ -90,6 +90,28 @@ def output_of(returned: object) -> Output:
     return returned if isinstance(returned, Output) else Output(returned)  # type: ignore[arg-type]  # the preflight checked
 
 
+def checked_output(returned: object, images: Tensor) -> Output:
+    """Return what a discriminator returned for images (N, *shape). Raises PluginError if it breaks the contract."""
+    output = output_of(returned)
+    logits = output.logits
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or 0 in logits.shape:
+        raise PluginError(
+            f"a discriminator must return logits (N, K) with K >= 1, or an Output, for N = {len(images)} images; "
+            f"received {describe_tensor(logits)}"
+        )
+    if not logits.is_floating_point() or logits.device != images.device:
+        raise PluginError(
+            f"a discriminator's logits must be floating point, on {images.device}; received {describe_tensor(logits)}"
+        )
+    for name, tensor in tensors_of(output).items():
+        if not isinstance(tensor, Tensor) or tensor.shape[:1] != (len(images),) or tensor.device != images.device:
+            raise PluginError(
+                f"{name} of a discriminator must begin with N = {len(images)}, on {images.device}; received "
+                f"{describe_tensor(tensor)}"
+            )
+    return output
+
+
 @dataclass(frozen=True, slots=True)
 class ScoreInputs:
     """What is known of a batch before D scores it; the fields are those of `Scores`."""

@@ -12,14 +12,23 @@ import torch
 from torch import Tensor, nn, optim
 
 from gancore.checkpoint.state import check_module
-from gancore.contracts import Condition, Generated, Output
+from gancore.contracts import Condition, Generated
 from gancore.data.feed import Batch, Feed
 from gancore.distributed.ranks import SINGLE_RANK
 from gancore.errors import ConfigError, NonFiniteError, PluginError, blame
 from gancore.training.finite import FiniteCheck
 from gancore.training.micro_batch import MicroBatch
-from gancore.training.mixing import COUNT, TrialInputs, detached, mixes_rows, mixes_samples, needs_whole_batch, twice
-from gancore.training.networks import call, check_extras, describe_tensor, output_of, received_extras, tensors_of
+from gancore.training.mixing import (
+    COUNT,
+    TrialInputs,
+    detached,
+    mixes_rows,
+    mixes_samples,
+    needs_whole_batch,
+    score_trial,
+    twice,
+)
+from gancore.training.networks import call, check_extras, describe_tensor, received_extras
 from gancore.training.preflight_warnings import preflight_warnings, untrained_warnings
 from gancore.training.regularizers import NO_REGULARIZERS
 from gancore.training.state import TrainingState
@@ -208,10 +217,10 @@ def _check_last_batch(gan: GAN, inputs: TrialInputs, *, mixes: bool) -> None:
     try:
         _generate(_copy("generator", gan.generator), inputs.latent[:rest], few.condition, feed)
         if mixes:
-            _discriminate(_copy("discriminator", gan.discriminator), inputs.first[:rest], few)
+            score_trial(_copy("discriminator", gan.discriminator), inputs.first[:rest], few)
         else:
             both = torch.cat([inputs.first[:rest], inputs.second[:rest]])
-            _discriminate(_copy("discriminator", gan.discriminator), both, twice(few))
+            score_trial(_copy("discriminator", gan.discriminator), both, twice(few))
     except PluginError as error:
         raise ConfigError(
             f"batch_size {feed.batch_size} leaves a last batch of {rest} of {feed.size} images{per_process}, and "
@@ -239,36 +248,12 @@ def _generate(generator: nn.Module, latent: Tensor, condition: Tensor | None, fe
     return made
 
 
-def _discriminate(discriminator: nn.Module, images: Tensor, inputs: TrialInputs) -> Output:
-    """Return the output of a discriminator for images (N, *shape). Raises PluginError if it breaks the contract."""
-    with blame("discriminator", "in forward()"):
-        output = output_of(call(discriminator, images, inputs.condition, inputs.extras))
-        logits = output.logits
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or 0 in logits.shape:
-            raise PluginError(
-                f"a discriminator must return logits (N, K) with K >= 1, or an Output, for N = {len(images)} images; "
-                f"received {describe_tensor(logits)}"
-            )
-        if not logits.is_floating_point() or logits.device != images.device:
-            raise PluginError(
-                f"a discriminator's logits must be floating point, on {images.device}; received "
-                f"{describe_tensor(logits)}"
-            )
-        for name, tensor in tensors_of(output).items():
-            if not isinstance(tensor, Tensor) or tensor.shape[:1] != (len(images),) or tensor.device != images.device:
-                raise PluginError(
-                    f"{name} of a discriminator must begin with N = {len(images)}, on {images.device}; received "
-                    f"{describe_tensor(tensor)}"
-                )
-    return output
-
-
 def _check_gradients(discriminator: nn.Module, images: Tensor, inputs: TrialInputs) -> None:
     """Check that D's logits depend on its parameters, for its own update, and on the images, for G's."""
     images = images.detach().requires_grad_()
     weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
     with blame("discriminator", "when the gradient of its logits was taken"):
-        logits = _discriminate(discriminator, images, inputs).logits
+        logits = score_trial(discriminator, images, inputs).logits
         gradients: list[Tensor | None] = [None]
         if logits.requires_grad:
             gradients = list(torch.autograd.grad(logits.sum(), [images, *weights], allow_unused=True))

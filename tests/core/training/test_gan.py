@@ -96,7 +96,7 @@ class Counting(Loss):
 
 
 def test_loss_state_is_saved_with_the_run():
-    generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
+    generator = nn.Sequential(nn.Linear(100, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
     gan = GAN(generator, discriminator, dataset(), Counting(), Options(duration="3 steps"), "cpu")
     assert gan.state.tensors()["loss.k"] == 0  # the preflight used a copy

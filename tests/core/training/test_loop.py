@@ -93,7 +93,7 @@ def test_parameter_without_requires_grad_never_changes():
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.ReLU(), nn.Linear(4, 1))
     discriminator[1].weight.requires_grad_(False)
     frozen_before, other_before = discriminator[1].weight.clone(), discriminator[3].weight.clone()
-    generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
+    generator = nn.Sequential(nn.Linear(100, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
     list(train(GAN(generator, discriminator, dataset(), Hinge(), Options(duration="3 steps"), "cpu")))
     assert torch.equal(discriminator[1].weight, frozen_before)
     assert not torch.equal(discriminator[3].weight, other_before)
@@ -172,7 +172,7 @@ def test_loss_receives_features_and_heads_of_real_and_fake():
             assert not torch.equal(real.features[0], fake.features[0])
             return super().discriminator(real, fake)
 
-    generator = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
+    generator = nn.Sequential(nn.Linear(100, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
     for joined in (True, False):
         gan = GAN(generator, FeaturesAndHeads(), dataset(), FeatureMatching(), Options(duration="3 steps"), "cpu")
         assert gan.critic.one_pass

@@ -17,7 +17,7 @@ from helpers.tiny_components import (
     equal,
 )
 
-GOOD_GENERATOR = nn.Sequential(nn.Linear(100, 16), nn.Unflatten(1, (1, 4, 4)))
+GOOD_GENERATOR = nn.Sequential(nn.Linear(100, 16), nn.Tanh(), nn.Unflatten(1, (1, 4, 4)))
 GOOD_DISCRIMINATOR = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
 
 
