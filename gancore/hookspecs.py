@@ -1,7 +1,7 @@
-"""The hooks by which a plugin registers its components, one per kind. Each docstring contains a complete plugin.
+"""The hooks by which a plugin registers its components, recipes and commands. Each docstring has a complete plugin.
 
 A plugin is a module (or any object) with some of these functions, each marked `@hookimpl`. A hook takes no argument and
-returns component classes, so a test can simply call it. A package announces its plugin by an entry point:
+returns what it offers, so a test can simply call it. A package announces its plugin by an entry point:
 
     [project.entry-points."gancore.v1"]
     waves = "gancore_waves"
@@ -14,12 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
 
 import pluggy
 
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.metrics import Extractor, Metric
 from gancore.observers import Observer
+
+if TYPE_CHECKING:
+    import click
 
 ENTRY_POINTS = "gancore.v1"
 
@@ -340,6 +344,40 @@ def gancore_recipes() -> Iterable[Traversable]:
     @hookimpl
     def gancore_recipes():
         return [file for file in files("gancore_waves").iterdir() if file.name.endswith(".toml")]
+    ```
+    """
+    raise NotImplementedError  # as above
+
+
+@hookspec
+def gancore_commands() -> Iterable[click.Command]:
+    """Return click commands or groups. Users run each as `gancore NAME`.
+
+    ```python
+    import json
+    from pathlib import Path
+
+    import click
+
+    from gancore import hookimpl
+
+
+    @click.command()
+    @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+    @click.option("--number", default="generator_loss", show_default=True, help="A number of the log.")
+    def lowest(run, number):
+        \"\"\"Print the lowest value of a number in the log of RUN, and its step.\"\"\"
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [record for record in map(json.loads, lines) if number in record]
+        if not records:
+            raise click.UsageError(f"the log has no number {number!r}")
+        best = min(records, key=lambda record: record[number])
+        click.echo(f"{best[number]:.6g} at step {best['step']}")
+
+
+    @hookimpl
+    def gancore_commands():
+        return [lowest]
     ```
     """
     raise NotImplementedError  # as above

@@ -136,18 +136,19 @@ def plugins() -> None:
 @click.option("--no-load", is_flag=True, help="Import no plugin; show only what is installed and what is disabled.")
 @output_options
 def list_plugins(terminal: Terminal, no_load: bool) -> None:
-    """List plugins with their components, recipes and errors."""
+    """List plugins with their components, recipes, commands and errors."""
     rows = [
         _row(plugin, loaded=not no_load) for plugin in (find_plugins() if no_load else open_catalog(terminal).plugins)
     ]
 
     def text() -> None:
-        header = ["name", "package", "version", "components", "recipes", "status"]
+        header = ["name", "package", "version", "components", "recipes", "commands", "status"]
         table = [
             [
                 *list(row.values())[:3],
                 _by_kind(row["components"] or ()),
                 ", ".join(row["recipes"] or ()),
+                ", ".join(row["commands"] or ()),
                 row["error"] or (f"disabled by {row['off']}" if row["off"] else "not loaded" if no_load else "ok"),
             ]
             for row in rows
@@ -173,6 +174,7 @@ def _row(plugin: Plugin, *, loaded: bool) -> dict[str, Any]:  # Any: JSON
         "version": plugin.version,
         "components": [f"{component.kind} {component.name}" for component in plugin.components] if loaded else None,
         "recipes": [recipe.name for recipe in plugin.recipes] if loaded else None,
+        "commands": [command.name for command in plugin.commands] if loaded else None,
         "error": plugin.error,
         "off": plugin.off,
         "entry": plugin.entry,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,24 +20,25 @@ _NOTICE_SECONDS = 10
 """How long the import of a plugin may take before the user gets a note, and the time from one note to the next."""
 
 
-def find_plugins() -> list[Plugin]:
-    """Return all plugins, including disabled ones, without importing any."""
+def find_plugins(options: PluginOptions | None = None) -> list[Plugin]:
+    """Return all plugins, including disabled ones, without importing any. The options are those of the command."""
     from gancore.catalog.discovery import Choice, discover
 
-    options = click.get_current_context().find_object(PluginOptions) or PluginOptions()
+    options = options or click.get_current_context().find_object(PluginOptions) or PluginOptions()
     return discover(replace(Choice.of_user(), third_parties=not options.no_plugins, files=options.files))
 
 
-def open_catalog(terminal: Terminal) -> Catalog:
-    """Import the plugins and return a catalog of their components. Print a note when an import is slow."""
+def open_catalog(terminal: Terminal, found: Iterable[Plugin] | None = None) -> Catalog:
+    """Import plugins, by default all, and return a catalog of them. Print a note when an import is slow."""
     from gancore.catalog.catalog import Catalog, load
     from gancore.catalog.discovery import BUILT_IN
 
     plugins = []
-    for plugin in find_plugins():
+    for plugin in find_plugins() if found is None else found:
         with nullcontext() if plugin.package == BUILT_IN else _slow_import_notes(terminal, plugin.name):
             plugins.append(load(plugin))
-    return Catalog(plugins)
+    root = click.get_current_context().find_root().command
+    return Catalog(plugins, built_in_commands=root.commands if isinstance(root, click.Group) else ())
 
 
 def warn(terminal: Terminal, catalog: Catalog, *others: str) -> None:

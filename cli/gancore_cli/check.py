@@ -39,8 +39,9 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
     if found.not_loaded is not None:
         hint = "-v shows where" if found.cause else "gancore plugins list"
         raise PluginError(f"{found.description} is not loaded: {found.not_loaded}", hint) from found.cause
-    if not found.components and found.recipes:
-        terminal.note(f"{found.description} offers only recipes, for which there are no laws")
+    if not found.components and found.names:
+        offers = " and ".join(kind for kind in ("recipes", "commands") if getattr(found, kind))
+        terminal.note(f"{found.description} offers only {offers}, for which there are no laws")
     rows = [_row(result, terminal) for result in check(found)]
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}

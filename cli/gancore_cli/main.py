@@ -5,7 +5,6 @@ Only click is imported at the top of the modules of commands, so that `--help` i
 
 from __future__ import annotations
 
-import errno
 import json
 import multiprocessing
 import os
@@ -22,7 +21,8 @@ from gancore_cli.browse import list_components, list_recipes, plugins, show
 from gancore_cli.check import check_plugin
 from gancore_cli.evaluate import evaluate
 from gancore_cli.new import new_plugin
-from gancore_cli.options import OrderedGroup, PluginOptions, echo
+from gancore_cli.options import SYSTEM_ERRORS, PluginOptions, echo
+from gancore_cli.plugin_commands import CommandError, CommandGroup
 from gancore_cli.resume import resume
 from gancore_cli.sample import sample
 from gancore_cli.signals import TORCHRUN, Interrupted, handle_signals, share_handler, signal_status
@@ -38,7 +38,11 @@ def _print_version(context: click.Context, _parameter: click.Parameter, requeste
         context.exit()
 
 
-@click.group(cls=OrderedGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Plugins can add commands: see `gancore plugins list`.",
+)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
 )
@@ -72,8 +76,8 @@ plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)
 
 
-_SYSTEM_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
-"""Errors that the system or its user must fix, wherever in the code they occur."""
+_COMPLETE = "_GANCORE_COMPLETE"
+"""The environment variable by which a shell asks click for completions."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -100,7 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         except (KeyboardInterrupt, click.Abort, Interrupted) as error:
             status, message = signal_status(error)
             _fail(error, status, message, getattr(error, "hint", ""), as_json, reported=_is_reported(error))
+        except CommandError as error:
+            if verbose or error.is_bug:
+                traceback.print_exception(error.__cause__)
+            _fail(error, 5, str(error), error.hint, as_json)
         except SystemExit as error:
+            if _COMPLETE in os.environ:  # click has answered the shell
+                _leave(error.code if isinstance(error.code, int) else 1)
             if sys.stdout is not stdout:  # click wraps stdout and exits when the reader of its help closed the pipe
                 _leave(0)
             if verbose:
@@ -109,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             _fail(error, 5, message, "run it again with -v to see where", as_json)
         except Exception as error:
             status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
-            if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:
+            if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
                 status, message = 7, f"cannot access {error.filename or 'standard output'}: {error.strerror}"
                 hint = "check the path, its permissions, and the free space of the disk"
             elif status == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from gancore.run.progress import Display
 
 R = TypeVar("R")
+
+SYSTEM_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+"""Errors that the system or its user must fix, wherever in the code they occur."""
 
 
 class OrderedGroup(click.Group):
@@ -99,14 +103,14 @@ def output_options(function: Callable[..., R]) -> Callable[..., R]:
     def with_terminal(*, as_json: bool, quiet: bool, verbose: bool, **kwargs: Any) -> R:  # Any: the command's options
         if quiet and verbose:
             raise click.UsageError("-q and -v cannot be used together")
-        with _reserve_stdout() as out:
+        with reserve_stdout() as out:
             return function(Terminal(as_json, quiet, verbose, out), **kwargs)
 
     return with_terminal
 
 
 @contextmanager
-def _reserve_stdout() -> Iterator[TextIO]:
+def reserve_stdout() -> Iterator[TextIO]:
     """Yield standard output for results. Everything else that is printed in this block goes to standard error."""
     stdout = sys.__stdout__
     if stdout is None or sys.stdout is not stdout:  # closed, or redirected by the caller, for example a test

@@ -1,4 +1,4 @@
-"""Catalog: the components and recipes of all plugins, found by name."""
+"""Catalog: the components, recipes and commands of all plugins, found by name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pluggy
 from gancore import hookspecs
 from gancore.catalog.discovery import BUILT_IN, DISABLE, Choice, discover, normalized
 from gancore.catalog.discovery import Plugin as Plugin
+from gancore.catalog.discovery import PluginCommand as PluginCommand
 from gancore.catalog.discovery import Recipe as Recipe
 from gancore.catalog.isolation import preserve_process_state
 from gancore.component import Component
@@ -26,16 +27,26 @@ from gancore.settings import REMOVE, Settings
 _NAME = re.compile(r"(?! )[^\x00-\x1f\x7f:/\\]{1,200}(?<! )")
 """A name that is not mistaken for `package:name` and is safe in file names and on a terminal."""
 
+_COMMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+"""A name of a command that needs no quotes in a shell and is no option."""
+
+_NO_COMPONENTS = ("gancore_recipes", "gancore_commands")
+"""The hooks that return no component classes."""
+
 C = TypeVar("C", bound=Component)
-N = TypeVar("N", bound="type[Component] | Recipe")
+N = TypeVar("N", bound="type[Component] | Recipe | PluginCommand")
 """A thing that is found by its name."""
 
 
 class Catalog:
-    """Components by kind and name. Each command creates its own catalog; there is no global one."""
+    """Components by kind and name. Each command creates its own catalog; there is no global one.
 
-    def __init__(self, plugins: Iterable[Plugin]) -> None:
+    `built_in_commands` are the names of the commands that no plugin can replace.
+    """
+
+    def __init__(self, plugins: Iterable[Plugin], *, built_in_commands: Iterable[str] = ()) -> None:
         self.plugins = tuple(plugins)
+        self.built_in_commands = tuple(built_in_commands)
         self.kinds = {kind.kind: kind for kind in _kinds().values()}
 
     @classmethod
@@ -48,8 +59,9 @@ class Catalog:
         return cls(load(plugin) for plugin in discover(choice or Choice.of_user()))
 
     def warnings(self) -> list[str]:
-        """Return one line per third-party plugin that is not loaded or uses the name of a built-in component."""
+        """Return one line per third-party plugin that is not loaded, or offers a name that is built in."""
         built_in = {name for plugin in self.plugins if plugin.package == BUILT_IN for name in plugin.names}
+        built_in |= {("command", name) for name in self.built_in_commands}
         warnings = []
         for plugin in self.plugins:
             shared = [] if plugin.package == BUILT_IN else [name for name in plugin.names if name in built_in]
@@ -83,7 +95,17 @@ class Catalog:
         """Return the recipe `name` or `package:name`. Raises the same errors as `find`."""
         return self._select("recipe", name, self.recipes())
 
-    def _select(self, what: str, name: str, offers: list[tuple[N, Plugin]]) -> N:
+    def commands(self) -> list[tuple[PluginCommand, Plugin]]:
+        """Return the commands of all plugins with their plugins, in the same order."""
+        return _in_order((command, plugin) for plugin in self.plugins for command in plugin.commands)
+
+    def command(self, name: str) -> tuple[PluginCommand, Plugin]:
+        """Return a plugin's command `name` or `package:name`, and the plugin. Raises the same errors as `find`."""
+        offers = self.commands()
+        command = self._select("command", name, offers, self.built_in_commands)
+        return next(pair for pair in offers if pair[0] is command)
+
+    def _select(self, what: str, name: str, offers: list[tuple[N, Plugin]], known: Iterable[str] = ()) -> N:
         package, _, bare = name.rpartition(":")
 
         def of_package(plugin: Plugin) -> bool:
@@ -99,7 +121,7 @@ class Catalog:
             if len(choices) < len(matches):  # two plugins of one package
                 hint = f"switch one off: {DISABLE}={matches[0][1].name}"
             raise PluginError(f"{what} {bare!r} is ambiguous: {origins} offer it", hint)
-        message = unknown_name(what, name, {offered.name for offered, _ in offers})
+        message = unknown_name(what, name, {*known, *(offered.name for offered, _ in offers)})
         missing = [plugin for plugin in self.plugins if plugin.not_loaded and of_package(plugin)]
         if not missing:
             raise ConfigError(message)
@@ -182,7 +204,7 @@ def read_plugin(module: object, name: str, package: str, version: str) -> Plugin
                 raise PluginError(f"{component.__name__} must define {missing}")
             components.append(component)
     recipes = tuple(_recipe(file) for file in _results(manager, "gancore_recipes"))
-    return Plugin(name, package, version, tuple(components), recipes)
+    return Plugin(name, package, version, tuple(components), recipes, _commands(manager))
 
 
 def _missing_methods(component: type[Component]) -> str:
@@ -225,6 +247,25 @@ def _recipe(file: Traversable) -> Recipe:
     return Recipe(file.name.removesuffix(".toml"), summary, data)
 
 
+def _commands(manager: pluggy.PluginManager) -> tuple[PluginCommand, ...]:
+    commands: dict[str, PluginCommand] = {}
+    for command in _results(manager, "gancore_commands"):
+        import click  # only plugins with commands need it
+
+        if not isinstance(command, click.Command):
+            raise PluginError(f"gancore_commands must return click commands; received {command!r}")
+        name = command.name
+        if not isinstance(name, str) or not _COMMAND.fullmatch(name):
+            raise PluginError(
+                "the name of a command must be 1 to 200 letters, digits, dashes, dots and underscores, and start with "
+                f"a letter or digit; received {name!r}"
+            )
+        if name in commands:
+            raise PluginError(f"gancore_commands offers {name!r} twice")
+        commands[name] = PluginCommand(name, command)
+    return tuple(commands.values())
+
+
 def _results(manager: pluggy.PluginManager, hook: str) -> Iterator[Any]:  # Any: checked by the caller
     for result in getattr(manager.hook, hook)():
         if not isinstance(result, Iterable):
@@ -236,10 +277,9 @@ def _kinds() -> dict[str, type[Component]]:
     """Return the kind of each component hook, from its return type: `Iterable[type[Generator]]`."""
     kinds = {}
     for hook, spec in vars(hookspecs).items():
-        if hook.startswith("gancore_"):
+        if hook.startswith("gancore_") and hook not in _NO_COMPONENTS:
             (item,) = get_args(get_type_hints(spec)["return"])
-            if get_args(item):
-                (kinds[hook],) = get_args(item)
+            (kinds[hook],) = get_args(item)
     return kinds
 
 
@@ -256,8 +296,8 @@ def load(plugin: Plugin) -> Plugin:
     try:
         with nullcontext() if plugin.package == BUILT_IN else preserve_process_state():
             read = read_plugin(plugin.source.load(), plugin.name, plugin.package, plugin.version)
-        if plugin.sha256 and not (read.components or read.recipes):
-            raise PluginError("it offers nothing: its hooks return no components and no recipes")
+        if plugin.sha256 and not read.names:
+            raise PluginError("it offers nothing: its hooks return no components, recipes or commands")
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -265,4 +305,4 @@ def load(plugin: Plugin) -> Plugin:
         if plugin.sha256:
             raise PluginError(f"plugin file {plugin.entry} cannot be loaded: {reason}", "fix the file") from error
         return replace(plugin, error=reason, cause=error)
-    return replace(plugin, components=read.components, recipes=read.recipes)
+    return replace(plugin, components=read.components, recipes=read.recipes, commands=read.commands)

@@ -16,6 +16,8 @@ from gancore.catalog.plugin_file import PluginFile
 from gancore.errors import ConfigError, describe_error, unknown_name
 
 if TYPE_CHECKING:
+    import click
+
     from gancore.component import Component
 
 API = 1
@@ -40,6 +42,14 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class PluginCommand:
+    """A click command of a plugin, and the name under which `gancore` runs it."""
+
+    name: str
+    command: click.Command
+
+
+@dataclass(frozen=True)
 class Plugin:
     """One plugin: its name, origin and contents, or the reason why it is not loaded.
 
@@ -53,6 +63,7 @@ class Plugin:
     version: str
     components: tuple[type[Component], ...] = ()
     recipes: tuple[Recipe, ...] = ()
+    commands: tuple[PluginCommand, ...] = ()
     error: str | None = None
     cause: BaseException | None = field(default=None, compare=False, repr=False)
     off: str | None = None
@@ -72,8 +83,12 @@ class Plugin:
 
     @property
     def names(self) -> list[tuple[str, str]]:
-        """Kind and name of each component and recipe."""
-        return [(part.kind, part.name) for part in self.components] + [("recipe", part.name) for part in self.recipes]
+        """Kind and name of each component, recipe and command."""
+        return [
+            *((component.kind, component.name) for component in self.components),
+            *(("recipe", recipe.name) for recipe in self.recipes),
+            *(("command", command.name) for command in self.commands),
+        ]
 
     @property
     def not_loaded(self) -> str | None:

@@ -44,9 +44,10 @@ def law_tests(components: Iterable[type[Component]]) -> list[LawTest]:
 
 def _tests_of(plugin: Plugin) -> list[LawTest]:
     """Return the tests of a plugin. Raises PluginError if it offers nothing: it would always pass."""
-    if not plugin.components and not plugin.recipes:
+    if not plugin.names:
         raise PluginError(
-            f"plugin {plugin.name!r} offers no component and no recipe", "offer some in a hook marked with @hookimpl"
+            f"plugin {plugin.name!r} offers no component, recipe or command",
+            "offer some in a hook marked with @hookimpl",
         )
     return law_tests(plugin.components)
 

@@ -224,7 +224,7 @@ def hook_block(hook):
     return block
 
 
-@pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook != "gancore_recipes"])
+@pytest.mark.parametrize("hook", [hook for hook in HOOKS if hook not in ("gancore_recipes", "gancore_commands")])
 def test_hook_docstring_plugin_is_complete_and_trains(hook, module, tmp_path):
     block = hook_block(hook)
     assert block.language == "python", block.place
@@ -245,6 +245,22 @@ def test_recipes_hook_docstring_plugin_finds_its_recipes(module, tmp_path, monke
     (recipe,) = offered(module).recipes
     assert (recipe.name, recipe.summary, recipe.data) == ("calm", "A short run.", {"duration": "1 steps"})
     del sys.modules["gancore_waves"]  # permanently: other pages may use the name
+
+
+def test_commands_hook_docstring_plugin_runs(module, small_run):
+    run_python(hook_block("gancore_commands"), module)
+    (lowest,) = offered(module).commands
+    run = small_run / "runs" / "0001"
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        lowest.command.main([str(run)], prog_name=lowest.name, standalone_mode=False)
+    losses = {
+        record["step"]: record["generator_loss"]
+        for record in map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+        if "generator_loss" in record
+    }
+    step = min(losses, key=losses.__getitem__)
+    assert shown.getvalue() == f"{losses[step]:.6g} at step {step}\n"
 
 
 def test_hook_docstring_block_points_to_its_source_line():

@@ -5,11 +5,12 @@ import sys
 from importlib.metadata import version
 from itertools import permutations
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.catalog.catalog import Catalog, Plugin, Recipe, read_plugin
+from gancore.catalog.catalog import Catalog, Plugin, PluginCommand, Recipe, read_plugin
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.errors import ConfigError, PluginError
 from gancore.hookspecs import hookimpl
@@ -129,6 +130,37 @@ def test_unknown_name_lists_plugins_that_failed_to_load():
         Catalog([FOAM, broken]).find(Generator, "foam:strom")
 
 
+def with_commands(package, *names, error=None):
+    commands = tuple(PluginCommand(name, click.Command(name)) for name in names)
+    return Plugin("plugin", package, "1.0", commands=commands, error=error)
+
+
+@given(st.permutations([with_commands("waves", "export", "twin"), with_commands("foam", "twin", "train")]))
+def test_command_is_found_by_name_or_by_package_and_name(plugins):
+    made = Catalog(plugins, built_in_commands=["train"])
+    for command, plugin in made.commands():
+        assert made.command(f"{plugin.package}:{command.name}") == (command, plugin)
+    assert made.command("export")[1].package == "waves"
+    with pytest.raises(PluginError, match=r"command 'twin' is ambiguous: foam 1\.0 and waves 1\.0 offer it") as raised:
+        made.command("twin")
+    assert raised.value.hint == "choose one: foam:twin or waves:twin"
+    with pytest.raises(ConfigError, match="unknown command 'trian'; did you mean 'train'"):
+        made.command("trian")
+
+
+def test_command_with_the_name_of_a_built_in_one_gives_a_warning():
+    plugins = [with_commands("waves", "train", "export")]
+    (line,) = Catalog(plugins, built_in_commands=["train"]).warnings()
+    assert line.endswith("offers command train, but the built-in keeps that name; use waves:train for the plugin's")
+    assert Catalog(plugins).warnings() == []
+
+
+def test_unknown_command_lists_plugins_that_failed_to_load():
+    message = r"unknown command 'export'.*Not loaded: plugin 'plugin' of waves 1\.0: no luck"
+    with pytest.raises(PluginError, match=message):
+        Catalog([with_commands("waves", error="no luck")], built_in_commands=["train"]).command("export")
+
+
 def test_name_of_rejects_a_class_that_is_not_offered():
     with pytest.raises(PluginError, match="TinyGenerator is not offered by any plugin"):
         Catalog([OURS]).name_of(TinyGenerator)
@@ -208,6 +240,29 @@ class TestReadPlugin:
     def test_read_plugin_explains_a_broken_contract(self, hooks, message):
         with pytest.raises(PluginError, match=message):
             read(**hooks)
+
+    @given(st.lists(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,30}", fullmatch=True), unique=True))
+    def test_read_plugin_returns_its_commands_by_name(self, names):
+        made = [click.Command(name) for name in names]
+        assert [(found.name, found.command) for found in read(commands=made).commands] == list(
+            zip(names, made, strict=True)
+        )
+
+    @pytest.mark.parametrize(
+        ("commands", "message"),
+        [
+            ([print], "gancore_commands must return click commands; received <built-in function print>"),
+            (click.Command("x"), "gancore_commands must return a list; received <Command x>"),
+            ([click.Command("x"), click.Group("x")], "gancore_commands offers 'x' twice"),
+            *(
+                ([click.Command(name)], "the name of a command must be 1 to 200 letters, .*; received")
+                for name in ["", None, "-x", "a b", "a:b", "a/b", "x\n", "\x1b[31m", "é", "x" * 201]
+            ),
+        ],
+    )
+    def test_read_plugin_explains_a_wrong_command(self, commands, message):
+        with pytest.raises(PluginError, match=message):
+            read(commands=commands)
 
     @pytest.mark.parametrize(
         "attribute", [{"kind": "other"}, {"summary": classmethod(lambda cls: 3)}], ids=["kind", "summary"]
