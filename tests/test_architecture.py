@@ -88,6 +88,7 @@ def test_wheel_contains_exactly_three_packages(wheel):
     assert "gancore_plugins/recipes/digits.toml" in names
     assert "gancore_cli/templates/pyproject.toml.tmpl" in names
     assert "gancore_cli/templates/kinds/loss.py.tmpl" in names
+    assert "gancore_cli/templates/recipe.toml.tmpl" in names
 
 
 def test_wheel_works_outside_of_the_repository(wheel, tmp_path):

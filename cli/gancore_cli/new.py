@@ -11,11 +11,9 @@ import click
 
 from gancore_cli.catalog import open_catalog
 from gancore_cli.options import Terminal, echo, output_options
-from gancore_cli.templates import USES, module_name, package_files, use_of
+from gancore_cli.templates import RECIPE, USES, NewPackage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from gancore.catalog.catalog import Catalog
 
 
@@ -27,39 +25,45 @@ if TYPE_CHECKING:
     type=click.Choice(list(USES)),
     multiple=True,
     default=("loss",),
-    help="A kind of component to include; may be given several times.  [default: loss]",
+    help="A kind of component to include, or a recipe; may be given several times.  [default: loss]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder for it.  [default: gancore-NAME]")
 @output_options
 def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path | None) -> None:
     """Create a plugin package, gancore-NAME.
 
-    Its module has a small working component of each KIND, called NAME, and its test checks them against the contract.
-    Install it, test it, and then change the components.
-    """
+    It has a small working component of each KIND, and tests. A single component is called NAME, several NAME-KIND, and
+    a recipe NAME; it uses the other components. Install it, test it, and then change the components.
+
+    \b
+    Examples:
+      gancore plugins new waves
+      gancore plugins new waves --kind generator --kind loss --kind recipe
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from importlib.metadata import version
 
     from gancore.hookspecs import ENTRY_POINTS
 
-    kinds = tuple(kind for kind in USES if kind in kinds)
     _check_name(name)
-    _check_free(name, kinds, open_catalog(terminal))
-    folder = out or Path(f"gancore-{name}")
-    files = package_files(name, kinds, version=version("gancore"), group=ENTRY_POINTS)
+    package = NewPackage(name, kinds, version=version("gancore"), group=ENTRY_POINTS)
+    _check_free(package, open_catalog(terminal))
+    folder, files = out or Path(package.package), package.files()
     _write(folder, files)
-    commands = [f"cd {folder}", 'pip install -e ".[dev]"', "pytest", "gancore list", use_of(name, kinds)]
+    offered = "gancore recipes" if list(package.names) == [RECIPE] else "gancore list"
+    commands = [f"cd {folder}", 'pip install -e ".[dev]"', "pytest", offered, package.train]
     document = {
-        "package": f"gancore-{name}",
-        "module": module_name(name),
+        "package": package.package,
+        "module": package.module,
         "folder": str(folder),
+        "names": package.names,
         "files": list(files),
         "next": commands,
     }
 
     def text() -> None:
-        echo(f"gancore-{name}: {', '.join(files)}")
-        for index, command in enumerate(commands):
-            echo(f"{'next:' if index == 0 else '':<6}{command}")
+        for title, lines in (("wrote:", [str(folder / path) for path in files]), ("next:", commands)):
+            for index, line in enumerate(lines):
+                echo(f"{title if index == 0 else '':<7}{line}")
 
     terminal.result(document, text)
 
@@ -91,27 +95,26 @@ def _valid_name(name: str) -> str:
     return "waves" if valid in ("", REMOVE) or valid.startswith("gancore") else valid
 
 
-def _check_free(name: str, kinds: Iterable[str], catalog: Catalog) -> None:
-    """Raise ConfigError if a plugin, a module or a component of these kinds already has the name."""
+def _check_free(package: NewPackage, catalog: Catalog) -> None:
+    """Raise ConfigError if a plugin, a module, a recipe or a component already has a name of the package."""
     from gancore.catalog.discovery import normalized
     from gancore.errors import ConfigError
 
-    package, module = f"gancore-{name}", module_name(name)
     taken = [
-        f"the plugin {plugin.name!r} of {plugin.origin}"
+        (package.name, f"the plugin {plugin.name!r} of {plugin.origin}")
         for plugin in catalog.plugins
-        if plugin.name == name or normalized(plugin.package) == package
+        if plugin.name == package.name or normalized(plugin.package) == package.package
     ]
     taken += [
-        f"the {kind} {name!r} of {plugin.origin}"
-        for kind in kinds
-        for component, plugin in catalog.offers(catalog.kinds[kind])
-        if component.name == name
+        (name, f"the {kind} {name!r} of {plugin.origin}")
+        for plugin in catalog.plugins
+        for kind, name in plugin.names
+        if package.names.get(kind) == name
     ]
-    if find_spec(module) is not None:
-        taken.append(f"the module {module!r}")
-    if taken:
-        raise ConfigError(f"the name {name!r} is taken by {taken[0]}", "choose another name")
+    if find_spec(package.module) is not None:
+        taken.append((package.name, f"the module {package.module!r}"))
+    for name, owner in taken[:1]:
+        raise ConfigError(f"the name {name!r} is taken by {owner}", "choose another name")
 
 
 def _write(folder: Path, files: dict[str, str]) -> None:

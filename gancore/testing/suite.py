@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 from gancore.catalog.catalog import Plugin, read_plugin
 from gancore.component import Component
@@ -12,8 +12,7 @@ from gancore.errors import ConfigError, PluginError, unknown_name
 from gancore.testing.cases import LawBroken
 from gancore.testing.runner import Law, LawResult, check_law, laws_of
 
-if TYPE_CHECKING:
-    import pytest
+F = TypeVar("F", bound=Callable[..., Any])  # Any: a test function of any signature
 
 Known = Mapping[tuple[str, str, str], str]
 """Reasons for known breaches, by kind, component name and law name."""
@@ -61,7 +60,7 @@ def check(plugin: Plugin) -> Iterator[LawResult]:
         yield check_law(test.component, test.law)
 
 
-def conformance(plugin: object, *, known: Known | None = None) -> pytest.MarkDecorator | Callable[..., object]:
+def conformance(plugin: object, *, known: Known | None = None) -> Callable[[F], F]:
     """Parametrize a test that takes `case`, and calls it, with every component of a plugin and law of its kind.
 
     `plugin` is the target of the entry point: a module, or any object with hooks. `known` maps laws that are known to

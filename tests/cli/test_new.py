@@ -1,19 +1,22 @@
+import importlib
 import json
 import subprocess
 import sys
 import tempfile
 import tomllib
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from gancore.catalog.catalog import Catalog, read_plugin
-from gancore_cli.templates import USES, module_name, package_files
+from gancore.config.layers import ConfigLayer
+from gancore.config.run import resolve
+from gancore_cli.templates import USES, NewPackage
 from helpers.plugin_venv import HAS_LAWS, Environment
 
 FORKED = True
@@ -24,58 +27,99 @@ KINDS = st.lists(st.sampled_from(list(USES)), min_size=1, unique=True)
 ALL = [word for kind in USES for word in ("--kind", kind)]
 
 
-def files_of(name, kinds):
-    return package_files(name, kinds, version=version("gancore"), group="gancore.v1")
+def package(name, kinds):
+    return NewPackage(name, tuple(kinds), version=version("gancore"), group="gancore.v1")
+
+
+def write(folder, files):
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+
+
+@contextmanager
+def imported(new):
+    """Write the package, import its module, and forget it afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), new.files())
+        sys.path.insert(0, folder)
+        try:
+            yield importlib.import_module(new.module)
+        finally:
+            sys.path.remove(folder)
+            for name in [name for name in sys.modules if name.partition(".")[0] == new.module]:
+                del sys.modules[name]
+
+
+def run_tool(tool, *options, folder):
+    done = subprocess.run([sys.executable, "-m", tool, *options], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_templates_cover_every_kind():
-    assert set(USES) == set(Catalog.installed().kinds)
+    assert set(USES) == {*Catalog.installed().kinds, "recipe"}
 
 
 @given(NAMES, KINDS)
 @example("tensor", ["dataset"])
-def test_new_package_offers_a_component_of_each_chosen_kind(name, kinds):
-    files = files_of(name, kinds)
-    module = ModuleType(module_name(name))
-    sys.modules[module.__name__] = module  # pydantic resolves annotations there
-    try:
-        exec(files[f"{module_name(name)}.py"], vars(module))  # noqa: S102  # our own template
-        plugin = read_plugin(module, name, f"gancore-{name}", "0.1.0")
-    finally:
-        del sys.modules[module.__name__]
-    assert {component.kind for component in plugin.components} == set(kinds)
-    assert {component.name for component in plugin.components} == {name}
-    assert all(component.summary() for component in plugin.components)
+@example("loss", ["loss", "dataset"])
+def test_new_package_offers_each_chosen_kind_under_its_own_name(name, kinds):
+    new = package(name, kinds)
+    with imported(new) as module:
+        plugin = read_plugin(module, name, new.package, "0.1.0")
+    assert plugin.names == [*new.names.items()]
+    assert set(new.names) == set(kinds)
+    assert len(set(new.names.values())) == len(kinds)
+    assert all(called == name or called == f"{name}-{kind}" for kind, called in new.names.items())
+    assert all(offered.summary() for offered in plugin.components)
+    assert all(recipe.summary for recipe in plugin.recipes)
+    catalog = Catalog([*Catalog.installed().plugins, plugin])
+    for recipe in plugin.recipes:
+        config = resolve([ConfigLayer("recipe", recipe.data)], catalog)
+        used = {type(component) for component in config.components()}
+        assert set(plugin.components) <= used
 
 
 @given(NAMES, KINDS)
+def test_new_package_has_a_module_for_each_of_several_components(name, kinds):
+    new = package(name, kinds)
+    modules = {path for path in new.files() if path.endswith(".py") and not path.startswith("tests/")}
+    components = set(kinds) - {"recipe"}
+    if len(kinds) == 1 and components:
+        assert modules == {f"{new.module}.py"}
+    else:
+        assert modules == {f"{new.module}/{part}.py" for part in ("__init__", *components)}
+
+
+@settings(max_examples=15)
+@given(NAMES, KINDS)
+@example("one", ["loss"])
+@example("calm", ["recipe"])
+@example("waves", list(USES))
 def test_new_package_is_formatted_and_passes_ruff(name, kinds):
     with tempfile.TemporaryDirectory() as folder:
-        for path, text in files_of(name, kinds).items():
-            (Path(folder) / path).parent.mkdir(exist_ok=True)
-            (Path(folder) / path).write_text(text)
-        for options in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
-            command = [sys.executable, "-m", "ruff", *options, "--config", ROOT / "pyproject.toml", "."]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-            assert done.returncode == 0, done.stdout + done.stderr
+        write(Path(folder), package(name, kinds).files())
+        run_tool("ruff", "check", "--no-cache", ".", folder=folder)
+        run_tool("ruff", "format", "--check", "--no-cache", ".", folder=folder)
+        run_tool("ruff", "check", "--no-cache", "--config", ROOT / "pyproject.toml", ".", folder=folder)
 
 
 @given(NAMES, KINDS)
 def test_new_package_has_no_placeholders(name, kinds):
-    files = files_of(name, kinds)
+    new = package(name, kinds)
+    files = new.files()
     assert not [path for path, text in files.items() if "$" in text.replace("\n$ ", "")]
     project = tomllib.loads(files["pyproject.toml"])["project"]
-    assert project["entry-points"] == {"gancore.v1": {name: module_name(name)}}
+    assert project["entry-points"] == {"gancore.v1": {name: new.module}}
     (dependency,) = map(Requirement, project["dependencies"])
     assert dependency.name == "gancore"
     assert version("gancore") in dependency.specifier
 
 
-def test_new_module_passes_strict_mypy(tmp_path):
-    (tmp_path / "gancore_waves.py").write_text(files_of("waves", USES)["gancore_waves.py"])
-    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", "-m", "gancore_waves"]
-    done = subprocess.run([*command, "--cache-dir", ROOT / ".mypy_cache"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+@pytest.mark.parametrize("kinds", [list(USES), ["loss"], ["recipe"]], ids=lambda kinds: "-".join(kinds[:1]))
+def test_new_package_passes_mypy_with_its_own_settings(tmp_path, kinds):
+    write(tmp_path, package("waves", kinds).files())
+    run_tool("mypy", "--cache-dir", ROOT / ".mypy_cache" / "new", folder=tmp_path)
 
 
 def test_new_prints_files_and_next_commands(gancore):
@@ -90,8 +134,9 @@ def test_new_prints_files_and_next_commands(gancore):
         'pip install -e ".[dev]"',
         "pytest",
         "gancore list",
-        "gancore train --generator waves --loss waves",
+        "gancore train --generator waves-generator --loss waves-loss",
     ]
+    assert document["names"] == {"generator": "waves-generator", "loss": "waves-loss"}
     text = gancore.works(*arguments, "--out", "other").stdout
     assert "cd other" in text
     assert all(command in text for command in document["next"][1:])
@@ -100,6 +145,15 @@ def test_new_prints_files_and_next_commands(gancore):
 def test_new_writes_a_loss_by_default(gancore):
     document = json.loads(gancore.works("plugins", "new", "waves", "--json").stdout)
     assert document["next"][-1] == "gancore train --loss waves"
+
+
+def test_new_recipe_is_what_is_trained(gancore):
+    document = json.loads(gancore.works("plugins", "new", "waves", "--kind", "recipe", "--json").stdout)
+    assert document["next"][-2:] == ["gancore recipes", "gancore train waves"]
+    arguments = ["plugins", "new", "ripples", "--kind", "recipe", "--kind", "loss"]
+    document = json.loads(gancore.works(*arguments, "--json").stdout)
+    assert document["next"][-2:] == ["gancore list", "gancore train ripples"]
+    assert document["names"] == {"loss": "ripples-loss", "recipe": "ripples"}
 
 
 @pytest.mark.parametrize("name", ["", "Waves", "1st", "two words", "under_score", "-a", "a-", "a--b", "none", "../up"])
@@ -126,7 +180,8 @@ def test_name_with_the_prefix_suggests_it_without(gancore):
     ("arguments", "owner"),
     [
         (["hinge"], f"the loss 'hinge' of gancore {version('gancore')}"),
-        (["mlp", "--kind", "dataset", "--kind", "generator"], f"the generator 'mlp' of gancore {version('gancore')}"),
+        (["mlp", "--kind", "generator"], f"the generator 'mlp' of gancore {version('gancore')}"),
+        (["mnist", "--kind", "loss", "--kind", "recipe"], f"the recipe 'mnist' of gancore {version('gancore')}"),
         (["builtin"], f"the plugin 'builtin' of gancore {version('gancore')}"),
         (["plugins"], "the module 'gancore_plugins'"),
         (["cli"], "the module 'gancore_cli'"),
@@ -140,6 +195,7 @@ def test_name_that_is_taken_is_refused(gancore, arguments, owner):
 
 def test_name_of_a_component_of_another_kind_is_free(gancore):
     gancore.works("plugins", "new", "hinge", "--kind", "generator")
+    gancore.works("plugins", "new", "mlp", "--kind", "generator", "--kind", "dataset")  # they are called mlp-KIND
 
 
 def test_name_of_an_installed_package_is_refused_with_its_version(gancore):
@@ -170,7 +226,7 @@ def test_folder_that_cannot_be_created_exits_with_7(gancore):
 
 
 @pytest.mark.slow
-def test_new_package_installs_passes_its_test_and_trains(tmp_path):
+def test_new_package_installs_passes_its_tests_and_trains(tmp_path):
     author = Environment(tmp_path)
     document = json.loads(author.works(f"gancore plugins new waves {' '.join(ALL)} --json"))
     folder = tmp_path / document["folder"]
@@ -179,13 +235,16 @@ def test_new_package_installs_passes_its_test_and_trains(tmp_path):
             author.works(command, folder)
     rows = json.loads(author.works("gancore list --json"))
     own = [row for row in rows if row["package"] == "gancore-waves"]
-    assert {(row["kind"], row["name"], row["version"]) for row in own} == {(kind, "waves", "0.1.0") for kind in USES}
-    author.works(f"{document['next'][-1]} --steps 20 --out unconditional")
-    author.works(f"{document['next'][-1]} --steps 20 --out conditional --set training.conditional=true")
+    expected = {(kind, name, "0.1.0") for kind, name in document["names"].items() if kind != "recipe"}
+    assert {(row["kind"], row["name"], row["version"]) for row in own} == expected
+    author.works("gancore train waves --steps 20 --out unconditional")
+    parts = package("waves", [kind for kind in USES if kind != "recipe"]).train
+    author.works(f"{parts} --steps 20 --out conditional --set training.conditional=true")
     for run in ("unconditional", "conditional"):
         manifest = json.loads((tmp_path / run / "manifest.json").read_text())
         assert manifest["plugins"]["gancore-waves"] == "0.1.0"
-        assert set(json.loads((tmp_path / run / "evaluation.json").read_text())["metrics"]) == {"waves", "kid-waves"}
+        metrics = json.loads((tmp_path / run / "evaluation.json").read_text())["metrics"]
+        assert set(metrics) == {"waves-metric", "kid-waves-extractor"}
 
 
 @pytest.mark.slow
