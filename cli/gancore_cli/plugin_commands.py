@@ -108,8 +108,8 @@ def _failure(plugin: Plugin, name: str, error: BaseException) -> CommandError:
     subject = f"{plugin.description}, command {name!r}"
     if isinstance(error, click.ClickException):  # its message is for the user
         return CommandError(f"{subject}: {error.format_message()}", f"gancore {name} --help", is_bug=False)
-    if isinstance(error, SystemExit):
-        hint = "use click.Context.exit in the command, which can choose the exit code"
-        return CommandError(f"{subject}: it ended the process: {describe_error(error)}", hint, is_bug=True)
     hint = f"report it with the traceback to the author of {plugin.package}"
+    if isinstance(error, SystemExit):
+        message = f"{subject}: it ended the process: {describe_error(error)}"
+        return CommandError(message, f"{hint}: click.Context.exit sets the exit code of a command", is_bug=True)
     return CommandError(f"{subject}: {describe_error(error)}", hint, is_bug=True)

@@ -231,8 +231,8 @@ def test_error_of_a_command_is_three_lines(tools, how, code, error, following):
 @pytest.mark.parametrize(
     ("how", "error", "following"),
     [
-        ("raise", "ValueError: no luck", "report it with the traceback to the author of tools.py"),
-        ("stop", "it ended the process: SystemExit: stopped", "use click.Context.exit"),
+        ("raise", "ValueError: no luck", ""),
+        ("stop", "it ended the process: SystemExit: stopped", ": click.Context.exit sets the exit code of a command"),
     ],
 )
 def test_exception_in_a_command_names_the_plugin_and_shows_where(tools, how, error, following):
@@ -243,7 +243,7 @@ def test_exception_in_a_command_names_the_plugin_and_shows_where(tools, how, err
     assert line.startswith("error: plugin 'tools' of tools.py ")
     assert line.endswith(f"(tools.py), command 'fail': {error}")
     assert kept == "kept: what the command wrote before"
-    assert following_line.startswith(f"next: {following}")
+    assert following_line == f"next: report it with the traceback to the author of tools.py{following}"
     assert "bug in gancore" not in done.stderr
 
 
