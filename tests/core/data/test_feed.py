@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
 from gancore.data.feed import Feed, epoch_order
-from gancore.utils.sample_format import UINT8
 from gancore.distributed.ranks import Ranks
 from gancore.errors import DataError, PluginError
+from gancore.utils.sample_format import UINT8
 
 CPU = torch.device("cpu")
 small = st.integers(1, 40)
@@ -247,7 +247,7 @@ def test_condition_must_be_a_number_or_a_tensor(condition):
 
 @pytest.mark.parametrize("condition", [torch.tensor([0, 1]), torch.zeros(0), torch.zeros(2).double()])
 def test_condition_tensor_must_be_uint8_or_float32(condition):
-    with pytest.raises(DataError, match="tensors as conditions must be uint8 in 0..255 or float32; received"):
+    with pytest.raises(DataError, match=r"tensors as conditions must be uint8 in 0\.\.255 or float32; received"):
         feed(Listed([(torch.zeros(1, 2, 2, dtype=uint8), condition)]), 1)
 
 

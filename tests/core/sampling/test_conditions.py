@@ -105,7 +105,7 @@ def test_class_is_chosen_by_name_or_number(tmp_path):
     assert torch.equal(by_name, by_text)
     with pytest.raises(ConfigError, match=f"unknown class 'dogs'.*{names[0]}"):
         conditional.sample(1, label="dogs")
-    with pytest.raises(ConfigError, match="the class must be in 0..2; received 3"):
+    with pytest.raises(ConfigError, match=r"the class must be in 0\.\.2; received 3"):
         conditional.sample(1, label=3)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from gancore.config.run import EMASettings, Options, RunConfig
-from gancore.contracts import Loss, Spec
+from gancore.contracts import Loss
 from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.settings import START, TrainingTime
 from gancore.training.ema import update_average, weight_of
