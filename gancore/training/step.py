@@ -53,8 +53,8 @@ def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
         d_update = Update(gan, "discriminator", number)  # clears D's gradients
         scores = []
         for part in parts:
-            with cached():  # one power iteration of spectral normalization per update
-                fake = generate(part, keep_graph=shared and len(parts) == 1)  # (n, C, H, W) in [-1, 1]
+            fake = generate(part, keep_graph=shared and len(parts) == 1)  # (n, *shape)
+            with cached():  # one power iteration of D's spectral normalization per update; G's weights may have a graph
                 real_scores, fake_scores = critic.score_pair(part, fake, d_update.regularizers)  # (n, K) each
                 d_loss = loss.discriminator(real_scores, fake_scores)  # ()
                 d_penalties = d_update.regularizers.penalties(real_scores, fake_scores)
@@ -72,7 +72,7 @@ def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
         g_update = Update(gan, "generator", number)  # clears G's gradients
         with gan.freezers["discriminator"].frozen():  # D's parameters collect no gradient
             for part in parts:
-                fake = generate(part) if part.fake is None else part.fake  # (n, C, H, W)
+                fake = generate(part) if part.fake is None else part.fake  # (n, *shape)
                 needs_real = loss.needs_real or g_update.regularizers.active
                 g_real = critic.score_real(part, g_update.regularizers) if needs_real else None
                 g_fake = critic.score_fake(part, fake)  # (n, K)
