@@ -105,6 +105,12 @@ def _images(generator: nn.Module, latent: Tensor, condition: Tensor | None) -> T
 
 
 def _of_discriminator(gan: GAN, inputs: TrialInputs) -> Iterator[str]:
+    pictures = [name for name, extra in inputs.extras.items() if extra.ndim > 2]
+    if pictures and gan.augmentations:
+        yield (
+            f"augmentations change the images that the discriminator sees, but not its extra input {pictures[0]!r}, so "
+            "the two may no longer match: remove augmentations that move pixels"
+        )
     discriminator = perturbed_copy("discriminator", gan.discriminator)
     for scale in _SCALES:
         with seeded(0, inputs.first.device), blame("discriminator", "in the preflight check"):

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from gancore import GAN, Generated, Options, train
+from gancore_plugins.augmentations.diffaugment import DiffAugment
 from helpers.tiny_components import Hinge, assembled
 
 SHAPE = (1, 4, 4)
@@ -142,3 +143,34 @@ def test_warnings_leave_extras_of_a_generator_alone():
             return Generated(self.network(latent), {"latent": latent})
 
     assert warnings_of(Both()) == ()
+
+
+def test_warning_of_augmentations_names_an_extra_input_that_they_leave_alone():
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = generator(nn.Tanh())
+
+        def forward(self, latent):
+            images = self.network(latent)
+            return Generated(images, {"half": images[..., ::2, ::2]})
+
+        def encode(self, images):
+            return {"half": images[..., ::2, ::2]}
+
+    class OfPair(nn.Module):
+        extra_inputs = ("half",)
+
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(20, 1)
+
+        def forward(self, images, half):
+            return self.layer(torch.cat([images.flatten(1), half.flatten(1)], dim=1))
+
+    options = Options(batch_size=4)
+    for augmentations, count in (({}, 0), ({"diffaugment": DiffAugment()}, 1)):
+        gan = GAN(Pair(), OfPair(), uint8_images(), Hinge(), options, "cpu", augmentations=augmentations)
+        found = gan.take_warnings()
+        assert len(found) == count
+        assert all("extra input 'half'" in warning for warning in found)
