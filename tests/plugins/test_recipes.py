@@ -10,6 +10,7 @@ import gancore_plugins
 from gancore.catalog.catalog import BUILT_IN
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import read_layers, resolve
+from gancore.contracts import Spec
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from helpers.tiny_components import catalog, equal, weights
@@ -73,9 +74,9 @@ def test_recipe_names_its_papers(name):
 def test_r3gan_networks_have_the_parameters_of_the_paper(name, shape, millions):
     """Compare with table 9 of the paper, where Stacked MNIST has 32x32 pixels."""
     run = resolved(name)
-    classes = 10 if run.training.conditional else None
+    spec = Spec(shape, run.latent.dim, 10 if run.training.conditional else None)
     with torch.device("meta"):
-        networks = run.generator.build(shape, run.latent.dim, classes), run.discriminator.build(shape, classes)
+        networks = run.generator.build(spec), run.discriminator.build(spec)
     found = [sum(parameter.numel() for parameter in network.parameters()) / 1e6 for network in networks]
     assert found == pytest.approx(millions, abs=0.006)
 

@@ -26,12 +26,12 @@ def scores_with_classes(draw):
     row = st.lists(st.floats(-30, 30), min_size=CLASSES, max_size=CLASSES)
     heads = torch.tensor([draw(row) for _ in values], dtype=torch.float64).requires_grad_()
     labels = torch.tensor([draw(st.integers(0, CLASSES - 1)) for _ in values])
-    return replace(scores(values), labels=labels, heads={"classes": heads})
+    return replace(scores(values), condition=labels, heads={"classes": heads})
 
 
 def class_loss(scores):
     """The mean cross-entropy, by its definition."""
-    rows = zip(scores.heads["classes"].tolist(), scores.labels.tolist(), strict=True)
+    rows = zip(scores.heads["classes"].tolist(), scores.condition.tolist(), strict=True)
     return mean([math.log(sum(math.exp(each - row[label]) for each in row)) for row, label in rows])
 
 
@@ -50,8 +50,8 @@ def test_auxiliary_classifier_gradients_are_those_of_bce_and_cross_entropy(real,
     found = gradient(loss.discriminator(real, fake), real, fake)
     assert found == gradient(NonSaturating().discriminator(real, fake), real, fake)
     (by_head,) = torch.autograd.grad(loss.generator(fake, None), fake.heads["classes"])
-    expected = fake.heads["classes"].softmax(dim=1) - torch.nn.functional.one_hot(fake.labels, CLASSES)
-    torch.testing.assert_close(by_head, 0.5 * expected / len(fake.labels))
+    expected = fake.heads["classes"].softmax(dim=1) - torch.nn.functional.one_hot(fake.condition, CLASSES)
+    torch.testing.assert_close(by_head, 0.5 * expected / len(fake.condition))
 
 
 def run(*layers):

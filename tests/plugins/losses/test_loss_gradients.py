@@ -16,7 +16,7 @@ CLASSES = 3
 
 
 def scores_of(logits, heads, labels):
-    return replace(scores([0.0] * len(labels)), logits=logits, heads={"classes": heads}, labels=labels)
+    return replace(scores([0.0] * len(labels)), logits=logits, heads={"classes": heads}, condition=labels)
 
 
 @given(count=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))

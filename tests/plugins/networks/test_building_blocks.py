@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
+from gancore.contracts import Spec
 from gancore_plugins.networks.attention import SelfAttention
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.head import DiscriminatorHead, MinibatchStddev
@@ -28,7 +29,7 @@ from gancore_plugins.networks.subpixel import SubpixelDiscriminator
 )
 def test_spectral_norm_makes_every_largest_singular_value_one(component):
     torch.manual_seed(0)
-    network = component.build((1, 8, 8), 3)
+    network = component.build(Spec((1, 8, 8), condition=3))
     for _ in range(300):  # one power iteration each
         network(torch.randn(2, 1, 8, 8), torch.tensor([0, 1]))
     normed = [part for part in network.modules() if isinstance(part, nn.Linear | nn.Conv2d | nn.Embedding)]
@@ -96,6 +97,15 @@ def test_head_projects_labels_on_the_features(features, num_classes):
     torch.testing.assert_close(logits.squeeze(1), expected)
 
 
+@given(features=st.integers(1, 6), size=st.integers(1, 5), count=st.integers(1, 4))
+def test_head_projects_vectors_by_a_linear_map_on_the_features(features, size, count):
+    head, batch, vectors = DiscriminatorHead(features, (size,)), torch.randn(count, features), torch.randn(count, size)
+    expected = head.linear(batch).squeeze(1) + ((vectors @ head.embedding.weight.T) * batch).sum(dim=1)
+    torch.testing.assert_close(head(batch, vectors).squeeze(1), expected)
+    assert head.embedding.bias is None  # the zero vector adds nothing
+    assert isinstance(DiscriminatorHead(features, (size,), classifier=True)(batch, vectors), torch.Tensor)
+
+
 @given(st.integers(1, 6), st.integers(2, 5))
 def test_classifier_head_reads_features_and_not_labels(features, num_classes):
     torch.manual_seed(0)
@@ -109,7 +119,7 @@ def test_classifier_head_reads_features_and_not_labels(features, num_classes):
 
 @pytest.mark.parametrize("kind", [DCGANDiscriminator, ResNetDiscriminator, SubpixelDiscriminator])
 def test_classifier_field_adds_a_head_to_discriminators(kind):
-    network = kind(width=4, classifier=True).build((1, 8, 8), 3)
+    network = kind(width=4, classifier=True).build(Spec((1, 8, 8), condition=3))
     output = network(torch.randn(2, 1, 8, 8), torch.tensor([0, 2]))
     assert output.logits.shape == (2, 1)
     assert output.heads["classes"].shape == (2, 3)
@@ -117,8 +127,8 @@ def test_classifier_field_adds_a_head_to_discriminators(kind):
 
 def test_dcgan_has_the_channels_of_its_paper():
     generator, discriminator = (
-        DCGANGenerator().build((3, 64, 64), 100, None),
-        DCGANDiscriminator().build((3, 64, 64), None),
+        DCGANGenerator().build(Spec((3, 64, 64), 100)),
+        DCGANDiscriminator().build(Spec((3, 64, 64))),
     )
     up = [(layer.in_channels, layer.out_channels) for layer in generator if isinstance(layer, nn.ConvTranspose2d)]
     down = [part.out_channels for part in discriminator.modules() if isinstance(part, nn.Conv2d)]
@@ -131,15 +141,15 @@ def test_dcgan_has_the_channels_of_its_paper():
 
 def test_dcgan_without_normalization_has_no_batch_norm():
     networks = [
-        DCGANGenerator(normalization="off", width=4).build((1, 16, 16), 3, None),
-        DCGANDiscriminator(normalization="off", width=4).build((1, 16, 16), None),
+        DCGANGenerator(normalization="off", width=4).build(Spec((1, 16, 16), 3)),
+        DCGANDiscriminator(normalization="off", width=4).build(Spec((1, 16, 16))),
     ]
     assert not any(isinstance(part, nn.BatchNorm2d) for network in networks for part in network.modules())
 
 
 @pytest.mark.parametrize(("side", "halvings"), [(32, 2), (28, 2), (64, 3), (8, 1), (16, 1)])
 def test_resnet_discriminator_halves_until_a_side_is_at_most_8(side, halvings):
-    network = ResNetDiscriminator(width=4).build((3, side, side), None)
+    network = ResNetDiscriminator(width=4).build(Spec((3, side, side)))
     sizes = []
     network.body[-2].register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[2]))
     network(torch.randn(1, 3, side, side))
@@ -149,13 +159,13 @@ def test_resnet_discriminator_halves_until_a_side_is_at_most_8(side, halvings):
 def test_resnet_conditional_batch_norm_starts_equal_for_all_classes():
     plain, conditional = ResNetGenerator(width=4), ResNetGenerator(width=4)
     torch.manual_seed(0)
-    network = conditional.build((1, 8, 8), 3, 5)
+    network = conditional.build(Spec((1, 8, 8), 3, 5))
     latent = torch.randn(6, 3)
     first = network(latent, torch.zeros(6, dtype=torch.int64))
     assert torch.equal(first, network(latent, torch.full((6,), 4)))
     torch.manual_seed(0)
     assert sum(p.numel() for p in network.parameters()) > sum(
-        p.numel() for p in plain.build((1, 8, 8), 3, None).parameters()
+        p.numel() for p in plain.build(Spec((1, 8, 8), 3)).parameters()
     )
 
 
@@ -164,21 +174,21 @@ def test_resnet_initial_weights_are_larger_in_residual_branches_only():
         fan_in, fan_out = layer.weight[0].numel(), layer.weight.flatten(1).shape[0] * layer.weight[0, 0].numel()
         return math.sqrt(6 / (fan_in + fan_out))
 
-    network = ResNetGenerator(width=16).build((3, 8, 8), 3, None)
+    network = ResNetGenerator(width=16).build(Spec((3, 8, 8), 3))
     block = network.blocks[0]
     for layer, gain in ((network.end[2], 1), (block.shortcut, 1), (block.convolutions[1], 2**0.5)):
         assert 0.9 < layer.weight.abs().max().item() / (gain * bound(layer)) <= 1
 
 
 def test_r3gan_residual_branches_start_at_zero():
-    network = R3GANDiscriminator(width=8, blocks=3).build((1, 8, 8), None)
+    network = R3GANDiscriminator(width=8, blocks=3).build(Spec((1, 8, 8)))
     features = torch.randn(2, 8, 4, 4)
     for stage in network.stages:
         assert torch.equal(stage(features), features)
 
 
 def test_r3gan_initial_weights_shrink_with_the_number_of_blocks():
-    few, many = (R3GANGenerator(width=64, blocks=blocks).build((1, 8, 8), 3, None) for blocks in (1, 8))
+    few, many = (R3GANGenerator(width=64, blocks=blocks).build(Spec((1, 8, 8), 3)) for blocks in (1, 8))
     first = [network.stages[0][0].branch[0].weight.std().item() for network in (few, many)]
     assert first[1] / first[0] == pytest.approx(8**-0.25, rel=0.05)
     assert first[0] == pytest.approx(math.sqrt(2 / 1.04 / 64) * 2**-0.25, rel=0.05)

@@ -1,10 +1,14 @@
 """What every convolutional network promises, for random shapes and settings."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from gancore.contracts import Spec
 from gancore.errors import ConfigError
 from gancore.training.networks import output_of, tensors_of
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
@@ -12,11 +16,14 @@ from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGenerator
 from gancore_plugins.networks.upsampling import MIN_BASE_SIDE, UpsamplingPlan
+from helpers.conditions import classes, conditions_for, tensors, vectors
 from helpers.strategies import components
 
 GENERATORS = [DCGANGenerator, ResNetGenerator, R3GANGenerator, SubpixelGenerator]
 DISCRIMINATORS = [DCGANDiscriminator, ResNetDiscriminator, R3GANDiscriminator, SubpixelDiscriminator]
-classes = st.none() | st.integers(2, 5)
+
+TAKE_VECTORS = [DCGANGenerator, SubpixelGenerator, DCGANDiscriminator, ResNetDiscriminator, SubpixelDiscriminator]
+"""Networks whose condition may be a vector; the others support classes only."""
 
 
 @st.composite
@@ -37,8 +44,9 @@ def narrow(kind):
     return components(kind, **fields)
 
 
-def labels_for(count, num_classes):
-    return () if num_classes is None else (torch.arange(count) % num_classes,)
+def conditions_of(kind):
+    """Draw the conditions that networks of a class support."""
+    return classes | vectors if kind in TAKE_VECTORS else classes
 
 
 def perturbed(network):
@@ -49,46 +57,61 @@ def perturbed(network):
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
-@given(data=st.data(), shape=image_shapes(), latent=st.integers(1, 9), count=st.integers(2, 4), num_classes=classes)
+@given(data=st.data(), shape=image_shapes(), latent=st.integers(1, 9), count=st.integers(2, 4))
 @settings(max_examples=15)
-def test_generators_return_finite_images_of_the_shape(kind, data, shape, latent, count, num_classes):
-    network = data.draw(narrow(kind)).build(shape, latent, num_classes)
-    images = perturbed(network)(torch.randn(count, latent), *labels_for(count, num_classes))
+def test_generators_return_finite_images_of_the_shape(kind, data, shape, latent, count):
+    condition = data.draw(conditions_of(kind))
+    network = data.draw(narrow(kind)).build(Spec(shape, latent, condition))
+    images = perturbed(network)(torch.randn(count, latent), *conditions_for(count, condition))
     assert images.shape == (count, *shape)
     assert images.isfinite().all()
     if kind is not R3GANGenerator:
         assert images.abs().max() <= 1
 
 
+@pytest.mark.parametrize("kind", GENERATORS)
+@given(data=st.data(), shape=image_shapes())
+@settings(max_examples=5)
+def test_generators_of_unbounded_data_have_no_tanh(kind, data, shape):
+    component = data.draw(narrow(kind))
+    bounded, unbounded = (component.build(Spec(shape, 3, bounded=bounded)) for bounded in (True, False))
+    assert any(isinstance(layer, nn.Tanh) for layer in bounded.modules()) == (kind is not R3GANGenerator)
+    assert not any(isinstance(layer, nn.Tanh) for layer in unbounded.modules())
+
+
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
-@given(data=st.data(), shape=image_shapes(), count=st.integers(2, 5), num_classes=classes)
+@given(data=st.data(), shape=image_shapes(), count=st.integers(2, 5))
 @settings(max_examples=15)
-def test_discriminators_return_one_logit_per_image(kind, data, shape, count, num_classes):
-    network = data.draw(narrow(kind)).build(shape, num_classes)
-    output = output_of(network(torch.randn(count, *shape), *labels_for(count, num_classes)))
+def test_discriminators_return_one_logit_per_image(kind, data, shape, count):
+    condition = data.draw(conditions_of(kind))
+    network = data.draw(narrow(kind)).build(Spec(shape, condition=condition))
+    output = output_of(network(torch.randn(count, *shape), *conditions_for(count, condition)))
     assert output.logits.shape == (count, 1)
-    assert all(head.shape == (count, num_classes) for head in output.heads.values())
+    assert isinstance(condition, int) or not output.heads
+    assert all(head.shape == (count, condition) for head in output.heads.values())
     assert all(tensor.isfinite().all() for tensor in tensors_of(output).values())
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
-@given(data=st.data(), shape=image_shapes(), num_classes=classes)
+@given(data=st.data(), shape=image_shapes())
 @settings(max_examples=10)
-def test_generators_pass_gradients_to_every_parameter(kind, data, shape, num_classes):
-    network = perturbed(data.draw(narrow(kind)).build(shape, 5, num_classes))
-    images = network(torch.randn(8, 5), *labels_for(8, num_classes))
+def test_generators_pass_gradients_to_every_parameter(kind, data, shape):
+    condition = data.draw(conditions_of(kind))
+    network = perturbed(data.draw(narrow(kind)).build(Spec(shape, 5, condition)))
+    images = network(torch.randn(8, 5), *conditions_for(8, condition))
     (images * torch.randn_like(images)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
     assert all(parameter.grad.any() for name, parameter in network.named_parameters() if "bias" not in name)
 
 
 @pytest.mark.parametrize("kind", DISCRIMINATORS)
-@given(data=st.data(), shape=image_shapes(), num_classes=classes)
+@given(data=st.data(), shape=image_shapes())
 @settings(max_examples=10)
-def test_discriminators_pass_a_gradient_penalty_to_every_weight(kind, data, shape, num_classes):
-    network = perturbed(data.draw(narrow(kind)).build(shape, num_classes))
+def test_discriminators_pass_a_gradient_penalty_to_every_weight(kind, data, shape):
+    condition = data.draw(conditions_of(kind))
+    network = perturbed(data.draw(narrow(kind)).build(Spec(shape, condition=condition)))
     images = torch.randn(8, *shape, requires_grad=True)
-    outputs = torch.cat(list(tensors_of(output_of(network(images, *labels_for(8, num_classes)))).values()), dim=1)
+    outputs = torch.cat(list(tensors_of(output_of(network(images, *conditions_for(8, condition)))).values()), dim=1)
     (gradient,) = torch.autograd.grad((outputs * torch.randn_like(outputs)).sum(), images, create_graph=True)
     (gradient.square().sum() + outputs.sum()).backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
@@ -99,13 +122,35 @@ def test_discriminators_pass_a_gradient_penalty_to_every_weight(kind, data, shap
 @given(num_classes=st.integers(2, 5))
 @settings(max_examples=5)
 def test_labels_change_the_output_of_networks(kind, num_classes):
-    shape, component = (1, 8, 8), kind(width=16)
-    of_latent = kind in GENERATORS
-    network = component.build(shape, 3, num_classes) if of_latent else component.build(shape, num_classes)
-    batch = torch.randn(1, 3) if of_latent else torch.randn(1, *shape)
+    network = perturbed(kind(width=16).build(Spec((1, 8, 8), 3, num_classes))).eval()
+    batch = torch.randn(1, 3) if kind in GENERATORS else torch.randn(1, 1, 8, 8)
     first, last = torch.tensor([0]), torch.tensor([num_classes - 1])
-    network = perturbed(network).eval()
     assert not torch.equal(network(batch, first), network(batch, last))
+
+
+@pytest.mark.parametrize("kind", TAKE_VECTORS)
+@given(condition=vectors, data=st.data())
+@settings(max_examples=5)
+def test_every_element_of_a_vector_changes_the_output_of_networks(kind, condition, data):
+    torch.manual_seed(0)
+    network = perturbed(kind(width=16).build(Spec((1, 8, 8), 3, condition))).eval()
+    batch = torch.randn(1, 3) if kind in GENERATORS else torch.randn(1, 1, 8, 8)
+    first = torch.randn(1, *condition)
+    second = first.clone()
+    second[0, data.draw(st.integers(0, condition[0] - 1))] += 1
+    assert not torch.equal(network(batch, first), network(batch, second))
+
+
+@pytest.mark.parametrize("kind", GENERATORS + DISCRIMINATORS)
+@given(condition=tensors)
+@settings(max_examples=10)
+def test_tensor_conditions_that_a_network_does_not_support_are_refused(kind, condition):
+    supported = kind in TAKE_VECTORS and len(condition) == 1
+    with nullcontext() if supported else pytest.raises(ConfigError, match="condition, not tensors of shape") as caught:
+        kind(width=8).build(Spec((1, 8, 8), 3, condition))
+    if not supported:
+        assert str(condition) in str(caught.value)
+        assert "mlp" in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", GENERATORS + DISCRIMINATORS)
@@ -113,7 +158,7 @@ def test_labels_change_the_output_of_networks(kind, num_classes):
 def test_shapes_that_cannot_be_halved_are_refused(kind, shape):
     role = "generator" if kind in GENERATORS else "discriminator"
     with pytest.raises(ConfigError, match=f"{role} {kind.name}") as caught:
-        kind().build(shape, 3, None) if kind in GENERATORS else kind().build(shape, None)
+        kind().build(Spec(shape, 3))
     assert "mlp" in caught.value.hint
 
 

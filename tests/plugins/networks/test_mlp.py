@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from gancore.contracts import Spec
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
+from helpers.conditions import classes, conditions_for, tensors
 from helpers.strategies import components, shapes
 
 batches = st.integers(1, 5)
-classes = st.none() | st.integers(2, 5)
 
 
 def narrow(component, widths):
@@ -21,25 +22,26 @@ def narrow(component, widths):
 small_widths = st.lists(st.integers(1, 12), max_size=3).map(tuple)
 
 
-def labels_for(count, num_classes):
-    return () if num_classes is None else (torch.arange(count) % num_classes,)
+samples = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
+"""Shapes of samples of any rank."""
+specs = st.builds(Spec, shapes() | samples, st.integers(1, 9), classes | tensors, bounded=st.booleans())
 
 
-@given(components(MLPGenerator), small_widths, shapes(), st.integers(1, 9), batches, classes)
-def test_mlp_generator_returns_finite_images_of_the_shape(component, widths, shape, latent_dim, count, num_classes):
-    network = narrow(component, widths).build(shape, latent_dim, num_classes).eval()
-    images = network(torch.randn(count, latent_dim) * 100, *labels_for(count, num_classes))
-    assert images.shape == (count, *shape)
+@given(components(MLPGenerator), small_widths, specs, batches)
+def test_mlp_generator_returns_finite_samples_of_the_shape(component, widths, spec, count):
+    network = narrow(component, widths).build(spec).eval()
+    images = network(torch.randn(count, spec.latent_dim) * 100, *conditions_for(count, spec.condition))
+    assert images.shape == (count, *spec.shape)
     assert images.dtype == torch.float32
     assert images.isfinite().all()
-    if len(shape) == 3:
+    if spec.bounded:
         assert images.abs().max() <= 1
 
 
-@given(components(MLPDiscriminator), small_widths, shapes(), batches, classes)
-def test_mlp_discriminator_returns_one_logit_per_image(component, widths, shape, count, num_classes):
-    network = narrow(component, widths).build(shape, num_classes).eval()
-    logits = network(torch.randn(count, *shape), *labels_for(count, num_classes))
+@given(components(MLPDiscriminator), small_widths, specs, batches)
+def test_mlp_discriminator_returns_one_logit_per_sample(component, widths, spec, count):
+    network = narrow(component, widths).build(spec).eval()
+    logits = network(torch.randn(count, *spec.shape), *conditions_for(count, spec.condition))
     assert logits.shape == (count, 1)
 
 
@@ -47,7 +49,7 @@ def test_mlp_discriminator_returns_one_logit_per_image(component, widths, shape,
 def test_mlp_generator_passes_gradients_to_every_parameter(activation, normalization, widths, shape):
     # Left out: ReLU may be zero for the whole batch, and layer normalization of one unit is always zero.
     component = MLPGenerator(activation=activation, normalization=normalization)
-    network = narrow(component, widths).build(shape, 4, 3)
+    network = narrow(component, widths).build(Spec(shape, 4, 3))
     (network(torch.randn(8, 4), torch.arange(8) % 3) * torch.randn(8, *shape)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in network.parameters())
     assert all(parameter.grad.any() for name, parameter in network.named_parameters() if "weight" in name)
@@ -55,30 +57,43 @@ def test_mlp_generator_passes_gradients_to_every_parameter(activation, normaliza
 
 @given(small_widths, shapes())
 def test_mlp_discriminator_passes_gradients_to_every_parameter(widths, shape):
-    network = MLPDiscriminator(widths=widths).build(shape, None)
+    network = MLPDiscriminator(widths=widths).build(Spec(shape))
     (network(torch.randn(8, *shape)) * torch.randn(8, 1)).sum().backward()
     assert all(parameter.grad.any() for parameter in network.parameters())
 
 
-@given(st.integers(1, 4))
-def test_mlp_generator_does_not_bound_vectors(features):
-    network = MLPGenerator().build((features,), 3, None)
-    assert not [layer for layer in network if isinstance(layer, nn.Tanh)]
-    assert network(torch.randn(50, 3) * 1e3).abs().max() > 1
+@given(shape=samples)
+def test_mlp_generator_ends_in_tanh_only_for_bounded_data(shape):
+    bounded, unbounded = (MLPGenerator().build(Spec(shape, 3, bounded=bounded)) for bounded in (True, False))
+    assert [type(layer) for layer in bounded].count(nn.Tanh) == 1
+    assert not [layer for layer in unbounded if isinstance(layer, nn.Tanh)]
+    assert unbounded(torch.randn(50, 3) * 1e3).abs().max() > 1
 
 
 @given(classes.filter(bool))
 def test_mlp_output_depends_on_labels(num_classes):
-    generator = MLPGenerator().build((1, 4, 4), 3, num_classes)
-    discriminator = MLPDiscriminator().build((1, 4, 4), num_classes)
+    generator = MLPGenerator().build(Spec((1, 4, 4), 3, num_classes))
+    discriminator = MLPDiscriminator().build(Spec((1, 4, 4), condition=num_classes))
     latent, images = torch.randn(1, 3), torch.randn(1, 1, 4, 4)
     first, last = torch.tensor([0]), torch.tensor([num_classes - 1])
     assert not torch.equal(generator(latent, first), generator(latent, last))
     assert not torch.equal(discriminator(images, first), discriminator(images, last))
 
 
+@given(condition=tensors, data=st.data())
+def test_mlp_output_depends_on_every_element_of_a_tensor_condition(condition, data):
+    torch.manual_seed(0)
+    generator = MLPGenerator().build(Spec((1, 4, 4), 3, condition))
+    discriminator = MLPDiscriminator().build(Spec((1, 4, 4), condition=condition))
+    latent, images, given_one = torch.randn(1, 3), torch.randn(1, 1, 4, 4), torch.randn(1, *condition)
+    other = given_one.clone()
+    other.view(-1)[data.draw(st.integers(0, other.numel() - 1))] += 1
+    assert not torch.equal(generator(latent, given_one), generator(latent, other))
+    assert not torch.equal(discriminator(images, given_one), discriminator(images, other))
+
+
 def test_mlp_widths_determine_the_number_of_parameters():
-    network = MLPGenerator(widths=(7, 5)).build((2, 3, 4), 10, None)
+    network = MLPGenerator(widths=(7, 5)).build(Spec((2, 3, 4), 10))
     expected = 10 * 7 + 7 + 7 * 5 + 5 + 5 * math.prod((2, 3, 4)) + math.prod((2, 3, 4))
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
@@ -86,8 +101,8 @@ def test_mlp_widths_determine_the_number_of_parameters():
 @pytest.mark.parametrize("slope", [0.0, 0.3, 1.0])
 def test_mlp_slope_applies_to_every_hidden_layer(slope):
     for network in (
-        MLPGenerator(slope=slope, widths=(3, 3)).build((2,), 3, None),
-        MLPDiscriminator(slope=slope, widths=(3, 3)).build((2,), None),
+        MLPGenerator(slope=slope, widths=(3, 3)).build(Spec((2,), 3)),
+        MLPDiscriminator(slope=slope, widths=(3, 3)).build(Spec((2,))),
     ):
         slopes = [layer.negative_slope for layer in network if isinstance(layer, nn.LeakyReLU)]
         assert slopes == [slope, slope]
@@ -98,22 +113,22 @@ def test_mlp_slope_applies_to_every_hidden_layer(slope):
     ("activation", "layer"), [("relu", nn.ReLU), ("elu", nn.ELU), ("silu", nn.SiLU), ("tanh", nn.Tanh)]
 )
 def test_mlp_activation_applies_to_every_hidden_layer(kind, activation, layer):
-    build = kind(activation=activation, widths=(3, 4)).build
-    network = build((2,), 3, None) if kind is MLPGenerator else build((2,), None)
+    component = kind(activation=activation, widths=(3, 4))
+    network = component.build(Spec((2,), 3, bounded=False))
     assert [type(part) for part in network if not isinstance(part, nn.Linear | nn.Unflatten)] == [layer, layer]
 
 
 @pytest.mark.parametrize(("normalization", "layer"), [("batch", nn.BatchNorm1d), ("layer", nn.LayerNorm)])
 def test_mlp_normalization_applies_to_every_hidden_layer(normalization, layer):
-    generator = MLPGenerator(normalization=normalization, widths=(3, 4)).build((2,), 3, None)
-    discriminator = MLPDiscriminator(normalization=normalization, widths=(3, 4)).build((2,), None)
+    generator = MLPGenerator(normalization=normalization, widths=(3, 4)).build(Spec((2,), 3))
+    discriminator = MLPDiscriminator(normalization=normalization, widths=(3, 4)).build(Spec((2,)))
     for network in (generator, discriminator):
         assert sum(isinstance(part, layer) for part in network) == 2
 
 
 def test_mlp_normalization_and_dropout_are_part_of_hidden_layers():
-    generator = MLPGenerator(normalization="batch", widths=(3, 4)).build((2,), 3, None)
-    discriminator = MLPDiscriminator(dropout=0.25, widths=(3, 4)).build((2,), None)
+    generator = MLPGenerator(normalization="batch", widths=(3, 4)).build(Spec((2,), 3))
+    discriminator = MLPDiscriminator(dropout=0.25, widths=(3, 4)).build(Spec((2,)))
     assert [layer.num_features for layer in generator if isinstance(layer, nn.BatchNorm1d)] == [3, 4]
     assert [layer.p for layer in discriminator if isinstance(layer, nn.Dropout)] == [0.25, 0.25]
-    assert not [layer for layer in MLPDiscriminator().build((2,), None) if isinstance(layer, nn.Dropout)]
+    assert not [layer for layer in MLPDiscriminator().build(Spec((2,))) if isinstance(layer, nn.Dropout)]

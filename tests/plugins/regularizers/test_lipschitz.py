@@ -13,19 +13,32 @@ norms = st.floats(0.1, 10)
 seeds = st.integers(0, 2**32 - 1)
 
 
+class Critic:
+    """The `players` of scores, whose D is a function of images (N, *shape); `seen` has the points that it scored."""
+
+    def __init__(self, logits):
+        self.logits, self.seen = logits, []
+
+    def score(self, images, condition=None, extras=None):
+        extras = extras or {}
+        self.seen.append(Scores(images=images, logits=torch.zeros(0), condition=condition, extras=extras))
+        return Scores(images=images, logits=self.logits(images).reshape(-1, 1), condition=condition, extras=extras)
+
+
 def linear(norm, shape=(1, 2, 3)):
-    """A critic whose gradient has this norm everywhere."""
+    """Return a critic whose gradient has this norm everywhere, and its weights."""
     weight = torch.randn(shape, dtype=torch.float64)
     weight = (weight * norm / weight.norm()).requires_grad_()
-
-    def critic(images, labels):
-        return Scores(images=images, logits=(images * weight).flatten(1).sum(dim=1, keepdim=True), labels=labels)
-
-    return critic, weight
+    return Critic(lambda images: (images * weight).flatten(1).sum(dim=1)), weight
 
 
-def batch(count=6, shape=(1, 2, 3)):
-    return Scores(images=torch.randn(count, *shape, dtype=torch.float64), logits=torch.zeros(count, 1))
+def total(images):
+    return images.flatten(1).sum(dim=1)
+
+
+def batch(critic, count=6, shape=(1, 2, 3), **fields):
+    images = torch.randn(count, *shape, dtype=torch.float64)
+    return Scores(images=images, logits=torch.zeros(count, 1), players=critic, **fields)
 
 
 @given(norm=norms, seed=seeds)
@@ -33,7 +46,7 @@ def batch(count=6, shape=(1, 2, 3)):
 def test_gradient_penalty_of_a_linear_critic_equals_the_formula(regularizer, norm, seed):
     torch.manual_seed(seed)
     critic, weight = linear(norm)
-    found = regularizer.penalty(critic, batch(), batch())
+    found = regularizer.penalty(batch(critic), batch(critic))
     assert found.item() == pytest.approx((norm - 1) ** 2, abs=1e-6)
     (by_weight,) = torch.autograd.grad(found, weight)
     torch.testing.assert_close(by_weight, (2 * (norm - 1) * weight / norm).detach(), rtol=1e-6, atol=1e-6)
@@ -44,16 +57,10 @@ def test_gradient_penalty_of_a_linear_critic_equals_the_formula(regularizer, nor
 def test_gradient_penalty_is_the_mean_over_points_with_different_norms(regularizer, seed):
     torch.manual_seed(seed)
     matrix = torch.randn(6, 6, dtype=torch.float64, requires_grad=True)
-    points = []
-
-    def quadratic(images, labels):
-        points.append(images.detach().flatten(1))
-        flat = images.flatten(1)
-        return Scores(images=images, logits=((flat @ matrix) * flat).sum(dim=1, keepdim=True), labels=labels)
-
-    found = regularizer.penalty(quadratic, batch(), batch())
-    norms = torch.linalg.vector_norm(points[0] @ (matrix + matrix.T), dim=1)
-    expected = (norms - 1).square().mean()
+    critic = Critic(lambda images: ((images.flatten(1) @ matrix) * images.flatten(1)).sum(dim=1))
+    found = regularizer.penalty(batch(critic), batch(critic))
+    points = critic.seen[0].images.detach().flatten(1)
+    expected = (torch.linalg.vector_norm(points @ (matrix + matrix.T), dim=1) - 1).square().mean()
     torch.testing.assert_close(found, expected)
     for one, other in zip(*(torch.autograd.grad(each, matrix) for each in (found, expected)), strict=True):
         torch.testing.assert_close(one, other)
@@ -62,38 +69,30 @@ def test_gradient_penalty_is_the_mean_over_points_with_different_norms(regulariz
 @pytest.mark.parametrize("regularizer", [GradientPenalty(), DRAGAN()])
 def test_gradient_penalty_of_a_unit_norm_is_zero(regularizer):
     critic, _ = linear(1.0)
-    assert regularizer.penalty(critic, batch(), batch()).item() == pytest.approx(0, abs=1e-12)
+    assert regularizer.penalty(batch(critic), batch(critic)).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("regularizer", [GradientPenalty(), DRAGAN()])
 def test_gradient_penalty_of_a_flat_critic_has_a_finite_gradient(regularizer):
     weight = torch.zeros(1, 2, 3, dtype=torch.float64, requires_grad=True)
-    found = regularizer.penalty(
-        lambda images, labels: Scores(images=images, logits=(images * weight).flatten(1).sum(1, keepdim=True)),
-        batch(),
-        batch(),
-    )
-    (by_weight,) = torch.autograd.grad(found, weight)
+    critic = Critic(lambda images: total(images * weight))
+    (by_weight,) = torch.autograd.grad(regularizer.penalty(batch(critic), batch(critic)), weight)
     assert by_weight.isfinite().all()
 
 
 def points_of(regularizer, real, fake):
-    calls = []
-
-    def critic(images, labels):
-        calls.append(images.detach())
-        return Scores(images=images, logits=images.flatten(1).sum(dim=1, keepdim=True), labels=labels)
-
-    regularizer.penalty(critic, real, fake)
-    (points,) = calls
+    """Return the scores whose images are the points at which the penalty takes gradients."""
+    regularizer.penalty(real, fake)
+    (points,) = real.players.seen
     return points
 
 
 @given(seeds)
 def test_wgan_gp_points_are_random_positions_between_each_pair(seed):
     torch.manual_seed(seed)
-    real, fake = batch(), batch()
-    shares = (points_of(GradientPenalty(), real, fake) - fake.images) / (real.images - fake.images)
+    critic = Critic(total)
+    real, fake = batch(critic), batch(critic)
+    shares = (points_of(GradientPenalty(), real, fake).images.detach() - fake.images) / (real.images - fake.images)
     first = shares.flatten(1)[:, :1]
     torch.testing.assert_close(shares.flatten(1), first.expand(-1, 6), rtol=1e-6, atol=1e-6)
     assert (first >= -1e-6).all()
@@ -101,14 +100,41 @@ def test_wgan_gp_points_are_random_positions_between_each_pair(seed):
     assert len(first.unique()) == len(first)
 
 
+@given(seed=seeds, shape=st.lists(st.integers(1, 3), max_size=3).map(tuple))
+def test_wgan_gp_points_have_extras_at_the_position_of_their_image(seed, shape):
+    torch.manual_seed(seed)
+    critic = Critic(total)
+    ends = [{"code": torch.full((6, *shape), value, dtype=torch.float64)} for value in (1.0, 0.0)]
+    # Fakes may have extras that D does not receive.
+    real, fake = batch(critic, extras=ends[0]), batch(critic, extras=ends[1] | {"mask": torch.zeros(6, 2)})
+    points = points_of(GradientPenalty(), real, fake)
+    assert points.extras.keys() == {"code"}
+    share = points.extras["code"].view(6, -1)  # from 0 at the fakes to 1 at the real images
+    expected = torch.lerp(fake.images, real.images, share[:, 0].view(6, 1, 1, 1))
+    torch.testing.assert_close(points.images.detach(), expected)
+    assert torch.equal(share, share[:, :1].expand_as(share))
+
+
 @given(seed=seeds, reach=st.floats(0.1, 2))
 def test_dragan_points_are_around_the_real_images(seed, reach):
     torch.manual_seed(seed)
-    real = batch()
-    moves = points_of(DRAGAN(reach=reach), real, batch()) - real.images
+    critic = Critic(total)
+    extras = {"code": torch.randn(6, 2)}
+    real = batch(critic, extras=extras)
+    points = points_of(DRAGAN(reach=reach), real, batch(critic))
+    moves = points.images.detach() - real.images
     assert (moves >= 0).all()
     assert (moves <= reach * real.images.std(correction=0)).all()
     assert all(len(move.unique()) == move.numel() for move in moves), "each pixel moves by itself"
+    assert points.extras == extras
+
+
+@pytest.mark.parametrize("regularizer", [GradientPenalty(), DRAGAN()])
+@pytest.mark.parametrize("condition", [None, torch.arange(6), torch.randn(6, 3, 4)])
+def test_gradient_penalty_scores_points_with_the_condition_of_the_real_images(regularizer, condition):
+    critic = Critic(total)
+    points = points_of(regularizer, batch(critic, condition=condition), batch(critic))
+    assert points.condition is condition
 
 
 @pytest.mark.parametrize("regularizer", [GradientPenalty, DRAGAN])

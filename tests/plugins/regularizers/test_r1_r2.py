@@ -29,7 +29,7 @@ def test_r1_and_r2_of_a_linear_critic_are_half_the_square_of_its_weights(seed, o
     critic = nn.Linear(4, outputs, dtype=torch.float64)
     expected = critic.weight.sum(dim=0).square().sum() / 2
     for regularizer in (R1(), R2()):
-        found = regularizer.penalty(critic, scored(critic, real), scored(critic, fake))
+        found = regularizer.penalty(scored(critic, real), scored(critic, fake))
         torch.testing.assert_close(found, expected)
         (by_weight,) = torch.autograd.grad(found, critic.weight)
         torch.testing.assert_close(by_weight, critic.weight.sum(dim=0).expand(outputs, 4))
@@ -44,7 +44,7 @@ def test_r1_is_taken_at_real_images_and_r2_at_fakes(seed):
         return ((images @ matrix) * images).sum(dim=1, keepdim=True)
 
     for regularizer, images in ((R1(), real), (R2(), fake)):
-        found = regularizer.penalty(quadratic, scored(quadratic, real), scored(quadratic, fake))
+        found = regularizer.penalty(scored(quadratic, real), scored(quadratic, fake))
         gradients = images @ (matrix + matrix.T)
         torch.testing.assert_close(found, gradients.square().sum(dim=1).mean() / 2)
         (expected,) = torch.autograd.grad(gradients.square().sum(dim=1).mean() / 2, matrix)
