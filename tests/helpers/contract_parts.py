@@ -15,9 +15,7 @@ SHAPE = (1, 4, 4)
 LATENT = 5
 
 
-def small_gan(
-    objective=None, *, generator=None, discriminator=None, data=None, parts=(), duration="4 steps", **options
-):
+def small_gan(objective=None, *, generator=None, discriminator=None, data=None, parts=(), **options):
     """Return a small GAN of modules, with the same initial weights in each call."""
     torch.manual_seed(0)
     sgd = {"name": "SGD", "lr": 0.05, "momentum": 0.5}
