@@ -80,8 +80,8 @@ class PullingAtWork(nn.Module):
         self.target = nn.Parameter(torch.tensor(0.5))
 
     def penalty(self, real, fake):
-        """Return the squared distance of the mean logit of fakes from the target."""
-        return (fake.logits.mean() - self.target).square()
+        """Return the mean squared distance of the logits of fakes from the target."""
+        return (fake.logits - self.target).square().mean()
 
 
 class PullingG(Pulling):

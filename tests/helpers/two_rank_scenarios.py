@@ -31,6 +31,7 @@ from gancore.training.sync import own_randomness
 from gancore_plugins.losses.bce import NonSaturating
 from gancore_plugins.losses.relativistic import RelativisticAverage
 from gancore_plugins.regularizers.gradients import R1, R2
+from helpers.contract_parts import Encoding, OfPairs, Pulling, Scaled, Symmetric
 from helpers.tiny_components import PARTS, TinyDiscriminator, TinyGenerator, catalog, dataset
 
 SHAPE = (1, 4, 4)
@@ -150,8 +151,17 @@ class Doubtful:
         return self.sound.generator(fake, real)
 
 
-def gan(
-    ranks=SINGLE_RANK, *, objective=None, discriminator=None, size=20, batch=8, duration="6 steps", parts=(), **training
+def gan(  # the keywords are those of SAME
+    ranks=SINGLE_RANK,
+    *,
+    objective=None,
+    generator=None,
+    discriminator=None,
+    size=20,
+    batch=8,
+    duration="6 steps",
+    parts=(),
+    **training,
 ):
     torch.manual_seed(0)
     options = Options(
@@ -164,7 +174,7 @@ def gan(
         training={"discriminator_steps": 2, **training},
     )
     return GAN(
-        TinyGenerator().build(Spec(SHAPE, 5)),
+        generator or TinyGenerator().build(Spec(SHAPE, 5)),
         discriminator or TinyDiscriminator().build(Spec(SHAPE)),
         dataset(size),
         (objective or NonSaturating()),
@@ -195,6 +205,12 @@ SAME = {
     "relativistic average, r1": {**UNEVEN, "objective": RelativisticAverage, "parts": regularized(r1=R1(gamma=1.0))},
     "mean of a mean": {**UNEVEN, "objective": OfTheSpread},
     "stateful loss": {**UNEVEN, "objective": Centered},
+    "own network of the loss": {**UNEVEN, "objective": Scaled, "parts": regularized(mine=Pulling(interval=2))},
+    "pairs, r1": {
+        **UNEVEN,
+        **{"objective": Symmetric, "generator": Encoding, "discriminator": OfPairs},
+        "parts": regularized(r1=R1(gamma=0.5, interval=2)),
+    },
     "accumulated": {**UNEVEN, "accumulate": 2},
     "statistics": {**UNEVEN, "discriminator": Counting, "discriminator_steps": 1},
     "clipped": {"clip_norm": 0.01},
