@@ -431,16 +431,25 @@ def test_own_generator_must_be_a_module(tmp_path):
         gancore.Run("digits", generator=3, device="cpu").assemble()
 
 
-def test_own_loss_without_needs_real_is_named(tmp_path):
-    class Incomplete:
+def test_own_loss_without_needs_real_receives_no_real_scores():
+    class Plain:
         def discriminator(self, real, fake):
-            return real.logits.mean()
+            return fake.logits.mean() - real.logits.mean()
 
         def generator(self, fake, real):
-            return fake.logits.mean()
+            assert real is None
+            return -fake.logits.mean()
 
-    with pytest.raises(PluginError, match=r"the loss failed in needs_real: AttributeError: .*'needs_real'"):
+    run = gancore.Run(**{**objects(), "loss": Plain()}, set=OWN, device="cpu").assemble()
+    assert run.loss.needs_real is False
+
+    class Incomplete(Plain):
+        def generator(self, fake, real):
+            return fake.logits.mean() - real.logits.mean()
+
+    with pytest.raises(PluginError, match=r"reads the scores of real images in generator\(\), which it does not receive") as error:
         gancore.Run(**{**objects(), "loss": Incomplete()}, set=OWN, device="cpu").assemble()
+    assert "set needs_real = True" in error.value.hint
 
 
 # Errors and progress

@@ -90,7 +90,7 @@ def test_dataset_with_classes_and_tensors_as_conditions_is_rejected(data):
         next(feed(dataset, data).batches(0))
 
 
-def test_both_networks_and_the_loss_receive_the_conditions_of_the_real_batch():
+def test_networks_and_loss_receive_the_conditions_of_the_real_batch():
     seen = []
 
     class Recording(Hinge):
