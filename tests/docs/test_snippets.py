@@ -138,7 +138,10 @@ def train_with(plugin, folder):
 
 
 def measure_with(component, catalog, folder):
-    tried = {"name": component.name} if component.kind == "metric" else {"name": "kid", "extractor": component.name}
+    if component.kind == "extractor":
+        tried = {"name": "kid", "extractor": component.name}
+    else:
+        tried = {"name": component.name} | ({"extractor": "random"} if "features" in component.needs else {})
     run = resolve([ConfigLayer("parts", PARTS | {"metrics": {"tried": tried}})], catalog)
     place = EvaluationPaths(folder, folder / "cache", torch.device("cpu"))
     evaluator = evaluator_for_run(run, place, catalog, count=50)
