@@ -156,7 +156,7 @@ def observe_with(component, catalog, folder):
     parts = {"duration": "2 steps", "log": {"every_steps": 1}, "observers": {component.name: {}}}
     run = resolve([ConfigLayer("parts", PARTS | parts)], catalog)
     gan = GAN.assemble(run, folder, "cpu")
-    directory = RunDirectory(folder / "watched")
+    directory = RunDirectory(folder / f"watched-{component.name}")
     directory.create(run, catalog, gan.device)
     seen = list(record(train(gan), Session(run, catalog, directory, gan)))
     assert [written.warnings for written in seen] == [(), ()]

@@ -131,7 +131,7 @@ def test_labels_change_the_output_of_networks(kind, num_classes):
 @pytest.mark.parametrize("kind", TAKE_VECTORS)
 @given(condition=vectors, data=st.data())
 @settings(max_examples=5)
-def test_every_element_of_a_vector_changes_the_output_of_networks(kind, condition, data):
+def test_networks_depend_on_every_element_of_a_vector(kind, condition, data):
     torch.manual_seed(0)
     network = perturbed(kind(width=16).build(Spec((1, 8, 8), 3, condition))).eval()
     batch = torch.randn(1, 3) if kind in GENERATORS else torch.randn(1, 1, 8, 8)
