@@ -4,6 +4,7 @@ from .catalog.catalog import Catalog as Catalog
 from .catalog.catalog import read_plugin as read_plugin
 from .catalog.discovery import Choice as Choice
 from .component import Component as Component
+from .config.find import find as find
 from .config.layers import ConfigLayer as ConfigLayer
 from .config.metric_names import find_metric as find_metric
 from .config.run import Options as Options
@@ -70,5 +71,7 @@ from .settings import Schedule as Schedule
 from .training.gan import GAN as GAN
 from .training.loop import Step as Step
 from .training.loop import train as train
+from .training.scoring import penalty as penalty
+from .training.scoring import score as score
 
 __version__: str

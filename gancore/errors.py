@@ -19,6 +19,8 @@ class GancoreError(Exception):
         self.message = message
         self.hint = hint
         self.kept = ""
+        if hint:
+            self.add_note(f"hint: {hint}")  # shown in a traceback; the command line prints `hint` instead
 
     def __str__(self) -> str:
         return self.message

@@ -27,7 +27,7 @@ def find_metric(text: str, finder: Finder) -> Metric:
 
     Raises ConfigError if the metric or extractor is unknown, or the metric needs an extractor and the name has none.
     """
-    table = parse_value(text) if text.startswith("{") else _split(text, finder)
+    table = parse_value(text) if text.startswith("{") else split_name(text, finder)
     try:
         return Metric.model_validate(table, context=finder)
     except ValidationError as error:
@@ -45,7 +45,7 @@ def read_labels(tables: object, info: ValidationInfo) -> object:
 def _expand(label: str, table: object, finder: Finder) -> object:
     if label in _LOG_KEYS:
         raise ValueError(f"the label {label!r} is a key of the log; choose another")
-    named = _split(label, finder)
+    named = split_name(label, finder)
     # fd = "digits" names the extractor. It is a table once a layer above has set fields of the extractor.
     given = table.get("name") if isinstance(table, Mapping) else table
     if isinstance(given, str) and _knows(finder, Extractor, given) and not _knows(finder, Metric, given):
@@ -63,7 +63,7 @@ def _expand(label: str, table: object, finder: Finder) -> object:
     return {**named, **table}
 
 
-def _split(name: str, finder: Finder) -> dict[str, str]:
+def split_name(name: str, finder: Finder) -> dict[str, str]:
     """Split a name into metric and extractor: both known, or else the metric known, or else at the last hyphen."""
     if _knows(finder, Metric, name):
         return {"name": name}

@@ -97,7 +97,8 @@ def checked_output(returned: object, images: Tensor) -> Output:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images) or 0 in logits.shape:
         raise PluginError(
             f"a discriminator must return logits (N, K) with K >= 1, or an Output, for N = {len(images)} images; "
-            f"received {describe_tensor(logits)}"
+            f"received {describe_tensor(logits)}",
+            _how_to_reshape(logits, len(images)),
         )
     if not logits.is_floating_point() or logits.device != images.device:
         raise PluginError(
@@ -110,6 +111,15 @@ def checked_output(returned: object, images: Tensor) -> Output:
                 f"{describe_tensor(tensor)}"
             )
     return output
+
+
+def _how_to_reshape(logits: object, count: int) -> str:
+    """Return how to make logits (N, K) of what a discriminator returned; empty if that is not clear."""
+    if isinstance(logits, tuple | list) and logits and isinstance(logits[0], Tensor):
+        return "return gancore.Output(logits, features=..., heads=...) in place of a tuple"
+    if not isinstance(logits, Tensor) or logits.shape[:1] != (count,):
+        return ""
+    return "end with .unsqueeze(1): one logit per image" if logits.ndim == 1 else "end with .flatten(1)"
 
 
 @dataclass(frozen=True, slots=True)
