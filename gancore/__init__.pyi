@@ -64,6 +64,7 @@ from .run.run import Run as Run
 from .run.run import open as open  # noqa: A004  # gancore.open
 from .sampling.grid import save_samples as save_samples
 from .sampling.load import TrainedGenerator as TrainedGenerator
+from .sampling.load import draw_samples as draw_samples
 from .sampling.load import load as load
 from .settings import PiecewiseSchedule as PiecewiseSchedule
 from .settings import Schedulable as Schedulable

@@ -29,6 +29,7 @@ from gancore.contracts import Condition, Shape, Spec
 from gancore.distributed.ranks import SINGLE_RANK, Ranks, choose_device
 from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blame, unknown_name
 from gancore.sampling.grid import is_picture, picture
+from gancore.training.gan import GAN
 from gancore.training.networks import call, draw_latent, eval_mode, generated_of
 from gancore.utils.random import derive_seed, generator_for, seeded
 from gancore.utils.sample_format import UINT8, SampleFormat, condition_to_network
@@ -78,6 +79,34 @@ def draw(  # the keywords say all that decides which images are drawn
     if ranks.all_reduce_max([not finite])[0]:  # converted to bytes they would look like any other image
         raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
     return torch.cat(ranks.gather(chunks, len(starts)))[:count]
+
+
+def draw_samples(gan: GAN, count: int, seed: int = 0, conditions: Tensor | None = None) -> Tensor:
+    """Return samples (N, *shape) of a GAN in training, as the data is stored, on the CPU; the run stays as it is.
+
+    They are from the EMA if there is one. Sample i depends only on the weights, the seed, i and its condition; no
+    stream of random numbers and no statistics of the run change, so it trains as if nothing had been drawn.
+    `conditions` gives one to each sample: labels (N,), or tensors (N, *condition) as the dataset stores them; a single
+    one is used for all. Without them, a run that is conditional on classes draws all in turn. Under several processes,
+    all must call it, and only rank 0 gets all samples. A notebook shows the result as a picture.
+    Raises ConfigError for other conditions, NumericsError when a sample is not finite.
+    """
+    if count < 1:
+        raise ConfigError(f"the number of samples must be at least 1; received {count}")
+    if conditions is not None:
+        conditions = checked_conditions(gan.spec.condition, conditions, count)
+    samples = draw(
+        gan.sampler(),
+        count,
+        latent=gan.options.latent,
+        seed=seed,
+        device=gan.device,
+        sample_format=gan.feed.format,
+        condition=gan.spec.condition,
+        conditions=conditions,
+        ranks=gan.ranks,
+    )
+    return samples.as_subclass(DrawnSamples)
 
 
 def _condition_of_chunk(condition: Condition | None, conditions: Tensor | None, start: int) -> Tensor | None:

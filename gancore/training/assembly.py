@@ -27,16 +27,41 @@ def building(options: Options, part: str, stream: str | None = None) -> Iterator
 
 
 def network_on(device: torch.device, role: str, module: nn.Module, layout: torch.memory_format | None) -> nn.Module:
-    """Return the network in training mode on the device, its 4D weights in the memory layout if one is given.
+    """Return the network on the device, its 4D weights in the memory layout if one is given.
 
+    A network in evaluation mode is put in training mode. In one in training mode, parts keep their own modes.
     Raises PluginError for an object that is not a module.
     """
     with blame(role):
+        check_instance(role, module)
         if not isinstance(module, nn.Module):
             raise PluginError(f"a {role} must be an nn.Module; received {type(module).__name__}")
+    if not module.training:
+        module.train()
     if layout is None:
-        return module.to(device).train()
-    return module.to(device, memory_format=layout).train()  # type: ignore[call-overload, no-any-return]  # torch's stubs know it for tensors only
+        return module.to(device)
+    return module.to(device, memory_format=layout)  # type: ignore[call-overload, no-any-return]  # torch's stubs know it for tensors only
+
+
+def check_instance(role: str, part: object) -> None:
+    """Raise PluginError for a class in place of an instance."""
+    if isinstance(part, type):
+        raise PluginError(
+            f"a {role} must be an instance; received the class {part.__name__}", f"make one: {part.__name__}(...)"
+        )
+
+
+def check_objective(objective: object) -> None:
+    """Raise PluginError for an object that lacks the methods of a loss."""
+    with blame("loss"):
+        check_instance("loss", objective)
+        missing = [name for name in ("discriminator", "generator") if not callable(getattr(objective, name, None))]
+        if missing:
+            raise PluginError(
+                f"a loss must have the methods discriminator(real, fake) and generator(fake, real); "
+                f"{type(objective).__name__} lacks {' and '.join(missing)}",
+                'pass the name of a loss, such as "bce", or see docs/contract.md',
+            )
 
 
 def part_on(device: torch.device, part: P) -> P:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn, optim
 from torch.utils.data import Dataset as TorchDataset
 
+from gancore.config.find import read_component
+from gancore.config.optimizers import OptimizerSettings
 from gancore.config.run import Options, RunConfig
-from gancore.contracts import Augment, Augmentation, Loss, Objective, Penalty, Player, Regularizer
+from gancore.contracts import Augment, Augmentation, Component, Loss, Objective, Penalty, Player, Regularizer
 from gancore.data.feed import Feed
 from gancore.data.items import build_dataset
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
@@ -24,10 +26,11 @@ from gancore.training.adapters import (
     LossAdapter,
     PlayersAdapter,
 )
-from gancore.training.assembly import building, feed_of, network_on, part_on
+from gancore.training.assembly import building, check_objective, feed_of, network_on, part_on
 from gancore.training.ema import update_average, weight_of
 from gancore.training.finite import FiniteCheck
 from gancore.training.networks import Freezer, draw_latent
+from gancore.training.own_optimizers import check_parameters, check_players
 from gancore.training.precision import Precision
 from gancore.training.preflight import run_preflight
 from gancore.training.regularizers import NO_REGULARIZERS, ActiveRegularizer, ActiveRegularizers
@@ -36,16 +39,25 @@ from gancore.training.sync import synchronize_batchnorm
 from gancore.utils.copies import copy_part
 from gancore.utils.random import derive_seed
 
+C = TypeVar("C", bound=Component)
+
 
 class GAN:
     """Two networks with their loss, data and optimizers; `state` holds everything that training changes.
 
     `generator` maps latent (N, Z) to images (N, *shape), `discriminator` images to logits (N, K), K >= 1, both with a
     condition as a second argument when `options.training.conditional`; `dataset` is map-style (see
-    `contracts.Dataset`); `objective` scores both players: a `Loss`, or any object with its two methods. Regularizers
-    and augmentations have labels as keys. `spec` describes what the parts are built for. Modules are moved to the
-    device. Each of several `ranks` has a GAN of its own; training keeps them equal.
-    Raises DataError for unfit data, PluginError for parts that do not fit the data or each other.
+    `contracts.Dataset`); `objective` scores both players: a `Loss`, its name, or any object with its two methods.
+    Regularizers and augmentations are components, names or tables of fields, by labels that you choose. `spec`
+    describes what the parts are built for. Modules are moved to the device and trained in place. A network in training
+    mode keeps the modes of its parts, such as a frozen batch normalization in evaluation mode; a network that is in
+    evaluation mode itself is put in training mode.
+    `optimizers` are your own, by player, over the parameters of the modules; those of the discriminator also train the
+    parameters of the loss, of augmentations and of D's regularizers. The loop clears gradients, clips them by
+    `training.clip_norm` and steps; learning rates and groups are yours, and no schedule of the options changes them.
+    Each of several `ranks` has a GAN of its own; training keeps them equal.
+    Raises DataError for unfit data, PluginError for parts that do not fit the data or each other, ConfigError for an
+    unknown name, and for an optimizer that does not train what the player's update must train.
     """
 
     def __init__(  # each argument is a part that a user brings
@@ -53,16 +65,19 @@ class GAN:
         generator: nn.Module,
         discriminator: nn.Module,
         dataset: TorchDataset[Any] | Feed,  # Any: an item is (image, label) or an image alone
-        objective: Objective,
+        objective: Objective | str,
         options: Options | None = None,
         device: torch.device | str = "auto",
         *,
-        regularizers: Mapping[str, Regularizer] | None = None,
-        augmentations: Mapping[str, Augmentation] | None = None,
+        regularizers: Mapping[str, Regularizer | str | Mapping[str, object]] | None = None,
+        augmentations: Mapping[str, Augmentation | str | Mapping[str, object]] | None = None,
+        optimizers: Mapping[Player, optim.Optimizer] | None = None,
         ranks: Ranks = SINGLE_RANK,
     ) -> None:
         self.options = options = options or Options()
         training = options.training
+        own = dict(optimizers or {})
+        check_players(own, options.optimizer)
         self.ranks = ranks
         self.device = ranks.device(device) if isinstance(device, str) else device
         self.feed = dataset if isinstance(dataset, Feed) else feed_of(dataset, options, self.device, ranks)
@@ -74,11 +89,21 @@ class GAN:
         self.generator = network_on(self.device, "generator", generator, layout)
         self.discriminator = network_on(self.device, "discriminator", discriminator, layout)
         self.loss = LossAdapter(part_on(self.device, self._built(objective)))
-        self.regularizers, self.augmentations = dict(regularizers or {}), dict(augmentations or {})
+        self.regularizers = {
+            label: _component(Regularizer, label, value) for label, value in (regularizers or {}).items()
+        }
+        self.augmentations = {
+            label: _component(Augmentation, label, value) for label, value in (augmentations or {}).items()
+        }
         self._build_regularizers_and_augmentations()
         self._total = options.total
-        optimizers = {"generator": options.optimizer.generator, "discriminator": options.optimizer.discriminator}
-        self._scheduled = {player: settings for player, settings in optimizers.items() if settings.scheduled}
+        players: dict[Player, OptimizerSettings] = {
+            "generator": options.optimizer.generator,
+            "discriminator": options.optimizer.discriminator,
+        }
+        self._scheduled = {
+            player: settings for player, settings in players.items() if settings.scheduled and player not in own
+        }
         self.is_trial = False
         """Whether this is the preflight's copy: all strengths are 1, and gradients of everything are taken."""
 
@@ -90,8 +115,11 @@ class GAN:
 
         if options.ema:
             self.ema = copy_part(self.generator).eval().requires_grad_(False)
+        for player, optimizer in own.items():
+            check_parameters(player, optimizer, self.trained_by[player])
         self.optimizers: dict[str, optim.Optimizer] = {
-            player: settings.build(self.trained_by[player]) for player, settings in optimizers.items()
+            player: own[player] if player in own else settings.build(self.trained_by[player])
+            for player, settings in players.items()
         }
         self.state = TrainingState(self._modules(), self.optimizers, self.trained_by, options.seed, self.device)
         self.progress = self.state.progress
@@ -126,9 +154,12 @@ class GAN:
             ranks=ranks,
         )
 
-    def _built(self, objective: Objective) -> Objective:
-        """Return the objective, built first if it is a loss component."""
+    def _built(self, objective: Objective | str) -> Objective:
+        """Return the objective, built first if it is a loss component or the name of one."""
+        if isinstance(objective, str):
+            objective = read_component(Loss, objective)  # type: ignore[type-abstract]  # found by its name
         if not isinstance(objective, Loss):
+            check_objective(objective)
             return objective
         with building(self.options, f"loss {objective.name!r}", "loss"):
             built = objective.build(self.spec)
@@ -189,7 +220,10 @@ class GAN:
         return {role: part for role, part in parts.items() if isinstance(part, nn.Module)}
 
     def latent(self, count: int) -> Tensor:
-        """Return this rank's share of the next `count` latents (n, Z) of the run's stream of noise."""
+        """Return this rank's share of the next `count` latents (n, Z) of the run's stream of noise.
+
+        This advances the stream, so training continues with other noise. `gancore.draw_samples` does not.
+        """
         latent = draw_latent(self.options.latent, count, self.state.noise)
         return self.ranks.part(latent) if self.ranks.is_distributed else latent
 
@@ -199,7 +233,10 @@ class GAN:
         self.finite_check.reset()
 
     def sampler(self) -> nn.Module:
-        """Return the generator to draw samples from: the EMA if there is one."""
+        """Return the generator to draw samples from: the EMA if there is one.
+
+        Calling it in training mode updates the statistics of batch normalization. `gancore.draw_samples` does not.
+        """
         return self.generator if self.ema is None else self.ema
 
     def take_warnings(self) -> tuple[str, ...]:
@@ -260,3 +297,10 @@ class GAN:
         if self.ema is not None and self.options.ema is not None:
             weight = weight_of(self.options.ema, self.time(new_images), new_images)
             update_average(self.ema, self.generator, weight)
+
+
+def _component(kind: type[C], label: str, value: C | str | Mapping[str, object]) -> C:
+    """Return a component from its name or its fields, where the label is the default name, as in a config."""
+    if isinstance(value, Mapping):
+        value = {"name": label, **value}
+    return read_component(kind, value)
