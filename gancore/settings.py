@@ -10,7 +10,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -85,7 +85,8 @@ def _explained(error: ValidationError, cls: type[Settings]) -> ValidationError:
     for line in error.errors():
         kind, message = line["type"], line["msg"]
         if kind == "extra_forbidden" and len(line["loc"]) == 1:
-            message = unknown_name("key", str(line["loc"][0]), cls.keys())
+            key = str(line["loc"][0])
+            message = unknown_name("key", key, cls.keys()) + _elsewhere(key, cls)
         details.append(error_details(kind, message, *_place(line)))
     return ValidationError.from_exception_data(cls.__name__, details)
 
@@ -108,6 +109,26 @@ _BOUNDS: Mapping[str, Callable[[Schedule, float], bool]] = {
     "less_than_equal": operator.le,
 }
 """Types of pydantic's errors, and the comparison that does not hold."""
+
+
+def _elsewhere(key: str, cls: type[Settings]) -> str:
+    """Return where an unknown key belongs: in a table of these settings, or in a duration; empty if unknown."""
+    if key in ("epochs", "steps", "kimg", "minutes") and "duration" in cls.model_fields:
+        return f". A length is one key: duration = '10 {key}'"
+    places = [place for place in _paths(cls) if place.endswith(f".{key}")]
+    return f". It is a key of a table: {' or '.join(places)}" if places else ""
+
+
+def _paths(cls: type[Settings], prefix: str = "") -> list[str]:
+    """Return the dotted paths of all keys in the tables of these settings, but not of components."""
+    paths = []
+    for key, field in cls.model_fields.items():
+        place = f"{prefix}{field.alias or key}"
+        paths.append(place)
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Settings) and not hasattr(kind, "kind"):
+                paths += _paths(kind, f"{place}.")
+    return paths
 
 
 def error_details(kind: str, message: str, loc: tuple[int | str, ...], received: object) -> InitErrorDetails:

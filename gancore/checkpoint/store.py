@@ -114,14 +114,14 @@ def verify(path: Path) -> Verification:
         return Verification(path, None, size, str(error))
 
 
-def newest_valid(folder: Path) -> Found:
+def newest_valid(folder: Path | str) -> Found:
     """Return the newest valid checkpoint of a run in a folder, and why newer ones are not valid.
 
     A checkpoint of another step than its name says is not valid. Changes nothing. Raises StorageError when the folder
     cannot be read.
     """
     rejected: list[tuple[Path, str]] = []
-    for path in reversed(kept(folder)):
+    for path in reversed(kept(Path(folder))):
         try:
             return Found(_load_named(path), path, tuple(rejected))
         except CheckpointError as error:
@@ -170,8 +170,9 @@ def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object])
             os.close(descriptor)
 
 
-def load(path: Path) -> Checkpoint:
+def load(path: Path | str) -> Checkpoint:
     """Read a checkpoint onto the CPU. Raises CheckpointError unless its content is as it was written."""
+    path = Path(path)
     if path.suffix.lower() in {".pt", ".pth", ".ckpt", ".pkl", ".pickle"}:
         raise CheckpointError(
             f"{path} is refused by its name: pickled files can run code when they are opened",
@@ -226,7 +227,7 @@ class _Run(_Form):
     made_with: _MadeWith
 
 
-def load_run(path: Path) -> Checkpoint:
+def load_run(path: Path | str) -> Checkpoint:
     """Load a file that must be the checkpoint of a run.
 
     `about` then holds `config`, a dict; `data_format`, which describes samples and conditions; `progress` with `step`,

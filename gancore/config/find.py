@@ -72,3 +72,19 @@ def read_component(kind: type[C], value: C | str | Mapping[str, object], catalog
         else f"gancore list {kind.kind}"
     )
     raise ConfigError(f"wrong {kind.kind}: {message}", hint)
+
+
+def read_labeled(kind: type[C], values: Mapping[str, C | str | Mapping[str, object]]) -> dict[str, C]:
+    """Return components by label, from components, names, or tables in which the label is the default name.
+
+    Raises ConfigError as `read_component` does.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"the {kind.kind}s must be a mapping from labels; received {type(values).__name__}",
+            f'for example {kind.kind}s={{"label": {kind.kind}}}',
+        )
+    tables = {
+        label: {"name": label, **value} if isinstance(value, Mapping) else value for label, value in values.items()
+    }
+    return {label: read_component(kind, table) for label, table in tables.items()}

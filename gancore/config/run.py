@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
@@ -161,6 +161,20 @@ class Options(Settings):
     ema: EMASettings | None = Field(
         default=None, description="exponential moving average of the generator; absent: no average"
     )
+
+    if TYPE_CHECKING:  # tables as a file has them are valid too
+
+        def __init__(  # the keys of the config
+            self,
+            *,
+            seed: int = ...,
+            duration: str = ...,
+            batch_size: int = ...,
+            latent: LatentSettings | Mapping[str, object] = ...,
+            optimizer: OptimizerPair | Mapping[str, object] = ...,
+            training: TrainingSettings | Mapping[str, object] = ...,
+            ema: EMASettings | Mapping[str, object] | None = ...,
+        ) -> None: ...
 
     @field_validator("duration")
     @classmethod

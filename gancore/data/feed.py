@@ -21,6 +21,7 @@ from gancore.contracts import Condition, Shape, Spec
 from gancore.data.items import (
     EMPTY,
     check_conditions,
+    check_dataset,
     check_items,
     check_labels,
     count_classes,
@@ -77,6 +78,7 @@ class Feed:
         workers: int = 0,
         ranks: Ranks = SINGLE_RANK,
     ) -> None:
+        check_dataset(dataset)
         with blame("dataset"):
             self.size = len(cast(Sized, dataset))
         if self.size == 0:

@@ -7,12 +7,13 @@ from operator import index
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as TorchDataset
-from torch.utils.data import TensorDataset
 
-from gancore.contracts import Dataset
+from gancore.contracts import Dataset, Shape
 from gancore.errors import DataError, blame
 from gancore.utils.random import seeded
 
@@ -59,6 +60,43 @@ def get_items(dataset: TorchDataset[Any], indices: Sequence[int]) -> list[Any]: 
         raise RuntimeError("StopIteration was raised while an item was read") from error
 
 
+def check_dataset(dataset: object) -> None:
+    """Raise DataError for an object that is not a map-style dataset."""
+    kind = type(dataset)
+    if isinstance(dataset, DataLoader):
+        raise DataError("a dataset must be map-style; received a DataLoader", "pass its dataset: loader.dataset")
+    if isinstance(dataset, type):
+        raise DataError(
+            f"a dataset must be an instance; received the class {dataset.__name__}",
+            f"make one: {dataset.__name__}(...)",
+        )
+    if isinstance(dataset, str | Path | Dataset):
+        name = dataset.name if isinstance(dataset, Dataset) else dataset
+        raise DataError(
+            f"a dataset must be map-style, with __len__ and __getitem__; received {kind.__name__} {str(name)!r}",
+            'build it first: gancore.find("dataset", NAME).build(folder)',
+        )
+    if not (hasattr(kind, "__len__") and hasattr(kind, "__getitem__")):
+        raise DataError(
+            f"a dataset must be map-style, with __len__ and __getitem__; received {kind.__name__}",
+            "read the items into a torch.utils.data.TensorDataset, or write a class with both methods",
+        )
+
+
+def _how_to_convert(sample: object) -> str:
+    """Return how to make a tensor of what a dataset gives as a sample."""
+    if isinstance(sample, np.ndarray):
+        order = ".permute(2, 0, 1), to (C, H, W)" if _is_channels_last(sample.shape) else ""
+        return f"convert arrays with torch.from_numpy(sample){order}"
+    if isinstance(sample, dict):
+        return "return a tensor, or the pair (tensor, condition)"
+    return "convert pictures with torchvision.transforms.v2.PILToTensor, and arrays with torch.from_numpy"
+
+
+def _is_channels_last(shape: Shape) -> bool:
+    return len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4)
+
+
 def split_item(item: object) -> tuple[Tensor, int | Tensor]:
     """Return the sample and the condition of an item: a tensor, or a (tensor, condition) pair; without one, label 0.
 
@@ -68,7 +106,7 @@ def split_item(item: object) -> tuple[Tensor, int | Tensor]:
     if not isinstance(sample, torch.Tensor):
         raise DataError(
             f"an item of a dataset must be a tensor or a (tensor, condition) pair; received {type(sample).__name__}",
-            "convert pictures with torchvision.transforms.v2.PILToTensor, and arrays with torch.from_numpy",
+            _how_to_convert(sample),
         )
     if isinstance(condition, Tensor) and (condition.ndim or condition.is_floating_point()):
         return sample, condition if condition.ndim else condition.float().unsqueeze(0)
@@ -134,11 +172,17 @@ def check_items(samples: Tensor) -> None:
     if samples.dtype not in (torch.uint8, torch.float32) or samples.ndim < 2:
         raise DataError(
             f"samples must be uint8 in 0..255 or float32, with at least one dimension; {received}",
-            "convert them, for example with .float()",
+            _how_to_cast(samples),
         )
     if 0 in samples.shape:
         raise DataError(f"a sample must have at least one value; {received}")
     _check_finite("samples", samples)
+
+
+def _how_to_cast(samples: Tensor) -> str:
+    if samples.ndim < 2:
+        return "give each sample a dimension, with .unsqueeze(0)"
+    return "convert them with .float()" if samples.is_floating_point() else "convert pixels in 0..255 with .byte()"
 
 
 def check_conditions(conditions: Tensor) -> None:

@@ -24,13 +24,14 @@ _CHECK_WRITER = "check the program that wrote the file"
 _HOW_TO_CONVERT = "scale to 0..255 and convert: np.uint8(np.clip(np.rint(images), 0, 255))"
 
 
-def read_images(path: Path, shape: Shape | None = None) -> Tensor:
+def read_images(path: Path | str, shape: Shape | None = None) -> Tensor:
     """Return the pictures below a folder, sorted by path, or the array of a .npy file.
 
     Images are uint8 (N, C, H, W), vectors float32 (N, F). If the expected `shape` has one channel, RGB images in which
     all channels are equal are read as gray. Raises DataError for a folder or array without images, for mixed sizes,
     for another type than uint8, and for damaged files.
     """
+    path = Path(path)
     gray = shape is not None and len(shape) == 3 and shape[0] == 1
     images = _array(path, gray) if path.is_file() else _pictures(path, gray)
     if len(images) == 0:

@@ -24,9 +24,9 @@ class ReferenceImages:
     dataset: Dataset | None = None
 
     @classmethod
-    def of(cls, dataset: Dataset, root: Path) -> ReferenceImages:
+    def of(cls, dataset: Dataset, root: Path | str) -> ReferenceImages:
         """Return the images of a dataset, whose files are below `root`."""
-        return cls(dataset.name, build_dataset(dataset, root), dataset)
+        return cls(dataset.name, build_dataset(dataset, Path(root)), dataset)
 
     @property
     def split(self) -> str | None:

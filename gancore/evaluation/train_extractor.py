@@ -42,13 +42,17 @@ class Preparation:
     warning: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class EvaluationPaths:
     """Where extractors find files, and run: `root` has the datasets, `cache` the weights of trained extractors."""
 
     root: Path
     cache: Path
     device: torch.device
+
+    def __init__(self, root: Path | str, cache: Path | str, device: torch.device | str) -> None:
+        for name, value in (("root", Path(root)), ("cache", Path(cache)), ("device", torch.device(device))):
+            object.__setattr__(self, name, value)  # frozen
 
 
 def load_extractor(

@@ -18,7 +18,7 @@ from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
-from gancore.contracts import Dataset, Discriminator, Generator, Loss, Objective
+from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Objective, Regularizer
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
 from gancore.errors import CheckpointError, blame
@@ -70,6 +70,8 @@ class Run:
     `generator`, `discriminator`, `loss` and `dataset` replace those of the source. A name, a table or a component goes
     into the config. Any other object is used as it is: modules are trained in place, and must be passed to
     `gancore.open` again.
+    `regularizers` and `augmentations` add to those of the source: names, tables of fields, or components of installed
+    plugins, by labels that you choose.
     One of `epochs`, `steps`, `kimg` (thousands of real images) and `minutes` is the total, counted from the first step.
     `set` has more keys of the config, dotted or nested; None removes a key. `seed` is the seed of all random numbers.
     `out` is a new or empty folder for the run; by default the next number below runs/. `data_dir` has the files of
@@ -88,6 +90,8 @@ class Run:
         discriminator: Named | nn.Module | Discriminator | None = None,
         loss: Named | Objective | Loss | None = None,
         dataset: Named | TorchDataset[Any] | Dataset | None = None,  # Any: an item is (image, label) or an image alone
+        regularizers: Mapping[str, Named | Regularizer] | None = None,
+        augmentations: Mapping[str, Named | Augmentation] | None = None,
         epochs: float | None = None,
         steps: int | None = None,
         kimg: float | None = None,
@@ -128,6 +132,8 @@ class Run:
             source = "digits"
         layers = [] if source is None else layers_of(source, self._installed)
         layers += self._layers_of(given, layers)
+        for key, labeled in (("regularizers", regularizers), ("augmentations", augmentations)):
+            layers += [] if labeled is None else [assignment(key, labeled, self._installed)]
         if duration := duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes):
             layers.append(ConfigLayer(f"{duration.split()[-1]}=", {"duration": duration}))
         if seed is not None:

@@ -130,13 +130,16 @@ def form_of(out: Path) -> Form:
     return forms[out.suffix.lower()]
 
 
-def save_samples(samples: Tensor, out: Path, real: Tensor | None = None) -> None:
+def save_samples(samples: Tensor, out: Path | str, real: Tensor | None = None) -> None:
     """Write samples (N, …) in the form of the path (see `form_of`).
 
     Every file is complete or absent, whenever the process is killed. `real` are points to show behind points (see
     `scatter`). Raises ConfigError when these samples are no picture, StorageError when a file cannot be written.
     """
+    out = Path(out)
     form = form_of(out)
+    if not isinstance(samples, Tensor):
+        raise ConfigError(f"samples must be a tensor; received {type(samples).__name__}", "convert: torch.from_numpy")
     if form in ("picture", "folder") and not (is_picture(samples) and (form == "picture" or samples.ndim > 2)):
         raise ConfigError(
             "images of 1, 3 or 4 channels and series make pictures, points in the plane make one; these have shape "

@@ -11,9 +11,10 @@ from torch import nn
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.config.run import Options
+from gancore.contracts import Component
 from gancore.data.feed import Feed
 from gancore.distributed.ranks import Ranks
-from gancore.errors import PluginError, blame
+from gancore.errors import ConfigError, PluginError, blame
 from gancore.utils.random import derive_seed, seeded
 
 P = TypeVar("P")
@@ -35,12 +36,25 @@ def network_on(device: torch.device, role: str, module: nn.Module, layout: torch
     with blame(role):
         check_instance(role, module)
         if not isinstance(module, nn.Module):
-            raise PluginError(f"a {role} must be an nn.Module; received {type(module).__name__}")
+            built = f'gancore.find("{role}", NAME).build(gancore.Spec(shape, latent_dim))'
+            hint = f"build it first: {built}" if isinstance(module, Component | str) else ""
+            raise PluginError(f"a {role} must be an nn.Module; received {type(module).__name__}", hint)
     if not module.training:
         module.train()
     if layout is None:
         return module.to(device)
     return module.to(device, memory_format=layout)  # type: ignore[call-overload, no-any-return]  # torch's stubs know it for tensors only
+
+
+def checked_options(options: object) -> Options:
+    """Return the options, by default all defaults. Raises ConfigError for anything else than `Options`."""
+    if options is None:
+        return Options()
+    if not isinstance(options, Options):
+        raise ConfigError(
+            f"the options must be gancore.Options; received {type(options).__name__}", "for example Options(**options)"
+        )
+    return options
 
 
 def check_instance(role: str, part: object) -> None:

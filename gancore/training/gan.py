@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn, optim
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.config.find import read_component
+from gancore.config.find import read_component, read_labeled
 from gancore.config.optimizers import OptimizerSettings
 from gancore.config.run import Options, RunConfig
-from gancore.contracts import Augment, Augmentation, Component, Loss, Objective, Penalty, Player, Regularizer
+from gancore.contracts import Augment, Augmentation, Loss, Objective, Penalty, Player, Regularizer
 from gancore.data.feed import Feed
 from gancore.data.items import build_dataset
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
@@ -26,7 +26,7 @@ from gancore.training.adapters import (
     LossAdapter,
     PlayersAdapter,
 )
-from gancore.training.assembly import building, check_objective, feed_of, network_on, part_on
+from gancore.training.assembly import building, check_objective, checked_options, feed_of, network_on, part_on
 from gancore.training.ema import update_average, weight_of
 from gancore.training.finite import FiniteCheck
 from gancore.training.networks import Freezer, draw_latent
@@ -38,8 +38,6 @@ from gancore.training.state import TrainingState
 from gancore.training.sync import synchronize_batchnorm
 from gancore.utils.copies import copy_part
 from gancore.utils.random import derive_seed
-
-C = TypeVar("C", bound=Component)
 
 
 class GAN:
@@ -74,7 +72,7 @@ class GAN:
         optimizers: Mapping[Player, optim.Optimizer] | None = None,
         ranks: Ranks = SINGLE_RANK,
     ) -> None:
-        self.options = options = options or Options()
+        self.options = options = checked_options(options)
         training = options.training
         own = dict(optimizers or {})
         check_players(own, options.optimizer)
@@ -89,12 +87,8 @@ class GAN:
         self.generator = network_on(self.device, "generator", generator, layout)
         self.discriminator = network_on(self.device, "discriminator", discriminator, layout)
         self.loss = LossAdapter(part_on(self.device, self._built(objective)))
-        self.regularizers = {
-            label: _component(Regularizer, label, value) for label, value in (regularizers or {}).items()
-        }
-        self.augmentations = {
-            label: _component(Augmentation, label, value) for label, value in (augmentations or {}).items()
-        }
+        self.regularizers = read_labeled(Regularizer, regularizers or {})
+        self.augmentations = read_labeled(Augmentation, augmentations or {})
         self._build_regularizers_and_augmentations()
         self._total = options.total
         players: dict[Player, OptimizerSettings] = {
@@ -129,13 +123,13 @@ class GAN:
         self.finite_check = FiniteCheck(self.device, immediate=immediate)
 
     @classmethod
-    def assemble(cls, config: RunConfig, root: Path, device: str = "auto", ranks: Ranks = SINGLE_RANK) -> GAN:
+    def assemble(cls, config: RunConfig, root: Path | str, device: str = "auto", ranks: Ranks = SINGLE_RANK) -> GAN:
         """Build all parts of a run and connect them. `root` is the folder with the dataset's files.
 
         Random numbers drawn in a `build` depend only on the run's seed. Raises PluginError for a part that fails.
         """
         chosen = ranks.device(device)
-        dataset = build_dataset(config.dataset, root, derive_seed(config.seed, "build", "dataset"))
+        dataset = build_dataset(config.dataset, Path(root), derive_seed(config.seed, "build", "dataset"))
         feed = feed_of(dataset, config, chosen, ranks)
         spec = feed.spec(config.latent.dim, conditional=config.training.conditional)
         with building(config, f"generator {config.generator.name!r}", "generator"):
@@ -166,6 +160,7 @@ class GAN:
             for name in ("needs_real", "whole_batch"):
                 if isinstance(built, nn.Module) and not hasattr(built, name):
                     vars(built)[name] = getattr(objective, name)
+        check_objective(built)
         return built
 
     def _build_regularizers_and_augmentations(self) -> None:
@@ -297,10 +292,3 @@ class GAN:
         if self.ema is not None and self.options.ema is not None:
             weight = weight_of(self.options.ema, self.time(new_images), new_images)
             update_average(self.ema, self.generator, weight)
-
-
-def _component(kind: type[C], label: str, value: C | str | Mapping[str, object]) -> C:
-    """Return a component from its name or its fields, where the label is the default name, as in a config."""
-    if isinstance(value, Mapping):
-        value = {"name": label, **value}
-    return read_component(kind, value)

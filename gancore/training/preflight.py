@@ -15,7 +15,7 @@ from gancore.checkpoint.state import check_module
 from gancore.contracts import Condition, Generated
 from gancore.data.feed import Batch, Feed
 from gancore.distributed.ranks import SINGLE_RANK
-from gancore.errors import ConfigError, NonFiniteError, PluginError, blame
+from gancore.errors import ConfigError, NonFiniteError, PluginError, blame, describe_error
 from gancore.training.finite import FiniteCheck
 from gancore.training.micro_batch import MicroBatch
 from gancore.training.mixing import (
@@ -29,6 +29,7 @@ from gancore.training.mixing import (
     twice,
 )
 from gancore.training.networks import call, check_extras, describe_tensor, received_extras
+from gancore.training.preflight_hints import latent_hint, shape_hint
 from gancore.training.preflight_warnings import preflight_warnings, untrained_warnings
 from gancore.training.regularizers import NO_REGULARIZERS
 from gancore.training.state import TrainingState
@@ -232,14 +233,20 @@ def _check_last_batch(gan: GAN, inputs: TrialInputs, *, mixes: bool) -> None:
 def _generate(generator: nn.Module, latent: Tensor, condition: Tensor | None, feed: Feed) -> Generated:
     """Return what a generator makes. Raises PluginError if it breaks the contract."""
     with blame("generator", "in forward()"):
-        returned = call(generator, latent, condition)
+        try:
+            returned = call(generator, latent, condition)
+        except (RuntimeError, ValueError) as error:
+            if hint := latent_hint(generator, latent, condition):
+                raise PluginError(f"the generator failed in forward(): {describe_error(error)}", hint) from error
+            raise
         images = returned.images if isinstance(returned, Generated) else returned
         expected = (len(latent), *feed.shape)
         valid = isinstance(images, Tensor) and images.shape == expected
         if not valid or images.dtype != latent.dtype or images.device != latent.device:
             raise PluginError(
                 f"a generator must return images of shape {expected}, {latent.dtype}, on {latent.device}, for latents "
-                f"of shape {tuple(latent.shape)}; received {describe_tensor(images)}"
+                f"of shape {tuple(latent.shape)}; received {describe_tensor(images)}",
+                "" if valid else shape_hint(images, feed.shape),
             )
         if not images.requires_grad:
             raise PluginError("a generator's images must carry a gradient; these are detached from its parameters")
