@@ -88,7 +88,7 @@ class GAN:
         self.discriminator = network_on(self.device, "discriminator", discriminator, layout)
         self.loss = LossAdapter(part_on(self.device, self._built(objective)))
         self.regularizers = read_labeled(Regularizer, regularizers or {})
-        self.augmentations = read_labeled(Augmentation, augmentations or {})
+        self.augmentations = read_labeled(Augmentation, augmentations or {})  # type: ignore[type-abstract]  # only validated against
         self._build_regularizers_and_augmentations()
         self._total = options.total
         players: dict[Player, OptimizerSettings] = {
@@ -151,7 +151,7 @@ class GAN:
     def _built(self, objective: Objective | str) -> Objective:
         """Return the objective, built first if it is a loss component or the name of one."""
         if isinstance(objective, str):
-            objective = read_component(Loss, objective)  # type: ignore[type-abstract]  # found by its name
+            objective = read_component(Loss, objective)
         if not isinstance(objective, Loss):
             check_objective(objective)
             return objective

@@ -447,7 +447,9 @@ def test_own_loss_without_needs_real_receives_no_real_scores():
         def generator(self, fake, real):
             return fake.logits.mean() - real.logits.mean()
 
-    with pytest.raises(PluginError, match=r"reads the scores of real images in generator\(\), which it does not receive") as error:
+    with pytest.raises(
+        PluginError, match=r"reads the scores of real images in generator\(\), which it does not receive"
+    ) as error:
         gancore.Run(**{**objects(), "loss": Incomplete()}, set=OWN, device="cpu").assemble()
     assert "set needs_real = True" in error.value.hint
 
