@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_OTHERS = ("broken", "refused", "not tried", "not applicable")
+"""The outcomes of a law besides `held`, in the order in which they are counted."""
+
 
 @click.command("check")
 @click.argument("plugin", metavar="NAME|MODULE|FILE")
@@ -26,7 +30,8 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
     """Check a plugin's components against the contract.
 
     NAME is an installed plugin or package, MODULE an importable module, FILE a file that ends in .py. Each component is
-    checked by the laws of its kind, on small cases drawn from its fields, and always on the same ones.
+    checked by the laws of its kind, on small cases drawn from its fields, and always on the same ones. Laws that could
+    not be tried, and those whose cases the component refused, are listed with the reason.
     """
     from gancore.errors import ConfigError, PluginError
 
@@ -60,31 +65,43 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
 
 def _row(result: LawResult, terminal: Terminal) -> dict[str, Any]:
     component = result.component
-    terminal.detail(f"{component.kind} {component.name}: {result.law}, {result.cases} cases")
+    reason = f": {result.reason}" if result.reason else ""
+    terminal.detail(f"{component.kind} {component.name}: {result.law} {result.outcome}, {result.cases} cases{reason}")
     return {
         "kind": component.kind,
         "name": component.name,
         "law": result.law,
+        "outcome": result.outcome,
         "cases": result.cases,
+        "reason": result.reason,
         "breach": None if result.breach is None else str(result.breach),
     }
 
 
 def _print(rows: Iterable[dict[str, Any]]) -> None:
-    """Print a line per component, and below it a line per law that it breaks."""
+    """Print a line per component, and below it a line per broken law and per reason why laws were not tried."""
     grouped: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         grouped.setdefault((row["kind"], row["name"]), []).append(row)
     for (kind, name), laws in grouped.items():
-        broken = [row["breach"] for row in laws if row["breach"] is not None]
-        held = sum(row["cases"] > 0 for row in laws) - len(broken)
-        unchecked = sum(not row["cases"] for row in laws)
-        holding = "1 law holds" if held == 1 else f"{held} laws hold"
-        parts = [holding, f"{len(broken)} broken", f"{unchecked} could not be checked"]
-        counts = (held, len(broken), unchecked)
-        echo(f"{kind} {name}: {', '.join(text for text, count in zip(parts, counts, strict=True) if count)}")
-        for breach in broken:
-            echo(f"  {breach}")
+        counts = Counter(row["outcome"] for row in laws)
+        held = "1 law holds" if counts["held"] == 1 else f"{counts['held']} laws hold"
+        others = [f"{counts[outcome]} {outcome}" for outcome in _OTHERS if counts[outcome]]
+        echo(f"{kind} {name}: {', '.join([held, *others])}")
+        for row in laws:
+            if row["breach"] is not None:
+                echo(f"  {row['breach']}")
+        for (outcome, reason), names in _reasons(laws).items():
+            echo(f"  {outcome}: {', '.join(names)}: {reason}")
+
+
+def _reasons(laws: Iterable[dict[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """Return the laws that were refused or not tried, by outcome and reason."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in laws:
+        if row["outcome"] in ("refused", "not tried"):
+            found.setdefault((row["outcome"], row["reason"]), []).append(row["law"])
+    return found
 
 
 def _plugin(name: str, terminal: Terminal) -> Plugin:

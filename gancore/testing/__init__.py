@@ -35,19 +35,25 @@ from gancore.testing.general import state_dict_round_trips as state_dict_round_t
 from gancore.testing.general import state_holds_no_graph as state_holds_no_graph
 from gancore.testing.general import stays_in_single_precision as stays_in_single_precision
 from gancore.testing.general import stays_on_its_device as stays_on_its_device
+from gancore.testing.losses import (
+    generator_loss_is_attached_to_the_fakes as generator_loss_is_attached_to_the_fakes,
+)
 from gancore.testing.losses import loss_does_not_grow_with_the_batch as loss_does_not_grow_with_the_batch
 from gancore.testing.losses import loss_gradient_reaches_the_scores as loss_gradient_reaches_the_scores
 from gancore.testing.losses import losses_are_finite_scalars as losses_are_finite_scalars
+from gancore.testing.losses import losses_oppose_each_other as losses_oppose_each_other
 from gancore.testing.losses import penalties_are_finite_scalars as penalties_are_finite_scalars
 from gancore.testing.losses import penalty_gradient_reaches_its_network as penalty_gradient_reaches_its_network
 from gancore.testing.losses import penalty_is_a_mean_over_the_batch as penalty_is_a_mean_over_the_batch
 from gancore.testing.losses import project_works_in_place as project_works_in_place
 from gancore.testing.losses import strength_is_in_range as strength_is_in_range
+from gancore.testing.networks import condition_changes_the_images as condition_changes_the_images
+from gancore.testing.networks import condition_changes_the_logits as condition_changes_the_logits
+from gancore.testing.networks import dropout_follows_the_mode as dropout_follows_the_mode
 from gancore.testing.networks import gradient_reaches_every_parameter as gradient_reaches_every_parameter
 from gancore.testing.networks import gradient_reaches_the_images as gradient_reaches_the_images
 from gancore.testing.networks import images_are_augmented_independently as images_are_augmented_independently
 from gancore.testing.networks import images_are_in_range as images_are_in_range
-from gancore.testing.networks import labels_change_the_images as labels_change_the_images
 from gancore.testing.networks import latent_changes_the_images as latent_changes_the_images
 from gancore.testing.networks import logits_are_not_probabilities as logits_are_not_probabilities
 from gancore.testing.networks import low_strength_leaves_images_unchanged as low_strength_leaves_images_unchanged

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from gancore.contracts import Condition, Shape, Spec
@@ -14,11 +15,15 @@ class LawBroken(AssertionError):  # noqa: N818  # reads well in reports: LawBrok
 
 
 class CaseSkipped(Exception):  # noqa: N818  # not an error: the law cannot be checked here
-    """A law cannot be checked on this component with this case."""
+    """A law cannot be checked on this component with this case; the message says why."""
+
+
+class UnsuitedCase(CaseSkipped):
+    """A law does not concern this case, for example because the case has no condition."""
 
 
 class NotApplicable(CaseSkipped):
-    """A law cannot be checked on this component with any case."""
+    """A law does not concern this component; the message says why."""
 
 
 def require(condition: object, message: str) -> None:
@@ -31,9 +36,11 @@ def require(condition: object, message: str) -> None:
 class Case:
     """The sizes, values and random seed that a component is tested with.
 
-    `shape` of a sample, `latent_dim` Z, `count` N of images, `condition` or None (see `Condition`), `logits` K
-    per image with the standard deviation `scale`, whether the data may be mirrored (`mirrors`), and the `seed` of
-    weights, inputs and all other random numbers. Datasets look for files below `root`, by default none.
+    `shape` of a sample, whether samples are `bounded`, in [-1, 1] for networks, `latent_dim` Z, `count` N of images,
+    `condition` or None (see `Condition`), `logits` K per image with the standard deviation `scale`, whether the data
+    may be mirrored (`mirrors`), and the `seed` of weights, inputs and all other random numbers. Datasets look for files
+    below `root`, by default none. `extras` and `heads` are the shapes of further tensors by name, as in `Generated` and
+    `Output`: a component that reads others gets guessed ones.
     """
 
     shape: Shape = (1, 8, 8)
@@ -42,18 +49,36 @@ class Case:
     condition: Condition | None = None
     logits: int = 1
     scale: float = 1.0
+    bounded: bool = True
     mirrors: bool = False
     seed: int = 0
     root: Path = Path(os.devnull)
+    extras: Mapping[str, Shape] = field(default_factory=dict)
+    heads: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def spec(self) -> Spec:
-        """What components are built for. Images are in [-1, 1], other samples are not bounded."""
-        bounded = len(self.shape) == 3
-        return Spec(self.shape, self.latent_dim, self.condition, bounded=bounded, mirrors=self.mirrors)
+        """What components are built for."""
+        return Spec(self.shape, self.latent_dim, self.condition, bounded=self.bounded, mirrors=self.mirrors)
 
     def __repr__(self) -> str:
         """Return the call, without defaults and without `root`, which is a temporary folder."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "root"}
-        defaults = {field.name: field.default for field in fields(self)}
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "root"}
+        defaults = {each.name: {} if each.default is MISSING else each.default for each in fields(self)}
         return f"Case({', '.join(f'{key}={value!r}' for key, value in values.items() if value != defaults[key])})"
+
+
+@dataclass(frozen=True)
+class OwnCases:
+    """What an author adds to the cases that are drawn.
+
+    `shapes` replace the drawn shapes. `root` is the folder with files of datasets. Each of `cases` is tried too, with
+    the component's default fields.
+    """
+
+    shapes: tuple[Shape, ...] = ()
+    root: Path | None = None
+    cases: tuple[Case, ...] = ()
+
+
+NO_OWN_CASES = OwnCases()

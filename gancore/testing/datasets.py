@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gancore.component import Component
 from gancore.contracts import Dataset, Mixture
-from gancore.data.items import check_items, check_labels
+from gancore.data.items import check_conditions, check_items, check_labels, collate
 from gancore.errors import DataError, PluginError, blame, describe_error
 from gancore.metrics import Measurement, Metric
 from gancore.testing.cases import Case, LawBroken, NotApplicable, require
@@ -21,32 +21,40 @@ from gancore.testing.harness import harness, metric_inputs
 
 
 def items_have_the_promised_format(component: Component, case: Case) -> None:
-    """Items are uint8 images or finite float32 vectors of one shape; labels are ints below the number of classes."""
+    """Items are finite samples of one shape, uint8 or float32, alone or with a condition: a label or a tensor."""
     built = harness(component, case)
-    items = {key: value for key, value in built().items() if key != "size"}
+    outputs = built()
     size = len(built.built)  # type: ignore[arg-type]  # map-style, so it has a length
     require(size > 0, "a dataset must hold at least one item; this one is empty")
-    images = [value for key, value in items.items() if not key.endswith("label")]
-    labels = [value for key, value in items.items() if key.endswith("label")]
-    wrong_types = [type(image).__name__ for image in images if not isinstance(image, Tensor)]
-    require(not wrong_types, f"an item must be a tensor, or a tensor and a label; received {wrong_types[:1]}")
-    shapes = sorted({tuple(cast(Tensor, image).shape) for image in images})
-    require(len(shapes) == 1, f"all images of a dataset must have the same shape; received {shapes}")
-    channels_last = len(shapes[0]) == 3 and shapes[0][0] > 4 and shapes[0][2] in (1, 3, 4)
-    require(not channels_last, f"an image must be (C, H, W); {shapes[0]} looks like (H, W, C): permute(2, 0, 1)")
+    items = [value for key, value in outputs.items() if key.startswith("items[") and key.endswith("]")]
     classes = getattr(built.built, "classes", None)
     valid = classes is None or isinstance(classes, tuple | list)
     require(valid, f"`classes` must be a tuple of names; received {classes!r}")
-    ints = all(isinstance(label, Tensor) and not label.ndim and not label.is_floating_point() for label in labels)
-    require(ints, "a label must be an int, or an integer tensor without dimensions")
-    require(classes is None or labels, "a dataset with `classes` must return items (image, label)")
+    pairs = [item for item in items if isinstance(item, tuple | list) and len(item) == 2]
+    require(classes is None or len(pairs) == len(items), "a dataset with `classes` must return items (image, label)")
     try:
-        for image in images:
-            check_items(cast(Tensor, image).unsqueeze(0))
-        for label in labels:
-            check_labels(cast(Tensor, label).unsqueeze(0), None if classes is None else len(classes))
+        samples, conditions = collate(items)
+        check_items(samples)
+        check_conditions(conditions)
+        check_labels(conditions, None if classes is None else len(classes))
     except DataError as error:
         raise LawBroken(error.message) from error
+    shape = tuple(samples.shape[1:])
+    channels_last = len(shape) == 3 and shape[0] > 4 and shape[2] in (1, 3, 4)
+    require(not channels_last, f"an image must be (C, H, W); {shape} looks like (H, W, C): permute(2, 0, 1)")
+    _check_range(samples, getattr(built.built, "value_range", None))
+
+
+def _check_range(samples: Tensor, value_range: object) -> None:
+    """Raise LawBroken unless float32 samples lie in the `value_range` that the dataset names."""
+    if value_range is None or not samples.is_floating_point():
+        return
+    valid = isinstance(value_range, tuple | list) and len(value_range) == 2
+    require(valid, f"`value_range` must be the smallest and the largest value; received {value_range!r}")
+    low, high = cast(tuple[float, float], value_range)
+    found = f"{float(samples.min()):.4g} to {float(samples.max()):.4g}"
+    inside = low <= float(samples.min()) and float(samples.max()) <= high
+    require(inside, f"samples must lie in `value_range`, {low} to {high}; received {found}")
 
 
 def items_depend_only_on_their_index(component: Component, case: Case) -> None:
@@ -55,9 +63,9 @@ def items_depend_only_on_their_index(component: Component, case: Case) -> None:
     once = {key: value.clone() for key, value in built.tensors().items()}  # items may share memory
     alone = dict(once)
     for key in reversed(list(once)):
-        if key.startswith("items[") and not key.endswith("label"):
+        if key.endswith(" sample"):
             with blame(f"dataset {component.name!r}"):
-                item = built.built[int(key[6:-1])]  # type: ignore[index]  # map-style, so it is indexed
+                item = built.built[int(key[6:].partition("]")[0])]  # type: ignore[index]  # map-style
             alone[key] = (item[0] if isinstance(item, tuple | list) else item).clone()
     again = replace(built, seed=built.seed + 1).tensors()
     difference = first_difference(once, alone) or first_difference(once, again)
@@ -70,7 +78,7 @@ def parts_are_different_datasets(component: Component, case: Case) -> None:
     with blame(f"dataset {component.name!r}"):
         parts = [dataset.part("train"), dataset.part("test")]
     if parts == [None, None]:
-        raise NotApplicable
+        raise NotApplicable("it is not split into parts")
     wrong = [part for part in parts if not isinstance(part, type(component))]
     require(not wrong, f"both parts must be components of {type(component).__name__}; received {wrong[:1]}")
     require(parts[0] != parts[1], f"the test part must differ from the training part; both are {parts[0]!r}")

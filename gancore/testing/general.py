@@ -2,7 +2,7 @@
 
 A law takes a component and a case, and raises LawBroken with what was expected and what was received. A component may
 refuse the case with ConfigError or DataError. Any other error is a PluginError, which only
-`errors_are_config_or_data_errors` reports: other laws skip the case.
+`errors_are_config_or_data_errors` reports: other laws skip the case. CaseSkipped says why a case could not be tried.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 import tomli_w
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from gancore.component import Component, components_in
 from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Metric
 from gancore.settings import plain
-from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, require
+from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, UnsuitedCase, require
 from gancore.testing.fake_device import FakeDeviceMode, unregistered_tensors
 from gancore.testing.harness import Harness, harness
 
@@ -71,6 +71,9 @@ def inputs_are_not_modified(component: Component, case: Case) -> None:
     copies = {key: value.clone() for key, value in built.inputs.items()}
     built(**copies)
     difference = first_difference(copies, built.inputs)
+    difference = difference or next(
+        (name for name, (tensor, version) in built.scored.items() if tensor._version != version), None
+    )
     require(difference is None, f"{difference} was changed in place; work on a copy")
 
 
@@ -122,13 +125,16 @@ def state_dict_round_trips(component: Component, case: Case) -> None:
     """State of a built module is all in its state_dict, as tensors: another build that loads it works the same."""
     built = harness(component, case)
     if built.module is None:
-        raise NotApplicable
+        _require_stateless(component, built)
+        raise NotApplicable("it is no module, so it has no state")
     _skip_unless_repeatable(component, case)
+    before = attributes_of(built.built)
     for _ in range(2):
         built()  # fills whatever the module remembers of a pass
     state = built.state()
     not_tensors = [key for key in built.module.state_dict() if key not in state]
     require(not not_tensors, f"{not_tensors[:1]} in its state_dict is not a tensor, so it cannot be saved")
+    changed = first_change(before, attributes_of(built.built))
     other = harness(component, replace(case, seed=case.seed + 1))
     try:
         other.module.load_state_dict(state)  # type: ignore[union-attr]  # as above
@@ -139,14 +145,49 @@ def state_dict_round_trips(component: Component, case: Case) -> None:
     expected, received = built.tensors(), replace(other, inputs=built.inputs, seed=built.seed).tensors()
     difference = first_difference(expected, received)
     change = f"{difference} changes when the state_dict is saved and loaded"
-    require(difference is None, f"{change}; keep all state in parameters and buffers")
+    advice = "keep all state in parameters and buffers"
+    if changed is not None:
+        advice = f"the attribute `{changed}` changes in a pass and is not saved: make it a buffer with register_buffer"
+    elif unregistered_tensors(built.module):
+        advice = "a tensor in a plain attribute is not saved: make it a buffer with register_buffer"
+    require(difference is None, f"{change}; {advice}")
+
+
+def _require_stateless(component: Component, built: Harness) -> None:
+    """Raise LawBroken if what `build` returned is no module, but changes in a pass."""
+    if built.built is component:
+        return
+    before = attributes_of(built.built)
+    built()
+    changed = first_change(before, attributes_of(built.built))
+    require(
+        changed is None,
+        f"the attribute `{changed}` changes in a pass and is not saved: return an nn.Module, and make it a buffer with "
+        "register_buffer",
+    )
+
+
+def attributes_of(built: object) -> dict[str, str]:
+    """Return numbers, texts, lists of these, and tensors in plain attributes, of all submodules, as text."""
+    parts = built.named_modules() if isinstance(built, nn.Module) else [("", built)]
+    return {
+        f"{name}.{key}".lstrip("."): repr(value)
+        for name, part in parts
+        for key, value in getattr(part, "__dict__", {}).items()
+        if isinstance(value, int | float | str | list | Tensor | None)
+    }
+
+
+def first_change(before: Mapping[str, str], after: Mapping[str, str]) -> str | None:
+    """Return the first attribute that changed."""
+    return next((key for key, value in after.items() if before.get(key) != value), None)
 
 
 def state_holds_no_graph(component: Component, case: Case) -> None:
     """Buffers are detached from the graph of a pass: a graph that is kept fails in the next update, or grows."""
     built = harness(component, case)
     if built.module is None:
-        raise NotApplicable
+        raise NotApplicable("it is no module, so it has no buffers")
     for _ in range(2):
         built(**{key: value.clone().requires_grad_(value.is_floating_point()) for key, value in built.inputs.items()})
     held = [name for name, buffer in built.module.named_buffers() if buffer.grad_fn is not None]
@@ -155,10 +196,11 @@ def state_holds_no_graph(component: Component, case: Case) -> None:
 
 def batch_order_does_not_matter(component: Component, case: Case) -> None:
     """Results do not depend on the order of the images in a batch, nor of a metric's real and generated images."""
+    case = replace(case, scale=min(case.scale, 1.0))  # sums of large scores depend on the order by rounding
     _skip_unless_repeatable(component, case)
     built, other = harness(component, case), harness(component, case)
     if is_random(built):
-        raise NotApplicable
+        raise UnsuitedCase("it draws random numbers, so its results depend on the order")
     generator, orders, shuffled = torch.Generator().manual_seed(case.seed), dict[str, Tensor](), dict[str, Tensor]()
     for key, value in built.inputs.items():
         group = key.partition(" ")[0] if isinstance(component, Metric) else "all"
@@ -195,7 +237,7 @@ def _skip_unless_repeatable(component: Component, case: Case, *, evaluation: boo
     """Raise CaseSkipped if two runs with one seed differ, which only `same_seed_same_result` reports."""
     first, second = (harness(component, case, evaluation=evaluation).tensors() for _ in range(2))
     if first_difference(first, second) is not None:
-        raise CaseSkipped
+        raise CaseSkipped("two runs with one seed differ, which another law reports")
 
 
 def is_random(built: Harness) -> bool:

@@ -1,28 +1,37 @@
-"""Inputs for components: images, conditions, scores, and networks with perturbed weights."""
+"""Inputs for components: images, conditions, extras, and networks with perturbed weights."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gancore.contracts import Scores
 from gancore.errors import ConfigError, PluginError
 from gancore.testing.cases import Case
+from gancore.testing.small_networks import Guesses
 from gancore.training.networks import call
 
 Values = Mapping[str, Tensor]
 
+EXTRA = "extra "
+"""Prefix of the inputs that D receives by name."""
 
-def perturbed(module: object, case: Case) -> nn.Module:
+
+def network(module: object) -> nn.Module:
+    """Return the module itself. Raises PluginError if a build has returned something else."""
+    if not isinstance(module, nn.Module):
+        raise PluginError(f"a network must be an nn.Module; received {type(module).__name__}")
+    return module
+
+
+def perturbed(module: nn.Module, case: Case) -> nn.Module:
     """Return the network with weights moved a little, so that a zero initialization hides nothing.
 
     Raises ConfigError for a case with a condition if `forward` takes none: such a network is for unconditional runs.
     """
-    if not isinstance(module, nn.Module):
-        raise PluginError(f"a network must be an nn.Module; received {type(module).__name__}")
     if case.condition is not None and not _takes_condition(module):
         raise ConfigError("this network takes no condition", "leave the condition out")
     with torch.no_grad():
@@ -32,16 +41,34 @@ def perturbed(module: object, case: Case) -> nn.Module:
 
 
 def _takes_condition(module: nn.Module) -> bool:
+    extras = dict.fromkeys(_extra_names(module))
     try:
-        inspect.signature(module.forward).bind(None, None)
+        inspect.signature(module.forward).bind(None, None, **extras)
     except TypeError:
         return False
     return True
 
 
-def call_network(module: nn.Module, inputs: Values) -> object:
-    """Call a network on the latent or the images, and on the condition if there is one."""
-    return call(module, inputs["latent"] if "latent" in inputs else inputs["images"], inputs.get("condition"))
+def _extra_names(module: nn.Module) -> tuple[str, ...]:
+    return tuple(getattr(module, "extra_inputs", ()))
+
+
+def extra_inputs(module: nn.Module, case: Case, guesses: Guesses) -> dict[str, Tensor]:
+    """Return the extras (N, …) that D receives. One that the case does not name has the shape of a latent (N, Z)."""
+    names = _extra_names(module)
+    drawn = {name: torch.randn(case.count, *case.extras.get(name, (case.latent_dim,))) for name in names}
+    guesses.names.update(f"extras={{{name!r}: ...}}" for name in names if name not in case.extras)
+    return {EXTRA + name: extra for name, extra in drawn.items()}
+
+
+def extras_in(inputs: Values) -> dict[str, Tensor]:
+    """Return the extras among the inputs of D, by the names that D gives them."""
+    return {key.removeprefix(EXTRA): value for key, value in inputs.items() if key.startswith(EXTRA)}
+
+
+def call_network(module: Callable[..., Any], batch: Tensor, inputs: Values) -> Any:  # Any: what a network returns
+    """Call a network, or its `encode`, on a batch, on the condition if there is one, and on the extras."""
+    return call(module, batch, inputs.get("condition"), extras_in(inputs))
 
 
 def conditions(case: Case) -> dict[str, Tensor]:
@@ -54,41 +81,12 @@ def conditions(case: Case) -> dict[str, Tensor]:
 
 
 def images(case: Case) -> Tensor:
-    """Return images (N, *shape) in the range of networks: [-1, 1], or any number in vectors."""
+    """Return samples (N, *shape) in the range of networks: [-1, 1] if they are bounded, else any number."""
     size = (case.count, *case.shape)
-    return torch.randn(size) if len(case.shape) == 1 else torch.rand(size) * 2 - 1
+    return torch.rand(size) * 2 - 1 if case.bounded else torch.randn(size)
 
 
 def stored_images(case: Case, count: int) -> Tensor:
-    """Return images (count, *shape) as datasets store them: uint8, or float32 vectors."""
-    if len(case.shape) == 1:
-        return torch.randn(count, *case.shape)
-    return torch.randint(0, 256, (count, *case.shape), dtype=torch.uint8)
-
-
-class _AnyHead(Mapping[str, Tensor]):
-    """The same values for every head that a loss asks for."""
-
-    def __init__(self, values: Tensor) -> None:
-        self._values = values
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._values
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-
-def scores(inputs: Values, side: str) -> Scores:
-    """Return the scores of D for real or for fake images."""
-    return Scores(
-        images=inputs[f"{side} images"],
-        logits=inputs[f"{side} logits"],
-        condition=inputs["condition"],
-        latent=inputs["latent"] if side == "fake" else None,
-        features=(inputs[f"{side} features"],),
-        heads=_AnyHead(inputs[f"{side} heads"]),
-    )
+    """Return samples (count, *shape) as datasets store them: uint8 if they are bounded, else float32."""
+    size = (count, *case.shape)
+    return torch.randint(0, 256, size, dtype=torch.uint8) if case.bounded else torch.randn(size)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gancore.component import Component
 from gancore.contracts import Augment
+from gancore.errors import PluginError
 from gancore.metrics import Features, LearnedExtractor
-from gancore.testing.cases import Case, CaseSkipped, LawBroken, require
+from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, UnsuitedCase, require
 from gancore.testing.general import first_difference
-from gancore.testing.harness import Harness, harness
-from gancore.testing.inputs import conditions, images
+from gancore.testing.harness import Harness, failures, gradients, harness
+from gancore.testing.inputs import conditions, extra_inputs, extras_in, images
 from gancore.training.mixing import COUNT, TrialInputs, mixes_samples
 from gancore.training.networks import describe_tensor
 from gancore.utils.random import seeded
 
+_TRAINED_BY = {"loss": "discriminator", "regularizer": "penalty", "augmentation": "images"}
+"""The output whose gradient trains the parameters of a kind; in others it is all outputs."""
 _SEEDS = 32
 """Number of initializations to try."""
 _COUNTS = (3, 16)
@@ -55,36 +59,51 @@ def output_has_the_promised_shape(component: Component, case: Case) -> None:
 
 
 def gradient_reaches_every_parameter(component: Component, case: Case) -> None:
-    """Gradients of the outputs reach every parameter that requires one, and are finite."""
+    """Gradients reach every parameter that requires one, and are finite.
+
+    They are those of a network's outputs, of D's loss for the parameters of a loss, and of a penalty for its own.
+    """
     built = harness(component, case)
-    module = built.module
-    if module is None:
-        raise CaseSkipped
+    if built.module is None:
+        raise NotApplicable("it is no module, so it has no parameters")
+    if not any(parameter.requires_grad for parameter in built.module.parameters()):
+        raise UnsuitedCase("it has no parameters")
     outputs = _floating(built.outputs())
-    require(any(value.requires_grad for value in outputs.values()), "its outputs are detached from its parameters")
-    _backward(outputs)
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            gradient = parameter.grad
-            require(gradient is not None, f"the parameter {name} gets no gradient; use it, or leave it out")
-            require(gradient is not None and gradient.isfinite().all(), f"the gradient of {name} is not finite")
+    used = _TRAINED_BY.get(component.kind)
+    trained = {key: value for key, value in outputs.items() if used is None or key == used}
+    if not trained:
+        raise UnsuitedCase(f"its {used} is None")
+    require(any(value.requires_grad for value in trained.values()), "its outputs are detached from its parameters")
+    names, parameters = zip(*[pair for pair in built.module.named_parameters() if pair[1].requires_grad], strict=True)
+    where = {"loss": " in D's step, in which D's optimizer trains it"}.get(component.kind, "")
+    for name, gradient in zip(names, gradients(_weighted(trained), parameters), strict=True):
+        require(gradient is not None, f"the parameter {name} gets no gradient{where}; use it, or leave it out")
+        require(gradient is not None and gradient.isfinite().all(), f"the gradient of {name} is not finite")
 
 
 def gradient_reaches_the_images(component: Component, case: Case) -> None:
     """Gradients of the output reach the input images: G learns from them."""
     built = harness(component, case)
+    built.outputs()  # failing without a gradient is reported by another law
     inputs = built.inputs["images"].clone().requires_grad_()
-    outputs = _floating(built.outputs(images=inputs))
+    try:
+        outputs = _floating(built.outputs(images=inputs))
+    except PluginError as error:
+        raise LawBroken(f"the {component.kind} fails where a gradient is needed: {error}") from error
     key = "logits" if "logits" in outputs else "images"
-    require(outputs[key].requires_grad, f"the {key} that it returns are detached from its input images")
-    _backward({key: outputs[key]})
-    require(inputs.grad is not None, f"the {key} that it returns have no gradient for its input images")
+    returned = f"the {key} that the {component.kind} returns"
+    require(outputs[key].requires_grad, f"{returned} are detached from its input images")
+    (gradient,) = gradients(_weighted({key: outputs[key]}), [inputs])
+    require(gradient is not None, f"{returned} have no gradient for its input images")
+    if component.kind == "augmentation":
+        flat = gradient is not None and not gradient.any()
+        require(not flat, "the augmentation is not differentiable: its gradient is 0 (round, comparisons, integers)")
 
 
 def images_are_in_range(component: Component, case: Case) -> None:
-    """Values of generated images are in [-1, 1], and not only in [0, 1]; vectors may have any value."""
-    if len(case.shape) != 3:
-        raise CaseSkipped
+    """Values of generated images are in [-1, 1], and not only in [0, 1], unless the data is not bounded."""
+    if not case.bounded:
+        raise UnsuitedCase("the samples are not bounded")
     for built in _initializations(component, case):
         generated = built.tensors()["images"]
         low, high = float(generated.min()), float(generated.max())
@@ -98,24 +117,92 @@ def images_are_in_range(component: Component, case: Case) -> None:
 def latent_changes_the_images(component: Component, case: Case) -> None:
     """Another latent gives another image."""
     for built in _initializations(component, case):
-        generated, other = built.tensors(), built.tensors(latent=10 * built.inputs["latent"].flip(1) + 1)
+        generated, other = _images(built), _images(built, latent=10 * built.inputs["latent"].flip(1) + 1)
         if first_difference(generated, other) is not None:
             return
     raise LawBroken("images do not depend on the latent")
 
 
-def labels_change_the_images(component: Component, case: Case) -> None:
-    """Conditional generators make different images of one latent for different classes."""
-    if not isinstance(case.condition, int):
-        raise CaseSkipped
-    labels = torch.arange(case.count) % case.condition
+def condition_changes_the_images(component: Component, case: Case) -> None:
+    """Conditional generators make another image of one latent for another condition."""
     for built in _initializations(component, case):
-        same = built.inputs["latent"][:1].expand(case.count, -1)
-        generated = built.tensors(latent=same, condition=labels)
-        other = built.tensors(latent=same, condition=(labels + 1) % case.condition)
+        latent, condition = built.inputs["latent"][:1].expand(case.count, -1), _condition(built)
+        generated = _images(built, latent=latent, condition=condition)
+        other = _images(built, latent=latent, condition=_other_condition(case, condition))
         if first_difference(generated, other) is not None:
             return
-    raise LawBroken("images do not depend on the labels")
+    raise LawBroken("images do not depend on the condition")
+
+
+def condition_changes_the_logits(component: Component, case: Case) -> None:
+    """Conditional discriminators give an image another logit for another condition, or predict it with a head."""
+    for built in _initializations(component, case, evaluation=True):
+        outputs = built.tensors()
+        if any(key.startswith("heads[") for key in outputs):
+            raise UnsuitedCase("a head of it may predict the condition")
+        other = built.tensors(condition=_other_condition(case, _condition(built)))
+        if not torch.equal(outputs["logits"], other["logits"]):
+            return
+    raise LawBroken(
+        "logits do not depend on the condition, so G has no reason to follow it; use it in forward(), or predict it "
+        "with a head"
+    )
+
+
+def _images(built: Harness, **changed: Tensor) -> dict[str, Tensor]:
+    return {"images": built.tensors(**changed)["images"]}
+
+
+def _condition(built: Harness) -> Tensor:
+    if "condition" not in built.inputs:
+        raise UnsuitedCase("the case has no condition")
+    return built.inputs["condition"]
+
+
+def _other_condition(case: Case, condition: Tensor) -> Tensor:
+    return (condition + 1) % case.condition if isinstance(case.condition, int) else 0.5 - 2 * condition
+
+
+def dropout_follows_the_mode(component: Component, case: Case) -> None:
+    """Dropout drops units in training mode, and none in evaluation mode."""
+    built = harness(component, case)
+    module = built.module
+    if module is None:
+        raise NotApplicable("it is no module")
+    with DropoutCalls() as in_training:
+        built()
+    module.eval()
+    with DropoutCalls() as in_evaluation:
+        built()
+    if not in_training.dropped and not in_evaluation.dropped:
+        raise UnsuitedCase("it has no dropout")
+    off = False in in_training.dropped
+    require(not off, "its dropout drops nothing in training mode; pass training=self.training, or use nn.Dropout")
+    on = True in in_evaluation.dropped
+    require(not on, "its dropout drops units in evaluation mode; pass training=self.training, or use nn.Dropout")
+
+
+class DropoutCalls(TorchFunctionMode):
+    """Notes for each call of a dropout function whether it drops units; `dropped` has a bool for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped = list[bool]()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],  # Any: any function of torch
+        types: object,
+        args: tuple[Any, ...] = (),  # Any: as above
+        kwargs: Mapping[str, Any] | None = None,  # Any: as above
+    ) -> Any:  # Any: as above
+        named = dict(kwargs or {})
+        if "dropout" in getattr(func, "__name__", ""):
+            share = named.get("p", args[1] if len(args) > 1 else 0.5)
+            training = named.get("training", named.get("train", args[2] if len(args) > 2 else True))
+            if share > 0:
+                self.dropped.append(bool(training))
+        return func(*args, **named)
 
 
 def logits_are_not_probabilities(component: Component, case: Case) -> None:
@@ -128,24 +215,28 @@ def logits_are_not_probabilities(component: Component, case: Case) -> None:
     raise LawBroken("logits are in [0, 1] for all images: remove the sigmoid, which losses apply themselves")
 
 
-def _initializations(component: Component, case: Case) -> Iterator[Harness]:
+def _initializations(component: Component, case: Case, *, evaluation: bool = False) -> Iterator[Harness]:
     """Yield builds with different weights, for properties that a correct network may lack by chance."""
     for seed in range(_SEEDS):
-        yield harness(component, replace(case, seed=case.seed + seed))
+        yield harness(component, replace(case, seed=case.seed + seed), evaluation=evaluation)
 
 
 def preflight_detects_sample_mixing(component: Component, case: Case) -> None:
     """If D mixes the samples of a batch at any batch size, it does so in the small batches of the preflight check."""
-    module = harness(component, case).module
-    if module is None or not harness(component, case).tensors()["logits"].isfinite().all():
-        raise CaseSkipped
+    built = harness(component, case)
+    module = built.module
+    if module is None or not built.tensors()["logits"].isfinite().all():
+        raise CaseSkipped("its logits are not finite")
+    if getattr(module, "mixes_samples", None) is not None:
+        raise UnsuitedCase("its attribute mixes_samples says whether it mixes samples")
 
     def mixes(count: int) -> bool:
         sized = replace(case, count=count)
-        with seeded(case.seed):
+        with seeded(case.seed), failures(component, built.guesses):
             first, second = images(sized), 0.3 * images(sized) + 0.4
             condition = conditions(sized).get("condition")
-            return mixes_samples(module, TrialInputs(torch.zeros(count, 1), first, second, condition))
+            extras = extras_in(extra_inputs(module, sized, built.guesses))
+            return mixes_samples(module, TrialInputs(torch.zeros(count, 1), first, second, condition, extras))
 
     if mixes(COUNT):
         return
@@ -153,7 +244,8 @@ def preflight_detects_sample_mixing(component: Component, case: Case) -> None:
     require(
         late is None,
         f"it mixes the samples of a batch for two batches of {late} images in one pass but not for two of {COUNT}, so "
-        "the preflight check does not detect it; mix samples at every batch size, or at none",
+        "the preflight check does not detect it; mix samples at every batch size, or at none, or set mixes_samples = "
+        "True on the module",
     )
 
 
@@ -165,7 +257,7 @@ def strength_zero_changes_nothing(component: Component, case: Case) -> None:
     if not isinstance(augmented, Tensor):
         raise LawBroken(f"images must be a tensor at strength 0 too; received {describe_tensor(augmented)}")
     if augmented.shape != original.shape or augmented.dtype != original.dtype:
-        raise CaseSkipped
+        raise CaseSkipped("its images have a wrong format, which another law reports")
     changed = first_difference({"": original}, {"": augmented}, rounding=1e-6)
     require(changed is None, "images are changed at strength 0")
 
@@ -178,7 +270,7 @@ def low_strength_leaves_images_unchanged(component: Component, case: Case) -> No
     at_zero, augmented = (_at_strength(built, strength).tensors()["images"] for strength in (0.0, _LOW_STRENGTH))
     same_form = augmented.shape == original.shape and augmented.dtype == original.dtype
     if not same_form or not torch.allclose(at_zero, original, atol=1e-3):
-        raise CaseSkipped  # other laws report it
+        raise CaseSkipped("it changes images at strength 0, which another law reports")
     unchanged = ((augmented - original).abs().flatten(1).amax(dim=1) < 1e-3).any()
     changed = f"all {_MANY} images are changed at strength {_LOW_STRENGTH}"
     require(unchanged, f"{changed}; strength is the share of changed images")
@@ -194,7 +286,7 @@ def images_are_augmented_independently(component: Component, case: Case) -> None
         for seed in range(6)
     ]
     if all(torch.equal(batches[0], other) for other in batches):
-        raise CaseSkipped  # it draws no random numbers
+        raise UnsuitedCase("it draws no random numbers")
     equal = all(torch.equal(image, batch[0]) for batch in batches for image in batch)
     require(not equal, "all images of a batch are changed by the same random parameters; draw them for each image")
 
@@ -212,7 +304,11 @@ def _floating(outputs: Mapping[str, object]) -> dict[str, Tensor]:
     return {key: value for key, value in outputs.items() if isinstance(value, Tensor) and value.is_floating_point()}
 
 
-def _backward(outputs: Mapping[str, Tensor]) -> None:
-    """Backpropagate a different weight for each element, so that gradients do not cancel."""
-    total = sum((value * torch.linspace(0.5, 1.5, value.numel()).view_as(value)).sum() for value in outputs.values())
-    total.backward()  # type: ignore[union-attr]  # there is at least one
+def _weighted(outputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum of all elements with different weights, so that gradients do not cancel."""
+    sums = [
+        (value * torch.linspace(0.5, 1.5, value.numel()).view_as(value)).sum()
+        for value in outputs.values()
+        if value.requires_grad
+    ]
+    return torch.stack(sums).sum()

@@ -13,8 +13,9 @@ import torch
 from gancore.catalog.isolation import TORCH_SETTINGS, preserve_process_state
 from gancore.component import Component
 from gancore.testing.cases import Case, require
-from gancore.testing.harness import Outputs, harness
+from gancore.testing.harness import Outputs, build, failures
 from gancore.testing.inputs import Values
+from gancore.utils.random import seeded
 
 _GENERATORS: Mapping[str, Callable[[], str]] = {
     "random": lambda: str(random.getstate()),
@@ -35,8 +36,8 @@ def process_state_is_not_modified(component: Component, case: Case) -> None:
         after = {name: read() for name, (read, _) in TORCH_SETTINGS.items()}
     changed = [name for name, value in after.items() if value != before[name]]
     require(not changed, f"it changes a setting of the whole process: {', '.join(changed)}; restore the old value")
-    seeded = [name for name, state in first.items() if state == second.get(name)]
-    require(not seeded, f"it seeds the global random generator of {', '.join(seeded)}; use a generator of your own")
+    same = [name for name, state in first.items() if state == second.get(name)]
+    require(not same, f"it seeds the global random generator of {', '.join(same)}; use a generator of your own")
 
 
 def _states_after(component: Component, case: Case, shift: int) -> dict[str, str]:
@@ -44,8 +45,13 @@ def _states_after(component: Component, case: Case, shift: int) -> dict[str, str
     random.seed(_SEED + shift)
     np.random.seed(_SEED + shift)
     before = {name: state() for name, state in _GENERATORS.items()}
-    built = harness(component, case)
     used = dict[str, str]()
+    with seeded(_SEED + shift), failures(component):
+        started = _GENERATORS["torch"]()
+        built = build(component, case)
+        ended = _GENERATORS["torch"]()
+    if ended != started:
+        used["torch, while it is built"] = ended
 
     def run(inputs: Values) -> Outputs:
         before["torch"] = _GENERATORS["torch"]()

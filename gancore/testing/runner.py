@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, reject, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, Unsatisfiable
+from pydantic import ValidationError
 
 from gancore.component import Component
 from gancore.errors import ConfigError, DataError, GancoreError, PluginError
 from gancore.metrics import Extractor, Metric
 from gancore.testing import datasets, general, losses, networks, observers, process
-from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable
+from gancore.testing.cases import NO_OWN_CASES, Case, CaseSkipped, LawBroken, NotApplicable, OwnCases, UnsuitedCase
 from gancore.testing.strategies import Bounds, Offers, cases, components
 
 Law = Callable[[Component, Case], None]
@@ -48,10 +50,12 @@ LAWS: dict[Law, str] = {
     general.config_round_trips: _ALL,
     general.errors_are_config_or_data_errors: _ALL,
     networks.output_has_the_promised_shape: "generator discriminator augmentation extractor",
-    networks.gradient_reaches_every_parameter: "generator discriminator",
+    networks.gradient_reaches_every_parameter: "generator discriminator loss regularizer augmentation",
     networks.images_are_in_range: "generator",
     networks.latent_changes_the_images: "generator",
-    networks.labels_change_the_images: "generator",
+    networks.condition_changes_the_images: "generator",
+    networks.condition_changes_the_logits: "discriminator",
+    networks.dropout_follows_the_mode: "generator discriminator",
     general.stays_on_its_device: "generator discriminator loss regularizer augmentation extractor",
     general.stays_in_single_precision: "generator discriminator loss regularizer augmentation",
     general.accepts_a_batch_of_one: "generator discriminator loss regularizer augmentation extractor",
@@ -66,6 +70,8 @@ LAWS: dict[Law, str] = {
     networks.preflight_detects_sample_mixing: "discriminator",
     losses.losses_are_finite_scalars: "loss",
     losses.loss_gradient_reaches_the_scores: "loss",
+    losses.losses_oppose_each_other: "loss",
+    losses.generator_loss_is_attached_to_the_fakes: "loss",
     losses.loss_does_not_grow_with_the_batch: "loss",
     general.batch_order_does_not_matter: "loss regularizer metric",
     datasets.items_have_the_promised_format: "dataset",
@@ -99,6 +105,23 @@ _FORMAT_LAWS = (
 )
 """The laws on the format of outputs, which the other laws rely on."""
 
+_ON_LARGER_CASES = (
+    general.errors_are_config_or_data_errors,
+    networks.output_has_the_promised_shape,
+    networks.gradient_reaches_every_parameter,
+)
+"""Laws that are tried on `_LARGER_CASES` too."""
+_LARGER_CASES = (
+    Case(shape=(3, 32, 32), latent_dim=8),
+    Case(shape=(1, 64, 64), latent_dim=8),
+    Case(shape=(1, 8, 16), latent_dim=8),
+    Case(shape=(1, 16, 16), latent_dim=8, bounded=False),
+    Case(shape=(2, 32), latent_dim=8, bounded=False),
+    Case(shape=(2, 4, 8, 8), latent_dim=8, bounded=False),
+    Case(shape=(1, 16, 16), latent_dim=8, condition=(3,)),
+    Case(shape=(1, 16, 16), latent_dim=8, condition=(1, 16, 16)),
+)
+
 
 def laws_of(component: type[Component]) -> tuple[Law, ...]:
     """Return all laws of a component's kind; for an unknown kind, `config_round_trips` only."""
@@ -117,64 +140,167 @@ class Breach:
         return f"{self.call}: {self.reason}"
 
 
+Outcome = Literal["held", "broken", "refused", "not tried", "not applicable"]
+"""What a law found: it held in at least one case; it was broken; the component refused every case with ConfigError; it
+could be tried on none; it does not concern the component."""
+
+
 @dataclass(frozen=True)
 class LawResult:
-    """The result of checking a component by a law: the number of cases checked, and the breach, if there is one."""
+    """The result of checking a component by a law.
+
+    `cases` is the number of cases in which it held. `reason` says why in the outcomes `refused`, `not tried` and
+    `not applicable`.
+    """
 
     component: type[Component]
     law: str
     cases: int
+    outcome: Outcome = "held"
+    reason: str = ""
     breach: Breach | None = None
 
 
-def check_law(component: type[Component], law: Law, examples: int = EXAMPLES) -> LawResult:
-    """Check a law on drawn instances of a component, without network access, and always on the same ones."""
+def check_law(
+    component: type[Component], law: Law, examples: int = EXAMPLES, own: OwnCases = NO_OWN_CASES
+) -> LawResult:
+    """Check a law on drawn instances of a component, without network access, and always on the same ones.
+
+    `own` are the author's cases. The component with all defaults is tried first on these, then on some larger shapes.
+    """
     with _offline(), process.restored_process_state(), TemporaryDirectory(prefix="gancore-testing-") as root:
-        return _check(component, law, examples, Path(root))
-
-
-def _check(cls: type[Component], law: Law, examples: int, root: Path) -> LawResult:
-    checked, skipped, breaches = 0, 0, list[Breach]()
-
-    @seed(_SEED)  # `derandomize` would draw other cases whenever this function is edited
-    @settings(
-        max_examples=examples,
-        database=None,
-        deadline=None,
-        report_multiple_bugs=False,
-        verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-    )
-    @given(drawn_components(cls), cases())
-    def holds(component: Component, case: Case) -> None:
-        nonlocal checked, skipped
-        if not checked and skipped >= _MAX_SKIPPED:
-            return
+        trial = _Trial(component, law, own.root or Path(root))
         try:
-            law(component, replace(case, root=root))
-        except NotApplicable:
-            skipped = _MAX_SKIPPED
-            reject()
-        except (ConfigError, DataError, PluginError, CaseSkipped) as error:  # refused, or reported by another law
-            skipped += EXAMPLES if isinstance(error, DataError) else 1  # files missing here are missing in all cases
-            reject()
+            for case in (*own.cases, *_larger_cases(component, law, own)):
+                trial.check_default(case)
+            trial.check_drawn(examples, own)
+        except LawBroken:
+            pass  # it is among the breaches
+        return trial.result()
+
+
+def _larger_cases(component: type[Component], law: Law, own: OwnCases) -> Sequence[Case]:
+    """Return cases that are too slow to draw for every law."""
+    if own.shapes or law not in _ON_LARGER_CASES:
+        return ()
+    if component.kind in ("generator", "discriminator"):
+        return _LARGER_CASES
+    return [case for case in _LARGER_CASES if case.bounded] if component.kind == "augmentation" else ()
+
+
+@dataclass
+class _Trial:
+    """A component that is checked by a law, and what was found so far."""
+
+    component: type[Component]
+    law: Law
+    root: Path
+    held: int = 0
+    refused: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    unsuited: list[str] = field(default_factory=list)
+    not_applicable: str | None = None
+    breaches: list[Breach] = field(default_factory=list)
+
+    def check_default(self, case: Case) -> None:
+        """Check the component with all defaults, if every field has one."""
+        try:
+            stub = {"extractor": StubExtractor()} if _needs_extractor(self.component) else {}
+            component = self.component(**stub)
+        except ValidationError:
+            return
+        self.try_on(component, case)
+
+    def check_drawn(self, examples: int, own: OwnCases) -> None:
+        """Check drawn components in drawn cases. Raises LawBroken after the smallest breach was noted."""
+        stored = self.component.kind in ("augmentation", "extractor", "metric")
+        drawn_cases = cases(st.sampled_from(own.shapes) if own.shapes else None, stored=stored)
+
+        @seed(_SEED)  # `derandomize` would draw other cases whenever this function is edited
+        @settings(
+            max_examples=examples,
+            database=None,
+            deadline=None,
+            report_multiple_bugs=False,
+            verbosity=Verbosity.quiet,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
+        )
+        @given(drawn_components(self.component), drawn_cases)
+        def holds(component: Component, case: Case) -> None:
+            if not self._is_given_up() and not self.try_on(component, case):
+                reject()
+
+        try:
+            holds()
+        except (LawBroken, Flaky):
+            pass  # the last breach is the smallest
+        except Unsatisfiable:
+            pass  # every case was skipped
+
+    def try_on(self, component: Component, case: Case) -> bool:
+        """Return whether the law held; False if the case was skipped. Raises LawBroken if it is broken."""
+        case = replace(case, root=self.root)
+        try:
+            self.law(component, case)
+        except NotApplicable as error:
+            self.not_applicable = str(error)
+            return False
+        except UnsuitedCase as error:
+            self.unsuited.append(str(error))
+            return False
+        except ConfigError as error:
+            self.refused.append(str(error))
+            return False
+        except (DataError, PluginError, CaseSkipped) as error:
+            self.skipped.append(_reason(error))
+            # Files missing here are missing in all cases.
+            self.skipped += [self.skipped[-1]] * (_MAX_SKIPPED if isinstance(error, DataError) else 0)
+            return False
         except LawBroken as error:
-            breaches.append(Breach(f"{law.__name__}({component!r}, {case!r})", " ".join(str(error).split())))
+            call = f"{self.law.__name__}({component!r}, {case!r})"
+            self.breaches.append(Breach(call, " ".join(str(error).split())))
             raise
         except Exception:
-            if not _breaks_a_format_law(component, replace(case, root=root)):
+            if not _breaks_a_format_law(component, case):
                 raise  # a bug in the law
-            reject()
-        checked += 1
+            self.skipped.append("its outputs have a wrong format, which another law reports")
+            return False
+        self.held += 1
+        return True
 
-    try:
-        holds()
-    except (LawBroken, Flaky):
-        pass  # the last breach is the smallest
-    except Unsatisfiable:
-        pass  # every case was skipped
-    return LawResult(cls, law.__name__, checked, breaches[-1] if breaches else None)
+    def _is_given_up(self) -> bool:
+        if self.held:
+            return False
+        count = len(self.refused) + len(self.skipped) + len(self.unsuited)
+        return self.not_applicable is not None or count >= _MAX_SKIPPED
+
+    def result(self) -> LawResult:
+        """Return what was found. A law that held in no case gives its most frequent reason."""
+        outcome, reasons = self._outcome()
+        reason = " ".join(Counter(reasons).most_common(1)[0][0].split()) if reasons else ""
+        breach = self.breaches[-1] if self.breaches else None
+        return LawResult(self.component, self.law.__name__, self.held, outcome, reason, breach)
+
+    def _outcome(self) -> tuple[Outcome, Sequence[str]]:
+        if self.breaches:
+            return "broken", ()
+        if self.held:
+            return "held", ()
+        if self.not_applicable is not None:
+            return "not applicable", (self.not_applicable,)
+        if self.skipped:
+            return "not tried", self.skipped
+        if self.refused:
+            return "refused", self.refused
+        return "not tried", self.unsuited or ("no valid component or case was drawn",)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a case was skipped."""
+    if isinstance(error, PluginError):
+        return f"it fails, which another law reports: {error}"
+    return str(error)
 
 
 def _breaks_a_format_law(component: Component, case: Case) -> bool:
@@ -193,10 +319,13 @@ def _breaks_a_format_law(component: Component, case: Case) -> bool:
 def drawn_components(component: type[Component]) -> st.SearchStrategy[Any]:  # Any: instances of the class
     """Draw small instances of the class; metrics that need an extractor get a stub."""
     if issubclass(component, Metric):
-        needs_extractor = component.needs & {"features", "labels"}
-        extractor = st.just(StubExtractor()) if needs_extractor else st.none()
+        extractor = st.just(StubExtractor()) if _needs_extractor(component) else st.none()
         return components(component, _StubOffers(), _BOUNDS, extractor=extractor)
     return components(component, _StubOffers(), _BOUNDS)
+
+
+def _needs_extractor(component: type[Component]) -> bool:
+    return issubclass(component, Metric) and bool(component.needs & {"features", "labels"})
 
 
 class _StubOffers(Offers):

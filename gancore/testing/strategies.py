@@ -73,30 +73,49 @@ def components(
 
 def shapes() -> st.SearchStrategy[Shape]:
     """Draw small shapes (C, H, W) or (F,); most sides can be halved."""
+    return _images() | st.tuples(st.integers(1, 16))
+
+
+def _images() -> st.SearchStrategy[Shape]:
     side = st.sampled_from([8, 16]) | st.integers(1, 12)
-    sides = st.sampled_from([(8, 8), (16, 16), (28, 28)]) | st.tuples(side, side)
-    images = st.tuples(st.sampled_from([1, 3, 4]), sides).map(lambda drawn: (drawn[0], *drawn[1]))
-    return images | st.tuples(st.integers(1, 16))
+    squares = st.sampled_from([(8, 8), (16, 16), (28, 28), (32, 32), (8, 16), (16, 8)])
+    sides = squares | st.tuples(side, side)
+    return st.tuples(st.sampled_from([1, 3, 4]), sides).map(lambda drawn: (drawn[0], *drawn[1]))
 
 
 def conditions() -> st.SearchStrategy[Condition | None]:
-    """Draw conditions: none, a number of classes, or a vector."""
-    return st.none() | st.integers(2, 4) | st.tuples(st.integers(1, 3))
+    """Draw conditions: none, a number of classes, or a tensor."""
+    return st.none() | st.integers(2, 4) | st.sampled_from([(1,), (2,), (3,), (1, 4, 4)])
 
 
-def cases() -> st.SearchStrategy[Case]:
-    """Draw cases to test a component with."""
-    return st.builds(
-        Case,
-        shape=shapes(),
-        latent_dim=st.integers(1, 8),
-        count=st.integers(2, 5),
-        condition=conditions(),
-        logits=st.integers(1, 3),
-        scale=st.sampled_from([1.0, 100.0, 10_000.0]),
-        mirrors=st.booleans(),
-        seed=st.integers(0, 999),
-    )
+def cases(drawn: st.SearchStrategy[Shape] | None = None, *, stored: bool = False) -> st.SearchStrategy[Case]:
+    """Draw cases to test a component with, with shapes of this strategy.
+
+    By default these are images, vectors and series. With `stored` they are what evaluations and augmentations receive:
+    images of which the range is known, or vectors.
+    """
+    if drawn is None:
+        series = st.tuples(st.integers(1, 3), st.integers(1, 32))
+        others = st.tuples(st.integers(1, 16)) if stored else st.tuples(st.integers(1, 16)) | series
+        drawn = st.integers(0, 3).flatmap(lambda index: others if index == 3 else _images())
+
+    def of_shape(shape: Shape) -> st.SearchStrategy[Case]:
+        usual = len(shape) == 3
+        unusual = st.just(0) if stored else st.integers(0, 4)
+        return st.builds(
+            Case,
+            shape=st.just(shape),
+            latent_dim=st.integers(1, 8),
+            count=st.integers(2, 5),
+            condition=conditions(),
+            logits=st.integers(1, 3),
+            scale=st.sampled_from([1.0, 100.0, 10_000.0]),
+            bounded=unusual.map(lambda index: usual if index < 4 else not usual),
+            mirrors=st.booleans(),
+            seed=st.integers(0, 999),
+        )
+
+    return drawn.flatmap(of_shape)
 
 
 @dataclass(frozen=True)

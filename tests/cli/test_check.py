@@ -32,6 +32,32 @@ def gancore_losses():
     return [Mine]
 """
 
+DATASET = """
+from gancore import DataError, Dataset, hookimpl
+
+
+class Mine(Dataset):
+    name = "mine"
+
+    def build(self, root):
+        raise DataError("no pictures here")
+
+
+@hookimpl
+def gancore_datasets():
+    return [Mine]
+"""
+REFUSAL = """refuse()
+
+
+def refuse():
+    from gancore import ConfigError
+
+    raise ConfigError("only on Sundays")
+"""
+UNCONCERNED = {"state_dict_round_trips", "state_holds_no_graph", "gradient_reaches_every_parameter"}
+HOLDS = "loss mine: 14 laws hold, 3 not applicable\n"
+
 
 def write_plugin(gancore, generator):
     file = gancore.folder / "my_loss.py"
@@ -41,10 +67,29 @@ def write_plugin(gancore, generator):
 
 def test_check_passes_for_a_correct_plugin(gancore):
     file = write_plugin(gancore, "(fake.logits - 1).square().mean()")
-    assert gancore.works("plugins", "check", file).stdout.startswith("loss mine: 12 laws hold")
+    assert gancore.works("plugins", "check", file).stdout == HOLDS
     rows = json.loads(gancore.works("plugins", "check", file, "--json").stdout)["laws"]
     assert {(row["kind"], row["name"], row["breach"]) for row in rows} == {("loss", "mine", None)}
-    assert all(row["cases"] for row in rows if not row["law"].startswith("state_"))
+    outcomes = {row["law"]: row["outcome"] for row in rows}
+    assert {law for law, outcome in outcomes.items() if outcome != "held"} == UNCONCERNED
+    assert all(row["cases"] and not row["reason"] for row in rows if row["law"] not in UNCONCERNED)
+
+
+def test_laws_that_were_not_tried_are_listed_with_the_reason(gancore):
+    (gancore.folder / "my_data.py").write_text(DATASET)
+    lines = gancore.works("plugins", "check", "my_data.py").stdout.splitlines()
+    assert lines[0] == "dataset mine: 2 laws hold, 5 not tried, 1 not applicable"
+    assert lines[1].startswith("  not tried: errors_are_config_or_data_errors, ")
+    assert lines[1].endswith(": no pictures here")
+
+
+def test_refused_cases_are_not_taken_for_a_law_that_holds(gancore):
+    file = write_plugin(gancore, REFUSAL)
+    lines = gancore.works("plugins", "check", file).stdout.splitlines()
+    assert lines[0].startswith("loss mine: 1 law holds, ")
+    assert "losses_are_finite_scalars" in lines[1]
+    assert lines[1].startswith("  refused: ")
+    assert lines[1].endswith(": only on Sundays")
 
 
 def test_broken_law_exits_with_5_and_a_call_to_paste(gancore):
@@ -60,7 +105,7 @@ def test_broken_law_exits_with_5_and_a_call_to_paste(gancore):
 def test_check_imports_a_module_by_name(gancore):
     write_plugin(gancore, "(fake.logits - 1).square().mean()")
     done = gancore.works("plugins", "check", "my_loss", PYTHONPATH=str(gancore.folder))
-    assert done.stdout.startswith("loss mine: 12 laws hold")
+    assert done.stdout == HOLDS
 
 
 def test_unknown_plugin_is_an_error_with_its_name(gancore):

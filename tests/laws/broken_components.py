@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 from torch.utils.data import TensorDataset
 
 from gancore import testing as laws
-from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Output, Regularizer, StatefulLoss
+from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Output, Regularizer
 from gancore.metrics import Extractor, Features, Measurement, Metric
 from gancore.observers import Observer, Writer
 
@@ -29,18 +29,22 @@ def breaks(law, *also):
 
 
 class Net(nn.Module):
-    """A correct network, with or without labels."""
+    """A correct network, with or without a condition."""
 
-    def __init__(self, inputs, outputs, num_classes=None, tanh=True):
+    def __init__(self, inputs, outputs, condition=None, tanh=True):
         super().__init__()
         self.layer = nn.Linear(inputs, math.prod(outputs))
-        self.embedding = None if num_classes is None else nn.Embedding(num_classes, inputs)
+        self.of_condition = None
+        if isinstance(condition, int):
+            self.of_condition = nn.Embedding(condition, inputs)
+        elif condition is not None:
+            self.of_condition = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(condition), inputs))
         self.outputs, self.tanh = outputs, tanh
 
-    def forward(self, batch, labels=None):
+    def forward(self, batch, condition=None):
         batch = batch.flatten(1)
-        if self.embedding is not None:
-            batch = batch + self.embedding(labels)
+        if self.of_condition is not None:
+            batch = batch + self.of_condition(condition)
         return self.finish(self.layer(batch))
 
     def finish(self, out):
@@ -51,16 +55,16 @@ class CorrectGenerator(Generator):
     name = "correct"
     net: ClassVar[type[nn.Module]] = Net
 
-    def build(self, shape, latent_dim, num_classes):
-        return self.net(latent_dim, shape, num_classes, tanh=len(shape) == 3)
+    def build(self, spec):
+        return self.net(spec.latent_dim, spec.shape, spec.condition, tanh=spec.bounded)
 
 
 class CorrectDiscriminator(Discriminator):
     name = "correct"
     net: ClassVar[type[nn.Module]] = Net
 
-    def build(self, shape, num_classes):
-        return self.net(math.prod(shape), (1,), num_classes, tanh=False)
+    def build(self, spec):
+        return self.net(math.prod(spec.shape), (1,), spec.condition, tanh=False)
 
 
 def with_network(base, law, also):
@@ -89,11 +93,11 @@ class WideIsWrong(CorrectGenerator):
     name = "wide-is-wrong"
     width: int = Field(default=8, ge=1, le=64)
 
-    def build(self, shape, latent_dim, num_classes):
-        first, *rest = shape
+    def build(self, spec):
+        first, *rest = spec.shape
         wrong = (first, *rest) if self.width <= 12 else (first + 1, *rest)
-        inner = nn.Sequential(nn.Linear(latent_dim, self.width), nn.ReLU(), nn.Linear(self.width, math.prod(wrong)))
-        return nn.Sequential(*inner, nn.Tanh() if rest else nn.Identity(), nn.Unflatten(1, wrong))
+        layers = [nn.Linear(spec.latent_dim, self.width), nn.ReLU(), nn.Linear(self.width, math.prod(wrong))]
+        return nn.Sequential(*layers, nn.Tanh() if spec.bounded else nn.Identity(), nn.Unflatten(1, wrong))
 
 
 @generator(laws.gradient_reaches_every_parameter)
@@ -110,8 +114,8 @@ class UsesPythonsRandomNumbers(Net):
 
 @generator(laws.inputs_are_not_modified)
 class ChangesItsLatent(Net):
-    def forward(self, batch, labels=None):
-        return super().forward(batch.mul_(0.5), labels)
+    def forward(self, batch, condition=None):
+        return super().forward(batch.mul_(0.5), condition)
 
 
 @generator(laws.state_dict_round_trips)
@@ -161,14 +165,15 @@ class EndsInASigmoid(Net):
 
 @generator(laws.latent_changes_the_images)
 class DrawsItsOwnLatent(Net):
-    def forward(self, batch, labels=None):
-        return super().forward(torch.randn_like(batch), labels)
+    def forward(self, batch, condition=None):
+        return super().forward(torch.randn_like(batch), condition)
 
 
-@generator(laws.labels_change_the_images)
-class IgnoresLabels(Net):
-    def forward(self, batch, labels=None):
-        return self.finish(self.layer(batch)) + 0 * (0 if self.embedding is None else self.embedding(labels).sum())
+@generator(laws.condition_changes_the_images)
+class IgnoresItsCondition(Net):
+    def forward(self, batch, condition=None):
+        unused = 0 if self.of_condition is None else 0 * self.of_condition(condition).sum()
+        return self.finish(self.layer(batch.flatten(1))) + unused
 
 
 @breaks(laws.config_round_trips)
@@ -181,15 +186,10 @@ class DoublesWidthInValidation(CorrectGenerator):
     def double(cls, value):
         return 2 * value
 
-    def build(self, shape, latent_dim, num_classes):
-        return nn.Sequential(nn.Linear(latent_dim, self.width), *Layers.after(self.width, shape))
-
-
-class Layers:
-    @staticmethod
-    def after(width, shape):
-        last = nn.Tanh() if len(shape) == 3 else nn.Identity()
-        return nn.Linear(width, math.prod(shape)), last, nn.Unflatten(1, shape)
+    def build(self, spec):
+        last = nn.Tanh() if spec.bounded else nn.Identity()
+        layers = [nn.Linear(spec.latent_dim, self.width), nn.Linear(self.width, math.prod(spec.shape))]
+        return nn.Sequential(*layers, last, nn.Unflatten(1, spec.shape))
 
 
 @generator(laws.errors_are_config_or_data_errors)
@@ -229,8 +229,8 @@ class ComparesInLargeBatches(Net):
 
 @discriminator(laws.gradient_reaches_the_images)
 class DetachesImages(Net):
-    def forward(self, batch, labels=None):
-        return super().forward(batch.detach(), labels)
+    def forward(self, batch, condition=None):
+        return super().forward(batch.detach(), condition)
 
 
 @discriminator(laws.gradient_reaches_every_parameter)
@@ -258,9 +258,42 @@ class HoldsAPlainTensor(Net):
 
 @discriminator(laws.process_state_is_not_modified)
 class DetectsAnomalies(Net):
-    def forward(self, batch, labels=None):
+    def forward(self, batch, condition=None):
         torch.autograd.set_detect_anomaly(True)
-        return super().forward(batch, labels)
+        return super().forward(batch, condition)
+
+
+@generator(laws.dropout_follows_the_mode)
+class KeepsItsDropout(Net):
+    def finish(self, out):
+        return super().finish(nn.functional.dropout(out, 0.2))
+
+
+@discriminator(laws.dropout_follows_the_mode)
+class NeverDrops(Net):
+    def forward(self, batch, condition=None):
+        return super().forward(nn.functional.dropout(batch, 0.2, training=False), condition)
+
+
+@discriminator(laws.condition_changes_the_logits)
+class IgnoresTheClass(Net):
+    def forward(self, batch, condition=None):
+        unused = 0 if self.of_condition is None else 0 * self.of_condition(condition).sum()
+        return self.finish(self.layer(batch.flatten(1))) + unused
+
+
+@discriminator(laws.gradient_reaches_every_parameter, laws.gradient_reaches_the_images)  # one mistake breaks both
+class ChangesWhatAGradientNeeds(Net):
+    def finish(self, out):
+        activated = out.exp()
+        return activated.mul_(0.5).log()
+
+
+@discriminator(laws.process_state_is_not_modified)
+class SeedsTorchInBuild(Net):
+    def __init__(self, *arguments, **others):
+        torch.manual_seed(0)
+        super().__init__(*arguments, **others)
 
 
 # --- losses ---
@@ -300,6 +333,87 @@ class IgnoresRealImages(CorrectLoss):
         return softplus(fake.logits).mean()
 
 
+@breaks(laws.losses_oppose_each_other)
+class RewardsFakes(CorrectLoss):
+    def discriminator(self, real, fake):
+        return softplus(-real.logits).mean() - softplus(fake.logits).mean()
+
+
+@breaks(laws.losses_oppose_each_other)
+class PushesRealAndFakeAlike(CorrectLoss):
+    def discriminator(self, real, fake):
+        return (1 - real.logits).relu().mean() + (1 - fake.logits).relu().mean()
+
+
+@breaks(laws.losses_oppose_each_other)
+class SubtractsASquare(CorrectLoss):
+    def discriminator(self, real, fake):
+        return (real.logits - 1).square().mean() - fake.logits.square().mean()
+
+    def generator(self, fake, real):
+        return (fake.logits - 1).square().mean()
+
+
+@breaks(laws.losses_oppose_each_other)
+class HelpsTheDiscriminator(CorrectLoss):
+    def generator(self, fake, real):
+        return fake.logits.mean()
+
+
+@breaks(laws.generator_loss_is_attached_to_the_fakes)
+class DetachesFeatures(CorrectLoss):
+    needs_real = True
+
+    def generator(self, fake, real):
+        distance = (fake.features[0].detach().mean(dim=0) - real.features[0].mean(dim=0)).square().sum()
+        return super().generator(fake, real) + distance
+
+
+@breaks(laws.gradient_reaches_every_parameter)
+class UsesItsNetworkInTheGeneratorStep(Loss):
+    name = "uses-its-network-in-the-generator-step"
+
+    def build(self, spec):
+        return CodeReader(math.prod(spec.shape), spec.latent_dim)
+
+
+class CodeReader(nn.Module):
+    def __init__(self, inputs, codes):
+        super().__init__()
+        self.q = nn.Sequential(nn.Flatten(), nn.Linear(inputs, codes))
+
+    def discriminator(self, real, fake):
+        return softplus(-real.logits).mean() + softplus(fake.logits).mean()
+
+    def generator(self, fake, real):
+        return softplus(-fake.logits).mean() + (self.q(fake.images) - fake.latent).square().mean()
+
+
+@breaks(laws.errors_are_config_or_data_errors)
+class ReadsRealImagesWithoutNeedingThem(CorrectLoss):
+    def generator(self, fake, real):
+        return softplus(real.logits - fake.logits).mean()
+
+
+@breaks(laws.state_dict_round_trips)
+class KeepsItsMeanInAPlainObject(Loss):
+    name = "keeps-its-mean-in-a-plain-object"
+
+    def build(self, spec):
+        return PlainMean()
+
+
+class PlainMean:
+    mean = 0.0
+
+    def discriminator(self, real, fake):
+        self.mean = 0.5 * self.mean + 0.5 * float(real.logits.detach().mean())
+        return softplus(self.mean - real.logits).mean() + softplus(fake.logits).mean()
+
+    def generator(self, fake, real):
+        return softplus(-fake.logits).mean()
+
+
 @breaks(laws.loss_does_not_grow_with_the_batch)
 class SumsOverImages(CorrectLoss):
     def discriminator(self, real, fake):
@@ -326,9 +440,9 @@ class TargetsOnTheCPU(CorrectLoss):
 
 
 @breaks(laws.inputs_are_not_modified)
-class ClampsInPlace(CorrectLoss):
+class HalvesInPlace(CorrectLoss):
     def generator(self, fake, real):
-        return softplus(-fake.logits.clamp_(-0.1, 0.1)).mean()
+        return softplus(-fake.logits.mul_(0.5)).mean()
 
 
 @breaks(laws.accepts_a_batch_of_one)
@@ -347,10 +461,10 @@ class VarianceOfOneImage(CorrectLoss):
 
 
 @breaks(laws.state_dict_round_trips)
-class MeanIsNotSaved(StatefulLoss):
+class MeanIsNotSaved(Loss):
     name = "mean-is-not-saved"
 
-    def build(self):
+    def build(self, spec):
         return UnsavedMean()
 
 
@@ -367,10 +481,10 @@ class UnsavedMean(nn.Module):
 
 
 @breaks(laws.state_holds_no_graph)
-class MeanKeepsTheGraph(StatefulLoss):
+class MeanKeepsTheGraph(Loss):
     name = "mean-keeps-the-graph"
 
-    def build(self):
+    def build(self, spec):
         return AttachedMean()
 
 
@@ -409,9 +523,17 @@ class CorrectDataset(Dataset):
 
 
 @breaks(laws.items_have_the_promised_format)
-class FloatImages(CorrectDataset):
+class DoublePrecisionImages(CorrectDataset):
     def build(self, root):
-        return TensorDataset(torch.zeros(4, 1, 2, 2), torch.arange(4))
+        return TensorDataset(torch.zeros(4, 1, 2, 2).double(), torch.arange(4))
+
+
+@breaks(laws.items_have_the_promised_format)
+class ValuesOutOfRange(CorrectDataset):
+    def build(self, root):
+        data = TensorDataset(torch.linspace(0, 2, 16).view(4, 1, 2, 2), torch.arange(4))
+        data.value_range = (0.0, 1.0)
+        return data
 
 
 @breaks(laws.items_have_the_promised_format)
@@ -490,7 +612,7 @@ class CorrectPenalty(Regularizer):
     name = "correct"
     differentiates = frozenset({"real"})
 
-    def penalty(self, critic, real, fake):
+    def penalty(self, real, fake):
         return self.gradient(real).square().flatten(1).sum(dim=1).mean()
 
     def gradient(self, real, create_graph=True):
@@ -499,13 +621,13 @@ class CorrectPenalty(Regularizer):
 
 @breaks(laws.penalty_gradient_reaches_its_network)
 class DetachedPenalty(CorrectPenalty):
-    def penalty(self, critic, real, fake):
+    def penalty(self, real, fake):
         return self.gradient(real, create_graph=False).square().flatten(1).sum(dim=1).mean()
 
 
 @breaks(laws.penalty_is_a_mean_over_the_batch)
 class SumsOverTheBatch(CorrectPenalty):
-    def penalty(self, critic, real, fake):
+    def penalty(self, real, fake):
         return self.gradient(real).square().sum()
 
 
@@ -513,7 +635,7 @@ class SumsOverTheBatch(CorrectPenalty):
 class PenaltyPerImage(CorrectPenalty):
     whole_batch = True
 
-    def penalty(self, critic, real, fake):
+    def penalty(self, real, fake):
         return self.gradient(real).square().flatten(1).sum(dim=1).sort().values
 
 
@@ -527,7 +649,7 @@ class ReplacesWeights(CorrectPenalty):
 
 @breaks(laws.strength_is_in_range)
 class NegativeStrength(CorrectPenalty):
-    def strength(self, moment):
+    def strength(self, time):
         return -1.0
 
 
@@ -537,7 +659,7 @@ class NegativeStrength(CorrectPenalty):
 class CorrectAugmentation(Augmentation):
     name = "correct"
 
-    def build(self, shape, mirrors):
+    def build(self, spec):
         return self.apply
 
     def apply(self, images, strength):
@@ -581,8 +703,8 @@ class ShrinksImages(CorrectAugmentation):
 
 @breaks(laws.strength_is_in_range)
 class StrengthAboveOne(CorrectAugmentation):
-    def strength(self, moment):
-        return 1.0 + moment.done
+    def strength(self, time):
+        return 1.0 + time.done
 
 
 @breaks(laws.samples_are_independent_in_evaluation)
@@ -595,6 +717,19 @@ class BrightensToTheMean(CorrectAugmentation):
 class DetachesAugmented(CorrectAugmentation):
     def apply(self, images, strength):
         return super().apply(images, strength).detach()
+
+
+@breaks(laws.gradient_reaches_the_images)
+class RoundsImages(CorrectAugmentation):
+    def apply(self, images, strength):
+        augmented = super().apply(images, strength)
+        return torch.where(augmented == images, images, (augmented * 255).round() / 255)
+
+
+@breaks(laws.gradient_reaches_the_images, laws.stays_on_its_device)  # one mistake breaks both
+class ConvertsToNumpy(CorrectAugmentation):
+    def apply(self, images, strength):
+        return super().apply(torch.from_numpy(images.numpy()), strength)
 
 
 # --- metrics ---

@@ -20,7 +20,7 @@ def with_output(base, convert):
 
 
 class NoStrength(broken.CorrectPenalty):
-    def strength(self, moment):
+    def strength(self, time):
         return None
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from gancore.contracts import Discriminator, Generator, Spec
+from gancore.errors import ConfigError
 from gancore_plugins.networks.condition import ConditionConcat, condition_width
 from gancore_plugins.networks.spectral import apply_spectral_norm
 
@@ -81,6 +82,8 @@ def _hidden_layers(
         if settings.normalization == "batch":
             yield nn.BatchNorm1d(units)
         elif settings.normalization == "layer":
+            if units == 1:
+                raise ConfigError("layer normalization of 1 unit gives a constant", "use a width of at least 2")
             yield nn.LayerNorm(units)
         leaky = settings.activation == "leaky-relu"
         yield nn.LeakyReLU(settings.slope) if leaky else _ACTIVATIONS[settings.activation]()
