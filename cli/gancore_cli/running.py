@@ -68,7 +68,8 @@ def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> No
             _print_result(terminal, run, steps, {**metrics, **evaluation})
     except BaseException as error:
         for note in getattr(error, "__notes__", ()):
-            terminal.note(note)
+            if not note.startswith("hint: "):  # printed as `next:`
+                terminal.note(note)
         if run.kept and isinstance(error, KeyboardInterrupt):
             hint = f"gancore resume {run.path}" if ranks.is_main else "see the output of process 0"
             raise Interrupted(run.kept, hint) from error

@@ -3,14 +3,14 @@
 from hypothesis import strategies as st
 
 from gancore import testing
-from gancore.component import is_abstract
+from gancore.component import Component, is_abstract
 from gancore.metrics import Extractor, Metric
 from helpers.tiny_components import catalog
 
 
 def components(cls, **overrides):
     """Draw valid instances of a component or other settings; for an abstract kind, of any component of the catalog."""
-    if is_abstract(cls):
+    if issubclass(cls, Component) and is_abstract(cls):
         return st.one_of([components(offered) for offered, _ in catalog().offers(cls)])
     if issubclass(cls, Metric) and cls.needs & {"features", "labels"}:
         overrides = {"extractor": components(Extractor), **overrides}

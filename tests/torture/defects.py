@@ -204,8 +204,8 @@ DEFECTS = [
     Defect(
         "the newest checkpoint is used without validation",
         STORE,
-        "for path in reversed(kept(folder)):",
-        "for path in kept(folder)[-1:]:",
+        "for path in reversed(kept(Path(folder))):",
+        "for path in kept(Path(folder))[-1:]:",
         f"tests/core/checkpoint/test_checkpoint_folder.py {CLI} -k 'damaged or folder'",
     ),
     Defect(

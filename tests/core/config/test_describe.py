@@ -14,7 +14,7 @@ from helpers.tiny_components import PARTS, TinyGenerator, catalog
 
 INSTALLED = Catalog.installed()
 OFFERED = [component for kind in INSTALLED.kinds.values() for component, _ in INSTALLED.offers(kind)]
-LOSS = "loss functions of both players"
+LOSS = "loss functions of both players: two methods, or `build`, which returns a module that has them"
 
 
 def keys(settings):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from gancore.checkpoint import store as checkpoint
-from gancore.contracts import Dataset, EvaluationProtocol, Spec
+from gancore.contracts import Dataset, EvaluationProtocol
 from gancore.errors import ConfigError, DataError, PluginError
 from gancore.evaluation.features import digest_of
 from gancore.evaluation.train_extractor import EvaluationPaths, load_extractor, train_extractor
@@ -271,7 +271,7 @@ def test_training_does_not_depend_on_random_numbers_drawn_between_steps():
     items = Stripes().build(None)
     digests = []
     for draws in (0, 1):
-        module = QUICK.build(Spec(SHAPE, 2))
+        module = QUICK.build(SHAPE, 2, None)
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.fill_(0.01)

@@ -110,7 +110,7 @@ def test_groups_hold_parameters_of_the_loss_also_after_a_resume():
 
 
 def test_group_without_parameters_is_refused_before_the_first_step():
-    with pytest.raises(ConfigError, match=r"^optimizer\.discriminator\.groups\.0\.prefix: unknown .* Known: 0, 3$"):
+    with pytest.raises(ConfigError, match=r"(?m)^optimizer\.discriminator\.groups\.0\.prefix: unknown .* Known: 0, 3$"):
         assembled({"optimizer": {"discriminator": {"groups": [{"prefix": "mapping", "lr": 0.1}]}}})
 
 
