@@ -16,6 +16,7 @@ if find_spec("hypothesis") is None:
 
 from gancore.testing.cases import Case as Case
 from gancore.testing.cases import LawBroken as LawBroken
+from gancore.testing.datasets import damaged_images_score_worse as damaged_images_score_worse
 from gancore.testing.datasets import items_depend_only_on_their_index as items_depend_only_on_their_index
 from gancore.testing.datasets import items_have_the_promised_format as items_have_the_promised_format
 from gancore.testing.datasets import measurements_are_numbers as measurements_are_numbers
@@ -62,7 +63,9 @@ from gancore.testing.networks import preflight_detects_sample_mixing as prefligh
 from gancore.testing.networks import strength_zero_changes_nothing as strength_zero_changes_nothing
 from gancore.testing.observers import handles_a_resumed_run as handles_a_resumed_run
 from gancore.testing.observers import handles_unusual_events as handles_unusual_events
+from gancore.testing.observers import keeps_its_files_on_resume as keeps_its_files_on_resume
 from gancore.testing.observers import run_files_are_not_modified as run_files_are_not_modified
+from gancore.testing.observers import writes_only_in_the_run_folder as writes_only_in_the_run_folder
 from gancore.testing.process import process_state_is_not_modified as process_state_is_not_modified
 from gancore.testing.runner import Breach as Breach
 from gancore.testing.runner import LawResult as LawResult

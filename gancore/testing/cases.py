@@ -22,6 +22,10 @@ class UnsuitedCase(CaseSkipped):
     """A law does not concern this case, for example because the case has no condition."""
 
 
+class UnsuitedComponent(CaseSkipped):
+    """A law does not concern a component with these fields, for example because it has no dropout."""
+
+
 class NotApplicable(CaseSkipped):
     """A law does not concern this component; the message says why."""
 

@@ -15,9 +15,10 @@ from gancore.contracts import Dataset, Mixture
 from gancore.data.items import check_conditions, check_items, check_labels, collate
 from gancore.errors import DataError, PluginError, blame, describe_error
 from gancore.metrics import Measurement, Metric
-from gancore.testing.cases import Case, LawBroken, NotApplicable, require
+from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, require
 from gancore.testing.general import first_difference
 from gancore.testing.harness import harness, metric_inputs
+from gancore.utils.random import seeded
 
 
 def items_have_the_promised_format(component: Component, case: Case) -> None:
@@ -136,6 +137,77 @@ def too_few_images_raise_data_error(component: Component, case: Case) -> None:
             continue
         except PluginError as error:
             raise LawBroken(f"{count} images must be measured or raise DataError; {error}") from error
+
+
+def damaged_images_score_worse(component: Component, case: Case) -> None:
+    """Noise and constant images score worse than other real images, in the direction that `better` says.
+
+    Not checked for metrics that compare with training images: they rate novelty, not quality.
+    """
+    metric = cast(Metric, component)
+    if "training" in metric.needs:
+        raise NotApplicable("it compares with training images")
+    generator = torch.Generator().manual_seed(case.seed)
+    reference = _rows(case, generator)
+    mixture = Mixture(_centers(case), _SPREAD) if len(case.shape) == 1 else None
+
+    def value(fake: Mapping[str, Tensor]) -> float:
+        inputs = {f"{source} {key}": rows for source in ("real", "training") for key, rows in reference.items()}
+        inputs |= {f"fake {key}": rows for key, rows in fake.items()}
+        with seeded(case.seed), blame(f"metric {metric.name!r}"):
+            return metric.measure(metric_inputs(metric, inputs, mixture)).value * (
+                -1 if metric.better == "lower" else 1
+            )
+
+    held_out = [value(_rows(case, generator)) for _ in range(3)]
+    damaged = {
+        "noise": value(_far_rows(case, generator, 0.01)),
+        "a constant image": value(_far_rows(case, generator, 0.0)),
+    }
+    tolerance = 3 * (max(held_out) - min(held_out)) + 1e-3 * (abs(max(held_out)) + 1e-6)
+    better = [what for what, score in damaged.items() if score > max(held_out) + tolerance]
+    require(
+        not better,
+        f"{' and '.join(better)} scores better than other real images, since `better` is {metric.better!r}; set it to "
+        "the direction in which the metric improves",
+    )
+    worse = [score for score in damaged.values() if score < min(held_out) - tolerance]
+    if not worse:
+        raise CaseSkipped("noise and constant images score like real ones here")
+
+
+_ROWS, _CLASSES, _SPREAD = 96, 4, 0.1
+"""Number of images, classes among them, and the standard deviation of vectors and features around their class."""
+
+
+def _centers(case: Case) -> Tensor:
+    """Return a point (F,) for each class, far from 0."""
+    return torch.stack([torch.full(case.shape, float(4 + index)) for index in range(_CLASSES)])
+
+
+def _rows(case: Case, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return real images of four classes, each of a gray level of its own, with their features and logits."""
+    labels = torch.arange(_ROWS) % _CLASSES
+    noise = torch.randn(_ROWS, *case.shape, generator=generator)
+    if case.bounded:
+        level = (64 + 32 * labels).view(-1, *(1,) * len(case.shape))
+        images = (level + 4 * noise).clamp(0, 255).round().to(torch.uint8)
+    else:
+        images = _centers(case)[labels] + _SPREAD * noise
+    features = torch.randn(_ROWS, 6, generator=generator) + labels[:, None]
+    logits = 10 * torch.nn.functional.one_hot(labels, _CLASSES) + torch.randn(_ROWS, _CLASSES, generator=generator)
+    return {"images": images, "features": features, "logits": logits}
+
+
+def _far_rows(case: Case, generator: torch.Generator, spread: float) -> dict[str, Tensor]:
+    """Return bright images of one class that are far from real ones and near each other, or equal if `spread` is 0."""
+    noise = torch.randn(_ROWS, *case.shape, generator=generator)
+    images = torch.full_like(noise, 255.0 if case.bounded else 40.0) + spread * noise
+    if case.bounded:
+        images = torch.where((noise > 1) & (spread > 0), 250.0, images).clamp(0, 255).round().to(torch.uint8)
+    features = 40 + spread * torch.randn(_ROWS, 6, generator=generator)
+    logits = torch.tensor([10.0, 0.0, 0.0, 0.0]) + spread * torch.randn(_ROWS, _CLASSES, generator=generator)
+    return {"images": images, "features": features, "logits": logits}
 
 
 def _error(measure: Callable[[], object]) -> str:

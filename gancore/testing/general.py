@@ -22,7 +22,7 @@ from gancore.component import Component, components_in
 from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Metric
 from gancore.settings import plain
-from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, UnsuitedCase, require
+from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, UnsuitedComponent, require
 from gancore.testing.fake_device import FakeDeviceMode, unregistered_tensors
 from gancore.testing.harness import Harness, harness
 
@@ -200,7 +200,7 @@ def batch_order_does_not_matter(component: Component, case: Case) -> None:
     _skip_unless_repeatable(component, case)
     built, other = harness(component, case), harness(component, case)
     if is_random(built):
-        raise UnsuitedCase("it draws random numbers, so its results depend on the order")
+        raise UnsuitedComponent("it draws random numbers, so its results depend on the order")
     generator, orders, shuffled = torch.Generator().manual_seed(case.seed), dict[str, Tensor](), dict[str, Tensor]()
     for key, value in built.inputs.items():
         group = key.partition(" ")[0] if isinstance(component, Metric) else "all"

@@ -13,7 +13,7 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.contracts import Augmentation, Regularizer
 from gancore.errors import blame
-from gancore.testing.cases import Case, CaseSkipped, NotApplicable, UnsuitedCase, require
+from gancore.testing.cases import Case, CaseSkipped, NotApplicable, UnsuitedComponent, require
 from gancore.testing.general import first_difference, is_random
 from gancore.testing.harness import MOMENTS, Harness, gradients, harness
 from gancore.training.networks import describe_tensor
@@ -86,7 +86,7 @@ def _require_linear_fall(built: Harness) -> None:
         found = [
             built.outputs(**{**zeros, f"{side} logits": scale * logits})["discriminator"] for scale in (100.0, 10_000.0)
         ]
-        near, far = (float(cast(Tensor, loss)) for loss in found)
+        near, far = (float(cast(Tensor, loss).detach()) for loss in found)
         falls = far < -100 and far < 1000 * min(near, -1.0)
         fall = f"D's loss falls to {far:.2g} as the logits of {side} images grow"
         require(not falls, f"{fall}; the sign of a term is wrong")
@@ -209,7 +209,7 @@ def penalty_is_a_mean_over_the_batch(component: Component, case: Case) -> None:
     if "penalty" not in whole:
         raise NotApplicable("its penalty is None")
     if is_random(built):
-        raise UnsuitedCase("it draws random numbers, and halves draw different ones")
+        raise UnsuitedComponent("it draws random numbers, and halves draw different ones")
     parts = (slice(2), slice(2, None))
     halves = [built.tensors(**{key: value[part] for key, value in built.inputs.items()}) for part in parts]
     mean = (halves[0]["penalty"] + halves[1]["penalty"]) / 2

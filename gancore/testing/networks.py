@@ -14,7 +14,7 @@ from gancore.component import Component
 from gancore.contracts import Augment
 from gancore.errors import PluginError
 from gancore.metrics import Features, LearnedExtractor
-from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, UnsuitedCase, require
+from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, UnsuitedCase, UnsuitedComponent, require
 from gancore.testing.general import first_difference
 from gancore.testing.harness import Harness, failures, gradients, harness
 from gancore.testing.inputs import conditions, extra_inputs, extras_in, images
@@ -67,12 +67,12 @@ def gradient_reaches_every_parameter(component: Component, case: Case) -> None:
     if built.module is None:
         raise NotApplicable("it is no module, so it has no parameters")
     if not any(parameter.requires_grad for parameter in built.module.parameters()):
-        raise UnsuitedCase("it has no parameters")
+        raise UnsuitedComponent("it has no parameters")
     outputs = _floating(built.outputs())
     used = _TRAINED_BY.get(component.kind)
     trained = {key: value for key, value in outputs.items() if used is None or key == used}
     if not trained:
-        raise UnsuitedCase(f"its {used} is None")
+        raise UnsuitedComponent(f"its {used} is None")
     require(any(value.requires_grad for value in trained.values()), "its outputs are detached from its parameters")
     names, parameters = zip(*[pair for pair in built.module.named_parameters() if pair[1].requires_grad], strict=True)
     where = {"loss": " in D's step, in which D's optimizer trains it"}.get(component.kind, "")
@@ -139,7 +139,7 @@ def condition_changes_the_logits(component: Component, case: Case) -> None:
     for built in _initializations(component, case, evaluation=True):
         outputs = built.tensors()
         if any(key.startswith("heads[") for key in outputs):
-            raise UnsuitedCase("a head of it may predict the condition")
+            raise UnsuitedComponent("a head of it may predict the condition")
         other = built.tensors(condition=_other_condition(case, _condition(built)))
         if not torch.equal(outputs["logits"], other["logits"]):
             return
@@ -175,7 +175,7 @@ def dropout_follows_the_mode(component: Component, case: Case) -> None:
     with DropoutCalls() as in_evaluation:
         built()
     if not in_training.dropped and not in_evaluation.dropped:
-        raise UnsuitedCase("it has no dropout")
+        raise UnsuitedComponent("it has no dropout")
     off = False in in_training.dropped
     require(not off, "its dropout drops nothing in training mode; pass training=self.training, or use nn.Dropout")
     on = True in in_evaluation.dropped
@@ -228,7 +228,7 @@ def preflight_detects_sample_mixing(component: Component, case: Case) -> None:
     if module is None or not built.tensors()["logits"].isfinite().all():
         raise CaseSkipped("its logits are not finite")
     if getattr(module, "mixes_samples", None) is not None:
-        raise UnsuitedCase("its attribute mixes_samples says whether it mixes samples")
+        raise UnsuitedComponent("its attribute mixes_samples says whether it mixes samples")
 
     def mixes(count: int) -> bool:
         sized = replace(case, count=count)
@@ -286,7 +286,7 @@ def images_are_augmented_independently(component: Component, case: Case) -> None
         for seed in range(6)
     ]
     if all(torch.equal(batches[0], other) for other in batches):
-        raise UnsuitedCase("it draws no random numbers")
+        raise UnsuitedComponent("it draws no random numbers")
     equal = all(torch.equal(image, batch[0]) for batch in batches for image in batch)
     require(not equal, "all images of a batch are changed by the same random parameters; draw them for each image")
 

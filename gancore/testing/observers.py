@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +16,7 @@ from torch import Tensor
 from gancore.component import Component
 from gancore.errors import PluginError, blame
 from gancore.observers import Observer, Outcome, RunInfo, Writer
-from gancore.testing.cases import Case, LawBroken, require
+from gancore.testing.cases import Case, CaseSkipped, LawBroken, UnsuitedComponent, require
 
 _RUN_FILES = ("config.toml", "manifest.json", "samples/step-00000000.png", "checkpoints/step-00000000.safetensors")
 """Files that a run has written when an observer is built."""
@@ -56,7 +59,7 @@ def handles_a_resumed_run(component: Component, case: Case) -> None:
 
     def resume(folder: Path) -> None:
         resumed.append(folder)
-        _send(component, folder, _normal_run, "finished")
+        _send(component, folder, _normal_run, "finished", step=100)
 
     try:
         _observe(component, _normal_run, outcome="interrupted", then=resume)
@@ -64,6 +67,96 @@ def handles_a_resumed_run(component: Component, case: Case) -> None:
         if not resumed:
             raise
         raise LawBroken(f"it fails when the run is resumed: {error}") from error
+
+
+def keeps_its_files_on_resume(component: Component, case: Case) -> None:
+    """Observers that are built again for a resumed run continue their files, and do not begin them anew."""
+    before, after = list[int](), list[int]()
+
+    def resume(folder: Path) -> None:
+        before.append(_size_of_new_files(folder))
+        _send(component, folder, _short_run, "finished", step=1000)
+        after.append(_size_of_new_files(folder))
+
+    try:
+        _observe(component, _long_run, outcome="interrupted", then=resume)
+    except PluginError as error:
+        raise CaseSkipped(f"it fails, which another law reports: {error}") from error
+    if not before[0]:
+        raise UnsuitedComponent("it writes no files in the run folder")
+    lost = after[0] < before[0] // 2
+    require(
+        not lost,
+        f"after 10 pictures and lines its files have {before[0]} bytes, and {after[0]} after the run was resumed: what "
+        "it wrote before is lost; read it in `build` if `run.step` is not 0, or append",
+    )
+
+
+def writes_only_in_the_run_folder(component: Component, case: Case) -> None:
+    """Observers leave no files outside of the run folder."""
+    left = list[str]()
+
+    def compare(folder: Path) -> None:
+        others = {*paths, *(path for path in folder.parent.rglob("*") if path.is_file())}
+        outside = [path for path in others if path.exists() and not path.is_relative_to(folder)]
+        left.extend(sorted(path.name for path in outside if path.suffix != ".pyc"))
+
+    with opened_for_writing() as paths:
+        _observe(component, _normal_run, then=compare)
+    require(not left, f"it leaves files outside of the run folder: {', '.join(left)}; write below `run.folder`")
+
+
+class _WriteWatch:
+    """Notes the paths that Python opens for writing. The interpreter can add such a hook, but not remove it."""
+
+    def __init__(self) -> None:
+        self.paths: set[Path] | None = None
+        self._is_installed = False
+
+    def install(self) -> None:
+        if not self._is_installed:
+            sys.addaudithook(self._note)
+            self._is_installed = True
+
+    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:  # Any: arguments of any event
+        if self.paths is None or event != "open" or not isinstance(arguments[0], str | bytes | os.PathLike):
+            return
+        if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            self.paths.add(Path(os.path.abspath(os.fsdecode(arguments[0]))))
+
+
+_WATCH = _WriteWatch()
+
+
+@contextmanager
+def opened_for_writing() -> Iterator[set[Path]]:
+    """Yield the set of paths that are opened for writing in the block."""
+    _WATCH.install()
+    _WATCH.paths = paths = set()
+    try:
+        yield paths
+    finally:
+        _WATCH.paths = None
+
+
+def _size_of_new_files(folder: Path) -> int:
+    """Return the size in bytes of all files that the run itself has not written."""
+    own = {folder / name for name in _RUN_FILES}
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path not in own)
+
+
+def _long_run(writer: Writer, folder: Path) -> None:
+    """Send ten lines and pictures, all different."""
+    rng = torch.Generator().manual_seed(0)
+    for step in range(0, 1000, 100):
+        writer.scalars(_line(step, generator_loss=0.5))
+        writer.image(step, "samples", torch.randint(0, 256, (1, 16, 16), dtype=torch.uint8, generator=rng))
+
+
+def _short_run(writer: Writer, folder: Path) -> None:
+    """Send one line and picture."""
+    writer.scalars(_line(1000, generator_loss=0.5))
+    writer.image(1000, "samples", _black(1, 16, 16))
 
 
 def observe_normal_run(observer: Observer) -> None:
@@ -92,22 +185,25 @@ def _observe(
     outcome: Outcome = "finished",
     then: Callable[[Path], None] = lambda _: None,
 ) -> None:
-    with TemporaryDirectory(prefix="gancore-testing-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    temporary = TemporaryDirectory(prefix="gancore-testing-", ignore_cleanup_errors=True)
+    with temporary as name, chdir(name):  # the working directory too, so that nothing is left behind
+        folder = Path(name).resolve() / "run"
         for path in _RUN_FILES:
-            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).parent.mkdir(exist_ok=True, parents=True)
             (folder / path).write_bytes(path.encode())
         try:
             _send(component, folder, send, outcome)
             then(folder)
         except PluginError as error:  # the message must not depend on the temporary folder
-            error.message = error.message.replace(name, "RUN")
+            error.message = error.message.replace(str(folder), "RUN")
             raise
 
 
-def _send(component: Component, folder: Path, send: Callable[[Writer, Path], None], outcome: Outcome) -> None:
+def _send(
+    component: Component, folder: Path, send: Callable[[Writer, Path], None], outcome: Outcome, step: int = 0
+) -> None:
     with blame(f"observer {component.name!r}"):
-        writer = cast(Observer, component).build(RunInfo(folder, {"schema": 1, "batch_size": 64}))
+        writer = cast(Observer, component).build(RunInfo(folder, {"schema": 1, "batch_size": 64}, step))
         if not isinstance(writer, Writer):
             raise TypeError(f"`build` must return a Writer; received {writer!r}")
         send(writer, folder)

@@ -21,7 +21,16 @@ from gancore.component import Component
 from gancore.errors import ConfigError, DataError, GancoreError, PluginError
 from gancore.metrics import Extractor, Metric
 from gancore.testing import datasets, general, losses, networks, observers, process
-from gancore.testing.cases import NO_OWN_CASES, Case, CaseSkipped, LawBroken, NotApplicable, OwnCases, UnsuitedCase
+from gancore.testing.cases import (
+    NO_OWN_CASES,
+    Case,
+    CaseSkipped,
+    LawBroken,
+    NotApplicable,
+    OwnCases,
+    UnsuitedCase,
+    UnsuitedComponent,
+)
 from gancore.testing.strategies import Bounds, Offers, cases, components
 
 Law = Callable[[Component, Case], None]
@@ -89,10 +98,13 @@ LAWS: dict[Law, str] = {
     datasets.measurements_are_numbers: "metric",
     datasets.needs_lists_all_inputs_used: "metric",
     datasets.too_few_images_raise_data_error: "metric",
+    datasets.damaged_images_score_worse: "metric",
     general.features_are_deterministic: "extractor",
     observers.handles_unusual_events: "observer",
     observers.run_files_are_not_modified: "observer",
     observers.handles_a_resumed_run: "observer",
+    observers.keeps_its_files_on_resume: "observer",
+    observers.writes_only_in_the_run_folder: "observer",
 }
 """All laws, each with the kinds that it applies to."""
 _FORMAT_LAWS = (
@@ -198,7 +210,8 @@ class _Trial:
     held: int = 0
     refused: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    unsuited: list[str] = field(default_factory=list)
+    unsuited_cases: list[str] = field(default_factory=list)
+    unsuited_components: list[str] = field(default_factory=list)
     not_applicable: str | None = None
     breaches: list[Breach] = field(default_factory=list)
 
@@ -246,8 +259,9 @@ class _Trial:
         except NotApplicable as error:
             self.not_applicable = str(error)
             return False
-        except UnsuitedCase as error:
-            self.unsuited.append(str(error))
+        except (UnsuitedCase, UnsuitedComponent) as error:
+            of_case = isinstance(error, UnsuitedCase)
+            (self.unsuited_cases if of_case else self.unsuited_components).append(str(error))
             return False
         except ConfigError as error:
             self.refused.append(str(error))
@@ -272,7 +286,8 @@ class _Trial:
     def _is_given_up(self) -> bool:
         if self.held:
             return False
-        count = len(self.refused) + len(self.skipped) + len(self.unsuited)
+        tries = (self.refused, self.skipped, self.unsuited_cases, self.unsuited_components)
+        count = sum(map(len, tries))
         return self.not_applicable is not None or count >= _MAX_SKIPPED
 
     def result(self) -> LawResult:
@@ -291,9 +306,11 @@ class _Trial:
             return "not applicable", (self.not_applicable,)
         if self.skipped:
             return "not tried", self.skipped
+        if self.unsuited_components:
+            return "not applicable", self.unsuited_components
         if self.refused:
             return "refused", self.refused
-        return "not tried", self.unsuited or ("no valid component or case was drawn",)
+        return "not tried", self.unsuited_cases or ("no valid component or case was drawn",)
 
 
 def _reason(error: Exception) -> str:

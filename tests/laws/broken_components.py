@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -777,6 +778,11 @@ class NeedsThreeImages(CorrectMetric):
         return Measurement(float(fake.sort(dim=0).values[2].norm()))
 
 
+@breaks(laws.damaged_images_score_worse)
+class PrefersTheLargerDistance(CorrectMetric):
+    better = "higher"
+
+
 # --- extractors ---
 
 
@@ -881,6 +887,26 @@ class ExpectsANewFolder(CorrectObserver):
     def build(self, run):
         (run.folder / "correct").mkdir()
         return self.writer(run.folder / "correct" / "numbers.txt")
+
+
+@breaks(laws.keeps_its_files_on_resume)
+class BeginsItsFileAnew(CorrectObserver):
+    class writer(Lines):  # noqa: N801  # as above
+        def __init__(self, path):
+            super().__init__(path)
+            path.write_text("")
+
+
+@breaks(laws.writes_only_in_the_run_folder)
+class WritesInTheWorkingDirectory(CorrectObserver):
+    def build(self, run):
+        return self.writer(Path("correct.txt"))
+
+
+@breaks(laws.writes_only_in_the_run_folder)
+class WritesNextToTheRun(CorrectObserver):
+    def build(self, run):
+        return self.writer(run.folder.with_suffix(".txt"))
 
 
 @breaks(laws.errors_are_config_or_data_errors)

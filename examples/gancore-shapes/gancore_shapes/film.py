@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageSequence
 from pydantic import Field
 from torch import Tensor
 
@@ -16,15 +16,21 @@ class Film(Observer):
     milliseconds: int = Field(default=200, ge=20, le=10_000, description="time that each picture is shown")
 
     def build(self, run: RunInfo) -> Writer:
-        return _FilmWriter(run.folder / "film.gif", self.milliseconds)
+        path = run.folder / "film.gif"
+        return _FilmWriter(path, self.milliseconds, _frames(path) if run.step and path.exists() else [])
+
+
+def _frames(path: Path) -> list[Image.Image]:
+    """Return the pictures of a film, to which a resumed run adds its own."""
+    with Image.open(path) as film:
+        return [frame.copy() for frame in ImageSequence.Iterator(film)]
 
 
 class _FilmWriter(Writer):
     """Collects pictures (C, H, W), and writes the file when the run ends or stops."""
 
-    def __init__(self, path: Path, milliseconds: int) -> None:
-        self._path, self._milliseconds = path, milliseconds
-        self._frames: list[Image.Image] = []
+    def __init__(self, path: Path, milliseconds: int, frames: list[Image.Image]) -> None:
+        self._path, self._milliseconds, self._frames = path, milliseconds, frames
 
     def image(self, step: int, name: str, image: Tensor) -> None:
         pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
