@@ -16,6 +16,7 @@ if find_spec("hypothesis") is None:
 
 from gancore.testing.cases import Case as Case
 from gancore.testing.cases import LawBroken as LawBroken
+from gancore.testing.cases import OwnCases as OwnCases
 from gancore.testing.datasets import damaged_images_score_worse as damaged_images_score_worse
 from gancore.testing.datasets import items_depend_only_on_their_index as items_depend_only_on_their_index
 from gancore.testing.datasets import items_have_the_promised_format as items_have_the_promised_format

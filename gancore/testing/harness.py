@@ -235,7 +235,7 @@ def _of_loss(component: Loss, case: Case) -> Harness:
         except (AttributeError, TypeError) as error:
             if real_or_none is None and "NoneType" in str(error):
                 raise PluginError(
-                    f"it reads the scores of real images in generator(), which are None ({error}); set "
+                    f"it reads the scores of real images in generator(), which it does not get ({error}); set "
                     "needs_real = True on the loss, or on the module that its build() returns"
                 ) from error
             raise

@@ -178,7 +178,7 @@ def penalties_are_finite_scalars(component: Component, case: Case) -> None:
     """Penalties are finite scalars, or None."""
     penalty = harness(component, case)()["penalty"]
     if penalty is None:
-        raise NotApplicable("its penalty is None")
+        raise NotApplicable("it adds no penalty")
     _require_scalar(penalty, "a penalty must be None or")
     require(cast(Tensor, penalty).isfinite(), f"the penalty is {penalty}")
 
@@ -188,7 +188,7 @@ def penalty_gradient_reaches_its_network(component: Component, case: Case) -> No
     built = harness(component, case)
     penalty = built()["penalty"]
     if not isinstance(penalty, Tensor) or built.penalized is None:
-        raise NotApplicable("its penalty is None")
+        raise NotApplicable("it adds no penalty")
     require(penalty.requires_grad, "the penalty is detached from the weights")
     found = [each for each in gradients(penalty, list(built.penalized.parameters())) if each is not None]
     player = cast(Regularizer, component).player
@@ -207,7 +207,7 @@ def penalty_is_a_mean_over_the_batch(component: Component, case: Case) -> None:
     built = harness(component, case)
     whole = built.tensors()
     if "penalty" not in whole:
-        raise NotApplicable("its penalty is None")
+        raise NotApplicable("it adds no penalty")
     if is_random(built):
         raise UnsuitedComponent("it draws random numbers, and halves draw different ones")
     parts = (slice(2), slice(2, None))

@@ -72,7 +72,7 @@ def gradient_reaches_every_parameter(component: Component, case: Case) -> None:
     used = _TRAINED_BY.get(component.kind)
     trained = {key: value for key, value in outputs.items() if used is None or key == used}
     if not trained:
-        raise UnsuitedComponent(f"its {used} is None")
+        raise UnsuitedComponent(f"it has no {used}")
     require(any(value.requires_grad for value in trained.values()), "its outputs are detached from its parameters")
     names, parameters = zip(*[pair for pair in built.module.named_parameters() if pair[1].requires_grad], strict=True)
     where = {"loss": " in D's step, in which D's optimizer trains it"}.get(component.kind, "")

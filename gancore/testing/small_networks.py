@@ -33,12 +33,14 @@ class SmallGenerator(nn.Module):
         self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(size, _HIDDEN), nn.Tanh())
 
     def forward(self, latent: Tensor, condition: Tensor | None = None) -> Generated:
+        """Return images (N, *shape), with extras; that of the name "" is the hidden layer (N, 8)."""
         hidden = self.hidden(_joined(latent, self.condition, condition))  # (N, _HIDDEN)
         extras = {name: layer(hidden) for name, layer in self.to_extras.items()}
         joined = torch.cat([hidden, *(extra.flatten(1) for extra in extras.values())], dim=1)
         return Generated(self.to_images(joined), {**extras, "": hidden})
 
     def encode(self, images: Tensor, condition: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Return extras of images (N, *shape); that of the name "" is a hidden layer (N, 8)."""
         hidden = self.encoder(images)
         return {**{name: layer(hidden) for name, layer in self.to_extras.items()}, "": hidden}
 
@@ -55,6 +57,7 @@ class SmallDiscriminator(nn.Module):
         self.other_head = _reshaping(_HIDDEN, _head_shape(case.condition))
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Output:
+        """Return logits (N, K), a feature (N, 8), and heads; that of the name "" predicts the condition."""
         hidden = self.hidden(_joined(images.flatten(1), self.condition, condition))  # (N, _HIDDEN)
         heads = {name: layer(hidden) for name, layer in self.heads.items()}
         return Output(self.to_logits(hidden), (hidden,), {**heads, "": self.other_head(hidden)})

@@ -6,9 +6,12 @@ import types
 import broken_components as broken
 import pytest
 
-from gancore.errors import ConfigError, PluginError
+from torch import nn
+
+from gancore import testing
+from gancore.errors import ConfigError, DataError, PluginError
 from gancore.hookspecs import hookimpl
-from gancore.testing import check_law, conformance
+from gancore.testing import Case, OwnCases, check_law, conformance
 from gancore.testing.suite import law_tests
 
 PLUGIN = """
@@ -74,6 +77,61 @@ def test_known_breach_that_passes_fails(tmp_path):
     code, output = run_pytest(tmp_path, CORRECT, {("loss", "mine", "losses_are_finite_scalars"): "it was broken once"})
     assert code == 1, output
     assert "[XPASS(strict)] it was broken once" in output
+
+
+def test_law_that_does_not_concern_a_component_skips_with_the_reason(tmp_path):
+    code, output = run_pytest(tmp_path, CORRECT)
+    assert code == 0, output
+    assert "3 skipped" in output
+    assert "not applicable: it is no module, so it has no buffers" in output
+
+
+class OneShape(broken.CorrectDiscriminator):
+    def build(self, spec):
+        if spec.shape != (1, 2, 11):
+            raise ConfigError("only 2x11")
+        return super().build(spec)
+
+
+class ReadsRoot(broken.CorrectDataset):
+    def build(self, root):
+        if not (root / "here.txt").exists():
+            raise DataError("here.txt is missing")
+        return super().build(root)
+
+
+def test_own_shapes_are_drawn():
+    law = testing.output_has_the_promised_shape
+    refused = check_law(OneShape, law)
+    assert (refused.outcome, refused.reason, refused.cases) == ("refused", "only 2x11", 0)
+    assert check_law(OneShape, law, own=OwnCases(shapes=((1, 2, 11),))).cases == 10
+
+
+def test_own_root_has_the_files_of_datasets(tmp_path):
+    law = testing.items_have_the_promised_format
+    missing = check_law(ReadsRoot, law)
+    assert (missing.outcome, missing.reason) == ("not tried", "here.txt is missing")
+    (tmp_path / "here.txt").touch()
+    assert check_law(ReadsRoot, law, own=OwnCases(root=tmp_path)).outcome == "held"
+
+
+def test_own_case_is_tried_with_default_fields():
+    case = Case(shape=(1, 2, 11), seed=7)
+    law = testing.output_has_the_promised_shape
+    assert check_law(OneShape, law, own=OwnCases(cases=(case,))).cases == 1
+    test = conformance(Plugin, cases=[case], shapes=[(1, 2, 11)]).args[1][0].values[0]
+    assert test.own == OwnCases(shapes=((1, 2, 11),), cases=(case,))
+
+
+class FailsOnItsOwnCase(broken.CorrectDiscriminator):
+    def build(self, spec):
+        return super().build(spec) if spec.latent_dim != 77 else nn.Identity()
+
+
+def test_own_case_that_breaks_a_law_is_reported_as_it_is():
+    own = OwnCases(cases=(Case(latent_dim=77),))
+    breach = check_law(FailsOnItsOwnCase, testing.output_has_the_promised_shape, own=own).breach
+    assert breach.call == "output_has_the_promised_shape(FailsOnItsOwnCase(), Case(latent_dim=77))"
 
 
 class Plugin:
