@@ -132,7 +132,8 @@ _WATCH = _WriteWatch()
 def opened_for_writing() -> Iterator[set[Path]]:
     """Yield the set of paths that are opened for writing in the block."""
     _WATCH.install()
-    _WATCH.paths = paths = set()
+    paths = set[Path]()
+    _WATCH.paths = paths
     try:
         yield paths
     finally:

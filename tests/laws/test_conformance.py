@@ -5,7 +5,6 @@ import types
 
 import broken_components as broken
 import pytest
-
 from torch import nn
 
 from gancore import testing
