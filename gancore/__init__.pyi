@@ -20,6 +20,7 @@ from .contracts import Generated as Generated
 from .contracts import Generator as Generator
 from .contracts import Loss as Loss
 from .contracts import Mixture as Mixture
+from .contracts import Objective as Objective
 from .contracts import Output as Output
 from .contracts import Penalty as Penalty
 from .contracts import Players as Players
