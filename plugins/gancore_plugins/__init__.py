@@ -17,6 +17,7 @@ from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.datasets.folder import Folder
 from gancore_plugins.datasets.mixtures import Grid, Ring
 from gancore_plugins.datasets.mnist import KMNIST, MNIST, FashionMNIST
+from gancore_plugins.datasets.paired import Paired
 from gancore_plugins.datasets.stacked_mnist import StackedMNIST
 from gancore_plugins.extractors.digits import DigitsExtractor
 from gancore_plugins.extractors.inception import InceptionExtractor
@@ -69,7 +70,7 @@ def gancore_losses() -> Iterable[type[Loss]]:
 
 @hookimpl
 def gancore_datasets() -> Iterable[type[Dataset]]:
-    return [MNIST, FashionMNIST, KMNIST, CIFAR10, Folder, Digits, StackedMNIST, Ring, Grid]
+    return [MNIST, FashionMNIST, KMNIST, CIFAR10, Folder, Paired, Digits, StackedMNIST, Ring, Grid]
 
 
 @hookimpl

@@ -69,6 +69,8 @@ class PictureFormat:
     fit: Literal["crop", "pad", "stretch"]
     max_pixels: int
     """Larger pictures are refused before they are decoded."""
+    half: Literal["left", "right"] | None = None
+    """The half of each picture that is decoded; None: all of it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class PictureCache:
         Its name is a digest of the format and of the path, size and modification time of each picture. Raise DataError
         if a picture can no longer be read.
         """
-        digest = hashlib.sha256(json.dumps([_DECODER_VERSION, form.size, form.channels, form.fit]).encode())
+        digest = hashlib.sha256(json.dumps([_DECODER_VERSION, form.size, form.channels, form.fit, form.half]).encode())
         above = str(source.absolute())
         try:
             for name in names:
@@ -167,7 +169,7 @@ class PictureCache:
             with picture(path, self.form.max_pixels) as opened:
                 if opened.mode not in _READABLE_MODES:
                     return f"{path}: mode {opened.mode} has more than 8 bits per channel"
-                return _pixels(opened, self.form)
+                return _pixels(opened, self.form, path)
         except DataError as error:
             return error.message
 
@@ -194,11 +196,26 @@ def _upright(opened: Image.Image) -> Image.Image:
     return opened if transposition is None else opened.transpose(transposition)
 
 
-def _pixels(opened: Image.Image, form: PictureFormat) -> Pixels:
-    """Return the upright picture with the channels and size of the format, (C, H, W); transparency becomes white."""
+def _half(double: Image.Image, half: Literal["left", "right"], path: Path) -> Image.Image:
+    """Return one of two pictures that are side by side. Raise DataError if the width is odd."""
+    if double.width % 2:
+        raise DataError(f"{path}: its width, {double.width} pixels, is odd, so it does not hold two pictures of one size")
+    middle = double.width // 2
+    left, right = (0, middle) if half == "left" else (middle, double.width)
+    return double.crop((left, 0, right, double.height))
+
+
+def _pixels(opened: Image.Image, form: PictureFormat, path: Path) -> Pixels:
+    """Return the upright picture with the channels and size of the format, (C, H, W); transparency becomes white.
+
+    Raise DataError if a half is asked for and the width is odd.
+    """
     size, mode = (form.size, form.size), _MODES[form.channels]
-    opened.draft(mode if mode == "L" else "RGB", (2 * form.size, 2 * form.size))  # JPEG: decode at a smaller size
+    if form.half is None:  # JPEG: decode at a smaller size
+        opened.draft(mode if mode == "L" else "RGB", (2 * form.size, 2 * form.size))
     upright = _upright(opened)
+    if form.half is not None:
+        upright = _half(upright, form.half, path)
     if mode != "RGBA" and ("A" in upright.mode or "transparency" in upright.info):
         background = Image.new("RGBA", upright.size, "white")
         upright = Image.alpha_composite(background, upright.convert("RGBA"))

@@ -1,0 +1,140 @@
+"""Pairs of pictures, for generators that translate one picture into another (pix2pix)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+from torch.utils.data import Dataset as TorchDataset
+
+from gancore.contracts import Dataset
+from gancore.errors import DataError
+from gancore.utils.files import MOST_PIXELS, pictures_below, some
+from gancore_plugins.datasets.pictures import PictureCache, PictureFormat, Pictures
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Paired(Dataset):
+    """Pairs of pictures: a target to generate, and an input, the condition; in two folders, or side by side in one.
+
+    In two folders, pictures with the same path below them, apart from the suffix, are a pair. Both are decoded once to
+    one size, and cached for later runs in the folder that `--data-dir` names.
+    """
+
+    name = "paired"
+    path: str = Field(default=".", description="folder that holds both folders, or the pictures side by side")
+    inputs: str = Field(default="inputs", description="folder of the inputs: below `path`, or an absolute path")
+    targets: str = Field(default="targets", description="folder of the targets: below `path`, or an absolute path")
+    side_by_side: Literal["left", "right"] | None = Field(
+        default=None, description="each picture below `path` is a pair, and this half the input; absent: two folders"
+    )
+    size: int = Field(default=64, ge=1, le=4096, description="height and width of both pictures in pixels")
+    channels: Literal[1, 3, 4] = Field(default=3, description="of targets: gray, color, or color with transparency")
+    input_channels: Literal[1, 3, 4] | None = Field(
+        default=None, description="of inputs: gray, color, or color with transparency; absent: as `channels`"
+    )
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        default="crop",
+        description="how a picture becomes a square: crop the long side, pad the short side, or stretch",
+    )
+    max_pixels: int = Field(
+        default=MOST_PIXELS, ge=1, le=178_000_000, description="larger pictures are refused before they are decoded"
+    )
+
+    def prepare(self, root: Path) -> Iterator[float]:
+        for number, cache in enumerate(self._caches(root)):
+            for done in cache.build():
+                yield (number + done) / 2
+
+    def build(self, root: Path) -> Pairs:
+        targets, inputs = caches = self._caches(root)
+        for cache in caches:
+            for _ in cache.build():  # does nothing if `prepare` did it
+                pass
+        return Pairs(*(Pictures(cache.path, None, None, mirrors=False) for cache in (targets, inputs)))
+
+    def _caches(self, root: Path) -> tuple[PictureCache, PictureCache]:
+        """Return the caches of targets and inputs. Raise DataError for pictures without a partner."""
+        folder, channels = Path(self.path).expanduser(), self.input_channels or self.channels
+        if self.side_by_side is not None:
+            names = _names(folder)
+            other: Literal["left", "right"] = "left" if self.side_by_side == "right" else "right"
+            return self._cache(root, folder, names, self.channels, other), self._cache(
+                root, folder, names, channels, self.side_by_side
+            )
+        folders = [folder / Path(name).expanduser() for name in (self.targets, self.inputs)]
+        targets, inputs = _matched(*folders)
+        return self._cache(root, folders[0], targets, self.channels), self._cache(root, folders[1], inputs, channels)
+
+    def _cache(
+        self,
+        root: Path,
+        folder: Path,
+        names: list[str],
+        channels: int,
+        half: Literal["left", "right"] | None = None,
+    ) -> PictureCache:
+        form = PictureFormat(self.size, channels, self.fit, self.max_pixels, half)
+        return PictureCache.in_folder(root / "folders", folder, names, form)
+
+
+class Pairs(TorchDataset[Any]):  # Any: (target, input)
+    """Items (target, input) of two lists of pictures, both uint8 (C, H, W)."""
+
+    def __init__(self, targets: Pictures, inputs: Pictures) -> None:
+        self.targets, self.inputs = targets, inputs
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        target, given = self.targets[index], self.inputs[index]
+        assert not isinstance(target, tuple)  # neither has labels
+        assert not isinstance(given, tuple)
+        return target, given
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise DataError(
+            f"folder {folder} does not exist",
+            "--set dataset.path=FOLDER, with the folders `inputs` and `targets`, or set dataset.inputs and "
+            "dataset.targets",
+        )
+    return pictures_below(folder)
+
+
+def _matched(targets: Path, inputs: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the pictures in both folders, pair by pair. Raise DataError for one without a partner."""
+    of_targets, of_inputs = _by_stem(targets), _by_stem(inputs)
+    problems = []
+    for folder, own, other_folder, other in (
+        (targets, of_targets, inputs, of_inputs),
+        (inputs, of_inputs, targets, of_targets),
+    ):
+        if alone := [name for stem, name in own.items() if stem not in other]:
+            problems.append(f"{len(alone)} of {len(own)} in {folder} have no partner in {other_folder}: {some(alone)}")
+    if problems:
+        raise DataError(
+            f"every picture needs a partner of the same name; {'; '.join(problems)}", "add the partners, or remove them"
+        )
+    return list(of_targets.values()), [of_inputs[stem] for stem in of_targets]
+
+
+def _by_stem(folder: Path) -> dict[str, str]:
+    """Return the names of the pictures below a folder, by their names without suffix."""
+    found: dict[str, str] = {}
+    for name in _names(folder):
+        stem = os.path.splitext(name)[0]
+        if stem in found:
+            raise DataError(
+                f"{found[stem]} and {name} in {folder} differ only in the suffix, so pairs are ambiguous",
+                "rename one of them",
+            )
+        found[stem] = name
+    return found
