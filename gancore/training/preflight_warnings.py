@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CHANNELS = (1, 3, 4)
 _REAL_ITEMS = 16
 _SCALES = (1.0, 1000.0)
-"""Factors of images at which a discriminator without a sigmoid has logits outside of [0, 1]."""
+"""Factors of pictures at which a discriminator without a sigmoid has logits outside of [0, 1]."""
 _LATENT_SCALE = 10.0
 """Factor of latents at which a generator without tanh leaves [-1, 1]."""
 _ENOUGH = 64
@@ -74,10 +74,14 @@ def _is_channels_last(shape: Shape) -> bool:
 
 def _of_generator(gan: GAN, inputs: TrialInputs) -> Iterator[str]:
     generator = perturbed_copy("generator", gan.generator)
-    large = inputs.latent.flip(1) * _LATENT_SCALE
-    batches = [
-        _images(generator, latent, inputs.condition) for latent in (inputs.latent, -inputs.latent, large, -large)
-    ]
+    scale, conditions = _LATENT_SCALE, [inputs.condition] * 4
+    if inputs.condition is not None and inputs.condition.ndim > 2:
+        # A translation may depend on the picture alone, through any number of layers that make values smaller.
+        scale = _SCALES[-1]
+        conditions = [inputs.condition * factor for factor in (1, -1, scale, -scale)]
+    large = inputs.latent.flip(1) * scale
+    latents = (inputs.latent, -inputs.latent, large, -large)
+    batches = [_images(generator, *both) for both in zip(latents, conditions, strict=True)]
     images = torch.stack(batches)
     if not images.isfinite().all():
         return  # the first step reports it
@@ -94,7 +98,7 @@ def _of_generator(gan: GAN, inputs: TrialInputs) -> Iterator[str]:
     if largest > 1.001 and not getattr(gan.generator, "unbounded", False):
         yield (
             f"the generator's images are not limited to [-1, 1], the range of the data; they reach {largest:.3g} at "
-            f"latents {_LATENT_SCALE:g} times as large: end it with tanh, or set its attribute `unbounded` to True if "
+            f"latents {scale:g} times as large: end it with tanh, or set its attribute `unbounded` to True if "
             "that is intended"
         )
 

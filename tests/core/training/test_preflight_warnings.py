@@ -82,6 +82,34 @@ def test_warnings_of_sound_parts_are_empty():
     assert warnings_of(Unbounded(*generator())) == ()
 
 
+class Translator(nn.Module):
+    """Depends on the picture that is its condition, and not on its latent."""
+
+    def __init__(self, *end):
+        super().__init__()
+        layers = [nn.Conv2d(1, 1, 3, padding=1) for _ in range(5)]
+        self.layers = nn.Sequential(*layers, *end)
+
+    def forward(self, latent, condition):
+        return self.layers(condition)
+
+
+class OfPairs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = discriminator()
+
+    def forward(self, images, condition):
+        return self.layers(images + condition)
+
+
+def test_warnings_of_a_translation_are_those_of_its_picture():
+    pairs = TensorDataset(*torch.randint(0, 256, (2, 12, *SHAPE), dtype=torch.uint8))
+    assert warnings_of(Translator(nn.Tanh()), OfPairs(), pairs, conditional=True) == ()
+    (found,) = warnings_of(Translator(nn.Sigmoid()), OfPairs(), pairs, conditional=True)
+    assert "end the generator with tanh" in found
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
