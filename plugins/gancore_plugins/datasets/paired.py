@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import Field
 from torch.utils.data import Dataset as TorchDataset
@@ -93,10 +93,7 @@ class Pairs(TorchDataset[Any]):  # Any: (target, input)
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        target, given = self.targets[index], self.inputs[index]
-        assert not isinstance(target, tuple)  # neither has labels
-        assert not isinstance(given, tuple)
-        return target, given
+        return cast("Tensor", self.targets[index]), cast("Tensor", self.inputs[index])  # neither has labels
 
 
 def _names(folder: Path) -> list[str]:

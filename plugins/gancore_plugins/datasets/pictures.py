@@ -199,7 +199,9 @@ def _upright(opened: Image.Image) -> Image.Image:
 def _half(double: Image.Image, half: Literal["left", "right"], path: Path) -> Image.Image:
     """Return one of two pictures that are side by side. Raise DataError if the width is odd."""
     if double.width % 2:
-        raise DataError(f"{path}: its width, {double.width} pixels, is odd, so it does not hold two pictures of one size")
+        raise DataError(
+            f"{path}: its width, {double.width} pixels, is odd, so it does not hold two pictures of one size"
+        )
     middle = double.width // 2
     left, right = (0, middle) if half == "left" else (middle, double.width)
     return double.crop((left, 0, right, double.height))
