@@ -14,8 +14,10 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from gancore.config.layers import ConfigLayer
-from gancore.config.run import Options
+import gancore_families
+from gancore.catalog.catalog import Catalog, read_plugin
+from gancore.config.layers import REMOVE, ConfigLayer
+from gancore.config.run import Options, read_layers, resolve
 from gancore.contracts import Augmentation, Loss, Regularizer, Spec
 from gancore.distributed.ranks import SINGLE_RANK
 from gancore.distributed.torchrun import join_ranks
@@ -224,6 +226,26 @@ def made(ranks, **changes):
     return gan(ranks, **{key: each() if callable(each) else each for key, each in changes.items()})
 
 
+FAMILIES = {
+    "infogan": {},
+    "bigan": {"regularizers": {"r1": {"gamma": 1.0}}},
+    "pix2pix": {},
+}
+"""Recipes of gancore-families that two ranks train exactly as one process does, with changes."""
+
+
+def family(ranks, recipe):
+    plugin = read_plugin(gancore_families, "families", "gancore-families", "0.1.0")
+    whole = Catalog([*Catalog.installed().plugins, plugin])
+    sgd = {player: {"name": "SGD", "lr": 0.05, "betas": REMOVE} for player in ("generator", "discriminator")}
+    layers = [
+        *read_layers(recipe, whole),
+        ConfigLayer("small", {"duration": "6 steps", "batch_size": 9, "optimizer": sgd}),
+        ConfigLayer("test", FAMILIES[recipe]),
+    ]
+    return GAN.assemble(resolve(layers, whole), Path(), "cpu", ranks)
+
+
 def outcome(run):
     """The state after the last step, and the numbers of all steps."""
     steps = [{key: value for key, value in step.scalars().items() if key != "seconds"} for step in train(run)]
@@ -278,6 +300,7 @@ def recorded(ranks, folder, *, stop=None, close=None, nan=False, **changes):
 def scenes(ranks, folder):
     return {
         "same": {name: outcome(made(ranks, **changes)) for name, changes in SAME.items()},
+        "families": {name: outcome(family(ranks, name)) for name in FAMILIES},
         "empty share": failure(gan, ranks, size=13, batch=4),
         "no cuda": failure(
             gan, ranks, discriminator=TinyDiscriminator(batch_norm=True).build(Spec(SHAPE)), sync_batchnorm=True
@@ -336,7 +359,9 @@ def free_port():
 def crowd(folder):
     """Run the scenarios in two processes; the results of each."""
     port = free_port()
-    found = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    root = Path(__file__).parents[2]
+    paths = [root / "tests", root / "examples" / "gancore-families", os.environ.get("PYTHONPATH", "")]
+    found = os.pathsep.join(map(str, paths))
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "helpers.two_rank_scenarios", str(folder)],

@@ -21,7 +21,7 @@ from gancore.training.sync import synchronize_batchnorm
 from gancore_plugins.regularizers.gradients import R1
 from gancore_plugins.regularizers.lipschitz import DRAGAN
 from helpers.tiny_components import TinyDiscriminator
-from helpers.two_rank_scenarios import SAME, SizeOfFakes, crowd, gan, made, outcome
+from helpers.two_rank_scenarios import FAMILIES, SAME, SizeOfFakes, crowd, family, gan, made, outcome
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,19 @@ def test_ranks_make_the_same_run_as_a_single_process(seen, name):
 @pytest.mark.parametrize("name", SAME)
 def test_ranks_keep_bit_identical_state(seen, name):
     assert equal(*(rank["same"][name]["tensors"] for rank in seen))
+
+
+@pytest.mark.parametrize("recipe", FAMILIES)
+def test_ranks_train_a_family_as_a_single_process(seen, recipe):
+    """Losses with networks, encoders with a gradient penalty, and pictures as conditions; batches split unevenly."""
+    single = outcome(family(SINGLE_RANK, recipe))
+    first, second = (rank["families"][recipe] for rank in seen)
+    assert equal(first["tensors"], second["tensors"])
+    for step, other in zip(single["steps"], first["steps"], strict=True):
+        assert other == pytest.approx(step, rel=1e-9, abs=1e-12)
+    assert first["tensors"].keys() == single["tensors"].keys()
+    for key, value in single["tensors"].items():
+        torch.testing.assert_close(first["tensors"][key], value, rtol=1e-9, atol=1e-12)
 
 
 def test_ranks_agree_on_batch_statistics_and_ema_with_dropout_and_batch_norm(seen):
