@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 def required(value: T | None, what: str) -> T:
-    """Return the value. Raise ConfigError if there is none."""
+    """Return the value. Raise ConfigError if it is absent."""
     if value is None:
         raise ConfigError(f"{what} are needed and were not given", "train with training.conditional and needs_real")
     return value
 
 
 def picture_condition(spec: Spec, part: str) -> tuple[int, int, int]:
-    """Return the shape of the picture that is the condition. Raise ConfigError if there is none."""
+    """Return the shape of the picture that is the condition. Raise ConfigError for other conditions."""
     if not isinstance(spec.condition, tuple) or len(spec.condition) != 3 or len(spec.shape) != 3:
         raise ConfigError(
             f"{part} needs pictures (C, H, W) with a picture as the condition of each; received samples of shape "
