@@ -23,6 +23,7 @@ from .contracts import Mixture as Mixture
 from .contracts import Objective as Objective
 from .contracts import Output as Output
 from .contracts import Penalty as Penalty
+from .contracts import Player as Player
 from .contracts import Players as Players
 from .contracts import Regularizer as Regularizer
 from .contracts import Scores as Scores

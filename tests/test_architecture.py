@@ -126,6 +126,7 @@ def test_public_names_can_be_imported():
     for name in gancore.__all__:
         assert getattr(gancore, name).__module__.startswith("gancore") or name in {
             "Condition",
+            "Player",
             "Shape",
             "Schedulable",
             "hookimpl",

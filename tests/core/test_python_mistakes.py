@@ -1,5 +1,7 @@
 """Mistakes that people make in Python: each error says what is wrong with which value, and how to fix it."""
 
+import ast
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +205,12 @@ def test_latent_hint_is_empty_for_a_generator_that_fails_by_itself():
 def test_options_with_a_key_of_a_table_name_the_table(options, message):
     with pytest.raises(ValidationError, match=message):
         Options(**options)
+
+
+def test_options_have_their_keys_as_typed_arguments():
+    source = ast.parse(inspect.getsource(Options).strip())
+    (constructor,) = [node for node in ast.walk(source) if getattr(node, "name", "") == "__init__"]
+    assert [argument.arg for argument in constructor.args.kwonlyargs] == list(Options.model_fields)
 
 
 def test_float_images_in_0_255_have_a_warning():
