@@ -126,7 +126,7 @@ def test_unknown_name_lists_plugins_that_failed_to_load():
     ) as error:
         Catalog([FOAM, broken]).find(Generator, "strom")
     assert error.value.hint == "fix it, or switch it off: GANCORE_DISABLE_PLUGINS=storm"
-    with pytest.raises(ConfigError, match=r"unknown generator 'foam:strom'.* Known: foam, shared, twin$"):
+    with pytest.raises(ConfigError, match=r"(?m)unknown generator 'foam:strom'.* Known: foam, shared, twin$"):
         Catalog([FOAM, broken]).find(Generator, "foam:strom")
 
 
