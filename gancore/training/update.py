@@ -26,8 +26,9 @@ class Update:
 
     def __init__(self, gan: GAN, player: Player, number: int = 0) -> None:
         self._gan, self._player, self._optimizer = gan, player, gan.optimizers[player]
-        weights = (parameter for group in self._optimizer.param_groups for parameter in group["params"])
-        self._weights = [weight for weight in weights if weight.requires_grad]  # own optimizers may have frozen ones
+        groups = self._optimizer.param_groups
+        # The user's own optimizers may have frozen parameters.
+        self._weights = [weight for group in groups for weight in group["params"] if weight.requires_grad]
         self.regularizers = gan.active_regularizers(player, number)
         self._losses: list[Tensor] = []
         self.loss: Tensor
