@@ -95,9 +95,7 @@ class GAN:
             "generator": options.optimizer.generator,
             "discriminator": options.optimizer.discriminator,
         }
-        self._scheduled = {
-            player: settings for player, settings in players.items() if settings.scheduled and player not in own
-        }
+        self._scheduled = {player: settings for player, settings in players.items() if settings.scheduled}
         self.is_trial = False
         """Whether this is the preflight's copy: all strengths are 1, and gradients of everything are taken."""
 

@@ -8,6 +8,7 @@ from typing import get_args
 
 from torch import nn, optim
 
+from gancore.config.optimizers import OptimizerSettings
 from gancore.config.run import OptimizerPair
 from gancore.contracts import Player
 from gancore.errors import ConfigError, unknown_name
@@ -30,7 +31,7 @@ def check_players(optimizers: Mapping[Player, optim.Optimizer], settings: Optimi
                 f"{type(optimizer).__name__} calls a closure several times per step, which no update of a GAN supports",
                 "use an optimizer whose step() needs no argument, such as torch.optim.Adam",
             )
-        if player in settings.model_fields_set:
+        if getattr(settings, player) != OptimizerSettings():  # its schedules would move the rates of the user
             raise ConfigError(
                 f"the {player} has an optimizer of your own, so options.optimizer.{player} has no effect",
                 "leave one of them out",
