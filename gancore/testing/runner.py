@@ -39,7 +39,7 @@ EXAMPLES = 10
 """Number of cases that a law is checked on."""
 _SEED = 1
 _BOUNDS = Bounds(largest=24, reach=100.0, letters="qxz")
-_MAX_SKIPPED = 4 * EXAMPLES
+_MAX_SKIPPED = 2 * EXAMPLES
 """Number of skipped cases after which a law is given up, if no case was checked."""
 
 
