@@ -134,6 +134,13 @@ _LARGER_CASES = (
     Case(shape=(1, 16, 16), latent_dim=8, condition=(1, 16, 16)),
 )
 
+_IF_REFUSED = (
+    Case(shape=(1, 16, 16), latent_dim=8, condition=(1, 16, 16)),
+    Case(shape=(2, 16, 16), latent_dim=8, condition=(2, 16, 16)),
+    Case(shape=(1, 64, 64), latent_dim=8),
+)
+"""Cases for components that refuse all others: those of pictures with a picture as the condition, or of one size."""
+
 
 def laws_of(component: type[Component]) -> tuple[Law, ...]:
     """Return all laws of a component's kind; for an unknown kind, `config_round_trips` only."""
@@ -186,6 +193,9 @@ def check_law(
             for case in (*own.cases, *_larger_cases(component, law, own)):
                 trial.check_default(case)
             trial.check_drawn(examples, own)
+            if trial.is_refused and not own.shapes:
+                for case in _IF_REFUSED:
+                    trial.check_default(case)
         except LawBroken:
             pass  # it is among the breaches
         return trial.result()
@@ -282,6 +292,11 @@ class _Trial:
             return False
         self.held += 1
         return True
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the component has refused every case that concerns it."""
+        return bool(self.refused) and self._outcome()[0] == "refused"
 
     def _is_given_up(self) -> bool:
         if self.held:
