@@ -15,11 +15,11 @@ def required(value: T | None, what: str) -> T:
 
 
 def picture_condition(spec: Spec, part: str) -> tuple[int, int, int]:
-    """Return the shape of the picture that is the condition. Raise ConfigError for other conditions."""
-    if not isinstance(spec.condition, tuple) or len(spec.condition) != 3 or len(spec.shape) != 3:
+    """Return the shape of the picture that is the condition. Raise ConfigError for any other, or of another size."""
+    if not isinstance(spec.condition, tuple) or len(spec.condition) != 3 or spec.condition[1:] != spec.shape[1:]:
         raise ConfigError(
-            f"{part} needs pictures (C, H, W) with a picture as the condition of each; received samples of shape "
-            f"{spec.shape} and condition {spec.condition}",
+            f"{part} needs pictures (C, H, W) with a picture of the same size as the condition; received "
+            f"samples of shape {spec.shape} and condition {spec.condition}",
             "--dataset paired --set training.conditional=true",
         )
     channels, height, width = spec.condition

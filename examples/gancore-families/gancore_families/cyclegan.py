@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, softplus
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore import ConfigError, Dataset, Generator, Objective, Scores, Spec
+from gancore import Dataset, Generator, Objective, Scores, Spec
 from gancore_families.checks import picture_condition, required
 from gancore_families.pix2pix import PatchNetwork
 from gancore_plugins.datasets.folder import Folder
@@ -60,16 +60,15 @@ class Translators(Generator):
     depth: int = Field(default=2, ge=1, le=16, description="hidden layers between the first and the last")
 
     def build(self, spec: Spec) -> nn.Module:
-        source, target = picture_condition(spec, "generator 'translators'"), spec.shape
-        if source[1:] != target[1:]:
-            raise ConfigError(f"sources {source} and targets {target} must have one size", "resize them")
-        return _TranslatorPair(self._network(source[0], target[0]), self._network(target[0], source[0]))
+        source, target = picture_condition(spec, "generator 'translators'")[0], spec.shape[0]
+        output = nn.Tanh() if spec.bounded else nn.Identity()
+        return _TranslatorPair(self._network(source, target, output), self._network(target, source, nn.Tanh()))
 
-    def _network(self, inputs: int, outputs: int) -> nn.Sequential:
+    def _network(self, inputs: int, outputs: int, output: nn.Module) -> nn.Sequential:
         layers: list[nn.Module] = []
         for channels in (inputs, *[self.width] * self.depth):
             layers += [nn.Conv2d(channels, self.width, 3, padding=1), nn.LeakyReLU(0.2)]
-        return nn.Sequential(*layers, nn.Conv2d(self.width, outputs, 3, padding=1), nn.Tanh())
+        return nn.Sequential(*layers, nn.Conv2d(self.width, outputs, 3, padding=1), output)
 
 
 class _TranslatorPair(nn.Module):

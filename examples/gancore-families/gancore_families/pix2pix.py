@@ -58,10 +58,10 @@ class UNet(Generator):
 
     def build(self, spec: Spec) -> nn.Module:
         condition = picture_condition(spec, "generator 'unet'")
-        if any(side % 2**self.depth for side in condition[1:]) or condition[1:] != spec.shape[1:]:
+        if any(side % 2**self.depth for side in condition[1:]):
             raise ConfigError(
-                f"generator 'unet' of depth {self.depth} needs pictures whose sides are multiples of {2**self.depth}, "
-                f"with a condition of the same size; received {spec.shape} and {condition}",
+                f"generator 'unet' of depth {self.depth} needs pictures whose sides are multiples of {2**self.depth}; "
+                f"received shape {spec.shape}",
                 "change generator.depth, or the size of the pictures",
             )
         return _UNetwork(spec, condition[0], self)
@@ -102,8 +102,13 @@ class Patches(Discriminator):
     pairs: bool = Field(default=True, description="whether D sees the condition with the picture")
 
     def build(self, spec: Spec) -> nn.Module:
-        channels = picture_condition(spec, "discriminator 'patches'")[0] if self.pairs else 0
-        return PatchNetwork(spec.shape[0] + channels, self.width, pairs=self.pairs)
+        if len(spec.shape) != 3 or min(spec.shape[1:]) < 4:
+            raise ConfigError(
+                f"discriminator 'patches' needs images of 4x4 pixels or more; received {spec.shape}", "use mlp"
+            )
+        conditional = self.pairs or spec.condition is not None
+        channels = picture_condition(spec, "discriminator 'patches'")[0] if conditional else 0
+        return PatchNetwork(spec.shape[0] + (channels if self.pairs else 0), self.width, pairs=self.pairs)
 
 
 class PatchNetwork(nn.Module):
