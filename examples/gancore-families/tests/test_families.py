@@ -145,6 +145,7 @@ def test_style_mixing_uses_a_second_style_in_training_only(assemble):
         assert torch.equal(network(latent).images, network(latent).images)
 
 
+@pytest.mark.long
 def test_path_length_evens_out_the_lengths(trained):
     """Standard deviation of the lengths over their mean: 0.375; without the regularizer: 0.478."""
 
