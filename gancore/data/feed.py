@@ -22,11 +22,12 @@ from gancore.data.items import (
     EMPTY,
     check_conditions,
     check_dataset,
+    check_form,
     check_items,
     check_labels,
+    collate,
     count_classes,
     read_items,
-    split_item,
 )
 from gancore.data.loader import load_batches
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
@@ -87,21 +88,22 @@ class Feed:
         self._seed, self._workers, self._ranks = seed, workers, ranks
         items_seed = derive_seed(seed, "items")
         with blame("dataset"), seeded(items_seed):
-            first, about = split_item(dataset[0])
-        check_items(first.unsqueeze(0))
-        self.shape: Shape = tuple(first.shape)
+            first, about = (column.detach() for column in collate([dataset[0]]))  # (1, …) each
+        check_items(first)
+        self.shape: Shape = tuple(first.shape[1:])
         self.format = SampleFormat.of(first, getattr(dataset, "value_range", None))
         self._num_classes = count_classes(dataset)
         self.condition: Condition | None = self._num_classes
-        if isinstance(about, Tensor) and self._num_classes is None:
-            check_conditions(about.unsqueeze(0))
-            self.condition = tuple(about.shape)
+        self._first = first, about
+        if about.ndim > 1 and self._num_classes is None:
+            self.condition = tuple(about.shape[1:])
+        self._check(first, about)
         self._on_device: tuple[Tensor, Tensor] | None = None
-        item_size = first.nbytes + (about.nbytes if isinstance(about, Tensor) else 0)
+        item_size = first.nbytes + about.nbytes
         fits = item_size * self.size <= _MAX_MEMORY_SHARE * _memory(device, ranks)
         if data == "device" or (data == "auto" and fits):
             images, conditions = read_items(dataset, seed=items_seed)
-            check_labels(conditions, self._num_classes)
+            self._check(images, conditions)
             self._on_device = images.to(device), conditions.to(device)
         if self.size < batch_size:
             raise DataError(
@@ -215,9 +217,15 @@ class Feed:
         )
         for images, conditions in batches:
             check_items(images)
-            check_conditions(conditions)
-            check_labels(conditions, self._num_classes)
+            self._check(images, conditions)
             yield images.to(self.device, non_blocking=True), conditions.to(self.device, non_blocking=True)
+
+    def _check(self, images: Tensor, conditions: Tensor) -> None:
+        """Raise DataError for conditions that break the contract, and for items of another form than the first."""
+        check_conditions(conditions)
+        check_labels(conditions, self._num_classes)
+        for what, values, first in zip(("samples", "conditions"), (images, conditions), self._first, strict=True):
+            check_form(what, values, first)
 
     def _requests(self, images_seen: int) -> Iterator[tuple[int, list[int]]]:
         """Yield the position in the run and the item indices of this rank's part of each batch."""

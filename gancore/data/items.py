@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from operator import index
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -132,8 +132,13 @@ def collate(items: list[object]) -> tuple[Tensor, Tensor]:
     if len(shapes) > 1 or len(tensors) not in (0, len(pairs)):
         received = sorted(shapes) if len(shapes) > 1 else "tensors and labels"
         raise DataError(f"all conditions of a dataset must have one shape; received {received}")
-    samples = torch.stack([sample for sample, _ in pairs])
-    return samples, torch.stack(tensors) if tensors else torch.tensor([condition for _, condition in pairs])
+    for what, items_of in (("samples", [sample for sample, _ in pairs]), ("conditions", tensors)):
+        if len(types := {tensor.dtype for tensor in items_of}) > 1:  # torch would convert them to one
+            raise DataError(f"all {what} of a dataset must have one type; received {_names_of(types)}", "convert them")
+    # Detached, since a worker process cannot send tensors with a graph.
+    samples = torch.stack([sample for sample, _ in pairs]).detach()
+    labels = [condition for _, condition in pairs]
+    return samples, torch.stack(tensors).detach() if tensors else torch.tensor(labels, dtype=torch.int64)
 
 
 def count_classes(dataset: TorchDataset[Any]) -> int | None:
@@ -197,8 +202,26 @@ def check_conditions(conditions: Tensor) -> None:
     _check_finite("conditions", conditions)
 
 
+def check_form(what: str, values: Tensor, first: Tensor) -> None:
+    """Raise DataError unless values (N, …) have the type and the shape of those of the first item (1, …)."""
+    if values.dtype != first.dtype or values.shape[1:] != first.shape[1:]:
+        raise DataError(
+            f"all {what} of a dataset must have the type and the shape of the first, {_describe(first)}; "
+            f"received {_describe(values)}",
+            "convert them, or resize them",
+        )
+
+
 def _describe(samples: Tensor) -> str:
-    return f"{str(samples.dtype).removeprefix('torch.')} of shape {tuple(samples.shape[1:])}"
+    return f"{_name_of(samples.dtype)} of shape {tuple(samples.shape[1:])}"
+
+
+def _names_of(types: Iterable[torch.dtype]) -> str:
+    return ", ".join(sorted(map(_name_of, types)))
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _check_finite(what: str, values: Tensor) -> None:

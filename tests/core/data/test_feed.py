@@ -1,6 +1,7 @@
 import gc
 import os
 import tracemalloc
+from itertools import islice
 
 import pytest
 import torch
@@ -249,6 +250,43 @@ def test_condition_must_be_a_number_or_a_tensor(condition):
 def test_condition_tensor_must_be_uint8_or_float32(condition):
     with pytest.raises(DataError, match=r"tensors as conditions must be uint8 in 0\.\.255 or float32; received"):
         feed(Listed([(torch.zeros(1, 2, 2, dtype=uint8), condition)]), 1)
+
+
+FORM = (torch.zeros(1, 2, 2, dtype=uint8), torch.zeros(3))
+OTHER_FORMS = {
+    "a float sample": (torch.zeros(1, 2, 2), torch.zeros(3)),
+    "a uint8 condition": (FORM[0], torch.zeros(3, dtype=uint8)),
+    "a larger sample": (torch.zeros(1, 2, 3, dtype=uint8), torch.zeros(3)),
+    "a larger condition": (FORM[0], torch.zeros(4)),
+    "a label": (FORM[0], 1),
+}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("data", ["device", "stream"])
+@pytest.mark.parametrize("other", OTHER_FORMS)
+def test_items_of_another_form_than_the_first_are_rejected(other, data, batch_size):
+    """torch would convert uint8 to float32 without mapping it to [-1, 1]."""
+    dataset = Listed([FORM, *[OTHER_FORMS[other]] * 3])
+    with pytest.raises(DataError, match=r"all (samples|conditions) of a dataset must have"):
+        list(islice(feed(dataset, batch_size, data=data).batches(0), 4))
+
+
+@pytest.mark.parametrize(("classes", "item"), [(("a", "b"), FORM), ((), (FORM[0], 0))])
+def test_first_condition_is_checked_against_the_classes_while_streaming(classes, item):
+    dataset = Listed([item] * 4)
+    dataset.classes = classes
+    with pytest.raises(DataError, match="classes"):
+        feed(dataset, data="stream")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_items_that_require_a_gradient_are_detached(workers):
+    """A worker process cannot send them: its batches would never arrive."""
+    dataset = Listed([(torch.zeros(2, requires_grad=True), torch.zeros(2, requires_grad=True))] * 4)
+    batch = next(feed(dataset, data="stream", workers=workers).batches(0))
+    assert not batch.images.requires_grad
+    assert not batch.condition.requires_grad
 
 
 @pytest.mark.parametrize("data", ["device", "stream"])
