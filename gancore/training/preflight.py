@@ -109,6 +109,7 @@ def _try_step(gan: GAN, inputs: TrialInputs) -> tuple[str, ...]:
     The first step of the run reports numbers that are not finite.
     """
     trial = trial_copy(gan)
+    _check_owners(trial)
     condition = torch.zeros(COUNT, dtype=torch.int64, device=gan.device)
     condition = condition if inputs.condition is None else inputs.condition
     with suppress(NonFiniteError):
@@ -116,6 +117,24 @@ def _try_step(gan: GAN, inputs: TrialInputs) -> tuple[str, ...]:
         _check_trained(trial)
         return tuple(untrained_warnings(trial))
     return ()
+
+
+def _check_owners(trial: GAN) -> None:
+    """Raise PluginError for a parameter that both players would train."""
+    owners: dict[nn.Parameter, str] = {}
+    for role, module in trial.trained_by["generator"].items():
+        owners |= {parameter: role for parameter in module.parameters() if parameter.requires_grad}
+    for role, module in trial.trained_by["discriminator"].items():
+        for name, parameter in module.named_parameters():
+            if parameter in owners:
+                error = PluginError(
+                    f"parameter {name!r} of the {role} is also in the {owners[parameter]}, so both players would train "
+                    "it",
+                    "call the other network through `players` of the scores, copy the module, or set requires_grad to "
+                    "False",
+                )
+                error.part = role
+                raise error
 
 
 def _check_trained(trial: GAN) -> None:

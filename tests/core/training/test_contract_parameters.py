@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from gancore.contracts import Spec
 from gancore.errors import PluginError
 from gancore.training.loop import train
-from helpers.contract_parts import Pulling, PullingAtWork, PullingG, Scaled, ScaledAtWork, small_gan
-from helpers.tiny_components import Hinge, equal, trained, weights
+from helpers.contract_parts import LATENT, SHAPE, Pulling, PullingAtWork, PullingG, Scaled, ScaledAtWork, small_gan
+from helpers.tiny_components import Hinge, TinyDiscriminator, TinyGenerator, equal, trained, weights
 
 REGULARIZERS = {"regularizers": {"mine": Pulling(interval=2), "of-g": PullingG()}}
 OWNERS = {"loss.network.weight": "discriminator", "regularizer.mine.target": "discriminator"}
@@ -122,3 +123,32 @@ def test_generators_update_gives_no_gradient_to_what_the_discriminators_optimize
         parameter.register_hook(gradients.append)
     next(train(run))
     assert len(gradients) == len(watched), "one gradient each, in D's update"
+
+
+class Sharing(ScaledAtWork):
+    """A loss that has a module of a network as a part of its own."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
+@pytest.mark.parametrize("fakes", ["shared", "fresh"])
+@pytest.mark.parametrize("sharer", ["loss", "discriminator"])
+def test_preflight_rejects_a_parameter_that_both_players_would_train(sharer, fakes):
+    """A loss calls G with the gradient of D's loss: D's optimizer would then move G."""
+    generator = TinyGenerator().build(Spec(SHAPE, LATENT))
+    discriminator = TinyDiscriminator().build(Spec(SHAPE))
+    loss = Sharing(generator[0]) if sharer == "loss" else Hinge()
+    if sharer == "discriminator":
+        discriminator[0].shared = generator[0]
+    match = rf"parameter '(module|0\.shared)\.weight' of the {sharer} is also in the generator"
+    with pytest.raises(PluginError, match=match) as caught:
+        small_gan(loss, generator=lambda: generator, discriminator=lambda: discriminator, training={"fakes": fakes})
+    assert caught.value.part == sharer
+
+
+def test_preflight_accepts_frozen_parameters_in_both_players():
+    generator = TinyGenerator().build(Spec(SHAPE, LATENT))
+    generator[0].requires_grad_(False)
+    trained(small_gan(Sharing(generator[0]), generator=lambda: generator))
