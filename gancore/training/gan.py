@@ -17,7 +17,7 @@ from gancore.contracts import Augment, Augmentation, Loss, Objective, Penalty, P
 from gancore.data.feed import Feed
 from gancore.data.items import build_dataset
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
-from gancore.errors import blame
+from gancore.errors import PluginError, blame
 from gancore.settings import TrainingTime
 from gancore.training.adapters import (
     ActiveAugmentation,
@@ -155,6 +155,11 @@ class GAN:
             return objective
         with building(self.options, f"loss {objective.name!r}", "loss"):
             built = objective.build(self.spec)
+            if built is not objective and not isinstance(built, nn.Module):
+                raise PluginError(
+                    f"build() must return the loss itself, or an nn.Module; received {type(built).__name__}",
+                    "derive its class from nn.Module, which keeps its parameters and buffers",
+                )
             for name in ("needs_real", "whole_batch"):
                 if isinstance(built, nn.Module) and not hasattr(built, name):
                     vars(built)[name] = getattr(objective, name)

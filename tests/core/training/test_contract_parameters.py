@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gancore.contracts import Spec
+from gancore.contracts import Loss, Spec
 from gancore.errors import PluginError
 from gancore.training.loop import train
 from helpers.contract_parts import LATENT, SHAPE, Pulling, PullingAtWork, PullingG, Scaled, ScaledAtWork, small_gan
@@ -152,3 +152,31 @@ def test_preflight_accepts_frozen_parameters_in_both_players():
     generator = TinyGenerator().build(Spec(SHAPE, LATENT))
     generator[0].requires_grad_(False)
     trained(small_gan(Sharing(generator[0]), generator=lambda: generator))
+
+
+class BuildsPlainObject(Loss):
+    """A loss whose `build` returns an object that is no module: nothing would train or save its network."""
+
+    name = "plain-object"
+    needs_real = True
+
+    def build(self, spec):
+        return PlainObject()
+
+
+class PlainObject:
+    """The object of BuildsPlainObject."""
+
+    def __init__(self):
+        self.network = nn.Linear(1, 1)
+
+    def discriminator(self, real, fake):
+        return Hinge().discriminator(real, fake) + self.network(fake.logits).square().mean()
+
+    def generator(self, fake, real):
+        return -fake.logits.mean()
+
+
+def test_loss_must_build_itself_or_a_module():
+    with pytest.raises(PluginError, match=r"must return the loss itself, or an nn\.Module; received PlainObject"):
+        small_gan(BuildsPlainObject())
