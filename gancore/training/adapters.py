@@ -122,7 +122,7 @@ class DiscriminatorAdapter:
         extras = NO_EXTRAS
         if self.extra_inputs:
             received = self._received(fake_extras)
-            extras = {name: torch.cat([real_extras[name], received[name]]) for name in received}  # (2n, …)
+            extras = {name: _joined(name, real_extras[name], received[name]) for name in received}  # (2n, …)
         output = self(torch.cat([real_images, fake_images]), condition, extras)  # logits (2n, K)
         count = len(real_images)
         return scores_of(output, slice(count), real), scores_of(output, slice(count, None), fakes)
@@ -178,6 +178,17 @@ class DiscriminatorAdapter:
 
     def _mean(self, part: MicroBatch) -> Mean:
         return self._ranks.mean_of(part.total) if self._ranks.is_distributed else mean_of_batch
+
+
+def _joined(name: str, real: Tensor, fake: Tensor) -> Tensor:
+    """Return an extra of real images and of fakes (n, …) as one tensor (2n, …)."""
+    with blame("generator", "when its extras were joined"):
+        if real.shape != fake.shape:
+            raise PluginError(
+                f"extra {name!r} of a generator must have one shape; encode() returned {tuple(real.shape)} for real "
+                f"images, and Generated has {tuple(fake.shape)}"
+            )
+        return torch.cat([real, fake])
 
 
 def _augmented(active: ActiveAugmentation, images: Tensor) -> Tensor:

@@ -77,6 +77,11 @@ def check_extras(extras: object, images: Tensor) -> None:
 
 def received_extras(names: Sequence[str], extras: Extras) -> Extras:
     """Return the extras that D receives, those of its `extra_inputs`. Raises PluginError if one is missing."""
+    if isinstance(names, str):
+        raise PluginError(
+            f"extra_inputs of a discriminator must be a tuple of names; received {names!r}",
+            f"set extra_inputs = ({names!r},)",
+        )
     if missing := [name for name in names if name not in extras]:
         raise PluginError(
             f"the discriminator's extra_inputs name {missing[0]!r}, which it does not get; there are {sorted(extras)}",

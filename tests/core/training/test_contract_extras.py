@@ -179,3 +179,36 @@ def test_players_score_without_a_needed_extra_is_rejected_by_name():
 
     with pytest.raises(PluginError, match="extra_inputs name 'code'"):
         small_gan(Wrong(), generator=Encoding, discriminator=OfPairs)
+
+
+class DeepEncoding(Encoding):
+    """Codes of real images have one more dimension than those of fakes, which D flattens."""
+
+    def encode(self, images):
+        return {"code": self.encoder(images)[:, :, None]}
+
+
+class OfFlatPairs(OfPairs):
+    """D that takes codes of any shape."""
+
+    def forward(self, images, code):
+        return super().forward(images, code.flatten(1))
+
+
+def test_codes_of_different_shapes_are_reported_as_an_error_of_the_generator():
+    """They cannot go through D in one pass."""
+    run = small_gan(Symmetric(), generator=DeepEncoding, discriminator=OfFlatPairs)
+    with pytest.raises(PluginError, match=r"extra 'code' of a generator must have one shape") as caught:
+        list(train(run))
+    assert caught.value.part == "generator"
+
+
+class OfOneName(OfPairs):
+    """D whose tuple of names lacks its comma."""
+
+    extra_inputs = "code"
+
+
+def test_extra_inputs_must_be_a_tuple_of_names():
+    with pytest.raises(PluginError, match="must be a tuple of names; received 'code'"):
+        small_gan(Symmetric(), generator=Encoding, discriminator=OfOneName)
