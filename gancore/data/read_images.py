@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gancore.contracts import Shape
 from gancore.errors import DataError, describe_error
-from gancore.utils.files import picture, pictures_below, regular, without_warnings
+from gancore.utils.files import SUFFIXES, picture, pictures_below, regular, without_warnings
 
 _MODES = {"1": "L", "L": "L", "LA": "RGBA", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA"}
 """The supported Pillow modes, and the mode that each is converted to."""
@@ -53,6 +53,11 @@ def read_conditions(path: Path, shape: Shape) -> Tensor:
             given = torch.from_numpy(_copy(array, path, np.uint8 if array.dtype == np.uint8 else np.float32))
         given = given.unsqueeze(0) if given.shape == shape else given
     elif path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(
+                f"conditions are in a .npy file or in pictures ({', '.join(SUFFIXES)}); received {path}",
+                "save a tensor with numpy.save(FILE, conditions.numpy())",
+            )
         given = torch.from_numpy(_decode(path, gray)).permute(2, 0, 1).unsqueeze(0)
     else:
         given = _pictures(path, gray)

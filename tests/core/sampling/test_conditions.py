@@ -134,6 +134,13 @@ def test_conditions_of_another_shape_or_type_are_refused(tmp_path, values, messa
         read_conditions(tmp_path / "wrong.npy", (2,))
 
 
+@pytest.mark.parametrize("name", ["conditions.pt", "conditions"])
+def test_conditions_in_a_file_of_another_format_are_refused(tmp_path, name):
+    torch.save(torch.zeros(3, 2), tmp_path / name)
+    with pytest.raises(DataError, match=r"in a \.npy file or in pictures \(\.png, .*received .*conditions"):
+        read_conditions(tmp_path / name, (2,))
+
+
 def test_refreshed_batch_normalization_has_the_statistics_of_samples(tmp_path):
     generator = trained(tmp_path / "run", training={}, ema={}, generator={"name": "mlp", "normalization": "batch"})
     (norm, *_) = (part for part in generator.generator.modules() if isinstance(part, torch.nn.BatchNorm1d))
