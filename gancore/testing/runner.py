@@ -40,7 +40,7 @@ EXAMPLES = 10
 _SEED = 1
 _BOUNDS = Bounds(largest=24, reach=100.0, letters="qxz")
 _MAX_SKIPPED = 2 * EXAMPLES
-"""Number of skipped cases after which a law is given up, if no case was checked."""
+"""Number of skipped cases after which no more are drawn."""
 
 
 class StubExtractor(Extractor):
@@ -299,11 +299,9 @@ class _Trial:
         return bool(self.refused) and self._outcome()[0] == "refused"
 
     def _is_given_up(self) -> bool:
-        if self.held:
-            return False
         tries = (self.refused, self.skipped, self.unsuited_cases, self.unsuited_components)
         count = sum(map(len, tries))
-        return self.not_applicable is not None or count >= _MAX_SKIPPED
+        return count >= _MAX_SKIPPED or (self.not_applicable is not None and not self.held)
 
     def result(self) -> LawResult:
         """Return what was found. A law that held in no case gives its most frequent reason."""

@@ -98,6 +98,8 @@ class GAN:
         self._scheduled = {player: settings for player, settings in players.items() if settings.scheduled}
         self.is_trial = False
         """Whether this is the preflight's copy: all strengths are 1, and gradients of everything are taken."""
+        self.trial_leaves = set[Tensor]()
+        """The leaf tensors that get a gradient in a step of the preflight's copy."""
 
         preflight = run_preflight(self)
         self._warnings = preflight.warnings

@@ -37,7 +37,17 @@ def preflight_warnings(gan: GAN, inputs: TrialInputs) -> Iterator[str]:
 
 
 def untrained_warnings(trial: GAN) -> Iterator[str]:
-    """Yield a warning for each network with parameters that got no gradient in a trial step."""
+    """Yield a warning for each network with parameters that got no gradient in a trial step, and for foreign ones."""
+    known = {
+        id(weight) for modules in trial.trained_by.values() for part in modules.values() for weight in part.parameters()
+    }
+    foreign = [leaf for leaf in trial.trial_leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in known]
+    if foreign:
+        count, shapes = len(foreign), ", ".join(sorted({str(tuple(leaf.shape)) for leaf in foreign}))
+        yield (
+            f"the losses depend on {count} parameters of no part of the run, of shape {shapes}: they are neither trained "
+            "nor saved. Let build() return an nn.Module that holds them, or freeze them with requires_grad_(False)"
+        )
     for role, network in (("generator", trial.generator), ("discriminator", trial.discriminator)):
         idle = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
         if idle:
@@ -60,6 +70,11 @@ def _of_data(feed: Feed, real: Tensor) -> Iterator[str]:
         yield (
             f"the first images are float32 in {low:.3g}..{high:.3g} and are passed to the networks as they are: set "
             f"the attribute `value_range` of the dataset, such as {guess}, to map them to [-1, 1]"
+        )
+    if feed.format.value_range is not None and (low < -1.001 or high > 1.001):
+        yield (
+            f"the first samples leave the dataset's value_range {feed.format.value_range}, so networks see them in "
+            f"{low:.3g}..{high:.3g} instead of [-1, 1]: correct value_range"
         )
     if feed.draws_random_items():
         yield (

@@ -45,6 +45,8 @@ class Update:
             # nor parts of the other player. The preflight names none, or autograd would not notice a D that cannot be
             # differentiated twice.
             weights = None if self._gan.is_trial else self._weights
+            if self._gan.is_trial:
+                self._gan.trial_leaves |= leaves_of(total)
             total.backward(inputs=weights)  # type: ignore[no-untyped-call]  # torch's
         except BaseException:
             of = "loss and penalties" if penalties else "loss"
@@ -93,3 +95,17 @@ class Update:
         self.loss = sums["loss", ""]
         self.penalties = {label: sums["penalty", label] for label in labels if ("penalty", label) in sums}
         return tuple([replace(score, logits=sums["logits", index]) for index, score in enumerate(scores)])
+
+
+def leaves_of(loss: Tensor) -> set[Tensor]:
+    """Return the leaf tensors that a backward pass from the loss () would give a gradient."""
+    leaves, waiting, seen = set[Tensor](), [loss.grad_fn], set[object]()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(variable := getattr(node, "variable", None), Tensor):
+            leaves.add(variable)
+        waiting += [following for following, _ in node.next_functions]
+    return leaves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,8 +39,8 @@ class SampleFormat:
             ends = (low, high)
         except (TypeError, ValueError):
             ends = (0.0, 0.0)
-        if not ends[0] < ends[1]:
-            raise DataError(f"value_range must be two numbers, the lower one first; received {value_range!r}")
+        if isinstance(value_range, str) or not -math.inf < ends[0] < ends[1] < math.inf:
+            raise DataError(f"value_range must be two finite numbers, the lower one first; received {value_range!r}")
         return cls("float32", ends)
 
     @property

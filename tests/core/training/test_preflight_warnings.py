@@ -202,3 +202,24 @@ def test_warning_of_augmentations_names_an_extra_input_that_they_leave_alone():
         found = gan.take_warnings()
         assert len(found) == count
         assert all("extra input 'half'" in warning for warning in found)
+
+
+def test_warning_of_parameters_that_belong_to_no_part():
+    hidden = nn.Linear(16, 1)
+
+    class Closed(Hinge):
+        def generator(self, fake, real):
+            return super().generator(fake, real) + hidden(fake.images.flatten(1)).mean()
+
+    found = warnings_of(loss=Closed())
+    assert len(found) == 1
+    assert "2 parameters of no part of the run, of shape (1, 16), (1,)" in found[0]
+    hidden.requires_grad_(False)
+    assert warnings_of(loss=Closed()) == ()
+
+
+def test_warning_of_samples_outside_their_range():
+    dataset = TensorDataset(255 * torch.rand(12, *SHAPE))
+    dataset.value_range = (0, 1)
+    (found,) = warnings_of(dataset=dataset)
+    assert "leave the dataset's value_range (0.0, 1.0)" in found

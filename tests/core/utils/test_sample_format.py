@@ -64,7 +64,7 @@ def test_value_range_of_uint8_samples_is_rejected():
 
 @pytest.mark.parametrize("ends", [(1, 0), (0, 0), (0,), (0, 1, 2), 3, "ab", (0, float("nan")), (None, 1)], ids=str)
 def test_value_range_must_be_two_numbers_in_order(ends):
-    with pytest.raises(DataError, match="value_range must be two numbers, the lower one first; received"):
+    with pytest.raises(DataError, match="value_range must be two finite numbers, the lower one first; received"):
         SampleFormat.of(torch.zeros(2), ends)
 
 
