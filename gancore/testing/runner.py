@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 from pydantic import ValidationError
 
 from gancore.component import Component
+from gancore.contracts import Shape
 from gancore.errors import ConfigError, DataError, GancoreError, PluginError
 from gancore.metrics import Extractor, Metric
 from gancore.testing import datasets, general, losses, networks, observers, process
@@ -35,11 +37,11 @@ from gancore.testing.strategies import Bounds, Offers, cases, components
 
 Law = Callable[[Component, Case], None]
 
-EXAMPLES = 10
+EXAMPLES = 12
 """Number of cases that a law is checked on."""
 _SEED = 1
 _BOUNDS = Bounds(largest=24, reach=100.0, letters="qxz")
-_MAX_SKIPPED = 2 * EXAMPLES
+_MAX_SKIPPED = 3 * EXAMPLES
 """Number of skipped cases after which no more are drawn."""
 
 
@@ -201,6 +203,38 @@ def check_law(
         return trial.result()
 
 
+_SETTINGS = partial(
+    settings,
+    database=None,
+    deadline=None,
+    report_multiple_bugs=False,
+    verbosity=Verbosity.quiet,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
+
+
+@lru_cache(maxsize=4)
+def _drawn(component: type[Component], shapes: Sequence[Shape]) -> Sequence[tuple[Component, Case]]:
+    """Return components with cases, drawn once for all laws of a component: drawing takes as long as a law."""
+    drawn: list[tuple[Component, Case]] = []
+
+    @_SETTINGS(max_examples=EXAMPLES + _MAX_SKIPPED)
+    @seed(_SEED)
+    @given(drawn_components(component), _cases(component, shapes))
+    def draw(component: Component, case: Case) -> None:
+        drawn.append((component, case))
+
+    with suppress(Unsatisfiable):
+        draw()
+    return drawn
+
+
+def _cases(component: type[Component], shapes: Sequence[Shape]) -> st.SearchStrategy[Case]:
+    stored = component.kind in ("augmentation", "extractor", "metric")
+    return cases(st.sampled_from(shapes) if shapes else None, stored=stored)
+
+
 def _larger_cases(component: type[Component], law: Law, own: OwnCases) -> Sequence[Case]:
     """Return cases that are too slow to draw for every law."""
     if own.shapes or law not in _ON_LARGER_CASES:
@@ -236,30 +270,26 @@ class _Trial:
 
     def check_drawn(self, examples: int, own: OwnCases) -> None:
         """Check drawn components in drawn cases. Raises LawBroken after the smallest breach was noted."""
-        stored = self.component.kind in ("augmentation", "extractor", "metric")
-        drawn_cases = cases(st.sampled_from(own.shapes) if own.shapes else None, stored=stored)
+        try:
+            for component, case in _drawn(self.component, own.shapes):
+                if self.held >= examples or self._is_given_up():
+                    return
+                self.try_on(component, case)
+        except LawBroken:
+            self._shrink(examples, own)
 
+    def _shrink(self, examples: int, own: OwnCases) -> None:
+        """Look for a smaller breach; the last one found is the smallest."""
+
+        @_SETTINGS(max_examples=examples)
         @seed(_SEED)  # `derandomize` would draw other cases whenever this function is edited
-        @settings(
-            max_examples=examples,
-            database=None,
-            deadline=None,
-            report_multiple_bugs=False,
-            verbosity=Verbosity.quiet,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink],
-        )
-        @given(drawn_components(self.component), drawn_cases)
+        @given(drawn_components(self.component), _cases(self.component, own.shapes))
         def holds(component: Component, case: Case) -> None:
-            if not self._is_given_up() and not self.try_on(component, case):
+            if not self.try_on(component, case):
                 reject()
 
-        try:
+        with suppress(LawBroken, Flaky, Unsatisfiable):
             holds()
-        except (LawBroken, Flaky):
-            pass  # the last breach is the smallest
-        except Unsatisfiable:
-            pass  # every case was skipped
 
     def try_on(self, component: Component, case: Case) -> bool:
         """Return whether the law held; False if the case was skipped. Raises LawBroken if it is broken."""

@@ -45,8 +45,9 @@ def untrained_warnings(trial: GAN) -> Iterator[str]:
     if foreign:
         count, shapes = len(foreign), ", ".join(sorted({str(tuple(leaf.shape)) for leaf in foreign}))
         yield (
-            f"the losses depend on {count} parameters of no part of the run, of shape {shapes}: they are neither trained "
-            "nor saved. Let build() return an nn.Module that holds them, or freeze them with requires_grad_(False)"
+            f"the losses depend on {count} parameters of no part of the run, of shape {shapes}: they are neither "
+            "trained nor saved. Let build() return an nn.Module that holds them, or freeze them with "
+            "requires_grad_(False)"
         )
     for role, network in (("generator", trial.generator), ("discriminator", trial.discriminator)):
         idle = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
