@@ -45,7 +45,7 @@ class RunInfo:
 class Writer:
     """An observer at run time. Override the methods that you need; the others do nothing.
 
-    Steps count updates of G; step 0 is before the first. Arguments are copies that the writer may keep and change.
+    Steps are training steps; step 0 is before the first. Arguments are copies that the writer may keep and change.
     """
 
     def scalars(self, numbers: Mapping[str, float]) -> None:

@@ -11,11 +11,16 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 
 from pydantic import Field
+from torch import nn
 from torch.utils.data import Dataset as TorchDataset
+
+sys.path.append(str(Path(__file__).parents[2] / "examples" / "gancore-families"))
+import gancore_families  # its losses have networks, its generators encode
 
 from gancore.contracts import Dataset, Discriminator, Loss
 from gancore.hookspecs import hookimpl
@@ -50,6 +55,24 @@ class Trapped(Loss):
     @property
     def needs_real(self):
         return self.loss.needs_real
+
+    def build(self, spec):
+        built = self.loss.build(spec)
+        return self if built is self.loss else _TrappedModule(built)
+
+    def discriminator(self, real, fake):
+        return trap("discriminator") * self.loss.discriminator(real, fake)
+
+    def generator(self, fake, real):
+        return trap("generator") * self.loss.generator(fake, real)
+
+
+class _TrappedModule(nn.Module):
+    """The module of another loss, with a trap in both steps."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
 
     def discriminator(self, real, fake):
         return trap("discriminator") * self.loss.discriminator(real, fake)
@@ -134,17 +157,22 @@ def gancore_observers():
 
 @hookimpl
 def gancore_losses():
-    return [Trapped]
+    return [Trapped, *gancore_families.gancore_losses()]
 
 
 @hookimpl
 def gancore_datasets():
-    return [TrappedItems]
+    return [TrappedItems, *gancore_families.gancore_datasets()]
+
+
+@hookimpl
+def gancore_generators():
+    return gancore_families.gancore_generators()
 
 
 @hookimpl
 def gancore_discriminators():
-    return [TrappedDiscriminator]
+    return [TrappedDiscriminator, *gancore_families.gancore_discriminators()]
 
 
 @hookimpl

@@ -5,7 +5,8 @@
 A schedule, drawn from a number, is a small run of built-in components and one to four interruptions of it: SIGTERM,
 SIGINT, SIGKILL, or an error inside a plugin, at any call of a component, each time also right after resuming. It is
 compared with the same run without interruptions. Any twenty numbers in a row use every built-in loss, regularizer,
-augmentation, optimizer and dataset.
+augmentation, optimizer and dataset, and three families of GANs: a loss with a network, a generator that encodes images,
+and pictures as conditions.
 """
 
 from __future__ import annotations
@@ -35,6 +36,26 @@ REGULARIZERS = ("r1", "r2", "wgan-gp", "dragan", "weight-clipping", None)
 AUGMENTATIONS = ("ada", "diffaugment", None)
 OPTIMIZERS = ("Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "SGD")
 DATASETS = ("mnist", "kmnist", "fashion-mnist", "cifar10", "digits", "folder", "grid", "ring", "stacked-mnist")
+FAMILIES = {
+    4: {
+        "loss": '{name = "trapped", loss = {name = "infogan"}}',
+        "optimizer.discriminator.groups": '[{prefix = "loss", lr_factor = 0.5}]',
+        "training.generator_steps": "2",
+    },
+    9: {
+        "generator": '{name = "bidirectional"}',
+        "discriminator": '{name = "joint"}',
+        "loss": '{name = "trapped", loss = {name = "bigan"}}',
+    },
+    14: {
+        "generator": '{name = "unet", width = 4}',
+        "discriminator": '{name = "patches", width = 4}',
+        "loss": '{name = "trapped", loss = {name = "pix2pix"}}',
+        "dataset": '{name = "trapped", dataset = {name = "edges", pictures = {name = "digits"}}, count = 30}',
+        "training.conditional": "true",
+    },
+}
+"""Parts of families of GANs, by the number of a schedule modulo 20."""
 CODES = {"TERM": {143}, "INT": {130}, "KILL": {-9}, "ERROR": {5}, "TWICE": {130, 143}}
 CLOCK = {"seconds", "images_per_second"}
 ITEMS = 30
@@ -98,6 +119,9 @@ def draw(number: int) -> Schedule:
         parts["loss"] = '{name = "trapped", loss = {name = "auxiliary-classifier"}}'
         parts["discriminator"] = '{name = "subpixel", width = 8, depth = 1, classifier = true}'
         parts["training.conditional"] = "true"
+    if family := FAMILIES.get(number % 20):
+        parts = {key: value for key, value in parts.items() if not key.startswith(("regularizers", "augmentations"))}
+        parts |= {"training.conditional": "false"} | family
     interruptions = tuple(_interruption(dice, streamed) for _ in range(dice.randint(1, 4)))
     return Schedule(number, tuple(f"{key}={value}" for key, value in parts.items()), interruptions)
 
