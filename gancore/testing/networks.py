@@ -18,7 +18,7 @@ from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, U
 from gancore.testing.general import first_difference
 from gancore.testing.harness import Harness, failures, gradients, harness
 from gancore.testing.inputs import conditions, extra_inputs, extras_in, images
-from gancore.training.mixing import COUNT, TrialInputs, mixes_samples
+from gancore.training.mixing import COUNT, TrialInputs, mixes_rows, mixes_samples
 from gancore.training.networks import describe_tensor
 from gancore.utils.random import seeded
 
@@ -232,17 +232,19 @@ def preflight_detects_sample_mixing(component: Component, case: Case) -> None:
     if getattr(module, "mixes_samples", None) is not None:
         raise UnsuitedComponent("its attribute mixes_samples says whether it mixes samples")
 
-    def mixes(count: int) -> bool:
+    def mixes(count: int, *, rows: bool = False) -> bool:
         sized = replace(case, count=count)
         with seeded(case.seed), failures(component, built.guesses):
             first, second = images(sized), 0.3 * images(sized) + 0.4
             condition = conditions(sized).get("condition")
             extras = extras_in(extra_inputs(module, sized, built.guesses))
-            return mixes_samples(module, TrialInputs(torch.zeros(count, 1), first, second, condition, extras))
+            inputs = TrialInputs(torch.zeros(count, 1), first, second, condition, extras)
+            # With the same random numbers, so that a unit that is rarely dropped is not taken for mixing.
+            return mixes_samples(module, inputs) and (not rows or mixes_rows("discriminator", module, inputs))
 
     if mixes(COUNT):
         return
-    late = next((count for count in _COUNTS if mixes(count)), None)
+    late = next((count for count in _COUNTS if mixes(count, rows=True)), None)
     require(
         late is None,
         f"it mixes the samples of a batch for two batches of {late} images in one pass but not for two of {COUNT}, so "

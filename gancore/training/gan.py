@@ -11,6 +11,7 @@ from torch import Tensor, nn, optim
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.config.find import read_component, read_labeled
+from gancore.config.objects import OBJECT
 from gancore.config.optimizers import OptimizerSettings
 from gancore.config.run import Options, RunConfig
 from gancore.contracts import Augment, Augmentation, Loss, Objective, Penalty, Player, Regularizer
@@ -157,7 +158,9 @@ class GAN:
             return objective
         with building(self.options, f"loss {objective.name!r}", "loss"):
             built = objective.build(self.spec)
-            if built is not objective and not isinstance(built, nn.Module):
+            # A user's own object, which a run's config names `object`, is used as it is.
+            is_own = objective.name == OBJECT or built is objective
+            if not is_own and not isinstance(built, nn.Module):
                 raise PluginError(
                     f"build() must return the loss itself, or an nn.Module; received {type(built).__name__}",
                     "derive its class from nn.Module, which keeps its parameters and buffers",

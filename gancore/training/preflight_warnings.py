@@ -12,6 +12,7 @@ from gancore.contracts import Shape
 from gancore.errors import blame
 from gancore.training.mixing import TrialInputs, differ, perturbed_copy
 from gancore.training.networks import call, generated_of, output_of
+from gancore.utils.copies import copy_part
 from gancore.utils.random import seeded
 
 if TYPE_CHECKING:
@@ -105,7 +106,9 @@ def _of_generator(gan: GAN, inputs: TrialInputs) -> Iterator[str]:
         yield "generated images do not depend on the latent: use all inputs of the generator's forward()"
     if not gan.spec.bounded:
         return
-    if images.numel() >= _ENOUGH and float(images.min()) >= 0:
+    # Perturbed biases of the last layer may make all values positive; so may initial weights of zero.
+    as_built = _images(copy_part(gan.generator), inputs.latent, inputs.condition)
+    if images.numel() >= _ENOUGH and float(images.min()) >= 0 and float(as_built.min()) >= 0:
         yield (
             "no generated value is below 0, but images are in [-1, 1], where black is -1: end the generator with "
             "tanh, not with a sigmoid"

@@ -166,7 +166,7 @@ def test_collapse_stops_the_run_if_configured(gancore):
         (
             ["small.npy", "--reference", "digits", "--best"],
             2,
-            ["--raw and --best", "small.npy is another kind of file"],
+            ["--raw, --best and --refresh-batchnorm", "small.npy is another kind of file"],
         ),
         (["small.npy", "--reference", "digits"], 3, ["1x8x8 in digits; received 1x4x4"]),
         (["float.npy", "--reference", "digits"], 3, ["uint8", "float32"]),

@@ -21,7 +21,6 @@ from torch.utils.data import Dataset as TorchDataset
 
 sys.path.append(str(Path(__file__).parents[2] / "examples" / "gancore-families"))
 import gancore_families  # its losses have networks, its generators encode
-
 from gancore.contracts import Dataset, Discriminator, Loss
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Measurement, Metric
