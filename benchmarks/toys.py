@@ -28,7 +28,7 @@ from gancore import GAN, Catalog, ConfigLayer, EvaluationPaths, Evaluator, Refer
 from gancore.config.metric_names import find_metric
 from gancore.config.run import read_dataset, read_layers
 from gancore.errors import NumericsError
-from gancore.sampling.load import draw
+from gancore.sampling.draw import draw
 
 SAMPLES = 2500
 MODES = {"ring": 8, "grid": 25}

@@ -16,7 +16,7 @@ from torch import Tensor
 from gancore.distributed.ranks import Ranks
 from gancore.errors import NonFiniteError, NumericsError, WorkerError
 from gancore.run.interrupt import Interrupted, Interruption
-from gancore.sampling.load import draw
+from gancore.sampling.draw import draw
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 

@@ -1,12 +1,7 @@
-"""Sampling: image i depends only on the seed and on i.
-
-Each image has noise of its own, and the generator always sees chunks of the same size, so that not even rounding
-depends on the number of images.
-"""
+"""Trained generators: loaded from a checkpoint, ready to sample."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,122 +19,16 @@ from gancore.checkpoint.state import below
 from gancore.config.layers import REMOVE, ConfigLayer
 from gancore.config.objects import check_objects
 from gancore.config.requirements import attributed, catalog_for
-from gancore.config.run import LatentSettings, RunConfig, resolve
-from gancore.contracts import Condition, Shape, Spec
-from gancore.distributed.ranks import SINGLE_RANK, Ranks, choose_device
-from gancore.errors import CheckpointError, ConfigError, NumericsError, PluginError, blame, unknown_name
-from gancore.sampling.grid import is_picture, picture
-from gancore.training.gan import GAN
-from gancore.training.networks import call, draw_latent, eval_mode, generated_of
-from gancore.utils.random import derive_seed, generator_for, seeded
-from gancore.utils.sample_format import UINT8, SampleFormat, condition_to_network
+from gancore.config.run import RunConfig, resolve
+from gancore.contracts import Shape, Spec
+from gancore.distributed.ranks import choose_device
+from gancore.errors import CheckpointError, ConfigError, PluginError, blame, unknown_name
+from gancore.sampling.draw import CHUNK, DrawnSamples, checked_conditions, condition_of_chunk, draw, latents
+from gancore.training.networks import call
+from gancore.utils.random import derive_seed, seeded
+from gancore.utils.sample_format import SampleFormat
 
-_CHUNK = 64
 _ANOTHER = "name another checkpoint"
-
-
-def latents(latent: LatentSettings, seed: int, start: int, stop: int) -> Tensor:
-    """Return the latents (stop - start, Z) of images `start` to `stop` under a seed, on the CPU."""
-    return torch.cat([draw_latent(latent, 1, generator_for(seed, "sample", index)) for index in range(start, stop)])
-
-
-@torch.no_grad()
-def draw(  # the keywords say all that decides which images are drawn
-    generator: nn.Module,
-    count: int,
-    *,
-    latent: LatentSettings,
-    seed: int,
-    device: torch.device,
-    sample_format: SampleFormat = UINT8,
-    condition: Condition | None = None,
-    conditions: Tensor | None = None,
-    ranks: Ranks = SINGLE_RANK,
-) -> Tensor:
-    """Return samples (N, *shape) as the data is stored in `sample_format`, on the CPU.
-
-    The generator runs in evaluation mode, and its modes are restored. `conditions` are labels (N,), or tensors
-    (N, *condition) as a dataset stores them; without them, a run that is conditional on classes draws all in turn.
-    Several `ranks` share the work, and only rank 0 gets all samples.
-    Raises NumericsError when a sample is not finite, ConfigError when tensors are needed and `conditions` are missing.
-    """
-    chunks, finite, starts = [], True, range(0, count, _CHUNK)
-    with eval_mode(generator):
-        for start in starts[ranks.rank :: ranks.size]:
-            wanted = _condition_of_chunk(condition, conditions, start)
-            wanted = None if wanted is None else wanted.to(device)
-            noise = latents(latent, seed, start, start + _CHUNK).to(device)
-            # Random numbers that the generator itself draws depend on the seed too.
-            with seeded(derive_seed(seed, "chunk", start), device), blame("generator", "in forward()"):
-                images = generated_of(call(generator, noise, wanted)).images.float()
-            finite = bool(images.isfinite().all())
-            if not finite:
-                break
-            chunks.append(sample_format.to_stored(images).cpu())
-    if ranks.all_reduce_max([not finite])[0]:  # converted to bytes they would look like any other image
-        raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
-    return torch.cat(ranks.gather(chunks, len(starts)))[:count]
-
-
-def draw_samples(gan: GAN, count: int, seed: int = 0, conditions: Tensor | None = None) -> Tensor:
-    """Return samples (N, *shape) of a GAN in training, as the data is stored, on the CPU; the run stays as it is.
-
-    They are from the EMA if there is one. Sample i depends only on the weights, the seed, i and its condition; no
-    stream of random numbers and no statistics of the run change, so it trains as if nothing had been drawn.
-    `conditions` gives one to each sample: labels (N,), or tensors (N, *condition) as the dataset stores them; a single
-    one is used for all. Without them, a run that is conditional on classes draws all in turn. Under several processes,
-    all must call it, and only rank 0 gets all samples. A notebook shows the result as a picture.
-    Raises ConfigError for other conditions, NumericsError when a sample is not finite.
-    """
-    if count < 1:
-        raise ConfigError(f"the number of samples must be at least 1; received {count}")
-    if conditions is not None:
-        conditions = checked_conditions(gan.spec.condition, conditions, count)
-    samples = draw(
-        gan.sampler(),
-        count,
-        latent=gan.options.latent,
-        seed=seed,
-        device=gan.device,
-        sample_format=gan.feed.format,
-        condition=gan.spec.condition,
-        conditions=conditions,
-        ranks=gan.ranks,
-    )
-    return samples.as_subclass(DrawnSamples)
-
-
-def _condition_of_chunk(condition: Condition | None, conditions: Tensor | None, start: int) -> Tensor | None:
-    """Return the conditions of `_CHUNK` samples from `start`, as networks see them; repeated where there are fewer."""
-    if condition is None:
-        return None
-    if conditions is None and isinstance(condition, int):
-        return torch.arange(start, start + _CHUNK) % condition
-    if conditions is None:
-        raise ConfigError(
-            f"the generator needs a condition of shape {condition} for each sample",
-            "gancore sample RUN --condition FILE",
-        )
-    given = conditions[start : start + _CHUNK]
-    rows = torch.arange(_CHUNK) % len(given)
-    return condition_to_network(given.long() if isinstance(condition, int) else given)[rows]
-
-
-class DrawnSamples(Tensor):
-    """Samples that a notebook shows as a grid of images, or as a scatter plot of points.
-
-    In every other way they are a tensor, and the results of operations on them are plain tensors.
-    """
-
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as in torch's own Parameter
-
-    def _repr_png_(self) -> bytes | None:
-        """Return the picture as a PNG; None for samples that cannot be shown."""
-        if not is_picture(self):
-            return None
-        file = io.BytesIO()
-        picture(self).save(file, "PNG")
-        return file.getvalue()
 
 
 @dataclass(frozen=True)
@@ -216,9 +105,9 @@ class TrainedGenerator:
             norm.reset_running_stats()
             norm.momentum = None  # a plain average over all chunks
             norm.train()
-        for start in range(0, count, _CHUNK):
-            wanted = _condition_of_chunk(self.spec.condition, conditions, start)
-            noise = latents(self.config.latent, derive_seed(0, "batch normalization"), start, start + _CHUNK)
+        for start in range(0, count, CHUNK):
+            wanted = condition_of_chunk(self.spec.condition, conditions, start)
+            noise = latents(self.config.latent, derive_seed(0, "batch normalization"), start, start + CHUNK)
             with seeded(0, self.device), blame("generator", "in forward()"):
                 call(self.generator, noise.to(self.device), None if wanted is None else wanted.to(self.device))
         for norm, momentum in zip(norms, momenta, strict=True):
@@ -240,27 +129,6 @@ class TrainedGenerator:
         if not 0 <= number < count:
             raise ConfigError(f"the class must be in 0..{count - 1}; received {label}", "leave --class out")
         return number
-
-
-def checked_conditions(condition: Condition | None, given: Tensor, count: int) -> Tensor:
-    """Return the conditions (count, …) to sample with. Raise ConfigError if `given` does not fit the condition."""
-    if condition is None:
-        raise ConfigError("the run is not conditional, so samples take no condition", "leave the condition out")
-    shape = () if isinstance(condition, int) else condition
-    if given.shape == shape:
-        given = given.unsqueeze(0).expand(count, *shape)
-    if given.shape != (count, *shape):
-        raise ConfigError(
-            f"{count} samples need conditions of shape {(count, *shape)}, or one of shape {shape} for all; received "
-            f"{tuple(given.shape)}",
-            f"pass as many as samples: -n {len(given)}" if given.shape[1:] == shape and len(given) else "reshape them",
-        )
-    if isinstance(condition, int):
-        if given.is_floating_point() or not 0 <= int(given.min()) <= int(given.max()) < condition:
-            raise ConfigError(f"labels must be integers in 0..{condition - 1}; received {given[:8].tolist()}")
-    elif given.dtype not in (torch.uint8, torch.float32):
-        raise ConfigError(f"conditions must be uint8 in 0..255 or float32; received {given.dtype}", "convert them")
-    return given
 
 
 def load(

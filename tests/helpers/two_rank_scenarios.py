@@ -26,7 +26,7 @@ from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.run.resume import run_exists
 from gancore.run.run import Run
-from gancore.sampling.load import draw
+from gancore.sampling.draw import draw
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore.training.sync import own_randomness

@@ -16,7 +16,7 @@ from gancore.contracts import Spec
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import _new_store, join_ranks
 from gancore.errors import ConfigError
-from gancore.sampling.load import draw
+from gancore.sampling.draw import draw
 from gancore.training.sync import synchronize_batchnorm
 from gancore_plugins.regularizers.gradients import R1
 from gancore_plugins.regularizers.lipschitz import DRAGAN

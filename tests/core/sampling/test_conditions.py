@@ -11,7 +11,8 @@ from torch.utils.data import TensorDataset
 from gancore import Dataset
 from gancore.data.read_images import read_conditions
 from gancore.errors import ConfigError, DataError
-from gancore.sampling.load import checked_conditions, load
+from gancore.sampling.draw import checked_conditions
+from gancore.sampling.load import load
 from helpers.small_runs import small_run
 from helpers.tiny_components import catalog
 

@@ -13,8 +13,9 @@ from torch import nn
 from gancore.catalog.catalog import Catalog
 from gancore.config.run import LatentSettings
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError
+from gancore.sampling.draw import draw, latents
 from gancore.sampling.grid import grid, save_samples
-from gancore.sampling.load import draw, latents, load
+from gancore.sampling.load import load
 from gancore_plugins.networks.mlp import MLPGenerator
 from helpers.small_runs import small_run
 from helpers.tiny_components import catalog

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from gancore.contracts import Spec
 from gancore.data.feed import Feed
 from gancore.errors import ConfigError, DataError
-from gancore.sampling.load import checked_conditions, draw
+from gancore.sampling.draw import checked_conditions, draw
 from gancore.training.loop import train
 from helpers.contract_parts import LATENT, small_gan
 from helpers.tiny_components import Hinge, equal, trained, weights
