@@ -447,9 +447,9 @@ class Augment(Protocol):
     """An augmentation at run time."""
 
     def __call__(self, images: Tensor, strength: float) -> Tensor:
-        """Return images (N, C, H, W) of the same shape and type, each augmented on its own, differentiably.
+        """Return images (N, *shape) of the same shape and type, each augmented on its own, differentiably.
 
-        `images` are in [-1, 1]. `strength` in 0..1 is the fraction of images to change.
+        `images` are in [-1, 1] if `spec.bounded`. `strength` in 0..1 is the fraction of images to change.
         """
 
 

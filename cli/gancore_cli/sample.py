@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     default=Path("samples.png"),
     show_default=True,
     metavar="FILE.png|.npy|.safetensors|DIR",
-    help="Write one picture, an array (N, C, H, W) uint8 or (N, F) float32, or a folder of numbered PNGs.",
+    help="Write one picture, an array as the data is stored, uint8 or float32, or a folder of numbered PNGs.",
 )
 @click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
 @click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")

@@ -84,7 +84,7 @@ def part_on(device: torch.device, part: P) -> P:
 
 
 def feed_of(dataset: TorchDataset[Any], options: Options, device: torch.device, ranks: Ranks) -> Feed:
-    """Return the batches of a dataset, whose items are (image, label) or an image alone."""
+    """Return the batches of a dataset, whose items are (sample, condition), or samples alone."""
     training = options.training
     return Feed(
         dataset,

@@ -32,7 +32,7 @@ class _VariationalNetwork(BidirectionalNetwork):
 
 
 class VAEGAN(NonSaturating):
-    """BCE for samples and reconstructions, with the two terms of a VAE, Larsen et al. 2016 (arXiv:1512.09300).
+    """BCE, in G's loss for reconstructions too, and the two terms of a VAE, Larsen et al. 2016 (arXiv:1512.09300).
 
     The reconstruction error is that of pixels; in the paper it is that of D's features.
     """

@@ -19,7 +19,7 @@ from gancore_plugins.networks.upsampling import UpsamplingPlan
 class DCGANGenerator(Generator):
     """Transposed convolutions, each doubles the size, Radford et al. 2016 (arXiv:1511.06434); tanh at the end.
 
-    Labels are appended to the latent as one-hot vectors, tensor conditions flattened.
+    Labels are appended to the latent as one-hot vectors, vectors of a condition as they are.
     """
 
     name = "dcgan"

@@ -178,7 +178,8 @@ def test_players_augment_the_images_that_they_score():
     seen = []
 
     def probe(player, scores):
-        seen.append(scores.players.score(scores.images).logits.detach() - scores.logits.detach())
+        augmented = scores.players.score(scores.images).logits.detach()
+        seen.append(augmented - scores.players.discriminator(scores.images).detach())
 
     run = small_gan(probing(probe), parts={"augmentations": {"shift": DiffAugment()}})
     next(train(run))

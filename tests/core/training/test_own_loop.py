@@ -339,7 +339,7 @@ def test_find_returns_components_by_name_and_fields():
     assert gancore.find("regularizer", "r1", gamma=2).gamma == 2
     assert gancore.find("metric", "fd-digits").extractor.name == "digits"
     assert gancore.find("metric", "fd", extractor="random").extractor.name == "random"
-    assert gancore.find("dataset", "digits").build is not None
+    assert gancore.find("dataset", "digits").name == "digits"
 
 
 @pytest.mark.parametrize(
