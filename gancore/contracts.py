@@ -204,7 +204,7 @@ class Scores:
     `mean`: maps values (N, …) to their mean (…) over the batch, differentiably. With several processes it is the mean
     over the batches of all of them, where `values.mean(dim=0)` would be the mean of one process: use it for averages
     inside a nonlinear loss (relativistic average losses, centering). All processes must call it equally often and in
-    the same order.
+    the same order. Of scores from `players.score` it is the mean of one process.
     """
 
     images: Tensor
@@ -259,7 +259,8 @@ NO_PLAYERS: Any = _NoPlayers()  # Any: it takes the place of any Players
 class Objective(Protocol):
     """The losses of both players. Each method returns a scalar tensor that is minimized.
 
-    An optional attribute `needs_real`, False without it, says whether `generator` receives the scores of real images.
+    An optional attribute `needs_real`, False without it, says whether `generator` receives the scores of real images,
+    and `whole_batch`, None without it, whether the loss needs the whole batch; see `Loss`.
     """
 
     def discriminator(self, real: Scores, fake: Scores) -> Tensor:
@@ -340,7 +341,8 @@ class Dataset(Component):
 
         A sample is a tensor of at least one dimension; all items have one shape. uint8 in 0..255 is mapped to [-1, 1]
         for networks; float32 is passed as it is, or mapped from `value_range`. A condition is an int, the number of a
-        class; or a tensor, uint8 (mapped to [-1, 1]) or float32 (as it is). Its shape is read from the first item.
+        class; or a tensor, uint8 (mapped to [-1, 1]) or float32 (as it is). The shape of conditions is read from the
+        first item.
         Read files below `root`; raise DataError when they are missing or damaged.
 
         Optional attributes of the returned dataset:

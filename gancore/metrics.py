@@ -64,7 +64,8 @@ class Extractor(Component):
     def build(self, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
         """Return a module that maps images as they are stored to `Features`.
 
-        Images (N, *shape) are uint8 in 0..255 or float32; scaling and resizing are up to the module. It is called in evaluation mode, without gradients. `num_classes` is that of the data, None without labels. Read
+        Images (N, *shape) are uint8 in 0..255 or float32; scaling and resizing are up to the module. It is called in
+        evaluation mode, without gradients. `num_classes` is that of the data, None without labels. Read
         files of weights below `root`. Raise ConfigError for a shape that it does not support, DataError when a file is
         missing or damaged.
         """

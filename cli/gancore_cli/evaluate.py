@@ -159,7 +159,7 @@ def _draw_samples(
         training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
         conditions = training.draw_conditions(evaluator.count, seed, "evaluation")
     if refresh_batchnorm:
-        trained.refresh_batchnorm(evaluator.count, conditions)
+        trained.refresh_batchnorm(conditions=conditions)
     return trained.sample(evaluator.count, seed=seed, conditions=conditions)
 
 

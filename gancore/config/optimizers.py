@@ -242,7 +242,9 @@ def _names(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     names: dict[nn.Parameter, str] = {}
     for index, (role, module) in enumerate(modules.items()):
         for name, parameter in module.named_parameters():
-            names.setdefault(parameter, f"{role}.{name}" if index else name)
+            full = f"{role}.{name}" if index else name
+            # A network may have a part named as a role, such as `loss`.
+            names.setdefault(parameter, f"{role}:{full}" if full in names.values() else full)
     return {name: parameter for parameter, name in names.items()}
 
 

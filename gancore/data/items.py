@@ -37,7 +37,7 @@ def read_items(dataset: TorchDataset[Any], indices: Tensor | None = None, seed: 
     if _is_in_memory(dataset):
         samples, *rest = (tensor if indices is None else tensor[indices] for tensor in dataset.tensors)
         conditions = rest[0] if rest else torch.zeros(len(samples), dtype=torch.int64)
-        conditions = conditions.unsqueeze(1) if _is_number_per_item(conditions) else conditions
+        conditions = conditions.float().unsqueeze(1) if _is_number_per_item(conditions) else conditions
     else:
         with blame("dataset"), seeded(seed):
             numbers = range(len(cast(Sized, dataset))) if indices is None else indices.tolist()
@@ -86,14 +86,15 @@ def check_dataset(dataset: object) -> None:
 def _how_to_convert(sample: object) -> str:
     """Return how to make a tensor of what a dataset gives as a sample."""
     if isinstance(sample, np.ndarray):
-        order = ".permute(2, 0, 1), to (C, H, W)" if _is_channels_last(sample.shape) else ""
+        order = ".permute(2, 0, 1), to (C, H, W)" if is_channels_last(sample.shape) else ""
         return f"convert arrays with torch.from_numpy(sample){order}"
     if isinstance(sample, dict):
         return "return a tensor, or the pair (tensor, condition)"
     return "convert pictures with torchvision.transforms.v2.PILToTensor, and arrays with torch.from_numpy"
 
 
-def _is_channels_last(shape: Shape) -> bool:
+def is_channels_last(shape: Shape) -> bool:
+    """Return whether a shape looks like (H, W, C) of an image."""
     return len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4)
 
 

@@ -20,7 +20,7 @@ class ReferenceImages:
     """Real images with a name, and the `dataset` they are from, None for files."""
 
     name: str
-    images: TorchDataset[Any]  # Any: an item is (image, label) or an image alone
+    images: TorchDataset[Any]  # Any: an item is (sample, condition) or a sample alone
     dataset: Dataset | None = None
 
     @classmethod

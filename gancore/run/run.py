@@ -89,7 +89,10 @@ class Run:
         generator: Named | nn.Module | Generator | None = None,
         discriminator: Named | nn.Module | Discriminator | None = None,
         loss: Named | Objective | Loss | None = None,
-        dataset: Named | TorchDataset[Any] | Dataset | None = None,  # Any: an item is (image, label) or an image alone
+        dataset: Named
+        | TorchDataset[Any]
+        | Dataset
+        | None = None,  # Any: an item is (sample, condition) or a sample alone
         regularizers: Mapping[str, Named | Regularizer] | None = None,
         augmentations: Mapping[str, Named | Augmentation] | None = None,
         epochs: float | None = None,
@@ -413,7 +416,7 @@ def open(  # noqa: A001  # gancore.open
     generator: nn.Module | Generator | None = None,
     discriminator: nn.Module | Discriminator | None = None,
     loss: Objective | Loss | None = None,
-    dataset: TorchDataset[Any] | Dataset | None = None,  # Any: an item is (image, label) or an image alone
+    dataset: TorchDataset[Any] | Dataset | None = None,  # Any: an item is (sample, condition) or a sample alone
     data_dir: str | Path | None = None,
     device: str = "auto",
     catalog: Catalog | None = None,

@@ -105,7 +105,7 @@ def condition_of_chunk(condition: Condition | None, conditions: Tensor | None, s
     if conditions is None:
         raise ConfigError(
             f"the generator needs a condition of shape {condition} for each sample",
-            "gancore sample RUN --condition FILE",
+            "pass conditions, or use gancore sample RUN --condition FILE",
         )
     given = conditions[start : start + CHUNK]
     rows = torch.arange(CHUNK) % len(given)

@@ -69,6 +69,8 @@ class TrainedGenerator:
         """
         if count < 1:
             raise ConfigError(f"the number of samples must be at least 1; received {count}")
+        if label is not None and conditions is not None:
+            raise ConfigError("label and conditions cannot be used together", "leave one of them out")
         if label is not None:
             conditions = torch.full((count,), self._class_number(label))
         elif conditions is not None:
@@ -98,7 +100,7 @@ class TrainedGenerator:
                 "the generator has no batch normalization with running statistics", "leave --refresh-batchnorm out"
             )
         if conditions is not None:
-            given = checked_conditions(self.spec.condition, conditions, max(1, len(conditions)))
+            given = checked_conditions(self.spec.condition, conditions, len(conditions) if conditions.ndim else 1)
             conditions = given[torch.arange(count) % len(given)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -119,7 +121,7 @@ class TrainedGenerator:
         count = self.spec.condition
         if not isinstance(count, int):
             kind = "not conditional" if count is None else "conditional on tensors, not on classes"
-            hint = "leave --class out" if count is None else "--condition FILE"
+            hint = "leave --class out" if count is None else "use --condition FILE instead of --class"
             raise ConfigError(f"the run is {kind}; received class {label}", hint)
         if isinstance(label, str) and label in self.classes:
             return self.classes.index(label)
@@ -181,7 +183,7 @@ def load(
 
 
 def described_data(about: Mapping[str, Any], latent_dim: int) -> tuple[Spec, SampleFormat]:  # Any: a checkpoint's
-    """Return what `data_format` in a checkpoint describes; see `gancore.run.recorder`."""
+    """Return what `data_format` in a checkpoint describes; see `Feed.describe`."""
     condition, value_range = about["condition"], about["value_range"]
     sample_format = SampleFormat(about["dtype"], None if value_range is None else tuple(value_range))
     condition = tuple(condition) if isinstance(condition, list) else condition

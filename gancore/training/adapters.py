@@ -4,8 +4,8 @@ Adapters hold what is the same in every step: precision, augmentations, whether 
 the extras that D receives, means over all ranks, and the attribution of errors. The step itself shows the algorithm
 alone.
 
-Calls in the step enter `blame` only in an except clause, so that it costs no Python call unless there is an error
-(`python -m benchmarks.calls` counts them).
+Calls of G, D and the loss enter `blame` only in an except clause, so that it costs no Python call unless there is an
+error (`python -m benchmarks.calls` counts them).
 """
 
 from __future__ import annotations
@@ -215,9 +215,10 @@ class PlayersAdapter:
     """
 
     def __init__(
-        self, player: Player, generate: GeneratorAdapter, critic: DiscriminatorAdapter, other: Freezer
+        self, player: Player, generate: GeneratorAdapter, critic: DiscriminatorAdapter, generator_freezer: Freezer
     ) -> None:
-        self._player, self._generate, self._critic, self._other = player, generate, critic, other
+        self._player, self._generate, self._critic = player, generate, critic
+        self._generator_freezer = generator_freezer
 
     @property
     def generator(self) -> nn.Module:
@@ -244,7 +245,7 @@ class PlayersAdapter:
         return self._critic.score_again(self._player, images, condition, extras or NO_EXTRAS)
 
     def _frozen_generator(self) -> AbstractContextManager[None]:
-        return self._other.frozen() if self._player == "discriminator" else nullcontext()
+        return self._generator_freezer.frozen() if self._player == "discriminator" else nullcontext()
 
 
 class LossAdapter:

@@ -262,4 +262,8 @@ def _decisions(gan: GAN, batches: Sequence[Batch]) -> Hashable:
 
 
 def _numbers(group: Mapping[str, Any]) -> Hashable:  # Any: an optimizer's own
-    return tuple((key, value) for key, value in group.items() if key != "params" and not isinstance(value, Tensor))
+    return tuple(
+        (key, tuple(value) if isinstance(value, list) else value)
+        for key, value in group.items()
+        if key not in ("params", "param_names") and not isinstance(value, Tensor)
+    )

@@ -63,7 +63,7 @@ class GAN:
         self,
         generator: nn.Module,
         discriminator: nn.Module,
-        dataset: TorchDataset[Any] | Feed,  # Any: an item is (image, label) or an image alone
+        dataset: TorchDataset[Any] | Feed,  # Any: an item is (sample, condition) or a sample alone
         objective: Objective | str,
         options: Options | None = None,
         device: torch.device | str = "auto",

@@ -76,7 +76,8 @@ def train(gan: GAN) -> Iterator[Step]:
     `skip` such a step is skipped instead, as many times as `nonfinite_limit` allows. Raises WorkerError when another
     rank is gone. Warnings of the preflight, which `GAN` has run, are given by `warnings.warn`.
     """
-    for warning in gan.take_warnings():
+    found = gan.take_warnings()
+    for warning in found if gan.ranks.is_main else ():
         warnings.warn(warning, stacklevel=2)
     broadcast_state(gan)
     return _train(gan)

@@ -1,7 +1,7 @@
 """Whether the samples of a batch depend on each other: in a network, or in a loss.
 
-Each check compares outputs on small batches. Weights are moved first, and those that all have one value far, since a
-gate or a scale that starts at zero would hide what it controls.
+Each check compares outputs on small batches. Weights are perturbed first: a tensor of one value strongly, since a gate
+or a scale that starts at zero would hide what it controls, others a little.
 """
 
 from __future__ import annotations

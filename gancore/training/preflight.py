@@ -191,7 +191,8 @@ _COPIED = {
 
 
 def _trained(modules: Mapping[str, nn.Module]) -> list[nn.Parameter]:
-    return [parameter for module in modules.values() for parameter in module.parameters()]
+    # Each once, since a loss may hold a part of its player's network.
+    return list(dict.fromkeys(parameter for module in modules.values() for parameter in module.parameters()))
 
 
 def _check_regularizers(gan: GAN, inputs: TrialInputs) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from gancore.contracts import Shape
+from gancore.data.items import is_channels_last
 from gancore.errors import blame
 from gancore.training.mixing import TrialInputs, differ, perturbed_copy
 from gancore.training.networks import call, generated_of, output_of
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gancore.data.feed import Feed
     from gancore.training.gan import GAN
 
-_CHANNELS = (1, 3, 4)
 _REAL_ITEMS = 16
 _SCALES = (1.0, 1000.0)
 """Factors of pictures at which a discriminator without a sigmoid has logits outside of [0, 1]."""
@@ -44,9 +43,12 @@ def untrained_warnings(trial: GAN) -> Iterator[str]:
     }
     foreign = [leaf for leaf in trial.trial_leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in known]
     if foreign:
-        count, shapes = len(foreign), ", ".join(sorted({str(tuple(leaf.shape)) for leaf in foreign}))
+        count, shapes = (
+            "1 parameter" if len(foreign) == 1 else f"{len(foreign)} parameters",
+            ", ".join(sorted({str(tuple(leaf.shape)) for leaf in foreign})),
+        )
         yield (
-            f"the losses depend on {count} parameters of no part of the run, of shape {shapes}: they are neither "
+            f"the losses depend on {count} that no part of the run holds, of shape {shapes}: they are neither "
             "trained nor saved. Let build() return an nn.Module that holds them, or freeze them with "
             "requires_grad_(False)"
         )
@@ -61,7 +63,7 @@ def untrained_warnings(trial: GAN) -> Iterator[str]:
 
 
 def _of_data(feed: Feed, real: Tensor) -> Iterator[str]:
-    if _is_channels_last(feed.shape):
+    if is_channels_last(feed.shape):
         yield (
             f"the data has shape {feed.shape}, which looks like (H, W, C); images are (C, H, W): change the order "
             "with .permute(2, 0, 1)"
@@ -83,10 +85,6 @@ def _of_data(feed: Feed, real: Tensor) -> Iterator[str]:
             "two reads of the first item of the dataset differ, but the data is kept in memory, so each item is read "
             "once for the whole run: --set training.data=stream, or use augmentations"
         )
-
-
-def _is_channels_last(shape: Shape) -> bool:
-    return len(shape) == 3 and shape[2] in _CHANNELS and shape[0] not in _CHANNELS
 
 
 def _of_generator(gan: GAN, inputs: TrialInputs) -> Iterator[str]:

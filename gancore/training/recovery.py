@@ -27,8 +27,8 @@ def count_or_raise(gan: GAN, error: NonFiniteError) -> str:
 class StepSnapshot:
     """A copy of what a step may have changed by the time its numbers turn out not to be finite.
 
-    That is D, its optimizer, and all buffers. G, its optimizer and the EMA are updated last in a step; only
-    regularizers of G can fail after its update.
+    That is D, its optimizer, and all buffers; also G and its optimizer if a step updates G several times, or if G has
+    regularizers, which can fail after its update. The EMA is updated last.
     """
 
     def __init__(self, gan: GAN) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gancore.contracts import Generated, Penalty, Regularizer, Scores, TrainingTime
 from gancore.errors import ConfigError, DataError
-from gancore.settings import START
+from gancore.settings import START, BaseSchedule
 from gancore.training.networks import (
     Extras,
     Network,
@@ -50,7 +50,8 @@ def score(  # all that a loss or a regularizer may ask for
     `generator` are for losses and regularizers that use them. `augment` changes the images before D sees them, for
     later calls of `players.score` too.
 
-    Raises DataError for images that are no floating-point tensor, PluginError for what D must not return.
+    Raises DataError for images that are not a floating-point tensor or a condition of another length, ConfigError for a
+    class in place of a network, PluginError for what D must not return and for a missing extra.
     """
     players = _OwnPlayers(discriminator, generator, augment)
     made = images if isinstance(images, Generated) else Generated(images)
@@ -77,7 +78,8 @@ def penalty(
     """
     name = f"regularizer {regularizer.name!r}"
     strength = regularizer.strength(time or START)
-    if time is None and strength != regularizer.strength(_END):
+    scheduled = any(isinstance(value, BaseSchedule) for _, value in regularizer)
+    if time is None and (scheduled or strength != regularizer.strength(_END)):
         raise ConfigError(
             f"the strength of {name} changes during a run, so it needs a time",
             "pass time=gancore.TrainingTime(images_seen, done), with done in 0..1",

@@ -76,7 +76,7 @@ def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
                 needs_real = loss.needs_real or g_update.regularizers.active
                 g_real = critic.score_real(part, g_update.regularizers) if needs_real else None
                 g_fake = critic.score_fake(part, fake)  # (n, K)
-                g_loss = loss.generator(g_fake, g_real)  # ()
+                g_loss = loss.generator(g_fake, g_real if loss.needs_real else None)  # ()
                 g_penalties = g_update.regularizers.penalties(g_real, g_fake) if g_real else {}
                 g_update.backward(g_loss, g_penalties, part.share)
             g_update.step(batch.total)

@@ -49,7 +49,7 @@ class SampleFormat:
         return self.dtype == "uint8" or self.value_range is not None
 
     def to_network(self, stored: Tensor) -> Tensor:
-        """Return stored samples (N, …) as networks see them, in torch's default float type."""
+        """Return stored samples (N, …) as networks see them; uint8 becomes torch's default float type."""
         if self.dtype == "uint8":
             return pictures_to_network(stored)
         if self.value_range is None:

@@ -52,11 +52,11 @@ class Paired(Dataset):
                 yield (number + done) / 2
 
     def build(self, root: Path) -> Pairs:
-        targets, inputs = caches = self._caches(root)
+        caches = self._caches(root)
         for cache in caches:
             for _ in cache.build():  # does nothing if `prepare` did it
                 pass
-        return Pairs(*(Pictures(cache.path, None, None, mirrors=False) for cache in (targets, inputs)))
+        return Pairs(*(Pictures(cache.path, None, None, mirrors=False) for cache in caches))
 
     def _caches(self, root: Path) -> tuple[PictureCache, PictureCache]:
         """Return the caches of targets and inputs. Raise DataError for pictures without a partner."""

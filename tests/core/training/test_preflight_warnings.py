@@ -213,7 +213,7 @@ def test_warning_of_parameters_that_belong_to_no_part():
 
     found = warnings_of(loss=Closed())
     assert len(found) == 1
-    assert "2 parameters of no part of the run, of shape (1, 16), (1,)" in found[0]
+    assert "2 parameters that no part of the run holds, of shape (1, 16), (1,)" in found[0]
     hidden.requires_grad_(False)
     assert warnings_of(loss=Closed()) == ()
 
