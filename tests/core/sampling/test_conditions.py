@@ -159,3 +159,8 @@ def test_refreshed_batch_normalization_has_the_statistics_of_samples(tmp_path):
 def test_refresh_of_a_generator_without_batch_normalization_is_refused(conditional_on_tensors):
     with pytest.raises(ConfigError, match="no batch normalization with running statistics"):
         conditional_on_tensors.refresh_batchnorm()
+
+
+def test_label_and_conditions_together_are_refused(conditional_on_tensors):
+    with pytest.raises(ConfigError, match="label and conditions cannot be used together"):
+        conditional_on_tensors.sample(2, label=1, conditions=torch.zeros(2))

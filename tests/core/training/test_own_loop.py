@@ -164,6 +164,14 @@ def test_penalty_is_times_strength_and_interval():
     assert gancore.penalty(gancore.find("regularizer", "r1", gamma=0), real, fake) == 0
 
 
+def test_penalty_of_a_schedule_that_returns_to_its_start_needs_the_time():
+    up_and_down = Schedule(start=0.0, to=1.0, kimg=1).then(0.0)
+    critic, images = make_critic(0), batch(0, 4).requires_grad_()
+    real, fake = gancore.score(critic, images), gancore.score(critic, batch(1, 4))
+    with pytest.raises(ConfigError, match="changes during a run, so it needs a time"):
+        gancore.penalty(gancore.find("regularizer", "r1", gamma=up_and_down), real, fake)
+
+
 def test_penalty_of_a_schedule_needs_the_time():
     critic, images = make_critic(0), batch(0, 4).requires_grad_()
     real, fake = gancore.score(critic, images), gancore.score(critic, batch(1, 4))

@@ -24,7 +24,7 @@ class Pull(Regularizer):
     name = "pull"
     weight: float = Field(default=1.0, description="factor of the negative score")
 
-    def strength(self, moment):
+    def strength(self, time):
         return self.weight
 
     def penalty(self, real, fake):
@@ -262,3 +262,26 @@ def test_clip_norm_limits_the_norm_of_gradients(limit):
         moves = [(after[key] - before[key]).flatten() for key in before if key.startswith(player)]
         assert torch.cat(moves).norm() <= limit * 1.0001
         assert torch.cat(moves).norm() > 0
+
+
+def test_loss_without_needs_real_gets_no_real_scores_while_a_regularizer_of_g_is_active():
+    received = []
+
+    class Watching(Hinge):
+        name = "watching"
+
+        def generator(self, fake, real):
+            received.append(real)
+            return super().generator(fake, real)
+
+    class PullG(Pull):
+        name = "pull-g"
+        player = "generator"
+
+        def penalty(self, real, fake):
+            assert real is not None
+            return fake.images.square().mean()
+
+    list(train(gan({"pull": PullG()}, objective=Watching())))
+    assert received
+    assert all(real is None for real in received)
