@@ -31,7 +31,7 @@ def draw_step() -> None:
     _arrow(axes, (4.9, 3.2), (5.3, 3.6))
     _arrow(axes, (6.7, 3.7), (7.1, 3.7))
     _arrow(axes, (8.8, 3.7), (9.2, 3.7))
-    _frame(axes, 0.1, 1.1, 11.4, 1.35, "update of G, generator_steps times")
+    _frame(axes, 0.1, 1.1, 11.4, 1.35, "update of G, training.generator_steps times")
     _box(axes, 0.3, 1.25, 4.6, "fakes of the last update of D (shared),\nor G of new latents (fresh)", G)
     _box(axes, 5.3, 1.25, 1.4, "augment,\nfrozen D", D)
     _box(axes, 7.1, 1.25, 1.7, "loss of G\n+ penalties", PLAIN)
