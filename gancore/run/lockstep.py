@@ -16,7 +16,7 @@ from torch import Tensor
 from gancore.distributed.ranks import Ranks
 from gancore.errors import NonFiniteError, NumericsError, WorkerError
 from gancore.run.interrupt import Interrupted, Interruption
-from gancore.sampling.draw import draw
+from gancore.sampling.draw import draw_from
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 
@@ -126,14 +126,4 @@ def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption) -> Gener
 def _draw(gan: GAN, count: int, seed: int, conditions: Tensor | None) -> Tensor:
     given = {} if conditions is None else {"conditions": conditions}
     conditions = gan.ranks.broadcast_tensors(given).get("conditions")
-    return draw(
-        gan.sampler(),
-        count,
-        latent=gan.options.latent,
-        seed=seed,
-        device=gan.device,
-        sample_format=gan.feed.format,
-        condition=gan.spec.condition,
-        conditions=conditions,
-        ranks=gan.ranks,
-    )
+    return draw_from(gan, count, seed, conditions)

@@ -82,7 +82,12 @@ def draw_samples(gan: GAN, count: int, seed: int = 0, conditions: Tensor | None 
         raise ConfigError(f"the number of samples must be at least 1; received {count}")
     if conditions is not None:
         conditions = checked_conditions(gan.spec.condition, conditions, count)
-    samples = draw(
+    return draw_from(gan, count, seed, conditions).as_subclass(DrawnSamples)
+
+
+def draw_from(gan: GAN, count: int, seed: int, conditions: Tensor | None) -> Tensor:
+    """Return what `draw` returns for a GAN in training; all of its ranks must call it."""
+    return draw(
         gan.sampler(),
         count,
         latent=gan.options.latent,
@@ -93,7 +98,6 @@ def draw_samples(gan: GAN, count: int, seed: int = 0, conditions: Tensor | None 
         conditions=conditions,
         ranks=gan.ranks,
     )
-    return samples.as_subclass(DrawnSamples)
 
 
 def condition_of_chunk(condition: Condition | None, conditions: Tensor | None, start: int) -> Tensor | None:

@@ -56,7 +56,7 @@ def mixes_samples(discriminator: nn.Module, inputs: TrialInputs) -> bool:
 
 def _mixes_passes(discriminator: nn.Module, inputs: TrialInputs) -> bool:
     discriminator = perturbed_copy("discriminator", discriminator)
-    other = _copy("discriminator", discriminator)
+    other = copy_of("discriminator", discriminator)
     joined = tensors_of(score_trial(discriminator, torch.cat([inputs.first, inputs.second]), twice(inputs)))
     with cached():  # as in a step, which makes one power iteration per update, not per pass
         halves = [tensors_of(score_trial(other, images, inputs)) for images in (inputs.first, inputs.second)]
@@ -81,7 +81,7 @@ def mixes_rows(role: str, network: nn.Module, inputs: TrialInputs) -> bool:
     def first_row(others: Tensor) -> Tensor:
         batch = torch.cat([first[:1], others[1:]])
         with seeded(0, first.device), torch.no_grad(), blame(role, "in forward()"):  # the same units are dropped
-            returned = call(_copy(role, network), batch, inputs.condition, extras)
+            returned = call(copy_of(role, network), batch, inputs.condition, extras)
         return returned.images[0] if isinstance(returned, Generated) else output_of(returned).logits[0]
 
     near = first[:1] + 1e-3 * second
@@ -104,7 +104,7 @@ def needs_whole_batch(objective: Objective, real: Scores, fake: Scores) -> bool:
     parts = torch.arange(len(rows)).chunk(_PARTS)
 
     def losses(real: Scores, fake: Scores, seed: int = 0) -> Tensor:
-        own = _copy("loss", objective)
+        own = copy_of("loss", objective)
         # Attached to the images, since a loss may differentiate with respect to them.
         real, fake = (_attached(scores) for scores in (real, fake))
         with seeded(seed, real.images.device), torch.enable_grad(), blame("loss", "in the preflight check"):
@@ -163,7 +163,7 @@ def differ(one: Tensor, other: Tensor) -> bool:
 @torch.no_grad()
 def perturbed_copy(role: str, network: nn.Module) -> nn.Module:
     """Return a copy whose weights are moved a little, and those that all have one value far."""
-    network = _copy(role, network)
+    network = copy_of(role, network)
     for parameter in network.parameters():
         constant = bool((parameter == parameter.flatten()[:1].squeeze()).all()) if parameter.numel() else False
         parameter.add_(torch.randn_like(parameter) * (1.0 if constant else 0.02))
@@ -183,6 +183,7 @@ def score_trial(discriminator: nn.Module, images: Tensor, inputs: TrialInputs) -
         return checked_output(call(discriminator, images, inputs.condition, inputs.extras), images)
 
 
-def _copy(role: str, part: T) -> T:
+def copy_of(role: str, part: T, memo: dict[int, object] | None = None) -> T:
+    """Return a copy of a part. Raises PluginError if it cannot be copied."""
     with blame(role, "when it was copied"):
-        return copy_part(part)
+        return copy_part(part, memo)

@@ -21,6 +21,7 @@ from gancore.training.micro_batch import MicroBatch
 from gancore.training.mixing import (
     COUNT,
     TrialInputs,
+    copy_of,
     detached,
     mixes_rows,
     mixes_samples,
@@ -34,7 +35,6 @@ from gancore.training.preflight_warnings import preflight_warnings, untrained_wa
 from gancore.training.regularizers import NO_REGULARIZERS
 from gancore.training.state import TrainingState
 from gancore.training.step import step
-from gancore.utils.copies import copy_part
 from gancore.utils.random import seeded
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def run_preflight(gan: GAN) -> Preflight:
     with seeded(0, device), torch.enable_grad():
         condition = trial_condition(gan.spec.condition, device)
         latent = torch.randn(COUNT, gan.options.latent.dim, device=device)
-        made = _generate(_copy("generator", gan.generator), latent, condition, feed)
+        made = _generate(copy_of("generator", gan.generator), latent, condition, feed)
         first = torch.rand(COUNT, *shape, device=device) * 2 - 1
         second = torch.rand(COUNT, *shape, device=device) * 0.6 + 0.1
         extra_inputs = getattr(gan.discriminator, "extra_inputs", ())
         with blame("discriminator", "when its extra inputs were collected"):
             received = received_extras(extra_inputs, {name: extra.detach() for name, extra in made.extras.items()})
         inputs = TrialInputs(latent, first, second, condition, received)
-        _check_gradients(_copy("discriminator", gan.discriminator), made.images, inputs)
+        _check_gradients(copy_of("discriminator", gan.discriminator), made.images, inputs)
         mixes = mixes_samples(gan.discriminator, inputs)
         warnings = [*preflight_warnings(gan, inputs), *_try_step(gan, inputs)]
         _check_regularizers(gan, inputs)
@@ -162,7 +162,7 @@ def trial_copy(gan: GAN) -> GAN:
     """
     trial, memo = copy(gan), dict[int, object]()  # one memo: parts that share a module share its copy
     for role, name in _COPIED.items():
-        setattr(trial, name, _copy(role, getattr(gan, name), memo))
+        setattr(trial, name, copy_of(role, getattr(gan, name), memo))
     training = gan.options.training.model_copy(
         update={"accumulate": 1, "discriminator_steps": 1, "generator_steps": 1, "clip_norm": None}
     )
@@ -236,12 +236,12 @@ def _check_last_batch(gan: GAN, inputs: TrialInputs, *, mixes: bool) -> None:
     )
     per_process = "" if rest == (feed.size % feed.batch_size or feed.batch_size) else " for one process"
     try:
-        _generate(_copy("generator", gan.generator), inputs.latent[:rest], few.condition, feed)
+        _generate(copy_of("generator", gan.generator), inputs.latent[:rest], few.condition, feed)
         if mixes:
-            score_trial(_copy("discriminator", gan.discriminator), inputs.first[:rest], few)
+            score_trial(copy_of("discriminator", gan.discriminator), inputs.first[:rest], few)
         else:
             both = torch.cat([inputs.first[:rest], inputs.second[:rest]])
-            score_trial(_copy("discriminator", gan.discriminator), both, twice(few))
+            score_trial(copy_of("discriminator", gan.discriminator), both, twice(few))
     except PluginError as error:
         raise ConfigError(
             f"batch_size {feed.batch_size} leaves a last batch of {rest} of {feed.size} images{per_process}, and "
@@ -287,9 +287,3 @@ def _check_gradients(discriminator: nn.Module, images: Tensor, inputs: TrialInpu
         for found, what in ((gradients[1:], "its parameters"), (gradients[:1], "the images")):
             if all(gradient is None for gradient in found):
                 raise PluginError(f"a discriminator's logits must carry a gradient; these are detached from {what}")
-
-
-def _copy(role: str, part: T, memo: dict[int, object] | None = None) -> T:
-    """Return a copy of a part. Raises PluginError if it cannot be copied."""
-    with blame(role, "when it was copied"):
-        return copy_part(part, memo)
