@@ -11,6 +11,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.component import Component
 from gancore.config.messages import problem_messages
 from gancore.config.metric_names import split_name
+from gancore.config.run import named_by_label
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.errors import ConfigError, unknown_name
 from gancore.metrics import Extractor, Metric
@@ -84,7 +85,5 @@ def read_labeled(kind: type[C], values: Mapping[str, C | str | Mapping[str, obje
             f"the {kind.kind}s must be a mapping from labels; received {type(values).__name__}",
             f'for example {kind.kind}s={{"label": {kind.kind}}}',
         )
-    tables = {
-        label: {"name": label, **value} if isinstance(value, Mapping) else value for label, value in values.items()
-    }
+    tables: Mapping[str, C | str | Mapping[str, object]] = named_by_label(values)
     return {label: read_component(kind, table) for label, table in tables.items()}

@@ -239,13 +239,15 @@ def _at(arguments: Mapping[str, Any], time: TrainingTime) -> Arguments:
 
 def _names(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     """Return the parameters of all modules by name, each once; those of all but the first begin with the role."""
-    names: dict[nn.Parameter, str] = {}
+    names, seen = dict[str, nn.Parameter](), set[nn.Parameter]()
     for index, (role, module) in enumerate(modules.items()):
         for name, parameter in module.named_parameters():
-            full = f"{role}.{name}" if index else name
-            # A network may have a part named as a role, such as `loss`.
-            names.setdefault(parameter, f"{role}:{full}" if full in names.values() else full)
-    return {name: parameter for parameter, name in names.items()}
+            if parameter not in seen:
+                seen.add(parameter)
+                full = f"{role}.{name}" if index else name
+                # A network may have a part named as a role, such as `loss`.
+                names[f"{role}:{full}" if full in names else full] = parameter
+    return names
 
 
 def _begins(name: str, prefix: str) -> bool:

@@ -26,14 +26,14 @@ from gancore.settings import Schedulable, Settings, error_details, plain
 C = TypeVar("C", bound=Component)
 
 
-def _named_by_label(table: object) -> object:
+def named_by_label(table: Any) -> Any:  # Any: data of a file, checked later
     """Add the label as the default `name`, as in `[regularizers.r1]`."""
     if not isinstance(table, Mapping):
         return table
     return {label: {"name": label, **value} if isinstance(value, Mapping) else value for label, value in table.items()}
 
 
-Labeled = Annotated[dict[str, C], BeforeValidator(_named_by_label)]
+Labeled = Annotated[dict[str, C], BeforeValidator(named_by_label)]
 """Type of a field with any number of components of a kind: tables, each under a label that the user chooses."""
 
 

@@ -38,15 +38,12 @@ def preflight_warnings(gan: GAN, inputs: TrialInputs) -> Iterator[str]:
 
 def untrained_warnings(trial: GAN) -> Iterator[str]:
     """Yield a warning for each network with parameters that got no gradient in a trial step, and for foreign ones."""
-    known = {
-        id(weight) for modules in trial.trained_by.values() for part in modules.values() for weight in part.parameters()
-    }
+    parts = [part for modules in trial.trained_by.values() for part in modules.values()]
+    known = {id(weight) for part in parts for weight in part.parameters()}
     foreign = [leaf for leaf in trial.trial_leaves if isinstance(leaf, nn.Parameter) and id(leaf) not in known]
     if foreign:
-        count, shapes = (
-            "1 parameter" if len(foreign) == 1 else f"{len(foreign)} parameters",
-            ", ".join(sorted({str(tuple(leaf.shape)) for leaf in foreign})),
-        )
+        count = "1 parameter" if len(foreign) == 1 else f"{len(foreign)} parameters"
+        shapes = ", ".join(sorted({str(tuple(leaf.shape)) for leaf in foreign}))
         yield (
             f"the losses depend on {count} that no part of the run holds, of shape {shapes}: they are neither "
             "trained nor saved. Let build() return an nn.Module that holds them, or freeze them with "
