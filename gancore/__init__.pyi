@@ -16,11 +16,13 @@ from .contracts import Condition as Condition
 from .contracts import Dataset as Dataset
 from .contracts import Discriminator as Discriminator
 from .contracts import EvaluationProtocol as EvaluationProtocol
+from .contracts import Findings as Findings
 from .contracts import Generated as Generated
 from .contracts import Generator as Generator
 from .contracts import Loss as Loss
 from .contracts import Mixture as Mixture
 from .contracts import Objective as Objective
+from .contracts import Outline as Outline
 from .contracts import Output as Output
 from .contracts import Penalty as Penalty
 from .contracts import Player as Player

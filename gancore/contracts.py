@@ -28,10 +28,10 @@ Letters in shapes: N batch, Z latent, K logits or classes, C H W image, F featur
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field
 
@@ -52,11 +52,13 @@ __all__ = [
     "Dataset",
     "Discriminator",
     "EvaluationProtocol",
+    "Findings",
     "Generated",
     "Generator",
     "Loss",
     "Mixture",
     "Objective",
+    "Outline",
     "Output",
     "Penalty",
     "Player",
@@ -329,8 +331,40 @@ class Mixture:
     std: float
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What is known of data before it is read in full: from names, sizes and headers of files.
+
+    `items`: number of samples; `shape` of a sample; `classes`: their names, in the order of the labels, empty without
+    classes.
+    """
+
+    items: int
+    shape: Shape
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a dataset found in the user's files, and what it did with it.
+
+    `used`: names of files, or of arrays in a file, by format, as in `{"PNG": ["cat/1.png"]}`. `skipped`: names by
+    reason, as in `{"hidden": [".DS_Store"]}`. `facts`: further lines for the user, as in `{"sizes": "64x64"}`. `notes`:
+    what the user should know before training, as sentences.
+    """
+
+    used: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
 class Dataset(Component):
-    """Training data."""
+    """Training data.
+
+    A field `path: str` names files of the user. A run stores it as an absolute path, and it may be changed when the run
+    is resumed.
+    """
 
     kind = "dataset"
     evaluation: ClassVar[EvaluationProtocol] = EvaluationProtocol()
@@ -360,6 +394,26 @@ class Dataset(Component):
         `build` must do the same work itself if `prepare` was not called. By default there is nothing to do.
         """
         return iter(())
+
+    @classmethod
+    def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:
+        """Return this dataset for the user's files at a path, with the settings that fit them best.
+
+        `shape`, if given, is the shape that its samples must have. Return None, the default, for files that this class
+        does not read. Look at names, sizes and headers only; raise DataError for files that it should read and cannot.
+        """
+        return None
+
+    def outline(self) -> Outline | None:
+        """Return what is known of the data before it is read in full; None, the default, if nothing is.
+
+        `prepare` is not called before. Raise DataError when files are missing or damaged.
+        """
+        return None
+
+    def findings(self, root: Path) -> Findings | None:
+        """Return what was found in the user's files; None, the default, for other data. Called after `prepare`."""
+        return None
 
     def part(self, split: Split) -> Dataset | None:
         """Return the training or the held-out part of this data; None if it is not split, the default.

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
-from gancore.contracts import Dataset
+from gancore.contracts import Dataset, Findings, Outline, Shape
 from gancore.errors import DataError
-from gancore.utils.files import MOST_PIXELS, pictures_below
+from gancore.utils.files import MOST_PIXELS
 from gancore_plugins.datasets.pictures import PictureCache, PictureFormat, Pictures
+from gancore_plugins.readers.picture_files import PictureFiles, picture_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,35 +41,48 @@ class Folder(Dataset):
     )
 
     def prepare(self, root: Path) -> Iterator[float]:
-        yield from self._cache(self._names(), root).build()
+        yield from self._cache(self._files(), root).build()
 
     def build(self, root: Path) -> TorchDataset[Any]:  # Any: (image, label), or an image alone
-        names = self._names()
-        cache = self._cache(names, root)
+        files = self._files()
+        cache = self._cache(files, root)
         for _ in cache.build():  # does nothing if `prepare` did it
             pass
-        labels, classes = _labels(names) if self.classes else (None, None)
+        labels, classes = _labels(files.names) if self.classes else (None, None)
         return Pictures(cache.path, labels, classes, self.mirrors)
 
-    def _cache(self, names: list[str], root: Path) -> PictureCache:
-        form = PictureFormat(self.size, self.channels, self.fit, self.max_pixels)
-        return PictureCache.in_folder(root / "folders", Path(self.path).expanduser(), names, form)
+    @classmethod
+    def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:
+        return cls(path=str(path)) if path.is_dir() else None
 
-    def _names(self) -> list[str]:
-        """Return the sorted relative paths of pictures. Raise DataError without pictures, or if one has no class."""
+    def outline(self) -> Outline:
+        files = self._files()
+        classes = _labels(files.names)[1] if self.classes else ()
+        return Outline(len(files.names), (self.channels, self.size, self.size), classes)
+
+    def findings(self, root: Path) -> Findings:
+        files = self._files()
+        return Findings(used={"pictures": files.names}, skipped=files.skipped)
+
+    def _cache(self, files: PictureFiles, root: Path) -> PictureCache:
+        form = PictureFormat(self.size, self.channels, self.fit, self.max_pixels)
+        return PictureCache.in_folder(root / "folders", files, form)
+
+    def _files(self) -> PictureFiles:
+        """Return the pictures. Raise DataError without pictures, or if one has no class."""
         folder = Path(self.path).expanduser()
         if not folder.is_dir():
             raise DataError(f"folder {folder} does not exist", "--set dataset.path=FOLDER")
-        names = pictures_below(folder)
-        if self.classes and (name := next((name for name in names if "/" not in name), None)):
+        files = picture_files(folder)
+        if self.classes and (name := next((name for name in files.names if "/" not in name), None)):
             raise DataError(
                 f"with classes = true every picture must be in a subfolder, its class; {folder / name} is not",
                 "move it into a subfolder, or leave classes out",
             )
-        return names
+        return files
 
 
-def _labels(names: list[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+def _labels(names: Sequence[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Return the label of each picture (N,), and the subfolders that are the classes, sorted by name."""
     classes: dict[str, int] = {}
     folders = (name.partition("/")[0] for name in names)  # sorted, as the names are

@@ -14,6 +14,7 @@ from gancore.contracts import Dataset
 from gancore.errors import DataError
 from gancore.utils.files import MOST_PIXELS, pictures_below, some
 from gancore_plugins.datasets.pictures import PictureCache, PictureFormat, Pictures
+from gancore_plugins.readers.picture_files import FolderFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +81,7 @@ class Paired(Dataset):
         half: Literal["left", "right"] | None = None,
     ) -> PictureCache:
         form = PictureFormat(self.size, channels, self.fit, self.max_pixels, half)
-        return PictureCache.in_folder(root / "folders", folder, names, form)
+        return PictureCache.in_folder(root / "folders", FolderFiles(folder, names), form)
 
 
 class Pairs(TorchDataset[Any]):  # Any: (target, input)

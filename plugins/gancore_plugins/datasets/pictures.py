@@ -24,6 +24,7 @@ from gancore.errors import DataError, StorageError
 from gancore.utils.atomic import replacing
 from gancore.utils.files import picture, some, without_warnings
 from gancore.utils.lock import exclusive
+from gancore_plugins.readers.picture_files import PictureFiles
 
 _DECODER_VERSION = 1
 """Part of a cache's name. Increase it when pictures are decoded differently, so that old caches are not used."""
@@ -75,37 +76,27 @@ class PictureFormat:
 
 @dataclass(frozen=True)
 class PictureCache:
-    """The decoded pictures `names` of the folder `source` in one format: an array uint8 (N, C, H, W) in `path`."""
+    """Decoded pictures in one format: an array uint8 (N, C, H, W) in `path`."""
 
-    source: Path
-    names: list[str]
+    files: PictureFiles
     form: PictureFormat
     path: Path
 
     @classmethod
-    def in_folder(cls, folder: Path, source: Path, names: list[str], form: PictureFormat) -> PictureCache:
+    def in_folder(cls, folder: Path, files: PictureFiles, form: PictureFormat) -> PictureCache:
         """Return the cache in `folder` for these pictures; `build` creates its file.
 
-        Its name is a digest of the format and of the path, size and modification time of each picture. Raise DataError
-        if a picture can no longer be read.
+        Its name is a digest of the format and of the identity of each picture. Raise DataError if a picture can no
+        longer be read.
         """
         digest = hashlib.sha256(json.dumps([_DECODER_VERSION, form.size, form.channels, form.fit, form.half]).encode())
-        above = str(source.absolute())
-        try:
-            for name in names:
-                path = os.path.join(above, name)
-                status = os.stat(path)
-                digest.update(json.dumps([path, status.st_size, status.st_mtime_ns]).encode())
-        except OSError as error:
-            raise DataError(
-                f"{error.filename} was found but can no longer be read: {error.strerror}",
-                "do not change the folder while a run starts",
-            ) from error
-        return cls(source, names, form, folder / f"{digest.hexdigest()[:24]}.npy")
+        for name in files.names:
+            digest.update(files.identity(name))
+        return cls(files, form, folder / f"{digest.hexdigest()[:24]}.npy")
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.names), self.form.channels, self.form.size, self.form.size
+        return len(self.files.names), self.form.channels, self.form.size, self.form.size
 
     def build(self) -> Iterator[float]:
         """Decode all pictures into the file, unless it is complete; yield the share that is done.
@@ -144,7 +135,7 @@ class PictureCache:
             images.flush()
             if broken:
                 raise DataError(
-                    f"{len(broken)} of {len(self.names)} pictures cannot be read: {some(broken)}",
+                    f"{len(broken)} of {len(self.files.names)} pictures cannot be read: {some(broken)}",
                     "replace or remove them",
                 )
 
@@ -152,19 +143,19 @@ class PictureCache:
         """Decode all pictures into `images`, append an error for each unreadable one; yield the share that is done."""
         # Threads suffice: Pillow releases the GIL while it decodes and resizes.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(self.names), _CHUNK):
+            for start in range(0, len(self.files.names), _CHUNK):
                 with without_warnings():
-                    chunk = list(pool.map(self._decode, self.names[start : start + _CHUNK]))
+                    chunk = list(pool.map(self._decode, self.files.names[start : start + _CHUNK]))
                 for number, decoded in enumerate(chunk, start):
                     if isinstance(decoded, str):
                         broken.append(decoded)
                     else:
                         images[number] = decoded
-                    yield (number + 1) / len(self.names)
+                    yield (number + 1) / len(self.files.names)
 
     def _decode(self, name: str) -> Pixels | str:
         """Return a picture as (C, H, W), or the message of an error (an exception would keep the picture in memory)."""
-        path = self.source / name
+        path = self.files.place / name
         try:
             with picture(path, self.form.max_pixels) as opened:
                 if opened.mode not in _READABLE_MODES:

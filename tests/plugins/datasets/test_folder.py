@@ -18,6 +18,7 @@ from gancore.errors import DataError, StorageError
 from gancore.utils.files import pictures_below
 from gancore_plugins.datasets import pictures
 from gancore_plugins.datasets.folder import Folder
+from gancore_plugins.readers.picture_files import FolderFiles
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -179,10 +180,10 @@ def test_folder_cache_is_decoded_again_if_truncated(tmp_path):
 
 def test_folder_cache_names_a_picture_that_was_removed(tmp_path):
     path = paint(tmp_path / "in" / "1.png")
-    found = pictures_below(tmp_path)
+    found = FolderFiles(tmp_path, pictures_below(tmp_path))
     path.unlink()
     with pytest.raises(DataError, match=r"1\.png was found but can no longer be read"):
-        pictures.PictureCache.in_folder(tmp_path, tmp_path, found, pictures.PictureFormat(4, 3, "crop", 100))
+        pictures.PictureCache.in_folder(tmp_path, found, pictures.PictureFormat(4, 3, "crop", 100))
 
 
 @pytest.mark.parametrize("change", ["color", "more", "fewer", "size", "fit"])
