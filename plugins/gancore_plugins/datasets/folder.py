@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from pydantic import Field
 
-from gancore.contracts import Dataset, Findings, Outline, Shape
+from gancore.contracts import Findings, Outline, Shape
 from gancore.errors import DataError
-from gancore.utils.files import MOST_PIXELS
-from gancore_plugins.datasets.pictures import PictureCache, PictureFormat, Pictures
+from gancore_plugins.datasets.pictures import PictureCache, PictureDataset, Pictures
 from gancore_plugins.readers.picture_files import PictureFiles, picture_files
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset as TorchDataset
 
 
-class Folder(Dataset):
+class Folder(PictureDataset):
     """Pictures of a folder and its subfolders, decoded once to one size and cached for later runs.
 
     The cache is in the folder that `--data-dir` names. It is built again when a picture or a setting changes.
@@ -28,17 +27,8 @@ class Folder(Dataset):
 
     name = "folder"
     path: str = Field(description="folder of pictures, searched with its subfolders")
-    size: int = Field(default=64, ge=1, le=4096, description="height and width in pixels")
-    channels: Literal[1, 3, 4] = Field(default=3, description="gray, color, or color with transparency")
-    fit: Literal["crop", "pad", "stretch"] = Field(
-        default="crop",
-        description="how a picture becomes a square: crop the long side, pad the short side, or stretch",
-    )
     classes: bool = Field(default=False, description="whether subfolders are classes")
     mirrors: bool = Field(default=False, description="whether augmentations may mirror the pictures")
-    max_pixels: int = Field(
-        default=MOST_PIXELS, ge=1, le=178_000_000, description="larger pictures are refused before they are decoded"
-    )
 
     def prepare(self, root: Path) -> Iterator[float]:
         yield from self._cache(self._files(), root).build()
@@ -58,15 +48,14 @@ class Folder(Dataset):
     def outline(self) -> Outline:
         files = self._files()
         classes = _labels(files.names)[1] if self.classes else ()
-        return Outline(len(files.names), (self.channels, self.size, self.size), classes)
+        return Outline(len(files.names), (self.channels, *self.sides), classes)
 
     def findings(self, root: Path) -> Findings:
         files = self._files()
         return Findings(used={"pictures": files.names}, skipped=files.skipped)
 
     def _cache(self, files: PictureFiles, root: Path) -> PictureCache:
-        form = PictureFormat(self.size, self.channels, self.fit, self.max_pixels)
-        return PictureCache.in_folder(root / "folders", files, form)
+        return PictureCache.in_folder(root / "folders", files, self.format(self.channels))
 
     def _files(self) -> PictureFiles:
         """Return the pictures. Raise DataError without pictures, or if one has no class."""

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import Field
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.contracts import Dataset
 from gancore.errors import DataError
-from gancore.utils.files import MOST_PIXELS, pictures_below, some
-from gancore_plugins.datasets.pictures import PictureCache, PictureFormat, Pictures
+from gancore.utils.files import pictures_below, some
+from gancore_plugins.datasets.pictures import PictureCache, PictureDataset, Pictures
 from gancore_plugins.readers.picture_files import FolderFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Paired(Dataset):
+class Paired(PictureDataset):
     """Pairs of pictures: a target to generate, and an input, the condition; in two folders, or side by side in one.
 
     In two folders, pictures with the same path below them, apart from the suffix, are a pair. Both are decoded once to
@@ -34,17 +33,9 @@ class Paired(Dataset):
     side_by_side: Literal["left", "right"] | None = Field(
         default=None, description="each picture below `path` is a pair, and this half the input; absent: two folders"
     )
-    size: int = Field(default=64, ge=1, le=4096, description="height and width of both pictures in pixels")
     channels: Literal[1, 3, 4] = Field(default=3, description="of targets: gray, color, or color with transparency")
     input_channels: Literal[1, 3, 4] | None = Field(
         default=None, description="of inputs: gray, color, or color with transparency; absent: as `channels`"
-    )
-    fit: Literal["crop", "pad", "stretch"] = Field(
-        default="crop",
-        description="how a picture becomes a square: crop the long side, pad the short side, or stretch",
-    )
-    max_pixels: int = Field(
-        default=MOST_PIXELS, ge=1, le=178_000_000, description="larger pictures are refused before they are decoded"
     )
 
     def prepare(self, root: Path) -> Iterator[float]:
@@ -80,8 +71,7 @@ class Paired(Dataset):
         channels: int,
         half: Literal["left", "right"] | None = None,
     ) -> PictureCache:
-        form = PictureFormat(self.size, channels, self.fit, self.max_pixels, half)
-        return PictureCache.in_folder(root / "folders", FolderFiles(folder, names), form)
+        return PictureCache.in_folder(root / "folders", FolderFiles(folder, names), self.format(channels, half))
 
 
 class Pairs(TorchDataset[Any]):  # Any: (target, input)

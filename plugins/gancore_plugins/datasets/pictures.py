@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from gancore.contracts import Dataset
 from gancore.errors import DataError, StorageError
 from gancore.utils.atomic import replacing
 from gancore.utils.files import picture, some, without_warnings
@@ -36,6 +38,63 @@ _CHUNK = 256
 """Pictures that are decoded before they are written and progress is reported."""
 
 Pixels = NDArray[np.uint8]
+LONGEST_SIDE = 4096
+"""The largest height and width of a decoded picture."""
+Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
+
+
+class PictureDataset(Dataset):
+    """Fields of datasets of the user's pictures."""
+
+    path: str = Field(description="where the pictures are")
+    size: Side | tuple[Side, Side] = Field(
+        default=64, description="height and width in pixels: a number for squares, or [height, width]"
+    )
+    channels: Literal[1, 3, 4] = Field(default=3, description="gray, color, or color with transparency")
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        default="crop",
+        description="how a picture of other proportions fits: crop the long side, pad the short side, or stretch",
+    )
+    bits: Literal[8, 16] | None = Field(
+        default=None, description="bits per channel; absent: 16 if pictures have more than 8"
+    )
+    value_range: tuple[float, float] | None = Field(
+        default=None,
+        description="values that networks see as -1 and 1, for 16 bits; absent: the lowest and highest in the data",
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        default="stop", description="what unreadable pictures do: stop with a list of them, or be left out"
+    )
+    max_pixels: int = Field(
+        default=128_000_000, ge=1, le=178_000_000, description="larger pictures are refused before they are decoded"
+    )
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _check_size(cls, size: object) -> object:
+        sides = size if isinstance(size, list | tuple) else (size, size)
+        if len(sides) != 2 or not all(type(side) is int and 1 <= side <= LONGEST_SIDE for side in sides):
+            raise ValueError(f"must be a number of pixels from 1 to {LONGEST_SIDE}, or two: [height, width]")
+        return sides[0] if sides[0] == sides[1] else tuple(sides)
+
+    @model_validator(mode="after")
+    def _check_value_range(self) -> Self:
+        if self.value_range is not None:
+            low, high = self.value_range
+            if not -math.inf < low < high < math.inf:
+                raise ValueError(f"value_range must be two finite numbers, the lower one first; received {low}, {high}")
+            if self.bits == 8:
+                raise ValueError("value_range is for pictures with 16 bits; with bits = 8 it is always 0..255")
+        return self
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    def format(self, channels: int, half: Literal["left", "right"] | None = None) -> PictureFormat:
+        """Return how pictures are decoded, to this number of channels."""
+        return PictureFormat(self.sides, channels, self.fit, self.max_pixels, half)
 
 
 class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
@@ -63,9 +122,9 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """How pictures are decoded: to squares of `size` pixels with `channels` channels (1, 3 or 4)."""
+    """How pictures are decoded: to `size`, height and width in pixels, with `channels` channels (1, 3 or 4)."""
 
-    size: int
+    size: tuple[int, int]
     channels: int
     fit: Literal["crop", "pad", "stretch"]
     max_pixels: int
@@ -96,7 +155,7 @@ class PictureCache:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        return len(self.files.names), self.form.channels, self.form.size, self.form.size
+        return len(self.files.names), self.form.channels, *self.form.size
 
     def build(self) -> Iterator[float]:
         """Decode all pictures into the file, unless it is complete; yield the share that is done.
@@ -203,9 +262,10 @@ def _pixels(opened: Image.Image, form: PictureFormat, path: Path) -> Pixels:
 
     Raise DataError if a half is asked for and the width is odd.
     """
-    size, mode = (form.size, form.size), _MODES[form.channels]
+    (height, width), mode = form.size, _MODES[form.channels]
+    size = (width, height)
     if form.half is None:  # JPEG: decode at a smaller size
-        opened.draft(mode if mode == "L" else "RGB", (2 * form.size, 2 * form.size))
+        opened.draft(mode if mode == "L" else "RGB", (2 * max(size), 2 * max(size)))
     upright = _upright(opened)
     if form.half is not None:
         upright = _half(upright, form.half, path)

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from pydantic import ValidationError
 
 from gancore.data.feed import Feed
 from gancore.errors import DataError, StorageError
@@ -59,7 +60,7 @@ def failure(folder, root, **fields):
 
 @given(
     count=st.integers(1, 5),
-    size=st.integers(1, 9),
+    size=st.integers(1, 9) | st.tuples(st.integers(1, 9), st.integers(1, 9)),
     channels=st.sampled_from([1, 3, 4]),
     fit=st.sampled_from(["crop", "pad", "stretch"]),
     sides=st.tuples(st.integers(1, 20), st.integers(1, 20)),
@@ -70,14 +71,16 @@ def test_folder_images_have_the_requested_form(tmp_path_factory, count, size, ch
     folder, root = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("root")
     for number in range(count):
         paint(folder / f"{number}{suffix}", sides)
+    shape = (channels, *(size if isinstance(size, tuple) else (size, size)))
     dataset = opened(folder, root, size=size, channels=channels, fit=fit)
     assert len(dataset) == count
+    assert Folder(path=str(folder), size=size, channels=channels).outline().shape == shape
     for image in dataset:
-        assert image.shape == (channels, size, size)
+        assert image.shape == shape
         assert image.dtype == torch.uint8
     assert not hasattr(dataset, "classes")
     assert not dataset.mirrors
-    assert Feed(dataset, batch_size=1, seed=0, device=torch.device("cpu")).shape == (channels, size, size)
+    assert Feed(dataset, batch_size=1, seed=0, device=torch.device("cpu")).shape == shape
 
 
 def test_folder_finds_pictures_at_any_depth_sorted_by_path(tmp_path):
@@ -110,6 +113,26 @@ def test_folder_fit_crops_pads_or_stretches(tmp_path, fit, corner, middle):
     near = (image.float() / 255).round().int() * 255  # rounded, since the filter overshoots at edges
     assert tuple(near[:, 0, 0].tolist()) == corner
     assert tuple(near[:, 4, 6].tolist()) == middle
+
+
+@given(height=st.integers(1, 12), width=st.integers(1, 12), double=st.booleans())
+@settings(max_examples=20)
+def test_folder_size_is_height_and_width(tmp_path_factory, height, width, double):
+    folder, root = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("root")
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    rows = [np.zeros_like(pixels)] * double  # which are cropped
+    Image.fromarray(np.concatenate([*rows, pixels, *rows])).save(folder / "1.png")
+    (image,) = opened(folder, root, size=(height, width))
+    assert torch.equal(image, torch.from_numpy(pixels.transpose(2, 0, 1)))
+    square = Folder(path=str(folder), size=[height, height])
+    assert square.size == height
+    assert square == Folder(path=str(folder), size=height)
+
+
+@pytest.mark.parametrize("size", [0, 4097, [8, 0], [8, 4097], [8], [8, 8, 8], "8", 8.0, True])
+def test_folder_refuses_sizes_that_are_not_pixels(size):
+    with pytest.raises(ValidationError, match=r"from 1 to 4096, or two: \[height, width\]"):
+        Folder(path="pictures", size=size)
 
 
 def test_folder_channels_convert_gray_and_transparent_pictures(tmp_path):
@@ -183,7 +206,7 @@ def test_folder_cache_names_a_picture_that_was_removed(tmp_path):
     found = FolderFiles(tmp_path, pictures_below(tmp_path))
     path.unlink()
     with pytest.raises(DataError, match=r"1\.png was found but can no longer be read"):
-        pictures.PictureCache.in_folder(tmp_path, found, pictures.PictureFormat(4, 3, "crop", 100))
+        pictures.PictureCache.in_folder(tmp_path, found, pictures.PictureFormat((4, 4), 3, "crop", 100))
 
 
 @pytest.mark.parametrize("change", ["color", "more", "fewer", "size", "fit"])
