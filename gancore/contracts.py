@@ -374,9 +374,9 @@ class Dataset(Component):
         """Return a map-style dataset whose items are (sample, condition), or samples alone.
 
         A sample is a tensor of at least one dimension; all items have one shape. uint8 in 0..255 is mapped to [-1, 1]
-        for networks; float32 is passed as it is, or mapped from `value_range`. A condition is an int, the number of a
-        class; or a tensor, uint8 (mapped to [-1, 1]) or float32 (as it is). The shape of conditions is read from the
-        first item.
+        for networks; float32 is passed as it is, mapped from `value_range`, or standardized by `scales`. A condition is
+        an int, the number of a class; or a tensor, uint8 (mapped to [-1, 1]) or float32 (as it is). The shape of
+        conditions is read from the first item.
         Read files below `root`; raise DataError when they are missing or damaged.
 
         Optional attributes of the returned dataset:
@@ -384,6 +384,9 @@ class Dataset(Component):
         - `classes: Sequence[str]`: names of the labels, which then lie in 0..len(classes)-1. Runs that are conditional
           on a class need it.
         - `value_range: tuple[float, float]`: range of float32 samples, which is mapped to [-1, 1].
+        - `scales`: means and standard deviations, a pair of arrays that broadcast to a float32 sample. Networks and
+          metrics see (x - mean) / std; samples are drawn in the units of the data. Not with `value_range` or `mixture`.
+        - `columns: Sequence[str]`: names of the values of a vector.
         - `mirrors: bool`: an image and its mirror image are equally likely. Augmentations mirror no other data.
         - `mixture: Mixture`: the distribution of vectors, if it is known.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from torch import Tensor
 
 from gancore.checkpoint.format import ANOTHER, decode, encode
@@ -209,13 +210,38 @@ class _MadeWith(_Form):
     plugins: dict[_Shown, _Shown]
 
 
+class _Scales(_Form):
+    shape: Annotated[list[_Size], Field(max_length=16)]
+    means: list[float]
+    stds: list[Annotated[float, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> _Scales:
+        if not len(self.means) == len(self.stds) == math.prod(self.shape):
+            raise ValueError("as many means and standard deviations as the shape has values")
+        return self
+
+
 class _DataFormat(_Form):
     shape: Annotated[list[_Size], Field(min_length=1, max_length=16)]
     condition: _Size | Annotated[list[_Size], Field(min_length=1, max_length=16)] | None
     classes: list[str]
     dtype: Literal["uint8", "float32"]
     value_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    scales: _Scales | None = None
+    columns: list[str] = []
     mirrors: bool
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> _DataFormat:
+        scales = [] if self.scales is None else self.scales.shape
+        if len(scales) > len(self.shape) or any(
+            one not in (1, size) for one, size in zip(reversed(scales), reversed(self.shape), strict=False)
+        ):
+            raise ValueError("the shape of the scales cannot be broadcast to that of a sample")
+        if self.columns and self.shape != [len(self.columns)]:
+            raise ValueError("there must be one column for each value of a vector")
+        return self
 
 
 class _Run(_Form):

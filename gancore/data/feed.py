@@ -26,6 +26,7 @@ from gancore.data.items import (
     check_items,
     check_labels,
     collate,
+    columns_of,
     count_classes,
     read_items,
 )
@@ -33,7 +34,7 @@ from gancore.data.loader import load_batches
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, DataError, blame
 from gancore.utils.random import derive_seed, generator_for, seeded
-from gancore.utils.sample_format import SampleFormat, condition_to_network
+from gancore.utils.sample_format import condition_to_network, format_of
 
 _FINGERPRINT_ITEMS = 256
 _MAX_MEMORY_SHARE = 0.25
@@ -61,8 +62,9 @@ def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
 class Feed:
     """Endless batches of one dataset. The last batch of an epoch may be shorter than the others.
 
-    `shape` is that of a sample, `format` how samples are stored, `condition` what the dataset offers as a condition:
-    the number of its `classes`, the shape of its tensors, or None. With several `ranks`, `batch_size` counts the images
+    `shape` is that of a sample, `format` how samples are stored, `columns` the names of the values of a vector, empty
+    without names; `condition` is what the dataset offers as a condition: the number of its `classes`, the shape of its
+    tensors, or None. With several `ranks`, `batch_size` counts the images
     of all ranks, and `batches` yields this rank's part.
     Raises DataError for a dataset that is empty or smaller than a batch, for a last batch with fewer images than
     ranks, and for items that break the contract (see `contracts.Dataset`).
@@ -91,7 +93,8 @@ class Feed:
             first, about = (column.detach() for column in collate([dataset[0]]))  # (1, …) each
         check_items(first)
         self.shape: Shape = tuple(first.shape[1:])
-        self.format = SampleFormat.of(first, getattr(dataset, "value_range", None))
+        self.format = format_of(dataset, first[0])
+        self.columns = columns_of(dataset, self.shape)
         self._num_classes = count_classes(dataset)
         self.condition: Condition | None = self._num_classes
         self._first = first, about
@@ -175,6 +178,8 @@ class Feed:
             "classes": list(map(str, getattr(self.dataset, "classes", ()))) if isinstance(condition, int) else [],
             "dtype": self.format.dtype,
             "value_range": None if self.format.value_range is None else list(self.format.value_range),
+            "scales": None if self.format.scales is None else self.format.scales.to_data(),
+            "columns": list(self.columns),
             "mirrors": spec.mirrors,
         }
 
@@ -191,6 +196,8 @@ class Feed:
         for tensor in (images, conditions):
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        if self.format.scales is not None:  # they depend on all items
+            digest.update(repr(self.format.scales).encode())
         return digest.hexdigest()
 
     def _indices(self, images_seen: int) -> Iterator[Tensor]:

@@ -155,6 +155,21 @@ def count_classes(dataset: TorchDataset[Any]) -> int | None:
     return len(classes)
 
 
+def columns_of(dataset: TorchDataset[Any], shape: Shape) -> tuple[str, ...]:
+    """Return the names of the values of a vector, empty without names. Raise DataError if they do not fit the shape."""
+    columns = getattr(dataset, "columns", None)
+    if columns is None:
+        return ()
+    names = list(columns) if isinstance(columns, Sequence) and not isinstance(columns, str) else []
+    if not all(isinstance(name, str) for name in names) or shape != (len(names),):
+        raise DataError(
+            f"`columns` of a dataset must be a name for each value of its vectors; received {columns!r} for samples of "
+            f"shape {shape}",
+            "set it to a tuple of names, or leave it out",
+        )
+    return tuple(names)
+
+
 def check_labels(labels: Tensor, num_classes: int | None) -> None:
     """Raise DataError unless labels (N,) are in 0..K-1, where the number of classes K is known."""
     if num_classes is None:

@@ -31,7 +31,7 @@ def effective_number(points: Tensor, width: float) -> float:
 
 
 class CollapseGuard:
-    """Compares samples with `real` images (N, …), both as they are stored, and warns after two low values in a row.
+    """Compares samples with `real` images (N, …), as metrics compare them, and warns after two low values in a row.
 
     `low` is the number of low values in a row so far.
     """

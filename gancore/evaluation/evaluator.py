@@ -23,6 +23,7 @@ from gancore.evaluation.train_extractor import EvaluationPaths, Preparation, loa
 from gancore.metrics import Better, Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.settings import plain
 from gancore.utils.random import generator_for
+from gancore.utils.sample_format import SampleFormat
 
 _MAX_REFERENCE_IMAGES = 50_000
 _MAX_TRAINING_IMAGES = 100_000
@@ -112,8 +113,11 @@ class _Group:
     loaded: FeatureExtractor | None = None
     real: Samples | None = None
     training: Samples | None = None
+    scales: object = None
 
     def read(self, images: Tensor) -> Samples:
+        """Return stored images, and their features; all are standardized if the data has `scales`."""
+        images = SampleFormat.of(images[0], scales=self.scales).comparable(images)
         return Samples(images) if self.loaded is None else self.loaded.read(images)
 
 
@@ -139,9 +143,12 @@ class Evaluator:
         self._paths = paths
         self._real_data_scores: dict[str, tuple[Measurement, Mapping[str, int]]] = {}
         self._warnings: list[str] = []
+        # Of the reference first: values of all models that are compared with it are then on one scale.
+        given = [source.scales for source in (reference, origin.training) if source is not None]
+        scales = next((each for each in given if each is not None), None)
         groups: dict[Extractor | None, _Group] = {}
         for name, metric in metrics.items():
-            groups.setdefault(metric.extractor, _Group(metric.extractor)).metrics[name] = metric
+            groups.setdefault(metric.extractor, _Group(metric.extractor, scales=scales)).metrics[name] = metric
         # Extractors that must be trained come last, so that errors in the others are raised early.
         self._groups = sorted(groups.values(), key=lambda group: isinstance(group.extractor, LearnedExtractor))
         for name, metric in metrics.items():

@@ -43,6 +43,11 @@ class ReferenceImages:
         """The distribution of the data, None if it is not known."""
         return getattr(self.images, "mixture", None)
 
+    @property
+    def scales(self) -> object:
+        """The means and standard deviations that standardize the images, None if they are compared as they are."""
+        return getattr(self.images, "scales", None)
+
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]  # map-style, so it has a length
 

@@ -27,6 +27,7 @@ from gancore.metrics import Extractor, LearnedExtractor
 from gancore.settings import plain
 from gancore.utils.lock import exclusive
 from gancore.utils.random import GlobalRandomness, derive_seed, seeded
+from gancore.utils.sample_format import format_of
 
 _TRAINING_VERSION = 1
 """Increase it when `train_extractor` changes: all cached extractors are then trained again."""
@@ -125,7 +126,9 @@ def _train_and_cache(
         yield Preparation(task, done)
     accuracy = None
     if (held_out := data.dataset.part("test")) is not None:
-        images, labels = read_items(build_dataset(held_out, paths.root))
+        items = build_dataset(held_out, paths.root)
+        images, labels = read_items(items)
+        images = format_of(items, images[0]).comparable(images)
         logits = FeatureExtractor(name, module, paths.device, "").read(images).logits
         accuracy = None if logits is None else float((logits.argmax(dim=1) == labels).double().mean())
     try:
@@ -139,7 +142,7 @@ def _train_and_cache(
 
 @dataclass(frozen=True)
 class _TrainingData:
-    """The labeled images that an extractor is trained on."""
+    """The labeled images that an extractor is trained on, standardized if the data has `scales`."""
 
     extractor: LearnedExtractor
     dataset: Dataset
@@ -168,6 +171,7 @@ class _TrainingData:
             )
         images, labels = read_items(items)
         check_labels(labels, len(classes))
+        images = format_of(items, images[0]).comparable(images)
         trained = tuple(images.shape[1:])
         if trained[1:] != shape[1:] or trained[0] not in (1, shape[0]):
             raise ConfigError(

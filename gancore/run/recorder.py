@@ -251,7 +251,7 @@ class Recorder:
         samples = self._draw(self._sample_count, self._config.seed, self._evaluation_conditions)
         now, alarm = self._gan.progress, None
         line: LogLine = {"step": now.step, "kimg": now.images_seen / 1000, "seconds": round(now.seconds, 3)}
-        diversity = guard.diversity(samples) if guard else None
+        diversity = guard.diversity(self._gan.feed.format.comparable(samples)) if guard else None
         evaluation = evaluator.evaluate(samples[: evaluator.count]) if evaluator else None
         with self._deferred():
             state.pending = []
@@ -316,7 +316,8 @@ class Recorder:
     def _guard(self) -> CollapseGuard | None:
         if self._config.evaluate.on_collapse == "ignore":
             return None
-        return CollapseGuard(self._training_images.draw(SAMPLE_COUNT, self._config.seed, "guard"))
+        real = self._training_images.draw(SAMPLE_COUNT, self._config.seed, "guard")
+        return CollapseGuard(self._gan.feed.format.comparable(real))
 
     @cached_property
     def _sample_count(self) -> int:

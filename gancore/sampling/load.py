@@ -26,7 +26,7 @@ from gancore.errors import CheckpointError, ConfigError, PluginError, blame, unk
 from gancore.sampling.draw import CHUNK, DrawnSamples, checked_conditions, condition_of_chunk, draw, latents
 from gancore.training.networks import call
 from gancore.utils.random import derive_seed, seeded
-from gancore.utils.sample_format import SampleFormat
+from gancore.utils.sample_format import SampleFormat, Scales
 
 _ANOTHER = "name another checkpoint"
 
@@ -36,8 +36,9 @@ class TrainedGenerator:
     """A trained generator from a checkpoint.
 
     `spec` is what it was built for, `sample_format` how its samples are stored. `averaged` says whether its weights are
-    the EMA; `classes` are the names of its labels; `path` is the checkpoint, `digest` its SHA-256; `warnings` say where
-    the installed plugins differ from those that it was made with.
+    the EMA; `classes` are the names of its labels, `columns` those of the values of a vector, empty without names;
+    `path` is the checkpoint, `digest` its SHA-256; `warnings` say where the installed plugins differ from those that it
+    was made with.
     """
 
     generator: nn.Module
@@ -51,6 +52,7 @@ class TrainedGenerator:
     digest: str
     classes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -179,13 +181,18 @@ def load(
         saved.digest,
         classes,
         warnings,
+        tuple(saved.about["data_format"].get("columns", ())),
     )
 
 
 def described_data(about: Mapping[str, Any], latent_dim: int) -> tuple[Spec, SampleFormat]:  # Any: a checkpoint's
     """Return what `data_format` in a checkpoint describes; see `Feed.describe`."""
-    condition, value_range = about["condition"], about["value_range"]
-    sample_format = SampleFormat(about["dtype"], None if value_range is None else tuple(value_range))
+    condition, value_range, scales = about["condition"], about["value_range"], about.get("scales")
+    sample_format = SampleFormat(
+        about["dtype"],
+        None if value_range is None else tuple(value_range),
+        None if scales is None else Scales(**{key: tuple(numbers) for key, numbers in scales.items()}),
+    )
     condition = tuple(condition) if isinstance(condition, list) else condition
     spec = Spec(tuple(about["shape"]), latent_dim, condition, bounded=sample_format.bounded, mirrors=about["mirrors"])
     return spec, sample_format

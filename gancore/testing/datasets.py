@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
 
 from gancore.component import Component
 from gancore.contracts import Dataset, Mixture
-from gancore.data.items import check_conditions, check_items, check_labels, collate
+from gancore.data.items import check_conditions, check_items, check_labels, collate, columns_of
 from gancore.errors import DataError, PluginError, blame, describe_error
 from gancore.metrics import Measurement, Metric
 from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, require
 from gancore.testing.general import first_difference
 from gancore.testing.harness import harness, metric_inputs
 from gancore.utils.random import seeded
+from gancore.utils.sample_format import format_of
 
 
 def items_have_the_promised_format(component: Component, case: Case) -> None:
@@ -44,6 +46,7 @@ def items_have_the_promised_format(component: Component, case: Case) -> None:
     channels_last = len(shape) == 3 and shape[0] > 4 and shape[2] in (1, 3, 4)
     require(not channels_last, f"an image must be (C, H, W); {shape} looks like (H, W, C): permute(2, 0, 1)")
     _check_range(samples, getattr(built.built, "value_range", None))
+    _check_scales(samples, built.built)
 
 
 def _check_range(samples: Tensor, value_range: object) -> None:
@@ -56,6 +59,31 @@ def _check_range(samples: Tensor, value_range: object) -> None:
     found = f"{float(samples.min()):.4g} to {float(samples.max()):.4g}"
     inside = low <= float(samples.min()) and float(samples.max()) <= high
     require(inside, f"samples must lie in `value_range`, {low} to {high}; received {found}")
+
+
+def _check_scales(samples: Tensor, built: object) -> None:
+    """Raise LawBroken unless `scales` standardize the samples, and `columns` name the values of vectors."""
+    try:
+        form = format_of(built, samples[0])
+        columns_of(cast(TorchDataset[Any], built), tuple(samples.shape[1:]))
+    except DataError as error:
+        raise LawBroken(error.message) from error
+    if form.scales is None:
+        return
+    require(
+        getattr(built, "mixture", None) is None,
+        "a dataset with `scales` must have no `mixture`: metrics compare standardized samples",
+    )
+    seen = form.to_network(samples)
+    require(
+        bool(seen.isfinite().all()), "samples standardized by `scales` must be finite; use larger standard deviations"
+    )
+    back = form.to_stored(seen)
+    tolerance = 1e-3 * (samples.abs().amax() + 1e-30)
+    require(
+        bool((back - samples).abs().amax() <= tolerance),
+        "samples must be restored after they are standardized; `scales` are too far from the data for float32",
+    )
 
 
 def items_depend_only_on_their_index(component: Component, case: Case) -> None:

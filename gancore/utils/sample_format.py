@@ -4,34 +4,104 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gancore.errors import DataError
+from gancore.errors import DataError, describe_error
+
+MOST_SCALES = 16_384
+"""Maximum number of means, and of standard deviations: a checkpoint holds them as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """Means and standard deviations that standardize samples: networks and metrics see (x - mean) / std.
+
+    Both hold as many numbers as `shape`, which is that of a sample, or one that is broadcast to it.
+    """
+
+    shape: tuple[int, ...]
+    means: tuple[float, ...]
+    stds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, scales: object, shape: tuple[int, ...]) -> Scales:
+        """Return the `scales` attribute of a dataset with samples of this shape. Raise DataError if it is wrong."""
+        try:
+            means, stds = (torch.as_tensor(part, dtype=torch.float64).cpu() for part in scales)  # type: ignore[attr-defined]
+            if torch.broadcast_shapes(means.shape, stds.shape, shape) != shape:
+                raise ValueError(f"shapes {tuple(means.shape)} and {tuple(stds.shape)}")
+        except Exception as error:  # the attribute may be any object
+            raise _wrong_scales(f"received {describe_error(error)}", shape) from error
+        means, stds = torch.broadcast_tensors(means, stds)
+        if means.numel() > MOST_SCALES:
+            raise _wrong_scales(f"received {means.numel():,} of each; at most {MOST_SCALES:,} are possible", shape)
+        for values in (means.float(), stds.float()):
+            if not values.isfinite().all():
+                raise _wrong_scales("one is not finite as float32", shape)
+        if not (stds.float() > 0).all():
+            raise _wrong_scales(f"the standard deviation {float(stds.min()):g} is not above 0", shape)
+        return cls(tuple(means.shape), tuple(means.flatten().tolist()), tuple(stds.flatten().tolist()))
+
+    def to_data(self) -> dict[str, list[int] | list[float]]:
+        """Return plain data for JSON."""
+        return {"shape": list(self.shape), "means": list(self.means), "stds": list(self.stds)}
+
+    def standardize(self, stored: Tensor) -> Tensor:
+        """Return (x - mean) / std of stored samples (N, …)."""
+        means, stds = _scale_tensors(self, stored.device)
+        return (stored - means).div_(stds)
+
+    def restore(self, standardized: Tensor) -> Tensor:
+        """Return the samples (N, …) in the units of the data."""
+        means, stds = _scale_tensors(self, standardized.device)
+        return (standardized * stds).add_(means)
+
+
+@lru_cache(maxsize=8)
+def _scale_tensors(scales: Scales, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return means and standard deviations as float32 tensors on the device."""
+    means, stds = (torch.tensor(part).reshape(scales.shape).float() for part in (scales.means, scales.stds))
+    return means.to(device), stds.to(device)
+
+
+def _wrong_scales(problem: str, shape: tuple[int, ...]) -> DataError:
+    return DataError(
+        f"`scales` of a dataset must be (means, standard deviations), numbers that can be broadcast to a sample of "
+        f"shape {shape}; {problem}",
+        "use a standard deviation of 1 for values that are constant, or leave `scales` out",
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class SampleFormat:
     """How the samples of a dataset are stored.
 
-    `uint8` in 0..255, which networks see in [-1, 1]; or `float32`, which networks see as it is, or mapped from
-    `value_range` to [-1, 1].
+    `uint8` in 0..255, which networks see in [-1, 1]; or `float32`, which networks see as it is, mapped from
+    `value_range` to [-1, 1], or standardized by `scales`.
     """
 
     dtype: Literal["uint8", "float32"] = "uint8"
     value_range: tuple[float, float] | None = None
+    scales: Scales | None = None
 
     @classmethod
-    def of(cls, sample: Tensor, value_range: object = None) -> SampleFormat:
-        """Return the format of a stored sample of a dataset with this `value_range`. Raise DataError if it is wrong."""
+    def of(cls, sample: Tensor, value_range: object = None, scales: object = None) -> SampleFormat:
+        """Return the format of a stored sample of a dataset with these attributes. Raise DataError if one is wrong."""
         if sample.dtype == torch.uint8:
+            for name, given in (("value_range", value_range), ("scales", scales)):
+                if given is not None:
+                    raise DataError(f"{name} is for float32 data; uint8 data always has 0..255", f"leave {name} out")
+            return cls("uint8")
+        if scales is not None:
             if value_range is not None:
                 raise DataError(
-                    "value_range is for float32 data; uint8 data always has 0..255", "leave value_range out"
+                    "a dataset has either value_range or scales; this one has both", "leave one of them out"
                 )
-            return cls("uint8")
+            return cls("float32", scales=Scales.of(scales, tuple(sample.shape)))
         if value_range is None:
             return cls("float32")
         try:
@@ -53,21 +123,30 @@ class SampleFormat:
         if self.dtype == "uint8":
             return pictures_to_network(stored)
         if self.value_range is None:
-            return stored
+            return self.comparable(stored)
         low, high = self.value_range
         return (stored - low).mul_(2 / (high - low)).sub_(1)
 
     def to_stored(self, generated: Tensor) -> Tensor:
-        """Return generated samples (N, …) as they are stored: clamped to the range, and for uint8 rounded."""
+        """Return generated samples (N, …) as they are stored: in the range or the units of the data, uint8 rounded."""
         if self.dtype == "uint8":
             return generated.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
         if self.value_range is None:
-            return generated
+            return generated if self.scales is None else self.scales.restore(generated)
         low, high = self.value_range
         return generated.clamp(-1, 1).add(1).mul((high - low) / 2).add(low)
 
+    def comparable(self, stored: Tensor) -> Tensor:
+        """Return stored samples (N, …) as metrics and the collapse guard compare them: standardized by `scales`."""
+        return stored if self.scales is None else self.scales.standardize(stored)
+
 
 UINT8 = SampleFormat("uint8")
+
+
+def format_of(dataset: object, sample: Tensor) -> SampleFormat:
+    """Return the format of a built dataset, of which `sample` is a stored one. Raise DataError if it is wrong."""
+    return SampleFormat.of(sample, getattr(dataset, "value_range", None), getattr(dataset, "scales", None))
 
 
 def pictures_to_network(stored: Tensor) -> Tensor:

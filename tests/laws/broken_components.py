@@ -538,6 +538,30 @@ class ValuesOutOfRange(CorrectDataset):
 
 
 @breaks(laws.items_have_the_promised_format)
+class ConstantColumnWithoutScale(CorrectDataset):
+    def build(self, root):
+        data = TensorDataset(torch.tensor([[1.0, 7.0], [2.0, 7.0], [3.0, 7.0]]))
+        data.scales = data.tensors[0].mean(dim=0), data.tensors[0].std(dim=0)
+        return data
+
+
+@breaks(laws.items_have_the_promised_format)
+class ScalesOfOtherData(CorrectDataset):
+    def build(self, root):
+        data = TensorDataset(torch.rand(4, 2))
+        data.scales = torch.full((2,), 1e9), torch.ones(2)
+        return data
+
+
+@breaks(laws.items_have_the_promised_format)
+class ColumnWithoutName(CorrectDataset):
+    def build(self, root):
+        data = TensorDataset(torch.rand(4, 2))
+        data.columns = ("age",)
+        return data
+
+
+@breaks(laws.items_have_the_promised_format)
 class LabelsOutOfRange(CorrectDataset):
     def build(self, root):
         data = super().build(root)

@@ -1,4 +1,5 @@
 import gc
+import json
 import os
 import tracemalloc
 from itertools import islice
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset, TensorDataset
 from gancore.data.feed import Feed, epoch_order
 from gancore.distributed.ranks import Ranks
 from gancore.errors import DataError, PluginError
+from gancore.sampling.load import described_data
 from gancore.utils.sample_format import UINT8
 
 CPU = torch.device("cpu")
@@ -357,3 +359,31 @@ def test_dataset_randomness_depends_on_the_batch_position_only():
     assert not torch.equal(whole[0], whole[1])
     assert not torch.equal(whole[0], whole[3]), "another epoch"
     assert not torch.equal(whole[0], images(0, 1, workers=0, seed=1)[0])
+
+
+def test_scales_and_columns_are_in_the_description_that_checkpoints_keep():
+    table = TensorDataset(torch.tensor([[20.0, 30_000.0], [40.0, 50_000.0]]))
+    table.scales, table.columns = ([30.0, 40_000.0], [10.0, 10_000.0]), ["age", "income"]
+    data = feed(table, batch_size=2)
+    assert next(data.batches(0)).images.abs().tolist() == [[1.0, 1.0]] * 2
+    about = data.describe(data.spec(4, conditional=False))
+    assert about["columns"] == ["age", "income"]
+    assert about["scales"] == {"shape": [2], "means": [30.0, 40_000.0], "stds": [10.0, 10_000.0]}
+    spec, sample_format = described_data(json.loads(json.dumps(about)), 4)
+    assert (spec.bounded, sample_format) == (False, data.format)
+
+
+@pytest.mark.parametrize("columns", ["ab", ("age",), (1, 2), 5], ids=str)
+def test_columns_must_be_a_name_for_each_value(columns):
+    table = TensorDataset(torch.zeros(4, 2))
+    table.columns = columns
+    with pytest.raises(
+        DataError, match="`columns` of a dataset must be a name for each value of its vectors; received"
+    ):
+        feed(table)
+
+
+def test_fingerprint_depends_on_scales():
+    tables = [TensorDataset(torch.zeros(4, 1)) for _ in range(2)]
+    tables[1].scales = [0.0], [1.0]
+    assert feed(tables[0]).fingerprint != feed(tables[1]).fingerprint

@@ -296,3 +296,18 @@ def test_json_safe_replaces_non_finite_numbers():
         "a": [None, 1.0, [None]],
         "b": {"c": None, "d": "x", "e": None, "f": True},
     }
+
+
+def test_values_of_data_with_scales_do_not_depend_on_its_units(tmp_path):
+    def in_units(dataset, factor, offset):
+        values = TensorDataset(dataset.tensors[0] * factor + offset)
+        values.scales = [3.0 * factor + offset] * 3, [factor] * 3
+        return values
+
+    def measured(factor, offset):
+        real = ReferenceImages("real", in_units(vectors(1), factor, offset))
+        training = ReferenceImages("training", in_units(vectors(2, 300), factor, offset))
+        evaluator = prepared(tmp_path, reference=real, training=training)
+        return evaluator.evaluate(in_units(vectors(3), factor, offset).tensors[0]).numbers()
+
+    assert measured(64.0, 2.0**14) == pytest.approx(measured(1.0, 0.0), rel=1e-3)

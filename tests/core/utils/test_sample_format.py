@@ -1,5 +1,6 @@
 """How samples are stored and how networks see them: each mapping is undone by the other."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -73,3 +74,62 @@ def test_condition_to_network_maps_uint8_only():
     assert torch.equal(condition_to_network(labels), labels)
     assert torch.equal(condition_to_network(vectors), vectors)
     assert condition_to_network(torch.tensor([[0, 255]], dtype=torch.uint8)).tolist() == [[-1.0, 1.0]]
+
+
+numbers = st.floats(-1e4, 1e4)
+deviations = st.floats(0.125, 1e4)
+columns = st.lists(st.tuples(numbers, deviations), min_size=1, max_size=5)
+
+
+@given(columns, st.integers(0, 2**31))
+def test_scales_give_networks_standard_values_and_samples_in_the_units_of_the_data(columns, seed):
+    means, stds = map(list, zip(*columns, strict=True))
+    standard = torch.randn(6, len(columns), generator=torch.Generator().manual_seed(seed))
+    stored = standard * torch.tensor(stds) + torch.tensor(means)
+    before, form = stored.clone(), SampleFormat.of(stored[0], scales=(means, stds))
+    assert not form.bounded
+    assert torch.equal(form.to_network(stored), form.comparable(stored))
+    tolerance = float((2e-7 * torch.tensor(means).abs() / torch.tensor(stds)).max()) + 1e-5
+    torch.testing.assert_close(form.to_network(stored), standard, rtol=1e-5, atol=tolerance)
+    torch.testing.assert_close(form.to_stored(form.to_network(stored)), stored, rtol=1e-5, atol=1e-2)
+    assert torch.equal(stored, before), "samples that are kept on the device stay as they are"
+
+
+def test_scales_of_channels_are_broadcast_to_images():
+    images = torch.stack([torch.full((2, 2), 10.0), torch.full((2, 2), 200.0)]).unsqueeze(0)
+    form = SampleFormat.of(images[0], scales=(torch.tensor([8.0, 100.0]).view(2, 1, 1), np.ones((2, 1, 1))))
+    assert form.to_network(images)[0, :, 0, 0].tolist() == [2.0, 100.0]
+    assert form.scales.to_data() == {"shape": [2, 1, 1], "means": [8.0, 100.0], "stds": [1.0, 1.0]}
+
+
+def test_scales_are_for_float_data_without_a_range():
+    with pytest.raises(DataError, match="scales is for float32 data"):
+        SampleFormat.of(torch.zeros(2, dtype=torch.uint8), scales=([0, 0], [1, 1]))
+    with pytest.raises(DataError, match="either value_range or scales"):
+        SampleFormat.of(torch.zeros(2), (0, 1), ([0, 0], [1, 1]))
+
+
+@pytest.mark.parametrize(
+    ("scales", "words"),
+    [
+        (3, "TypeError"),
+        (([0, 0],), "ValueError"),
+        ((["a", "b"], [1, 1]), "Error"),
+        (([0, 0, 0], [1, 1, 1]), "shape"),
+        (([[0], [0]], [1, 1]), "shape"),
+        (([0, 0], [1, 0]), "standard deviation 0 is not above 0"),
+        (([0, 0], [1, -1]), "standard deviation -1"),
+        (([0, float("nan")], [1, 1]), "not finite"),
+        (([0, 1e300], [1, 1]), "not finite"),
+        (([0, 0], [1, 1e-300]), "not above 0"),
+    ],
+    ids=str,
+)
+def test_scales_must_be_numbers_for_each_value(scales, words):
+    with pytest.raises(DataError, match=f"`scales` of a dataset must be .*{words}"):
+        SampleFormat.of(torch.zeros(2), scales=scales)
+
+
+def test_scales_of_too_many_values_are_refused():
+    with pytest.raises(DataError, match="20,000 of each; at most 16,384"):
+        SampleFormat.of(torch.zeros(20_000), scales=(torch.zeros(20_000), torch.ones(20_000)))
