@@ -14,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
+from gancore.config.data_paths import with_absolute_paths
 from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, catalog_for
@@ -145,7 +146,7 @@ class Run:
         check_objects(merge(layers)[0], self.catalog)
         names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
         self._recipe = names[0] if names else None
-        self._config = resolve(layers, self.catalog)
+        self._config = with_absolute_paths(resolve(layers, self.catalog))
 
     def _layers_of(self, given: Mapping[str, object], below: Sequence[ConfigLayer]) -> Iterator[ConfigLayer]:
         """Keep the parts that are objects, and yield what the config holds for each part that was given."""

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import interruptions
@@ -278,6 +280,36 @@ def test_changed_data_is_reported(run, tmp_path, data):
     done = run("resume", "run", "--steps", 11, "--data-dir", tmp_path / "kept")
     assert done.returncode == 0
     assert "the training data has changed since the checkpoint" in done.stderr
+
+
+@pytest.fixture
+def moved(zygote, data, tmp_path):
+    """A function that runs a command in a folder below `tmp_path`, after a short run there on `work/pictures`."""
+    work = tmp_path / "work"
+    shutil.copytree(data / "pictures", work / "pictures")
+    size = ("--steps", 3, "--batch-size", 8, "--set", "evaluate.samples=16")
+    words = (*BY_HAND[:-2], *size, "--set", 'dataset={name = "folder", path = "pictures", size = 8}')
+    done = zygote.run(work, "train", *words, "--out", tmp_path / "run", "--data-dir", tmp_path / "kept", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
+
+    def at(folder, *words, **environment):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return zygote.run(tmp_path / folder, *words, "--data-dir", "../kept", **environment)
+
+    return at
+
+
+def test_relative_path_of_data_is_stored_so_that_the_run_works_from_any_folder(moved, tmp_path):
+    path = str(tmp_path / "work" / "pictures")
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["dataset"]["path"] == path
+    assert str(tmp_path) not in (tmp_path / "run" / "manifest.json").read_text()
+    done = moved("elsewhere", "resume", "../run", "--steps", 5)
+    assert done.returncode == 0, done.stderr
+    assert "bit-exact" not in done.stderr
+    measure = ("evaluate", "../run", "--metric", "density-random", "-n", 16, "-q")
+    for words in (measure, ("sample", "../run", "-n", 4, "--out", "a.png", "-q")):
+        done = moved("elsewhere", *words)
+        assert (done.returncode, done.stderr) == (0, ""), words
 
 
 def test_lock_refuses_a_second_run_in_the_folder(zygote, tmp_path):
