@@ -117,8 +117,8 @@ class OptimizerSettings(Settings):
         """
         names = _names(modules)
         for index, prefix in enumerate(self._prefixes[1:]):
-            if not any(_begins(name, prefix) for name in names):
-                raise _no_parameter(f"optimizer.{next(iter(modules))}.groups.{index}.prefix", prefix, names)
+            if not any(begins(name, prefix) for name in names):
+                raise no_parameter(f"optimizer.{next(iter(modules))}.groups.{index}.prefix", prefix, names)
         groups = self._split(names)
         arguments = {prefix: self.at(START, prefix) for prefix in groups}
         parameters = [parameter for members in groups.values() for parameter in members]
@@ -134,7 +134,7 @@ class OptimizerSettings(Settings):
         groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in self._prefixes}
         for name, parameter in names.items():
             if parameter.requires_grad:
-                groups[max((p for p in self._prefixes if _begins(name, p)), key=len)].append(parameter)
+                groups[max((p for p in self._prefixes if begins(name, p)), key=len)].append(parameter)
         groups = {prefix: members for prefix, members in groups.items() if members}
         return groups or {"": [nn.Parameter(torch.zeros(1))]}
 
@@ -250,21 +250,23 @@ def _names(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     return names
 
 
-def _begins(name: str, prefix: str) -> bool:
+def begins(name: str, prefix: str) -> bool:
     """Return whether the first dotted components of a name are those of the prefix, which may be none."""
     return prefix in ("", name) or name.startswith(f"{prefix}.")
 
 
-def _no_parameter(key: str, prefix: str, names: Iterable[str]) -> ConfigError:
-    """Return the error of a group without parameters, with all names up to the first component that is unknown."""
+def no_parameter(
+    key: str, prefix: str, names: Iterable[str], where: str = "`named_parameters()` of the network"
+) -> ConfigError:
+    """Return the error of a prefix without parameters, with all names up to the first component that is unknown."""
     parent = prefix
-    while not any(_begins(name, parent) for name in names) and parent:
+    while not any(begins(name, parent) for name in names) and parent:
         parent = parent.rpartition(".")[0]
     depth = parent.count(".") + 2 if parent else 1
-    inside = {".".join(name.split(".")[:depth]) for name in names if _begins(name, parent)}
+    inside = {".".join(name.split(".")[:depth]) for name in names if begins(name, parent)}
     return ConfigError(
         f"{key}: {unknown_name('prefix of parameters', prefix, inside)}",
-        "use the first dotted components of a name in `named_parameters()` of the network",
+        f"use the first dotted components of a name in {where}",
     )
 
 

@@ -86,6 +86,11 @@ class TrainingSettings(Settings):
     sync_batchnorm: bool = Field(
         default=False, description="batch normalization over the batches of all processes, on CUDA"
     )
+    freeze: tuple[str, ...] = Field(
+        default=(),
+        description="parameters that are not trained, by the first components of their names in a checkpoint, such as "
+        "discriminator.body.0",
+    )
     cuda_graph: bool = Field(default=False, description="run a step as one CUDA graph if possible")
     clip_norm: Schedulable | None = Field(
         default=None, gt=0, description="maximum norm of a player's gradient over all its weights"

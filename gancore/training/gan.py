@@ -30,6 +30,7 @@ from gancore.training.adapters import (
 from gancore.training.assembly import building, check_objective, checked_options, feed_of, network_on, part_on
 from gancore.training.ema import update_average, weight_of
 from gancore.training.finite import FiniteCheck
+from gancore.training.freeze import freeze
 from gancore.training.networks import Freezer, draw_latent
 from gancore.training.own_optimizers import check_parameters, check_players
 from gancore.training.precision import Precision
@@ -87,6 +88,8 @@ class GAN:
         self.ema: nn.Module | None = None
         self.generator = network_on(self.device, "generator", generator, layout)
         self.discriminator = network_on(self.device, "discriminator", discriminator, layout)
+        if training.freeze:
+            freeze(training.freeze, {"generator": self.generator, "discriminator": self.discriminator})
         self.loss = LossAdapter(part_on(self.device, self._built(objective)))
         self.regularizers = read_labeled(Regularizer, regularizers or {})
         self.augmentations = read_labeled(Augmentation, augmentations or {})  # type: ignore[type-abstract]  # only validated against
