@@ -11,9 +11,9 @@ from pydantic import Field
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.errors import DataError
-from gancore.utils.files import pictures_below, some
+from gancore.utils.files import some
 from gancore_plugins.datasets.pictures import PictureCache, PictureDataset, Pictures
-from gancore_plugins.readers.picture_files import FolderFiles
+from gancore_plugins.readers.picture_files import FolderFiles, picture_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ def _names(folder: Path) -> list[str]:
             "--set dataset.path=FOLDER, with the folders `inputs` and `targets`, or set dataset.inputs and "
             "dataset.targets",
         )
-    return pictures_below(folder)
+    return list(picture_files(folder).names)
 
 
 def _matched(targets: Path, inputs: Path) -> tuple[list[str], list[str]]:

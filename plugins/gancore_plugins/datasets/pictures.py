@@ -24,8 +24,9 @@ from torch.utils.data import Dataset as TorchDataset
 from gancore.contracts import Dataset
 from gancore.errors import DataError, StorageError
 from gancore.utils.atomic import replacing
-from gancore.utils.files import picture, some, without_warnings
+from gancore.utils.files import some
 from gancore.utils.lock import exclusive
+from gancore_plugins.readers.picture import MAX_PIXELS, picture, without_warnings
 from gancore_plugins.readers.picture_files import PictureFiles
 
 _DECODER_VERSION = 1
@@ -66,7 +67,7 @@ class PictureDataset(Dataset):
         default="stop", description="what unreadable pictures do: stop with a list of them, or be left out"
     )
     max_pixels: int = Field(
-        default=128_000_000, ge=1, le=178_000_000, description="larger pictures are refused before they are decoded"
+        default=MAX_PIXELS, ge=1, le=178_000_000, description="larger pictures are refused before they are decoded"
     )
 
     @field_validator("size", mode="before")
@@ -216,7 +217,7 @@ class PictureCache:
         """Return a picture as (C, H, W), or the message of an error (an exception would keep the picture in memory)."""
         path = self.files.place / name
         try:
-            with picture(path, self.form.max_pixels) as opened:
+            with picture(self.files, name, self.form.max_pixels) as opened:
                 if opened.mode not in _READABLE_MODES:
                     return f"{path}: mode {opened.mode} has more than 8 bits per channel"
                 return _pixels(opened, self.form, path)

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from gancore.errors import DataError
-from gancore.utils.files import pictures_below, regular
+from gancore.utils.files import regular
+from gancore_plugins.readers.archive import archive_files, is_archive
+from gancore_plugins.readers.listing import list_folder
+from gancore_plugins.readers.picture import begins_like_a_picture
 
 
 class PictureFiles(Protocol):
@@ -28,11 +31,18 @@ class PictureFiles(Protocol):
     def skipped(self) -> Mapping[str, Sequence[str]]:
         """The paths of other files, by the reason for which they are skipped."""
 
+    @property
+    def folders(self) -> Sequence[str]:
+        """The paths of the folders that were searched, with a slash at the end."""
+
     def identity(self, name: str) -> bytes:
         """Return what changes when the picture does: its path, size and time. Raise DataError if it is gone."""
 
+    def size(self, name: str) -> int:
+        """Return the bytes of a file. Raise OSError if it is gone."""
+
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """Open the file of a picture for reading in a block; safe in threads. Raise OSError if it cannot be read."""
+        """Open a file for reading in a block; safe in threads. Raise OSError if it cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class FolderFiles:
     place: Path
     names: Sequence[str]
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    folders: Sequence[str] = ()
 
     def identity(self, name: str) -> bytes:
         """See `PictureFiles`."""
@@ -55,11 +66,45 @@ class FolderFiles:
             ) from error
         return f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
 
+    def size(self, name: str) -> int:
+        """See `PictureFiles`."""
+        return os.stat(os.path.join(self.place, name)).st_size
+
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
         """See `PictureFiles`."""
         return regular(self.place / name)
 
 
 def picture_files(path: Path) -> PictureFiles:
-    """Return the pictures at a path. Raise DataError without pictures, and when it cannot be read."""
-    return FolderFiles(path, pictures_below(path))
+    """Return the pictures of a folder or zip archive, or a single picture. Raise DataError without pictures.
+
+    Raise it also when there is nothing at the path, and when it cannot be read.
+    """
+    if not path.exists():
+        raise DataError(f"there is no folder or archive {path}", "check the path")
+    if path.is_dir():
+        listing = list_folder(path)
+        files: PictureFiles = FolderFiles(path, listing.names, listing.skipped, listing.folders)
+    elif is_archive(path):
+        files = archive_files(path)
+    else:
+        files = _single(path)
+    if not files.names:
+        raise no_pictures(files)
+    return files
+
+
+def _single(path: Path) -> FolderFiles:
+    with regular(path) as file:
+        if not begins_like_a_picture(file, path.name):
+            raise DataError(f"{path} is neither a picture nor a zip archive", "name a folder or a zip archive")
+    return FolderFiles(path.parent, [path.name])
+
+
+def no_pictures(files: PictureFiles) -> DataError:
+    """Return the error for a place without pictures, which says what is there in their place."""
+    what = ", ".join(f"{len(names):,} {reason}" for reason, names in files.skipped.items())
+    return DataError(
+        f"no pictures in {files.place}{f': it holds {what}' if what else ', which is empty'}",
+        "name a folder or a zip archive of pictures",
+    )

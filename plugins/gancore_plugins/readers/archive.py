@@ -1,0 +1,225 @@
+"""Pictures in a zip archive, read where they are: nothing is unpacked to disk."""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from gancore.errors import DataError
+from gancore.utils.files import regular
+from gancore_plugins.readers.listing import CLOSED, RUN_FILES, RUNS, Lister, why_skipped
+from gancore_plugins.readers.picture import MAX_BYTES, begins_like_a_picture, has_picture_suffix, why_no_picture
+
+MOST_DIRECTORY = 128 << 20
+"""The most bytes of the list of files in an archive, enough for a million."""
+_BEGINNINGS = (b"PK\3\4", b"PK\5\6")
+_END, _END_64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q")
+_HEADER = struct.Struct("<4s5H3L2H")
+ENCRYPTED = "encrypted"
+METHOD = "compressed by a method other than deflate"
+UNSAFE = "paths that lead out of the archive"
+LINKS = "links in an archive"
+DUPLICATES = "replaced by a later file of the same name"
+
+
+class Entry(NamedTuple):
+    """Where a file is in an archive, and what the archive declares about it."""
+
+    offset: int
+    packed: int
+    size: int
+    checksum: int
+    deflated: bool
+
+
+@dataclass(frozen=True)
+class ArchiveFiles:
+    """The pictures in a zip archive; the same names in the same order as of the folder that it unpacks to."""
+
+    place: Path
+    names: Sequence[str]
+    skipped: Mapping[str, Sequence[str]]
+    folders: Sequence[str]
+    entries: Mapping[str, Entry] = field(repr=False, compare=False)
+
+    def identity(self, name: str) -> bytes:
+        """See `PictureFiles`. An archive has a checksum of the content, so it may be moved."""
+        entry = self.entries[name]
+        return f"{name}\0{entry.size}\0{entry.checksum}".encode(errors="surrogateescape")
+
+    def size(self, name: str) -> int:
+        """See `PictureFiles`. This is the size that the archive declares; no more than that is read."""
+        if name not in self.entries:
+            raise OSError(f"there is no {name} in {self.place}")
+        return self.entries[name].size
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BinaryIO]:
+        """See `PictureFiles`. The file is read into memory, so check its `size` before."""
+        self.size(name)
+        with regular(self.place) as file:
+            content = _content(file, self.entries[name])
+        yield io.BytesIO(content)
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file begins like a zip archive. Raise DataError if it cannot be read."""
+    try:
+        with regular(path) as file:
+            return file.read(4) in _BEGINNINGS
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+
+
+def archive_files(path: Path) -> ArchiveFiles:
+    """List an archive. Raise DataError when it is damaged, or its list of files is too long."""
+    try:
+        with regular(path) as file:
+            _check_directory(file, path)
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+            return _list(path, file, infos)
+    except DataError:
+        raise
+    except Exception as error:  # zipfile raises many types for damaged files
+        raise DataError(f"cannot read archive {path}: {error}", "pack it again") from error
+
+
+def _check_directory(file: BinaryIO, path: Path) -> None:
+    """Raise DataError if the list of files is larger than memory should hold; zipfile reads all of it at once."""
+    size = file.seek(0, io.SEEK_END)
+    start = max(0, size - _END.size - 0xFFFF)  # a comment of at most 65,535 bytes is last
+    file.seek(start)
+    tail = file.read()
+    if (place := tail.rfind(b"PK\5\6")) < 0 or len(tail) - place < _END.size:
+        raise DataError(f"{path} is cut off: a zip archive ends with a list of its files", "copy or pack it again")
+    directory = _END.unpack_from(tail, place)[5]
+    if directory == 0xFFFF_FFFF:
+        place = tail.rfind(b"PK\6\6", 0, place)
+        directory = _END_64.unpack_from(tail, place)[8] if 0 <= place <= len(tail) - _END_64.size else size
+    if directory > MOST_DIRECTORY:
+        raise DataError(
+            f"the list of files in {path} has {directory:,} bytes; the most is {MOST_DIRECTORY:,}",
+            "unpack it, and name the folder",
+        )
+
+
+def _list(path: Path, file: BinaryIO, infos: list[zipfile.ZipInfo]) -> ArchiveFiles:
+    """Sort the entries into pictures and the reasons to skip them, as `list_folder` does with files."""
+    found, entries, folders, runs = Lister(), dict[str, Entry](), set[str](), _runs(infos)
+    skipped = dict[str, str]()  # an entry below a skipped folder counts as that folder
+    if "" in runs:
+        return ArchiveFiles(path, [], {RUNS: ["./"]}, [], {})
+    for info in infos:
+        name = _name(info)
+        if not (parts := _parts(name)):
+            found.skip(UNSAFE, name)
+        elif place := _skipped_part(name, parts, runs):
+            skipped[place[0]] = place[1]
+        elif name.endswith("/"):
+            folders.add(name)
+        elif reason := _why_unreadable(info):
+            found.skip(reason, name)
+        else:
+            if name in entries:
+                found.skip(DUPLICATES, name)
+            deflated = info.compress_type == zipfile.ZIP_DEFLATED
+            entries[name] = Entry(info.header_offset, info.compress_size, info.file_size, info.CRC, deflated)
+    for name, reason in skipped.items():
+        found.skip(reason, name)
+    for name, entry in entries.items():
+        if has_picture_suffix(name):
+            found.names.append(name)
+        else:
+            _look_into(file, name, entry, found)
+        while (name := name.rpartition("/")[0]) and f"{name}/" not in folders:
+            folders.add(f"{name}/")
+    found.folders += folders
+    listing = found.listing()
+    return ArchiveFiles(path, listing.names, listing.skipped, listing.folders, entries)
+
+
+def _skipped_part(name: str, parts: list[str], runs: set[str]) -> tuple[str, str] | None:
+    """Return the part of a path that is not read, itself or a folder above it, and why; None if it is read."""
+    place = ""
+    for number, part in enumerate(parts, 1):
+        place += part if number == len(parts) and not name.endswith("/") else f"{part}/"
+        if reason := RUNS if place in runs else why_skipped(part):
+            return place, reason
+    return None
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Return the path of an entry, decoded as the program meant it that packed the archive."""
+    name = info.orig_filename
+    if not info.flag_bits & 0x800:  # without this flag, zipfile decodes as in DOS; macOS stores UTF-8 without it
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _parts(name: str) -> list[str]:
+    """Return the parts of a safe path, else nothing."""
+    parts = name.removesuffix("/").split("/")
+    safe = all(part not in ("", ".", "..") and "\0" not in part for part in parts) and ":" not in parts[0]
+    return parts if safe else []
+
+
+def _runs(infos: list[zipfile.ZipInfo]) -> set[str]:
+    """Return the folders that are runs, with a slash at the end."""
+    run_files: dict[str, set[str]] = {}
+    for info in infos:
+        folder, _, last = _name(info).rpartition("/")
+        if last in RUN_FILES:
+            run_files.setdefault(f"{folder}/" if folder else "", set()).add(last)
+    return {folder for folder, files in run_files.items() if files == RUN_FILES}
+
+
+def _why_unreadable(info: zipfile.ZipInfo) -> str | None:
+    if info.create_system == 3 and stat.S_ISLNK(info.external_attr >> 16):
+        return LINKS
+    if info.flag_bits & 0x1:
+        return ENCRYPTED
+    return None if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) else METHOD
+
+
+def _look_into(file: BinaryIO, name: str, entry: Entry, found: Lister) -> None:
+    try:
+        prefix = io.BytesIO(_content(file, entry, 16))
+        whole = begins_like_a_picture(prefix, name, prefix_only=True) and entry.size <= MAX_BYTES
+        is_picture = whole and begins_like_a_picture(io.BytesIO(_content(file, entry)), name)
+    except OSError:
+        found.skip(CLOSED, name)
+        return
+    if is_picture:
+        found.names.append(name)
+    else:
+        found.skip(why_no_picture(name), name)
+
+
+def _content(file: BinaryIO, entry: Entry, most: int | None = None) -> bytes:
+    """Return the content of an entry, or its first bytes. Raise OSError if it is damaged or longer than declared."""
+    file.seek(entry.offset)
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size or not header.startswith(b"PK\3\4"):
+        raise OSError("damaged in the archive: it has no header")
+    file.seek(sum(_HEADER.unpack(header)[-2:]), io.SEEK_CUR)  # the name and extra fields
+    limit = entry.size if most is None else min(most, entry.size)
+    # Deflate stores what it cannot compress, so packed data is hardly larger than the content.
+    packed = file.read(min(entry.packed, 2 * limit + 1024))
+    try:
+        unpack = zlib.decompressobj(-zlib.MAX_WBITS)  # raw deflate
+        content = unpack.decompress(packed, limit or 1) if entry.deflated else packed[:limit]
+    except zlib.error as error:
+        raise OSError(f"damaged in the archive: {error}") from error
+    if len(content) != limit or (most is None and zlib.crc32(content) != entry.checksum):
+        raise OSError("damaged in the archive: its checksum is wrong")
+    return content
