@@ -19,6 +19,7 @@ import click
 
 from gancore_cli.browse import list_components, list_recipes, plugins, show
 from gancore_cli.check import check_plugin
+from gancore_cli.data import data
 from gancore_cli.evaluate import evaluate
 from gancore_cli.new import new_plugin
 from gancore_cli.options import SYSTEM_ERRORS, PluginOptions, echo
@@ -70,7 +71,7 @@ def gancore(context: click.Context, no_plugins: bool, files: tuple[Path, ...]) -
     context.obj = PluginOptions(no_plugins, files)
 
 
-for command in (train, resume, sample, evaluate, checkpoint, list_recipes, list_components, show, plugins):
+for command in (data, train, resume, sample, evaluate, checkpoint, list_recipes, list_components, show, plugins):
     gancore.add_command(command)
 plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
 from gancore.contracts import Condition, Shape, Spec
+from gancore.data.examples import chosen_items
 from gancore.data.items import (
     EMPTY,
     check_conditions,
@@ -28,13 +29,14 @@ from gancore.data.items import (
     collate,
     columns_of,
     count_classes,
+    known_labels,
     read_items,
 )
 from gancore.data.loader import load_batches
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, DataError, blame
 from gancore.utils.random import derive_seed, generator_for, seeded
-from gancore.utils.sample_format import condition_to_network, format_of
+from gancore.utils.sample_format import UINT8, condition_to_network, format_of
 
 _FINGERPRINT_ITEMS = 256
 _MAX_MEMORY_SHARE = 0.25
@@ -162,6 +164,55 @@ class Feed:
         samples, _ = read_items(self.dataset, torch.arange(count), derive_seed(self._seed, "first"))
         return self.format.to_network(samples)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the dataset's classes, in the order of the labels; empty without classes."""
+        return tuple(map(str, getattr(self.dataset, "classes", None) or ()))
+
+    @cached_property
+    def class_counts(self) -> tuple[int, ...] | None:
+        """The number of items of each class; None without classes, and where every item would have to be read."""
+        if self._num_classes is None:
+            return None
+        labels = self._on_device[1] if self._on_device else known_labels(self.dataset)
+        if labels is None:
+            return None
+        return tuple(torch.bincount(labels.cpu(), minlength=self._num_classes).tolist())
+
+    def read(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return samples (M, …) and conditions at item numbers (M,), as they are stored, on the CPU.
+
+        Raises DataError for items that break the contract.
+        """
+        if self._on_device:
+            images, conditions = (tensor[items.to(tensor.device)].cpu() for tensor in self._on_device)
+            return images, conditions
+        images, conditions = read_items(self.dataset, items, derive_seed(0, "read"))
+        self._check(images, conditions)
+        return images, conditions
+
+    def examples(self, rows: int, per_row: int) -> list[tuple[str, Tensor, Tensor | None]]:
+        """Return rows of samples as networks see them, with their conditions if these are pictures.
+
+        There is a row for each class, with its name, for the first `rows` classes; without classes one row without a
+        name. Samples (N, *shape) with N <= `per_row` are uint8 with -1 as 0 and 1 as 255 if they are bounded, else
+        float32. They are evenly spaced items of each class, and do not depend on the seed of the run.
+        """
+        labels = known_labels(self.dataset)
+
+        def read_labels(items: Tensor) -> Tensor:
+            return self.read(items)[1]
+
+        shown = list[tuple[str, Tensor, Tensor | None]]()
+        for name, items in chosen_items(self.size, self.classes, labels, read_labels, per_row)[:rows]:
+            stored, conditions = self.read(items) if len(items) else (first[:0] for first in self._first)
+            seen = self.format.to_network(stored)
+            is_picture = conditions.dtype == torch.uint8 and conditions.ndim == 4
+            shown.append(
+                (name, UINT8.to_stored(seen) if self.format.bounded else seen, conditions if is_picture else None)
+            )
+        return shown
+
     def draws_random_items(self) -> bool:
         """Return whether reads of one item differ although each item is read only once, to be kept on the device."""
         if self._on_device is None or type(self.dataset) is TensorDataset:
@@ -175,7 +226,8 @@ class Feed:
         return {
             "shape": list(self.shape),
             "condition": condition,
-            "classes": list(map(str, getattr(self.dataset, "classes", ()))) if isinstance(condition, int) else [],
+            "classes": list(self.classes) if isinstance(condition, int) else [],
+            "class_counts": list(self.class_counts or ()) if isinstance(condition, int) else [],
             "dtype": self.format.dtype,
             "value_range": None if self.format.value_range is None else list(self.format.value_range),
             "scales": None if self.format.scales is None else self.format.scales.to_data(),

@@ -360,7 +360,7 @@ class Run:
             display.warn(warning)
 
     def _assemble(self, ranks: Ranks, display: Display) -> GAN:
-        display.prepare(_prepare(self.config.dataset, self._data_root))
+        display.prepare(prepare(self.config.dataset, self._data_root))
         self.gan = GAN.assemble(self.config, self._data_root, self._device, ranks)
         self._warn(display, self.gan.take_warnings())
         for line in _details(self.gan, self.config, self.catalog):
@@ -453,7 +453,7 @@ def _unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
             module.load_state_dict(state)
 
 
-def _prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
+def prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
     """Run the dataset's slow first-time work; yield its progress. Raise PluginError when it fails."""
     with blame(f"dataset {dataset.name!r}"):
         for done in dataset.prepare(root):

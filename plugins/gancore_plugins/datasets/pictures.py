@@ -105,20 +105,20 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
         self, path: Path, labels: NDArray[np.int32] | None, classes: tuple[str, ...] | None, mirrors: bool
     ) -> None:
         self._images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-        self._path, self._labels, self.mirrors = path, labels, mirrors
+        self._path, self.labels, self.mirrors = path, labels, mirrors
         if classes is not None:
             self.classes = classes
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path in place of the array, so that each worker of a data loader maps the file itself."""
-        return Pictures, (self._path, self._labels, getattr(self, "classes", None), self.mirrors)
+        return Pictures, (self._path, self.labels, getattr(self, "classes", None), self.mirrors)
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
         image = torch.from_numpy(self._images[index].copy())
-        return image if self._labels is None else (image, int(self._labels[index]))
+        return image if self.labels is None else (image, int(self.labels[index]))
 
 
 @dataclass(frozen=True)

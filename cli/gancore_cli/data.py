@@ -1,0 +1,187 @@
+"""The command `data`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gancore_cli.catalog import open_catalog, warn
+from gancore_cli.options import Terminal, data_dir, echo, output_options
+
+if TYPE_CHECKING:
+    from gancore.catalog.catalog import Catalog
+    from gancore.contracts import Dataset
+    from gancore.data.feed import Feed
+    from gancore.data.summary import Contents, DataSummary
+    from gancore.evaluation.train_extractor import Preparation
+
+
+@click.command("data")
+@click.argument("source", metavar="PATH|DATASET")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a key of the dataset, as `train` takes it; `dataset.` may be left out: --set size=32.",
+)
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.png",
+    help="Draw samples of each class, as networks see them.",
+)
+@data_dir
+@output_options
+def data(
+    terminal: Terminal, source: str, assignments: tuple[str, ...], sheet: Path | None, data_dir: Path | None
+) -> None:
+    """Show what is understood of a dataset, without training.
+
+    Reads every item once. PATH is a file or folder of yours, DATASET a name of `gancore list dataset`; write ./NAME for
+    a folder with the name of a dataset. --json lists the names of all files.
+
+    \b
+    Examples:
+      gancore data PICTURES --sheet sheet.png
+      gancore data PICTURES --set size=32 --set classes=true
+      gancore data mnist --json
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
+    import torch
+
+    from gancore.data.feed import Feed
+    from gancore.data.items import build_dataset
+    from gancore.data.summary import summarize
+    from gancore.run.run import prepare
+    from gancore.sampling.sheet import save_sheet
+    from gancore.sampling.sheet import sheet as draw_sheet
+    from gancore.settings import plain
+    from gancore.utils.json import json_safe
+    from gancore.utils.paths import data_root
+
+    if sheet and sheet.suffix.lower() != ".png":
+        raise click.UsageError(f"--sheet must end in .png; received {sheet}")
+    root, catalog = data_root(data_dir), open_catalog(terminal)
+    dataset = _dataset(source, assignments, catalog)
+    warn(terminal, catalog)
+    display = terminal.display()
+    read = _lenient(dataset)
+    display.prepare(prepare(read, root))
+    built = build_dataset(read, root)
+    feed = Feed(built, batch_size=1, seed=0, device=torch.device("cpu"), data="stream")
+    reading = _Reading(feed)
+    display.prepare(reading.progress())
+    summary = summarize(feed, dataset, read.findings(root), reading.contents)
+    if sheet:
+        save_sheet(draw_sheet(feed), sheet)
+    document = {
+        **summary.to_data(),
+        "settings": plain(dataset, catalog.name_of),
+        "columns": list(feed.columns),
+        "mirrors": bool(getattr(built, "mirrors", False)),
+        "measured_range": [reading.contents.lowest, reading.contents.highest],
+        "copies": [list(group) for group in reading.contents.copies],
+        "imbalance": summary.imbalance,
+        "used": {kind: list(names) for kind, names in summary.findings.used.items()},
+        "skipped": {reason: list(names) for reason, names in summary.findings.skipped.items()},
+        "facts": dict(summary.findings.facts),
+        "notes": list(summary.findings.notes),
+        "warnings": summary.warnings(),
+        "sheet": str(sheet) if sheet else None,
+    }
+    terminal.result(json_safe(document), lambda: _print(summary, document))
+
+
+class _Reading:
+    """Reads all items, with its progress."""
+
+    contents: Contents
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def progress(self) -> Iterator[Preparation]:
+        from gancore.data.summary import read_contents
+        from gancore.evaluation.train_extractor import Preparation
+
+        def shares() -> Iterator[float]:
+            self.contents = yield from read_contents(self._feed)
+
+        for done in shares():
+            yield Preparation("reading all items", done)
+
+
+def _dataset(source: str, assignments: tuple[str, ...], catalog: Catalog) -> Dataset:
+    """Return the dataset of a name or path, with the keys that were set. Raise ConfigError for a wrong key."""
+    from gancore.config.find import read_component
+    from gancore.config.from_path import dataset_at
+    from gancore.config.layers import ConfigLayer, assignment, merge
+    from gancore.contracts import Dataset
+    from gancore.errors import DataError, unknown_name
+    from gancore.settings import plain
+
+    known = [dataset.name for dataset, _ in catalog.offers(Dataset)]  # type: ignore[type-abstract]  # offers are concrete
+    if source in known or source.rpartition(":")[2] in known:
+        table: Any = {"name": source}  # Any: data of a file
+    elif not Path(source).expanduser().exists():
+        raise DataError(
+            f"there is no file or folder {source}, and {unknown_name('dataset', source, known)}",
+            "check the path, or see: gancore list dataset",
+        )
+    else:
+        table = plain(dataset_at(source, catalog), catalog.name_of)
+    keys = (text if text.startswith("dataset.") else f"dataset.{text}" for text in assignments)
+    layers = [ConfigLayer(source, {"dataset": table}), *map(assignment, keys)]
+    return read_component(Dataset, merge(layers)[0]["dataset"], catalog)  # type: ignore[type-abstract]  # only validated against
+
+
+def _lenient(dataset: Dataset) -> Dataset:
+    """Return the dataset that skips and counts unreadable files, if it has that setting."""
+    return dataset.model_copy(update={"on_error": "skip"}) if "on_error" in type(dataset).model_fields else dataset
+
+
+def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON
+    """Print one line for each subject that there is something to say about."""
+    from gancore.data.summary import class_line, describe_shape, found_line
+    from gancore.run.progress import brief
+
+    findings, contents = summary.findings, summary.contents
+    low, high = document["measured_range"]
+    path = document["settings"].get("path")
+    seen = "networks see -1..1" if summary.format.bounded else "networks see the values as they are"
+    shape = describe_shape(summary.shape)
+    stored = f"{summary.format.dtype} in {brief(low)}..{brief(high)}; {seen}"
+    lines = {
+        "data": summary.name + (f" at {path}" if path else ""),
+        "files": found_line(findings),
+        **findings.facts,
+        "samples": f"{summary.items:,} of {shape}, {stored}",
+        "columns": ", ".join(document["columns"]),
+        "condition": _condition(summary),
+        "copies": _copies(contents.extra if contents else 0),
+        "classes": class_line(summary.classes, summary.class_counts) if summary.classes else "",
+        "held out": summary.held_out or "",
+        "mirrored": "augmentations may mirror the images" if document["mirrors"] else "",
+        "sheet": document["sheet"] or "",
+    }
+    width = max(len(key) for key, text in lines.items() if text) + 2
+    for key, text in lines.items():
+        if text:
+            echo(f"{key + ':':<{width}}{text}")
+    for note in findings.notes:
+        echo(f"note: {note}")
+    for warning in document["warnings"]:
+        echo(f"warning: {warning}")
+
+
+def _copies(extra: int) -> str:
+    return f"{extra:,} exact copies of other samples" if extra != 1 else "1 exact copy of another sample"
+
+
+def _condition(summary: DataSummary) -> str:
+    from gancore.data.summary import describe_shape
+
+    return f"a tensor of {describe_shape(summary.condition)}" if isinstance(summary.condition, tuple) else ""

@@ -1,0 +1,221 @@
+"""What was understood of a dataset: its items, classes and files, in lines for people and as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gancore.contracts import Condition, Dataset, Findings, Shape
+from gancore.data.feed import Feed
+from gancore.utils.sample_format import SampleFormat
+
+FEW = 100
+"""A dataset with fewer items than this is reported as small."""
+UNBALANCED = 10.0
+"""Classes are reported as unbalanced if the largest has more than this times the items of the smallest."""
+_MANY_COPIES = 0.1
+"""The share of items that are copies of others, above which it is reported."""
+_BYTES_PER_READ = 1 << 26
+_MOST_ITEMS_PER_READ = 4096
+_DIGEST = 16  # bytes
+_NAMED = 12
+"""The most classes that a line names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What was measured by reading all items once.
+
+    `lowest` and `highest` stored value; `counts` of the classes, None without classes; `copies`: groups of the numbers
+    of items whose samples are equal.
+    """
+
+    lowest: float
+    highest: float
+    counts: tuple[int, ...] | None
+    copies: Sequence[Sequence[int]]
+
+    @property
+    def extra(self) -> int:
+        """The number of items that are copies of an earlier one."""
+        return sum(len(group) - 1 for group in self.copies)
+
+
+@dataclass(frozen=True, slots=True)
+class DataSummary:
+    """What is known of a dataset: `held_out` says what is not trained on; `contents` is there if all was read."""
+
+    name: str
+    items: int
+    shape: Shape
+    format: SampleFormat
+    condition: Condition | None
+    classes: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] | None = None
+    held_out: str | None = None
+    findings: Findings = field(default_factory=Findings)
+    contents: Contents | None = None
+
+    @property
+    def imbalance(self) -> float | None:
+        """The size of the largest class over that of the smallest; None without counts."""
+        if not self.class_counts:
+            return None
+        smallest = min(self.class_counts)
+        return max(self.class_counts) / smallest if smallest else math.inf
+
+    def lines(self) -> list[str]:
+        """Return 1 to 5 lines: files used and skipped, samples, classes, the part held out."""
+        found = [f"data: {found}"] if (found := found_line(self.findings)) else []
+        return [
+            *found,
+            f"data: {self.name}, {_count(self.items, 'sample')} of {describe_shape(self.shape)}, {self.format.dtype}",
+            *([f"classes: {class_line(self.classes, self.class_counts)}"] if self.classes else []),
+            *([f"held out: {self.held_out}"] if self.held_out else []),
+        ]
+
+    def warnings(self, *, conditional: bool = True) -> list[str]:
+        """Return what is unusual about the data, one line each; unbalanced classes only of a conditional run."""
+        found = []
+        if self.items < FEW:
+            found.append(
+                f"the dataset has only {_count(self.items, 'sample')}, which a GAN can learn by heart: use more data, "
+                "or augmentations (gancore list augmentation)"
+            )
+        extra = self.contents.extra if self.contents else 0
+        if extra > _MANY_COPIES * self.items:
+            found.append(
+                f"{extra:,} of {_count(self.items, 'sample')} are exact copies of others, so they count several "
+                "times: remove the copies, which `gancore data --json` lists"
+            )
+        imbalance = self.imbalance
+        if conditional and imbalance is not None and imbalance > UNBALANCED and self.class_counts:
+            largest, smallest = (self.class_counts.index(extreme(self.class_counts)) for extreme in (max, min))
+            found.append(
+                f"the classes are unbalanced: {self.class_counts[largest]:,} of {self.classes[largest]}, "
+                f"{self.class_counts[smallest]:,} of {self.classes[smallest]}; the small classes train little: add "
+                "to them, or remove from the large ones"
+            )
+        return found
+
+    def to_data(self) -> dict[str, Any]:  # Any: JSON
+        """Return the numbers and the names of classes as plain data, without names of files."""
+        condition = list(self.condition) if isinstance(self.condition, tuple) else self.condition
+        value_range = self.format.value_range
+        data: dict[str, Any] = {
+            "dataset": self.name,
+            "items": self.items,
+            "used": {kind: len(names) for kind, names in self.findings.used.items()},
+            "skipped": {reason: len(names) for reason, names in self.findings.skipped.items()},
+            "shape": list(self.shape),
+            "dtype": self.format.dtype,
+            "value_range": None if value_range is None else list(value_range),
+            "condition": condition,
+            "classes": [
+                {"name": name, "count": self.class_counts[number] if self.class_counts else None}
+                for number, name in enumerate(self.classes)
+            ],
+            "held_out": self.held_out,
+        }
+        if self.contents:
+            data["copies"] = self.contents.extra
+        return data
+
+
+def summarize(
+    feed: Feed, dataset: Dataset, findings: Findings | None = None, contents: Contents | None = None
+) -> DataSummary:
+    """Return what is known of the items of a feed, which are those of `dataset`."""
+    return DataSummary(
+        dataset.name,
+        feed.size,
+        feed.shape,
+        feed.format,
+        feed.condition,
+        feed.classes,
+        contents.counts if contents else feed.class_counts,
+        held_out_part(dataset),
+        findings or Findings(),
+        contents,
+    )
+
+
+def held_out_part(dataset: Dataset) -> str | None:
+    """Return how the part is described that evaluation compares with; None if nothing is held out from training."""
+    held_out = dataset.part("test")
+    if held_out is None or held_out == dataset or dataset.part("train") != dataset:
+        return None
+    outline = held_out.outline()
+    return "the test part" if outline is None else f"the test part, {_count(outline.items, 'sample')}"
+
+
+def read_contents(feed: Feed) -> Generator[float, None, Contents]:
+    """Read all items once, in chunks of bounded size; yield the share that is done, and return what was measured.
+
+    Memory for N items is 16 N bytes and one chunk. Raises DataError for items that break the contract.
+    """
+    first, _ = feed.read(torch.arange(1))
+    per_read = max(1, min(_MOST_ITEMS_PER_READ, _BYTES_PER_READ // first.nbytes))
+    digests = np.empty((feed.size, 2), np.uint64)
+    counts = torch.zeros(len(feed.classes), dtype=torch.int64) if feed.classes else None
+    lowest, highest = math.inf, -math.inf
+    for start in range(0, feed.size, per_read):
+        items = torch.arange(start, min(start + per_read, feed.size))
+        samples, conditions = feed.read(items)
+        lowest, highest = min(lowest, float(samples.min())), max(highest, float(samples.max()))
+        if counts is not None:
+            counts += torch.bincount(conditions, minlength=len(counts))
+        rows = samples.contiguous().flatten(1).numpy()
+        for number, row in enumerate(rows, start):
+            digest = hashlib.blake2b(row.data, digest_size=_DIGEST).digest()
+            digests[number] = np.frombuffer(digest, np.uint64)
+        yield (start + len(items)) / feed.size
+    return Contents(lowest, highest, None if counts is None else tuple(counts.tolist()), _groups(digests))
+
+
+def _groups(digests: NDArray[np.uint64]) -> list[list[int]]:
+    """Return the numbers of equal rows, in groups of two or more, in the order of their first members."""
+    order = np.lexsort(digests.T[::-1])  # stable, so that numbers rise within a group
+    ordered = digests[order]
+    is_first = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1), [True]])
+    begins = np.flatnonzero(is_first)
+    several = np.flatnonzero(np.diff(begins) > 1)
+    return sorted(order[begins[group] : begins[group + 1]].tolist() for group in several)
+
+
+def found_line(findings: Findings) -> str:
+    """Return the files used, by format, and skipped, by reason: `3,722 PNG used; skipped: 12 .heic (no decoder)`."""
+    used = [f"{len(names):,} {kind}" for kind, names in _largest_first(findings.used)]
+    skipped = [f"{len(names):,} {reason}" for reason, names in _largest_first(findings.skipped)]
+    return "; ".join(
+        [*([f"{', '.join(used)} used"] if used else []), *([f"skipped: {', '.join(skipped)}"] if skipped else [])]
+    )
+
+
+def class_line(classes: Sequence[str], counts: Sequence[int] | None) -> str:
+    """Return the number of classes, and their names and counts in the order of their numbers."""
+    shown = [f"{name} ({counts[number]:,})" if counts else name for number, name in enumerate(classes[:_NAMED])]
+    more = f", and {len(classes) - _NAMED:,} more" if len(classes) > _NAMED else ""
+    return f"{len(classes):,}: {', '.join(shown)}{more}"
+
+
+def describe_shape(shape: Shape) -> str:
+    """Return a shape as text, with the meaning of its channels where it is known: `3x64x64 (RGB)`."""
+    text = "x".join(map(str, shape))
+    kinds = {1: "gray", 3: "RGB", 4: "RGBA"}
+    return f"{text} ({kinds[shape[0]]})" if len(shape) == 3 and shape[0] in kinds else text
+
+
+def _largest_first(names: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+    return sorted(names.items(), key=lambda entry: -len(entry[1]))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -1,0 +1,58 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FORKED = True
+
+
+@pytest.fixture
+def pictures(gancore):
+    """A folder of two classes: six different pictures of one, and two equal ones of the other."""
+    folder = gancore.folder / "pictures"
+    for number in range(8):
+        name = "cat" if number < 6 else "dog"
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        color = (20 * min(number, 6), 100, 50)
+        Image.new("RGB", (20, 16), color).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_data_prints_what_was_understood_of_a_folder(gancore, pictures):
+    done = gancore.works("data", "pictures", "--set", "classes=true", "--set", "dataset.size=8")
+    lines = dict(line.split(":", 1) for line in done.stdout.splitlines() if not line.startswith("warning"))
+    assert "8 of 3x8x8 (RGB), uint8 in 0..120; networks see -1..1" in lines["samples"]
+    assert lines["classes"].strip() == "2: cat (6), dog (2)"
+    assert lines["copies"].strip() == "1 exact copy of another sample"
+    assert "warning: the dataset has only 8 samples" in done.stdout
+
+
+def test_data_writes_json_with_every_file_and_a_sheet(gancore, pictures):
+    options = ["--set", "classes=true", "--set", "size=8"]
+    done = gancore.works("data", pictures, *options, "--json", "--sheet", "sheet.png")
+    document = json.loads(done.stdout)
+    assert document["items"] == 8
+    assert document["classes"] == [{"name": "cat", "count": 6}, {"name": "dog", "count": 2}]
+    assert document["copies"] == [[6, 7]]
+    assert document["imbalance"] == 3
+    assert document["measured_range"] == [0, 120]
+    names = [name for names in document["used"].values() for name in names]
+    assert sorted(names) == [f"{'cat' if number < 6 else 'dog'}/{number}.png" for number in range(8)]
+    with Image.open(gancore.folder / "sheet.png") as sheet:
+        colors = {tuple(color) for color in np.asarray(sheet.convert("RGB")).reshape(-1, 3)}
+    assert {(20 * number, 100, 50) for number in range(7)} <= colors
+
+
+def test_data_reads_a_dataset_by_name_and_is_quiet_with_q(gancore):
+    done = gancore.works("data", "digits", "--set", "split=train")
+    assert "10: 0 (" in done.stdout
+    assert "held out:" in done.stdout
+    assert gancore.works("data", "digits", "-q").stdout == ""
+
+
+def test_data_refuses_wrong_input_in_three_lines(gancore, pictures):
+    assert "did you mean 'digits'" in gancore.fails(3, "data", "digit")
+    assert "unknown key 'sise'" in gancore.fails(2, "data", "pictures", "--set", "sise=3")
+    assert "must end in .png" in gancore.fails(2, "data", "pictures", "--sheet", "sheet.jpg")
+    assert not (gancore.folder / "sheet.jpg").exists()
