@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gancore_cli.catalog import open_catalog
-from gancore_cli.options import Terminal, data_dir, device, echo, output_options
+from gancore_cli.options import PluginOptions, Terminal, data_dir, device, echo, output_options
 from gancore_cli.running import joined_ranks, show_run, total_of, totals
 from gancore_cli.signals import interruption
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
     from gancore.config.layers import ConfigLayer
+    from gancore.config.suggest import Suggestion
 
 _PARTS = ("generator", "discriminator", "loss", "dataset")
 
 
 @click.command()
-@click.argument("recipe", required=False, metavar="[RECIPE|FILE.toml]")
+@click.argument("recipe", required=False, metavar="[RECIPE|FILE.toml|DATA]")
 @click.option("--generator", metavar="NAME", help="Generator, see: gancore list generator.")
 @click.option("--discriminator", metavar="NAME", help="Discriminator, see: gancore list discriminator.")
 @click.option("--loss", metavar="NAME", help="Loss, see: gancore list loss.")
-@click.option("--dataset", metavar="NAME", help="Dataset, see: gancore list dataset.")
+@click.option("--dataset", metavar="NAME|PATH", help="Dataset, see: gancore list dataset; or the path of your data.")
 @click.option(
     "--set",
     "assignments",
@@ -69,27 +71,43 @@ def train(
     dry_run: bool,
     **flags: Any,  # Any: the values of the options that set keys of the config
 ) -> None:
-    """Train a GAN from a recipe, a config file, or parts.
+    """Train a GAN from a recipe, a config file, your own data, or parts.
 
     \b
     Train the recipe mnist for ten minutes:
       gancore train mnist --minutes 10
+    Train on your own pictures, with a recipe that fits them:
+      gancore train PICTURES/
     Change parts and keys of a recipe:
       gancore train digits --loss hinge --set regularizers.r1.gamma=1 --out runs/hinge
     Start a run, or resume it if it was interrupted:
       gancore train mnist --epochs 20 --out runs/long --resume
 
-    Without RECIPE and FILE.toml the recipe is `digits`, unless --generator, --discriminator, --loss and --dataset are
-    all given. Later values win: defaults, recipe, file, options, --set. Ctrl-C and SIGTERM end a run after the current
-    step, with a checkpoint; `gancore resume` continues it.
+    DATA is a folder, or a file that a dataset reads. For it a recipe is chosen, by the size and number of the items,
+    their classes, and whether there is a GPU; the choice is printed with a command that repeats it. A recipe wins over
+    data of the same name: write ./NAME for the data.
+
+    Without RECIPE, FILE.toml and DATA the recipe is `digits`, unless --generator, --discriminator, --loss and --dataset
+    are all given. Later values win: defaults, recipe, file, options, --set. Ctrl-C and SIGTERM end a run after the
+    current step, with a checkpoint; `gancore resume` continues it.
     """  # noqa: D301  # click reads the backspace
     if resume and (out is None or dry_run):
         raise click.UsageError("--resume needs --out, the folder of the run, and excludes --dry-run")
     with joined_ranks(terminal, device) as (terminal, ranks):
         from gancore.run.run import Run
+        from gancore.run.source import is_recipe
 
         catalog = open_catalog(terminal)
-        layers = _layers(recipe, flags, assignments, catalog)
+        if recipe and is_recipe(recipe, catalog) and Path(recipe).exists():
+            terminal.note(f"note: {recipe} is the recipe; for the data of the same name: gancore train ./{recipe}")
+        config = out / "config.toml" if out and resume else None
+        layers, chosen = _layers(
+            recipe, flags, assignments, catalog, config, lambda: ranks.device(device).type != "cpu"
+        )
+        if chosen:
+            places = {"init_from": init_from, "data_dir": data_dir, "device": None if device == "auto" else device}
+            for line in chosen.lines(_command(chosen, flags | places, assignments)):
+                terminal.note(line)
         run = Run(layers, out=out, init_from=init_from, data_dir=data_dir, device=device, catalog=catalog, ranks=ranks)
         display = terminal.display()
         if dry_run:
@@ -101,30 +119,79 @@ def train(
 
 
 def _layers(
-    recipe: str | None, flags: Mapping[str, Any], assignments: tuple[str, ...], catalog: Catalog
-) -> list[ConfigLayer]:
-    """Return the layers of the config, later ones win. Raise ConfigError with every invalid --set."""
-    from gancore.config.layers import ConfigLayer, assignment
+    recipe: str | None,
+    flags: Mapping[str, Any],
+    assignments: tuple[str, ...],
+    catalog: Catalog,
+    config: Path | None,
+    accelerated: Callable[[], bool],
+) -> tuple[list[ConfigLayer], Suggestion | None]:
+    """Return the layers of the config, later ones win, and what was chosen for the user's data.
+
+    `config` is the config file of the run, if that may exist. Raise ConfigError with every invalid --set.
+    """
+    from gancore.run.source import data_path, dataset_path, layers_for
+
+    parts = {part: flags[part] for part in _PARTS if flags[part] is not None}
+    data, named = data_path(recipe, catalog), dataset_path(flags["dataset"], catalog)
+    if data and named:
+        raise click.UsageError(f"the data is given twice: {recipe} and --dataset {flags['dataset']}")
+    if data:
+        recipe = None
+    if named:
+        data = named
+        del parts["dataset"]
+    above = list(_set_by_user(parts, flags, assignments))
+    complete = len(parts) + bool(data) == len(_PARTS)
+    if recipe is None and not complete and not data:
+        recipe = "digits"
+    below = None if recipe is None and not complete else _named(recipe, catalog)
+    if data is None:
+        return [*(below or []), *above], None
+    layers, chosen = layers_for(data, above, catalog, below=below, config=config, accelerated=accelerated())
+    return [*layers, *above], chosen
+
+
+def _named(recipe: str | None, catalog: Catalog) -> list[ConfigLayer]:
     from gancore.config.run import read_layers
+
+    return [] if recipe is None else read_layers(recipe, catalog)
+
+
+def _set_by_user(
+    parts: Mapping[str, str], flags: Mapping[str, Any], assignments: tuple[str, ...]
+) -> Iterator[ConfigLayer]:
+    from gancore.config.layers import ConfigLayer, assignment
     from gancore.errors import ConfigError
 
-    total = total_of(flags)
-    if recipe is None and any(flags[part] is None for part in _PARTS):
-        recipe = "digits"
-    layers = [] if recipe is None else read_layers(recipe, catalog)
-    layers += [ConfigLayer(f"--{part}", {part: flags[part]}) for part in _PARTS if flags[part] is not None]
-    if total:
-        layers.append(ConfigLayer(f"--{total[0]}", {"duration": total[1]}))
+    yield from (ConfigLayer(f"--{part}", {part: name}) for part, name in parts.items())
+    if total := total_of(flags):
+        yield ConfigLayer(f"--{total[0]}", {"duration": total[1]})
     for key in ("batch_size", "seed", "precision"):
         if flags[key] is not None:
             data = {"training": {key: flags[key]}} if key == "precision" else {key: flags[key]}
-            layers.append(ConfigLayer(f"--{key.replace('_', '-')}", data))
+            yield ConfigLayer(_option(key), data)
     problems = []
     for text in assignments:
         try:
-            layers.append(assignment(text))
+            yield assignment(text)
         except ConfigError as error:
             problems.append(error)
     if problems:
         raise ConfigError("; ".join(map(str, problems)), problems[0].hint)
-    return layers
+
+
+def _command(chosen: Suggestion, flags: Mapping[str, Any], assignments: tuple[str, ...]) -> str:
+    """Return the command that trains the same without a choice, quoted for a shell; --out is left to the user."""
+    options = click.get_current_context().find_object(PluginOptions) or PluginOptions()
+    words = ["gancore", *(["--no-plugins"] if options.no_plugins else [])]
+    words += [word for file in options.files for word in ("--plugin", str(file))]
+    words += ["train", *chosen.arguments()]
+    for key, value in flags.items():
+        if value is not None and key != "dataset":  # the choice has named it
+            words += [_option(key), f"{value}"]
+    return shlex.join([*words, *(word for text in assignments for word in ("--set", text))])
+
+
+def _option(key: str) -> str:
+    return f"--{key.replace('_', '-')}"

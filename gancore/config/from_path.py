@@ -10,19 +10,21 @@ from gancore.contracts import Dataset, Shape
 from gancore.errors import DataError, PluginError, blame
 
 
-def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None) -> Dataset:
+def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None, *, name: str | None = None) -> Dataset:
     """Return the dataset that reads a path, with the settings that fit its files best; built-ins are asked first.
 
-    `shape`, if given, is the shape that its samples must have.
+    `shape`, if given, is the shape that its samples must have; `name` is the only dataset to ask.
     Raises DataError when there is nothing at the path, when no dataset reads it, and when it cannot be read;
     PluginError when no dataset reads it and a plugin failed when it was asked.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
-        raise DataError(f"there is no file or folder {path}", "check the path")
+    path = existing(path)
     failure: PluginError | None = None
-    offers = catalog.offers(Dataset)  # type: ignore[type-abstract]  # offers are concrete
-    for kind, plugin in sorted(offers, key=lambda offer: offer[1].package != BUILT_IN):
+    every = catalog.offers(Dataset)  # type: ignore[type-abstract]  # offers are concrete
+    offers = sorted(every, key=lambda offer: offer[1].package != BUILT_IN)
+    if name is not None:
+        only = catalog.find(Dataset, name)  # type: ignore[type-abstract]  # as above
+        offers = [offer for offer in offers if offer[0] is only]
+    for kind, plugin in offers:
         try:
             with blame(f"dataset {kind.name!r}", f"in from_path(), of {plugin.description}"):
                 dataset = kind.from_path(path, shape)
@@ -31,10 +33,30 @@ def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None) -
             continue
         if dataset is not None:
             return dataset
-    names = ", ".join(kind.name for kind, _ in offers if _reads_paths(kind))
+    names = ", ".join(kind.name for kind, _ in every if _reads_paths(kind))
+    what = "no dataset reads" if name is None else f"dataset {name} does not read"
     raise failure or DataError(
-        f"no dataset reads {path}", f"the datasets that read files of yours are {names}; see: gancore show dataset NAME"
+        f"{what} {path}" + (f" as data of shape {shape}" if shape else ""),
+        f"the datasets that read files of yours are {names}; see: gancore show dataset NAME",
     )
+
+
+def existing(path: Path | str) -> Path:
+    """Return a path of the user, with `~` as the home folder.
+
+    Raises DataError when there is nothing, and when its name is not UTF-8, which a config cannot hold.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        if path.is_symlink():
+            raise DataError(f"{path} is a link to {path.readlink()}, which does not exist", "fix the link")
+        raise DataError(f"there is no file or folder {path}", "check the path")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = ascii(str(path))
+        raise DataError(f"the name {shown} is not UTF-8, so a config cannot hold it", "rename it") from error
+    return path
 
 
 def _reads_paths(kind: type[Dataset]) -> bool:

@@ -259,7 +259,13 @@ def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
     if file.suffix != ".toml":
         if (file / "config.toml").is_file() and source not in {recipe.name for recipe, _ in catalog.recipes()}:
             raise ConfigError(f"{source} is a run directory, not a recipe", f"gancore train {file / 'config.toml'}")
-        return [ConfigLayer(f"recipe {source}", catalog.recipe(source).data)]
+        try:
+            return [ConfigLayer(f"recipe {source}", catalog.recipe(source).data)]
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error}. There is no file or folder {source!r} either",
+                "name a recipe of `gancore recipes`, a TOML file, or the files of your data",
+            ) from error
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

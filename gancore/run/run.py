@@ -19,10 +19,11 @@ from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
+from gancore.config.suggest import Suggestion
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Objective, Regularizer
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
-from gancore.errors import CheckpointError, blame
+from gancore.errors import CheckpointError, ConfigError, blame
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
@@ -33,7 +34,17 @@ from gancore.run.log import MetricsTable, RecorderState, read_log
 from gancore.run.progress import Display, ProgressDisplay
 from gancore.run.recorder import Record, Records, Session, record
 from gancore.run.resume import broadcast_run, find, run_exists
-from gancore.run.source import Named, Source, assignment, duration_of, layers_of, table_of_part
+from gancore.run.source import (
+    Named,
+    Source,
+    assignment,
+    data_path,
+    dataset_path,
+    duration_of,
+    layers_for,
+    layers_of,
+    table_of_part,
+)
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
@@ -67,10 +78,11 @@ class Run:
         )
 
     `source` is the name of a recipe, a TOML file, a dict of config keys, a `RunConfig`, or a list of layers in which
-    later ones win. The default is recipe `digits`, unless all four parts are given.
+    later ones win. It may also be the path of your data, such as a folder of pictures: then a recipe is chosen that
+    fits the data, and what you set yourself wins. The default is recipe `digits`, unless all four parts are given.
     `generator`, `discriminator`, `loss` and `dataset` replace those of the source. A name, a table or a component goes
-    into the config. Any other object is used as it is: modules are trained in place, and must be passed to
-    `gancore.open` again.
+    into the config; `dataset` may be the path of your data too. Any other object is used as it is: modules are trained
+    in place, and must be passed to `gancore.open` again.
     `regularizers` and `augmentations` add to those of the source: names, tables of fields, or components of installed
     plugins, by labels that you choose.
     One of `epochs`, `steps`, `kimg` (thousands of real images) and `minutes` is the total, counted from the first step.
@@ -91,6 +103,7 @@ class Run:
         discriminator: Named | nn.Module | Discriminator | None = None,
         loss: Named | Objective | Loss | None = None,
         dataset: Named
+        | Path
         | TorchDataset[Any]
         | Dataset
         | None = None,  # Any: an item is (sample, condition) or a sample alone
@@ -117,6 +130,7 @@ class Run:
         self._objects: dict[str, object] = {}
         self._config: RunConfig | None = None
         self._recipe: str | None = None
+        self._suggestion: Suggestion | None = None
         self._assembled: GAN | None = None
         self.gan: GAN | None = None
         """The GAN, once it is assembled: its networks, optimizers and progress."""
@@ -132,17 +146,35 @@ class Run:
                 check_parts(read_layers(str(source.config), Catalog(())), given, str(source.path))
             return
         self.directory = None if out is None else RunDirectory(Path(out))
-        if source is None and len(given) < len(parts):
+        data = data_path(source, self._installed)
+        named = dataset_path(dataset, self._installed)
+        if data and named:
+            raise ConfigError(f"the data is given twice: {data} and dataset={named}", "leave one of them out")
+        if data:
+            source = None
+        if named:
+            data = named
+            del given["dataset"]
+        complete = len(given) + bool(data) == len(parts)
+        if source is None and not complete and not data:
             source = "digits"
-        layers = [] if source is None else layers_of(source, self._installed)
-        layers += self._layers_of(given, layers)
+        below = [] if source is None else layers_of(source, self._installed)
+        above = list(self._layers_of(given, below))
         for key, labeled in (("regularizers", regularizers), ("augmentations", augmentations)):
-            layers += [] if labeled is None else [assignment(key, labeled, self._installed)]
+            above += [] if labeled is None else [assignment(key, labeled, self._installed)]
         if duration := duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes):
-            layers.append(ConfigLayer(f"{duration.split()[-1]}=", {"duration": duration}))
+            above.append(ConfigLayer(f"{duration.split()[-1]}=", {"duration": duration}))
         if seed is not None:
-            layers.append(ConfigLayer("seed=", {"seed": seed}))
-        layers += [assignment(key, value, self._installed) for key, value in (set or {}).items()]
+            above.append(ConfigLayer("seed=", {"seed": seed}))
+        above += [assignment(key, value, self._installed) for key, value in (set or {}).items()]
+        if data:
+            config = self.directory.config if self.directory else None
+            accelerated = (ranks or SINGLE_RANK).device(device).type != "cpu"
+            chosen = None if source is None and not complete else below
+            below, self._suggestion = layers_for(
+                data, above, self._installed, below=chosen, config=config, accelerated=accelerated
+            )
+        layers = [*below, *above]
         check_objects(merge(layers)[0], self.catalog)
         names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
         self._recipe = names[0] if names else None
@@ -350,6 +382,9 @@ class Run:
         return self.directory
 
     def _check_new(self, ranks: Ranks, display: Display) -> None:
+        if self._suggestion:
+            for line in self._suggestion.lines():
+                display.note(line)
         self._warn(display, self.catalog.warnings())
         if self.directory and ranks.is_main:
             self.directory.check_new()

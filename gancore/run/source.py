@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
@@ -10,9 +11,12 @@ from typing import Any, TypeAlias
 
 from gancore.catalog.catalog import Catalog
 from gancore.component import Component
-from gancore.config.layers import REMOVE, ConfigLayer
+from gancore.config.from_path import existing
+from gancore.config.layers import REMOVE, ConfigLayer, merge
 from gancore.config.objects import OBJECT
 from gancore.config.run import RunConfig, read_layers
+from gancore.config.suggest import Suggestion, suggest
+from gancore.contracts import Dataset
 from gancore.errors import ConfigError, PluginError
 from gancore.settings import Settings, plain
 
@@ -34,6 +38,66 @@ def duration_of(**totals: float | None) -> str | None:
             return f"{Decimal(str(amount)):f} {unit}"
         return f"{amount} {unit}"  # no number: the config says what it must be
     return None
+
+
+def is_recipe(name: str, catalog: Catalog) -> bool:
+    """Return whether a plugin offers a recipe of this name, `name` or `package:name`."""
+    return name.rpartition(":")[2] in {recipe.name for recipe, _ in catalog.recipes()}
+
+
+def data_path(source: object, catalog: Catalog) -> Path | None:
+    """Return the path of the user's data, if the first argument of `Run` is one; None for anything else.
+
+    A recipe of the same name wins, but not over a path with a slash. Raises DataError for a path where nothing is.
+    """
+    if not isinstance(source, str | Path):
+        return None
+    text = str(source)
+    if isinstance(source, str) and is_recipe(text, catalog):
+        return None
+    return None if text.endswith(".toml") or (Path(text) / "config.toml").is_file() else _path_of(text)
+
+
+def dataset_path(value: object, catalog: Catalog) -> Path | None:
+    """Return the path of the user's data, if the value of `dataset` is one; None for the name of a dataset.
+
+    Raises as `data_path` does.
+    """
+    if isinstance(value, str):
+        kinds = catalog.offers(Dataset)  # type: ignore[type-abstract]  # offers are concrete
+        if value.rpartition(":")[2] in {kind.name for kind, _ in kinds}:
+            return None
+    return _path_of(str(value)) if isinstance(value, str | Path) else None
+
+
+def _path_of(text: str) -> Path | None:
+    path = Path(text).expanduser()
+    is_path = text.startswith(("~", ".")) or os.sep in text
+    return existing(path) if text and (is_path or os.path.lexists(path)) else None
+
+
+def layers_for(
+    data: Path,
+    above: Sequence[ConfigLayer],
+    catalog: Catalog,
+    *,
+    below: Sequence[ConfigLayer] | None = None,
+    config: Path | None = None,
+    accelerated: bool = False,
+) -> tuple[list[ConfigLayer], Suggestion | None]:
+    """Return the layers below `above` for the user's data, and what was chosen; see `suggest`.
+
+    Where the run exists already, which has the file `config`, its layers are returned: another choice would not fit.
+    """
+    if config is None or not config.is_file():
+        suggestion = suggest(data, catalog, above, below=below, accelerated=accelerated)
+        return [*suggestion.layers], suggestion
+    layers = read_layers(str(config), catalog)
+    table = merge(layers)[0].get("dataset")
+    path = table.get("path") if isinstance(table, Mapping) else None
+    if isinstance(path, str) and Path(path).expanduser().resolve() == data.resolve():
+        return layers, None
+    return [*layers, ConfigLayer(str(data), {"dataset": {"path": str(data)}})], None
 
 
 def layers_of(source: Source, catalog: Catalog) -> list[ConfigLayer]:

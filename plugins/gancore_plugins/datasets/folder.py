@@ -43,7 +43,9 @@ class Folder(PictureDataset):
 
     @classmethod
     def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:
-        return cls(path=str(path)) if path.is_dir() else None
+        if not path.is_dir():
+            return None
+        return cls(path=str(path)) if shape is None else cls(path=str(path), channels=shape[0], size=shape[1])
 
     def outline(self) -> Outline:
         files = self._files()

@@ -1,0 +1,275 @@
+"""A config for files of the user: a recipe that fits the data, and what must be changed in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import ValidationError
+
+from gancore.catalog.catalog import Catalog
+from gancore.config.from_path import dataset_at
+from gancore.config.layers import REMOVE, ConfigLayer, Table, merge, parse_value
+from gancore.config.run import Options
+from gancore.contracts import Dataset, Outline, Shape
+from gancore.errors import ConfigError, DataError
+from gancore.settings import plain
+
+_CPU_SIDE, _GPU_SIDE = 32, 64
+"""The shorter side in pixels to which pictures are reduced, without and with a GPU."""
+_SIDE_STEP = 8
+"""Sides of reduced pictures are multiples of this, so that networks can halve them."""
+_LARGEST_SMALL_SIDE = 48
+"""The shorter side of images up to which convolutions on patches are chosen with a GPU too."""
+_PATCH, _FEWEST_PATCHES = 4, 4
+"""The side of a patch in the recipes with networks `subpixel`, and the fewest patches along the shorter side."""
+_GRAY_ITEMS = 10_000
+"""The fewest gray images for the recipes that were made for MNIST, which has no augmentation."""
+_ITEMS_OF_CLASS = 10
+"""The fewest items of a class, on average, for a conditional run."""
+_FEW_ITEMS = 500
+"""Fewer items than this are few."""
+_COLOR = (1, 3, 4)
+"""Numbers of channels that are colors, so that colors can be augmented."""
+_NAMED_CLASSES = 3
+_KIND = {1: "vectors of {} numbers", 2: "series of {}", 3: "images of {}", 4: "volumes of {}"}
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A config for the user's data. `layers` go below what the user sets; `recipe` is None if none was used.
+
+    `data` and `choice` say in a line each what the data is, and what was chosen and why. `changes` are the keys of the
+    config that the choice sets, dotted.
+    """
+
+    layers: tuple[ConfigLayer, ...]
+    recipe: str | None
+    data: str
+    choice: str
+    changes: Mapping[str, object] = field(default_factory=dict)
+
+    def lines(self, command: str = "") -> tuple[str, str, str]:
+        """Return what the data is, what was chosen, and the command that repeats it, by default in Python."""
+        source = "" if self.recipe is None else f"{self.recipe!r}, "
+        return (
+            f"data:    {self.data}",
+            f"chosen:  {self.choice}",
+            f"repeat:  {command or f'gancore.Run({source}set={_nested(self.changes)!r})'}",
+        )
+
+    def arguments(self) -> list[str]:
+        """Return the arguments of `gancore train` that make the same choice by hand."""
+        found: list[str] = [] if self.recipe is None else [self.recipe]
+        for key, value in self.changes.items():
+            found += ["--dataset", str(value)] if key == "dataset.name" else ["--set", f"{key}={as_toml(value)}"]
+        return found
+
+
+def as_toml(value: object) -> str:
+    """Return a value as `--set` reads it: text as it is, where that is not mistaken for another value."""
+    if isinstance(value, str) and value != REMOVE and parse_value(value) == value:
+        return value
+    return _inline(value)
+
+
+def _inline(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_inline(str(key))} = {_inline(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")
+
+
+def suggest(
+    path: Path | str,
+    catalog: Catalog,
+    above: Sequence[ConfigLayer] = (),
+    *,
+    below: Sequence[ConfigLayer] | None = None,
+    accelerated: bool = False,
+) -> Suggestion:
+    """Return a config for the files at a path, which fits `above`, the layers that the user sets.
+
+    `below` are the layers of a recipe or file that the user has chosen; None: a recipe is chosen. `accelerated` says
+    whether there is a GPU. Raises DataError as `dataset_at` does, and when the data is empty or cannot be read;
+    ConfigError when no recipe can be chosen.
+    """
+    own = merge(above)[0]
+    dataset, outline = _dataset(path, catalog, _table(own.get("dataset")))
+    changes: dict[str, object] = {}
+    if below is not None:
+        recipe = next((name for layer in below if (name := _recipe_of(layer))), None)
+        reasons = [f"dataset {dataset.name}" + (f" for recipe {recipe}" if recipe else "")]
+    elif outline is None:
+        raise ConfigError(
+            f"dataset {dataset.name} does not say what {path} holds, so no recipe can be chosen for it",
+            f"name one: gancore train RECIPE --dataset {path}",
+        )
+    else:
+        dataset, outline, reasons = _reduced(dataset, outline, path, catalog, own, accelerated=accelerated)
+        recipe = _recipe_for(outline, catalog, accelerated=accelerated)
+        device = "with a GPU" if accelerated else "without a GPU"
+        reasons.insert(0, f"recipe {recipe}, for {_shape_text(outline.shape)} {device}")
+        changes = dict(_fitted(recipe, outline, own))
+        if len(outline.classes) > 1:
+            is_conditional = _has_classes(outline)
+            reasons.append(f"{'' if is_conditional else 'not '}conditional on {len(outline.classes)} classes")
+    layers = below if below is not None else [ConfigLayer(f"recipe {recipe}", catalog.recipe(recipe or "").data)]
+    base = merge(layers)[0]
+    fields = _fields(dataset, catalog, base, keep=below is not None)
+    set_by_user = _table(own.get("dataset")).keys() - {"name"}
+    changes = {f"dataset.{key}": value for key, value in fields if key not in set_by_user} | changes
+    batch = base.get("batch_size", Options().batch_size)
+    if outline is not None and "batch_size" not in own and isinstance(batch, int):
+        fits = fitting_batch(outline.items, batch)
+        if fits != batch:
+            changes["batch_size"] = fits
+            reasons.append(f"batch_size {fits} instead of {batch}, since there are {outline.items:,} items")
+    return Suggestion(
+        (*layers, ConfigLayer(f"choice for {path}", _nested(changes))),
+        recipe,
+        f"{path}: {_data_text(outline) if outline else f'data of dataset {dataset.name}'}",
+        "; ".join(reasons),
+        changes,
+    )
+
+
+def fitting_batch(items: int, wanted: int) -> int:
+    """Return the largest batch size up to `wanted` that data of this many items allows.
+
+    No epoch ends with a batch of one item, which batch normalization does not take.
+    """
+    batch = min(items, wanted)
+    while batch > 1 and items % batch == 1:
+        batch -= 1
+    return max(batch, 1)
+
+
+def _dataset(path: Path | str, catalog: Catalog, table: Table) -> tuple[Dataset, Outline | None]:
+    """Return the dataset for a path, and the outline of its data with what the user sets, as far as that is valid."""
+    name = table.get("name")
+    dataset = dataset_at(path, catalog, name=name if isinstance(name, str) else None)
+    data = {**plain(dataset, catalog.name_of), **{key: value for key, value in table.items() if key != "name"}}
+    try:
+        return dataset, type(dataset).model_validate(data, context=catalog).outline()
+    except ValidationError:  # reported when the whole config is resolved
+        return dataset, dataset.outline()
+
+
+def _reduced(
+    dataset: Dataset, outline: Outline, path: Path | str, catalog: Catalog, own: Table, *, accelerated: bool
+) -> tuple[Dataset, Outline, list[str]]:
+    """Return the dataset with smaller pictures, their outline, and the reason; as they are if they need not be."""
+    most = _GPU_SIDE if accelerated else _CPU_SIDE
+    if len(outline.shape) != 3 or min(outline.shape[1:]) <= most:
+        return dataset, outline, []
+    channels, *sides = outline.shape
+    scale = most / min(sides)
+    shape: Shape = (channels, *(max(round(side * scale / _SIDE_STEP), 1) * _SIDE_STEP for side in sides))
+    with suppress(DataError):  # arrays cannot be reduced
+        smaller = dataset_at(path, catalog, shape, name=dataset.name)
+        before, after = plain(dataset, catalog.name_of), plain(smaller, catalog.name_of)
+        changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+        if not changed & _table(own.get("dataset")).keys():
+            found = smaller.outline()
+            if found and found.shape == shape:
+                return smaller, found, [f"pictures reduced to {'x'.join(map(str, shape[1:]))}"]
+    return dataset, outline, []
+
+
+def _recipe_for(outline: Outline, catalog: Catalog, *, accelerated: bool) -> str:
+    shape = outline.shape
+    known = {recipe.name for recipe, _ in catalog.recipes()}
+    if len(shape) == 1 and "table" in known:
+        return "table"
+    if len(shape) != 3:
+        return "arrays"
+    channels, height, width = shape
+    side, common = min(height, width), gcd(height, width)
+    if channels == 1 and side <= _CPU_SIDE and common % _PATCH == 0 and outline.items >= _GRAY_ITEMS:
+        return "conditional" if _has_classes(outline) else "mnist"
+    if accelerated and side > _LARGEST_SMALL_SIDE and common % _SIDE_STEP == 0:
+        return "folder"
+    return "small-pictures" if _patch(height, width) else "arrays"
+
+
+def _patch(height: int, width: int) -> int | None:
+    """Return the side of a patch that divides images into enough patches; None if there is none."""
+    common, side = gcd(height, width), min(height, width)
+    possible = [patch for patch in range(2, common + 1) if common % patch == 0 and side // patch >= _FEWEST_PATCHES]
+    preferred = [patch for patch in possible if side // patch >= 2 * _FEWEST_PATCHES - 1] or possible
+    return min(preferred, key=lambda patch: (abs(patch - _PATCH), patch), default=None)
+
+
+def _fitted(recipe: str, outline: Outline, own: Table) -> Iterator[tuple[str, object]]:
+    """Yield the keys of a chosen recipe that this data needs, unless the user sets them."""
+    if recipe == "small-pictures":
+        patch = _patch(outline.shape[1], outline.shape[2])
+        for player in ("generator", "discriminator"):
+            if patch != _PATCH and "name" not in _table(own.get(player)):
+                yield f"{player}.patch", patch
+    if recipe in ("small-pictures", "folder") and outline.shape[0] not in _COLOR:
+        yield "augmentations.diffaugment.policy", ["translation", "cutout"]
+    if recipe != "conditional" and _has_classes(outline) and "conditional" not in _table(own.get("training")):
+        yield "training.conditional", True
+
+
+def _has_classes(outline: Outline) -> bool:
+    return 1 < len(outline.classes) <= outline.items / _ITEMS_OF_CLASS
+
+
+def _fields(dataset: Dataset, catalog: Catalog, base: Table, *, keep: bool) -> Iterator[tuple[str, object]]:
+    """Yield the name of a dataset and its fields that a config must set over `base`.
+
+    With `keep`, fields that `base` sets for the same dataset stay, except for the path.
+    """
+    data = plain(dataset, catalog.name_of)
+    below = _table(base.get("dataset"))
+    if below.get("name") != data["name"]:
+        below = {}
+    yield "name", data.pop("name")
+    for key, value in data.items():
+        default = type(dataset).model_fields[key].get_default(call_default_factory=True)
+        if key == "path" or (key in below and not keep) or (key not in below and value != plain(default, str)):
+            yield key, value
+
+
+def _recipe_of(layer: ConfigLayer) -> str | None:
+    _, is_recipe, name = layer.source.partition("recipe ")
+    return name if is_recipe else None
+
+
+def _table(value: object) -> Table:
+    """Return the table of a config's key, which may be the name of a component alone."""
+    return {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
+
+
+def _nested(changes: Mapping[str, object]) -> dict[str, Any]:  # Any: data as a file would hold it
+    data: dict[str, Any] = {}
+    for key, value in changes.items():
+        *tables, last = key.split(".")
+        table = data
+        for name in tables:
+            table = table.setdefault(name, {})
+        table[last] = value
+    return data
+
+
+def _data_text(outline: Outline) -> str:
+    text = f"{outline.items:,} {_shape_text(outline.shape)}"
+    if outline.classes:
+        names = ", ".join(outline.classes[:_NAMED_CLASSES]) + (", …" if len(outline.classes) > _NAMED_CLASSES else "")
+        text += f", {len(outline.classes)} classes ({names})"
+    if outline.items < _FEW_ITEMS:
+        text += "; so few are mostly repeated by the samples"
+    return text
+
+
+def _shape_text(shape: Shape) -> str:
+    return _KIND.get(len(shape), "items of {}").format("x".join(map(str, shape)))

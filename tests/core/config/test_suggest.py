@@ -1,0 +1,237 @@
+"""The config that is chosen for the user's data."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import Field
+from torch.utils.data import TensorDataset
+
+from gancore import Catalog, ConfigError, DataError
+from gancore.catalog.catalog import read_plugin
+from gancore.config.layers import ConfigLayer, assignment, parse_value
+from gancore.config.run import read_layers, resolve
+from gancore.config.suggest import as_toml, fitting_batch, suggest
+from gancore.contracts import Dataset, Outline, Spec
+from gancore.hookspecs import hookimpl
+
+
+class Described(Dataset):
+    """Data with the outline that a JSON file describes; pictures can be reduced."""
+
+    name = "described"
+    path: str = Field(description="the file")
+    sides: tuple[int, ...] | None = Field(default=None, description="height and width")
+
+    @classmethod
+    def from_path(cls, path, shape=None):
+        if path.suffix != ".json":
+            return None
+        about = json.loads(path.read_text())
+        if shape and not about["pictures"]:
+            return None
+        return cls(path=str(path), sides=tuple(shape[1:])) if shape else cls(path=str(path))
+
+    def outline(self):
+        about = json.loads(Path(self.path).read_text())
+        shape = (about["shape"][0], *self.sides) if self.sides else tuple(about["shape"])
+        return Outline(about["items"], shape, tuple(map(str, range(about["classes"]))))
+
+    def build(self, root):
+        return TensorDataset(torch.zeros(self.outline().items, *self.outline().shape))
+
+
+class Silent(Dataset):
+    """Data of which nothing is known before it is read."""
+
+    name = "silent"
+    path: str = Field(description="the file")
+
+    @classmethod
+    def from_path(cls, path, shape=None):
+        return cls(path=str(path)) if path.suffix == ".silent" else None
+
+    def build(self, root):
+        return TensorDataset(torch.zeros(8, 2))
+
+
+class Plugin:
+    @staticmethod
+    @hookimpl
+    def gancore_datasets():
+        return [Described, Silent]
+
+
+CATALOG = Catalog([*Catalog.installed().plugins, read_plugin(Plugin, "described", "described", "1")])
+
+
+def described(folder, items, shape, classes=0, *, pictures=False):
+    path = folder / "data.json"
+    path.write_text(json.dumps({"items": items, "shape": shape, "classes": classes, "pictures": pictures}))
+    return path
+
+
+def config_of(suggestion, *above):
+    return resolve([*suggestion.layers, *above], CATALOG)
+
+
+def replayed(suggestion, *above):
+    """The config that the arguments of the suggestion give, as the command line reads them."""
+    recipe, *rest = suggestion.arguments()
+    layers = read_layers(recipe, CATALOG)
+    for option, value in zip(rest[::2], rest[1::2], strict=True):
+        layers.append(ConfigLayer(option, {"dataset": value}) if option == "--dataset" else assignment(value))
+    return resolve([*layers, *above], CATALOG)
+
+
+SIDES = st.integers(1, 96)
+SHAPES = st.one_of(
+    st.tuples(st.integers(1, 300)),
+    st.tuples(st.integers(1, 4), st.integers(1, 100)),
+    st.tuples(st.integers(1, 16), SIDES, SIDES),
+    st.tuples(st.integers(1, 2), *[st.integers(1, 9)] * 3),
+)
+
+
+@given(
+    shape=SHAPES,
+    items=st.sampled_from([1, 2, 12, 65, 100_000]),
+    classes=st.sampled_from([0, 1, 2, 10, 500]),
+    pictures=st.booleans(),
+    accelerated=st.booleans(),
+)
+def test_suggestion_fits_the_data_and_is_repeated_by_its_arguments(
+    tmp_path_factory, shape, items, classes, pictures, accelerated
+):
+    path = described(tmp_path_factory.mktemp("data"), items, shape, classes, pictures=pictures)
+    suggestion = suggest(path, CATALOG, accelerated=accelerated)
+    config = config_of(suggestion)
+    assert replayed(suggestion) == config
+    found = config.dataset.outline()
+    assert config.batch_size <= items
+    assert not config.training.conditional or 10 * classes <= items
+    spec = Spec(found.shape, config.latent.dim, classes if config.training.conditional else None)
+    with torch.device("meta"):
+        images = config.generator.build(spec)
+        config.discriminator.build(spec)
+        for augmentation in config.augmentations.values():
+            augmentation.build(spec)
+    assert sum(weight.numel() for weight in images.parameters())
+    assert len({config.dataset.path, str(path)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("items", "shape", "classes", "accelerated", "recipe", "sides"),
+    [
+        (60_000, [1, 28, 28], 0, False, "mnist", None),
+        (60_000, [1, 28, 28], 10, False, "conditional", None),
+        (500, [1, 28, 28], 0, False, "small-pictures", None),
+        (3_786, [3, 72, 72], 0, False, "small-pictures", [32, 32]),
+        (3_786, [3, 64, 96], 0, False, "small-pictures", [32, 48]),
+        (3_786, [3, 64, 64], 0, True, "folder", None),
+        (3_786, [3, 512, 512], 0, True, "folder", [64, 64]),
+        (3_786, [3, 32, 32], 0, True, "small-pictures", None),
+        (100, [3, 31, 37], 0, False, "arrays", None),
+        (100, [2, 200], 0, False, "arrays", None),
+        (100, [1, 8, 8, 8], 0, True, "arrays", None),
+    ],
+)
+def test_suggest_chooses_by_shape_number_classes_and_device(
+    tmp_path, items, shape, classes, accelerated, recipe, sides
+):
+    path = described(tmp_path, items, shape, classes, pictures=sides is not None)
+    suggestion = suggest(path, CATALOG, accelerated=accelerated)
+    assert suggestion.recipe == recipe
+    assert suggestion.changes.get("dataset.sides") == sides
+    assert recipe in suggestion.choice
+
+
+def test_suggest_divides_small_images_into_smaller_patches(tmp_path):
+    config = config_of(suggest(described(tmp_path, 900, [3, 16, 16]), CATALOG))
+    assert (config.generator.patch, config.discriminator.patch) == (2, 2)
+
+
+def test_suggest_leaves_colors_of_other_channels_alone(tmp_path):
+    config = config_of(suggest(described(tmp_path, 900, [5, 32, 32]), CATALOG))
+    assert config.augmentations["diffaugment"].policy == ("translation", "cutout")
+
+
+@pytest.mark.parametrize(("items", "conditional"), [(2000, True), (40, False)])
+def test_suggest_is_conditional_if_classes_have_enough_items(tmp_path, items, conditional):
+    suggestion = suggest(described(tmp_path, items, [3, 32, 32], 10), CATALOG)
+    assert config_of(suggestion).training.conditional is conditional
+    assert ("not conditional on 10 classes" in suggestion.choice) is not conditional
+
+
+def test_suggest_lowers_the_batch_size_and_says_so(tmp_path):
+    suggestion = suggest(described(tmp_path, 12, [3, 32, 32]), CATALOG)
+    assert config_of(suggestion).batch_size == 12
+    assert "batch_size 12 instead of 64, since there are 12 items" in suggestion.choice
+    assert "12 images of 3x32x32; so few" in suggestion.data
+
+
+def test_settings_of_the_user_win_over_the_choice(tmp_path):
+    path = described(tmp_path, 40, [3, 64, 64], 2, pictures=True)
+    sets = ["dataset.sides=[64, 64]", "batch_size=5", "training.conditional=false", "generator=dcgan"]
+    above = [assignment(text) for text in sets]
+    suggestion = suggest(path, CATALOG, above)
+    config = config_of(suggestion, *above)
+    assert replayed(suggestion, *above) == config
+    assert config.dataset.sides == (64, 64)
+    assert (config.batch_size, config.training.conditional, config.generator.name) == (5, False, "dcgan")
+    assert "batch_size" not in suggestion.changes
+
+
+def test_suggest_keeps_the_recipe_of_the_user(tmp_path):
+    path = described(tmp_path, 12, [1, 28, 28])
+    suggestion = suggest(path, CATALOG, below=read_layers("mnist", CATALOG))
+    config = config_of(suggestion)
+    assert (suggestion.recipe, config.dataset.name, config.batch_size) == ("mnist", "described", 12)
+    assert config.generator.name == "subpixel"
+
+
+def test_recipe_of_the_user_keeps_its_settings_of_the_dataset(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    below = [ConfigLayer("mine.toml", {"dataset": {"name": "folder", "size": 48, "path": "elsewhere"}})]
+    suggestion = suggest(tmp_path, CATALOG, below=below)
+    assert suggestion.changes["dataset.path"] == str(tmp_path)
+    assert "dataset.size" not in suggestion.changes
+
+
+def test_suggest_needs_a_recipe_for_data_without_outline(tmp_path):
+    path = tmp_path / "a.silent"
+    path.touch()
+    with pytest.raises(ConfigError, match="does not say what") as raised:
+        suggest(path, CATALOG)
+    assert "--dataset" in raised.value.hint
+    assert config_of(suggest(path, CATALOG, below=read_layers("vanilla", CATALOG))).dataset.name == "silent"
+
+
+def test_suggest_asks_only_the_dataset_that_the_user_names(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="dataset silent does not read"):
+        suggest(tmp_path, CATALOG, [ConfigLayer("--dataset", {"dataset": "silent"})])
+
+
+@given(st.integers(1, 500), st.integers(1, 300))
+def test_fitting_batch_leaves_no_batch_of_one_item(items, wanted):
+    batch = fitting_batch(items, wanted)
+    assert 1 <= batch <= min(items, wanted)
+    assert items % batch != 1 or batch == 1
+    assert batch == min(items, wanted) or items % (batch + 1) == 1
+
+
+VALUES = st.recursive(
+    st.text(st.characters(exclude_categories=["Cs"])) | st.integers(-(2**63), 2**63 - 1) | st.booleans(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(VALUES)
+def test_as_toml_is_read_back(value):
+    assert parse_value(as_toml(value)) == value
