@@ -66,10 +66,11 @@ from .observers import Writer as Writer
 from .run.recorder import Record as Record
 from .run.run import Run as Run
 from .run.run import open as open  # noqa: A004  # gancore.open
+from .sampling.draw import SampleStream as SampleStream
 from .sampling.draw import draw_samples as draw_samples
-from .sampling.grid import save_samples as save_samples
 from .sampling.load import TrainedGenerator as TrainedGenerator
 from .sampling.load import load as load
+from .sampling.write import save_samples as save_samples
 from .settings import PiecewiseSchedule as PiecewiseSchedule
 from .settings import Schedulable as Schedulable
 from .settings import Schedule as Schedule

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,11 +13,16 @@ import click
 
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.options import Terminal, data_dir, device, echo, output_options
+from gancore_cli.signals import Interrupted, interruption
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gancore.run.interrupt import Interruption
+    from gancore.sampling.draw import SampleStream
     from gancore.sampling.load import TrainedGenerator
+
+_SECONDS_WITHOUT_PROGRESS = 1
 
 
 @click.command()
@@ -44,8 +53,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default=Path("samples.png"),
     show_default=True,
-    metavar="FILE.png|.npy|.safetensors|DIR",
-    help="Write one picture, an array as the data is stored, uint8 or float32, or a folder of numbered PNGs.",
+    metavar="FILE.png|.npy|.safetensors|.csv|DIR",
+    help="Write one picture, an array as the data is stored, a table of vectors, or a folder of numbered PNGs.",
 )
 @click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
 @click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
@@ -74,7 +83,9 @@ def sample(
     """Generate samples with a trained generator.
 
     Loads CHECKPOINT, or the newest checkpoint of RUN. A larger --count adds samples and does not change the first
-    ones. 2-D points are plotted over points of the dataset, if the dataset can be read.
+    ones. Samples are written while they are drawn, so any number fits into memory; Ctrl-C keeps those so far, in a file
+    like samples.partial.npy or in the folder. 2-D points are plotted over points of the dataset, if the dataset can be
+    read.
 
     \b
     Examples:
@@ -82,11 +93,11 @@ def sample(
       gancore sample runs/0001 -n 1000 --seed 1 --out fake.npy
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.requirements import attributed
-    from gancore.sampling.grid import form_of, save_samples
     from gancore.sampling.load import load
+    from gancore.sampling.write import form_of, written
     from gancore.utils.paths import data_root
 
-    form_of(out)  # rejects a wrong file name before any work
+    form = form_of(out)  # rejects a wrong file name before any work
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
     warn(terminal, catalog, *trained.warnings)
@@ -94,14 +105,46 @@ def sample(
     if count is None:
         many = conditions is not None and conditions.shape != trained.spec.condition
         count = len(conditions) if many and conditions is not None else 64
-    with attributed(trained.config, catalog):
+    stream = trained.stream(count, seed=seed, label=label, conditions=conditions)
+    stop = interruption()
+    real = _real_points(trained, data_root(data_dir)) if form == "picture" else None
+    writing = written(replace(stream, chunk=lambda start: _next_chunk(stream, start, stop)), out, real)
+    with _interruptible(stop, f"{count:,} of {count:,} samples in {out}"), attributed(trained.config, catalog):
         if refresh_batchnorm:
             trained.refresh_batchnorm(conditions=conditions)
-        samples = trained.sample(count, seed=seed, label=label, conditions=conditions)
-    save_samples(samples, out, _real_points(trained, data_root(data_dir)))
-    document = {"out": str(out), "count": count, "seed": seed, "shape": list(samples.shape), "step": trained.step}
+        _show_progress(terminal, writing, count)
+    document = {"out": str(out), "count": count, "seed": seed, "shape": [count, *trained.shape], "step": trained.step}
     unit = "sample" if count == 1 else "samples"
-    terminal.result(document, lambda: echo(f"{count} {unit} of step {trained.step:,}: {out}"))
+    terminal.result(document, lambda: echo(f"{count:,} {unit} of step {trained.step:,}: {out}"))
+
+
+def _next_chunk(stream: SampleStream, start: int, stop: Interruption) -> Tensor:
+    """Return a chunk of the stream, unless a signal has arrived; then raise Interrupted."""
+    stop.check()
+    return stream.chunk(start)
+
+
+@contextmanager
+def _interruptible(stop: Interruption, complete: str) -> Iterator[None]:
+    """Defer signals to the end of a chunk. An interruption says what is kept: all samples if it came after the last."""
+    try:
+        with stop.deferred():
+            yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(getattr(error, "kept", complete), "run the command again to draw all of them") from error
+
+
+def _show_progress(terminal: Terminal, writing: Iterator[int], count: int) -> None:
+    """Draw and write all samples, and show the progress once it takes longer than a second."""
+    started = time.monotonic()
+    for _ in writing:
+        if time.monotonic() - started > _SECONDS_WITHOUT_PROGRESS:
+            break
+    else:
+        return
+    from gancore.evaluation.train_extractor import Preparation
+
+    terminal.display().prepare(Preparation("drawing samples", done / count) for done in writing)
 
 
 def _conditions(trained: TrainedGenerator, path: Path, count: int | None) -> Tensor:

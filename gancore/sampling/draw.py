@@ -7,12 +7,14 @@ depends on the number of samples.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from gancore.config.run import LatentSettings
-from gancore.contracts import Condition
+from gancore.contracts import Condition, Shape
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, NumericsError, blame
 from gancore.sampling.grid import is_picture, picture
@@ -50,22 +52,70 @@ def draw(  # the keywords say all that decides which images are drawn
     Several `ranks` share the work, and only rank 0 gets all samples.
     Raises NumericsError when a sample is not finite, ConfigError when tensors are needed and `conditions` are missing.
     """
-    chunks, finite, starts = [], True, range(0, count, CHUNK)
-    with eval_mode(generator):
-        for start in starts[ranks.rank :: ranks.size]:
-            wanted = condition_of_chunk(condition, conditions, start)
-            wanted = None if wanted is None else wanted.to(device)
-            noise = latents(latent, seed, start, start + CHUNK).to(device)
-            # Random numbers that the generator itself draws depend on the seed too.
-            with seeded(derive_seed(seed, "chunk", start), device), blame("generator", "in forward()"):
-                images = generated_of(call(generator, noise, wanted)).images.float()
-            finite = bool(images.isfinite().all())
-            if not finite:
-                break
-            chunks.append(sample_format.to_stored(images).cpu())
-    if ranks.all_reduce_max([not finite])[0]:  # converted to bytes they would look like any other image
-        raise NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
+    chunks, failure, starts = [], None, range(0, count, CHUNK)
+    for start in starts[ranks.rank :: ranks.size]:
+        wanted = condition_of_chunk(condition, conditions, start)
+        try:
+            chunks.append(
+                draw_chunk(
+                    generator, start, wanted, latent=latent, seed=seed, device=device, sample_format=sample_format
+                )
+            )
+        except NumericsError as error:
+            failure = error
+            break
+    if ranks.all_reduce_max([failure is not None])[0]:
+        raise failure or not_finite()
     return torch.cat(ranks.gather(chunks, len(starts)))[:count]
+
+
+@torch.no_grad()
+def draw_chunk(
+    generator: nn.Module,
+    start: int,
+    conditions: Tensor | None,
+    *,
+    latent: LatentSettings,
+    seed: int,
+    device: torch.device,
+    sample_format: SampleFormat,
+) -> Tensor:
+    """Return the samples from number `start` on, as many as `CHUNK`; `conditions` are theirs. See `draw`."""
+    wanted = None if conditions is None else conditions.to(device)
+    noise = latents(latent, seed, start, start + CHUNK).to(device)
+    # Random numbers that the generator itself draws depend on the seed too.
+    with eval_mode(generator), seeded(derive_seed(seed, "chunk", start), device), blame("generator", "in forward()"):
+        images = generated_of(call(generator, noise, wanted)).images.float()
+    if not images.isfinite().all():  # converted to bytes they would look like any other image
+        raise not_finite()
+    return sample_format.to_stored(images).cpu()
+
+
+def not_finite() -> NumericsError:
+    """Return the error for samples that are not finite."""
+    return NumericsError("the generator makes samples that are not finite", "go back to an older checkpoint")
+
+
+@dataclass(frozen=True)
+class SampleStream:
+    """Samples that are drawn while they are read, so that any number of them takes the memory of one chunk.
+
+    Iterate over it for tensors (M, *shape) as the data is stored, with M up to 64, on the CPU; together they are the
+    samples 0 to `count` - 1. Each iteration draws them anew. `columns` are the names of the values of a vector, if they
+    are known, and `limits` the values that pictures show as black and white, None for uint8 and where unknown.
+    """
+
+    count: int
+    shape: Shape
+    dtype: torch.dtype
+    chunk: Callable[[int], Tensor]
+    """Returns the chunk of samples that begins with this number."""
+    columns: tuple[str, ...] = ()
+    limits: tuple[float, float] | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for start in range(0, self.count, CHUNK):
+            yield self.chunk(start)[: self.count - start]
 
 
 def draw_samples(gan: GAN, count: int, seed: int = 0, conditions: Tensor | None = None) -> Tensor:

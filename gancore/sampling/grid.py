@@ -1,20 +1,16 @@
-"""Samples as pictures and files: a grid of images or of series, a scatter plot of points in the plane, or arrays."""
+"""Samples as pictures: a grid of images or of series, or a scatter plot of points in the plane."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import safetensors.torch
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gancore.errors import ConfigError, StorageError
-from gancore.utils.atomic import replacing
+from gancore.contracts import Shape
 
 REAL_POINTS = 2000
 """The most real points that a scatter plot shows."""
@@ -39,13 +35,29 @@ def picture(samples: Tensor, real: Tensor | None = None) -> Image.Image:
     """
     if samples.ndim == 2:
         return scatter(samples, real)
-    return grid(plots(samples) if samples.ndim == 3 else _bytes(samples))
+    return grid(tiles(samples))
+
+
+def tiles(samples: Tensor, limits: tuple[float, float] | None = None) -> Tensor:
+    """Return images or series as uint8 (N, C, H, W), a tile for each.
+
+    float32 is scaled so that `limits` are black and white, or the ends of a plot; by default the lowest and the highest
+    value are.
+    """
+    return plots(samples, limits) if samples.ndim == 3 else _bytes(samples, limits)
 
 
 def pixels(shown: Image.Image) -> Tensor:
     """Return a gray, RGB or RGBA picture as a tensor, uint8 (C, H, W)."""
     values = torch.from_numpy(np.array(shown))
     return values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1).contiguous()
+
+
+def grid_pixels(shape: Shape, count: int) -> int:
+    """Return about how many pixels the picture of this many images or series has."""
+    height, width = _SERIES_PLOT if len(shape) == 2 else shape[1:]
+    factor = max(1, _SMALLEST_TILE // max(height, width))
+    return count * (height + 1) * (width + 1) * factor**2
 
 
 def grid(images: Tensor) -> Image.Image:
@@ -60,14 +72,14 @@ def grid(images: Tensor) -> Image.Image:
         tiles = pad(images, (1, 0, 1, 0, 0, 0, 0, rows * columns - len(images)))  # with a line of zeros between them
         table = tiles.view(rows, columns, *tiles.shape[1:]).permute(2, 0, 3, 1, 4)  # (C, rows, H', columns, W')
         image = pad(table.flatten(3, 4).flatten(1, 2), (0, 1, 0, 1))
-    shown = _picture(image)
+    shown = tile_picture(image)
     return shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
 
 
-def plots(series: Tensor) -> Tensor:
+def plots(series: Tensor, limits: tuple[float, float] | None = None) -> Tensor:
     """Return a plot of each series (N, C, L), uint8 (N, 3, H, W): a line per channel, one scale for all."""
     values = series.float().nan_to_num()
-    low, high = float(values.min()), float(values.max())
+    low, high = limits or (float(values.min()), float(values.max()))
     height, width = _SERIES_PLOT
     heights = (high - values) / ((high - low) or 1.0) * (height - 1)
     across = torch.linspace(0, width - 1, series.shape[2]).tolist()
@@ -81,11 +93,11 @@ def plots(series: Tensor) -> Tensor:
     return torch.stack(tiles)
 
 
-def _bytes(images: Tensor) -> Tensor:
-    """Return images as uint8; float32 is scaled from the lowest to the highest value."""
+def _bytes(images: Tensor, limits: tuple[float, float] | None) -> Tensor:
+    """Return images as uint8; see `tiles`."""
     if images.dtype == torch.uint8:
         return images
-    low, high = float(images.min()), float(images.max())
+    low, high = limits or (float(images.min()), float(images.max()))
     return ((images - low) * (255 / ((high - low) or 1.0))).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -111,61 +123,6 @@ def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
     return plot.resize((_PLOT, _PLOT), Image.Resampling.LANCZOS)
 
 
-Form = Literal["picture", "npy", "safetensors", "folder"]
-
-
-def form_of(out: Path) -> Form:
-    """Return the form of samples at this path: a picture for `.png`, an array for `.npy` and `.safetensors`.
-
-    A new or empty folder, or a path without a suffix, gets numbered PNGs. Raises ConfigError for other paths.
-    """
-    if out.is_dir():
-        if any(out.iterdir()):
-            raise ConfigError(f"--out must be a file, or a new or empty folder; {out} is not empty", "name another one")
-        return "folder"
-    forms: dict[str, Form] = {".png": "picture", ".npy": "npy", ".safetensors": "safetensors", "": "folder"}
-    if out.suffix.lower() not in forms:
-        problem = f"--out must end in .png, .npy or .safetensors, or be a folder; received {out}"
-        raise ConfigError(problem, "--out samples.png")
-    return forms[out.suffix.lower()]
-
-
-def save_samples(samples: Tensor, out: Path | str, real: Tensor | None = None) -> None:
-    """Write samples (N, …) in the form of the path (see `form_of`).
-
-    Every file is complete or absent, whenever the process is killed. `real` are points to show behind points (see
-    `scatter`). Raises ConfigError when these samples are no picture, StorageError when a file cannot be written.
-    """
-    out = Path(out)
-    form = form_of(out)
-    if not isinstance(samples, Tensor):
-        raise ConfigError(f"samples must be a tensor; received {type(samples).__name__}", "convert: torch.from_numpy")
-    if form in ("picture", "folder") and not (is_picture(samples) and (form == "picture" or samples.ndim > 2)):
-        raise ConfigError(
-            "images of 1, 3 or 4 channels and series make pictures, points in the plane make one; these have shape "
-            f"{tuple(samples.shape[1:])}",
-            "write the array instead: --out FILE.npy",
-        )
-    try:
-        (out if form == "folder" else out.parent).mkdir(parents=True, exist_ok=True)
-        if form == "folder":
-            digits = max(4, len(str(len(samples) - 1)))
-            for number, image in enumerate(plots(samples) if samples.ndim == 3 else _bytes(samples)):
-                with replacing(out / f"{number:0{digits}d}.png", durable=False) as temporary:
-                    _picture(image).save(temporary, "PNG")
-            return
-        with replacing(out) as temporary, temporary.open("wb") as file:
-            if form == "picture":
-                picture(samples, real).save(file, "PNG")
-            elif form == "npy":
-                np.save(file, samples.numpy(), allow_pickle=False)
-            else:
-                file.write(safetensors.torch.save({"samples": samples.contiguous()}))
-    except OSError as error:
-        problem = f"cannot write samples to {out}: {error.strerror or error}"
-        raise StorageError(problem, "choose another --out") from error
-
-
-def _picture(image: Tensor) -> Image.Image:
+def tile_picture(image: Tensor) -> Image.Image:
     """Return the picture of an image (C, H, W) uint8 of 1, 3 or 4 channels."""
     return Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy(), _MODES[len(image)])

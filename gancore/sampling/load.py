@@ -23,7 +23,15 @@ from gancore.config.run import RunConfig, resolve
 from gancore.contracts import Shape, Spec
 from gancore.distributed.ranks import choose_device
 from gancore.errors import CheckpointError, ConfigError, PluginError, blame, unknown_name
-from gancore.sampling.draw import CHUNK, DrawnSamples, checked_conditions, condition_of_chunk, draw, latents
+from gancore.sampling.draw import (
+    CHUNK,
+    DrawnSamples,
+    SampleStream,
+    checked_conditions,
+    condition_of_chunk,
+    draw_chunk,
+    latents,
+)
 from gancore.training.networks import call
 from gancore.utils.random import derive_seed, seeded
 from gancore.utils.sample_format import SampleFormat, Scales
@@ -69,25 +77,41 @@ class TrainedGenerator:
         single one, of shape condition, is used for all. A notebook shows the result as a picture.
         Raises ConfigError for any other label or condition, NumericsError when a sample is not finite.
         """
+        stream = self.stream(count, seed, label, conditions)
+        return torch.cat(list(stream)).as_subclass(DrawnSamples)
+
+    def stream(
+        self, count: int, seed: int = 0, label: int | str | None = None, conditions: Tensor | None = None
+    ) -> SampleStream:
+        """Return the samples of `sample`, to be drawn in chunks of 64: iterate over it, or pass it to `save_samples`.
+
+        Any number of samples takes the memory of one chunk. Raises ConfigError as `sample` does; iterating raises
+        NumericsError when a sample is not finite.
+        """
         if count < 1:
             raise ConfigError(f"the number of samples must be at least 1; received {count}")
         if label is not None and conditions is not None:
             raise ConfigError("label and conditions cannot be used together", "leave one of them out")
         if label is not None:
-            conditions = torch.full((count,), self._class_number(label))
+            conditions = torch.tensor(self._class_number(label)).expand(count)
         elif conditions is not None:
             conditions = checked_conditions(self.spec.condition, conditions, count)
-        samples = draw(
-            self.generator,
-            count,
-            latent=self.config.latent,
-            seed=seed,
-            device=self.device,
-            sample_format=self.sample_format,
-            condition=self.spec.condition,
-            conditions=conditions,
-        )
-        return samples.as_subclass(DrawnSamples)
+        elif isinstance(self.spec.condition, tuple):
+            condition_of_chunk(self.spec.condition, None, 0)  # raises: there is no condition
+
+        def chunk(start: int) -> Tensor:
+            return draw_chunk(
+                self.generator,
+                start,
+                condition_of_chunk(self.spec.condition, conditions, start),
+                latent=self.config.latent,
+                seed=seed,
+                device=self.device,
+                sample_format=self.sample_format,
+            )
+
+        dtype: torch.dtype = getattr(torch, self.sample_format.dtype)
+        return SampleStream(count, self.shape, dtype, chunk, self.columns, self.sample_format.value_range)
 
     @torch.no_grad()
     def refresh_batchnorm(self, count: int = 4096, conditions: Tensor | None = None) -> None:

@@ -1,8 +1,10 @@
 import json
+import signal
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 import safetensors.torch
 import torch
 from PIL import Image
@@ -80,3 +82,43 @@ def test_class_option_of_a_conditional_run(gancore):
     )  # fmt: skip
     gancore.works("sample", "run", "-n", 2, "--class", 9, "--out", "nine.npy")
     assert "0..9" in gancore.fails(2, "sample", "run", "--class", 10)
+
+
+@pytest.mark.parametrize(
+    ("number", "out", "code", "what"),
+    [
+        (signal.SIGINT, "many.npy", 130, "interrupted"),
+        (signal.SIGTERM, "many.npy", 143, "terminated"),
+        (signal.SIGINT, "many", 130, "interrupted"),
+        (signal.SIGKILL, "many.npy", -9, None),
+    ],
+)
+def test_sample_that_a_signal_ends_keeps_whole_samples(finished, tmp_path, number, out, code, what):
+    run, count = finished.folder / "runs" / "0001", 5_000_000
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gancore_cli", "sample", run, "-n", str(count), "--out", out],
+        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr.readline().startswith("drawing samples")
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (code, "")
+    if what is None:
+        assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
+        return
+    partial = tmp_path / out if out == "many" else tmp_path / "many.partial.npy"
+    kept = len(list(partial.iterdir())) if out == "many" else len(np.load(partial))
+    assert kept % 64 == 0
+    assert stderr.splitlines()[-3:-1] == [f"error: {what}", f"kept: {kept:,} of {count:,} samples in {partial.name}"]
+    assert list(tmp_path.iterdir()) == [partial]
+    finished.works("sample", run, "-n", 3, "--out", tmp_path / "few.npy")
+    first = np.load(tmp_path / "few.npy")[0, 0]
+    assert np.array_equal(pixels(partial / "0000000.png") if out == "many" else np.load(partial)[0, 0], first)
+
+
+def test_sample_refuses_counts_that_the_disk_cannot_hold(finished):
+    assert "1,000,000,000,000 samples take about 64.0 TB" in finished.fails(
+        7, "sample", "runs/0001", "-n", 10**12, "--out", "absurd.npy"
+    )
+    assert "one picture shows at most" in finished.fails(2, "sample", "runs/0001", "-n", 10**12)
+    assert not (finished.folder / "absurd.npy").exists()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gancore.data.read_images import read_images
 from gancore.errors import DataError
-from gancore.sampling.grid import save_samples
+from gancore.sampling.write import save_samples
 
 GREY = (1, 4, 5)
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from gancore.errors import ConfigError, StorageError
-from gancore.sampling.grid import form_of, is_picture, picture, save_samples, scatter
+from gancore.sampling.grid import is_picture, picture, scatter
+from gancore.sampling.write import form_of, save_samples
 
 REAL = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 

@@ -14,8 +14,9 @@ from gancore.catalog.catalog import Catalog
 from gancore.config.run import LatentSettings
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError
 from gancore.sampling.draw import draw, latents
-from gancore.sampling.grid import grid, save_samples
+from gancore.sampling.grid import grid
 from gancore.sampling.load import load
+from gancore.sampling.write import save_samples
 from gancore_plugins.networks.mlp import MLPGenerator
 from helpers.small_runs import small_run
 from helpers.tiny_components import catalog
@@ -43,6 +44,22 @@ def test_sample_i_depends_only_on_the_seed_and_i(run, count, seed):
     images = trained.sample(count, seed=seed)
     assert images.shape == (count, 1, 4, 4)
     assert torch.equal(images, trained.sample(200, seed=seed)[:count])
+
+
+@given(count=st.integers(1, 200), seed=st.integers(0, 2**40))
+@settings(max_examples=10)
+def test_stream_has_the_same_samples_in_chunks(run, count, seed):
+    trained = load(run[0], device="cpu", catalog=catalog())
+    stream = trained.stream(count, seed=seed)
+    assert [len(chunk) for chunk in stream] == [min(64, count - start) for start in range(0, count, 64)]
+    assert torch.equal(torch.cat(list(stream)), trained.sample(count, seed=seed))
+    assert {(chunk.dtype, chunk.shape[1:]) for chunk in stream} == {(stream.dtype, stream.shape)}
+
+
+def test_stream_of_any_length_draws_only_what_is_read(run):
+    trained = load(run[0], device="cpu", catalog=catalog())
+    first = next(iter(trained.stream(10**15)))
+    assert torch.equal(first, trained.sample(64))
 
 
 def test_rounding_of_samples_does_not_depend_on_their_number():
@@ -161,6 +178,7 @@ def test_conditional_generator_draws_its_classes_in_turn_or_one_of_them(tmp_path
     in_turn = trained.sample(6)
     for label in range(3):
         assert torch.equal(trained.sample(6, label=label)[label::3], in_turn[label::3])
+        assert torch.equal(next(iter(trained.stream(10**12, label=label)))[:6], trained.sample(6, label=label))
     assert not torch.equal(trained.sample(6, label=0), trained.sample(6, label=1))
     with pytest.raises(ConfigError, match=r"0\.\.2.*received 3"):
         trained.sample(1, label=3)

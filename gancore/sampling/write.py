@@ -1,0 +1,296 @@
+"""Samples as files: arrays, a table, a picture, or a folder of pictures; written while they are drawn."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from gancore.errors import ConfigError, StorageError
+from gancore.sampling.draw import CHUNK, SampleStream
+from gancore.sampling.grid import grid_pixels, is_picture, picture, tile_picture, tiles
+from gancore.utils.atomic import replacing
+
+_MOST_PIXELS = 1 << 27
+"""Pixels of the largest picture of several samples; Pillow refuses to open more than 178 million."""
+_MOST_POINTS = 1_000_000
+"""Points in the largest scatter plot."""
+_SHOWN = 64
+"""Samples that fit into a picture whatever their size, as the default of `gancore sample` does."""
+_BYTES_OF_PNG, _BYTES_OF_NUMBER = 4096, 8
+"""Bytes on the disk of a small PNG, and of a short number in a table."""
+
+Form = Literal["picture", "npy", "safetensors", "csv", "folder"]
+_FORMS: dict[str, Form] = {
+    ".png": "picture",
+    ".npy": "npy",
+    ".safetensors": "safetensors",
+    ".csv": "csv",
+    "": "folder",
+}
+
+
+def form_of(out: Path) -> Form:
+    """Return the form of samples at this path: a picture for `.png`, an array for `.npy` and `.safetensors`, a table.
+
+    A new or empty folder, or a path without a suffix, gets numbered PNGs. Raises ConfigError for other paths.
+    """
+    if out.is_dir():
+        if any(out.iterdir()):
+            raise ConfigError(f"--out must be a file, or a new or empty folder; {out} is not empty", "name another one")
+        return "folder"
+    if out.suffix.lower() not in _FORMS:
+        problem = f"--out must end in .png, .npy, .safetensors or .csv, or be a folder; received {out}"
+        raise ConfigError(problem, "--out samples.png")
+    return _FORMS[out.suffix.lower()]
+
+
+def save_samples(samples: Tensor | SampleStream, out: Path | str, real: Tensor | None = None) -> None:
+    """Write samples (N, …), or those of `TrainedGenerator.stream` while they are drawn, in the form of the path.
+
+    The form is a picture for `.png`, an array for `.npy` and `.safetensors`, a table of vectors for `.csv`, and a
+    folder of numbered PNGs for a path without a suffix. `real` are points to show behind points in a picture.
+    A file is complete or absent, whenever the process is killed. If drawing ends early, by an error or Ctrl-C, the
+    samples so far are kept in a file named like `samples.partial.npy`, or in the folder; the attribute `kept` of the
+    exception says so.
+    Raises ConfigError when these samples do not fit the form, StorageError when a file cannot be written or is larger
+    than the free space.
+    """
+    if not isinstance(samples, Tensor | SampleStream):
+        raise ConfigError(f"samples must be a tensor; received {type(samples).__name__}", "convert: torch.from_numpy")
+    if isinstance(samples, Tensor):
+        samples = _stream_of(samples)
+    for _ in written(samples, Path(out), real):
+        pass
+
+
+def _stream_of(samples: Tensor) -> SampleStream:
+    """Return samples (N, …) as a stream."""
+    scaled = samples.dtype != torch.uint8 and samples.numel() > 0
+    limits = (float(samples.min()), float(samples.max())) if scaled else None
+    shape = tuple(samples.shape[1:])
+    return SampleStream(len(samples), shape, samples.dtype, lambda start: samples[start : start + CHUNK], limits=limits)
+
+
+def written(samples: SampleStream, out: Path, real: Tensor | None = None) -> Iterator[int]:
+    """Do what `save_samples` does, and yield the number of samples that are written so far.
+
+    Errors in the arguments are raised at once, the others while it is iterated over.
+    """
+    form = form_of(out)
+    _check(samples, form, out)
+    return _written(samples, form, out, real)
+
+
+def _written(samples: SampleStream, form: Form, out: Path, real: Tensor | None) -> Iterator[int]:
+    try:
+        (out if form == "folder" else out.parent).mkdir(parents=True, exist_ok=True)
+        if form == "folder":
+            yield from _in_folder(samples, out)
+            return
+        with replacing(out) as temporary, temporary.open("wb", buffering=0) as file:
+            yield from _in_file(samples, _WRITERS[form](file, samples, real), temporary, out)
+    except OSError as error:
+        failure = StorageError(f"cannot write samples to {out}: {error.strerror or error}", "choose another --out")
+        failure.kept = getattr(error, "kept", "")
+        raise failure from error
+
+
+def _in_folder(samples: SampleStream, out: Path) -> Iterator[int]:
+    done, digits, limits = 0, max(4, len(str(samples.count - 1))), samples.limits
+    try:
+        for chunk in samples:
+            if limits is None and chunk.dtype != torch.uint8:  # one scale for all
+                limits = float(chunk.min()), float(chunk.max())
+            for tile in tiles(chunk, limits):
+                with replacing(out / f"{done:0{digits}d}.png", durable=False) as temporary:
+                    tile_picture(tile).save(temporary, "PNG")
+                done += 1
+            yield done
+    except BaseException as error:
+        if done:
+            _say_kept(error, done, samples, out)
+        raise
+
+
+def _in_file(samples: SampleStream, writer: _Writer, temporary: Path, out: Path) -> Iterator[int]:
+    partial = out.with_name(f"{out.stem}.partial{out.suffix}")
+    try:
+        for chunk in samples:
+            writer.add(chunk)
+            yield writer.count
+        writer.end()
+    except BaseException as error:
+        if writer.count:
+            with suppress(OSError):  # the first error is the one to report
+                writer.end()
+                os.replace(temporary, partial)
+                _say_kept(error, writer.count, samples, partial)
+        raise
+
+
+def _say_kept(error: BaseException, done: int, samples: SampleStream, place: Path) -> None:
+    error.kept = f"{done:,} of {samples.count:,} samples in {place}"  # type: ignore[attr-defined]  # of gancore's errors
+
+
+def _check(samples: SampleStream, form: Form, out: Path) -> None:
+    """Raise ConfigError when samples do not fit the form, StorageError when they do not fit on the disk."""
+    shape, count = samples.shape, samples.count
+    if form == "csv" and len(shape) != 1:
+        raise ConfigError(f"a .csv file holds vectors; these samples have shape {shape}", "write --out FILE.npy")
+    shown = is_picture(torch.empty(1, *shape, device="meta"))
+    if form in ("picture", "folder") and not (shown and (form == "picture" or len(shape) > 1)):
+        raise ConfigError(
+            f"images of 1, 3 or 4 channels and series make pictures, points in the plane make one; these have shape "
+            f"{shape}",
+            "write the array instead: --out FILE.npy" + (", or a table: --out FILE.csv" if len(shape) == 1 else ""),
+        )
+    if form == "picture":
+        most = _MOST_POINTS if len(shape) == 1 else max(_SHOWN, _MOST_PIXELS // grid_pixels(shape, 1))
+        if count > most:
+            raise ConfigError(
+                f"one picture shows at most {most:,} samples of shape {shape}; received {count:,}",
+                "write an array: --out FILE.npy" + (", or a folder: --out DIR" if len(shape) > 1 else ""),
+            )
+    size = {"csv": math.prod(shape) * _BYTES_OF_NUMBER, "folder": _BYTES_OF_PNG, "picture": 0}
+    needed = count * size.get(form, math.prod(shape) * samples.dtype.itemsize)
+    place = next(folder for folder in [out.absolute(), *out.absolute().parents] if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise StorageError(
+            f"{count:,} samples take about {_size(needed)} as {out.suffix or 'PNGs'}, and {_size(free)} are free in "
+            f"{place}",
+            "draw fewer, or choose another --out",
+        )
+
+
+def _size(count: float) -> str:
+    """Return a number of bytes with a unit."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+class _Writer(Protocol):
+    """Writes samples of one form into a file."""
+
+    count: int
+    """Samples that are written."""
+
+    def add(self, chunk: Tensor) -> None:
+        """Write the next samples (M, …)."""
+
+    def end(self) -> None:
+        """Make the file valid with the samples that are written so far, and drop what follows them."""
+
+
+class _Array:
+    """An array: a header with the number of samples, which is written again if fewer are drawn, and the samples."""
+
+    def __init__(self, file: FileIO, samples: SampleStream, _real: Tensor | None) -> None:
+        self._file, self._samples, self.count = file, samples, 0
+        self._row = math.prod(samples.shape) * samples.dtype.itemsize
+        header = self._header(samples.count)
+        self._begin = len(header)
+        _write(file, header)
+
+    def add(self, chunk: Tensor) -> None:
+        _write(self._file, chunk.contiguous().numpy().tobytes())
+        self.count += len(chunk)
+
+    def end(self) -> None:
+        self._file.truncate(self._begin + self.count * self._row)
+        self._file.seek(0)
+        _write(self._file, self._header(self.count))
+
+    def _header(self, count: int) -> bytes:
+        """Return the header for this number of samples; for a lower one it has the same length."""
+        raise NotImplementedError
+
+
+class _Npy(_Array):
+    def _header(self, count: int) -> bytes:
+        header = io.BytesIO()
+        about = np.lib.format.header_data_from_array_1_0(torch.empty(0, dtype=self._samples.dtype).numpy())
+        np.lib.format.write_array_header_1_0(header, {**about, "shape": (count, *self._samples.shape)})
+        return header.getvalue()
+
+
+class _Safetensors(_Array):
+    _begin = 0
+
+    def _header(self, count: int) -> bytes:
+        empty = safetensors.torch.save({"samples": torch.empty(0, dtype=self._samples.dtype)})
+        entry = json.loads(empty[8:])["samples"]
+        entry |= {"shape": [count, *self._samples.shape], "data_offsets": [0, count * self._row]}
+        text = json.dumps({"samples": entry}, separators=(",", ":")).encode()
+        length = self._begin - 8 if self._begin else -(-len(text) // 8) * 8
+        return length.to_bytes(8, "little") + text.ljust(length)
+
+
+class _Table:
+    """A table in CSV with a row for each vector, and the names of the columns in the first row."""
+
+    def __init__(self, file: FileIO, samples: SampleStream, _real: Tensor | None) -> None:
+        self._file, self.count = file, 0
+        self._write([samples.columns or [f"v{number}" for number in range(samples.shape[0])]])
+        self._end = file.tell()
+
+    def add(self, chunk: Tensor) -> None:
+        self._write(chunk.numpy().astype(str))  # the shortest text that reads back as the same float32
+        self._end, self.count = self._file.tell(), self.count + len(chunk)
+
+    def end(self) -> None:
+        self._file.truncate(self._end)
+
+    def _write(self, rows: Iterable[Iterable[object]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        _write(self._file, text.getvalue().encode())
+
+
+class _Picture:
+    """One picture of all samples."""
+
+    def __init__(self, file: FileIO, _samples: SampleStream, real: Tensor | None) -> None:
+        self._file, self._real, self.count = file, real, 0
+        self._chunks: list[Tensor] = []
+
+    def add(self, chunk: Tensor) -> None:
+        self._chunks.append(chunk)
+        self.count += len(chunk)
+
+    def end(self) -> None:
+        encoded = io.BytesIO()
+        picture(torch.cat(self._chunks), self._real).save(encoded, "PNG")
+        _write(self._file, encoded.getvalue())
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """Write all bytes, without a buffer: after an error, no bytes are left that a later write would bring out."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+_WRITERS: dict[Form, Callable[[FileIO, SampleStream, Tensor | None], _Writer]] = {
+    "picture": _Picture,
+    "npy": _Npy,
+    "safetensors": _Safetensors,
+    "csv": _Table,
+}
