@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gancore.contracts import Findings, Outline, Shape
 from gancore.errors import DataError
-from gancore_plugins.datasets.pictures import PictureCache, PictureDataset, Pictures
+from gancore_plugins.datasets.pictures import PictureDataset, Pictures, findings_of
 from gancore_plugins.readers.picture_files import PictureFiles, picture_files
 
 if TYPE_CHECKING:
@@ -31,15 +31,28 @@ class Folder(PictureDataset):
     mirrors: bool = Field(default=False, description="whether augmentations may mirror the pictures")
 
     def prepare(self, root: Path) -> Iterator[float]:
-        yield from self._cache(self._files(), root).build()
+        yield from self.decoded([self.cache(root, self._files())])
 
     def build(self, root: Path) -> TorchDataset[Any]:  # Any: (image, label), or an image alone
         files = self._files()
-        cache = self._cache(files, root)
-        for _ in cache.build():  # does nothing if `prepare` did it
-            pass
+        cache = self.cache(root, files)
+        rows = self.rows([cache])
         labels, classes = _labels(files.names) if self.classes else (None, None)
-        return Pictures(cache.path, labels, classes, self.mirrors)
+        if labels is not None and classes is not None and rows is not None:
+            labels = labels[rows]
+            if empty := sorted(set(range(len(classes))) - set(labels.tolist())):
+                raise DataError(
+                    f"no picture of class {classes[empty[0]]} in {files.place} can be read",
+                    "replace its pictures, or remove its folder",
+                )
+        return Pictures(
+            cache.path,
+            labels=labels,
+            classes=classes,
+            mirrors=self.mirrors,
+            rows=rows,
+            value_range=self.range_of(cache),
+        )
 
     @classmethod
     def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:
@@ -54,10 +67,8 @@ class Folder(PictureDataset):
 
     def findings(self, root: Path) -> Findings:
         files = self._files()
-        return Findings(used={"pictures": files.names}, skipped=files.skipped)
-
-    def _cache(self, files: PictureFiles, root: Path) -> PictureCache:
-        return PictureCache.in_folder(root / "folders", files, self.format(self.channels))
+        cache = self.cache(root, files)
+        return findings_of(cache, files.skipped, self.range_of(cache))
 
     def _files(self) -> PictureFiles:
         """Return the pictures. Raise DataError without pictures, or if one has no class."""

@@ -12,7 +12,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.errors import DataError
 from gancore.utils.files import some
-from gancore_plugins.datasets.pictures import PictureCache, PictureDataset, Pictures
+from gancore_plugins.datasets.picture_cache import PictureCache
+from gancore_plugins.datasets.pictures import PictureDataset, Pictures
 from gancore_plugins.readers.picture_files import FolderFiles, picture_files
 
 if TYPE_CHECKING:
@@ -39,16 +40,13 @@ class Paired(PictureDataset):
     )
 
     def prepare(self, root: Path) -> Iterator[float]:
-        for number, cache in enumerate(self._caches(root)):
-            for done in cache.build():
-                yield (number + done) / 2
+        yield from self.decoded(self._caches(root))
 
     def build(self, root: Path) -> Pairs:
         caches = self._caches(root)
-        for cache in caches:
-            for _ in cache.build():  # does nothing if `prepare` did it
-                pass
-        return Pairs(*(Pictures(cache.path, None, None, mirrors=False) for cache in caches))
+        rows = self.rows(caches)
+        targets, inputs = (Pictures(cache.path, rows=rows, value_range=self.range_of(cache)) for cache in caches)
+        return Pairs(targets, inputs, self.value_range or (0.0, 65535.0))
 
     def _caches(self, root: Path) -> tuple[PictureCache, PictureCache]:
         """Return the caches of targets and inputs. Raise DataError for pictures without a partner."""
@@ -71,20 +69,29 @@ class Paired(PictureDataset):
         channels: int,
         half: Literal["left", "right"] | None = None,
     ) -> PictureCache:
-        return PictureCache.in_folder(root / "folders", FolderFiles(folder, names), self.format(channels, half))
+        return self.cache(root, FolderFiles(folder, names), channels, half)
 
 
 class Pairs(TorchDataset[Any]):  # Any: (target, input)
-    """Items (target, input) of two lists of pictures, both uint8 (C, H, W)."""
+    """Items (target, input) of two lists of pictures, both (C, H, W): uint8; or float32, for 16 bits.
 
-    def __init__(self, targets: Pictures, inputs: Pictures) -> None:
-        self.targets, self.inputs = targets, inputs
+    Conditions of float32 are not mapped by the feed, so inputs are mapped from `input_range` to [-1, 1] here.
+    """
+
+    def __init__(self, targets: Pictures, inputs: Pictures, input_range: tuple[float, float]) -> None:
+        self.targets, self.inputs, self._input_range = targets, inputs, input_range
+        if hasattr(targets, "value_range"):
+            self.value_range = targets.value_range
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return cast("Tensor", self.targets[index]), cast("Tensor", self.inputs[index])  # neither has labels
+        target, given = cast("Tensor", self.targets[index]), cast("Tensor", self.inputs[index])  # neither has labels
+        if given.is_floating_point():
+            low, high = self._input_range
+            given = (given - low) * (2 / (high - low)) - 1
+        return target, given
 
 
 def _names(folder: Path) -> list[str]:

@@ -1,46 +1,30 @@
-"""Pictures decoded to one size, in parallel, and cached as one memory-mapped array."""
+"""Datasets of the user's pictures: their fields, their items, and what is found in the files."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-import shutil
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.contracts import Dataset
-from gancore.errors import DataError, StorageError
-from gancore.utils.atomic import replacing
-from gancore.utils.files import some
-from gancore.utils.lock import exclusive
-from gancore_plugins.readers.picture import MAX_PIXELS, picture, without_warnings
+from gancore.contracts import Dataset, Findings
+from gancore.errors import DataError
+from gancore_plugins.datasets.decoding import Half, PictureFormat, Pixels, any_is_deep
+from gancore_plugins.datasets.picture_cache import PictureCache, check_readable
+from gancore_plugins.readers.picture import MAX_PIXELS
 from gancore_plugins.readers.picture_files import PictureFiles
 
-_DECODER_VERSION = 1
-"""Part of a cache's name. Increase it when pictures are decoded differently, so that old caches are not used."""
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Pillow's mode of an image with this many channels."""
-_READABLE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
-"""Pillow's modes with at most 8 bits per channel."""
-_CHUNK = 256
-"""Pictures that are decoded before they are written and progress is reported."""
-
-Pixels = NDArray[np.uint8]
 LONGEST_SIDE = 4096
 """The largest height and width of a decoded picture."""
+_SAMPLED = 64
+"""Pictures whose bits are looked at to choose those of the data."""
 Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 
 
@@ -57,7 +41,7 @@ class PictureDataset(Dataset):
         description="how a picture of other proportions fits: crop the long side, pad the short side, or stretch",
     )
     bits: Literal[8, 16] | None = Field(
-        default=None, description="bits per channel; absent: 16 if pictures have more than 8"
+        default=None, description="bits per channel; absent: 16 if any of 64 of the pictures has more than 8"
     )
     value_range: tuple[float, float] | None = Field(
         default=None,
@@ -93,192 +77,140 @@ class PictureDataset(Dataset):
         """Height and width in pixels."""
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
-    def format(self, channels: int, half: Literal["left", "right"] | None = None) -> PictureFormat:
-        """Return how pictures are decoded, to this number of channels."""
-        return PictureFormat(self.sides, channels, self.fit, self.max_pixels, half)
+    def cache(
+        self, root: Path, files: PictureFiles, channels: int | None = None, half: Half | None = None
+    ) -> PictureCache:
+        """Return the cache of these pictures below `root`. Raise DataError if `value_range` has no effect on them."""
+        bits = self.bits or (16 if any_is_deep(files, _SAMPLED) else 8)
+        if bits == 8 and self.value_range is not None:
+            raise DataError(
+                f"dataset.value_range is for pictures with 16 bits; those in {files.place} have 8",
+                "remove dataset.value_range, or --set dataset.bits=16",
+            )
+        form = PictureFormat(
+            self.sides, self.channels if channels is None else channels, self.fit, self.max_pixels, half, bits
+        )
+        return PictureCache.in_folder(root / "folders", files, form)
+
+    def decoded(self, caches: Sequence[PictureCache]) -> Iterator[float]:
+        """Decode the pictures of caches of one length; yield the share that is done. Raise DataError: `on_error`."""
+        for number, cache in enumerate(caches):
+            for done in cache.build():
+                yield (number + done) / len(caches)
+        check_readable(caches, skip=self.on_error == "skip")
+
+    def rows(self, caches: Sequence[PictureCache]) -> NDArray[np.intp] | None:
+        """Return the rows of the items in the caches, None for all; decode pictures unless `decoded` did.
+
+        Raise DataError as `on_error` says.
+        """
+        for cache in caches:
+            # Left-out pictures are not tried again, so that all processes of a run have the same items.
+            for _ in cache.build(retry=self.on_error == "stop"):
+                pass
+        return check_readable(caches, skip=self.on_error == "skip")
+
+    def range_of(self, cache: PictureCache) -> tuple[float, float] | None:
+        """Return the range of the values with 16 bits, declared or measured; None for 8 bits."""
+        if cache.form.bits == 8:
+            return None
+        index = cache.index()
+        return self.value_range or (index.value_range if index is not None else None)
 
 
 class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
-    """Items (image, label), or images alone, of a memory-mapped array; an image is uint8 (C, H, W)."""
+    """Items (image, label), or images alone, of a memory-mapped array.
+
+    An image (C, H, W) is uint8; or float32, if the array is uint16.
+    """
 
     def __init__(
-        self, path: Path, labels: NDArray[np.int32] | None, classes: tuple[str, ...] | None, mirrors: bool
+        self,
+        path: Path,
+        *,
+        labels: NDArray[np.int32] | None = None,  # (N,), of the items
+        classes: tuple[str, ...] | None = None,
+        mirrors: bool = False,
+        rows: NDArray[np.intp] | None = None,  # (N,), of the items in the array; None: all
+        value_range: tuple[float, float] | None = None,  # of uint16
     ) -> None:
         self._images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-        self._path, self.labels, self.mirrors = path, labels, mirrors
+        self._path, self.labels, self.mirrors, self._rows = path, labels, mirrors, rows
         if classes is not None:
             self.classes = classes
+        if value_range is not None:
+            self.value_range = value_range
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> dict[str, Any]:  # Any: attributes
         """Pickle the path in place of the array, so that each worker of a data loader maps the file itself."""
-        return Pictures, (self._path, self.labels, getattr(self, "classes", None), self.mirrors)
+        return {key: value for key, value in vars(self).items() if key != "_images"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # Any: attributes
+        vars(self).update(state)
+        self._images = np.load(self._path, mmap_mode="r", allow_pickle=False)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._images) if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
-        image = torch.from_numpy(self._images[index].copy())
+        pixels = self._images[index if self._rows is None else self._rows[index]]
+        image = torch.from_numpy(pixels.copy() if pixels.dtype == np.uint8 else pixels.astype(np.float32))
         return image if self.labels is None else (image, int(self.labels[index]))
 
 
-@dataclass(frozen=True)
-class PictureFormat:
-    """How pictures are decoded: to `size`, height and width in pixels, with `channels` channels (1, 3 or 4)."""
-
-    size: tuple[int, int]
-    channels: int
-    fit: Literal["crop", "pad", "stretch"]
-    max_pixels: int
-    """Larger pictures are refused before they are decoded."""
-    half: Literal["left", "right"] | None = None
-    """The half of each picture that is decoded; None: all of it."""
-
-
-@dataclass(frozen=True)
-class PictureCache:
-    """Decoded pictures in one format: an array uint8 (N, C, H, W) in `path`."""
-
-    files: PictureFiles
-    form: PictureFormat
-    path: Path
-
-    @classmethod
-    def in_folder(cls, folder: Path, files: PictureFiles, form: PictureFormat) -> PictureCache:
-        """Return the cache in `folder` for these pictures; `build` creates its file.
-
-        Its name is a digest of the format and of the identity of each picture. Raise DataError if a picture can no
-        longer be read.
-        """
-        digest = hashlib.sha256(json.dumps([_DECODER_VERSION, form.size, form.channels, form.fit, form.half]).encode())
-        for name in files.names:
-            digest.update(files.identity(name))
-        return cls(files, form, folder / f"{digest.hexdigest()[:24]}.npy")
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return len(self.files.names), self.form.channels, *self.form.size
-
-    def build(self) -> Iterator[float]:
-        """Decode all pictures into the file, unless it is complete; yield the share that is done.
-
-        Of several processes one decodes and the others wait. Raise DataError with the number of pictures that cannot
-        be read and the first of them, StorageError if the file cannot be written. No partial file is left.
-        """
-        if self._is_made():
-            return
-        try:
-            with exclusive(self.path):
-                if not self._is_made():
-                    yield from self._make()
-        except OSError as error:
-            raise StorageError(
-                f"cannot write decoded pictures to {self.path.parent}: {error}", "use another folder: --data-dir FOLDER"
-            ) from error
-
-    def _is_made(self) -> bool:
-        """Return whether the file holds an array of the right size; a truncated one is decoded again."""
-        try:
-            array: Pixels = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return False
-        return array.shape == self.shape and array.dtype == np.uint8
-
-    def _make(self) -> Iterator[float]:
-        broken: list[str] = []
-        # A disk that fills up while a memory-mapped file is written would kill the process, so check first.
-        free, needed = shutil.disk_usage(self.path.parent).free, math.prod(self.shape)
-        if free < needed:
-            raise OSError(f"{needed:,} bytes are needed, and {free:,} are free")
-        with replacing(self.path, exclusive=True) as temporary:
-            images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=self.shape)
-            yield from self._fill(images, broken)
-            images.flush()
-            if broken:
-                raise DataError(
-                    f"{len(broken)} of {len(self.files.names)} pictures cannot be read: {some(broken)}",
-                    "replace or remove them",
-                )
-
-    def _fill(self, images: Pixels, broken: list[str]) -> Iterator[float]:
-        """Decode all pictures into `images`, append an error for each unreadable one; yield the share that is done."""
-        # Threads suffice: Pillow releases the GIL while it decodes and resizes.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(self.files.names), _CHUNK):
-                with without_warnings():
-                    chunk = list(pool.map(self._decode, self.files.names[start : start + _CHUNK]))
-                for number, decoded in enumerate(chunk, start):
-                    if isinstance(decoded, str):
-                        broken.append(decoded)
-                    else:
-                        images[number] = decoded
-                    yield (number + 1) / len(self.files.names)
-
-    def _decode(self, name: str) -> Pixels | str:
-        """Return a picture as (C, H, W), or the message of an error (an exception would keep the picture in memory)."""
-        path = self.files.place / name
-        try:
-            with picture(self.files, name, self.form.max_pixels) as opened:
-                if opened.mode not in _READABLE_MODES:
-                    return f"{path}: mode {opened.mode} has more than 8 bits per channel"
-                return _pixels(opened, self.form, path)
-        except DataError as error:
-            return error.message
+def findings_of(
+    cache: PictureCache, skipped: Mapping[str, Sequence[str]], value_range: tuple[float, float] | None
+) -> Findings:
+    """Return what is known of the pictures of a cache; nothing is decoded for it."""
+    names, index = cache.files.names, cache.index()
+    if index is None:
+        return Findings({"pictures": names}, skipped)
+    used = {
+        name: [names[row] for row in np.flatnonzero(index.decoded & (index.rows["format"] == number)).tolist()]
+        for number, name in enumerate(index.formats)
+    }
+    unreadable, facts, notes = dict[str, list[str]](), dict[str, str](), list[str]()
+    for row, why in sorted(index.reasons.items()):
+        unreadable.setdefault(f"unreadable ({_kind(why)})", []).append(names[row])
+    skipped = {**skipped, **unreadable}
+    if index.reasons:
+        some = len(index.reasons)
+        notes.append(f"{some} of {len(names)} pictures cannot be read; with dataset.on_error = skip they are left out")
+    rows = index.rows[index.decoded]
+    if not len(rows):
+        return Findings({}, skipped, facts, notes)
+    order = np.argsort(rows["width"].astype(np.int64) * rows["height"], kind="stable")
+    smallest, median, largest = (
+        "{}x{}".format(*rows[place][["width", "height"]]) for place in (order[0], order[len(order) // 2], order[-1])
+    )
+    height, width = cache.form.size
+    facts["sizes"] = (
+        f"all {smallest}" if smallest == largest else f"{smallest} to {largest}, median {median}"
+    ) + f" (width x height); {width}x{height} after decoding"
+    if transparent := int(rows["transparent"].sum()):
+        kept = "kept" if cache.form.channels == 4 else "placed on white"
+        facts["transparency"] = f"{transparent} of {len(rows)}, {kept}"
+    deep = int(rows["deep"].sum())
+    if cache.form.bits == 16:
+        facts["bits"] = f"16; {deep} of {len(rows)} pictures have more than 8, the others are scaled"
+    elif deep:
+        facts["bits"] = f"8; {deep} of {len(rows)} pictures have more and are scaled"
+        notes.append(f"{deep} pictures have more than 8 bits per channel; to keep them: --set dataset.bits=16")
+    if value_range is not None:
+        facts["value range"] = "{:g} to {:g}".format(*value_range)
+    return Findings(used, skipped, facts, notes)
 
 
-_TRANSPOSITIONS: dict[object, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_KINDS = {
+    " is empty": "empty",
+    "cannot read picture ": "damaged",
+    " file ends before ": "damaged",
+    " has the suffix ": "no picture",
+    "dataset.max_pixels": "too large",
+    " needs a decoder": "no decoder",
 }
-"""How to transpose a picture with this EXIF orientation (EXIF 2.3, Orientation)."""
+"""Short names of reasons, by a part of them."""
 
 
-def _upright(opened: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation."""
-    # ImageOps.exif_transpose also rewrites all other tags, and fails at one of a wrong type.
-    try:
-        transposition = _TRANSPOSITIONS.get(opened.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # Pillow raises many types for damaged tags; the pixels are still good
-        transposition = None
-    return opened if transposition is None else opened.transpose(transposition)
-
-
-def _half(double: Image.Image, half: Literal["left", "right"], path: Path) -> Image.Image:
-    """Return one of two pictures that are side by side. Raise DataError if the width is odd."""
-    if double.width % 2:
-        raise DataError(
-            f"{path}: its width, {double.width} pixels, is odd, so it does not hold two pictures of one size"
-        )
-    middle = double.width // 2
-    left, right = (0, middle) if half == "left" else (middle, double.width)
-    return double.crop((left, 0, right, double.height))
-
-
-def _pixels(opened: Image.Image, form: PictureFormat, path: Path) -> Pixels:
-    """Return the upright picture with the channels and size of the format, (C, H, W); transparency becomes white.
-
-    Raise DataError if a half is asked for and the width is odd.
-    """
-    (height, width), mode = form.size, _MODES[form.channels]
-    size = (width, height)
-    if form.half is None:  # JPEG: decode at a smaller size
-        opened.draft(mode if mode == "L" else "RGB", (2 * max(size), 2 * max(size)))
-    upright = _upright(opened)
-    if form.half is not None:
-        upright = _half(upright, form.half, path)
-    if mode != "RGBA" and ("A" in upright.mode or "transparency" in upright.info):
-        background = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(background, upright.convert("RGBA"))
-    converted = upright.convert(mode)
-    if form.fit == "crop":
-        fitted = ImageOps.fit(converted, size, Image.Resampling.LANCZOS)
-    elif form.fit == "pad":
-        fitted = ImageOps.pad(converted, size, Image.Resampling.LANCZOS)
-    else:
-        fitted = converted.resize(size, Image.Resampling.LANCZOS)
-    pixels = np.asarray(fitted)
-    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+def _kind(why: str) -> str:
+    return next((kind for part, kind in _KINDS.items() if part in why), "unsupported")

@@ -114,9 +114,12 @@ def begins_like_a_picture(file: BinaryIO, name: str, prefix_only: bool = False) 
 
 
 @contextmanager
-def picture(files: PictureFiles, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def picture(
+    files: PictureFiles, name: str, max_pixels: int = MAX_PIXELS, *, verify: bool = True
+) -> Iterator[Image.Image]:
     """Open a picture in the block, after a check of its header. Only the block decodes its pixels.
 
+    With `verify` a PNG is read once for its checksums, which decoding ignores.
     Raises DataError, which names the file, when it is damaged or of no known format, declares more than `max_pixels`,
     or is larger than that number of pixels uncompressed; also when the block fails. See `without_warnings` for the
     warnings of Pillow.
@@ -131,7 +134,7 @@ def picture(files: PictureFiles, name: str, max_pixels: int = MAX_PIXELS) -> Ite
         with files.open(name) as file:
             with Image.open(file, formats=_allowed(name)) as opened:
                 _check_size(opened, path, max_pixels)
-                if opened.format != "PNG":
+                if opened.format != "PNG" or not verify:
                     yield opened
                     return
                 opened.verify()  # checks the checksums, which decoding does not; the picture cannot be used after it

@@ -1,0 +1,338 @@
+"""Decoding of one picture to one size and number of channels, with 8 or 16 bits."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Condition
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+
+from gancore.errors import DataError
+from gancore_plugins.readers.picture import picture, without_warnings
+
+if TYPE_CHECKING:
+    from gancore_plugins.readers.picture_files import PictureFiles
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's mode of an image with this many channels."""
+_READABLE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+"""Pillow's modes with at most 8 bits per channel that it converts to those above."""
+_DEEP_MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
+"""Pillow's modes of gray with more than 8 bits."""
+_MOST = 65535
+"""The largest value of 16 bits."""
+_GRAY = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in gray, ITU-R BT.601, as in Pillow."""
+_BAND_PIXELS = 1 << 22
+"""Pixels of a large picture with transparency that are placed on white at one time."""
+
+Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+Half = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class PictureFormat:
+    """How pictures are decoded: to `size`, height and width in pixels, with `channels` channels (1, 3 or 4)."""
+
+    size: tuple[int, int]
+    channels: int
+    fit: Literal["crop", "pad", "stretch"]
+    max_pixels: int
+    """Larger pictures are refused before they are decoded."""
+    half: Half | None = None
+    """The half of each picture that is decoded; None: all of it."""
+    bits: Literal[8, 16] = 8
+    """Bits per channel of the result."""
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        return np.uint16 if self.bits == 16 else np.uint8
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A decoded picture (C, H, W), and what its file was: format, width and height before, and two facts."""
+
+    pixels: Pixels
+    file_format: str
+    size: tuple[int, int]
+    transparent: bool  # some pixel is not opaque
+    deep: bool  # more than 8 bits per channel
+
+
+class PixelBudget:
+    """Limit of the pixels that threads decode at one time; a picture that is larger than it is decoded alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._free = most
+        self._changed = Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        """Wait until these pixels are free, and hold them in the block."""
+        share = min(pixels, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= share)
+            self._free -= share
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += share
+                self._changed.notify_all()
+
+
+def decode(files: PictureFiles, name: str, form: PictureFormat, budget: PixelBudget) -> Decoded | str:
+    """Return a decoded picture, or a sentence on why it cannot be read, with its name.
+
+    An exception would keep the picture in memory.
+    """
+    try:
+        with picture(files, name, form.max_pixels) as opened:
+            (width, height), deep = opened.size, is_deep(opened)
+            if form.half is None and not deep:  # JPEG: decode at a smaller size
+                side = 2 * max(form.size)
+                opened.draft("L" if form.channels == 1 else "RGB", (side, side))
+            with budget.take(opened.width * opened.height):
+                pixels, transparent = (_deep_pixels if deep or form.bits == 16 else _pixels)(opened, form)
+            size = (height, width) if _transposition(opened) in _SWAPS_SIDES else (width, height)
+            return Decoded(pixels, _shown_format(opened), size, transparent, deep)
+    except DataError as error:
+        message = error.message.replace(os.path.join(files.place, ""), "")
+        message = message if name in message else f"{name}: {message}"
+        return f"{message} ({error.hint})" if "--set" in error.hint or "pip " in error.hint else message
+
+
+def any_is_deep(files: PictureFiles, most_pictures: int) -> bool:
+    """Return whether any of up to `most_pictures` evenly spaced pictures has more than 8 bits per channel."""
+    count = len(files.names)
+    for number in {index * count // most_pictures for index in range(most_pictures)} if count else ():
+        try:
+            with without_warnings(), picture(files, files.names[number], verify=False) as opened:
+                if is_deep(opened):
+                    return True
+        except DataError:
+            continue  # decoding will report it
+    return False
+
+
+def is_deep(opened: Image.Image) -> bool:
+    """Return whether the file has more than 8 bits per channel, of which Pillow may show 8."""
+    if opened.mode in _DEEP_MODES:
+        return True
+    if opened.format == "PPM":
+        return _netpbm_maximum(opened) > 255
+    return ";16" in _raw_mode(opened)
+
+
+def _shown_format(opened: Image.Image) -> str:
+    return "JPEG" if opened.format == "MPO" else opened.format or "unknown"  # MPO: a JPEG with several pictures in it
+
+
+def _raw_mode(opened: Image.Image) -> str:
+    """Return Pillow's name for how pixels are stored in the file, such as `RGB;16B`."""
+    if not (tiles := getattr(opened, "tile", None)):
+        return ""
+    args = tiles[0][3]
+    first = args[0] if isinstance(args, tuple) and args else args
+    return first if isinstance(first, str) else ""
+
+
+def _netpbm_maximum(opened: Any) -> int:  # Any: tiles have no type
+    """Return the value of white in a file of PGM or PPM."""
+    args = opened.tile[0][3]
+    if args == "I;16B":
+        return _MOST
+    return int(args[-1]) if isinstance(args, tuple) else 255
+
+
+_TRANSPOSITIONS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to transpose a picture with this EXIF orientation (EXIF 2.3, Orientation)."""
+_SWAPS_SIDES = {
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+}
+
+
+def _transposition(opened: Image.Image) -> Image.Transpose | None:
+    """Return how to apply the EXIF orientation. This decodes a PNG, whose metadata may follow the pixels."""
+    # ImageOps.exif_transpose also rewrites all other tags, and fails at one of a wrong type.
+    try:
+        return _TRANSPOSITIONS.get(opened.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # Pillow raises many types for damaged tags; the pixels are still good
+        return None
+
+
+def _part(opened: Image.Image, transposition: Image.Transpose | None, half: Half | None) -> Image.Image:
+    """Return a picture upright, or one half of it. Raise DataError if it has two halves and the width is odd."""
+    upright = opened if transposition is None else opened.transpose(transposition)
+    if half is None:
+        return upright
+    if upright.width % 2:
+        raise DataError(f"its width, {upright.width} pixels, is odd, so it does not hold two pictures of one size")
+    middle = upright.width // 2
+    left, right = (0, middle) if half == "left" else (middle, upright.width)
+    return upright.crop((left, 0, right, upright.height))
+
+
+def _fitted(picture: Image.Image, form: PictureFormat) -> Image.Image:
+    """Return a picture of any mode in the size of the format."""
+    size = form.size[1], form.size[0]
+    if form.fit == "crop":
+        return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
+    if form.fit == "pad":
+        return ImageOps.pad(picture, size, Image.Resampling.LANCZOS)
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _pixels(opened: Image.Image, form: PictureFormat) -> tuple[Pixels, bool]:
+    """Return the pixels (C, H, W) of a picture with 8 bits, and whether it has transparency, which becomes white."""
+    if opened.mode not in _READABLE_MODES:
+        raise DataError(_unreadable_mode(opened))
+    mode, transparent = _MODES[form.channels], False
+    upright = _part(opened, _transposition(opened), form.half)
+    if "A" in upright.mode or "a" in upright.mode or "transparency" in upright.info:
+        converted, transparent = _on_white(upright, mode) if mode != "RGBA" else _with_alpha(upright)
+    else:
+        # `convert` copies a picture that already has the mode.
+        converted = upright if upright.mode == mode else upright.convert(mode)
+    pixels = np.asarray(_fitted(converted, form))
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), transparent
+
+
+def _with_alpha(picture: Image.Image) -> tuple[Image.Image, bool]:
+    converted = picture.convert("RGBA")
+    return converted, _lowest(converted.getchannel("A")) < 255
+
+
+def _on_white(picture: Image.Image, mode: str) -> tuple[Image.Image, bool]:
+    """Place a picture on white, a few rows at a time, so that a large one is not in memory four times."""
+    placed, transparent = Image.new(mode, picture.size), False
+    rows = max(1, _BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, rows):
+        whole = rows >= picture.height
+        band = picture if whole else picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        colors = band.convert("RGBA")
+        transparent = transparent or _lowest(colors.getchannel("A")) < 255
+        background = Image.new("RGBA", colors.size, "white")
+        placed.paste(Image.alpha_composite(background, colors).convert(mode), (0, top))
+    return placed, transparent
+
+
+def _lowest(channel: Image.Image) -> float:
+    lowest = channel.getextrema()[0]
+    return lowest if isinstance(lowest, int | float) else lowest[0]
+
+
+def _unreadable_mode(opened: Image.Image) -> str:
+    if opened.mode == "F":
+        return "its values are float32, which pictures are not; save such images as an array, .npy"
+    return f"its colors, mode {opened.mode} of Pillow, cannot be converted; save it as RGB"
+
+
+def _deep_pixels(opened: Image.Image, form: PictureFormat) -> tuple[Pixels, bool]:
+    """Return the pixels (C, H, W) in the bits of the format, at least one of the two with 16 bits; see `_pixels`.
+
+    Each channel is resized as float32, which holds 16 bits exactly.
+    """
+    channels, transparent = _channels(opened), False
+    transposition = _transposition(opened)
+    if len(channels) in (2, 4):
+        alpha = channels.pop()
+        transparent = bool(alpha.min() < _MOST)
+        if transparent:
+            white = 0 if form.channels == 4 else _MOST  # colors are weighed with alpha while they are resized
+            share = alpha.astype(np.float32) / _MOST
+            channels = [white + share * (channel.astype(np.float32) - white) for channel in channels]
+        if form.channels == 4:
+            channels.append(alpha)
+    elif form.channels == 4:
+        channels.append(np.full_like(channels[0], _MOST))
+    if form.channels == 1 and len(channels) == 3:
+        channels = [np.tensordot(np.array(_GRAY, np.float32), np.stack(channels).astype(np.float32), 1)]
+    elif form.channels > 1 and len(channels) < 3:
+        channels = [channels[0]] * 3 + channels[1:]
+    planes = []
+    for channel in channels:
+        plane = _part(Image.fromarray(channel.astype(np.float32)), transposition, form.half)
+        planes.append(np.asarray(_fitted(plane, form)))
+    values = np.stack(planes)
+    if form.channels == 4 and transparent:
+        values[:3] *= _MOST / np.maximum(values[3], 1)
+    scale = 1 if form.bits == 16 else 255 / _MOST
+    rounded = np.clip(np.rint(values * np.float32(scale)), 0, np.iinfo(form.dtype).max)
+    return rounded.astype(np.uint16) if form.bits == 16 else rounded.astype(np.uint8), transparent
+
+
+def _channels(opened: Image.Image) -> list[NDArray[Any]]:  # Any: uint16, or float32 once they are computed with
+    """Return the channels (H, W) of a picture in 0..65535: gray or RGB, each with or without alpha."""
+    if opened.mode in _DEEP_MODES:
+        gray = np.asarray(opened)
+        if opened.mode == "I" and (gray.min() < 0 or gray.max() > _MOST):
+            raise DataError("it has more than 16 bits per channel; save such images as an array, .npy")
+        return [gray.astype(np.uint16)]
+    if opened.format == "PPM" and is_deep(opened):
+        return _netpbm_channels(opened)
+    raw_mode = _raw_mode(opened)
+    if ";16" not in raw_mode:
+        if opened.mode not in _READABLE_MODES:
+            raise DataError(_unreadable_mode(opened))
+        alpha = "A" in opened.mode or "a" in opened.mode or "transparency" in opened.info
+        values = np.asarray(opened.convert("RGBA" if alpha else "L" if opened.mode in ("1", "L") else "RGB"))
+        values = values[:, :, None] if values.ndim == 2 else values
+        return [values[:, :, index].astype(np.uint16) * 257 for index in range(values.shape[2])]
+    if opened.mode not in ("RGB", "RGBA"):
+        raise DataError(_unreadable_mode(opened))
+    # Pillow keeps the upper byte of each value. With the other byte order it keeps the lower one.
+    if raw_mode == "LA;16B":  # four bytes per pixel: the upper and the lower one of gray, then those of alpha
+        values = _decoded_as(opened, "RGBA")
+        return [values[:, :, 0] * np.uint16(256) + values[:, :, 1], values[:, :, 2] * np.uint16(256) + values[:, :, 3]]
+    kind, _, order = raw_mode.partition(";16")
+    big = order == "B" or (order == "N" and sys.byteorder == "big")
+    low = _decoded_as(opened, f"{kind};16{'L' if big else 'B'}")
+    values = _decoded_as(opened, raw_mode) * np.uint16(256) + low
+    return [values[:, :, index] for index in range(values.shape[2])]
+
+
+def _decoded_as(opened: Any, raw_mode: str) -> NDArray[np.uint16]:  # Any: tiles have no type
+    """Decode the file again, with its bytes read as another raw mode of Pillow."""
+    opened.fp.seek(0)
+    with Image.open(opened.fp, formats=[opened.format]) as again:
+        tiles = []
+        for tile in again.tile:
+            args = (raw_mode, *tile[3][1:]) if isinstance(tile[3], tuple) else raw_mode
+            tiles.append(tile._replace(args=args))
+        again.tile = tiles
+        return np.asarray(again).astype(np.uint16)
+
+
+def _netpbm_channels(opened: Any) -> list[NDArray[np.uint16]]:  # Any: as above
+    """Return the channels of a picture of PPM with 16 bits, of which Pillow decodes 8."""
+    width, height = opened.size
+    maximum, count = _netpbm_maximum(opened), width * height * 3
+    if opened.tile[0][0] == "ppm_plain":
+        raise DataError("plain PPM with 16 bits is not read; save it as PNG")
+    opened.fp.seek(opened.tile[0][2])
+    content = opened.fp.read(2 * count)
+    if len(content) < 2 * count:
+        raise DataError("the file ends before its pixels do")
+    values = np.frombuffer(content, ">u2").reshape(height, width, 3)
+    scaled = np.minimum(np.rint(values * (_MOST / maximum)), _MOST).astype(np.uint16)
+    return [scaled[:, :, index] for index in range(3)]

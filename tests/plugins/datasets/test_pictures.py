@@ -1,0 +1,328 @@
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from gancore.contracts import DataError
+from gancore.data.feed import Feed
+from gancore_plugins.datasets import picture_cache
+from gancore_plugins.datasets.decoding import PictureFormat
+from gancore_plugins.datasets.folder import Folder
+from gancore_plugins.datasets.paired import Paired
+from gancore_plugins.datasets.picture_cache import PictureCache
+from gancore_plugins.readers.picture_files import FolderFiles, picture_files
+from helpers.deep_pictures import png16
+
+FORMAT = PictureFormat((4, 4), 3, "crop", 10**6)
+
+
+@dataclass(frozen=True)
+class CountedFiles(FolderFiles):
+    """A folder that notes which pictures are opened."""
+
+    opened: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def open(self, name):
+        self.opened.append(name)
+        with FolderFiles.open(self, name) as file:
+            yield file
+
+
+def paint(path, color, size=(8, 8)):
+    """Save a picture of one color, and create its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, color).save(path)
+    return path
+
+
+def cache_of(folder, root, form=FORMAT):
+    return PictureCache.in_folder(root, CountedFiles(folder, picture_files(folder).names), form)
+
+
+def built(folder, root, form=FORMAT):
+    """Build the cache of a folder; return its array, which pictures were decoded, and its index."""
+    cache = cache_of(folder, root, form)
+    list(cache.build())
+    decoded = list(dict.fromkeys(cache.files.opened))
+    return np.load(cache.path), decoded, cache.index()
+
+
+def failure(folder, root, **fields):
+    with pytest.raises(DataError) as caught:
+        Folder(path=str(folder), size=4, **fields).build(root)
+    return caught.value
+
+
+@given(data=st.data())
+@settings(max_examples=30)
+def test_cache_decodes_only_what_it_does_not_hold(tmp_path_factory, data):
+    folder, root = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("root")
+    names = [f"{number}.png" for number in range(6)]
+    contents, held = {}, {}
+    for step in range(data.draw(st.integers(2, 4))):
+        for name in names:
+            change = data.draw(st.sampled_from(["none", "good", "broken", "remove"]))
+            if change == "remove":
+                (folder / name).unlink(missing_ok=True)
+                contents.pop(name, None)
+            elif change != "none":
+                color = None if change == "broken" else (step, 10 * int(name[0]), 7)
+                paint(folder / name, color or 0)
+                if color is None:
+                    (folder / name).write_bytes(b"broken")
+                later = 10**18 + 10**9 * step
+                os.utime(folder / name, ns=(later, later))
+                contents[name] = step, color
+        if not contents:
+            continue
+        array, decoded, index = built(folder, root)
+        known = {name for name, content in contents.items() if held.get((name, content))}
+        assert set(decoded) == set(contents) - known
+        for row, name in enumerate(sorted(contents)):
+            color = contents[name][1]
+            assert index.decoded[row] == (color is not None)
+            assert (row in index.reasons) == (color is None)
+            if color is not None:
+                assert (array[row] == np.reshape(color, (3, 1, 1))).all()
+                held[name, contents[name]] = True
+
+
+def test_cache_of_another_format_or_folder_takes_nothing_over(tmp_path):
+    for place in ("a", "b"):
+        paint(tmp_path / place / "1.png", "red")
+    built(tmp_path / "a", tmp_path / "root")
+    assert built(tmp_path / "b", tmp_path / "root")[1] == ["1.png"]
+    for fields in ({"size": (4, 5)}, {"channels": 1}, {"fit": "pad"}, {"bits": 16}, {"half": "left"}):
+        form = PictureFormat(**{**FORMAT.__dict__, **fields})
+        assert built(tmp_path / "a", tmp_path / "root", form)[1] == ["1.png"]
+    assert built(tmp_path / "a", tmp_path / "root")[1] == []
+
+
+def test_cache_keeps_what_was_decoded_before_it_was_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(picture_cache, "_CHUNK", 2)
+    for number in range(8):
+        paint(tmp_path / "in" / f"{number}.png", (number, 0, 0))
+    running = cache_of(tmp_path / "in", tmp_path / "root").build()
+    for _ in range(3):
+        next(running)
+    running.close()  # as Ctrl-C does
+    array, decoded, _ = built(tmp_path / "in", tmp_path / "root")
+    assert set(decoded) == {f"{number}.png" for number in range(3, 8)}
+    assert array[:, 0, 0, 0].tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("victim", [".npy", ".npz"])
+@pytest.mark.parametrize("keep", [0, 60, -1, None])
+def test_cache_with_a_damaged_or_missing_file_is_made_again(tmp_path, victim, keep):
+    paint(tmp_path / "in" / "1.png", "red")
+    built(tmp_path / "in", tmp_path / "root")
+    (path,) = (tmp_path / "root").glob(f"*{victim}")
+    if keep is None:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:keep])
+    array, decoded, index = built(tmp_path / "in", tmp_path / "root")
+    assert decoded == ["1.png"]
+    assert (array[0, 0] == 255).all()
+    assert index.decoded.all()
+
+
+def test_cache_of_a_killed_process_is_completed_by_the_next(tmp_path):
+    for number in range(300):
+        paint(tmp_path / "in" / f"{number:03}.png", (number % 256, 0, 0), (200, 200))
+    program = (
+        "import sys, os; from pathlib import Path\n"
+        "from gancore_plugins.datasets.folder import Folder\n"
+        "for done in Folder(path=sys.argv[1], size=4).prepare(Path(sys.argv[2])):\n"
+        "    if done > 0.5: print('half', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path / "in", tmp_path / "root"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "half\n"
+        process.send_signal(signal.SIGKILL)
+    dataset = Folder(path=str(tmp_path / "in"), size=4).build(tmp_path / "root")
+    assert [int(image[0, 0, 0]) for image in dataset] == [number % 256 for number in range(300)]
+    names = {path.name for path in (tmp_path / "root" / "folders").iterdir()}
+    assert {name[-4:] for name in names if not name.startswith(".")} == {".npy", ".npz"}
+
+
+def test_error_lists_unreadable_pictures_with_reasons(tmp_path):
+    for number in range(30):
+        paint(tmp_path / "in" / f"good{number:02}.png", "red")
+    (tmp_path / "in" / "a.png").write_bytes(b"")
+    (tmp_path / "in" / "b.jpg").write_bytes(b"<html>")
+    error = failure(tmp_path / "in", tmp_path / "root")
+    assert error.message.startswith(f"2 of 32 pictures in {tmp_path / 'in'} cannot be read: a.png is empty; b.jpg has ")
+    assert "--set dataset.on_error=skip" in error.hint
+    assert "--json" not in error.message
+    for number in range(23):
+        (tmp_path / "in" / f"c{number:02}.png").write_bytes(b"")
+    message = failure(tmp_path / "in", tmp_path / "root").message
+    assert message.startswith("25 of 55 pictures")
+    assert message.count(" is empty") == 19
+    assert message.endswith(f"and 5 more (gancore data {tmp_path / 'in'} --json lists all)")
+
+
+def test_folder_leaves_out_unreadable_pictures_when_asked_to(tmp_path):
+    for name, color in (("cat/1", (1, 1, 1)), ("cat/3", (3, 3, 3)), ("dog/1", (4, 4, 4))):
+        paint(tmp_path / "in" / f"{name}.png", color)
+    for name in ("ant/1", "cat/2", "dog/0"):
+        paint(tmp_path / "in" / f"{name}.png", 0).write_bytes(b"")
+    component = Folder(path=str(tmp_path / "in"), size=4, classes=True, on_error="skip")
+    assert list(component.prepare(tmp_path / "root"))[-1] == 1.0
+    with pytest.raises(DataError, match="no picture of class ant"):
+        component.build(tmp_path / "root")
+    paint(tmp_path / "in" / "ant" / "1.png", (9, 9, 9))
+    dataset = component.build(tmp_path / "root")
+    assert dataset.classes == ("ant", "cat", "dog")
+    assert [(int(image[0, 0, 0]), label) for image, label in dataset] == [(9, 0), (1, 1), (3, 1), (4, 2)]
+    findings = component.findings(tmp_path / "root")
+    assert findings.used == {"PNG": ["ant/1.png", "cat/1.png", "cat/3.png", "dog/1.png"]}
+    assert findings.skipped["unreadable (empty)"] == ["cat/2.png", "dog/0.png"]
+    assert "2 of 6 pictures cannot be read" in findings.notes[0]
+    (tmp_path / "in" / "cat" / "2.png").unlink()
+    assert "on_error=skip" in failure(tmp_path / "in", tmp_path / "root").hint
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_folder_in_which_no_picture_can_be_read_is_an_error(tmp_path, on_error):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.png").write_bytes(b"")
+    assert "can be read: 1.png is empty" in failure(tmp_path / "in", tmp_path / "root", on_error=on_error).message
+
+
+def test_folder_tries_pictures_again_that_could_not_be_read(tmp_path):
+    path = paint(tmp_path / "in" / "1.png", (5, 5, 5))
+    paint(tmp_path / "in" / "2.png", (6, 6, 6))
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(bytes(len(content)))  # as a picture that cannot be reached for a moment: same time and size
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    failure(tmp_path / "in", tmp_path / "root")
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    dataset = Folder(path=str(tmp_path / "in"), size=4).build(tmp_path / "root")
+    assert [int(image[0, 0, 0]) for image in dataset] == [5, 6]
+
+
+def test_paired_leaves_out_pairs_with_an_unreadable_picture(tmp_path):
+    for number in range(4):
+        for place in ("inputs", "targets"):
+            paint(tmp_path / "in" / place / f"{number}.png", (number, 0, 0))
+    (tmp_path / "in" / "inputs" / "1.png").write_bytes(b"")
+    (tmp_path / "in" / "targets" / "2.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 of 8 pictures in .*targets and .*inputs cannot be read: .*2\.png.*1\.png"):
+        Paired(path=str(tmp_path / "in"), size=4).build(tmp_path / "root")
+    dataset = Paired(path=str(tmp_path / "in"), size=4, on_error="skip").build(tmp_path / "root")
+    assert [(int(target[0, 0, 0]), int(given_[0, 0, 0])) for target, given_ in dataset] == [(0, 0), (3, 3)]
+
+
+def test_findings_of_a_folder_report_formats_sizes_and_transparency(tmp_path):
+    paint(tmp_path / "in" / "1.png", "red", (9, 7))
+    paint(tmp_path / "in" / "2.png", "red", (20, 10)).rename(tmp_path / "in" / "2.jpg")
+    paint(tmp_path / "in" / "3.jpg", "red", (30, 10))
+    Image.new("RGBA", (10, 10), (1, 2, 3, 4)).save(tmp_path / "in" / "4.png")
+    Image.new("RGBA", (10, 10), (1, 2, 3, 255)).save(tmp_path / "in" / "5.png")
+    component = Folder(path=str(tmp_path / "in"), size=(4, 6))
+    assert component.findings(tmp_path / "root").used == {"pictures": ["1.png", "2.jpg", "3.jpg", "4.png", "5.png"]}
+    list(component.prepare(tmp_path / "root"))
+    findings = component.findings(tmp_path / "root")
+    assert findings.used == {"PNG": ["1.png", "2.jpg", "4.png", "5.png"], "JPEG": ["3.jpg"]}
+    assert findings.facts["sizes"] == "9x7 to 30x10, median 10x10 (width x height); 6x4 after decoding"
+    assert findings.facts["transparency"] == "1 of 5, placed on white"
+    assert not findings.notes
+
+
+def test_findings_say_the_size_of_a_photograph_as_it_is_shown(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (30, 10)).save(tmp_path / "in" / "1.jpg", exif=exif)
+    component = Folder(path=str(tmp_path / "in"), size=4)
+    list(component.prepare(tmp_path / "root"))
+    assert component.findings(tmp_path / "root").facts["sizes"].startswith("all 10x30")
+
+
+@given(
+    sides=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    channels=st.sampled_from([1, 3]),
+    declared=st.sampled_from([None, (0.0, 65535.0)]),
+)
+@settings(max_examples=15)
+def test_folder_of_16_bits_has_floats_in_a_range(tmp_path_factory, sides, channels, declared):
+    folder, root = tmp_path_factory.mktemp("deep"), tmp_path_factory.mktemp("root")
+    values = np.random.default_rng(0).integers(100, 3000, (3, channels, *sides), np.uint16)
+    for number, pixels in enumerate(values):
+        (folder / f"{number}.png").write_bytes(png16(pixels))
+    dataset = Folder(path=str(folder), size=sides, channels=channels, value_range=declared).build(root)
+    low, high = float(values.min()), float(values.max())
+    assert dataset.value_range == (declared or (low, max(high, low + 1)))
+    for image, pixels in zip(dataset, values, strict=True):
+        assert image.dtype == torch.float32
+        assert torch.equal(image, torch.from_numpy(pixels.astype(np.float32)))
+    feed = Feed(dataset, batch_size=3, seed=0, device=torch.device("cpu"))
+    batch = next(feed.batches(0)).images
+    assert batch.abs().max() <= 1 + 1e-6
+    stored = feed.format.to_stored(batch)
+    assert (stored.sum() - float(values.sum())).abs() <= 1e-3 * values.sum() + 1
+
+
+def test_folder_says_which_pictures_are_scaled_to_its_bits(tmp_path):
+    paint(tmp_path / "in" / "1.png", (9, 9, 9))
+    (tmp_path / "in" / "2.png").write_bytes(png16(np.full((3, 8, 8), 2570, np.uint16)))
+    for bits, values in ((8, [9, 10]), (16, [9 * 257, 2570]), (None, [9 * 257, 2570])):
+        component = Folder(path=str(tmp_path / "in"), size=4, bits=bits)
+        dataset = component.build(tmp_path / "root")
+        assert [int(image[0, 0, 0]) for image in dataset] == values
+        findings = component.findings(tmp_path / "root")
+        assert findings.facts["bits"].startswith("8; 1 of 2" if bits == 8 else "16; 1 of 2")
+        assert ("--set dataset.bits=16" in " ".join(findings.notes)) == (bits == 8)
+        assert findings.facts.get("value range") == (None if bits == 8 else "2313 to 2570")
+
+
+def test_folder_refuses_a_value_range_for_pictures_with_8_bits(tmp_path):
+    paint(tmp_path / "in" / "1.png", "red")
+    error = failure(tmp_path / "in", tmp_path / "root", value_range=(0, 65535))
+    assert "those in" in error.message
+    assert "dataset.bits=16" in error.hint
+
+
+def test_paired_with_16_bits_has_inputs_that_networks_see(tmp_path):
+    for place in ("inputs", "targets"):
+        (tmp_path / "in" / place).mkdir(parents=True)
+        (tmp_path / "in" / place / "1.png").write_bytes(png16(np.full((1, 4, 4), 13107, np.uint16)))
+    dataset = Paired(path=str(tmp_path / "in"), size=4, channels=1).build(tmp_path / "root")
+    target, given_ = dataset[0]
+    assert (target == 13107).all()
+    assert torch.allclose(given_, torch.tensor(-0.6))
+    assert dataset.value_range == (13107, 13108)
+    declared = Paired(path=str(tmp_path / "in"), size=4, channels=1, value_range=(0, 26214)).build(tmp_path / "root")
+    assert torch.allclose(declared[0][1], torch.tensor(0.0))
+
+
+def test_cache_takes_over_rows_of_several_earlier_arrays(tmp_path):
+    for numbers in ((0, 1), (2, 3), (0, 1, 2, 3, 4)):
+        for path in (tmp_path / "in").glob("*"):
+            path.rename(tmp_path / path.name)
+        for number in numbers:
+            (tmp_path / "in").mkdir(exist_ok=True)
+            kept = tmp_path / f"{number}.png"
+            kept.rename(tmp_path / "in" / kept.name) if kept.exists() else paint(
+                tmp_path / "in" / kept.name, (number, 0, 0)
+            )
+        array, decoded, _ = built(tmp_path / "in", tmp_path / "root")
+    assert decoded == ["4.png"]
+    assert array[:, 0, 0, 0].tolist() == list(range(5))
