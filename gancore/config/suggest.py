@@ -42,7 +42,7 @@ _KIND = {1: "vectors of {} numbers", 2: "series of {}", 3: "images of {}", 4: "v
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A config for the user's data. `layers` go below what the user sets; `recipe` is None if none was used.
+    """A config for the user's data. `layers` go below what the user sets; `recipe` is its recipe, None without one.
 
     `data` and `choice` say in a line each what the data is, and what was chosen and why. `changes` are the keys of the
     config that the choice sets, dotted.
@@ -200,7 +200,7 @@ def _recipe_for(outline: Outline, catalog: Catalog, *, accelerated: bool) -> str
 
 
 def _patch(height: int, width: int) -> int | None:
-    """Return the side of a patch that divides images into enough patches; None if there is none."""
+    """Return the side of a patch that divides images into enough patches; None if no side does."""
     common, side = gcd(height, width), min(height, width)
     possible = [patch for patch in range(2, common + 1) if common % patch == 0 and side // patch >= _FEWEST_PATCHES]
     preferred = [patch for patch in possible if side // patch >= 2 * _FEWEST_PATCHES - 1] or possible

@@ -26,7 +26,12 @@ SHAPES = {
 """Shapes of datasets that the tests do not have; noise takes their place."""
 NARROW = {"r3gan", "resnet"}
 """Networks that are too wide for a test."""
-NEEDED = {"folder": ConfigLayer("path", {"dataset": {"path": "pictures"}})}
+PICTURES = ConfigLayer("path", {"dataset": {"path": "pictures"}})
+NEEDED = {
+    "folder": PICTURES,
+    "small-pictures": PICTURES,
+    "arrays": ConfigLayer("dataset", {"dataset": {"name": "noise", "shape": [2, 10]}}),
+}
 
 
 def resolved(name):

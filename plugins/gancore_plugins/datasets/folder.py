@@ -58,7 +58,7 @@ class Folder(PictureDataset):
     def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:
         if not path.is_dir():
             return None
-        return cls(path=str(path)) if shape is None else cls(path=str(path), channels=shape[0], size=shape[1])
+        return cls(path=str(path)) if shape is None else cls(path=str(path), channels=shape[0], size=shape[1:])
 
     def outline(self) -> Outline:
         files = self._files()

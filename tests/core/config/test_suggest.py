@@ -233,5 +233,5 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-def test_as_toml_is_read_back(value):
+def test_text_of_as_toml_has_the_same_value(value):
     assert parse_value(as_toml(value)) == value
