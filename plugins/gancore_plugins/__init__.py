@@ -12,6 +12,7 @@ from gancore.metrics import Extractor, Metric
 from gancore.observers import JSONL, Observer
 from gancore_plugins.augmentations.ada import ADA
 from gancore_plugins.augmentations.diffaugment import DiffAugment
+from gancore_plugins.datasets.array import Array
 from gancore_plugins.datasets.cifar import CIFAR10
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.datasets.folder import Folder
@@ -70,7 +71,7 @@ def gancore_losses() -> Iterable[type[Loss]]:
 
 @hookimpl
 def gancore_datasets() -> Iterable[type[Dataset]]:
-    return [MNIST, FashionMNIST, KMNIST, CIFAR10, Folder, Paired, Digits, StackedMNIST, Ring, Grid]
+    return [MNIST, FashionMNIST, KMNIST, CIFAR10, Folder, Paired, Array, Digits, StackedMNIST, Ring, Grid]
 
 
 @hookimpl

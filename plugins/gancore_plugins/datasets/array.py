@@ -1,0 +1,422 @@
+"""Arrays of the user: images, vectors, series or volumes in one file, read as they are needed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from gancore.contracts import Dataset, Findings, Outline, Shape, Split
+from gancore.errors import DataError
+from gancore_plugins.datasets.array_layout import LAYOUTS, Conversion, Layout, checked_shape, guess_layout, shape_in
+from gancore_plugins.datasets.array_measure import Measured, Plan, measure, measured_of
+from gancore_plugins.datasets.holdout import held_out
+from gancore_plugins.readers.arrays import (
+    Numbers,
+    Rows,
+    StoredArray,
+    array_format,
+    arrays_in,
+    is_checkpoint,
+    read_all,
+    take,
+    unreadable,
+)
+
+_IMAGES = (
+    "images",
+    "image",
+    "imgs",
+    "x_train",
+    "train_images",
+    "x",
+    "data",
+    "samples",
+    "volumes",
+    "series",
+    "features",
+)
+"""Names of arrays that are trained on, the best first."""
+_LABELS = ("labels", "label", "y_train", "train_labels", "y", "targets", "target", "classes", "class")
+_NAMES = ("class_names", "label_names", "classes", "names")
+_COLUMNS = ("columns", "column_names", "feature_names")
+_MOST_LABELS = 1 << 31
+"""Bytes of an array of labels."""
+_MOST_CLASSES = 10_000
+_EXACT = 2**24
+"""Integers up to this have a float32 of their own."""
+_FIRST = 1024
+"""Rows that are looked at where not all are read."""
+
+Item: TypeAlias = Tensor | tuple[Tensor, int | Tensor]
+
+
+class Array(Dataset):
+    """An array of the user in a file of NumPy, safetensors or HDF5; it may be larger than memory.
+
+    uint8 is kept. Other numbers become float32, mapped to [-1, 1] from `value_range`, by default that of the training
+    data; vectors are standardized instead. HDF5 needs the extra `hdf5`.
+    """
+
+    name = "array"
+    path: str = Field(description="file: .npy, .npz, .safetensors, .h5 or .hdf5")
+    images: str = Field(default="", description="name of the array to train on; empty: found by names and shapes")
+    labels: str = Field(
+        default="",
+        description="name of the array of labels (N,), numbers or text, or of conditions (N, D); empty: found by names "
+        "and shapes",
+    )
+    classes: tuple[str, ...] = Field(
+        default=(), description="names of labels 0, 1, …; empty: those in the file, or the labels themselves"
+    )
+    layout: Layout | None = Field(
+        default=None,
+        description="axes of the array: F values of a vector, C channels, L length, D depth, H height, W width; "
+        "absent: found by the shape",
+    )
+    gray: bool = Field(default=False, description="whether RGB images whose channels are equal are read as gray")
+    value_range: tuple[float, float] | None = Field(
+        default=None, description="values that networks see as -1 and 1; absent: measured, and vectors are standardized"
+    )
+    standardize: bool = Field(
+        default=True, description="whether networks see vectors with mean 0 and standard deviation 1"
+    )
+    mirrors: bool = Field(default=False, description="whether augmentations may mirror the images")
+    on_error: Literal["stop", "skip"] = Field(
+        default="stop", description="what to do with rows that are not finite: stop, or leave them out"
+    )
+    holdout: float = Field(default=0.0, ge=0, le=0.9, description="share of the rows that is held out from training")
+    split: Split = Field(default="train", description="rows to train on, or held-out rows; all without holdout")
+
+    def part(self, split: Split) -> Dataset | None:
+        return self.model_copy(update={"split": split}) if self.holdout else None
+
+    @classmethod
+    def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:
+        form = array_format(path)
+        if form is None or (form == "safetensors" and is_checkpoint(path)):
+            return None
+        dataset = cls(path=str(path))
+        images = dataset._chosen(arrays_in(path)).images
+        if shape is None:
+            return dataset
+        layouts = [layout for layout in LAYOUTS if len(layout) == len(images.shape)]
+        try:
+            guess = guess_layout(images)
+        except DataError:  # not clear without the shape
+            guess = None
+        layouts.sort(key=lambda layout: layout != guess)
+        color = (3, *shape[1:]) if len(shape) == 3 and shape[0] == 1 else None
+        for wanted, gray in ((shape, False), (color, True)):
+            for layout in layouts:
+                if shape_in(images, layout) == wanted:
+                    return cls(path=str(path), layout=None if layout == guess else layout, gray=gray)
+        return dataset
+
+    def outline(self) -> Outline:
+        plan = self._plan()
+        out = held_out(plan.images.shape[0], self.holdout)
+        items = int(out.sum()) if self.split == "test" and self.holdout else int((~out).sum())
+        return Outline(items, plan.shape, plan.classes)
+
+    def prepare(self, root: Path) -> Iterator[float]:
+        yield from measure(self._plan(), root)
+
+    def build(self, root: Path) -> TorchDataset[Any]:  # Any: (sample, condition), or a sample alone
+        plan = self._plan()
+        measured = measured_of(plan, root)
+        if measured.bad and self.on_error == "stop":
+            raise _not_finite(plan, measured)
+        chosen = plan.rows(self.split, measured.bad)
+        if not len(chosen):
+            raise DataError(
+                f"{self.path} has no rows {'to train on' if self.split == 'train' else 'held out'}",
+                "--set dataset.holdout=0.1 holds out a tenth; a file must have at least two rows for it",
+            )
+        attributes: dict[str, object] = {"mirrors": self.mirrors}
+        if plan.value_range == "measured":
+            attributes["value_range"] = measured.span(plan)
+        elif plan.value_range is not None:
+            attributes["value_range"] = plan.value_range
+        if plan.standardized:
+            attributes["scales"] = measured.means, measured.stds
+        if plan.columns:
+            attributes["columns"] = plan.columns
+        labels = None if plan.conditions is None else plan.conditions[chosen]
+        if plan.classes:
+            attributes["classes"] = plan.classes
+            attributes["labels"] = labels
+        return ArrayItems(plan.images, plan.conversion, chosen, labels, attributes)
+
+    def findings(self, root: Path) -> Findings:
+        plan = self._plan()
+        measured = measured_of(plan, root)
+        skipped = {"not used": plan.unused} if plan.unused else {}
+        if measured.bad:
+            skipped |= {"not finite": [f"row {row}" for row in measured.bad]}
+        used = [array.name for array in (plan.images, plan.labels) if array is not None]
+        return Findings({plan.images.format: used}, skipped, dict(_facts(self, plan, measured)), list(_notes(plan)))
+
+    def _plan(self) -> Plan:
+        """Return how the file is read. Raise DataError if it cannot be."""
+        path = Path(self.path).expanduser()
+        chosen = self._chosen(arrays_in(path))
+        images = chosen.images
+        if images.dtype.kind not in "biuf":
+            images.open()  # refuses Python objects
+            raise DataError(
+                f"arrays must hold real numbers; {images.name!r} of {path} holds {images.dtype}",
+                "convert it, complex numbers to two channels: numpy.stack([array.real, array.imag], axis=1)",
+            )
+        layout = self.layout or guess_layout(images)
+        shape = checked_shape(images, layout)
+        if self.gray and shape[0] != 3:
+            raise DataError(
+                f"gray is for images with three channels; {path} has samples of shape {shape}", "leave gray out"
+            )
+        labels, classes = self._conditions(chosen, path)
+        as_bytes = images.dtype.kind == "b" or (images.dtype == np.uint8 and self.value_range is None)
+        standardized = layout == "NF" and not as_bytes and self.standardize and self.value_range is None
+        measured: Literal["measured"] | None = "measured" if not as_bytes and layout != "NF" else None
+        columns: tuple[str, ...] = ()
+        if chosen.columns is not None and shape == chosen.columns.shape:
+            columns = tuple(map(str, read_all(chosen.columns)))
+        return Plan(
+            images=images,
+            labels=chosen.labels,
+            unused=chosen.unused,
+            layout=layout,
+            guessed=self.layout is None,
+            shape=(1, *shape[1:]) if self.gray else shape,
+            conversion=Conversion(layout, as_bytes, self.gray),
+            conditions=labels,
+            classes=classes,
+            columns=columns,
+            value_range=_checked_range(self.value_range, as_bytes) or measured,
+            standardized=standardized,
+            out=held_out(images.shape[0], self.holdout),
+            holdout=self.holdout,
+        )
+
+    def _chosen(self, arrays: list[StoredArray]) -> _Chosen:
+        """Return the arrays to read. Raise DataError if it is not clear which ones."""
+        known = {array.name: array for array in arrays}
+        for name, what in ((self.images, "images"), (self.labels, "labels")):
+            if name and name not in known:
+                raise DataError(
+                    f"{self.path} has no array {name!r}; it has {', '.join(known)}",
+                    f"--set dataset.{what}=NAME",
+                )
+        fitting = [array for array in arrays if len(array.shape) > 1 and array.name != self.labels]
+        images = known[self.images] if self.images else _first_named(fitting, _IMAGES)
+        if images is None and len(arrays) == 1:
+            images = arrays[0]
+        if images is None:
+            ranked = sorted(fitting, key=lambda array: (len(array.shape), math.prod(array.shape)), reverse=True)
+            if len(ranked) != 1 and not (len(ranked) > 1 and len(ranked[0].shape) > len(ranked[1].shape)):
+                listed = "; ".join(f"{array.name}: {array.describe()}" for array in arrays[:20])
+                raise DataError(
+                    f"{self.path} has {len(arrays)} arrays, and no one is called images: {listed}",
+                    "--set dataset.images=NAME",
+                )
+            images = ranked[0]
+        count = images.shape[:1]
+        rest = [array for array in arrays if array is not images]
+        flat = [array for array in rest if array.shape in (count, (*count, 1))]
+        labels = known[self.labels] if self.labels else _first_named(flat, _LABELS)
+        if labels is None and len(rest) == len(flat) == 1:
+            labels = flat[0]
+        rest = [array for array in rest if array is not labels]
+        names = _first_named([array for array in rest if array.dtype.kind in "SU" and len(array.shape) == 1], _NAMES)
+        text = [array for array in rest if array.dtype.kind in "SU" and array is not names]
+        columns = _first_named(text, _COLUMNS)
+        read = (names, columns)
+        unused = [f"{array.name} {array.shape}" for array in rest if all(array is not other for other in read)]
+        return _Chosen(images, labels, names, columns, unused)
+
+    def _conditions(self, chosen: _Chosen, path: Path) -> tuple[Tensor | None, tuple[str, ...]]:
+        """Return labels (N,) or conditions (N, D), and the names of the classes."""
+        if chosen.labels is None:
+            if self.classes:
+                raise DataError(f"classes need labels; {path} has no array of labels", "--set dataset.labels=NAME")
+            return None, ()
+        stored, what = chosen.labels, f"array {chosen.labels.name!r} of {path}"
+        if stored.shape[:1] != chosen.images.shape[:1] or len(stored.shape) not in (1, 2):
+            raise DataError(
+                f"labels must have the shape (N,) or (N, D) for N = {chosen.images.shape[0]} images; {what} has "
+                f"{stored.shape}",
+                "--set dataset.labels=NAME names another array",
+            )
+        if math.prod(stored.shape) * stored.dtype.itemsize > _MOST_LABELS:
+            raise DataError(f"{what} has more than {_MOST_LABELS:,} bytes", "use fewer values for each image")
+        values = read_all(stored)
+        values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+        if values.dtype.kind in "biuf" and not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
+            raise DataError(f"labels must be finite; row {row} of {what} is not", "correct it")
+        if values.ndim == 2 or (values.dtype.kind == "f" and (values != np.rint(values)).any()):
+            if values.dtype.kind not in "biuf":
+                raise DataError(f"conditions must be numbers; {what} holds {values.dtype}", "convert them")
+            return torch.from_numpy(values.astype(np.float32).reshape(len(values), -1)), ()
+        names = self.classes or (() if chosen.names is None else tuple(map(str, read_all(chosen.names))))
+        return _numbered(values, names, what)
+
+
+def _numbered(values: Numbers, names: tuple[str, ...], what: str) -> tuple[Tensor, tuple[str, ...]]:
+    """Return labels (N,) int64 and the names of the classes. Without names, the distinct values are the names."""
+    if names and values.dtype.kind in "biuf":
+        numbers = values.astype(np.int64)
+        if numbers.min() < 0 or numbers.max() >= len(names):
+            raise DataError(
+                f"labels must be in 0..{len(names) - 1} for {len(names)} class names; {what} has "
+                f"{numbers.min()}..{numbers.max()}",
+                "--set 'dataset.classes=[…]' with a name for each label",
+            )
+        return torch.from_numpy(numbers), names
+    values = values.astype(np.int64) if values.dtype.kind in "biuf" else values.astype(str)
+    found, labels = np.unique(values, return_inverse=True)
+    if len(found) > _MOST_CLASSES:
+        raise DataError(
+            f"there can be at most {_MOST_CLASSES:,} classes; {what} has {len(found):,} different values",
+            "--set dataset.labels=NAME names another array",
+        )
+    if names and set(map(str, found)) <= set(names):
+        places = np.array([names.index(str(each)) for each in found])
+        return torch.from_numpy(places[labels]), names
+    return torch.from_numpy(labels.astype(np.int64)), tuple(map(str, found))
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The arrays of a file that are read, and a description of each other one."""
+
+    images: StoredArray
+    labels: StoredArray | None
+    names: StoredArray | None
+    columns: StoredArray | None
+    unused: list[str]
+
+
+class ArrayItems(TorchDataset[Item]):
+    """Items (sample, condition), or samples alone, read from the file when they are asked for.
+
+    It is pickled without the open file, so that each worker of a data loader opens the file itself.
+    """
+
+    def __init__(
+        self,
+        images: StoredArray,
+        conversion: Conversion,
+        chosen: NDArray[np.int64],
+        conditions: Tensor | None,
+        attributes: Mapping[str, object],
+    ) -> None:
+        self._images, self._conversion, self._chosen = images, conversion, chosen
+        self._conditions, self._attributes = conditions, attributes
+        self._open: tuple[int, Rows] | None = None
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ArrayItems, (self._images, self._conversion, self._chosen, self._conditions, self._attributes)
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.__getitems__([range(len(self))[index]])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Item]:
+        """Return the items at indices, of one read."""
+        if self._open is None or self._open[0] != os.getpid():  # a file of HDF5 must not be shared by processes
+            self._open = os.getpid(), self._images.open()
+        try:
+            rows = take(self._open[1], self._chosen[list(indices)].tolist())
+        except (OSError, ValueError, RuntimeError) as error:
+            raise unreadable(self._images.path, self._images.format, error) from error
+        samples = list(self._conversion(rows))
+        if self._conditions is None:
+            return list(samples)
+        conditions = self._conditions[torch.as_tensor(indices)]
+        return [
+            (sample, condition if condition.ndim else int(condition))
+            for sample, condition in zip(samples, conditions, strict=True)
+        ]
+
+
+def _not_finite(plan: Plan, measured: Measured) -> DataError:
+    shown = ", ".join(map(str, measured.bad[:50]))
+    more = f" and {len(measured.bad) - 50:,} more" if len(measured.bad) > 50 else ""
+    return DataError(
+        f"{len(measured.bad):,} of {plan.images.shape[0]:,} rows of {plan.images.path} are not finite as float32: "
+        f"{shown}{more}",
+        "correct them, or leave them out: --set dataset.on_error=skip",
+    )
+
+
+def _first_named(arrays: Iterable[StoredArray], names: Sequence[str]) -> StoredArray | None:
+    """Return the array with the first of these names, in any case and folder, or None."""
+    found = {array.name.rpartition("/")[2].lower(): array for array in arrays}
+    return next((found[name] for name in names if name in found), None)
+
+
+def _checked_range(given: tuple[float, float] | None, as_bytes: bool) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    if not -math.inf < given[0] < given[1] < math.inf:
+        raise DataError(
+            f"value_range must be two finite numbers, the lower one first; received {list(given)}",
+            "--set 'dataset.value_range=[0, 1]'",
+        )
+    if as_bytes:
+        raise DataError("value_range is for numbers, not for booleans", "leave value_range out")
+    return given
+
+
+def _facts(dataset: Array, plan: Plan, measured: Measured) -> Iterator[tuple[str, str]]:
+    """Yield what to tell about an array, with a name for each fact."""
+    guess = ", by its shape" if plan.guessed else ""
+    yield "array", f"{plan.images.name} {plan.images.dtype} {plan.images.shape}, read as {plan.layout}{guess}"
+    if plan.conversion.as_bytes:
+        yield "values", "uint8 in 0..255" if plan.images.dtype.kind != "b" else "False and True, stored as 0 and 255"
+    elif measured.low <= measured.high:
+        found = f"{measured.low:g} to {measured.high:g}"
+        if plan.standardized:
+            yield "values", f"{found}; standardized for networks, value by value"
+        elif plan.value_range == "measured":
+            yield "values", f"{found}, measured in the training data; networks see them as -1 to 1"
+        elif plan.value_range is not None:
+            low, high = plan.value_range
+            yield "values", f"{found}; networks see {low:g} to {high:g} as -1 to 1"
+        else:
+            yield "values", f"{found}; networks see them as they are"
+    if plan.labels is not None:
+        what = f"{len(plan.classes)} classes" if plan.classes else "numbers as a condition"
+        yield "labels", f"array {plan.labels.name}, {what}"
+    if dataset.holdout:
+        yield "held out", f"{int(plan.out.sum()):,} of {len(plan.out):,} rows"
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    """Yield what a user should know before training."""
+    first = np.asarray(plan.images.open()[:_FIRST])
+    if plan.conversion.as_bytes and first.dtype == np.uint8 and first.max() <= 1:
+        yield (
+            f"the largest value of the first {len(first):,} rows is {first.max()}, of 255: for images in 0 and 1 use "
+            "--set 'dataset.value_range=[0, 1]'"
+        )
+    if first.dtype.kind in "iu" and first.dtype.itemsize > 2 and np.abs(first.astype(np.float64)).max() > _EXACT:
+        yield f"integers above {_EXACT:,} are rounded, since samples are float32"
+    if plan.layout == "NF" and plan.conversion.as_bytes and math.isqrt(plan.shape[0]) ** 2 == plan.shape[0] > 16:
+        side = math.isqrt(plan.shape[0])
+        yield f"samples are vectors of {plan.shape[0]} bytes; images must have the shape (N, {side}, {side})"
