@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,12 +34,14 @@ class RunInfo:
 
     `folder`: the run directory, in which the observer may keep a file or folder of its own name. `config`: the resolved
     config as plain data. `step`: 0, or the step from which the run resumes. After an interruption, an observer may
-    receive some later steps a second time.
+    receive some later steps a second time. `data`: what was understood of the data, with the names and counts of its
+    classes, as in manifest.json.
     """
 
     folder: Path
     config: Mapping[str, Any]  # Any: data of a file
     step: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
 
 
 class Writer:
@@ -55,7 +57,10 @@ class Writer:
         """
 
     def image(self, step: int, name: str, image: Tensor) -> None:
-        """Receive an image grid, uint8 (C, H, W) in 0..255 with 1, 3 or 4 channels. Its name is always `samples`."""
+        """Receive an image grid, uint8 (C, H, W) in 0..255 with 1, 3 or 4 channels.
+
+        Its name is `samples`, or `real` for the contact sheet of the data, which is drawn before the first step.
+        """
 
     def file(self, step: int, path: Path) -> None:
         """Receive the path of a finished file: checkpoint, image or evaluation. Old checkpoints are deleted later."""

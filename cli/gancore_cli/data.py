@@ -55,7 +55,7 @@ def data(
     from gancore.data.feed import Feed
     from gancore.data.items import build_dataset
     from gancore.data.summary import summarize
-    from gancore.run.run import prepare
+    from gancore.run.run import findings_of, prepare
     from gancore.sampling.sheet import save_sheet
     from gancore.sampling.sheet import sheet as draw_sheet
     from gancore.settings import plain
@@ -74,7 +74,7 @@ def data(
     feed = Feed(built, batch_size=1, seed=0, device=torch.device("cpu"), data="stream")
     reading = _Reading(feed)
     display.prepare(reading.progress())
-    summary = summarize(feed, dataset, read.findings(root), reading.contents)
+    summary = summarize(feed, dataset, findings_of(read, root), reading.contents)
     if sheet:
         save_sheet(draw_sheet(feed), sheet)
     document = {
@@ -89,7 +89,7 @@ def data(
         "skipped": {reason: list(names) for reason, names in summary.findings.skipped.items()},
         "facts": dict(summary.findings.facts),
         "notes": list(summary.findings.notes),
-        "warnings": summary.warnings(),
+        "warnings": [*_unreadable(dataset, summary), *summary.warnings()],
         "sheet": str(sheet) if sheet else None,
     }
     terminal.result(json_safe(document), lambda: _print(summary, document))
@@ -143,9 +143,17 @@ def _lenient(dataset: Dataset) -> Dataset:
     return dataset.model_copy(update={"on_error": "skip"}) if "on_error" in type(dataset).model_fields else dataset
 
 
+def _unreadable(dataset: Dataset, summary: DataSummary) -> list[str]:
+    """Return the warning that training would stop at unreadable files, which are left out here."""
+    count = sum(len(names) for why, names in summary.findings.skipped.items() if why.startswith("unreadable"))
+    if not count or getattr(dataset, "on_error", "skip") == "skip":
+        return []
+    return [f"{count:,} unreadable: training stops at that; to leave them out: --set dataset.on_error=skip"]
+
+
 def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON
     """Print one line for each subject that there is something to say about."""
-    from gancore.data.summary import class_line, describe_shape, found_line
+    from gancore.data.summary import class_line, describe_shape
     from gancore.run.progress import brief
 
     findings, contents = summary.findings, summary.contents
@@ -156,7 +164,7 @@ def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON
     stored = f"{summary.format.dtype} in {brief(low)}..{brief(high)}; {seen}"
     lines = {
         "data": summary.name + (f" at {path}" if path else ""),
-        "files": found_line(findings),
+        "files": findings.in_words(),
         **findings.facts,
         "samples": f"{summary.items:,} of {shape}, {stored}",
         "columns": ", ".join(document["columns"]),

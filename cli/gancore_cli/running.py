@@ -92,6 +92,7 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
         "checkpoint": str(run.checkpoints[-1]),
         "best": str(run.best) if run.best else None,
         "last": json_safe(last),
+        "data": run.data,
     }
 
     def text() -> None:

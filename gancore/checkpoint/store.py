@@ -226,6 +226,7 @@ class _DataFormat(_Form):
     shape: Annotated[list[_Size], Field(min_length=1, max_length=16)]
     condition: _Size | Annotated[list[_Size], Field(min_length=1, max_length=16)] | None
     classes: list[str]
+    class_counts: list[_Count] = []
     dtype: Literal["uint8", "float32"]
     value_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None
     scales: _Scales | None = None

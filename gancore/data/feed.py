@@ -104,8 +104,8 @@ class Feed:
             self.condition = tuple(about.shape[1:])
         self._check(first, about)
         self._on_device: tuple[Tensor, Tensor] | None = None
-        item_size = first.nbytes + about.nbytes
-        fits = item_size * self.size <= _MAX_MEMORY_SHARE * _memory(device, ranks)
+        self.item_bytes = first.nbytes + about.nbytes
+        fits = self.item_bytes * self.size <= _MAX_MEMORY_SHARE * _memory(device, ranks)
         if data == "device" or (data == "auto" and fits):
             images, conditions = read_items(dataset, seed=items_seed)
             self._check(images, conditions)
@@ -163,6 +163,11 @@ class Feed:
             return self.format.to_network(self._on_device[0][:count])
         samples, _ = read_items(self.dataset, torch.arange(count), derive_seed(self._seed, "first"))
         return self.format.to_network(samples)
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the data is kept on the device, so that items are read quickly."""
+        return self._on_device is not None
 
     @property
     def classes(self) -> tuple[str, ...]:

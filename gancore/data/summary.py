@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,8 @@ _MANY_COPIES = 0.1
 """The share of items that are copies of others, above which it is reported."""
 _BYTES_PER_READ = 1 << 26
 _MOST_ITEMS_PER_READ = 4096
+_QUICK_BYTES = 1 << 28
+"""Data in memory of at most this size is read in full before training, to find copies."""
 _DIGEST = 16  # bytes
 _NAMED = 12
 """The most classes that a line names."""
@@ -72,10 +74,8 @@ class DataSummary:
         return max(self.class_counts) / smallest if smallest else math.inf
 
     def lines(self) -> list[str]:
-        """Return 1 to 5 lines: files used and skipped, samples, classes, the part held out."""
-        found = [f"data: {found}"] if (found := found_line(self.findings)) else []
+        """Return 1 to 3 lines: the samples, the classes if there are any, the part that is held out."""
         return [
-            *found,
             f"data: {self.name}, {_count(self.items, 'sample')} of {describe_shape(self.shape)}, {self.format.dtype}",
             *([f"classes: {class_line(self.classes, self.class_counts)}"] if self.classes else []),
             *([f"held out: {self.held_out}"] if self.held_out else []),
@@ -147,6 +147,19 @@ def summarize(
     )
 
 
+def summarize_quickly(feed: Feed, dataset: Dataset, findings: Findings | None = None) -> DataSummary:
+    """Return what is known of the items of a feed; they are all read only if that takes less than about a second."""
+    contents = None
+    if feed.is_in_memory and feed.item_bytes * feed.size <= _QUICK_BYTES:
+        reading = read_contents(feed)
+        while contents is None:
+            try:
+                next(reading)
+            except StopIteration as done:
+                contents = done.value
+    return summarize(feed, dataset, findings, contents)
+
+
 def held_out_part(dataset: Dataset) -> str | None:
     """Return how the part is described that evaluation compares with; None if nothing is held out from training."""
     held_out = dataset.part("test")
@@ -190,15 +203,6 @@ def _groups(digests: NDArray[np.uint64]) -> list[list[int]]:
     return sorted(order[begins[group] : begins[group + 1]].tolist() for group in several)
 
 
-def found_line(findings: Findings) -> str:
-    """Return the files used, by format, and skipped, by reason: `3,722 PNG used; skipped: 12 .heic (no decoder)`."""
-    used = [f"{len(names):,} {kind}" for kind, names in _largest_first(findings.used)]
-    skipped = [f"{len(names):,} {reason}" for reason, names in _largest_first(findings.skipped)]
-    return "; ".join(
-        [*([f"{', '.join(used)} used"] if used else []), *([f"skipped: {', '.join(skipped)}"] if skipped else [])]
-    )
-
-
 def class_line(classes: Sequence[str], counts: Sequence[int] | None) -> str:
     """Return the number of classes, and their names and counts in the order of their numbers."""
     shown = [f"{name} ({counts[number]:,})" if counts else name for number, name in enumerate(classes[:_NAMED])]
@@ -211,10 +215,6 @@ def describe_shape(shape: Shape) -> str:
     text = "x".join(map(str, shape))
     kinds = {1: "gray", 3: "RGB", 4: "RGBA"}
     return f"{text} ({kinds[shape[0]]})" if len(shape) == 3 and shape[0] in kinds else text
-
-
-def _largest_first(names: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
-    return sorted(names.items(), key=lambda entry: -len(entry[1]))
 
 
 def _count(number: int, what: str) -> str:

@@ -1,10 +1,10 @@
 """The folder of a run, and what is in it.
 
 config.toml      the resolved config; training from it again gives the same weights
-manifest.json    versions of gancore and torch, the plugins the run needs, the git commit, and facts about the machine
+manifest.json    versions of gancore and torch, the plugins the run needs, the git commit, the machine and the data
 metrics.jsonl    one flat object every `log.every_steps` steps, and one per evaluation
 evaluation.json  the newest evaluation with all details, in a run with metrics
-samples/         pictures drawn from the same noise during training
+samples/         pictures drawn from the same noise during training, and a contact sheet of the data
 checkpoints/     the newest `checkpoint.keep` checkpoints, and the best one by `checkpoint.best`
 """
 
@@ -34,7 +34,9 @@ from gancore.training.gan import GAN
 from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, writing
 
 _RUN_FILES = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
-_PICTURE = r"step-\d+\.(?:png|npy)"
+REAL = "real.png"
+"""File name of the contact sheet of the data, in the folder of samples."""
+_PICTURE = rf"step-\d+\.(?:png|npy)|{re.escape(REAL)}"
 
 
 class RunDirectory:
@@ -87,12 +89,18 @@ class RunDirectory:
             )
 
     def create(
-        self, config: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1, **origin: str | None
+        self,
+        config: RunConfig,
+        catalog: Catalog,
+        device: torch.device,
+        ranks: int = 1,
+        data: Mapping[str, object] | None = None,
+        **origin: str | None,
     ) -> None:
         """Create the folder and write the manifest and then the config, which makes the folder a run.
 
-        `ranks` is the number of processes. `origin` has further entries of the manifest: the name of the recipe, and
-        the digest of the checkpoint that the run begins from.
+        `ranks` is the number of processes, `data` what was understood of the data. `origin` has further entries of the
+        manifest: the name of the recipe, and the digest of the checkpoint that the run begins from.
         Raises ConfigError when the folder is not empty, StorageError when it cannot be written.
         """
         self.check_new()
@@ -100,7 +108,7 @@ class RunDirectory:
             for folder in (self.path, self.samples, self.checkpoints):
                 folder.mkdir(parents=True, exist_ok=True)
         self._clear()
-        self._write_manifest({**origin, **describe(config, catalog, device, ranks)})
+        self._write_manifest({**origin, **describe(config, catalog, device, ranks), "data": dict(data or {})})
         self.write_config(config, catalog)
 
     def write_config(self, config: RunConfig, catalog: Catalog) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,12 +23,13 @@ from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
 from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.evaluation.sources import ReferenceImages
 from gancore.observers import JSONL, RunInfo
-from gancore.run.directory import RunDirectory, describe
+from gancore.run.directory import REAL, RunDirectory, describe
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import Coordinator
 from gancore.run.log import PendingTask, RecorderState, recorder_state, truncate_log
 from gancore.run.notify import Notifier
 from gancore.sampling.grid import REAL_POINTS, is_picture, picture
+from gancore.sampling.sheet import can_draw, sheet
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 from gancore.training.recovery import count_or_raise, roll_back
@@ -41,7 +42,10 @@ LogLine = dict[str, float]
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is ready to train. `evaluator` must be prepared; a run without metrics needs none."""
+    """A run that is ready to train. `evaluator` must be prepared; a run without metrics needs none.
+
+    `data` is what was understood of the data, as in the manifest, for observers.
+    """
 
     config: RunConfig
     catalog: Catalog
@@ -49,6 +53,7 @@ class Session:
     gan: GAN
     evaluator: Evaluator | None = None
     interruption: Interruption = field(default_factory=Interruption)
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ class Recorder:
         self._deferred, self._coordinator = session.interruption.deferred, Coordinator(session.gan.ranks)
         self._config_data = session.config.to_data(session.catalog)
         self._made_with = describe(session.config, session.catalog, session.gan.device, session.gan.ranks.size)
-        info = RunInfo(session.directory.path, self._config_data, session.gan.progress.step)
+        info = RunInfo(session.directory.path, self._config_data, session.gan.progress.step, session.data)
         # The log is not an optional observer: without it the run ends.
         self._log = JSONL().build(info)
         others = {label: other for label, other in session.config.observers.items() if not isinstance(other, JSONL)}
@@ -142,6 +147,8 @@ class Recorder:
     def _records(self, steps: Iterator[Step]) -> Iterator[Record]:
         try:
             _ = self._guard  # reads real images, so that unreadable data ends the run before the first step
+            if self._saved is None:
+                self._draw_real()
             self._run_pending()  # of a new run before its first step, or still pending in a resumed run
             while True:
                 self._interruption.check()
@@ -281,6 +288,17 @@ class Recorder:
                 path = checkpoint.best_of(self._directory.checkpoints)
                 checkpoint.save(path, self._tensors(), self._about() | {"best": {"metric": name, "value": value}})
                 self._notify_file(path)
+
+    def _draw_real(self) -> None:
+        """Draw a contact sheet of the data, if it can be drawn, in a new run."""
+        if not can_draw(self._gan.feed.shape):
+            return
+        drawn, path = sheet(self._gan.feed), self._directory.samples / REAL
+        with self._deferred():
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
+                drawn.save(file, "PNG")
+            self._notifier.image(self._gan.progress.step, "real", drawn)
+            self._notify_file(path)
 
     def _draw_picture(self) -> None:
         seed = derive_seed(self._config.seed, "samples")

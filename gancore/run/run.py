@@ -20,7 +20,7 @@ from gancore.config.objects import check_objects, check_parts, is_object, table_
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.config.suggest import Suggestion
-from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Objective, Regularizer
+from gancore.contracts import Augmentation, Dataset, Discriminator, Findings, Generator, Loss, Objective, Regularizer
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
 from gancore.errors import CheckpointError, ConfigError, blame
@@ -135,7 +135,8 @@ class Run:
         self.gan: GAN | None = None
         """The GAN, once it is assembled: its networks, optimizers and progress."""
         self.warnings: list[str] = []
-        """Plugins that are not loaded, and what has changed since the checkpoint that was resumed."""
+        """Plugins that are not loaded, what is unusual in the data, and what changed since the resumed checkpoint."""
+        self._data: dict[str, Any] = {}  # Any: JSON
         parts = {"generator": generator, "discriminator": discriminator, "loss": loss, "dataset": dataset}
         given: dict[str, object] = {part: value for part, value in parts.items() if value is not None}
         if isinstance(source, RunDirectory):
@@ -213,6 +214,12 @@ class Run:
     def metrics(self) -> MetricsTable:
         """The lines of metrics.jsonl: a list of dicts, with `.to_pandas()`."""
         return read_log(self.directory.metrics) if self.directory else MetricsTable()
+
+    @property
+    def data(self) -> dict[str, Any]:  # Any: JSON
+        """What was understood of the data, as in the manifest: items, files used and skipped, classes with counts."""
+        kept = self.directory.read_manifest().get("data") if self.directory else None
+        return kept if isinstance(kept, dict) else self._data
 
     @property
     def samples(self) -> list[Path]:
@@ -313,8 +320,8 @@ class Run:
             if self.directory is None:
                 self.directory = next_directory(Path("runs"))
                 stack.enter_context(self.directory.locked())
-            self.directory.create(self.config, self.catalog, gan.device, ranks.size, **origin)
-            session = Session(self.config, self.catalog, self.directory, gan, evaluator, interruption)
+            self.directory.create(self.config, self.catalog, gan.device, ranks.size, self._data, **origin)
+            session = Session(self.config, self.catalog, self.directory, gan, evaluator, interruption, self._data)
             yield from self._record(session, None, display)
 
     def resume(
@@ -351,7 +358,7 @@ class Run:
         found = find(directory, self.catalog, duration, wanted) if ranks.is_main else None
         self._config, catalog = broadcast_run(found, self.catalog, ranks)
         with attributed(self._config, catalog):
-            gan = self._assemble(ranks, display)
+            gan = self._assemble(ranks, display, resumed=True)
             if found is None:
                 if not ranks.broadcast(False):  # whether rank 0 finds the run finished
                     yield from self._follow(gan, interruption)
@@ -363,7 +370,8 @@ class Run:
                 return
             display.note(f"{directory.path} resumes from step {found.step:,}")
             found.discard_later(gan)
-            session = Session(self._config, catalog, directory, gan, self._evaluator(gan, display), interruption)
+            evaluator = self._evaluator(gan, display)
+            session = Session(self._config, catalog, directory, gan, evaluator, interruption, self.data)
             yield from self._record(session, state, display)
 
     @contextmanager
@@ -394,9 +402,23 @@ class Run:
         for warning in warnings:
             display.warn(warning)
 
-    def _assemble(self, ranks: Ranks, display: Display) -> GAN:
-        display.prepare(prepare(self.config.dataset, self._data_root))
+    def _assemble(self, ranks: Ranks, display: Display, *, resumed: bool = False) -> GAN:
+        """Prepare the data, build all parts, and show what was understood of the data unless the run is resumed."""
+        dataset = self.config.dataset
+        display.prepare(prepare(dataset, self._data_root))
+        is_described = ranks.is_main and not resumed
+        findings = findings_of(dataset, self._data_root) if is_described else None
+        if findings and (found := findings.in_words()):  # before anything that may fail
+            display.note(f"files: {found}")
         self.gan = GAN.assemble(self.config, self._data_root, self._device, ranks)
+        if is_described:
+            summary = self.gan.summarize_data(dataset, findings)
+            self._data = summary.to_data()
+            for line in summary.lines():
+                display.note(line)
+            for note in findings.notes if findings else ():
+                display.note(f"note: {note}")
+            self._warn(display, summary.warnings(conditional=self.config.training.conditional))
         self._warn(display, self.gan.take_warnings())
         for line in _details(self.gan, self.config, self.catalog):
             display.detail(line)
@@ -493,6 +515,12 @@ def prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
     with blame(f"dataset {dataset.name!r}"):
         for done in dataset.prepare(root):
             yield Preparation(f"preparing dataset {dataset.name}", done)
+
+
+def findings_of(dataset: Dataset, root: Path) -> Findings | None:
+    """Return what a dataset found in the user's files. Raise PluginError when it fails."""
+    with blame(f"dataset {dataset.name!r}", "in findings()"):
+        return dataset.findings(root)
 
 
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:

@@ -44,7 +44,8 @@ class TrainedGenerator:
     """A trained generator from a checkpoint.
 
     `spec` is what it was built for, `sample_format` how its samples are stored. `averaged` says whether its weights are
-    the EMA; `classes` are the names of its labels, `columns` those of the values of a vector, empty without names;
+    the EMA; `classes` are the names of its labels, `class_counts` how many training samples each had, empty if that is
+    not known, `columns` those of the values of a vector, empty without names;
     `path` is the checkpoint, `digest` its SHA-256; `warnings` say where the installed plugins differ from those that it
     was made with.
     """
@@ -61,6 +62,7 @@ class TrainedGenerator:
     classes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -206,6 +208,7 @@ def load(
         classes,
         warnings,
         tuple(saved.about["data_format"].get("columns", ())),
+        tuple(saved.about["data_format"].get("class_counts", ())),
     )
 
 

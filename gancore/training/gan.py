@@ -14,9 +14,10 @@ from gancore.config.find import read_component, read_labeled
 from gancore.config.objects import OBJECT
 from gancore.config.optimizers import OptimizerSettings
 from gancore.config.run import Options, RunConfig
-from gancore.contracts import Augment, Augmentation, Loss, Objective, Penalty, Player, Regularizer
+from gancore.contracts import Augment, Augmentation, Dataset, Findings, Loss, Objective, Penalty, Player, Regularizer
 from gancore.data.feed import Feed
 from gancore.data.items import build_dataset
+from gancore.data.summary import DataSummary, summarize_quickly
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import PluginError, blame
 from gancore.settings import TrainingTime
@@ -151,6 +152,10 @@ class GAN:
             augmentations=config.augmentations,
             ranks=ranks,
         )
+
+    def summarize_data(self, dataset: Dataset, findings: Findings | None = None) -> DataSummary:
+        """Return what is known of the data, which is that of `dataset`, without a pass over a large dataset."""
+        return summarize_quickly(self.feed, dataset, findings)
 
     def _built(self, objective: Objective | str) -> Objective:
         """Return the objective, built first if it is a loss component or the name of one."""

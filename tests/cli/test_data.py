@@ -56,3 +56,20 @@ def test_data_refuses_wrong_input_in_three_lines(gancore, pictures):
     assert "unknown key 'sise'" in gancore.fails(2, "data", "pictures", "--set", "sise=3")
     assert "must end in .png" in gancore.fails(2, "data", "pictures", "--sheet", "sheet.jpg")
     assert not (gancore.folder / "sheet.jpg").exists()
+
+
+def test_run_draws_the_sheet_that_data_draws(gancore, pictures):
+    """Training keeps the data in memory, `data` streams it; the batch and the seed of the run do not matter."""
+    options = ["--set", "dataset.classes=true", "--set", "dataset.size=8"]
+    networks = ["--generator", "mlp", "--discriminator", "mlp", "--loss", "bce", "--seed", 5]
+    dataset = ["--dataset", "folder", "--set", f"dataset.path={pictures}", "--batch-size", 4, "--steps", 1]
+    done = gancore.works("train", *networks, *dataset, *options, "--out", "run", "--json")
+    gancore.works("data", pictures, *options, "--sheet", "sheet.png")
+    assert (gancore.folder / "run/samples/real.png").read_bytes() == (gancore.folder / "sheet.png").read_bytes()
+    assert "classes: 2: cat (6), dog (2)" in done.stderr
+    document = json.loads(done.stdout)
+    assert document["data"]["classes"] == [{"name": "cat", "count": 6}, {"name": "dog", "count": 2}]
+    assert document["data"]["copies"] == 1
+    manifest = json.loads((gancore.folder / "run/manifest.json").read_text())
+    assert manifest["data"] == document["data"]
+    assert str(gancore.folder) not in json.dumps(manifest)

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from gancore.contracts import Findings
 from gancore.data.feed import Feed
-from gancore.data.summary import class_line, found_line, read_contents, summarize
+from gancore.data.summary import class_line, read_contents, summarize
 from gancore.errors import DataError
 from gancore_plugins.datasets.digits import Digits
 
@@ -98,18 +98,18 @@ def test_contents_are_read_in_chunks_of_bounded_size():
 
 
 @given(files, files)
-def test_found_line_counts_every_file(used, skipped):
-    line = found_line(Findings(used, skipped))
+def test_findings_in_words_count_every_file(used, skipped):
+    line = Findings(used, skipped).in_words()
     for key, names in [*used.items(), *skipped.items()]:
         assert f"{len(names)} {key}" in line
     assert ("used" in line) == bool(used)
     assert ("skipped:" in line) == bool(skipped)
 
 
-def test_found_line_has_the_largest_numbers_first():
+def test_findings_in_words_have_the_largest_numbers_first():
     used = {"JPEG": ["a"], "PNG": ["a"] * 3722}
     skipped = {"hidden": ["a"] * 3, ".heic (no decoder)": ["a"] * 12}
-    assert found_line(Findings(used, skipped)) == ("3,722 PNG, 1 JPEG used; skipped: 12 .heic (no decoder), 3 hidden")
+    assert Findings(used, skipped).in_words() == ("3,722 PNG, 1 JPEG used; skipped: 12 .heic (no decoder), 3 hidden")
 
 
 def test_class_line_names_the_first_classes_in_their_order():

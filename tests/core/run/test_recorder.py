@@ -61,7 +61,8 @@ def test_run_folder_holds_config_manifest_log_pictures_and_checkpoints(tmp_path)
         "step-00000000.safetensors",
         "step-00000007.safetensors",
     ]
-    assert sorted(path.name for path in directory.samples.iterdir()) == ["step-00000000.png", "step-00000007.png"]
+    pictures = sorted(path.name for path in directory.samples.iterdir())
+    assert pictures == ["real.png", "step-00000000.png", "step-00000007.png"]
 
 
 def test_manifest_names_no_person_host_or_folder(tmp_path):
@@ -85,11 +86,11 @@ def test_checkpoints_are_pruned_to_the_newest(tmp_path_factory, every, keep):
 def test_samples_are_drawn_at_each_interval_from_the_same_noise(tmp_path):
     # batches of 4, 4 and 2: images seen are 4, 8, 10, 14, 18, 20, 24
     directory, _, _ = recorded(tmp_path / "run", {"sample": {"every_kimg": 0.01, "count": 9}})
-    names = sorted(path.name for path in directory.samples.iterdir())
+    names = sorted(path.name for path in directory.samples.glob("step-*"))
     assert names == [f"step-{step:08d}.png" for step in (0, 3, 6, 7)]
     frozen = {player: {"lr": 0.0} for player in ("generator", "discriminator")}
     still, _, _ = recorded(tmp_path / "still", {"sample": {"every_kimg": 0.01}, "optimizer": frozen})
-    first, *rest = [path.read_bytes() for path in sorted(still.samples.iterdir())]
+    first, *rest = [path.read_bytes() for path in sorted(still.samples.glob("step-*"))]
     assert len(rest) == 3
     assert all(picture == first for picture in rest)
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.distributed import TCPStore
 from torch.utils.data import TensorDataset
@@ -24,6 +25,7 @@ from gancore.errors import CheckpointError, ConfigError, DataError, NumericsErro
 from gancore.hookspecs import hookimpl
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.run.source import duration_of
+from gancore.sampling.sheet import sheet
 from gancore_plugins.losses.bce import NonSaturating
 from helpers.small_runs import lines, small_run, tensors
 from helpers.tiny_components import PARTS, Hinge, TinyDiscriminator, TinyGenerator, catalog, equal
@@ -473,7 +475,9 @@ def test_progress_is_one_plain_line_an_interval_where_there_is_no_terminal(tmp_p
     list(run.train(progress=True))
     seen = capsys.readouterr()
     assert seen.out == ""
-    assert [line.split()[:2] for line in seen.err.splitlines()] == [["step", "3"], ["step", "6"], ["step", "7"]]
+    shown = [line.split()[:2] for line in seen.err.splitlines()]
+    assert shown[0] == ["data:", "noise,"]
+    assert shown[-3:] == [["step", "3"], ["step", "6"], ["step", "7"]]
     list(small_run(tmp_path / "silent").train())
     assert capsys.readouterr() == ("", "")
 
@@ -541,3 +545,49 @@ def test_run_on_two_ranks_is_recorded_by_rank_0_and_followed_by_the_other(tmp_pa
     assert [json.loads(out) for out, _ in ends] == [[[1, 2, 3, 4, 5, 6, 7], rank] for rank in range(2)]
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["ranks"] == 2
     assert [line["step"] for line in gancore.open(tmp_path / "run", catalog=catalog()).metrics] == [1, 2, 3, 4, 5, 6, 7]
+
+
+# Data
+
+
+LABELED = {"dataset": {"labeled": True, "rare": True, "count": 20}}
+
+
+def test_run_keeps_what_was_understood_of_its_data(tmp_path, capsys):
+    run = small_run(tmp_path / "run", LABELED, {"duration": "1 steps"})
+    list(run.train(progress=True))
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0].startswith("data: noise, 20 samples of 1x4x4 (gray), uint8")
+    assert shown[1] == "classes: 3: zero (16), one (2), two (2)"
+    counts = [{"name": "zero", "count": 16}, {"name": "one", "count": 2}, {"name": "two", "count": 2}]
+    assert run.data["classes"] == counts
+    assert gancore.open(tmp_path / "run", catalog=catalog()).data == run.data
+    assert run.data["items"] == 20
+    assert str(tmp_path) not in json.dumps(run.data)
+
+
+def test_checkpoint_of_a_conditional_run_has_names_and_counts_of_classes(tmp_path):
+    run = small_run(tmp_path / "run", LABELED, {"training": {"conditional": True}, "duration": "1 steps"})
+    list(run.train())
+    trained = run.load()
+    assert (trained.classes, trained.class_counts) == (("zero", "one", "two"), (16, 2, 2))
+
+
+def test_run_draws_the_sheet_of_its_data_unless_that_is_no_picture(tmp_path):
+    run = small_run(tmp_path / "run", LABELED, {"duration": "1 steps"})
+    list(run.train())
+    assert run.gan is not None
+    with Image.open(run.directory.samples / "real.png") as drawn:
+        assert drawn.tobytes() == sheet(run.gan.feed).tobytes()
+    vectors = small_run(tmp_path / "vectors", {"dataset": {"shape": [3]}, "duration": "1 steps"})
+    list(vectors.train())
+    assert not (vectors.directory.samples / "real.png").exists()
+    assert vectors.data["shape"] == [3]
+
+
+def test_run_warns_of_a_small_dataset(tmp_path):
+    small, large = (small_run(tmp_path / str(count), {"dataset": {"count": count}}) for count in (99, 100))
+    small.assemble()
+    large.assemble()
+    assert any("only 99 samples" in warning for warning in small.warnings)
+    assert large.warnings == []
