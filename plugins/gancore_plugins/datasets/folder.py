@@ -1,50 +1,77 @@
-"""A folder of the user's own pictures."""
+"""The user's own pictures, in a folder or a zip archive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from gancore.contracts import Findings, Outline, Shape
+from gancore.contracts import Dataset, Findings, Outline, Shape, Split
 from gancore.errors import DataError
 from gancore_plugins.datasets.pictures import PictureDataset, Pictures, findings_of
-from gancore_plugins.readers.picture_files import PictureFiles, picture_files
+from gancore_plugins.readers.labels import read_labels
+from gancore_plugins.readers.picture import picture, without_warnings
+from gancore_plugins.readers.picture_files import PictureFiles, offered_pictures, picture_files
+from gancore_plugins.readers.selection import Rules, Selection, label_file, select, training_level
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch.utils.data import Dataset as TorchDataset
+
+_SIZES = (64, 32, 16)
+"""Sizes that are chosen for pictures that reach them."""
+_SAMPLE = 64
+"""Number of pictures whose headers are read to choose settings."""
+_GRAY = {"1", "L", "I", "I;16", "I;16B", "I;16L", "F"}
+"""Pillow's modes of gray pictures."""
 
 
 class Folder(PictureDataset):
-    """Pictures of a folder and its subfolders, decoded once to one size and cached for later runs.
+    """Pictures of a folder or zip archive, decoded once to one size and cached for later runs.
 
     The cache is in the folder that `--data-dir` names. It is built again when a picture or a setting changes.
     """
 
     name = "folder"
-    path: str = Field(description="folder of pictures, searched with its subfolders")
+    path: str = Field(description="folder or zip archive of pictures, searched with its subfolders; or one picture")
     classes: bool = Field(default=False, description="whether subfolders are classes")
+    labels: str | None = Field(
+        default=None,
+        description="file below `path` with a class or numbers for each picture: CSV, or dataset.json; absent: none",
+    )
+    splits: bool = Field(
+        default=True, description="whether folders such as train and test are parts of the data, the latter held out"
+    )
+    holdout: float = Field(
+        default=0.0, ge=0.0, le=0.5, description="share of the pictures to hold out, chosen by their names"
+    )
+    split: Split = Field(default="train", description="the part for training, or the one that is held out")
     mirrors: bool = Field(default=False, description="whether augmentations may mirror the pictures")
 
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        if self.classes and self.labels is not None:
+            raise ValueError("classes are read from folders or from a label file: leave out classes or labels")
+        return self
+
     def prepare(self, root: Path) -> Iterator[float]:
-        yield from self.decoded([self.cache(root, self._files())])
+        yield from self.decoded([self.cache(root, self._select().files)])
 
     def build(self, root: Path) -> TorchDataset[Any]:  # Any: (image, label), or an image alone
-        files = self._files()
-        cache = self.cache(root, files)
+        selection = self._select()
+        cache = self.cache(root, selection.files)
         rows = self.rows([cache])
-        labels, classes = _labels(files.names) if self.classes else (None, None)
-        if labels is not None and classes is not None and rows is not None:
-            labels = labels[rows]
-            if empty := sorted(set(range(len(classes))) - set(labels.tolist())):
+        labels, classes = selection.values, selection.classes
+        if labels is not None and rows is not None:
+            if classes and (lost := sorted(set(labels.tolist()) - set(labels[rows].tolist()))):
                 raise DataError(
-                    f"no picture of class {classes[empty[0]]} in {files.place} can be read",
+                    f"no picture of class {classes[lost[0]]} in {selection.files.place} can be read",
                     "replace its pictures, or remove its folder",
                 )
+            labels = labels[rows]
         return Pictures(
             cache.path,
             labels=labels,
@@ -56,37 +83,60 @@ class Folder(PictureDataset):
 
     @classmethod
     def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:
-        if not path.is_dir():
+        if shape is not None and (len(shape) != 3 or shape[0] not in (1, 3, 4)):
             return None
-        return cls(path=str(path)) if shape is None else cls(path=str(path), channels=shape[0], size=shape[1:])
+        if (files := offered_pictures(path)) is None:
+            return None
+        level = training_level(files, splits=True)
+        labels = label_file(files)
+        if labels is not None:
+            try:
+                read_labels(files, labels)
+            except DataError:  # `findings` says why it is not used
+                labels = None
+        settings: dict[str, Any] = {"path": str(path), "labels": labels}  # Any: values of fields
+        settings["classes"] = labels is None and level.are_classes()
+        if shape is not None:
+            settings |= {"channels": shape[0], "size": shape[1:]}
+        else:
+            names = [name for name in files.names if name.startswith(level.base)]
+            sample = (
+                [names[number * len(names) // _SAMPLE] for number in range(_SAMPLE)] if len(names) > _SAMPLE else names
+            )
+            settings |= _fitting(files, sample)
+        return cls(**settings)
 
     def outline(self) -> Outline:
-        files = self._files()
-        classes = _labels(files.names)[1] if self.classes else ()
-        return Outline(len(files.names), (self.channels, *self.sides), classes)
+        selection = self._select()
+        return Outline(len(selection.files.names), (self.channels, *self.sides), selection.classes or ())
 
     def findings(self, root: Path) -> Findings:
-        files = self._files()
-        cache = self.cache(root, files)
-        return findings_of(cache, files.skipped, self.range_of(cache))
+        selection = self._select()
+        cache = self.cache(root, selection.files)
+        decoded = findings_of(cache, selection.files.skipped, self.range_of(cache))
+        return replace(decoded, facts={**decoded.facts, **selection.facts}, notes=[*selection.notes, *decoded.notes])
 
-    def _files(self) -> PictureFiles:
-        """Return the pictures. Raise DataError without pictures, or if one has no class."""
-        folder = Path(self.path).expanduser()
-        if not folder.is_dir():
-            raise DataError(f"folder {folder} does not exist", "--set dataset.path=FOLDER")
-        files = picture_files(folder)
-        if self.classes and (name := next((name for name in files.names if "/" not in name), None)):
-            raise DataError(
-                f"with classes = true every picture must be in a subfolder, its class; {folder / name} is not",
-                "move it into a subfolder, or leave classes out",
-            )
-        return files
+    def part(self, split: Split) -> Dataset | None:
+        try:
+            divided = self.holdout > 0 or self._select().divided
+        except DataError:  # `build` reports it
+            return None
+        return self.model_copy(update={"split": split}) if divided else None
+
+    def _select(self) -> Selection:
+        """Return the pictures of this part. Raise DataError without pictures, or without labels as asked for."""
+        path = Path(self.path).expanduser()
+        if not path.exists():
+            raise DataError(f"there is no folder or archive {path}", "--set dataset.path=FOLDER")
+        return select(picture_files(path), Rules(self.classes, self.labels, self.splits, self.holdout), self.split)
 
 
-def _labels(names: Sequence[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Return the label of each picture (N,), and the subfolders that are the classes, sorted by name."""
-    classes: dict[str, int] = {}
-    folders = (name.partition("/")[0] for name in names)  # sorted, as the names are
-    labels = np.fromiter((classes.setdefault(folder, len(classes)) for folder in folders), np.int32, len(names))
-    return labels, tuple(classes)
+def _fitting(files: PictureFiles, names: Sequence[str]) -> dict[str, int]:
+    """Return the channels and the size that fit most of some pictures, from their headers."""
+    sides, colors = list[int](), 0
+    for name in names:
+        with suppress(DataError), without_warnings(), picture(files, name) as opened:
+            sides.append(min(opened.size))
+            colors += opened.mode not in _GRAY
+    size = next((size for size in _SIZES if 2 * sum(side >= size for side in sides) >= max(1, len(sides))), _SIZES[-1])
+    return {"channels": 1 if sides and not colors else 3, "size": size}

@@ -21,6 +21,7 @@ from gancore_plugins.datasets.picture_cache import PictureCache, check_readable
 from gancore_plugins.readers.picture import MAX_PIXELS
 from gancore_plugins.readers.picture_files import PictureFiles
 
+PictureLabels = NDArray[np.int32] | NDArray[np.float32]
 LONGEST_SIDE = 4096
 """The largest height and width of a decoded picture."""
 _SAMPLED = 64
@@ -128,7 +129,7 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
         self,
         path: Path,
         *,
-        labels: NDArray[np.int32] | None = None,  # (N,), of the items
+        labels: PictureLabels | None = None,  # classes (N,) or vectors (N, F), of the items
         classes: tuple[str, ...] | None = None,
         mirrors: bool = False,
         rows: NDArray[np.intp] | None = None,  # (N,), of the items in the array; None: all
@@ -152,10 +153,13 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
     def __len__(self) -> int:
         return len(self._images) if self._rows is None else len(self._rows)
 
-    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, int | Tensor]:
         pixels = self._images[index if self._rows is None else self._rows[index]]
         image = torch.from_numpy(pixels.copy() if pixels.dtype == np.uint8 else pixels.astype(np.float32))
-        return image if self.labels is None else (image, int(self.labels[index]))
+        if self.labels is None:
+            return image
+        label = self.labels[index]
+        return image, torch.from_numpy(label.copy()) if isinstance(label, np.ndarray) else int(label)
 
 
 def findings_of(

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -68,6 +68,10 @@ class ArchiveFiles:
         with regular(self.place) as file:
             content = _content(file, self.entries[name])
         yield io.BytesIO(content)
+
+    def only(self, names: Sequence[str], skipped: Mapping[str, Sequence[str]]) -> ArchiveFiles:
+        """See `PictureFiles`."""
+        return replace(self, names=names, skipped=skipped)
 
 
 def is_archive(path: Path) -> bool:

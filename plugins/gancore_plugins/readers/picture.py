@@ -89,6 +89,8 @@ def why_no_picture(name: str) -> str:
     suffix = suffix_of(name)
     if suffix in _HEIF_SUFFIXES and "HEIF" not in _formats():
         return f"{suffix} (no decoder: {_INSTALL_HEIF})"
+    if suffix in _HEIF_SUFFIXES:
+        return f"{suffix} (damaged)"
     if suffix in _UNDECODED or _suffixes().get(suffix, "PNG") not in _formats():
         return f"{suffix} (no decoder)"
     if not suffix or len(suffix) > 8 or suffix[1:].isdigit():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -44,6 +44,9 @@ class PictureFiles(Protocol):
     def open(self, name: str) -> AbstractContextManager[BinaryIO]:
         """Open a file for reading in a block; safe in threads. Raise OSError if it cannot be read."""
 
+    def only(self, names: Sequence[str], skipped: Mapping[str, Sequence[str]]) -> PictureFiles:
+        """Return some of the pictures, with the reasons for which others are skipped."""
+
 
 @dataclass(frozen=True)
 class FolderFiles:
@@ -74,6 +77,10 @@ class FolderFiles:
         """See `PictureFiles`."""
         return regular(self.place / name)
 
+    def only(self, names: Sequence[str], skipped: Mapping[str, Sequence[str]]) -> FolderFiles:
+        """See `PictureFiles`."""
+        return replace(self, names=names, skipped=skipped)
+
 
 def picture_files(path: Path) -> PictureFiles:
     """Return the pictures of a folder or zip archive, or a single picture. Raise DataError without pictures.
@@ -83,22 +90,49 @@ def picture_files(path: Path) -> PictureFiles:
     if not path.exists():
         raise DataError(f"there is no folder or archive {path}", "check the path")
     if path.is_dir():
-        listing = list_folder(path)
-        files: PictureFiles = FolderFiles(path, listing.names, listing.skipped, listing.folders)
+        files: PictureFiles = _in_folder(path)
     elif is_archive(path):
         files = archive_files(path)
+    elif _is_picture(path):
+        files = FolderFiles(path.parent, [path.name])
     else:
-        files = _single(path)
+        raise DataError(f"{path} is neither a picture nor a zip archive", "name a folder or a zip archive")
     if not files.names:
         raise no_pictures(files)
     return files
 
 
-def _single(path: Path) -> FolderFiles:
-    with regular(path) as file:
-        if not begins_like_a_picture(file, path.name):
-            raise DataError(f"{path} is neither a picture nor a zip archive", "name a folder or a zip archive")
-    return FolderFiles(path.parent, [path.name])
+def offered_pictures(path: Path) -> PictureFiles | None:
+    """Return the pictures at a path, None if something else is there that another dataset may read.
+
+    Raise DataError for a folder or `.zip` archive with nothing else, and when it cannot be read.
+    """
+    is_zip = path.suffix.lower() == ".zip"
+    if path.is_dir():
+        files: PictureFiles = _in_folder(path)
+        if not files.names and not any(reason.endswith("(no picture)") for reason in files.skipped):
+            raise no_pictures(files)
+    elif is_zip or not is_archive(path):
+        return picture_files(path) if is_zip or _is_picture(path) else None
+    else:
+        try:  # arrays and checkpoints may be zip archives too
+            files = archive_files(path)
+        except DataError:
+            return None
+    return files if files.names else None
+
+
+def _in_folder(path: Path) -> FolderFiles:
+    listing = list_folder(path)
+    return FolderFiles(path, listing.names, listing.skipped, listing.folders)
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with regular(path) as file:
+            return begins_like_a_picture(file, path.name)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
 
 
 def no_pictures(files: PictureFiles) -> DataError:
