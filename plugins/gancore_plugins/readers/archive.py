@@ -24,9 +24,9 @@ _BEGINNINGS = (b"PK\3\4", b"PK\5\6")
 _END, _END_64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q")
 _HEADER = struct.Struct("<4s5H3L2H")
 ENCRYPTED = "encrypted"
-METHOD = "compressed by a method other than deflate"
-UNSAFE = "paths that lead out of the archive"
-LINKS = "links in an archive"
+METHOD = "compressed by another method than deflate"
+UNSAFE = "with an unsafe path"
+LINKS = "linked in the archive"
 DUPLICATES = "replaced by a later file of the same name"
 
 

@@ -27,6 +27,7 @@ MOST_BYTES = 256 << 20
 """The most bytes of a label file, enough for millions of pictures."""
 MOST_CLASSES = 1_000_000
 LONGEST_VECTOR = 4096
+_LARGEST = float(np.finfo(np.float32).max)
 _HINT = "correct the file, or train without it: --set dataset.labels=none"
 
 Label = int | str | tuple[float, ...]
@@ -172,7 +173,7 @@ def _numbers(cells: list[str], where: str) -> tuple[float, ...]:
 def _vector(values: list[float], where: str) -> tuple[float, ...]:
     if len(values) > LONGEST_VECTOR:
         raise DataError(f"{where} has {len(values):,} numbers; the most is {LONGEST_VECTOR:,}", _HINT)
-    if not all(abs(value) <= np.finfo(np.float32).max for value in values):  # false for NaN
+    if not all(abs(value) <= _LARGEST for value in values):  # false for NaN
         raise DataError(f"{where} must be finite numbers; received {_short(values)}", _HINT)
     return tuple(map(float, values))
 

@@ -13,15 +13,16 @@ from gancore.errors import DataError
 from gancore.utils.files import regular
 from gancore_plugins.readers.picture import begins_like_a_picture, has_picture_suffix, why_no_picture
 
+# Reasons to skip a path, as they follow a number.
 HIDDEN = "hidden"
-FORKS = "resource forks of macOS"
-THUMBNAILS = "thumbnails"
-SYSTEM = "files of the system"
-RUNS = "runs of gancore"
-BROKEN_LINKS = "broken links"
-AGAIN = "links to folders that are read already"
-SPECIAL = "pipes and devices"
-CLOSED = "no permission to read"
+FORKS = "macOS metadata"
+THUMBNAILS = "thumbnail data"
+SYSTEM = "system data"
+RUNS = "gancore run data"
+BROKEN_LINKS = "behind broken links"
+AGAIN = "linked again"
+SPECIAL = "not a file"
+CLOSED = "without permission"
 
 RUN_FILES = frozenset({"config.toml", "manifest.json"})
 """Files that a folder has both of if it is a run."""

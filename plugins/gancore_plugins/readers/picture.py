@@ -94,7 +94,7 @@ def why_no_picture(name: str) -> str:
     if suffix in _UNDECODED or _suffixes().get(suffix, "PNG") not in _formats():
         return f"{suffix} (no decoder)"
     if not suffix or len(suffix) > 8 or suffix[1:].isdigit():
-        return "other files"
+        return "other"
     return f"{suffix} (no picture)"
 
 

@@ -66,7 +66,7 @@ def test_resource_forks_of_a_mac_are_skipped(tmp_path):
         (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
     _, outline, findings = found(tmp_path)
     assert (outline.items, outline.classes) == (2, ("cat", "dog"))
-    assert findings.skipped == {"resource forks of macOS": ["__MACOSX/", "cat/._1.png"]}
+    assert findings.skipped == {"macOS metadata": ["__MACOSX/", "cat/._1.png"]}
 
 
 def test_numbered_classes_are_in_natural_order(tmp_path):
@@ -140,7 +140,7 @@ def test_pictures_of_all_formats_are_used_and_other_files_counted(tmp_path):
     }
     assert {reason.split()[0]: names for reason, names in findings.skipped.items()} == {
         ".heic": ["IMG.HEIC"],
-        "files": ["desktop.ini"],
+        "system": ["desktop.ini"],
         "hidden": [".DS_Store"],
     }
 

@@ -83,8 +83,8 @@ def test_pictures_are_each_listed_once_also_if_its_name_is_not_text(tmp_path_fac
         (reasons.THUMBNAILS, ".thumbnails/1.png"),
         (reasons.SYSTEM, "desktop.ini"),
         (reasons.SYSTEM, "$RECYCLE.BIN/1.png"),
-        ("other files", "README"),
-        ("other files", "log.0001"),
+        ("other", "README"),
+        ("other", "log.0001"),
         (".nef (no decoder)", "cat/1.NEF"),
         (".svg (no decoder)", "1.svg"),
         (".txt (no picture)", "labels.txt"),
@@ -126,7 +126,7 @@ def test_content_decides_where_the_suffix_does_not(tmp_path):
     assert found.skipped == {
         ".dat (no picture)": ["BMW.dat"],
         ".dng (no decoder)": ["raw.dng"],
-        "other files": ["P5"],
+        "other": ["P5"],
     }
 
 
