@@ -105,7 +105,7 @@ def decode(files: PictureFiles, name: str, form: PictureFormat, budget: PixelBud
             size = (height, width) if _transposition(opened) in _SWAPS_SIDES else (width, height)
             return Decoded(pixels, _shown_format(opened), size, transparent, deep)
     except DataError as error:
-        message = error.message.replace(os.path.join(files.place, ""), "")
+        message = error.message.removeprefix("cannot read picture ").replace(os.path.join(files.place, ""), "")
         message = message if name in message else f"{name}: {message}"
         return f"{message} ({error.hint})" if "--set" in error.hint or "pip " in error.hint else message
 

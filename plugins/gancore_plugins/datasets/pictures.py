@@ -207,14 +207,13 @@ def findings_of(
 
 _KINDS = {
     " is empty": "empty",
-    "cannot read picture ": "damaged",
-    " file ends before ": "damaged",
     " has the suffix ": "no picture",
     "dataset.max_pixels": "too large",
     " needs a decoder": "no decoder",
+    "save ": "unsupported",
 }
 """Short names of reasons, by a part of them."""
 
 
 def _kind(why: str) -> str:
-    return next((kind for part, kind in _KINDS.items() if part in why), "unsupported")
+    return next((kind for part, kind in _KINDS.items() if part in why), "damaged")
