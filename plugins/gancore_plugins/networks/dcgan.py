@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -15,6 +16,8 @@ from gancore_plugins.networks.head import CLASSIFIER, MINIBATCH_STDDEV, Discrimi
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.upsampling import UpsamplingPlan
 
+_MAX_WIDTH = "largest number of channels of a hidden layer; absent: 8 times `width`, which images of 64 pixels reach"
+
 
 class DCGANGenerator(Generator):
     """Transposed convolutions, each doubles the size, Radford et al. 2016 (arXiv:1511.06434); tanh at the end.
@@ -26,22 +29,22 @@ class DCGANGenerator(Generator):
     width: int = Field(
         default=64, ge=1, le=4096, description="channels of the last hidden layer; each earlier one has twice as many"
     )
+    max_width: int | None = Field(default=None, ge=1, le=65536, description=_MAX_WIDTH)
     normalization: Literal["batch", "off"] = Field(default="batch", description="normalization of each hidden layer")
 
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "generator dcgan")
         condition = flat_condition(spec, "generator dcgan")
         height, width = plan.base
-        channels = self.width * 2 ** (plan.doublings - 1)
+        widths = hidden_widths(self.width, self.max_width, plan.doublings)[::-1]
         layers: list[nn.Module] = [
-            nn.Linear(spec.latent_dim + condition_width(condition), channels * height * width),
-            nn.Unflatten(1, (channels, height, width)),
-            *self._activation(channels),
+            nn.Linear(spec.latent_dim + condition_width(condition), widths[0] * height * width),
+            nn.Unflatten(1, (widths[0], height, width)),
+            *self._activation(widths[0]),
         ]
-        for _ in range(plan.doublings - 1):  # (N, C, H, W) to (N, C / 2, 2 H, 2 W)
-            layers += [nn.ConvTranspose2d(channels, channels // 2, 4, 2, 1), *self._activation(channels // 2)]
-            channels //= 2
-        layers += [nn.ConvTranspose2d(channels, plan.channels, 4, 2, 1), *([nn.Tanh()] if spec.bounded else [])]
+        for inputs, outputs in pairwise(widths):  # (N, C, H, W) to (N, C', 2 H, 2 W), C' = C / 2 or C
+            layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1), *self._activation(outputs)]
+        layers += [nn.ConvTranspose2d(widths[-1], plan.channels, 4, 2, 1), *([nn.Tanh()] if spec.bounded else [])]
         return ConditionConcat(layers, condition).apply(init_weights)
 
     def _activation(self, channels: int) -> Iterator[nn.Module]:
@@ -60,6 +63,7 @@ class DCGANDiscriminator(Discriminator):
     width: int = Field(
         default=64, ge=1, le=4096, description="channels of the first hidden layer; each later one has twice as many"
     )
+    max_width: int | None = Field(default=None, ge=1, le=65536, description=_MAX_WIDTH)
     normalization: Literal["batch", "spectral", "off"] = Field(
         default="batch", description="batch: each hidden layer but the first; spectral: every weight"
     )
@@ -68,14 +72,15 @@ class DCGANDiscriminator(Discriminator):
 
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "discriminator dcgan")
-        inputs, outputs = plan.channels, self.width
+        inputs = plan.channels
         layers: list[nn.Module] = []
-        for index in range(plan.doublings):  # (N, C, H, W) to (N, 2 C, H / 2, W / 2)
+        # (N, C, H, W) to (N, C', H / 2, W / 2), C' = 2 C or C
+        for index, outputs in enumerate(hidden_widths(self.width, self.max_width, plan.doublings)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1))
             if self.normalization == "batch" and index > 0:
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2))
-            inputs, outputs = outputs, 2 * outputs
+            inputs = outputs
         if self.minibatch_stddev:
             layers.append(MinibatchStddev(self.minibatch_stddev))
             inputs += 1
@@ -86,6 +91,12 @@ class DCGANDiscriminator(Discriminator):
         )
         network = WithHead(body, head).apply(init_weights)
         return apply_spectral_norm(network) if self.normalization == "spectral" else network
+
+
+def hidden_widths(width: int, max_width: int | None, count: int) -> list[int]:
+    """Return the channels of `count` hidden layers, from the one next to the image: doubled up to a limit."""
+    most = 8 * width if max_width is None else max_width
+    return [min(width * 2**index, most) for index in range(count)]
 
 
 @torch.no_grad()

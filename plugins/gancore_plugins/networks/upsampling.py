@@ -43,6 +43,12 @@ class UpsamplingPlan:
             raise ConfigError(
                 f"{component} halves images, so both sides must be even and at least {2 * MIN_BASE_SIDE}; received "
                 f"{height}x{width}",
-                "use mlp, or another image size",
+                "use mlp, or another size, such as {}x{} (height x width)".format(*map(_nearest, (height, width))),
             )
         return cls(channels, base, doublings)
+
+
+def _nearest(side: int) -> int:
+    """Return the nearest side that can be halved to at least 4 pixels, as often as possible up to 3 times."""
+    step = 2 ** max(1, min(3, side.bit_length() - MIN_BASE_SIDE.bit_length()))
+    return max(2 * MIN_BASE_SIDE, round(side / step) * step)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
@@ -137,6 +137,28 @@ def test_dcgan_has_the_channels_of_its_paper():
     norms = [part.num_features for part in discriminator.modules() if isinstance(part, nn.BatchNorm2d)]
     assert norms == [128, 256, 512]
     assert generator[0].weight.std().item() == pytest.approx(0.02, rel=0.02)
+
+
+@given(width=st.integers(1, 4), size=st.sampled_from([8, 16, 32, 64]), seed=st.integers(0, 9))
+@settings(max_examples=10)
+def test_dcgan_weights_up_to_64_pixels_do_not_depend_on_the_limit(width, size, seed):
+    for kind in (DCGANGenerator, DCGANDiscriminator):
+        networks = []
+        for limit in (None, 4096):
+            torch.manual_seed(seed)
+            networks.append(kind(width=width, max_width=limit).build(Spec((3, size, size), 5)).state_dict())
+        assert networks[0].keys() == networks[1].keys()
+        assert all(torch.equal(value, networks[1][key]) for key, value in networks[0].items())
+
+
+@pytest.mark.parametrize(("limit", "most"), [(None, 16), (5, 5), (1, 1), (4096, 128)])
+def test_dcgan_channels_of_large_images_have_a_limit(limit, most):
+    networks = (
+        kind(width=2, max_width=limit).build(Spec((1, 512, 512), 3)) for kind in (DCGANGenerator, DCGANDiscriminator)
+    )
+    for network in networks:
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+        assert max(max(layer.in_channels, layer.out_channels) for layer in layers) == most
 
 
 def test_dcgan_without_normalization_has_no_batch_norm():

@@ -1,10 +1,11 @@
 """What every convolutional network promises, for random shapes and settings."""
 
+import re
 from contextlib import nullcontext
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -160,6 +161,19 @@ def test_shapes_that_cannot_be_halved_are_refused(kind, shape):
     with pytest.raises(ConfigError, match=f"{role} {kind.name}") as caught:
         kind().build(Spec(shape, 3))
     assert "mlp" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", GENERATORS + DISCRIMINATORS)
+@given(height=st.integers(1, 70), width=st.integers(1, 70))
+@settings(max_examples=10)
+def test_sizes_that_an_error_names_are_supported(kind, height, width):
+    assume(height % 2 or width % 2 or min(height, width) < 2 * MIN_BASE_SIDE)
+    with pytest.raises(ConfigError) as caught:
+        kind(**({} if kind.name == "subpixel" else {"width": 16})).build(Spec((1, height, width), 3))
+    if kind.name != "subpixel":
+        named = tuple(map(int, re.search(r"such as (\d+)x(\d+)", caught.value.hint).groups()))
+        kind(width=16).build(Spec((1, *named), 3))
+        assert all(abs(new - old) <= max(8, old // 4) for new, old in zip(named, (height, width), strict=True))
 
 
 @given(st.integers(MIN_BASE_SIDE, 7), st.integers(MIN_BASE_SIDE, 7), st.integers(1, 4), st.integers(1, 4))
