@@ -57,7 +57,7 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
 @data_dir
 @device
 @click.option("--resume", is_flag=True, help="Resume the run in --out if there is one, else start it.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved config, take one step, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config, time a few steps, and write nothing.")
 @output_options
 def train(
     terminal: Terminal,
@@ -112,7 +112,14 @@ def train(
         display = terminal.display()
         if dry_run:
             run.dry_run(progress=display)
-            document = {"config": run.config.to_data(catalog), "device": str(run.gan.device) if run.gan else ""}
+            document = {
+                "config": run.config.to_data(catalog),
+                "device": str(run.gan.device) if run.gan else "",
+                "parameters": run.cost.parameters if run.cost else {},
+                "memory_bytes": run.cost.bytes if run.cost else 0,
+                "seconds_per_step": run.timing.seconds_per_step if run.timing else None,
+                "seconds": run.timing.seconds if run.timing else None,
+            }
             terminal.result(document, lambda: echo(run.config.to_toml(catalog).rstrip()))
         else:
             show_run(terminal, run, run.train(resume=resume, progress=display, interruption=interruption()), ranks)

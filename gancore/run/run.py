@@ -27,6 +27,7 @@ from gancore.errors import CheckpointError, ConfigError, blame
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
+from gancore.run.cost import Cost, Timing, cost_of, free_memory, timed_steps
 from gancore.run.directory import RunDirectory, next_directory
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import follow
@@ -134,6 +135,10 @@ class Run:
         self._assembled: GAN | None = None
         self.gan: GAN | None = None
         """The GAN, once it is assembled: its networks, optimizers and progress."""
+        self.cost: Cost | None = None
+        """Parameters and memory, once the GAN is assembled."""
+        self.timing: Timing | None = None
+        """Time of a step and of the run, once a dry run has measured them."""
         self.warnings: list[str] = []
         """Plugins that are not loaded, what is unusual in the data, and what changed since the resumed checkpoint."""
         self._data: dict[str, Any] = {}  # Any: JSON
@@ -271,8 +276,9 @@ class Run:
         return self._assembled
 
     def dry_run(self, *, progress: bool | Display = False) -> Step:
-        """Assemble the run, take one step, and return it; nothing is written. Raises as `train` does.
+        """Assemble the run, take a few steps, and return the first; nothing is written. Raises as `train` does.
 
+        Afterward `cost` and `timing` say what the run takes.
         Modules that were passed as objects have their weights and buffers back afterward.
         """
         with (
@@ -284,7 +290,9 @@ class Run:
             gan = self._assemble(ranks, display)
             self._init_weights(gan, display)
             self._evaluator(gan)
-            return next(train(gan))
+            step, self.timing = timed_steps(gan, *self._total(gan))
+            display.note(str(self.timing))
+            return step
 
     def train(
         self, *, resume: bool = False, progress: bool | Display = False, interruption: Interruption | None = None
@@ -420,6 +428,9 @@ class Run:
                 display.note(f"note: {note}")
             self._warn(display, summary.warnings(conditional=self.config.training.conditional))
         self._warn(display, self.gan.take_warnings())
+        self.cost = cost_of(self.gan)
+        display.note(str(self.cost))
+        self._warn(display, [*self.cost.warnings(free_memory(self.gan.device))])
         for line in _details(self.gan, self.config, self.catalog):
             display.detail(line)
         return self.gan
@@ -446,14 +457,18 @@ class Run:
 
     def _record(self, session: Session, state: RecorderState | None, display: Display) -> Iterator[Record]:
         """Train and record to the total."""
-        gan, config = session.gan, session.config
+        gan = session.gan
         self._recording = gan.ranks
-        images_per_step = config.batch_size * config.training.discriminator_steps
         records = record(train(gan), session, state)
-        with display.training(config.total.total_epochs(gan.feed.size, images_per_step)), closing(records):
+        with display.training(self._total(gan)[0]), closing(records):
             for recorded in records:
                 display.show(recorded)
                 yield recorded
+
+    def _total(self, gan: GAN) -> tuple[float | None, int]:
+        """Return the total in epochs, None for minutes, and the number of images of a step."""
+        images_per_step = self.config.batch_size * self.config.training.discriminator_steps
+        return self.config.total.total_epochs(gan.feed.size, images_per_step), images_per_step
 
     def _follow(self, gan: GAN, interruption: Interruption) -> Iterator[Record]:
         """Take the same steps as rank 0, which alone records them and decides when the run ends."""

@@ -33,7 +33,8 @@ def test_train_prints_where_pictures_log_and_checkpoint_are(finished):
 
 
 def test_piped_progress_is_one_plain_line_an_interval(finished):
-    lines = finished.made.stderr.splitlines()
+    networks, *lines = finished.made.stderr.splitlines()
+    assert re.fullmatch(r"networks: .* parameters; training takes at least .*B of memory", networks)
     form = r"step \d+  epoch [\d.]+/[\d.]+  [\d.]+ kimg  [\d,]+ img/s  D [\d.]+  G [\d.]+  \d+:\d\d left"
     assert [line.split()[1] for line in lines] == ["2", "4"]
     assert all(re.fullmatch(form, line) for line in lines)

@@ -1,0 +1,197 @@
+"""What a run needs: parameters, memory and time, known before it trains for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn, optim
+
+from gancore.training.gan import GAN
+from gancore.training.loop import Step, train
+from gancore.training.networks import call, generated_of
+from gancore.training.preflight import trial_condition
+from gancore.utils.copies import copy_part
+
+_MANY_PARAMETERS = 100_000_000
+_SAMPLES = 4
+"""Samples of the batch on which activations are counted, the number that `trial_condition` makes."""
+_TIMED_STEPS, _TIMED_SECONDS = 8, 3.0
+"""Steps whose time is taken in a dry run, and the seconds after which no further one begins."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run needs. `parameters` are those of both networks by player.
+
+    `state_bytes`: weights, gradients, the states of optimizers, and the average of the generator. `activation_bytes`:
+    what a step keeps for its gradients, None if that is unknown. Penalties with gradients of images need more.
+    """
+
+    parameters: dict[str, int]
+    state_bytes: int
+    activation_bytes: int | None
+
+    def __str__(self) -> str:
+        sizes = " and ".join(f"{player} {short(count)}".rstrip() for player, count in self.parameters.items())
+        return f"networks: {sizes} parameters; training takes at least {short(self.bytes)}B of memory"
+
+    @property
+    def bytes(self) -> int:
+        """The memory that training takes at least."""
+        return self.state_bytes + (self.activation_bytes or 0)
+
+    def warnings(self, free: int | None) -> Iterator[str]:
+        """Yield what makes the run slow or impossible, where `free` bytes of memory are left before its first step."""
+        total = sum(self.parameters.values())
+        if total > _MANY_PARAMETERS:
+            yield (
+                f"the networks have {short(total)} parameters, which is slow and takes much data: a lower width of the "
+                "generator and the discriminator has fewer"
+            )
+        weights = 4 * total  # these are in memory already
+        if free is not None and self.bytes - weights > free:
+            yield (
+                f"training takes at least {short(self.bytes - weights)}B more memory, and {short(free)}B are free: "
+                "lower the batch size, or --set training.accumulate=4, or use smaller networks"
+            )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time of a step as measured, and of the whole run at that speed; None for a total in minutes."""
+
+    seconds_per_step: float
+    seconds: float | None
+
+    def __str__(self) -> str:
+        whole = "" if self.seconds is None else f"; the whole run about {clock(self.seconds)} at this speed"
+        return f"time: {self.seconds_per_step:.3g} s per step{whole}"
+
+
+def cost_of(gan: GAN) -> Cost:
+    """Return what training takes. The networks stay as they are."""
+    networks = {"generator": gan.generator, "discriminator": gan.discriminator}
+    state = 0
+    for player, optimizer in gan.optimizers.items():
+        per_weight = 2 + _states_of(optimizer)  # itself, its gradient
+        for weight in (weight for module in gan.trained_by[player].values() for weight in module.parameters()):  # type: ignore[index]  # a player
+            state += int(weight.nbytes * (per_weight if weight.requires_grad else 1))
+    if gan.ema is not None:
+        state += sum(weight.nbytes for weight in gan.ema.parameters())
+    parameters = {player: sum(weight.numel() for weight in each.parameters()) for player, each in networks.items()}
+    return Cost(parameters, state, _activations(gan))
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the free memory of a GPU, or of the machine, in bytes; None if it is unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
+        lines = dict(line.split(":") for line in file)
+        return 1024 * int(lines["MemAvailable"].split()[0])
+    return None
+
+
+def timed_steps(gan: GAN, total_epochs: float | None, images_per_step: int) -> tuple[Step, Timing]:
+    """Take a step and a few more; return the first, and how long a step and a run of this total take.
+
+    The first step is left out of the time if there is another, since it also chooses algorithms.
+    """
+    begun = perf_counter()
+    steps = train(gan)
+    first = next(steps)
+    _wait(gan.device)
+    after_first = perf_counter()
+    count, end = 0, after_first
+    while count < _TIMED_STEPS and end - begun < _TIMED_SECONDS and next(steps, None) is not None:
+        _wait(gan.device)
+        count, end = count + 1, perf_counter()
+    per_step = (end - after_first) / count if count else after_first - begun
+    whole = None if total_epochs is None else total_epochs * gan.feed.size / images_per_step * per_step
+    return first, Timing(per_step, whole)
+
+
+def clock(seconds: float) -> str:
+    """Return a time as h:mm:ss or m:ss, and as days if it is longer than two."""
+    hours, rest = divmod(round(seconds), 3600)
+    if hours >= 48:
+        return f"{hours / 24:.1f} days"
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def short(number: float) -> str:
+    """Return a number with three digits and the prefix of a unit, as in `1.21 M`."""
+    power = max((power for power in range(5) if number >= 999.5 * 1000 ** (power - 1)), default=0)
+    return f"{number / 1000**power:.3g} {['', 'k', 'M', 'G', 'T'][power]}"
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _states_of(optimizer: optim.Optimizer) -> float:
+    """Return how many values an optimizer keeps for each weight, found out on a small one; 2, as Adam, if it fails."""
+    with suppress(Exception), torch.enable_grad():  # an optimizer of the user may need anything
+        weight = nn.Parameter(torch.zeros(8, 8))
+        weight.grad = torch.zeros(8, 8)
+        small = type(optimizer)([weight], **optimizer.defaults)
+        small.step()
+        kept = [value for value in small.state[weight].values() if isinstance(value, Tensor) and value.dim() > 0]
+        return sum(value.numel() for value in kept) / weight.numel()
+    return 2.0
+
+
+def _activations(gan: GAN) -> int | None:
+    """Return the bytes that a step keeps for its gradients: of D on real and fake images, or of G and D.
+
+    They are counted on copies without values, which take neither memory nor time. None for networks that need values.
+    """
+    try:
+        generator, discriminator = (_without_values(network) for network in (gan.generator, gan.discriminator))
+        condition = trial_condition(gan.spec.condition, torch.device("cpu"))
+        about = None if condition is None else condition.to("meta")
+        latent = torch.empty(_SAMPLES, gan.options.latent.dim, device="meta")
+        images, of_generator = None, _Kept()
+        with of_generator.counted():
+            images = generated_of(call(generator, latent, about)).images
+        of_discriminator = _Kept()
+        with of_discriminator.counted():
+            call(discriminator, images.detach().requires_grad_(), about)
+    except Exception:  # a network of the user may need values, or extras of the other one
+        return None
+    size = gan.feed.batch_size / gan.options.training.accumulate / gan.ranks.size / _SAMPLES
+    return int(size * max(2 * of_discriminator.bytes, of_generator.bytes + of_discriminator.bytes))
+
+
+class _Kept:
+    """Bytes of the tensors that autograd keeps, each once, without the weights."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, Tensor] = {}
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self._seen.values())
+
+    def counted(self) -> torch.autograd.graph.saved_tensors_hooks:
+        return torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            self._seen.setdefault(tensor.untyped_storage()._cdata, tensor)
+        return tensor
+
+
+def _without_values(network: nn.Module) -> nn.Module:
+    """Return a copy whose weights and buffers have shapes only."""
+    memo: dict[int, object] = {}
+    for weight in network.parameters():
+        memo[id(weight)] = nn.Parameter(torch.empty_like(weight, device="meta"), requires_grad=weight.requires_grad)
+    for buffer in network.buffers():
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy_part(network, memo)
