@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _REFRESH_SECONDS = 0.1
+_ESTIMATE_SECONDS = 5.0
+"""Seconds of training after which plain lines show the time left, if no line of the log was due until then."""
 
 
 class Display:
@@ -59,6 +61,8 @@ class ProgressDisplay(Display):
         self._epochs: float | None = None
         self._drawn_at = 0.0
         self._scores = ""
+        self._first_at: float | None = None
+        self._has_estimate = False
         self._warned: set[str] = set()
 
     def note(self, message: str) -> None:
@@ -126,13 +130,20 @@ class ProgressDisplay(Display):
                 f"{line['images_per_second']:,.0f} img/s  "
                 f"D {line['discriminator_loss']:.3f}  G {line['generator_loss']:.3f}"
             )
-        elif self._bar is None or step.seconds - self._drawn_at < _REFRESH_SECONDS:
+        elif self._bar is None:
+            # A log line may be many minutes away; the time left is of interest at once.
+            if self._first_at is None:
+                self._first_at = step.seconds
+            if self._has_estimate or step.seconds - self._first_at < _ESTIMATE_SECONDS:
+                return
+        elif step.seconds - self._drawn_at < _REFRESH_SECONDS:
             return
+        self._has_estimate = True
         self._drawn_at = step.seconds
         digits = 2 if self._epochs and self._epochs < 10 else 1
         total = f"/{self._epochs:.{digits}f}" if self._epochs else ""
         place = f"epoch {step.epoch:.{digits}f}{total}  {step.images_seen / 1000:.1f} kimg"
-        text = f"{place}  {self._scores}  {_time_left(step)} left"
+        text = "  ".join(filter(None, [place, self._scores, f"{_time_left(step)} left"]))
         if self._bar:
             bar, task = self._bar
             bar.update(task, completed=min(step.done, 1.0), description=text, refresh=True)

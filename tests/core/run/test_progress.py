@@ -1,0 +1,37 @@
+"""Lines about the progress of a run where no bar can be drawn."""
+
+import pytest
+import torch
+
+from gancore.run.progress import ProgressDisplay
+from gancore.run.recorder import Record
+from gancore.training.loop import Step
+
+ZERO = torch.zeros(())
+
+
+def record(step, seconds, done, metrics=None):
+    return Record(Step(step, step / 10, 64 * step, seconds, done, ZERO, ZERO, ZERO, ZERO, {}), metrics)
+
+
+@pytest.mark.parametrize("begun", [0.0, 1000.0])
+def test_time_left_is_shown_once_after_the_first_seconds(begun):
+    lines = []
+    display = ProgressDisplay(lines.append)
+    with display.training(10.0):
+        for step in range(1, 20):
+            display.show(record(step, begun + 2 * step, 0.25))
+    (line,) = lines
+    assert line.startswith("step 4 ")
+    assert line.endswith("left")
+
+
+def test_time_left_needs_no_line_of_its_own_after_a_line_of_the_log():
+    lines = []
+    display = ProgressDisplay(lines.append)
+    numbers = {"images_per_second": 1.0, "discriminator_loss": 1.0, "generator_loss": 1.0}
+    with display.training(10.0):
+        display.show(record(1, 1.0, 0.1, numbers))
+        display.show(record(2, 30.0, 0.2))
+    assert len(lines) == 1
+    assert "1 img/s" in lines[0]
