@@ -76,6 +76,7 @@ def evaluate(
     """
     import torch
 
+    from gancore.config.data_paths import missing_data_named
     from gancore.distributed.ranks import choose_device
     from gancore.evaluation.defaults import evaluator_for_images, evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
@@ -90,9 +91,10 @@ def evaluate(
         trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
         warn(terminal, catalog, *trained.warnings)
         given = _source(reference, trained.shape, paths.root, catalog) if reference else None
-        evaluator = evaluator_for_run(
-            trained.config, paths, catalog, metrics=metrics, reference=given, count=count, seed=seed
-        )
+        with missing_data_named(trained.config.dataset, _hint_of_moved(trained.path)):
+            evaluator = evaluator_for_run(
+                trained.config, paths, catalog, metrics=metrics, reference=given, count=count, seed=seed
+            )
         stand_in = torch.zeros(1, *trained.shape, dtype=getattr(torch, trained.sample_format.dtype))
         evaluator.check(stand_in)  # before an extractor is trained
         terminal.display().prepare(evaluator.prepare())
@@ -115,6 +117,14 @@ def evaluate(
         terminal.note(f"warning: {warning}")
     header = {"of": str(path), **source, "count": len(samples), "seed": seed}
     terminal.result(json_safe({**header, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, header))
+
+
+def _hint_of_moved(checkpoint: Path) -> str:
+    """Return what to do when the data of a run has moved."""
+    folder = checkpoint.absolute().parent
+    if folder.name == "checkpoints" and (folder.parent / "config.toml").is_file():
+        return f"gancore resume {checkpoint.parent.parent} --data PATH"
+    return "name the data with --reference"
 
 
 def _is_trained(path: Path) -> bool:
@@ -152,11 +162,13 @@ def _draw_samples(
     trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: Path, refresh_batchnorm: bool
 ) -> Tensor:
     """Return `evaluator.count` samples; in a conditional run, conditions are as frequent as in the training data."""
+    from gancore.config.data_paths import missing_data_named
     from gancore.evaluation.sources import ReferenceImages
 
     conditions = None
     if trained.spec.condition is not None:
-        training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
+        with missing_data_named(trained.config.dataset, _hint_of_moved(trained.path)):
+            training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
         conditions = training.draw_conditions(evaluator.count, seed, "evaluation")
     if refresh_batchnorm:
         trained.refresh_batchnorm(conditions=conditions)

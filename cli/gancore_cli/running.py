@@ -24,6 +24,12 @@ _UNITS = {
     "kimg": (float, "Total: thousands of real images."),
     "minutes": (float, "Total: minutes of training."),
 }
+batch_size = click.option("--batch-size", type=int, metavar="N", help="Real images per batch.")
+precision = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "tf32", "bf16"]),
+    help="Number format of matrix products; auto: bf16 for images on devices that support it.",
+)
 
 
 def totals(command: F) -> F:

@@ -11,7 +11,7 @@ import click
 
 from gancore_cli.catalog import open_catalog
 from gancore_cli.options import PluginOptions, Terminal, data_dir, device, echo, output_options
-from gancore_cli.running import joined_ranks, show_run, total_of, totals
+from gancore_cli.running import batch_size, joined_ranks, precision, show_run, total_of, totals
 from gancore_cli.signals import interruption
 
 if TYPE_CHECKING:
@@ -36,13 +36,9 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
     help="Set any key of the config, see: gancore show run. VALUE is TOML; none removes the key.",
 )
 @totals
-@click.option("--batch-size", type=int, metavar="N", help="Real images per batch.")
+@batch_size
 @click.option("--seed", type=int, metavar="N", help="Seed of all random numbers.")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "tf32", "bf16"]),
-    help="Number format of matrix products; auto: bf16 for images on devices that support it.",
-)
+@precision
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -17,7 +17,9 @@ S = TypeVar("S", bound=Settings)
 
 def absolute(path: Path | str) -> str:
     """Return a path as it is from any working directory, with `~` expanded. Links are not followed."""
-    return str(Path(os.path.expanduser(path)).absolute())
+    full = str(Path(os.path.expanduser(path)).absolute())
+    shorter = os.path.normpath(full)
+    return shorter if os.path.realpath(shorter) == os.path.realpath(full) else full  # `..` after a link is elsewhere
 
 
 def with_absolute_paths(settings: S) -> S:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint.store import Checkpoint, load, newest, newest_valid
+from gancore.config.data_paths import with_absolute_paths
 from gancore.config.layers import ConfigLayer
 from gancore.config.objects import check_objects
-from gancore.config.requirements import catalog_for
+from gancore.config.requirements import catalog_for, needs_of
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.distributed.ranks import Ranks
-from gancore.errors import CheckpointError
+from gancore.errors import CheckpointError, ConfigError, PluginError
+from gancore.run.changes import Change, changes, command_of_new_run, refused
 from gancore.run.directory import RunDirectory, describe
 from gancore.run.log import RecorderState, recorder_state, truncate_log
+from gancore.run.same_data import TrainedOn, moved
 from gancore.training.gan import GAN
+from gancore.training.precision import Precision
 
 _EXACT = ("gancore", "torch", "machine", "device", "threads", "ranks")
 """Facts that must not have changed for an exact resume."""
@@ -29,11 +34,14 @@ _DEFAULTS = {"ranks": 1}
 class Resumable:
     """A run that can be resumed: its config, and its newest valid checkpoint, None if it ended before the first.
 
-    `catalog` holds the plugins that the run needs; `warnings` say what has changed.
+    `written` is the config in its folder, which `config` replaces, and `changes` is how `config` differs from that of
+    the checkpoint. `catalog` holds the plugins that the run needs; `warnings` say what has changed.
     """
 
     directory: RunDirectory
     config: RunConfig
+    written: RunConfig
+    changes: tuple[Change, ...]
     checkpoint: Checkpoint | None
     catalog: Catalog
     warnings: tuple[str, ...]
@@ -46,7 +54,21 @@ class Resumable:
     @property
     def state(self) -> RecorderState | None:
         """The recorder's state at the checkpoint. Raises CheckpointError when the checkpoint does not hold it."""
-        return None if self.checkpoint is None else recorder_state(self.checkpoint.about, self.directory.path)
+        if self.checkpoint is None:
+            return None
+        state = recorder_state(self.checkpoint.about, self.directory.path)
+        # Values of another metric, or of other numbers of samples, cannot be compared.
+        if any(change.key.startswith(("metrics.", "evaluate.samples", "checkpoint.best")) for change in self.changes):
+            state.best = None
+        return state
+
+    @property
+    def trained_on(self) -> TrainedOn:
+        """The data that the run was trained on."""
+        about = self.checkpoint.about["data_format"] if self.checkpoint else None
+        unwritten = changes(self.written.to_data(self.catalog), self.config.to_data(self.catalog))
+        path = self.directory.path
+        return TrainedOn(about, str(path), command_of_new_run(path, unwritten))
 
     def restore(self, gan: GAN, init_from: Path | None = None) -> list[str]:
         """Give the GAN the state of the checkpoint; return warnings about what has changed.
@@ -55,8 +77,9 @@ class Resumable:
         Raises CheckpointError when the state is not of this run, or `init_from` is not what the run began from.
         """
         if self.checkpoint is not None:
+            warnings = self.trained_on.check(gan)
             gan.restore(self.checkpoint.tensors, self.checkpoint.about["progress"])
-            return list(self._changes(gan, self.checkpoint.about))
+            return [*warnings, *self._inexact(gan, self.checkpoint.about)]
         origin = load(newest(init_from)) if init_from else None
         digest = self.directory.origin
         if digest != (origin and origin.digest):
@@ -74,27 +97,56 @@ class Resumable:
 
         Raises StorageError when something cannot be written.
         """
-        self.directory.note_resume(self.step, self.config, self.catalog, gan)
+        self._write(self.config, gan)
         truncate_log(self.directory.metrics, self.step, self.state.lines if self.state else 0)
-        self.directory.write_config(self.config, self.catalog)
 
-    def _changes(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
+    def write_changes(self, gan: GAN) -> bool:
+        """Write what has changed in the config of a finished run, except its total; return whether anything has."""
+        config = self.config.model_copy(update={"duration": self.written.duration})
+        if config == self.written:
+            return False
+        self._write(config, gan)
+        return True
+
+    def _write(self, config: RunConfig, gan: GAN) -> None:
+        # The config first: if the process is killed between both, the next resume finds and notes the same changes.
+        self.directory.write_config(config, self.catalog)
+        settings = {change.key: change.recorded() for change in self.changes}
+        self.directory.note_resume(self.step, config, self.catalog, gan, settings)
+
+    def _inexact(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
         before, now = _DEFAULTS | about["made_with"], describe(self.config, self.catalog, gan.device, gan.ranks.size)
         changed = [f"{key} was {before.get(key)}, now {now[key]}" for key in _EXACT if before.get(key) != now[key]]
+        changed += [str(change) for change in self.changes if not (change.is_exact or _is_same_precision(change, gan))]
         if changed:
             yield f"resuming is not bit-exact: {'; '.join(changed)}"
         if about.get("data", gan.feed.fingerprint) != gan.feed.fingerprint:
             yield "the training data has changed since the checkpoint: resuming is not bit-exact"
 
 
+def _is_same_precision(change: Change, gan: GAN) -> bool:
+    """Return whether the precision of matrix products is the same on this device under another name."""
+    if change.key != "training.precision":
+        return False
+    with suppress(ConfigError):  # a precision of another device
+        return Precision.chosen(change.before, gan.device, gan.feed.shape) == gan.precision
+    return False
+
+
 def find(
-    directory: RunDirectory, catalog: Catalog, duration: str | None = None, wanted: RunConfig | None = None
+    directory: RunDirectory,
+    catalog: Catalog,
+    duration: str | None = None,
+    wanted: RunConfig | None = None,
+    settings: Sequence[ConfigLayer] = (),
+    data: Path | str | None = None,
 ) -> Resumable:
-    """Return the run in a folder, with another total if `duration` is given.
+    """Return the run in a folder, with another total if `duration` is given, other `settings`, and data at a new path.
 
     Raises CheckpointError when there is no run, no valid checkpoint of a run that has trained, or when the config
-    differs from that of the checkpoint or from `wanted`; PluginError when a plugin that the run needs is missing;
-    ConfigError when the run needs Python objects that were not passed.
+    differs from `wanted`, or from that of the checkpoint in a key that a run cannot change; PluginError when a plugin
+    that the run needs is missing; ConfigError when the run needs Python objects that were not passed, or `settings` are
+    wrong or change such a key; DataError when no dataset reads `data`.
     """
     installed = catalog
     if not directory.config.is_file():
@@ -114,21 +166,51 @@ def find(
     if saved is not None:
         catalog, others = catalog_for(saved.about["made_with"], catalog, str(directory.path))
         warnings += others
-    if duration is not None:
-        layers.append(ConfigLayer("total", {"duration": duration}))
-    config = resolve(layers, catalog)
+    total = [] if duration is None else [ConfigLayer("total", {"duration": duration})]
+    try:
+        written, config = resolve(layers, catalog), resolve([*layers, *total, *settings], catalog)
+    except (ConfigError, PluginError):  # a setting may name a plugin that the run has not used before
+        written, config = resolve(layers, installed), resolve([*layers, *total, *settings], installed)
+        catalog = installed
+    if data is not None:
+        shape = tuple(saved.about["data_format"]["shape"]) if saved else None
+        dataset = moved(config.dataset, data, installed, shape)
+        if type(dataset) is not type(config.dataset):
+            catalog = installed
+        config = config.model_copy(update={"dataset": dataset})
+    config = with_absolute_paths(config)
+    _check_settings(directory.path, written.to_data(catalog), config.to_data(catalog))
+    changed: list[Change] = []
     if saved is not None:
-        before = resolve([ConfigLayer("checkpoint", saved.about["config"])], catalog)
-        if changes := differences(before.to_data(catalog), config.to_data(catalog)):
+        before = resolve([ConfigLayer("checkpoint", saved.about["config"])], catalog).to_data(catalog)
+        now = config.to_data(catalog)
+        changed = changes(before, now)
+        if wrong := refused(changed, before, now):
             raise CheckpointError(
-                f"{directory.config} is not the config of the checkpoint: {'; '.join(changes)}",
-                "undo the change, or start a new run from its weights: gancore train --init-from",
+                f"{directory.config} is not the config of the checkpoint: {_listed(wrong)}",
+                f"undo the change, or start a new run from its weights: {command_of_new_run(directory.path)}",
             )
-    if wanted and (changes := differences(config.to_data(installed), wanted.to_data(installed))):
-        raise CheckpointError(
-            f"the run in {directory.path} has another config: {'; '.join(changes)}", "name another folder with --out"
+    if wanted and (other := changes(config.to_data(installed), wanted.to_data(installed))):
+        hint = "name another folder with --out"
+        if not refused(other, config.to_data(installed), wanted.to_data(installed)):
+            options = " ".join(change.assignment for change in other)
+            hint = f"change the run: gancore resume {directory.path} {options}; or {hint}"
+        raise CheckpointError(f"the run in {directory.path} has another config: {_listed(other)}", hint)
+    return Resumable(directory, config, written, tuple(changed), saved, catalog, tuple(warnings))
+
+
+def _check_settings(run: Path, written: Mapping[str, Any], config: Mapping[str, Any]) -> None:  # Any: data of a file
+    """Raise ConfigError for settings that a run cannot change, with what to do instead."""
+    asked = changes(written, config)
+    if wrong := refused(asked, written, config):
+        raise ConfigError(
+            f"a run cannot change this when it is resumed: {_listed(wrong)}",
+            f"start a new run from its weights: {command_of_new_run(run, asked)}",
         )
-    return Resumable(directory, config, saved, catalog, tuple(warnings))
+
+
+def _listed(found: Sequence[Change]) -> str:
+    return "; ".join(map(str, found))
 
 
 def run_exists(directory: RunDirectory, ranks: Ranks) -> bool:
@@ -146,32 +228,15 @@ def run_exists(directory: RunDirectory, ranks: Ranks) -> bool:
     return at_main
 
 
-def broadcast_run(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tuple[RunConfig, Catalog]:
-    """Return the config that rank 0 has found, and the plugins that the run needs; other ranks need no folder.
+def broadcast_run(found: Resumable | None, catalog: Catalog, ranks: Ranks) -> tuple[RunConfig, Catalog, TrainedOn]:
+    """Return the config that rank 0 has found, the plugins that the run needs, and the data that it was trained on.
 
-    Raises PluginError when a plugin that the run needs is missing.
+    Other ranks need no folder. Raises PluginError when a plugin that the run needs is missing.
     """
     if found is not None:
-        made_with = found.checkpoint.about["made_with"] if found.checkpoint else {}
-        ranks.broadcast({"config": found.config.to_data(found.catalog), "made_with": made_with})
-        return found.config, found.catalog
+        needs, on = needs_of(found.config, found.catalog), found.trained_on
+        ranks.broadcast({"config": found.config.to_data(found.catalog), "needs": needs, "trained_on": vars(on)})
+        return found.config, found.catalog, on
     data = ranks.broadcast(dict[str, Any]())  # Any: JSON
-    catalog, _ = catalog_for(data["made_with"], catalog, "the run")
-    return resolve([ConfigLayer("the run", data["config"])], catalog), catalog
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:  # Any: data of a file
-    """Return how two configs differ in more than their totals, each as `latent.dim was 64, now 128`."""
-    old, new = (_flat({key: value for key, value in data.items() if key != "duration"}) for data in (before, now))
-    return [
-        f"{key} was {old.get(key, 'absent')}, now {new.get(key, 'absent')}"
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
-    ]
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+    catalog, _ = catalog_for({"needs": data["needs"]}, catalog, "the run")
+    return resolve([ConfigLayer("the run", data["config"])], catalog), catalog, TrainedOn(**data["trained_on"])

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
-from gancore.config.data_paths import with_absolute_paths
+from gancore.config.data_paths import missing_data_named, with_absolute_paths
 from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, catalog_for
@@ -339,19 +339,27 @@ class Run:
         steps: int | None = None,
         kimg: float | None = None,
         minutes: float | None = None,
+        data: str | Path | None = None,
+        set: Mapping[str, object] | None = None,  # noqa: A002  # as the option --set
         progress: bool | Display = False,
         interruption: Interruption | None = None,
     ) -> Records:
         """Resume the run from its newest valid checkpoint, as if it had not been interrupted; yield as `train` does.
 
         A total counts from the very first step, so a longer one extends the run. A finished run yields nothing.
-        Raises as `train` does, and CheckpointError when there is no run, or no valid checkpoint of it.
+        `data` is where the files of the dataset are now. `set` changes keys of the config that a run can change, such
+        as `batch_size` and `optimizer.generator.lr`; the run's manifest notes them.
+        Raises as `train` does, ConfigError for a key that a run cannot change, and CheckpointError when there is no
+        run, no valid checkpoint of it, or when the data has another shape or other classes.
         """
         duration = duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes)
+        settings = [assignment(key, value, self._installed) for key, value in (set or {}).items()]
         with self._joined(progress) as (ranks, display):
             directory = self._existing(ranks)
             with directory.locked() if ranks.is_main else nullcontext():
-                yield from self._resume(ranks, display, interruption or Interruption(), duration)
+                yield from self._resume(
+                    ranks, display, interruption or Interruption(), duration, settings=settings, data=data
+                )
 
     def _resume(
         self,
@@ -359,26 +367,35 @@ class Run:
         display: Display,
         interruption: Interruption,
         duration: str | None,
+        *,
         wanted: RunConfig | None = None,
+        settings: Sequence[ConfigLayer] = (),
+        data: str | Path | None = None,
     ) -> Iterator[Record]:
         """Resume the run in the locked folder, which must be the `wanted` one; only rank 0 needs the folder."""
         directory = self._existing(ranks)
-        found = find(directory, self.catalog, duration, wanted) if ranks.is_main else None
-        self._config, catalog = broadcast_run(found, self.catalog, ranks)
-        with attributed(self._config, catalog):
+        found = find(directory, self.catalog, duration, wanted, settings, data) if ranks.is_main else None
+        self._config, catalog, trained_on = broadcast_run(found, self.catalog, ranks)
+        dataset, follow = self._config.dataset, f"gancore resume {directory.path} --data PATH"
+        with attributed(self._config, catalog), missing_data_named(dataset, follow):
+            warnings = trained_on.check_outline(dataset)
             gan = self._assemble(ranks, display, resumed=True)
             if found is None:
                 if not ranks.broadcast(False):  # whether rank 0 finds the run finished
                     yield from self._follow(gan, interruption)
                 return
-            changes = found.restore(gan, self._init_from)
-            self._warn(display, [*catalog.warnings(), *found.warnings, *changes])
+            warnings += found.restore(gan, self._init_from)
+            self._warn(display, list(dict.fromkeys([*catalog.warnings(), *found.warnings, *warnings])))
             state = found.state
             if ranks.broadcast(gan.done() >= 1 and not (state and state.pending)):
+                if found.write_changes(gan):
+                    display.note(f"{directory.config} has the new settings")
                 return
             display.note(f"{directory.path} resumes from step {found.step:,}")
+            for change in found.changes:
+                display.note(f"changed: {change}")
+            evaluator = self._evaluator(gan, display)  # before anything is written
             found.discard_later(gan)
-            evaluator = self._evaluator(gan, display)
             session = Session(self._config, catalog, directory, gan, evaluator, interruption, self.data)
             yield from self._record(session, state, display)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
@@ -16,11 +17,12 @@ from torch.overrides import TorchFunctionMode
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.state import below
-from gancore.config.layers import REMOVE, ConfigLayer
+from gancore.config.data_paths import paths_of
+from gancore.config.layers import REMOVE, ConfigLayer, merge
 from gancore.config.objects import check_objects
 from gancore.config.requirements import attributed, catalog_for
-from gancore.config.run import RunConfig, resolve
-from gancore.contracts import Shape, Spec
+from gancore.config.run import RunConfig, read_layers, resolve
+from gancore.contracts import Dataset, Shape, Spec
 from gancore.distributed.ranks import choose_device
 from gancore.errors import CheckpointError, ConfigError, PluginError, blame, unknown_name
 from gancore.sampling.draw import (
@@ -176,7 +178,7 @@ def load(
     saved = checkpoint.load_run(file)
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
-    config = _resolved(saved, path, catalog)
+    config = _with_present_data(_resolved(saved, path, catalog), file, catalog)
     spec, sample_format = described_data(saved.about["data_format"], config.latent.dim)
     classes = tuple(saved.about["data_format"]["classes"])
     averaged = config.ema is not None and not raw
@@ -210,6 +212,18 @@ def load(
         tuple(saved.about["data_format"].get("columns", ())),
         tuple(saved.about["data_format"].get("class_counts", ())),
     )
+
+
+def _with_present_data(config: RunConfig, file: Path, catalog: Catalog) -> RunConfig:
+    """Return the config with the dataset that the run of a checkpoint has now: its data may have moved since."""
+    of_run = file.absolute().parent.parent / "config.toml"
+    if not paths_of(config.dataset) or file.absolute().parent.name != "checkpoints" or not of_run.is_file():
+        return config
+    with suppress(ConfigError, PluginError, ValidationError):
+        table = merge(read_layers(str(of_run), catalog))[0].get("dataset")
+        dataset = Dataset.model_validate(table, context=catalog)
+        return config.model_copy(update={"dataset": dataset}) if paths_of(dataset) else config
+    return config
 
 
 def described_data(about: Mapping[str, Any], latent_dim: int) -> tuple[Spec, SampleFormat]:  # Any: a checkpoint's

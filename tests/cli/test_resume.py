@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -228,13 +229,46 @@ def test_train_resume_refuses_a_run_with_another_config(run, words, message):
     assert message in three_lines(done)["error"]
 
 
-def test_config_changed_by_hand_is_refused(run, tmp_path):
+def test_config_changed_by_hand_is_followed_if_the_state_carries_it_and_else_refused(run, tmp_path):
     assert run(*RUN, "--steps", 2, "--out", "run", "-q").returncode == 0
     config = tmp_path / "run" / "config.toml"
     config.write_text(config.read_text().replace("batch_size = 8", "batch_size = 9"))
     done = run("--plugin", TRAPS, "resume", "run", "--steps", 4)
+    assert done.returncode == 0, done.stderr
+    assert "resuming is not bit-exact: batch_size was 8, now 9" in done.stderr
+    config.write_text(config.read_text().replace("dim = 100", "dim = 7"))
+    done = run("--plugin", TRAPS, "resume", "run", "--steps", 6)
     assert done.returncode == 4
-    assert "batch_size was 8, now 9" in three_lines(done)["error"]
+    assert "latent.dim was 100, now 7" in three_lines(done)["error"]
+
+
+def test_setting_that_a_run_cannot_change_names_a_command_that_works(run, tmp_path):
+    words = ("--plugin", TRAPS)
+    assert run(*RUN, "--steps", 2, "--out", "a run", "-q").returncode == 0
+    done = run(*words, "resume", "a run", "--set", "seed=3", "--set", "log.every_steps=2")
+    assert done.returncode == 2
+    said = three_lines(done)
+    assert said["error"] == "a run cannot change this when it is resumed: seed was 0, now 3"
+    command = shlex.split(said["next"].partition(": ")[2])
+    assert command[0] == "gancore"
+    done = run(*words, *command[1:], "-q")
+    assert done.returncode == 0, done.stderr
+    config = tomllib.loads((tmp_path / "NEW" / "config.toml").read_text())
+    assert (config["seed"], config["log"]["every_steps"], config["duration"]) == (3, 2, "2 steps")
+
+
+def test_settings_of_a_resumed_run_are_options(run, tmp_path):
+    assert run(*RUN, "--steps", 2, "--out", "run", "-q").returncode == 0
+    options = ("--batch-size", 9, "--precision", "bf16", "--set", "optimizer.generator.lr=1e-4")
+    done = run("--plugin", TRAPS, "resume", "run", "--steps", 3, *options, "--set", "log.every_steps=2")
+    assert done.returncode == 0, done.stderr
+    (warning,) = [line for line in done.stderr.splitlines() if "bit-exact" in line]
+    for change in ("batch_size was 8, now 9", "training.precision was fp32, now bf16", "lr was 0.0002, now 0.0001"):
+        assert change in warning
+    assert "log" not in warning
+    assert "changed: log.every_steps was 1, now 2" in done.stderr
+    resumed = json.loads((tmp_path / "run" / "manifest.json").read_text())["resumed"]
+    assert resumed[0]["changed"]["log.every_steps"] == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["missing", "empty"])
@@ -310,6 +344,23 @@ def test_relative_path_of_data_is_stored_so_that_the_run_works_from_any_folder(m
     for words in (measure, ("sample", "../run", "-n", 4, "--out", "a.png", "-q")):
         done = moved("elsewhere", *words)
         assert (done.returncode, done.stderr) == (0, ""), words
+
+
+def test_moved_data_is_followed_by_resume_and_evaluate(moved, tmp_path):
+    old, new = tmp_path / "work" / "pictures", tmp_path / "moved"
+    old.rename(new)
+    measure = ("evaluate", "../run", "--metric", "density-random", "-n", 16, "-q")
+    for words in (("resume", "../run", "--steps", 5), measure):
+        done = moved("work", *words)
+        assert done.returncode == 3
+        said = three_lines(done)
+        assert said["error"] == f"the data of the run is not at {old} any more"
+        assert said["next"] == "gancore resume ../run --data PATH"
+    done = moved("work", "resume", "../run", "--data", "../moved")
+    assert done.returncode == 0, done.stderr
+    assert "bit-exact" not in done.stderr
+    assert tomllib.loads((tmp_path / "run" / "config.toml").read_text())["dataset"]["path"] == str(new)
+    assert moved("elsewhere", *measure).returncode == 0
 
 
 def test_lock_refuses_a_second_run_in_the_folder(zygote, tmp_path):

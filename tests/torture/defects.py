@@ -260,8 +260,8 @@ DEFECTS = [
     Defect(
         "a config that was changed by hand is not noticed",
         "gancore/run/resume.py",
-        "differences(before.to_data(catalog), config.to_data(catalog))",
-        "[]",
+        "if wrong := refused(changed, before, now):",
+        "if wrong := []:",
         f"{CLI} -k changed_by_hand",
     ),
     Defect(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from gancore.config.data_paths import missing_data_named, paths_of, with_absolute_paths, with_paths
+from gancore.config.data_paths import absolute, missing_data_named, paths_of, with_absolute_paths, with_paths
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Dataset
@@ -52,6 +52,13 @@ def test_absolute_paths_name_the_same_files_from_any_folder(names):
 def test_absolute_paths_expand_the_home_folder_and_leave_other_fields(monkeypatch):
     monkeypatch.setenv("HOME", "/home/x")
     assert with_absolute_paths(Files(path="~/y", labels="z")) == Files(path="/home/x/y", labels="z")
+
+
+def test_absolute_paths_are_short_unless_a_link_comes_before_two_dots(tmp_path):
+    (tmp_path / "far" / "folder").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "folder")
+    assert absolute(tmp_path / "far" / ".." / "x") == str(tmp_path / "x")
+    assert absolute(tmp_path / "link" / ".." / "x") == f"{tmp_path}/link/../x"
 
 
 def test_paths_of_a_whole_config_are_those_of_its_datasets():

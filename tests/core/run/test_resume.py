@@ -12,8 +12,9 @@ from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError
+from gancore.run.changes import changes
 from gancore.run.directory import RunDirectory
-from gancore.run.resume import differences, find
+from gancore.run.resume import find
 from gancore.training.gan import GAN
 from helpers.small_runs import lines, recorded, small_run
 from helpers.tiny_components import Hinge, catalog, equal
@@ -124,8 +125,8 @@ def test_differences_of_two_configs_are_all_named():
         catalog(),
     )
     now = before.to_data(catalog()) | {"seed": 3, "duration": "9 steps", "latent": {"dim": 7, "distribution": "normal"}}
-    assert differences(before.to_data(catalog()), now) == ["seed was 0, now 3", "latent.dim was 100, now 7"]
-    assert differences({"a": {"b": 1}}, {"c": 2}) == ["a.b was 1, now absent", "c was absent, now 2"]
+    assert list(map(str, changes(before.to_data(catalog()), now))) == ["seed was 0, now 3", "latent.dim was 100, now 7"]
+    assert list(map(str, changes({"a": {"b": 1}}, {"c": 2}))) == ["a.b was 1, now absent", "c was absent, now 2"]
 
 
 @pytest.mark.parametrize("name", ["random.noise", "random.cpu"])
