@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -27,6 +27,11 @@ class Display:
 
     def note(self, message: str) -> None:
         """Show a message."""
+
+    def notes(self, messages: Iterable[str]) -> None:
+        """Show several messages."""
+        for message in messages:
+            self.note(message)
 
     def detail(self, message: str) -> None:
         """Show a message if details are wanted."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gancore.catalog.catalog import Catalog
-from gancore.checkpoint.store import Checkpoint, load, newest, newest_valid
+from gancore.checkpoint.store import Checkpoint, newest_valid
+from gancore.checkpoint.weights import read_weights
 from gancore.config.data_paths import with_absolute_paths
 from gancore.config.layers import ConfigLayer
 from gancore.config.objects import check_objects
@@ -22,6 +23,7 @@ from gancore.run.directory import RunDirectory, describe
 from gancore.run.log import RecorderState, recorder_state, truncate_log
 from gancore.run.same_data import TrainedOn, moved
 from gancore.training.gan import GAN
+from gancore.training.initialize import Initializer
 from gancore.training.precision import Precision
 
 _EXACT = ("gancore", "torch", "machine", "device", "threads", "ranks")
@@ -80,7 +82,7 @@ class Resumable:
             warnings = self.trained_on.check(gan)
             gan.restore(self.checkpoint.tensors, self.checkpoint.about["progress"])
             return [*warnings, *self._inexact(gan, self.checkpoint.about)]
-        origin = load(newest(init_from)) if init_from else None
+        origin = read_weights(init_from) if init_from else None
         digest = self.directory.origin
         if digest != (origin and origin.digest):
             raise CheckpointError(
@@ -89,7 +91,7 @@ class Resumable:
                 "repeat the command that started it, with: gancore train --init-from CHECKPOINT --resume",
             )
         if origin:
-            gan.state.init_weights(origin.tensors)
+            return Initializer(origin, self.config).apply(gan)
         return []
 
     def discard_later(self, gan: GAN) -> None:

@@ -14,13 +14,24 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
+from gancore.checkpoint.weights import read_weights
 from gancore.config.data_paths import missing_data_named, with_absolute_paths
 from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.config.suggest import Suggestion
-from gancore.contracts import Augmentation, Dataset, Discriminator, Findings, Generator, Loss, Objective, Regularizer
+from gancore.contracts import (
+    Augmentation,
+    Dataset,
+    Discriminator,
+    Findings,
+    Generator,
+    Loss,
+    Objective,
+    Regularizer,
+    Spec,
+)
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
 from gancore.errors import CheckpointError, ConfigError, blame
@@ -48,6 +59,7 @@ from gancore.run.source import (
 )
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.training.gan import GAN
+from gancore.training.initialize import Initializer
 from gancore.training.loop import Step, train
 from gancore.utils.copies import copy_part
 from gancore.utils.paths import cache_root, data_root
@@ -89,9 +101,9 @@ class Run:
     One of `epochs`, `steps`, `kimg` (thousands of real images) and `minutes` is the total, counted from the first step.
     `set` has more keys of the config, dotted or nested; None removes a key. `seed` is the seed of all random numbers.
     `out` is a new or empty folder for the run; by default the next number below runs/. `data_dir` has the files of
-    datasets. `init_from` is a run or checkpoint whose weights training begins with. `device` is auto, cpu, cuda or mps.
-    `catalog` has the plugins, by default all that are installed. `ranks` are the processes that train together, by
-    default those that torchrun has started.
+    datasets. `init_from` is a run, a checkpoint or a state dict whose weights training begins with. `device` is auto,
+    cpu, cuda or mps. `catalog` has the plugins, by default all that are installed. `ranks` are the processes that train
+    together, by default those that torchrun has started.
 
     Raises ConfigError with every wrong key of the config, PluginError for a plugin that cannot be used.
     """
@@ -287,8 +299,9 @@ class Run:
             _unchanged([part for part in self._objects.values() if isinstance(part, nn.Module)]),
         ):
             self._check_new(ranks, display)
+            start = self._start(display)
             gan = self._assemble(ranks, display)
-            self._init_weights(gan, display)
+            self._init_weights(gan, start, display)
             self._evaluator(gan)
             step, self.timing = timed_steps(gan, *self._total(gan))
             display.note(str(self.timing))
@@ -317,13 +330,14 @@ class Run:
                 yield from self._resume(ranks, display, interruption, self.config.duration, wanted=self.config)
                 return
             self._check_new(ranks, display)  # before any data is read
+            start = self._start(display) if ranks.is_main else None
             gan, self._assembled = self._assembled, None
             if gan is None or gan.ranks != ranks:
                 gan = self._assemble(ranks, display)
             if not ranks.is_main:
                 yield from self._follow(gan, interruption)
                 return
-            origin = {"recipe": self._recipe, "init_from": self._init_weights(gan, display)}
+            origin = {"recipe": self._recipe, "init_from": self._init_weights(gan, start, display)}
             evaluator = self._evaluator(gan, display)  # before anything is written
             if self.directory is None:
                 self.directory = next_directory(Path("runs"))
@@ -452,14 +466,29 @@ class Run:
             display.detail(line)
         return self.gan
 
-    def _init_weights(self, gan: GAN, display: Display) -> str | None:
-        """Load the weights of `init_from`; return the digest of its checkpoint."""
+    def _start(self, display: Display) -> Initializer | None:
+        """Read the weights of `init_from`, and show what fits, before the data is read where its form is known."""
         if self._init_from is None:
             return None
-        saved = checkpoint.load(checkpoint.newest(self._init_from))
-        if warning := gan.state.init_weights(saved.tensors):
-            self._warn(display, [warning])
-        return saved.digest
+        start, dataset = Initializer(read_weights(self._init_from), self.config), self.config.dataset
+        with blame(f"dataset {dataset.name!r}", "in outline()"):
+            outline = dataset.outline()
+        conditional = self.config.training.conditional
+        if outline is not None and (outline.classes or not conditional):
+            condition = len(outline.classes) if conditional else None
+            start.check(Spec(outline.shape, self.config.latent.dim, condition), outline.classes)
+            display.notes(start.lines)
+        return start
+
+    def _init_weights(self, gan: GAN, start: Initializer | None, display: Display) -> str | None:
+        """Load the weights of `init_from`; return their digest."""
+        if start is None:
+            return None
+        shown = start.lines
+        self._warn(display, start.apply(gan))
+        if start.lines != shown:
+            display.notes(start.lines)
+        return start.stored.digest
 
     def _evaluator(self, gan: GAN, display: Display | None = None) -> Evaluator | None:
         """Return the evaluator of the run's metrics, prepared if there is a display; None for a run without metrics."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
@@ -35,6 +34,7 @@ from gancore.sampling.draw import (
     latents,
 )
 from gancore.training.networks import call
+from gancore.utils.meta import without_memory
 from gancore.utils.random import derive_seed, seeded
 from gancore.utils.sample_format import SampleFormat, Scales
 
@@ -241,23 +241,10 @@ def described_data(about: Mapping[str, Any], latent_dim: int) -> tuple[Spec, Sam
 
 def _size_of(config: RunConfig, spec: Spec) -> int:
     """Return the number of weights of a generator, built without memory; 0 if it cannot be built so."""
-    with suppress(Exception), seeded(0), torch.device("meta"), _SkipInit():
+    with suppress(Exception), without_memory():
         bare = config.generator.build(spec)
         return sum(value.numel() for value in bare.state_dict().values() if value.is_meta)
     return 0
-
-
-class _SkipInit(TorchFunctionMode):
-    """Skips drawing initial weights on the meta device, for which torch would import its compiler (1 to 2 s)."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., object],
-        types: Sequence[type],
-        args: tuple[object, ...] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> object:
-        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 def _resolved(saved: checkpoint.Checkpoint, path: Path | str, catalog: Catalog) -> RunConfig:

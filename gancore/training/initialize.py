@@ -1,0 +1,128 @@
+"""The first weights of a run, taken from another run or from a state dict: what fits is loaded, and all else is named.
+
+Layers correspond if they have the same name. See `correspondence` for other classes and for conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gancore.checkpoint.weights import StoredWeights
+from gancore.config.run import RunConfig
+from gancore.contracts import Player, Spec
+from gancore.training.correspondence import NEW, Conditioning, Layout, Part, layer_of, part_of
+from gancore.training.gan import GAN
+from gancore.training.initialize_report import class_lines, nothing_fits, report
+from gancore.training.stored_networks import PLAYERS, Source, conditioning_of, find_sources
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each tensor of both networks takes from a file, and what to tell the user about it."""
+
+    sources: Mapping[str, Source]
+    parts: Mapping[Player, Mapping[str, Part]]
+    lines: tuple[str, ...]
+
+
+class Initializer:
+    """Gives a run its first weights. `lines` say what was loaded, once `check` or `apply` has found it out."""
+
+    def __init__(self, stored: StoredWeights, config: RunConfig) -> None:
+        self.stored, self._config = stored, config
+        self.lines: tuple[str, ...] = ()
+
+    def check(self, spec: Spec, classes: Sequence[str]) -> None:
+        """Find out what fits the networks of a run on data of this form, before the data is read.
+
+        Does nothing for networks that cannot be built without memory. Raises CheckpointError if nothing fits.
+        """
+        layouts = self._layouts(spec)
+        own = {player: layout.state(spec.condition) for player, layout in layouts.items()}
+        if all(own.values()):
+            self.lines = plan(
+                self.stored, layouts, own, Conditioning(spec.condition, tuple(classes)), self._config
+            ).lines
+
+    def apply(self, gan: GAN) -> list[str]:
+        """Load what fits into both networks and the EMA of a new run; return warnings.
+
+        Everything else starts anew: optimizers, augmentations, random streams. Raises CheckpointError if nothing fits,
+        and for weights that are not finite.
+        """
+        own = {player: dict(gan.state.modules[player].state_dict()) for player in PLAYERS}
+        classes = tuple(map(str, getattr(gan.feed.dataset, "classes", ())))
+        made = plan(self.stored, self._layouts(gan.spec), own, Conditioning(gan.spec.condition, classes), self._config)
+        self.lines = made.lines
+        tensors: dict[str, Tensor] = {}
+        for player in PLAYERS:
+            source = made.sources.get(player)
+            tensors |= _merged(player, own[player], made.parts[player], source)
+        tensors |= _merged("ema", own["generator"], made.parts["generator"], made.sources.get("ema"))
+        tensors |= {name: value for name, value in self.stored.tensors.items() if name.startswith("loss.")}
+        warning = gan.state.init_weights(tensors)
+        return [warning] if warning else []
+
+    def _layouts(self, spec: Spec) -> dict[Player, Layout]:
+        return {player: Layout(getattr(self._config, player).build, spec) for player in PLAYERS}
+
+
+def _merged(
+    role: str, own: Mapping[str, Tensor], parts: Mapping[str, Part], source: Source | None
+) -> dict[str, Tensor]:
+    """Return the tensors of a network, by their names in a checkpoint, with the parts of a file."""
+    return {
+        f"{role}.{name}": value
+        if source is None or parts[name] == NEW
+        else parts[name].applied(value, source.tensors[name])
+        for name, value in own.items()
+    }
+
+
+def plan(
+    stored: StoredWeights,
+    layouts: Mapping[Player, Layout],
+    own: Mapping[Player, Mapping[str, Tensor]],
+    ours: Conditioning,
+    config: RunConfig,
+) -> Plan:
+    """Return what the networks of a run, with the tensors `own` by player and name, take from a file.
+
+    Raises CheckpointError if nothing of the file fits.
+    """
+    sources = find_sources(stored, own)
+    theirs = conditioning_of(stored, sources, layouts, ours)
+    parts = {player: _parts(own[player], sources.get(player), layouts[player], ours, theirs) for player in PLAYERS}
+    if all(part == NEW for player in PLAYERS for part in parts[player].values()):
+        raise nothing_fits(stored, sources, own, config)
+    lines = report(stored, sources, own, parts)
+    return Plan(sources, parts, (*lines, *class_lines(stored, ours, theirs)))
+
+
+def _parts(
+    own: Mapping[str, Tensor], source: Source | None, layout: Layout, ours: Conditioning, theirs: Conditioning
+) -> dict[str, Part]:
+    """Return what each tensor takes. A layer with a tensor of another shape starts anew as a whole."""
+    if source is None:
+        return dict.fromkeys(own, NEW)
+    parts: dict[str, Part] = {}
+    mismatched = set[str]()
+    for name, tensor in own.items():
+        stored = source.tensors.get(name)
+        parts[name] = NEW
+        if stored is not None:
+            if _kind(stored) == _kind(tensor):
+                parts[name] = part_of(name, tuple(stored.shape), layout, ours, theirs, tuple(tensor.shape))
+            if parts[name] == NEW:
+                mismatched.add(layer_of(name))
+    return {name: NEW if layer_of(name) in mismatched else part for name, part in parts.items()}
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "float"
+    return "complex" if tensor.is_complex() else "bool" if tensor.dtype == torch.bool else "int"
