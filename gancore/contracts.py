@@ -314,12 +314,13 @@ Split = Literal["train", "test"]
 class EvaluationProtocol:
     """Default evaluation of models that were trained on a dataset.
 
-    `metrics`: names as in `gancore evaluate --metric`. `samples`: number of generated images. `gate`: minimum accuracy
-    in 0..1 on held-out images that a trained extractor must reach before a metric uses its features; None: no minimum.
+    `metrics`: names as in `gancore evaluate --metric`. `samples`: number of generated images; None: as many as there
+    are real ones to compare with, up to 10,000. `gate`: minimum accuracy in 0..1 on held-out images that a trained
+    extractor must reach before a metric uses its features; None: no minimum.
     """
 
     metrics: tuple[str, ...] = ("fd-random", "density-random", "coverage-random")
-    samples: int = 10_000
+    samples: int | None = None
     gate: float | None = None
 
 

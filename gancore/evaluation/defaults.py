@@ -33,7 +33,8 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
 ) -> Evaluator:
     """Return an evaluator for samples of a run; arguments that are not given have the defaults of the run's dataset.
 
-    `metrics` are names like fd-digits or inline tables; by default those of the run, else of the dataset's protocol.
+    `metrics` are names like fd-digits or inline tables; by default those of the run, else of the dataset's protocol,
+    which are left out, with a warning, where there are too few images for them.
     `reference` is by default the held-out part of the run's dataset, else the dataset itself. `training` is the run's
     dataset if it is already built; otherwise it is built here if it is needed.
     """
@@ -41,11 +42,9 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     if reference is not None:
         held_out = held_out and reference.dataset == dataset
         dataset = reference.dataset or run.dataset
-    chosen = (
-        _find_metrics(metrics, run.named_metrics(), catalog)
-        or run.named_metrics()
-        or _default_metrics(dataset, held_out, catalog)
-    )
+    chosen = _find_metrics(metrics, run.named_metrics(), catalog) or run.named_metrics()
+    optional = {} if chosen else _default_metrics(dataset, held_out, catalog)
+    chosen = chosen or optional
     trained_on = None
     if training is not None:
         trained_on = ReferenceImages(run.dataset.name, training, run.dataset)
@@ -60,6 +59,7 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
         SampleOrigin(trained_on, held_out, dataset=dataset),
         count=count or run.dataset.evaluation.samples,
         seed=run.seed if seed is None else seed,
+        optional=optional,
     )
 
 
@@ -86,13 +86,16 @@ def evaluator_for_images(
     part = None if dataset is None else dataset.part("train")
     held_out = part is not None and reference_of(part) == (dataset, True)
     stand_ins = ReferenceImages.of(part, paths.root) if part is not None and held_out else None
+    chosen = _find_metrics(metrics, {}, catalog)
+    optional = {} if chosen else _default_metrics(dataset, held_out, catalog)
     evaluator = Evaluator(
-        _find_metrics(metrics, {}, catalog) or _default_metrics(dataset, held_out, catalog),
+        chosen or optional,
         paths,
         reference,
         SampleOrigin(stand_ins, held_out, known=False, shape=tuple(images.shape[1:])),
         count=len(images),
         seed=seed,
+        optional=optional,
     )
     evaluator.check(images)
     real = evaluator.images

@@ -7,7 +7,7 @@ model does not reach zero.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,6 +25,7 @@ from gancore.settings import plain
 from gancore.utils.random import generator_for
 from gancore.utils.sample_format import SampleFormat
 
+_DEFAULT_SAMPLES = 10_000
 _MAX_REFERENCE_IMAGES = 50_000
 _MAX_TRAINING_IMAGES = 100_000
 """Maximum number of training images for metrics that search them."""
@@ -125,7 +126,9 @@ class Evaluator:
     """Measures any number of image sets by the same metrics and reference.
 
     `metrics` are the metrics by name. Real data is scored with `count` images in place of generated ones, or all if
-    there are fewer. Iterate over `prepare()` to its end before the first `evaluate`.
+    there are fewer. Without a `count` it is 10,000, or the number of real images if there are fewer. Iterate over
+    `prepare()` to its end before the first `evaluate`. Metrics for which there are too few images are left out, with a
+    warning, if they are `optional`; else `prepare` raises DataError.
     Raises ConfigError when a metric needs images that are not given.
     """
 
@@ -136,13 +139,16 @@ class Evaluator:
         reference: ReferenceImages | None,
         origin: SampleOrigin = SampleOrigin(),
         *,
-        count: int,
-        seed: int,
+        count: int | None = None,
+        seed: int = 0,
+        optional: Container[str] = (),
     ) -> None:
-        self.metrics, self.reference, self.origin, self.count, self.seed = metrics, reference, origin, count, seed
-        self._paths = paths
+        self.reference, self.origin, self.seed = reference, origin, seed
+        self.metrics = dict(metrics)
+        self._paths, self._optional = paths, optional
         self._real_data_scores: dict[str, tuple[Measurement, Mapping[str, int]]] = {}
         self._warnings: list[str] = []
+        self.count = self._number_of_samples() if count is None else count
         # Of the reference first: values of all models that are compared with it are then on one scale.
         given = [source.scales for source in (reference, origin.training) if source is not None]
         scales = next((each for each in given if each is not None), None)
@@ -161,6 +167,15 @@ class Evaluator:
                     f"{name} compares training images with held-out images, but none are held out",
                     "leave it out, or evaluate a run on a dataset with a test part, such as mnist",
                 )
+
+    def _number_of_samples(self) -> int:
+        real = _DEFAULT_SAMPLES if self.reference is None else max(2, len(self.reference))
+        if real < _DEFAULT_SAMPLES:
+            self._warnings.append(
+                f"there are {real:,} real images to compare with, so {real:,} samples are drawn in place of "
+                f"{_DEFAULT_SAMPLES:,}; set evaluate.samples, or -n of gancore evaluate, for another number"
+            )
+        return min(real, _DEFAULT_SAMPLES)
 
     @cached_property
     def images(self) -> Tensor | None:
@@ -181,7 +196,10 @@ class Evaluator:
         return self.origin.shape if self.images is None else tuple(self.images.shape[1:])
 
     def prepare(self) -> Iterator[Preparation]:
-        """Load or train the extractors, read the real images, and score real data; yield the progress."""
+        """Load or train the extractors, read the real images, and score real data; yield the progress.
+
+        Raises DataError when there are too few images for a metric that is not optional, and for all metrics.
+        """
         dataset = self.origin.dataset or (self.reference.dataset if self.reference else None)
         for position, group in enumerate(self._groups):
             if group.extractor is not None and self.shape is not None:
@@ -231,6 +249,13 @@ class Evaluator:
                 f"received {received}",
                 "convert them, or pass another --reference",
             )
+        if self.images is not None and images.dtype != self.images.dtype:
+            expected, received = (str(values.dtype).removeprefix("torch.") for values in (self.images, images))
+            raise DataError(
+                f"images must be {expected}, like the reference {self.reference and self.reference.name}; received "
+                f"{received}",
+                "store both in one range: uint8 in 0..255, or float32",
+            )
 
     def _inputs(self, group: _Group, fake: Samples, real: Samples | None) -> MetricInputs:
         mixtures = [source.mixture for source in (self.reference, self.origin.training) if source is not None]
@@ -248,7 +273,7 @@ class Evaluator:
         if self.origin.training is not None and self.origin.held_out:
             stand_ins = group.read(self.origin.training.draw(self.count, self.seed, "stand-ins"))
             inputs = self._inputs(group, stand_ins, group.real)
-        for name, metric in group.metrics.items():
+        for name, metric in list(group.metrics.items()):
             chosen = halves if "training" in metric.needs else inputs
             if chosen is None:
                 continue
@@ -256,14 +281,35 @@ class Evaluator:
                 counts = {"stand_ins": len(chosen.fake), **_reference_counts(metric, chosen)}
                 self._real_data_scores[name] = _measure(name, metric, chosen), counts
             except DataError as error:
-                self._warnings.append(f"{name} cannot be measured for real images: {error}")
+                self._check_counts(group, name, metric)
+                if name in group.metrics:
+                    self._warnings.append(f"{name} cannot be measured for real images: {error}")
+
+    def _check_counts(self, group: _Group, name: str, metric: Metric) -> None:
+        """Leave the metric out if there are too few images for it, before any image is generated.
+
+        Raise DataError if it is not optional, or the only one. Real images, repeated, stand in for those to generate.
+        """
+        if group.real is None:
+            return
+        stand_ins = _select(group.real, torch.arange(self.count) % len(group.real))
+        try:
+            _measure(name, metric, self._inputs(group, stand_ins, group.real))
+        except DataError as error:
+            if name not in self._optional or len(self.metrics) == 1:
+                raise
+            del group.metrics[name], self.metrics[name]
+            self._warnings.append(f"{name} is left out: {error}")
 
     def _halves(self, group: _Group, real: Samples) -> MetricInputs:
-        """Return one half of the reference as fake, the other as real, in the proportion of fake to real images."""
+        """Return one half of the reference as fake, the other as real, in the proportion of fake to real images.
+
+        A single image is both halves.
+        """
         order = torch.randperm(len(real), generator=generator_for(self.seed, "halves"))
         first, second = order[: len(order) // 2], order[len(order) // 2 :]
         count = max(2, round(self.count * len(second) / len(real)))
-        return self._inputs(group, _select(real, first[:count]), _select(real, second))
+        return self._inputs(group, _select(real, first[:count] if len(first) else second), _select(real, second))
 
     def _result(self, name: str, metric: Metric, extractor: FeatureExtractor | None, inputs: MetricInputs) -> Result:
         about: dict[str, object] = {

@@ -34,7 +34,7 @@ class FrechetDistance(Metric):
             raise DataError(
                 f"fd with {dimensions} features needs more than {dimensions} generated and real images; received "
                 f"{len(fake)} and {len(real)}",
-                "generate more images, or use kid, which needs fewer",
+                "use more images, or kid, which needs fewer",
             )
         if dimensions < 2:
             raise DataError("fd needs at least 2 features; the extractor has 1", "use kid")

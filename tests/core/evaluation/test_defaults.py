@@ -44,7 +44,7 @@ def test_defaults_are_those_of_the_dataset(tmp_path):
 
 def test_defaults_of_a_dataset_without_a_protocol(tmp_path):
     found = for_run(tmp_path)
-    assert (list(found.metrics), found.count) == (list(EvaluationProtocol().metrics), EvaluationProtocol().samples)
+    assert (list(found.metrics), found.count) == (list(EvaluationProtocol().metrics), len(found.reference))
     assert (found.reference, found.origin.held_out) == (found.origin.training, False)
 
 

@@ -238,10 +238,67 @@ def test_measurement_values_are_converted_to_float(tmp_path):
 def test_held_out_is_unknown_for_images_of_unknown_origin(tmp_path):
     source = ReferenceImages("real", vectors(1))
     metrics = {"fd-random": find_metric("fd-random", catalog())}
-    evaluator = Evaluator(metrics, paths(tmp_path), source, SampleOrigin(known=False), count=9, seed=0)
+    evaluator = Evaluator(metrics, paths(tmp_path), source, SampleOrigin(known=False), count=100, seed=0)
     list(evaluator.prepare())
     (result,) = evaluator.evaluate(normal(0, 100, 3)).results
     assert result.to_data()["reference"]["held_out"] is None
+
+
+FEW = ("fd-random", "density-random", "brightness")
+
+
+def few(folder, real, count, optional=FEW, names=FEW):
+    """An evaluator whose metrics need more than 64 images, more than 5, and any number."""
+    known = {"brightness": Brightness()}
+    metrics = {name: known.get(name) or find_metric(name, catalog()) for name in names}
+    source = ReferenceImages("real", vectors(1, real))
+    return Evaluator(metrics, paths(folder), source, count=count, seed=0, optional=optional)
+
+
+@pytest.mark.parametrize(
+    ("real", "count", "measured"),
+    [
+        (200, 200, FEW),
+        (65, 65, FEW),
+        (64, 10_000, FEW[1:]),
+        (10_000, 64, FEW[1:]),
+        (6, 6, FEW[1:]),
+        (5, 100, FEW[2:]),
+        (100, 5, FEW[2:]),
+        (2, 2, FEW[2:]),
+        (1, 2, FEW[2:]),
+    ],
+)
+def test_optional_metrics_are_left_out_where_there_are_too_few_images(tmp_path, real, count, measured):
+    evaluator = few(tmp_path, real, count)
+    list(evaluator.prepare())
+    evaluation = evaluator.evaluate(normal(0, count, 3))
+    assert [result.name for result in evaluation.results] == list(measured)
+    left_out = [text.split()[0] for text in evaluation.warnings if "is left out: " in text]
+    assert sorted(left_out) == sorted(set(FEW) - set(measured))
+    assert evaluator.evaluate(normal(0, count, 3)).numbers() == evaluation.numbers()
+
+
+def test_metrics_that_were_asked_for_are_refused_before_an_image_is_generated(tmp_path):
+    with pytest.raises(DataError, match=r"fd with 64 features needs more than 64 .*; received 500 and 50"):
+        list(few(tmp_path, 50, 500, optional=()).prepare())
+    with pytest.raises(DataError, match="needs more than 64"):
+        list(few(tmp_path, 50, 500, names=FEW[:1]).prepare())  # no other metric is left
+
+
+def test_default_count_is_that_of_the_real_images(tmp_path):
+    evaluator = few(tmp_path, 50, None)
+    assert evaluator.count == 50
+    list(evaluator.prepare())
+    (said, *_) = evaluator.evaluate(normal(0, 50, 3)).warnings
+    assert said.startswith("there are 50 real images to compare with, so 50 samples are drawn in place of 10,000;")
+    assert (few(tmp_path, 1, None).count, few(tmp_path, 20_000, None).count) == (2, 10_000)
+
+
+def test_images_of_another_type_than_the_reference_are_refused(tmp_path):
+    evaluator = few(tmp_path, 50, 50)
+    with pytest.raises(DataError, match="images must be float32, like the reference real; received uint8"):
+        evaluator.check(torch.zeros(50, 3, dtype=torch.uint8))
 
 
 def test_class_metric_rejects_an_extractor_without_classes(tmp_path):
