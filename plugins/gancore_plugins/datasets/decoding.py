@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from gancore.errors import DataError
-from gancore_plugins.readers.picture import picture, without_warnings
+from gancore.utils.files import without_warnings
+from gancore_plugins.readers.picture import picture
 
 if TYPE_CHECKING:
     from gancore_plugins.readers.picture_files import PictureFiles

@@ -12,9 +12,10 @@ from pydantic import Field, model_validator
 
 from gancore.contracts import Dataset, Findings, Outline, Shape, Split
 from gancore.errors import DataError
+from gancore.utils.files import without_warnings
 from gancore_plugins.datasets.pictures import PictureDataset, Pictures, findings_of
 from gancore_plugins.readers.labels import read_labels
-from gancore_plugins.readers.picture import picture, without_warnings
+from gancore_plugins.readers.picture import picture
 from gancore_plugins.readers.picture_files import PictureFiles, offered_pictures, picture_files
 from gancore_plugins.readers.selection import Rules, Selection, label_file, select, training_level
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from gancore.errors import DataError, StorageError
 from gancore.utils.atomic import replacing
+from gancore.utils.files import without_warnings
 from gancore.utils.lock import exclusive
 from gancore_plugins.datasets.decoding import Decoded, PictureFormat, PixelBudget, Pixels, decode
-from gancore_plugins.readers.picture import without_warnings
 from gancore_plugins.readers.picture_files import PictureFiles
 
 _DECODER_VERSION = 2

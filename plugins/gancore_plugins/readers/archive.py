@@ -173,7 +173,9 @@ def _name(info: zipfile.ZipInfo) -> str:
 def _parts(name: str) -> list[str]:
     """Return the parts of a safe path, else nothing."""
     parts = name.removesuffix("/").split("/")
-    safe = all(part not in ("", ".", "..") and "\0" not in part for part in parts) and ":" not in parts[0]
+    safe = all(part not in ("", ".", "..") and "\0" not in part for part in parts) and not (
+        len(parts[0]) == 2 and parts[0][1] == ":"
+    )
     return parts if safe else []
 
 

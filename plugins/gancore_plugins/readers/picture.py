@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from gancore.errors import DataError
+from gancore.utils.files import without_warnings
 
 if TYPE_CHECKING:
     from gancore_plugins.readers.picture_files import PictureFiles
@@ -154,14 +154,6 @@ def picture(
     except Exception as error:  # Pillow raises any exception for damaged files
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"cannot read picture {path}: {reason}", "replace or remove it") from error
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Ignore warnings in the block, such as those of Pillow about damaged files, also where warnings are errors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _allowed(name: str) -> list[str]:

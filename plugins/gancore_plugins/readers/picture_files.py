@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 from gancore.errors import DataError
 from gancore.utils.files import regular
 from gancore_plugins.readers.archive import archive_files, is_archive
-from gancore_plugins.readers.listing import list_folder
+from gancore_plugins.readers.listing import RUNS, list_folder
 from gancore_plugins.readers.picture import begins_like_a_picture
 
 
@@ -137,6 +137,11 @@ def _is_picture(path: Path) -> bool:
 
 def no_pictures(files: PictureFiles) -> DataError:
     """Return the error for a place without pictures, which says what is there in their place."""
+    if RUNS in files.skipped and "./" in files.skipped[RUNS]:
+        samples = files.place / "samples"
+        return DataError(
+            f"{files.place} is a run of gancore, not a folder of pictures", f"name a folder, such as {samples}"
+        )
     what = ", ".join(f"{len(names):,} {reason}" for reason, names in files.skipped.items())
     return DataError(
         f"no pictures in {files.place}{f': it holds {what}' if what else ', which is empty'}",

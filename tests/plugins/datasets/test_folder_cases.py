@@ -255,6 +255,15 @@ def test_shape_that_is_asked_for_decides(tmp_path):
         assert Folder.from_path(tmp_path, shape) is None
 
 
+def test_run_is_no_folder_of_pictures_and_its_samples_are(tmp_path):
+    fill(tmp_path, "samples/1.png")
+    for name in ("config.toml", "manifest.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="is a run of gancore, not a folder of pictures") as caught:
+        Folder.from_path(tmp_path)
+    assert Folder.from_path(Path(caught.value.hint.rpartition(" ")[2])).outline().items == 1
+
+
 def test_path_without_pictures_is_left_to_other_datasets_if_something_else_is_there(tmp_path):
     (tmp_path / "in").mkdir()
     with pytest.raises(DataError, match=r"no pictures in .*in, which is empty"):

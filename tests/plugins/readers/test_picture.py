@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, features
 
 from gancore.errors import DataError
+from gancore.utils.files import without_warnings
 from gancore_plugins.readers import picture as reader
-from gancore_plugins.readers.picture import MAX_PIXELS, has_picture_suffix, picture, why_no_picture, without_warnings
+from gancore_plugins.readers.picture import MAX_PIXELS, has_picture_suffix, picture, why_no_picture
 from gancore_plugins.readers.picture_files import FolderFiles
 
 
