@@ -64,10 +64,10 @@ class Extractor(Component):
     def build(self, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
         """Return a module that maps images as they are stored to `Features`.
 
-        Images (N, *shape) are uint8 in 0..255, or float32, standardized if the data has `scales`; scaling and resizing
-        are up to the module. It is called in evaluation mode, without gradients. `num_classes` is that of the data,
-        None without labels. Read files of weights below `root`. Raise ConfigError for a shape that it does not support,
-        DataError when a file is missing or damaged.
+        Images (N, *shape) are uint8 in 0..255; or float32, standardized if the data has `scales`, mapped to 0..255 if
+        it has a `value_range`. Scaling and resizing are up to the module. It is called in evaluation mode, without
+        gradients. `num_classes` is that of the data, None without labels. Read files of weights below `root`. Raise
+        ConfigError for a shape that it does not support, DataError when a file is missing or damaged.
         """
 
 
@@ -96,7 +96,7 @@ class LearnedExtractor(Extractor):
 class Samples:
     """Images with the outputs of an extractor.
 
-    `images` (N, *shape) uint8, or float32, standardized if the data has `scales`; `features` float32 (N, D) and
+    `images` (N, *shape) uint8, or float32 as an `Extractor` receives them; `features` float32 (N, D) and
     `logits` float32 (N, K) if the metric has an extractor that returns them. All tensors are on the CPU.
     """
 

@@ -115,10 +115,12 @@ class _Group:
     real: Samples | None = None
     training: Samples | None = None
     scales: object = None
+    value_range: object = None
 
     def read(self, images: Tensor) -> Samples:
-        """Return stored images, and their features; all are standardized if the data has `scales`."""
-        images = SampleFormat.of(images[0], scales=self.scales).comparable(images)
+        """Return stored images, and their features; see `SampleFormat.comparable`."""
+        value_range = self.value_range if images.is_floating_point() else None  # uint8 has the range already
+        images = SampleFormat.of(images[0], value_range, self.scales).comparable(images)
         return Samples(images) if self.loaded is None else self.loaded.read(images)
 
 
@@ -150,11 +152,14 @@ class Evaluator:
         self._warnings: list[str] = []
         self.count = self._number_of_samples() if count is None else count
         # Of the reference first: values of all models that are compared with it are then on one scale.
-        given = [source.scales for source in (reference, origin.training) if source is not None]
-        scales = next((each for each in given if each is not None), None)
+        given = [source for source in (reference, origin.training) if source is not None]
+        scales = next((source.scales for source in given if source.scales is not None), None)
+        value_range = next((source.value_range for source in given if source.value_range is not None), None)
+        value_range = value_range if scales is None else None
         groups: dict[Extractor | None, _Group] = {}
         for name, metric in metrics.items():
-            groups.setdefault(metric.extractor, _Group(metric.extractor, scales=scales)).metrics[name] = metric
+            group = _Group(metric.extractor, scales=scales, value_range=value_range)
+            groups.setdefault(metric.extractor, group).metrics[name] = metric
         # Extractors that must be trained come last, so that errors in the others are raised early.
         self._groups = sorted(groups.values(), key=lambda group: isinstance(group.extractor, LearnedExtractor))
         for name, metric in metrics.items():

@@ -48,6 +48,11 @@ class ReferenceImages:
         """The means and standard deviations that standardize the images, None if they are compared as they are."""
         return getattr(self.images, "scales", None)
 
+    @property
+    def value_range(self) -> object:
+        """The range of float32 images, which is compared as 0..255, None if they have none."""
+        return getattr(self.images, "value_range", None)
+
     def __len__(self) -> int:
         return len(self.images)  # type: ignore[arg-type]  # map-style, so it has a length
 

@@ -137,7 +137,13 @@ class SampleFormat:
         return generated.clamp(-1, 1).add(1).mul((high - low) / 2).add(low)
 
     def comparable(self, stored: Tensor) -> Tensor:
-        """Return stored samples (N, …) as metrics and the collapse guard compare them: standardized by `scales`."""
+        """Return stored samples (N, …) as metrics and the collapse guard compare them.
+
+        Standardized by `scales`, or mapped from `value_range` to 0..255, the range of pictures with 8 bits.
+        """
+        if self.value_range is not None:
+            low, high = self.value_range
+            return (stored - low).mul_(255 / (high - low))
         return stored if self.scales is None else self.scales.standardize(stored)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from gancore.contracts import Shape
@@ -46,6 +47,8 @@ class _Inception(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> Features:
+        if images.is_floating_point():  # of more than 8 bits, in 0..255
+            images = images.round().clamp(0, 255).to(torch.uint8)
         features, logits = self.network(images.expand(-1, 3, -1, -1))
         return Features(features, logits)
 

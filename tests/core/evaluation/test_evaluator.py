@@ -368,3 +368,23 @@ def test_values_of_data_with_scales_do_not_depend_on_its_units(tmp_path):
         return evaluator.evaluate(in_units(vectors(3), factor, offset).tensors[0]).numbers()
 
     assert measured(64.0, 2.0**14) == pytest.approx(measured(1.0, 0.0), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 9), (1, 40, 33)])
+def test_values_of_pictures_do_not_depend_on_their_bits(tmp_path, shape):
+    def in_bits(seed, bits):
+        images = torch.randint(0, 256, (80, *shape), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+        values = TensorDataset(images if bits == 8 else images.float() * 257)
+        if bits == 16:
+            values.value_range = (0.0, 65535.0)
+        return values
+
+    def measured(bits, bits_of_samples):
+        names = ("kid-random", "fd-random", "coverage-random")
+        sources = [ReferenceImages("real", in_bits(seed, bits)) for seed in (1, 2)]
+        evaluator = prepared(tmp_path, names, count=80, reference=sources[0], training=sources[1])
+        return evaluator.evaluate(in_bits(3, bits_of_samples).tensors[0]).numbers()
+
+    expected = pytest.approx(measured(8, 8), rel=1e-3, abs=1e-5)
+    assert measured(16, 16) == expected
+    assert measured(16, 8) == expected

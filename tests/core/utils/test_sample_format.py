@@ -102,6 +102,15 @@ def test_scales_of_channels_are_broadcast_to_images():
     assert form.scales.to_data() == {"shape": [2, 1, 1], "means": [8.0, 100.0], "stds": [1.0, 1.0]}
 
 
+@given(st.integers(0, 60000), st.integers(500, 5000))
+def test_values_of_a_range_are_compared_as_0_to_255(low, width):
+    stored = torch.tensor([[0.0, 0.2, 1.0]]) * width + low
+    before, form = stored.clone(), SampleFormat.of(stored[0], (low, low + width))
+    torch.testing.assert_close(form.comparable(stored), torch.tensor([[0.0, 51.0, 255.0]]), rtol=0, atol=0.02)
+    torch.testing.assert_close(form.to_network(stored), form.comparable(stored) / 127.5 - 1, rtol=0, atol=1e-3)
+    assert torch.equal(stored, before)
+
+
 def test_scales_are_for_float_data_without_a_range():
     with pytest.raises(DataError, match="scales is for float32 data"):
         SampleFormat.of(torch.zeros(2, dtype=torch.uint8), scales=([0, 0], [1, 1]))
