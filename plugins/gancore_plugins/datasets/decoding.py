@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Condition
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -68,32 +65,10 @@ class Decoded:
     deep: bool  # more than 8 bits per channel
 
 
-class PixelBudget:
-    """Limit of the pixels that threads decode at one time; a picture that is larger than it is decoded alone."""
-
-    def __init__(self, most: int) -> None:
-        self._most = self._free = most
-        self._changed = Condition()
-
-    @contextmanager
-    def take(self, pixels: int) -> Iterator[None]:
-        """Wait until these pixels are free, and hold them in the block."""
-        share = min(pixels, self._most)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= share)
-            self._free -= share
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += share
-                self._changed.notify_all()
-
-
-def decode(files: PictureFiles, name: str, form: PictureFormat, budget: PixelBudget) -> Decoded | str:
+def decode(files: PictureFiles, name: str, form: PictureFormat, most_pixels: int | None = None) -> Decoded | str | None:
     """Return a decoded picture, or a sentence on why it cannot be read, with its name.
 
-    An exception would keep the picture in memory.
+    Return None if more than `most_pixels` would be decoded. An exception would keep the picture in memory.
     """
     try:
         with picture(files, name, form.max_pixels) as opened:
@@ -101,8 +76,9 @@ def decode(files: PictureFiles, name: str, form: PictureFormat, budget: PixelBud
             if form.half is None and not deep:  # JPEG: decode at a smaller size
                 side = 2 * max(form.size)
                 opened.draft("L" if form.channels == 1 else "RGB", (side, side))
-            with budget.take(opened.width * opened.height):
-                pixels, transparent = (_deep_pixels if deep or form.bits == 16 else _pixels)(opened, form)
+            if most_pixels is not None and opened.width * opened.height > most_pixels:
+                return None
+            pixels, transparent = (_deep_pixels if deep or form.bits == 16 else _pixels)(opened, form)
             size = (height, width) if _transposition(opened) in _SWAPS_SIDES else (width, height)
             return Decoded(pixels, _shown_format(opened), size, transparent, deep)
     except DataError as error:
@@ -251,44 +227,62 @@ def _unreadable_mode(opened: Image.Image) -> str:
 def _deep_pixels(opened: Image.Image, form: PictureFormat) -> tuple[Pixels, bool]:
     """Return the pixels (C, H, W) in the bits of the format, at least one of the two with 16 bits; see `_pixels`.
 
-    Each channel is resized as float32, which holds 16 bits exactly.
+    Each channel is resized as float32, which holds 16 bits exactly, one after the other.
     """
-    channels, transparent = _channels(opened), False
+    channels = _channels(opened)
     transposition = _transposition(opened)
-    if len(channels) in (2, 4):
-        alpha = channels.pop()
-        transparent = bool(alpha.min() < _MOST)
-        if transparent:
-            white = 0 if form.channels == 4 else _MOST  # colors are weighed with alpha while they are resized
-            share = alpha.astype(np.float32) / _MOST
-            channels = [white + share * (channel.astype(np.float32) - white) for channel in channels]
-        if form.channels == 4:
-            channels.append(alpha)
-    elif form.channels == 4:
-        channels.append(np.full_like(channels[0], _MOST))
-    if form.channels == 1 and len(channels) == 3:
-        channels = [np.tensordot(np.array(_GRAY, np.float32), np.stack(channels).astype(np.float32), 1)]
-    elif form.channels > 1 and len(channels) < 3:
-        channels = [channels[0]] * 3 + channels[1:]
-    planes = []
-    for channel in channels:
-        plane = _part(Image.fromarray(channel.astype(np.float32)), transposition, form.half)
-        planes.append(np.asarray(_fitted(plane, form)))
+    alpha = _values(channels.pop()) if len(channels) in (2, 4) else None
+    transparent = alpha is not None and bool(alpha.min() < _MOST)
+    white = 0 if form.channels == 4 else _MOST  # colors are weighed with alpha while they are resized
+
+    def color(channel: _Channel) -> NDArray[np.float32]:
+        values = _values(channel)
+        if alpha is not None and transparent:
+            values -= white
+            values *= alpha
+            values /= _MOST
+            values += white
+        return values
+
+    def fitted(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(_fitted(_part(Image.fromarray(values), transposition, form.half), form))
+
+    planes = [fitted(color(channel)) for channel in channels]
+    if form.channels == 1 and len(planes) == 3:
+        planes = [sum((share * plane for share, plane in zip(_GRAY, planes, strict=True)), np.zeros_like(planes[0]))]
+    elif form.channels > 1 and len(planes) == 1:
+        planes *= 3
     values = np.stack(planes)
-    if form.channels == 4 and transparent:
-        values[:3] *= _MOST / np.maximum(values[3], 1)
+    if form.channels == 4:
+        opacity = fitted(np.full(channels[0][0].shape, _MOST, np.float32) if alpha is None else alpha)
+        if transparent:
+            values *= _MOST / np.maximum(opacity, 1)
+        values = np.concatenate([values, opacity[None]])
     scale = 1 if form.bits == 16 else 255 / _MOST
     rounded = np.clip(np.rint(values * np.float32(scale)), 0, np.iinfo(form.dtype).max)
     return rounded.astype(np.uint16) if form.bits == 16 else rounded.astype(np.uint8), transparent
 
 
-def _channels(opened: Image.Image) -> list[NDArray[Any]]:  # Any: uint16, or float32 once they are computed with
-    """Return the channels (H, W) of a picture in 0..65535: gray or RGB, each with or without alpha."""
+_Channel = tuple[NDArray[Any], NDArray[np.uint8] | None]  # Any: uint8, uint16 or float
+"""A channel (H, W) in 0..65535: its upper and lower bytes, or its values alone."""
+
+
+def _values(channel: _Channel) -> NDArray[np.float32]:
+    first, lower = channel
+    if lower is None:
+        return first.astype(np.float32)
+    values = np.multiply(first, np.float32(256), dtype=np.float32)
+    values += lower
+    return values
+
+
+def _channels(opened: Image.Image) -> list[_Channel]:
+    """Return the channels of a picture: gray or RGB, each with or without alpha."""
     if opened.mode in _DEEP_MODES:
         gray = np.asarray(opened)
         if opened.mode == "I" and (gray.min() < 0 or gray.max() > _MOST):
             raise DataError("it has more than 16 bits per channel; save such images as an array, .npy")
-        return [gray.astype(np.uint16)]
+        return [(gray, None)]
     if opened.format == "PPM" and is_deep(opened):
         return _netpbm_channels(opened)
     raw_mode = _raw_mode(opened)
@@ -296,23 +290,24 @@ def _channels(opened: Image.Image) -> list[NDArray[Any]]:  # Any: uint16, or flo
         if opened.mode not in _READABLE_MODES:
             raise DataError(_unreadable_mode(opened))
         alpha = "A" in opened.mode or "a" in opened.mode or "transparency" in opened.info
-        values = np.asarray(opened.convert("RGBA" if alpha else "L" if opened.mode in ("1", "L") else "RGB"))
+        mode = "RGBA" if alpha else "L" if opened.mode in ("1", "L") else "RGB"
+        values = np.asarray(opened if opened.mode == mode else opened.convert(mode))
         values = values[:, :, None] if values.ndim == 2 else values
-        return [values[:, :, index].astype(np.uint16) * 257 for index in range(values.shape[2])]
+        channels = [values[:, :, index] for index in range(values.shape[2])]
+        return [(channel, channel) for channel in channels]  # 255 becomes 65535
     if opened.mode not in ("RGB", "RGBA"):
         raise DataError(_unreadable_mode(opened))
     # Pillow keeps the upper byte of each value. With the other byte order it keeps the lower one.
     if raw_mode == "LA;16B":  # four bytes per pixel: the upper and the lower one of gray, then those of alpha
-        values = _decoded_as(opened, "RGBA")
-        return [values[:, :, 0] * np.uint16(256) + values[:, :, 1], values[:, :, 2] * np.uint16(256) + values[:, :, 3]]
+        bytes_ = _decoded_as(opened, "RGBA")
+        return [(bytes_[:, :, 0], bytes_[:, :, 1]), (bytes_[:, :, 2], bytes_[:, :, 3])]
     kind, _, order = raw_mode.partition(";16")
     big = order == "B" or (order == "N" and sys.byteorder == "big")
-    low = _decoded_as(opened, f"{kind};16{'L' if big else 'B'}")
-    values = _decoded_as(opened, raw_mode) * np.uint16(256) + low
-    return [values[:, :, index] for index in range(values.shape[2])]
+    upper, lower = _decoded_as(opened, raw_mode), _decoded_as(opened, f"{kind};16{'L' if big else 'B'}")
+    return [(upper[:, :, index], lower[:, :, index]) for index in range(upper.shape[2])]
 
 
-def _decoded_as(opened: Any, raw_mode: str) -> NDArray[np.uint16]:  # Any: tiles have no type
+def _decoded_as(opened: Any, raw_mode: str) -> NDArray[np.uint8]:  # Any: tiles have no type
     """Decode the file again, with its bytes read as another raw mode of Pillow."""
     opened.fp.seek(0)
     with Image.open(opened.fp, formats=[opened.format]) as again:
@@ -321,19 +316,19 @@ def _decoded_as(opened: Any, raw_mode: str) -> NDArray[np.uint16]:  # Any: tiles
             args = (raw_mode, *tile[3][1:]) if isinstance(tile[3], tuple) else raw_mode
             tiles.append(tile._replace(args=args))
         again.tile = tiles
-        return np.asarray(again).astype(np.uint16)
+        return np.asarray(again)
 
 
-def _netpbm_channels(opened: Any) -> list[NDArray[np.uint16]]:  # Any: as above
+def _netpbm_channels(opened: Any) -> list[_Channel]:  # Any: as above
     """Return the channels of a picture of PPM with 16 bits, of which Pillow decodes 8."""
     width, height = opened.size
-    maximum, count = _netpbm_maximum(opened), width * height * 3
+    size = 2 * 3 * width * height
     if opened.tile[0][0] == "ppm_plain":
         raise DataError("plain PPM with 16 bits is not read; save it as PNG")
     opened.fp.seek(opened.tile[0][2])
-    content = opened.fp.read(2 * count)
-    if len(content) < 2 * count:
+    content = opened.fp.read(size)
+    if len(content) < size:
         raise DataError("the file ends before its pixels do")
     values = np.frombuffer(content, ">u2").reshape(height, width, 3)
-    scaled = np.minimum(np.rint(values * (_MOST / maximum)), _MOST).astype(np.uint16)
-    return [scaled[:, :, index] for index in range(3)]
+    factor = np.float32(_MOST / _netpbm_maximum(opened))
+    return [(np.minimum(np.rint(values[:, :, index] * factor), _MOST), None) for index in range(3)]

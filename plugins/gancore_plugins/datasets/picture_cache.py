@@ -21,15 +21,15 @@ from gancore.errors import DataError, StorageError
 from gancore.utils.atomic import replacing
 from gancore.utils.files import without_warnings
 from gancore.utils.lock import exclusive
-from gancore_plugins.datasets.decoding import Decoded, PictureFormat, PixelBudget, Pixels, decode
+from gancore_plugins.datasets.decoding import Decoded, PictureFormat, Pixels, decode
 from gancore_plugins.readers.picture_files import PictureFiles
 
 _DECODER_VERSION = 2
 """Part of a cache's name. Increase it when pictures are decoded differently, so that old caches are not used."""
 _CHUNK = 64
 """Pictures that are decoded before they are written and progress is reported."""
-_MOST_PIXELS_AT_ONCE = 32_000_000
-"""Pixels that all threads together decode at one time; a larger picture is decoded alone."""
+_MOST_PIXELS_PER_THREAD = 16_000_000
+"""Larger pictures are decoded one by one, in one thread: memory that a thread frees is often not used by others."""
 _SAVE_SECONDS = 30.0
 """How often the index is written, so that a killed process loses little work."""
 _ROW = np.dtype(
@@ -234,15 +234,17 @@ class PictureCache:
         """Decode pictures into `images`, note in the index what became of each; yield the share that is done."""
         count, saved = len(index.rows), time.monotonic()
         before = count - len(missing)
-        budget = PixelBudget(_MOST_PIXELS_AT_ONCE)
         # Threads suffice: Pillow releases the GIL while it decodes and resizes.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(missing), _CHUNK):
                 numbers = missing[start : start + _CHUNK].tolist()
                 names = [self.files.names[number] for number in numbers]
                 with without_warnings():
-                    chunk = list(pool.map(lambda name: decode(self.files, name, self.form, budget), names))
+                    chunk = list(pool.map(self._decode_small, names))
                 for done, (number, decoded) in enumerate(zip(numbers, chunk, strict=True), before + start + 1):
+                    if decoded is None:
+                        with without_warnings():
+                            decoded = decode(self.files, self.files.names[number], self.form)
                     if isinstance(decoded, Decoded):
                         images[number] = decoded.pixels
                     index.enter(number, decoded)
@@ -251,6 +253,9 @@ class PictureCache:
                     images.flush()
                     index.save(self.path.with_suffix(".npz"), self.source)
                     saved = time.monotonic()
+
+    def _decode_small(self, name: str) -> Decoded | str | None:
+        return decode(self.files, name, self.form, _MOST_PIXELS_PER_THREAD)
 
 
 def check_readable(caches: Sequence[PictureCache], *, skip: bool) -> NDArray[np.intp] | None:

@@ -1,12 +1,10 @@
-import threading
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gancore_plugins.datasets.decoding import Decoded, PictureFormat, PixelBudget, any_is_deep, decode
+from gancore_plugins.datasets.decoding import Decoded, PictureFormat, any_is_deep, decode
 from gancore_plugins.readers.picture_files import FolderFiles
 from helpers.deep_pictures import png16, ppm16, tiff16
 
@@ -14,7 +12,7 @@ from helpers.deep_pictures import png16, ppm16, tiff16
 def decoded(folder, name, **fields):
     """Decode one picture, by default to its own size with 8 bits, or return why it cannot be read."""
     settings_ = {"size": (8, 8), "channels": 3, "fit": "crop", "max_pixels": 10**6, "bits": 8, **fields}
-    return decode(FolderFiles(folder, [name]), name, PictureFormat(**settings_), PixelBudget(10**6))
+    return decode(FolderFiles(folder, [name]), name, PictureFormat(**settings_))
 
 
 def random_pixels(channels, height, width, seed=0):
@@ -193,20 +191,11 @@ def test_bits_are_those_of_a_sample_of_pictures(tmp_path):
     assert not any_is_deep(FolderFiles(tmp_path, names[:3]), 10)
 
 
-def test_pixel_budget_lets_one_large_picture_in_at_a_time():
-    budget, inside, most = PixelBudget(10), [], []
-
-    def decode_one(pixels):
-        with budget.take(pixels):
-            inside.append(pixels)
-            most.append(sum(inside))
-            threading.Event().wait(0.001)
-            inside.remove(pixels)
-
-    threads = [threading.Thread(target=decode_one, args=(pixels,)) for pixels in [3, 50, 4, 20, 5] * 4]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert max(most) == 50
-    assert all(total <= 10 or total in (20, 50) for total in most)
+def test_decode_leaves_large_pictures_for_later(tmp_path):
+    files = FolderFiles(tmp_path, ["1.png", "2.jpg"])
+    for name in files.names:
+        Image.new("RGB", (100, 80)).save(tmp_path / name)
+    form = PictureFormat((10, 8), 3, "crop", 10**6)
+    assert decode(files, "1.png", form, 7999) is None
+    assert isinstance(decode(files, "1.png", form, 8000), Decoded)
+    assert isinstance(decode(files, "2.jpg", form, 2000), Decoded)  # JPEG is decoded at a smaller size

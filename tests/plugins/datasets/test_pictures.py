@@ -326,3 +326,15 @@ def test_cache_takes_over_rows_of_several_earlier_arrays(tmp_path):
         array, decoded, _ = built(tmp_path / "in", tmp_path / "root")
     assert decoded == ["4.png"]
     assert array[:, 0, 0, 0].tolist() == list(range(5))
+
+
+def test_cache_decodes_large_pictures_like_small_ones(tmp_path, monkeypatch):
+    for number in range(5):
+        pixels = np.random.default_rng(number).integers(0, 256, (8 + number, 9, 3), np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
+    expected = built(tmp_path / "in", tmp_path / "root")[0]
+    monkeypatch.setattr(picture_cache, "_MOST_PIXELS_PER_THREAD", 90)
+    array, _, index = built(tmp_path / "in", tmp_path / "again")
+    assert np.array_equal(array, expected)
+    assert index.rows["height"].tolist() == [8, 9, 10, 11, 12]
