@@ -20,6 +20,7 @@ from gancore_plugins.datasets.mixtures import Grid, Ring
 from gancore_plugins.datasets.mnist import KMNIST, MNIST, FashionMNIST
 from gancore_plugins.datasets.paired import Paired
 from gancore_plugins.datasets.stacked_mnist import StackedMNIST
+from gancore_plugins.datasets.table import Table
 from gancore_plugins.extractors.digits import DigitsExtractor
 from gancore_plugins.extractors.inception import InceptionExtractor
 from gancore_plugins.extractors.random import RandomExtractor
@@ -71,7 +72,7 @@ def gancore_losses() -> Iterable[type[Loss]]:
 
 @hookimpl
 def gancore_datasets() -> Iterable[type[Dataset]]:
-    return [MNIST, FashionMNIST, KMNIST, CIFAR10, Folder, Paired, Array, Digits, StackedMNIST, Ring, Grid]
+    return [MNIST, FashionMNIST, KMNIST, CIFAR10, Folder, Paired, Array, Table, Digits, StackedMNIST, Ring, Grid]
 
 
 @hookimpl

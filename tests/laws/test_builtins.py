@@ -10,7 +10,7 @@ KNOWN = {
 }
 NEED_FILES = {
     *("mnist", "fashion-mnist", "kmnist", "cifar10", "stacked-mnist", "inception"),
-    *("folder", "paired", "array"),
+    *("folder", "paired", "array", "table"),
 }
 """Components that need files, so that most laws cannot be checked on them."""
 
