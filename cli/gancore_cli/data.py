@@ -159,7 +159,8 @@ def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON
     findings, contents = summary.findings, summary.contents
     low, high = document["measured_range"]
     path = document["settings"].get("path")
-    seen = "networks see -1..1" if summary.format.bounded else "networks see the values as they are"
+    standardized = "networks see them standardized" if summary.format.scales else "networks see the values as they are"
+    seen = "networks see -1..1" if summary.format.bounded else standardized
     shape = describe_shape(summary.shape)
     stored = f"{summary.format.dtype} in {brief(low)}..{brief(high)}; {seen}"
     lines = {

@@ -31,6 +31,7 @@ NEEDED = {
     "folder": PICTURES,
     "small-pictures": PICTURES,
     "arrays": ConfigLayer("dataset", {"dataset": {"name": "noise", "shape": [2, 10]}}),
+    "table": ConfigLayer("dataset", {"dataset": {"name": "noise", "shape": [5]}}),
 }
 
 

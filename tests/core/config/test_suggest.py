@@ -137,6 +137,7 @@ def test_suggestion_fits_the_data_and_is_repeated_by_its_arguments(
         (3_786, [3, 32, 32], 0, True, "small-pictures", None),
         (100, [3, 31, 37], 0, False, "arrays", None),
         (100, [2, 200], 0, False, "arrays", None),
+        (500, [7], 0, False, "table", None),
         (100, [1, 8, 8, 8], 0, True, "arrays", None),
     ],
 )
