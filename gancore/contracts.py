@@ -538,6 +538,10 @@ class Augmentation(Component):
         augmentation). Raise ConfigError for a spec that it does not support.
         """
 
+    def may_mirror(self) -> bool:
+        """Return whether it mirrors images where `spec.mirrors` allows that, to report a setting without effect."""
+        return True
+
     def strength(self, time: TrainingTime) -> float:
         """Return the fraction of images to change at this time of the run, in 0..1."""
         return 1.0

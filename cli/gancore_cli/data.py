@@ -154,7 +154,6 @@ def _unreadable(dataset: Dataset, summary: DataSummary) -> list[str]:
 def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON
     """Print one line for each subject that there is something to say about."""
     from gancore.data.summary import class_line, describe_shape
-    from gancore.run.progress import brief
 
     findings, contents = summary.findings, summary.contents
     low, high = document["measured_range"]
@@ -162,7 +161,7 @@ def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON
     standardized = "networks see them standardized" if summary.format.scales else "networks see the values as they are"
     seen = "networks see -1..1" if summary.format.bounded else standardized
     shape = describe_shape(summary.shape)
-    stored = f"{summary.format.dtype} in {brief(low)}..{brief(high)}; {seen}"
+    stored = f"{summary.format.dtype} in {low:g}..{high:g}; {seen}"
     lines = {
         "data": summary.name + (f" at {path}" if path else ""),
         "files": findings.in_words(),

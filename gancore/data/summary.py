@@ -76,7 +76,7 @@ class DataSummary:
     def lines(self) -> list[str]:
         """Return 1 to 3 lines: the samples, the classes if there are any, the part that is held out."""
         return [
-            f"data: {self.name}, {_count(self.items, 'sample')} of {describe_shape(self.shape)}, {self.format.describe()}",
+            f"samples: {self.items:,} of {describe_shape(self.shape)}, {self.format.describe()}, of {self.name}",
             *([f"classes: {class_line(self.classes, self.class_counts)}"] if self.classes else []),
             *([f"held out: {self.held_out}"] if self.held_out else []),
         ]

@@ -147,8 +147,7 @@ class Recorder:
     def _records(self, steps: Iterator[Step]) -> Iterator[Record]:
         try:
             _ = self._guard  # reads real images, so that unreadable data ends the run before the first step
-            if self._saved is None:
-                self._draw_real()
+            self._draw_real()
             self._run_pending()  # of a new run before its first step, or still pending in a resumed run
             while True:
                 self._interruption.check()
@@ -290,10 +289,11 @@ class Recorder:
                 self._notify_file(path)
 
     def _draw_real(self) -> None:
-        """Draw a contact sheet of the data, if it can be drawn, in a new run."""
-        if not can_draw(self._gan.feed.shape):
+        """Draw a contact sheet of the data if it can be drawn, unless that was done before the run was interrupted."""
+        path = self._directory.samples / REAL
+        if path.exists() or not can_draw(self._gan.feed.shape):
             return
-        drawn, path = sheet(self._gan.feed), self._directory.samples / REAL
+        drawn = sheet(self._gan.feed)
         with self._deferred():
             with atomic_write(path) as temporary, temporary.open("wb") as file:
                 drawn.save(file, "PNG")

@@ -92,7 +92,7 @@ def test_schedules_use_everything_that_is_shipped():
 
 
 @pytest.mark.parametrize(("how", "code", "what"), [("TERM", 143, "terminated"), ("INT", 130, "interrupted")])
-@pytest.mark.parametrize("place", ["discriminator:7", "generator:7", "look:3", "picture:1", "file:7"])
+@pytest.mark.parametrize("place", ["discriminator:7", "generator:7", "look:3", "picture:2", "file:7"])
 def test_signal_ends_a_run_after_its_step_with_a_checkpoint(run, tmp_path, whole, place, how, code, what):
     done = run(*RUN, "--out", "run", "-q", GANCORE_TRAP=f"{place}:{how}")
     assert done.returncode == code

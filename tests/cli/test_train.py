@@ -33,7 +33,9 @@ def test_train_prints_where_pictures_log_and_checkpoint_are(finished):
 
 
 def test_piped_progress_is_one_plain_line_an_interval(finished):
-    networks, *lines = finished.made.stderr.splitlines()
+    samples, classes, networks, *lines = finished.made.stderr.splitlines()
+    assert samples == "samples: 1,797 of 1x8x8 (gray), uint8, of digits"
+    assert classes.startswith("classes: 10: 0 (178), 1 (182), ")
     assert re.fullmatch(r"networks: .* parameters; training takes at least .*B of memory", networks)
     form = r"step \d+  epoch [\d.]+/[\d.]+  [\d.]+ kimg  [\d,]+ img/s  D [\d.]+  G [\d.]+  \d+:\d\d left"
     assert [line.split()[1] for line in lines] == ["2", "4"]
@@ -66,7 +68,7 @@ def test_init_from_starts_with_the_weights_of_another_run(finished):
     manifest = json.loads((finished.folder / "begun" / "manifest.json").read_text())
     assert manifest["init_from"] == before.digest
     wide = ["--set", "generator.widths=[3]", "--init-from", "runs/0001"]
-    assert "of another generator" in finished.fails(4, "train", *BY_HAND, *wide)
+    assert "of another generator" in finished.fails(4, "train", *BY_HAND, *wide, "-q")
 
 
 def test_init_from_is_repeated_by_a_run_without_a_checkpoint(finished):

@@ -30,6 +30,9 @@ class ADA(Augmentation):
     start: float = Field(default=0.0, ge=0, le=1, description="probability at the start, such as that of another run")
     most: float = Field(default=0.85, gt=0, le=1, description="largest probability")
 
+    def may_mirror(self) -> bool:
+        return "flip" in self.policy
+
     def build(self, spec: Spec) -> Augment:
         check_policy(self.policy, spec)
         return _AdaptiveAugment(self)

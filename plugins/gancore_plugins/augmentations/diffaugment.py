@@ -37,6 +37,9 @@ class DiffAugment(Augmentation):
     def strength(self, time: TrainingTime) -> float:
         return value_at(self.probability, time)
 
+    def may_mirror(self) -> bool:
+        return "flip" in self.policy
+
     def build(self, spec: Spec) -> Augment:
         check_policy(self.policy, spec)
         return self._apply
