@@ -74,6 +74,12 @@ class Observer(Component):
 
     kind = "observer"
 
+    def check(self) -> None:
+        """Raise ConfigError if the observer cannot work here, for example because it needs a package that is missing.
+
+        Called before anything of a new run is prepared, and ends it. By default nothing is checked.
+        """
+
     @abstractmethod
     def build(self, run: RunInfo) -> Writer:
         """Return the writer for this run. It may open files and connections; close them in `end`.

@@ -57,6 +57,7 @@ from gancore.run.source import (
     layers_of,
     table_of_part,
 )
+from gancore.run.unused_keys import keys_of_user, unused_keys
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer
@@ -144,6 +145,7 @@ class Run:
         self._config: RunConfig | None = None
         self._recipe: str | None = None
         self._suggestion: Suggestion | None = None
+        self._set_by_user: frozenset[str] = frozenset()
         self._assembled: GAN | None = None
         self.gan: GAN | None = None
         """The GAN, once it is assembled: its networks, optimizers and progress."""
@@ -197,6 +199,7 @@ class Run:
         names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
         self._recipe = names[0] if names else None
         self._config = with_absolute_paths(resolve(layers, self.catalog))
+        self._set_by_user = frozenset(keys_of_user(layers, self._config))
 
     def _layers_of(self, given: Mapping[str, object], below: Sequence[ConfigLayer]) -> Iterator[ConfigLayer]:
         """Keep the parts that are objects, and yield what the config holds for each part that was given."""
@@ -433,6 +436,9 @@ class Run:
             for line in self._suggestion.lines():
                 display.note(line)
         self._warn(display, self.catalog.warnings())
+        for label, observer in self.config.observers.items():
+            with blame(f"observer {label!r}", "in check()"):
+                observer.check()
         if self.directory and ranks.is_main:
             self.directory.check_new()
 
@@ -459,6 +465,7 @@ class Run:
                 display.note(f"note: {note}")
             self._warn(display, summary.warnings(conditional=self.config.training.conditional))
         self._warn(display, self.gan.take_warnings())
+        self._warn(display, [*unused_keys(self._set_by_user, self.config, self.gan)])
         self.cost = cost_of(self.gan)
         display.note(str(self.cost))
         self._warn(display, [*self.cost.warnings(free_memory(self.gan.device))])

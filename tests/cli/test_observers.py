@@ -1,6 +1,6 @@
 import json
+import os
 
-from gancore.checkpoint.store import kept
 from helpers.cli_runner import BY_HAND
 
 OPTIONS = ["--steps", "2", "--set", "observers.tensorboard.flush_seconds=5"]
@@ -15,12 +15,12 @@ def test_tensorboard_observer_writes_event_files(gancore):
     assert "gancore" in manifest["plugins"]
 
 
-def test_observer_without_its_package_is_one_warning_and_the_run_is_trained(gancore):
+def test_observer_without_its_package_ends_the_run_before_anything_is_prepared(gancore):
     (gancore.folder / "tensorboard.py").write_text("raise ImportError('not here')")
-    done = gancore.works("train", *BY_HAND, *OPTIONS, "--json", PYTHONPATH=str(gancore.folder))
-    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("warning")]
-    assert "observer tensorboard of gancore " in warning
-    assert "pip install 'gancore[tensorboard]'" in warning
-    assert warning.endswith("--set observers.tensorboard=none")
-    assert json.loads(done.stdout)["last"]["step"] == 2
-    assert kept(gancore.folder / "runs" / "0001" / "checkpoints")[-1].name == "step-00000002.safetensors"
+    path = os.pathsep.join([str(gancore.folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = gancore("train", *BY_HAND, *OPTIONS, PYTHONPATH=path)
+    assert done.returncode == 2
+    error, _, hint = done.stderr.splitlines()
+    assert error == "error: the package tensorboard is not installed"
+    assert "pip install 'gancore[tensorboard]'" in hint
+    assert not (gancore.folder / "runs").exists()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 from torch import Tensor
 
 from gancore.errors import ConfigError
 from gancore.observers import Observer, Outcome, RunInfo, Writer
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
 """Folder of the event files, in the folder of the run."""
@@ -23,20 +27,17 @@ class TensorBoard(Observer):
         default=30, ge=1, le=86400, description="seconds between two writes of pending events to the disk"
     )
 
+    def check(self) -> None:
+        _summary_writer()
+
     def build(self, run: RunInfo) -> Writer:
         return _Events(run.folder / FOLDER, self.flush_seconds, run.step)
 
 
 class _Events(Writer):
     def __init__(self, folder: Path, flush_seconds: int, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ConfigError(
-                "the package tensorboard is not installed", "install it with: pip install 'gancore[tensorboard]'"
-            ) from error
         # A resumed run logs again the steps after its checkpoint, so TensorBoard must drop their old events.
-        self._events = SummaryWriter(folder, flush_secs=flush_seconds, purge_step=step + 1 if step else None)
+        self._events = _summary_writer()(folder, flush_secs=flush_seconds, purge_step=step + 1 if step else None)
 
     def scalars(self, numbers: Mapping[str, float]) -> None:
         for name in numbers.keys() - {"step"}:
@@ -47,3 +48,14 @@ class _Events(Writer):
 
     def end(self, outcome: Outcome) -> None:
         self._events.close()
+
+
+def _summary_writer() -> type[SummaryWriter]:
+    """Return the class of torch, which imports tensorboard. Raise ConfigError without that package."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "the package tensorboard is not installed", "install it with: pip install 'gancore[tensorboard]'"
+        ) from error
+    return SummaryWriter

@@ -1,0 +1,74 @@
+"""Keys that the user has set and that do nothing in this run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from gancore.config.layers import ConfigLayer, Keys, merge
+from gancore.config.run import RunConfig
+from gancore.settings import Settings
+from gancore.training.gan import GAN
+
+_OF_THE_PRODUCT = ("defaults", "recipe ", "choice for ")
+"""Beginnings of the names of layers that the user did not write."""
+
+
+def keys_of_user(layers: Sequence[ConfigLayer], config: RunConfig) -> set[str]:
+    """Return the dotted keys whose values are from the user, and are not the default."""
+    data, sources = merge(layers)
+    return {
+        ".".join(keys)
+        for keys, source in sources.items()
+        if not source.startswith(_OF_THE_PRODUCT) and not isinstance(_value(data, keys), Mapping)
+        if not _is_default(config, keys)
+    }
+
+
+def unused_keys(keys: AbstractSet[str], config: RunConfig, gan: GAN) -> Iterator[str]:
+    """Yield a warning for each of these keys that does nothing in this run, with the reason."""
+    training = config.training
+    reasons: dict[str, Callable[[], str]] = {
+        "training.workers": lambda: (
+            "the data is kept in memory, not loaded in steps (training.data=stream loads it)"
+            if gan.feed.is_in_memory
+            else ""
+        ),
+        "training.channels_last": lambda: "" if len(gan.feed.shape) == 3 else "the data are not images",
+        "training.sync_batchnorm": lambda: "" if gan.ranks.is_distributed else "one process trains alone",
+        "training.nonfinite_limit": lambda: (
+            "training.on_nonfinite is stop, at the first such value" if training.on_nonfinite == "stop" else ""
+        ),
+        "evaluate.samples": lambda: "" if config.metrics else "the run has no metrics",
+        "evaluate.every_kimg": lambda: (
+            "the run has no metrics, and evaluate.on_collapse is ignore"
+            if not config.metrics and config.evaluate.on_collapse == "ignore"
+            else _beyond_the_total(config.evaluate.every_kimg, config, gan)
+        ),
+        "sample.every_kimg": lambda: _beyond_the_total(config.sample.every_kimg, config, gan),
+    }
+    for key, reason_of in reasons.items():
+        if key in keys and (reason := reason_of()):
+            yield f"{key} has no effect: {reason}"
+
+
+def _beyond_the_total(every_kimg: float, config: RunConfig, gan: GAN) -> str:
+    images = config.batch_size * config.training.discriminator_steps
+    epochs = config.total.total_epochs(gan.feed.size, images)
+    total = None if epochs is None else epochs * gan.feed.size / 1000
+    return "" if total is None or every_kimg <= total else f"the whole run takes {total:g} kimg ({config.duration})"
+
+
+def _is_default(config: RunConfig, keys: Keys) -> bool:
+    settings: object = config
+    for name in keys[:-1]:
+        settings = getattr(settings, name, None)
+    field = type(settings).model_fields.get(keys[-1]) if isinstance(settings, Settings) else None
+    return field is not None and not field.is_required() and getattr(settings, keys[-1]) == field.get_default()
+
+
+def _value(data: Mapping[str, object], keys: Keys) -> object:
+    value: object = data
+    for name in keys:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value

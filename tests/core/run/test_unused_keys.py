@@ -1,0 +1,59 @@
+"""Warnings about keys that do nothing."""
+
+import pytest
+
+from gancore import Run
+from gancore.config.layers import ConfigLayer
+
+PARTS = {
+    "generator": {"name": "mlp", "widths": [4]},
+    "discriminator": {"name": "mlp", "widths": [4]},
+    "loss": "bce",
+    "dataset": "digits",
+    "duration": "2 steps",
+    "batch_size": 8,
+}
+
+
+def warnings_of(settings, *below):
+    run = Run([*below, ConfigLayer("user", settings)])
+    run.assemble()
+    return [warning for warning in run.warnings if "has no effect" in warning]
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"training": {"workers": 2}}, "training.workers"),
+        ({"training": {"sync_batchnorm": True}}, "training.sync_batchnorm"),
+        ({"training": {"nonfinite_limit": 5}}, "training.nonfinite_limit"),
+        ({"training": {"channels_last": True}, "dataset": "ring"}, "training.channels_last"),
+        ({"evaluate": {"samples": 100}}, "evaluate.samples"),
+        ({"evaluate": {"every_kimg": 0.01, "on_collapse": "ignore"}}, "evaluate.every_kimg"),
+        ({"evaluate": {"every_kimg": 0.02}}, "evaluate.every_kimg"),
+        ({"sample": {"every_kimg": 0.02}}, "sample.every_kimg"),
+    ],
+)
+def test_unused_key_of_the_user_is_a_warning(settings, key):
+    (warning,) = warnings_of(PARTS | settings)
+    assert warning.startswith(f"{key} has no effect: ")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"training": {"workers": 0, "nonfinite_limit": 3}},
+        {"training": {"nonfinite_limit": 5, "on_nonfinite": "skip", "channels_last": True}},
+        {"evaluate": {"every_kimg": 0.01}, "sample": {"every_kimg": 0.016}},
+        {"sample": {"every_kimg": 50.0}, "duration": "1 minutes"},
+    ],
+)
+def test_key_with_an_effect_or_of_the_default_is_no_warning(settings):
+    assert warnings_of(PARTS | settings) == []
+
+
+def test_unused_key_of_a_recipe_or_a_choice_is_no_warning():
+    for source in ("recipe digits", "choice for pictures"):
+        below = ConfigLayer(source, {"evaluate": {"samples": 100}})
+        assert warnings_of({}, ConfigLayer("parts", PARTS), below) == []
