@@ -299,10 +299,24 @@ def resolve(layers: Iterable[ConfigLayer], catalog: Catalog, model: type[RunConf
         with plugin_in_errors(catalog, components):
             return model.model_validate(data, context=catalog)
     except ValidationError as error:
-        problems = problem_messages(error, data, sources)
+        problems, hint = problem_messages(error, data, sources), _keys_hint(error, data)
     if len(problems) > 1:
         problems = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
-    raise ConfigError("wrong config: " + "; ".join(problems), "see the keys with: gancore show run")
+    raise ConfigError("wrong config: " + "; ".join(problems), hint)
+
+
+def _keys_hint(error: ValidationError, data: Mapping[str, Any]) -> str:  # Any: data of a file
+    """Return the command that shows the keys which are wrong: those of a component, if all of them are."""
+    places = [line["loc"] for line in error.errors()]
+    tables = {place[0] if len(place) > 1 else "" for place in places}
+    if ("dataset",) in places or any(place[0] == "dataset" and place[-1] == "path" for place in places):
+        return "name your data with --dataset PATH"
+    (table, *others) = tables or {""}
+    value = data.get(str(table))
+    name = value.get("name") if isinstance(value, Mapping) else None
+    if others or table not in ("generator", "discriminator", "loss", "dataset") or not isinstance(name, str):
+        return "see the keys with: gancore show run"
+    return f"gancore list {table}" if any(place[-1] == "name" for place in places) else f"gancore show {table} {name}"
 
 
 def read_dataset(text: str, catalog: Catalog) -> Dataset:

@@ -200,6 +200,22 @@ class TestProblems:
         assert "(14) " not in text
         assert error.value.hint == "see the keys with: gancore show run"
 
+    @pytest.mark.parametrize(
+        ("text", "hint"),
+        [
+            ("dataset=folder", "name your data with --dataset PATH"),
+            ("dataset=none", "name your data with --dataset PATH"),
+            ("generator.widht=3", "gancore show generator mlp"),
+            ("loss=bec", "gancore list loss"),
+            ("latent.dmi=3", "see the keys with: gancore show run"),
+        ],
+    )
+    def test_resolve_names_the_command_that_shows_the_keys(self, text, hint):
+        parts = {"generator": {"name": "mlp"}, "discriminator": "mlp", "loss": "bce", "dataset": "digits"}
+        with pytest.raises(ConfigError) as error:
+            resolve([ConfigLayer("parts", parts), assignment(text)], Catalog.installed())
+        assert error.value.hint == hint
+
     def test_resolve_does_not_number_a_single_mistake(self):
         with pytest.raises(ConfigError) as error:
             run_of("seed=-1")
