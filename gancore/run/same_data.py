@@ -85,17 +85,20 @@ class TrainedOn:
             if isinstance(before["condition"], int):
                 raise CheckpointError(difference, f"restore them, or start a new run from its weights: {self.new_run}")
             yield difference
-        for key in ("shape", "condition"):
+        decisive = ["shape", "condition", "dtype"]
+        if None in changed.get("value_range", ()):  # networks of data with a range end in it, others do not
+            decisive.append("value_range")
+        for key in decisive:
             if key in changed:
                 old, new = changed[key]
                 raise CheckpointError(
                     f"the run in {self.run} was trained on data of {key} {old}; it is now {new}",
                     f"restore the data and its settings, or start a new run from its weights: {self.new_run}",
                 )
-        if changed:
-            yield "resuming is not bit-exact: " + "; ".join(
-                f"{key} of the data was {old}, now {new}" for key, (old, new) in changed.items()
-            )
+        if others := [key for key in ("value_range", "scales", "mirrors") if key in changed]:
+            yield f"resuming is not bit-exact: other {', '.join(others)} of the data"
+        if "columns" in changed:
+            yield "the columns of the data have other names than at the checkpoint"
 
 
 def _outline(dataset: Dataset) -> Outline | None:

@@ -383,6 +383,23 @@ def test_shape_that_differs_is_refused_before_anything_is_decoded(pictures):
     assert not (pictures / "new").exists()
 
 
+def test_mirrors_of_data_are_inexact_and_its_type_is_refused(tmp_path):
+    path = trained(tmp_path / "run", cut=1)
+    (warning,) = inexact(resumed(path, set={"dataset.mirrors": True}))
+    assert warning == "resuming is not bit-exact: other mirrors of the data"
+    floats = TensorDataset(torch.zeros(8, 1, 4, 4), torch.zeros(8).long())
+    layers = [ConfigLayer("test", {key: value for key, value in PARTS.items() if key != "dataset"} | SHORT)]
+    bytes_ = TensorDataset(torch.zeros(8, 1, 4, 4, dtype=torch.uint8), torch.zeros(8).long())
+    with closing(
+        Run(
+            layers, out=tmp_path / "own", set={"batch_size": 4}, device="cpu", catalog=catalog(), dataset=bytes_
+        ).train()
+    ) as records:
+        next(records)
+    with pytest.raises(CheckpointError, match="was trained on data of dtype uint8; it is now float32"):
+        list(opened(tmp_path / "own", dataset=floats).resume())
+
+
 def test_classes_of_a_dataset_without_outline_are_compared_once_it_is_built(tmp_path):
     class Labeled(TensorDataset):
         classes = ("a", "b")
