@@ -396,7 +396,7 @@ class Run:
         dataset, follow = self._config.dataset, f"gancore resume {directory.path} --data PATH"
         with attributed(self._config, catalog), missing_data_named(dataset, follow):
             warnings = trained_on.check_outline(dataset)
-            gan = self._assemble(ranks, display, resumed=True)
+            gan = self._assemble(ranks, display, resumed=data is None)
             if found is None:
                 if not ranks.broadcast(False):  # whether rank 0 finds the run finished
                     yield from self._follow(gan, interruption)

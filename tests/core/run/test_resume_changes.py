@@ -344,6 +344,33 @@ def test_moved_data_is_followed_and_exact(pictures):
     assert list(history(pictures / "run")[-1]["changed"]) == ["dataset.path"]
 
 
+def test_moved_data_is_exact_in_a_zip_and_back_in_a_folder(pictures):
+    shutil.copytree(pictures / "run", pictures / "whole")
+    follow(pictures, "whole", steps=8)
+    shutil.make_archive(str(pictures / "packed"), "zip", pictures / "data")
+    (pictures / "data").rename(pictures / "back")
+    for place, steps in (("packed.zip", 6), ("back", 8)):
+        run = follow(pictures, steps=steps, data=pictures / place)
+        assert inexact(run) == []
+        assert run.config.dataset.name == "folder"
+    assert equal(newest(pictures / "run").tensors, newest(pictures / "whole").tensors)
+
+
+def test_moved_data_of_another_kind_is_read_by_its_dataset(pictures):
+    plain = {"name": "folder", "path": str(pictures / "data"), "size": 4}
+    with closing(
+        small_run(pictures / "plain", SHORT, {"dataset": plain}, data_dir=pictures / "kept").train()
+    ) as records:
+        next(records)
+    pixels = [np.asarray(Image.open(pictures / "data" / name)) for name in NAMES]
+    np.save(pictures / "all.npy", np.stack(pixels))
+    shutil.rmtree(pictures / "data")
+    run = follow(pictures, "plain", data=pictures / "all.npy")
+    assert run.config.dataset.name == "array"
+    assert inexact(run) == []
+    assert opened(pictures / "plain").load().config.dataset.path == str(pictures / "all.npy")
+
+
 def test_moved_data_of_a_finished_run_is_where_its_generator_looks(pictures):
     follow(pictures)
     (pictures / "data").rename(pictures / "elsewhere")
