@@ -60,6 +60,10 @@ EXCEPTIONS = {
     ("gancore/run/log.py", "pandas"): "makes a data frame of numbers that json has parsed",
     ("gancore/__init__.py", "lazy_loader.attach_stub"): "modules of gancore's own, by the stub next to that file",
     (
+        "gancore/checkpoint/weights.py",
+        "torch.load",
+    ): "with weights_only=True, which builds tensors and plain containers only, of a file whose sizes were checked",
+    (
         "gancore/catalog/plugin_file.py",
         "importlib.util.module_from_spec",
     ): "--plugin FILE: code that the user names as such",

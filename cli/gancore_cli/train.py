@@ -47,8 +47,8 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
 @click.option(
     "--init-from",
     type=click.Path(path_type=Path),
-    metavar="RUN|CHECKPOINT",
-    help="Start with the weights of another run.",
+    metavar="RUN|FILE",
+    help="Start with the weights of a run, a checkpoint, or a state dict (.safetensors, .pth).",
 )
 @data_dir
 @device

@@ -66,8 +66,8 @@ class StoredWeights:
 def read_weights(path: Path) -> StoredWeights:
     """Read the newest checkpoint of a run directory, a checkpoint, or a plain state dict; tensors are on the CPU.
 
-    The content of a file decides its format. Raises CheckpointError when there is none, when it is damaged or would
-    take more memory than its size, and when it holds objects other than tensors and plain containers.
+    The content of a file decides its format. Raises CheckpointError when it is missing or damaged, would take more
+    memory than its size, or holds objects other than tensors and plain containers.
     """
     path = newest(path)
     try:

@@ -63,7 +63,7 @@ class Layout:
         return self._states[condition]
 
     def shape(self, name: str, condition: Condition | None) -> Shape | None:
-        """Return the shape of a tensor of the network that is built for this condition; None if there is none."""
+        """Return the shape of a tensor of the network for this condition; None if it has no such tensor."""
         tensor = self.state(condition).get(name)
         return None if tensor is None else tuple(tensor.shape)
 

@@ -21,9 +21,9 @@ def without_memory() -> Iterator[None]:
 
 
 class _SkipInit(TorchFunctionMode):
-    """Skips values on the meta device that are not needed, and for which torch would import its compiler (1 to 4 s).
+    """Skips initial weights, and most of the power iterations of spectral normalization, which nothing reads.
 
-    These are initial weights, and the power iterations of spectral normalization.
+    On the meta device they take seconds, since many operations import torch's compiler.
     """
 
     def __torch_function__(

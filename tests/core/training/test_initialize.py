@@ -174,7 +174,7 @@ def test_equal_sizes_of_other_inputs_are_not_mixed_up():
     assert made.parts["generator"]["0.weight"].state == made.parts["generator"]["0.bias"].state == "new"
 
 
-def test_other_resolution_loads_the_layers_of_the_same_shape():
+def test_resolution_of_another_size_loads_the_layers_of_the_same_shape():
     saved, _ = stored("resnet")
     after, made = loaded(saved, "resnet", spec=Spec((1, 16, 16), 6))
     assert torch.equal(
@@ -223,7 +223,7 @@ def test_layers_that_only_the_file_has_are_listed():
         ({"name": "dcgan"}, "its names are others", "rename its tensors"),
     ],
 )
-def test_nothing_that_fits_is_an_error_with_the_likely_reason(change, words, hint):
+def test_file_of_which_nothing_fits_is_an_error_with_the_likely_reason(change, words, hint):
     saved, _ = stored("mlp")
     if "name" in change:
         renamed = {name.replace(".", ".layer"): value for name, value in saved.tensors.items()}
@@ -235,7 +235,7 @@ def test_nothing_that_fits_is_an_error_with_the_likely_reason(change, words, hin
     assert hint in failure.value.hint
 
 
-def test_nothing_that_fits_names_the_settings_of_the_checkpoint():
+def test_file_of_which_nothing_fits_names_the_settings_of_the_checkpoint():
     saved, _ = stored("mlp")
     saved.about["config"] = {"generator": {"name": "mlp", "widths": [5, 4]}, "discriminator": {"name": "dcgan"}}
     networks = {player: {"name": "mlp", "widths": [9, 9]} for player in ("generator", "discriminator")}
@@ -276,7 +276,7 @@ def test_networks_of_a_plain_state_dict_are_found_below_any_prefix(ours, theirs)
 
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
-def test_plain_state_dict_of_one_network_is_told_from_the_other_by_its_shapes(player):
+def test_plain_state_dict_of_one_network_is_recognized_by_its_shapes(player):
     saved, _ = stored("mlp")
     tensors = {name.partition(".")[2]: value for name, value in saved.tensors.items() if name.startswith(player)}
     _, made = loaded(StoredWeights("plain", tensors, "digest"), "mlp")
