@@ -68,10 +68,7 @@ def test_init_from_starts_with_the_weights_of_another_run(finished):
     manifest = json.loads((finished.folder / "begun" / "manifest.json").read_text())
     assert manifest["init_from"] == before.digest
     wide = ["--set", "generator.widths=[3]", "--init-from", "runs/0001", "--steps", 1]
-    assert (
-        "generator      2 layers  2 layers      new: nothing of the file fits"
-        in finished.works("train", *BY_HAND, *wide).stderr
-    )
+    assert "new: nothing of the file fits" in finished.works("train", *BY_HAND, *wide).stderr
     wide += ["--set", "discriminator.widths=[3]"]
     assert "nothing in runs/0001" in finished.fails(4, "train", *BY_HAND, *wide)
 
