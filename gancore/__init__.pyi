@@ -33,7 +33,6 @@ from .contracts import Shape as Shape
 from .contracts import Spec as Spec
 from .contracts import TrainingTime as TrainingTime
 from .contracts import value_at as value_at
-from .data.read_images import read_images as read_images
 from .distributed.torchrun import join_ranks as join_ranks
 from .errors import CheckpointError as CheckpointError
 from .errors import ConfigError as ConfigError
@@ -63,6 +62,7 @@ from .metrics import Samples as Samples
 from .observers import Observer as Observer
 from .observers import RunInfo as RunInfo
 from .observers import Writer as Writer
+from .run.read_images import read_images as read_images
 from .run.recorder import Record as Record
 from .run.run import Run as Run
 from .run.run import open as open  # noqa: A004  # gancore.open

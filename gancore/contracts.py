@@ -337,12 +337,13 @@ class Outline:
     """What is known of data before it is read in full: from names, sizes and headers of files.
 
     `items`: number of samples; `shape` of a sample; `classes`: their names, in the order of the labels, empty without
-    classes.
+    classes; `original`: the shape that most samples have before they are resized, None if they are not resized.
     """
 
     items: int
     shape: Shape
     classes: tuple[str, ...] = ()
+    original: Shape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,13 +352,14 @@ class Findings:
 
     `used`: names of files, or of arrays in a file, by format, as in `{"PNG": ["cat/1.png"]}`. `skipped`: names by
     reason, as in `{"hidden": [".DS_Store"]}`. `facts`: further lines for the user, as in `{"sizes": "64x64"}`. `notes`:
-    what the user should know before training, as sentences.
+    what the user should know before training, as sentences. `resized`: number of samples whose size was changed.
     """
 
     used: Mapping[str, Sequence[str]] = field(default_factory=dict)
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    resized: int = 0
 
     def in_words(self) -> str:
         """Return the numbers of files in one line: `3,722 PNG used; skipped: 12 .heic (no decoder), 3 hidden`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gancore.catalog.catalog import Catalog
-    from gancore.contracts import Shape
+    from gancore.contracts import Dataset
     from gancore.evaluation.evaluator import Evaluation, Evaluator, Result
     from gancore.evaluation.sources import ReferenceImages
     from gancore.sampling.load import TrainedGenerator
 
 
 @click.command()
-@click.argument("images", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT|FOLDER|FILE.npy")
+@click.argument("images", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT|PATH")
 @click.option(
     "--metric",
     "metrics",
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--reference",
-    metavar="DATASET|FOLDER|FILE.npy",
+    metavar="DATASET|PATH",
     help="Real images to compare with.  [default: the held-out part of the run's dataset, else that dataset]",
 )
 @click.option(
     "-n",
     "--count",
     type=click.IntRange(min=2),
-    help="Number of images.  [default: that of the dataset's protocol; all of FOLDER and FILE.npy]",
+    help="Number of images.  [default: that of the dataset's protocol; all of PATH]",
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed for samples and subsampling."
@@ -70,27 +71,29 @@ def evaluate(
 ) -> None:
     """Measure a trained generator, or any images.
 
-    RUN and CHECKPOINT are sampled. FOLDER has pictures of one size; FILE.npy is an array (N, C, H, W), (N, H, W, C) or
-    (N, H, W) uint8, or (N, F) float32, from any program. The score of real images is shown next to each value, since
-    even a perfect model does not reach zero.
+    RUN and CHECKPOINT are sampled. PATH has images or vectors from any program: a folder or zip archive of pictures, or
+    an array, read as gancore train reads it. Pictures are resized to the reference. The score of real images is shown
+    next to each value, since even a perfect model does not reach zero.
     """
     import torch
 
     from gancore.config.data_paths import missing_data_named
     from gancore.distributed.ranks import choose_device
-    from gancore.evaluation.defaults import evaluator_for_images, evaluator_for_run
+    from gancore.evaluation.defaults import check_reference, evaluator_for_images, evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
     from gancore.utils.json import json_safe
     from gancore.utils.paths import cache_root, data_root
 
     catalog = open_catalog(terminal)
     paths = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
-    if _is_trained(images):
+    given, warnings = None, list[str]()
+    if _is_trained(images, catalog):
         from gancore.sampling.load import load
 
         trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
         warn(terminal, catalog, *trained.warnings)
-        given = _source(reference, trained.shape, paths.root, catalog) if reference else None
+        if reference:
+            given, warnings = _reference(terminal, reference, catalog, paths.root, trained)
         with missing_data_named(trained.config.dataset, _hint_of_moved(trained.path)):
             evaluator = evaluator_for_run(
                 trained.config, paths, catalog, metrics=metrics, reference=given, count=count, seed=seed
@@ -107,12 +110,16 @@ def evaluate(
             options = "--raw, --best and --refresh-batchnorm"
             raise click.UsageError(f"{options} need a run or a checkpoint; {images} is another kind of file")
         warn(terminal, catalog)
-        given = _source(reference, None, paths.root, catalog) if reference else None
-        samples, path, source = _read(images, given, count, seed), images, {}
+        check_reference(reference, metrics)
+        if reference:
+            given, warnings = _reference(terminal, reference, catalog, paths.root)
+        samples, skipped = _read(terminal, images, catalog, given, count, seed)
+        path, source, warnings = images, {}, [*warnings, *skipped]
         evaluator = evaluator_for_images(samples, paths, catalog, metrics=metrics, reference=given, seed=seed)
         terminal.display().prepare(evaluator.prepare())
     terminal.note(f"measuring {len(samples):,} images")
     evaluation = evaluator.evaluate(samples)
+    evaluation = replace(evaluation, warnings=(*warnings, *evaluation.warnings))
     for warning in evaluation.warnings:
         terminal.note(f"warning: {warning}")
     header = {"of": str(path), **source, "count": len(samples), "seed": seed}
@@ -127,35 +134,56 @@ def _hint_of_moved(checkpoint: Path) -> str:
     return "name the data with --reference"
 
 
-def _is_trained(path: Path) -> bool:
-    """Return whether the path is a run or a checkpoint, not images. Raise DataError for anything else."""
+def _is_trained(path: Path, catalog: Catalog) -> bool:
+    """Return whether the path is a run or a checkpoint, not images. Raise DataError if it is neither."""
+    from gancore.config.from_path import dataset_at
     from gancore.errors import DataError
 
-    if path.is_dir():
-        return (path / "checkpoints").is_dir() or any(path.glob("step-*.safetensors"))
-    if not path.exists() or path.suffix.lower() not in (".safetensors", ".npy"):
-        what = "is something else" if path.exists() else "does not exist"
-        raise DataError(
-            f"evaluate takes a run directory, a checkpoint, a folder of pictures or a .npy file; {path} {what}",
-            "gancore evaluate runs/0001",
-        )
-    return path.suffix.lower() == ".safetensors"
+    if path.is_dir() and ((path / "checkpoints").is_dir() or any(path.glob("step-*.safetensors"))):
+        return True
+    try:
+        dataset_at(path, catalog)
+    except DataError:
+        if path.suffix.lower() == ".safetensors" and path.exists():
+            return True
+        raise
+    return False
 
 
-def _source(reference: str, shape: Shape | None, root: Path, catalog: Catalog) -> ReferenceImages:
-    """Return the images of `--reference`: the held-out part of a dataset, the dataset of an inline table, or files."""
-    from torch.utils.data import TensorDataset
+def _reference(
+    terminal: Terminal, reference: str, catalog: Catalog, root: Path, trained: TrainedGenerator | None = None
+) -> tuple[ReferenceImages, list[str]]:
+    """Return the images of `--reference`, and warnings: the held-out part of a dataset, an inline table, or files.
 
+    For a generator, files are read with the settings of the data that it was trained on.
+    """
     from gancore.config.run import read_dataset
-    from gancore.data.read_images import read_images
+    from gancore.data.items import build_dataset
     from gancore.evaluation.sources import ReferenceImages, reference_of
+    from gancore.run.read_images import dataset_for, warnings_of
 
-    path = Path(reference)
     known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
-    if reference not in known and (path.suffix.lower() == ".npy" or path.is_dir()):
-        return ReferenceImages(path.name, TensorDataset(read_images(path, shape)))
-    dataset = read_dataset(reference, catalog)
-    return ReferenceImages.of(dataset if reference.startswith("{") else reference_of(dataset)[0], root)
+    if reference in known or reference.startswith("{") or not Path(reference).expanduser().exists():
+        dataset = read_dataset(reference, catalog)
+        dataset = dataset if reference.startswith("{") else reference_of(dataset)[0]
+        _prepare(terminal, dataset, root, dataset.name)
+        return ReferenceImages.of(dataset, root), []
+    shape, like = (None, None) if trained is None else (trained.shape, trained.config.dataset)
+    dataset = reference_of(dataset_for(reference, catalog, shape, like))[0]
+    _prepare(terminal, dataset, root, reference)
+    # Extractors of a run are trained on its own data, whatever it is compared with.
+    source = dataset if trained is None else None
+    images = ReferenceImages(Path(reference).name, build_dataset(dataset, root), source)
+    return images, list(warnings_of(dataset, reference, root))
+
+
+def _prepare(terminal: Terminal, dataset: Dataset, root: Path, name: str) -> None:
+    """Do the slow work of a dataset, such as decoding pictures, and show its progress."""
+    from gancore.errors import blame
+    from gancore.evaluation.train_extractor import Preparation
+
+    with blame(f"dataset {dataset.name!r}", "in prepare()"):
+        terminal.display().prepare(Preparation(f"reading {name}", done) for done in dataset.prepare(root))
 
 
 def _draw_samples(
@@ -175,16 +203,24 @@ def _draw_samples(
     return trained.sample(evaluator.count, seed=seed, conditions=conditions)
 
 
-def _read(images: Path, reference: ReferenceImages | None, count: int | None, seed: int) -> Tensor:
-    """Return the images of a folder or array, or `count` random ones."""
-    from torch.utils.data import TensorDataset
+def _read(
+    terminal: Terminal, images: Path, catalog: Catalog, reference: ReferenceImages | None, count: int | None, seed: int
+) -> tuple[Tensor, list[str]]:
+    """Return the images at a path, or `count` random ones, and warnings. They are decoded to the reference's shape."""
+    from tempfile import TemporaryDirectory
 
-    from gancore.data.read_images import read_images
+    from gancore.data.items import build_dataset
     from gancore.evaluation.sources import ReferenceImages
+    from gancore.run.read_images import dataset_for, warnings_of
 
     shape = None if reference is None else tuple(reference.draw(1, seed, "shape").shape[1:])
-    read = read_images(images, shape)
-    return ReferenceImages(images.name, TensorDataset(read)).draw(count or len(read), seed, "chosen")
+    like = None if reference is None else reference.dataset
+    dataset = dataset_for(images, catalog, shape, like)
+    with TemporaryDirectory(prefix="gancore-") as folder:  # not the cache, where they would stay
+        _prepare(terminal, dataset, Path(folder), str(images))
+        source = ReferenceImages(images.name, build_dataset(dataset, Path(folder)))
+        warnings = list(warnings_of(dataset, images, Path(folder)))
+        return source.draw(count or len(source), seed, "chosen"), warnings
 
 
 def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, Any]) -> None:

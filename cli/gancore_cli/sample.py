@@ -18,6 +18,7 @@ from gancore_cli.signals import Interrupted, interruption
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gancore.catalog.catalog import Catalog
     from gancore.run.interrupt import Interruption
     from gancore.sampling.draw import SampleStream
     from gancore.sampling.load import TrainedGenerator
@@ -45,8 +46,9 @@ _SECONDS_WITHOUT_PROGRESS = 1
 @click.option(
     "--condition",
     type=click.Path(path_type=Path, exists=True),
-    metavar="FILE.npy|PICTURE|DIR",
-    help="Conditions of a run that is conditional on tensors or pictures: one for all samples, or one per sample.",
+    metavar="PATH",
+    help="An array, a picture or a folder: conditions of a run that is conditional on tensors or pictures, one for all "
+    "samples, or one per sample.",
 )
 @click.option(
     "--out",
@@ -101,7 +103,7 @@ def sample(
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
     warn(terminal, catalog, *trained.warnings)
-    conditions = None if condition is None else _conditions(trained, condition, count)
+    conditions = None if condition is None else _conditions(trained, condition, count, catalog)
     if count is None:
         many = conditions is not None and conditions.shape != trained.spec.condition
         count = len(conditions) if many and conditions is not None else 64
@@ -147,16 +149,16 @@ def _show_progress(terminal: Terminal, writing: Iterator[int], count: int) -> No
     terminal.display().prepare(Preparation("drawing samples", done / count) for done in writing)
 
 
-def _conditions(trained: TrainedGenerator, path: Path, count: int | None) -> Tensor:
+def _conditions(trained: TrainedGenerator, path: Path, count: int | None, catalog: Catalog) -> Tensor:
     """Return the conditions of `--condition`: a single one (*shape), or as many as samples (N, *shape)."""
-    from gancore.data.read_images import read_conditions
     from gancore.errors import ConfigError
+    from gancore.run.read_images import read_conditions
 
     shape = trained.spec.condition
     if not isinstance(shape, tuple):
         kind = "not conditional" if shape is None else f"conditional on {shape} classes"
         raise ConfigError(f"the run is {kind}, so it takes no --condition", "leave --condition out, or use --class")
-    given = read_conditions(path, shape)
+    given = read_conditions(path, shape, catalog)
     return given[0] if len(given) == 1 else given[:count]
 
 

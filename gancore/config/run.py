@@ -330,5 +330,5 @@ def read_dataset(text: str, catalog: Catalog) -> Dataset:
     except ValidationError as error:
         problems = problem_messages(error, table if isinstance(table, Mapping) else {}, {})
     message = "; ".join(problem.removeprefix("run: ") for problem in problems)
-    hint = "use a dataset of `gancore list dataset`, a folder of images, or a .npy file"
+    hint = "use a dataset of `gancore list dataset`, or the path of a file or folder"
     raise ConfigError(f"wrong dataset: {message}", hint)

@@ -78,10 +78,7 @@ def evaluator_for_images(
     training part takes the place of generated images when real data is scored. Raises ConfigError without a reference
     and metrics, DataError for images of another shape than the reference.
     """
-    if reference is None and not metrics:
-        raise ConfigError(
-            "no reference given", "pass --reference DATASET, or a metric that needs none, such as is-inception"
-        )
+    check_reference(reference, metrics)
     dataset = None if reference is None else reference.dataset
     part = None if dataset is None else dataset.part("train")
     held_out = part is not None and reference_of(part) == (dataset, True)
@@ -104,6 +101,14 @@ def evaluator_for_images(
             "images must be in 0..255, like the reference; the largest value in these is 1", "multiply them by 255"
         )
     return evaluator
+
+
+def check_reference(reference: object, metrics: Iterable[str]) -> None:
+    """Raise ConfigError if there is neither a reference nor a metric to measure images of unknown origin with."""
+    if reference is None and not metrics:
+        raise ConfigError(
+            "no reference given", "pass --reference DATASET, or a metric that needs none, such as is-inception"
+        )
 
 
 def _find_metrics(names: Iterable[str], known: Mapping[str, Metric], catalog: Finder) -> dict[str, Metric]:

@@ -17,7 +17,7 @@ from gancore.utils.random import generator_for
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """Real images with a name, and the `dataset` they are from, None for files."""
+    """Real images with a name, and the `dataset` they are from, None if it is unknown."""
 
     name: str
     images: TorchDataset[Any]  # Any: an item is (sample, condition) or a sample alone
@@ -31,7 +31,9 @@ class ReferenceImages:
     @property
     def split(self) -> str | None:
         """The part of the dataset, None if the dataset has no parts."""
-        return getattr(self.dataset, "split", None)
+        return (
+            None if self.dataset is None or self.dataset.part("train") is None else getattr(self.dataset, "split", None)
+        )
 
     @property
     def num_classes(self) -> int | None:

@@ -144,8 +144,8 @@ def case(seed, number):
 
 def read(form, path, root):
     """Read a file as a run does. A picture is read twice: as part of a dataset, and as one to be evaluated."""
-    from gancore.data.read_images import read_images
     from gancore.errors import GancoreError
+    from gancore.run.read_images import read_images
     from gancore_plugins.datasets import cifar, idx
     from gancore_plugins.datasets.folder import Folder
 

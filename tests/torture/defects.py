@@ -269,14 +269,14 @@ DEFECTS = [
         "gancore/utils/files.py",
         "if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):",
         "if False:",
-        "tests/core/utils/test_files.py tests/core/data/test_read_images.py",
+        "tests/core/utils/test_files.py",
     ),
     Defect(
         "pictures of any size are decoded",
         "gancore/utils/files.py",
         "if (pixels := opened.width * opened.height) > most_pixels:",
         "if (pixels := 0):",
-        "tests/core/utils/test_files.py tests/core/data/test_read_images.py tests/plugins/datasets/test_folder.py",
+        "tests/core/utils/test_files.py tests/plugins/datasets/test_folder.py",
     ),
     Defect(
         "the death of a loader's worker is attributed to the dataset",

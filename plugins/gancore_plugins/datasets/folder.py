@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pydantic import Field, model_validator
 from gancore.contracts import Dataset, Findings, Outline, Shape, Split
 from gancore.errors import DataError
 from gancore.utils.files import without_warnings
-from gancore_plugins.datasets.pictures import PictureDataset, Pictures, findings_of
+from gancore_plugins.datasets.pictures import LONGEST_SIDE, PictureDataset, Pictures, findings_of
 from gancore_plugins.readers.labels import read_labels
 from gancore_plugins.readers.picture import picture
 from gancore_plugins.readers.picture_files import PictureFiles, offered_pictures, picture_files
@@ -101,15 +102,14 @@ class Folder(PictureDataset):
             settings |= {"channels": shape[0], "size": shape[1:]}
         else:
             names = [name for name in files.names if name.startswith(level.base)]
-            sample = (
-                [names[number * len(names) // _SAMPLE] for number in range(_SAMPLE)] if len(names) > _SAMPLE else names
-            )
-            settings |= _fitting(files, sample)
+            settings |= _fitting(files, _spread(names))
         return cls(**settings)
 
     def outline(self) -> Outline:
         selection = self._select()
-        return Outline(len(selection.files.names), (self.channels, *self.sides), selection.classes or ())
+        names = selection.files.names
+        original = (self.channels, *_usual_size(selection.files, _spread(names), self.sides))
+        return Outline(len(names), (self.channels, *self.sides), selection.classes or (), original)
 
     def findings(self, root: Path) -> Findings:
         selection = self._select()
@@ -130,6 +130,21 @@ class Folder(PictureDataset):
         if not path.exists():
             raise DataError(f"there is no folder or archive {path}", "--set dataset.path=FOLDER")
         return select(picture_files(path), Rules(self.classes, self.labels, self.splits, self.holdout), self.split)
+
+
+def _spread(names: Sequence[str]) -> Sequence[str]:
+    """Return names from all parts of a list, at most 64."""
+    return [names[number * len(names) // _SAMPLE] for number in range(_SAMPLE)] if len(names) > _SAMPLE else names
+
+
+def _usual_size(files: PictureFiles, names: Sequence[str], default: tuple[int, int]) -> tuple[int, int]:
+    """Return the height and width that more than half of some pictures have, from their headers; else the default."""
+    sizes = Counter[tuple[int, int]]()
+    for name in names:
+        with suppress(DataError), without_warnings(), picture(files, name) as opened:
+            sizes[opened.height, opened.width] += 1
+    size, count = sizes.most_common(1)[0] if sizes else (default, 0)
+    return size if 2 * count > len(names) and max(size) <= LONGEST_SIDE else default
 
 
 def _fitting(files: PictureFiles, names: Sequence[str]) -> dict[str, int]:

@@ -202,7 +202,8 @@ def findings_of(
         notes.append(f"{deep} pictures have more than 8 bits per channel; to keep them: --set dataset.bits=16")
     if value_range is not None:
         facts["value range"] = "{:g} to {:g}".format(*value_range)
-    return Findings(used, skipped, facts, notes)
+    resized = int(((rows["width"] != width) | (rows["height"] != height)).sum())
+    return Findings(used, skipped, facts, notes, resized)
 
 
 _KINDS = {

@@ -1,16 +1,13 @@
 """Samples of generators that are conditional on tensors or on classes by name, and refreshed batch normalization."""
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from torch.utils.data import TensorDataset
 
 from gancore import Dataset
-from gancore.data.read_images import read_conditions
-from gancore.errors import ConfigError, DataError
+from gancore.errors import ConfigError
 from gancore.sampling.draw import checked_conditions
 from gancore.sampling.load import load
 from helpers.small_runs import small_run
@@ -108,38 +105,6 @@ def test_class_is_chosen_by_name_or_number(tmp_path):
         conditional.sample(1, label="dogs")
     with pytest.raises(ConfigError, match=r"the class must be in 0\.\.2; received 3"):
         conditional.sample(1, label=3)
-
-
-def test_conditions_are_read_from_arrays_pictures_and_folders(tmp_path):
-    values = np.arange(6, dtype=np.float64).reshape(3, 2)
-    np.save(tmp_path / "all.npy", values)
-    np.save(tmp_path / "one.npy", values[0])
-    assert torch.equal(read_conditions(tmp_path / "all.npy", (2,)), torch.tensor(values).float())
-    assert torch.equal(read_conditions(tmp_path / "one.npy", (2,)), torch.tensor(values[:1]).float())
-    (tmp_path / "folder").mkdir()
-    for number in range(2):
-        Image.new("L", (3, 2), 10 * number).save(tmp_path / "folder" / f"{number}.png")
-    pictures = read_conditions(tmp_path / "folder", (1, 2, 3))
-    assert pictures.dtype == torch.uint8
-    assert pictures.flatten(1)[:, 0].tolist() == [0, 10]
-    assert torch.equal(read_conditions(tmp_path / "folder" / "1.png", (1, 2, 3)), pictures[1:])
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [(np.zeros((3, 3)), "must have shape 2; .* holds 3"), (np.zeros(2, dtype=np.int64), "must be uint8 or float32")],
-)
-def test_conditions_of_another_shape_or_type_are_refused(tmp_path, values, message):
-    np.save(tmp_path / "wrong.npy", values)
-    with pytest.raises(DataError, match=message):
-        read_conditions(tmp_path / "wrong.npy", (2,))
-
-
-@pytest.mark.parametrize("name", ["conditions.pt", "conditions"])
-def test_conditions_in_a_file_of_another_format_are_refused(tmp_path, name):
-    torch.save(torch.zeros(3, 2), tmp_path / name)
-    with pytest.raises(DataError, match=r"in a \.npy file or in pictures \(\.png, .*received .*conditions"):
-        read_conditions(tmp_path / name, (2,))
 
 
 def test_refreshed_batch_normalization_has_the_statistics_of_samples(tmp_path):
