@@ -135,7 +135,8 @@ def _dataset(source: str, assignments: tuple[str, ...], catalog: Catalog) -> Dat
         table = plain(dataset_at(source, catalog), catalog.name_of)
     keys = (text if text.startswith("dataset.") else f"dataset.{text}" for text in assignments)
     layers = [ConfigLayer(source, {"dataset": table}), *map(assignment, keys)]
-    return read_component(Dataset, merge(layers)[0]["dataset"], catalog)  # type: ignore[type-abstract]  # only validated against
+    dataset: Dataset = read_component(Dataset, merge(layers)[0]["dataset"], catalog)
+    return dataset
 
 
 def _lenient(dataset: Dataset) -> Dataset:

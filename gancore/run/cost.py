@@ -78,7 +78,7 @@ def cost_of(gan: GAN) -> Cost:
     state = 0
     for player, optimizer in gan.optimizers.items():
         per_weight = 2 + _states_of(optimizer)  # itself, its gradient
-        for weight in (weight for module in gan.trained_by[player].values() for weight in module.parameters()):  # type: ignore[index]  # a player
+        for weight in (weight for module in gan.trained_by[player].values() for weight in module.parameters()):
             state += int(weight.nbytes * (per_weight if weight.requires_grad else 1))
     if gan.ema is not None:
         state += sum(weight.nbytes for weight in gan.ema.parameters())

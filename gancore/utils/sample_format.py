@@ -32,11 +32,11 @@ class Scales:
         """Return the `scales` attribute of a dataset with samples of this shape. Raise DataError if it is wrong."""
         try:
             means, stds = (torch.as_tensor(part, dtype=torch.float64).cpu() for part in scales)  # type: ignore[attr-defined]
-            if torch.broadcast_shapes(means.shape, stds.shape, shape) != shape:
+            if torch.broadcast_shapes(means.shape, stds.shape, shape) != shape:  # type: ignore[no-untyped-call]  # of torch
                 raise ValueError(f"shapes {tuple(means.shape)} and {tuple(stds.shape)}")
         except Exception as error:  # the attribute may be any object
             raise _wrong_scales(f"received {describe_error(error)}", shape) from error
-        means, stds = torch.broadcast_tensors(means, stds)
+        means, stds = torch.broadcast_tensors(means, stds)  # type: ignore[no-untyped-call]  # of torch
         if means.numel() > MOST_SCALES:
             raise _wrong_scales(f"received {means.numel():,} of each; at most {MOST_SCALES:,} are possible", shape)
         for values in (means.float(), stds.float()):

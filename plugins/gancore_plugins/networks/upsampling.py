@@ -50,5 +50,5 @@ class UpsamplingPlan:
 
 def _nearest(side: int) -> int:
     """Return the nearest side that can be halved to at least 4 pixels, as often as possible up to 3 times."""
-    step = 2 ** max(1, min(3, side.bit_length() - MIN_BASE_SIDE.bit_length()))
+    step: int = 2 ** max(1, min(3, side.bit_length() - MIN_BASE_SIDE.bit_length()))
     return max(2 * MIN_BASE_SIDE, round(side / step) * step)
