@@ -9,9 +9,9 @@ A child process reads the cases, so that a crash or a hang is counted like other
 """
 
 import argparse
-import contextlib
 import gzip
 import io
+import json
 import multiprocessing
 import os
 import platform
@@ -22,12 +22,19 @@ import sys
 import tempfile
 import time
 import traceback
+import zipfile
 import zlib
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pyarrow
+import pyarrow.parquet
+import safetensors.numpy
+import torch
 from PIL import Image
 
 SLOW = 2.0
@@ -42,32 +49,108 @@ def idx(shape, values):
     return bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape) + values
 
 
-def picture(dice, suffix):
-    mode = dice.choice(
-        {".png": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"], ".jpg": ["L", "RGB", "CMYK"]}.get(suffix, ["RGB"])
-    )
+MODES = {
+    "png": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
+    "jpg": ["L", "RGB", "CMYK"],
+    "gif": ["L", "P"],
+    "tif": ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16"],
+    "ppm": ["1", "L", "RGB", "I;16"],
+}
+"""Pillow's modes that a form can hold; RGB for others."""
+FORMATS = {"jpg": "JPEG", "tif": "TIFF", "jp2": "JPEG2000"}
+"""Pillow's names of the formats that are not the form in capitals."""
+
+
+def picture(dice, form):
+    mode = dice.choice(MODES.get(form, ["RGB"]))
     size = (dice.randint(1, 40), dice.randint(1, 40))
     noise = np.frombuffer(dice.randbytes(size[0] * size[1]), np.uint8).reshape(size[1], size[0])
     image = Image.fromarray(noise)
     image = image.convert("I").convert(mode) if mode == "I;16" else image.convert(mode)
     options = {}
-    if suffix == ".jpg":
+    if form == "jpg":
         exif = Image.Exif()
         exif[0x0112], exif[0x010F], exif[0x0132] = dice.randint(0, 9), "camera", "2020"
         options = {"exif": exif, "progressive": dice.random() < 0.5, "icc_profile": dice.randbytes(99)}
+    if form == "tif" and mode != "1":
+        options = {"compression": dice.choice([None, "tiff_lzw", "packbits", "tiff_adobe_deflate"])}
     out = io.BytesIO()
-    image.save(out, {".png": "PNG", ".jpg": "JPEG", ".bmp": "BMP", ".webp": "WEBP"}[suffix], **options)
+    image.save(out, FORMATS.get(form, form.upper()), **options)
     return out.getvalue()
 
 
-def array(dice):
+def values(dice):
     shape, kind = dice.choice(
-        [((3, 1, 4, 5), "u1"), ((3, 4, 5, 3), "u1"), ((2, 6, 6), "u1"), ((4, 7), "<f4"), ((4, 7), "<f8")]
+        [
+            ((3, 1, 4, 5), "u1"),
+            ((3, 4, 5, 3), "u1"),
+            ((2, 6, 6), "u1"),
+            ((4, 7), "<f4"),
+            ((4, 7), "<f8"),
+            ((3, 2, 9), "<f4"),
+            ((3, 4, 4), "<u2"),
+            ((2, 1, 3, 3, 3), "u1"),
+        ]
     )
-    values = np.frombuffer(dice.randbytes(8 * 200), kind)[: np.prod(shape)].reshape(shape)
-    out = io.BytesIO()
-    np.save(out, values if dice.random() < 0.8 else np.asfortranarray(values), allow_pickle=False)
+    array = np.frombuffer(dice.randbytes(8 * 200), kind)[: np.prod(shape)].reshape(shape)
+    return np.nan_to_num(array, posinf=1, neginf=-1) if kind[1] == "f" else array
+
+
+def arrays(dice, form):
+    """Return the bytes of a file of arrays: images, and most often labels."""
+    array, out = values(dice), io.BytesIO()
+    if form == "npy":
+        np.save(out, array if dice.random() < 0.8 else np.asfortranarray(array), allow_pickle=False)
+        return out.getvalue()
+    named = {"images": array} | ({"labels": np.arange(len(array)) % 2} if dice.random() < 0.7 else {})
+    if form == "npz":
+        (np.savez if dice.random() < 0.5 else np.savez_compressed)(out, **named)
+    elif form == "safetensors":
+        return safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in named.items()})
+    else:
+        with h5py.File(out, "w") as file:
+            for name, value in named.items():
+                file.create_dataset(name, data=value, compression=dice.choice([None, "gzip"]), chunks=True)
     return out.getvalue()
+
+
+def rows(dice, form):
+    """Return the bytes of a table of numbers."""
+    columns = {name: [round(dice.gauss(40, 9), 2) for _ in range(dice.randint(2, 9))] for name in ("age", "height")}
+    shortest = min(map(len, columns.values()))
+    columns = {name: column[:shortest] for name, column in columns.items()}
+    if form == "parquet":
+        out = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.table(columns), out)
+        return out.getvalue()
+    separator = {"csv": dice.choice(",;"), "tsv": "\t"}[form]
+    lines = [separator.join(columns), *(separator.join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    return "\n".join(lines).encode() + b"\n"
+
+
+def archive(dice):
+    """Return the bytes of a zip of two classes of pictures, at times with the labels of a dataset.json."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", dice.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as file:
+        names = [f"{'ab'[number % 2]}/{number}.png" for number in range(dice.randint(2, 4))]
+        for name in names:
+            file.writestr(name, picture(dice, "png"))
+        if dice.random() < 0.4:
+            file.writestr(
+                "dataset.json", json.dumps({"labels": [[name, number % 2] for number, name in enumerate(names)]})
+            )
+    return out.getvalue()
+
+
+def labels(dice, form):
+    """Return the bytes of labels of the pictures that `PICTURES` names."""
+    number = dice.random() < 0.5
+    label = {name: [dice.random(), dice.random()] if number else dice.choice(["cat", "dog"]) for name in PICTURES}
+    if form == "json":
+        label = {name: value if number else dice.randrange(2) for name, value in label.items()}
+        return json.dumps({"labels": list(label.items())}).encode()
+    lines = [",".join([name, *map(str, value)]) if number else f"{name},{value}" for name, value in label.items()]
+    return "\n".join(["file,label" + ",second" * number, *lines]).encode() + b"\n"
 
 
 def valid(form, dice):
@@ -77,7 +160,13 @@ def valid(form, dice):
         return idx((count, 28, 28), dice.randbytes(count * 784))
     if form == "cifar":
         return b"".join(bytes([dice.randrange(10)]) + dice.randbytes(3072) for _ in range(dice.randint(1, 3)))
-    return array(dice) if form == "npy" else picture(dice, f".{form}")
+    if form in ("npy", "npz", "safetensors", "h5"):
+        return arrays(dice, form)
+    if form in ("csv", "tsv", "parquet"):
+        return rows(dice, form)
+    if form in ("labels", "json"):
+        return labels(dice, form)
+    return archive(dice) if form == "zip" else picture(dice, form)
 
 
 def damaged(data, dice):
@@ -142,36 +231,62 @@ def case(seed, number):
     return form, damaged(data, dice)
 
 
+@cache
+def catalog():
+    from gancore import Catalog
+
+    return Catalog.installed()
+
+
 def read(form, path, root):
-    """Read a file as a run does. A picture is read twice: as part of a dataset, and as one to be evaluated."""
-    from gancore.errors import GancoreError
-    from gancore.run.read_images import read_images
+    """Read a file as a run does: look at it, build its dataset, read the items, and say what was found."""
+    from gancore.config.from_path import dataset_at
+    from gancore.data.feed import Feed
     from gancore_plugins.datasets import cifar, idx
-    from gancore_plugins.datasets.folder import Folder
 
     if form in ("idx", "gz"):
         idx.read_idx(path, dims=3)
-    elif form == "cifar":
+        return
+    if form == "cifar":
         cifar._read(path)
-    elif form == "npy":
-        read_images(path)
-    else:
-        with contextlib.suppress(GancoreError):
-            read_images(path.parent)
-        Folder(path=str(path.parent), size=8, channels=(1, 3, 4)[len(path.name) % 3]).build(root)[0]
+        return
+    dataset = dataset_at(path if form in PLACES else path.parent, catalog())
+    dataset.outline()
+    for _ in dataset.prepare(root):
+        pass
+    Feed(dataset.build(root), batch_size=1, seed=0, device=torch.device("cpu"), data="device")
+    dataset.findings(root)
 
 
+PLACES = {"npy", "npz", "safetensors", "h5", "csv", "tsv", "parquet", "zip"}
+"""The forms of which a file is a dataset; of the others its folder is."""
+PICTURES = ("a.png", "b.png", "c.png")
+"""Undamaged pictures that the labels of `labels.csv` and `dataset.json` are for."""
 READERS = {
-    "idx": "",
-    "gz": ".gz",
-    "cifar": ".bin",
-    "png": ".png",
-    "jpg": ".jpg",
-    "bmp": ".bmp",
-    "webp": ".webp",
-    "npy": ".npy",
+    "idx": "file",
+    "gz": "file.gz",
+    "cifar": "file.bin",
+    "png": "file.png",
+    "jpg": "file.jpg",
+    "bmp": "file.bmp",
+    "webp": "file.webp",
+    "gif": "file.gif",
+    "tif": "file.tif",
+    "ppm": "file.ppm",
+    "jp2": "file.jp2",
+    "avif": "file.avif",
+    "npy": "file.npy",
+    "npz": "file.npz",
+    "safetensors": "file.safetensors",
+    "h5": "file.h5",
+    "csv": "file.csv",
+    "tsv": "file.tsv",
+    "parquet": "file.parquet",
+    "zip": "file.zip",
+    "labels": "labels.csv",
+    "json": "dataset.json",
 }
-"""Forms, and the suffixes of their files."""
+"""Forms, and the names of their files."""
 FORMS = [*READERS, "png", "jpg"]
 
 
@@ -211,8 +326,11 @@ def attempt(form, data, folder):
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.joinpath("in").mkdir(parents=True)
-    path = folder / "in" / f"file{READERS[form]}"
+    path = folder / "in" / READERS[form]
     path.write_bytes(data)
+    if form in ("labels", "json"):
+        for name in PICTURES:
+            Image.new("RGB", (16, 16)).save(folder / "in" / name)
     before = held() if MEASURES else 0
     begun = time.perf_counter()
     try:
