@@ -251,6 +251,8 @@ def read(form, path, root):
         cifar._read(path)
         return
     dataset = dataset_at(path if form in PLACES else path.parent, catalog())
+    if form in ("labels", "json"):
+        dataset = dataset.model_copy(update={"labels": path.name})
     dataset.outline()
     for _ in dataset.prepare(root):
         pass
