@@ -251,8 +251,10 @@ def read(form, path, root):
         cifar._read(path)
         return
     dataset = dataset_at(path if form in PLACES else path.parent, catalog())
-    if form in ("labels", "json"):
-        dataset = dataset.model_copy(update={"labels": path.name})
+    if dataset.name == "folder":
+        # A damaged header may declare as many pixels as the default allows, which take more than MOST.
+        named = {"labels": path.name} if form in ("labels", "json") else {}
+        dataset = dataset.model_copy(update={"max_pixels": 4096 * 4096 - 1, **named})
     dataset.outline()
     for _ in dataset.prepare(root):
         pass
