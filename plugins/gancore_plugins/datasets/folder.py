@@ -54,6 +54,15 @@ class Folder(PictureDataset):
     mirrors: bool = Field(default=False, description="whether augmentations may mirror the pictures")
 
     @model_validator(mode="after")
+    def _check_path(self) -> Self:
+        for name in (self.path, self.labels or ""):
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"the name {name!a} is not UTF-8, so a config cannot hold it; rename it") from error
+        return self
+
+    @model_validator(mode="after")
     def _check_labels(self) -> Self:
         if self.classes and self.labels is not None:
             raise ValueError("classes are read from folders or from a label file: leave out classes or labels")

@@ -36,7 +36,7 @@ class Level:
     @classmethod
     def below(cls, base: str, names: Iterable[str]) -> Level:
         """Count the pictures whose names begin with `base`."""
-        counts = Counter(folder_below(base, name) for name in names if name.startswith(base))
+        counts = Counter(folder_below(base, name) for name in names if not base or name.startswith(base))
         loose = counts.pop("", 0)
         ordered = list(counts)
         sort_naturally(ordered)
@@ -53,8 +53,8 @@ class Level:
 
 def folder_below(base: str, name: str) -> str:
     """Return the folder directly below `base` that a picture is in, empty for a picture that is in none."""
-    rest = name[len(base) :]
-    return rest[: max(rest.find("/"), 0)]
+    end = name.find("/", len(base))
+    return name[len(base) : end] if end >= 0 else ""
 
 
 def unwrapped(names: Sequence[str]) -> Level:

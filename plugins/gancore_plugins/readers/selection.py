@@ -84,7 +84,7 @@ class _Selector:
             )
         table = self._read_table()
         names = self.files.names if table is None else table.names
-        parts = [self._part(name) for name in names]
+        parts = self._parts(names)
         if self.by_folder:
             self._skip(f"outside of {' and '.join(self.level.folders)}", names, [part is None for part in parts])
         self._describe_parts(names, parts)
@@ -96,9 +96,12 @@ class _Selector:
         if table is not None:
             values, classes = table.values[chosen], table.classes or None
         elif self.rules.classes:
-            classes = self._class_names([name for name, part in zip(names, parts, strict=True) if part == "train"])
+            shared = dict[str, str]()  # a name for each picture would take as much memory as its path
+            folders = [shared.setdefault(folder := self._class(name), folder) for name in names]
+            trained = {folder for folder, part in zip(folders, parts, strict=True) if part == "train"}
+            classes = self._class_names(trained)
             numbers = {name: number for number, name in enumerate(classes)}
-            labels = np.array([numbers.get(self._class(names[number]), -1) for number in chosen], np.int32)
+            labels = np.array([numbers.get(folders[number], -1) for number in chosen], np.int32)
             self._skip_classless([names[number] for number in chosen], labels)
             chosen = [number for number, label in zip(chosen, labels, strict=True) if label >= 0]
             values = labels[labels >= 0]
@@ -133,12 +136,14 @@ class _Selector:
         if skipped := [name for name, flag in zip(names, flags, strict=True) if flag]:
             self.skipped[reason] = skipped
 
-    def _part(self, name: str) -> Split | None:
-        """Return the part that a picture belongs to, None if it is outside of all split folders."""
+    def _parts(self, names: Sequence[str]) -> list[Split | None]:
+        """Return the part that each picture belongs to, None if it is outside of all split folders."""
+        base, share = self.level.base, self.rules.holdout
         if self.by_folder:
-            return SPLITS.get(folder_below(self.level.base, name).lower())
-        held_out = self.rules.holdout > 0 and is_held_out(name[len(self.level.base) :], self.rules.holdout)
-        return "test" if held_out else "train"
+            return [SPLITS.get(folder_below(base, name).lower()) for name in names]
+        if not share:
+            return ["train"] * len(names)
+        return ["test" if is_held_out(name[len(base) :], share) else "train" for name in names]
 
     def _describe_parts(self, names: Sequence[str], parts: Sequence[Split | None]) -> None:
         if self.by_folder:
@@ -169,9 +174,9 @@ class _Selector:
             base += f"{folder_below(base, name)}/"
         return folder_below(base, name)
 
-    def _class_names(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the names of the class folders in natural order."""
-        classes = sorted({folder for name in names if (folder := self._class(name))})
+    def _class_names(self, folders: set[str]) -> tuple[str, ...]:
+        """Return the names of the class folders in natural order; the empty name is that of no folder."""
+        classes = sorted(folders - {""})
         if not classes:
             raise DataError(
                 f"classes are folders of pictures, and {self.files.place} has none",

@@ -362,3 +362,9 @@ def test_label_file_that_is_not_understood_is_not_chosen_and_this_is_noted(tmp_p
 def test_classes_and_labels_exclude_each_other():
     with pytest.raises(ValidationError, match="leave out classes or labels"):
         Folder(path="x", classes=True, labels="labels.csv")
+
+
+@pytest.mark.parametrize("fields", [{"path": "p\udcff"}, {"path": "p", "labels": "l\udcff"}])
+def test_path_that_is_not_text_is_refused_as_a_setting(fields):
+    with pytest.raises(ValidationError, match="is not UTF-8, so a config cannot hold it"):
+        Folder(**fields)
