@@ -273,10 +273,10 @@ DEFECTS = [
     ),
     Defect(
         "pictures of any size are decoded",
-        "gancore/utils/files.py",
-        "if (pixels := opened.width * opened.height) > most_pixels:",
+        "plugins/gancore_plugins/readers/picture.py",
+        "if (pixels := opened.width * opened.height) > max_pixels:",
         "if (pixels := 0):",
-        "tests/core/utils/test_files.py tests/plugins/datasets/test_folder.py",
+        "tests/plugins/readers/test_picture.py tests/plugins/datasets/test_folder.py",
     ),
     Defect(
         "the death of a loader's worker is attributed to the dataset",

@@ -100,7 +100,7 @@ def test_folder_classes_are_its_subfolders(tmp_path):
     assert [(color(image), label) for image, label in dataset] == [(WHITE, 0), (RED, 0), (BLUE, 1)]
     assert dataset.mirrors
     component = Folder(path=str(tmp_path / "in"), size=4, classes=True)
-    assert component.outline() == Outline(3, (3, 4, 4), ("cats", "dogs"))
+    assert component.outline() == Outline(3, (3, 4, 4), ("cats", "dogs"), (3, 8, 8))
 
 
 @pytest.mark.parametrize(
