@@ -157,6 +157,12 @@ def _transposition(opened: Image.Image) -> Image.Transpose | None:
         return None
 
 
+def upright_size(opened: Image.Image) -> tuple[int, int]:
+    """Return width and height of an opened picture as it is shown; of a PNG as stored, since its pixels come first."""
+    width, height = opened.size
+    return (height, width) if opened.format != "PNG" and _transposition(opened) in _SWAPS_SIDES else (width, height)
+
+
 def _part(opened: Image.Image, transposition: Image.Transpose | None, half: Half | None) -> Image.Image:
     """Return a picture upright, or one half of it. Raise DataError if it has two halves and the width is odd."""
     upright = opened if transposition is None else opened.transpose(transposition)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,6 +15,7 @@ from pydantic import Field, model_validator
 from gancore.contracts import Dataset, Findings, Outline, Shape, Split
 from gancore.errors import DataError
 from gancore.utils.files import without_warnings
+from gancore_plugins.datasets.decoding import upright_size
 from gancore_plugins.datasets.pictures import LONGEST_SIDE, PictureDataset, Pictures, findings_of
 from gancore_plugins.readers.labels import read_labels
 from gancore_plugins.readers.picture import picture
@@ -27,6 +29,10 @@ _SIZES = (64, 32, 16)
 """Sizes that are chosen for pictures that reach them."""
 _SAMPLE = 64
 """Number of pictures whose headers are read to choose settings."""
+_SAME_PROPORTIONS = 0.9
+"""Share of the pictures that have the same proportions where a rectangle is chosen."""
+_DISTORTION = 0.07
+"""How far the proportions of a rectangle may be from those of the pictures; what is too much is cropped."""
 _GRAY = {"1", "L", "I", "I;16", "I;16B", "I;16L", "F"}
 """Pillow's modes of gray pictures."""
 
@@ -150,18 +156,40 @@ def _usual_size(files: PictureFiles, names: Sequence[str], default: tuple[int, i
     """Return the height and width that more than half of some pictures have, from their headers; else the default."""
     sizes = Counter[tuple[int, int]]()
     for name in names:
-        with suppress(DataError), without_warnings(), picture(files, name) as opened:
+        with suppress(DataError), without_warnings(), picture(files, name, verify=False) as opened:
             sizes[opened.height, opened.width] += 1
     size, count = sizes.most_common(1)[0] if sizes else (default, 0)
     return size if 2 * count > len(names) and max(size) <= LONGEST_SIDE else default
 
 
-def _fitting(files: PictureFiles, names: Sequence[str]) -> dict[str, int]:
-    """Return the channels and the size that fit most of some pictures, from their headers."""
-    sides, colors = list[int](), 0
+def _fitting(files: PictureFiles, names: Sequence[str]) -> dict[str, Any]:  # Any: values of fields
+    """Return the channels and the size that fit most of some pictures, from their headers.
+
+    The size is a rectangle if nearly all have the same proportions and are not squares.
+    """
+    sizes, colors = list[tuple[int, int]](), 0
     for name in names:
-        with suppress(DataError), without_warnings(), picture(files, name) as opened:
-            sides.append(min(opened.size))
+        with suppress(DataError), without_warnings(), picture(files, name, verify=False) as opened:
             colors += opened.mode not in _GRAY
-    size = next((size for size in _SIZES if 2 * sum(side >= size for side in sides) >= max(1, len(sides))), _SIZES[-1])
-    return {"channels": 1 if sides and not colors else 3, "size": size}
+            sizes.append(upright_size(opened))
+    sides = [min(size) for size in sizes]
+    side = next((size for size in _SIZES if 2 * sum(side >= size for side in sides) >= max(1, len(sides))), _SIZES[-1])
+    return {"channels": 1 if sides and not colors else 3, "size": _rectangle(sizes, side) or side}
+
+
+def _rectangle(sizes: Sequence[tuple[int, int]], side: int) -> tuple[int, int] | None:
+    """Return height and width, with this shorter side, if nearly all sizes (width, height) have these proportions.
+
+    The longer side can be halved as often as the shorter one, so it may differ a little from the proportions. None for
+    squares, and for pictures that are very long.
+    """
+    if not sizes:
+        return None
+    ratio, count = Counter(Fraction(width, height) for width, height in sizes).most_common(1)[0]
+    if ratio == 1 or count < _SAME_PROPORTIONS * len(sizes):
+        return None
+    exact, step = side * max(ratio, 1 / ratio), side // 4
+    longer = round(exact / step) * step
+    if longer == side or longer > 4 * side or abs(longer / exact - 1) > _DISTORTION:
+        return None
+    return (side, longer) if ratio > 1 else (longer, side)

@@ -247,7 +247,8 @@ class PictureCache:
                             decoded = decode(self.files, self.files.names[number], self.form)
                     if isinstance(decoded, Decoded):
                         images[number] = decoded.pixels
-                    index.enter(number, decoded)  # type: ignore[arg-type]  # without a limit it is not None
+                    if decoded is not None:  # never, without a limit of pixels
+                        index.enter(number, decoded)
                     yield done / count
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     images.flush()

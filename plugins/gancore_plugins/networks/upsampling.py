@@ -50,5 +50,5 @@ class UpsamplingPlan:
 
 def _nearest(side: int) -> int:
     """Return the nearest side that can be halved to at least 4 pixels, as often as possible up to 3 times."""
-    step: int = 2 ** max(1, min(3, side.bit_length() - MIN_BASE_SIDE.bit_length()))
+    step = (2, 4, 8)[max(0, min(2, side.bit_length() - MIN_BASE_SIDE.bit_length() - 1))]
     return max(2 * MIN_BASE_SIDE, round(side / step) * step)

@@ -338,3 +338,35 @@ def test_cache_decodes_large_pictures_like_small_ones(tmp_path, monkeypatch):
     array, _, index = built(tmp_path / "in", tmp_path / "again")
     assert np.array_equal(array, expected)
     assert index.rows["height"].tolist() == [8, 9, 10, 11, 12]
+
+
+@given(
+    data=st.data(),
+    side=st.sampled_from([16, 20, 32, 50, 64, 100]),
+    proportions=st.sampled_from([(1, 1), (3, 2), (2, 3), (4, 3), (16, 9), (2, 1), (1, 4), (9, 1)]),
+)
+@settings(max_examples=25)
+def test_folder_of_equal_proportions_gets_a_rectangle(tmp_path_factory, data, side, proportions):
+    folder = tmp_path_factory.mktemp("oblong")
+    width, height = (side * part // min(proportions) for part in proportions)
+    odd = data.draw(st.integers(0, 4))
+    for number in range(20):
+        Image.new("RGB", (side, side) if number < odd else (width, height)).save(folder / f"{number}.bmp")
+    found = Folder.from_path(folder).sides
+    smaller = next(size for size in (64, 32, 16) if side >= size)
+    exact = smaller * max(proportions) / min(proportions)
+    if odd > 2 or exact > 4 * smaller or proportions == (1, 1):
+        assert found == (smaller, smaller)
+        return
+    assert (found[0] > found[1]) == (height > width)
+    assert min(found) == smaller
+    assert max(found) == pytest.approx(exact, rel=0.07)
+    assert max(found) % (smaller // 4) == 0
+
+
+def test_folder_of_rotated_photographs_gets_their_upright_size(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (96, 64)).save(tmp_path / "in" / "1.jpg", exif=exif)
+    assert Folder.from_path(tmp_path / "in").size == (96, 64)
