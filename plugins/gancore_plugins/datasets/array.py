@@ -163,7 +163,7 @@ class Array(Dataset):
         measured = measured_of(plan, root)
         skipped = {"not used": plan.unused} if plan.unused else {}
         if measured.bad:
-            skipped |= {"not finite": [f"row {row}" for row in measured.bad]}
+            skipped |= {"unreadable, not finite": [f"row {row}" for row in measured.bad]}
         used = [array.name for array in (plan.images, plan.labels) if array is not None]
         return Findings({plan.images.format: used}, skipped, dict(_facts(self, plan, measured)), list(_notes(plan)))
 

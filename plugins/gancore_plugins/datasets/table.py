@@ -107,7 +107,7 @@ class Table(Dataset):
         if loaded.head.counts:
             skipped["columns that count the rows"] = loaded.head.counts
         if cells.wrong:
-            skipped["not numbers"] = cells.wrong
+            skipped["unreadable as numbers"] = cells.wrong
         if cells.missing and self.missing == "skip":
             skipped["missing values"] = cells.missing
         path = Path(self.path)

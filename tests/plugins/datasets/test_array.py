@@ -181,7 +181,7 @@ def test_rows_that_are_not_finite_are_named_or_left_out(tmp_path):
     assert failure(path).endswith("are not finite as float32: 4, 17")
     dataset = Array(path=str(path), on_error="skip")
     assert len(dataset.build(tmp_path)) == 98
-    assert dataset.findings(tmp_path).skipped == {"not finite": ["row 4", "row 17"]}
+    assert dataset.findings(tmp_path).skipped == {"unreadable, not finite": ["row 4", "row 17"]}
 
 
 def test_large_array_is_measured_once_with_progress(tmp_path, monkeypatch):

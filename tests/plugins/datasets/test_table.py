@@ -118,7 +118,7 @@ def test_wrong_cells_are_all_named_by_line_and_column(tmp_path):
     for place in ("line 4, a: 'x\\ny'", "line 5, b: '1_0'", "line 6, b: 'inf'", "line 7: 1 cells, not 2"):
         assert place in message, message
     assert values(path, on_error="skip") == [[1, 2], [7, 8]]
-    assert len(Table(path=str(path), on_error="skip").findings(tmp_path).skipped["not numbers"]) == 4
+    assert len(Table(path=str(path), on_error="skip").findings(tmp_path).skipped["unreadable as numbers"]) == 4
 
 
 def test_text_columns_are_refused_with_the_way_on(tmp_path):
