@@ -397,6 +397,7 @@ class Dataset(Component):
         - `classes: Sequence[str]`: names of the labels, which then lie in 0..len(classes)-1. Runs that are conditional
           on a class need it.
         - `labels: Sequence[int]`: the label of each item, so that classes are counted without reading every item.
+        - `name_of(index: int) -> str`: returns where an item is from, such as its file, to name it to the user.
         - `value_range: tuple[float, float]`: range of float32 samples, which is mapped to [-1, 1].
         - `scales`: means and standard deviations, a pair of arrays that broadcast to a float32 sample. Networks and
           metrics see (x - mean) / std; samples are drawn in the units of the data. Not with `value_range` or `mixture`.

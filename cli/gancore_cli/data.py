@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +83,7 @@ def data(
         "columns": list(feed.columns),
         "mirrors": bool(getattr(built, "mirrors", False)),
         "measured_range": [reading.contents.lowest, reading.contents.highest],
-        "copies": [list(group) for group in reading.contents.copies],
+        "copies": _named(reading.contents.copies, built),
         "imbalance": summary.imbalance,
         "used": {kind: list(names) for kind, names in summary.findings.used.items()},
         "skipped": {reason: list(names) for reason, names in summary.findings.skipped.items()},
@@ -184,6 +184,17 @@ def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON
         echo(f"note: {note}")
     for warning in document["warnings"]:
         echo(f"warning: {warning}")
+
+
+def _named(groups: Sequence[Sequence[int]], built: object) -> list[list[int | str]]:
+    """Return groups of items, as their names if the dataset knows them, else their numbers."""
+    from gancore.errors import blame
+
+    name_of = getattr(built, "name_of", None)
+    if name_of is None:
+        return [list(group) for group in groups]
+    with blame("dataset", "in name_of()"):
+        return [[str(name_of(index)) for index in group] for group in groups]
 
 
 def _copies(extra: int) -> str:

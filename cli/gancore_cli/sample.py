@@ -116,6 +116,8 @@ def sample(
             trained.refresh_batchnorm(conditions=conditions)
         _show_progress(terminal, writing, count)
     document = {"out": str(out), "count": count, "seed": seed, "shape": [count, *trained.shape], "step": trained.step}
+    document["class"] = trained.class_name(label)
+    document["classes"] = list(trained.classes)
     unit = "sample" if count == 1 else "samples"
     terminal.result(document, lambda: echo(f"{count:,} {unit} of step {trained.step:,}: {out}"))
 

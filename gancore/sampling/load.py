@@ -146,6 +146,13 @@ class TrainedGenerator:
             norm.momentum = momentum
             norm.eval()
 
+    def class_name(self, label: int | str | None) -> str | None:
+        """Return the name of a class that is given by number or by name; None for no class. Raises as `sample` does."""
+        if label is None:
+            return None
+        number = self._class_number(label)
+        return self.classes[number] if number < len(self.classes) else str(number)
+
     def _class_number(self, label: int | str) -> int:
         """Return the number of a class that is given by number or by name."""
         count = self.spec.condition

@@ -34,7 +34,7 @@ def test_data_writes_json_with_every_file_and_a_sheet(gancore, pictures):
     document = json.loads(done.stdout)
     assert document["items"] == 8
     assert document["classes"] == [{"name": "cat", "count": 6}, {"name": "dog", "count": 2}]
-    assert document["copies"] == [[6, 7]]
+    assert document["copies"] == [["dog/6.png", "dog/7.png"]]
     assert document["imbalance"] == 3
     assert document["measured_range"] == [0, 120]
     names = [name for names in document["used"].values() for name in names]

@@ -96,6 +96,7 @@ class Folder(PictureDataset):
             mirrors=self.mirrors,
             rows=rows,
             value_range=self.range_of(cache),
+            names=selection.files.names,
         )
 
     @classmethod

@@ -571,6 +571,9 @@ def test_checkpoint_of_a_conditional_run_has_names_and_counts_of_classes(tmp_pat
     list(run.train())
     trained = run.load()
     assert (trained.classes, trained.class_counts) == (("zero", "one", "two"), (16, 2, 2))
+    assert [trained.class_name(label) for label in (None, 1, "2", "two")] == [None, "one", "two", "two"]
+    with pytest.raises(ConfigError, match="unknown class 'tow'; did you mean 'two'. Known: zero, one, two"):
+        trained.class_name("tow")
 
 
 def test_run_draws_the_sheet_of_its_data_unless_that_is_no_picture(tmp_path):
