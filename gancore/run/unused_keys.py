@@ -46,10 +46,20 @@ def unused_keys(keys: AbstractSet[str], config: RunConfig, gan: GAN) -> Iterator
             else _beyond_the_total(config.evaluate.every_kimg, config, gan)
         ),
         "sample.every_kimg": lambda: _beyond_the_total(config.sample.every_kimg, config, gan),
+        "dataset.classes": lambda: (
+            "" if training.conditional else "the run is not conditional: training.conditional=true"
+        ),
+        "dataset.mirrors": lambda: _mirrors_nothing(config),
     }
     for key, reason_of in reasons.items():
         if key in keys and (reason := reason_of()):
             yield f"{key} has no effect: {reason}"
+
+
+def _mirrors_nothing(config: RunConfig) -> str:
+    if any(augmentation.may_mirror() for augmentation in config.augmentations.values()):
+        return ""
+    return 'no augmentation mirrors images: augmentations.diffaugment.policy=["translation", "flip"]'
 
 
 def _beyond_the_total(every_kimg: float, config: RunConfig, gan: GAN) -> str:

@@ -572,7 +572,7 @@ def test_checkpoint_of_a_conditional_run_has_names_and_counts_of_classes(tmp_pat
     trained = run.load()
     assert (trained.classes, trained.class_counts) == (("zero", "one", "two"), (16, 2, 2))
     assert [trained.class_name(label) for label in (None, 1, "2", "two")] == [None, "one", "two", "two"]
-    with pytest.raises(ConfigError, match="unknown class 'tow'; did you mean 'two'. Known: zero, one, two"):
+    with pytest.raises(ConfigError, match="unknown class 'tow'; did you mean 'two'"):
         trained.class_name("tow")
 
 

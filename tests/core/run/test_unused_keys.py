@@ -1,6 +1,7 @@
 """Warnings about keys that do nothing."""
 
 import pytest
+from PIL import Image
 
 from gancore import Run
 from gancore.config.layers import ConfigLayer
@@ -13,6 +14,18 @@ PARTS = {
     "duration": "2 steps",
     "batch_size": 8,
 }
+PICTURES = {"name": "folder", "path": "pictures", "size": 8}
+
+
+@pytest.fixture(autouse=True)
+def pictures(tmp_path, monkeypatch):
+    """Eight pictures of two classes, in the folder `pictures` of the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANCORE_DATA", str(tmp_path / "data"))
+    for number in range(8):
+        path = tmp_path / "pictures" / f"class {number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
 
 
 def warnings_of(settings, *below):
@@ -32,6 +45,9 @@ def warnings_of(settings, *below):
         ({"evaluate": {"every_kimg": 0.01, "on_collapse": "ignore"}}, "evaluate.every_kimg"),
         ({"evaluate": {"every_kimg": 0.02}}, "evaluate.every_kimg"),
         ({"sample": {"every_kimg": 0.02}}, "sample.every_kimg"),
+        ({"dataset": {**PICTURES, "classes": True}}, "dataset.classes"),
+        ({"dataset": {**PICTURES, "mirrors": True}}, "dataset.mirrors"),
+        ({"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"ada": {}}}, "dataset.mirrors"),
     ],
 )
 def test_unused_key_of_the_user_is_a_warning(settings, key):
@@ -47,6 +63,9 @@ def test_unused_key_of_the_user_is_a_warning(settings, key):
         {"training": {"nonfinite_limit": 5, "on_nonfinite": "skip", "channels_last": True}},
         {"evaluate": {"every_kimg": 0.01}, "sample": {"every_kimg": 0.016}},
         {"sample": {"every_kimg": 50.0}, "duration": "1 minutes"},
+        {"dataset": {**PICTURES, "classes": True}, "training": {"conditional": True}},
+        {"dataset": {**PICTURES, "classes": False, "mirrors": False}},
+        {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"diffaugment": {"policy": ["flip"]}}},
     ],
 )
 def test_key_with_an_effect_or_of_the_default_is_no_warning(settings):
