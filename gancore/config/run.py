@@ -312,11 +312,17 @@ def _keys_hint(error: ValidationError, data: Mapping[str, Any]) -> str:  # Any: 
     if ("dataset",) in places or any(place[0] == "dataset" and place[-1] == "path" for place in places):
         return "name your data with --dataset PATH"
     (table, *others) = tables or {""}
+    unnamed = [place[0] for place in places if place[0] in _PARTS and place[1:] in ((), ("name",))]
+    if len(unnamed) == len(places):
+        return f"gancore list {unnamed[0]}"
     value = data.get(str(table))
-    name = value.get("name") if isinstance(value, Mapping) else None
-    if others or table not in ("generator", "discriminator", "loss", "dataset") or not isinstance(name, str):
+    name = value.get("name") if isinstance(value, Mapping) else value
+    if others or table not in _PARTS or not isinstance(name, str):
         return "see the keys with: gancore show run"
-    return f"gancore list {table}" if any(place[-1] == "name" for place in places) else f"gancore show {table} {name}"
+    return f"gancore show {table} {name}"
+
+
+_PARTS = ("generator", "discriminator", "loss", "dataset")
 
 
 def read_dataset(text: str, catalog: Catalog) -> Dataset:
