@@ -47,10 +47,13 @@ class Gancore:
         return done
 
     def fails(self, code, *arguments, **environment):
-        """Assert that the command fails with `code` and the three lines of an error, and return the first line."""
+        """Assert that the command fails with `code` and the three lines of an error, and return their first line.
+
+        Lines about the data and the networks may come before them.
+        """
         done = self(*arguments, **environment)
         assert done.returncode == code, (done.returncode, done.stderr)
-        lines = done.stderr.splitlines()
+        lines = done.stderr.splitlines()[-3:]
         assert [line.split(":")[0] for line in lines] == ["error", "kept", "next"], done.stderr
         assert all(line.partition(": ")[2] for line in lines)
         return lines[0]
