@@ -4,6 +4,7 @@ Each runs the same scenarios in double precision, and writes its results to FOLD
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.run.resume import run_exists
 from gancore.run.run import Run
+from gancore.run.run import open as open_run
 from gancore.sampling.draw import draw
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -324,12 +326,23 @@ def scenes(ranks, folder):
         "stopped": recorded(ranks, folder / "stopped", stop=3),
         "closed": recorded(ranks, folder / "closed", close=3),
         "there": there(ranks, folder),
+        "changed": changed(ranks, folder),
         "nan, back": recorded(ranks, folder / "back", nan=True, training={"on_nonfinite": "rollback"}),
         "nan, stop": recorded(ranks, folder / "stop", nan=True),
         "beyond the limit": recorded(
             ranks, folder / "beyond", nan=True, training={"on_nonfinite": "rollback", "nonfinite_limit": 0}
         ),
     }
+
+
+def changed(ranks, folder):
+    """The batch size, log interval and tensors of a run that rank 0 alone has, resumed with other settings."""
+    if ranks.is_main:
+        shutil.copytree(folder / "recorded", folder / "changed0")
+    run = open_run(folder / f"changed{ranks.rank}", device="cpu", catalog=catalog(), ranks=ranks)
+    asked = {"batch_size": 6, "log.every_steps": 1, "optimizer.generator.lr": 0.0} if ranks.is_main else None
+    list(run.resume(steps=9, set=asked))
+    return run.config.batch_size, run.config.log.every_steps, trained(run.gan)
 
 
 def there(ranks, folder):

@@ -146,6 +146,15 @@ def test_recording_writes_on_rank_0_only_and_ranks_make_the_same_steps(seen, fol
     assert equal({key: each for key, each in saved.tensors.items() if not key.startswith("random")}, tensors)
 
 
+def test_settings_that_rank_0_changes_on_resume_are_those_of_all(seen):
+    (batch_size, log, tensors), (other_batch_size, other_log, others) = (rank["changed"] for rank in seen)
+    assert (batch_size, log) == (other_batch_size, other_log) == (6, 1)
+    assert equal(tensors, others)
+    before = seen[0]["recorded"][2]
+    assert all(torch.equal(tensors[key], before[key]) for key in tensors if key.startswith("generator."))
+    assert any(not torch.equal(tensors[key], before[key]) for key in tensors if key.startswith("discriminator."))
+
+
 def test_run_found_on_another_rank_only_is_not_started_again(seen):
     assert [rank["there"] for rank in seen] == [(True, False, "CheckpointError")] * 2
 
