@@ -51,13 +51,19 @@ class Layout:
         self._build, self._spec = build, spec
         self._states: dict[Condition | None, dict[str, Tensor]] = {}
         self._inputs: dict[str, int] = {}
+        self.elsewhere = set[str]()
+        """The weights whose last input columns are not those of the condition, as far as that was found out."""
+
+    def build(self, condition: Condition | None) -> nn.Module:
+        """Return the network for this condition, with memory."""
+        return self._build(replace(self._spec, condition=condition))
 
     def state(self, condition: Condition | None) -> dict[str, Tensor]:
         """Return the tensors by name, without values, of the network that is built for this condition."""
         if condition not in self._states:
             self._states[condition] = {}
             with suppress(Exception), without_memory():  # a plugin may raise anything
-                network = self._build(replace(self._spec, condition=condition))
+                network = self.build(condition)
                 self._states[condition] = dict(network.state_dict())
                 self._inputs |= _input_dimensions(network)
         return self._states[condition]
@@ -88,6 +94,15 @@ class Layout:
             else:
                 found.append((0, 0))
         return tuple(found)
+
+    def input_columns(self, condition: Condition | None) -> dict[str, int]:
+        """Return how many input columns of each weight depend on the condition, for weights that have such columns."""
+        return {
+            name: count
+            for name in self.state(condition)
+            for dimension, (count, _) in enumerate(self.columns_in(name, condition))
+            if count and self.is_input(name, dimension)
+        }
 
     def is_input(self, name: str, dimension: int) -> bool:
         """Return whether this dimension of a weight is that of the layer's inputs."""
@@ -182,7 +197,7 @@ def part_of(
             zeros[dimension] = list(range(plain, target[dimension]))
     if all(_in_order(list(zip(*entry, strict=True)), target[d]) for d, entry in entries.items()) and stored == target:
         return LOADED
-    if any(not entry[0] for entry in entries.values()):
+    if name in layout.elsewhere or any(not entry[0] for entry in entries.values()):
         return NEW
     whole = all(len(entry[0]) == target[dimension] for dimension, entry in entries.items())
     return Part("loaded" if whole else "partly", entries, zeros)

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from gancore.checkpoint.weights import StoredWeights
 from gancore.config.run import RunConfig
-from gancore.contracts import Player, Spec
+from gancore.contracts import Player, Shape, Spec
+from gancore.errors import blame
+from gancore.training.condition_columns import weights_with_columns_elsewhere
 from gancore.training.correspondence import NEW, Conditioning, Layout, Part, layer_of, part_of
 from gancore.training.gan import GAN
 from gancore.training.initialize_report import class_lines, nothing_fits, report
 from gancore.training.stored_networks import PLAYERS, Source, conditioning_of, find_sources
+from gancore.utils.random import seeded
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Plan:
     """What each tensor of both networks takes from a file, and what to tell the user about it."""
 
     sources: Mapping[str, Source]
+    theirs: Conditioning
     parts: Mapping[Player, Mapping[str, Part]]
     lines: tuple[str, ...]
 
@@ -56,7 +60,11 @@ class Initializer:
         """
         own = {player: dict(gan.state.modules[player].state_dict()) for player in PLAYERS}
         classes = tuple(map(str, getattr(gan.feed.dataset, "classes", ())))
-        made = plan(self.stored, self._layouts(gan.spec), own, Conditioning(gan.spec.condition, classes), self._config)
+        ours, layouts = Conditioning(gan.spec.condition, classes), self._layouts(gan.spec)
+        made = plan(self.stored, layouts, own, ours, self._config)
+        if any(part.entries for parts in made.parts.values() for part in parts.values()):
+            self._find_columns(gan, layouts, made.theirs)
+            made = plan(self.stored, layouts, own, ours, self._config)
         self.lines = made.lines
         tensors: dict[str, Tensor] = {}
         for player in PLAYERS:
@@ -66,6 +74,18 @@ class Initializer:
         tensors |= {name: value for name, value in self.stored.tensors.items() if name.startswith("loss.")}
         warning = gan.state.init_weights(tensors)
         return [warning] if warning else []
+
+    def _find_columns(self, gan: GAN, layouts: Mapping[Player, Layout], theirs: Conditioning) -> None:
+        """Find the weights whose columns for a condition do not come last, by calls of networks that have them."""
+        shapes: dict[Player, Shape] = {"generator": (gan.options.latent.dim,), "discriminator": gan.spec.shape}
+        for player, layout in layouts.items():
+            network, condition = gan.state.modules[player], gan.spec.condition or theirs.condition
+            if condition is None or not (columns := layout.input_columns(condition)):
+                continue
+            if gan.spec.condition is None:
+                with seeded(0), blame(player, "in build()"):
+                    network = layout.build(condition)
+            layout.elsewhere = weights_with_columns_elsewhere(network, shapes[player], condition, columns)
 
     def _layouts(self, spec: Spec) -> dict[Player, Layout]:
         return {player: Layout(getattr(self._config, player).build, spec) for player in PLAYERS}
@@ -100,7 +120,7 @@ def plan(
     if all(part == NEW for player in PLAYERS for part in parts[player].values()):
         raise nothing_fits(stored, sources, own, config)
     lines = report(stored, sources, own, parts)
-    return Plan(sources, parts, (*lines, *class_lines(stored, ours, theirs)))
+    return Plan(sources, theirs, parts, (*lines, *class_lines(stored, ours, theirs)))
 
 
 def _parts(

@@ -9,9 +9,10 @@ from torch import nn
 from gancore.checkpoint.weights import StoredWeights
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
-from gancore.contracts import Spec
+from gancore.contracts import Generator, Spec
 from gancore.errors import CheckpointError
 from gancore.training.correspondence import Conditioning, Layout, layer_of, part_of, shared_classes
+from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer, plan
 from gancore.training.networks import call
 from gancore.training.stored_networks import find_sources
@@ -351,6 +352,57 @@ def test_weights_of_another_precision_are_converted_and_integers_refused():
     assert torch.equal(gan.generator[0].weight, halves["generator.0.weight"].float())
     assert gan.generator[0].weight.dtype == torch.float32
     assert "generator.2" in "\n".join(start.lines)
+
+
+class Condensed(nn.Module):
+    """A generator with its label in the first inputs of its first layer, or in the last."""
+
+    def __init__(self, spec, *, first):
+        super().__init__()
+        self.first, self.classes = first, spec.condition
+        self.layers = nn.Sequential(nn.Linear(spec.latent_dim + (spec.condition or 0), 16), nn.Tanh())
+
+    def forward(self, latent, labels=None):
+        if labels is not None:
+            label = nn.functional.one_hot(labels, self.classes).float()
+            latent = torch.cat([label, latent] if self.first else [latent, label], dim=1)
+        return self.layers(latent).unflatten(1, (1, 4, 4))
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("old", [0, 2])
+def test_columns_of_a_condition_that_come_first_are_not_mixed_up_with_others(first, old):
+    class Mine(Generator):
+        """A generator with its label first or last."""
+
+        name = "mine"
+
+        def build(self, spec):
+            return Condensed(spec, first=first)
+
+    layer = {"dataset": {"name": "noise", "labeled": True}, "training": {"conditional": True}}
+    config = assembled(layer).options.model_copy(update={"generator": Mine()})
+    gan = GAN.assemble(config, "", "cpu")
+    before = Condensed(Spec((1, 4, 4), 100, old or None), first=first)
+    saved = {f"G.{name}": value for name, value in before.state_dict().items()}
+    about = {
+        "config": {},
+        "progress": {"step": 6},
+        "data_format": {"condition": old or None, "classes": ["two", "one"][:old]},
+    }
+    tensors = {name.replace("G.", "generator."): value for name, value in saved.items()}
+    tensors |= {name: value for name, value in weights(gan).items() if name.startswith("discriminator.")}
+    start = Initializer(StoredWeights("old", tensors, "digest", about), gan.options)
+    start.apply(gan)
+    assert (
+        any(" new" in line for line in start.lines if "generator.layers.0" in line or line.startswith("  generator "))
+        is first
+    )
+    if not first:
+        latent = torch.randn(3, 100)
+        ones = torch.ones(3, dtype=torch.int64)
+        with torch.no_grad():
+            torch.testing.assert_close(gan.generator(latent, ones), before(latent, ones if old else None))
 
 
 @given(NAMES, NAMES)
