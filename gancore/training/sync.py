@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from gancore.config.optimizers import begins
 from gancore.errors import ConfigError
 from gancore.training.micro_batch import MicroBatch
 from gancore.utils.random import derive_seed, seeded
@@ -41,12 +42,17 @@ def own_randomness(gan: GAN) -> AbstractContextManager[None]:
 def average_buffers(gan: GAN, parts: Sequence[MicroBatch]) -> None:
     """Average the floating-point buffers of all parts over all ranks, weighted by each rank's share of the batch.
 
-    The EMA's buffers are copies of G's and are left out.
+    The EMA's buffers are copies of G's and are left out, and so are frozen ones, which the average would round.
     """
     if not gan.ranks.is_distributed:
         return
-    modules = [module for role, module in gan.state.modules.items() if role != "ema"]
-    buffers: list[Tensor] = [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
+    frozen = gan.options.training.freeze
+    buffers: list[Tensor] = [
+        buffer
+        for role, module in gan.state.modules.items()
+        for name, buffer in module.named_buffers(prefix=role)
+        if role != "ema" and buffer.is_floating_point() and not any(begins(name, prefix) for prefix in frozen)
+    ]
     gan.ranks.average(buffers, sum(part.share for part in parts))
 
 

@@ -190,6 +190,10 @@ RUNS = {
             "discriminator": {"groups": [{"prefix": "0", "lr": 1e-3}]},
         }
     },
+    "frozen layers": {
+        "discriminator": {"name": "tiny", "batch_norm": True},
+        "training": {"freeze": ["generator.0", "discriminator.1"]},
+    },
     "statistics": {"discriminator": {"name": "tiny", "batch_norm": True}, "training": {"clip_norm": 0.5}},
 }
 """Configs that cover the options of a step, with a dataset whose last batch is short."""
