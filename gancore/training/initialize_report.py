@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from torch import Tensor
 
@@ -160,7 +161,7 @@ def nothing_fits(
     if settings := list(_other_settings(stored, config)):
         return CheckpointError(
             f"nothing in {stored.path} fits this run: it was trained with {', '.join(settings)}",
-            "train with the networks of the file: " + " ".join(f"--set {setting}" for setting in settings),
+            "train with the networks of the file: " + " ".join(f"--set {quote(setting)}" for setting in settings),
         )
     for player in PLAYERS:
         theirs = sources[player].tensors if player in sources else {}

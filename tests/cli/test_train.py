@@ -70,7 +70,7 @@ def test_init_from_starts_with_the_weights_of_another_run(finished):
     wide = ["--set", "generator.widths=[3]", "--init-from", "runs/0001", "--steps", 1]
     assert "new: nothing of the file fits" in finished.works("train", *BY_HAND, *wide).stderr
     wide += ["--set", "discriminator.widths=[3]"]
-    assert "nothing in runs/0001" in finished.fails(4, "train", *BY_HAND, *wide)
+    assert "nothing in runs/0001" in finished.fails(4, "train", "-q", *BY_HAND, *wide)
 
 
 def test_init_from_is_repeated_by_a_run_without_a_checkpoint(finished):
@@ -80,9 +80,9 @@ def test_init_from_is_repeated_by_a_run_without_a_checkpoint(finished):
     whole = load(kept(cut / "checkpoints")[0]).tensors
     for path in (*cut.rglob("step-*"), cut / "metrics.jsonl"):
         path.unlink()
-    told = finished.fails(4, "resume", "cut")
+    told = finished.fails(4, "resume", "cut", "-q")
     assert "has no checkpoint yet, and was to begin from the weights of a checkpoint of digest" in told
-    assert "was to begin from the weights" in finished.fails(4, *begin[:-4], "--out", "cut", "--resume")
+    assert "was to begin from the weights" in finished.fails(4, *begin[:-4], "--out", "cut", "--resume", "-q")
     finished.works(*begin, "--resume")
     again = load(kept(cut / "checkpoints")[0]).tensors
     assert all(torch.equal(whole[name], again[name]) for name in whole)

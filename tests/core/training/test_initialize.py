@@ -244,7 +244,7 @@ def test_file_of_which_nothing_fits_names_the_settings_of_the_checkpoint():
         CheckpointError, match=r"trained with generator.widths=\[5, 4\], discriminator=dcgan"
     ) as failure:
         loaded(saved, networks)
-    assert failure.value.hint.endswith("--set generator.widths=[5, 4] --set discriminator=dcgan")
+    assert failure.value.hint.endswith("--set 'generator.widths=[5, 4]' --set discriminator=dcgan")
 
 
 # Plain state dicts
