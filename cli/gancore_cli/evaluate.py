@@ -11,6 +11,7 @@ import click
 
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.options import Terminal, data_dir, device, echo, output_options, print_table
+from gancore_cli.sample import show_drawing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +83,7 @@ def evaluate(
     from gancore.evaluation.defaults import check_reference, evaluator_for_images, evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
     from gancore.utils.json import json_safe
+    from gancore.utils.large import empty
     from gancore.utils.paths import cache_root, data_root
 
     catalog = open_catalog(terminal)
@@ -100,8 +102,9 @@ def evaluate(
             )
         stand_in = torch.zeros(1, *trained.shape, dtype=getattr(torch, trained.sample_format.dtype))
         evaluator.check(stand_in)  # before an extractor is trained
+        samples = empty((evaluator.count, *trained.shape), stand_in.dtype)  # fails if there are too many
         terminal.display().prepare(evaluator.prepare())
-        samples = _draw_samples(trained, evaluator, seed, paths.root, refresh_batchnorm)
+        _draw_samples(terminal, trained, evaluator, samples, paths.root, refresh_batchnorm)
         weights = "average" if trained.averaged else "current"
         source = {"step": trained.step, "weights": weights, "sha256": trained.digest}
         path = trained.path
@@ -187,20 +190,32 @@ def _prepare(terminal: Terminal, dataset: Dataset, root: Path, name: str) -> Non
 
 
 def _draw_samples(
-    trained: TrainedGenerator, evaluator: Evaluator, seed: int, root: Path, refresh_batchnorm: bool
-) -> Tensor:
-    """Return `evaluator.count` samples; in a conditional run, conditions are as frequent as in the training data."""
-    from gancore.config.data_paths import missing_data_named
+    terminal: Terminal,
+    trained: TrainedGenerator,
+    evaluator: Evaluator,
+    samples: Tensor,
+    root: Path,
+    refresh_batchnorm: bool,
+) -> None:
+    """Fill in the samples (N, …); in a conditional run, conditions are as frequent as in the training data."""
     from gancore.evaluation.sources import ReferenceImages
 
     conditions = None
     if trained.spec.condition is not None:
-        with missing_data_named(trained.config.dataset, _hint_of_moved(trained.path)):
-            training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
-        conditions = training.draw_conditions(evaluator.count, seed, "evaluation")
+        training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
+        conditions = training.draw_conditions(len(samples), evaluator.seed, "evaluation")
     if refresh_batchnorm:
         trained.refresh_batchnorm(conditions=conditions)
-    return trained.sample(evaluator.count, seed=seed, conditions=conditions)
+    stream = trained.stream(len(samples), seed=evaluator.seed, conditions=conditions)
+
+    def drawing() -> Iterator[int]:
+        done = 0
+        for chunk in stream:
+            samples[done : done + len(chunk)] = chunk
+            done += len(chunk)
+            yield done
+
+    show_drawing(terminal, drawing(), len(samples))
 
 
 def _read(

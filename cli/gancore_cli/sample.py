@@ -114,7 +114,7 @@ def sample(
     with _interruptible(stop, f"{count:,} of {count:,} samples in {out}"), attributed(trained.config, catalog):
         if refresh_batchnorm:
             trained.refresh_batchnorm(conditions=conditions)
-        _show_progress(terminal, writing, count)
+        show_drawing(terminal, writing, count)
     document = {"out": str(out), "count": count, "seed": seed, "shape": [count, *trained.shape], "step": trained.step}
     document["class"] = trained.class_name(label)
     document["classes"] = list(trained.classes)
@@ -138,17 +138,17 @@ def _interruptible(stop: Interruption, complete: str) -> Iterator[None]:
         raise Interrupted(getattr(error, "kept", complete), "run the command again to draw all of them") from error
 
 
-def _show_progress(terminal: Terminal, writing: Iterator[int], count: int) -> None:
-    """Draw and write all samples, and show the progress once it takes longer than a second."""
+def show_drawing(terminal: Terminal, drawing: Iterator[int], count: int) -> None:
+    """Draw all samples; show the progress if it takes more than a second. `drawing` yields their number so far."""
     started = time.monotonic()
-    for _ in writing:
+    for _ in drawing:
         if time.monotonic() - started > _SECONDS_WITHOUT_PROGRESS:
             break
     else:
         return
     from gancore.evaluation.train_extractor import Preparation
 
-    terminal.display().prepare(Preparation("drawing samples", done / count) for done in writing)
+    terminal.display().prepare(Preparation("drawing samples", done / count) for done in drawing)
 
 
 def _conditions(trained: TrainedGenerator, path: Path, count: int | None, catalog: Catalog) -> Tensor:

@@ -22,6 +22,7 @@ from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation, load_extractor
 from gancore.metrics import Better, Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.settings import plain
+from gancore.utils.large import take
 from gancore.utils.random import generator_for
 from gancore.utils.sample_format import SampleFormat
 
@@ -354,4 +355,4 @@ def _measure(name: str, metric: Metric, inputs: MetricInputs) -> Measurement:
 
 def _select(samples: Samples, indices: Tensor) -> Samples:
     parts = (samples.images, samples.features, samples.logits)
-    return Samples(*(None if part is None else part[indices] for part in parts))  # type: ignore[arg-type]  # images are not None
+    return Samples(*(None if part is None else take(part, indices) for part in parts))  # type: ignore[arg-type]  # images are not None

@@ -12,7 +12,11 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Mixture
 from gancore.data.items import build_dataset, count_classes, read_items
+from gancore.utils.large import MOST_IN_MEMORY, empty
 from gancore.utils.random import generator_for
+
+_AT_ONCE = 1024
+"""Images that are read at one time where not all fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,25 @@ class ReferenceImages:
         return len(self.images)  # type: ignore[arg-type]  # map-style, so it has a length
 
     def draw(self, limit: int, seed: int, stream: str) -> Tensor:
-        """Return all images as they are stored (N, …), or `limit` random ones if there are more, in order."""
+        """Return all images as they are stored (N, …), or `limit` random ones if there are more, in order.
+
+        Those that are too large for memory are in a temporary file; see `utils.large`.
+        """
         if len(self) <= limit:
-            return read_items(self.images)[0]
+            return self._read(None)
         indices = torch.randperm(len(self), generator=generator_for(seed, stream))[:limit]
-        return read_items(self.images, indices.sort().values)[0]
+        return self._read(indices.sort().values)
+
+    def _read(self, indices: Tensor | None) -> Tensor:
+        count = len(self) if indices is None else len(indices)
+        first = read_items(self.images, torch.zeros(min(count, 1), dtype=torch.int64))[0]
+        if count * first.nbytes <= MOST_IN_MEMORY:
+            return read_items(self.images, indices)[0]
+        numbers = torch.arange(count) if indices is None else indices
+        images = empty((count, *first.shape[1:]), first.dtype)
+        for chunk, places in zip(numbers.split(_AT_ONCE), torch.arange(count).split(_AT_ONCE), strict=True):
+            images[places[0] : places[-1] + 1] = read_items(self.images, chunk)[0]
+        return images
 
     def draw_conditions(self, count: int, seed: int, stream: str) -> Tensor:
         """Return the conditions (N, …) of `count` items drawn with replacement: as frequent as in the data."""

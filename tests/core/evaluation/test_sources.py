@@ -70,3 +70,13 @@ def test_dataset_build_leaves_the_random_state_unchanged(tmp_path):
     before = torch.get_rng_state()
     ReferenceImages.of(Drawing(), tmp_path)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("limit", [7, 100])
+def test_images_larger_than_memory_are_drawn_as_others_are(monkeypatch, limit):
+    source = ReferenceImages("real", TensorDataset(torch.arange(60, dtype=torch.uint8).reshape(30, 2)))
+    drawn = source.draw(limit, 0, "stream")
+    for module in ("gancore.evaluation.sources", "gancore.utils.large"):
+        monkeypatch.setattr(f"{module}.MOST_IN_MEMORY", 0)
+    monkeypatch.setattr("gancore.evaluation.sources._AT_ONCE", 4)
+    assert torch.equal(source.draw(limit, 0, "stream"), drawn)
