@@ -96,7 +96,7 @@ class Folder(PictureDataset):
             mirrors=self.mirrors,
             rows=rows,
             value_range=self.range_of(cache),
-            names=selection.files.names,
+            names=lambda: self._select().files.names,
         )
 
     @classmethod

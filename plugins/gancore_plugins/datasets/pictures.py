@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -134,11 +134,11 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
         mirrors: bool = False,
         rows: NDArray[np.intp] | None = None,  # (N,), of the items in the array; None: all
         value_range: tuple[float, float] | None = None,  # of uint16
-        names: Sequence[str] = (),  # of the rows of the array
+        names: Callable[[], Sequence[str]] | None = None,  # lists the pictures of the rows; they are not kept in memory
     ) -> None:
         self._images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
         self._path, self.labels, self.mirrors, self._rows = path, labels, mirrors, rows
-        self._names = names
+        self._list_names, self._names = names, list[str]()
         if classes is not None:
             self.classes = classes
         if value_range is not None:
@@ -146,14 +146,17 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
 
     def __getstate__(self) -> dict[str, Any]:  # Any: attributes
         """Pickle the path in place of the array, so that each worker of a data loader maps the file itself."""
-        return {key: value for key, value in vars(self).items() if key not in ("_images", "_names")}
+        return {key: value for key, value in vars(self).items() if key not in ("_images", "_list_names")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # Any: attributes
         vars(self).update(state)
+        self._list_names = None
         self._images = np.load(self._path, mmap_mode="r", allow_pickle=False)
 
     def name_of(self, index: int) -> str:
-        """Return the path of the picture of an item, in the process that has listed the pictures."""
+        """Return the path of the picture of an item, in the process that built the dataset; they are listed again."""
+        if not self._names and self._list_names is not None:
+            self._names = list(self._list_names())
         return self._names[index if self._rows is None else int(self._rows[index])]
 
     def __len__(self) -> int:
