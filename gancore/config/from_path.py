@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 from gancore.catalog.catalog import Catalog
 from gancore.catalog.discovery import BUILT_IN
 from gancore.contracts import Dataset, Shape
 from gancore.errors import DataError, PluginError, blame
+
+_MOST_ENTRIES = 10_000
+"""How many entries of a folder are looked at, to say what is in it."""
 
 
 def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None, *, name: str | None = None) -> Dataset:
@@ -36,7 +41,7 @@ def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None, *
     names = ", ".join(kind.name for kind, _ in every if _reads_paths(kind))
     what = "no dataset reads" if name is None else f"dataset {name} does not read"
     raise failure or DataError(
-        f"{what} {path}" + (f" as data of shape {shape}" if shape else ""),
+        f"{what} {path}{_contents(path)}" + (f" as data of shape {shape}" if shape else ""),
         f"the datasets that read files of yours are {names}; see: gancore show dataset NAME",
     )
 
@@ -57,6 +62,17 @@ def existing(path: Path | str) -> Path:
         shown = ascii(str(path))
         raise DataError(f"the name {shown} is not UTF-8, so a config cannot hold it", "rename it") from error
     return path
+
+
+def _contents(path: Path) -> str:
+    """Return what is in a folder, such as `, which holds 3 .txt and 1 folder`; empty for a file."""
+    if not path.is_dir():
+        return ""
+    kinds = Counter(
+        "folder" if entry.is_dir() else entry.suffix.lower() or "without a suffix"
+        for entry in islice(path.iterdir(), _MOST_ENTRIES)
+    )
+    return f", which holds {' and '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))}"
 
 
 def _reads_paths(kind: type[Dataset]) -> bool:

@@ -19,3 +19,11 @@ def test_dataset_at_refuses_what_no_dataset_reads(tmp_path, name, words):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(DataError, match=words):
         dataset_at(tmp_path / name, Catalog.installed())
+
+
+def test_dataset_at_says_what_is_in_a_folder_that_no_dataset_reads(tmp_path):
+    for name in ("a.txt", "b.TXT", "c.md", "README"):
+        (tmp_path / name).write_text("hello")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(DataError, match=r"which holds 2 \.txt and 1 "):
+        dataset_at(tmp_path, Catalog.installed())
