@@ -30,7 +30,6 @@ from gancore_plugins.readers.arrays import (
     is_checkpoint,
     read_all,
     take,
-    unreadable,
 )
 
 _IMAGES = (
@@ -50,13 +49,13 @@ _IMAGES = (
 _LABELS = ("labels", "label", "y_train", "train_labels", "y", "targets", "target", "classes", "class")
 _NAMES = ("class_names", "label_names", "classes", "names")
 _COLUMNS = ("columns", "column_names", "feature_names")
-_MOST_LABELS = 1 << 31
+_MOST_LABELS = 1 << 28
 """Bytes of an array of labels."""
 _MOST_CLASSES = 10_000
 _EXACT = 2**24
 """Integers up to this have a float32 of their own."""
-_FIRST = 1024
-"""Rows that are looked at where not all are read."""
+_FIRST, _LOOKED_AT = 1024, 1 << 26
+"""Rows, and bytes, that are looked at where not all are read."""
 
 Item: TypeAlias = Tensor | tuple[Tensor, int | Tensor]
 
@@ -340,11 +339,7 @@ class ArrayItems(TorchDataset[Item]):
         """Return the items at indices, of one read."""
         if self._open is None or self._open[0] != os.getpid():  # a file of HDF5 must not be shared by processes
             self._open = os.getpid(), self._images.open()
-        try:
-            rows = take(self._open[1], self._chosen[list(indices)].tolist())
-        except (OSError, ValueError, RuntimeError) as error:
-            raise unreadable(self._images.path, self._images.format, error) from error
-        samples = list(self._conversion(rows))
+        samples = list(self._conversion(take(self._open[1], self._chosen[list(indices)].tolist())))
         if self._conditions is None:
             return list(samples)
         conditions = self._conditions[torch.as_tensor(indices)]
@@ -409,7 +404,7 @@ def _facts(dataset: Array, plan: Plan, measured: Measured) -> Iterator[tuple[str
 
 def _notes(plan: Plan) -> Iterator[str]:
     """Yield what a user should know before training."""
-    first = np.asarray(plan.images.open()[:_FIRST])
+    first = np.asarray(plan.images.open()[: max(1, min(_FIRST, _LOOKED_AT // (plan.nbytes // len(plan.out))))])
     if plan.conversion.as_bytes and first.dtype == np.uint8 and first.max() <= 1:
         yield (
             f"the largest value of the first {len(first):,} rows is {first.max()}, of 255: for images in 0 and 1 use "

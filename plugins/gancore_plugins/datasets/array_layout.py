@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,8 @@ LAYOUTS: dict[Layout, tuple[int | None, ...]] = {
 }
 """The axis of the file at each place of samples (N, F), (N, C, L), (N, C, H, W) or (N, C, D, H, W); None: a new one."""
 _MOST_CHANNELS = 16
+MOST_VALUES = 1 << 26
+"""The most values of a sample, such as a volume of 400x400x400."""
 _PICTURE_CHANNELS = (1, 3, 4)
 
 
@@ -102,6 +105,8 @@ def checked_shape(array: StoredArray, layout: Layout) -> Shape:
     if 0 in array.shape:
         raise DataError(f"there must be at least one sample, with at least one value; {received}", "name another file")
     shape = shape_in(array, layout)
+    if (size := math.prod(shape)) > MOST_VALUES:
+        raise DataError(f"a sample can have up to {MOST_VALUES:,} values; {received}, {size:,} each", "reshape it")
     if len(shape) > 1 and shape[0] > _MOST_CHANNELS:
         raise DataError(
             f"samples can have up to {_MOST_CHANNELS} channels; {received}, in the layout {layout} with {shape[0]}",

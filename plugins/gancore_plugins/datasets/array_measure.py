@@ -20,7 +20,7 @@ from gancore.utils.atomic import replacing
 from gancore.utils.lock import exclusive
 from gancore_plugins.datasets.array_layout import Conversion, Layout
 from gancore_plugins.datasets.moments import Moments
-from gancore_plugins.readers.arrays import Numbers, StoredArray, unreadable
+from gancore_plugins.readers.arrays import Numbers, StoredArray
 
 _CHUNK = 1 << 26
 """Bytes that are read at once."""
@@ -134,10 +134,7 @@ def _read_through(plan: Plan) -> Generator[float, None, Measured]:
     count, rows = plan.images.shape[0], plan.images.open()
     step = max(1, _CHUNK * count // max(1, plan.nbytes))
     for start in range(0, count, step):
-        try:
-            values = np.asarray(rows[start : start + step])
-        except (OSError, ValueError, RuntimeError) as error:
-            raise unreadable(plan.images.path, plan.images.format, error) from error
+        values = np.asarray(rows[start : start + step])
         if plan.conversion.gray:
             _check_gray(plan, values, start)
         if not plan.conversion.as_bytes:

@@ -45,6 +45,8 @@ _MOST_UNPACKED = 4 << 30
 """Bytes of an array that is decompressed into memory."""
 _MOST_CHUNK = 1 << 28
 """Bytes of a chunk of HDF5, which is decompressed as a whole."""
+_MOST_INFLATED = 2000
+"""The most bytes of a dataset of HDF5 for each byte in the file; deflate reaches 1032."""
 _MOST_ARRAYS = 10_000
 _SAFETENSORS = {
     **{f"F{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
@@ -77,6 +79,12 @@ class StoredArray:
 
     def open(self) -> Rows:
         """Return the rows. Raise DataError when they cannot be read, or are Python objects."""
+        if self.dtype.hasobject and self.format == "hdf5":
+            # A damaged length would make the library allocate gigabytes.
+            raise DataError(
+                f"array {self.name!r} of {self.path} has values of variable length, which are not read",
+                "store text in a fixed length: names.astype('S')",
+            )
         if self.dtype.hasobject:
             raise DataError(
                 f"array {self.name!r} of {self.path} holds Python objects (a pickle), which are never loaded",
@@ -87,7 +95,7 @@ class StoredArray:
                 order: Literal["F", "C"] = "F" if self.columns_first else "C"
                 return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order)
             if self.format == "hdf5":
-                return _Lazy(_hdf5(self.path)[self.name])
+                return _Lazy(self.path, _hdf5(self.path)[self.name])
             return _unpacked(self)
         except DataError:
             raise
@@ -102,11 +110,14 @@ class StoredArray:
 class _Lazy:
     """Rows of an HDF5 dataset."""
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, path: Path, dataset: h5py.Dataset) -> None:
+        self._path, self._dataset = path, dataset
 
     def __getitem__(self, rows: slice, /) -> Numbers:
-        return np.asarray(self._dataset[rows])
+        try:
+            return np.asarray(self._dataset[rows])
+        except Exception as error:  # of a damaged file
+            raise unreadable(self._path, "hdf5", error) from error
 
 
 def array_format(path: Path) -> Format | None:
@@ -323,11 +334,12 @@ def _hdf5_arrays(path: Path) -> list[StoredArray]:
                 return
             if item.is_virtual or item.external:
                 raise ValueError(f"{name} refers to other files, which are never opened; copy the data into one file")
+            nbytes, stored = math.prod(item.shape) * item.dtype.itemsize, item.id.get_storage_size()
+            if nbytes > _MOST_INFLATED * stored:
+                raise ValueError(f"{name} declares {nbytes:,} bytes, of which the file holds {stored:,}")
             if item.chunks and math.prod(item.chunks) * item.dtype.itemsize > _MOST_CHUNK:
                 raise ValueError(f"{name} has chunks of {item.chunks}; the most is {_MOST_CHUNK:,} bytes")
-            text = h5py.check_string_dtype(item.dtype)
-            dtype = np.dtype("U") if text is not None else item.dtype
-            arrays.append(StoredArray(path, "hdf5", name, tuple(item.shape), dtype))
+            arrays.append(StoredArray(path, "hdf5", name, tuple(item.shape), item.dtype))
 
         file.visititems(visit)  # follows hard links only
     if not arrays:
@@ -337,10 +349,8 @@ def _hdf5_arrays(path: Path) -> list[StoredArray]:
 
 def read_all(stored: StoredArray) -> Numbers:
     """Return a small array, such as labels or names, in full. Raise DataError when it cannot be read."""
-    values = stored.open()[:]
-    if values.dtype.kind in "OS":  # text of HDF5, which is bytes
-        return np.array([each.decode(errors="replace") if isinstance(each, bytes) else str(each) for each in values])
-    return np.asarray(values)
+    values = np.asarray(stored.open()[:])
+    return np.char.decode(values, "utf-8", "replace") if values.dtype.kind == "S" else values
 
 
 def take(rows: Rows, indices: Sequence[int]) -> Numbers:

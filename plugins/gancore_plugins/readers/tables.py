@@ -351,7 +351,7 @@ def _parquet_head(path: Path) -> Head:
         try:
             batch = next(file.iter_batches(_HEAD_ROWS), None)
             first = [] if batch is None else batch.to_pylist()
-        except (pyarrow.ArrowException, OSError) as error:
+        except Exception as error:  # of a damaged file
             raise DataError(f"cannot read {path} as Parquet: {describe_error(error)}", "write the file anew") from error
     head.rows.extend(["" if row[name] is None else str(row[name]) for name in head.names] for row in first)
     counts = [name for name in head.names if name == "__index_level_0__" and _counts(head.values_of(name))]
@@ -392,7 +392,7 @@ def _parquet_cells(head: Head, columns: Sequence[str], label: str | None) -> Gen
                     parts.append(part.astype(np.float32))
                 count += len(part)
                 yield min(1.0, count / total)
-        except (pyarrow.ArrowException, OSError) as error:
+        except Exception as error:  # of a damaged file
             raise DataError(
                 f"cannot read {head.path} as Parquet: {describe_error(error)}", "write the file anew"
             ) from error

@@ -386,3 +386,23 @@ def test_files_without_arrays_are_left_to_other_datasets(tmp_path):
 )
 def test_findings_warn_of_data_that_may_be_misread(tmp_path, values, words):
     assert words in str(Array.from_path(npy(tmp_path / "a.npy", values)).findings(tmp_path).notes)
+
+
+def test_text_of_hdf5_is_read_in_a_fixed_length_only(tmp_path):
+    images = np.zeros((4, 2, 2), np.uint8)
+    path = hdf5(tmp_path / "a.h5", images=images, labels=np.array(["é", "b", "b", "é"]).astype(object))
+    assert "array 'labels' of" in failure(path)
+    assert "variable length" in failure(path)
+    fixed = np.char.encode(np.array(["é", "b", "b", "é"]), "utf-8")
+    assert Array(path=str(hdf5(path, images=images, labels=fixed))).build(tmp_path).classes == ("b", "é")
+
+
+def test_hdf5_that_declares_more_than_it_holds_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("images", (10**9, 64, 64), "u1", chunks=(1, 64, 64))
+    assert "declares 4,096,000,000,000 bytes" in failure(tmp_path / "a.h5")
+
+
+def test_samples_of_very_many_values_are_refused(tmp_path):
+    np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (2, 1, 20_000, 20_000)).flush()
+    assert "up to 67,108,864 values" in failure(tmp_path / "a.npy")
