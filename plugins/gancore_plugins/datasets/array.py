@@ -31,6 +31,7 @@ from gancore_plugins.readers.arrays import (
     read_all,
     take,
 )
+from gancore_plugins.readers.listing import natural
 
 _IMAGES = (
     "images",
@@ -292,6 +293,9 @@ def _numbered(values: Numbers, names: tuple[str, ...], what: str) -> tuple[Tenso
     if names and set(map(str, found)) <= set(names):
         places = np.array([names.index(str(each)) for each in found])
         return torch.from_numpy(places[labels]), names
+    if found.dtype.kind == "U":
+        order = np.array(sorted(range(len(found)), key=lambda place: natural(str(found[place]))), np.int64)
+        found, labels = found[order], np.argsort(order)[labels]
     return torch.from_numpy(labels.astype(np.int64)), tuple(map(str, found))
 
 
