@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gancore
 from gancore.data.feed import Feed
 from gancore.data.items import read_items
 from gancore.errors import DataError
@@ -232,3 +233,25 @@ def test_large_table_shows_progress_and_is_bounded(tmp_path, monkeypatch):
 def test_files_that_are_no_tables_are_left_to_other_datasets(tmp_path):
     assert Table.from_path(tmp_path) is None
     assert Table.from_path(written(tmp_path / "a.txt", "a,b\n1,2\n")) is None
+
+
+def test_loaded_generator_samples_in_the_units_of_the_table(tmp_path):
+    rows = "".join(f"{20 + n % 50},{30_000 + 97 * n}\n" for n in range(200))
+    path = written(tmp_path / "a.csv", "age,income\n" + rows)
+    run = gancore.Run(
+        generator="mlp",
+        discriminator="mlp",
+        loss="bce",
+        dataset=Table(path=str(path)),
+        steps=2,
+        set={"batch_size": 20},
+        out=tmp_path / "run",
+        device="cpu",
+    )
+    list(run.train())
+    trained = gancore.load(tmp_path / "run", device="cpu")
+    assert trained.columns == ("age", "income")
+    assert trained.sample_format == run.gan.feed.format
+    samples = trained.sample(100)
+    assert 20 < samples[:, 0].mean() < 70
+    assert 30_000 < samples[:, 1].mean() < 50_000
