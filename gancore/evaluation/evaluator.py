@@ -255,11 +255,14 @@ class Evaluator:
                 f"received {received}",
                 "convert them, or pass another --reference",
             )
-        if self.images is not None and images.dtype != self.images.dtype:
+        if self.reference is None or self.images is None or images.dtype == self.images.dtype:
+            return
+        if (
+            images.dtype != torch.uint8 or self.reference.value_range is None
+        ):  # else `comparable` has one scale for both
             expected, received = (str(values.dtype).removeprefix("torch.") for values in (self.images, images))
             raise DataError(
-                f"images must be {expected}, like the reference {self.reference and self.reference.name}; received "
-                f"{received}",
+                f"images must be {expected}, like the reference {self.reference.name}; received {received}",
                 "store both in one range: uint8 in 0..255, or float32",
             )
 
