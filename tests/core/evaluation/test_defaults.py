@@ -1,5 +1,6 @@
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import TensorDataset
 
 from gancore.config.layers import ConfigLayer
@@ -144,3 +145,15 @@ def test_mixture_of_the_training_data_is_used_with_another_reference(tmp_path):
     found = for_run(tmp_path, RING, reference=other, metrics=["modes"], count=50)
     list(found.prepare())
     assert found.evaluate(normal(1, 50, 2)).results[0].measured.ideal["high_quality"] == pytest.approx(0.9889, abs=1e-4)
+
+
+def test_reference_of_a_run_is_what_its_data_holds_out(tmp_path):
+    for number in range(40):
+        Image.new("L", (4, 4), number).save(tmp_path / f"{number}.png")
+    data = {"name": "folder", "path": str(tmp_path), "size": 4, "channels": 1, "holdout": 0.25}
+    found = for_run(tmp_path, {"dataset": data})
+    assert (found.origin.held_out, found.reference.split) == (True, "test")
+    sources = found.origin.training, found.reference
+    trained_on, held_out = ({int(image.max()) for image in source.draw(99, 0, "all")} for source in sources)
+    assert trained_on | held_out == set(range(40))
+    assert not trained_on & held_out
