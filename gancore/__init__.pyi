@@ -49,6 +49,7 @@ from .evaluation.evaluator import Evaluation as Evaluation
 from .evaluation.evaluator import Evaluator as Evaluator
 from .evaluation.evaluator import Result as Result
 from .evaluation.evaluator import SampleOrigin as SampleOrigin
+from .evaluation.read_images import read_images as read_images
 from .evaluation.sources import ReferenceImages as ReferenceImages
 from .evaluation.train_extractor import EvaluationPaths as EvaluationPaths
 from .hookspecs import hookimpl as hookimpl
@@ -62,7 +63,6 @@ from .metrics import Samples as Samples
 from .observers import Observer as Observer
 from .observers import RunInfo as RunInfo
 from .observers import Writer as Writer
-from .run.read_images import read_images as read_images
 from .run.recorder import Record as Record
 from .run.run import Run as Run
 from .run.run import open as open  # noqa: A004  # gancore.open

@@ -162,8 +162,8 @@ def _reference(
     """
     from gancore.config.run import read_dataset
     from gancore.data.items import build_dataset
+    from gancore.evaluation.read_images import dataset_for, warnings_of
     from gancore.evaluation.sources import ReferenceImages, reference_of
-    from gancore.run.read_images import dataset_for, warnings_of
 
     known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
     if reference in known or reference.startswith("{") or not Path(reference).expanduser().exists():
@@ -225,8 +225,8 @@ def _read(
     from tempfile import TemporaryDirectory
 
     from gancore.data.items import build_dataset
+    from gancore.evaluation.read_images import dataset_for, warnings_of
     from gancore.evaluation.sources import ReferenceImages
-    from gancore.run.read_images import dataset_for, warnings_of
 
     shape = None if reference is None else tuple(reference.draw(1, seed, "shape").shape[1:])
     like = None if reference is None else reference.dataset

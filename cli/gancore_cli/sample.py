@@ -154,7 +154,7 @@ def show_drawing(terminal: Terminal, drawing: Iterator[int], count: int) -> None
 def _conditions(trained: TrainedGenerator, path: Path, count: int | None, catalog: Catalog) -> Tensor:
     """Return the conditions of `--condition`: a single one (*shape), or as many as samples (N, *shape)."""
     from gancore.errors import ConfigError
-    from gancore.run.read_images import read_conditions
+    from gancore.evaluation.read_images import read_conditions
 
     shape = trained.spec.condition
     if not isinstance(shape, tuple):

@@ -79,7 +79,9 @@ class ReferenceImages:
             return read_items(self.images, indices)[0]
         numbers = torch.arange(count) if indices is None else indices
         images = empty((count, *first.shape[1:]), first.dtype)
-        for chunk, places in zip(numbers.split(_AT_ONCE), torch.arange(count).split(_AT_ONCE), strict=True):
+        for chunk, places in zip(
+            torch.split(numbers, _AT_ONCE), torch.split(torch.arange(count), _AT_ONCE), strict=True
+        ):
             images[places[0] : places[-1] + 1] = read_items(self.images, chunk)[0]
         return images
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gancore.catalog.catalog import Catalog
 from gancore.errors import DataError
-from gancore.run.read_images import dataset_for, read_conditions, read_images, warnings_of
+from gancore.evaluation.read_images import dataset_for, read_conditions, read_images, warnings_of
 from gancore.sampling.write import save_samples
 from gancore_plugins.datasets.folder import Folder
 from gancore_plugins.datasets.paired import Paired
