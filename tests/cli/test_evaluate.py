@@ -184,7 +184,7 @@ def test_collapse_stops_the_run_if_configured(gancore):
 def test_invalid_input_is_reported_in_three_lines(measured, arguments, code, words, monkeypatch, capsys):
     (measured.folder / "empty").mkdir(exist_ok=True)
     np.save(measured.folder / "small.npy", np.zeros((99, 1, 4, 4), np.uint8))
-    np.save(measured.folder / "float.npy", np.zeros((99, 1, 8, 8), np.float32))
+    np.save(measured.folder / "float.npy", np.linspace(0, 1, 99 * 64, dtype=np.float32).reshape(99, 1, 8, 8))
     np.save(measured.folder / "nan.npy", np.full((99, 2), np.nan, np.float32))
     (measured.folder / "broken.npy").write_bytes(b"\x93NUMPY\x01\x00")
     monkeypatch.chdir(measured.folder)
