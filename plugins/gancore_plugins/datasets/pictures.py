@@ -205,7 +205,7 @@ def findings_of(
         facts["transparency"] = f"{transparent} of {len(rows)}, {kept}"
     deep = int(rows["deep"].sum())
     if cache.form.bits == 16:
-        facts["bits"] = f"16; {deep} of {len(rows)} pictures have more than 8, the others are scaled"
+        facts["bits"] = "16" if deep == len(rows) else f"16; {len(rows) - deep} of {len(rows)} have 8 and are scaled"
     elif deep:
         facts["bits"] = f"8; {deep} of {len(rows)} pictures have more and are scaled"
         notes.append(f"{deep} pictures have more than 8 bits per channel; to keep them: --set dataset.bits=16")
