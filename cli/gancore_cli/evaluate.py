@@ -160,9 +160,10 @@ def _reference(
 
     For a generator, files are read with the settings of the data that it was trained on.
     """
+    from gancore.config.from_path import dataset_for
     from gancore.config.run import read_dataset
     from gancore.data.items import build_dataset
-    from gancore.evaluation.read_images import dataset_for, warnings_of
+    from gancore.evaluation.read_images import warnings_of
     from gancore.evaluation.sources import ReferenceImages, reference_of
 
     known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
@@ -224,8 +225,9 @@ def _read(
     """Return the images at a path, or `count` random ones, and warnings. They are decoded to the reference's shape."""
     from tempfile import TemporaryDirectory
 
+    from gancore.config.from_path import dataset_for
     from gancore.data.items import build_dataset
-    from gancore.evaluation.read_images import dataset_for, warnings_of
+    from gancore.evaluation.read_images import warnings_of
     from gancore.evaluation.sources import ReferenceImages
 
     shape = None if reference is None else tuple(reference.draw(1, seed, "shape").shape[1:])

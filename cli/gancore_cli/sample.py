@@ -153,6 +153,7 @@ def show_drawing(terminal: Terminal, drawing: Iterator[int], count: int) -> None
 
 def _conditions(trained: TrainedGenerator, path: Path, count: int | None, catalog: Catalog) -> Tensor:
     """Return the conditions of `--condition`: a single one (*shape), or as many as samples (N, *shape)."""
+    from gancore.config.from_path import dataset_for
     from gancore.errors import ConfigError
     from gancore.evaluation.read_images import read_conditions
 
@@ -160,7 +161,7 @@ def _conditions(trained: TrainedGenerator, path: Path, count: int | None, catalo
     if not isinstance(shape, tuple):
         kind = "not conditional" if shape is None else f"conditional on {shape} classes"
         raise ConfigError(f"the run is {kind}, so it takes no --condition", "leave --condition out, or use --class")
-    given = read_conditions(path, shape, catalog)
+    given = read_conditions(dataset_for(path, catalog, shape), path, shape)
     return given[0] if len(given) == 1 else given[:count]
 
 

@@ -13,6 +13,8 @@ from gancore.errors import DataError, PluginError, blame
 
 _MOST_ENTRIES = 10_000
 """How many entries of a folder are looked at, to say what is in it."""
+_DECODING = ("fit", "bits", "max_pixels", "on_error")
+"""Fields of a dataset that say how files are decoded, beyond the shape of a sample."""
 
 
 def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None, *, name: str | None = None) -> Dataset:
@@ -44,6 +46,27 @@ def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None, *
         f"{what} {path}{_contents(path)}" + (f" as data of shape {shape}" if shape else ""),
         f"the datasets that read files of yours are {names}; see: gancore show dataset NAME",
     )
+
+
+def dataset_for(
+    path: Path | str, catalog: Catalog | None = None, shape: Shape | None = None, like: Dataset | None = None
+) -> Dataset:
+    """Return the dataset that reads a path to be compared with samples of this shape.
+
+    Without a shape, pictures keep the size that most have. If the dataset is of the kind of `like`, files are decoded
+    with its settings. `catalog` is by default that of the installed plugins. Raises as `dataset_at` does.
+    """
+    catalog = catalog or Catalog.installed()
+    dataset = dataset_at(path, catalog, shape)
+    if shape is None:
+        with blame(f"dataset {dataset.name!r}", "in outline()"):
+            outline = dataset.outline()
+        if outline is not None and outline.original not in (None, outline.shape):
+            dataset = dataset_at(path, catalog, outline.original, name=dataset.name)
+    if like is not None and type(like) is type(dataset):
+        fields = {name: getattr(like, name) for name in _DECODING if name in type(like).model_fields}
+        dataset = dataset.model_copy(update=fields)
+    return dataset
 
 
 def existing(path: Path | str) -> Path:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gancore.catalog.catalog import Catalog
+from gancore.config.from_path import dataset_for
 from gancore.errors import DataError
-from gancore.evaluation.read_images import dataset_for, read_conditions, read_images, warnings_of
+from gancore.evaluation.read_images import read_conditions, read_images, warnings_of
 from gancore.sampling.write import save_samples
 from gancore_plugins.datasets.folder import Folder
 from gancore_plugins.datasets.paired import Paired
@@ -125,26 +126,30 @@ def test_read_images_never_executes_a_pickle(tmp_path):
     assert not (tmp_path / "canary").exists()
 
 
+def conditions(path, shape):
+    return read_conditions(dataset_for(path, shape=shape), path, shape)
+
+
 def test_conditions_are_read_from_arrays_pictures_and_folders(tmp_path):
-    catalog, values = Catalog.installed(), np.arange(6, dtype=np.float64).reshape(3, 2)
+    values = np.arange(6, dtype=np.float64).reshape(3, 2)
     np.save(tmp_path / "all.npy", values)
-    assert torch.equal(read_conditions(tmp_path / "all.npy", (2,), catalog), torch.tensor(values).float())
+    assert torch.equal(conditions(tmp_path / "all.npy", (2,)), torch.tensor(values).float())
     for number in range(2):
         picture(tmp_path / "folder" / f"{number}.png", 10 * number, size=(3, 2))
-    pictures = read_conditions(tmp_path / "folder", (1, 2, 3), catalog)
+    pictures = conditions(tmp_path / "folder", (1, 2, 3))
     assert pictures.dtype == torch.uint8
     assert pictures.flatten(1)[:, 0].tolist() == [0, 10]
-    assert torch.equal(read_conditions(tmp_path / "folder" / "1.png", (1, 2, 3), catalog), pictures[1:])
+    assert torch.equal(conditions(tmp_path / "folder" / "1.png", (1, 2, 3)), pictures[1:])
 
 
 def test_conditions_of_another_shape_are_refused(tmp_path):
     np.save(tmp_path / "wrong.npy", np.zeros((3, 3)))
     with pytest.raises(DataError, match=r"conditions must have shape \(N, 2\); .* holds \(3, 3\)"):
-        read_conditions(tmp_path / "wrong.npy", (2,), Catalog.installed())
+        conditions(tmp_path / "wrong.npy", (2,))
 
 
 @pytest.mark.parametrize("name", ["conditions.pt", "conditions"])
 def test_conditions_in_a_file_of_another_format_are_refused(tmp_path, name):
     torch.save(torch.zeros(3, 2), tmp_path / name)
     with pytest.raises(DataError):
-        read_conditions(tmp_path / name, (2,), Catalog.installed())
+        conditions(tmp_path / name, (2,))
