@@ -32,8 +32,6 @@ _GRAY_ITEMS = 10_000
 """The fewest gray images for the recipes that were made for MNIST, which has no augmentation."""
 _ITEMS_OF_CLASS = 10
 """The fewest items of a class, on average, for a conditional run."""
-_FEW_ITEMS = 500
-"""Fewer items than this are few."""
 _COLOR = (1, 3, 4)
 """Numbers of channels that are colors, so that colors can be augmented."""
 _NAMED_CLASSES = 3
@@ -118,8 +116,8 @@ def suggest(
         reasons.insert(0, f"recipe {recipe}, for {_shape_text(outline.shape)} {device}")
         changes = dict(_fitted(recipe, outline, own))
         if len(outline.classes) > 1:
-            is_conditional = _has_classes(outline)
-            reasons.append(f"{'' if is_conditional else 'not '}conditional on {len(outline.classes)} classes")
+            count, few = len(outline.classes), f"since classes have fewer than {_ITEMS_OF_CLASS} items on average"
+            reasons.append(f"conditional on {count} classes" if _has_classes(outline) else f"not conditional, {few}")
     layers = below if below is not None else [ConfigLayer(f"recipe {recipe}", catalog.recipe(recipe or "").data)]
     base = merge(layers)[0]
     fields = _fields(dataset, catalog, base, keep=below is not None)
@@ -179,7 +177,7 @@ def _reduced(
         if not changed & _table(own.get("dataset")).keys():
             found = smaller.outline()
             if found and found.shape == shape:
-                return smaller, found, [f"pictures reduced to {'x'.join(map(str, shape[1:]))}"]
+                return smaller, found, [f"pictures reduced to {'x'.join(map(str, shape[1:]))} for speed (dataset.size)"]
     return dataset, outline, []
 
 
@@ -266,8 +264,6 @@ def _data_text(outline: Outline) -> str:
     if outline.classes:
         names = ", ".join(outline.classes[:_NAMED_CLASSES]) + (", …" if len(outline.classes) > _NAMED_CLASSES else "")
         text += f", {len(outline.classes)} classes ({names})"
-    if outline.items < _FEW_ITEMS:
-        text += "; so few are mostly repeated by the samples"
     return text
 
 
