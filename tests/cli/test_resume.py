@@ -77,6 +77,10 @@ def test_interrupted_run_ends_as_one_that_was_not_interrupted(zygote, data, tmp_
     assert not interruptions.check(schedule, zygote, data, tmp_path), schedule
 
 
+_OTHER_FILES = {"array", "paired", "table"}
+"""Datasets of files of the user, of which the schedules draw `folder` alone."""
+
+
 def test_schedules_use_everything_that_is_shipped():
     from gancore.catalog.catalog import Catalog
     from gancore.config.optimizers import Name
@@ -86,7 +90,7 @@ def test_schedules_use_everything_that_is_shipped():
     catalog = Catalog.installed()
     for kind in (Loss, Regularizer, Augmentation, Dataset):
         for component, _ in catalog.offers(kind):
-            assert component.name in text or component.name == "paired", component  # edges are pictures as conditions
+            assert component.name in text or component.name in _OTHER_FILES, component
     for name in Name.__args__:
         assert f'"{name}"' in text
 

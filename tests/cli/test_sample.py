@@ -12,13 +12,13 @@ from PIL import Image
 FORKED = True
 SPY = """
 import sys, torch
-from gancore.sampling.load import _SkipInit
+from gancore.utils.meta import without_memory
 from gancore_cli.main import main
 try:
     main(["sample", "runs/0001", "-n", "1", "--out", "one.png"])
 except SystemExit:
     pass
-with torch.device("meta"), _SkipInit():
+with without_memory():
     torch.empty(2).normal_()
 print(sorted({"torch._dynamo", "torchvision", "rich", "sklearn"} & sys.modules.keys()), file=sys.stderr)
 """
@@ -61,7 +61,15 @@ def test_larger_count_begins_with_the_same_samples(finished):
 def test_sample_takes_a_checkpoint_and_raw_weights(finished):
     first = "runs/0001/checkpoints/step-00000000.safetensors"
     document = json.loads(finished.works("sample", first, "-n", 2, "--out", "zero.npy", "--json").stdout)
-    assert document == {"out": "zero.npy", "count": 2, "seed": 0, "shape": [2, 1, 8, 8], "step": 0}
+    assert document == {
+        "out": "zero.npy",
+        "count": 2,
+        "seed": 0,
+        "shape": [2, 1, 8, 8],
+        "step": 0,
+        "class": None,
+        "classes": [],
+    }
     finished.works("sample", "runs/0001", "-n", 9, "--out", "average.npy")
     finished.works("sample", "runs/0001", "-n", 9, "--raw", "--out", "raw.npy")
     average, raw = (np.load(finished.folder / f"{name}.npy") for name in ("average", "raw"))
