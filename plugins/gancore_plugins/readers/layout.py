@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gancore.contracts import Split
 from gancore_plugins.readers.listing import sort_naturally
 
@@ -70,7 +73,19 @@ def unwrapped(names: Sequence[str]) -> Level:
     return top
 
 
-def is_held_out(name: str, share: float) -> bool:
-    """Return whether a picture is in a held-out share of 0..1. Only its name decides, so others may come and go."""
-    digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:8]) < share * 2**64
+def held_out(names: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Return which pictures are held out (N,): about this share in 0..1, at least one of several, and not all.
+
+    The digest of each name decides about it, so pictures that are added later hardly change the part of the others.
+    """
+    if not share:
+        return np.zeros(len(names), np.bool_)
+    digests = np.fromiter(map(_digest, names), np.uint64, len(names))
+    chosen: NDArray[np.bool_] = digests < share * 2.0**64
+    chosen[digests.argmin()] = True
+    chosen[digests.argmax()] = False
+    return chosen
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8])

@@ -12,7 +12,7 @@ from gancore.contracts import Split
 from gancore.errors import DataError
 from gancore.utils.files import some
 from gancore_plugins.readers.labels import LABEL_FILES, Labels, read_labels
-from gancore_plugins.readers.layout import SPLITS, Level, folder_below, is_held_out, unwrapped
+from gancore_plugins.readers.layout import SPLITS, Level, folder_below, held_out, unwrapped
 from gancore_plugins.readers.listing import empty_folders, sort_naturally
 
 if TYPE_CHECKING:
@@ -138,12 +138,9 @@ class _Selector:
 
     def _parts(self, names: Sequence[str]) -> list[Split | None]:
         """Return the part that each picture belongs to, None if it is outside of all split folders."""
-        base, share = self.level.base, self.rules.holdout
         if self.by_folder:
-            return [SPLITS.get(folder_below(base, name).lower()) for name in names]
-        if not share:
-            return ["train"] * len(names)
-        return ["test" if is_held_out(name[len(base) :], share) else "train" for name in names]
+            return [SPLITS.get(folder_below(self.level.base, name).lower()) for name in names]
+        return ["test" if held else "train" for held in held_out(names, self.rules.holdout).tolist()]
 
     def _describe_parts(self, names: Sequence[str], parts: Sequence[Split | None]) -> None:
         if self.by_folder:
@@ -158,14 +155,19 @@ class _Selector:
             self.facts["held out"] = f"{parts.count('test'):,} of {len(names):,} pictures, chosen by their names"
 
     def _empty(self, split: Split, count: int) -> DataError:
-        if split == "train":
-            return DataError(f"all {count:,} pictures in {self.files.place} are held out", "--set dataset.holdout=0.1")
-        why = (
-            f"dataset.holdout = {self.rules.holdout:g} holds out none of {count:,} pictures"
-            if self.rules.holdout
-            else "it has no folders such as train and test, and dataset.holdout is 0"
+        place = self.files.place
+        if self.by_folder:
+            what = "pictures to train on" if split == "train" else "held-out pictures"
+            return DataError(
+                f"none of the {what} in {place} has a label in {self.rules.labels}",
+                "--set dataset.splits=false reads the folders of all parts alike",
+            )
+        if self.rules.holdout:
+            return DataError(f"{place} has {count} picture, of which none can be held out", "add pictures")
+        return DataError(
+            f"{place} has no held-out part: it has no folders such as train and test, and dataset.holdout is 0",
+            "--set dataset.holdout=0.1",
         )
-        return DataError(f"{self.files.place} has no held-out part: {why}", "--set dataset.holdout=0.1")
 
     def _class(self, name: str) -> str:
         """Return the class folder of a picture, empty without."""

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from gancore.contracts import Outline
 from gancore.errors import DataError
 from gancore_plugins.datasets.folder import Folder
-from gancore_plugins.readers.layout import is_held_out
+from gancore_plugins.readers.layout import held_out
 
 
 def paint(path, color=(200, 0, 0), size=(16, 16), mode="RGB", form="PNG"):
@@ -284,27 +284,68 @@ def test_path_without_pictures_is_left_to_other_datasets_if_something_else_is_th
         Folder.from_path(tmp_path / "a.zip")
 
 
-@given(st.sets(st.text("abc0", min_size=1), min_size=20, max_size=40), st.sampled_from([0.1, 0.25, 0.5]))
-def test_holdout_depends_on_each_name_alone(names, share):
-    held_out = {name for name in names if is_held_out(name, share)}
-    assert {name for name in names if is_held_out(name, share / 2)} <= held_out
-    assert not any(is_held_out(name, 0.0) for name in names)
+@given(st.lists(st.text("abc0", min_size=1), min_size=1, unique=True), st.sampled_from([0.1, 0.25, 0.5]))
+def test_holdout_is_a_part_that_grows_with_the_share(names, share):
+    few, many = held_out(names, share / 2), held_out(names, share)
+    assert not (few & ~many).any()
+    assert min(1, len(names) - 1) <= many.sum() < len(names)
+    assert not held_out(names, 0.0).any()
+
+
+def held_out_names(path, **fields):
+    """The pictures to train on, and those that are held out."""
+    dataset = Folder(path=str(path), **fields)
+    return [set(findings_of(part).used["PNG"]) for part in (dataset, dataset.part("test"))]
 
 
 def test_holdout_divides_the_pictures(tmp_path):
     fill(tmp_path, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(20)))
-    assert found(tmp_path)[0].part("test") is None
-    dataset, outline, findings = found(tmp_path, holdout=0.25)
+    train, test = held_out_names(tmp_path, holdout=0.25)
+    assert not train & test
+    assert len(train | test) == 40
+    assert 3 <= len(test) <= 17
+    facts = found(tmp_path, holdout=0.25)[2].facts
+    assert facts["held out"] == f"{len(test)} of 40 pictures, chosen by their names"
+
+
+def test_holdout_leaves_the_classes_as_they_are(tmp_path):
+    fill(tmp_path, *(f"{name}/{number}.png" for name in ("cat", "dog") for number in range(20)))
+    dataset = found(tmp_path, holdout=0.25)[0]
     assert dataset.part("train") == dataset
-    test = dataset.part("test")
-    parts = [set(findings_of(part).used["PNG"]) for part in (dataset, test)]
-    assert not parts[0] & parts[1]
-    assert len(parts[0] | parts[1]) == 40
-    assert 3 <= len(parts[1]) <= 17
-    assert test.outline().classes == outline.classes == ("cat", "dog")
-    assert findings.facts["held out"] == f"{len(parts[1])} of 40 pictures, chosen by their names"
-    assert "has no held-out part" in failure(tmp_path, split="test")
-    assert "holds out none of 40 pictures" in failure(tmp_path, split="test", holdout=1e-9)
+    assert dataset.part("test").outline().classes == dataset.outline().classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("added", ["cover.png", "other/1.png", "set/cat/99.png"])
+def test_holdout_stays_when_pictures_are_added(tmp_path, added):
+    fill(tmp_path, *(f"set/{name}/{number}.png" for name in ("cat", "dog") for number in range(40)))
+    before = held_out_names(tmp_path, holdout=0.25)
+    fill(tmp_path, added)
+    after = held_out_names(tmp_path, holdout=0.25)
+    assert [part - {added} for part in after] == before
+
+
+@pytest.mark.parametrize("count", range(2, 6))
+def test_holdout_of_few_pictures_is_at_least_one_and_not_all(tmp_path, count):
+    fill(tmp_path, *(f"{number}.png" for number in range(count)))
+    for share in (1e-9, 0.1, 0.5):
+        train, test = held_out_names(tmp_path, holdout=share)
+        assert train
+        assert test
+
+
+def test_held_out_part_that_is_missing_is_an_error(tmp_path):
+    fill(tmp_path, "1.png")
+    assert found(tmp_path)[0].part("test") is None
+    assert "has no held-out part: it has no folders such as train" in failure(tmp_path, split="test")
+    assert "1 picture, of which none can be held out" in failure(tmp_path, split="test", holdout=0.1)
+
+
+@pytest.mark.parametrize(("labeled", "split"), [("train/1.png", "test"), ("test/1.png", "train")])
+def test_part_without_labels_is_an_error(tmp_path, labeled, split):
+    fill(tmp_path, "train/1.png", "test/1.png")
+    (tmp_path / "labels.csv").write_text(f"{labeled},a\n")
+    what = {"train": "pictures to train on", "test": "held-out pictures"}[split]
+    assert f"none of the {what} in" in failure(tmp_path, split=split, labels="labels.csv")
 
 
 def test_holdout_of_split_folders_is_an_error(tmp_path):
