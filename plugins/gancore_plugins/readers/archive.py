@@ -11,20 +11,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from gancore.errors import DataError
 from gancore.utils.files import regular
-from gancore_plugins.readers.listing import CLOSED, RUN_FILES, RUNS, Lister, why_skipped
+from gancore_plugins.readers.listing import RUN_FILES, RUNS, Lister, why_skipped
 from gancore_plugins.readers.picture import MAX_BYTES, begins_like_a_picture, has_picture_suffix, why_no_picture
 
 MOST_DIRECTORY = 128 << 20
 """The most bytes of the list of files in an archive, enough for a million."""
+MOST_IN_MEMORY = 32 << 20
+"""The most bytes of a file that is unpacked as a whole; larger ones are unpacked as they are read."""
 _BEGINNINGS = (b"PK\3\4", b"PK\5\6")
-_END, _END_64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q")
 _HEADER = struct.Struct("<4s5H3L2H")
 ENCRYPTED = "encrypted"
 METHOD = "compressed by another method than deflate"
+DAMAGED = "damaged in the archive"
 UNSAFE = "with an unsafe path"
 LINKS = "linked in the archive"
 DUPLICATES = "replaced by a later file of the same name"
@@ -51,7 +53,7 @@ class ArchiveFiles:
     entries: Mapping[str, Entry] = field(repr=False, compare=False)
 
     def identity(self, name: str) -> bytes:
-        """See `PictureFiles`. An archive has a checksum of the content, so it may be moved."""
+        """See `PictureFiles`. An archive has a checksum of the content, which stands for the time."""
         entry = self.entries[name]
         return f"{name}\0{entry.size}\0{entry.checksum}".encode(errors="surrogateescape")
 
@@ -63,11 +65,17 @@ class ArchiveFiles:
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """See `PictureFiles`. The file is read into memory, so check its `size` before."""
-        self.size(name)
+        """See `PictureFiles`. The checksum is checked first, for which a large file is unpacked twice."""
+        size = self.size(name)
         with regular(self.place) as file:
-            content = _content(file, self.entries[name])
-        yield io.BytesIO(content)
+            unpacked = _unpacked(file, self.entries[name])
+            if size <= MOST_IN_MEMORY:
+                unpacked = io.BytesIO(unpacked.read())
+            else:
+                while unpacked.read(1 << 20):
+                    pass
+                unpacked.seek(0)
+            yield unpacked
 
     def only(self, names: Sequence[str], skipped: Mapping[str, Sequence[str]]) -> ArchiveFiles:
         """See `PictureFiles`."""
@@ -87,33 +95,37 @@ def archive_files(path: Path) -> ArchiveFiles:
     """List an archive. Raise DataError when it is damaged, or its list of files is too long."""
     try:
         with regular(path) as file:
-            _check_directory(file, path)
-            with zipfile.ZipFile(file) as archive:
+            with checked_zip(file) as archive:
                 infos = archive.infolist()
             return _list(path, file, infos)
     except DataError:
         raise
     except Exception as error:  # zipfile raises many types for damaged files
-        raise DataError(f"cannot read archive {path}: {error}", "pack it again") from error
-
-
-def _check_directory(file: BinaryIO, path: Path) -> None:
-    """Raise DataError if the list of files is larger than memory should hold; zipfile reads all of it at once."""
-    size = file.seek(0, io.SEEK_END)
-    start = max(0, size - _END.size - 0xFFFF)  # a comment of at most 65,535 bytes is last
-    file.seek(start)
-    tail = file.read()
-    if (place := tail.rfind(b"PK\5\6")) < 0 or len(tail) - place < _END.size:
-        raise DataError(f"{path} is cut off: a zip archive ends with a list of its files", "copy or pack it again")
-    directory = _END.unpack_from(tail, place)[5]
-    if directory == 0xFFFF_FFFF:
-        place = tail.rfind(b"PK\6\6", 0, place)
-        directory = _END_64.unpack_from(tail, place)[8] if 0 <= place <= len(tail) - _END_64.size else size
-    if directory > MOST_DIRECTORY:
         raise DataError(
-            f"the list of files in {path} has {directory:,} bytes; the most is {MOST_DIRECTORY:,}",
-            "unpack it, and name the folder",
-        )
+            f"cannot read archive {path}: {error}", "pack it again, or unpack it and name the folder"
+        ) from error
+
+
+def checked_zip(file: BinaryIO) -> zipfile.ZipFile:
+    """Open an archive. Raise BadZipFile if it is cut off, or its list of files is larger than memory should hold.
+
+    For damaged archives zipfile raises other errors too.
+    """
+    if not zipfile.is_zipfile(file):
+        raise zipfile.BadZipFile("it is cut off: a zip archive ends with a list of its files")
+    return zipfile.ZipFile(_Bounded(file))
+
+
+class _Bounded:
+    """A file for zipfile, which reads the list of files at once, with the size that the archive declares."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self.seekable, self._file = file.seek, file.tell, file.seekable, file
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MOST_DIRECTORY:
+            raise zipfile.BadZipFile(f"its list of files has {size:,} bytes; the most is {MOST_DIRECTORY:,}")
+        return self._file.read(size)
 
 
 def _list(path: Path, file: BinaryIO, infos: list[zipfile.ZipInfo]) -> ArchiveFiles:
@@ -199,11 +211,12 @@ def _why_unreadable(info: zipfile.ZipInfo) -> str | None:
 
 def _look_into(file: BinaryIO, name: str, entry: Entry, found: Lister) -> None:
     try:
-        prefix = io.BytesIO(_content(file, entry, 16))
-        whole = begins_like_a_picture(prefix, name, prefix_only=True) and entry.size <= MAX_BYTES
-        is_picture = whole and begins_like_a_picture(io.BytesIO(_content(file, entry)), name)
+        unpacked = _unpacked(file, entry)
+        may_be = begins_like_a_picture(unpacked, name, prefix_only=True) and entry.size <= MAX_BYTES
+        unpacked.seek(0)
+        is_picture = may_be and begins_like_a_picture(unpacked, name)
     except OSError:
-        found.skip(CLOSED, name)
+        found.skip(DAMAGED, name)
         return
     if is_picture:
         found.names.append(name)
@@ -211,21 +224,31 @@ def _look_into(file: BinaryIO, name: str, entry: Entry, found: Lister) -> None:
         found.skip(why_no_picture(name), name)
 
 
-def _content(file: BinaryIO, entry: Entry, most: int | None = None) -> bytes:
-    """Return the content of an entry, or its first bytes. Raise OSError if it is damaged or longer than declared."""
+def _unpacked(file: BinaryIO, entry: Entry) -> BinaryIO:
+    """Return the content of an entry, which is unpacked as it is read. Raise OSError if it has no header."""
     file.seek(entry.offset)
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size or not header.startswith(b"PK\3\4"):
-        raise OSError("damaged in the archive: it has no header")
+        raise OSError(f"{DAMAGED}: it has no header")
     file.seek(sum(_HEADER.unpack(header)[-2:]), io.SEEK_CUR)  # the name and extra fields
-    limit = entry.size if most is None else min(most, entry.size)
-    # Deflate stores what it cannot compress, so packed data is hardly larger than the content.
-    packed = file.read(min(entry.packed, 2 * limit + 1024))
-    try:
-        unpack = zlib.decompressobj(-zlib.MAX_WBITS)  # raw deflate
-        content = unpack.decompress(packed, limit or 1) if entry.deflated else packed[:limit]
-    except zlib.error as error:
-        raise OSError(f"damaged in the archive: {error}") from error
-    if len(content) != limit or (most is None and zlib.crc32(content) != entry.checksum):
-        raise OSError("damaged in the archive: its checksum is wrong")
-    return content
+    info = zipfile.ZipInfo()
+    info.compress_type = zipfile.ZIP_DEFLATED if entry.deflated else zipfile.ZIP_STORED
+    info.compress_size, info.file_size, info.CRC = entry.packed, entry.size, entry.checksum
+    return cast(BinaryIO, _Unpacked(file, info))  # it has the methods, but not the base class
+
+
+class _Unpacked(zipfile.ZipExtFile):
+    """The content of an entry, which is unpacked as it is read, and no further than it declares."""
+
+    def __init__(self, file: BinaryIO, info: zipfile.ZipInfo) -> None:
+        super().__init__(file, "r", info)
+        self._declared = info.file_size
+
+    def read(self, n: int | None = -1) -> bytes:
+        """Return up to `n` bytes, all without it. Raise OSError if they are damaged."""
+        try:
+            return super().read(self._declared if n is None or n < 0 else min(n, self._declared))
+        except zipfile.BadZipFile as error:
+            raise OSError(f"{DAMAGED}: its checksum is wrong") from error
+        except (zlib.error, EOFError) as error:
+            raise OSError(f"{DAMAGED}: {str(error) or 'it ends early'}") from error

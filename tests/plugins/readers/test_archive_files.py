@@ -2,7 +2,9 @@ import io
 import shutil
 import stat
 import struct
+import tracemalloc
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -132,6 +134,52 @@ def test_entry_that_declares_too_much_is_not_unpacked(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("actual", [1, 2])
+def test_large_entry_is_not_in_memory_as_a_whole(tmp_path, actual):
+    size = reader.MOST_IN_MEMORY + 1
+    path = packed(tmp_path / "a.zip", [("1.png", bytes(actual * size)), ("2", b"\x89PNG\r\n\x1a\n" + bytes(size))])
+    if actual > 1:  # it declares half of its content, with the checksum of that
+        data = bytearray(path.read_bytes())
+        place = data.index(b"PK\1\2")
+        data[place + 16 : place + 20] = struct.pack("<I", zlib.crc32(bytes(size)))
+        data[place + 24 : place + 28] = struct.pack("<I", size)
+        path.write_bytes(data)
+    tracemalloc.start()
+    files = archive_files(path)
+    assert files.skipped == {"other": ["2"]}
+    with pytest.raises(DataError, match="not the content of one"), picture(files, "1.png"):
+        pass
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    with files.open("1.png") as file:
+        assert len(file.read()) == size
+        assert not file.read(1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.1 * size
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_large_entry_is_checked_before_it_is_read(tmp_path, method):
+    path = packed(tmp_path / "a.zip", [("1.png", bytes(reader.MOST_IN_MEMORY) + b"end")], method)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 16] ^= 1
+    path.write_bytes(data)
+    with (
+        pytest.raises(OSError, match="damaged in the archive: its checksum is wrong"),
+        archive_files(path).open("1.png"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_damaged_entry_without_a_suffix_is_skipped_as_damaged(tmp_path, method):
+    path = packed(tmp_path / "a.zip", [("1.png", PNG), ("2", PNG)], method)
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\3\4") + 33] ^= 255
+    path.write_bytes(data)
+    assert archive_files(path).skipped == {"damaged in the archive": ["2"]}
+
+
 def test_damaged_entry_names_the_archive_and_the_picture(tmp_path):
     path = packed(tmp_path / "a.zip", [("cat/1.png", PNG)], zipfile.ZIP_STORED)
     data = bytearray(path.read_bytes())
@@ -164,18 +212,17 @@ def test_archive_with_any_byte_changed_is_an_error_or_reads_as_before(tmp_path_f
                 assert opened.convert("L").tobytes() == bytes(16)
 
 
-@pytest.mark.parametrize("huge", [reader.MOST_DIRECTORY + 1, 0xFFFF_FFFF])
-def test_archive_with_too_long_a_list_of_files_is_refused(tmp_path, huge):
-    path = packed(tmp_path / "a.zip", [("1.png", PNG)])
-    data = bytearray(path.read_bytes())
-    place = data.rindex(b"PK\5\6") + 12
-    data[place : place + 4] = struct.pack("<I", huge)
-    path.write_bytes(data)
-    if huge == 0xFFFF_FFFF:  # the true size is in another record, which says too much as well
-        end = place - 12
-        record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 1 << 40, 0)
-        path.write_bytes(data[:end] + record + data[end:])
-    assert "the list of files in" in failure(path)
+@pytest.mark.parametrize("zip64", [False, True])
+def test_archive_with_too_long_a_list_of_files_is_refused(tmp_path, zip64):
+    size = reader.MOST_DIRECTORY + 1
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 0 if zip64 else size, 0, 0)
+    if zip64:  # zipfile reads the size there, whatever the other record says
+        record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, size, 0)
+        end = record + struct.pack("<4sLQL", b"PK\6\7", 0, size, 1) + end
+    with (tmp_path / "a.zip").open("wb") as file:
+        file.seek(size)  # a hole
+        file.write(end)
+    assert "its list of files has 134,217,729 bytes; the most is 134,217,728" in failure(tmp_path / "a.zip")
 
 
 def test_threads_read_at_once(tmp_path):
@@ -185,11 +232,13 @@ def test_threads_read_at_once(tmp_path):
         assert list(pool.map(lambda name: read(files, name), files.names)) == [contents[name] for name in files.names]
 
 
-def test_identity_changes_with_the_content_and_not_with_the_place(tmp_path):
-    first = archive_files(packed(tmp_path / "a.zip", [("1.png", PNG)]))
-    moved = archive_files(packed(tmp_path / "b.zip", [("1.png", PNG)], zipfile.ZIP_STORED))
-    other = archive_files(packed(tmp_path / "c.zip", [("1.png", png(1))]))
-    assert first.identity("1.png") == moved.identity("1.png") != other.identity("1.png")
+def test_identity_changes_with_the_content_and_not_with_the_time(tmp_path):
+    def identity(info, content, method=zipfile.ZIP_DEFLATED):
+        return archive_files(packed(tmp_path / "a.zip", [(info, content)], method)).identity("1.png")
+
+    old, new = (zipfile.ZipInfo("1.png", (year, 1, 1, 0, 0, 0)) for year in (1990, 2020))
+    assert identity(old, PNG) == identity(new, PNG) == identity("1.png", PNG, zipfile.ZIP_STORED)
+    assert identity(old, PNG) != identity(old, png(1))
 
 
 def test_archive_is_recognized_by_its_content(tmp_path):
