@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ _CHUNK = 64
 """Pictures that are decoded before they are written and progress is reported."""
 _MOST_PIXELS_PER_THREAD = 16_000_000
 """Larger pictures are decoded one by one, in one thread: memory that a thread frees is often not used by others."""
+_MOST_BYTES_PER_THREAD = 32 << 20
+"""Larger files too, since Pillow reads some formats as a whole."""
 _SAVE_SECONDS = 30.0
 """How often the index is written, so that a killed process loses little work."""
 _ROW = np.dtype(
@@ -256,6 +259,9 @@ class PictureCache:
                     saved = time.monotonic()
 
     def _decode_small(self, name: str) -> Decoded | str | None:
+        with suppress(OSError):  # decoding reports it
+            if self.files.size(name) > _MOST_BYTES_PER_THREAD:
+                return None
         return decode(self.files, name, self.form, _MOST_PIXELS_PER_THREAD)
 
 

@@ -2,8 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -338,6 +339,29 @@ def test_cache_decodes_large_pictures_like_small_ones(tmp_path, monkeypatch):
     array, _, index = built(tmp_path / "in", tmp_path / "again")
     assert np.array_equal(array, expected)
     assert index.rows["height"].tolist() == [8, 9, 10, 11, 12]
+
+
+@dataclass(frozen=True)
+class WatchedFiles(FolderFiles):
+    """A folder that notes which threads open pictures."""
+
+    threads: dict[str, set[threading.Thread]] = field(default_factory=dict)
+
+    def open(self, name):
+        self.threads.setdefault(name, set()).add(threading.current_thread())
+        return super().open(name)
+
+
+def test_cache_opens_large_files_in_one_thread(tmp_path):
+    for name in ("large.png", "small.png"):
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    os.truncate(tmp_path / "large.png", (32 << 20) + 1)
+    files = WatchedFiles(tmp_path, ["large.png", "small.png"])
+    cache = PictureCache.in_folder(tmp_path / "root", files, replace(FORMAT, max_pixels=10**7))
+    list(cache.build())
+    assert cache.index().decoded.all()
+    assert files.threads["large.png"] == {threading.main_thread()}
+    assert threading.main_thread() not in files.threads["small.png"]
 
 
 @given(
