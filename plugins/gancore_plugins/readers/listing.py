@@ -23,6 +23,7 @@ BROKEN_LINKS = "behind broken links"
 AGAIN = "linked again"
 SPECIAL = "not a file"
 CLOSED = "without permission"
+UNREADABLE = "that cannot be opened"
 
 RUN_FILES = frozenset({"config.toml", "manifest.json"})
 """Files that a folder has both of if it is a run."""
@@ -142,7 +143,7 @@ class _Walk:
                     f"cannot read folder {self.place}: {error.strerror}",
                     "check that the folder exists and is readable, or name another",
                 ) from error
-            self.found.skip(CLOSED, parent)
+            self.found.skip(_why_closed(error), parent)
             return
         if run == RUN_FILES:
             self.found.skip(RUNS, parent or "./")
@@ -174,8 +175,8 @@ class _Walk:
         try:
             with regular(self.place / name) as file:
                 is_picture = begins_like_a_picture(file, name)
-        except OSError:
-            here.skip(CLOSED, name)
+        except OSError as error:
+            here.skip(_why_closed(error), name)
             return
         if is_picture:
             here.names.append(name)
@@ -190,6 +191,10 @@ def empty_folders(folders: Iterable[str], names: Iterable[str]) -> list[str]:
         while (name := name.rpartition("/")[0]) and f"{name}/" not in full:
             full.add(f"{name}/")
     return [folder for folder in folders if folder not in full]
+
+
+def _why_closed(error: OSError) -> str:
+    return CLOSED if isinstance(error, PermissionError) else UNREADABLE
 
 
 def _with_length(number: re.Match[str]) -> str:

@@ -79,11 +79,6 @@ def has_picture_suffix(name: str) -> bool:
     return format_name in _TRUSTED and format_name in _formats()
 
 
-def format_by_suffix(name: str) -> str:
-    """Return the format that the suffix of a path stands for, "other" for other suffixes."""
-    return _suffixes().get(suffix_of(name), "other")
-
-
 def why_no_picture(name: str) -> str:
     """Return why a file that does not begin like a picture is skipped, by its suffix."""
     suffix = suffix_of(name)

@@ -186,6 +186,13 @@ def test_folder_without_permission_is_skipped_inside_and_an_error_at_the_top(tmp
         list_folder(tmp_path / "closed")
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that fails when it is read")
+def test_file_that_fails_is_not_called_one_without_permission(tmp_path):
+    (tmp_path / "data").symlink_to("/proc/self/mem")
+    (tmp_path / "data.png").symlink_to("/proc/self/mem")  # fails when it is decoded
+    assert list_folder(tmp_path).skipped == {reasons.UNREADABLE: ["data"]}
+
+
 def test_folder_that_is_gone_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"cannot read folder .*absent: No such file"):
         list_folder(tmp_path / "absent")
