@@ -16,6 +16,7 @@ from gancore.contracts import Dataset, Findings, Outline, Shape, Split
 from gancore.errors import DataError
 from gancore.utils.files import without_warnings
 from gancore_plugins.datasets.decoding import upright_size
+from gancore_plugins.datasets.picture_cache import PictureCache
 from gancore_plugins.datasets.pictures import LONGEST_SIDE, PictureDataset, Pictures, findings_of
 from gancore_plugins.readers.labels import read_labels
 from gancore_plugins.readers.picture import picture
@@ -75,12 +76,20 @@ class Folder(PictureDataset):
         return self
 
     def prepare(self, root: Path) -> Iterator[float]:
-        yield from self.decoded([self.cache(root, self._select().files)])
+        _, cache, measured = self._caches(root)
+        share = 0.0
+        if measured is not cache:
+            share = 0.5
+            for done in measured.build():
+                yield share * done
+        for done in self.decoded([cache]):
+            yield share + (1 - share) * done
 
     def build(self, root: Path) -> TorchDataset[Any]:  # Any: (image, label), or an image alone
-        selection = self._select()
-        cache = self.cache(root, selection.files)
+        selection, cache, measured = self._caches(root)
         rows = self.rows([cache])
+        for _ in measured.build(retry=False):
+            pass
         labels, classes = selection.values, selection.classes
         if labels is not None and rows is not None:
             if classes and (lost := sorted(set(labels.tolist()) - set(labels[rows].tolist()))):
@@ -95,7 +104,7 @@ class Folder(PictureDataset):
             classes=classes,
             mirrors=self.mirrors,
             rows=rows,
-            value_range=self.range_of(cache),
+            value_range=self.range_of(measured),
             names=lambda: self._select().files.names,
         )
 
@@ -128,9 +137,8 @@ class Folder(PictureDataset):
         return Outline(len(names), (self.channels, *self.sides), selection.classes or (), original)
 
     def findings(self, root: Path) -> Findings:
-        selection = self._select()
-        cache = self.cache(root, selection.files)
-        decoded = findings_of(cache, selection.files.skipped, self.range_of(cache))
+        selection, cache, measured = self._caches(root)
+        decoded = findings_of(cache, selection.files.skipped, self.range_of(measured))
         return replace(decoded, facts={**decoded.facts, **selection.facts}, notes=[*selection.notes, *decoded.notes])
 
     def part(self, split: Split) -> Dataset | None:
@@ -140,12 +148,28 @@ class Folder(PictureDataset):
             return None
         return self.model_copy(update={"split": split}) if divided else None
 
-    def _select(self) -> Selection:
-        """Return the pictures of this part. Raise DataError without pictures, or without labels as asked for."""
+    def _caches(self, root: Path) -> tuple[Selection, PictureCache, PictureCache]:
+        """Return the pictures of this part, their cache, and the cache whose values are the range of 16 bits.
+
+        The pictures that are trained on set the bits and the range of a held-out part too.
+        """
+        selection = self._select()
+        trained = selection.files if self.split == "train" else self._select("train").files
+        bits = self.bits_of(trained)
+        cache = self.cache(root, selection.files, bits=bits)
+        measures = bits == 16 and self.value_range is None and trained is not selection.files
+        return selection, cache, self.cache(root, trained, bits=bits) if measures else cache
+
+    def _select(self, split: Split | None = None) -> Selection:
+        """Return the pictures of a part, by default this one.
+
+        Raise DataError without pictures, or without labels as asked for.
+        """
         path = Path(self.path).expanduser()
         if not path.exists():
             raise DataError(f"there is no folder or archive {path}", "--set dataset.path=FOLDER")
-        return select(picture_files(path), Rules(self.classes, self.labels, self.splits, self.holdout), self.split)
+        rules = Rules(self.classes, self.labels, self.splits, self.holdout)
+        return select(picture_files(path), rules, split or self.split)
 
 
 def _spread(names: Sequence[str]) -> Sequence[str]:

@@ -69,7 +69,8 @@ class Paired(PictureDataset):
         channels: int,
         half: Literal["left", "right"] | None = None,
     ) -> PictureCache:
-        return self.cache(root, FolderFiles(folder, names), channels, half)
+        files = FolderFiles(folder, names)
+        return self.cache(root, files, bits=self.bits_of(files), channels=channels, half=half)
 
 
 class Pairs(TorchDataset[Any]):  # Any: (target, input)

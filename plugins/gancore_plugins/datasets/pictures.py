@@ -78,19 +78,27 @@ class PictureDataset(Dataset):
         """Height and width in pixels."""
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
-    def cache(
-        self, root: Path, files: PictureFiles, channels: int | None = None, half: Half | None = None
-    ) -> PictureCache:
-        """Return the cache of these pictures below `root`. Raise DataError if `value_range` has no effect on them."""
+    def bits_of(self, files: PictureFiles) -> Literal[8, 16]:
+        """Return the bits per channel for these pictures. Raise DataError if `value_range` has no effect on them."""
         bits = self.bits or (16 if any_is_deep(files, _SAMPLED) else 8)
         if bits == 8 and self.value_range is not None:
             raise DataError(
                 f"dataset.value_range is for pictures with 16 bits; those in {files.place} have 8",
                 "remove dataset.value_range, or --set dataset.bits=16",
             )
-        form = PictureFormat(
-            self.sides, self.channels if channels is None else channels, self.fit, self.max_pixels, half, bits
-        )
+        return bits
+
+    def cache(
+        self,
+        root: Path,
+        files: PictureFiles,
+        *,
+        bits: Literal[8, 16],
+        channels: int | None = None,
+        half: Half | None = None,
+    ) -> PictureCache:
+        """Return the cache of these pictures below `root`."""
+        form = PictureFormat(self.sides, channels or self.channels, self.fit, self.max_pixels, half, bits)
         return PictureCache.in_folder(root / "folders", files, form)
 
     def decoded(self, caches: Sequence[PictureCache]) -> Iterator[float]:

@@ -281,6 +281,38 @@ def test_folder_of_16_bits_has_floats_in_a_range(tmp_path_factory, sides, channe
     assert (stored.sum() - float(values.sum())).abs() <= 1e-3 * values.sum() + 1
 
 
+@pytest.mark.parametrize("declared", [None, (0.0, 65535.0)])
+@pytest.mark.parametrize("test_bits", [8, 16])
+def test_held_out_part_has_the_bits_and_range_of_the_training_part(tmp_path, test_bits, declared):
+    for place, values in (("train", [0, 60000]), ("test", [257, 514])):
+        (tmp_path / "in" / place).mkdir(parents=True)
+        for value in values:
+            path = tmp_path / "in" / place / f"{value}.png"
+            if place == "test" and test_bits == 8:
+                Image.new("L", (4, 4), value // 257).save(path)
+            else:
+                path.write_bytes(png16(np.full((1, 4, 4), value, np.uint16)))
+    component = Folder(path=str(tmp_path / "in"), size=4, channels=1, value_range=declared).part("test")
+    progress = list(component.prepare(tmp_path / "root"))
+    assert progress == sorted(progress)
+    assert progress[-1] == 1
+    dataset = component.build(tmp_path / "root")
+    assert dataset.value_range == (declared or (0, 60000))
+    assert [float(image[0, 0, 0]) for image in dataset] == [257, 514]
+    assert component.findings(tmp_path / "root").facts["value range"] == ("0 to 65535" if declared else "0 to 60000")
+
+
+def test_held_out_part_of_8_bits_training_has_8_bits(tmp_path):
+    paint(tmp_path / "in" / "train" / "1.png", (1, 1, 1))
+    (tmp_path / "in" / "test").mkdir()
+    (tmp_path / "in" / "test" / "1.png").write_bytes(png16(np.full((3, 4, 4), 2570, np.uint16)))
+    component = Folder(path=str(tmp_path / "in"), size=4).part("test")
+    (image,) = component.build(tmp_path / "root")
+    assert image.dtype == torch.uint8
+    assert (image == 10).all()
+    assert len(list((tmp_path / "root" / "folders").glob("*.npy"))) == 1  # the training part is not needed
+
+
 def test_folder_says_which_pictures_are_scaled_to_its_bits(tmp_path):
     paint(tmp_path / "in" / "1.png", (9, 9, 9))
     (tmp_path / "in" / "2.png").write_bytes(png16(np.full((3, 8, 8), 2570, np.uint16)))
