@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from gancore.errors import DataError
-from gancore.utils.files import without_warnings
+from gancore_plugins.datasets.deep import MOST, Channel, channels_of, is_deep, values_of
 from gancore_plugins.readers.picture import picture
 
 if TYPE_CHECKING:
@@ -22,10 +21,6 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's mode of an image with this many channels."""
 _READABLE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 """Pillow's modes with at most 8 bits per channel that it converts to those above."""
-_DEEP_MODES = {"I;16", "I;16B", "I;16L", "I;16N", "I"}
-"""Pillow's modes of gray with more than 8 bits."""
-_MOST = 65535
-"""The largest value of 16 bits."""
 _GRAY = (0.299, 0.587, 0.114)
 """Share of red, green and blue in gray, ITU-R BT.601, as in Pillow."""
 _BAND_PIXELS = 1 << 22
@@ -73,6 +68,8 @@ def decode(files: PictureFiles, name: str, form: PictureFormat, most_pixels: int
     try:
         with picture(files, name, form.max_pixels) as opened:
             (width, height), deep = opened.size, is_deep(opened)
+            if not deep and opened.mode not in _READABLE_MODES:
+                raise DataError(_unreadable_mode(opened))
             if form.half is None and not deep:  # JPEG: decode at a smaller size
                 side = 2 * max(form.size)
                 opened.draft("L" if form.channels == 1 else "RGB", (side, side))
@@ -87,47 +84,8 @@ def decode(files: PictureFiles, name: str, form: PictureFormat, most_pixels: int
         return f"{message} ({error.hint})" if "--set" in error.hint or "pip " in error.hint else message
 
 
-def any_is_deep(files: PictureFiles, most_pictures: int) -> bool:
-    """Return whether any of up to `most_pictures` evenly spaced pictures has more than 8 bits per channel."""
-    count = len(files.names)
-    for number in {index * count // most_pictures for index in range(most_pictures)} if count else ():
-        try:
-            with without_warnings(), picture(files, files.names[number], verify=False) as opened:
-                if is_deep(opened):
-                    return True
-        except DataError:
-            continue  # decoding will report it
-    return False
-
-
-def is_deep(opened: Image.Image) -> bool:
-    """Return whether the file has more than 8 bits per channel, of which Pillow may show 8."""
-    if opened.mode in _DEEP_MODES:
-        return True
-    if opened.format == "PPM":
-        return _netpbm_maximum(opened) > 255
-    return ";16" in _raw_mode(opened)
-
-
 def _shown_format(opened: Image.Image) -> str:
     return "JPEG" if opened.format == "MPO" else opened.format or "unknown"  # MPO: a JPEG with several pictures in it
-
-
-def _raw_mode(opened: Image.Image) -> str:
-    """Return Pillow's name for how pixels are stored in the file, such as `RGB;16B`."""
-    if not (tiles := getattr(opened, "tile", None)):
-        return ""
-    args = tiles[0][3]
-    first = args[0] if isinstance(args, tuple) and args else args
-    return first if isinstance(first, str) else ""
-
-
-def _netpbm_maximum(opened: Any) -> int:  # Any: tiles have no type
-    """Return the value of white in a file of PGM or PPM."""
-    args = opened.tile[0][3]
-    if args == "I;16B":
-        return _MOST
-    return int(args[-1]) if isinstance(args, tuple) else 255
 
 
 _TRANSPOSITIONS: dict[object, Image.Transpose] = {
@@ -187,8 +145,6 @@ def _fitted(picture: Image.Image, form: PictureFormat) -> Image.Image:
 
 def _pixels(opened: Image.Image, form: PictureFormat) -> tuple[Pixels, bool]:
     """Return the pixels (C, H, W) of a picture with 8 bits, and whether it has transparency, which becomes white."""
-    if opened.mode not in _READABLE_MODES:
-        raise DataError(_unreadable_mode(opened))
     mode, transparent = _MODES[form.channels], False
     upright = _part(opened, _transposition(opened), form.half)
     if "A" in upright.mode or "a" in upright.mode or "transparency" in upright.info:
@@ -235,18 +191,18 @@ def _deep_pixels(opened: Image.Image, form: PictureFormat) -> tuple[Pixels, bool
 
     Each channel is resized as float32, which holds 16 bits exactly, one after the other.
     """
-    channels = _channels(opened)
+    channels = channels_of(opened)
     transposition = _transposition(opened)
-    alpha = _values(channels.pop()) if len(channels) in (2, 4) else None
-    transparent = alpha is not None and bool(alpha.min() < _MOST)
-    white = 0 if form.channels == 4 else _MOST  # colors are weighed with alpha while they are resized
+    alpha = values_of(channels.pop()) if len(channels) in (2, 4) else None
+    transparent = alpha is not None and bool(alpha.min() < MOST)
+    white = 0 if form.channels == 4 else MOST  # colors are weighed with alpha while they are resized
 
-    def color(channel: _Channel) -> NDArray[np.float32]:
-        values = _values(channel)
+    def color(channel: Channel) -> NDArray[np.float32]:
+        values = values_of(channel)
         if alpha is not None and transparent:
             values -= white
             values *= alpha
-            values /= _MOST
+            values /= MOST
             values += white
         return values
 
@@ -260,81 +216,10 @@ def _deep_pixels(opened: Image.Image, form: PictureFormat) -> tuple[Pixels, bool
         planes *= 3
     values = np.stack(planes)
     if form.channels == 4:
-        opacity = fitted(np.full(channels[0][0].shape, _MOST, np.float32) if alpha is None else alpha)
+        opacity = fitted(np.full(channels[0][0].shape, MOST, np.float32) if alpha is None else alpha)
         if transparent:
-            values *= _MOST / np.maximum(opacity, 1)
+            values *= MOST / np.maximum(opacity, 1)
         values = np.concatenate([values, opacity[None]])
-    scale = 1 if form.bits == 16 else 255 / _MOST
+    scale = 1 if form.bits == 16 else 255 / MOST
     rounded = np.clip(np.rint(values * np.float32(scale)), 0, np.iinfo(form.dtype).max)
     return rounded.astype(np.uint16) if form.bits == 16 else rounded.astype(np.uint8), transparent
-
-
-_Channel = tuple[NDArray[Any], NDArray[np.uint8] | None]  # Any: uint8, uint16 or float
-"""A channel (H, W) in 0..65535: its upper and lower bytes, or its values alone."""
-
-
-def _values(channel: _Channel) -> NDArray[np.float32]:
-    first, lower = channel
-    if lower is None:
-        return first.astype(np.float32)
-    values = np.multiply(first, np.float32(256), dtype=np.float32)
-    values += lower
-    return values
-
-
-def _channels(opened: Image.Image) -> list[_Channel]:
-    """Return the channels of a picture: gray or RGB, each with or without alpha."""
-    if opened.mode in _DEEP_MODES:
-        gray = np.asarray(opened)
-        if opened.mode == "I" and (gray.min() < 0 or gray.max() > _MOST):
-            raise DataError("it has more than 16 bits per channel; save such images as an array, .npy")
-        return [(gray, None)]
-    if opened.format == "PPM" and is_deep(opened):
-        return _netpbm_channels(opened)
-    raw_mode = _raw_mode(opened)
-    if ";16" not in raw_mode:
-        if opened.mode not in _READABLE_MODES:
-            raise DataError(_unreadable_mode(opened))
-        alpha = "A" in opened.mode or "a" in opened.mode or "transparency" in opened.info
-        mode = "RGBA" if alpha else "L" if opened.mode in ("1", "L") else "RGB"
-        values = np.asarray(opened if opened.mode == mode else opened.convert(mode))
-        values = values[:, :, None] if values.ndim == 2 else values
-        channels = [values[:, :, index] for index in range(values.shape[2])]
-        return [(channel, channel) for channel in channels]  # 255 becomes 65535
-    if opened.mode not in ("RGB", "RGBA"):
-        raise DataError(_unreadable_mode(opened))
-    # Pillow keeps the upper byte of each value. With the other byte order it keeps the lower one.
-    if raw_mode == "LA;16B":  # four bytes per pixel: the upper and the lower one of gray, then those of alpha
-        bytes_ = _decoded_as(opened, "RGBA")
-        return [(bytes_[:, :, 0], bytes_[:, :, 1]), (bytes_[:, :, 2], bytes_[:, :, 3])]
-    kind, _, order = raw_mode.partition(";16")
-    big = order == "B" or (order == "N" and sys.byteorder == "big")
-    upper, lower = _decoded_as(opened, raw_mode), _decoded_as(opened, f"{kind};16{'L' if big else 'B'}")
-    return [(upper[:, :, index], lower[:, :, index]) for index in range(upper.shape[2])]
-
-
-def _decoded_as(opened: Any, raw_mode: str) -> NDArray[np.uint8]:  # Any: tiles have no type
-    """Decode the file again, with its bytes read as another raw mode of Pillow."""
-    opened.fp.seek(0)
-    with Image.open(opened.fp, formats=[opened.format]) as again:
-        tiles = []
-        for tile in again.tile:
-            args = (raw_mode, *tile[3][1:]) if isinstance(tile[3], tuple) else raw_mode
-            tiles.append(tile._replace(args=args))
-        again.tile = tiles
-        return np.asarray(again)
-
-
-def _netpbm_channels(opened: Any) -> list[_Channel]:  # Any: as above
-    """Return the channels of a picture of PPM with 16 bits, of which Pillow decodes 8."""
-    width, height = opened.size
-    size = 2 * 3 * width * height
-    if opened.tile[0][0] == "ppm_plain":
-        raise DataError("plain PPM with 16 bits is not read; save it as PNG")
-    opened.fp.seek(opened.tile[0][2])
-    content = opened.fp.read(size)
-    if len(content) < size:
-        raise DataError("the file ends before its pixels do")
-    values = np.frombuffer(content, ">u2").reshape(height, width, 3)
-    factor = np.float32(_MOST / _netpbm_maximum(opened))
-    return [(np.minimum(np.rint(values[:, :, index] * factor), _MOST), None) for index in range(3)]

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Findings
 from gancore.errors import DataError
-from gancore_plugins.datasets.decoding import Half, PictureFormat, Pixels, any_is_deep
+from gancore_plugins.datasets.decoding import Half, PictureFormat, Pixels
+from gancore_plugins.datasets.deep import any_is_deep
 from gancore_plugins.datasets.picture_cache import PictureCache, check_readable
 from gancore_plugins.readers.picture import MAX_PIXELS
 from gancore_plugins.readers.picture_files import PictureFiles

@@ -1,10 +1,13 @@
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gancore_plugins.datasets.decoding import Decoded, PictureFormat, any_is_deep, decode
+from gancore_plugins.datasets.decoding import Decoded, PictureFormat, decode
+from gancore_plugins.datasets.deep import any_is_deep
 from gancore_plugins.readers.picture_files import FolderFiles
 from helpers.deep_pictures import png16, ppm16, tiff16
 
@@ -161,6 +164,22 @@ def test_decode_of_16_bits_agrees_with_8(tmp_path_factory, source, channels, fit
     difference = np.abs(low.pixels.astype(int) - deep.pixels.astype(int))
     assert difference.max() <= (8 if source == channels == 4 else 2)  # Pillow rounds colors that are weighed with alpha
     assert low.transparent == deep.transparent
+
+
+def test_decode_reads_bitmaps_with_16_bits_per_pixel(tmp_path):
+    fields = struct.pack("<IiiHHIIiiIIIII", 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0, 0xF800, 0x07E0, 0x001F)  # 5-6-5 bits
+    (tmp_path / "1.bmp").write_bytes(struct.pack("<2sIII", b"BM", 70, 0, 66) + fields + struct.pack("<2H", 0xF800, 31))
+    result = decoded(tmp_path, "1.bmp", size=(1, 2))
+    assert not result.deep
+    assert result.pixels.squeeze().T.tolist() == [[255, 0, 0], [0, 0, 255]]
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_decode_reads_colors_that_pillow_shows_with_8_bits(tmp_path, bits):
+    ink = np.full((4, 4, 4), 65535, np.uint16) * np.reshape([0, 1, 1, 0], (4, 1, 1)).astype(np.uint16)  # red
+    (tmp_path / "1.tiff").write_bytes(tiff16(ink))
+    result = decoded(tmp_path, "1.tiff", bits=bits)
+    assert (result.pixels == np.reshape([255 if bits == 8 else 65535, 0, 0], (3, 1, 1))).all()
 
 
 def test_decode_refuses_values_that_do_not_fit_into_16_bits(tmp_path):
