@@ -182,7 +182,8 @@ def _usual_size(files: PictureFiles, names: Sequence[str], default: tuple[int, i
     sizes = Counter[tuple[int, int]]()
     for name in names:
         with suppress(DataError), without_warnings(), picture(files, name, verify=False) as opened:
-            sizes[opened.height, opened.width] += 1
+            width, height = upright_size(opened)
+            sizes[height, width] += 1
     size, count = sizes.most_common(1)[0] if sizes else (default, 0)
     return size if 2 * count > len(names) and max(size) <= LONGEST_SIDE else default
 

@@ -425,4 +425,6 @@ def test_folder_of_rotated_photographs_gets_their_upright_size(tmp_path):
     exif[0x0112] = 6
     (tmp_path / "in").mkdir()
     Image.new("RGB", (96, 64)).save(tmp_path / "in" / "1.jpg", exif=exif)
-    assert Folder.from_path(tmp_path / "in").size == (96, 64)
+    component = Folder.from_path(tmp_path / "in")
+    assert component.size == (96, 64)
+    assert component.outline().original == (3, 96, 64)
