@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from pydantic import Field
 from torch.utils.data import Dataset as TorchDataset
 
+from gancore.contracts import Findings, Outline
 from gancore.errors import DataError
 from gancore.utils.files import some
 from gancore_plugins.datasets.picture_cache import PictureCache
-from gancore_plugins.datasets.pictures import PictureDataset, Pictures
-from gancore_plugins.readers.picture_files import FolderFiles, picture_files
+from gancore_plugins.datasets.pictures import PictureDataset, Pictures, findings_of
+from gancore_plugins.readers.picture_files import PictureFiles, picture_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,29 +49,49 @@ class Paired(PictureDataset):
         targets, inputs = (Pictures(cache.path, rows=rows, value_range=self.range_of(cache)) for cache in caches)
         return Pairs(targets, inputs, self.value_range or (0.0, 65535.0))
 
+    def outline(self) -> Outline:
+        return Outline(len(self._files()[0].names), (self.channels, *self.sides))
+
+    def findings(self, root: Path) -> Findings:
+        caches = self._caches(root)
+        found = [findings_of(cache, cache.files.skipped, self.range_of(cache)) for cache in caches]
+        if self.side_by_side is not None:
+            return found[0]
+        used, skipped, facts = dict[str, list[str]](), dict[str, list[str]](), dict[str, str]()
+        for what, each, cache, other in zip(("targets", "inputs"), found, caches, reversed(caches), strict=True):
+            index = other.index()
+            lost = set[str]() if index is None else {cache.files.names[row] for row in index.reasons}
+            for reason, names in each.used.items():
+                used.setdefault(reason, []).extend(f"{what}/{name}" for name in names if name not in lost)
+                if alone := [f"{what}/{name}" for name in names if name in lost]:
+                    skipped.setdefault("without a readable partner", []).extend(alone)
+            for reason, names in each.skipped.items():
+                skipped.setdefault(reason, []).extend(f"{what}/{name}" for name in names)
+            facts |= {f"{fact} of {what}": text for fact, text in each.facts.items()}
+        return Findings(used, skipped, facts, [note for each in found for note in each.notes], found[0].resized)
+
+    def _files(self) -> tuple[PictureFiles, PictureFiles]:
+        """Return the pictures of targets and inputs. Raise DataError for those without a partner."""
+        path = Path(self.path).expanduser()
+        if self.side_by_side is not None:
+            files = _listed(path)
+            return files, files
+        if path.is_file():
+            raise DataError(
+                f"{path} is a file, and pairs are read from two folders",
+                "unpack it, or --set dataset.side_by_side=left if each picture in it holds a pair",
+            )
+        return _matched(*(_listed(path / Path(name).expanduser()) for name in (self.targets, self.inputs)))
+
     def _caches(self, root: Path) -> tuple[PictureCache, PictureCache]:
         """Return the caches of targets and inputs. Raise DataError for pictures without a partner."""
-        folder, channels = Path(self.path).expanduser(), self.input_channels or self.channels
-        if self.side_by_side is not None:
-            names = _names(folder)
-            other: Literal["left", "right"] = "left" if self.side_by_side == "right" else "right"
-            return self._cache(root, folder, names, self.channels, other), self._cache(
-                root, folder, names, channels, self.side_by_side
-            )
-        folders = [folder / Path(name).expanduser() for name in (self.targets, self.inputs)]
-        targets, inputs = _matched(*folders)
-        return self._cache(root, folders[0], targets, self.channels), self._cache(root, folders[1], inputs, channels)
-
-    def _cache(
-        self,
-        root: Path,
-        folder: Path,
-        names: list[str],
-        channels: int,
-        half: Literal["left", "right"] | None = None,
-    ) -> PictureCache:
-        files = FolderFiles(folder, names)
-        return self.cache(root, files, bits=self.bits_of(files), channels=channels, half=half)
+        targets, inputs = self._files()
+        half: Literal["left", "right"] | None = self.side_by_side
+        other: Literal["left", "right"] | None = half and ("left" if half == "right" else "right")
+        return (
+            self.cache(root, targets, bits=self.bits_of(targets), half=other),
+            self.cache(root, inputs, bits=self.bits_of(inputs), channels=self.input_channels, half=half),
+        )
 
 
 class Pairs(TorchDataset[Any]):  # Any: (target, input)
@@ -95,41 +116,41 @@ class Pairs(TorchDataset[Any]):  # Any: (target, input)
         return target, given
 
 
-def _names(folder: Path) -> list[str]:
-    if not folder.is_dir():
+def _listed(path: Path) -> PictureFiles:
+    if not path.exists():
         raise DataError(
-            f"folder {folder} does not exist",
+            f"folder {path} does not exist",
             "--set dataset.path=FOLDER, with the folders `inputs` and `targets`, or set dataset.inputs and "
             "dataset.targets",
         )
-    return list(picture_files(folder).names)
+    return picture_files(path)
 
 
-def _matched(targets: Path, inputs: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the pictures in both folders, pair by pair. Raise DataError for one without a partner."""
+def _matched(targets: PictureFiles, inputs: PictureFiles) -> tuple[PictureFiles, PictureFiles]:
+    """Return the pictures in both places, pair by pair. Raise DataError for one without a partner."""
     of_targets, of_inputs = _by_stem(targets), _by_stem(inputs)
     problems = []
-    for folder, own, other_folder, other in (
-        (targets, of_targets, inputs, of_inputs),
-        (inputs, of_inputs, targets, of_targets),
+    for place, own, other_place, other in (
+        (targets.place, of_targets, inputs.place, of_inputs),
+        (inputs.place, of_inputs, targets.place, of_targets),
     ):
         if alone := [name for stem, name in own.items() if stem not in other]:
-            problems.append(f"{len(alone)} of {len(own)} in {folder} have no partner in {other_folder}: {some(alone)}")
+            problems.append(f"{len(alone)} of {len(own)} in {place} have no partner in {other_place}: {some(alone)}")
     if problems:
         raise DataError(
             f"every picture needs a partner of the same name; {'; '.join(problems)}", "add the partners, or remove them"
         )
-    return list(of_targets.values()), [of_inputs[stem] for stem in of_targets]
+    return targets, inputs.only([of_inputs[stem] for stem in of_targets], inputs.skipped)
 
 
-def _by_stem(folder: Path) -> dict[str, str]:
-    """Return the names of the pictures below a folder, by their names without suffix."""
+def _by_stem(files: PictureFiles) -> dict[str, str]:
+    """Return the names of pictures by their names without suffix."""
     found: dict[str, str] = {}
-    for name in _names(folder):
+    for name in files.names:
         stem = os.path.splitext(name)[0]
         if stem in found:
             raise DataError(
-                f"{found[stem]} and {name} in {folder} differ only in the suffix, so pairs are ambiguous",
+                f"{found[stem]} and {name} in {files.place} differ only in the suffix, so pairs are ambiguous",
                 "rename one of them",
             )
         found[stem] = name

@@ -1,4 +1,5 @@
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from gancore.contracts import Outline
 from gancore.data.feed import Feed
 from gancore.errors import DataError
 from gancore_plugins.datasets.folder import Folder
@@ -107,6 +109,74 @@ def test_paired_input_channels_are_those_of_the_targets_by_default(tmp_path):
     paint(tmp_path / "in" / "inputs" / "1.png")
     paint(tmp_path / "in" / "targets" / "1.png")
     assert [len(image) for image in opened(tmp_path / "in", tmp_path / "root", channels=1)[0]] == [1, 1]
+
+
+def zipped(folder):
+    return shutil.make_archive(str(folder), "zip", folder)
+
+
+def test_paired_side_by_side_reads_an_archive(tmp_path):
+    double(tmp_path / "in" / "1.png")
+    dataset = opened(zipped(tmp_path / "in"), tmp_path / "root", side_by_side="left")
+    assert [tuple(map(color, item)) for item in dataset] == [(BLUE, RED)]
+
+
+def test_paired_reads_archives_of_inputs_and_targets(tmp_path):
+    for place, shade in (("inputs", RED), ("targets", BLUE)):
+        paint(tmp_path / place / "1.png", shade)
+        zipped(tmp_path / place)
+    dataset = opened(tmp_path, tmp_path / "root", inputs="inputs.zip", targets="targets.zip")
+    assert [tuple(map(color, item)) for item in dataset] == [(BLUE, RED)]
+
+
+def test_paired_of_one_archive_with_two_folders_asks_to_unpack_it(tmp_path):
+    for place in ("inputs", "targets"):
+        paint(tmp_path / "in" / place / "1.png")
+    path = zipped(tmp_path / "in")
+    assert failure(path, tmp_path / "root") == f"{path} is a file, and pairs are read from two folders"
+
+
+@pytest.mark.parametrize("side_by_side", [None, "left"])
+def test_paired_says_how_many_pairs_there_are(tmp_path, side_by_side):
+    for number in range(3):
+        double(tmp_path / "in" / "inputs" / f"{number}.png")
+        double(tmp_path / "in" / "targets" / f"{number}.png")
+    component = Paired(path=str(tmp_path / "in"), size=4, channels=1, side_by_side=side_by_side)
+    assert component.outline() == Outline(6 if side_by_side else 3, (1, 4, 4))
+
+
+def test_findings_of_pairs_name_every_picture_and_its_use(tmp_path):
+    for number in range(4):
+        paint(tmp_path / "in" / "inputs" / f"{number}.png")
+        paint(tmp_path / "in" / "targets" / f"{number}.bmp", size=(9, 9))
+    (tmp_path / "in" / "inputs" / "1.png").write_bytes(b"")
+    (tmp_path / "in" / "targets" / "notes.txt").write_text("notes")
+    component = Paired(path=str(tmp_path / "in"), size=4, on_error="skip")
+    assert sum(map(len, component.findings(tmp_path / "root").used.values())) == 8
+    assert len(component.build(tmp_path / "root")) == 3
+    findings = component.findings(tmp_path / "root")
+    assert findings.used == {
+        "BMP": ["targets/0.bmp", "targets/2.bmp", "targets/3.bmp"],
+        "PNG": ["inputs/0.png", "inputs/2.png", "inputs/3.png"],
+    }
+    assert findings.skipped == {
+        ".txt (no picture)": ["targets/notes.txt"],
+        "without a readable partner": ["targets/1.bmp"],
+        "unreadable (empty)": ["inputs/1.png"],
+    }
+    assert findings.facts["sizes of targets"].startswith("all 9x9")
+    assert findings.facts["sizes of inputs"].startswith("all 8x8")
+
+
+def test_findings_of_pairs_side_by_side_name_each_picture_once(tmp_path):
+    double(tmp_path / "in" / "1.png")
+    double(tmp_path / "in" / "2.png", size=(7, 8))
+    component = Paired(path=str(tmp_path / "in"), size=4, side_by_side="left", on_error="skip")
+    component.build(tmp_path / "root")
+    findings = component.findings(tmp_path / "root")
+    assert findings.used == {"PNG": ["1.png"]}
+    assert findings.skipped == {"unreadable (damaged)": ["2.png"]}
+    assert findings.facts["sizes"].startswith("all 16x8")
 
 
 def test_paired_names_every_picture_without_a_partner(tmp_path):
