@@ -6,6 +6,7 @@ opened, whatever a file refers to.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -47,6 +48,8 @@ _MOST_CHUNK = 1 << 28
 """Bytes of a chunk of HDF5, which is decompressed as a whole."""
 _MOST_INFLATED = 2000
 """The most bytes of a dataset of HDF5 for each byte in the file; deflate reaches 1032."""
+_MOST_HEADER = 10_000
+"""Bytes of a header of NumPy, which is parsed as Python."""
 _MOST_ARRAYS = 10_000
 _SAFETENSORS = {
     **{f"F{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
@@ -186,10 +189,14 @@ def _npy(path: Path) -> list[StoredArray]:
 def _header(file: Any, path: Path, form: Format, name: str, start: int = 0) -> StoredArray:  # Any: a file, or a member
     """Return the array that a header of NumPy declares; `start` is the place of the header in the file."""
     version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    readers = {(1, 0): (2, np.lib.format.read_array_header_1_0), (2, 0): (4, np.lib.format.read_array_header_2_0)}
     if version not in readers:
         raise ValueError(f"its format has version {version}; {sorted(readers)} are known")
-    shape, columns_first, dtype = readers[version](file)
+    width, read = readers[version]
+    prefix = file.read(width)
+    if (length := int.from_bytes(prefix, "little")) > _MOST_HEADER:  # NumPy would read all of it before its own check
+        raise ValueError(f"{name} declares a header of {length:,} bytes; the most is {_MOST_HEADER:,}")
+    shape, columns_first, dtype = read(io.BytesIO(prefix + file.read(length)))
     return StoredArray(path, form, name, tuple(map(int, shape)), dtype, start + file.tell(), columns_first)
 
 
@@ -228,6 +235,8 @@ def _npz(path: Path) -> list[StoredArray]:
             name = info.filename[:-4]
             if info.flag_bits & 1:
                 raise ValueError(f"{name} is encrypted")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others unbounded
+                raise ValueError(f"{name} is compressed by another method than deflate")
             with archive.open(info) as member:
                 array = _header(member, path, "npz", name)
             array = _placed(array, info.file_size)

@@ -336,6 +336,32 @@ def test_compressed_arrays_are_bounded(tmp_path, monkeypatch):
     assert "the most is 10,000" in failure(path)
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_header_is_not_read_beyond_what_arrays_need(tmp_path, suffix):
+    path, length = tmp_path / f"a{suffix}", 100_000_000
+    header = b"\x93NUMPY\x02\x00" + struct.pack("<I", length) + bytes(length)
+    if suffix == ".npy":
+        path.write_bytes(header)
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("images.npy", header)
+    del header
+    tracemalloc.start()
+    assert "declares a header of 100,000,000 bytes; the most is 10,000" in failure(path)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archive_is_unpacked_within_bounds_by_deflate_only(tmp_path, method):
+    path = npz(tmp_path / "a.npz", images=np.zeros((4, 2, 2), np.uint8))
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("images.npy")
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("images.npy", content)
+    assert "another method than deflate" in failure(path)
+
+
 def test_archive_whose_members_lie_about_their_size_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, images=np.zeros((9, 8, 8), np.uint8))
