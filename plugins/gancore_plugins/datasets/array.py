@@ -18,6 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Findings, Outline, Shape, Split
 from gancore.errors import DataError
+from gancore.utils.files import some
 from gancore_plugins.datasets.array_layout import LAYOUTS, Conversion, Layout, checked_shape, guess_layout, shape_in
 from gancore_plugins.datasets.array_measure import Measured, Plan, measure, measured_of
 from gancore_plugins.datasets.holdout import held_out
@@ -76,8 +77,10 @@ class Array(Dataset):
         description="name of the array of labels (N,), numbers or text, or of conditions (N, D); empty: found by names "
         "and shapes",
     )
-    classes: tuple[str, ...] = Field(
-        default=(), description="names of labels 0, 1, …; empty: those in the file, or the labels themselves"
+    class_names: tuple[str, ...] = Field(
+        default=(),
+        description="names of labels 0, 1, …, or labels that are text in their order; empty: those in the file, or the "
+        "labels themselves",
     )
     layout: Layout | None = Field(
         default=None,
@@ -247,8 +250,8 @@ class Array(Dataset):
     def _conditions(self, chosen: _Chosen, path: Path) -> tuple[Tensor | None, tuple[str, ...]]:
         """Return labels (N,) or conditions (N, D), and the names of the classes."""
         if chosen.labels is None:
-            if self.classes:
-                raise DataError(f"classes need labels; {path} has no array of labels", "--set dataset.labels=NAME")
+            if self.class_names:
+                raise DataError(f"class_names need labels; {path} has no array of labels", "--set dataset.labels=NAME")
             return None, ()
         stored, what = chosen.labels, f"array {chosen.labels.name!r} of {path}"
         if stored.shape[:1] != chosen.images.shape[:1] or len(stored.shape) not in (1, 2):
@@ -267,8 +270,20 @@ class Array(Dataset):
         if values.ndim == 2 or (values.dtype.kind == "f" and (values != np.rint(values)).any()):
             if values.dtype.kind not in "biuf":
                 raise DataError(f"conditions must be numbers; {what} holds {values.dtype}", "convert them")
+            if self.class_names:
+                raise DataError(
+                    f"class_names need labels that are integers or text; {what} holds {stored.describe()}",
+                    "leave class_names out, or convert the labels",
+                )
             return torch.from_numpy(values.astype(np.float32).reshape(len(values), -1)), ()
-        names = self.classes or (() if chosen.names is None else tuple(map(str, read_all(chosen.names))))
+        if self.class_names and values.dtype.kind not in "biuf":
+            known = set(self.class_names)
+            if lost := sorted({str(value) for value in values} - known, key=natural):
+                raise DataError(
+                    f"{what} has labels that class_names lacks: {some(lost)}",
+                    "add them to class_names, or leave class_names out",
+                )
+        names = self.class_names or (() if chosen.names is None else tuple(map(str, read_all(chosen.names))))
         return _numbered(values, names, what)
 
 
@@ -280,7 +295,7 @@ def _numbered(values: Numbers, names: tuple[str, ...], what: str) -> tuple[Tenso
             raise DataError(
                 f"labels must be in 0..{len(names) - 1} for {len(names)} class names; {what} has "
                 f"{numbers.min()}..{numbers.max()}",
-                "--set 'dataset.classes=[…]' with a name for each label",
+                "--set 'dataset.class_names=[…]' with a name for each label",
             )
         return torch.from_numpy(numbers), names
     values = values.astype(np.int64) if values.dtype.kind in "biuf" else values.astype(str)

@@ -225,7 +225,8 @@ def test_workers_open_the_file_themselves(tmp_path, suffix):
         (np.array([[1], [0], [1], [0]]), {}, ("0", "1"), [1, 0, 1, 0]),
         (np.array(["k10", "k2", "k10", "k1"]), {}, ("k1", "k2", "k10"), [2, 1, 2, 0]),
         (np.array([1.0, 0.0, 1.0, 1.0]), {}, ("0", "1"), [1, 0, 1, 1]),
-        (np.array([1, 0, 1, 1]), {"classes": ("a", "b", "c")}, ("a", "b", "c"), [1, 0, 1, 1]),
+        (np.array(["b", "a", "b", "b"]), {"class_names": ("c", "b", "a")}, ("c", "b", "a"), [1, 2, 1, 1]),
+        (np.array([1, 0, 1, 1]), {"class_names": ("a", "b", "c")}, ("a", "b", "c"), [1, 0, 1, 1]),
     ],
     ids=str,
 )
@@ -234,6 +235,16 @@ def test_labels_are_numbers_or_text(tmp_path, labels, fields, classes, expected)
     built = Array(path=str(path), **fields).build(tmp_path)
     assert built.classes == classes
     assert [label for _, label in built] == expected == built.labels.tolist()
+
+
+def test_class_names_must_name_all_labels(tmp_path):
+    images = np.zeros((4, 2, 2), np.uint8)
+    path = npz(tmp_path / "a.npz", images=images, labels=np.array(["cat", "dog", "owl", "cat"]))
+    assert failure(path, class_names=("cat", "bird")).endswith("has labels that class_names lacks: dog; owl")
+    path = npz(path, images=images, labels=np.array([0, 1, 2, 0]))
+    assert "labels must be in 0..1 for 2 class names" in failure(path, class_names=("cat", "bird"))
+    path = npz(path, images=images, labels=np.linspace(0, 1, 4))
+    assert "class_names need labels that are integers or text" in failure(path, class_names=("cat", "bird"))
 
 
 @pytest.mark.parametrize("labels", [np.linspace(0, 1, 4), np.eye(4, 2), np.arange(8).reshape(4, 2)], ids=str)
