@@ -268,11 +268,10 @@ def _text_cells(
     pending, count = list[list[float]](), 0
     with _text_file(head.path) as (file, raw, size):
         reader = csv.reader(iter(partial(_line, file), ""), delimiter=form.delimiter or ",")
+        rows = filter(None, reader)
         if form.header:
-            next(reader, None)
-        for row in reader:
-            if not row:
-                continue
+            next(rows, None)
+        for row in rows:
             if len(row) != width:
                 found.note_wrong(f"line {reader.line_num}: {len(row)} cells, not {width}")
                 continue

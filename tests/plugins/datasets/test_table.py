@@ -57,6 +57,8 @@ def test_table_reads_what_csv_writers_write(tmp_path_factory, columns, delimiter
         ("a\tb\n1\t2\n3\t4", ("a", "b"), [[1, 2], [3, 4]]),
         ("a|b\n1|2\n3|4", ("a", "b"), [[1, 2], [3, 4]]),
         ('"a, in m","b"\n"1","2"\n"3e0","-4"\n', ("a, in m", "b"), [[1, 2], [3, -4]]),
+        ("\n\na,b\n1,2\n", ("a", "b"), [[1, 2]]),
+        ("\n1,2\n3,4\n", ("column 1", "column 2"), [[1, 2], [3, 4]]),
         ("a;b\n1,5;2\n3,25;4\n", ("a", "b"), [[1.5, 2], [3.25, 4]]),
         ("1,2\n3,4\n", ("column 1", "column 2"), [[1, 2], [3, 4]]),
         ("a\n1\n3\n", ("a",), [[1], [3]]),
