@@ -31,8 +31,8 @@ _MOST_PROBLEMS = 100_000
 """Wrong cells that are remembered; the others are counted."""
 _HEAD_BYTES, _HEAD_ROWS = 1 << 20, 1000
 """What is looked at to find delimiter, header and types."""
-_ROWS = 16_384
-"""Rows that are converted at once."""
+_CELLS = 1 << 20
+"""Cells that are converted at once, of all columns."""
 _DELIMITERS = (",", ";", "\t", "|")
 _MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "nil", "-", "?", "."}
 """Cells without a value, in lower case."""
@@ -114,11 +114,6 @@ def read_head(path: Path, form: TextForm) -> Head:
     head = _parquet_head(path) if path.suffix.lower() == ".parquet" else _text_head(path, form)
     if not head.rows:
         raise DataError(f"table {path} has no rows", "name another file")
-    if len(head.names) > MOST_COLUMNS:
-        raise DataError(
-            f"table {path} has {len(head.names):,} columns; the most is {MOST_COLUMNS:,}",
-            "write it as an array (numpy.save), and use the dataset array",
-        )
     twice = next((name for place, name in enumerate(head.names) if name in head.names[:place]), None)
     if twice is not None:
         raise DataError(f"two columns of table {path} are called {twice!r}", "rename one of them")
@@ -170,6 +165,7 @@ def _text_head(path: Path, form: TextForm) -> Head:
     if not rows:
         raise DataError(f"table {path} is empty", "name another file")
     width = len(rows[0])
+    _check_width(path, width)
     fitting = [row for row in rows[1:] if len(row) == width]
     decimal = form.decimal or _decimal(path, fitting or rows, delimiter)
     header = form.header
@@ -265,7 +261,7 @@ def _text_cells(
     form = head.form or TextForm()
     decimal, width = form.decimal or ".", len(head.names)
     found, parts = Cells(np.empty((0, len(places)), np.float32)), list[NDArray[np.float32]]()
-    pending, count = list[list[float]](), 0
+    pending, count, at_once = list[list[float]](), 0, _rows_at_once(width)
     with _text_file(head.path) as (file, raw, size):
         reader = csv.reader(iter(partial(_line, file), ""), delimiter=form.delimiter or ",")
         rows = filter(None, reader)
@@ -295,7 +291,7 @@ def _text_cells(
                 found.labels.append(label)
             pending.append(values)
             count += 1
-            if len(pending) == _ROWS:
+            if len(pending) == at_once:
                 parts.append(_as_float32(pending))
                 pending.clear()
                 _check_size(head, count)
@@ -303,6 +299,10 @@ def _text_cells(
     parts.append(_as_float32(pending).reshape(-1, len(places)))
     found.numbers = np.concatenate(parts)
     return found
+
+
+def _rows_at_once(columns: int) -> int:
+    return max(1, _CELLS // max(1, columns))
 
 
 def _line(file: io.TextIOWrapper) -> str:
@@ -313,6 +313,14 @@ def _line(file: io.TextIOWrapper) -> str:
 def _as_float32(rows: list[list[float]]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return np.array(rows, np.float64).astype(np.float32)
+
+
+def _check_width(path: Path, columns: int) -> None:
+    if columns > MOST_COLUMNS:
+        raise DataError(
+            f"table {path} has {columns:,} columns; the most is {MOST_COLUMNS:,}",
+            "write it as an array (numpy.save), and use the dataset array",
+        )
 
 
 def _check_size(head: Head, rows: int) -> None:
@@ -340,6 +348,7 @@ def _parquet_head(path: Path) -> Head:
 
         types = pyarrow.types
         schema, count = file.schema_arrow, file.metadata.num_rows
+        _check_width(path, len(schema))
         text = [
             each.name
             for each in schema
@@ -348,7 +357,7 @@ def _parquet_head(path: Path) -> Head:
         head = Head(path, tuple(schema.names), tuple(text), [])
         _check_size(head, count)
         try:
-            batch = next(file.iter_batches(_HEAD_ROWS), None)
+            batch = next(file.iter_batches(min(_HEAD_ROWS, _rows_at_once(len(schema)))), None)
             first = [] if batch is None else batch.to_pylist()
         except Exception as error:  # of a damaged file
             raise DataError(f"cannot read {path} as Parquet: {describe_error(error)}", "write the file anew") from error
@@ -365,7 +374,8 @@ def _parquet_cells(head: Head, columns: Sequence[str], label: str | None) -> Gen
 
         total = max(1, file.metadata.num_rows)
         try:
-            for batch in file.iter_batches(_ROWS, columns=[*columns, *([label] if label is not None else [])]):
+            read_columns = [*columns, *([label] if label is not None else [])]
+            for batch in file.iter_batches(_rows_at_once(len(read_columns)), columns=read_columns):
                 read = [
                     pyarrow.compute.cast(batch.column(name), pyarrow.float64(), safe=False).to_numpy(
                         zero_copy_only=False
