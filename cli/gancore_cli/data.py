@@ -89,7 +89,7 @@ def data(
         "skipped": {reason: list(names) for reason, names in summary.findings.skipped.items()},
         "facts": dict(summary.findings.facts),
         "notes": list(summary.findings.notes),
-        "warnings": [*_unreadable(dataset, summary), *summary.warnings()],
+        "warnings": [*_stopping(dataset, summary), *summary.warnings()],
         "sheet": str(sheet) if sheet else None,
     }
     terminal.result(json_safe(document), lambda: _print(summary, document))
@@ -139,17 +139,21 @@ def _dataset(source: str, assignments: tuple[str, ...], catalog: Catalog) -> Dat
     return dataset
 
 
+_STOPS = {"on_error": "unreadable", "missing": "missing"}
+"""Settings that can stop at some items, and how `findings` begins the reason to skip these."""
+
+
 def _lenient(dataset: Dataset) -> Dataset:
-    """Return the dataset that skips and counts unreadable files, if it has that setting."""
-    return dataset.model_copy(update={"on_error": "skip"}) if "on_error" in type(dataset).model_fields else dataset
+    """Return the dataset that skips and counts what training would stop at."""
+    return dataset.model_copy(update={key: "skip" for key in _STOPS if getattr(dataset, key, "") == "stop"})
 
 
-def _unreadable(dataset: Dataset, summary: DataSummary) -> list[str]:
-    """Return the warning that training would stop at unreadable files, which are left out here."""
-    count = sum(len(names) for why, names in summary.findings.skipped.items() if why.startswith("unreadable"))
-    if not count or getattr(dataset, "on_error", "skip") == "skip":
-        return []
-    return [f"{count:,} unreadable: training stops at that; to leave them out: --set dataset.on_error=skip"]
+def _stopping(dataset: Dataset, summary: DataSummary) -> Iterator[str]:
+    """Yield a warning of what training would stop at, which is left out here."""
+    for key, begin in _STOPS.items():
+        count = sum(len(names) for why, names in summary.findings.skipped.items() if why.startswith(begin))
+        if count and getattr(dataset, key, "") == "stop":
+            yield f"{count:,} {begin}: training stops at that; to leave them out: --set dataset.{key}=skip"
 
 
 def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON

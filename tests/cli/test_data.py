@@ -51,6 +51,17 @@ def test_data_reads_a_dataset_by_name_and_is_quiet_with_q(gancore):
     assert gancore.works("data", "digits", "-q").stdout == ""
 
 
+def test_data_shows_a_table_that_lacks_values(gancore):
+    (gancore.folder / "a.csv").write_text("a,b\n1,2\n,4\n5,6\n7,x\n")
+    done = gancore.works("data", "a.csv", "--json")
+    document = json.loads(done.stdout)
+    assert document["items"] == 2
+    assert document["skipped"] == {"unreadable as numbers": ["line 5, b: 'x'"], "missing values": ["line 3, a"]}
+    assert "--set dataset.on_error=skip" in document["warnings"][0]
+    assert "--set dataset.missing=skip" in document["warnings"][1]
+    assert json.loads(gancore.works("data", "a.csv", "--set", "missing=mean", "--json").stdout)["items"] == 3
+
+
 def test_data_refuses_wrong_input_in_three_lines(gancore, pictures):
     assert "did you mean 'digits'" in gancore.fails(3, "data", "digit")
     assert "unknown key 'sise'" in gancore.fails(2, "data", "pictures", "--set", "sise=3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -193,21 +194,23 @@ class _Loaded:
     def check(self, table: Table) -> None:
         """Raise DataError for cells without a number, unless their rows are to be skipped or filled."""
         cells, path = self.cells, table.path
+        listing = f"gancore data {shlex.quote(path)} --json lists all"
         if cells.count_wrong and table.on_error == "stop":
             raise DataError(
-                f"{cells.count_wrong:,} cells or lines of table {path} cannot be read as numbers: "
+                f"{_count(cells.count_wrong, 'place')} of table {path} cannot be read as numbers: "
                 f"{_listed(cells.wrong, cells.count_wrong)}",
-                "correct them, or leave their rows out: --set dataset.on_error=skip",
+                f"correct them ({listing}), or leave their rows out: --set dataset.on_error=skip",
             )
         if cells.count_missing and table.missing == "stop":
             raise DataError(
-                f"{cells.count_missing:,} values of table {path} are missing: "
+                f"table {path} lacks {_count(cells.count_missing, 'value')}: "
                 f"{_listed(cells.missing, cells.count_missing)}",
-                "--set dataset.missing=skip leaves these rows out, --set dataset.missing=mean takes the column's mean",
+                "--set dataset.missing=skip leaves these rows out, --set dataset.missing=mean takes the column's mean; "
+                f"{listing}",
             )
         if table.missing == "mean" and (without := int((self.labels < 0).sum())):
             raise DataError(
-                f"{without:,} rows of table {path} have no {table.label}, and a class has no mean",
+                f"table {path} has no {table.label} in {_count(without, 'row')}, and a class has no mean",
                 "--set dataset.missing=skip leaves these rows out",
             )
         if np.isinf(cells.numbers).any():
@@ -262,6 +265,10 @@ def _numbered(labels: list[str], table: Table) -> tuple[NDArray[np.int64], tuple
 def _may_be_classes(values: list[str]) -> bool:
     """Return whether each value of a column of text is there twice, on average."""
     return 2 * len(set(values)) <= len(values)
+
+
+def _count(number: int, one: str) -> str:
+    return f"{number:,} {one}{'s' if number != 1 else ''}"
 
 
 def _listed(problems: Sequence[str], count: int) -> str:

@@ -103,13 +103,14 @@ MISSING = "a,b,c\n1,2,x\n,4,y\n5,NA,x\n7,8,x\n9,10,\n"
 
 def test_missing_values_are_named_skipped_or_replaced_by_the_mean(tmp_path):
     path = written(tmp_path / "a.csv", MISSING)
-    assert "2 values of" in failure(path, columns=["a", "b"])
+    assert "lacks 2 values: " in failure(path, columns=["a", "b"])
+    assert "lacks 1 value: line 4, b" in failure(path, columns=["b"])
     assert "line 3, a; line 4, b |" in failure(path, columns=["a", "b"])
     assert "line 6, c" in failure(path, label="c")
     assert values(path, columns=["a", "b"], missing="skip") == [[1, 2], [7, 8], [9, 10]]
     assert values(path, columns=["a", "b"], missing="mean") == [[1, 2], [5.5, 4], [5, 6], [7, 8], [9, 10]]
     assert values(path, label="c", missing="skip") == [[1, 2], [7, 8]]
-    assert "1 rows of" in failure(path, label="c", missing="mean")
+    assert "has no c in 1 row," in failure(path, label="c", missing="mean")
     skipped = Table(path=str(path), columns=["a", "b"], missing="skip").findings(tmp_path).skipped
     assert skipped == {"columns left out": ["c"], "missing values": ["line 3, a", "line 4, b"]}
 
@@ -117,7 +118,7 @@ def test_missing_values_are_named_skipped_or_replaced_by_the_mean(tmp_path):
 def test_wrong_cells_are_all_named_by_line_and_column(tmp_path):
     path = written(tmp_path / "a.csv", 'a,b\n1,2\n"x\ny",3\n4,1_0\n5,inf\n6\n7,8\n')
     message = failure(path)
-    assert message.startswith("4 cells or lines of")
+    assert message.startswith("4 places of")
     for place in ("line 4, a: 'x\\ny'", "line 5, b: '1_0'", "line 6, b: 'inf'", "line 7: 1 cells, not 2"):
         assert place in message, message
     assert values(path, on_error="skip") == [[1, 2], [7, 8]]
@@ -166,7 +167,7 @@ def test_decimal_comma_must_be_unambiguous_or_set(tmp_path):
         (b"\x89PNG\r\n\x1a\n\0\0", "not text in UTF-8"),
         (b"a\0b,2\n3,4\n", "null characters"),
         (b"a,b\n1e39,1\n2,3\n", "at most 3e38"),
-        (b"a,b\nNA,1\nNA,3\n", "missing"),
+        (b"a,b\nNA,1\nNA,3\n", "lacks 2 values"),
         (b'a,b\n"' + b"x" * 200_000 + b'",2\n', "field larger"),
     ],
     ids=lambda value: "",
