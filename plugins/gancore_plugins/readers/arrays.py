@@ -12,10 +12,11 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,8 @@ _MOST_CHUNK = 1 << 28
 """Bytes of a chunk of HDF5, which is decompressed as a whole."""
 _MOST_INFLATED = 2000
 """The most bytes of a dataset of HDF5 for each byte in the file; deflate reaches 1032."""
+_MOST_DIRECTORY = 4 << 20
+"""Bytes of the list of the members of an archive."""
 _MOST_HEADER = 10_000
 """Bytes of a header of NumPy, which is parsed as Python."""
 _MOST_ARRAYS = 10_000
@@ -212,10 +215,29 @@ def _placed(array: StoredArray, end: int) -> StoredArray:
     return array
 
 
+class _InParts:
+    """A file that is read in small parts only: zipfile reads the list of members at once, of any declared length."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.seek, self.tell, self.seekable = file, file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _MOST_DIRECTORY:
+            raise ValueError(f"its list of members has {size:,} bytes; the most is {_MOST_DIRECTORY:,}")
+        return self._file.read(size)
+
+
+@contextmanager
+def _zip(path: Path) -> Iterator[tuple[BinaryIO, zipfile.ZipFile]]:
+    """Open an archive in the block; give its file, too."""
+    with regular(path) as file, zipfile.ZipFile(cast(BinaryIO, _InParts(file))) as archive:
+        yield file, archive
+
+
 def _holds_arrays(path: Path) -> bool:
     """Return whether a zip archive holds arrays only."""
     try:
-        with regular(path) as file, zipfile.ZipFile(file) as archive:
+        with _zip(path) as (_, archive):
             names = archive.namelist()
         return bool(names) and all(name.endswith(".npy") for name in names)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError):
@@ -224,7 +246,7 @@ def _holds_arrays(path: Path) -> bool:
 
 def _npz(path: Path) -> list[StoredArray]:
     arrays = list[StoredArray]()
-    with regular(path) as file, zipfile.ZipFile(file) as archive:
+    with _zip(path) as (file, archive):
         size = os.fstat(file.fileno()).st_size
         members = archive.infolist()
         if len(members) > _MOST_ARRAYS:
@@ -255,7 +277,7 @@ def _npz(path: Path) -> list[StoredArray]:
     return arrays
 
 
-def _start_of(file: Any, info: zipfile.ZipInfo, size: int) -> int:  # Any: an open file
+def _start_of(file: BinaryIO, info: zipfile.ZipInfo, size: int) -> int:
     """Return where the data of a member begins in the file. The local header may differ from the central one."""
     file.seek(info.header_offset)
     local = file.read(30)
@@ -275,11 +297,11 @@ def _unpacked(stored: StoredArray) -> Numbers:
         raise DataError(
             f"array {stored.name!r} of {stored.path} does not fit into memory", "write it with numpy.savez"
         ) from error
-    with regular(stored.path) as file, zipfile.ZipFile(file) as archive, archive.open(f"{stored.name}.npy") as member:
+    with _zip(stored.path) as (_, archive), archive.open(f"{stored.name}.npy") as member:
         _header(member, stored.path, "npz", stored.name)
         octets, place = values.view(np.uint8), 0
         while place < len(octets):
-            part = member.read(min(1 << 24, len(octets) - place))
+            part = member.read(min(1 << 20, len(octets) - place))
             if not part:
                 raise ValueError(f"{stored.name} ends early")
             octets[place : place + len(part)] = np.frombuffer(part, np.uint8)

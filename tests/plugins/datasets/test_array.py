@@ -363,6 +363,28 @@ def test_header_is_not_read_beyond_what_arrays_need(tmp_path, suffix):
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".txt"])
+def test_list_of_an_archive_is_bounded_before_it_is_read(tmp_path, suffix):
+    path, length = npz(tmp_path / "a.npz", images=np.zeros((4, 2, 2), np.uint8)), 100_000_000
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    with path.open("r+b") as file:
+        file.truncate(start + length)  # a hole in place of the list
+        file.seek(0, 2)
+        # The record of zip64 counts, also where the other one does not refer to it.
+        file.write(struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, length, start))
+        file.write(struct.pack("<4sLQL", b"PK\6\7", 0, start + length, 1))
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, 66, start, 0))
+    path = path.rename(tmp_path / f"a{suffix}")
+    tracemalloc.start()
+    if suffix == ".npz":
+        assert "its list of members has 100,000,000 bytes" in failure(path)
+    else:
+        assert Array.from_path(path) is None
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_archive_is_unpacked_within_bounds_by_deflate_only(tmp_path, method):
     path = npz(tmp_path / "a.npz", images=np.zeros((4, 2, 2), np.uint8))
