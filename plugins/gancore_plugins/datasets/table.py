@@ -151,12 +151,12 @@ class Table(Dataset):
         chosen = list(self.columns) or possible
         if text := [name for name in chosen if name in head.text]:
             numbers = [name for name in chosen if name not in head.text]
-            listed = ", ".join(repr(name) for name in text[:_NAMED])
+            listed = ", ".join(f"{name!r} ({head.text[name]})" for name in text[:_NAMED])
             more = f" and {len(text) - _NAMED} more" if len(text) > _NAMED else ""
             names = "[" + ",".join(f'"{name}"' for name in numbers) + "]"
             leave_out = f"--set 'dataset.columns={names}' leaves them out" if numbers else "name another file"
             label = f"; --set 'dataset.label={text[0]}' makes it the class" if self.label is None else ""
-            raise DataError(f"tables must hold numbers; {listed}{more} of {self.path} hold text", leave_out + label)
+            raise DataError(f"tables must hold numbers; {listed}{more} of {self.path} hold none", leave_out + label)
         if not chosen:
             raise DataError(f"table {self.path} has no column of numbers", "name another file")
         return tuple(chosen), [name for name in possible if name not in chosen]

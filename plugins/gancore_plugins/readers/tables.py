@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,14 +49,14 @@ class TextForm:
 
 @dataclass(frozen=True)
 class Head:
-    """The begin of a table: `names` of its columns, `text` those that hold no numbers, `rows` of cells as text.
+    """The begin of a table: `names` of its columns, `text` what those without numbers hold, `rows` of cells as text.
 
     `form` is how a text file is read, None for Parquet; `counts` the columns that only count the rows.
     """
 
     path: Path
     names: tuple[str, ...]
-    text: tuple[str, ...]
+    text: Mapping[str, str]
     rows: list[list[str]]
     counts: tuple[str, ...] = ()
     form: TextForm | None = None
@@ -177,9 +177,11 @@ def _text_head(path: Path, form: TextForm) -> Head:
         names, unnamed = tuple(f"column {place}" for place in range(1, width + 1)), []
         fitting = [rows[0], *fitting]
     found = TextForm(delimiter, decimal, header)
-    text_columns = [name for place, name in enumerate(names) if _is_text([row[place] for row in fitting], decimal)]
+    text_columns = {
+        name: "text" for place, name in enumerate(names) if _is_text([row[place] for row in fitting], decimal)
+    }
     counts = [names[place] for place in unnamed if _counts([row[place] for row in fitting])]
-    return Head(path, names, tuple(text_columns), fitting, tuple(counts), found)
+    return Head(path, names, text_columns, fitting, tuple(counts), found)
 
 
 def _delimiter(text: str) -> str:
@@ -349,12 +351,13 @@ def _parquet_head(path: Path) -> Head:
         types = pyarrow.types
         schema, count = file.schema_arrow, file.metadata.num_rows
         _check_width(path, len(schema))
-        text = [
-            each.name
+        numbers = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
+        text = {
+            each.name: "text" if types.is_string(each.type) or types.is_large_string(each.type) else str(each.type)
             for each in schema
-            if not (types.is_integer(each.type) or types.is_floating(each.type) or types.is_decimal(each.type))
-        ]
-        head = Head(path, tuple(schema.names), tuple(text), [])
+            if not any(is_type(each.type) for is_type in numbers)
+        }
+        head = Head(path, tuple(schema.names), text, [])
         _check_size(head, count)
         try:
             batch = next(file.iter_batches(min(_HEAD_ROWS, _rows_at_once(len(schema)))), None)

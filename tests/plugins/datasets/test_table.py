@@ -128,7 +128,7 @@ def test_wrong_cells_are_all_named_by_line_and_column(tmp_path):
 def test_text_columns_are_refused_with_the_way_on(tmp_path):
     path = written(tmp_path / "a.csv", "a,city,street\n1,x,p\n2,x,q\n3,y,r\n4,y,s\n")
     message = failure(path)
-    assert "'city', 'street'" in message
+    assert "'city' (text), 'street' (text) of" in message
     assert """--set 'dataset.columns=["a"]' leaves them out; --set 'dataset.label=city' makes it the class""" in message
     assert values(path, columns=["a"]) == [[1], [2], [3], [4]]
     assert "has no column 'town'; it has a, city, street" in failure(path, columns=["town"])
@@ -154,7 +154,7 @@ def test_decimal_comma_must_be_unambiguous_or_set(tmp_path):
     path = written(tmp_path / "a.csv", "a;b\n1,234;2\n3,456;4\n")
     assert "may mark decimals or thousands" in failure(path)
     assert values(path, decimal=",")[0] == pytest.approx([1.234, 2])
-    assert "'a' of" in failure(path, decimal=".")
+    assert "'a' (text) of" in failure(path, decimal=".")
 
 
 @pytest.mark.parametrize(
@@ -196,9 +196,17 @@ def test_parquet_holds_numbers_missing_values_and_labels(tmp_path):
     assert found.label == "kind"
     assert "row 3, a; row 4, b" in failure(path, label="kind")
     assert values(path, label="kind", missing="skip") == [[1, 0.5], [2, 1.5]]
-    assert "'kind' of" in failure(path)
+    assert "'kind' (text) of" in failure(path)
     path.write_bytes(path.read_bytes()[:-5])
     assert "as Parquet" in failure(path)
+
+
+def test_parquet_booleans_are_numbers_and_other_types_are_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    times = pa.array([1, 2, 3], pa.timestamp("s"))
+    pq.write_table(pa.table({"a": [True, False, True], "when": times, "b": [5, 6, 8]}), path)
+    assert "numbers; 'when' (timestamp[" in failure(path)
+    assert values(path, columns=["a", "b"]) == [[1, 5], [0, 6], [1, 8]]
 
 
 def test_held_out_rows_have_the_scales_and_means_of_the_training_rows(tmp_path):
