@@ -32,6 +32,8 @@ _GRAY_ITEMS = 10_000
 """The fewest gray images for the recipes that were made for MNIST, which has no augmentation."""
 _ITEMS_OF_CLASS = 10
 """The fewest items of a class, on average, for a conditional run."""
+_ITEMS_TO_MEASURE = 130
+"""The fewest items for a metric of a recipe: with half of them, 65, the 64 features of `random` can be compared."""
 _COLOR = (1, 3, 4)
 """Numbers of channels that are colors, so that colors can be augmented."""
 _NAMED_CLASSES = 3
@@ -71,7 +73,7 @@ class Suggestion:
 
 def as_toml(value: object) -> str:
     """Return a value as `--set` reads it: text as it is, where that is not mistaken for another value."""
-    if isinstance(value, str) and value != REMOVE and parse_value(value) == value:
+    if isinstance(value, str) and parse_value(value) == value:
         return value
     return _inline(value)
 
@@ -129,6 +131,9 @@ def suggest(
         if fits != batch:
             changes["batch_size"] = fits
             reasons.append(f"batch_size {fits} instead of {batch}, since there are {outline.items:,} items")
+    if too_few := _unmeasurable(dataset, merge(layer for layer in layers if _recipe_of(layer))[0], own):
+        changes |= {f"metrics.{label}": REMOVE for label in too_few}
+        reasons.append(f"without {', '.join(too_few)}, since fewer than {_ITEMS_TO_MEASURE} items say little")
     return Suggestion(
         (*layers, ConfigLayer(f"choice for {path}", _nested(changes))),
         recipe,
@@ -149,15 +154,28 @@ def fitting_batch(items: int, wanted: int) -> int:
     return max(batch, 1)
 
 
+def _unmeasurable(dataset: Dataset, recipe: Table, own: Table) -> list[str]:
+    """Return the labels of a recipe's metrics if the data has too few items for them, unless the user asks for one."""
+    labels = _table(recipe.get("metrics")).keys() - _table(own.get("metrics")).keys()
+    if not labels or "best" in _table(own.get("checkpoint")):
+        return []
+    compared = (dataset.part("test") or dataset).outline()
+    return sorted(labels) if compared is not None and compared.items < _ITEMS_TO_MEASURE else []
+
+
 def _dataset(path: Path | str, catalog: Catalog, table: Table) -> tuple[Dataset, Outline | None]:
-    """Return the dataset for a path, and the outline of its data with what the user sets, as far as that is valid."""
+    """Return the dataset for a path, with what the user sets as far as that is valid, and the outline of its data."""
     name = table.get("name")
-    dataset = dataset_at(path, catalog, name=name if isinstance(name, str) else None)
+    dataset = _with_fields(dataset_at(path, catalog, name=name if isinstance(name, str) else None), catalog, table)
+    return dataset, dataset.outline()
+
+
+def _with_fields(dataset: Dataset, catalog: Catalog, table: Table) -> Dataset:
     data = {**plain(dataset, catalog.name_of), **{key: value for key, value in table.items() if key != "name"}}
     try:
-        return dataset, type(dataset).model_validate(data, context=catalog).outline()
+        return type(dataset).model_validate(data, context=catalog)
     except ValidationError:  # reported when the whole config is resolved
-        return dataset, dataset.outline()
+        return dataset
 
 
 def _reduced(
@@ -172,12 +190,10 @@ def _reduced(
     shape: Shape = (channels, *(max(round(side * scale / _SIDE_STEP), 1) * _SIDE_STEP for side in sides))
     with suppress(DataError):  # arrays cannot be reduced
         smaller = dataset_at(path, catalog, shape, name=dataset.name)
-        before, after = plain(dataset, catalog.name_of), plain(smaller, catalog.name_of)
-        changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
-        if not changed & _table(own.get("dataset")).keys():
-            found = smaller.outline()
-            if found and found.shape == shape:
-                return smaller, found, [f"pictures reduced to {'x'.join(map(str, shape[1:]))} for speed (dataset.size)"]
+        smaller = _with_fields(smaller, catalog, _table(own.get("dataset")))
+        found = smaller.outline()
+        if found and found.shape == shape:
+            return smaller, found, [f"pictures reduced to {'x'.join(map(str, shape[1:]))} for speed (dataset.size)"]
     return dataset, outline, []
 
 

@@ -154,7 +154,7 @@ def test_collapse_stops_the_run_if_configured(gancore):
         (
             ["runs/0001", "--metric", "fd-random", "-n", "64"],
             3,
-            ["needs more than 64 generated and real images", "received 64 and 1797"],
+            ["needs more than 64 generated and real samples", "received 64 and 1797"],
         ),
         (["runs/0001", "-n", "1"], 2, ["1 is not in the range"]),
         (["runs/0001", "--reference", "diggits"], 2, ["unknown dataset 'diggits'", "'digits'"]),

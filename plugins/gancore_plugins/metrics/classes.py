@@ -26,7 +26,7 @@ class ClassDivergence(Metric):
         p, q = fake.shares(), real.shares()
         if min(len(fake), len(real)) < len(p):
             raise DataError(
-                f"class-kl with {len(p)} classes needs at least {len(p)} generated and real images; received "
+                f"class-kl with {len(p)} classes needs at least {len(p)} generated and real samples; received "
                 f"{len(fake)} and {len(real)}"
             )
         expected = (len(p) - 1) / 2 * (1 / len(fake) + 1 / len(real))

@@ -32,9 +32,9 @@ class FrechetDistance(Metric):
         fewest, dimensions = min(len(fake), len(real)), fake.shape[1]
         if fewest <= dimensions:
             raise DataError(
-                f"fd with {dimensions} features needs more than {dimensions} generated and real images; received "
+                f"fd with {dimensions} features needs more than {dimensions} generated and real samples; received "
                 f"{len(fake)} and {len(real)}",
-                "use more images, or kid, which needs fewer",
+                "use more samples, or kid, which needs fewer",
             )
         if dimensions < 2:
             raise DataError("fd needs at least 2 features; the extractor has 1", "use kid")

@@ -28,7 +28,7 @@ class KernelDistance(Metric):
         fake, real = map(by_content, inputs.features)
         size = min(self.subset_size, len(fake), len(real))
         if size < 2:
-            raise DataError(f"kid needs at least 2 generated and real images; received {len(fake)} and {len(real)}")
+            raise DataError(f"kid needs at least 2 generated and real samples; received {len(fake)} and {len(real)}")
         found = kid_features_to_metric(
             fake.double(), real.double(), kid_subsets=self.subsets, kid_subset_size=size, verbose=False
         )

@@ -30,7 +30,7 @@ class _Neighbors(Metric):
         fake, real = centered(*inputs.features)
         if min(len(fake), len(real)) <= self.k:
             raise DataError(
-                f"{self.name} with k = {self.k} needs more than {self.k} generated and real images; received "
+                f"{self.name} with k = {self.k} needs more than {self.k} generated and real samples; received "
                 f"{len(fake)} and {len(real)}"
             )
         return fake, real

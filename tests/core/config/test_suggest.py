@@ -175,6 +175,24 @@ def test_suggest_lowers_the_batch_size_and_says_so(tmp_path):
     assert suggestion.data.endswith("12 images of 3x32x32")
 
 
+@pytest.mark.parametrize("below", [None, "table"])
+@pytest.mark.parametrize(("items", "measured"), [(129, False), (130, True)])
+def test_suggest_leaves_out_metrics_of_a_recipe_for_few_items(tmp_path, below, items, measured):
+    layers = below and read_layers(below, CATALOG)
+    suggestion = suggest(described(tmp_path, items, [7]), CATALOG, below=layers)
+    config = config_of(suggestion)
+    assert replayed(suggestion) == config
+    assert list(config.metrics) == (["fd-random"] if measured else [])
+    assert ("without fd-random, since fewer than 130 items" in suggestion.choice) is not measured
+
+
+@pytest.mark.parametrize("text", ["metrics.fd-random.extractor=random", "checkpoint.best=fd-random"])
+def test_suggest_keeps_a_metric_that_the_user_asks_for(tmp_path, text):
+    above = [assignment(text)]
+    config = config_of(suggest(described(tmp_path, 60, [7]), CATALOG, above), *above)
+    assert list(config.metrics) == ["fd-random"]
+
+
 def test_settings_of_the_user_win_over_the_choice(tmp_path):
     path = described(tmp_path, 40, [3, 64, 64], 2, pictures=True)
     sets = ["dataset.sides=[64, 64]", "batch_size=5", "training.conditional=false", "generator=dcgan"]
@@ -185,6 +203,16 @@ def test_settings_of_the_user_win_over_the_choice(tmp_path):
     assert config.dataset.sides == (64, 64)
     assert (config.batch_size, config.training.conditional, config.generator.name) == (5, False, "dcgan")
     assert "batch_size" not in suggestion.changes
+
+
+@pytest.mark.parametrize(("size", "recipe"), [(33, "small-pictures"), (31, "arrays"), (96, "small-pictures")])
+def test_suggest_chooses_by_the_size_that_the_user_sets(tmp_path, size, recipe):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    above = [assignment(f"dataset.size={size}")]
+    suggestion = suggest(tmp_path, CATALOG, above)
+    assert (suggestion.recipe, config_of(suggestion, *above).dataset.size) == (recipe, size)
+    assert f"images of 3x{size}x{size}" in suggestion.data
+    assert "reduced" not in suggestion.choice
 
 
 def test_suggest_keeps_the_recipe_of_the_user(tmp_path):

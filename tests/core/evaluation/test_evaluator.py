@@ -169,7 +169,7 @@ def test_real_data_that_cannot_be_scored_is_a_warning(tmp_path):
         (torch.full((99, 3), torch.inf), "must be finite"),
         (torch.zeros(99, 3).double(), "must be uint8 in 0..255 or float32"),
         (torch.zeros(99, 1, 3, 3), "3 in real; received 1x3x3"),
-        (torch.zeros(64, 3), "more than 64 generated and real images; received 64 and 200"),
+        (torch.zeros(64, 3), "more than 64 generated and real samples; received 64 and 200"),
         (torch.zeros(0, 3), "at least one"),
     ],
 )

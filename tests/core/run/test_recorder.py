@@ -359,7 +359,7 @@ def test_collapse_can_be_ignored(tmp_path):
 
 
 def test_metrics_that_cannot_be_measured_end_the_run_before_the_first_step(tmp_path):
-    with pytest.raises(DataError, match="needs more than 64 generated and real images"):
+    with pytest.raises(DataError, match="needs more than 64 generated and real samples"):
         recorded(tmp_path / "run", MEASURED, {"metrics": {"fd-random": {}}})
     assert checkpoint.kept(RunDirectory(tmp_path / "run").checkpoints) == []
 

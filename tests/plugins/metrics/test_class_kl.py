@@ -59,5 +59,5 @@ def test_class_kl_warns_of_few_images(count, warned):
 
 
 def test_class_kl_refuses_fewer_images_than_classes():
-    with pytest.raises(DataError, match="at least 10 generated and real images; received 9 and 20"):
+    with pytest.raises(DataError, match="at least 10 generated and real samples; received 9 and 20"):
         measured(torch.arange(9), torch.arange(10).repeat(2), 10)

@@ -65,7 +65,7 @@ def test_fd_bias_is_that_of_the_docstring():
 
 @pytest.mark.parametrize(("fake", "real"), [(8, 100), (100, 8), (3, 3)])
 def test_fd_refuses_no_more_images_than_features(fake, real):
-    with pytest.raises(DataError, match=f"more than 8 generated and real images; received {fake} and {real}"):
+    with pytest.raises(DataError, match=f"more than 8 generated and real samples; received {fake} and {real}"):
         distance(normal(0, fake, 8), normal(1, real, 8))
 
 

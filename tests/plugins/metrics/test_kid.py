@@ -69,7 +69,7 @@ def test_kid_is_unbiased_so_it_may_be_negative():
 def test_kid_warns_if_subsets_are_smaller_than_requested():
     found = KernelDistance(extractor=GIVEN).measure(of_features(normal(0, 30, 4), normal(1, 40, 4)))
     assert found.warnings == ("subsets have 30 images, since there are no more",)
-    with pytest.raises(DataError, match="at least 2 generated and real images; received 1 and 40"):
+    with pytest.raises(DataError, match="at least 2 generated and real samples; received 1 and 40"):
         KernelDistance(extractor=GIVEN).measure(of_features(normal(0, 1, 4), normal(1, 40, 4)))
 
 

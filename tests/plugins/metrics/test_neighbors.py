@@ -93,7 +93,7 @@ def test_density_and_coverage_ideal_is_the_mean_for_equal_distributions(k, fakes
 @pytest.mark.parametrize("kind", FOUR)
 @pytest.mark.parametrize(("fake", "real"), [(3, 50), (50, 3)])
 def test_neighbor_metrics_refuse_no_more_images_than_neighbors(kind, fake, real):
-    with pytest.raises(DataError, match=f"more than 3 generated and real images; received {fake} and {real}"):
+    with pytest.raises(DataError, match=f"more than 3 generated and real samples; received {fake} and {real}"):
         measured(kind, normal(0, fake, 2), normal(1, real, 2))
 
 
