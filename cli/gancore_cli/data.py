@@ -158,20 +158,15 @@ def _stopping(dataset: Dataset, summary: DataSummary) -> Iterator[str]:
 
 def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON
     """Print one line for each subject that there is something to say about."""
-    from gancore.data.summary import class_line, describe_shape
+    from gancore.data.summary import class_line
 
     findings, contents = summary.findings, summary.contents
-    low, high = document["measured_range"]
     path = document["settings"].get("path")
-    standardized = "networks see them standardized" if summary.format.scales else "networks see the values as they are"
-    seen = "networks see -1..1" if summary.format.bounded else standardized
-    shape = describe_shape(summary.shape)
-    stored = f"{summary.format.dtype} in {low:g}..{high:g}; {seen}"
     lines = {
-        "data": summary.name + (f" at {path}" if path else ""),
+        "data": f"{path} (dataset {summary.name})" if path else summary.name,
         "files": findings.in_words(),
         **findings.facts,
-        "samples": f"{summary.items:,} of {shape}, {stored}",
+        "samples": summary.samples_line(),
         "columns": ", ".join(document["columns"]),
         "condition": _condition(summary),
         "copies": _copies(contents.extra if contents else 0),

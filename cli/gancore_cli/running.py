@@ -103,7 +103,7 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
 
     def text() -> None:
         if steps:
-            echo(f"done: {progress.step:,} steps in {progress.seconds:.1f} s")
+            echo(f"done: {progress.step:,} {'step' if progress.step == 1 else 'steps'} in {progress.seconds:.1f} s")
         else:
             total, step = run.config.duration, f"{progress.step:,}"
             echo(f"done: the run had reached its total of {total} at step {step}; a longer total extends it")

@@ -38,7 +38,7 @@ _TYPES = {bool: TypeAdapter[Any](bool), tuple: TypeAdapter[Any](tuple[Schedulabl
 """Types of arguments by the type of their default; the other arguments are numbers. All tuples are pairs of betas."""
 _TAGS = {"number", "schedule", "pieces"}
 """What pydantic inserts in the paths of errors in a Schedulable."""
-_PREFIX = "prefix"
+PREFIX = "prefix"
 """Key of the prefix in the `param_groups` that `build` makes; those that a user adds lack it."""
 
 
@@ -123,7 +123,7 @@ class OptimizerSettings(Settings):
         arguments = {prefix: self.at(START, prefix) for prefix in groups}
         parameters = [parameter for members in groups.values() for parameter in members]
         fuse = all(_supports_fused(self.name, parameters, values) for values in arguments.values())
-        param_groups = [{"params": members, _PREFIX: prefix, **arguments[prefix]} for prefix, members in groups.items()]
+        param_groups = [{"params": members, PREFIX: prefix, **arguments[prefix]} for prefix, members in groups.items()]
         optimizer: optim.Optimizer = _class(self.name)(
             param_groups, **self.at(START), **({"fused": True} if fuse else {})
         )
@@ -164,7 +164,7 @@ class OptimizerSettings(Settings):
     def apply_schedules(self, optimizer: optim.Optimizer, time: TrainingTime) -> None:
         """Set the arguments that are schedules to their values at this time, in the groups that `build` made."""
         for param_group in optimizer.param_groups:
-            prefix = param_group.get(_PREFIX)
+            prefix = param_group.get(PREFIX)
             if prefix not in self._prefixes:  # added by a user
                 continue
             values = self.at(time, prefix)

@@ -137,7 +137,7 @@ def suggest(
     return Suggestion(
         (*layers, ConfigLayer(f"choice for {path}", _nested(changes))),
         recipe,
-        f"{path}: {_data_text(outline) if outline else f'data of dataset {dataset.name}'}",
+        f"{path} (dataset {dataset.name})" + (f": {_data_text(outline)}" if outline else ""),
         "; ".join(reasons),
         changes,
     )

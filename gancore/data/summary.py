@@ -76,18 +76,26 @@ class DataSummary:
     def lines(self) -> list[str]:
         """Return 1 to 3 lines: the samples, the classes if there are any, the part that is held out."""
         return [
-            f"samples: {self.items:,} of {describe_shape(self.shape)}, {self.format.describe()}, of {self.name}",
+            f"samples: {self.samples_line()}, of {self.name}",
             *([f"classes: {class_line(self.classes, self.class_counts)}"] if self.classes else []),
             *([f"held out: {self.held_out}"] if self.held_out else []),
         ]
+
+    def samples_line(self) -> str:
+        """Return the number of samples, their shape, type and range as far as it is known, and what networks see."""
+        values = (self.contents.lowest, self.contents.highest) if self.contents else self.format.value_range
+        stored = self.format.dtype + (f" in {values[0]:g}..{values[1]:g}" if values else "")
+        unbounded = "the values as they are" if self.format.scales is None else "them standardized"
+        seen = "-1..1" if self.format.bounded else unbounded
+        return f"{self.items:,} of {describe_shape(self.shape)}, {stored}; networks see {seen}"
 
     def warnings(self, *, conditional: bool = True) -> list[str]:
         """Return what is unusual about the data, one line each; unbalanced classes only of a conditional run."""
         found = []
         if self.items < FEW:
             found.append(
-                f"the dataset has only {_count(self.items, 'sample')}, which a GAN can learn by heart: use more data, "
-                "or augmentations (gancore list augmentation)"
+                f"the dataset has only {_count(self.items, 'sample')}, which a GAN can memorize: add data, "
+                "or an augmentation (gancore list augmentation)"
             )
         extra = self.contents.extra if self.contents else 0
         if extra > _MANY_COPIES * self.items:
@@ -100,7 +108,7 @@ class DataSummary:
             largest, smallest = (self.class_counts.index(extreme(self.class_counts)) for extreme in (max, min))
             found.append(
                 f"the classes are unbalanced: {self.class_counts[largest]:,} of {self.classes[largest]}, "
-                f"{self.class_counts[smallest]:,} of {self.classes[smallest]}; the small classes train little: add "
+                f"{self.class_counts[smallest]:,} of {self.classes[smallest]}; small classes are seen rarely: add "
                 "to them, or remove from the large ones"
             )
         return found

@@ -20,7 +20,7 @@ from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
-from gancore.config.suggest import Suggestion
+from gancore.config.suggest import Suggestion, fitting_batch
 from gancore.contracts import (
     Augmentation,
     Dataset,
@@ -32,6 +32,8 @@ from gancore.contracts import (
     Regularizer,
     Spec,
 )
+from gancore.data.items import build_dataset
+from gancore.data.summary import DataSummary
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
 from gancore.errors import CheckpointError, ConfigError, blame
@@ -57,7 +59,7 @@ from gancore.run.source import (
     layers_of,
     table_of_part,
 )
-from gancore.run.unused_keys import keys_of_user, unused_keys
+from gancore.run.unused_keys import is_chosen, keys_of_user, unused_keys
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer
@@ -146,6 +148,7 @@ class Run:
         self._recipe: str | None = None
         self._suggestion: Suggestion | None = None
         self._set_by_user: frozenset[str] = frozenset()
+        self._is_chosen = False
         self._assembled: GAN | None = None
         self.gan: GAN | None = None
         """The GAN, once it is assembled: its networks, optimizers and progress."""
@@ -199,7 +202,7 @@ class Run:
         names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
         self._recipe = names[0] if names else None
         self._config = with_absolute_paths(resolve(layers, self.catalog))
-        self._set_by_user = frozenset(keys_of_user(layers, self._config))
+        self._set_by_user, self._is_chosen = frozenset(keys_of_user(layers)), is_chosen(layers)
 
     def _layers_of(self, given: Mapping[str, object], below: Sequence[ConfigLayer]) -> Iterator[ConfigLayer]:
         """Keep the parts that are objects, and yield what the config holds for each part that was given."""
@@ -455,12 +458,16 @@ class Run:
         findings = findings_of(dataset, self._data_root) if is_described else None
         if findings and (found := findings.in_words()):  # before anything that may fail
             display.note(f"files: {found}")
+        if self._is_chosen and "batch_size" not in self._set_by_user:
+            self._lower_batch_size(display)
         self.gan = GAN.assemble(self.config, self._data_root, self._device, ranks)
         if is_described:
             summary = self.gan.summarize_data(dataset, findings)
             self._data = summary.to_data()
             for line in summary.lines():
                 display.note(line)
+            if self._leaves_out_labels(summary):
+                display.note("the labels are not used: --set training.conditional=true uses them")
             for note in findings.notes if findings else ():
                 display.note(f"note: {note}")
             self._warn(display, summary.warnings(conditional=self.config.training.conditional))
@@ -472,6 +479,22 @@ class Run:
         for line in _details(self.gan, self.config, self.catalog):
             display.detail(line)
         return self.gan
+
+    def _lower_batch_size(self, display: Display) -> None:
+        """Lower a batch size that was chosen before the data was read, if less of it can be used."""
+        with blame(f"dataset {self.config.dataset.name!r}"):
+            items = len(build_dataset(self.config.dataset, self._data_root))  # type: ignore[arg-type]  # it has a length
+        fits, chosen = fitting_batch(items, self.config.batch_size), self.config.batch_size
+        if items and fits != chosen:
+            self._config = self.config.model_copy(update={"batch_size": fits})
+            self._warn(display, [f"batch_size {fits} instead of {chosen}, since the dataset has {items:,} items"])
+
+    def _leaves_out_labels(self, summary: DataSummary) -> bool:
+        """Return whether files of the user have labels that are not used, and neither the user nor a choice said so."""
+        if self.config.training.conditional or "training.conditional" in self._set_by_user:
+            return False
+        is_said = self._is_chosen and len(summary.classes) > 1
+        return hasattr(self.config.dataset, "path") and summary.condition not in (None, 1) and not is_said
 
     def _start(self, display: Display) -> Initializer | None:
         """Read the weights of `init_from`, and show what fits, before the data is read where its form is known."""

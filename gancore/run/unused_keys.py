@@ -6,27 +6,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from gancore.config.layers import ConfigLayer, Keys, merge
+from gancore.config.optimizers import PREFIX
 from gancore.config.run import RunConfig
+from gancore.config.suggest import as_toml
 from gancore.settings import Settings
 from gancore.training.gan import GAN
 
-_OF_THE_PRODUCT = ("defaults", "recipe ", "choice for ")
+_OF_A_CHOICE = "choice for "
+_OF_THE_PRODUCT = ("defaults", "recipe ", _OF_A_CHOICE)
 """Beginnings of the names of layers that the user did not write."""
 
 
-def keys_of_user(layers: Sequence[ConfigLayer], config: RunConfig) -> set[str]:
-    """Return the dotted keys whose values are from the user, and are not the default."""
+def is_chosen(layers: Sequence[ConfigLayer]) -> bool:
+    """Return whether a config was chosen for data of the user, see `suggest`."""
+    return any(layer.source.startswith(_OF_A_CHOICE) for layer in layers)
+
+
+def keys_of_user(layers: Sequence[ConfigLayer]) -> set[str]:
+    """Return the dotted keys whose values are from the user."""
     data, sources = merge(layers)
     return {
         ".".join(keys)
         for keys, source in sources.items()
         if not source.startswith(_OF_THE_PRODUCT) and not isinstance(_value(data, keys), Mapping)
-        if not _is_default(config, keys)
     }
 
 
 def unused_keys(keys: AbstractSet[str], config: RunConfig, gan: GAN) -> Iterator[str]:
-    """Yield a warning for each of these keys that does nothing in this run, with the reason."""
+    """Yield a warning for each of these keys that is not the default and does nothing in this run, with the reason."""
     training = config.training
     reasons: dict[str, Callable[[], str]] = {
         "training.workers": lambda: (
@@ -52,14 +59,28 @@ def unused_keys(keys: AbstractSet[str], config: RunConfig, gan: GAN) -> Iterator
         "dataset.mirrors": lambda: _mirrors_nothing(config),
     }
     for key, reason_of in reasons.items():
-        if key in keys and (reason := reason_of()):
+        if key in keys and not _is_default(config, key.split(".")) and (reason := reason_of()):
             yield f"{key} has no effect: {reason}"
+    for player, prefix in _frozen_groups(config, gan):
+        reason = "training.freeze leaves none of its parameters to train"
+        yield f"group {prefix!r} of optimizer.{player}.groups has no effect: {reason}"
+
+
+def _frozen_groups(config: RunConfig, gan: GAN) -> Iterator[tuple[str, str]]:
+    """Yield the player and the prefix of each group of an optimizer that has no parameters because of a freeze."""
+    players = {"generator": config.optimizer.generator, "discriminator": config.optimizer.discriminator}
+    for player, settings in players.items() if config.training.freeze else ():
+        used = {group.get(PREFIX) for group in gan.optimizers[player].param_groups}
+        yield from ((player, group.prefix) for group in settings.groups or () if group.prefix not in used)
 
 
 def _mirrors_nothing(config: RunConfig) -> str:
     if any(augmentation.may_mirror() for augmentation in config.augmentations.values()):
         return ""
-    return 'no augmentation mirrors images: augmentations.diffaugment.policy=["translation", "flip"]'
+    policies = {label: getattr(augmentation, "policy", None) for label, augmentation in config.augmentations.items()}
+    known = ((label, policy) for label, policy in policies.items() if isinstance(policy, tuple))
+    label, policy = next(known, ("diffaugment", ()))
+    return f"no augmentation mirrors images: --set 'augmentations.{label}.policy={as_toml([*policy, 'flip'])}'"
 
 
 def _beyond_the_total(every_kimg: float, config: RunConfig, gan: GAN) -> str:
@@ -69,7 +90,7 @@ def _beyond_the_total(every_kimg: float, config: RunConfig, gan: GAN) -> str:
     return "" if total is None or every_kimg <= total else f"the whole run takes {total:g} kimg ({config.duration})"
 
 
-def _is_default(config: RunConfig, keys: Keys) -> bool:
+def _is_default(config: RunConfig, keys: Sequence[str]) -> bool:
     settings: object = config
     for name in keys[:-1]:
         settings = getattr(settings, name, None)

@@ -118,14 +118,6 @@ class SampleFormat:
         """Whether networks see samples in [-1, 1]."""
         return self.dtype == "uint8" or self.value_range is not None
 
-    def describe(self) -> str:
-        """Return type, declared range and standardization in a few words."""
-        if self.scales is not None:
-            return f"{self.dtype}, standardized for networks"
-        if self.value_range is None:
-            return self.dtype
-        return f"{self.dtype} in {self.value_range[0]:g}..{self.value_range[1]:g}"
-
     def to_network(self, stored: Tensor) -> Tensor:
         """Return stored samples (N, …) as networks see them; uint8 becomes torch's default float type."""
         if self.dtype == "uint8":

@@ -24,7 +24,7 @@ class SlicedWasserstein(Metric):
 
         fake, real = (samples.images.double().flatten(1) for samples in (inputs.fake, inputs.reference))
         if not len(fake) or not len(real):
-            raise DataError(f"sliced-wasserstein needs generated and real samples; received {len(fake)} and {len(real)}")
+            raise DataError(f"sliced-wasserstein needs generated and real images; received {len(fake)} and {len(real)}")
         rng = torch.Generator().manual_seed(self.seed)
         directions = torch.randn(fake.shape[1], self.directions, generator=rng, dtype=torch.float64)
         directions /= directions.norm(dim=0)

@@ -137,7 +137,7 @@ def test_summary_warns_of_small_unbalanced_and_repeated_data():
     few = labeled([0, 1] * 40, 2)
     warnings = summarize(feed(few), Digits(), None, contents_of(few)).warnings()
     assert [warning.split(":")[0] for warning in warnings] == [
-        "the dataset has only 80 samples, which a GAN can learn by heart",
+        "the dataset has only 80 samples, which a GAN can memorize",
         "78 of 80 samples are exact copies of others, so they count several times",
     ]
     unbalanced = labeled([0] * 189 + [1] * 11, 2, balanced)

@@ -557,7 +557,7 @@ def test_run_keeps_what_was_understood_of_its_data(tmp_path, capsys):
     run = small_run(tmp_path / "run", LABELED, {"duration": "1 steps"})
     list(run.train(progress=True))
     shown = capsys.readouterr().err.splitlines()
-    assert shown[0].startswith("samples: 20 of 1x4x4 (gray), uint8, of noise")
+    assert shown[0].startswith("samples: 20 of 1x4x4 (gray), uint8 in ")
     assert shown[1] == "classes: 3: zero (16), one (2), two (2)"
     counts = [{"name": "zero", "count": 16}, {"name": "one", "count": 2}, {"name": "two", "count": 2}]
     assert run.data["classes"] == counts

@@ -1,9 +1,9 @@
-"""Warnings about keys that do nothing."""
+"""What a run says about its settings and its data before training."""
 
 import pytest
 from PIL import Image
 
-from gancore import Run
+from gancore import DataError, Run
 from gancore.config.layers import ConfigLayer
 
 PARTS = {
@@ -70,6 +70,58 @@ def test_unused_key_of_the_user_is_a_warning(settings, key):
 )
 def test_key_with_an_effect_or_of_the_default_is_no_warning(settings):
     assert warnings_of(PARTS | settings) == []
+
+
+@pytest.mark.parametrize(
+    ("augmentations", "label", "policy"),
+    [
+        ({}, "diffaugment", '["flip"]'),
+        ({"mine": {"name": "diffaugment", "policy": ["color", "cutout"]}}, "mine", '["color", "cutout", "flip"]'),
+        ({"ada": {"policy": ["translation"]}}, "ada", '["translation", "flip"]'),
+    ],
+)
+def test_warning_of_mirrors_keeps_the_policy_of_the_user(augmentations, label, policy):
+    (warning,) = warnings_of(PARTS | {"dataset": {**PICTURES, "mirrors": True}, "augmentations": augmentations})
+    assert f"--set 'augmentations.{label}.policy={policy}'" in warning
+
+
+def test_group_of_an_optimizer_that_is_frozen_is_a_warning():
+    groups = [{"prefix": "0", "lr_factor": 0.1}, {"prefix": "2", "lr_factor": 0.5}]
+    optimizer = {"optimizer": {"generator": {"groups": groups}}}
+    assert warnings_of(PARTS | optimizer) == []
+    (warning,) = warnings_of(PARTS | optimizer | {"training": {"freeze": ["generator.0"]}})
+    assert warning.startswith("group '0' of optimizer.generator.groups has no effect: training.freeze")
+
+
+@pytest.mark.parametrize(
+    ("below", "settings", "said"),
+    [
+        ([], {"dataset": {**PICTURES, "classes": True}}, True),
+        ([], {"dataset": {**PICTURES, "classes": True}, "training": {"conditional": False}}, False),
+        ([], {"dataset": {**PICTURES, "classes": True}, "training": {"conditional": True}}, False),
+        ([], {"dataset": PICTURES}, False),
+        ([], {}, False),  # not files of the user
+        ([ConfigLayer("choice for pictures", {})], {"dataset": {**PICTURES, "classes": True}}, False),  # said there
+    ],
+)
+def test_run_says_that_labels_are_not_used(below, settings, said, capsys):
+    run = Run([*below, ConfigLayer("user", PARTS | settings)])
+    run.dry_run(progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines.count("the labels are not used: --set training.conditional=true uses them") == said
+
+
+@pytest.mark.parametrize("sets", [{}, {"batch_size": 8}])
+def test_batch_size_that_was_chosen_is_lowered_for_unreadable_pictures(tmp_path, sets):
+    (tmp_path / "pictures" / "class 0" / "0.png").write_bytes(b"\x89PNG")
+    run = Run("pictures", set={"dataset.on_error": "skip", "dataset.size": 8, **sets})
+    if sets:
+        with pytest.raises(DataError, match="batch_size 8 is larger than the dataset"):
+            run.assemble()
+        return
+    run.assemble()
+    assert run.config.batch_size == run.gan.feed.batch_size == 7
+    assert "batch_size 7 instead of 8, since the dataset has 7 items" in run.warnings
 
 
 def test_unused_key_of_a_recipe_or_a_choice_is_no_warning():
