@@ -231,8 +231,8 @@ class Feed:
         return {
             "shape": list(self.shape),
             "condition": condition,
-            "classes": list(self.classes) if isinstance(condition, int) else [],
-            "class_counts": list(self.class_counts or ()) if isinstance(condition, int) else [],
+            "classes": list(self.classes),
+            "class_counts": list(self.class_counts or ()),
             "dtype": self.format.dtype,
             "value_range": None if self.format.value_range is None else list(self.format.value_range),
             "scales": None if self.format.scales is None else self.format.scales.to_data(),

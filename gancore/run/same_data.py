@@ -65,10 +65,7 @@ class TrainedOn:
         """
         if self.data_format is None or (outline := _outline(dataset)) is None:
             return []
-        found: dict[str, Any] = {"shape": list(outline.shape)}  # Any: JSON
-        if outline.classes:
-            found["classes"] = list(outline.classes)
-        return list(self._compared(found))
+        return list(self._compared({"shape": list(outline.shape), "classes": list(outline.classes)}))
 
     def check(self, gan: GAN) -> list[str]:
         """Compare the data of an assembled GAN, as `check_outline` does."""
@@ -78,7 +75,8 @@ class TrainedOn:
         """Yield a warning for each fact that is known of both and differs, as far as the networks still fit."""
         before = self.data_format or {}
         changed = {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
-        if classes := changed.pop("classes", None):
+        classes = changed.pop("classes", ([], []))
+        if all(classes):  # else there are none, or they were not asked for
             difference = (
                 f"the data has other classes than the run in {self.run} was trained on: {_difference(*classes)}"
             )

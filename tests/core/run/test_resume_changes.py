@@ -404,6 +404,31 @@ def test_classes_that_differ_are_named_before_anything_is_decoded(pictures, name
     assert f"--set dataset.path={pictures / 'other'} --init-from {pictures / 'run'} --out NEW" in error.value.hint
 
 
+def unconditional(folder, **more):
+    """A run on the pictures of `folder` that is not conditional, with its first step trained."""
+    dataset = {"name": "folder", "path": str(folder / "data"), "size": 4, **more}
+    with closing(small_run(folder / "plain", SHORT, {"dataset": dataset}, data_dir=folder / "kept").train()) as records:
+        next(records)
+    return folder / "plain"
+
+
+def test_classes_of_an_unconditional_run_are_kept_and_compared(pictures):
+    path = unconditional(pictures, classes=True)
+    about = newest(path).about["data_format"]
+    assert (about["condition"], about["classes"], about["class_counts"]) == (None, ["bird", "cat", "dog"], [4, 4, 4])
+    assert opened(path).load().classes == ("bird", "cat", "dog")
+    assert not [warning for warning in follow(pictures, "plain").warnings if "classes" in warning]
+    write_pictures(pictures / "other", [name.replace("cat", "cow") for name in NAMES])
+    run = follow(pictures, "plain", steps=6, data=pictures / "other")
+    assert [warning for warning in run.warnings if "cat is now cow" in warning]
+
+
+def test_classes_that_only_one_side_knows_are_not_compared(pictures):
+    unconditional(pictures)
+    run = follow(pictures, "plain", set={"dataset.classes": True})
+    assert not [warning for warning in run.warnings if "other classes" in warning]
+
+
 def test_shape_that_differs_is_refused_before_anything_is_decoded(pictures):
     with pytest.raises(CheckpointError, match=r"trained on data of shape \[3, 4, 4\]; it is now \[3, 8, 8\]"):
         follow(pictures, kept="new", set={"dataset.size": 8})
