@@ -117,20 +117,31 @@ class RunDirectory:
             path.write_text(config.to_toml(catalog), encoding="utf-8")
 
     def note_resume(
-        self, step: int, config: RunConfig, catalog: Catalog, gan: GAN, settings: Mapping[str, object]
+        self,
+        step: int,
+        config: RunConfig,
+        catalog: Catalog,
+        gan: GAN,
+        settings: Mapping[str, object],
+        data: Mapping[str, object],
     ) -> None:
         """Remove the temporary files of a killed process, and note in the manifest that the run is resumed.
 
-        `settings` are the keys of the config that have changed since the checkpoint, with both values.
+        `settings` are the keys of the config that have changed since the checkpoint, with both values. `data` is what
+        was understood of other data, whose contact sheet is then drawn anew; empty if it is the same.
         """
         self._clear()
+        if data:
+            with writing(self.samples):
+                (self.samples / REAL).unlink(missing_ok=True)
         if manifest := self.read_manifest():
             facts = describe(config, catalog, gan.device, gan.ranks.size)
             changed = {key: value for key, value in facts.items() if manifest.get(key) != value}
             if settings:
                 changed["changed"] = settings
             resumed = [*manifest.get("resumed", []), {"step": step, **changed}]
-            self._write_manifest({**manifest, "needs": facts["needs"], "resumed": resumed})
+            about = {"data": dict(data)} if data else {}
+            self._write_manifest({**manifest, **about, "needs": facts["needs"], "resumed": resumed})
 
     def _clear(self) -> None:
         remove_temporary_files(self.path, _RUN_FILES)

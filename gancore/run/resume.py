@@ -68,9 +68,13 @@ class Resumable:
     def trained_on(self) -> TrainedOn:
         """The data that the run was trained on."""
         about = self.checkpoint.about["data_format"] if self.checkpoint else None
-        unwritten = changes(self.written.to_data(self.catalog), self.config.to_data(self.catalog))
         path = self.directory.path
-        return TrainedOn(about, str(path), command_of_new_run(path, unwritten))
+        return TrainedOn(about, str(path), command_of_new_run(path, self._unwritten))
+
+    @property
+    def has_other_data(self) -> bool:
+        """Whether settings of the data have changed since the checkpoint, or are not written yet."""
+        return any(change.key.startswith("dataset.") for change in (*self.changes, *self._unwritten))
 
     def restore(self, gan: GAN, init_from: Path | None = None) -> list[str]:
         """Give the GAN the state of the checkpoint; return warnings about what has changed.
@@ -94,12 +98,13 @@ class Resumable:
             return Initializer(origin, self.config).apply(gan)
         return []
 
-    def discard_later(self, gan: GAN) -> None:
+    def discard_later(self, gan: GAN, data: Mapping[str, object]) -> None:
         """Remove what was logged after the checkpoint, note the resume in the manifest, and write the config.
 
-        Raises StorageError when something cannot be written.
+        `data` is what was understood of other data, empty if it is the same. Raises StorageError when something cannot
+        be written.
         """
-        self._write(self.config, gan)
+        self._write(self.config, gan, data)
         truncate_log(self.directory.metrics, self.step, self.state.lines if self.state else 0)
 
     def write_changes(self, gan: GAN) -> bool:
@@ -110,11 +115,15 @@ class Resumable:
         self._write(config, gan)
         return True
 
-    def _write(self, config: RunConfig, gan: GAN) -> None:
+    @property
+    def _unwritten(self) -> list[Change]:
+        return changes(self.written.to_data(self.catalog), self.config.to_data(self.catalog))
+
+    def _write(self, config: RunConfig, gan: GAN, data: Mapping[str, object] | None = None) -> None:
         # The config first: if the process is killed between both, the next resume finds and notes the same changes.
         self.directory.write_config(config, self.catalog)
         settings = {change.key: change.recorded() for change in self.changes}
-        self.directory.note_resume(self.step, config, self.catalog, gan, settings)
+        self.directory.note_resume(self.step, config, self.catalog, gan, settings, data or {})
 
     def _inexact(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
         before, now = _DEFAULTS | about["made_with"], describe(self.config, self.catalog, gan.device, gan.ranks.size)

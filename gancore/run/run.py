@@ -399,7 +399,7 @@ class Run:
         dataset, follow = self._config.dataset, f"gancore resume {directory.path} --data PATH"
         with attributed(self._config, catalog), missing_data_named(dataset, follow):
             warnings = trained_on.check_outline(dataset)
-            gan = self._assemble(ranks, display, resumed=data is None)
+            gan = self._assemble(ranks, display, is_known=found is None or not found.has_other_data)
             if found is None:
                 if not ranks.broadcast(False):  # whether rank 0 finds the run finished
                     yield from self._follow(gan, interruption)
@@ -415,7 +415,7 @@ class Run:
             for change in found.changes:
                 display.note(f"changed: {change}")
             evaluator = self._evaluator(gan, display)  # before anything is written
-            found.discard_later(gan)
+            found.discard_later(gan, self._data if found.has_other_data else {})
             session = Session(self._config, catalog, directory, gan, evaluator, interruption, self.data)
             yield from self._record(session, state, display)
 
@@ -450,11 +450,11 @@ class Run:
         for warning in warnings:
             display.warn(warning)
 
-    def _assemble(self, ranks: Ranks, display: Display, *, resumed: bool = False) -> GAN:
-        """Prepare the data, build all parts, and show what was understood of the data unless the run is resumed."""
+    def _assemble(self, ranks: Ranks, display: Display, *, is_known: bool = False) -> GAN:
+        """Prepare the data, build all parts, and show what was understood of the data unless that is known already."""
         dataset = self.config.dataset
         display.prepare(prepare(dataset, self._data_root))
-        is_described = ranks.is_main and not resumed
+        is_described = ranks.is_main and not is_known
         findings = findings_of(dataset, self._data_root) if is_described else None
         if findings and (found := findings.in_words()):  # before anything that may fail
             display.note(f"files: {found}")

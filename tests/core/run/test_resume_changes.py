@@ -429,6 +429,30 @@ def test_classes_that_only_one_side_knows_are_not_compared(pictures):
     assert not [warning for warning in run.warnings if "other classes" in warning]
 
 
+def manifest_data(path):
+    return json.loads((path / "manifest.json").read_text())["data"]
+
+
+@pytest.mark.parametrize("asked", ["data", "set"])
+def test_data_that_changes_is_described_and_drawn_anew(pictures, capsys, asked):
+    path, sheet = pictures / "run", pictures / "run" / "samples" / "real.png"
+    write_pictures(pictures / "other", [*NAMES, "dog/more.png"], offset=1)
+    before = sheet.read_bytes()
+    how = {"data": pictures / "other"}
+    if asked == "set":
+        how = {"set": {"dataset.path": str(pictures / "other")}}
+    run = follow(pictures, progress=True, **how)
+    shown = capsys.readouterr().err
+    assert "samples: 13 of" in shown
+    assert run.data == manifest_data(path)
+    assert run.data["items"] == 13
+    assert sheet.read_bytes() != before
+    kept = manifest_data(path), sheet.stat().st_mtime_ns
+    list(run.resume(progress=True, steps=8))
+    assert "samples:" not in capsys.readouterr().err
+    assert (manifest_data(path), sheet.stat().st_mtime_ns) == kept
+
+
 def test_shape_that_differs_is_refused_before_anything_is_decoded(pictures):
     with pytest.raises(CheckpointError, match=r"trained on data of shape \[3, 4, 4\]; it is now \[3, 8, 8\]"):
         follow(pictures, kept="new", set={"dataset.size": 8})
