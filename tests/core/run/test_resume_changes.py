@@ -267,6 +267,13 @@ def test_best_value_of_another_metric_is_forgotten(tmp_path):
     assert newest(path).about["recorded"]["best"] == pytest.approx(saved.about["best"]["value"])
 
 
+def test_setting_without_effect_is_named_where_it_is_set(tmp_path):
+    path = trained(tmp_path / "run", cut=1)
+    warning = "training.workers has no effect"
+    assert [found for found in resumed(path, set={"training.workers": 1}).warnings if warning in found]
+    assert not [found for found in resumed(path, steps=6).warnings if warning in found]
+
+
 def test_setting_of_a_finished_run_is_written(tmp_path):
     path = trained(tmp_path / "run")
     resumed(path, steps=1, set={"log.every_steps": 50})
