@@ -99,7 +99,8 @@ def free_memory(device: torch.device) -> int | None:
 def timed_steps(gan: GAN, total_epochs: float | None, images_per_step: int) -> tuple[Step, Timing]:
     """Take a step and a few more; return the first, and how long a step and a run of this total take.
 
-    The first step is left out of the time if there is another, since it also chooses algorithms.
+    The first step is left out of the time if there is another, since it also chooses algorithms. All ranks must call
+    this; they take the same steps.
     """
     begun = perf_counter()
     steps = train(gan)
@@ -107,7 +108,7 @@ def timed_steps(gan: GAN, total_epochs: float | None, images_per_step: int) -> t
     _wait(gan.device)
     after_first = perf_counter()
     count, end = 0, after_first
-    while count < _TIMED_STEPS and end - begun < _TIMED_SECONDS and next(steps, None) is not None:
+    while gan.ranks.broadcast(count < _TIMED_STEPS and end - begun < _TIMED_SECONDS) and next(steps, None) is not None:
         _wait(gan.device)
         count, end = count + 1, perf_counter()
     per_step = (end - after_first) / count if count else after_first - begun

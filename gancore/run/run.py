@@ -305,7 +305,7 @@ class Run:
             _unchanged([part for part in self._objects.values() if isinstance(part, nn.Module)]),
         ):
             self._check_new(ranks, display)
-            start = self._start(display)
+            start = self._start(display) if ranks.is_main else None
             gan = self._assemble(ranks, display)
             self._init_weights(gan, start, display)
             self._evaluator(gan)

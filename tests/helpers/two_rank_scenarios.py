@@ -327,6 +327,7 @@ def scenes(ranks, folder):
         "closed": recorded(ranks, folder / "closed", close=3),
         "there": there(ranks, folder),
         "changed": changed(ranks, folder),
+        "dry": dry(ranks, folder),
         "nan, back": recorded(ranks, folder / "back", nan=True, training={"on_nonfinite": "rollback"}),
         "nan, stop": recorded(ranks, folder / "stop", nan=True),
         "beyond the limit": recorded(
@@ -343,6 +344,16 @@ def changed(ranks, folder):
     asked = {"batch_size": 6, "log.every_steps": 1, "optimizer.generator.lr": 0.0} if ranks.is_main else None
     list(run.resume(steps=9, set=asked))
     return run.config.batch_size, run.config.log.every_steps, trained(run.gan)
+
+
+def dry(ranks, folder):
+    """The steps of a dry run, by clocks that differ, from weights that rank 0 alone has."""
+    layers = [ConfigLayer("test", PARTS), ConfigLayer("test", {"duration": "7 steps", "batch_size": 4, "ema": {}})]
+    weights = folder / ("recorded" if ranks.is_main else "nowhere")
+    run = Run(layers, device="cpu", catalog=catalog(), ranks=ranks, init_from=weights)
+    with patch("gancore.run.cost.perf_counter", lambda: perf_counter() * (1 + 1e9 * ranks.rank)):
+        run.dry_run()
+    return run.gan.progress.step, trained(run.gan)
 
 
 def there(ranks, folder):

@@ -108,6 +108,12 @@ def test_synchronized_batch_norm_is_rejected_on_the_cpu(seen):
     }
 
 
+def test_dry_run_takes_the_same_steps_on_all_ranks_from_the_weights_of_rank_0(seen):
+    (steps, first), (others, second) = (rank["dry"] for rank in seen)
+    assert steps == others == 7
+    assert equal(first, second)
+
+
 def test_nan_on_one_rank_stops_all_at_the_same_step(seen):
     message = "at step 2, the discriminator's loss is not finite, so its update was not made"
     assert [rank["nan"] for rank in seen] == [("NonFiniteError", message)] * 2
