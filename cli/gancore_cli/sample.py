@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +111,7 @@ def sample(
     stop = interruption()
     real = _real_points(trained, data_root(data_dir)) if form == "picture" else None
     writing = written(replace(stream, chunk=lambda start: _next_chunk(stream, start, stop)), out, real)
-    with _interruptible(stop, f"{count:,} of {count:,} samples in {out}"), attributed(trained.config, catalog):
+    with _interruptible(stop, writing, f"{count:,} of {count:,} samples in {out}"), attributed(trained.config, catalog):
         if refresh_batchnorm:
             trained.refresh_batchnorm(conditions=conditions)
         show_drawing(terminal, writing, count)
@@ -129,13 +129,14 @@ def _next_chunk(stream: SampleStream, start: int, stop: Interruption) -> Tensor:
 
 
 @contextmanager
-def _interruptible(stop: Interruption, complete: str) -> Iterator[None]:
+def _interruptible(stop: Interruption, writing: Generator[int, None, None], complete: str) -> Iterator[None]:
     """Defer signals to the end of a chunk. An interruption says what is kept: all samples if it came after the last."""
     try:
         with stop.deferred():
             yield
     except KeyboardInterrupt as error:
-        raise Interrupted(getattr(error, "kept", complete), "run the command again to draw all of them") from error
+        kept = complete if writing.gi_frame is None else ""  # refreshing statistics comes before the first sample
+        raise Interrupted(getattr(error, "kept", kept), "run the command again to draw all of them") from error
 
 
 def show_drawing(terminal: Terminal, drawing: Iterator[int], count: int) -> None:

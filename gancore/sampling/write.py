@@ -7,9 +7,11 @@ import io
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from io import FileIO
 from pathlib import Path
 from typing import Literal, Protocol
@@ -22,7 +24,7 @@ from torch import Tensor
 from gancore.errors import ConfigError, StorageError
 from gancore.sampling.draw import CHUNK, SampleStream
 from gancore.sampling.grid import grid_pixels, is_picture, picture, tile_picture, tiles
-from gancore.utils.atomic import replacing
+from gancore.utils.atomic import is_temporary_file, move, replacing, temporary_name
 
 _MOST_PIXELS = 1 << 27
 """Pixels of the largest picture of several samples; Pillow refuses to open more than 178 million."""
@@ -64,8 +66,8 @@ def save_samples(samples: Tensor | SampleStream, out: Path | str, real: Tensor |
     The form is a picture for `.png`, an array for `.npy` and `.safetensors`, a table of vectors for `.csv`, and a
     folder of numbered PNGs for a path without a suffix. `real` are points to show behind points in a picture.
     A file is complete or absent, whenever the process is killed. If drawing ends early, by an error or Ctrl-C, the
-    samples so far are kept in a file named like `samples.partial.npy`, or in the folder; the attribute `kept` of the
-    exception says so.
+    samples so far are kept in a new file named like `samples.partial.npy`, or in the folder; the attribute `kept` of
+    the exception says so, and is empty without samples. What a killed process left of the same file is removed.
     Raises ConfigError when these samples do not fit the form, StorageError when a file cannot be written or is larger
     than the free space.
     """
@@ -85,7 +87,7 @@ def _stream_of(samples: Tensor) -> SampleStream:
     return SampleStream(len(samples), shape, samples.dtype, lambda start: samples[start : start + CHUNK], limits=limits)
 
 
-def written(samples: SampleStream, out: Path, real: Tensor | None = None) -> Iterator[int]:
+def written(samples: SampleStream, out: Path, real: Tensor | None = None) -> Generator[int, None, None]:
     """Do what `save_samples` does, and yield the number of samples that are written so far.
 
     Errors in the arguments are raised at once, the others while it is iterated over.
@@ -95,14 +97,13 @@ def written(samples: SampleStream, out: Path, real: Tensor | None = None) -> Ite
     return _written(samples, form, out, real)
 
 
-def _written(samples: SampleStream, form: Form, out: Path, real: Tensor | None) -> Iterator[int]:
+def _written(samples: SampleStream, form: Form, out: Path, real: Tensor | None) -> Generator[int, None, None]:
     try:
         (out if form == "folder" else out.parent).mkdir(parents=True, exist_ok=True)
         if form == "folder":
             yield from _in_folder(samples, out)
             return
-        with replacing(out) as temporary, temporary.open("wb", buffering=0) as file:
-            yield from _in_file(samples, _WRITERS[form](file, samples, real), temporary, out)
+        yield from _in_file(samples, _WRITERS[form], out, real)
     except OSError as error:
         failure = StorageError(f"cannot write samples to {out}: {error.strerror or error}", "choose another --out")
         failure.kept = getattr(error, "kept", "")
@@ -121,29 +122,58 @@ def _in_folder(samples: SampleStream, out: Path) -> Iterator[int]:
                 done += 1
             yield done
     except BaseException as error:
-        if done:
-            _say_kept(error, done, samples, out)
+        _say_kept(error, done, samples, out)
         raise
 
 
-def _in_file(samples: SampleStream, writer: _Writer, temporary: Path, out: Path) -> Iterator[int]:
-    partial = out.with_name(f"{out.stem}.partial{out.suffix}")
+def _in_file(samples: SampleStream, kind: _Kind, out: Path, real: Tensor | None) -> Iterator[int]:
+    _remove_left_files(out)
+    temporary = temporary_name(out)
     try:
-        for chunk in samples:
-            writer.add(chunk)
-            yield writer.count
-        writer.end()
-    except BaseException as error:
-        if writer.count:
-            with suppress(OSError):  # the first error is the one to report
+        with temporary.open("wb", buffering=0) as file:
+            with suppress(OSError):  # not every file system has locks
+                flock(file, LOCK_EX)
+            writer = kind(file, samples, real)
+            try:
+                for chunk in samples:
+                    writer.add(chunk)
+                    yield writer.count
                 writer.end()
-                os.replace(temporary, partial)
-                _say_kept(error, writer.count, samples, partial)
-        raise
+                move(temporary, out)
+            except BaseException as error:
+                _say_kept(error, 0, samples, out)
+                with suppress(OSError):  # the first error is the one to report
+                    place = out
+                    if writer.count and temporary.exists():
+                        writer.end()
+                        place = _free_name(out)
+                        os.replace(temporary, place)
+                    _say_kept(error, writer.count, samples, place)
+                raise
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _free_name(out: Path) -> Path:
+    """Return a name such as `samples.partial.npy` that no file has."""
+    names = (out.with_name(f"{out.stem}.partial{number}{out.suffix}") for number in ["", *range(2, 1000)])
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def _remove_left_files(out: Path) -> None:
+    """Remove the temporary files of this path whose processes were killed; a process that writes one has its lock."""
+    for path in out.parent.iterdir():
+        if is_temporary_file(path.name, re.escape(out.name)) and path.is_file() and not path.is_symlink():
+            with suppress(OSError), path.open("rb") as file:
+                flock(file, LOCK_EX | LOCK_NB)
+                path.unlink()
 
 
 def _say_kept(error: BaseException, done: int, samples: SampleStream, place: Path) -> None:
-    error.kept = f"{done:,} of {samples.count:,} samples in {place}"  # type: ignore[attr-defined]  # of gancore's errors
+    """Set `kept` of the error, empty without samples."""
+    kept = f"{done:,} of {samples.count:,} samples in {place}" if done else ""
+    error.kept = kept  # type: ignore[attr-defined]  # of gancore's errors
 
 
 def _check(samples: SampleStream, form: Form, out: Path) -> None:
@@ -196,7 +226,10 @@ class _Writer(Protocol):
         """Write the next samples (M, …)."""
 
     def end(self) -> None:
-        """Make the file valid with the samples that are written so far, and drop what follows them."""
+        """Make the file valid with the samples that are written so far, and drop what follows them.
+
+        Can be called again after an error.
+        """
 
 
 class _Array:
@@ -277,6 +310,8 @@ class _Picture:
 
     def end(self) -> None:
         encoded = io.BytesIO()
+        self._file.truncate(0)
+        self._file.seek(0)
         picture(torch.cat(self._chunks), self._real).save(encoded, "PNG")
         _write(self._file, encoded.getvalue())
 
@@ -288,7 +323,8 @@ def _write(file: FileIO, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-_WRITERS: dict[Form, Callable[[FileIO, SampleStream, Tensor | None], _Writer]] = {
+_Kind = Callable[[FileIO, SampleStream, Tensor | None], _Writer]
+_WRITERS: dict[Form, _Kind] = {
     "picture": _Picture,
     "npy": _Npy,
     "safetensors": _Safetensors,

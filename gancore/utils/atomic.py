@@ -34,19 +34,28 @@ def replacing(path: Path, *, exclusive: bool = False, durable: bool = True) -> I
     next writer overwrites what a killed process left; otherwise see `remove_temporary_files`. Without `durable` nothing
     is flushed: faster for many files, but a power failure may lose them. Raises OSError.
     """
-    suffix = "part" if exclusive else f"{secrets.token_hex(8)}.tmp"
-    temporary = path.with_name(f".{path.name}.{suffix}")
+    temporary = path.with_name(f".{path.name}.part") if exclusive else temporary_name(path)
     try:
         yield temporary
-        if durable:
-            flush(temporary)
-        os.replace(temporary, path)
-        if durable:
-            flush(path.parent)
+        move(temporary, path, durable=durable)
     except BaseException:
         with suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
         raise
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a new name for a temporary file in the folder of the path; see `is_temporary_file`."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def move(temporary: Path, path: Path, *, durable: bool = True) -> None:
+    """Let a file in the same folder replace `path`, as `replacing` does after its block. Raises OSError."""
+    if durable:
+        flush(temporary)
+    os.replace(temporary, path)
+    if durable:
+        flush(path.parent)
 
 
 @contextmanager

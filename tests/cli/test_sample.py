@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from gancore_cli.sample import _interruptible
+from gancore_cli.signals import Interrupted
 from PIL import Image
+
+from gancore.run.interrupt import Interruption
 
 FORKED = True
 SPY = """
@@ -122,6 +126,16 @@ def test_sample_that_a_signal_ends_keeps_whole_samples(finished, tmp_path, numbe
     finished.works("sample", run, "-n", 3, "--out", tmp_path / "few.npy")
     first = np.load(tmp_path / "few.npy")[0, 0]
     assert np.array_equal(pixels(partial / "0000000.png") if out == "many" else np.load(partial)[0, 0], first)
+
+
+@pytest.mark.parametrize(("number", "kept"), [(0, ""), (1, ""), (3, "all")])
+def test_interruption_is_complete_only_after_the_last_sample(number, kept):
+    writing, stop = (done for done in range(2)), Interruption()
+    with pytest.raises(Interrupted) as error, _interruptible(stop, writing, "all"):
+        for _ in range(number):
+            next(writing, None)
+        stop.arrive(signal.SIGINT)
+    assert error.value.kept == kept
 
 
 def test_sample_refuses_counts_that_the_disk_cannot_hold(finished):

@@ -101,7 +101,7 @@ def test_interrupted_stream_keeps_the_samples_so_far(tmp_path_factory, name, cou
     with pytest.raises(KeyboardInterrupt) as error:
         save_samples(stream(samples, fails_at=fails_at), out)
     if fails_at == 0:
-        assert not hasattr(error.value, "kept")
+        assert error.value.kept == ""
         assert not [path for path in out.parent.rglob("*") if path.is_file()]
         return
     assert error.value.kept == f"{fails_at} of {count} samples in {partial_of(out)}"
@@ -118,6 +118,51 @@ def test_partial_array_is_the_file_of_as_many_samples(tmp_path, name):
     save_samples(samples[:CHUNK].clone(), tmp_path / f"whole-{name}")
     kept, whole = read(tmp_path / f"a.partial{(tmp_path / name).suffix}"), read(tmp_path / f"whole-{name}")
     assert torch.equal(kept, whole)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.safetensors", "a.csv", "a.png"])
+@pytest.mark.parametrize(("call", "number"), [("fsync", 1), ("replace", 1), ("fsync", 2)])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_samples_are_kept_if_the_complete_file_cannot_get_its_name(tmp_path, monkeypatch, name, call, number, error):
+    samples, calls, real = samples_for(name, 70), [], getattr(os, call)
+
+    def fails(*arguments):
+        calls.append(arguments)
+        if len(calls) == number:
+            raise error("here")
+        real(*arguments)
+
+    save_samples(samples, tmp_path / f"whole-{name}")
+    monkeypatch.setattr(os, call, fails)
+    with pytest.raises(StorageError if error is OSError else error) as raised:
+        save_samples(samples, tmp_path / name)
+    kept = tmp_path / name if number == 2 else partial_of(tmp_path / name)  # the second follows the new name
+    assert raised.value.kept == f"70 of 70 samples in {kept}"
+    assert kept.read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_partial_file_replaces_no_other_one(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt) as error:
+            save_samples(stream(samples_for("a.npy", 200), fails_at=CHUNK), tmp_path / "a.npy")
+        (tmp_path / "a.partial.npy").write_text("before")
+    assert error.value.kept == f"64 of 200 samples in {tmp_path / 'a.partial2.npy'}"
+    assert (tmp_path / "a.partial.npy").read_text() == "before"
+    assert len(read(tmp_path / "a.partial2.npy")) == CHUNK
+
+
+def test_temporary_files_of_killed_processes_are_removed_and_those_in_use_stay(tmp_path):
+    left, other = tmp_path / ".a.npy.0123456789abcdef.tmp", tmp_path / ".aXnpy.0123456789abcdef.tmp"
+    left.touch()
+    other.touch()
+    first = written(stream(samples_for("a.npy", 200)), tmp_path / "a.npy")
+    next(first)
+    assert not left.exists()
+    save_samples(samples_for("a.npy", 3), tmp_path / "a.npy")
+    assert list(first) == [128, 192, 200]
+    assert len(read(tmp_path / "a.npy")) == 200
+    assert sorted(tmp_path.iterdir()) == [other, tmp_path / "a.npy"]
 
 
 def test_interrupted_stream_leaves_the_file_that_was_there(tmp_path):
