@@ -304,7 +304,8 @@ class Recorder:
         seed = derive_seed(self._config.seed, "samples")
         samples = self._draw(self._config.sample.count, seed, self._picture_conditions)
         step = self._gan.progress.step
-        image = picture(samples, self._real_points) if is_picture(samples) else None
+        limits = self._gan.feed.format.value_range  # those of real.png
+        image = picture(samples, self._real_points, limits) if is_picture(samples) else None
         path = self._directory.samples / f"step-{step:08d}.{'png' if image else 'npy'}"
         with self._deferred():
             with atomic_write(path) as temporary, temporary.open("wb") as file:

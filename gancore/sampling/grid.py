@@ -28,14 +28,14 @@ def is_picture(samples: Tensor) -> bool:
     return images or points or (samples.ndim == 3 and samples.shape[2] > 1)
 
 
-def picture(samples: Tensor, real: Tensor | None = None) -> Image.Image:
+def picture(samples: Tensor, real: Tensor | None = None, limits: tuple[float, float] | None = None) -> Image.Image:
     """Return samples in one picture; points (N, 2) are drawn over the real ones (M, 2), if given.
 
-    Images of float32 are shown from their lowest value, black, to their highest, white.
+    See `tiles` for `limits`.
     """
     if samples.ndim == 2:
         return scatter(samples, real)
-    return grid(tiles(samples))
+    return grid(tiles(samples, limits))
 
 
 def tiles(samples: Tensor, limits: tuple[float, float] | None = None) -> Tensor:

@@ -300,8 +300,8 @@ class _Table:
 class _Picture:
     """One picture of all samples."""
 
-    def __init__(self, file: FileIO, _samples: SampleStream, real: Tensor | None) -> None:
-        self._file, self._real, self.count = file, real, 0
+    def __init__(self, file: FileIO, samples: SampleStream, real: Tensor | None) -> None:
+        self._file, self._real, self._limits, self.count = file, real, samples.limits, 0
         self._chunks: list[Tensor] = []
 
     def add(self, chunk: Tensor) -> None:
@@ -312,7 +312,7 @@ class _Picture:
         encoded = io.BytesIO()
         self._file.truncate(0)
         self._file.seek(0)
-        picture(torch.cat(self._chunks), self._real).save(encoded, "PNG")
+        picture(torch.cat(self._chunks), self._real, self._limits).save(encoded, "PNG")
         _write(self._file, encoded.getvalue())
 
 

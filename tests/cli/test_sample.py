@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from gancore_cli.sample import _interruptible
-from gancore_cli.signals import Interrupted
 from PIL import Image
 
 from gancore.run.interrupt import Interruption
+from gancore_cli.sample import _interruptible
+from gancore_cli.signals import Interrupted
 
 FORKED = True
 SPY = """
@@ -131,9 +131,9 @@ def test_sample_that_a_signal_ends_keeps_whole_samples(finished, tmp_path, numbe
 @pytest.mark.parametrize(("number", "kept"), [(0, ""), (1, ""), (3, "all")])
 def test_interruption_is_complete_only_after_the_last_sample(number, kept):
     writing, stop = (done for done in range(2)), Interruption()
+    for _ in range(number):
+        next(writing, None)
     with pytest.raises(Interrupted) as error, _interruptible(stop, writing, "all"):
-        for _ in range(number):
-            next(writing, None)
         stop.arrive(signal.SIGINT)
     assert error.value.kept == kept
 

@@ -28,6 +28,8 @@ from gancore.metrics import Measurement, Metric
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.run.recorder import Session, record
+from gancore.sampling.load import load
+from gancore.sampling.write import save_samples
 from gancore.training.finite import FiniteCheck
 from gancore.training.loop import train
 from helpers.small_runs import begun, lines, recorded, small_run, tensors
@@ -462,3 +464,15 @@ def test_pictures_of_points_are_scatter_plots_over_the_real_ones(tmp_path):
     with Image.open(directory.samples / "step-00000007.png") as plot:
         assert plot.size == (480, 480)
         assert (169, 184, 198) in {color for _, color in plot.getcolors(1 << 20)}
+
+
+def test_pictures_of_samples_have_the_scale_of_the_real_ones(tmp_path):
+    np.save(tmp_path / "real.npy", np.linspace(4, 6, 160, dtype=np.float32).reshape(10, 1, 4, 4))
+    data = {"name": "array", "path": str(tmp_path / "real.npy"), "value_range": [0.0, 10.0]}
+    directory, *_ = recorded(tmp_path / "run", {"dataset": data, "generator": {"name": "constant"}})
+    for name in ("real", "step-00000007"):
+        with Image.open(directory.samples / f"{name}.png") as picture:
+            assert abs(np.median(np.asarray(picture.convert("L"))[10:50, 10:50]) - 128) < 40
+    save_samples(load(directory.path, catalog=catalog()).stream(2), tmp_path / "two.png")
+    with Image.open(tmp_path / "two.png") as picture:
+        assert abs(np.median(np.asarray(picture)[20:60, 20:60]) - 128) < 40
