@@ -184,6 +184,10 @@ def part_of(
             return NEW
         if not columns and not stored_columns:
             continue
+        if plain and not layout.is_input(name, dimension):  # it is unknown where those that belong to no class are
+            if ours.count == theirs.count and _in_order(pairs, ours.count):
+                continue
+            return NEW
         same = list(range(plain))
         if each == 0 == stored_each and columns == stored_columns:
             continue

@@ -435,6 +435,18 @@ def test_network_that_cannot_be_built_without_memory_takes_equal_shapes_alone():
     assert (same.state, other.state) == ("loaded", "new")
 
 
+@pytest.mark.parametrize(
+    ("theirs", "state"), [("abc", "loaded"), ("acb", "new"), ("ab", "new"), ("abcd", "new"), ("", "new")]
+)
+@pytest.mark.parametrize(
+    ("build", "row"), [(lambda count: nn.Embedding(count + 1, 2), 2), (lambda count: nn.Linear(2, count + 1), 2)]
+)
+def test_rows_of_no_class_may_be_anywhere_so_rows_of_other_classes_start_anew(theirs, state, build, row):
+    layout = Layout(lambda spec: build(spec.condition or 0), IMAGES)
+    stored = (len(theirs) + 1, row)
+    assert part_of("weight", stored, layout, conditioned("abc"), conditioned(theirs)).state == state
+
+
 def test_own_module_takes_a_state_dict_without_being_changed_by_the_search():
     network = nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (1, 2, 2)))
     before = {name: value.clone() for name, value in network.state_dict().items()}
