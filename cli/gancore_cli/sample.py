@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from inspect import GEN_CLOSED, getgeneratorstate
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,7 +136,7 @@ def _interruptible(stop: Interruption, writing: Generator[int, None, None], comp
         with stop.deferred():
             yield
     except KeyboardInterrupt as error:
-        kept = complete if writing.gi_frame is None else ""  # refreshing statistics comes before the first sample
+        kept = complete if getgeneratorstate(writing) == GEN_CLOSED else ""  # refreshing statistics comes before the first sample
         raise Interrupted(getattr(error, "kept", kept), "run the command again to draw all of them") from error
 
 

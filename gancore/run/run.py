@@ -396,7 +396,7 @@ class Run:
         directory = self._existing(ranks)
         found = find(directory, self.catalog, duration, wanted, settings, data) if ranks.is_main else None
         self._config, catalog, trained_on = broadcast_run(found, self.catalog, ranks)
-        self._set_by_user |= keys_of_user(settings, self._config)
+        self._set_by_user |= keys_of_user(settings)
         dataset, follow = self._config.dataset, f"gancore resume {directory.path} --data PATH"
         with attributed(self._config, catalog), missing_data_named(dataset, follow):
             warnings = trained_on.check_outline(dataset)
