@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from inspect import GEN_CLOSED, getgeneratorstate
 from dataclasses import replace
+from inspect import GEN_CLOSED, getgeneratorstate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +136,8 @@ def _interruptible(stop: Interruption, writing: Generator[int, None, None], comp
         with stop.deferred():
             yield
     except KeyboardInterrupt as error:
-        kept = complete if getgeneratorstate(writing) == GEN_CLOSED else ""  # refreshing statistics comes before the first sample
+        # A writer that has not begun has drawn nothing: statistics are refreshed before the first sample.
+        kept = complete if getgeneratorstate(writing) == GEN_CLOSED else ""
         raise Interrupted(getattr(error, "kept", kept), "run the command again to draw all of them") from error
 
 
