@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ LABEL_FILES = ("labels.csv", "dataset.json")
 """Names of label files that are found without a setting."""
 MOST_BYTES = 256 << 20
 """The most bytes of a label file, enough for millions of pictures."""
-MOST_CLASSES = 1_000_000
+MOST_CLASSES = 10_000
 LONGEST_VECTOR = 4096
 _LARGEST = float(np.finfo(np.float32).max)
 _HINT = "correct the file, or train without it: --set dataset.labels=none"
@@ -38,13 +39,15 @@ Label = int | str | tuple[float, ...]
 class Labels:
     """The labels of pictures: `values` (N,) int32 or (N, F) float32, in the order of `names`.
 
-    `classes`: names of the classes, empty for vectors. `missing`: pictures in the file that are not there.
+    `classes`: names of the classes, empty for vectors. `missing`: pictures in the file that are not there. `header`:
+    the first line, if it names the columns.
     """
 
     names: Sequence[str]
     values: NDArray[np.int32] | NDArray[np.float32]
     classes: tuple[str, ...]
     missing: Sequence[str]
+    header: str = ""
 
 
 class _Row(NamedTuple):
@@ -70,13 +73,17 @@ def read_labels(files: PictureFiles, label_file: str) -> Labels:
         raise DataError(f"{path} is no text in UTF-8: {error}", "save it as UTF-8") from error
     folder = label_file.rpartition("/")[0]
     base = f"{folder}/" if folder else ""
-    rows = _of_json(text, path) if suffix_of(label_file) == ".json" else _of_csv(text, path, files.names, base)
+    header = ""
+    if suffix_of(label_file) == ".json":
+        rows = _of_json(text, path)
+    else:
+        rows, header = _of_csv(text, path, files.names, base)
     labels, missing = _assign(rows, files.names, base)
     if not labels:
         raise DataError(f"{path} has a label for none of the {len(files.names):,} pictures in {files.place}", _HINT)
     names = [name for name in files.names if name in labels]
     values, classes = _values([labels[name] for name in names], path)
-    return Labels(names, values, classes, missing)
+    return Labels(names, values, classes, missing, header)
 
 
 def _of_json(text: str, path: Path) -> list[_Row]:
@@ -106,14 +113,12 @@ def _of_json(text: str, path: Path) -> list[_Row]:
     return rows
 
 
-def _of_csv(text: str, path: Path, names: Sequence[str], base: str) -> list[_Row]:
-    """Return the rows of a table: a file and a class, or a file and numbers. Whole numbers alone are classes."""
-    first_line = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first_line.count)
-    lines = _lines(text, path, delimiter)
-    found = list(lines)
-    if found and _is_header(found[0][1], names, base):
-        del found[0]
+def _of_csv(text: str, path: Path, names: Sequence[str], base: str) -> tuple[list[_Row], str]:
+    """Return the rows of a table, and its header: a file and a class, or numbers. Whole numbers alone are classes."""
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    found, header = list(_lines(text, path, delimiter)), ""
+    if found and _is_header([cells[0] for _, cells in found], names, base):
+        header = _short(delimiter.join(found.pop(0)[1]))
     if not found:
         raise DataError(f"{path} has no rows", _HINT)
     width = len(found[0][1])
@@ -130,7 +135,7 @@ def _of_csv(text: str, path: Path, names: Sequence[str], base: str) -> list[_Row
     for line, cells in found:
         where = f"line {line} of {path}"
         rows.append(_Row(where, cells[0], cells[1] if as_classes else _numbers(cells[1:], where)))
-    return rows
+    return rows, header
 
 
 def _lines(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -144,9 +149,19 @@ def _lines(text: str, path: Path, delimiter: str) -> Iterator[tuple[int, list[st
         raise DataError(f"line {reader.line_num} of {path} is no line of a table: {error}", _HINT) from error
 
 
-def _is_header(cells: list[str], names: Sequence[str], base: str) -> bool:
-    """Return whether the first line names the columns: its first cell is no picture and has no suffix."""
-    return not suffix_of(cells[0]) and not _assign([_Row("", cells[0], 0)], names, base)[0]
+def _is_header(first: list[str], names: Sequence[str], base: str) -> bool:
+    """Return whether the first line names the columns, from the first cell of each line.
+
+    Such a cell is no picture, has no suffix, and differs from the others in more than its numbers.
+    """
+    if suffix_of(first[0]) or _assign([_Row("", first[0], 0)], names, base)[0]:
+        return False
+    shape = _shape(first[0])
+    return not any(_shape(cell) == shape for cell in first[1:])
+
+
+def _shape(cell: str) -> str:
+    return re.sub(r"\d+", "0", cell)
 
 
 def _are_numbers(cells: Iterable[str]) -> bool:
@@ -166,7 +181,9 @@ def _numbers(cells: list[str], where: str) -> tuple[float, ...]:
         return _vector([float(cell) for cell in cells], where)
     except ValueError as error:
         raise DataError(
-            f"{where} must be numbers after the file; received {_short(', '.join(cells))}", _HINT
+            f"{where} has {len(cells) + 1} columns, so all after the file must be numbers; received "
+            f"{_short(', '.join(cells))}",
+            "keep one column of classes, or train without the file: --set dataset.labels=none",
         ) from error
 
 
@@ -218,6 +235,10 @@ def _values(labels: list[Label], path: Path) -> tuple[NDArray[np.int32] | NDArra
         numbers = np.array(labels, np.int32)
         return numbers, tuple(map(str, range(int(numbers.max()) + 1)))
     classes = sorted({str(label) for label in labels})
+    if len(classes) > MOST_CLASSES:
+        raise DataError(
+            f"there can be at most {MOST_CLASSES:,} classes; {path} has {len(classes):,} different labels", _HINT
+        )
     sort_naturally(classes)
     number_of = {name: number for number, name in enumerate(classes)}
     return np.array([number_of[str(label)] for label in labels], np.int32), tuple(classes)

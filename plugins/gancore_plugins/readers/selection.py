@@ -116,7 +116,11 @@ class _Selector:
             return None
         table = read_labels(self.files, self.rules.labels)
         form = f"{len(table.classes):,} classes" if table.classes else f"vectors of {table.values.shape[1]} numbers"
-        self.facts["labels"] = f"{self.rules.labels}: {form}"
+        header = f", after the header {table.header}" if table.header else ""
+        self.facts["labels"] = f"{self.rules.labels}: {form}{header}"
+        if unused := len(table.classes) and len(table.classes) - len(np.unique(table.values)):
+            what = "1 class number has" if unused == 1 else f"{unused:,} class numbers have"
+            self.notes.append(f"{what} no picture in {self.rules.labels}")
         for reason in list(self.skipped):
             self.skipped[reason] = [name for name in self.skipped[reason] if name != self.rules.labels]
             if not self.skipped[reason]:
@@ -126,10 +130,8 @@ class _Selector:
             f"without a label in {self.rules.labels}", self.files.names, [n not in labeled for n in self.files.names]
         )
         if table.missing:
-            self.notes.append(
-                f"{self.rules.labels} has labels for {len(table.missing):,} pictures that are not there: "
-                f"{some(list(table.missing))}"
-            )
+            what = "a picture that is" if len(table.missing) == 1 else f"{len(table.missing):,} pictures that are"
+            self.notes.append(f"{self.rules.labels} has labels for {what} not there: {some(list(table.missing))}")
         return table
 
     def _skip(self, reason: str, names: Sequence[str], flags: Sequence[bool]) -> None:

@@ -362,9 +362,9 @@ def test_label_file_gives_classes(tmp_path, packed):
     assert (dataset.labels, dataset.classes) == ("labels.csv", False)
     assert outline == Outline(3, (3, 16, 16), ("b9", "b10"))
     assert [label for _, label in dataset.build(tmp_path / "root")] == [1, 0, 1]
-    assert findings.facts["labels"] == "labels.csv: 2 classes"
+    assert findings.facts["labels"] == "labels.csv: 2 classes, after the header 'file,class'"
     assert findings.skipped == {"without a label in labels.csv": ["deep/3.png"]}
-    assert findings.notes == ["labels.csv has labels for 1 pictures that are not there: gone.png"]
+    assert findings.notes == ["labels.csv has labels for a picture that is not there: gone.png"]
     without = dataset.model_copy(update={"labels": None})
     assert outline_of(without) == Outline(4, (3, 16, 16))
     assert findings_of(without).notes == [
@@ -376,8 +376,9 @@ def test_labels_of_stylegan_keep_their_numbers(tmp_path):
     fill(tmp_path, "00000/img1.png", "00000/img2.png")
     labels = {"labels": [["00000/img1.png", 3], ["00000/img2.png", 1]]}
     (tmp_path / "dataset.json").write_text(json.dumps(labels))
-    dataset, outline, _ = found(tmp_path)
+    dataset, outline, findings = found(tmp_path)
     assert outline.classes == ("0", "1", "2", "3")
+    assert findings.notes == ["2 class numbers have no picture in dataset.json"]
     assert [label for _, label in dataset.build(tmp_path / "root")] == [3, 1]
     (tmp_path / "dataset.json").write_text('{"labels": null}')
     dataset, outline, findings = found(tmp_path)

@@ -92,6 +92,10 @@ def test_numbers_of_classes_in_json_stay_as_they_are(tmp_path):
         ("1.png,a\n2.png,a,b\n", "line 2 of"),
         ("1.png,a\n2.png,\n", "line 2 of"),
         ("1.png,1,2\n2.png,1,x\n", "line 2 of"),
+        (
+            "file,class,fold\n1.png,cat,1\n",
+            "line 2 of .* has 3 columns, so all after the file must be numbers",
+        ),
         ("1.png,1.5\n2.png,nan\n", "line 2 of"),
         ("1.png,1.5\n2.png,1e39\n", "line 2 of"),
         ("1.png,a\n1.png,b\n", "line 2 of"),
@@ -120,8 +124,8 @@ def test_table_that_is_not_understood_names_the_line(tmp_path, text, message):
         ("[]", 'its "labels" are no list'),
         ('{"labels": null}', 'its "labels" are null'),
         ('{"labels": [["1.png"]]}', r"label 0 in .* must be \[file, label\]"),
-        ('{"labels": [["1.png", 0], ["2.png", -1]]}', "label 1 in .* must be a class in 0..999,999 or a list"),
-        ('{"labels": [["1.png", 1000000]]}', "label 0"),
+        ('{"labels": [["1.png", 0], ["2.png", -1]]}', "label 1 in .* must be a class in 0..9,999 or a list"),
+        ('{"labels": [["1.png", 10000]]}', "label 0"),
         ('{"labels": [["1.png", true]]}', "label 0"),
         ('{"labels": [["1.png", [1, null]]]}', "label 0"),
         ('{"labels": [["1.png", []]]}', "label 0"),
@@ -135,6 +139,27 @@ def test_json_that_is_not_understood_names_the_entry(tmp_path, content, message)
         read(tmp_path, content, name="dataset.json")
     assert "dataset.json" in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("first", ["9,a", "deep/9,a"])
+def test_first_line_is_no_header_if_another_differs_only_in_its_number(tmp_path, first):
+    labels = read(tmp_path, f"{first}\n1,b\ndeep/3,a\n")
+    assert (labels.names, labels.header) == (["1.png", "deep/3.png"], "")
+    assert labels.missing == [first.partition(",")[0]]
+
+
+def test_header_is_known(tmp_path):
+    assert read(tmp_path, "file;class\n1;b\n2;a\n").header == "'file;class'"
+    assert read(tmp_path, "1,b\n2,a\n").header == ""
+    assert len(read(tmp_path, f"file,{'x' * 1000}\n1,b\n").header) < 100
+
+
+def test_number_of_classes_is_bounded(tmp_path):
+    names = [f"{number}.png" for number in range(10_001)]
+    lines = [f"{name},c{number}\n" for number, name in enumerate(names)]
+    assert len(read(tmp_path, "".join(lines[:-1]), names=names).classes) == 10_000
+    with pytest.raises(DataError, match=r"at most 10,000 classes; .*labels\.csv has 10,001 different labels"):
+        read(tmp_path, "".join(lines), names=names)
 
 
 def test_label_file_that_is_missing_or_too_large_is_an_error(tmp_path, monkeypatch):
