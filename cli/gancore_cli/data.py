@@ -153,7 +153,8 @@ def _stopping(dataset: Dataset, summary: DataSummary) -> Iterator[str]:
     for key, begin in _STOPS.items():
         count = sum(len(names) for why, names in summary.findings.skipped.items() if why.startswith(begin))
         if count and getattr(dataset, key, "") == "stop":
-            yield f"{count:,} {begin}: training stops at that; to leave them out: --set dataset.{key}=skip"
+            them = "it" if count == 1 else "them"
+            yield f"{count:,} {begin}, and training would stop: --set dataset.{key}=skip leaves {them} out"
 
 
 def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON

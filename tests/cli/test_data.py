@@ -28,6 +28,15 @@ def test_data_prints_what_was_understood_of_a_folder(gancore, pictures):
     assert "warning: the dataset has only 8 samples" in done.stdout
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_data_says_once_that_pictures_cannot_be_read(gancore, pictures, skip):
+    (pictures / "cat" / "0.png").write_bytes(b"")
+    done = gancore.works("data", "pictures", "--set", "size=8", *["--set", "on_error=skip"] * skip)
+    assert "skipped: 1 unreadable (empty)" in done.stdout
+    warning = "warning: 1 cannot be read, and training would stop: --set dataset.on_error=skip leaves it out"
+    assert [line for line in done.stdout.splitlines() if "read" in line][1:] == [warning] * (not skip)
+
+
 def test_data_writes_json_with_every_file_and_a_sheet(gancore, pictures):
     options = ["--set", "classes=true", "--set", "size=8"]
     done = gancore.works("data", pictures, *options, "--json", "--sheet", "sheet.png")

@@ -195,9 +195,6 @@ def findings_of(
     for row, why in sorted(index.reasons.items()):
         unreadable.setdefault(f"unreadable ({_kind(why)})", []).append(names[row])
     skipped = {**skipped, **unreadable}
-    if index.reasons:
-        some = len(index.reasons)
-        notes.append(f"{some} of {len(names)} pictures cannot be read; with dataset.on_error = skip they are left out")
     rows = index.rows[index.decoded]
     if not len(rows):
         return Findings({}, skipped, facts, notes)

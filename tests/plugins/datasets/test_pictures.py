@@ -178,25 +178,39 @@ def test_error_lists_unreadable_pictures_with_reasons(tmp_path):
     assert message.endswith(f"and 5 more (gancore data {tmp_path / 'in'} --json lists all)")
 
 
-def test_folder_leaves_out_unreadable_pictures_when_asked_to(tmp_path):
+@pytest.fixture
+def damaged(tmp_path):
+    """A folder with two classes, in each of which a picture cannot be read, and the dataset that skips those."""
     for name, color in (("cat/1", (1, 1, 1)), ("cat/3", (3, 3, 3)), ("dog/1", (4, 4, 4))):
         paint(tmp_path / "in" / f"{name}.png", color)
-    for name in ("ant/1", "cat/2", "dog/0"):
-        paint(tmp_path / "in" / f"{name}.png", 0).write_bytes(b"")
-    component = Folder(path=str(tmp_path / "in"), size=4, classes=True, on_error="skip")
-    assert list(component.prepare(tmp_path / "root"))[-1] == 1.0
-    with pytest.raises(DataError, match="no picture of class ant"):
-        component.build(tmp_path / "root")
-    paint(tmp_path / "in" / "ant" / "1.png", (9, 9, 9))
-    dataset = component.build(tmp_path / "root")
-    assert dataset.classes == ("ant", "cat", "dog")
-    assert [(int(image[0, 0, 0]), label) for image, label in dataset] == [(9, 0), (1, 1), (3, 1), (4, 2)]
-    findings = component.findings(tmp_path / "root")
-    assert findings.used == {"PNG": ["ant/1.png", "cat/1.png", "cat/3.png", "dog/1.png"]}
-    assert findings.skipped["unreadable (empty)"] == ["cat/2.png", "dog/0.png"]
-    assert "2 of 6 pictures cannot be read" in findings.notes[0]
-    (tmp_path / "in" / "cat" / "2.png").unlink()
+    for name in ("cat/2", "dog/0"):
+        (tmp_path / "in" / f"{name}.png").write_bytes(b"")
+    return Folder(path=str(tmp_path / "in"), size=4, classes=True, on_error="skip")
+
+
+def test_folder_leaves_out_unreadable_pictures_when_asked_to(tmp_path, damaged):
+    assert list(damaged.prepare(tmp_path / "root"))[-1] == 1.0
+    dataset = damaged.build(tmp_path / "root")
+    assert dataset.classes == ("cat", "dog")
+    assert [(int(image[0, 0, 0]), label) for image, label in dataset] == [(1, 0), (3, 0), (4, 1)]
+
+
+def test_folder_stops_at_the_same_pictures_without_skip(tmp_path, damaged):
+    damaged.build(tmp_path / "root")
     assert "on_error=skip" in failure(tmp_path / "in", tmp_path / "root").hint
+
+
+def test_folder_does_not_leave_out_a_whole_class(tmp_path, damaged):
+    paint(tmp_path / "in" / "ant" / "1.png", 0).write_bytes(b"")
+    with pytest.raises(DataError, match="no picture of class ant"):
+        damaged.build(tmp_path / "root")
+
+
+def test_findings_list_unreadable_pictures_apart_from_the_others(tmp_path, damaged):
+    damaged.build(tmp_path / "root")
+    findings = damaged.findings(tmp_path / "root")
+    assert findings.used == {"PNG": ["cat/1.png", "cat/3.png", "dog/1.png"]}
+    assert findings.skipped == {"unreadable (empty)": ["cat/2.png", "dog/0.png"]}
 
 
 @pytest.mark.parametrize("on_error", ["stop", "skip"])
@@ -347,18 +361,14 @@ def test_paired_with_16_bits_has_inputs_that_networks_see(tmp_path):
 
 
 def test_cache_takes_over_rows_of_several_earlier_arrays(tmp_path):
+    for number in range(5):
+        paint(tmp_path / "all" / f"{number}.png", (number, 0, 0))
     for numbers in ((0, 1), (2, 3), (0, 1, 2, 3, 4)):
-        for path in (tmp_path / "in").glob("*"):
-            path.rename(tmp_path / path.name)
-        for number in numbers:
-            (tmp_path / "in").mkdir(exist_ok=True)
-            kept = tmp_path / f"{number}.png"
-            kept.rename(tmp_path / "in" / kept.name) if kept.exists() else paint(
-                tmp_path / "in" / kept.name, (number, 0, 0)
-            )
-        array, decoded, _ = built(tmp_path / "in", tmp_path / "root")
-    assert decoded == ["4.png"]
-    assert array[:, 0, 0, 0].tolist() == list(range(5))
+        names = [f"{number}.png" for number in numbers]
+        cache = PictureCache.in_folder(tmp_path / "root", CountedFiles(tmp_path / "all", names), FORMAT)
+        list(cache.build())
+    assert set(cache.files.opened) == {"4.png"}
+    assert np.load(cache.path)[:, 0, 0, 0].tolist() == list(range(5))
 
 
 def test_cache_decodes_large_pictures_like_small_ones(tmp_path, monkeypatch):
