@@ -164,7 +164,7 @@ def _conditions(trained: TrainedGenerator, path: Path, count: int | None, catalo
     if not isinstance(shape, tuple):
         kind = "not conditional" if shape is None else f"conditional on {shape} classes"
         raise ConfigError(f"the run is {kind}, so it takes no --condition", "leave --condition out, or use --class")
-    given = read_conditions(dataset_for(path, catalog, shape), path, shape)
+    given = read_conditions(dataset_for(path, catalog, shape), path, shape, like=trained.config.dataset)
     return given[0] if len(given) == 1 else given[:count]
 
 

@@ -12,6 +12,7 @@ from gancore.config.from_path import dataset_for
 from gancore.contracts import Dataset, Shape
 from gancore.data.items import build_dataset, read_items
 from gancore.errors import DataError, blame
+from gancore.utils.sample_format import SampleFormat
 
 
 def read_images(path: Path | str, shape: Shape | None = None) -> Tensor:
@@ -25,11 +26,16 @@ def read_images(path: Path | str, shape: Shape | None = None) -> Tensor:
         return read_items(build_dataset(dataset_for(path, shape=shape), Path(root)))[0]
 
 
-def read_conditions(dataset: Dataset, path: Path, shape: Shape) -> Tensor:
+def read_conditions(dataset: Dataset, path: Path, shape: Shape, like: Dataset | None = None) -> Tensor:
     """Return the conditions (N, *shape), uint8 or float32, at the path that the dataset reads.
 
-    Raises DataError for other shapes.
+    Those in pictures with 16 bits are mapped to [-1, 1]: from the `value_range` that is set for `like`, the dataset of
+    the run, else from all 16 bits. Raises DataError for other shapes.
     """
+    of_pictures = hasattr(dataset, "bits")
+    value_range = getattr(like, "value_range", None) if hasattr(like, "bits") else None
+    if of_pictures and value_range is not None:
+        dataset = dataset.model_copy(update={"bits": 16})
     with TemporaryDirectory(prefix="gancore-") as root:
         given = read_items(build_dataset(dataset, Path(root)))[0]
     if given.shape[1:] != shape:
@@ -37,6 +43,8 @@ def read_conditions(dataset: Dataset, path: Path, shape: Shape) -> Tensor:
             f"conditions must have shape (N, {', '.join(map(str, shape))}); {path} holds {tuple(given.shape)}",
             "resize or reshape them; for a single one, save condition[None]",
         )
+    if of_pictures and given.is_floating_point():
+        return SampleFormat.of(given[0], value_range or (0, 65535)).to_network(given)
     return given
 
 

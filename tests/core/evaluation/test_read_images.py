@@ -13,8 +13,10 @@ from gancore.config.from_path import dataset_for
 from gancore.errors import DataError
 from gancore.evaluation.read_images import read_conditions, read_images, warnings_of
 from gancore.sampling.write import save_samples
+from gancore.utils.sample_format import SampleFormat
 from gancore_plugins.datasets.folder import Folder
 from gancore_plugins.datasets.paired import Paired
+from helpers.deep_pictures import png16
 
 
 def picture(path, color=0, mode="L", size=(5, 4)):
@@ -140,6 +142,20 @@ def test_conditions_are_read_from_arrays_pictures_and_folders(tmp_path):
     assert pictures.dtype == torch.uint8
     assert pictures.flatten(1)[:, 0].tolist() == [0, 10]
     assert torch.equal(conditions(tmp_path / "folder" / "1.png", (1, 2, 3)), pictures[1:])
+
+
+@pytest.mark.parametrize("limits", [None, (0.0, 26214.0)])
+def test_conditions_with_16_bits_are_mapped_as_inputs_of_pairs(tmp_path, limits):
+    for place in ("inputs", "targets"):
+        (tmp_path / "pairs" / place).mkdir(parents=True)
+        (tmp_path / "pairs" / place / "1.png").write_bytes(png16(np.full((1, 2, 2), 13107, np.uint16)))
+    pairs = Paired(path=str(tmp_path / "pairs"), size=2, channels=1, value_range=limits)
+    ((_, expected),) = pairs.build(tmp_path / "root")
+    picture(tmp_path / "low.png", 51, size=(2, 2))  # 13107 / 257
+    for path in (tmp_path / "pairs" / "inputs" / "1.png", tmp_path / "low.png"):
+        given_ = read_conditions(dataset_for(path, shape=(1, 2, 2)), path, (1, 2, 2), like=pairs)
+        seen = SampleFormat.of(given_[0]).to_network(given_) if given_.dtype == torch.uint8 else given_
+        assert torch.allclose(seen[0], expected, atol=1e-6)
 
 
 def test_conditions_of_another_shape_are_refused(tmp_path):
