@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from gancore.contracts import Findings, Outline
 from gancore.errors import DataError
 from gancore.utils.files import some
+from gancore_plugins.datasets.deep import MOST
 from gancore_plugins.datasets.picture_cache import PictureCache
 from gancore_plugins.datasets.pictures import PictureDataset, Pictures, findings_of
 from gancore_plugins.readers.picture_files import PictureFiles, picture_files
@@ -47,16 +49,18 @@ class Paired(PictureDataset):
         caches = self._caches(root)
         rows = self.rows(caches)
         targets, inputs = (Pictures(cache.path, rows=rows, value_range=self.range_of(cache)) for cache in caches)
-        return Pairs(targets, inputs, self.value_range or (0.0, 65535.0))
+        return Pairs(targets, inputs, self._input_range)
 
     def outline(self) -> Outline:
         return Outline(len(self._files()[0].names), (self.channels, *self.sides))
 
     def findings(self, root: Path) -> Findings:
         caches = self._caches(root)
-        found = [findings_of(cache, cache.files.skipped, self.range_of(cache)) for cache in caches]
+        ranges = self.range_of(caches[0]), self._input_range if caches[1].form.bits == 16 else None
+        found = [findings_of(cache, cache.files.skipped, shown) for cache, shown in zip(caches, ranges, strict=True)]
+        notes = [*(note for each in found for note in each.notes), *self._range_notes(caches)]
         if self.side_by_side is not None:
-            return found[0]
+            return replace(found[0], notes=list(dict.fromkeys(notes)))
         used, skipped, facts = dict[str, list[str]](), dict[str, list[str]](), dict[str, str]()
         for what, each, cache, other in zip(("targets", "inputs"), found, caches, reversed(caches), strict=True):
             index = other.index()
@@ -68,7 +72,23 @@ class Paired(PictureDataset):
             for reason, names in each.skipped.items():
                 skipped.setdefault(reason, []).extend(f"{what}/{name}" for name in names)
             facts |= {f"{fact} of {what}": text for fact, text in each.facts.items()}
-        return Findings(used, skipped, facts, [note for each in found for note in each.notes], found[0].resized)
+        return Findings(used, skipped, facts, notes, found[0].resized)
+
+    @property
+    def _input_range(self) -> tuple[float, float]:
+        """The values of inputs with 16 bits that networks see as -1 and 1. They do not depend on the data."""
+        return self.value_range or (0.0, float(MOST))
+
+    def _range_notes(self, caches: Sequence[PictureCache]) -> Iterator[str]:
+        """Yield a note if all values with 16 bits are in a small part of the range that inputs are mapped from."""
+        ranges = [self.range_of(cache) for cache in caches]
+        known = [each for each in ranges if each is not None]
+        low, high = min((each[0] for each in known), default=0), max((each[1] for each in known), default=MOST)
+        if len(known) == 2 and self.value_range is None and high - low < MOST / 2:
+            yield (
+                f"inputs are mapped from 0..{MOST}, and all values are in {low:g}..{high:g}; for more contrast: "
+                f"--set 'dataset.value_range=[{low:g}, {high:g}]'"
+            )
 
     def _files(self) -> tuple[PictureFiles, PictureFiles]:
         """Return the pictures of targets and inputs. Raise DataError for those without a partner."""

@@ -360,6 +360,21 @@ def test_paired_with_16_bits_has_inputs_that_networks_see(tmp_path):
     assert torch.allclose(declared[0][1], torch.tensor(0.0))
 
 
+@pytest.mark.parametrize(("highest", "noted"), [((4094, 1000), True), ((1000, 60000), False), ((60000, 1000), False)])
+@pytest.mark.parametrize("side_by_side", [None, "left"])
+def test_paired_notes_inputs_in_a_small_part_of_16_bits(tmp_path, highest, noted, side_by_side):
+    for place, value in zip(("inputs", "targets"), highest, strict=True):
+        (tmp_path / "in" / place).mkdir(parents=True)
+        (tmp_path / "in" / place / "1.png").write_bytes(png16(np.full((1, 4, 4), value, np.uint16)))
+    component = Paired(path=str(tmp_path / "in"), size=4, channels=1, side_by_side=side_by_side)
+    component.build(tmp_path / "root")
+    findings = component.findings(tmp_path / "root")
+    assert any("--set 'dataset.value_range=[1000, 409" in note for note in findings.notes) == noted
+    assert side_by_side or findings.facts["value range of inputs"] == "0 to 65535"
+    declared = component.model_copy(update={"value_range": (1000, 4095)})
+    assert not declared.findings(tmp_path / "root").notes
+
+
 def test_cache_takes_over_rows_of_several_earlier_arrays(tmp_path):
     for number in range(5):
         paint(tmp_path / "all" / f"{number}.png", (number, 0, 0))
