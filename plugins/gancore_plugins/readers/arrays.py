@@ -73,7 +73,10 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array in a file, which is not read yet. `offset` is that of its data, None unless it can be mapped."""
+    """An array in a file, which is not read yet. `offset` is that of its data, None unless it can be mapped.
+
+    `packed` is the number of rows that HDF5 compresses together, so that reading one takes as long as reading all.
+    """
 
     path: Path
     format: Format
@@ -82,6 +85,7 @@ class StoredArray:
     dtype: np.dtype[Any]  # Any: of the file
     offset: int | None = None
     columns_first: bool = False
+    packed: int = 1
 
     def open(self) -> Rows:
         """Return the rows. Raise DataError when they cannot be read, or are Python objects."""
@@ -101,7 +105,7 @@ class StoredArray:
                 order: Literal["F", "C"] = "F" if self.columns_first else "C"
                 return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order)
             if self.format == "hdf5":
-                return _Lazy(self.path, _hdf5(self.path)[self.name])
+                return _Lazy(self, _hdf5(self.path)[self.name])
             return _unpacked(self)
         except DataError:
             raise
@@ -116,14 +120,23 @@ class StoredArray:
 class _Lazy:
     """Rows of an HDF5 dataset."""
 
-    def __init__(self, path: Path, dataset: h5py.Dataset) -> None:
-        self._path, self._dataset = path, dataset
+    def __init__(self, stored: StoredArray, dataset: h5py.Dataset) -> None:
+        self._path, self._dataset = stored.path, dataset
+        row = math.prod(stored.shape[1:]) * stored.dtype.itemsize
+        self._at_once = stored.packed if stored.packed * row <= _MOST_CHUNK else 1
 
     def __getitem__(self, rows: slice, /) -> Numbers:
         try:
             return np.asarray(self._dataset[rows])
         except Exception as error:  # of a damaged file
             raise unreadable(self._path, "hdf5", error) from error
+
+    def take(self, indices: Sequence[int]) -> Numbers:
+        """Return the rows at indices, with one read of those that are compressed together."""
+        wanted, places = np.unique(indices, return_inverse=True)
+        ends = np.flatnonzero(np.diff(wanted // self._at_once)) + 1
+        parts = [self[group[0] : group[-1] + 1][group - group[0]] for group in np.split(wanted, ends)]
+        return np.concatenate(parts)[places]
 
 
 def array_format(path: Path) -> Format | None:
@@ -370,7 +383,9 @@ def _hdf5_arrays(path: Path) -> list[StoredArray]:
                 raise ValueError(f"{name} declares {nbytes:,} bytes, of which the file holds {stored:,}")
             if item.chunks and math.prod(item.chunks) * item.dtype.itemsize > _MOST_CHUNK:
                 raise ValueError(f"{name} has chunks of {item.chunks}; the most is {_MOST_CHUNK:,} bytes")
-            arrays.append(StoredArray(path, "hdf5", name, tuple(item.shape), item.dtype))
+            compressed = item.chunks and item.id.get_create_plist().get_nfilters()
+            packed = item.chunks[0] if compressed else 1
+            arrays.append(StoredArray(path, "hdf5", name, tuple(item.shape), item.dtype, packed=packed))
 
         file.visititems(visit)  # follows hard links only
     if not arrays:
@@ -386,9 +401,7 @@ def read_all(stored: StoredArray) -> Numbers:
 
 def take(rows: Rows, indices: Sequence[int]) -> Numbers:
     """Return the rows (M, …) at indices. Rows that follow each other are read at once."""
-    if isinstance(rows, np.ndarray):
-        return np.asarray(rows[list(indices)])
     start, count = indices[0], len(indices)
     if list(indices) == list(range(start, start + count)):
-        return rows[start : start + count]
-    return np.concatenate([rows[index : index + 1] for index in indices])
+        return np.asarray(rows[start : start + count])
+    return rows.take(indices) if isinstance(rows, _Lazy) else np.asarray(rows)[list(indices)]

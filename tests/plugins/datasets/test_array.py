@@ -405,6 +405,20 @@ def test_archive_whose_members_lie_about_their_size_is_refused(tmp_path):
     assert "cannot be read as npz" in failure(path)
 
 
+@given(st.lists(st.integers(0, 19), min_size=1), st.integers(1, 20), st.sampled_from([None, "gzip"]))
+@settings(max_examples=20)
+def test_hdf5_rows_of_any_order_are_read_from_chunks(tmp_path_factory, indices, rows, compression):
+    images = np.random.default_rng(0).integers(0, 255, (20, 5, 6), np.uint8)
+    path = tmp_path_factory.mktemp("arrays") / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", data=images, chunks=(rows, 5, 3), compression=compression)
+    dataset = Array.from_path(path)
+    items = dataset.build(path.parent).__getitems__(indices)
+    assert torch.equal(torch.stack(items)[:, 0], torch.from_numpy(images[indices]))
+    noted = f"compresses {rows} rows together" in str(dataset.findings(path.parent).notes)
+    assert noted == (compression is not None and rows > 1)
+
+
 def test_hdf5_never_opens_other_files(tmp_path):
     hdf5(tmp_path / "secret.h5", images=np.zeros((4, 2, 2), np.uint8))
     with h5py.File(tmp_path / "a.h5", "w") as file:
