@@ -98,7 +98,14 @@ def evaluate(
             given, warnings = _reference(terminal, reference, catalog, paths.root, trained)
         with missing_data_named(trained.config.dataset, _hint_of_moved(trained.path)):
             evaluator = evaluator_for_run(
-                trained.config, paths, catalog, metrics=metrics, reference=given, count=count, seed=seed
+                trained.config,
+                paths,
+                catalog,
+                metrics=metrics,
+                reference=given,
+                sample_format=trained.sample_format,
+                count=count,
+                seed=seed,
             )
         stand_in = torch.zeros(1, *trained.shape, dtype=getattr(torch, trained.sample_format.dtype))
         evaluator.check(stand_in)  # before an extractor is trained

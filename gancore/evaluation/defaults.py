@@ -18,6 +18,7 @@ from gancore.evaluation.evaluator import Evaluator, SampleOrigin
 from gancore.evaluation.sources import ReferenceImages, reference_of
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Metric
+from gancore.utils.sample_format import SampleFormat
 
 
 def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
@@ -28,6 +29,7 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     metrics: Iterable[str] = (),
     reference: ReferenceImages | None = None,
     training: TorchDataset[Any] | None = None,  # Any: the dataset's items
+    sample_format: SampleFormat | None = None,
     count: int | None = None,
     seed: int | None = None,
 ) -> Evaluator:
@@ -36,7 +38,8 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     `metrics` are names like fd-digits or inline tables; by default those of the run, else of the dataset's protocol,
     which are left out, with a warning, where there are too few images for them.
     `reference` is by default the held-out part of the run's dataset, else the dataset itself. `training` is the run's
-    dataset if it is already built; otherwise it is built here if it is needed.
+    dataset if it is already built; otherwise it is built here if it is needed. `sample_format` is that of the run's
+    dataset, by default read from `training`; its scales or value range are those that images are compared in.
     """
     dataset, held_out = reference_of(run.dataset)
     if reference is not None:
@@ -56,7 +59,7 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
         chosen,
         paths,
         reference,
-        SampleOrigin(trained_on, held_out, dataset=dataset),
+        SampleOrigin(trained_on, held_out, dataset=dataset, sample_format=sample_format),
         count=count or run.dataset.evaluation.samples,
         seed=run.seed if seed is None else seed,
         optional=optional,

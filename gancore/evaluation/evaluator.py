@@ -95,7 +95,8 @@ class SampleOrigin:
     `training` are the images the generator was trained on, and `held_out` is True if the reference contains none of
     them. For images of unknown origin, `known` is False, and `training` may be real images that take their place when
     real data is scored. `dataset` is what learned extractors are trained on, by default that of the reference. `shape`
-    is that of an image; it must be given if there is no reference.
+    is that of an image; it must be given if there is no reference. `sample_format` is that of the data that the
+    generator was trained on, by default that of `training`.
     """
 
     training: ReferenceImages | None = None
@@ -103,6 +104,7 @@ class SampleOrigin:
     known: bool = True
     dataset: Dataset | None = None
     shape: Shape | None = None
+    sample_format: SampleFormat | None = None
 
 
 @dataclass
@@ -152,11 +154,7 @@ class Evaluator:
         self._real_data_scores: dict[str, tuple[Measurement, Mapping[str, int]]] = {}
         self._warnings: list[str] = []
         self.count = self._number_of_samples() if count is None else count
-        # Of the reference first: values of all models that are compared with it are then on one scale.
-        given = [source for source in (reference, origin.training) if source is not None]
-        scales = next((source.scales for source in given if source.scales is not None), None)
-        value_range = next((source.value_range for source in given if source.value_range is not None), None)
-        value_range = value_range if scales is None else None
+        scales, value_range = self._scales_and_range()
         groups: dict[Extractor | None, _Group] = {}
         for name, metric in metrics.items():
             group = _Group(metric.extractor, scales=scales, value_range=value_range)
@@ -173,6 +171,14 @@ class Evaluator:
                     f"{name} compares training images with held-out images, but none are held out",
                     "leave it out, or evaluate a run on a dataset with a test part, such as mnist",
                 )
+
+    def _scales_and_range(self) -> tuple[object, object]:
+        """Return what images are compared in: the scales or the range of the training data, else of the reference."""
+        form = self.origin.sample_format or SampleFormat()
+        given = [source for source in (self.origin.training, self.reference) if source is not None]
+        known: list[tuple[object, object]] = [(form.scales and form.scales.to_pair(), form.value_range)]
+        known += [(source.scales, source.value_range) for source in given]
+        return next((pair for pair in known if any(part is not None for part in pair)), (None, None))
 
     def _number_of_samples(self) -> int:
         real = _DEFAULT_SAMPLES if self.reference is None else max(2, len(self.reference))

@@ -46,6 +46,11 @@ class Scales:
             raise _wrong_scales(f"the standard deviation {float(stds.min()):g} is not above 0", shape)
         return cls(tuple(means.shape), tuple(means.flatten().tolist()), tuple(stds.flatten().tolist()))
 
+    def to_pair(self) -> tuple[Tensor, Tensor]:
+        """Return means and standard deviations, as the `scales` attribute of a dataset has them."""
+        means, stds = (torch.tensor(part, dtype=torch.float64).reshape(self.shape) for part in (self.means, self.stds))
+        return means, stds
+
     def to_data(self) -> dict[str, list[int] | list[float]]:
         """Return plain data for JSON."""
         return {"shape": list(self.shape), "means": list(self.means), "stds": list(self.stds)}
@@ -64,8 +69,8 @@ class Scales:
 @lru_cache(maxsize=8)
 def _scale_tensors(scales: Scales, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return means and standard deviations as float32 tensors on the device."""
-    means, stds = (torch.tensor(part).reshape(scales.shape).float() for part in (scales.means, scales.stds))
-    return means.to(device), stds.to(device)
+    means, stds = scales.to_pair()
+    return means.float().to(device), stds.float().to(device)
 
 
 def _wrong_scales(problem: str, shape: tuple[int, ...]) -> DataError:

@@ -16,6 +16,7 @@ from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Measurement, Metric
 from gancore.utils.json import json_safe
+from gancore.utils.sample_format import SampleFormat
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.datasets.mixtures import Ring
 from helpers.metric_inputs import normal, shuffled
@@ -368,6 +369,29 @@ def test_values_of_data_with_scales_do_not_depend_on_its_units(tmp_path):
         return evaluator.evaluate(in_units(vectors(3), factor, offset).tensors[0]).numbers()
 
     assert measured(64.0, 2.0**14) == pytest.approx(measured(1.0, 0.0), rel=1e-3)
+
+
+@pytest.mark.parametrize("training_is_read", [True, False])
+@pytest.mark.parametrize("attributes", [{"scales": ([5.0], [2.0])}, {"value_range": (1.0, 9.0)}])
+def test_images_are_compared_in_the_scales_or_range_of_the_training_data(tmp_path, attributes, training_is_read):
+    def source(seed, **attributes):
+        values = vectors(seed)
+        for name, value in attributes.items():
+            setattr(values, name, value)
+        return ReferenceImages("real", values)
+
+    origin = SampleOrigin(
+        training=source(2, **attributes) if training_is_read else None,
+        sample_format=None if training_is_read else SampleFormat.of(torch.zeros(3), **attributes),
+    )
+
+    def measured(**other):
+        evaluator = Evaluator({"b": Brightness()}, paths(tmp_path), source(1, **other), origin, count=100)
+        list(evaluator.prepare())
+        return evaluator.evaluate(normal(3, 100, 3)).numbers()
+
+    assert measured(scales=([7.0] * 3, [11.0] * 3)) == measured(value_range=(-4.0, 40.0)) == measured(**attributes)
+    assert measured() == measured(**attributes)
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 9), (1, 40, 33)])
