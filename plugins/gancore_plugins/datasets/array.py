@@ -16,12 +16,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from gancore.contracts import Dataset, Findings, Outline, Shape, Split
+from gancore.contracts import Findings, Outline, Shape
 from gancore.errors import DataError
 from gancore.utils.files import some
 from gancore_plugins.datasets.array_layout import LAYOUTS, Conversion, Layout, checked_shape, guess_layout, shape_in
 from gancore_plugins.datasets.array_measure import Measured, Plan, measure, measured_of
-from gancore_plugins.datasets.holdout import held_out
+from gancore_plugins.datasets.holdout import HeldOutRows, held_out
 from gancore_plugins.readers.arrays import (
     Numbers,
     Rows,
@@ -62,7 +62,7 @@ _FIRST, _LOOKED_AT = 1024, 1 << 26
 Item: TypeAlias = Tensor | tuple[Tensor, int | Tensor]
 
 
-class Array(Dataset):
+class Array(HeldOutRows):
     """An array of the user in a file of NumPy, safetensors or HDF5; it may be larger than memory.
 
     uint8 is kept. Other numbers become float32, mapped to [-1, 1] from `value_range`, by default that of the training
@@ -98,11 +98,6 @@ class Array(Dataset):
     on_error: Literal["stop", "skip"] = Field(
         default="stop", description="what to do with rows that are not finite: stop, or leave them out"
     )
-    holdout: float = Field(default=0.0, ge=0, le=0.9, description="share of the rows that is held out from training")
-    split: Split = Field(default="train", description="rows to train on, or held-out rows; all without holdout")
-
-    def part(self, split: Split) -> Dataset | None:
-        return self.model_copy(update={"split": split}) if self.holdout else None
 
     @classmethod
     def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:

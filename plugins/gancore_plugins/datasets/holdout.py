@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+
+from gancore.contracts import Dataset, Split
+
+
+class HeldOutRows(Dataset):
+    """A dataset of rows, of which `holdout` is the share that is held out."""
+
+    holdout: float = Field(default=0.0, ge=0, le=0.5, description="share of the rows that is held out from training")
+    split: Split = Field(default="train", description="rows to train on, or held-out rows; all without holdout")
+
+    def part(self, split: Split) -> Dataset | None:
+        return self.model_copy(update={"split": split}) if self.holdout else None
 
 
 def held_out(count: int, share: float) -> NDArray[np.bool_]:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch.utils.data import TensorDataset
 
-from gancore.contracts import Dataset, Findings, Outline, Shape, Split
+from gancore.contracts import Findings, Outline, Shape
 from gancore.errors import DataError
-from gancore_plugins.datasets.holdout import held_out
+from gancore_plugins.datasets.holdout import HeldOutRows, held_out
 from gancore_plugins.datasets.moments import Moments
 from gancore_plugins.readers.listing import natural
 from gancore_plugins.readers.tables import Cells, Head, TextForm, is_table, read_cells, read_head
@@ -29,7 +29,7 @@ _DIGITS = 1e-3
 """A column is said to lose digits if float32 rounds its values by more than this share of a standard deviation."""
 
 
-class Table(Dataset):
+class Table(HeldOutRows):
     """A table of numbers, as CSV, TSV or Parquet. Each row is a vector, standardized for networks.
 
     Samples are in the units of the table. Parquet needs the extra `parquet`.
@@ -54,11 +54,6 @@ class Table(Dataset):
     )
     decimal: Literal[".", ","] | None = Field(default=None, description="sign of decimals; absent: found")
     header: bool | None = Field(default=None, description="whether the first row has the names; absent: found")
-    holdout: float = Field(default=0.0, ge=0, le=0.9, description="share of the rows that is held out from training")
-    split: Split = Field(default="train", description="rows to train on, or held-out rows; all without holdout")
-
-    def part(self, split: Split) -> Dataset | None:
-        return self.model_copy(update={"split": split}) if self.holdout else None
 
     @classmethod
     def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:
