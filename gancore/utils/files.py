@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
-
-_NAMED = 3
-"""Number of problems that an error lists."""
 
 
 @contextmanager
@@ -32,7 +29,7 @@ def without_warnings() -> Iterator[None]:
         yield
 
 
-def some(problems: list[str]) -> str:
-    """Return the first few of a list as text, and how many more there are."""
-    more = f", and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
-    return "; ".join(problems[:_NAMED]) + more
+def some(problems: Sequence[str], most: int = 3, count: int | None = None) -> str:
+    """Return the first few of a list as text, and how many more there are, of `count` if not all are in the list."""
+    more = (len(problems) if count is None else count) - most
+    return "; ".join(problems[:most]) + (f", and {more:,} more" if more > 0 else "")

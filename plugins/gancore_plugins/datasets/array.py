@@ -20,7 +20,8 @@ from gancore.contracts import Findings, Outline, Shape
 from gancore.errors import DataError
 from gancore.utils.files import some
 from gancore_plugins.datasets.array_layout import LAYOUTS, Conversion, Layout, checked_shape, guess_layout, shape_in
-from gancore_plugins.datasets.array_measure import Measured, Plan, measure, measured_of
+from gancore_plugins.datasets.array_measure import Measured, Plan, measure
+from gancore_plugins.datasets.finish import finish
 from gancore_plugins.datasets.holdout import HeldOutRows, held_out
 from gancore_plugins.readers.arrays import (
     Numbers,
@@ -132,7 +133,7 @@ class Array(HeldOutRows):
 
     def build(self, root: Path) -> TorchDataset[Any]:  # Any: (sample, condition), or a sample alone
         plan = self._plan()
-        measured = measured_of(plan, root)
+        measured = finish(measure(plan, root))
         if measured.bad and self.on_error == "stop":
             raise _not_finite(plan, measured)
         chosen = plan.rows(self.split, measured.bad)
@@ -158,7 +159,7 @@ class Array(HeldOutRows):
 
     def findings(self, root: Path) -> Findings:
         plan = self._plan()
-        measured = measured_of(plan, root)
+        measured = finish(measure(plan, root))
         skipped = {"not used": plan.unused} if plan.unused else {}
         if measured.bad:
             skipped |= {"unreadable, not finite": [f"row {row}" for row in measured.bad]}
@@ -364,11 +365,9 @@ class ArrayItems(TorchDataset[Item]):
 
 
 def _not_finite(plan: Plan, measured: Measured) -> DataError:
-    shown = ", ".join(map(str, measured.bad[:50]))
-    more = f" and {len(measured.bad) - 50:,} more" if len(measured.bad) > 50 else ""
     return DataError(
         f"{len(measured.bad):,} of {plan.images.shape[0]:,} rows of {plan.images.path} are not finite as float32: "
-        f"{shown}{more}",
+        f"{some(list(map(str, measured.bad)), 50)}",
         "correct them, or leave them out: --set dataset.on_error=skip",
     )
 

@@ -84,16 +84,6 @@ class Measured:
         return self.low, self.high
 
 
-def measured_of(plan: Plan, root: Path) -> Measured:
-    measuring = measure(plan, root)
-    while True:
-        try:
-            next(measuring)
-        except StopIteration as stop:
-            result: Measured = stop.value
-            return result
-
-
 def measure(plan: Plan, root: Path) -> Generator[float, None, Measured]:
     """Read all rows if that is needed; yield the share that is done, and return what was found.
 

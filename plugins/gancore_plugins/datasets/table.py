@@ -17,6 +17,8 @@ from torch.utils.data import TensorDataset
 
 from gancore.contracts import Findings, Outline, Shape
 from gancore.errors import DataError
+from gancore.utils.files import some
+from gancore_plugins.datasets.finish import finish
 from gancore_plugins.datasets.holdout import HeldOutRows, held_out
 from gancore_plugins.datasets.moments import Moments
 from gancore_plugins.readers.listing import natural
@@ -111,13 +113,7 @@ class Table(HeldOutRows):
         return Findings(used, skipped, dict(_facts(self, loaded)), list(_notes(self, loaded)))
 
     def _loaded(self) -> _Loaded:
-        loading = self._load()
-        while True:
-            try:
-                next(loading)
-            except StopIteration as stop:
-                loaded: _Loaded = stop.value
-                return loaded
+        return finish(self._load())
 
     def _load(self) -> Generator[float, None, _Loaded]:
         """Read the table, unless it was the last one read in this process; yield the share that is done."""
@@ -146,12 +142,11 @@ class Table(HeldOutRows):
         chosen = list(self.columns) or possible
         if text := [name for name in chosen if name in head.text]:
             numbers = [name for name in chosen if name not in head.text]
-            listed = ", ".join(f"{name!r} ({head.text[name]})" for name in text[:_NAMED])
-            more = f" and {len(text) - _NAMED} more" if len(text) > _NAMED else ""
+            listed = some([f"{name!r} ({head.text[name]})" for name in text], _NAMED)
             names = "[" + ",".join(f'"{name}"' for name in numbers) + "]"
             leave_out = f"--set 'dataset.columns={names}' leaves them out" if numbers else "name another file"
             label = f"; --set 'dataset.label={text[0]}' makes it the class" if self.label is None else ""
-            raise DataError(f"tables must hold numbers; {listed}{more} of {self.path} hold none", leave_out + label)
+            raise DataError(f"tables must hold numbers; {listed} of {self.path} hold none", leave_out + label)
         if not chosen:
             raise DataError(f"table {self.path} has no column of numbers", "name another file")
         return tuple(chosen), [name for name in possible if name not in chosen]
@@ -193,13 +188,13 @@ class _Loaded:
         if cells.count_wrong and table.on_error == "stop":
             raise DataError(
                 f"{_count(cells.count_wrong, 'place')} of table {path} cannot be read as numbers: "
-                f"{_listed(cells.wrong, cells.count_wrong)}",
+                f"{some(cells.wrong, _NAMED, cells.count_wrong)}",
                 f"correct them ({listing}), or leave their rows out: --set dataset.on_error=skip",
             )
         if cells.count_missing and table.missing == "stop":
             raise DataError(
                 f"table {path} lacks {_count(cells.count_missing, 'value')}: "
-                f"{_listed(cells.missing, cells.count_missing)}",
+                f"{some(cells.missing, _NAMED, cells.count_missing)}",
                 "--set dataset.missing=skip leaves these rows out, --set dataset.missing=mean takes the column's mean; "
                 f"{listing}",
             )
@@ -264,11 +259,6 @@ def _may_be_classes(values: list[str]) -> bool:
 
 def _count(number: int, one: str) -> str:
     return f"{number:,} {one}{'s' if number != 1 else ''}"
-
-
-def _listed(problems: Sequence[str], count: int) -> str:
-    shown = "; ".join(problems[:_NAMED])
-    return f"{shown}; and {count - _NAMED:,} more" if count > _NAMED else shown
 
 
 def _facts(table: Table, loaded: _Loaded) -> Iterator[tuple[str, str]]:

@@ -178,7 +178,7 @@ def test_rows_that_are_not_finite_are_named_or_left_out(tmp_path):
     values = np.random.default_rng(0).normal(size=(100, 2))
     values[[4, 17], 1] = np.nan, 1e300
     path = npy(tmp_path / "a.npy", values)
-    assert failure(path).endswith("are not finite as float32: 4, 17")
+    assert failure(path).endswith("are not finite as float32: 4; 17")
     dataset = Array(path=str(path), on_error="skip")
     assert len(dataset.build(tmp_path)) == 98
     assert dataset.findings(tmp_path).skipped == {"unreadable, not finite": ["row 4", "row 17"]}

@@ -128,7 +128,7 @@ def test_wrong_cells_are_all_named_by_line_and_column(tmp_path):
 def test_text_columns_are_refused_with_the_way_on(tmp_path):
     path = written(tmp_path / "a.csv", "a,city,street\n1,x,p\n2,x,q\n3,y,r\n4,y,s\n")
     message = failure(path)
-    assert "'city' (text), 'street' (text) of" in message
+    assert "'city' (text); 'street' (text) of" in message
     assert """--set 'dataset.columns=["a"]' leaves them out; --set 'dataset.label=city' makes it the class""" in message
     assert values(path, columns=["a"]) == [[1], [2], [3], [4]]
     assert "has no column 'town'; it has a, city, street" in failure(path, columns=["town"])
