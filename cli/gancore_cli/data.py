@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Terminal, data_dir, echo, output_options
+from gancore_cli.options import Terminal, data_dir, echo, output_options, settings_of
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("data")
 @click.argument("source", metavar="PATH|DATASET")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set a key of the dataset, as `train` takes it; `dataset.` may be left out: --set size=32.",
-)
+@settings_of("the dataset")
 @click.option(
     "--sheet",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -65,7 +59,7 @@ def data(
     if sheet and sheet.suffix.lower() != ".png":
         raise click.UsageError(f"--sheet must end in .png; received {sheet}")
     root, catalog = data_root(data_dir), open_catalog(terminal)
-    dataset = _dataset(source, assignments, catalog)
+    dataset = _dataset(terminal, source, assignments, catalog)
     warn(terminal, catalog)
     display = terminal.display()
     read = _lenient(dataset)
@@ -114,29 +108,41 @@ class _Reading:
             yield Preparation("reading all items", done)
 
 
-def _dataset(source: str, assignments: tuple[str, ...], catalog: Catalog) -> Dataset:
+def _dataset(terminal: Terminal, source: str, assignments: tuple[str, ...], catalog: Catalog) -> Dataset:
     """Return the dataset of a name or path, with the keys that were set. Raise ConfigError for a wrong key."""
     from gancore.config.find import read_component
     from gancore.config.from_path import dataset_at
-    from gancore.config.layers import ConfigLayer, assignment, merge
     from gancore.contracts import Dataset
     from gancore.errors import DataError, unknown_name
-    from gancore.settings import plain
 
     known = [dataset.name for dataset, _ in catalog.offers(Dataset)]  # type: ignore[type-abstract]  # offers are concrete
     if source in known or source.rpartition(":")[2] in known:
-        table: Any = {"name": source}  # Any: data of a file
+        if Path(source).exists():
+            terminal.note(f"note: {source} is the dataset; for the data of the same name: gancore data ./{source}")
+        dataset: Dataset = read_component(Dataset, {"name": source}, catalog)
     elif not Path(source).expanduser().exists():
         raise DataError(
             f"there is no file or folder {source}, and {unknown_name('dataset', source, known)}",
             "check the path, or see: gancore list dataset",
         )
     else:
-        table = plain(dataset_at(source, catalog), catalog.name_of)
+        dataset = dataset_at(source, catalog)
+    return with_settings(dataset, assignments, catalog)
+
+
+def with_settings(dataset: Dataset, assignments: tuple[str, ...], catalog: Catalog) -> Dataset:
+    """Return a dataset with keys set, as `--set` names them. Raise ConfigError for a wrong one."""
+    from gancore.config.find import read_component
+    from gancore.config.layers import ConfigLayer, assignment, merge
+    from gancore.contracts import Dataset
+    from gancore.settings import plain
+
+    if not assignments:
+        return dataset
     keys = (text if text.startswith("dataset.") else f"dataset.{text}" for text in assignments)
-    layers = [ConfigLayer(source, {"dataset": table}), *map(assignment, keys)]
-    dataset: Dataset = read_component(Dataset, merge(layers)[0]["dataset"], catalog)
-    return dataset
+    layers = [ConfigLayer(dataset.name, {"dataset": plain(dataset, catalog.name_of)}), *map(assignment, keys)]
+    changed: Dataset = read_component(Dataset, merge(layers)[0]["dataset"], catalog)
+    return changed
 
 
 _STOPS = {"on_error": "unreadable", "missing": "missing"}

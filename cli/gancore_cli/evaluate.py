@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Terminal, data_dir, device, echo, output_options, print_table
+from gancore_cli.data import with_settings
+from gancore_cli.options import Terminal, data_dir, device, echo, output_options, print_table, settings_of
 from gancore_cli.sample import show_drawing
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Estimate the statistics of batch normalization anew for these weights, from 4,096 samples.",
 )
+@settings_of("the dataset that reads PATH or the PATH of --reference")
 @data_dir
 @device
 @output_options
@@ -67,6 +69,7 @@ def evaluate(
     raw: bool,
     best: bool,
     refresh_batchnorm: bool,
+    assignments: tuple[str, ...],
     data_dir: Path | None,
     device: str,
 ) -> None:
@@ -92,10 +95,12 @@ def evaluate(
     if _is_trained(images, catalog):
         from gancore.sampling.load import load
 
+        if assignments and not (reference and Path(reference).expanduser().exists()):
+            raise click.UsageError("--set needs PATH or --reference PATH, whose dataset it changes")
         trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
         warn(terminal, catalog, *trained.warnings)
         if reference:
-            given, warnings = _reference(terminal, reference, catalog, paths.root, trained)
+            given, warnings = _reference(terminal, reference, assignments, catalog, paths.root, trained)
         with missing_data_named(trained.config.dataset, _hint_of_moved(trained.path)):
             evaluator = evaluator_for_run(
                 trained.config,
@@ -122,8 +127,8 @@ def evaluate(
         warn(terminal, catalog)
         check_reference(reference, metrics)
         if reference:
-            given, warnings = _reference(terminal, reference, catalog, paths.root)
-        samples, skipped = _read(terminal, images, catalog, given, count, seed)
+            given, warnings = _reference(terminal, reference, assignments, catalog, paths.root)
+        samples, skipped = _read(terminal, images, assignments, catalog, given, count, seed)
         path, source, warnings = images, {}, [*warnings, *skipped]
         evaluator = evaluator_for_images(samples, paths, catalog, metrics=metrics, reference=given, seed=seed)
         terminal.display().prepare(evaluator.prepare())
@@ -161,7 +166,12 @@ def _is_trained(path: Path, catalog: Catalog) -> bool:
 
 
 def _reference(
-    terminal: Terminal, reference: str, catalog: Catalog, root: Path, trained: TrainedGenerator | None = None
+    terminal: Terminal,
+    reference: str,
+    assignments: tuple[str, ...],
+    catalog: Catalog,
+    root: Path,
+    trained: TrainedGenerator | None = None,
 ) -> tuple[ReferenceImages, list[str]]:
     """Return the images of `--reference`, and warnings: the held-out part of a dataset, an inline table, or files.
 
@@ -180,7 +190,8 @@ def _reference(
         _prepare(terminal, dataset, root, dataset.name)
         return ReferenceImages.of(dataset, root), []
     shape, like = (None, None) if trained is None else (trained.shape, trained.config.dataset)
-    dataset = reference_of(dataset_for(reference, catalog, shape, like))[0]
+    dataset = with_settings(dataset_for(reference, catalog, shape, like), assignments, catalog)
+    dataset = reference_of(dataset)[0]
     _prepare(terminal, dataset, root, reference)
     # Extractors of a run are trained on its own data, whatever it is compared with.
     source = dataset if trained is None else None
@@ -227,7 +238,13 @@ def _draw_samples(
 
 
 def _read(
-    terminal: Terminal, images: Path, catalog: Catalog, reference: ReferenceImages | None, count: int | None, seed: int
+    terminal: Terminal,
+    images: Path,
+    assignments: tuple[str, ...],
+    catalog: Catalog,
+    reference: ReferenceImages | None,
+    count: int | None,
+    seed: int,
 ) -> tuple[Tensor, list[str]]:
     """Return the images at a path, or `count` random ones, and warnings. They are decoded to the reference's shape."""
     from tempfile import TemporaryDirectory
@@ -239,7 +256,7 @@ def _read(
 
     shape = None if reference is None else tuple(reference.draw(1, seed, "shape").shape[1:])
     like = None if reference is None else reference.dataset
-    dataset = dataset_for(images, catalog, shape, like)
+    dataset = with_settings(dataset_for(images, catalog, shape, like), assignments, catalog)
     with TemporaryDirectory(prefix="gancore-") as folder:  # not the cache, where they would stay
         _prepare(terminal, dataset, Path(folder), str(images))
         source = ReferenceImages(images.name, build_dataset(dataset, Path(folder)))

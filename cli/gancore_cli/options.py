@@ -144,6 +144,17 @@ device = click.option(
 )
 
 
+def settings_of(what: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Add `--set`, for keys of a dataset."""
+    return click.option(
+        "--set",
+        "assignments",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help=f"Set a key of {what}, as `train` takes it; `dataset.` may be left out: --set size=32.",
+    )
+
+
 def print_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:  # Any: shown by str
     """Print a table that is as wide as the terminal, or 200 columns when standard output is not a terminal."""
     import shutil

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Terminal, data_dir, device, echo, output_options
+from gancore_cli.data import with_settings
+from gancore_cli.options import Terminal, data_dir, device, echo, output_options, settings_of
 from gancore_cli.signals import Interrupted, interruption
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ _SECONDS_WITHOUT_PROGRESS = 1
     help="An array, a picture or a folder: conditions of a run that is conditional on tensors or pictures, one for all "
     "samples, or one per sample.",
 )
+@settings_of("the dataset that reads --condition")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -76,6 +78,7 @@ def sample(
     seed: int,
     label: str | None,
     condition: Path | None,
+    assignments: tuple[str, ...],
     out: Path,
     raw: bool,
     best: bool,
@@ -104,7 +107,9 @@ def sample(
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
     warn(terminal, catalog, *trained.warnings)
-    conditions = None if condition is None else _conditions(trained, condition, count, catalog)
+    if assignments and condition is None:
+        raise click.UsageError("--set needs --condition, whose dataset it changes")
+    conditions = None if condition is None else _conditions(trained, condition, assignments, count, catalog)
     if count is None:
         many = conditions is not None and conditions.shape != trained.spec.condition
         count = len(conditions) if many and conditions is not None else 64
@@ -154,7 +159,9 @@ def show_drawing(terminal: Terminal, drawing: Iterator[int], count: int) -> None
     terminal.display().prepare(Preparation("drawing samples", done / count) for done in drawing)
 
 
-def _conditions(trained: TrainedGenerator, path: Path, count: int | None, catalog: Catalog) -> Tensor:
+def _conditions(
+    trained: TrainedGenerator, path: Path, assignments: tuple[str, ...], count: int | None, catalog: Catalog
+) -> Tensor:
     """Return the conditions of `--condition`: a single one (*shape), or as many as samples (N, *shape)."""
     from gancore.config.from_path import dataset_for
     from gancore.errors import ConfigError
@@ -164,7 +171,8 @@ def _conditions(trained: TrainedGenerator, path: Path, count: int | None, catalo
     if not isinstance(shape, tuple):
         kind = "not conditional" if shape is None else f"conditional on {shape} classes"
         raise ConfigError(f"the run is {kind}, so it takes no --condition", "leave --condition out, or use --class")
-    given = read_conditions(dataset_for(path, catalog, shape), path, shape, like=trained.config.dataset)
+    dataset = with_settings(dataset_for(path, catalog, shape), assignments, catalog)
+    given = read_conditions(dataset, path, shape, like=trained.config.dataset)
     return given[0] if len(given) == 1 else given[:count]
 
 

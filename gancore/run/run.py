@@ -488,7 +488,8 @@ class Run:
         fits, chosen = fitting_batch(items, self.config.batch_size), self.config.batch_size
         if items and fits != chosen:
             self._config = self.config.model_copy(update={"batch_size": fits})
-            self._warn(display, [f"batch_size {fits} instead of {chosen}, since the dataset has {items:,} items"])
+            why = f"since only {items:,} items can be used; --set batch_size={fits} repeats this"
+            self._warn(display, [f"batch_size {fits} instead of {chosen}, {why}"])
 
     def _leaves_out_labels(self, summary: DataSummary) -> bool:
         """Return whether files of the user have labels that are not used, and neither the user nor a choice said so."""

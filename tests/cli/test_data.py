@@ -33,7 +33,7 @@ def test_data_says_once_that_pictures_cannot_be_read(gancore, pictures, skip):
     (pictures / "cat" / "0.png").write_bytes(b"")
     done = gancore.works("data", "pictures", "--set", "size=8", *["--set", "on_error=skip"] * skip)
     assert "skipped: 1 unreadable (empty)" in done.stdout
-    warning = "warning: 1 cannot be read, and training would stop: --set dataset.on_error=skip leaves it out"
+    warning = "warning: 1 unreadable, and training would stop: --set dataset.on_error=skip leaves it out"
     assert [line for line in done.stdout.splitlines() if "read" in line][1:] == [warning] * (not skip)
 
 
@@ -93,3 +93,12 @@ def test_run_draws_the_sheet_that_data_draws(gancore, pictures):
     manifest = json.loads((gancore.folder / "run/manifest.json").read_text())
     assert manifest["data"] == document["data"]
     assert str(gancore.folder) not in json.dumps(manifest)
+
+
+def test_data_says_that_a_folder_has_the_name_of_a_dataset(gancore):
+    (gancore.folder / "digits").mkdir()
+    Image.new("RGB", (8, 8)).save(gancore.folder / "digits" / "a.png")
+    done = gancore.works("data", "digits")
+    assert "note: digits is the dataset; for the data of the same name: gancore data ./digits" in done.stderr
+    assert "1,797 of 1x8x8" in done.stdout
+    assert "1 of 3x" in gancore.works("data", "./digits").stdout

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gancore.checkpoint.store import kept, load
 from gancore_cli.main import main
@@ -301,3 +302,14 @@ def test_progress_bar_shows_extractor_training_on_a_terminal(measured, tmp_path)
     assert process.wait(timeout=60) == 0, output
     assert "━" in output
     assert "training extractor digits on digits" in output
+
+
+def test_setting_that_a_hint_names_can_be_set(gancore):
+    pictures = gancore.folder / "pictures"
+    pictures.mkdir()
+    for number in range(8):
+        Image.new("RGB", (8, 8), (number, 9, 9)).save(pictures / f"{number}.png")
+    (pictures / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    evaluate = ["evaluate", "pictures", "--reference", "pictures", "--metric", "density-random"]
+    assert "cannot be read" in gancore.fails(3, *evaluate)
+    assert "density-random" in gancore.works(*evaluate, "--set", "dataset.on_error=skip").stdout

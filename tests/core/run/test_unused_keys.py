@@ -121,7 +121,8 @@ def test_batch_size_that_was_chosen_is_lowered_for_unreadable_pictures(tmp_path,
         return
     run.assemble()
     assert run.config.batch_size == run.gan.feed.batch_size == 7
-    assert "batch_size 7 instead of 8, since the dataset has 7 items" in run.warnings
+    said = "batch_size 7 instead of 8, since only 7 items can be used; --set batch_size=7 repeats this"
+    assert said in run.warnings
 
 
 def test_unused_key_of_a_recipe_or_a_choice_is_no_warning():
