@@ -46,10 +46,11 @@ def data(
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     import torch
 
+    from gancore.config.from_path import findings_of
     from gancore.data.feed import Feed
     from gancore.data.items import build_dataset
     from gancore.data.summary import summarize
-    from gancore.run.run import findings_of, prepare
+    from gancore.run.run import prepare
     from gancore.sampling.sheet import save_sheet
     from gancore.sampling.sheet import sheet as draw_sheet
     from gancore.settings import plain

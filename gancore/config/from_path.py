@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from gancore.catalog.catalog import Catalog
 from gancore.catalog.discovery import BUILT_IN
-from gancore.contracts import Dataset, Shape
+from gancore.contracts import Dataset, Findings, Outline, Shape
 from gancore.errors import DataError, PluginError, blame
+
+T = TypeVar("T")
 
 _MOST_ENTRIES = 10_000
 """How many entries of a folder are looked at, to say what is in it."""
@@ -21,11 +25,12 @@ def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None, *
     """Return the dataset that reads a path, with the settings that fit its files best; built-ins are asked first.
 
     `shape`, if given, is the shape that its samples must have; `name` is the only dataset to ask.
-    Raises DataError when there is nothing at the path, when no dataset reads it, and when it cannot be read;
-    PluginError when no dataset reads it and a plugin failed when it was asked.
+    Where one of them fails, the others are asked, and it is named in a warning if one of them reads the path. Raises
+    DataError when there is nothing at the path, when no dataset reads it, and when it cannot be read; PluginError when
+    no dataset reads it and a plugin failed when it was asked.
     """
     path = existing(path)
-    failure: PluginError | None = None
+    failures: list[DataError | PluginError] = []
     every = catalog.offers(Dataset)  # type: ignore[type-abstract]  # offers are concrete
     offers = sorted(every, key=lambda offer: offer[1].package != BUILT_IN)
     if name is not None:
@@ -34,15 +39,20 @@ def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None, *
     for kind, plugin in offers:
         try:
             with blame(f"dataset {kind.name!r}", f"in from_path(), of {plugin.description}"):
-                dataset = kind.from_path(path, shape)
-        except PluginError as error:
-            failure = error
+                dataset = _of_type(kind, kind.from_path(path, shape))
+        except (DataError, PluginError) as error:
+            failures.append(error)
             continue
         if dataset is not None:
+            for failure in failures:
+                if isinstance(failure, PluginError):
+                    warnings.warn(f"{failure}; dataset {kind.name} reads {path}", stacklevel=2)
             return dataset
+    if failures:  # what is wrong with the data tells more than a plugin that failed
+        raise min(failures, key=lambda failure: isinstance(failure, PluginError))
     names = ", ".join(kind.name for kind, _ in every if _reads_paths(kind))
     what = "no dataset reads" if name is None else f"dataset {name} does not read"
-    raise failure or DataError(
+    raise DataError(
         f"{what} {path}{_contents(path)}" + (f" as data of shape {shape}" if shape else ""),
         f"the datasets that read files of yours are {names}; see: gancore show dataset NAME",
     )
@@ -59,14 +69,32 @@ def dataset_for(
     catalog = catalog or Catalog.installed()
     dataset = dataset_at(path, catalog, shape)
     if shape is None:
-        with blame(f"dataset {dataset.name!r}", "in outline()"):
-            outline = dataset.outline()
+        outline = outline_of(dataset)
         if outline is not None and outline.original not in (None, outline.shape):
             dataset = dataset_at(path, catalog, outline.original, name=dataset.name)
     if like is not None and type(like) is type(dataset):
         fields = {name: getattr(like, name) for name in _DECODING if name in type(like).model_fields}
         dataset = dataset.model_copy(update=fields)
     return dataset
+
+
+def outline_of(dataset: Dataset) -> Outline | None:
+    """Return what a dataset knows of its data before it is read. Raise PluginError when it fails, DataError as it."""
+    with blame(f"dataset {dataset.name!r}", "in outline()"):
+        return _of_type(Outline, dataset.outline())
+
+
+def findings_of(dataset: Dataset, root: Path) -> Findings | None:
+    """Return what a dataset found in the user's files. Raise PluginError when it fails."""
+    with blame(f"dataset {dataset.name!r}", "in findings()"):
+        return _of_type(Findings, dataset.findings(root))
+
+
+def _of_type(kind: type[T], value: T | None) -> T | None:
+    """Return what a plugin has returned. Raise TypeError for another type."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"it returned {type(value).__name__}, not {kind.__name__} or None")
+    return value
 
 
 def existing(path: Path | str) -> Path:

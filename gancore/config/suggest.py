@@ -13,7 +13,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from gancore.catalog.catalog import Catalog
-from gancore.config.from_path import dataset_at
+from gancore.config.from_path import dataset_at, outline_of
 from gancore.config.layers import REMOVE, ConfigLayer, Table, merge, parse_value
 from gancore.config.run import Options
 from gancore.contracts import Dataset, Outline, Shape
@@ -159,7 +159,7 @@ def _unmeasurable(dataset: Dataset, recipe: Table, own: Table) -> list[str]:
     labels = _table(recipe.get("metrics")).keys() - _table(own.get("metrics")).keys()
     if not labels or "best" in _table(own.get("checkpoint")):
         return []
-    compared = (dataset.part("test") or dataset).outline()
+    compared = outline_of(dataset.part("test") or dataset)
     return sorted(labels) if compared is not None and compared.items < _ITEMS_TO_MEASURE else []
 
 
@@ -167,7 +167,7 @@ def _dataset(path: Path | str, catalog: Catalog, table: Table) -> tuple[Dataset,
     """Return the dataset for a path, with what the user sets as far as that is valid, and the outline of its data."""
     name = table.get("name")
     dataset = _with_fields(dataset_at(path, catalog, name=name if isinstance(name, str) else None), catalog, table)
-    return dataset, dataset.outline()
+    return dataset, outline_of(dataset)
 
 
 def _with_fields(dataset: Dataset, catalog: Catalog, table: Table) -> Dataset:
@@ -191,7 +191,7 @@ def _reduced(
     with suppress(DataError):  # arrays cannot be reduced
         smaller = dataset_at(path, catalog, shape, name=dataset.name)
         smaller = _with_fields(smaller, catalog, _table(own.get("dataset")))
-        found = smaller.outline()
+        found = outline_of(smaller)
         if found and found.shape == shape:
             return smaller, found, [f"pictures reduced to {'x'.join(map(str, shape[1:]))} for speed (dataset.size)"]
     return dataset, outline, []

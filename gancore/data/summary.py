@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gancore.contracts import Condition, Dataset, Findings, Shape
 from gancore.data.feed import Feed
+from gancore.errors import blame
 from gancore.utils.sample_format import SampleFormat
 
 FEW = 100
@@ -170,11 +171,12 @@ def summarize_quickly(feed: Feed, dataset: Dataset, findings: Findings | None = 
 
 def held_out_part(dataset: Dataset) -> str | None:
     """Return how the part is described that evaluation compares with; None if nothing is held out from training."""
-    held_out = dataset.part("test")
-    if held_out is None or held_out == dataset or dataset.part("train") != dataset:
-        return None
-    outline = held_out.outline()
-    return "the test part" if outline is None else f"the test part, {_count(outline.items, 'sample')}"
+    with blame(f"dataset {dataset.name!r}", "to describe its test part"):
+        held_out = dataset.part("test")
+        if held_out is None or held_out == dataset or dataset.part("train") != dataset:
+            return None
+        outline = held_out.outline()
+        return "the test part" if outline is None else f"the test part, {_count(outline.items, 'sample')}"
 
 
 def read_contents(feed: Feed) -> Generator[float, None, Contents]:

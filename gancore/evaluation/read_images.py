@@ -8,10 +8,10 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from gancore.config.from_path import dataset_for
+from gancore.config.from_path import dataset_for, findings_of
 from gancore.contracts import Dataset, Shape
 from gancore.data.items import build_dataset, read_items
-from gancore.errors import DataError, blame
+from gancore.errors import DataError
 from gancore.utils.sample_format import SampleFormat
 
 
@@ -50,8 +50,7 @@ def read_conditions(dataset: Dataset, path: Path, shape: Shape, like: Dataset | 
 
 def warnings_of(dataset: Dataset, path: Path | str, root: Path) -> Iterator[str]:
     """Yield what is left out or changed in the files of a dataset, after it was prepared."""
-    with blame(f"dataset {dataset.name!r}", "in findings()"):
-        findings = dataset.findings(root)
+    findings = findings_of(dataset, root)
     if findings is None:
         return
     if findings.skipped:

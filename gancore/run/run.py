@@ -16,6 +16,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.weights import read_weights
 from gancore.config.data_paths import missing_data_named, with_absolute_paths
+from gancore.config.from_path import findings_of, outline_of
 from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, catalog_for
@@ -25,7 +26,6 @@ from gancore.contracts import (
     Augmentation,
     Dataset,
     Discriminator,
-    Findings,
     Generator,
     Loss,
     Objective,
@@ -503,8 +503,7 @@ class Run:
         if self._init_from is None:
             return None
         start, dataset = Initializer(read_weights(self._init_from), self.config), self.config.dataset
-        with blame(f"dataset {dataset.name!r}", "in outline()"):
-            outline = dataset.outline()
+        outline = outline_of(dataset)
         conditional = self.config.training.conditional
         if outline is not None and (outline.classes or not conditional):
             condition = len(outline.classes) if conditional else None
@@ -608,12 +607,6 @@ def prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
     with blame(f"dataset {dataset.name!r}"):
         for done in dataset.prepare(root):
             yield Preparation(f"preparing dataset {dataset.name}", done)
-
-
-def findings_of(dataset: Dataset, root: Path) -> Findings | None:
-    """Return what a dataset found in the user's files. Raise PluginError when it fails."""
-    with blame(f"dataset {dataset.name!r}", "in findings()"):
-        return dataset.findings(root)
 
 
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:

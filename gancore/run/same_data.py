@@ -10,9 +10,9 @@ from typing import Any
 
 from gancore.catalog.catalog import Catalog
 from gancore.config.data_paths import absolute, paths_of, with_paths
-from gancore.config.from_path import dataset_at
-from gancore.contracts import Dataset, Outline, Shape
-from gancore.errors import CheckpointError, ConfigError, DataError, PluginError, blame
+from gancore.config.from_path import dataset_at, outline_of
+from gancore.contracts import Dataset, Shape
+from gancore.errors import CheckpointError, ConfigError, DataError, PluginError
 from gancore.training.gan import GAN
 
 _LISTED = 10
@@ -35,7 +35,7 @@ def moved(dataset: Dataset, path: Path | str, catalog: Catalog, shape: Shape | N
         raise DataError(f"there is no file or folder {place}", "check the path that --data names")
     there = with_paths(dataset, lambda _: str(place))
     try:
-        _outline(there)
+        outline_of(there)
     except DataError:
         try:
             other = dataset_at(place, catalog, shape)
@@ -63,7 +63,7 @@ class TrainedOn:
 
         Raises CheckpointError when the shape or, in a run that is conditional on classes, their names are others.
         """
-        if self.data_format is None or (outline := _outline(dataset)) is None:
+        if self.data_format is None or (outline := outline_of(dataset)) is None:
             return []
         return list(self._compared({"shape": list(outline.shape), "classes": list(outline.classes)}))
 
@@ -76,7 +76,7 @@ class TrainedOn:
         before = self.data_format or {}
         changed = {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
         classes = changed.pop("classes", ([], []))
-        if all(classes):  # else there are none, or they were not asked for
+        if all(classes):  # empty without classes, and where they are not asked for
             difference = (
                 f"the data has other classes than the run in {self.run} was trained on: {_difference(*classes)}"
             )
@@ -97,11 +97,6 @@ class TrainedOn:
             yield f"resuming is not bit-exact: other {', '.join(others)} of the data"
         if "columns" in changed:
             yield "the columns of the data have other names than at the checkpoint"
-
-
-def _outline(dataset: Dataset) -> Outline | None:
-    with blame(f"dataset {dataset.name!r}", "in outline()"):
-        return dataset.outline()
 
 
 def _difference(before: Sequence[str], now: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from gancore.config.layers import ConfigLayer, Keys, merge
 from gancore.config.optimizers import PREFIX
 from gancore.config.run import RunConfig
 from gancore.config.suggest import as_toml
+from gancore.errors import blame
 from gancore.settings import Settings
 from gancore.training.gan import GAN
 
@@ -75,8 +76,10 @@ def _frozen_groups(config: RunConfig, gan: GAN) -> Iterator[tuple[str, str]]:
 
 
 def _mirrors_nothing(config: RunConfig) -> str:
-    if any(augmentation.may_mirror() for augmentation in config.augmentations.values()):
-        return ""
+    for label, augmentation in config.augmentations.items():
+        with blame(f"augmentation {label!r}", "in may_mirror()"):
+            if augmentation.may_mirror():
+                return ""
     policies = {label: getattr(augmentation, "policy", None) for label, augmentation in config.augmentations.items()}
     known = ((label, policy) for label, policy in policies.items() if isinstance(policy, tuple))
     label, policy = next(known, ("diffaugment", ()))

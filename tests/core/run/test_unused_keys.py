@@ -3,8 +3,10 @@
 import pytest
 from PIL import Image
 
-from gancore import DataError, Run
+from gancore import DataError, PluginError, Run
 from gancore.config.layers import ConfigLayer
+from gancore.contracts import Augmentation
+from gancore.run.unused_keys import unused_keys
 
 PARTS = {
     "generator": {"name": "mlp", "widths": [4]},
@@ -129,3 +131,22 @@ def test_unused_key_of_a_recipe_or_a_choice_is_no_warning():
     for source in ("recipe digits", "choice for pictures"):
         below = ConfigLayer(source, {"evaluate": {"samples": 100}})
         assert warnings_of({}, ConfigLayer("parts", PARTS), below) == []
+
+
+class Failing(Augmentation):
+    """Fails when it is asked whether it mirrors."""
+
+    name = "failing"
+
+    def build(self, spec):
+        raise NotImplementedError
+
+    def may_mirror(self):
+        raise KeyError("policy")
+
+
+def test_augmentation_that_fails_is_a_plugin_error():
+    run = Run([ConfigLayer("user", PARTS)])
+    config = run.config.model_copy(update={"augmentations": {"mine": Failing()}})
+    with pytest.raises(PluginError, match=r"augmentation 'mine' failed in may_mirror\(\): KeyError"):
+        list(unused_keys({"dataset.mirrors"}, config, run.assemble()))
