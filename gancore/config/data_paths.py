@@ -16,8 +16,15 @@ S = TypeVar("S", bound=Settings)
 
 
 def absolute(path: Path | str) -> str:
-    """Return a path as it is from any working directory, with `~` expanded. Links are not followed."""
+    """Return a path as it is from any working directory, with `~` expanded. Links are not followed.
+
+    Raises DataError for a path that is not UTF-8, which a config cannot hold.
+    """
     full = str(Path(os.path.expanduser(path)).absolute())
+    try:
+        full.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the path {full!a} is not UTF-8, so a config cannot hold it", "rename it") from error
     shorter = os.path.normpath(full)
     return shorter if os.path.realpath(shorter) == os.path.realpath(full) else full  # `..` after a link is elsewhere
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 from gancore.catalog.catalog import Catalog
 from gancore.catalog.discovery import BUILT_IN
+from gancore.config.data_paths import absolute
 from gancore.contracts import Dataset, Findings, Outline, Shape
 from gancore.errors import DataError, PluginError, blame
 
@@ -100,18 +102,14 @@ def _of_type(kind: type[T], value: T | None) -> T | None:
 def existing(path: Path | str) -> Path:
     """Return a path of the user, with `~` as the home folder.
 
-    Raises DataError when there is nothing, and when its name is not UTF-8, which a config cannot hold.
+    Raises DataError when there is nothing, and when it is not UTF-8.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
-        if path.is_symlink():
+    path = Path(os.path.expanduser(path))
+    if not os.path.exists(path):  # unlike `Path.exists`, which raises for a name that is too long
+        if os.path.islink(path):
             raise DataError(f"{path} is a link to {path.readlink()}, which does not exist", "fix the link")
         raise DataError(f"there is no file or folder {path}", "check the path")
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        shown = ascii(str(path))
-        raise DataError(f"the name {shown} is not UTF-8, so a config cannot hold it", "rename it") from error
+    absolute(path)
     return path
 
 

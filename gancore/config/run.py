@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -257,7 +258,7 @@ def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
     """
     file = Path(source)
     if file.suffix != ".toml":
-        if (file / "config.toml").is_file() and source not in {recipe.name for recipe, _ in catalog.recipes()}:
+        if os.path.isfile(file / "config.toml") and source not in {recipe.name for recipe, _ in catalog.recipes()}:
             raise ConfigError(f"{source} is a run directory, not a recipe", f"gancore train {file / 'config.toml'}")
         try:
             return [ConfigLayer(f"recipe {source}", catalog.recipe(source).data)]

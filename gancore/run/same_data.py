@@ -10,7 +10,7 @@ from typing import Any
 
 from gancore.catalog.catalog import Catalog
 from gancore.config.data_paths import absolute, paths_of, with_paths
-from gancore.config.from_path import dataset_at, outline_of
+from gancore.config.from_path import dataset_at, existing, outline_of
 from gancore.contracts import Dataset, Shape
 from gancore.errors import CheckpointError, ConfigError, DataError, PluginError
 from gancore.training.gan import GAN
@@ -30,10 +30,8 @@ def moved(dataset: Dataset, path: Path | str, catalog: Catalog, shape: Shape | N
             f"--data replaces the path of a dataset; {dataset.name!r} has {len(old) or 'none'}",
             "replace them one by one, with --set" if old else "name the folder of its files with --data-dir",
         )
-    place = Path(absolute(path))
-    if not place.exists():
-        raise DataError(f"there is no file or folder {place}", "check the path that --data names")
-    there = with_paths(dataset, lambda _: str(place))
+    place = absolute(existing(path))
+    there = with_paths(dataset, lambda _: place)
     try:
         outline_of(there)
     except DataError:

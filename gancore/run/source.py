@@ -55,7 +55,7 @@ def data_path(source: object, catalog: Catalog) -> Path | None:
     text = str(source)
     if isinstance(source, str) and is_recipe(text, catalog):
         return None
-    return None if text.endswith(".toml") or (Path(text) / "config.toml").is_file() else _path_of(text)
+    return None if text.endswith(".toml") or os.path.isfile(Path(text) / "config.toml") else _path_of(text)
 
 
 def dataset_path(value: object, catalog: Catalog) -> Path | None:
@@ -71,7 +71,7 @@ def dataset_path(value: object, catalog: Catalog) -> Path | None:
 
 
 def _path_of(text: str) -> Path | None:
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     is_path = text.startswith(("~", ".")) or os.sep in text
     return existing(path) if text and (is_path or os.path.lexists(path)) else None
 

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from gancore.config.data_paths import absolute, missing_data_named, paths_of, with_absolute_paths, with_paths
+from gancore.config.from_path import existing
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Dataset
 from gancore.errors import DataError
+from gancore.run.same_data import moved
 from helpers.tiny_components import PARTS, catalog
 
 
@@ -59,6 +61,21 @@ def test_absolute_paths_are_short_unless_a_link_comes_before_two_dots(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "far" / "folder")
     assert absolute(tmp_path / "far" / ".." / "x") == str(tmp_path / "x")
     assert absolute(tmp_path / "link" / ".." / "x") == f"{tmp_path}/link/../x"
+
+
+def test_absolute_path_that_is_not_utf8_is_refused(tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"\xff")
+    (folder / "pictures").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    for refuse in (absolute, existing, lambda path: moved(Files(), path, catalog(), None)):
+        with pytest.raises(DataError, match=r"the path '.*udcff/pictures' is not UTF-8"):
+            refuse("pictures")
+
+
+def test_existing_path_is_no_name_that_is_too_long():
+    for name in ("x" * 300, f"./{'x' * 300}", "~no such user/x"):
+        with pytest.raises(DataError, match="there is no file or folder"):
+            existing(name)
 
 
 def test_paths_of_a_whole_config_are_those_of_its_datasets():

@@ -125,6 +125,7 @@ def test_duration_is_the_total_that_was_given():
         ({"steps": "a few"}, ["duration", "'a few steps'", "[steps=]"]),
         ({"set": {"generator.widht": 3}}, ["generator.widht: unknown key", "[set generator.widht]"]),
         ({"seed": -1, "set": {"batch_size": 0}}, ["seed", "[seed=]", "batch_size", "[set batch_size]"]),
+        ({"source": "x" * 300}, ["unknown recipe 'xxx"]),
         ({"source": 3}, ["a recipe, a TOML file, a dict or a RunConfig; received int"]),
     ],
 )
