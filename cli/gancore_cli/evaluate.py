@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -145,7 +146,7 @@ def _hint_of_moved(checkpoint: Path) -> str:
     """Return what to do when the data of a run has moved."""
     folder = checkpoint.absolute().parent
     if folder.name == "checkpoints" and (folder.parent / "config.toml").is_file():
-        return f"gancore resume {checkpoint.parent.parent} --data PATH"
+        return f"gancore resume {quote(str(checkpoint.parent.parent))} --data PATH"
     return "name the data with --reference"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -77,7 +78,7 @@ def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> No
             if not note.startswith("hint: "):  # printed as `next:`
                 terminal.note(note)
         if run.kept and isinstance(error, KeyboardInterrupt):
-            hint = f"gancore resume {run.path}" if ranks.is_main else "see the output of process 0"
+            hint = f"gancore resume {quote(str(run.path))}" if ranks.is_main else "see the output of process 0"
             raise Interrupted(run.kept, hint) from error
         if run.kept:
             error.kept = run.kept  # type: ignore[attr-defined]  # `main` reads it of any error
@@ -110,6 +111,6 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
         for key in ("pictures", "metrics", "checkpoint", "best"):
             if document[key]:
                 echo(f"{key + ':':<12}{document[key]}")
-        echo(f"{'next:':<12}gancore sample {run.path} -n 64 --out samples.png")
+        echo(f"{'next:':<12}gancore sample {quote(str(run.path))} -n 64 --out samples.png")
 
     terminal.result(document, text)

@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import tomli_w
@@ -259,7 +260,9 @@ def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
     file = Path(source)
     if file.suffix != ".toml":
         if os.path.isfile(file / "config.toml") and source not in {recipe.name for recipe, _ in catalog.recipes()}:
-            raise ConfigError(f"{source} is a run directory, not a recipe", f"gancore train {file / 'config.toml'}")
+            raise ConfigError(
+                f"{source} is a run directory, not a recipe", f"gancore train {quote(str(file / 'config.toml'))}"
+            )
         try:
             return [ConfigLayer(f"recipe {source}", catalog.recipe(source).data)]
         except ConfigError as error:

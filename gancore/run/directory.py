@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class RunDirectory:
         allowed = {path.name for path in (self.samples, self.checkpoints) if path.is_dir() and not any(path.iterdir())}
         allowed |= {LOCK} if self.config.exists() else {LOCK, self.manifest.name}
         if any(name not in allowed and not is_temporary_file(name, _RUN_FILES) for name in found):
-            resume = f", or resume the run: gancore resume {self.path}" if self.config.is_file() else ""
+            resume = f", or resume the run: gancore resume {quote(str(self.path))}" if self.config.is_file() else ""
             raise ConfigError(
                 f"the folder of a run must be a new or empty folder; {self.path} {problem}",
                 f"name another folder with --out{resume}",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from gancore.catalog.catalog import Catalog
@@ -205,7 +206,7 @@ def find(
         hint = "name another folder with --out"
         if not refused(other, config.to_data(installed), wanted.to_data(installed)):
             options = " ".join(change.assignment for change in other)
-            hint = f"change the run: gancore resume {directory.path} {options}; or {hint}"
+            hint = f"change the run: gancore resume {quote(str(directory.path))} {options}; or {hint}"
         raise CheckpointError(f"the run in {directory.path} has another config: {_listed(other)}", hint)
     return Resumable(directory, config, written, tuple(changed), saved, catalog, tuple(warnings))
 

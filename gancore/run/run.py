@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from torch import nn
@@ -397,7 +398,7 @@ class Run:
         found = find(directory, self.catalog, duration, wanted, settings, data) if ranks.is_main else None
         self._config, catalog, trained_on = broadcast_run(found, self.catalog, ranks)
         self._set_by_user |= keys_of_user(settings)
-        dataset, follow = self._config.dataset, f"gancore resume {directory.path} --data PATH"
+        dataset, follow = self._config.dataset, f"gancore resume {quote(str(directory.path))} --data PATH"
         with attributed(self._config, catalog), missing_data_named(dataset, follow):
             warnings = trained_on.check_outline(dataset)
             gan = self._assemble(ranks, display, is_known=found is None or not found.has_other_data)

@@ -460,6 +460,14 @@ def test_data_that_changes_is_described_and_drawn_anew(pictures, capsys, asked):
     assert (manifest_data(path), sheet.stat().st_mtime_ns) == kept
 
 
+def test_hint_of_a_folder_with_a_space_is_a_command(pictures):
+    (pictures / "data").rename(pictures / "elsewhere")
+    (pictures / "run").rename(pictures / "my run")
+    with pytest.raises(DataError) as error:
+        follow(pictures, "my run")
+    assert shlex.split(error.value.hint)[:3] == ["gancore", "resume", str(pictures / "my run")]
+
+
 def test_shape_that_differs_is_refused_before_anything_is_decoded(pictures):
     with pytest.raises(CheckpointError, match=r"trained on data of shape \[3, 4, 4\]; it is now \[3, 8, 8\]"):
         follow(pictures, kept="new", set={"dataset.size": 8})
