@@ -179,10 +179,8 @@ class Feed:
         """The number of items of each class; None without classes, and where every item would have to be read."""
         if self._num_classes is None:
             return None
-        labels = self._on_device[1] if self._on_device else known_labels(self.dataset)
-        if labels is None:
-            return None
-        return tuple(torch.bincount(labels.cpu(), minlength=self._num_classes).tolist())
+        labels = self._known_labels()
+        return None if labels is None else tuple(torch.bincount(labels, minlength=self._num_classes).tolist())
 
     def read(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return samples (M, …) and conditions at item numbers (M,), as they are stored, on the CPU.
@@ -203,7 +201,7 @@ class Feed:
         name. Samples (N, *shape) with N <= `per_row` are uint8 with -1 as 0 and 1 as 255 if they are bounded, else
         float32. They are evenly spaced items of each class, and do not depend on the seed of the run.
         """
-        labels = known_labels(self.dataset)
+        labels = self._known_labels() if self.classes else None
 
         def read_labels(items: Tensor) -> Tensor:
             return self.read(items)[1]
@@ -217,6 +215,10 @@ class Feed:
                 (name, UINT8.to_stored(seen) if self.format.bounded else seen, conditions if is_picture else None)
             )
         return shown
+
+    def _known_labels(self) -> Tensor | None:
+        """Return the labels (N,) of all items on the CPU, if no item must be read for them."""
+        return self._on_device[1].cpu() if self._on_device else known_labels(self.dataset)
 
     def draws_random_items(self) -> bool:
         """Return whether reads of one item differ although each item is read only once, to be kept on the device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Sized
+from contextlib import suppress
 from operator import index
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -173,26 +174,18 @@ def columns_of(dataset: TorchDataset[Any], shape: Shape) -> tuple[str, ...]:
 def known_labels(dataset: TorchDataset[Any]) -> Tensor | None:
     """Return the labels (N,) int64 of all items of a dataset with classes, if no item must be read for them.
 
-    They are in a plain TensorDataset, or in the attribute `labels`. Raises DataError if these are not one number in
-    0..K-1 for each item.
+    They are in a plain TensorDataset, or in the attribute `labels` if that is one number in 0..K-1 for each item.
     """
     num_classes = count_classes(dataset)
     if num_classes is None:
         return None
-    given = dataset.tensors[1:] if _is_in_memory(dataset) else [getattr(dataset, "labels", None)]
-    if not given or given[0] is None:
-        return None
-    labels = given[0] if isinstance(given[0], Tensor) else np.asarray(given[0])
-    is_integer = not labels.is_floating_point() if isinstance(labels, Tensor) else labels.dtype.kind in "iu"
-    if tuple(labels.shape) != (size := (len(cast(Sized, dataset)),)) or not is_integer:
-        raise DataError(
-            f"`labels` of a dataset must be the number of the class of each of its {size[0]:,} items; "
-            f"received {labels.dtype} of shape {tuple(labels.shape)}",
-            "correct it, or leave it out",
-        )
-    labels = torch.as_tensor(labels).long()
-    check_labels(labels, num_classes)
-    return labels
+    with suppress(Exception):  # an attribute of this name may have another meaning, or fail
+        given = dataset.tensors[1] if _is_in_memory(dataset) else getattr(dataset, "labels", None)
+        labels = np.asarray(given.cpu() if isinstance(given, Tensor) else given)
+        is_number_per_item = labels.shape == (len(cast(Sized, dataset)),) and labels.dtype.kind in "iu"
+        if is_number_per_item and labels.min() >= 0 and labels.max() < num_classes:
+            return torch.from_numpy(labels.astype(np.int64))
+    return None
 
 
 def check_labels(labels: Tensor, num_classes: int | None) -> None:

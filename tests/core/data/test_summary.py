@@ -8,7 +8,6 @@ from torch.utils.data import Dataset, TensorDataset
 from gancore.contracts import Findings
 from gancore.data.feed import Feed
 from gancore.data.summary import class_line, read_contents, summarize
-from gancore.errors import DataError
 from gancore_plugins.datasets.digits import Digits
 
 CPU = torch.device("cpu")
@@ -118,10 +117,21 @@ def test_class_line_names_the_first_classes_in_their_order():
     assert class_line([f"c{number}" for number in range(40)], None).endswith("c11, and 28 more")
 
 
-@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 2.5], [0, 1, 7], ["a", "b", "c"]])
-def test_labels_at_hand_must_be_one_class_number_per_item(labels):
-    with pytest.raises(DataError, match="labels"):
-        _ = feed(Streamed(labeled([0, 1, 2], 3), labels=labels)).class_counts
+@pytest.mark.parametrize("data", ["stream", "device"])
+@pytest.mark.parametrize(
+    "labels", [None, [0, 1], [0, 1, 2.5], [0, 1, 7], ["a", "b", "c"], [[0], [1, 2], 3], KeyError("labels")]
+)
+def test_attribute_labels_of_another_meaning_is_not_used(labels, data):
+    class Streaming(Streamed):
+        @property
+        def labels(self):
+            if isinstance(labels, Exception):
+                raise labels
+            return labels
+
+    source = feed(Streaming(labeled([0, 1, 2], 3)), data)
+    assert source.class_counts == ((1, 1, 1) if data == "device" else None)
+    assert [len(samples) for _, samples, _ in source.examples(3, 2)] == [1, 1, 1]
 
 
 def test_summary_names_the_part_that_is_held_out_only_for_the_training_part():
