@@ -18,7 +18,7 @@ from gancore.errors import blame
 from gancore.training.condition_columns import weights_with_columns_elsewhere
 from gancore.training.correspondence import NEW, Conditioning, Layout, Part, layer_of, part_of
 from gancore.training.gan import GAN
-from gancore.training.initialize_report import class_lines, nothing_fits, report
+from gancore.training.initialize_report import class_lines, nothing_fits, other_lines, report
 from gancore.training.stored_networks import PLAYERS, Source, conditioning_of, find_sources
 from gancore.utils.random import seeded
 
@@ -59,8 +59,7 @@ class Initializer:
         and for weights that are not finite.
         """
         own = {player: dict(gan.state.modules[player].state_dict()) for player in PLAYERS}
-        classes = tuple(map(str, getattr(gan.feed.dataset, "classes", ())))
-        ours, layouts = Conditioning(gan.spec.condition, classes), self._layouts(gan.spec)
+        ours, layouts = Conditioning(gan.spec.condition, gan.feed.classes), self._layouts(gan.spec)
         made = plan(self.stored, layouts, own, ours, self._config)
         if any(part.entries for parts in made.parts.values() for part in parts.values()):
             self._find_columns(gan, layouts, made.theirs)
@@ -119,8 +118,8 @@ def plan(
     parts = {player: _parts(own[player], sources.get(player), layouts[player], ours, theirs) for player in PLAYERS}
     if all(part == NEW for player in PLAYERS for part in parts[player].values()):
         raise nothing_fits(stored, sources, own, config)
-    lines = report(stored, sources, own, parts)
-    return Plan(sources, theirs, parts, (*lines, *class_lines(stored, ours, theirs)))
+    lines = *report(stored, sources, own, parts), *other_lines(stored, sources, config), *class_lines(ours, theirs)
+    return Plan(sources, theirs, parts, lines)
 
 
 def _parts(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from shlex import quote
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gancore.checkpoint.weights import StoredWeights
 from gancore.config.run import RunConfig
+from gancore.config.toml import literal
 from gancore.contracts import Player
 from gancore.errors import CheckpointError
 from gancore.settings import plain
@@ -111,7 +112,19 @@ def _prefix_lines(stored: StoredWeights, sources: Mapping[str, Source]) -> Itera
         yield f"  not used: {len(rest)} other tensors, such as {_printable(rest[0])}"
 
 
-def class_lines(stored: StoredWeights, ours: Conditioning, theirs: Conditioning) -> Iterator[str]:
+def other_lines(stored: StoredWeights, sources: Mapping[str, Source], config: RunConfig) -> Iterator[str]:
+    """Yield what happens to the average (EMA) and to the network of the loss, for a file that has them."""
+    if "ema" in sources and sources["ema"].prefix != sources["generator"].prefix:
+        yield "  average (EMA): " + (
+            "the generator begins with the weights of the file, its average with their average"
+            if config.ema is not None
+            else "not loaded, since this run has none; the generator begins with the weights that are not averaged"
+        )
+    if count := sum(name.startswith("loss.") for name in stored.tensors):
+        yield f"  loss: {count} tensors, which a loss with a network of the same shapes takes"
+
+
+def class_lines(ours: Conditioning, theirs: Conditioning) -> Iterator[str]:
     """Yield how classes correspond, if they are not the same in the same order."""
     if ours.condition == theirs.condition and (ours.classes == theirs.classes or not isinstance(ours.condition, int)):
         return
@@ -190,4 +203,6 @@ def _other_settings(stored: StoredWeights, config: RunConfig) -> Iterator[str]:
             yield _printable(f"{player}={theirs.get('name')}")
         elif isinstance(theirs, dict):
             different = {key: value for key, value in theirs.items() if value != ours.get(key)}
-            yield from (_printable(f"{player}.{key}={json.dumps(value)}") for key, value in different.items())
+            for key, value in different.items():
+                with suppress(TypeError):  # TOML has no null
+                    yield _printable(f"{player}.{key}={literal(value)}")

@@ -75,18 +75,20 @@ def _candidates(stored: StoredWeights, own: Mapping[str, Tensor]) -> list[_Candi
     """Return the prefixes below which a file has at least half of the names of a network, the best first."""
     named: dict[str, int] = {}
     equal: dict[str, int] = {}
+    below: dict[str, int] = {}
     for full, tensor in stored.tensors.items():
         name = full
         while name:
+            prefix = full[: len(full) - len(name)]
+            below[prefix] = below.get(prefix, 0) + 1
             if name in own:
-                prefix = full[: len(full) - len(name)]
                 named[prefix] = named.get(prefix, 0) + 1
                 equal[prefix] = equal.get(prefix, 0) + (tensor.shape == own[name].shape)
             name = name.partition(".")[2]
     found = [
         _Candidate(prefix, count, equal[prefix], equal[prefix] / len(own))
         for prefix, count in named.items()
-        if 2 * count >= len(own) or 2 * count >= len(state.below(prefix, stored.tensors))
+        if 2 * count >= len(own) or 2 * count >= below[prefix]
     ]
     return sorted(found, key=lambda each: (-each.equal, -each.named, len(each.prefix)))
 

@@ -1,5 +1,7 @@
 """First weights from another run: what fits is loaded, classes are matched by name, and everything else is listed."""
 
+import shlex
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gancore.checkpoint.weights import StoredWeights
-from gancore.config.layers import ConfigLayer
+from gancore.config.layers import ConfigLayer, parse_value
 from gancore.config.run import resolve
 from gancore.contracts import Generator, Spec
 from gancore.errors import CheckpointError
@@ -247,7 +249,56 @@ def test_file_of_which_nothing_fits_names_the_settings_of_the_checkpoint():
     assert failure.value.hint.endswith("--set 'generator.widths=[5, 4]' --set discriminator=dcgan")
 
 
+@pytest.mark.parametrize("value", [{"a": 1}, [5, "b c"], 'quo"te', True, 0.5])
+def test_settings_of_the_checkpoint_are_named_as_the_option_reads_them(value):
+    saved, _ = stored("mlp")
+    saved.about["config"] = {"generator": {"name": "mlp", "given": value, "null": None}}
+    networks = {player: {"name": "mlp", "widths": [9, 9]} for player in ("generator", "discriminator")}
+    with pytest.raises(CheckpointError) as failure:
+        loaded(saved, networks)
+    arguments = shlex.split(failure.value.hint.partition(": ")[2])
+    assert [argument.partition("=")[0] for argument in arguments[1::2]] == ["generator.given"]
+    assert parse_value(arguments[1].partition("=")[2]) == value
+
+
+@pytest.mark.parametrize(("ema", "words"), [({}, "its average with their average"), (None, "since this run has none")])
+def test_report_says_what_happens_to_the_average_and_to_the_loss(ema, words):
+    saved, _ = stored("mlp")
+    config = config_of("mlp", **({} if ema is None else {"ema": ema}))
+    own = {player: {} for player in ("generator", "discriminator")}
+    for name, value in saved.tensors.items():
+        player, _, rest = name.partition(".")
+        own[player][rest] = value
+    layouts = {player: Layout(getattr(config, player).build, IMAGES) for player in own}
+    average = {f"ema.{name}": value + 1 for name, value in own["generator"].items()}
+    for tensors, expected in ((average, "average"), ({"loss.0.weight": torch.zeros(2)}, "loss: 1 tensors"), ({}, "")):
+        file = StoredWeights("old", saved.tensors | tensors, "digest", saved.about)
+        lines = plan(file, layouts, own, Conditioning(), config).lines[1:]
+        assert len(lines) == (1 if expected else 0)
+        assert all(expected in line for line in lines)
+        assert expected != "average" or words in lines[0]
+
+
 # Plain state dicts
+
+
+def test_file_of_many_networks_is_read_as_often_as_one_of_few():
+    class Counted(dict):
+        passes = 0
+
+        def items(self):
+            self.passes += 1
+            return super().items()
+
+    passes = []
+    for count in (3, 30):
+        names = [f"part{number}.{name}" for number in range(count) for name in ("weight", "bias")]
+        tensors = Counted({name: torch.zeros(2) for name in names})
+        one = {name: torch.zeros(2) for name in ("weight", "bias", "a", "b", "c")}
+        own = {"generator": one, "discriminator": one}
+        find_sources(StoredWeights("plain", tensors, "digest"), own)
+        passes.append(tensors.passes)
+    assert passes[0] == passes[1]
 
 
 PREFIXES = ["", "generator.", "G.", "netG.module.", "module.", "state.g."]
@@ -323,6 +374,13 @@ def test_run_takes_weights_and_starts_everything_else_anew():
         expected = first if name.startswith(("generator.", "discriminator.", "ema.")) else initial
         assert torch.equal(value, expected[name]), name
     assert gan.progress.step == 0
+
+
+def test_dataset_whose_classes_are_none_takes_weights():
+    gan = assembled()
+    gan.feed.dataset.classes = None
+    tensors = {name: value for name, value in weights(gan).items() if name.startswith("generator.")}
+    assert Initializer(StoredWeights("plain", tensors, "digest"), gan.options).apply(gan) == []
 
 
 def test_average_starts_from_the_loaded_weights_of_a_run_without_one():
