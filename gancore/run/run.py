@@ -99,7 +99,7 @@ class Run:
     fits the data, and what you set yourself wins. The default is recipe `digits`, unless all four parts are given.
     `generator`, `discriminator`, `loss` and `dataset` replace those of the source. A name, a table or a component goes
     into the config; `dataset` may be the path of your data too. Any other object is used as it is: modules are trained
-    in place, and must be passed to `gancore.open` again.
+    and frozen in place, and must be passed to `gancore.open` again.
     `regularizers` and `augmentations` add to those of the source: names, tables of fields, or components of installed
     plugins, by labels that you choose.
     One of `epochs`, `steps`, `kimg` (thousands of real images) and `minutes` is the total, counted from the first step.
@@ -594,13 +594,19 @@ def open(  # noqa: A001  # gancore.open
 
 @contextmanager
 def _unchanged(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Give the modules their weights and buffers back after the block."""
+    """Give the modules their weights, buffers and modes back after the block, and what `training.freeze` freezes."""
     states = [deepcopy(module.state_dict()) for module in modules]
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    trained = [(weight, weight.requires_grad) for module in modules for weight in module.parameters()]
     try:
         yield
     finally:
         for module, state in zip(modules, states, strict=True):
             module.load_state_dict(state)
+        for part, mode in modes:
+            part.training = mode
+        for weight, wanted in trained:
+            weight.requires_grad_(wanted)
 
 
 def prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
