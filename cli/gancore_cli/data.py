@@ -120,7 +120,7 @@ def _dataset(terminal: Terminal, source: str, assignments: tuple[str, ...], cata
     if source in known or source.rpartition(":")[2] in known:
         if Path(source).exists():
             terminal.note(f"note: {source} is the dataset; for the data of the same name: gancore data ./{source}")
-        dataset: Dataset = read_component(Dataset, {"name": source}, catalog)
+        dataset: Dataset = read_component(Dataset, {"name": source}, catalog)  # type: ignore[type-abstract]  # as above
     elif not Path(source).expanduser().exists():
         raise DataError(
             f"there is no file or folder {source}, and {unknown_name('dataset', source, known)}",

@@ -106,7 +106,8 @@ def sample(
     form = form_of(out)  # rejects a wrong file name before any work
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
-    warn(terminal, catalog, *trained.warnings)
+    number = trained.class_number(label)
+    warn(terminal, catalog, *trained.warnings, *_other_number(trained, label))
     if assignments and condition is None:
         raise click.UsageError("--set needs --condition, whose dataset it changes")
     conditions = None if condition is None else _conditions(trained, condition, assignments, count, catalog)
@@ -122,10 +123,22 @@ def sample(
             trained.refresh_batchnorm(conditions=conditions)
         show_drawing(terminal, writing, count)
     document = {"out": str(out), "count": count, "seed": seed, "shape": [count, *trained.shape], "step": trained.step}
-    document["class"] = trained.class_name(label)
+    name = trained.class_name(label)
+    document |= {"class": name, "class_number": number}
     document["classes"] = list(trained.classes)
     unit = "sample" if count == 1 else "samples"
-    terminal.result(document, lambda: echo(f"{count:,} {unit} of step {trained.step:,}: {out}"))
+    of_class = "" if number is None else f" of class {name}" + (f", number {number}," if name != str(number) else "")
+    terminal.result(document, lambda: echo(f"{count:,} {unit}{of_class} of step {trained.step:,}: {out}"))
+
+
+def _other_number(trained: TrainedGenerator, label: str | None) -> Iterator[str]:
+    """Yield a warning if a class was given by its name, which is also the number of another class."""
+    number = trained.class_number(label)
+    if label is None or number is None or not label.isdecimal() or int(label) == number:
+        return
+    if int(label) < len(trained.classes):
+        other = f"; number {int(label)} is class {trained.class_name(int(label))}"
+        yield f"--class {label} is the name of class number {number}{other}"
 
 
 def _next_chunk(stream: SampleStream, start: int, stop: Interruption) -> Tensor:

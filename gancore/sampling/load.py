@@ -97,7 +97,7 @@ class TrainedGenerator:
         if label is not None and conditions is not None:
             raise ConfigError("label and conditions cannot be used together", "leave one of them out")
         if label is not None:
-            conditions = torch.tensor(self._class_number(label)).expand(count)
+            conditions = torch.tensor(self.class_number(label)).expand(count)
         elif conditions is not None:
             conditions = checked_conditions(self.spec.condition, conditions, count)
         elif isinstance(self.spec.condition, tuple):
@@ -148,13 +148,18 @@ class TrainedGenerator:
 
     def class_name(self, label: int | str | None) -> str | None:
         """Return the name of a class that is given by number or by name; None for no class. Raises as `sample` does."""
-        if label is None:
+        number = self.class_number(label)
+        if number is None:
             return None
-        number = self._class_number(label)
         return self.classes[number] if number < len(self.classes) else str(number)
 
-    def _class_number(self, label: int | str) -> int:
-        """Return the number of a class that is given by number or by name."""
+    def class_number(self, label: int | str | None) -> int | None:
+        """Return the number of a class that is given by number or by name; None for no class. Raises as `sample` does.
+
+        Of text, a name wins: with the classes "1" and "2", "1" is number 0.
+        """
+        if label is None:
+            return None
         count = self.spec.condition
         if not isinstance(count, int):
             kind = "not conditional" if count is None else "conditional on tensors, not on classes"

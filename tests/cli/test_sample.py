@@ -2,15 +2,20 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from torch import nn
 
+from gancore.contracts import Spec
 from gancore.run.interrupt import Interruption
-from gancore_cli.sample import _interruptible
+from gancore.sampling.load import TrainedGenerator
+from gancore.utils.sample_format import UINT8
+from gancore_cli.sample import _interruptible, _other_number
 from gancore_cli.signals import Interrupted
 
 FORKED = True
@@ -92,7 +97,8 @@ def test_class_option_of_a_conditional_run(gancore):
         "train", "--generator", "mlp", "--discriminator", "mlp", "--loss", "bce", "--dataset", "digits",
         "--steps", 2, "--set", "training.conditional=true", "--out", "run",
     )  # fmt: skip
-    gancore.works("sample", "run", "-n", 2, "--class", 9, "--out", "nine.npy")
+    done = gancore.works("sample", "run", "-n", 2, "--class", 9, "--out", "nine.npy")
+    assert done.stdout == "2 samples of class 9 of step 2: nine.npy\n"
     assert "0..9" in gancore.fails(2, "sample", "run", "--class", 10)
 
 
@@ -126,6 +132,23 @@ def test_sample_that_a_signal_ends_keeps_whole_samples(finished, tmp_path, numbe
     finished.works("sample", run, "-n", 3, "--out", tmp_path / "few.npy")
     first = np.load(tmp_path / "few.npy")[0, 0]
     assert np.array_equal(pixels(partial / "0000000.png") if out == "many" else np.load(partial)[0, 0], first)
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("1", "--class 1 is the name of class number 0; number 1 is class 2"),
+        ("2", "--class 2 is the name of class number 1; number 2 is class cat"),
+        ("0", None),
+        ("cat", None),
+    ],
+)
+def test_name_that_is_the_number_of_another_class_is_a_warning(label, words):
+    spec = Spec((1, 4, 4), 8, 3)
+    trained = TrainedGenerator(nn.Identity(), None, spec, UINT8, 1, "cpu", False, Path(), "", ("1", "2", "cat"))
+    number = {"1": 0, "2": 1, "0": 0, "cat": 2}[label]
+    assert trained.class_number(label) == number
+    assert list(_other_number(trained, label)) == ([words] if words else [])
 
 
 @pytest.mark.parametrize(("number", "kept"), [(0, ""), (1, ""), (3, "all")])

@@ -416,6 +416,15 @@ def test_own_modules_are_unchanged_by_a_dry_run(tmp_path):
     assert equal(tensors(run.directory), checkpoint.load(checkpoint.newest(tmp_path / "other")).tensors)
 
 
+def test_own_modules_are_not_frozen_by_a_dry_run(tmp_path):
+    given = objects()
+    layer = given["generator"][0]
+    frozen = {**OWN, "training": {"freeze": ["generator.0"]}}
+    assert gancore.Run(**given, out=tmp_path / "run", steps=2, set=frozen, device="cpu").dry_run().step == 1
+    assert layer.training
+    assert layer.weight.requires_grad
+
+
 @pytest.mark.parametrize("normalize", [nn.utils.spectral_norm, nn.utils.weight_norm])
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 def test_own_modules_may_keep_weights_that_a_forward_pass_computed(tmp_path, normalize):
@@ -573,6 +582,7 @@ def test_checkpoint_of_a_conditional_run_has_names_and_counts_of_classes(tmp_pat
     trained = run.load()
     assert (trained.classes, trained.class_counts) == (("zero", "one", "two"), (16, 2, 2))
     assert [trained.class_name(label) for label in (None, 1, "2", "two")] == [None, "one", "two", "two"]
+    assert [trained.class_number(label) for label in (None, 1, "2", "two")] == [None, 1, 2, 2]
     with pytest.raises(ConfigError, match="unknown class 'tow'; did you mean 'two'"):
         trained.class_name("tow")
 
