@@ -21,8 +21,9 @@ from gancore.utils.files import some
 from gancore_plugins.datasets.finish import finish
 from gancore_plugins.datasets.holdout import HeldOutRows, held_out
 from gancore_plugins.datasets.moments import Moments
+from gancore_plugins.readers.cells import Cells, Head, TextForm
 from gancore_plugins.readers.listing import natural
-from gancore_plugins.readers.tables import Cells, Head, TextForm, is_table, read_cells, read_head
+from gancore_plugins.readers.tables import is_table, read_cells, read_head
 
 _MOST_CLASSES = 10_000
 _NAMED = 20

@@ -1,4 +1,4 @@
-"""Tables of numbers in text files (CSV, TSV) and in Parquet files."""
+"""Tables of numbers: text files (CSV, TSV), and Parquet files by `parquet`."""
 
 from __future__ import annotations
 
@@ -6,95 +6,35 @@ import codecs
 import csv
 import io
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gancore.errors import DataError, describe_error
+from gancore.errors import DataError
 from gancore.utils.files import regular
-
-if TYPE_CHECKING:
-    import pyarrow.parquet
+from gancore_plugins.readers.cells import (
+    HEAD_ROWS,
+    Cells,
+    Head,
+    TextForm,
+    check_size,
+    check_width,
+    counts_rows,
+    is_missing,
+    rows_at_once,
+)
+from gancore_plugins.readers.parquet import parquet_cells, parquet_head
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-MOST_CELLS = 200_000_000
-"""Cells of a table that are read into memory, as float32."""
-MOST_COLUMNS = 16_384
-_MOST_PROBLEMS = 100_000
-"""Wrong cells that are remembered; the others are counted."""
-_HEAD_BYTES, _HEAD_ROWS = 1 << 20, 1000
+_HEAD_BYTES = 1 << 20
 """What is looked at to find delimiter, header and types."""
-_CELLS = 1 << 20
-"""Cells that are converted at once, of all columns."""
 _DELIMITERS = (",", ";", "\t", "|")
-_MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "nil", "-", "?", "."}
-"""Cells without a value, in lower case."""
-
-
-@dataclass(frozen=True)
-class TextForm:
-    """How a text file is read: its delimiter, the sign of decimals, whether the first row has names; None: found."""
-
-    delimiter: str | None = None
-    decimal: Literal[".", ","] | None = None
-    header: bool | None = None
-
-
-@dataclass(frozen=True)
-class Head:
-    """The begin of a table: `names` of its columns, `text` what those without numbers hold, `rows` of cells as text.
-
-    `form` is how a text file is read, None for Parquet; `counts` the columns that only count the rows.
-    """
-
-    path: Path
-    names: tuple[str, ...]
-    text: Mapping[str, str]
-    rows: list[list[str]]
-    counts: tuple[str, ...] = ()
-    form: TextForm | None = None
-
-    def values_of(self, name: str) -> list[str]:
-        """Return the cells of a column that have a value."""
-        place = self.names.index(name)
-        return [row[place] for row in self.rows if not is_missing(row[place])]
-
-
-@dataclass
-class Cells:
-    """The rows of a table: `numbers` (N, F) float32, NaN where a value is missing; `labels` (N), "" where missing.
-
-    `missing` and `wrong` list the cells without a number, by line (or row, from 1) and column; each list ends after
-    100,000, and the `count_…` have all of them. `bad` are the rows (from 0) with a wrong cell. Rows of a wrong length
-    are left out of `numbers`.
-    """
-
-    numbers: NDArray[np.float32]
-    labels: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    count_missing: int = 0
-    count_wrong: int = 0
-    bad: set[int] = field(default_factory=set)
-
-    def note_missing(self, place: str) -> None:
-        """Remember a missing value."""
-        self.count_missing += 1
-        if len(self.missing) < _MOST_PROBLEMS:
-            self.missing.append(place)
-
-    def note_wrong(self, place: str) -> None:
-        """Remember a cell that is no number."""
-        self.count_wrong += 1
-        if len(self.wrong) < _MOST_PROBLEMS:
-            self.wrong.append(place)
 
 
 def is_table(path: Path) -> bool:
@@ -102,16 +42,11 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
-def is_missing(cell: str) -> bool:
-    """Return whether a cell has no value."""
-    return cell.strip().lower() in _MISSING
-
-
 def read_head(path: Path, form: TextForm) -> Head:
     """Return the begin of a table. Raise DataError for a file that is no table."""
     if not path.is_file():
         raise DataError(f"table {path} does not exist", "--set dataset.path=FILE.csv")
-    head = _parquet_head(path) if path.suffix.lower() == ".parquet" else _text_head(path, form)
+    head = parquet_head(path) if path.suffix.lower() == ".parquet" else _text_head(path, form)
     if not head.rows:
         raise DataError(f"table {path} has no rows", "name another file")
     twice = next((name for place, name in enumerate(head.names) if name in head.names[:place]), None)
@@ -125,7 +60,7 @@ def read_cells(head: Head, columns: Sequence[str], label: str | None) -> Generat
     places = [head.names.index(name) for name in columns]
     label_place = None if label is None else head.names.index(label)
     if head.form is None:
-        return (yield from _parquet_cells(head, columns, label))
+        return (yield from parquet_cells(head, columns, label))
     return (yield from _text_cells(head, columns, places, label_place))
 
 
@@ -159,13 +94,13 @@ def _text_head(path: Path, form: TextForm) -> Head:
         raise DataError(f"{path} is no table of text: it has null characters", "save it as CSV in UTF-8")
     delimiter = form.delimiter or _delimiter(text)
     try:
-        rows = [row for row in islice(csv.reader(io.StringIO(text), delimiter=delimiter), _HEAD_ROWS + 1) if row]
+        rows = [row for row in islice(csv.reader(io.StringIO(text), delimiter=delimiter), HEAD_ROWS + 1) if row]
     except csv.Error as error:
         raise DataError(f"cannot read table {path}: {error}", "check the quotes and the delimiter") from error
     if not rows:
         raise DataError(f"table {path} is empty", "name another file")
     width = len(rows[0])
-    _check_width(path, width)
+    check_width(path, width)
     fitting = [row for row in rows[1:] if len(row) == width]
     decimal = form.decimal or _decimal(path, fitting or rows, delimiter)
     header = form.header
@@ -180,7 +115,7 @@ def _text_head(path: Path, form: TextForm) -> Head:
     text_columns = {
         name: "text" for place, name in enumerate(names) if _is_text([row[place] for row in fitting], decimal)
     }
-    counts = [names[place] for place in unnamed if _counts([row[place] for row in fitting])]
+    counts = [names[place] for place in unnamed if counts_rows([row[place] for row in fitting])]
     return Head(path, names, text_columns, fitting, tuple(counts), found)
 
 
@@ -248,22 +183,13 @@ def _is_text(cells: list[str], decimal: str) -> bool:
     return 2 * wrong > given
 
 
-def _counts(cells: list[str]) -> bool:
-    """Return whether cells are consecutive integers."""
-    return len(cells) > 1 and all(cell.strip().isdecimal() for cell in cells) and _step_by_one(list(map(int, cells)))
-
-
-def _step_by_one(values: list[int]) -> bool:
-    return values[0] in (0, 1) and values == list(range(values[0], values[0] + len(values)))
-
-
 def _text_cells(
     head: Head, columns: Sequence[str], places: list[int], label_place: int | None
 ) -> Generator[float, None, Cells]:
     form = head.form or TextForm()
     decimal, width = form.decimal or ".", len(head.names)
     found, parts = Cells(np.empty((0, len(places)), np.float32)), list[NDArray[np.float32]]()
-    pending, count, at_once = list[list[float]](), 0, _rows_at_once(width)
+    pending, count, at_once = list[list[float]](), 0, rows_at_once(width)
     with _text_file(head.path) as (file, raw, size):
         reader = csv.reader(iter(partial(_line, file), ""), delimiter=form.delimiter or ",")
         rows = filter(None, reader)
@@ -296,15 +222,11 @@ def _text_cells(
             if len(pending) == at_once:
                 parts.append(_as_float32(pending))
                 pending.clear()
-                _check_size(head, count)
+                check_size(head, count)
                 yield min(1.0, raw.tell() / max(1, size))
     parts.append(_as_float32(pending).reshape(-1, len(places)))
     found.numbers = np.concatenate(parts)
     return found
-
-
-def _rows_at_once(columns: int) -> int:
-    return max(1, _CELLS // max(1, columns))
 
 
 def _line(file: io.TextIOWrapper) -> str:
@@ -315,98 +237,3 @@ def _line(file: io.TextIOWrapper) -> str:
 def _as_float32(rows: list[list[float]]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return np.array(rows, np.float64).astype(np.float32)
-
-
-def _check_width(path: Path, columns: int) -> None:
-    if columns > MOST_COLUMNS:
-        raise DataError(
-            f"table {path} has {columns:,} columns; the most is {MOST_COLUMNS:,}",
-            "write it as an array (numpy.save), and use the dataset array",
-        )
-
-
-def _check_size(head: Head, rows: int) -> None:
-    if rows * len(head.names) > MOST_CELLS:
-        raise DataError(
-            f"table {head.path} has more than {MOST_CELLS:,} cells",
-            "write it as an array (numpy.save), and use the dataset array",
-        )
-
-
-def _parquet(path: Path) -> pyarrow.parquet.ParquetFile:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(f"{path} is a Parquet file, which needs pyarrow", "pip install 'gancore[parquet]'") from error
-    try:
-        return pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"cannot read {path} as Parquet: {describe_error(error)}", "write the file anew") from error
-
-
-def _parquet_head(path: Path) -> Head:
-    with _parquet(path) as file:
-        import pyarrow
-
-        types = pyarrow.types
-        schema, count = file.schema_arrow, file.metadata.num_rows
-        _check_width(path, len(schema))
-        numbers = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean)
-        text = {
-            each.name: "text" if types.is_string(each.type) or types.is_large_string(each.type) else str(each.type)
-            for each in schema
-            if not any(is_type(each.type) for is_type in numbers)
-        }
-        head = Head(path, tuple(schema.names), text, [])
-        _check_size(head, count)
-        try:
-            batch = next(file.iter_batches(min(_HEAD_ROWS, _rows_at_once(len(schema)))), None)
-            first = [] if batch is None else batch.to_pylist()
-        except Exception as error:  # of a damaged file
-            raise DataError(f"cannot read {path} as Parquet: {describe_error(error)}", "write the file anew") from error
-    head.rows.extend(["" if row[name] is None else str(row[name]) for name in head.names] for row in first)
-    counts = [name for name in head.names if name == "__index_level_0__" and _counts(head.values_of(name))]
-    return Head(path, head.names, head.text, head.rows, tuple(counts))
-
-
-def _parquet_cells(head: Head, columns: Sequence[str], label: str | None) -> Generator[float, None, Cells]:
-    found, parts, count = Cells(np.empty((0, len(columns)), np.float32)), list[NDArray[np.float32]](), 0
-    with _parquet(head.path) as file:
-        import pyarrow
-        import pyarrow.compute
-
-        total = max(1, file.metadata.num_rows)
-        try:
-            read_columns = [*columns, *([label] if label is not None else [])]
-            for batch in file.iter_batches(_rows_at_once(len(read_columns)), columns=read_columns):
-                read = [
-                    pyarrow.compute.cast(batch.column(name), pyarrow.float64(), safe=False).to_numpy(
-                        zero_copy_only=False
-                    )
-                    for name in columns
-                ]
-                part = np.stack(read, axis=1) if read else np.empty((batch.num_rows, 0))
-                for row, place in zip(*np.nonzero(~np.isfinite(part)), strict=True):
-                    where = f"row {count + int(row) + 1}, {columns[place]}"
-                    if math.isnan(part[row, place]):
-                        found.note_missing(where)
-                    else:
-                        found.note_wrong(f"{where}: {part[row, place]}")
-                        found.bad.add(count + int(row))
-                if label is not None:
-                    labels = ["" if each is None else str(each).strip() for each in batch.column(label).to_pylist()]
-                    for row, each in enumerate(labels):
-                        if is_missing(each):
-                            found.note_missing(f"row {count + row + 1}, {label}")
-                            labels[row] = ""
-                    found.labels += labels
-                with np.errstate(over="ignore"):
-                    parts.append(part.astype(np.float32))
-                count += len(part)
-                yield min(1.0, count / total)
-        except Exception as error:  # of a damaged file
-            raise DataError(
-                f"cannot read {head.path} as Parquet: {describe_error(error)}", "write the file anew"
-            ) from error
-    found.numbers = np.concatenate(parts) if parts else found.numbers
-    return found

@@ -232,18 +232,18 @@ def test_rows_added_later_leave_the_held_out_rows_as_they_were(tmp_path):
 
 
 def test_large_table_shows_progress_and_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("gancore_plugins.readers.tables._CELLS", 10)
+    monkeypatch.setattr("gancore_plugins.readers.cells._CELLS", 10)
     path = written(tmp_path / "a.csv", "a\n" + "".join(f"{n * n}\n" for n in range(10_000)))
     progress = list(Table(path=str(path)).prepare(tmp_path))
     assert progress == sorted(progress)
     assert len(progress) == 1000
-    monkeypatch.setattr("gancore_plugins.readers.tables.MOST_CELLS", 100)
+    monkeypatch.setattr("gancore_plugins.readers.cells.MOST_CELLS", 100)
     assert "more than 100 cells" in failure(written(path, "b\n" + "1\n2\n" * 100))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_wide_table_is_read_in_parts_of_few_rows(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr("gancore_plugins.readers.tables._CELLS", 1000)
+    monkeypatch.setattr("gancore_plugins.readers.cells._CELLS", 1000)
     rows, path = np.random.default_rng(0).normal(size=(30, 100)), tmp_path / f"a{suffix}"
     columns = [f"c{number}" for number in range(100)]
     if suffix == ".csv":
@@ -252,7 +252,7 @@ def test_wide_table_is_read_in_parts_of_few_rows(tmp_path, monkeypatch, suffix):
         pq.write_table(pa.table(dict(zip(columns, rows.T, strict=True))), path)
     assert len(list(Table(path=str(path)).prepare(tmp_path))) == 3
     assert np.allclose(values(path), rows)
-    monkeypatch.setattr("gancore_plugins.readers.tables.MOST_COLUMNS", 99)
+    monkeypatch.setattr("gancore_plugins.readers.cells.MOST_COLUMNS", 99)
     assert "has 100 columns; the most is 99" in failure(path)
 
 
