@@ -376,7 +376,7 @@ def test_run_takes_weights_and_starts_everything_else_anew():
     assert gan.progress.step == 0
 
 
-def test_dataset_whose_classes_are_none_takes_weights():
+def test_initializer_takes_weights_for_a_dataset_whose_classes_are_absent():
     gan = assembled()
     gan.feed.dataset.classes = None
     tensors = {name: value for name, value in weights(gan).items() if name.startswith("generator.")}
