@@ -419,6 +419,21 @@ def test_hdf5_rows_of_any_order_are_read_from_chunks(tmp_path_factory, indices, 
     assert noted == (compression is not None and rows > 1)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_hdf5_error_of_a_damaged_chunk_gives_the_file(tmp_path, dtype):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        images = np.random.default_rng(0).integers(0, 255, (20, 5, 6)).astype(dtype)
+        stored = file.create_dataset("images", data=images, chunks=(5, 5, 6), compression="gzip")
+        place = stored.id.get_chunk_info(1).byte_offset
+    with path.open("r+b") as file:
+        file.seek(place + 20)
+        file.write(bytes(40))
+    dataset = Array.from_path(path)
+    with pytest.raises(DataError, match=r"a\.h5 cannot be read as hdf5"):
+        dataset.build(tmp_path).__getitems__([0, 7, 2])
+
+
 def test_hdf5_never_opens_other_files(tmp_path):
     hdf5(tmp_path / "secret.h5", images=np.zeros((4, 2, 2), np.uint8))
     with h5py.File(tmp_path / "a.h5", "w") as file:
