@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -138,10 +139,10 @@ class Array(HeldOutRows):
     def findings(self, root: Path) -> Findings:
         plan = self._plan()
         measured = finish(measure(plan, root))
-        skipped = {"not used": plan.unused} if plan.unused else {}
+        skipped = {"not used": plan.chosen.unused} if plan.chosen.unused else {}
         if measured.bad:
             skipped |= {"unreadable, not finite": [f"row {row}" for row in measured.bad]}
-        used = [array.name for array in (plan.images, plan.labels) if array is not None]
+        used = [array.name for array in (plan.images, plan.chosen.labels) if array is not None]
         return Findings({plan.images.format: used}, skipped, dict(_facts(self, plan, measured)), list(_notes(plan)))
 
     def _plan(self) -> Plan:
@@ -162,6 +163,9 @@ class Array(HeldOutRows):
                 f"gray is for images with three channels; {path} has samples of shape {shape}", "leave gray out"
             )
         labels, classes = read_labels(chosen, self.class_names)
+        if chosen.names is not None and classes != tuple(map(str, read_all(chosen.names))):
+            unused = f"{chosen.names.name} {chosen.names.shape}"
+            chosen = replace(chosen, unused=[*chosen.unused, unused])
         as_bytes = images.dtype.kind == "b" or (images.dtype == np.uint8 and self.value_range is None)
         standardized = layout == "NF" and not as_bytes and self.standardize and self.value_range is None
         measured: Literal["measured"] | None = "measured" if not as_bytes and layout != "NF" else None
@@ -169,11 +173,7 @@ class Array(HeldOutRows):
         if chosen.columns is not None and shape == chosen.columns.shape:
             columns = tuple(map(str, read_all(chosen.columns)))
         return Plan(
-            images=images,
-            labels=chosen.labels,
-            unused=chosen.unused,
-            layout=layout,
-            guessed=self.layout is None,
+            chosen=chosen,
             shape=(1, *shape[1:]) if self.gray else shape,
             conversion=Conversion(layout, as_bytes, self.gray),
             conditions=labels,
@@ -252,8 +252,11 @@ def _checked_range(given: tuple[float, float] | None, as_bytes: bool) -> tuple[f
 
 def _facts(dataset: Array, plan: Plan, measured: Measured) -> Iterator[tuple[str, str]]:
     """Yield what to tell about an array, with a name for each fact."""
-    guess = ", by its shape" if plan.guessed else ""
-    yield "array", f"{plan.images.name} {plan.images.dtype} {plan.images.shape}, read as {plan.layout}{guess}"
+    guess = ", by its shape" if dataset.layout is None else ""
+    yield (
+        "array",
+        f"{plan.images.name} {plan.images.dtype} {plan.images.shape}, read as {plan.conversion.layout}{guess}",
+    )
     if plan.conversion.as_bytes:
         yield "values", "uint8 in 0..255" if plan.images.dtype.kind != "b" else "False and True, stored as 0 and 255"
     elif measured.low <= measured.high:
@@ -267,9 +270,9 @@ def _facts(dataset: Array, plan: Plan, measured: Measured) -> Iterator[tuple[str
             yield "values", f"{found}; networks see {low:g} to {high:g} as -1 to 1"
         else:
             yield "values", f"{found}; networks see them as they are"
-    if plan.labels is not None:
+    if plan.chosen.labels is not None:
         what = f"{len(plan.classes)} classes" if plan.classes else "numbers as a condition"
-        yield "labels", f"array {plan.labels.name}, {what}"
+        yield "labels", f"array {plan.chosen.labels.name}, {what}"
     if dataset.holdout:
         yield "held out", f"{int(plan.out.sum()):,} of {len(plan.out):,} rows"
 
@@ -289,6 +292,10 @@ def _notes(plan: Plan) -> Iterator[str]:
         )
     if first.dtype.kind in "iu" and first.dtype.itemsize > 2 and np.abs(first.astype(np.float64)).max() > _EXACT:
         yield f"integers above {_EXACT:,} are rounded, since samples are float32"
-    if plan.layout == "NF" and plan.conversion.as_bytes and math.isqrt(plan.shape[0]) ** 2 == plan.shape[0] > 16:
+    if (
+        plan.conversion.layout == "NF"
+        and plan.conversion.as_bytes
+        and math.isqrt(plan.shape[0]) ** 2 == plan.shape[0] > 16
+    ):
         side = math.isqrt(plan.shape[0])
         yield f"samples are vectors of {plan.shape[0]} bytes; images must have the shape (N, {side}, {side})"

@@ -18,7 +18,8 @@ from gancore.contracts import Shape, Split
 from gancore.errors import DataError, StorageError
 from gancore.utils.atomic import replacing
 from gancore.utils.lock import exclusive
-from gancore_plugins.datasets.array_layout import Conversion, Layout
+from gancore_plugins.datasets.array_labels import Chosen
+from gancore_plugins.datasets.array_layout import Conversion
 from gancore_plugins.datasets.moments import Moments
 from gancore_plugins.readers.arrays import Numbers, StoredArray
 
@@ -32,11 +33,7 @@ _CACHED = 1 << 28
 class Plan:
     """How a file is read: what is known before its values are."""
 
-    images: StoredArray
-    labels: StoredArray | None
-    unused: list[str]
-    layout: Layout
-    guessed: bool
+    chosen: Chosen
     shape: Shape
     conversion: Conversion
     conditions: Tensor | None
@@ -53,6 +50,10 @@ class Plan:
         kept = kept.copy()
         kept[list(bad)] = False
         return np.flatnonzero(kept)
+
+    @property
+    def images(self) -> StoredArray:
+        return self.chosen.images
 
     @property
     def nbytes(self) -> int:
@@ -94,7 +95,13 @@ def measure(plan: Plan, root: Path) -> Generator[float, None, Measured]:
     if plan.nbytes < _CACHED:
         return (yield from _read_through(plan))
     status = plan.images.path.stat()
-    key = [str(plan.images.path.absolute()), status.st_size, status.st_mtime_ns, plan.images.name, plan.layout]
+    key = [
+        str(plan.images.path.absolute()),
+        status.st_size,
+        status.st_mtime_ns,
+        plan.images.name,
+        plan.conversion.layout,
+    ]
     key += [plan.conversion.gray, plan.holdout, plan.standardized]
     cache = root / "arrays" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.json"
     try:
@@ -144,7 +151,7 @@ def _read_through(plan: Plan) -> Generator[float, None, Measured]:
 
 
 def _check_gray(plan: Plan, values: Numbers, start: int) -> None:
-    channels = np.moveaxis(values, 1 if plan.layout == "NCHW" else -1, 1)
+    channels = np.moveaxis(values, 1 if plan.conversion.layout == "NCHW" else -1, 1)
     colored = (channels != channels[:, :1]).reshape(len(values), -1).any(axis=1)
     if colored.any():
         raise DataError(

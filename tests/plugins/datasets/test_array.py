@@ -269,6 +269,14 @@ def test_names_of_classes_and_columns_are_read_from_the_file(tmp_path):
     assert (found.used, found.skipped) == ({"npz": ["x", "y"]}, {"not used": ["masks (3,)"]})
 
 
+def test_names_of_classes_without_effect_are_reported(tmp_path):
+    images, names = np.zeros((4, 2, 2), np.uint8), np.array(["cat", "dog"])
+    path = npz(tmp_path / "a.npz", images=images, labels=np.array(["a", "b", "b", "a"]), class_names=names)
+    dataset = Array.from_path(path)
+    assert dataset.build(tmp_path).classes == ("a", "b")
+    assert dataset.findings(tmp_path).skipped == {"not used": ["class_names (2,)"]}
+
+
 def truncated(path):
     npy(path, np.zeros((9, 1, 4, 4), np.uint8))
     path.write_bytes(path.read_bytes()[:-1])
