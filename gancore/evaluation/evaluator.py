@@ -18,7 +18,7 @@ from gancore.contracts import Dataset, Shape
 from gancore.data.items import check_items
 from gancore.errors import ConfigError, DataError, PluginError, blame
 from gancore.evaluation.features import FeatureExtractor, digest_of_tensor
-from gancore.evaluation.sources import ReferenceImages
+from gancore.evaluation.sources import ReferenceImages, compared
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation, load_extractor
 from gancore.metrics import Better, Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.settings import plain
@@ -120,10 +120,14 @@ class _Group:
     scales: object = None
     value_range: object = None
 
+    def format_of(self, images: Tensor) -> SampleFormat:
+        """Return how stored images are compared."""
+        value_range = self.value_range if images.is_floating_point() else None  # uint8 has the range already
+        return SampleFormat.of(images[0], value_range, self.scales)
+
     def read(self, images: Tensor) -> Samples:
         """Return stored images, and their features; see `SampleFormat.comparable`."""
-        value_range = self.value_range if images.is_floating_point() else None  # uint8 has the range already
-        images = SampleFormat.of(images[0], value_range, self.scales).comparable(images)
+        images = compared(images, self.format_of(images))
         return Samples(images) if self.loaded is None else self.loaded.read(images)
 
 
@@ -216,7 +220,8 @@ class Evaluator:
         for position, group in enumerate(self._groups):
             if group.extractor is not None and self.shape is not None:
                 num_classes = None if self.reference is None else self.reference.num_classes
-                loading = load_extractor(group.extractor, dataset, self.shape, num_classes, self._paths)
+                seen = None if self.images is None else group.format_of(self.images)
+                loading = load_extractor(group.extractor, dataset, self.shape, num_classes, self._paths, seen)
                 group.loaded = yield from loading
             group.is_prepared = True
             if self.images is None:

@@ -12,6 +12,7 @@ from gancore.config.from_path import dataset_for, findings_of
 from gancore.contracts import Dataset, Shape
 from gancore.data.items import build_dataset, read_items
 from gancore.errors import DataError
+from gancore.evaluation.sources import ReferenceImages
 from gancore.utils.sample_format import SampleFormat
 
 
@@ -20,10 +21,12 @@ def read_images(path: Path | str, shape: Shape | None = None) -> Tensor:
 
     Datasets read it, as `gancore train PATH` does: folders and archives of pictures, and arrays. Pictures are decoded
     to `shape`; without it to the size that they have, or to the size that the dataset chooses if they have several.
-    Labels are left out. Raises DataError when nothing can be read.
+    Labels are left out. Images that are too large for memory are in a temporary file.
+    Raises DataError when nothing can be read.
     """
     with TemporaryDirectory(prefix="gancore-") as root:
-        return read_items(build_dataset(dataset_for(path, shape=shape), Path(root)))[0]
+        images = ReferenceImages.of(dataset_for(path, shape=shape), root)
+        return images.draw(len(images), 0, "images")
 
 
 def read_conditions(dataset: Dataset, path: Path, shape: Shape, like: Dataset | None = None) -> Tensor:

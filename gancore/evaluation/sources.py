@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Mixture
-from gancore.data.items import build_dataset, count_classes, read_items
+from gancore.data.items import build_dataset, count_classes, known_labels, read_items
 from gancore.utils.large import MOST_IN_MEMORY, empty
 from gancore.utils.random import generator_for
+from gancore.utils.sample_format import SampleFormat
 
 _AT_ONCE = 1024
 """Images that are read at one time where not all fit into memory."""
@@ -88,7 +89,18 @@ class ReferenceImages:
     def draw_conditions(self, count: int, seed: int, stream: str) -> Tensor:
         """Return the conditions (N, …) of `count` items drawn with replacement: as frequent as in the data."""
         indices = torch.randint(len(self), (count,), generator=generator_for(seed, stream))
-        return read_items(self.images, indices)[1]
+        labels = known_labels(self.images)
+        return read_items(self.images, indices)[1] if labels is None else labels[indices]
+
+
+def compared(images: Tensor, sample_format: SampleFormat) -> Tensor:
+    """Return stored images (N, …) as metrics compare them; those that are too large for memory are in a file."""
+    if images.nbytes <= MOST_IN_MEMORY:
+        return sample_format.comparable(images)
+    result = empty(tuple(images.shape), images.dtype)
+    for part, chunk in zip(torch.split(result, _AT_ONCE), torch.split(images, _AT_ONCE), strict=True):
+        part.copy_(sample_format.comparable(chunk))
+    return result
 
 
 def reference_of(dataset: Dataset) -> tuple[Dataset, bool]:

@@ -23,11 +23,12 @@ from gancore.contracts import Dataset, Shape
 from gancore.data.items import build_dataset, check_labels, read_items
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blame
 from gancore.evaluation.features import ChannelByChannel, FeatureExtractor, digest_of, digest_of_tensor
+from gancore.evaluation.sources import compared
 from gancore.metrics import Extractor, LearnedExtractor
 from gancore.settings import plain
 from gancore.utils.lock import exclusive
 from gancore.utils.random import GlobalRandomness, derive_seed, seeded
-from gancore.utils.sample_format import format_of
+from gancore.utils.sample_format import SampleFormat, format_of
 
 _TRAINING_VERSION = 1
 """Increase it when `train_extractor` changes: all cached extractors are then trained again."""
@@ -57,16 +58,22 @@ class EvaluationPaths:
 
 
 def load_extractor(
-    extractor: Extractor, dataset: Dataset | None, shape: Shape, num_classes: int | None, paths: EvaluationPaths
+    extractor: Extractor,
+    dataset: Dataset | None,
+    shape: Shape,
+    num_classes: int | None,
+    paths: EvaluationPaths,
+    sample_format: SampleFormat | None = None,
 ) -> Generator[Preparation, None, FeatureExtractor]:
     """Yield progress, and return the extractor for images of this shape; a learned one is trained on `dataset`.
 
+    It sees float32 in the scales or the range of `sample_format`, by default in those of `dataset`.
     Raises ConfigError when it must be trained and there is no suitable dataset, PluginError when its accuracy is too
     low.
     """
     accuracy, by_channel = None, False
     if isinstance(extractor, LearnedExtractor):
-        data = _TrainingData.load(extractor, dataset, shape, paths)
+        data = _TrainingData.load(extractor, dataset, shape, paths, sample_format)
         module, accuracy = yield from _load_learned(data, paths)
         by_channel = data.shape[0] == 1 < shape[0]
     else:
@@ -128,7 +135,7 @@ def _train_and_cache(
     if (held_out := data.dataset.part("test")) is not None:
         items = build_dataset(held_out, paths.root)
         images, labels = read_items(items)
-        images = format_of(items, images[0]).comparable(images)
+        images = compared(images, _seen_in(items, images, data.sample_format))
         logits = FeatureExtractor(name, module, paths.device, "").read(images).logits
         accuracy = None if logits is None else float((logits.argmax(dim=1) == labels).double().mean())
     try:
@@ -149,10 +156,16 @@ class _TrainingData:
     images: Tensor
     labels: Tensor
     num_classes: int
+    sample_format: SampleFormat
 
     @classmethod
     def load(
-        cls, extractor: LearnedExtractor, dataset: Dataset | None, shape: Shape, paths: EvaluationPaths
+        cls,
+        extractor: LearnedExtractor,
+        dataset: Dataset | None,
+        shape: Shape,
+        paths: EvaluationPaths,
+        sample_format: SampleFormat | None,
     ) -> _TrainingData:
         """Load the training part of the dataset. Raise ConfigError if it cannot serve for images of this shape."""
         if dataset is None:
@@ -171,7 +184,6 @@ class _TrainingData:
             )
         images, labels = read_items(items)
         check_labels(labels, len(classes))
-        images = format_of(items, images[0]).comparable(images)
         trained = tuple(images.shape[1:])
         if trained[1:] != shape[1:] or trained[0] not in (1, shape[0]):
             raise ConfigError(
@@ -179,7 +191,8 @@ class _TrainingData:
                 f"cannot read images of shape {tuple(shape)}",
                 "choose another extractor, such as random",
             )
-        return cls(extractor, dataset, images, labels, len(classes))
+        sample_format = _seen_in(items, images, sample_format)
+        return cls(extractor, dataset, compared(images, sample_format), labels, len(classes), sample_format)
 
     @property
     def shape(self) -> Shape:
@@ -194,6 +207,13 @@ class _TrainingData:
         for tensor in (self.images, self.labels):
             key.update(digest_of_tensor(tensor).encode())
         return f"{self.extractor.name}-{self.dataset.name}-{key.hexdigest()[:16]}{checkpoint.SUFFIX}"
+
+
+def _seen_in(items: object, images: Tensor, sample_format: SampleFormat | None) -> SampleFormat:
+    """Return how an extractor sees stored images (N, …) of a built dataset: as what it reads later, both in float32."""
+    if sample_format is None or images.dtype == torch.uint8 or sample_format.dtype == "uint8":
+        return format_of(items, images[0])
+    return sample_format
 
 
 def train_extractor(

@@ -73,6 +73,16 @@ def test_read_images_reads_gray_stored_as_color_as_gray_if_expected(tmp_path):
     assert read_images(picture(tmp_path / "gray" / "b.png", 7), (3, 4, 5)).shape == (1, 3, 4, 5)
 
 
+def test_read_images_reads_what_is_larger_than_memory_into_a_file(tmp_path, monkeypatch):
+    values = np.arange(60, dtype=np.uint8).reshape(15, 1, 2, 2)
+    np.save(tmp_path / "a.npy", values)
+    for module in ("gancore.evaluation.sources", "gancore.utils.large"):
+        monkeypatch.setattr(f"{module}.MOST_IN_MEMORY", 0)
+    images = read_images(tmp_path / "a.npy")
+    assert np.array_equal(images, values)
+    assert images.untyped_storage().filename
+
+
 def test_read_images_leaves_labels_out(tmp_path):
     for number in range(4):
         picture(tmp_path / f"class{number % 2}" / f"{number}.png", number)

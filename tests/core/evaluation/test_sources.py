@@ -2,15 +2,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
 from gancore.errors import PluginError
-from gancore.evaluation.sources import ReferenceImages, reference_of
+from gancore.evaluation.sources import ReferenceImages, compared, reference_of
+from gancore.utils.sample_format import SampleFormat, Scales
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.datasets.mixtures import Grid, Ring
 from gancore_plugins.datasets.mnist import MNIST
 from gancore_plugins.datasets.stacked_mnist import StackedMNIST
 from helpers.tiny_components import Noise
+
+SCALES = Scales((2,), (1.0, 2.0), (3.0, 4.0))
 
 
 @pytest.mark.parametrize(
@@ -80,3 +84,36 @@ def test_images_larger_than_memory_are_drawn_as_others_are(monkeypatch, limit):
         monkeypatch.setattr(f"{module}.MOST_IN_MEMORY", 0)
     monkeypatch.setattr("gancore.evaluation.sources._AT_ONCE", 4)
     assert torch.equal(source.draw(limit, 0, "stream"), drawn)
+
+
+@pytest.mark.parametrize("sample_format", [SampleFormat("float32", (2.0, 5.0)), SampleFormat("float32", None, SCALES)])
+def test_images_larger_than_memory_are_compared_as_others_are_in_parts(monkeypatch, sample_format):
+    images, sizes = torch.rand(30, 2), []
+
+    class Watched(SampleFormat):
+        def comparable(self, stored):
+            sizes.append(len(stored))
+            return SampleFormat.comparable(self, stored)
+
+    expected = sample_format.comparable(images)
+    watched = Watched(sample_format.dtype, sample_format.value_range, sample_format.scales)
+    for module in ("gancore.evaluation.sources", "gancore.utils.large"):
+        monkeypatch.setattr(f"{module}.MOST_IN_MEMORY", 0)
+    monkeypatch.setattr("gancore.evaluation.sources._AT_ONCE", 4)
+    assert torch.equal(compared(images, watched), expected)
+    assert max(sizes) == 4
+
+
+def test_conditions_are_drawn_from_labels_without_reading_an_item():
+    class Labeled(TorchDataset):
+        classes, labels = ("a", "b"), [0, 1, 1]
+
+        def __getitem__(self, index):
+            raise AssertionError("an item is read")
+
+        def __len__(self):
+            return 3
+
+    read = TensorDataset(torch.zeros(3, 2), torch.tensor([0, 1, 1]))
+    drawn = ReferenceImages("real", Labeled()).draw_conditions(20, 0, "stream")
+    assert torch.equal(drawn, ReferenceImages("real", read).draw_conditions(20, 0, "stream"))

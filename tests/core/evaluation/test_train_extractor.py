@@ -8,12 +8,16 @@ from torch.utils.data import TensorDataset
 from gancore.checkpoint import store as checkpoint
 from gancore.contracts import Dataset, EvaluationProtocol
 from gancore.errors import ConfigError, DataError, PluginError
+from gancore.evaluation.evaluator import Evaluator, SampleOrigin
 from gancore.evaluation.features import digest_of
+from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, load_extractor, train_extractor
 from gancore.metrics import Features
+from gancore.utils.sample_format import SampleFormat
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.extractors.digits import DigitsExtractor
 from gancore_plugins.extractors.random import RandomExtractor
+from gancore_plugins.metrics.frechet import FrechetDistance
 from helpers.tiny_components import Noise
 
 QUICK = DigitsExtractor(epochs=3, batch_size=10)
@@ -54,9 +58,23 @@ class Stacked(Stripes):
         return Stripes()
 
 
-def loaded(extractor, dataset, folder, shape=SHAPE, steps=None):
+class Floats(Stripes):
+    """Stripes as float32 in a range."""
+
+    name = "float-stripes"
+    evaluation = EvaluationProtocol()
+
+    def build(self, root):
+        stripes = super().build(root)
+        dataset = TensorDataset(stripes.tensors[0] / 255, stripes.tensors[1])
+        dataset.classes, dataset.value_range = stripes.classes, (0.0, 1.0)
+        return dataset
+
+
+def loaded(extractor, dataset, folder, shape=SHAPE, steps=None, sample_format=None):
     """Return the loaded extractor, and all progress that was reported."""
-    work = load_extractor(extractor, dataset, shape, 10, EvaluationPaths(folder, folder / "cache", torch.device("cpu")))
+    paths = EvaluationPaths(folder, folder / "cache", torch.device("cpu"))
+    work = load_extractor(extractor, dataset, shape, 10, paths, sample_format)
     steps = [] if steps is None else steps
     while True:
         try:
@@ -124,6 +142,37 @@ def test_cache_file_differs_for_other_settings_and_other_data(tmp_path, extracto
     loaded(extractor, dataset, tmp_path, (dataset.channels, 8, 8))
     kept = list((tmp_path / "cache" / "extractors").iterdir())
     assert len(kept) == (1 if dataset.teacher() == Stripes() and extractor == QUICK else 2)
+
+
+def test_extractor_is_trained_in_the_range_of_what_it_reads_later(tmp_path):
+    def trained(sample_format):
+        return loaded(QUICK, Floats(), tmp_path, sample_format=sample_format)[0].digest
+
+    own = trained(None)
+    assert trained(SampleFormat("float32", (0.0, 1.0))) == own
+    assert trained(SampleFormat("uint8")) == own
+    assert trained(SampleFormat("float32", (-1.0, 1.0))) != own
+
+
+def test_extractor_of_an_evaluator_is_trained_in_the_range_of_the_training_data(tmp_path):
+    class Wide(Floats):
+        name = "wide-stripes"
+
+        def build(self, root):
+            dataset = super().build(root)
+            dataset.value_range = (-9.0, 9.0)
+            return dataset
+
+    def prepared(training):
+        sources = [ReferenceImages.of(dataset, tmp_path) for dataset in (Floats(), training)]
+        paths = EvaluationPaths(tmp_path, tmp_path / "cache", torch.device("cpu"))
+        metrics = {"fd": FrechetDistance(extractor=QUICK)}
+        list(Evaluator(metrics, paths, sources[0], SampleOrigin(sources[1]), count=200).prepare())
+        return set((tmp_path / "cache" / "extractors").iterdir())
+
+    before = prepared(Floats())
+    assert prepared(Floats()) == before
+    assert len(prepared(Wide()) - before) == 1, "the reference stays as it is"
 
 
 def test_accuracy_below_the_gate_is_rejected_without_training_again(tmp_path):
