@@ -33,13 +33,12 @@ from gancore.contracts import (
     Regularizer,
     Spec,
 )
-from gancore.data.items import build_dataset
-from gancore.data.summary import DataSummary
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.distributed.torchrun import join_ranks
 from gancore.errors import CheckpointError, ConfigError, blame
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
+from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
 from gancore.run.cost import Cost, Timing, cost_of, free_memory, timed_steps
 from gancore.run.directory import RunDirectory, next_directory
@@ -468,7 +467,7 @@ class Run:
             self._data = summary.to_data()
             for line in summary.lines():
                 display.note(line)
-            if self._leaves_out_labels(summary):
+            if self._leaves_out_labels(self.gan):
                 display.note("the labels are not used: --set training.conditional=true uses them")
             for note in findings.notes if findings else ():
                 display.note(f"note: {note}")
@@ -484,20 +483,18 @@ class Run:
 
     def _lower_batch_size(self, display: Display) -> None:
         """Lower a batch size that was chosen before the data was read, if less of it can be used."""
-        with blame(f"dataset {self.config.dataset.name!r}"):
-            items = len(build_dataset(self.config.dataset, self._data_root))  # type: ignore[arg-type]  # it has a length
+        items = len(ReferenceImages.of(self.config.dataset, self._data_root))
         fits, chosen = fitting_batch(items, self.config.batch_size), self.config.batch_size
         if items and fits != chosen:
             self._config = self.config.model_copy(update={"batch_size": fits})
             why = f"since only {items:,} items can be used; --set batch_size={fits} repeats this"
             self._warn(display, [f"batch_size {fits} instead of {chosen}, {why}"])
 
-    def _leaves_out_labels(self, summary: DataSummary) -> bool:
-        """Return whether files of the user have labels that are not used, and neither the user nor a choice said so."""
+    def _leaves_out_labels(self, gan: GAN) -> bool:
+        """Return whether files of the user have labels that the run does not use, and the user has not said so."""
         if self.config.training.conditional or "training.conditional" in self._set_by_user:
             return False
-        is_said = self._is_chosen and len(summary.classes) > 1
-        return hasattr(self.config.dataset, "path") and summary.condition not in (None, 1) and not is_said
+        return hasattr(self.config.dataset, "path") and gan.feed.condition not in (None, 1)
 
     def _start(self, display: Display) -> Initializer | None:
         """Read the weights of `init_from`, and show what fits, before the data is read where its form is known."""

@@ -103,7 +103,7 @@ def test_group_of_an_optimizer_that_is_frozen_is_a_warning():
         ([], {"dataset": {**PICTURES, "classes": True}, "training": {"conditional": True}}, False),
         ([], {"dataset": PICTURES}, False),
         ([], {}, False),  # not files of the user
-        ([ConfigLayer("choice for pictures", {})], {"dataset": {**PICTURES, "classes": True}}, False),  # said there
+        ([ConfigLayer("choice for pictures", {})], {"dataset": {**PICTURES, "classes": True}}, True),
     ],
 )
 def test_run_says_that_labels_are_not_used(below, settings, said, capsys):
