@@ -16,19 +16,24 @@ def chosen_items(
     classes: Sequence[str],
     labels: Tensor | None,
     read_labels: Callable[[Tensor], Tensor],
+    rows: int,
     per_row: int,
-) -> list[tuple[str, Tensor]]:
-    """Return rows of at most `per_row` item numbers (N,), one row per class with its name; without classes, one row.
+) -> list[tuple[int, Tensor]]:
+    """Return at most `rows` rows of at most `per_row` item numbers (N,).
+
+    There is a row for each class, with its number; if they are more than `rows`, for the first ones of which there are
+    items. Without classes there is one row, 0.
 
     `labels` (size,) are those of all items, if they are known. Otherwise `read_labels` returns those of some items.
     """
     if not classes:
-        return [("", _spaced(torch.arange(size), per_row))]
+        return [(0, _spaced(torch.arange(size), per_row))]
     scanned = torch.arange(size)
     if labels is None:
         scanned = _spaced(scanned, SCANNED)
         labels = read_labels(scanned)
-    return [(name, _spaced(scanned[labels == number], per_row)) for number, name in enumerate(classes)]
+    shown = range(len(classes)) if len(classes) <= rows else labels.unique().tolist()[:rows]
+    return [(number, _spaced(scanned[labels == number], per_row)) for number in shown]
 
 
 def _spaced(items: Tensor, count: int) -> Tensor:

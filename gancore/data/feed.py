@@ -39,6 +39,7 @@ from gancore.utils.random import derive_seed, generator_for, seeded
 from gancore.utils.sample_format import UINT8, condition_to_network, format_of
 
 _FINGERPRINT_ITEMS = 256
+_BYTES_PER_READ = 1 << 26
 _MAX_MEMORY_SHARE = 0.25
 """With `data="auto"`, a dataset is kept on the device if it takes at most this share of the device's memory."""
 
@@ -194,25 +195,27 @@ class Feed:
         self._check(images, conditions)
         return images, conditions
 
-    def examples(self, rows: int, per_row: int) -> list[tuple[str, Tensor, Tensor | None]]:
+    def examples(self, rows: int, per_row: int) -> list[tuple[int, Tensor, Tensor | None]]:
         """Return rows of samples as networks see them, with their conditions if these are pictures.
 
-        There is a row for each class, with its name, for the first `rows` classes; without classes one row without a
-        name. Samples (N, *shape) with N <= `per_row` are uint8 with -1 as 0 and 1 as 255 if they are bounded, else
-        float32. They are evenly spaced items of each class, and do not depend on the seed of the run.
+        There is a row for each class, with its number; if they are more than `rows`, for the first ones of which there
+        are samples. Without classes there is one row, 0. Samples (N, *shape) with N <= `per_row` are uint8 with -1 as 0
+        and 1 as 255 if they are bounded, else float32. They are evenly spaced items of each class, and do not depend on
+        the seed of the run.
         """
         labels = self._known_labels() if self.classes else None
 
         def read_labels(items: Tensor) -> Tensor:
-            return self.read(items)[1]
+            per_read = max(1, _BYTES_PER_READ // self.item_bytes)  # the samples themselves are not kept
+            return torch.cat([self.read(part)[1] for part in items.split(per_read)])
 
-        shown = list[tuple[str, Tensor, Tensor | None]]()
-        for name, items in chosen_items(self.size, self.classes, labels, read_labels, per_row)[:rows]:
+        shown = list[tuple[int, Tensor, Tensor | None]]()
+        for number, items in chosen_items(self.size, self.classes, labels, read_labels, rows, per_row):
             stored, conditions = self.read(items) if len(items) else (first[:0] for first in self._first)
             seen = self.format.to_network(stored)
             is_picture = conditions.dtype == torch.uint8 and conditions.ndim == 4
             shown.append(
-                (name, UINT8.to_stored(seen) if self.format.bounded else seen, conditions if is_picture else None)
+                (number, UINT8.to_stored(seen) if self.format.bounded else seen, conditions if is_picture else None)
             )
         return shown
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.config.run import RunConfig
-from gancore.errors import ConfigError, GancoreError, NonFiniteError, NumericsError, StorageError
+from gancore.errors import ConfigError, GancoreError, NonFiniteError, NumericsError, StorageError, describe_error
 from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
 from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.evaluation.sources import ReferenceImages
@@ -293,7 +293,11 @@ class Recorder:
         path = self._directory.samples / REAL
         if path.exists() or not can_draw(self._gan.feed.shape):
             return
-        drawn = sheet(self._gan.feed)
+        try:
+            drawn = sheet(self._gan.feed)
+        except Exception as error:
+            self._warnings.append(f"the contact sheet of the data cannot be drawn: {describe_error(error)}")
+            return
         with self._deferred():
             with atomic_write(path) as temporary, temporary.open("wb") as file:
                 drawn.save(file, "PNG")

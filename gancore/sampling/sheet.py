@@ -34,8 +34,8 @@ class Examples(Protocol):
     def classes(self) -> tuple[str, ...]:
         """The names of the classes; empty without classes."""
 
-    def examples(self, rows: int, per_row: int) -> list[tuple[str, Tensor, Tensor | None]]:
-        """Return rows of name, samples (N, …), uint8 or float32, and their conditions if these are pictures."""
+    def examples(self, rows: int, per_row: int) -> list[tuple[int, Tensor, Tensor | None]]:
+        """Return rows: number of the class, samples (N, …), uint8 or float32, and conditions if they are pictures."""
 
 
 def can_draw(shape: Shape) -> bool:
@@ -48,7 +48,7 @@ def sheet(source: Examples) -> Image.Image:
 
     Images of other than 1, 3 or 4 channels are shown as their channels in gray, next to each other. An image that is a
     condition is left of its sample. float32 is shown from the lowest value in the sheet, black, to the highest, white.
-    Images with a side above 256 pixels are reduced. Of more than 24 classes the first are shown.
+    Images with a side above 256 pixels are reduced. Of more than 24 classes the first that have samples are shown.
     Raises ConfigError when the samples are no pictures.
     """
     if not can_draw(source.shape):
@@ -68,7 +68,7 @@ def sheet(source: Examples) -> Image.Image:
     lines = max(1, most_lines // max(1, len(source.classes)))
     rows = source.examples(most_classes, lines * columns)
     tiles = _tiles(rows)
-    labels = [_label(number, name) for number, name in enumerate(source.classes[:most_classes])]
+    labels = [_label(number, source.classes[number]) for number, *_ in rows] if source.classes else []
     if more := len(source.classes) - len(labels):
         labels.append(f"and {more:,} more classes")
         tiles.append([])
@@ -102,7 +102,7 @@ def _factor(height: int, width: int) -> float:
     return _LARGEST_TILE / longest if longest > _LARGEST_TILE else max(1, _SMALLEST_TILE // longest)
 
 
-def _tiles(rows: list[tuple[str, Tensor, Tensor | None]]) -> list[list[Image.Image]]:
+def _tiles(rows: list[tuple[int, Tensor, Tensor | None]]) -> list[list[Image.Image]]:
     """Return the pictures of each row."""
     counts = [len(samples) for _, samples, _ in rows]
     samples = torch.cat([samples for _, samples, _ in rows])

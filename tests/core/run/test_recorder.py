@@ -196,6 +196,18 @@ def test_samples_that_are_not_finite_end_a_run_and_its_checkpoint_from_before_st
     assert checkpoint.kept(RunDirectory(tmp_path / "run").checkpoints)
 
 
+def test_sheet_that_cannot_be_drawn_is_a_warning(tmp_path):
+    run = small_run(tmp_path / "run", {"duration": "1 steps"})
+
+    def examples(rows, per_row):
+        raise KeyError("pixels")
+
+    run.assemble().feed.examples = examples
+    (record,) = run.train()
+    assert record.warnings == ("the contact sheet of the data cannot be drawn: KeyError: 'pixels'",)
+    assert not (run.directory.samples / "real.png").exists()
+
+
 def test_log_that_cannot_be_written_ends_the_run_and_keeps_the_last_checkpoint(tmp_path):
     often = {"duration": "9 steps", "log": {"every_steps": 1}, "checkpoint": {"every_steps": 2}}
     directory, _, steps = begun(tmp_path / "run", often)

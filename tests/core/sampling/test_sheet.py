@@ -100,6 +100,36 @@ def test_sheet_of_many_classes_is_bounded_and_says_so():
     assert len(tops(drawn, 39 + 200)) == 0
 
 
+@pytest.mark.parametrize("data", ["stream", "device"])
+def test_sheet_of_many_classes_shows_the_first_that_have_samples(data):
+    counts = [0] * 30 + [2, 0, 3] + [0] * 20
+    for dataset in (classes_of_one_color(counts), OneByOne(classes_of_one_color(counts))):
+        drawn = sheet(feed(dataset, data))
+        assert tops(drawn, 40 + 30).max() < tops(drawn, 40 + 32).min()
+
+
+def test_sheet_reads_samples_in_chunks_to_find_their_classes():
+    read = []
+
+    class Large(Dataset):
+        classes = ("a", "b")
+        image = torch.zeros(1, 4096, 4096, dtype=torch.uint8)
+
+        def __len__(self):
+            return 8
+
+        def __getitem__(self, index):
+            return self.image, index % 2
+
+        def __getitems__(self, indices):
+            read.append(len(indices))
+            return [self[index] for index in indices]
+
+    sheet(feed(Large()))
+    assert sum(read) == 8 + 8
+    assert max(read) == 4  # 64 MiB
+
+
 def test_sheet_of_other_vectors_is_refused():
     assert not can_draw((3,))
     with pytest.raises(ConfigError, match=r"these samples have shape \(3,\)"):
