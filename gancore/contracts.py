@@ -351,8 +351,8 @@ class Findings:
     """What a dataset found in the user's files, and what it did with it.
 
     `used`: names of files, or of arrays in a file, by format, as in `{"PNG": ["cat/1.png"]}`. `skipped`: names by
-    reason, as in `{"hidden": [".DS_Store"]}`. `facts`: further lines for the user, as in `{"sizes": "64x64"}`. `notes`:
-    what the user should know before training, as sentences. `resized`: number of samples whose size was changed.
+    reason, as in `{"hidden": [".DS_Store"]}`. `resized`: number of samples whose size was changed. `facts`: further
+    lines for the user, as in `{"sizes": "64x64"}`. `notes`: what the user should know before training, as sentences.
     """
 
     used: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -83,7 +83,7 @@ def _is_possible(change: Change, before: Mapping[str, Any], now: Mapping[str, An
     if table == "optimizer":
         return not any(map(_is_state, _arguments(change, keys[1:])))
     if table == "ema":
-        return table in before and table in now  # else there are no averaged weights, or nothing that they are for
+        return table in before and table in now  # it cannot be added or removed
     return table == "regularizers" and keys[-1] != "name"
 
 

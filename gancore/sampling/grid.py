@@ -14,7 +14,8 @@ from gancore.contracts import Shape
 
 REAL_POINTS = 2000
 """The most real points that a scatter plot shows."""
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Modes of pictures in Pillow, by the number of channels."""
 _SMALLEST_TILE, _PLOT = 64, 480  # pixels along each side
 _SUPERSAMPLING = 2  # a scatter plot is drawn larger by this factor, so that its points are round
 _BACKGROUND, _REAL, _GENERATED = "#ffffff", "#a9b8c6", "#c8102e"
@@ -24,7 +25,7 @@ _LINES = ("#c8102e", "#2b5c8a", "#3a7d44", "#8a5a00")  # of the channels of a se
 
 def is_picture(samples: Tensor) -> bool:
     """Return whether samples can be shown: images of 1, 3 or 4 channels, series (N, C, L), or points (N, 2)."""
-    images, points = samples.ndim == 4 and samples.shape[1] in _MODES, samples.ndim == 2 and samples.shape[1] == 2
+    images, points = samples.ndim == 4 and samples.shape[1] in MODES, samples.ndim == 2 and samples.shape[1] == 2
     return images or points or (samples.ndim == 3 and samples.shape[2] > 1)
 
 
@@ -125,4 +126,4 @@ def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
 
 def tile_picture(image: Tensor) -> Image.Image:
     """Return the picture of an image (C, H, W) uint8 of 1, 3 or 4 channels."""
-    return Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy(), _MODES[len(image)])
+    return Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy(), MODES[len(image)])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gancore.contracts import Shape
 from gancore.errors import ConfigError, StorageError
-from gancore.sampling.grid import REAL_POINTS, plots, scatter
+from gancore.sampling.grid import MODES, REAL_POINTS, scatter, tile_picture, tiles
 from gancore.utils.atomic import replacing
 
 _SMALLEST_TILE, _LARGEST_TILE = 64, 256  # pixels of the longer side of a sample in the sheet
@@ -19,7 +19,6 @@ _WIDTH, _HEIGHT = 1600, 2000  # pixels that the samples fill at most
 _MOST_COLUMNS, _MOST_CLASSES, _MOST_LINES = 12, 24, 8
 _SERIES_TILE = (64, 96)
 _GAP, _TEXT, _MOST_LETTERS = 2, 14, 24
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _BACKGROUND, _PAGE, _INK = "#ffffff", "#d5dbe1", "#1f2933"
 
 
@@ -67,12 +66,12 @@ def sheet(source: Examples) -> Image.Image:
     columns = min(_MOST_COLUMNS, max(2, _WIDTH // (width + _GAP)))
     lines = max(1, most_lines // max(1, len(source.classes)))
     rows = source.examples(most_classes, lines * columns)
-    tiles = _tiles(rows)
+    drawn = _tiles(rows)
     labels = [_label(number, source.classes[number]) for number, *_ in rows] if source.classes else []
     if more := len(source.classes) - len(labels):
         labels.append(f"and {more:,} more classes")
-        tiles.append([])
-    return _table(tiles, labels, columns)
+        drawn.append([])
+    return _table(drawn, labels, columns)
 
 
 def save_sheet(drawn: Image.Image, out: Path) -> None:
@@ -92,7 +91,7 @@ def _tile_size(shape: Shape) -> tuple[int, int]:
     if len(shape) == 2:
         return _SERIES_TILE
     channels, height, width = shape
-    width *= 1 if channels in _MODES else channels
+    width *= 1 if channels in MODES else channels
     factor = _factor(height, width)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
@@ -106,7 +105,7 @@ def _tiles(rows: list[tuple[int, Tensor, Tensor | None]]) -> list[list[Image.Ima
     """Return the pictures of each row."""
     counts = [len(samples) for _, samples, _ in rows]
     samples = torch.cat([samples for _, samples, _ in rows])
-    drawn = _pictures(plots(samples) if samples.ndim == 3 else _bytes(samples))
+    drawn = _pictures(tiles(samples))
     given = [conditions for _, _, conditions in rows if conditions is not None]
     if given and samples.ndim == 4:
         drawn = [_pair(*both) for both in zip(_pictures(torch.cat(given)), drawn, strict=True)]
@@ -114,23 +113,15 @@ def _tiles(rows: list[tuple[int, Tensor, Tensor | None]]) -> list[list[Image.Ima
     return [[next(remaining) for _ in range(count)] for count in counts]
 
 
-def _bytes(images: Tensor) -> Tensor:
-    """Return images as uint8; float32 is scaled from the lowest to the highest value."""
-    if images.dtype == torch.uint8 or not images.numel():
-        return images.to(torch.uint8)
-    low, high = float(images.min()), float(images.max())
-    return ((images - low) * (255 / ((high - low) or 1.0))).round().clamp(0, 255).to(torch.uint8)
-
-
 def _pictures(images: Tensor) -> list[Image.Image]:
     """Return a picture of each image (N, C, H, W) uint8, enlarged or reduced for the sheet."""
-    if images.shape[1] not in _MODES:
+    if images.shape[1] not in MODES:
         images = images.transpose(1, 2).flatten(2).unsqueeze(1)  # (N, 1, H, C W)
     factor = _factor(*images.shape[2:])
     filter_ = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX
     shown = []
     for image in images:
-        drawn = Image.fromarray(image.permute(1, 2, 0).squeeze(2).contiguous().numpy(), _MODES[len(image)])
+        drawn = tile_picture(image)
         size = max(1, round(drawn.width * factor)), max(1, round(drawn.height * factor))
         shown.append(drawn if drawn.size == size else drawn.resize(size, filter_))
     return shown
