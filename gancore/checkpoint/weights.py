@@ -1,7 +1,7 @@
 """Weights that a run starts with: of a checkpoint, or of a plain state dict in a safetensors file or in torch's format.
 
-`torch.load(weights_only=True)` builds tensors and plain containers only, and executes nothing. Sizes are checked before
-it runs: nothing in the file may unpack to more than its bytes.
+`torch.load(weights_only=True)` builds tensors and plain containers only, and executes nothing. An archive may not
+unpack to more than its bytes, which is checked before; of other files, the sum of the tensors is checked after.
 """
 
 from __future__ import annotations

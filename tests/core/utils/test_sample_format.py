@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import DataError
-from gancore.utils.sample_format import UINT8, SampleFormat, condition_to_network
+from gancore.utils.sample_format import UINT8, SampleFormat, Scales, condition_to_network
 
 shapes = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple)
 ranges = st.tuples(st.integers(-50, 50), st.integers(1, 50)).map(lambda pair: (float(pair[0]), float(sum(pair))))
@@ -142,3 +142,12 @@ def test_scales_must_be_numbers_for_each_value(scales, words):
 def test_scales_of_too_many_values_are_refused():
     with pytest.raises(DataError, match="20,000 of each; at most 16,384"):
         SampleFormat.of(torch.zeros(20_000), scales=(torch.zeros(20_000), torch.ones(20_000)))
+
+
+def test_scales_of_many_values_are_found_without_a_hash_of_each():
+    class Number(float):
+        __hash__ = None
+
+    scales = Scales((3,), (1.0, Number(2), Number(3)), (1.0, Number(2), Number(4)))
+    assert scales.standardize(torch.tensor([[2.0, 6.0, 11.0]])).tolist() == [[1.0, 2.0, 2.0]]
+    assert hash(scales) == hash(Scales((3,), (1.0, 2.0, 3.0), (1.0, 2.0, 4.0)))
