@@ -29,11 +29,13 @@ class Cost:
 
     `state_bytes`: weights, gradients, the states of optimizers, and the average of the generator. `activation_bytes`:
     what a step keeps for its gradients, None if that is unknown. Penalties with gradients of images need more.
+    `present_bytes`: weights and average, which are in memory before the first step.
     """
 
     parameters: dict[str, int]
     state_bytes: int
     activation_bytes: int | None
+    present_bytes: int
 
     def __str__(self) -> str:
         sizes = " and ".join(f"{player} {short(count)}".rstrip() for player, count in self.parameters.items())
@@ -52,10 +54,10 @@ class Cost:
                 f"the networks have {short(total)} parameters, which is slow and takes much data: a lower width of the "
                 "generator and the discriminator has fewer"
             )
-        weights = 4 * total  # these are in memory already
-        if free is not None and self.bytes - weights > free:
+        more = self.bytes - self.present_bytes
+        if free is not None and more > free:
             yield (
-                f"training takes at least {short(self.bytes - weights)}B more memory, and {short(free)}B are free: "
+                f"training takes at least {short(more)}B more memory, and {short(free)}B are free: "
                 "lower the batch size, or --set training.accumulate=4, or use smaller networks"
             )
 
@@ -75,15 +77,17 @@ class Timing:
 def cost_of(gan: GAN) -> Cost:
     """Return what training takes. The networks stay as they are."""
     networks = {"generator": gan.generator, "discriminator": gan.discriminator}
-    state = 0
+    state = present = 0
     for player, optimizer in gan.optimizers.items():
         per_weight = 2 + _states_of(optimizer)  # itself, its gradient
         for weight in (weight for module in gan.trained_by[player].values() for weight in module.parameters()):
             state += int(weight.nbytes * (per_weight if weight.requires_grad else 1))
+            present += weight.nbytes
     if gan.ema is not None:
-        state += sum(weight.nbytes for weight in gan.ema.parameters())
+        average = sum(weight.nbytes for weight in gan.ema.parameters())
+        state, present = state + average, present + average
     parameters = {player: sum(weight.numel() for weight in each.parameters()) for player, each in networks.items()}
-    return Cost(parameters, state, _activations(gan))
+    return Cost(parameters, state, _activations(gan), present)
 
 
 def free_memory(device: torch.device) -> int | None:

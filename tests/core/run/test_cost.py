@@ -58,13 +58,22 @@ def test_cost_is_known_without_activations_for_networks_that_need_values():
     assert cost.bytes == cost.state_bytes > 0
 
 
+def test_weights_and_average_are_in_memory_before_the_first_step():
+    gan = gan_of(ema={"half_life_kimg": 1.0})
+    cost = cost_of(gan)
+    there = [parameter for module in (gan.generator, gan.discriminator, gan.ema) for parameter in module.parameters()]
+    assert cost.present_bytes == sum(weight.nbytes for weight in there)
+    assert not list(cost.warnings(cost.bytes - cost.present_bytes))
+    assert list(cost.warnings(cost.bytes - cost.present_bytes - 1))
+
+
 @pytest.mark.parametrize(
     ("cost", "free", "words"),
     [
-        (Cost({"generator": 10, "discriminator": 10}, 400, 100), 10_000, []),
-        (Cost({"generator": 10, "discriminator": 10}, 400, 100), None, []),
-        (Cost({"generator": 90_000_000, "discriminator": 10_000_001}, 400, 100), None, ["100 M parameters"]),
-        (Cost({"generator": 10, "discriminator": 10}, 400, 9_000), 5_000, ["9.32 kB more", "5 kB are free"]),
+        (Cost({"generator": 10, "discriminator": 10}, 400, 100, 80), 10_000, []),
+        (Cost({"generator": 10, "discriminator": 10}, 400, 100, 80), None, []),
+        (Cost({"generator": 90_000_000, "discriminator": 10_000_001}, 400, 100, 80), None, ["100 M parameters"]),
+        (Cost({"generator": 10, "discriminator": 10}, 400, 9_000, 80), 5_000, ["9.32 kB more", "5 kB are free"]),
     ],
 )
 def test_cost_warns_of_large_networks_and_of_too_little_memory(cost, free, words):
