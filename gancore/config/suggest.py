@@ -42,21 +42,21 @@ _KIND = {1: "vectors of {} numbers", 2: "series of {}", 3: "images of {}", 4: "v
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A config for the user's data. `layers` go below what the user sets; `recipe` is its recipe, None without one.
+    """A config for the user's data. `layers` go below what the user sets; `source` is their recipe or file, if any.
 
     `data` and `choice` say in a line each what the data is, and what was chosen and why. `changes` are the keys of the
     config that the choice sets, dotted.
     """
 
     layers: tuple[ConfigLayer, ...]
-    recipe: str | None
+    source: str | None
     data: str
     choice: str
     changes: Mapping[str, object] = field(default_factory=dict)
 
     def lines(self, command: str = "") -> tuple[str, str, str]:
         """Return what the data is, what was chosen, and the command that repeats it, by default in Python."""
-        source = "" if self.recipe is None else f"{self.recipe!r}, "
+        source = "" if self.source is None else f"{self.source!r}, "
         return (
             f"data:    {self.data}",
             f"chosen:  {self.choice}",
@@ -65,7 +65,7 @@ class Suggestion:
 
     def arguments(self) -> list[str]:
         """Return the arguments of `gancore train` that make the same choice by hand."""
-        found: list[str] = [] if self.recipe is None else [self.recipe]
+        found: list[str] = [] if self.source is None else [self.source]
         for key, value in self.changes.items():
             found += ["--dataset", str(value)] if key == "dataset.name" else ["--set", f"{key}={as_toml(value)}"]
         return found
@@ -101,11 +101,12 @@ def suggest(
     ConfigError when no recipe can be chosen.
     """
     own = merge(above)[0]
-    dataset, outline = _dataset(path, catalog, _table(own.get("dataset")))
+    given = _table(merge([*(below or ()), *above])[0].get("dataset"))
+    dataset, outline = _dataset(path, catalog, given, _table(own.get("dataset")))
     changes: dict[str, object] = {}
     if below is not None:
-        recipe = next((name for layer in below if (name := _recipe_of(layer))), None)
-        reasons = [f"dataset {dataset.name}" + (f" for recipe {recipe}" if recipe else "")]
+        source = next((name for layer in reversed(below) if (name := _recipe_of(layer) or _file_of(layer))), None)
+        reasons = [f"dataset {dataset.name}" + (f" for {source}" if source else "")]
     elif outline is None:
         raise ConfigError(
             f"dataset {dataset.name} does not say what {path} holds, so no recipe can be chosen for it",
@@ -113,14 +114,14 @@ def suggest(
         )
     else:
         dataset, outline, reasons = _reduced(dataset, outline, path, catalog, own, accelerated=accelerated)
-        recipe = _recipe_for(outline, catalog, accelerated=accelerated)
+        source = recipe = _recipe_for(outline, catalog, accelerated=accelerated)
         device = "with a GPU" if accelerated else "without a GPU"
         reasons.insert(0, f"recipe {recipe}, for {_shape_text(outline.shape)} {device}")
         changes = dict(_fitted(recipe, outline, own))
         if len(outline.classes) > 1:
             count, few = len(outline.classes), f"since classes have fewer than {_ITEMS_OF_CLASS} items on average"
             reasons.append(f"conditional on {count} classes" if _has_classes(outline) else f"not conditional, {few}")
-    layers = below if below is not None else [ConfigLayer(f"recipe {recipe}", catalog.recipe(recipe or "").data)]
+    layers = below if below is not None else [ConfigLayer(f"recipe {source}", catalog.recipe(source or "").data)]
     base = merge(layers)[0]
     fields = _fields(dataset, catalog, base, keep=below is not None)
     set_by_user = _table(own.get("dataset")).keys() - {"name"}
@@ -136,7 +137,7 @@ def suggest(
         reasons.append(f"without {', '.join(too_few)}, since fewer than {_ITEMS_TO_MEASURE} items say little")
     return Suggestion(
         (*layers, ConfigLayer(f"choice for {path}", _nested(changes))),
-        recipe,
+        source,
         f"{path} (dataset {dataset.name})" + (f": {_data_text(outline)}" if outline else ""),
         "; ".join(reasons),
         changes,
@@ -163,10 +164,16 @@ def _unmeasurable(dataset: Dataset, recipe: Table, own: Table) -> list[str]:
     return sorted(labels) if compared is not None and compared.items < _ITEMS_TO_MEASURE else []
 
 
-def _dataset(path: Path | str, catalog: Catalog, table: Table) -> tuple[Dataset, Outline | None]:
-    """Return the dataset for a path, with what the user sets as far as that is valid, and the outline of its data."""
-    name = table.get("name")
-    dataset = _with_fields(dataset_at(path, catalog, name=name if isinstance(name, str) else None), catalog, table)
+def _dataset(path: Path | str, catalog: Catalog, given: Table, own: Table) -> tuple[Dataset, Outline | None]:
+    """Return the dataset for a path, with the fields that are set and valid, and the outline of its data.
+
+    `own` is the table that the user sets. `given` has the fields of a recipe or file below it, which another dataset
+    does not take.
+    """
+    name = own.get("name")
+    dataset = dataset_at(path, catalog, name=name if isinstance(name, str) else None)
+    table = given if given.get("name") == catalog.name_of(type(dataset)) else own
+    dataset = _with_fields(dataset, catalog, {key: value for key, value in table.items() if key != "path"})
     return dataset, outline_of(dataset)
 
 
@@ -248,15 +255,19 @@ def _fields(dataset: Dataset, catalog: Catalog, base: Table, *, keep: bool) -> I
     if below.get("name") != data["name"]:
         below = {}
     yield "name", data.pop("name")
+    defaults = {field.alias or name: field for name, field in type(dataset).model_fields.items()}
     for key, value in data.items():
-        default = type(dataset).model_fields[key].get_default(call_default_factory=True)
+        default = defaults[key].get_default(call_default_factory=True)
         if key == "path" or (key in below and not keep) or (key not in below and value != plain(default, str)):
             yield key, value
 
 
 def _recipe_of(layer: ConfigLayer) -> str | None:
-    _, is_recipe, name = layer.source.partition("recipe ")
-    return name if is_recipe else None
+    return layer.source.removeprefix("recipe ") if layer.source.startswith("recipe ") else None
+
+
+def _file_of(layer: ConfigLayer) -> str | None:
+    return layer.source if layer.source.endswith(".toml") else None
 
 
 def _table(value: object) -> Table:

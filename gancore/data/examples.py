@@ -32,7 +32,7 @@ def chosen_items(
     if labels is None:
         scanned = _spaced(scanned, SCANNED)
         labels = read_labels(scanned)
-    shown = range(len(classes)) if len(classes) <= rows else labels.unique().tolist()[:rows]
+    shown = range(len(classes)) if len(classes) <= rows else torch.unique(labels).tolist()[:rows]
     return [(number, _spaced(scanned[labels == number], per_row)) for number in shown]
 
 

@@ -207,7 +207,7 @@ class Feed:
 
         def read_labels(items: Tensor) -> Tensor:
             per_read = max(1, _BYTES_PER_READ // self.item_bytes)  # the samples themselves are not kept
-            return torch.cat([self.read(part)[1] for part in items.split(per_read)])
+            return torch.cat([self.read(part)[1] for part in torch.split(items, per_read)])
 
         shown = list[tuple[int, Tensor, Tensor | None]]()
         for number, items in chosen_items(self.size, self.classes, labels, read_labels, rows, per_row):

@@ -146,7 +146,7 @@ def test_suggest_chooses_by_shape_number_classes_and_device(
 ):
     path = described(tmp_path, items, shape, classes, pictures=sides is not None)
     suggestion = suggest(path, CATALOG, accelerated=accelerated)
-    assert suggestion.recipe == recipe
+    assert suggestion.source == recipe
     assert suggestion.changes.get("dataset.sides") == sides
     assert recipe in suggestion.choice
 
@@ -210,7 +210,7 @@ def test_suggest_chooses_by_the_size_that_the_user_sets(tmp_path, size, recipe):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     above = [assignment(f"dataset.size={size}")]
     suggestion = suggest(tmp_path, CATALOG, above)
-    assert (suggestion.recipe, config_of(suggestion, *above).dataset.size) == (recipe, size)
+    assert (suggestion.source, config_of(suggestion, *above).dataset.size) == (recipe, size)
     assert f"images of 3x{size}x{size}" in suggestion.data
     assert "reduced" not in suggestion.choice
 
@@ -219,7 +219,7 @@ def test_suggest_keeps_the_recipe_of_the_user(tmp_path):
     path = described(tmp_path, 12, [1, 28, 28])
     suggestion = suggest(path, CATALOG, below=read_layers("mnist", CATALOG))
     config = config_of(suggestion)
-    assert (suggestion.recipe, config.dataset.name, config.batch_size) == ("mnist", "described", 12)
+    assert (suggestion.source, config.dataset.name, config.batch_size) == ("mnist", "described", 12)
     assert config.generator.name == "subpixel"
 
 
@@ -264,3 +264,15 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_text_of_as_toml_has_the_same_value(value):
     assert parse_value(as_toml(value)) == value
+
+
+def test_suggest_names_the_file_of_the_user(tmp_path):
+    path = described(tmp_path, 40, [3, 32, 32])
+    layers = [ConfigLayer("recipe small-pictures", CATALOG.recipe("small-pictures").data), ConfigLayer("my.toml", {})]
+    assert suggest(path, CATALOG, below=layers).arguments()[0] == "my.toml"
+
+
+def test_suggest_describes_data_with_the_fields_of_a_recipe(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
+    layers = [ConfigLayer("my.toml", {"dataset": {"name": "folder", "size": 24}})]
+    assert "3x24x24" in suggest(tmp_path, CATALOG, below=layers).data
