@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,14 +27,19 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 
-def _parquet(path: Path) -> pyarrow.parquet.ParquetFile:
+@contextmanager
+def _parquet(path: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
+    """Open a file in the block. Raise DataError, which names the file, if it is damaged, also where the block reads."""
     try:
         import pyarrow.parquet
     except ImportError as error:
         raise DataError(f"{path} is a Parquet file, which needs pyarrow", "pip install 'gancore[parquet]'") from error
     try:
-        return pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield file
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow raises many types for damaged files
         raise DataError(f"cannot read {path} as Parquet: {describe_error(error)}", "write the file anew") from error
 
 
@@ -53,11 +59,8 @@ def parquet_head(path: Path) -> Head:
         }
         head = Head(path, tuple(schema.names), text, [])
         check_size(head, count)
-        try:
-            batch = next(file.iter_batches(min(HEAD_ROWS, rows_at_once(len(schema)))), None)
-            first = [] if batch is None else batch.to_pylist()
-        except Exception as error:  # of a damaged file
-            raise DataError(f"cannot read {path} as Parquet: {describe_error(error)}", "write the file anew") from error
+        batch = next(file.iter_batches(min(HEAD_ROWS, rows_at_once(len(schema)))), None)
+        first = [] if batch is None else batch.to_pylist()
     head.rows.extend(["" if row[name] is None else str(row[name]) for name in head.names] for row in first)
     counts = [name for name in head.names if name == "__index_level_0__" and counts_rows(head.values_of(name))]
     return Head(path, head.names, head.text, head.rows, tuple(counts))
@@ -71,37 +74,30 @@ def parquet_cells(head: Head, columns: Sequence[str], label: str | None) -> Gene
         import pyarrow.compute
 
         total = max(1, file.metadata.num_rows)
-        try:
-            read_columns = [*columns, *([label] if label is not None else [])]
-            for batch in file.iter_batches(rows_at_once(len(read_columns)), columns=read_columns):
-                read = [
-                    pyarrow.compute.cast(batch.column(name), pyarrow.float64(), safe=False).to_numpy(
-                        zero_copy_only=False
-                    )
-                    for name in columns
-                ]
-                part = np.stack(read, axis=1) if read else np.empty((batch.num_rows, 0))
-                for row, place in zip(*np.nonzero(~np.isfinite(part)), strict=True):
-                    where = f"row {count + int(row) + 1}, {columns[place]}"
-                    if math.isnan(part[row, place]):
-                        found.note_missing(where)
-                    else:
-                        found.note_wrong(f"{where}: {part[row, place]}")
-                        found.bad.add(count + int(row))
-                if label is not None:
-                    labels = ["" if each is None else str(each).strip() for each in batch.column(label).to_pylist()]
-                    for row, each in enumerate(labels):
-                        if is_missing(each):
-                            found.note_missing(f"row {count + row + 1}, {label}")
-                            labels[row] = ""
-                    found.labels += labels
-                with np.errstate(over="ignore"):
-                    parts.append(part.astype(np.float32))
-                count += len(part)
-                yield min(1.0, count / total)
-        except Exception as error:  # of a damaged file
-            raise DataError(
-                f"cannot read {head.path} as Parquet: {describe_error(error)}", "write the file anew"
-            ) from error
+        read_columns = [*columns, *([label] if label is not None else [])]
+        for batch in file.iter_batches(rows_at_once(len(read_columns)), columns=read_columns):
+            read = [
+                pyarrow.compute.cast(batch.column(name), pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
+                for name in columns
+            ]
+            part = np.stack(read, axis=1) if read else np.empty((batch.num_rows, 0))
+            for row, place in zip(*np.nonzero(~np.isfinite(part)), strict=True):
+                where = f"row {count + int(row) + 1}, {columns[place]}"
+                if math.isnan(part[row, place]):
+                    found.note_missing(where)
+                else:
+                    found.note_wrong(f"{where}: {part[row, place]}")
+                    found.bad.add(count + int(row))
+            if label is not None:
+                labels = ["" if each is None else str(each).strip() for each in batch.column(label).to_pylist()]
+                for row, each in enumerate(labels):
+                    if is_missing(each):
+                        found.note_missing(f"row {count + row + 1}, {label}")
+                        labels[row] = ""
+                found.labels += labels
+            with np.errstate(over="ignore"):
+                parts.append(part.astype(np.float32))
+            count += len(part)
+            yield min(1.0, count / total)
     found.numbers = np.concatenate(parts) if parts else found.numbers
     return found

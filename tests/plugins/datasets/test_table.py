@@ -281,3 +281,11 @@ def test_loaded_generator_samples_in_the_units_of_the_table(tmp_path):
     samples = trained.sample(100)
     assert 20 < samples[:, 0].mean() < 70
     assert 30_000 < samples[:, 1].mean() < 50_000
+
+
+def test_parquet_with_damaged_names_is_an_error_that_names_the_file(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"height": [1.0, 2.0]}), path)
+    path.write_bytes(path.read_bytes().replace(b"height", b"\xe8eight"))
+    with pytest.raises(DataError, match=r"cannot read .*a\.parquet as Parquet"):
+        Table.from_path(path)
