@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-SYSTEM_ERRORS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+SYSTEM_ERRORS = {
+    *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
+}
 """Errors that the system or its user must fix, wherever in the code they occur."""
 
 

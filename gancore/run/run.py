@@ -543,7 +543,11 @@ class Run:
     def _total(self, gan: GAN) -> tuple[float | None, int]:
         """Return the total in epochs, None for minutes, and the number of images of a step."""
         images_per_step = self.config.batch_size * self.config.training.discriminator_steps
-        return self.config.total.total_epochs(gan.feed.size, images_per_step), images_per_step
+        epochs = self.config.total.total_epochs(gan.feed.size, images_per_step)
+        if epochs is not None and self.config.total.unit == "steps":
+            # Steps that are done may have had another batch size.
+            epochs += (gan.progress.images_seen - gan.progress.step * images_per_step) / gan.feed.size
+        return epochs, images_per_step
 
     def _follow(self, gan: GAN, interruption: Interruption) -> Iterator[Record]:
         """Take the same steps as rank 0, which alone records them and decides when the run ends."""
