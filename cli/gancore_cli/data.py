@@ -13,6 +13,7 @@ from gancore_cli.options import Terminal, data_dir, echo, output_options, settin
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
+    from gancore.config.layers import ConfigLayer
     from gancore.contracts import Dataset
     from gancore.data.feed import Feed
     from gancore.data.summary import Contents, DataSummary
@@ -60,7 +61,7 @@ def data(
     if sheet and sheet.suffix.lower() != ".png":
         raise click.UsageError(f"--sheet must end in .png; received {sheet}")
     root, catalog = data_root(data_dir), open_catalog(terminal)
-    dataset = _dataset(terminal, source, assignments, catalog)
+    dataset, chosen = _dataset(terminal, source, assignments, catalog)
     warn(terminal, catalog)
     display = terminal.display()
     read = _lenient(dataset)
@@ -75,6 +76,7 @@ def data(
     document = {
         **summary.to_data(),
         "settings": plain(dataset, catalog.name_of),
+        "chosen": chosen,
         "columns": list(feed.columns),
         "mirrors": bool(getattr(built, "mirrors", False)),
         "measured_range": [reading.contents.lowest, reading.contents.highest],
@@ -109,12 +111,20 @@ class _Reading:
             yield Preparation("reading all items", done)
 
 
-def _dataset(terminal: Terminal, source: str, assignments: tuple[str, ...], catalog: Catalog) -> Dataset:
-    """Return the dataset of a name or path, with the keys that were set. Raise ConfigError for a wrong key."""
+def _dataset(
+    terminal: Terminal, source: str, assignments: tuple[str, ...], catalog: Catalog
+) -> tuple[Dataset, str | None]:
+    """Return the dataset of a name or path, with the keys that were set, and what `train` would choose for a path.
+
+    Raises ConfigError for a wrong key.
+    """
     from gancore.config.find import read_component
     from gancore.config.from_path import dataset_at
+    from gancore.config.layers import merge
+    from gancore.config.suggest import suggest
     from gancore.contracts import Dataset
-    from gancore.errors import DataError, unknown_name
+    from gancore.distributed.ranks import SINGLE_RANK
+    from gancore.errors import ConfigError, DataError, unknown_name
 
     known = [dataset.name for dataset, _ in catalog.offers(Dataset)]  # type: ignore[type-abstract]  # offers are concrete
     if source in known or source.rpartition(":")[2] in known:
@@ -127,23 +137,35 @@ def _dataset(terminal: Terminal, source: str, assignments: tuple[str, ...], cata
             "check the path, or see: gancore list dataset",
         )
     else:
-        dataset = dataset_at(source, catalog)
-    return with_settings(dataset, assignments, catalog)
+        try:
+            chosen = suggest(
+                source, catalog, _layers(assignments), accelerated=SINGLE_RANK.device("auto").type != "cpu"
+            )
+        except ConfigError:  # no recipe can be chosen, or a key is wrong, which is reported below
+            return with_settings(dataset_at(source, catalog), assignments, catalog), None
+        dataset = read_component(Dataset, merge(chosen.layers)[0]["dataset"], catalog)
+        return with_settings(dataset, assignments, catalog), chosen.choice
+    return with_settings(dataset, assignments, catalog), None
 
 
 def with_settings(dataset: Dataset, assignments: tuple[str, ...], catalog: Catalog) -> Dataset:
     """Return a dataset with keys set, as `--set` names them. Raise ConfigError for a wrong one."""
     from gancore.config.find import read_component
-    from gancore.config.layers import ConfigLayer, assignment, merge
+    from gancore.config.layers import ConfigLayer, merge
     from gancore.contracts import Dataset
     from gancore.settings import plain
 
     if not assignments:
         return dataset
-    keys = (text if text.startswith("dataset.") else f"dataset.{text}" for text in assignments)
-    layers = [ConfigLayer(dataset.name, {"dataset": plain(dataset, catalog.name_of)}), *map(assignment, keys)]
+    layers = [ConfigLayer(dataset.name, {"dataset": plain(dataset, catalog.name_of)}), *_layers(assignments)]
     changed: Dataset = read_component(Dataset, merge(layers)[0]["dataset"], catalog)
     return changed
+
+
+def _layers(assignments: tuple[str, ...]) -> list[ConfigLayer]:
+    from gancore.config.layers import assignment
+
+    return [assignment(text if text.startswith("dataset.") else f"dataset.{text}") for text in assignments]
 
 
 _STOPS = {"on_error": "unreadable", "missing": "missing"}
@@ -181,6 +203,7 @@ def _print(summary: DataSummary, document: dict[str, Any]) -> None:  # Any: JSON
         "classes": class_line(summary.classes, summary.class_counts) if summary.classes else "",
         "held out": summary.held_out or "",
         "mirrored": "augmentations may mirror the images" if document["mirrors"] else "",
+        "train": f"gancore train would choose: {document['chosen']}" if document["chosen"] else "",
         "sheet": document["sheet"] or "",
     }
     width = max(len(key) for key, text in lines.items() if text) + 2

@@ -146,7 +146,8 @@ def _hint_of_moved(checkpoint: Path) -> str:
     """Return what to do when the data of a run has moved."""
     folder = checkpoint.absolute().parent
     if folder.name == "checkpoints" and (folder.parent / "config.toml").is_file():
-        return f"gancore resume {quote(str(checkpoint.parent.parent))} --data PATH"
+        run = quote(str(checkpoint.parent.parent))
+        return f"gancore evaluate {run} --reference PATH, or gancore resume {run} --data PATH, which continues the run"
     return "name the data with --reference"
 
 

@@ -132,6 +132,15 @@ class Feed:
         """Return the number of images, over all ranks, of the batch that begins after `images_seen` images."""
         return min(self.batch_size, self.size - images_seen % self.size)
 
+    def images_after(self, images_seen: int, batches: int) -> int:
+        """Return the number of images of the run after this number of further batches, of which the last of an epoch is short."""
+        to_end = self.size - images_seen % self.size
+        left, per_epoch = -(-to_end // self.batch_size), -(-self.size // self.batch_size)
+        if batches < left:
+            return images_seen + batches * self.batch_size
+        epochs, rest = divmod(batches - left, per_epoch)
+        return images_seen + to_end + epochs * self.size + rest * self.batch_size
+
     def batches(self, images_seen: int) -> Iterator[Batch]:
         """Yield this rank's batches without end, the first one after `images_seen` images of the run."""
         stored = self._indexed(images_seen, *self._on_device) if self._on_device else self._streamed(images_seen)

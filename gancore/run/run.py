@@ -542,11 +542,12 @@ class Run:
 
     def _total(self, gan: GAN) -> tuple[float | None, int]:
         """Return the total in epochs, None for minutes, and the number of images of a step."""
-        images_per_step = self.config.batch_size * self.config.training.discriminator_steps
-        epochs = self.config.total.total_epochs(gan.feed.size, images_per_step)
-        if epochs is not None and self.config.total.unit == "steps":
-            # Steps that are done may have had another batch size.
-            epochs += (gan.progress.images_seen - gan.progress.step * images_per_step) / gan.feed.size
+        total, batches_per_step = self.config.total, self.config.training.discriminator_steps
+        images_per_step = self.config.batch_size * batches_per_step
+        epochs = total.total_epochs(gan.feed.size, images_per_step)
+        if total.unit == "steps":  # known exactly; steps that are done may have had another batch size
+            batches = (int(total.amount) - gan.progress.step) * batches_per_step
+            epochs = gan.feed.images_after(gan.progress.images_seen, max(0, batches)) / gan.feed.size
         return epochs, images_per_step
 
     def _follow(self, gan: GAN, interruption: Interruption) -> Iterator[Record]:

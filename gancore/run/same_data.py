@@ -73,6 +73,12 @@ class TrainedOn:
         """Yield a warning for each fact that is known of both and differs, as far as the networks still fit."""
         before = self.data_format or {}
         changed = {key: (before[key], now[key]) for key in before if key in now and before[key] != now[key]}
+        if "shape" in changed:
+            old, new = changed["shape"]
+            raise CheckpointError(
+                f"the run in {self.run} was trained on data of shape {old}; it is now {new}",
+                "restore the data and its settings, or train on the new data: gancore train PATH",
+            )
         classes = changed.pop("classes", ([], []))
         if all(classes):  # empty without classes, and where they are not asked for
             difference = (
@@ -81,7 +87,7 @@ class TrainedOn:
             if isinstance(before["condition"], int):
                 raise CheckpointError(difference, f"restore them, or start a new run from its weights: {self.new_run}")
             yield difference
-        decisive = ["shape", "condition", "dtype"]
+        decisive = ["condition", "dtype"]
         if None in changed.get("value_range", ()):  # networks of data with a range end in it, others do not
             decisive.append("value_range")
         for key in decisive:

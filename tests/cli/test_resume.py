@@ -359,7 +359,7 @@ def test_moved_data_is_followed_by_resume_and_evaluate(moved, tmp_path):
         assert done.returncode == 3
         said = three_lines(done)
         assert said["error"] == f"the data of the run is not at {old} any more"
-        assert said["next"] == "gancore resume ../run --data PATH"
+        assert "gancore resume ../run --data PATH" in said["next"]
     done = moved("work", "resume", "../run", "--data", "../moved")
     assert done.returncode == 0, done.stderr
     assert "bit-exact" not in done.stderr

@@ -387,3 +387,14 @@ def test_fingerprint_depends_on_scales():
     tables = [TensorDataset(torch.zeros(4, 1)) for _ in range(2)]
     tables[1].scales = [0.0], [1.0]
     assert feed(tables[0]).fingerprint != feed(tables[1]).fingerprint
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 100), st.integers(0, 12))
+def test_feed_counts_images_after_batches_as_batches_do(size, batch_size, images_seen, count):
+    batch_size = min(size, batch_size)
+    dataset = TensorDataset(torch.zeros(size, 1, 1, 1, dtype=torch.uint8))
+    feed = Feed(dataset, batch_size=batch_size, seed=0, device=torch.device("cpu"))
+    counted = images_seen
+    for batch in islice(feed.batches(images_seen), count):
+        counted += batch.total
+    assert feed.images_after(images_seen, count) == counted
