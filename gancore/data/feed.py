@@ -133,7 +133,7 @@ class Feed:
         return min(self.batch_size, self.size - images_seen % self.size)
 
     def images_after(self, images_seen: int, batches: int) -> int:
-        """Return the number of images of the run after this number of further batches, of which the last of an epoch is short."""
+        """Return the number of images of the run after `batches` more; the last batch of an epoch may be short."""
         to_end = self.size - images_seen % self.size
         left, per_epoch = -(-to_end // self.batch_size), -(-self.size // self.batch_size)
         if batches < left:
