@@ -45,3 +45,23 @@ def test_random_extractor_pools_large_images(side):
     images = torch.full((1, 1, side, side), 90, dtype=torch.uint8)
     small = torch.full((1, 1, 32, 32), 90, dtype=torch.uint8)
     torch.testing.assert_close(module(images).features, module(small).features)
+
+
+@pytest.mark.parametrize("shape", [(1, 50), (2, 1000), (1, 40, 4, 5), (3, 33, 64, 40), (2, 3), (1, 2, 40, 2, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8])
+def test_random_extractor_pools_long_series_and_volumes(shape, dtype):
+    samples = torch.full((2, *shape), 90, dtype=dtype)
+    small = tuple(min(side, 32) for side in shape[1:]) if len(shape) < 5 else shape[1:]
+    given, wanted = (RandomExtractor(width=16).build((shape[0], *sides), None, None) for sides in (shape[1:], small))
+    expected = wanted(torch.full((2, shape[0], *small), 90, dtype=dtype)).features
+    torch.testing.assert_close(given(samples).features, expected)
+
+
+def test_random_extractor_keeps_the_features_of_images_and_float_values():
+    images = torch.randint(0, 256, (2, 3, 40, 20), dtype=torch.uint8)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, (32, 20))
+    vectors = torch.randn(2, 5)
+    for samples, inputs in ((images, pooled), (vectors, vectors)):
+        module = RandomExtractor(width=16).build(samples.shape[1:], None, None)
+        expected = (inputs.flatten(1) @ module.hidden).relu() @ module.out
+        assert torch.equal(module(samples).features, expected)
