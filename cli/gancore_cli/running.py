@@ -87,11 +87,12 @@ def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> No
 
 def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> None:
     """Print where the run is; `steps` is the number that this process has taken, `last` the newest numbers."""
+    from gancore.sampling.write import default_name
     from gancore.utils.json import json_safe
 
     if run.gan is None or run.directory is None:
         return
-    progress = run.gan.progress
+    progress, shape = run.gan.progress, run.gan.feed.shape
     document = {
         "run": str(run.path),
         "pictures": str(run.samples[-1]) if run.samples else None,
@@ -111,6 +112,6 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
         for key in ("pictures", "metrics", "checkpoint", "best"):
             if document[key]:
                 echo(f"{key + ':':<12}{document[key]}")
-        echo(f"{'next:':<12}gancore sample {quote(str(run.path))} -n 64 --out samples.png")
+        echo(f"{'next:':<12}gancore sample {quote(str(run.path))} -n 64 --out {default_name(shape)}")
 
     terminal.result(document, text)

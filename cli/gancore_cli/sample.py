@@ -56,8 +56,7 @@ _SECONDS_WITHOUT_PROGRESS = 1
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("samples.png"),
-    show_default=True,
+    show_default="samples.png; what makes no picture: samples.csv for vectors, else samples.npy",
     metavar="FILE.png|.npy|.safetensors|.csv|DIR",
     help="Write one picture, an array as the data is stored, a table of vectors, or a folder of numbered PNGs.",
 )
@@ -79,7 +78,7 @@ def sample(
     label: str | None,
     condition: Path | None,
     assignments: tuple[str, ...],
-    out: Path,
+    out: Path | None,
     raw: bool,
     best: bool,
     refresh_batchnorm: bool,
@@ -100,12 +99,15 @@ def sample(
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.requirements import attributed
     from gancore.sampling.load import load
-    from gancore.sampling.write import form_of, written
+    from gancore.sampling.write import default_name, form_of, written
     from gancore.utils.paths import data_root
 
-    form = form_of(out)  # rejects a wrong file name before any work
+    if out:
+        form_of(out)  # rejects a wrong file name before any work
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
+    out = out or Path(default_name(trained.shape))
+    form = form_of(out)
     number = trained.class_number(label)
     warn(terminal, catalog, *trained.warnings, *_other_number(trained, label))
     if assignments and condition is None:

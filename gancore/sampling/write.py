@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from gancore.contracts import Shape
 from gancore.errors import ConfigError, StorageError
 from gancore.sampling.draw import CHUNK, SampleStream
 from gancore.sampling.grid import grid_pixels, is_picture, picture, tile_picture, tiles
@@ -58,6 +59,13 @@ def form_of(out: Path) -> Form:
         problem = f"--out must end in .png, .npy, .safetensors or .csv, or be a folder; received {out}"
         raise ConfigError(problem, "--out samples.png")
     return _FORMS[out.suffix.lower()]
+
+
+def default_name(shape: Shape) -> str:
+    """Return the name of a file that holds samples of this shape: a picture if they make one, a table, or an array."""
+    if is_picture(torch.empty(1, *shape, device="meta")):
+        return "samples.png"
+    return "samples.csv" if len(shape) == 1 else "samples.npy"
 
 
 def save_samples(samples: Tensor | SampleStream, out: Path | str, real: Tensor | None = None) -> None:

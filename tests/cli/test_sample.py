@@ -167,3 +167,12 @@ def test_sample_refuses_counts_that_the_disk_cannot_hold(finished):
     )
     assert "one picture shows at most" in finished.fails(2, "sample", "runs/0001", "-n", 10**12)
     assert not (finished.folder / "absurd.npy").exists()
+
+
+def test_default_file_of_a_run_on_a_table_is_a_table(gancore):
+    rows = [f"{number},{number % 7},{number % 3}" for number in range(40)]
+    (gancore.folder / "table.csv").write_text("\n".join(["a,b,c", *rows]) + "\n")
+    done = gancore.works("train", "table.csv", "--steps", 1, "--out", "run")
+    command = next(line for line in done.stdout.splitlines() if line.startswith("next:"))
+    assert command.split() == ["next:", "gancore", "sample", "run", "-n", "64", "--out", "samples.csv"]
+    assert gancore.works("sample", "run", "-n", 2).stdout == "2 samples of step 1: samples.csv\n"

@@ -15,7 +15,7 @@ from PIL import Image
 from gancore.errors import ConfigError, NumericsError, StorageError
 from gancore.sampling.draw import CHUNK, SampleStream
 from gancore.sampling.grid import tiles
-from gancore.sampling.write import save_samples, written
+from gancore.sampling.write import default_name, save_samples, written
 
 DTYPES = [torch.uint8, torch.float32]
 ARRAYS = ["a.npy", "a.safetensors"]
@@ -245,3 +245,22 @@ def test_samples_that_do_not_fit_are_refused_before_one_is_drawn(tmp_path, name,
 
 def test_picture_of_64_samples_is_drawn_at_any_size():
     written(SampleStream(64, (3, 4096, 4096), torch.uint8, pytest.fail), Path("a.png"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [
+        ((3, 4, 4), "samples.png"),
+        ((2,), "samples.png"),
+        ((1, 8), "samples.png"),
+        ((5,), "samples.csv"),
+        ((1,), "samples.csv"),
+        ((2, 4, 4), "samples.npy"),
+        ((1, 4, 4, 4), "samples.npy"),
+        ((3, 1), "samples.npy"),
+    ],
+)
+def test_default_name_fits_samples_of_any_shape(tmp_path, shape, name):
+    assert default_name(shape) == name
+    save_samples(values(3, shape, torch.float32), tmp_path / name)
+    assert (tmp_path / name).is_file()
