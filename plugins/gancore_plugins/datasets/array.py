@@ -85,8 +85,12 @@ class Array(HeldOutRows):
         if form is None or (form == "safetensors" and is_checkpoint(path)):
             return None
         dataset = cls(path=str(path))
-        images = choose(arrays_in(path), "", "").images
+        arrays = arrays_in(path)
         if shape is None:
+            return dataset
+        try:
+            images = choose(arrays, "", "").images
+        except DataError:  # not clear without `images`, which may be set: `outline` and `build` say so
             return dataset
         layouts = [layout for layout in LAYOUTS if len(layout) == len(images.shape)]
         try:

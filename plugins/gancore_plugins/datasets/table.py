@@ -62,7 +62,12 @@ class Table(HeldOutRows):
     def from_path(cls, path: Path, shape: Shape | None = None) -> Self | None:
         if not is_table(path):
             return None
-        head = read_head(path, TextForm())
+        try:
+            head = read_head(path, TextForm())
+        except DataError:
+            # Where the file can be read with settings, they may be set: `outline` and `build` say which.
+            read_head(path, TextForm(delimiter=",", decimal=".", header=False))
+            return cls(path=str(path))
         used = [name for name in head.text if name not in head.counts]
         if len(used) == 1 and _may_be_classes(head.values_of(used[0])):
             return cls(path=str(path), label=used[0])

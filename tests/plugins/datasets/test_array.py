@@ -277,6 +277,16 @@ def test_names_of_classes_without_effect_are_reported(tmp_path):
     assert dataset.findings(tmp_path).skipped == {"not used": ["class_names (2,)"]}
 
 
+def test_array_that_must_be_named_is_read_when_it_is(tmp_path):
+    path = npz(tmp_path / "two.npz", a=np.zeros((4, 3, 5, 5), np.uint8), b=np.ones((4, 3, 6, 6), np.uint8))
+    for shape in (None, (3, 5, 5)):
+        found = Array.from_path(path, shape)
+        with pytest.raises(DataError, match="no one is called images") as caught:
+            found.outline()
+        assert caught.value.hint == "--set dataset.images=NAME"
+        assert found.model_copy(update={"images": "a"}).outline().shape == (3, 5, 5)
+
+
 def truncated(path):
     npy(path, np.zeros((9, 1, 4, 4), np.uint8))
     path.write_bytes(path.read_bytes()[:-1])

@@ -289,3 +289,22 @@ def test_parquet_with_damaged_names_is_an_error_that_names_the_file(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"height", b"\xe8eight"))
     with pytest.raises(DataError, match=r"cannot read .*a\.parquet as Parquet"):
         Table.from_path(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "names"),
+    [
+        ("a;b\n1,234;2\n5,678;3\n", {"decimal": ","}, ("a", "b")),
+        ("x,x\n1,2\n3,4\n", {"header": False, "on_error": "skip"}, ("column 1", "column 2")),
+    ],
+)
+def test_table_that_needs_a_setting_is_read_with_it(tmp_path, text, fields, names):
+    found = Table.from_path(written(tmp_path / "a.csv", text))
+    with pytest.raises(DataError):
+        found.outline()
+    assert found.model_copy(update=fields).build(tmp_path).columns == names
+
+
+def test_table_that_no_setting_helps_is_refused_at_once(tmp_path):
+    with pytest.raises(DataError, match="is empty"):
+        Table.from_path(written(tmp_path / "a.csv", ""))
