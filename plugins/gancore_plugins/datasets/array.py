@@ -283,10 +283,17 @@ def _facts(dataset: Array, plan: Plan, measured: Measured) -> Iterator[tuple[str
 
 def _notes(plan: Plan) -> Iterator[str]:
     """Yield what a user should know before training."""
-    if plan.images.packed > 1:
+    images, unfit = plan.images, plan.chosen.unfit
+    if unfit is not None:
+        length = f"length {unfit.shape[0]:,}" if unfit.shape else "no length"
         yield (
-            f"the file compresses {plan.images.packed:,} rows together, and reading any of them at random unpacks all: "
-            f"write it with chunks={(1, *plan.images.shape[1:])} if training waits for data"
+            f"array {unfit.name!r} is not used as the labels: it has {length}, and {images.name!r} has "
+            f"{images.shape[0]:,}"
+        )
+    if images.packed > 1:
+        yield (
+            f"the file compresses {images.packed:,} rows together, and reading any of them at random unpacks all: "
+            f"write it with chunks={(1, *images.shape[1:])} if training waits for data"
         )
     first = np.asarray(plan.images.open()[: max(1, min(_FIRST, _LOOKED_AT // (plan.nbytes // len(plan.out))))])
     if plan.conversion.as_bytes and first.dtype == np.uint8 and first.max() <= 1:

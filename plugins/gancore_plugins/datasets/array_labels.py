@@ -39,13 +39,17 @@ _MOST_CLASSES = 10_000
 
 @dataclass(frozen=True)
 class Chosen:
-    """The arrays of a file that are read, and a description of each other one."""
+    """The arrays of a file that are read, and a description of each other one.
+
+    `unfit` is an array named as labels are that is not read, since its length is not that of the images.
+    """
 
     images: StoredArray
     labels: StoredArray | None
     names: StoredArray | None
     columns: StoredArray | None
     unused: list[str]
+    unfit: StoredArray | None = None
 
 
 def choose(arrays: list[StoredArray], images_name: str, labels_name: str) -> Chosen:
@@ -80,9 +84,10 @@ def choose(arrays: list[StoredArray], images_name: str, labels_name: str) -> Cho
     names = _first_named([array for array in rest if array.dtype.kind in "SU" and len(array.shape) == 1], _NAMES)
     text = [array for array in rest if array.dtype.kind in "SU" and array is not names]
     columns = _first_named(text, _COLUMNS)
-    read = (names, columns)
-    unused = [f"{array.name} {array.shape}" for array in rest if all(array is not other for other in read)]
-    return Chosen(images, labels, names, columns, unused)
+    rest = [array for array in rest if array is not names and array is not columns]
+    unused = [f"{array.name} {array.shape}" for array in rest]
+    unfit = _first_named([array for array in rest if array.shape[:1] != count], _LABELS) if labels is None else None
+    return Chosen(images, labels, names, columns, unused, unfit)
 
 
 def read_labels(chosen: Chosen, class_names: tuple[str, ...]) -> tuple[Tensor | None, tuple[str, ...]]:

@@ -287,6 +287,20 @@ def test_array_that_must_be_named_is_read_when_it_is(tmp_path):
         assert found.model_copy(update={"images": "a"}).outline().shape == (3, 5, 5)
 
 
+@pytest.mark.parametrize(
+    ("name", "labels", "noted"),
+    [
+        ("labels", np.zeros(3, int), "'labels' is not used as the labels: it has length 3, and 'images' has 4"),
+        ("y", np.array(1), "'y' is not used as the labels: it has no length, and 'images' has 4"),
+        ("labels", np.zeros(4, int), None),
+        ("weights", np.zeros(3), None),
+    ],
+)
+def test_labels_of_another_length_are_noted(tmp_path, name, labels, noted):
+    path = npz(tmp_path / "a.npz", images=np.full((4, 2, 2), 9, np.uint8), **{name: labels})
+    assert Array(path=str(path)).findings(tmp_path).notes == ([f"array {noted}"] if noted else [])
+
+
 def truncated(path):
     npy(path, np.zeros((9, 1, 4, 4), np.uint8))
     path.write_bytes(path.read_bytes()[:-1])
