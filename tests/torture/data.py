@@ -252,9 +252,9 @@ def read(form, path, root):
         return
     dataset = dataset_at(path if form in PLACES else path.parent, catalog())
     if dataset.name == "folder":
-        # A damaged header may declare as many pixels as the default allows, which take more than MOST.
+        # A damaged header may declare as many pixels as the limit allows; decoding takes a few bytes for each of them.
         named = {"labels": path.name} if form in ("labels", "json") else {}
-        dataset = dataset.model_copy(update={"max_pixels": 4096 * 4096 - 1, **named})
+        dataset = dataset.model_copy(update={"max_pixels": 2048 * 2048, **named})
     dataset.outline()
     for _ in dataset.prepare(root):
         pass
