@@ -120,7 +120,7 @@ def sample(
     stop = interruption()
     real = _real_points(trained, data_root(data_dir)) if form == "picture" else None
     writing = written(replace(stream, chunk=lambda start: _next_chunk(stream, start, stop)), out, real)
-    with _interruptible(stop, writing, f"{count:,} of {count:,} samples in {out}"), attributed(trained.config, catalog):
+    with _interruptible(stop, writing, count, out), attributed(trained.config, catalog):
         if refresh_batchnorm:
             trained.refresh_batchnorm(conditions=conditions)
         show_drawing(terminal, writing, count)
@@ -150,15 +150,17 @@ def _next_chunk(stream: SampleStream, start: int, stop: Interruption) -> Tensor:
 
 
 @contextmanager
-def _interruptible(stop: Interruption, writing: Generator[int, None, None], complete: str) -> Iterator[None]:
+def _interruptible(stop: Interruption, writing: Generator[int, None, None], count: int, out: Path) -> Iterator[None]:
     """Defer signals to the end of a chunk. An interruption says what is kept: all samples if it came after the last."""
     try:
         with stop.deferred():
             yield
     except KeyboardInterrupt as error:
         # A writer that has not begun has drawn nothing: statistics are refreshed before the first sample.
-        kept = complete if getgeneratorstate(writing) == GEN_CLOSED else ""
-        raise Interrupted(getattr(error, "kept", kept), "run the command again to draw all of them") from error
+        complete = f"{count:,} of {count:,} samples in {out}" if getgeneratorstate(writing) == GEN_CLOSED else ""
+        kept = getattr(error, "kept", complete)
+        other = "with another --out " if kept and out.is_dir() else ""  # a folder must be empty
+        raise Interrupted(kept, f"run the command again {other}to draw all of them") from error
 
 
 def show_drawing(terminal: Terminal, drawing: Iterator[int], count: int) -> None:

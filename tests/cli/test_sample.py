@@ -151,14 +151,30 @@ def test_name_that_is_the_number_of_another_class_is_a_warning(label, words):
     assert list(_other_number(trained, label)) == ([words] if words else [])
 
 
-@pytest.mark.parametrize(("number", "kept"), [(0, ""), (1, ""), (3, "all")])
+@pytest.mark.parametrize(("number", "kept"), [(0, ""), (1, ""), (3, "2 of 2 samples in a.npy")])
 def test_interruption_is_complete_only_after_the_last_sample(number, kept):
     writing, stop = (done for done in range(2)), Interruption()
     for _ in range(number):
         next(writing, None)
-    with pytest.raises(Interrupted) as error, _interruptible(stop, writing, "all"):
+    with pytest.raises(Interrupted) as error, _interruptible(stop, writing, 2, Path("a.npy")):
         stop.arrive(signal.SIGINT)
     assert error.value.kept == kept
+
+
+@pytest.mark.parametrize(
+    ("out", "kept", "hint"),
+    [
+        ("", "3 of 9 samples in here", "run the command again with another --out to draw all of them"),
+        ("", "", "run the command again to draw all of them"),
+        ("a.npy", "3 of 9 samples in a.partial.npy", "run the command again to draw all of them"),
+    ],
+)
+def test_interruption_names_another_folder_only_if_samples_are_in_this_one(tmp_path, out, kept, hint):
+    interrupt = KeyboardInterrupt()
+    interrupt.kept = kept
+    with pytest.raises(Interrupted) as error, _interruptible(Interruption(), (_ for _ in ()), 9, tmp_path / out):
+        raise interrupt
+    assert (error.value.kept, error.value.hint) == (kept, hint)
 
 
 def test_sample_refuses_counts_that_the_disk_cannot_hold(finished):
