@@ -115,9 +115,9 @@ def describe_error(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """Return the message for an unknown name: the nearest known names, then all of them."""
-    names = sorted(known)
+def unknown_name(what: str, name: str, known: Iterable[str], *, in_order: bool = False) -> str:
+    """Return the message for an unknown name: the nearest known names, then all, sorted unless they are `in_order`."""
+    names = list(known) if in_order else sorted(known)
     folded = {candidate.casefold(): candidate for candidate in reversed(names)}
     near = [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=0.5)]
     guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."

@@ -168,10 +168,12 @@ class TrainedGenerator:
         if isinstance(label, str) and label in self.classes:
             return self.classes.index(label)
         number = label if isinstance(label, int) else int(label) if label.isdecimal() else None
+        hint = f"use a name, or 0..{count - 1}" if self.classes else f"use 0..{count - 1}"
         if number is None:
-            raise ConfigError(unknown_name("class", str(label), self.classes), f"use a name, or 0..{count - 1}")
+            raise ConfigError(unknown_name("class", str(label), self.classes, in_order=True), hint)
         if not 0 <= number < count:
-            raise ConfigError(f"the class must be in 0..{count - 1}; received {label}", "leave --class out")
+            names = f". Known: {', '.join(self.classes)}" if self.classes else ""
+            raise ConfigError(f"the class must be in 0..{count - 1}; received {label}{names}", hint)
         return number
 
 

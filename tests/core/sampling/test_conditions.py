@@ -1,5 +1,7 @@
 """Samples of generators that are conditional on tensors or on classes by name, and refreshed batch normalization."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -105,6 +107,19 @@ def test_class_is_chosen_by_name_or_number(tmp_path):
         conditional.sample(1, label="dogs")
     with pytest.raises(ConfigError, match=r"the class must be in 0\.\.2; received 3"):
         conditional.sample(1, label=3)
+
+
+@pytest.mark.parametrize("label", [99, "99", "dogs"])
+def test_class_errors_list_the_names_in_the_order_of_the_numbers(tmp_path, label):
+    conditional = trained(tmp_path / "run", dataset={"name": "noise", "labeled": True})
+    named = replace(conditional, classes=("zebra", "cat", "dog"))
+    with pytest.raises(ConfigError, match=r"Known: zebra, cat, dog") as error:
+        named.class_number(label)
+    assert error.value.__notes__ == ["hint: use a name, or 0..2"]
+    unnamed = replace(conditional, classes=())
+    with pytest.raises(ConfigError) as error:
+        unnamed.class_number(label)
+    assert error.value.__notes__ == ["hint: use 0..2"]
 
 
 def test_refreshed_batch_normalization_has_the_statistics_of_samples(tmp_path):
