@@ -77,7 +77,7 @@ class DataSummary:
     def lines(self) -> list[str]:
         """Return 1 to 3 lines: the samples, the classes if there are any, the part that is held out."""
         return [
-            f"samples: {self.samples_line()}, of {self.name}",
+            f"samples: {self.samples_line()}",
             *([f"classes: {class_line(self.classes, self.class_counts)}"] if self.classes else []),
             *([f"held out: {self.held_out}"] if self.held_out else []),
         ]
@@ -90,13 +90,16 @@ class DataSummary:
         seen = "-1..1" if self.format.bounded else unbounded
         return f"{self.items:,} of {describe_shape(self.shape)}, {stored}; networks see {seen}"
 
-    def warnings(self, *, conditional: bool = True) -> list[str]:
-        """Return what is unusual about the data, one line each; unbalanced classes only of a conditional run."""
+    def warnings(self, *, conditional: bool = True, augmented: bool = False) -> list[str]:
+        """Return what is unusual about the data, one line each; unbalanced classes only of a conditional run.
+
+        An augmentation is advised unless the run is `augmented`.
+        """
         found = []
         if self.items < FEW:
             found.append(
-                f"the dataset has only {_count(self.items, 'sample')}, which a GAN can memorize: add data, "
-                "or an augmentation (gancore list augmentation)"
+                f"the dataset has only {_count(self.items, 'sample')}, which a GAN can memorize: use more data"
+                + ("" if augmented else ", or an augmentation (gancore list augmentation)")
             )
         extra = self.contents.extra if self.contents else 0
         if extra > _MANY_COPIES * self.items:

@@ -471,7 +471,8 @@ class Run:
                 display.note("the labels are not used: --set training.conditional=true uses them")
             for note in findings.notes if findings else ():
                 display.note(f"note: {note}")
-            self._warn(display, summary.warnings(conditional=self.config.training.conditional))
+            augmented = bool(self.config.augmentations)
+            self._warn(display, summary.warnings(conditional=self.config.training.conditional, augmented=augmented))
         self._warn(display, self.gan.take_warnings())
         self._warn(display, [*unused_keys(self._set_by_user, self.config, self.gan)])
         self.cost = cost_of(self.gan)

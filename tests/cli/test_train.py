@@ -34,7 +34,7 @@ def test_train_prints_where_pictures_log_and_checkpoint_are(finished):
 
 def test_piped_progress_is_one_plain_line_an_interval(finished):
     samples, classes, networks, *lines = finished.made.stderr.splitlines()
-    assert samples == "samples: 1,797 of 1x8x8 (gray), uint8 in 0..255; networks see -1..1, of digits"
+    assert samples == "samples: 1,797 of 1x8x8 (gray), uint8 in 0..255; networks see -1..1"
     assert classes.startswith("classes: 10: 0 (178), 1 (182), ")
     assert re.fullmatch(r"networks: .* parameters; training takes at least .*B of memory", networks)
     form = r"step \d+  epoch [\d.]+/[\d.]+  [\d.]+ kimg  [\d,]+ img/s  D [\d.]+  G [\d.]+  \d+:\d\d left"

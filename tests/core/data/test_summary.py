@@ -150,6 +150,12 @@ def test_summary_warns_of_small_unbalanced_and_repeated_data():
         "the dataset has only 80 samples, which a GAN can memorize",
         "78 of 80 samples are exact copies of others, so they count several times",
     ]
+    (advice, _), (augmented, _) = (
+        summarize(feed(few), Digits(), None, contents_of(few)).warnings(augmented=augmented)
+        for augmented in (False, True)
+    )
+    assert advice.endswith(": use more data, or an augmentation (gancore list augmentation)")
+    assert augmented.endswith(": use more data")
     unbalanced = labeled([0] * 189 + [1] * 11, 2, balanced)
     (warning,) = summarize(feed(unbalanced), Digits()).warnings()
     assert "189 of c0, 11 of c1" in warning
