@@ -21,7 +21,7 @@ from gancore.utils.files import some
 from gancore_plugins.datasets.finish import finish
 from gancore_plugins.datasets.holdout import HeldOutRows, held_out
 from gancore_plugins.datasets.moments import Moments
-from gancore_plugins.readers.cells import Cells, Head, TextForm
+from gancore_plugins.readers.cells import Cells, Head, TextForm, counts_rows
 from gancore_plugins.readers.listing import natural
 from gancore_plugins.readers.tables import is_table, read_cells, read_head
 
@@ -148,10 +148,14 @@ class Table(HeldOutRows):
         chosen = list(self.columns) or possible
         if text := [name for name in chosen if name in head.text]:
             numbers = [name for name in chosen if name not in head.text]
+            if not self.columns:  # a column of numbers that only counts the rows is rarely meant
+                numbers = [name for name in numbers if not counts_rows(head.values_of(name))] or numbers
             listed = some([f"{name!r} ({head.text[name]})" for name in text], _NAMED)
             names = "[" + ",".join(f'"{name}"' for name in numbers) + "]"
             leave_out = f"--set 'dataset.columns={names}' leaves them out" if numbers else "name another file"
-            label = f"; --set 'dataset.label={text[0]}' makes it the class" if self.label is None else ""
+            able = text if self.label is None and not self.columns else []
+            fitting = [name for name in able if _may_be_classes(head.values_of(name))]
+            label = f"; --set 'dataset.label={fitting[0]}' makes it the class" if fitting else ""
             raise DataError(f"tables must hold numbers; {listed} of {self.path} hold none", leave_out + label)
         if not chosen:
             raise DataError(f"table {self.path} has no column of numbers", "name another file")
@@ -260,7 +264,7 @@ def _numbered(labels: list[str], table: Table) -> tuple[NDArray[np.int64], tuple
 
 def _may_be_classes(values: list[str]) -> bool:
     """Return whether each value of a column of text is there twice, on average."""
-    return 2 * len(set(values)) <= len(values)
+    return 0 < 2 * len(set(values)) <= len(values)
 
 
 def _count(number: int, one: str) -> str:

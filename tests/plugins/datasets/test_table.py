@@ -134,6 +134,16 @@ def test_text_columns_are_refused_with_the_way_on(tmp_path):
     assert "has no column 'town'; it has a, city, street" in failure(path, columns=["town"])
 
 
+def test_text_columns_are_proposed_as_the_class_only_where_they_can_be(tmp_path):
+    rows = "".join(f"{n},name{n},{n % 3},{n % 2}.5,kind{n % 2}\n" for n in range(1, 9))
+    path = written(tmp_path / "a.csv", "id,name,a,b,kind\n" + rows)
+    way = """--set 'dataset.columns=["a","b"]' leaves them out"""
+    assert failure(path).endswith(f"{way}; --set 'dataset.label=kind' makes it the class")
+    assert failure(path, columns=["id", "name", "a"]).endswith("""["id","a"]' leaves them out""")
+    assert failure(path, columns=["a", "kind"]).endswith("""["a"]' leaves them out""")
+    assert Table(path=str(path), columns=["a", "b"], label="kind").build(tmp_path).classes == ("kind0", "kind1")
+
+
 def test_label_column_names_the_classes_in_natural_order(tmp_path):
     path = written(tmp_path / "a.csv", "a,kind\n1,k10\n2,k2\n3,k10\n4,k2\n")
     table = Table.from_path(path)
