@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,13 @@ _WIDTH, _HEIGHT = 1600, 2000  # pixels that the samples fill at most
 _MOST_COLUMNS, _MOST_CLASSES, _MOST_LINES = 12, 24, 8
 _SERIES_TILE = (64, 96)
 _GAP, _TEXT, _MOST_LETTERS = 2, 14, 24
+_FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf")
+"""Fonts of systems for letters that the one in Pillow lacks, such as those with accents."""
+_NO_CHARACTER = "\U0010ffff"
 _BACKGROUND, _PAGE, _INK = "#ffffff", "#d5dbe1", "#1f2933"
+
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class Examples(Protocol):
@@ -67,11 +74,13 @@ def sheet(source: Examples) -> Image.Image:
     lines = max(1, most_lines // max(1, len(source.classes)))
     rows = source.examples(most_classes, lines * columns)
     drawn = _tiles(rows)
-    labels = [_label(number, source.classes[number]) for number, *_ in rows] if source.classes else []
+    names = [_name(source.classes[number]) for number, *_ in rows] if source.classes else []
+    font = _font("".join(names))
+    labels = [_label(number, _escaped(name, font)) for (number, *_), name in zip(rows, names, strict=False)]
     if more := len(source.classes) - len(labels):
         labels.append(f"and {more:,} more classes")
         drawn.append([])
-    return _table(drawn, labels, columns)
+    return _table(drawn, labels, columns, font)
 
 
 def save_sheet(drawn: Image.Image, out: Path) -> None:
@@ -142,11 +151,10 @@ def _paste(onto: Image.Image, picture: Image.Image, place: tuple[int, int]) -> N
     onto.paste(picture.convert("RGB"), place, picture if picture.mode == "RGBA" else None)
 
 
-def _table(rows: list[list[Image.Image]], labels: list[str], columns: int) -> Image.Image:
+def _table(rows: list[list[Image.Image]], labels: list[str], columns: int, font: _Font) -> Image.Image:
     """Return a picture of the rows, each wrapped after `columns` tiles, with their labels to the left."""
     tiles = [tile for row in rows for tile in row]
     width, height = max(tile.width for tile in tiles) + _GAP, max(tile.height for tile in tiles) + _GAP
-    font = ImageFont.load_default(size=_TEXT)
     margin = max((int(font.getlength(label)) + 3 * _GAP + _TEXT // 2 for label in labels), default=_GAP)
     heights = [height * -(-len(row) // columns) or max(_TEXT + 2 * _GAP, 1) for row in rows]
     longest = min(columns, max(map(len, rows)))
@@ -164,8 +172,38 @@ def _table(rows: list[list[Image.Image]], labels: list[str], columns: int) -> Im
     return drawn
 
 
+def _name(name: str) -> str:
+    """Return a name in one line, with accents as part of their letters."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def _font(text: str) -> _Font:
+    """Return the font of Pillow, or one of the system if that has more characters of the text."""
+    font = ImageFont.load_default(size=_TEXT)
+    lacking = len(_lacking(text, font))
+    for name in _FONTS if lacking else ():
+        try:
+            other = ImageFont.truetype(name, _TEXT)
+        except OSError:  # not installed
+            continue
+        if (missing := len(_lacking(text, other))) < lacking:
+            font, lacking = other, missing
+    return font
+
+
+def _lacking(text: str, font: _Font) -> set[str]:
+    """Return the characters for which the font has only the box of unknown ones."""
+    box = bytes(font.getmask(_NO_CHARACTER))
+    return {character for character in set(text) - {" "} if bytes(font.getmask(character)) == box}
+
+
+def _escaped(text: str, font: _Font) -> str:
+    """Return the text with an escape, as in a string of Python, for each character that the font lacks."""
+    lacking = _lacking(text, font)
+    return "".join(ascii(character)[1:-1] if character in lacking else character for character in text)
+
+
 def _label(number: int, name: str) -> str:
-    """Return the number and the name of a class, the name shortened, in one line."""
-    name = " ".join(name.split())
+    """Return the number and the name of a class, the name shortened."""
     shown = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
     return shown if shown == str(number) else f"{number} {shown}"

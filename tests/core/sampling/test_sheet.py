@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ImageFont
 from torch.utils.data import Dataset, TensorDataset
 
 from gancore.data.feed import Feed
 from gancore.errors import ConfigError
-from gancore.sampling.sheet import can_draw, save_sheet, sheet
+from gancore.sampling.sheet import _escaped, _font, _lacking, _name, can_draw, save_sheet, sheet
 
 CPU = torch.device("cpu")
 
@@ -140,3 +141,21 @@ def test_sheet_is_written_completely_or_not_at_all(tmp_path):
     drawn = sheet(feed(classes_of_one_color([2, 2])))
     save_sheet(drawn, tmp_path / "new" / "a.png")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+
+
+def test_label_has_no_boxes_for_characters_that_the_font_lacks():
+    pillow = ImageFont.load_default(size=14)
+    assert _escaped("caf\u00e9 \u732b!", pillow) == "caf\\xe9 \\u732b!"
+    for name in ("cat", "cafe\u0301 \u0141\u00f3d\u017a", "\u732b", "\U0010ffff", ""):
+        font = _font(_name(name))
+        assert not _lacking(_escaped(_name(name), font), font)
+    assert _font("cat").getname() == pillow.getname()
+
+
+def test_sheet_draws_different_labels_for_names_beyond_ascii():
+    dataset = classes_of_one_color([2])
+    drawn = []
+    for name in ("\u732b", "\u72ac"):
+        dataset.classes = [name]
+        drawn.append(np.asarray(sheet(feed(dataset))))
+    assert drawn[0].shape != drawn[1].shape or (drawn[0] != drawn[1]).any()
