@@ -54,7 +54,7 @@ class _Network(nn.Module):
         if images.ndim == 4 or images.dtype == torch.uint8:
             inputs = inputs / 255
         if pool := _POOL.get(images.ndim - 2):
-            inputs = pool(inputs, _pooled_sides(images.shape[2:]))
+            inputs = pool(inputs, _pooled_sides(images.shape[2:]))  # type: ignore[arg-type]  # of one side for series
         return Features((inputs.flatten(1) @ self.hidden).relu() @ self.out)  # (N, D)
 
 
