@@ -350,9 +350,10 @@ class Outline:
 class Findings:
     """What a dataset found in the user's files, and what it did with it.
 
-    `used`: names of files, or of arrays in a file, by format, as in `{"PNG": ["cat/1.png"]}`. `skipped`: names by
-    reason, as in `{"hidden": [".DS_Store"]}`. `resized`: number of samples whose size was changed. `facts`: further
-    lines for the user, as in `{"sizes": "64x64"}`. `notes`: what the user should know before training, as sentences.
+    `used`: names of files by format, as in `{"PNG": ["cat/1.png"]}`. `skipped`: names by reason, as in
+    `{"hidden": [".DS_Store"]}`; those of parts of a file end with ` left out`. `resized`: number of samples whose size
+    was changed. `facts`: further lines for the user, as in `{"sizes": "64x64"}`. `notes`: what the user should know
+    before training, as sentences.
     """
 
     used: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -362,14 +363,19 @@ class Findings:
     resized: int = 0
 
     def in_words(self) -> str:
-        """Return the numbers of files in one line: `3,722 PNG used; skipped: 12 .heic (no decoder), 3 hidden`."""
+        """Return the numbers of files in one line: `3,722 PNG used; skipped: 12 .heic (no decoder), 3 hidden`.
+
+        Parts of files are said apart: `1 CSV used; 11 missing values left out`.
+        """
 
         def counted(files: Mapping[str, Sequence[str]]) -> str:
             numbers = sorted(((len(names), what) for what, names in files.items()), key=lambda entry: -entry[0])
             return ", ".join(f"{number:,} {what}" for number, what in numbers)
 
-        used, skipped = counted(self.used), counted(self.skipped)
-        return "; ".join(filter(None, [used and f"{used} used", skipped and f"skipped: {skipped}"]))
+        parts = {why: names for why, names in self.skipped.items() if why.endswith(" left out")}
+        files = {why: names for why, names in self.skipped.items() if why not in parts}
+        used, skipped = counted(self.used), counted(files)
+        return "; ".join(filter(None, [used and f"{used} used", skipped and f"skipped: {skipped}", counted(parts)]))
 
 
 class Dataset(Component):

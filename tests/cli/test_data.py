@@ -65,7 +65,8 @@ def test_data_shows_a_table_that_lacks_values(gancore):
     done = gancore.works("data", "a.csv", "--json")
     document = json.loads(done.stdout)
     assert document["items"] == 2
-    assert document["skipped"] == {"unreadable as numbers": ["line 5, b: 'x'"], "missing values": ["line 3, a"]}
+    skipped = {"unreadable as numbers": ["line 5, b: 'x'"], "missing values left out": ["line 3, a"]}
+    assert document["skipped"] == skipped
     assert "--set dataset.on_error=skip" in document["warnings"][0]
     assert "--set dataset.missing=skip" in document["warnings"][1]
     assert json.loads(gancore.works("data", "a.csv", "--set", "missing=mean", "--json").stdout)["items"] == 3

@@ -143,11 +143,11 @@ class Array(HeldOutRows):
     def findings(self, root: Path) -> Findings:
         plan = self._plan()
         measured = finish(measure(plan, root))
-        skipped = {"not used": plan.chosen.unused} if plan.chosen.unused else {}
+        skipped = {"arrays left out": plan.chosen.unused} if plan.chosen.unused else {}
         if measured.bad:
             skipped |= {"unreadable, not finite": [f"row {row}" for row in measured.bad]}
-        used = [array.name for array in (plan.images, plan.chosen.labels) if array is not None]
-        return Findings({plan.images.format: used}, skipped, dict(_facts(self, plan, measured)), list(_notes(plan)))
+        name = Path(self.path).name
+        return Findings({plan.images.format: [name]}, skipped, dict(_facts(self, plan, measured)), list(_notes(plan)))
 
     def _plan(self) -> Plan:
         """Return how the file is read. Raise DataError if it cannot be."""

@@ -113,7 +113,7 @@ class Table(HeldOutRows):
         if cells.wrong:
             skipped["unreadable as numbers"] = cells.wrong
         if cells.missing and self.missing == "skip":
-            skipped["missing values"] = cells.missing
+            skipped["missing values left out"] = cells.missing
         path = Path(self.path)
         used = {"Parquet" if loaded.head.form is None else path.suffix[1:].upper(): [path.name]}
         return Findings(used, skipped, dict(_facts(self, loaded)), list(_notes(self, loaded)))

@@ -111,6 +111,11 @@ def test_findings_in_words_have_the_largest_numbers_first():
     assert Findings(used, skipped).in_words() == ("3,722 PNG, 1 JPEG used; skipped: 12 .heic (no decoder), 3 hidden")
 
 
+def test_findings_in_words_say_parts_of_files_apart():
+    skipped = {"missing values left out": ["line 2, a", "line 3, b"], "hidden": ["a"]}
+    assert Findings({"CSV": ["a"]}, skipped).in_words() == "1 CSV used; skipped: 1 hidden; 2 missing values left out"
+
+
 def test_class_line_names_the_first_classes_in_their_order():
     assert class_line(["b", "a"], [10_000, 2]) == "2: b (10,000), a (2)"
     assert class_line(["b", "a"], None) == "2: b, a"

@@ -266,7 +266,9 @@ def test_names_of_classes_and_columns_are_read_from_the_file(tmp_path):
     built = Array.from_path(path).build(tmp_path)
     assert (built.classes, built.columns) == (("cat", "dog"), ("age", "income"))
     found = Array.from_path(path).findings(tmp_path)
-    assert (found.used, found.skipped) == ({"npz": ["x", "y"]}, {"not used": ["masks (3,)"]})
+    assert (found.used, found.skipped) == ({"npz": ["a.npz"]}, {"arrays left out": ["masks (3,)"]})
+    assert found.in_words() == "1 npz used; 1 arrays left out"
+    assert (found.facts["array"].split()[0], found.facts["labels"]) == ("x", "array y, 2 classes")
 
 
 def test_names_of_classes_without_effect_are_reported(tmp_path):
@@ -274,7 +276,7 @@ def test_names_of_classes_without_effect_are_reported(tmp_path):
     path = npz(tmp_path / "a.npz", images=images, labels=np.array(["a", "b", "b", "a"]), class_names=names)
     dataset = Array.from_path(path)
     assert dataset.build(tmp_path).classes == ("a", "b")
-    assert dataset.findings(tmp_path).skipped == {"not used": ["class_names (2,)"]}
+    assert dataset.findings(tmp_path).skipped == {"arrays left out": ["class_names (2,)"]}
 
 
 def test_array_that_must_be_named_is_read_when_it_is(tmp_path):

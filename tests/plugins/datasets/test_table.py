@@ -112,7 +112,7 @@ def test_missing_values_are_named_skipped_or_replaced_by_the_mean(tmp_path):
     assert values(path, label="c", missing="skip") == [[1, 2], [7, 8]]
     assert "has no c in 1 row," in failure(path, label="c", missing="mean")
     skipped = Table(path=str(path), columns=["a", "b"], missing="skip").findings(tmp_path).skipped
-    assert skipped == {"columns left out": ["c"], "missing values": ["line 3, a", "line 4, b"]}
+    assert skipped == {"columns left out": ["c"], "missing values left out": ["line 3, a", "line 4, b"]}
 
 
 def test_wrong_cells_are_all_named_by_line_and_column(tmp_path):
