@@ -138,7 +138,7 @@ class Folder(PictureDataset):
 
     def findings(self, root: Path) -> Findings:
         selection, cache, measured = self._caches(root)
-        decoded = findings_of(cache, selection.files.skipped, self.range_of(measured))
+        decoded = findings_of(cache, selection.files.skipped, self.range_of(measured), found_bits=self.finds_bits)
         return replace(decoded, facts={**decoded.facts, **selection.facts}, notes=[*selection.notes, *decoded.notes])
 
     def part(self, split: Split) -> Dataset | None:

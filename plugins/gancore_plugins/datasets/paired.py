@@ -57,7 +57,10 @@ class Paired(PictureDataset):
     def findings(self, root: Path) -> Findings:
         caches = self._caches(root)
         ranges = self.range_of(caches[0]), self._input_range if caches[1].form.bits == 16 else None
-        found = [findings_of(cache, cache.files.skipped, shown) for cache, shown in zip(caches, ranges, strict=True)]
+        found = [
+            findings_of(cache, cache.files.skipped, shown, found_bits=self.finds_bits)
+            for cache, shown in zip(caches, ranges, strict=True)
+        ]
         notes = [*(note for each in found for note in each.notes), *self._range_notes(caches)]
         if self.side_by_side is not None:
             return replace(found[0], notes=list(dict.fromkeys(notes)))

@@ -79,6 +79,11 @@ class PictureDataset(Dataset):
         """Height and width in pixels."""
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
+    @property
+    def finds_bits(self) -> bool:
+        """Whether the bits are chosen by the pictures, and may be set to 8."""
+        return self.bits is None and self.value_range is None
+
     def bits_of(self, files: PictureFiles) -> Literal[8, 16]:
         """Return the bits per channel for these pictures. Raise DataError if `value_range` has no effect on them."""
         bits = self.bits or (16 if any_is_deep(files, _SAMPLED) else 8)
@@ -181,7 +186,11 @@ class Pictures(TorchDataset[Any]):  # Any: (image, label), or an image alone
 
 
 def findings_of(
-    cache: PictureCache, skipped: Mapping[str, Sequence[str]], value_range: tuple[float, float] | None
+    cache: PictureCache,
+    skipped: Mapping[str, Sequence[str]],
+    value_range: tuple[float, float] | None,
+    *,
+    found_bits: bool = False,  # whether the bits were chosen by the pictures
 ) -> Findings:
     """Return what is known of the pictures of a cache; nothing is decoded for it."""
     names, index = cache.files.names, cache.index()
@@ -212,6 +221,11 @@ def findings_of(
     deep = int(rows["deep"].sum())
     if cache.form.bits == 16:
         facts["bits"] = "16" if deep == len(rows) else f"16; {len(rows) - deep} of {len(rows)} have 8 and are scaled"
+        if found_bits and 0 < 2 * deep < len(rows):
+            notes.append(
+                f"{deep} of {len(rows)} pictures {'has' if deep == 1 else 'have'} more than 8 bits per channel, so all "
+                "are stored with 16: --set dataset.bits=8 stores all with 8"
+            )
     elif deep:
         facts["bits"] = f"8; {deep} of {len(rows)} pictures have more and are scaled"
         notes.append(f"{deep} pictures have more than 8 bits per channel; to keep them: --set dataset.bits=16")

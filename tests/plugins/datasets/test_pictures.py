@@ -340,6 +340,24 @@ def test_folder_says_which_pictures_are_scaled_to_its_bits(tmp_path):
         assert findings.facts.get("value range") == (None if bits == 8 else "2313 to 2570")
 
 
+@pytest.mark.parametrize(
+    ("deep", "fields", "noted"),
+    [(1, {}, True), (2, {}, False), (3, {}, False), (1, {"bits": 16}, False), (1, {"value_range": (0, 9999)}, False)],
+)
+def test_folder_notes_few_pictures_that_set_the_bits_of_all(tmp_path, deep, fields, noted):
+    (tmp_path / "in").mkdir()
+    for number in range(deep):
+        (tmp_path / "in" / f"deep{number}.png").write_bytes(png16(np.full((3, 8, 8), 2570, np.uint16)))
+    for number in range(3 - deep):
+        paint(tmp_path / "in" / f"{number}.png", (9, 9, 9))
+    component = Folder(path=str(tmp_path / "in"), size=4, **fields)
+    component.build(tmp_path / "root")
+    notes = " ".join(component.findings(tmp_path / "root").notes)
+    said = "1 of 3 pictures has more than 8 bits per channel, so all are stored with 16: --set dataset.bits=8"
+    assert (said in notes) == noted
+    assert ("dataset.bits=8" in notes) == noted
+
+
 def test_folder_refuses_a_value_range_for_pictures_with_8_bits(tmp_path):
     paint(tmp_path / "in" / "1.png", "red")
     error = failure(tmp_path / "in", tmp_path / "root", value_range=(0, 65535))
