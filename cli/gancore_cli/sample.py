@@ -127,7 +127,7 @@ def sample(
     document = {"out": str(out), "count": count, "seed": seed, "shape": [count, *trained.shape], "step": trained.step}
     name = trained.class_name(label)
     document |= {"class": name, "class_number": number}
-    document["classes"] = list(trained.classes)
+    document["classes"] = list(trained.classes) if trained.spec.condition == len(trained.classes) else []
     unit = "sample" if count == 1 else "samples"
     of_class = "" if number is None else f" of class {name}" + (f", number {number}," if name != str(number) else "")
     terminal.result(document, lambda: echo(f"{count:,} {unit}{of_class} of step {trained.step:,}: {out}"))

@@ -77,6 +77,7 @@ def test_sample_takes_a_checkpoint_and_raw_weights(finished):
         "shape": [2, 1, 8, 8],
         "step": 0,
         "class": None,
+        "class_number": None,
         "classes": [],
     }
     finished.works("sample", "runs/0001", "-n", 9, "--out", "average.npy")
