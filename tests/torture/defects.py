@@ -148,8 +148,8 @@ DEFECTS = [
     Defect(
         "a file has its name before its content is on the disk",
         ATOMIC,
-        "        if durable:\n            flush(temporary)\n        os.replace(temporary, path)\n",
-        "        os.replace(temporary, path)\n        flush(path)\n",
+        "    if durable:\n        flush(temporary)\n    os.replace(temporary, path)\n",
+        "    os.replace(temporary, path)\n    flush(path)\n",
         "tests/core/utils/test_atomic.py",
     ),
     Defect(
@@ -169,8 +169,8 @@ DEFECTS = [
     Defect(
         "the folder of a file is not flushed",
         ATOMIC,
-        "            flush(path.parent)",
-        "            pass",
+        "        flush(path.parent)",
+        "        pass",
         "tests/core/checkpoint/test_crashes.py tests/core/utils/test_atomic.py",
     ),
     Defect(
