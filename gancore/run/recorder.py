@@ -295,6 +295,8 @@ class Recorder:
             return
         try:
             drawn = sheet(self._gan.feed)
+        except GancoreError:  # the data cannot be read
+            raise
         except Exception as error:
             self._warnings.append(f"the contact sheet of the data cannot be drawn: {describe_error(error)}")
             return
