@@ -9,13 +9,13 @@ from math import gcd
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from pydantic import ValidationError
 
 from gancore.catalog.catalog import Catalog
 from gancore.config.from_path import dataset_at, outline_of
 from gancore.config.layers import REMOVE, ConfigLayer, Table, merge, parse_value
 from gancore.config.run import Options
+from gancore.config.toml import literal
 from gancore.contracts import Dataset, Outline, Shape
 from gancore.errors import ConfigError, DataError
 from gancore.settings import plain
@@ -75,15 +75,7 @@ def as_toml(value: object) -> str:
     """Return a value as `--set` reads it: text as it is, where that is not mistaken for another value."""
     if isinstance(value, str) and parse_value(value) == value:
         return value
-    return _inline(value)
-
-
-def _inline(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_inline(str(key))} = {_inline(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_inline, value)) + "]"
-    return tomli_w.dumps({"value": value}).removeprefix("value = ").rstrip("\n")
+    return literal(value)
 
 
 def suggest(
