@@ -4,10 +4,11 @@
     python -m benchmarks.quality "vanilla=50 epochs" "mnist=1 minutes" --seeds 10 --seeds-of-first 4 ...
 
 An arm is `plain`, the script, or RECIPE=DURATION: a duration of gancore, or `images` or `seconds` for as many as the
-script took with the same seed. The other arms are compared with the first one. Each draws 10,000 samples, which three
-classifiers measure; real training images are measured too. `--jobs` trains several runs in parallel, each with its
-share of the cores. Finished runs in WORK are not repeated: an interrupted benchmark resumes where it stopped, and arms
-may be trained one after the other with different `--jobs`. OUT.md is the table, OUT.json has all results.
+script took with the same seed. RECIPE may be a TOML file, such as benchmarks/mnist-bf16.toml. The other arms are
+compared with the first one. Each draws 10,000 samples, which three classifiers measure; real training images are
+measured too. `--jobs` trains several runs in parallel, each with its share of the cores. Finished runs in WORK are not
+repeated: an interrupted benchmark resumes where it stopped, and arms may be trained one after the other with different
+`--jobs`. OUT.md is the table, OUT.json has all results.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -153,7 +155,7 @@ def script_pace(arguments: argparse.Namespace) -> float:
 def samples_of(arguments: argparse.Namespace, arm: str, seed: int) -> Path:
     work: Path = arguments.work
     budget = f"-{arguments.epochs}-epochs" if arm == PLAIN or arm.endswith(SAME_AS_SCRIPT) else ""
-    return work / f"{arm.replace('=', '-').replace(' ', '-')}{budget}-{seed}.npy"
+    return work / f"{re.sub('[= /]', '-', arm)}{budget}-{seed}.npy"
 
 
 def train(arguments: argparse.Namespace, arm: str, seed: int, make: Callable[[Path], dict[str, object]]) -> Result:
