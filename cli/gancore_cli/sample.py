@@ -87,7 +87,7 @@ def sample(
 ) -> None:
     """Generate samples with a trained generator.
 
-    Loads CHECKPOINT, or the newest checkpoint of RUN. A larger --count adds samples and does not change the first
+    Loads CHECKPOINT, or the newest valid one of RUN. A larger --count adds samples and does not change the first
     ones. Samples are written while they are drawn, so any number fits into memory; Ctrl-C keeps those so far, in a file
     like samples.partial.npy or in the folder. 2-D points are plotted over points of the dataset, if the dataset can be
     read.

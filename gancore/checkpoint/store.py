@@ -36,6 +36,20 @@ class Found:
     path: Path | None
     rejected: tuple[tuple[Path, str], ...] = ()
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to say of the newer ones, if there is a valid one."""
+        return tuple(f"{reason}; {self.path.name} is used" for _, reason in self.rejected) if self.path else ()
+
+
+@dataclass(frozen=True)
+class Selected:
+    """A checkpoint of a run that was asked for, its path, and warnings about newer ones that are not valid."""
+
+    path: Path
+    checkpoint: Checkpoint
+    warnings: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -75,23 +89,31 @@ def _is_regular(path: Path) -> bool:
     return os.path.isfile(path) and not path.is_symlink()
 
 
-def newest(path: Path, *, best: bool = False) -> Path:
-    """Return the newest or the best checkpoint of a run directory; a path of a file is returned unchanged.
+def select(path: Path, *, best: bool = False) -> Selected:
+    """Return the newest valid checkpoint of a run directory, or its best one; or that at the path of a file.
 
-    Raises CheckpointError when it is missing.
+    Newer ones that are not valid are named in `warnings`. Raises CheckpointError when there is no valid one, and when a
+    file or the best checkpoint is not valid.
     """
     if best and path.is_file():
         raise CheckpointError(f"--best takes a run directory, not a checkpoint file: {path}", "name the run directory")
     if not path.is_dir():
-        return path
-    for folder in (path / "checkpoints", path):
-        if best and best_of(folder).is_file():
-            return best_of(folder)
-        if not best and (found := kept(folder)):
-            return found[-1]
+        return Selected(path, load_run(path))
+    folders = (path / "checkpoints", path)
     if best:
+        for file in map(best_of, folders):
+            if file.is_file():
+                return Selected(file, load_run(file))
         hint = "train with --set checkpoint.best=METRIC, or leave --best out"
         raise CheckpointError(f"there is no best checkpoint in {path}", hint)
+    rejected: list[str] = []
+    for folder in folders:
+        found = newest_valid(folder)
+        if found.checkpoint is not None and found.path is not None:
+            return Selected(found.path, found.checkpoint, found.warnings)
+        rejected += [reason for _, reason in found.rejected]
+    if rejected:
+        raise CheckpointError(f"there is no valid checkpoint in {path}: {'; '.join(rejected)}", "name another run")
     raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")
 
 

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from gancore.checkpoint.format import LARGEST_HEADER
-from gancore.checkpoint.store import load_run, newest
+from gancore.checkpoint.store import load_run, select
 from gancore.errors import CheckpointError
 from gancore.utils.files import regular
 
@@ -49,13 +49,14 @@ class StoredWeights:
     """The tensors of a file by name; those of nested state dicts have names such as `g_ema.0.weight`.
 
     `digest` is that of a checkpoint, or the SHA-256 of the file. `about` describes the run that a checkpoint is of; it
-    is empty for a plain state dict.
+    is empty for a plain state dict. `warnings` name newer checkpoints of a run that are not valid.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     digest: str
     about: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -64,12 +65,15 @@ class StoredWeights:
 
 
 def read_weights(path: Path) -> StoredWeights:
-    """Read the newest checkpoint of a run directory, a checkpoint, or a plain state dict; tensors are on the CPU.
+    """Read the newest valid checkpoint of a run directory, a checkpoint, or a plain state dict; tensors are on the CPU.
 
     The content of a file decides its format. Raises CheckpointError when it is missing or damaged, would take more
     memory than its size, or holds objects other than tensors and plain containers.
     """
-    path = newest(path)
+    if path.is_dir():
+        chosen = select(path)
+        saved = chosen.checkpoint
+        return StoredWeights(chosen.path, saved.tensors, saved.digest, saved.about, chosen.warnings)
     try:
         with regular(path) as file:
             size, start = os.fstat(file.fileno()).st_size, file.read(9)

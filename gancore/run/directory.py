@@ -16,7 +16,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
@@ -26,6 +26,7 @@ import torch
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
+from gancore.checkpoint.manifest import MANIFEST, Manifest, read_manifest
 from gancore.config.requirements import needs_of
 from gancore.config.run import RunConfig
 from gancore.errors import ConfigError
@@ -38,6 +39,8 @@ _RUN_FILES = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
 REAL = "real.png"
 """File name of the contact sheet of the data, in the folder of samples."""
 _PICTURE = rf"step-\d+\.(?:png|npy)|{re.escape(REAL)}"
+_MOST_RESUMES = 1000
+"""Number of the newest resumes that a manifest lists."""
 
 
 class RunDirectory:
@@ -45,22 +48,13 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config, self.manifest = path / "config.toml", path / "manifest.json"
+        self.config, self.manifest = path / "config.toml", path / MANIFEST
         self.metrics, self.evaluation = path / LOG, path / "evaluation.json"
         self.samples, self.checkpoints = path / "samples", path / "checkpoints"
 
-    @property
-    def origin(self) -> str | None:
-        """The digest of the checkpoint that the run began from, from the manifest; None without one."""
-        origin = self.read_manifest().get("init_from")
-        return origin if isinstance(origin, str) else None
-
-    def read_manifest(self) -> dict[str, Any]:  # Any: JSON
-        """Return the manifest; an empty one if it cannot be read."""
-        with suppress(OSError, ValueError):
-            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
-            return manifest if isinstance(manifest, dict) else {}
-        return {}
+    def read_manifest(self) -> Manifest:
+        """Return the entries of the manifest that are sound, and what is wrong with it."""
+        return read_manifest(self.path)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -125,24 +119,26 @@ class RunDirectory:
         gan: GAN,
         settings: Mapping[str, object],
         data: Mapping[str, object],
+        kept: Mapping[str, object],
     ) -> None:
         """Remove the temporary files of a killed process, and note in the manifest that the run is resumed.
 
         `settings` are the keys of the config that have changed since the checkpoint, with both values. `data` is what
-        was understood of other data, whose contact sheet is then drawn anew; empty if it is the same.
+        was understood of other data, whose contact sheet is then drawn anew; empty if it is the same. `kept` are
+        entries for those that a damaged manifest has lost.
         """
         self._clear()
         if data:
             with writing(self.samples):
                 (self.samples / REAL).unlink(missing_ok=True)
-        if manifest := self.read_manifest():
-            facts = describe(config, catalog, gan.device, gan.ranks.size)
-            changed = {key: value for key, value in facts.items() if manifest.get(key) != value}
-            if settings:
-                changed["changed"] = settings
-            resumed = [*manifest.get("resumed", []), {"step": step, **changed}]
-            about = {"data": dict(data)} if data else {}
-            self._write_manifest({**manifest, **about, "needs": facts["needs"], "resumed": resumed})
+        manifest = {**kept, **self.read_manifest().entries}
+        facts = describe(config, catalog, gan.device, gan.ranks.size)
+        changed = {key: value for key, value in facts.items() if manifest.get(key) != value}
+        if settings:
+            changed["changed"] = settings
+        resumed = [*manifest.get("resumed", []), {"step": step, **changed}][-_MOST_RESUMES:]
+        about = {"data": dict(data)} if data else {}
+        self._write_manifest({**manifest, **about, "needs": facts["needs"], "resumed": resumed})
 
     def _clear(self) -> None:
         remove_temporary_files(self.path, _RUN_FILES)

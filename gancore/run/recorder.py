@@ -113,6 +113,10 @@ class Recorder:
         self._deferred, self._coordinator = session.interruption.deferred, Coordinator(session.gan.ranks)
         self._config_data = session.config.to_data(session.catalog)
         self._made_with = describe(session.config, session.catalog, session.gan.device, session.gan.ranks.size)
+        # The rest of the manifest, so that it can be restored if it is damaged.
+        others = {*self._made_with, "data", "resumed"}
+        entries = session.directory.read_manifest().entries
+        self._origin = {key: value for key, value in entries.items() if key not in others}
         info = RunInfo(session.directory.path, self._config_data, session.gan.progress.step, session.data)
         # The log is not an optional observer: without it the run ends.
         self._log = JSONL().build(info)
@@ -180,14 +184,16 @@ class Recorder:
         """
         gan, directory = self._gan, self._directory
         rolls_back = gan.options.training.on_nonfinite == "rollback"
-        found = checkpoint.newest_valid(directory.checkpoints).checkpoint if rolls_back else None
-        if found is None:
+        chosen = checkpoint.newest_valid(directory.checkpoints) if rolls_back else None
+        found = chosen.checkpoint if chosen else None
+        if chosen is None or found is None:
             raise error
         count = count_or_raise(gan, error)
         roll_back(gan, found)
         state = recorder_state(found.about, directory.path)
         self._saved = gan.progress.step
         truncate_log(directory.metrics, self._saved, state.lines)
+        self._warnings += chosen.warnings
         self._warnings.append(f"{error}; back at step {self._saved} with other noise, {count}")
         self._reset(state)
 
@@ -402,4 +408,5 @@ class Recorder:
             "data": self._gan.feed.fingerprint,
             "recorded": self._state.model_dump(),
             "made_with": self._made_with,
+            "origin": self._origin,
         }

@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from gancore.catalog.catalog import Catalog
+from gancore.checkpoint.manifest import sound
 from gancore.checkpoint.store import Checkpoint, newest_valid
 from gancore.checkpoint.weights import read_weights
 from gancore.config.data_paths import with_absolute_paths
@@ -21,7 +22,7 @@ from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.run.changes import Change, changes, command_of_new_run, refused
 from gancore.run.directory import RunDirectory, describe
-from gancore.run.log import RecorderState, recorder_state, truncate_log
+from gancore.run.log import RecorderState, describe_damage, read_log, recorder_state, truncate_log
 from gancore.run.same_data import TrainedOn, moved
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer
@@ -88,7 +89,14 @@ class Resumable:
             gan.restore(self.checkpoint.tensors, self.checkpoint.about["progress"])
             return [*warnings, *self._inexact(gan, self.checkpoint.about)]
         origin = read_weights(init_from) if init_from else None
-        digest = self.directory.origin
+        manifest = self.directory.read_manifest()
+        digest = manifest.entries.get("init_from")
+        if "init_from" not in manifest.entries:
+            raise CheckpointError(
+                f"the run in {self.directory.path} has no checkpoint yet, and it is not known which weights it was to "
+                f"begin with: {manifest.problem}",
+                f"start it again: gancore train {quote(str(self.directory.config))} --out NEW",
+            )
         if digest != (origin and origin.digest):
             raise CheckpointError(
                 f"the run in {self.directory.path} has no checkpoint yet, and was to begin from "
@@ -96,35 +104,52 @@ class Resumable:
                 "repeat the command that started it, with: gancore train --init-from CHECKPOINT --resume",
             )
         if origin:
-            return Initializer(origin, self.config).apply(gan)
+            return [*origin.warnings, *Initializer(origin, self.config).apply(gan)]
         return []
+
+    @property
+    def reads_data_anew(self) -> bool:
+        """Whether the manifest does not hold what was understood of the data."""
+        return self.has_other_data or "data" not in self.directory.read_manifest().entries
 
     def discard_later(self, gan: GAN, data: Mapping[str, object]) -> None:
         """Remove what was logged after the checkpoint, note the resume in the manifest, and write the config.
 
-        `data` is what was understood of other data, empty if it is the same. Raises StorageError when something cannot
-        be written.
+        `data` is what was understood of the data if it was read anew. Raises StorageError when something cannot be
+        written.
         """
         self._write(self.config, gan, data)
         truncate_log(self.directory.metrics, self.step, self.state.lines if self.state else 0)
 
-    def write_changes(self, gan: GAN) -> bool:
-        """Write what has changed in the config of a finished run, except its total; return whether anything has."""
+    def write_changes(self, gan: GAN, data: Mapping[str, object]) -> bool:
+        """Write what has changed in the config of a finished run, except its total; return whether anything has.
+
+        A damaged manifest is written again.
+        """
         config = self.config.model_copy(update={"duration": self.written.duration})
-        if config == self.written:
-            return False
-        self._write(config, gan)
-        return True
+        has_changed = config != self.written
+        if has_changed or self.directory.read_manifest().problem:
+            self._write(config, gan, data)
+        return has_changed
 
     @property
     def _unwritten(self) -> list[Change]:
         return changes(self.written.to_data(self.catalog), self.config.to_data(self.catalog))
 
-    def _write(self, config: RunConfig, gan: GAN, data: Mapping[str, object] | None = None) -> None:
+    def _write(self, config: RunConfig, gan: GAN, data: Mapping[str, object]) -> None:
         # The config first: if the process is killed between both, the next resume finds and notes the same changes.
         self.directory.write_config(config, self.catalog)
         settings = {change.key: change.recorded() for change in self.changes}
-        self.directory.note_resume(self.step, config, self.catalog, gan, settings, data or {})
+        other = data if self.has_other_data else {}
+        self.directory.note_resume(self.step, config, self.catalog, gan, settings, other, self._restored(gan, data))
+
+    def _restored(self, gan: GAN, data: Mapping[str, object]) -> Mapping[str, Any]:  # Any: JSON
+        """Return what a damaged manifest held, as far as the checkpoint has it."""
+        about = self.checkpoint.about if self.checkpoint else {}
+        facts = about.get("made_with") or describe(self.config, self.catalog, gan.device, gan.ranks.size)
+        origin = about.get("origin")
+        known = {"recipe": None, "init_from": None, **(origin if isinstance(origin, dict) else {}), **facts}
+        return sound({**known, "data": dict(data)}, str(self.directory.checkpoints)).entries
 
     def _inexact(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
         before, now = _DEFAULTS | about["made_with"], describe(self.config, self.catalog, gan.device, gan.ranks.size)
@@ -167,10 +192,15 @@ def find(
     for layer in layers:
         check_objects(layer.data, catalog, str(directory.path))
     found = newest_valid(directory.checkpoints)
-    warnings = [reason for _, reason in found.rejected]
+    warnings = list(found.warnings)
     saved = found.checkpoint
-    if saved is None and (warnings or (directory.metrics.exists() and directory.metrics.stat().st_size > 0)):
-        reasons = "; ".join(warnings) or "its checkpoints are gone"
+    if problem := directory.read_manifest().problem:
+        warnings.append(f"{problem}; it is written again")
+    log = read_log(directory.metrics)
+    if log.damaged:
+        warnings.append(describe_damage(directory.metrics, log.damaged))
+    if saved is None and (found.rejected or log or log.damaged):
+        reasons = "; ".join(reason for _, reason in found.rejected) or "its checkpoints are gone"
         raise CheckpointError(
             f"there is no valid checkpoint in {directory.path}: {reasons}",
             "name another run; gancore never starts this one again from step 0",

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from shlex import quote
 from typing import Any
+from warnings import warn
 
 from torch import nn
 from torch.utils.data import Dataset as TorchDataset
@@ -44,7 +45,7 @@ from gancore.run.cost import Cost, Timing, cost_of, free_memory, timed_steps
 from gancore.run.directory import RunDirectory, next_directory
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import follow
-from gancore.run.log import MetricsTable, RecorderState, read_log
+from gancore.run.log import MetricsTable, RecorderState, describe_damage, read_log
 from gancore.run.progress import Display, ProgressDisplay
 from gancore.run.recorder import Record, Records, Session, record
 from gancore.run.resume import broadcast_run, find, run_exists
@@ -166,6 +167,7 @@ class Run:
             self._existing(ranks or SINGLE_RANK)
             self._objects = given
             if source.config.is_file():  # the folder of rank 0 may be on another machine
+                self.warnings += filter(None, [source.read_manifest().problem])
                 check_parts(read_layers(str(source.config), Catalog(())), given, str(source.path))
             return
         self.directory = None if out is None else RunDirectory(Path(out))
@@ -224,7 +226,7 @@ class Run:
         """The resolved config. For an opened run it is read on first use, and raises as `Run` does."""
         if self._config is None:
             directory = self._existing()
-            catalog, _ = catalog_for(directory.read_manifest(), self.catalog, str(directory.path))
+            catalog, _ = catalog_for(directory.read_manifest().entries, self.catalog, str(directory.path))
             self._config = resolve(read_layers(str(directory.config), catalog), catalog)
         return self._config
 
@@ -235,14 +237,19 @@ class Run:
 
     @property
     def metrics(self) -> MetricsTable:
-        """The lines of metrics.jsonl: a list of dicts, with `.to_pandas()`."""
-        return read_log(self.directory.metrics) if self.directory else MetricsTable()
+        """The lines of metrics.jsonl: a list of dicts, with `.to_pandas()`. Warns of damaged lines."""
+        if self.directory is None:
+            return MetricsTable()
+        table = read_log(self.directory.metrics)
+        if table.damaged:
+            warn(describe_damage(self.directory.metrics, table.damaged), stacklevel=2)
+        return table
 
     @property
     def data(self) -> dict[str, Any]:  # Any: JSON
         """What was understood of the data, as in the manifest: items, files used and skipped, classes with counts."""
-        kept = self.directory.read_manifest().get("data") if self.directory else None
-        return kept if isinstance(kept, dict) else self._data
+        kept = self.directory.read_manifest().entries.get("data") if self.directory else None
+        return self._data if kept is None else kept
 
     @property
     def samples(self) -> list[Path]:
@@ -400,7 +407,7 @@ class Run:
         dataset, follow = self._config.dataset, f"gancore resume {quote(str(directory.path))} --data PATH"
         with attributed(self._config, catalog), missing_data_named(dataset, follow):
             warnings = trained_on.check_outline(dataset)
-            gan = self._assemble(ranks, display, is_known=found is None or not found.has_other_data)
+            gan = self._assemble(ranks, display, is_known=found is None or not found.reads_data_anew)
             if found is None:
                 if not ranks.broadcast(False):  # whether rank 0 finds the run finished
                     yield from self._follow(gan, interruption)
@@ -409,14 +416,14 @@ class Run:
             self._warn(display, list(dict.fromkeys([*catalog.warnings(), *found.warnings, *warnings])))
             state = found.state
             if ranks.broadcast(gan.done() >= 1 and not (state and state.pending)):
-                if found.write_changes(gan):
+                if found.write_changes(gan, self._data):
                     display.note(f"{directory.config} has the new settings")
                 return
             display.note(f"{directory.path} resumes from step {found.step:,}")
             for change in found.changes:
                 display.note(f"changed: {change}")
             evaluator = self._evaluator(gan, display)  # before anything is written
-            found.discard_later(gan, self._data if found.has_other_data else {})
+            found.discard_later(gan, self._data)
             session = Session(self._config, catalog, directory, gan, evaluator, interruption, self.data)
             yield from self._record(session, state, display)
 
@@ -501,7 +508,9 @@ class Run:
         """Read the weights of `init_from`, and show what fits, before the data is read where its form is known."""
         if self._init_from is None:
             return None
-        start, dataset = Initializer(read_weights(self._init_from), self.config), self.config.dataset
+        stored, dataset = read_weights(self._init_from), self.config.dataset
+        self._warn(display, stored.warnings)
+        start = Initializer(stored, self.config)
         outline = outline_of(dataset)
         conditional = self.config.training.conditional
         if outline is not None and (outline.classes or not conditional):

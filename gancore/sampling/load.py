@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
+from gancore.checkpoint.manifest import read_manifest
 from gancore.checkpoint.state import below
 from gancore.config.data_paths import paths_of
 from gancore.config.layers import REMOVE, ConfigLayer, merge
@@ -48,8 +49,8 @@ class TrainedGenerator:
     `spec` is what it was built for, `sample_format` how its samples are stored. `averaged` says whether its weights are
     the EMA; `classes` are the names of its labels, `class_counts` how many training samples each had, empty if that is
     not known, `columns` those of the values of a vector, empty without names;
-    `path` is the checkpoint, `digest` its SHA-256; `warnings` say where the installed plugins differ from those that it
-    was made with.
+    `path` is the checkpoint, `digest` its SHA-256; `warnings` name newer checkpoints that are not valid, and say
+    where the installed plugins differ from those that it was made with.
     """
 
     generator: nn.Module
@@ -180,7 +181,7 @@ class TrainedGenerator:
 def load(
     path: Path | str, *, raw: bool = False, best: bool = False, device: str = "auto", catalog: Catalog | None = None
 ) -> TrainedGenerator:
-    """Return the generator of a run's newest checkpoint, of its `best` one, or of one checkpoint, ready to sample.
+    """Return the generator of a run's newest valid checkpoint, of its `best` one, or of one file, ready to sample.
 
     It has the averaged weights (EMA) if the run kept them, unless `raw`. Only plugins of the catalog can build it, by
     default those that are installed and not switched off; a checkpoint cannot cause an import.
@@ -188,8 +189,8 @@ def load(
     missing, ConfigError when it needs Python objects (see `gancore.open`).
     """
     catalog = catalog or Catalog.installed()
-    file = checkpoint.newest(Path(path), best=best)
-    saved = checkpoint.load_run(file)
+    chosen = checkpoint.select(Path(path), best=best)
+    file, saved = chosen.path, chosen.checkpoint
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
     config = _with_present_data(_resolved(saved, path, catalog), file, catalog)
@@ -209,23 +210,29 @@ def load(
         generator.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} is of another generator: {' '.join(str(error).split())}", _ANOTHER) from error
-    chosen = choose_device(device)
-    trained = generator.eval().to(chosen)
+    place = choose_device(device)
+    trained = generator.eval().to(place)
     return TrainedGenerator(
         trained,
         config,
         spec,
         sample_format,
         saved.about["progress"]["step"],
-        chosen,
+        place,
         averaged,
         file,
         saved.digest,
         classes,
-        warnings,
+        (*chosen.warnings, *_damage_of_manifest(Path(path)), *warnings),
         tuple(saved.about["data_format"].get("columns", ())),
         tuple(saved.about["data_format"].get("class_counts", ())),
     )
+
+
+def _damage_of_manifest(run: Path) -> Iterator[str]:
+    """Yield a warning if the path is a run whose manifest is damaged."""
+    if (run / "config.toml").is_file() and (problem := read_manifest(run).problem):
+        yield problem
 
 
 def _with_present_data(config: RunConfig, file: Path, catalog: Catalog) -> RunConfig:

@@ -54,7 +54,7 @@ def whole(zygote, tmp_path_factory):
 
 
 def last_step(folder):
-    return checkpoint.load(checkpoint.newest(folder)).about["progress"]["step"]
+    return checkpoint.select(folder).checkpoint.about["progress"]["step"]
 
 
 def lines(folder):
@@ -183,7 +183,7 @@ def test_longer_total_extends_a_run(run, tmp_path):
 
 def test_damaged_newest_checkpoint_is_named_and_the_one_before_it_is_used(run, tmp_path, whole):
     assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:11:KILL").returncode == -signal.SIGKILL
-    newest = checkpoint.newest(tmp_path / "run")
+    newest = checkpoint.select(tmp_path / "run").path
     content = bytearray(newest.read_bytes())
     content[-1] ^= 1
     newest.write_bytes(content)
@@ -286,7 +286,7 @@ def test_resume_of_a_folder_without_a_run_makes_nothing(run, tmp_path, name):
 
 def test_changed_facts_are_reported_in_one_warning(run, tmp_path):
     assert run(*RUN, "--out", "run", "-q", GANCORE_TRAP="generator:7:TERM").returncode == 143
-    newest = checkpoint.newest(tmp_path / "run")
+    newest = checkpoint.select(tmp_path / "run").path
     saved = checkpoint.load(newest)
     about = dict(saved.about) | {"made_with": saved.about["made_with"] | {"torch": "2.11.0", "threads": 64}}
     checkpoint.save(newest, saved.tensors, about)

@@ -29,7 +29,7 @@ def main():
         for _ in run.train():
             pass
         path = Path(__file__).with_name(f"format-{tensorfile.FORMAT}.safetensors")
-        shutil.copyfile(checkpoint.newest(run.path), path)
+        shutil.copyfile(checkpoint.select(run.path).path, path)
     return 0
 
 

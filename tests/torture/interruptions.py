@@ -159,7 +159,8 @@ def write_data(folder: Path) -> Path:
 
 def outcome(run: Path) -> dict[str, object]:
     """Return all results of a run, except times."""
-    saved = checkpoint.load(checkpoint.newest(run))
+    newest = checkpoint.select(run)
+    saved = newest.checkpoint
     best = checkpoint.load(checkpoint.best_of(run / "checkpoints"))
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     evaluation = json.loads((run / "evaluation.json").read_text())
@@ -171,7 +172,7 @@ def outcome(run: Path) -> dict[str, object]:
         "log": [{key: value for key, value in line.items() if key not in CLOCK} for line in log],
         "evaluation": {key: value for key, value in evaluation.items() if key not in CLOCK},
         "pictures": {path.name: path.read_bytes() for path in (run / "samples").iterdir()},
-        "newest": checkpoint.newest(run).name,  # an interruption leaves one more checkpoint
+        "newest": newest.path.name,  # an interruption leaves one more checkpoint
     }
 
 

@@ -178,3 +178,46 @@ def test_temporary_file_that_cannot_be_removed_is_an_error(tmp_path, monkeypatch
     monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(StorageError, match="Permission denied"):
         checkpoint.remove_temporary_files(tmp_path)
+
+
+def test_select_takes_the_newest_valid_one_of_a_run_and_names_the_others(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    first, second, third = saved(folder, 1, 2, 3)
+    damage(third)
+    second.write_bytes(b"")
+    for run in (tmp_path, folder):
+        chosen = checkpoint.select(run)
+        assert (chosen.path, chosen.checkpoint.about["progress"]["step"]) == (first, 1)
+        newer, older = chosen.warnings
+        assert str(third) in newer
+        assert str(second) in older
+        assert all(warning.endswith("; step-00000001.safetensors is used") for warning in chosen.warnings)
+    damage(first)
+    with pytest.raises(CheckpointError, match="there is no valid checkpoint in") as found:
+        checkpoint.select(tmp_path)
+    assert all(str(path) in str(found.value) for path in (first, second, third))
+
+
+def test_select_replaces_neither_a_named_file_nor_the_best_one(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    saved(folder, 1, 2)
+    checkpoint.save(checkpoint.best_of(folder), {}, about(1))
+    assert checkpoint.select(tmp_path, best=True).path == checkpoint.best_of(folder)
+    for path in (checkpoint.best_of(folder), checkpoint.path_of(folder, 2)):
+        damage(path)
+    with pytest.raises(CheckpointError, match="best"):
+        checkpoint.select(tmp_path, best=True)
+    with pytest.raises(CheckpointError, match="step-00000002"):
+        checkpoint.select(checkpoint.path_of(folder, 2))
+    assert checkpoint.select(checkpoint.path_of(folder, 1)).warnings == ()
+    with pytest.raises(CheckpointError, match="not a checkpoint file"):
+        checkpoint.select(checkpoint.path_of(folder, 1), best=True)
+
+
+def test_select_passes_over_a_folder_with_the_name_of_a_checkpoint(tmp_path):
+    (path,) = saved(tmp_path, 1)
+    (tmp_path / "step-00000002.safetensors").mkdir()
+    (tmp_path / "step-00000003.safetensors").symlink_to("nowhere")
+    assert checkpoint.select(tmp_path).path == path

@@ -314,7 +314,7 @@ def test_observers_do_not_change_the_run(tmp_path, watched):
     assert writer.run.config == run.to_data(known), "each observer has a config of its own"
     assert any(image.any() for *_, image in received(writer, "image")), "and a picture"
     assert [numbers for (numbers,) in received(writer, "scalars")] == lines(among), "and numbers"
-    about = checkpoint.load(checkpoint.newest(among.path)).about
+    about = checkpoint.select(among.path).checkpoint.about
     assert about["config"] == run.to_data(known)
 
 

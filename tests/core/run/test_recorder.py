@@ -305,7 +305,7 @@ def test_best_checkpoint_is_that_of_the_best_value(tmp_path, name, choose):
     directory, _, _ = recorded(tmp_path / "run", MEASURED, changes)
     values = {line["step"]: line[name] for line in lines(directory) if name in line}
     assert len(set(values.values())) > 1
-    best = checkpoint.load(checkpoint.newest(directory.path, best=True))
+    best = checkpoint.select(directory.path, best=True).checkpoint
     first = next(step for step, value in values.items() if value == choose(values.values()))
     assert best.about["progress"]["step"] == first
     assert best.about["best"] == {"metric": name, "value": values[first]}
@@ -315,7 +315,7 @@ def test_best_checkpoint_is_that_of_the_best_value(tmp_path, name, choose):
 def test_best_checkpoint_is_kept_only_with_a_best_metric(tmp_path):
     directory, _, _ = recorded(tmp_path / "run", MEASURED)
     with pytest.raises(CheckpointError, match="there is no best checkpoint in"):
-        checkpoint.newest(directory.path, best=True)
+        checkpoint.select(directory.path, best=True)
 
 
 def test_session_with_metrics_needs_an_evaluator(tmp_path):
@@ -433,7 +433,7 @@ def test_checkpoint_of_the_step_is_saved_when_its_evaluation_fails(tmp_path, fai
     act(raises_after_five)
     with pytest.raises(BaseException):  # noqa: B017, PT011  # the evaluator may wrap it
         list(run.train())
-    newest = checkpoint.load(checkpoint.newest(run.path)).about
+    newest = checkpoint.select(run.path).checkpoint.about
     assert newest["progress"]["step"] == (0 if isinstance(error, StorageError) else 5)
     assert isinstance(error, StorageError) or newest["recorded"]["pending"] == ["evaluation"]
 
@@ -449,7 +449,7 @@ def test_signal_while_samples_are_drawn_leaves_a_checkpoint_of_the_step(tmp_path
     gan.generator.register_forward_pre_hook(signals)
     with pytest.raises(Interrupted):
         list(run.train(interruption=interruption))
-    newest = checkpoint.load(checkpoint.newest(run.path)).about
+    newest = checkpoint.select(run.path).checkpoint.about
     assert newest["progress"]["step"] == 5
     assert newest["recorded"]["pending"] == ["samples"]
 

@@ -32,7 +32,7 @@ CLOCK = {"seconds", "images_per_second"}
 
 
 def left(directory):
-    saved = checkpoint.load(checkpoint.newest(directory.path))
+    saved = checkpoint.select(directory.path).checkpoint
     log = [{key: value for key, value in line.items() if key not in CLOCK} for line in lines(directory)]
     pictures = {path.name: path.read_bytes() for path in directory.samples.iterdir()}
     return saved.tensors, log, pictures, saved.about["recorded"]
@@ -100,7 +100,7 @@ def test_find_needs_a_run_in_the_folder(tmp_path):
 
 def test_checkpoint_without_the_state_of_the_recorder_is_refused(tmp_path):
     directory, _, _ = recorded(tmp_path / "run", {})
-    newest = checkpoint.newest(directory.path)
+    newest = checkpoint.select(directory.path).path
     saved = checkpoint.load(newest)
     checkpoint.save(newest, saved.tensors, {key: value for key, value in saved.about.items() if key != "recorded"})
     with pytest.raises(CheckpointError, match="does not hold the state of the log"):
@@ -109,7 +109,7 @@ def test_checkpoint_without_the_state_of_the_recorder_is_refused(tmp_path):
 
 def test_random_streams_start_anew_with_a_state_of_another_device(tmp_path):
     directory, run, _ = recorded(tmp_path / "run", {})
-    saved = checkpoint.load(checkpoint.newest(directory.path))
+    saved = checkpoint.select(directory.path).checkpoint
     gans = [GAN.assemble(run, Path(), "cpu") for _ in range(3)]
     strange = {**saved.tensors, "random.cuda": torch.zeros(16, dtype=torch.uint8)}
     for gan, tensors in zip(gans, (saved.tensors, strange, strange), strict=True):
@@ -133,7 +133,7 @@ def test_differences_of_two_configs_are_all_named():
 @pytest.mark.parametrize("spoil", [lambda state: state.double(), torch.zeros_like], ids=["dtype", "zeros"])
 def test_random_state_that_is_invalid_is_refused(tmp_path, name, spoil):
     directory, run, _ = recorded(tmp_path / "run", {})
-    saved = checkpoint.load(checkpoint.newest(directory.path))
+    saved = checkpoint.select(directory.path).checkpoint
     gan = GAN.assemble(run, Path(), "cpu")
     with pytest.raises(CheckpointError, match="a random state is not valid"):
         gan.restore({**saved.tensors, name: spoil(saved.tensors[name])}, saved.about["progress"])

@@ -53,7 +53,7 @@ def resumed(path, **how):
 
 
 def newest(path):
-    return checkpoint.load(checkpoint.newest(path))
+    return checkpoint.select(path).checkpoint
 
 
 def of(role, saved):

@@ -27,7 +27,7 @@ from gancore.run.interrupt import Interrupted, Interruption
 from gancore.run.source import duration_of
 from gancore.sampling.sheet import sheet
 from gancore_plugins.losses.bce import NonSaturating
-from helpers.small_runs import lines, small_run, tensors
+from helpers.small_runs import lines, recorded, small_run, tensors
 from helpers.tiny_components import PARTS, Hinge, TinyDiscriminator, TinyGenerator, catalog, equal
 from helpers.two_rank_scenarios import environment
 
@@ -224,7 +224,7 @@ def test_open_and_resume_end_as_a_run_that_was_not_interrupted(tmp_path, cut):
 
 def test_resume_warns_of_what_has_changed_since_the_checkpoint(tmp_path):
     list(small_run(tmp_path / "run").train())
-    path = checkpoint.newest(tmp_path / "run")
+    path = checkpoint.select(tmp_path / "run").path
     saved = checkpoint.load(path)
     made_with = saved.about["made_with"] | {"torch": "2.11.0"}
     checkpoint.save(path, saved.tensors, dict(saved.about) | {"made_with": made_with})
@@ -400,7 +400,7 @@ def test_config_of_a_run_with_objects_can_be_trained_again(tmp_path):
     again = gancore.Run(file, **objects(), out=tmp_path / "again", device="cpu")
     list(again.train())
     assert again.directory.config.read_text() == file.read_text()
-    first = checkpoint.load(checkpoint.newest(tmp_path / "run")).tensors
+    first = checkpoint.select(tmp_path / "run").checkpoint.tensors
     assert equal(tensors(again.directory), first)
 
 
@@ -413,7 +413,7 @@ def test_own_modules_are_unchanged_by_a_dry_run(tmp_path):
     assert all(equal(module.state_dict(), state) for module, state in zip(modules, before, strict=True))
     list(run.train())
     list(gancore.Run(**objects(), out=tmp_path / "other", steps=2, set=OWN, device="cpu").train())
-    assert equal(tensors(run.directory), checkpoint.load(checkpoint.newest(tmp_path / "other")).tensors)
+    assert equal(tensors(run.directory), checkpoint.select(tmp_path / "other").checkpoint.tensors)
 
 
 def test_own_modules_are_not_frozen_by_a_dry_run(tmp_path):
@@ -605,3 +605,20 @@ def test_run_warns_of_a_small_dataset(tmp_path):
     large.assemble()
     assert any("only 99 samples" in warning for warning in small.warnings)
     assert large.warnings == []
+
+
+def test_damaged_newest_checkpoint_is_passed_over_by_everything_that_opens_a_run(tmp_path):
+    settings = {"checkpoint": {"every_steps": 3}, "duration": "6 steps"}
+    directory, _, _ = recorded(tmp_path / "run", settings)
+    newest = checkpoint.path_of(directory.checkpoints, 6)
+    newest.write_bytes(b"")
+    damage = "is no checkpoint of gancore: it is not a complete safetensors file"
+    reason = f"{newest} {damage}; step-00000003.safetensors is used"
+    trained = small_run(tmp_path / "run", settings).load()
+    assert (trained.step, trained.warnings) == (3, (reason,))
+    other = small_run(tmp_path / "other", settings, init_from=directory.path)
+    list(other.train())
+    assert reason in other.warnings
+    run = small_run(tmp_path / "run", settings)
+    list(run.resume())
+    assert reason in run.warnings
