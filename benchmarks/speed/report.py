@@ -101,7 +101,7 @@ def _start(series: list[Series]) -> Iterator[str]:
     imported = next(each for each in series if each.arm == startup.IMPORT_TORCH)
     yield from _heading(
         "Time to the first step",
-        f"{_rounds(series)} of whole processes of `vanilla`, from the command to the first step, or to the last image.",
+        f"{_rounds(series)} of whole processes, from the command to the first step of `vanilla`, or to the end.",
         ["process", "seconds", f"relative to `{startup.IMPORT_TORCH}`"],
     )
     for each in series:

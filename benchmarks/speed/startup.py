@@ -1,4 +1,4 @@
-"""Time from the command to the first step, and to draw samples: whole processes, interleaved."""
+"""Time from the command to the first step, and of other commands: whole processes, interleaved."""
 
 from __future__ import annotations
 
@@ -17,30 +17,37 @@ from benchmarks.speed.timing import Series, Start, interleave
 
 SECTION = "start"
 IMPORT_TORCH = "import torch"
+DEFAULT = "gancore, default run"
 SAMPLE = "gancore sample, 10,000 images"
+HELP = "gancore --help"
+LIST = "gancore list"
 
 
 def measure(names: Collection[str], folder: Path, work: Path, rounds: int) -> list[Series]:
     """Time whole processes: `import torch`, and the named arms until their first step.
 
-    `gancore train` logs its first step; the plain script exits before it. The run of gancore is then sampled.
+    `gancore train` logs its first step; the plain script exits before it. The run of gancore is then sampled. With it
+    the default run and two commands that do not train are timed.
     """
-    out = work / "first-step"
+    out, default, images = work / "first-step", work / "default-run", work / "sampled.npy"
     script = ["-m", "benchmarks.plain", "--epochs", "0", "--samples", "1", "--data-dir", str(folder)]
-    train = ["-m", "gancore_cli", "train", "vanilla", "--steps", "1", "--set", "log.every_steps=1", "--device", "cpu"]
-    images = out.with_name("sampled.npy")
-    sample = ["-m", "gancore_cli", "sample", str(out), "-n", "10000", "--device", "cpu", "--out", str(images)]
-    arms: dict[str, Start] = {
-        comparisons.SCRIPT: lambda: partial(_seconds, [*script, "--out", f"{out}.npy"]),
-        comparisons.OURS: lambda: partial(
-            _seconds, [*train, "--data-dir", str(folder), "--out", str(out)], until="step 1 ", output=out
-        ),
+    gancore, cpu = ["-m", "gancore_cli"], ["--device", "cpu"]
+    train = [*gancore, "train", "--steps", "1", "--set", "log.every_steps=1", *cpu, "--out"]
+    vanilla = [*train, str(out), "vanilla", "--data-dir", str(folder)]
+    sample = [*gancore, "sample", str(out), "-n", "10000", *cpu, "--out", str(images)]
+    ours: dict[str, Start] = {
+        comparisons.OURS: lambda: partial(_seconds, vanilla, until="step 1 ", output=out),
+        DEFAULT: lambda: partial(_seconds, [*train, str(default)], until="step 1 ", output=default),
+        SAMPLE: lambda: partial(_seconds, sample, output=images),
+        HELP: lambda: partial(_seconds, [*gancore, "--help"]),
+        LIST: lambda: partial(_seconds, [*gancore, "list"]),
     }
-    chosen = {name: begin for name, begin in arms.items() if name in names}
-    if comparisons.OURS in chosen:
-        chosen[SAMPLE] = lambda: partial(_seconds, sample, output=images)
-    torch: dict[str, Start] = {IMPORT_TORCH: lambda: partial(_seconds, ["-c", "import torch"])}
-    return interleave(SECTION, torch | chosen, rounds=rounds, steps=1, batch=1, warm_up=False)
+    arms: dict[str, Start] = {IMPORT_TORCH: lambda: partial(_seconds, ["-c", "import torch"])}
+    if comparisons.SCRIPT in names:
+        arms[comparisons.SCRIPT] = lambda: partial(_seconds, [*script, "--out", f"{out}.npy"])
+    if comparisons.OURS in names:
+        arms |= ours
+    return interleave(SECTION, arms, rounds=rounds, steps=1, batch=1, warm_up=False)
 
 
 def _seconds(arguments: list[str], _steps: int, *, until: str = "", output: Path | None = None) -> float:
@@ -52,7 +59,7 @@ def _seconds(arguments: list[str], _steps: int, *, until: str = "", output: Path
         rmtree(output)
     elif output is not None:
         output.unlink(missing_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     lines: list[str] = []
     start = perf_counter()
     with subprocess.Popen(

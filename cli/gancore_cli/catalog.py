@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gancore_cli import startup
 from gancore_cli.options import PluginOptions, Terminal
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def open_catalog(terminal: Terminal, found: Iterable[Plugin] | None = None) -> C
     for plugin in find_plugins() if found is None else found:
         with nullcontext() if plugin.package == BUILT_IN else _slow_import_notes(terminal, plugin.name):
             plugins.append(load(plugin))
+    startup.imported()
     root = click.get_current_context().find_root().command
     return Catalog(plugins, built_in_commands=root.commands if isinstance(root, click.Group) else ())
 

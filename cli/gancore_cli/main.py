@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import click
 
+from gancore_cli import startup
 from gancore_cli.browse import list_components, list_recipes, plugins, show
 from gancore_cli.check import check_plugin
 from gancore_cli.data import data
@@ -91,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # any package would make their imports fail.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+    startup.begin()
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json, verbose, stdout = "--json" in arguments, bool({"-v", "--verbose"} & set(arguments)), sys.stdout
     with handle_signals() as handler:
@@ -181,6 +183,7 @@ def _leave(code: int) -> NoReturn:
             os.dup2(2, stdout.fileno())
     if TORCHRUN in os.environ:
         _end(code)
+    startup.end()
     sys.exit(code)
 
 

@@ -1,0 +1,74 @@
+"""The start and end of the process: what is not imported, and what works all the same."""
+
+import subprocess
+import sys
+
+import pytest
+
+from helpers.cli_runner import BY_HAND
+
+TRAIN = f"""
+import gc, sys
+from gancore_cli.main import main
+try:
+    main(["train", *{BY_HAND!r}, "--steps", "2", "-q"])
+except SystemExit as error:
+    print(error.code, gc.isenabled())
+unused = {{"torch._dynamo.eval_frame", "torchvision", "rich", "sklearn", "scipy", "pandas"}}
+print(sorted(unused & sys.modules.keys()))
+"""
+STAND_IN = """
+import inspect, sys
+from gancore_cli import startup
+startup.begin()
+import torch
+
+weight = torch.nn.Parameter(torch.zeros(2))
+weight.grad = torch.ones(2)
+optimizer = torch.optim.SGD([weight], lr=1.0)
+optimizer.step()
+inspect.getmodule(torch.zeros)  # asks all modules for their files
+stand_in, asked = torch._dynamo, torch.optim.Optimizer.add_param_group.__wrapped__
+assert not [name for name in sys.modules if name.startswith("torch._dynamo.")]
+assert vars(asked)["__dynamo_disable"] is asked
+"""
+SAME = """
+assert torch._dynamo is sys.modules["torch._dynamo"] is not stand_in
+assert torch._dynamo.config is sys.modules["torch._dynamo.config"] is stand_in.config
+assert torch._dynamo.config.__spec__.origin == torch._dynamo.config.__file__
+assert torch.compile(torch.square, backend="eager")(torch.ones(2)).tolist() == [1, 1]
+optimizer.step()
+optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(2))]})
+assert vars(asked)["__dynamo_disable"] is not asked
+assert weight.tolist() == [-2, -2]
+"""
+GARBAGE = """
+from gancore_cli.main import main
+class Writer:
+    def __del__(self): print("finalized", flush=True)
+writer = Writer()
+writer.itself = writer
+del writer
+main(["--version"])
+"""
+
+
+def run(script, folder):
+    """Return all output; once the command has ended, standard output goes to standard error."""
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_train_imports_no_unused_packages_and_collects_garbage(tmp_path):
+    assert run(TRAIN, tmp_path) == "0 True\n[]\n"
+
+
+@pytest.mark.parametrize("use", ["import torch._dynamo.config", "torch.compile(torch.square)"])
+def test_compiler_of_torch_is_imported_once_it_is_needed(tmp_path, use):
+    run(STAND_IN + use + SAME, tmp_path)
+
+
+def test_garbage_is_finalized_before_the_process_ends(tmp_path):
+    assert run(GARBAGE, tmp_path).splitlines()[1:] == ["finalized"]
