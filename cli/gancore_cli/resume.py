@@ -9,7 +9,7 @@ import click
 
 from gancore_cli.catalog import open_catalog
 from gancore_cli.options import Terminal, data_dir, device, output_options
-from gancore_cli.running import batch_size, joined_ranks, precision, show_run, total_of, totals
+from gancore_cli.running import batch_size, joined_ranks, precision, show_run, threads, total_of, totals
 from gancore_cli.signals import interruption
 
 
@@ -26,6 +26,7 @@ from gancore_cli.signals import interruption
 )
 @batch_size
 @precision
+@threads
 @data_dir
 @device
 @output_options
@@ -36,6 +37,7 @@ def resume(
     assignments: tuple[str, ...],
     batch_size: int | None,
     precision: str | None,
+    threads: int | str | None,
     data_dir: Path | None,
     device: str,
     **flags: Any,  # Any: the values of the options for the total
@@ -53,11 +55,11 @@ def resume(
       gancore resume runs/0001 --set optimizer.generator.lr=1e-4 --set log.every_steps=50
 
     The run resumes from its newest valid checkpoint and ends as if it had not been interrupted. A total counts from the
-    very first step, so a longer one extends the run. Batch size, precision, optimizer, EMA, regularizers and what is
-    recorded can be changed; the run's manifest notes it, and what ends bit-exactness is said.
+    very first step, so a longer one extends the run. Batch size, precision, threads, optimizer, EMA, regularizers and
+    what is recorded can be changed; the run's manifest notes it, and what ends bit-exactness is said.
     """  # noqa: D301  # click reads the backspace
     total_of(flags)
-    options = {"batch_size": batch_size, "training.precision": precision}
+    options = {"batch_size": batch_size, "training.precision": precision, "training.threads": threads}
     settings: dict[str, object] = {key: value for key, value in options.items() if value is not None}
     with joined_ranks(terminal, device) as (terminal, ranks):
         from gancore.run.run import open as open_run

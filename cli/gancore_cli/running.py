@@ -29,7 +29,28 @@ batch_size = click.option("--batch-size", type=int, metavar="N", help="Real imag
 precision = click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "tf32", "bf16"]),
-    help="Number format of matrix products; auto: bf16 for images on devices that support it.",
+    help="Number format of matrix products; auto: bf16 for images where a few steps in it are a tenth faster.",
+)
+
+
+class _Threads(click.ParamType):
+    """A number of threads, or `auto`."""
+
+    name = "threads"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number. Raise BadParameter for anything else than a positive number or `auto`."""
+        number = int(value) if value.isascii() and value.isdigit() else 0
+        if value != "auto" and not number:
+            self.fail(f"must be a positive number, or auto; received {value!r}", param, ctx)
+        return number or value
+
+
+threads = click.option(
+    "--threads",
+    type=_Threads(),
+    metavar="N|auto",
+    help="Threads that compute a step on the CPU; auto: as few as a few steps show to be fast.",
 )
 
 

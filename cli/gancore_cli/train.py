@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 
 from gancore_cli.catalog import open_catalog
 from gancore_cli.options import PluginOptions, Terminal, data_dir, device, echo, output_options
-from gancore_cli.running import batch_size, joined_ranks, precision, show_run, total_of, totals
+from gancore_cli.running import batch_size, joined_ranks, precision, show_run, threads, total_of, totals
 from gancore_cli.signals import interruption
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
 @batch_size
 @click.option("--seed", type=int, metavar="N", help="Seed of all random numbers.")
 @precision
+@threads
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -115,6 +117,7 @@ def train(
                 "memory_bytes": run.cost.bytes if run.cost else 0,
                 "seconds_per_step": run.timing.seconds_per_step if run.timing else None,
                 "seconds": run.timing.seconds if run.timing else None,
+                "chosen": asdict(run.gan.choice) if run.gan else None,
             }
             terminal.result(document, lambda: echo(run.config.to_toml(catalog).rstrip()))
         else:
@@ -170,10 +173,12 @@ def _set_by_user(
     yield from (ConfigLayer(f"--{part}", {part: name}) for part, name in parts.items())
     if total := total_of(flags):
         yield ConfigLayer(f"--{total[0]}", {"duration": total[1]})
-    for key in ("batch_size", "seed", "precision"):
+    for key in ("batch_size", "seed"):
         if flags[key] is not None:
-            data = {"training": {key: flags[key]}} if key == "precision" else {key: flags[key]}
-            yield ConfigLayer(_option(key), data)
+            yield ConfigLayer(_option(key), {key: flags[key]})
+    for key in ("precision", "threads"):
+        if flags[key] is not None:
+            yield ConfigLayer(_option(key), {"training": {key: flags[key]}})
     problems = []
     for text in assignments:
         try:

@@ -12,7 +12,9 @@ from gancore.config.toml import literal
 
 _RECORDING = ("log", "sample", "evaluate", "metrics", "observers", "checkpoint")
 """Tables that are about what a run records; its weights do not depend on them."""
-_EXACT_TRAINING = {"workers", "data", "on_nonfinite", "nonfinite_limit"}
+_EXACT_TRAINING = {"workers", "data", "on_nonfinite", "nonfinite_limit", "threads"}
+"""Weights do depend on the number of threads, which is compared as a fact of the machine, with what it was."""
+_CHOSEN = {"training.precision", "training.threads"}
 _INEXACT_TRAINING = {
     "accumulate",
     "channels_last",
@@ -51,6 +53,11 @@ class Change(NamedTuple):
         is_plain = isinstance(self.now, str) and parse_value(self.now) == self.now
         value = REMOVE if self.now is None else self.now if is_plain else literal(self.now)
         return f"--set {shlex.quote(f'{self.key}={value}')}"
+
+    @property
+    def asks_to_choose(self) -> bool:
+        """Whether the value now lets the run choose, see `gancore.training.choose`; the value before is a choice."""
+        return self.key in _CHOSEN and self.now == "auto"
 
     def recorded(self) -> list[Any]:  # Any: JSON
         """Return both values for the manifest, which holds no paths: None stands for them."""

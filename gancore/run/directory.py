@@ -17,6 +17,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from shlex import quote
@@ -90,12 +91,13 @@ class RunDirectory:
         device: torch.device,
         ranks: int = 1,
         data: Mapping[str, object] | None = None,
-        **origin: str | None,
+        **origin: object,
     ) -> None:
         """Create the folder and write the manifest and then the config, which makes the folder a run.
 
         `ranks` is the number of processes, `data` what was understood of the data. `origin` has further entries of the
-        manifest: the name of the recipe, and the digest of the checkpoint that the run begins from.
+        manifest: the name of the recipe, the digest of the checkpoint that the run begins from, and how the number of
+        threads and the precision were chosen.
         Raises ConfigError when the folder is not empty, StorageError when it cannot be written.
         """
         self.check_new()
@@ -136,6 +138,8 @@ class RunDirectory:
         changed = {key: value for key, value in facts.items() if manifest.get(key) != value}
         if settings:
             changed["changed"] = settings
+        if gan.choice.seconds_per_step:
+            changed["chosen"] = asdict(gan.choice)
         resumed = [*manifest.get("resumed", []), {"step": step, **changed}][-_MOST_RESUMES:]
         about = {"data": dict(data)} if data else {}
         self._write_manifest({**manifest, **about, "needs": facts["needs"], "resumed": resumed})
@@ -183,7 +187,7 @@ def describe(config: RunConfig, catalog: Catalog, device: torch.device, ranks: i
         "system": platform.system(),
         "machine": platform.machine(),
         "processors": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads() if config.training.threads == "auto" else config.training.threads,
         "ranks": ranks,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }

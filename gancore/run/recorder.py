@@ -36,6 +36,7 @@ from gancore.training.recovery import count_or_raise, roll_back
 from gancore.utils.atomic import atomic_write, flush, writing
 from gancore.utils.json import json_safe
 from gancore.utils.random import derive_seed
+from gancore.utils.threads import computing_with
 
 LogLine = dict[str, float]
 
@@ -161,7 +162,7 @@ class Recorder:
                     if step is None:
                         return
                     metrics = self._finish_step(step)
-                with self._off_the_clock():
+                with self._off_the_clock(), computing_with(self._gan.choice.threads):
                     evaluation = self._run_pending()
                 if step.done >= 1:
                     self._notifier.end("finished")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -26,7 +25,6 @@ from gancore.run.log import RecorderState, describe_damage, read_log, recorder_s
 from gancore.run.same_data import TrainedOn, moved
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer
-from gancore.training.precision import Precision
 
 _EXACT = ("gancore", "torch", "machine", "device", "threads", "ranks")
 """Facts that must not have changed for an exact resume."""
@@ -77,6 +75,15 @@ class Resumable:
     def has_other_data(self) -> bool:
         """Whether settings of the data have changed since the checkpoint, or are not written yet."""
         return any(change.key.startswith("dataset.") for change in (*self.changes, *self._unwritten))
+
+    def with_choice(self, config: RunConfig) -> Resumable:
+        """Return the run with the config of its GAN, in which the threads and the precision are chosen."""
+        training = config.to_data(self.catalog)["training"]
+        actual = [
+            change._replace(now=training[change.key.partition(".")[2]]) if change.asks_to_choose else change
+            for change in self.changes
+        ]
+        return replace(self, config=config, changes=tuple(each for each in actual if each.now != each.before))
 
     def restore(self, gan: GAN, init_from: Path | None = None) -> list[str]:
         """Give the GAN the state of the checkpoint; return warnings about what has changed.
@@ -154,20 +161,11 @@ class Resumable:
     def _inexact(self, gan: GAN, about: Mapping[str, Any]) -> Iterator[str]:  # Any: JSON
         before, now = _DEFAULTS | about["made_with"], describe(self.config, self.catalog, gan.device, gan.ranks.size)
         changed = [f"{key} was {before.get(key)}, now {now[key]}" for key in _EXACT if before.get(key) != now[key]]
-        changed += [str(change) for change in self.changes if not (change.is_exact or _is_same_precision(change, gan))]
+        changed += [str(change) for change in self.changes if not change.is_exact]
         if changed:
             yield f"resuming is not bit-exact: {'; '.join(changed)}"
         if about.get("data", gan.feed.fingerprint) != gan.feed.fingerprint:
             yield "the training data has changed since the checkpoint: resuming is not bit-exact"
-
-
-def _is_same_precision(change: Change, gan: GAN) -> bool:
-    """Return whether the precision of matrix products is the same on this device under another name."""
-    if change.key != "training.precision":
-        return False
-    with suppress(ConfigError):  # a precision of another device
-        return Precision.chosen(change.before, gan.device, gan.feed.shape) == gan.precision
-    return False
 
 
 def find(
@@ -232,7 +230,8 @@ def find(
                 f"{directory.config} is not the config of the checkpoint: {_listed(wrong)}",
                 f"undo the change, or start a new run from its weights: {command_of_new_run(directory.path)}",
             )
-    if wanted and (other := changes(config.to_data(installed), wanted.to_data(installed))):
+    other = changes(config.to_data(installed), wanted.to_data(installed)) if wanted else []
+    if wanted and (other := [change for change in other if not change.asks_to_choose]):
         hint = "name another folder with --out"
         if not refused(other, config.to_data(installed), wanted.to_data(installed)):
             options = " ".join(change.assignment for change in other)

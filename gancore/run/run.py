@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from copy import deepcopy
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
 from typing import Any
 from warnings import warn
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset as TorchDataset
 
@@ -355,7 +357,8 @@ class Run:
             if self.directory is None:
                 self.directory = next_directory(Path("runs"))
                 stack.enter_context(self.directory.locked())
-            self.directory.create(self.config, self.catalog, gan.device, ranks.size, self._data, **origin)
+            about = {**origin, "chosen": asdict(gan.choice)}
+            self.directory.create(self.config, self.catalog, gan.device, ranks.size, self._data, **about)
             session = Session(self.config, self.catalog, self.directory, gan, evaluator, interruption, self._data)
             yield from self._record(session, None, display)
 
@@ -408,6 +411,7 @@ class Run:
         with attributed(self._config, catalog), missing_data_named(dataset, follow):
             warnings = trained_on.check_outline(dataset)
             gan = self._assemble(ranks, display, is_known=found is None or not found.reads_data_anew)
+            found = found.with_choice(self._config) if found else None
             if found is None:
                 if not ranks.broadcast(False):  # whether rank 0 finds the run finished
                     yield from self._follow(gan, interruption)
@@ -469,6 +473,8 @@ class Run:
         if self._is_chosen and "batch_size" not in self._set_by_user:
             self._lower_batch_size(display)
         self.gan = GAN.assemble(self.config, self._data_root, self._device, ranks)
+        # The run repeats and resumes with the threads and the precision that are chosen now.
+        self._config = self.config.model_copy(update={"training": self.gan.options.training})
         if is_described:
             summary = self.gan.summarize_data(dataset, findings)
             self._data = summary.to_data()
@@ -480,7 +486,9 @@ class Run:
                 display.note(f"note: {note}")
             augmented = bool(self.config.augmentations)
             self._warn(display, summary.warnings(conditional=self.config.training.conditional, augmented=augmented))
-        self._warn(display, self.gan.take_warnings())
+        if self.gan.choice.seconds_per_step:
+            display.note(str(self.gan.choice))
+        self._warn(display, [*self.gan.choice.warnings(self.gan.device), *self.gan.take_warnings()])
         self._warn(display, [*unused_keys(self._set_by_user, self.config, self.gan)])
         self.cost = cost_of(self.gan)
         display.note(str(self.cost))
@@ -637,5 +645,5 @@ def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:
         yield f"{player}: {getattr(config, player).name}, {count:,} parameters"
     for component in config.components():
         yield f"{component.kind} {component.name} is from {catalog.origin_of(type(component)).origin}"
-    yield f"precision: {gan.precision.name}"
+    yield f"threads: {gan.choice.threads or torch.get_num_threads()}, precision: {gan.precision.name}"
     yield f"real and fake go through the discriminator {'together' if gan.critic.one_pass else 'apart'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,15 +30,16 @@ from gancore.training.adapters import (
     PlayersAdapter,
 )
 from gancore.training.assembly import building, check_objective, checked_options, feed_of, network_on, part_on
+from gancore.training.choose import choose
 from gancore.training.ema import update_average, weight_of
 from gancore.training.finite import FiniteCheck
 from gancore.training.freeze import freeze
 from gancore.training.networks import Freezer, draw_latent
 from gancore.training.own_optimizers import check_parameters, check_players
 from gancore.training.precision import Precision
-from gancore.training.preflight import run_preflight
+from gancore.training.preflight import copy_parts, run_preflight
 from gancore.training.regularizers import NO_REGULARIZERS, ActiveRegularizer, ActiveRegularizers
-from gancore.training.state import TrainingState
+from gancore.training.state import Progress, TrainingState
 from gancore.training.sync import synchronize_batchnorm
 from gancore.utils.copies import copy_part
 from gancore.utils.random import derive_seed
@@ -77,18 +79,16 @@ class GAN:
     ) -> None:
         self.options = options = checked_options(options)
         training = options.training
-        own = dict(optimizers or {})
-        check_players(own, options.optimizer)
+        self._own_optimizers = dict(optimizers or {})
+        check_players(self._own_optimizers, options.optimizer)
         self.ranks = ranks
         self.device = ranks.device(device) if isinstance(device, str) else device
         self.feed = dataset if isinstance(dataset, Feed) else feed_of(dataset, options, self.device, ranks)
-        self.precision = Precision.chosen(training.precision, self.device, self.feed.shape)
+        self.precision = Precision.named("fp32" if training.precision == "auto" else training.precision, self.device)
         self.spec = self.feed.spec(options.latent.dim, conditional=training.conditional)
-        channels_last = self.precision.channels_last if training.channels_last is None else training.channels_last
-        layout = torch.channels_last if channels_last else None
         self.ema: nn.Module | None = None
-        self.generator = network_on(self.device, "generator", generator, layout)
-        self.discriminator = network_on(self.device, "discriminator", discriminator, layout)
+        self.generator, self.discriminator = generator, discriminator
+        self._use(self.precision)
         if training.freeze:
             freeze(training.freeze, {"generator": self.generator, "discriminator": self.discriminator})
         self.loss = LossAdapter(part_on(self.device, self._built(objective)))
@@ -96,27 +96,62 @@ class GAN:
         self.augmentations = read_labeled(Augmentation, augmentations or {})  # type: ignore[type-abstract]  # only validated against
         self._build_regularizers_and_augmentations()
         self._total = options.total
-        players: dict[Player, OptimizerSettings] = {
-            "generator": options.optimizer.generator,
-            "discriminator": options.optimizer.discriminator,
-        }
-        self._scheduled = {player: settings for player, settings in players.items() if settings.scheduled}
         self.is_trial = False
         """Whether this is the preflight's copy: all strengths are 1, and gradients of everything are taken."""
         self.trial_leaves = set[Tensor]()
         """The leaf tensors that get a gradient in a step of the preflight's copy."""
 
         preflight = run_preflight(self)
-        self._warnings = preflight.warnings
+        self._warnings, self._mixes_samples = preflight.warnings, preflight.mixes_samples
+        self.choice = choose(self)
+        """The number of threads and the precision, which the options name from here on."""
+        chosen = {"precision": self.choice.precision}
+        chosen |= {} if self.choice.threads is None else {"threads": self.choice.threads}
+        self.options = options.model_copy(update={"training": training.model_copy(update=chosen)})
+        self._use(Precision.named(self.choice.precision, self.device))
         if ranks.is_distributed and training.sync_batchnorm:
             synchronize_batchnorm(self)
-        self.connect(one_pass=not preflight.mixes_samples)
+        self.optimizers: dict[str, optim.Optimizer]
+        self.state: TrainingState
+        self.progress: Progress
+        self.finite_check: FiniteCheck
+        self._begin()
 
+    def trial(self, precision: Precision) -> GAN:
+        """Return a GAN before its first step that multiplies in this precision, with copies of all parts.
+
+        It trains on this rank alone. Whatever it does, this GAN and the data stay as they are.
+        """
+        trial, memo = copy_parts(self)
+        trial._own_optimizers = deepcopy(self._own_optimizers, memo)
+        trial.ranks = SINGLE_RANK
+        trial._use(precision)
+        trial._begin()
+        trial.apply_schedules()
+        return trial
+
+    def _use(self, precision: Precision) -> None:
+        """Set the precision, and move the networks to the device in the layout that suits it."""
+        self.precision, given = precision, self.options.training.channels_last
+        layout = torch.channels_last if (precision.channels_last if given is None else given) else None
+        self.generator = network_on(self.device, "generator", self.generator, layout)
+        self.discriminator = network_on(self.device, "discriminator", self.discriminator, layout)
+
+    def _begin(self) -> None:
+        """Connect the parts, and build the optimizers and the state before the first step."""
+        options, training = self.options, self.options.training
+        self.connect(one_pass=not self._mixes_samples)
         if options.ema:
             self.ema = copy_part(self.generator).eval().requires_grad_(False)
+        players: dict[Player, OptimizerSettings] = {
+            "generator": options.optimizer.generator,
+            "discriminator": options.optimizer.discriminator,
+        }
+        self._scheduled = {player: settings for player, settings in players.items() if settings.scheduled}
+        own = self._own_optimizers
         for player, optimizer in own.items():
             check_parameters(player, optimizer, self.trained_by[player])
-        self.optimizers: dict[str, optim.Optimizer] = {
+        self.optimizers = {
             player: own[player] if player in own else settings.build(self.trained_by[player])
             for player, settings in players.items()
         }
@@ -124,7 +159,7 @@ class GAN:
         self.progress = self.state.progress
         # Only on CUDA is the result read late, so that a step does not wait for the device. Skipping a step needs the
         # result at once, and all ranks must read it at the same step.
-        immediate = self.device.type != "cuda" or training.on_nonfinite == "skip" or ranks.is_distributed
+        immediate = self.device.type != "cuda" or training.on_nonfinite == "skip" or self.ranks.is_distributed
         self.finite_check = FiniteCheck(self.device, immediate=immediate)
 
     @classmethod

@@ -22,6 +22,7 @@ from gancore.training.gan import GAN
 from gancore.training.recovery import StepSnapshot, count_or_raise
 from gancore.training.step import StepResult, step
 from gancore.training.sync import broadcast_state, own_randomness
+from gancore.utils.threads import computing_with
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,13 @@ def _train(gan: GAN) -> Iterator[Step]:
         snapshot = StepSnapshot(gan) if training.on_nonfinite == "skip" else None
         skipped, taken = "", list[int]()
         try:
-            with own_randomness(gan), gan.precision.step(), torch.enable_grad(), during(f"at step {progress.step + 1}"):
+            with (
+                computing_with(gan.choice.threads),
+                own_randomness(gan),
+                gan.precision.step(),
+                torch.enable_grad(),
+                during(f"at step {progress.step + 1}"),
+            ):
                 gan.finite_check.begin_step(progress.step + 1)
                 gan.apply_schedules()
                 result = (captured or step)(gan, _counted(islice(batches, training.discriminator_steps), taken))

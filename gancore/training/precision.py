@@ -10,8 +10,6 @@ from typing import Any, Literal
 
 import torch
 
-from gancore.config.run import PrecisionName
-from gancore.contracts import Shape
 from gancore.errors import ConfigError
 
 _TF32_CAPABILITY = (8, 0)
@@ -29,15 +27,9 @@ class Precision:
     device: torch.device
 
     @classmethod
-    def chosen(cls, choice: PrecisionName, device: torch.device, shape: Shape) -> Precision:
-        """Return the precision of a run. `auto` is bf16 for images if the device has instructions for it, else fp32.
-
-        Points in space stay in float32: 8 bits cannot distinguish nearby points far from the origin.
-        Raises ConfigError for tf32 on a device without it.
-        """
-        if choice == "auto":
-            choice = "bf16" if len(shape) == 3 and _multiplies_bfloat16(device) else "fp32"
-        if choice == "tf32" and not (
+    def named(cls, name: Literal["fp32", "tf32", "bf16"], device: torch.device) -> Precision:
+        """Return the precision of this name. Raises ConfigError for tf32 on a device without it."""
+        if name == "tf32" and not (
             device.type == "cuda" and torch.cuda.get_device_capability(device) >= _TF32_CAPABILITY
         ):
             raise ConfigError(
@@ -45,7 +37,7 @@ class Precision:
                 f"the run is on {device.type}",
                 "choose fp32, bf16 or auto",
             )
-        return cls(choice, device)
+        return cls(name, device)
 
     @property
     def channels_last(self) -> bool:
@@ -81,7 +73,7 @@ class Precision:
                 backend.fp32_precision = precision
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
+def multiplies_bfloat16(device: torch.device) -> bool:
     """Return whether the device has bfloat16 instructions; without them bfloat16 is slower than float32."""
     if device.type == "cuda":
         with torch.cuda.device(device):

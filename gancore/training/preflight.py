@@ -83,13 +83,13 @@ def run_preflight(gan: GAN) -> Preflight:
     return Preflight(mixes, tuple(warnings))
 
 
-def trial_condition(condition: Condition | None, device: torch.device) -> Tensor | None:
-    """Return a condition for each of `COUNT` images, None unless the run is conditional."""
+def trial_condition(condition: Condition | None, device: torch.device, count: int = COUNT) -> Tensor | None:
+    """Return a condition for each of `count` images, None unless the run is conditional."""
     if condition is None:
         return None
     if isinstance(condition, int):
-        return torch.arange(COUNT, device=device) % condition
-    return torch.rand(COUNT, *condition, device=device) * 2 - 1
+        return torch.arange(count, device=device) % condition
+    return torch.rand(count, *condition, device=device) * 2 - 1
 
 
 def _parts_of(gan: GAN) -> dict[str, object]:
@@ -160,9 +160,7 @@ def trial_copy(gan: GAN) -> GAN:
 
     All regularizers and augmentations are active, at strength 1. D is updated once, in two passes, on this rank alone.
     """
-    trial, memo = copy(gan), dict[int, object]()  # one memo: parts that share a module share its copy
-    for role, name in _COPIED.items():
-        setattr(trial, name, copy_of(role, getattr(gan, name), memo))
+    trial, _ = copy_parts(gan)
     training = gan.options.training.model_copy(
         update={"accumulate": 1, "discriminator_steps": 1, "generator_steps": 1, "clip_norm": None}
     )
@@ -178,6 +176,14 @@ def trial_copy(gan: GAN) -> GAN:
     trial.finite_check = FiniteCheck(gan.device, immediate=True)
     trial.critic.augmentations = trial.active_augmentations()
     return trial
+
+
+def copy_parts(gan: GAN) -> tuple[GAN, dict[int, object]]:
+    """Return a GAN with copies of all parts that a step changes, and the memo of `deepcopy` that has made them."""
+    trial, memo = copy(gan), dict[int, object]()  # one memo: parts that share a module share its copy
+    for role, name in _COPIED.items():
+        setattr(trial, name, copy_of(role, getattr(gan, name), memo))
+    return trial, memo
 
 
 _COPIED = {

@@ -143,13 +143,6 @@ def test_bf16_run_is_resumed_bit_for_bit():
     assert equal(whole.state.tensors(), second.state.tensors())
 
 
-def test_precision_auto_is_bf16_for_images_if_the_cpu_supports_it():
-    supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    assert Precision.chosen("auto", CPU, (1, 4, 4)).name == ("bf16" if supported else "fp32")
-    assert Precision.chosen("auto", CPU, (2,)).name == "fp32"
-    assert Precision.chosen("bf16", CPU, (2,)).name == "bf16"
-
-
 def test_tf32_is_refused_on_the_cpu():
     with pytest.raises(ConfigError, match=r"tf32 needs a CUDA device .*; the run is on cpu"):
         gan("tf32")

@@ -1,0 +1,192 @@
+"""The number of threads and the precision of a run where the config says `auto`: a few steps with each are timed.
+
+A step with more threads, or in bf16, must be a tenth faster than one without. Every step is one of a copy of the GAN,
+on random images in batches of the real size; weights, optimizers and random numbers of the run stay as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import ceil, inf
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+
+from gancore.data.feed import Batch
+from gancore.errors import describe_error
+from gancore.training.precision import Precision, multiplies_bfloat16
+from gancore.training.preflight import trial_condition
+from gancore.training.step import step
+from gancore.utils.random import seeded
+from gancore.utils.threads import computing_with, usable_cores
+
+if TYPE_CHECKING:
+    from gancore.training.gan import GAN
+
+_ADVANTAGE = 1.1
+"""How many times as fast a step must be with more threads, or in bf16."""
+_BLOCK_SECONDS = 0.01
+"""Steps are timed in blocks of at least this time, so that the load of the machine is seen."""
+_SLOW = 0.5
+"""Seconds of a step that is timed as rarely as possible."""
+_ROUNDS = {0.02: 5, _SLOW: 3, inf: 1}
+"""The number of blocks for each candidate, by the seconds that a step takes less than."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The number of threads and the precision of a run, and the seconds of a step with each candidate that was timed.
+
+    None for `threads` keeps the number of the process: so on another device than the CPU, unless the config says one.
+    `failed` says why no step could be timed.
+    """
+
+    threads: int | None
+    precision: Literal["fp32", "tf32", "bf16"]
+    seconds_per_step: Mapping[str, float] = field(default_factory=dict)
+    failed: str = ""
+
+    def __str__(self) -> str:
+        made = ", ".join([*([] if self.threads is None else [_threads(self.threads)]), self.precision])
+        timed = ", ".join(f"{candidate} {_clock(seconds)}" for candidate, seconds in self.seconds_per_step.items())
+        return f"chosen: {made}; time of a step: {timed}" if timed else made
+
+    def warnings(self, device: torch.device) -> Iterator[str]:
+        """Yield what makes steps slow on this machine, and why nothing could be timed."""
+        cores = usable_cores()
+        if self.threads is not None and self.threads > cores:
+            yield (
+                f"training.threads is {self.threads}, and this process may use {cores} core{'s' * (cores > 1)}: steps "
+                "are slow (--threads auto chooses anew)"
+            )
+        if self.precision == "bf16" and not multiplies_bfloat16(device):
+            yield (
+                f"training.precision is bf16, and this {device.type} has no instructions for it: steps are slower than "
+                "in fp32 (--precision fp32)"
+            )
+        if self.failed:
+            yield f"no steps could be timed to choose the number of threads and the precision: {self.failed}"
+
+
+class _Candidate(NamedTuple):
+    threads: int | None
+    precision: Precision
+
+    def __str__(self) -> str:
+        return self.precision.name if self.threads is None else f"{_threads(self.threads)} {self.precision.name}"
+
+
+def choose(gan: GAN) -> Choice:
+    """Return what the options say or, for `auto`, what was fastest. All ranks must call this, and get the same."""
+    options = gan.options.training
+    fixed = Precision.named("fp32" if options.precision == "auto" else options.precision, gan.device)
+    threads: Sequence[int | None] = [None if options.threads == "auto" else options.threads]
+    if options.threads == "auto" and gan.device.type == "cpu":
+        threads = thread_numbers(min(torch.get_num_threads(), usable_cores()))
+    other = None
+    if options.precision == "auto" and len(gan.feed.shape) == 3 and multiplies_bfloat16(gan.device):
+        other = Precision("bf16", gan.device)
+    chosen = Choice(threads[0], fixed.name)
+    if len(threads) > 1 or other:
+        chosen = _timed(gan, [_Candidate(number, fixed) for number in threads], other)
+    if gan.ranks.is_distributed and "auto" in (options.threads, options.precision):
+        chosen = Choice(**gan.ranks.broadcast(asdict(chosen)))
+    return chosen
+
+
+def thread_numbers(most: int) -> list[int]:
+    """Return the numbers of threads to try: the most, and every power of 4 below it, in descending order."""
+    return [most, *(4**power for power in range(4, -1, -1) if 4**power < most)]
+
+
+def _timed(gan: GAN, candidates: Sequence[_Candidate], other: Precision | None) -> Choice:
+    """Return the fastest of the candidates, by descending numbers of threads, or the same in another precision."""
+    timed: dict[_Candidate, float] = {}
+    best = candidates[0]
+    try:
+        trial = _Trial(gan)
+        if len(candidates) > 1:
+            timed = trial.seconds(candidates)
+            fastest = min(timed.values())
+            best = next(each for each in reversed(timed) if timed[each] < fastest * _ADVANTAGE)
+        if other:
+            pair = (best, best._replace(precision=other))
+            timed |= (found := trial.seconds(pair))
+            best = pair[found[pair[0]] >= found[pair[1]] * _ADVANTAGE]
+    except Exception as error:  # the first step of the run reports an error of a part
+        return Choice(best.threads, best.precision.name, failed=describe_error(error))
+    return Choice(best.threads, best.precision.name, {str(each): seconds for each, seconds in timed.items()})
+
+
+class _Trial:
+    """Times the steps of a copy of a GAN."""
+
+    def __init__(self, gan: GAN) -> None:
+        self._gan = gan
+        self._copy: GAN | None = None
+        self._blocks: dict[_Candidate, list[float]] = {}
+        count = -(-gan.feed.batch_size // gan.ranks.size)
+        with seeded(0, gan.device):
+            images = torch.rand(count, *gan.feed.shape, device=gan.device) * 2 - 1
+            condition = trial_condition(gan.spec.condition, gan.device, count)
+        unused = torch.zeros(count, dtype=torch.int64, device=gan.device)
+        batch = Batch(images, unused if condition is None else condition, count)
+        self._batches = [batch] * gan.options.training.discriminator_steps
+
+    def seconds(self, candidates: Sequence[_Candidate]) -> dict[_Candidate, float]:
+        """Return the median seconds of a step with each. They take turns, so that a change of load affects them all.
+
+        Slow steps are timed once, and not with fewer threads once these are slower.
+        """
+        blocks: dict[_Candidate, list[float]] = {}
+        before = inf
+        for each in candidates:
+            blocks[each] = seconds = self._blocks.setdefault(each, [])
+            if not seconds or min(seconds) < _SLOW:
+                seconds.append(self._run(each, 1))
+            if min(seconds) > max(_SLOW, before * _ADVANTAGE):
+                break
+            before = min(seconds)
+        fastest = min(map(min, blocks.values()))
+        for number in range(1, next(rounds for limit, rounds in _ROUNDS.items() if fastest < limit)):
+            for each, seconds in blocks.items():
+                if number < 2 or min(seconds) < 2 * fastest:
+                    seconds.append(self._run(each, ceil(_BLOCK_SECONDS / fastest)))
+        return {candidate: median(seconds) for candidate, seconds in blocks.items()}
+
+    def _run(self, candidate: _Candidate, steps: int) -> float:
+        """Return the seconds of a step, the mean of several."""
+        with computing_with(candidate.threads), seeded(0, self._gan.device), torch.enable_grad():
+            trial, is_new = self._in(candidate.precision)
+            with trial.precision.step():
+                if is_new:  # this step allocates, and makes the optimizers' state
+                    step(trial, self._batches)
+                self._wait()
+                begun = perf_counter()
+                for _ in range(steps):
+                    step(trial, self._batches)
+                self._wait()
+                return (perf_counter() - begun) / steps
+
+    def _in(self, precision: Precision) -> tuple[GAN, bool]:
+        """Return the copy that multiplies in this precision, and whether it is new. There is one at a time."""
+        if self._copy is not None and self._copy.precision == precision:
+            return self._copy, False
+        self._copy = None
+        self._copy = self._gan.trial(precision)
+        return self._copy, True
+
+    def _wait(self) -> None:
+        if self._gan.device.type == "cuda":
+            torch.cuda.synchronize(self._gan.device)
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'s' * (number > 1)}"
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1000:.3g} ms"
