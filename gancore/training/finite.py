@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from cmath import isfinite
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn, optim
 
 from gancore.contracts import Player
 from gancore.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from gancore.training.state import TrainingState
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,15 +58,15 @@ def skips_by_flag(optimizer: optim.Optimizer) -> bool:
 class FiniteCheck:
     """Checks losses, penalties and gradients before each update.
 
-    Norms are sums of squares, so a gradient whose square overflows, and would give an infinite moment, counts as not
-    finite. If `immediate`, each result is read at once and NonFiniteError raised; on a CPU that costs nothing.
-    Otherwise it stays on the device in `found`: optimizers that know `found_inf` skip this update and all later ones,
+    Gradients are checked by their sums of squares, so one whose square overflows, and would give an infinite moment,
+    counts as not finite. `state` is where errors look for a weight or a moment that was not finite before. If
+    `immediate`, each result is read at once and NonFiniteError raised; on a CPU that costs nothing. Otherwise it stays on the device in `found`: optimizers that know `found_inf` skip this update and all later ones,
     the number of the first bad step is kept, and `raise_if_found` raises. For an optimizer that does not know
     `found_inf` the result is read immediately all the same.
     """
 
-    def __init__(self, device: torch.device, *, immediate: bool) -> None:
-        self._immediate = immediate
+    def __init__(self, device: torch.device, state: TrainingState | None = None, *, immediate: bool) -> None:
+        self._state, self._immediate, self._on_cpu = state, immediate, device.type == "cpu"
         self._step = 0
         self._checks: list[_Checked] = []
         self._numbers: dict[object, int] = {}
@@ -85,25 +89,26 @@ class FiniteCheck:
         optimizer: optim.Optimizer,
         scores: Mapping[str, Tensor],
         weights: Sequence[Tensor],
-    ) -> Tensor:
-        """Check scores and gradients before an update, and return the norm of each gradient.
+    ) -> None:
+        """Check scores and gradients before an update.
 
         `modules` are those that the optimizer trains, by role, the player's network under its own name.
         Raises NonFiniteError if it reads immediately. The weights are unchanged.
         """
-        moved = [weight for weight in weights if weight.grad is not None]
-        norms = _norms([weight.grad for weight in moved if weight.grad is not None])
+        gradients = gradients_of(weights)
+        if self._immediate and self._on_cpu and _surely_finite(scores.values(), gradients):
+            return
         deferred = not self._immediate and skips_by_flag(optimizer)
         if deferred:
             optimizer.found_inf = self.found  # type: ignore[attr-defined]  # torch's optimizers read it by getattr
-        values = torch.stack([*scores.values(), *norms])
-        self._check(_Checked(player, modules, tuple(scores), tuple(moved), projected=False), values, deferred=deferred)
-        return values[len(scores) :]
+        values = torch.stack([*scores.values(), *norms_of(gradients)])
+        moved = tuple([weight for weight in weights if weight.grad is not None])
+        self._check(_Checked(player, modules, tuple(scores), moved, projected=False), values, deferred=deferred)
 
     def check_weights(self, player: Player, module: nn.Module) -> None:
         """Check the weights that regularizers have projected after an update."""
         weights = tuple(module.parameters())
-        norms = torch.stack(_norms([weight.detach() for weight in weights]))
+        norms = torch.stack(norms_of([weight.detach() for weight in weights]))
         checked = _Checked(player, {player: module}, (), weights, projected=True)
         self._check(checked, norms, deferred=not self._immediate)
 
@@ -111,7 +116,7 @@ class FiniteCheck:
         """Raise NonFiniteError for the first number that was not finite; waits for the device if it must."""
         if self._checks and bool(self.found):
             step, check, index = self._first.tolist()
-            raise NonFiniteError(step, self._checks[check].describe(index, later=True))
+            raise self._error(step, self._checks[check], index, later=True)
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor]:
@@ -131,7 +136,7 @@ class FiniteCheck:
         bad = values.isfinite().logical_not_()
         if not deferred:
             if bad.any():
-                raise NonFiniteError(self._step, checked.describe(int(bad.nonzero()[0]), later=False))
+                raise self._error(self._step, checked, int(bad.nonzero()[0]), later=False)
             return
         key = (checked.player, checked.scores, tuple(map(id, checked.weights)), checked.projected)
         number = self._numbers.setdefault(key, len(self._checks))
@@ -143,11 +148,35 @@ class FiniteCheck:
         self._first.copy_(torch.where((self.found > 0) | ~now, self._first, place))
         torch.maximum(self.found, now.to(self.found.dtype), out=self.found)
 
+    def _error(self, step: int, checked: _Checked, index: int, *, later: bool) -> NonFiniteError:
+        """Return the error, which names what was not finite before if there is something, as the cause."""
+        what = checked.describe(index, later=later)
+        # Values are checked before each update, so state can only be the cause, except weights after a projection.
+        cause = self._state.describe_not_finite(weights=not checked.projected) if self._state else ""
+        return NonFiniteError(step, f"{cause} is not finite since an earlier update; then {what}" if cause else what)
 
-def _norms(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+
+def gradients_of(weights: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of the weights that have one."""
+    return [weight.grad for weight in weights if weight.grad is not None]
+
+
+def norms_of(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the norm of each tensor, not finite if any number in it is not; cheaper than comparing each number."""
     dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
     return torch._foreach_norm(dense) if dense else ()
+
+
+def _surely_finite(scores: Iterable[Tensor], gradients: Sequence[Tensor]) -> bool:
+    """Return whether all scores are finite, and all gradients and their squares, for tensors on the CPU.
+
+    False may be wrong, since a sum of squares may overflow. BLAS adds them up in half the time of a norm.
+    """
+    total = sum(score.item() for score in scores)
+    for gradient in gradients:
+        flat = (gradient.coalesce().values() if gradient.is_sparse else gradient).reshape(-1)
+        total += torch.dot(flat, flat).item()
+    return isfinite(total)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:

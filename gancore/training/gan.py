@@ -160,7 +160,7 @@ class GAN:
         # Only on CUDA is the result read late, so that a step does not wait for the device. Skipping a step needs the
         # result at once, and all ranks must read it at the same step.
         immediate = self.device.type != "cuda" or training.on_nonfinite == "skip" or self.ranks.is_distributed
-        self.finite_check = FiniteCheck(self.device, immediate=immediate)
+        self.finite_check = FiniteCheck(self.device, self.state, immediate=immediate)
 
     @classmethod
     def assemble(cls, config: RunConfig, root: Path | str, device: str = "auto", ranks: Ranks = SINGLE_RANK) -> GAN:

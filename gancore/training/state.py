@@ -136,6 +136,19 @@ class TrainingState:
         """Return names of tensors that hold NaN or infinity, except buffers that did so from the start."""
         return [name for name in not_finite(tensors) if name not in self._never_finite]
 
+    def describe_not_finite(self, *, weights: bool) -> str:
+        """Describe a moment of an optimizer, or else one of the `weights`, that is not finite; empty if all are."""
+        named: dict[str, Tensor] = {}
+        for player, modules in self._trained_by.items():
+            for role, module in modules.items():
+                prefix = "" if role == player else f"{role}."
+                moments = state.of_optimizer(role, self.optimizers[player], module)
+                for name in not_finite(moments):
+                    kind, _, weight = name.removeprefix(f"optimizer.{role}.").partition(".")
+                    return f"the moment {kind} of the {player}'s {prefix}{weight}"
+                named |= {f"the {player}'s weight {prefix}{name}": weight for name, weight in module.named_parameters()}
+        return next(iter(not_finite(named if weights else {})), "")
+
     def _check_finite(self, tensors: Mapping[str, Tensor]) -> None:
         if names := self.not_finite(tensors):
             raise CheckpointError(

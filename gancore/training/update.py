@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gancore.contracts import Player, Scores
 from gancore.errors import blame
 from gancore.settings import value_at
+from gancore.training.finite import gradients_of, norms_of
 from gancore.training.networks import concat_scores
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ class Update:
         modules = gan.trained_by[self._player]
         named = {"loss": self.loss, **{f"penalty {label}": penalty for label, penalty in self.penalties.items()}}
         # Before clipping, which divides by the norm: an infinite one would turn infinity into NaN.
-        norms = gan.finite_check.check_gradients(self._player, modules, self._optimizer, named, self._weights)
+        gan.finite_check.check_gradients(self._player, modules, self._optimizer, named, self._weights)
         if limit is not None:
-            norm = torch.linalg.vector_norm(norms)
+            norm = torch.linalg.vector_norm(torch.stack(norms_of(gradients_of(self._weights))))
             nn.utils.clip_grads_with_norm_(self._weights, value_at(limit, gan.time()), norm)
         self._optimizer.step()
         if self.regularizers.active:

@@ -154,7 +154,7 @@ def test_clipping_with_the_norms_of_the_finite_check_equals_torch(monkeypatch):
 
 def deferred(gan):
     """Make the finite check of a GAN keep its results until they are read."""
-    gan.finite_check = FiniteCheck(gan.device, immediate=False)
+    gan.finite_check = FiniteCheck(gan.device, gan.state, immediate=False)
     return gan
 
 
@@ -288,6 +288,37 @@ def test_checkpoint_is_not_written_when_state_is_not_finite(tmp_path, what, valu
     with pytest.raises(NonFiniteError, match=r"(?m)^at step 4, .* is not finite, so no checkpoint was written$"):
         list(record(steps_with_bad_tensor(), Session(run, known, directory, gan)))
     assert [path.name[5:13] for path in checkpoint.kept(directory.checkpoints)] == ["00000000", "00000002"]
+
+
+@pytest.mark.parametrize("immediate", [True, False])
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("moment", "the moment exp_avg of the discriminator's 0.weight"),
+        ("parameter", "the generator's weight 0.weight"),
+    ],
+)
+def test_error_names_the_moment_or_weight_that_was_not_finite_before(immediate, what, name):
+    gan = assembled(duration="4 steps")
+    if not immediate:
+        deferred(gan)
+    steps = train(gan)
+    next(steps)
+    with torch.no_grad():
+        moments = next(iter(gan.optimizers["discriminator"].state.values()))
+        tensor = moments["exp_avg"] if what == "moment" else next(gan.generator.parameters())
+        tensor.view(-1)[0] = math.nan
+    with pytest.raises(NonFiniteError, match=rf"^at step 2, {name} is not finite since an earlier update; then the "):
+        list(steps)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(torch.float16, 200.0), (torch.complex64, 1j), (torch.float64, 1e30)])
+def test_finite_check_accepts_finite_gradients_of_every_type(dtype, value):
+    """The sum of squares of these 16 numbers is beyond the range of float16."""
+    weight = nn.Parameter(torch.zeros(4, 4, dtype=dtype))
+    weight.grad = torch.full_like(weight, value)
+    check = FiniteCheck(torch.device("cpu"), immediate=True)
+    check.check_gradients("generator", {}, torch.optim.SGD([weight]), {"loss": torch.tensor(1e30)}, [weight])
 
 
 def test_nonfinite_tensors_exclude_integers_and_sums_that_overflow():
