@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
 
 from gancore_cli import startup
 from gancore_cli.options import PluginOptions, Terminal
+from gancore_cli.signals import Interrupted, signals_checked
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
@@ -36,7 +38,7 @@ def open_catalog(terminal: Terminal, found: Iterable[Plugin] | None = None) -> C
 
     plugins = []
     for plugin in find_plugins() if found is None else found:
-        with nullcontext() if plugin.package == BUILT_IN else _slow_import_notes(terminal, plugin.name):
+        with signals_checked() if plugin.package == BUILT_IN else _slow_import_notes(terminal, plugin):
             plugins.append(load(plugin))
     startup.imported()
     root = click.get_current_context().find_root().command
@@ -50,24 +52,27 @@ def warn(terminal: Terminal, catalog: Catalog, *others: str) -> None:
 
 
 @contextmanager
-def _slow_import_notes(terminal: Terminal, name: str) -> Iterator[None]:
+def _slow_import_notes(terminal: Terminal, plugin: Plugin) -> Iterator[None]:
     from gancore.catalog.discovery import DISABLE
-    from gancore_cli.signals import Interrupted
 
     imported = threading.Event()
 
     def print_notes() -> None:
         seconds = _NOTICE_SECONDS
         while not imported.wait(_NOTICE_SECONDS):
-            terminal.note(f"still importing plugin {name} ({seconds} s)")
+            terminal.note(f"still importing plugin {plugin.name} ({seconds} s)")
             seconds += _NOTICE_SECONDS
 
     thread = threading.Thread(target=print_notes, daemon=True)
     thread.start()
     try:
-        yield
+        with signals_checked():
+            yield
     except KeyboardInterrupt as error:
-        hint = f"set {DISABLE}={name} to run without plugin {name}, whose import was interrupted"
+        leave_out = (
+            f"leave --plugin {quote(plugin.entry)} out" if plugin.sha256 else f"set {DISABLE}={quote(plugin.name)}"
+        )
+        hint = f"{leave_out} to run without plugin {plugin.name}, whose import was interrupted"
         raise Interrupted("", hint) from error
     finally:
         imported.set()

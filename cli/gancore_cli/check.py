@@ -9,6 +9,7 @@ import click
 
 from gancore_cli.catalog import open_catalog
 from gancore_cli.options import Terminal, echo, output_options
+from gancore_cli.signals import check_signal, signals_checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -64,6 +65,7 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
 
 
 def _row(result: LawResult, terminal: Terminal) -> dict[str, Any]:
+    check_signal()
     component = result.component
     reason = f": {result.reason}" if result.reason else ""
     terminal.detail(f"{component.kind} {component.name}: {result.law} {result.outcome}, {result.cases} cases{reason}")
@@ -155,7 +157,8 @@ def _imported(name: str, load: Callable[[], R]) -> R:
     from gancore.errors import PluginError, describe_error
 
     try:
-        return load()
+        with signals_checked():
+            return load()
     except KeyboardInterrupt:
         raise
     except BaseException as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -27,7 +28,15 @@ from gancore_cli.options import SYSTEM_ERRORS, PluginOptions, echo
 from gancore_cli.plugin_commands import CommandError, CommandGroup
 from gancore_cli.resume import resume
 from gancore_cli.sample import sample
-from gancore_cli.signals import TORCHRUN, Interrupted, handle_signals, share_handler, signal_status
+from gancore_cli.signals import (
+    TORCHRUN,
+    Interrupted,
+    SignalHandler,
+    handle_signals,
+    is_signal,
+    share_handler,
+    signal_status,
+)
 from gancore_cli.train import train
 from gancore_cli.verify import checkpoint
 
@@ -86,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit.
 
     0 done, 1 a bug in gancore (the only traceback), 2 usage or config, 3 input data, 4 checkpoint, 5 plugin,
-    6 numerics, 7 storage, 8 run in use, 9 a worker died, 130 Ctrl-C, 143 SIGTERM.
+    6 numerics, 7 storage, 8 run in use, 9 a worker died, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM, 152 SIGXCPU.
     """
     # pydantic and torch load plugins of their own. gancore needs none of them, and one damaged list of entry points in
     # any package would make their imports fail.
@@ -105,8 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             command = error.ctx.command_path if error.ctx else "gancore"
             _fail(error, 2, error.format_message(), f"{command} --help", as_json)
         except (KeyboardInterrupt, click.Abort, Interrupted) as error:
-            status, message = signal_status(error)
-            _fail(error, status, message, getattr(error, "hint", ""), as_json, reported=_is_reported(error))
+            _end_by_signal(error, handler, arguments, as_json)
         except CommandError as error:
             if verbose or error.is_bug:
                 traceback.print_exception(error.__cause__)
@@ -122,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             _fail(error, 5, message, "run it again with -v to see where", as_json)
         except Exception as error:
             status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
+            if handler.received is not None and (status == 1 or is_signal(error)):
+                _end_by_signal(error, handler, arguments, as_json)
             if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
                 status, message = 7, f"cannot access {error.filename or 'standard output'}: {error.strerror}"
                 hint = "check the path, its permissions, and the free space of the disk"
@@ -148,6 +158,14 @@ def _exit_code(error: Exception) -> int:
         errors.WorkerError: 9,
     }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
+
+
+def _end_by_signal(error: BaseException, handler: SignalHandler, arguments: Sequence[str], as_json: bool) -> NoReturn:
+    """Print which signal has ended the command, and how to run it again, and exit."""
+    status, message = signal_status(error, handler.received)
+    hint = getattr(error, "hint", "") if isinstance(error, Interrupted) else ""
+    again = "start it again with torchrun" if TORCHRUN in os.environ else shlex.join(["gancore", *arguments])
+    _fail(error, status, message, hint or again, as_json, reported=_is_reported(error))
 
 
 def _is_reported(error: BaseException) -> bool:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from gancore_cli.signals import check_signal
+
 if TYPE_CHECKING:
     from gancore.run.progress import Display
 
@@ -72,7 +74,11 @@ class Terminal:
     out: TextIO
 
     def result(self, document: object, text: Callable[[], None]) -> None:
-        """Print the result of a command: one JSON document, or the text that `text` prints."""
+        """Print the result of a command: one JSON document, or the text that `text` prints.
+
+        Raises EarlySignal instead when a signal has arrived.
+        """
+        check_signal()
         with redirect_stdout(self.out):
             if self.as_json:
                 echo(json.dumps(document, indent=2, allow_nan=False))

@@ -16,7 +16,7 @@ import click
 
 from gancore_cli.catalog import find_plugins, open_catalog, warn
 from gancore_cli.options import SYSTEM_ERRORS, OrderedGroup, PluginOptions, Terminal, reserve_stdout
-from gancore_cli.signals import Interrupted
+from gancore_cli.signals import Interrupted, check_signal
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Plugin
@@ -25,6 +25,7 @@ _META_KEY = "gancore.plugin_command"
 """Where the context keeps the plugin whose command runs."""
 
 _KEPT = "what the command wrote before"
+_RESULT = "the result of the command, which is complete"
 
 
 class CommandError(Exception):
@@ -74,7 +75,13 @@ class CommandGroup(OrderedGroup):
         """Run a command. What a plugin's command returns is discarded: its exit code is that of `Context.exit`."""
         with _attribute_errors(ctx):
             result = super().invoke(ctx)
-        return None if _META_KEY in ctx.meta else result
+            if _META_KEY in ctx.meta:  # it may handle signals in its own way
+                return None
+            try:
+                check_signal()
+            except KeyboardInterrupt as error:
+                raise Interrupted(_RESULT, "gancore --help") from error
+            return result
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gancore_cli.options import Terminal, echo
-from gancore_cli.signals import Interrupted
+from gancore_cli.signals import Interrupted, is_signal
 
 if TYPE_CHECKING:
     from gancore.distributed.ranks import Ranks
@@ -98,9 +98,11 @@ def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> No
         for note in getattr(error, "__notes__", ()):
             if not note.startswith("hint: "):  # printed as `next:`
                 terminal.note(note)
-        if run.kept and isinstance(error, KeyboardInterrupt):
-            hint = f"gancore resume {quote(str(run.path))}" if ranks.is_main else "see the output of process 0"
-            raise Interrupted(run.kept, hint) from error
+        if is_signal(error):
+            saved = run.directory.saved if run.directory else None
+            kept = run.kept or (f"checkpoint {saved}" if saved else "")
+            hint = f"gancore resume {quote(str(run.path))}" if run.kept else ""
+            raise Interrupted(kept, hint if ranks.is_main else "see the output of process 0") from error
         if run.kept:
             error.kept = run.kept  # type: ignore[attr-defined]  # `main` reads it of any error
         raise
@@ -118,7 +120,7 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
         "run": str(run.path),
         "pictures": str(run.samples[-1]) if run.samples else None,
         "metrics": str(run.directory.metrics),
-        "checkpoint": str(run.checkpoints[-1]),
+        "checkpoint": str(run.directory.saved or run.checkpoints[-1]),
         "best": str(run.best) if run.best else None,
         "last": json_safe(last),
         "data": run.data,

@@ -86,8 +86,8 @@ def train(
     data of the same name: write ./NAME for the data.
 
     Without RECIPE, FILE.toml and DATA the recipe is `digits`, unless --generator, --discriminator, --loss and --dataset
-    are all given. Later values win: defaults, recipe, file, options, --set. Ctrl-C and SIGTERM end a run after the
-    current step, with a checkpoint; `gancore resume` continues it.
+    are all given. Later values win: defaults, recipe, file, options, --set. Ctrl-C, SIGTERM and SIGHUP end a run after
+    the current step, with a checkpoint; `gancore resume` continues it.
     """  # noqa: D301  # click reads the backspace
     if resume and (out is None or dry_run):
         raise click.UsageError("--resume needs --out, the folder of the run, and excludes --dry-run")

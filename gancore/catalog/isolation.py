@@ -30,13 +30,13 @@ TORCH_SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] 
 
 @contextmanager
 def preserve_process_state() -> Iterator[None]:
-    """Restore torch's settings, the working directory, and the handlers of SIGINT and SIGTERM after this block.
+    """Restore torch's settings, the working directory, and the handlers of signals after this block.
 
     This is not a sandbox: a plugin can still interfere in other ways.
     """
     settings = {name: read() for name, (read, _) in TORCH_SETTINGS.items()}
     directory = _working_directory()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     try:
         yield
     finally:

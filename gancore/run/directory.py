@@ -52,6 +52,8 @@ class RunDirectory:
         self.config, self.manifest = path / "config.toml", path / MANIFEST
         self.metrics, self.evaluation = path / LOG, path / "evaluation.json"
         self.samples, self.checkpoints = path / "samples", path / "checkpoints"
+        self.saved: Path | None = None
+        """The newest checkpoint that this process has saved or resumed from; others may be newer, but damaged."""
 
     def read_manifest(self) -> Manifest:
         """Return the entries of the manifest that are sound, and what is wrong with it."""

@@ -192,7 +192,7 @@ class Recorder:
         count = count_or_raise(gan, error)
         roll_back(gan, found)
         state = recorder_state(found.about, directory.path)
-        self._saved = gan.progress.step
+        self._saved, directory.saved = gan.progress.step, chosen.path
         truncate_log(directory.metrics, self._saved, state.lines)
         self._warnings += chosen.warnings
         self._warnings.append(f"{error}; back at step {self._saved} with other noise, {count}")
@@ -266,6 +266,7 @@ class Recorder:
         line: LogLine = {"step": now.step, "kimg": now.images_seen / 1000, "seconds": round(now.seconds, 3)}
         diversity = guard.diversity(self._gan.feed.format.comparable(samples)) if guard else None
         evaluation = evaluator.evaluate(samples[: evaluator.count]) if evaluator else None
+        self._interruption.check()  # a metric that swallows a signal has no result
         with self._deferred():
             state.pending = []
             if guard:
@@ -385,7 +386,7 @@ class Recorder:
                 if log.exists():
                     flush(log)  # the log on the disk must never lag behind the checkpoint
             checkpoint.save(path, self._tensors(), self._about())
-            self._saved = step
+            self._saved, self._directory.saved = step, path
             checkpoint.prune(folder, self._config.checkpoint.keep, step)
             self._notify_file(path)
 

@@ -47,6 +47,8 @@ class Resumable:
     checkpoint: Checkpoint | None
     catalog: Catalog
     warnings: tuple[str, ...]
+    path: Path | None = None
+    """The file of the checkpoint."""
 
     @property
     def step(self) -> int:
@@ -237,7 +239,7 @@ def find(
             options = " ".join(change.assignment for change in other)
             hint = f"change the run: gancore resume {quote(str(directory.path))} {options}; or {hint}"
         raise CheckpointError(f"the run in {directory.path} has another config: {_listed(other)}", hint)
-    return Resumable(directory, config, written, tuple(changed), saved, catalog, tuple(warnings))
+    return Resumable(directory, config, written, tuple(changed), saved, catalog, tuple(warnings), found.path)
 
 
 def _check_settings(run: Path, written: Mapping[str, Any], config: Mapping[str, Any]) -> None:  # Any: data of a file

@@ -276,7 +276,8 @@ class Run:
             return ""
         if not self._recording.is_main:
             return "what process 0 has saved"
-        return f"checkpoint {self.checkpoints[-1]}" if self.checkpoints else f"{self.path}, without a checkpoint"
+        saved = self.directory.saved if self.directory else None
+        return f"checkpoint {saved}" if saved else f"{self.path}, without a checkpoint"
 
     def __repr__(self) -> str:
         newest = f", {self.checkpoints[-1].stem}" if self.checkpoints else ""
@@ -354,6 +355,7 @@ class Run:
                 return
             origin = {"recipe": self._recipe, "init_from": self._init_weights(gan, start, display)}
             evaluator = self._evaluator(gan, display)  # before anything is written
+            interruption.check()
             if self.directory is None:
                 self.directory = next_directory(Path("runs"))
                 stack.enter_context(self.directory.locked())
@@ -409,6 +411,7 @@ class Run:
         self._set_by_user |= keys_of_user(settings)
         dataset, follow = self._config.dataset, f"gancore resume {quote(str(directory.path))} --data PATH"
         with attributed(self._config, catalog), missing_data_named(dataset, follow):
+            directory.saved = found.path if found else None
             warnings = trained_on.check_outline(dataset)
             gan = self._assemble(ranks, display, is_known=found is None or not found.reads_data_anew)
             found = found.with_choice(self._config) if found else None
@@ -427,6 +430,7 @@ class Run:
             for change in found.changes:
                 display.note(f"changed: {change}")
             evaluator = self._evaluator(gan, display)  # before anything is written
+            interruption.check()
             found.discard_later(gan, self._data)
             session = Session(self._config, catalog, directory, gan, evaluator, interruption, self.data)
             yield from self._record(session, state, display)

@@ -1,7 +1,8 @@
 """A plugin whose components signal, crash or corrupt the process at a call that the environment selects.
 
 GANCORE_TRAP is `PLACE:CALL:ACTION`. At call number CALL (from 0) of PLACE in this process, the action is a signal to
-the process (TERM, INT, KILL, or TWICE: TERM, then at once INT), an error (ERROR), or NaN instead of the loss (NAN).
+the process (TERM, INT, KILL; HUP three times and XCPU twice, as the system sends them; PAIR: TERM twice at once; TWICE:
+TERM, then at once INT), an error (ERROR), or NaN instead of the loss (NAN).
 Places are `discriminator` and `generator`, in the middle of those updates (NAN works only there); `item`, while data
 is read; `look`, in an evaluation; `start`, while D is built; `picture` and `file`, while an observer gets one.
 """
@@ -27,6 +28,7 @@ from gancore.metrics import Measurement, Metric
 from gancore.observers import Observer, Writer
 
 _SIGNALS = {"TERM": (signal.SIGTERM,), "INT": (signal.SIGINT,), "KILL": (signal.SIGKILL,)}
+_SIGNALS |= {"HUP": (signal.SIGHUP,) * 3, "PAIR": (signal.SIGTERM,) * 2, "XCPU": (signal.SIGXCPU,) * 2}
 _calls = Counter()
 
 

@@ -16,6 +16,7 @@ CHANGES = {  # a change in the block, and how to read the setting
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
     ),
     "folder": (lambda: os.chdir("/"), os.getcwd),
+    "hang-up": (lambda: signal.signal(signal.SIGHUP, lambda *_: None), lambda: signal.getsignal(signal.SIGHUP)),
     "interrupt": (lambda: signal.signal(signal.SIGINT, lambda *_: None), lambda: signal.getsignal(signal.SIGINT)),
 }
 

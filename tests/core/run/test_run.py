@@ -1,5 +1,6 @@
 """The Run object: every way to make one, own objects as parts, opening, resuming, and its errors."""
 
+import errno
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
 from gancore.contracts import Spec
-from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, PluginError
+from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, PluginError, StorageError
 from gancore.hookspecs import hookimpl
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.run.source import duration_of
@@ -206,6 +207,32 @@ def test_run_says_what_it_has_kept_once_it_has_begun(tmp_path):
 
 
 # Resuming
+
+
+def test_kept_names_no_checkpoint_whose_last_flush_failed(tmp_path, monkeypatch):
+    flush, saved = os.fsync, tmp_path / "run" / "checkpoints" / "step-00000004.safetensors"
+
+    def fails(descriptor):
+        if saved.exists() and os.path.samestat(os.fstat(descriptor), saved.parent.stat()):
+            raise OSError(errno.EIO, "Input/output error")
+        flush(descriptor)
+
+    run = small_run(tmp_path / "run", {"checkpoint": {"every_steps": 2}})
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(StorageError):
+        list(run.train())
+    assert run.kept == f"checkpoint {saved.with_name('step-00000002.safetensors')}"
+
+
+def test_kept_names_no_newer_checkpoint_that_is_damaged(tmp_path):
+    list(small_run(tmp_path / "run", {"checkpoint": {"every_steps": 4}}).train())
+    newest = checkpoint.newest(tmp_path / "run")
+    newest.write_bytes(newest.read_bytes()[:-1])
+    run = gancore.open(tmp_path / "run", device="cpu", catalog=catalog())
+    step = 1 + checkpoint.newest_valid(newest.parent).checkpoint.about["progress"]["step"]
+    with closing(run.resume(steps=9)) as records:
+        next(records)
+    assert run.kept == f"checkpoint {checkpoint.path_of(newest.parent, step)}" != f"checkpoint {newest}"
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5])

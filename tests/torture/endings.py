@@ -1,0 +1,117 @@
+"""Signals, environments and limits that end a command: `python tests/torture/endings.py [WORD]`.
+
+Each case is a real command in a shell of its own, with what it must answer: the exit code, and words in the order in
+which they are printed. WORD selects the cases whose names contain it.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+CARELESS = HELPERS / "careless_plugin.py"
+TRAPS = HELPERS / "crash_plugin.py"
+TINY = (
+    "--generator mlp --discriminator mlp --loss bce --dataset digits --device cpu --batch-size 8 "
+    "--set generator.widths=[8] --set discriminator.widths=[8]"
+)
+ENDLESS = f"gancore train {TINY} --minutes 9 --out run -q"
+BEGUN = "until ls run/checkpoints/step-* >/dev/null 2>&1; do sleep 0.1; done"
+RUN = f"gancore train {TINY} --steps 3 --out run -q"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A script for bash, in which `gancore` is the command, and which first runs `before`.
+
+    Its exit code must be `code`, its output must have `said` in this order, and no traceback.
+    """
+
+    name: str
+    script: str
+    code: int
+    said: tuple[str, ...] = ()
+    before: str = ""
+
+
+CASES = [
+    *(
+        Case(
+            f"{name} ends a run with its step saved",
+            f"{ENDLESS} & P=$!; {BEGUN}; kill -{name} $P; wait $P",
+            code,
+            (what, "kept: checkpoint run/checkpoints/step-", "next: gancore resume run"),
+        )
+        for name, code, what in (
+            ("HUP", 129, "SIGHUP"),
+            ("TERM", 143, "terminated"),
+            ("INT", 130, "interrupted"),
+            ("XCPU", 152, "ulimit -t"),
+        )
+    ),
+    Case(
+        "a run below nohup ignores SIGHUP",
+        f"nohup {ENDLESS} & P=$!; {BEGUN}; kill -HUP $P; sleep 1; kill $P; wait $P",
+        143,
+    ),
+    Case(
+        "timeout ends a run with its step saved",
+        f"timeout 20 {ENDLESS}; exit $?",
+        124,
+        ("terminated", "kept: checkpoint"),
+    ),
+    Case(
+        "a limit of processor time ends a run with its step saved",
+        f"ulimit -S -t 15; {ENDLESS}",
+        152,
+        ("ulimit -t", "kept: checkpoint"),
+    ),
+    Case(
+        "a stopped run continues",
+        f"{RUN} --steps 300 & P=$!; {BEGUN}; kill -TSTP $P; sleep 1; kill -CONT $P; wait $P",
+        0,
+    ),
+]
+
+
+def check(case, folder):
+    """Run a case in an empty folder, and return what is wrong with it; empty if nothing is."""
+    command = folder / "bin" / "gancore"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/bash\nexec {sys.executable} -m gancore_cli "$@"\n')
+    command.chmod(0o755)
+    place = folder / "here"
+    place.mkdir()
+    environment = {**os.environ, "COLUMNS": "100", "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    for script in filter(None, (case.before, case.script)):
+        done = subprocess.run(["/bin/bash", "-c", script], cwd=place, env=environment, capture_output=True, text=True)
+    output, wrong, at = done.stdout + done.stderr, [], 0
+    if done.returncode != case.code:
+        wrong.append(f"exit code {done.returncode} instead of {case.code}")
+    for words in case.said:
+        found = output.find(words, at)
+        if found < 0:
+            wrong.append(f"{words!r} is missing")
+        at = max(at, found)
+    wrong += [f"{words!r} is printed" for words in ("Traceback", "a bug in gancore") if words in output]
+    return "\n".join([*wrong, output]) if wrong else ""
+
+
+def main():
+    """Run the selected cases, and exit with the number of those that fail."""
+    chosen = [case for case in CASES if all(word in case.name for word in sys.argv[1:])]
+    failed = 0
+    for case in chosen:
+        with tempfile.TemporaryDirectory(prefix="gancore-endings-") as folder:
+            wrong = check(case, Path(folder))
+        failed += bool(wrong)
+        print(f"{'FAILED' if wrong else 'ok':<7}{case.name}", *wrong.splitlines(), sep="\n       ", flush=True)
+    print(f"{len(chosen)} cases, {failed} failed")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
