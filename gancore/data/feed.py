@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sized
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -21,18 +22,16 @@ from gancore.contracts import Condition, Shape, Spec
 from gancore.data.examples import chosen_items
 from gancore.data.items import (
     EMPTY,
-    check_conditions,
+    ItemForm,
     check_dataset,
-    check_form,
     check_items,
-    check_labels,
     collate,
     columns_of,
     count_classes,
     known_labels,
     read_items,
 )
-from gancore.data.loader import load_batches
+from gancore.data.loader import Loader, Reader, Request
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, DataError, blame
 from gancore.utils.random import derive_seed, generator_for, seeded
@@ -100,16 +99,16 @@ class Feed:
         self.columns = columns_of(dataset, self.shape)
         self._num_classes = count_classes(dataset)
         self.condition: Condition | None = self._num_classes
-        self._first = first, about
+        self._form = ItemForm(first, about, self._num_classes)
         if about.ndim > 1 and self._num_classes is None:
             self.condition = tuple(about.shape[1:])
-        self._check(first, about)
+        self._form.check(first, about)
         self._on_device: tuple[Tensor, Tensor] | None = None
         self.item_bytes = first.nbytes + about.nbytes
         fits = self.item_bytes * self.size <= _MAX_MEMORY_SHARE * _memory(device, ranks)
         if data == "device" or (data == "auto" and fits):
             images, conditions = read_items(dataset, seed=items_seed)
-            self._check(images, conditions)
+            self._form.check(images, conditions)
             self._on_device = images.to(device), conditions.to(device)
         if self.size < batch_size:
             raise DataError(
@@ -201,7 +200,7 @@ class Feed:
             images, conditions = (tensor[items.to(tensor.device)].cpu() for tensor in self._on_device)
             return images, conditions
         images, conditions = read_items(self.dataset, items, derive_seed(0, "read"))
-        self._check(images, conditions)
+        self._form.check(images, conditions)
         return images, conditions
 
     def examples(self, rows: int, per_row: int) -> list[tuple[int, Tensor, Tensor | None]]:
@@ -220,7 +219,7 @@ class Feed:
 
         shown = list[tuple[int, Tensor, Tensor | None]]()
         for number, items in chosen_items(self.size, self.classes, labels, read_labels, rows, per_row):
-            stored, conditions = self.read(items) if len(items) else (first[:0] for first in self._first)
+            stored, conditions = self.read(items) if len(items) else (self._form.samples[:0], self._form.conditions[:0])
             seen = self.format.to_network(stored)
             is_picture = conditions.dtype == torch.uint8 and conditions.ndim == 4
             shown.append(
@@ -286,30 +285,19 @@ class Feed:
             yield images.index_select(0, rows), conditions.index_select(0, rows)
 
     def _streamed(self, images_seen: int) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = load_batches(
-            self.dataset,
-            self._requests(images_seen),
-            seed=self._seed,
-            workers=self._workers,
-            pin_memory=self.device.type == "cuda",
-        )
-        for images, conditions in batches:
-            check_items(images)
-            self._check(images, conditions)
-            yield images.to(self.device, non_blocking=True), conditions.to(self.device, non_blocking=True)
+        reader = Reader(self.dataset, self._form, self._seed)
+        part = -(-self.batch_size // self._ranks.size)
+        loader = Loader(reader, self._requests(images_seen), part, pin_memory=self.device.type == "cuda")
+        with closing(loader):
+            loader.start(self._workers)
+            for images, conditions in loader:
+                yield images.to(self.device, non_blocking=True), conditions.to(self.device, non_blocking=True)
 
-    def _check(self, images: Tensor, conditions: Tensor) -> None:
-        """Raise DataError for conditions that break the contract, and for items of another form than the first."""
-        check_conditions(conditions)
-        check_labels(conditions, self._num_classes)
-        for what, values, first in zip(("samples", "conditions"), (images, conditions), self._first, strict=True):
-            check_form(what, values, first)
-
-    def _requests(self, images_seen: int) -> Iterator[tuple[int, list[int]]]:
-        """Yield the position in the run and the item indices of this rank's part of each batch."""
+    def _requests(self, images_seen: int) -> Iterator[Request]:
+        """Yield this rank's part of each batch."""
         for indices in self._indices(images_seen):
             total = self.count(images_seen)
-            yield images_seen + self._ranks.offset(total), indices.tolist()
+            yield Request(images_seen + self._ranks.offset(total), indices)
             images_seen += total
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Sized
 from contextlib import suppress
+from dataclasses import dataclass
 from operator import index
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -236,8 +237,27 @@ def check_conditions(conditions: Tensor) -> None:
     _check_finite("conditions", conditions)
 
 
-def check_form(what: str, values: Tensor, first: Tensor) -> None:
-    """Raise DataError unless values (N, …) have the type and the shape of those of the first item (1, …)."""
+@dataclass(frozen=True)
+class ItemForm:
+    """What all items of a dataset have in common: the type and shape of the first one, and the number of classes.
+
+    `samples` (1, …) and `conditions` (1, …) are of the first item.
+    """
+
+    samples: Tensor
+    conditions: Tensor
+    num_classes: int | None
+
+    def check(self, samples: Tensor, conditions: Tensor) -> None:
+        """Raise DataError for items (N, …) that break the contract, or have another form than the first."""
+        check_items(samples)
+        check_conditions(conditions)
+        check_labels(conditions, self.num_classes)
+        _check_form("samples", samples, self.samples)
+        _check_form("conditions", conditions, self.conditions)
+
+
+def _check_form(what: str, values: Tensor, first: Tensor) -> None:
     if values.dtype != first.dtype or values.shape[1:] != first.shape[1:]:
         raise DataError(
             f"all {what} of a dataset must have the type and the shape of the first, {_describe(first)}; "

@@ -60,9 +60,10 @@ class FiniteCheck:
 
     Gradients are checked by their sums of squares, so one whose square overflows, and would give an infinite moment,
     counts as not finite. `state` is where errors look for a weight or a moment that was not finite before. If
-    `immediate`, each result is read at once and NonFiniteError raised; on a CPU that costs nothing. Otherwise it stays on the device in `found`: optimizers that know `found_inf` skip this update and all later ones,
-    the number of the first bad step is kept, and `raise_if_found` raises. For an optimizer that does not know
-    `found_inf` the result is read immediately all the same.
+    `immediate`, each result is read at once and NonFiniteError raised; on a CPU that costs nothing. Otherwise it stays
+    on the device in `found`: optimizers that know `found_inf` skip this update and all later ones, the number of the
+    first bad step is kept, and `raise_if_found` raises. For an optimizer that does not know `found_inf` the result is
+    read immediately all the same.
     """
 
     def __init__(self, device: torch.device, state: TrainingState | None = None, *, immediate: bool) -> None:

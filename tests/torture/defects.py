@@ -281,16 +281,23 @@ DEFECTS = [
     Defect(
         "the death of a loader's worker is attributed to the dataset",
         "gancore/data/loader.py",
-        'raise WorkerError(\n                    f"a data loading worker died',
-        'raise error or WorkerError(\n                    f"a data loading worker died',
+        "raise self._death() from error\n        if failure",
+        "raise\n        if failure",
         f"{CLI} -k worker",
     ),
     Defect(
-        "the death of a loader's worker raises at any place of the run",
+        "a signal to all processes of a run ends the loader's workers",
         "gancore/data/loader.py",
-        "signal.signal(signal.SIGCHLD, before)",
-        "pass",
+        "signal.signal(number, signal.SIG_IGN)",
+        "signal.signal(number, signal.SIG_DFL)",
         "tests/core/data/test_loader.py",
+    ),
+    Defect(
+        "Python waits for the loader's workers for ever when it exits",
+        "gancore/data/loader.py",
+        "atexit.register(self.close)",
+        "pass",
+        "tests/core/data/test_loader.py -k exits",
     ),
 ]
 

@@ -4,14 +4,21 @@ import errno
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 import traceback
+from contextlib import closing
+from itertools import islice
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import Dataset, TensorDataset
 
-from gancore.data.loader import load_batches
+from gancore.data.items import ItemForm
+from gancore.data.loader import Loader, Reader, Request
 from gancore.errors import DataError, PluginError, WorkerError
 
 
@@ -24,12 +31,19 @@ class Numbers(Dataset):
     def __getitem__(self, number):
         if number == self._at:
             raise self._raises
-        return torch.full((1,), number)
+        return torch.full((1,), float(number))
+
+
+def loader(dataset):
+    requests = (Request(start, torch.arange(start, start + 4)) for start in range(0, 4_000_000, 4))
+    form = ItemForm(torch.zeros(1, 1), torch.zeros(1, dtype=torch.long), None)
+    return Loader(Reader(dataset, form, seed=0), requests, 4)
 
 
 def batches(dataset, workers):
-    requests = ((4 * batch, list(range(4 * batch, 4 * batch + 4))) for batch in range(1_000_000))
-    return load_batches(dataset, requests, seed=0, workers=workers)
+    with closing(loader(dataset)) as read:
+        read.start(workers)
+        yield from read
 
 
 @pytest.fixture
@@ -97,14 +111,18 @@ def test_dataset_stop_iteration_does_not_end_the_batches(workers, at):
 
 
 def test_worker_that_cannot_be_started_is_a_worker_error(monkeypatch):
-    class Full:
-        def __iter__(self):
-            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    others, fork, left = set(multiprocessing.active_children()), os.fork, iter([True])
 
-    monkeypatch.setattr("gancore.data.loader.DataLoader", lambda *_, **__: Full())
+    def fork_once():
+        if next(left, None) is None:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr("os.fork", fork_once)
     with pytest.raises(WorkerError, match="cannot be started: BlockingIOError") as raised:
-        next(batches(Numbers(), workers=1))
+        next(batches(Numbers(), workers=2))
     assert raised.value.hint == "set training.workers lower"
+    assert set(multiprocessing.active_children()) == others
 
 
 def test_dataset_that_cannot_be_pickled_is_a_plugin_error(monkeypatch):
@@ -119,14 +137,83 @@ def test_dataset_that_cannot_be_pickled_is_a_plugin_error(monkeypatch):
     assert raised.value.part == "dataset"
 
 
-def test_sigchld_handler_is_restored():
-    received = []
-    before = signal.signal(signal.SIGCHLD, lambda *arguments: received.append(arguments))
+@pytest.mark.long
+def test_workers_can_be_spawned(monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")
+    previous = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("spawn", force=True)
     try:
-        own = signal.getsignal(signal.SIGCHLD)
-        read = batches(Numbers(), workers=1)
-        next(read)
-        assert signal.getsignal(signal.SIGCHLD) is own
+        read = batches(TensorDataset(torch.arange(100.0).view(-1, 1)), workers=1)  # this module cannot be imported
+        assert [next(read)[0].flatten().tolist() for _ in range(3)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
         read.close()
     finally:
-        signal.signal(signal.SIGCHLD, before)
+        multiprocessing.set_start_method(previous, force=True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=4))
+@settings(max_examples=10)
+def test_loader_yields_the_same_batches_whenever_the_number_of_workers_changes(changes):
+    with closing(loader(Numbers())) as read:
+        taken = []
+        for workers, count in changes:
+            read.start(workers)
+            taken += [batch for batch, _ in islice(read, count)]  # kept, so each must be a copy
+    assert torch.cat([torch.zeros(0, 1), *taken]).flatten().tolist() == list(range(4 * len(taken)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_worker_survives_a_signal_to_all_processes_of_the_run(number):
+    others = set(multiprocessing.active_children())
+    read = batches(Numbers(), workers=1)
+    next(read)
+    (worker,) = set(multiprocessing.active_children()) - others
+    os.kill(worker.pid, number)
+    assert [next(read)[0][0].item() for _ in range(5)] == [4, 8, 12, 16, 20]
+    read.close()
+
+
+def test_workers_end_when_their_run_is_killed():
+    ours, theirs = multiprocessing.Pipe()
+    run = multiprocessing.get_context("fork").Process(target=_train_for_ever, args=(theirs,))
+    run.start()
+    theirs.close()
+    assert ours.recv() == "started"
+    run.kill()
+    run.join()
+    with pytest.raises(EOFError):  # once the workers, which keep the other end open too, have ended
+        ours.recv()
+
+
+def _train_for_ever(connection):
+    read = batches(Numbers(), workers=2)
+    next(read)
+    connection.send("started")
+    time.sleep(60)
+
+
+def test_workers_outlive_a_forked_process_that_closes_its_loader():
+    with closing(loader(Numbers())) as read:
+        read.start(1)
+        if (child := os.fork()) == 0:
+            try:
+                read.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert [batch[0][0].item() for batch in islice(read, 4)] == [0, 4, 8, 12]
+
+
+def test_python_exits_while_workers_are_open():
+    program = """
+import torch
+from torch.utils.data import TensorDataset
+from gancore.data.items import ItemForm
+from gancore.data.loader import Loader, Reader, Request
+form = ItemForm(torch.zeros(1, 1), torch.zeros(1, dtype=torch.long), None)
+reader = Reader(TensorDataset(torch.zeros(4, 1)), form, seed=0)
+loader = Loader(reader, (Request(position, torch.arange(4)) for position in range(100)), 4)
+loader.start(2)
+print(len(next(loader)[0]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert (ended.stdout, ended.stderr) == ("4\n", "")
