@@ -33,7 +33,7 @@ precision = click.option(
 )
 
 
-class _Threads(click.ParamType):
+class _Threads(click.ParamType):  # type: ignore[type-arg]  # older versions of click have no argument here
     """A number of threads, or `auto`."""
 
     name = "threads"

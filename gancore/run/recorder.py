@@ -115,9 +115,9 @@ class Recorder:
         self._config_data = session.config.to_data(session.catalog)
         self._made_with = describe(session.config, session.catalog, session.gan.device, session.gan.ranks.size)
         # The rest of the manifest, so that it can be restored if it is damaged.
-        others = {*self._made_with, "data", "resumed"}
+        about_this_run = {*self._made_with, "data", "resumed"}
         entries = session.directory.read_manifest().entries
-        self._origin = {key: value for key, value in entries.items() if key not in others}
+        self._origin = {key: value for key, value in entries.items() if key not in about_this_run}
         info = RunInfo(session.directory.path, self._config_data, session.gan.progress.step, session.data)
         # The log is not an optional observer: without it the run ends.
         self._log = JSONL().build(info)

@@ -105,7 +105,7 @@ class GAN:
         self._warnings, self._mixes_samples = preflight.warnings, preflight.mixes_samples
         self.choice = choose(self)
         """The number of threads and the precision, which the options name from here on."""
-        chosen = {"precision": self.choice.precision}
+        chosen: dict[str, object] = {"precision": self.choice.precision}
         chosen |= {} if self.choice.threads is None else {"threads": self.choice.threads}
         self.options = options.model_copy(update={"training": training.model_copy(update=chosen)})
         self._use(Precision.named(self.choice.precision, self.device))
