@@ -33,7 +33,7 @@ from .contracts import Shape as Shape
 from .contracts import Spec as Spec
 from .contracts import TrainingTime as TrainingTime
 from .contracts import value_at as value_at
-from .distributed.torchrun import join_ranks as join_ranks
+from .distributed.join import join_ranks as join_ranks
 from .errors import CheckpointError as CheckpointError
 from .errors import ConfigError as ConfigError
 from .errors import DataError as DataError

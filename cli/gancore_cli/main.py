@@ -29,7 +29,6 @@ from gancore_cli.plugin_commands import CommandError, CommandGroup
 from gancore_cli.resume import resume
 from gancore_cli.sample import sample
 from gancore_cli.signals import (
-    TORCHRUN,
     Interrupted,
     SignalHandler,
     handle_signals,
@@ -162,14 +161,16 @@ def _exit_code(error: Exception) -> int:
 
 def _end_by_signal(error: BaseException, handler: SignalHandler, arguments: Sequence[str], as_json: bool) -> NoReturn:
     """Print which signal has ended the command, and how to run it again, and exit."""
+    from gancore.distributed.launchers import is_launched
+
     status, message = signal_status(error, handler.received)
     hint = getattr(error, "hint", "") if isinstance(error, Interrupted) else ""
-    again = "start it again with torchrun" if TORCHRUN in os.environ else shlex.join(["gancore", *arguments])
+    again = "start it again with its launcher" if is_launched() else shlex.join(["gancore", *arguments])
     _fail(error, status, message, hint or again, as_json, reported=_is_reported(error))
 
 
 def _is_reported(error: BaseException) -> bool:
-    """Return whether another process under torchrun prints the same error."""
+    """Return whether another process of the run prints the same error."""
     return getattr(error, "reported", False)
 
 
@@ -199,7 +200,9 @@ def _leave(code: int) -> NoReturn:
         with suppress(OSError, ValueError):
             stdout.flush()
             os.dup2(2, stdout.fileno())
-    if TORCHRUN in os.environ:
+    from gancore.distributed.launchers import is_launched
+
+    if is_launched():
         _end(code)
     startup.end()
     sys.exit(code)
@@ -208,7 +211,7 @@ def _leave(code: int) -> NoReturn:
 def _end(code: int) -> NoReturn:
     """Exit with os._exit to skip interpreter shutdown.
 
-    A gloo thread that frees a tensor during shutdown aborts the process. torchrun would then count the run as failed
+    A gloo thread that frees a tensor during shutdown aborts the process. A launcher would then count the run as failed
     and terminate the other processes.
     """
     for child in multiprocessing.active_children():

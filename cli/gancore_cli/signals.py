@@ -32,8 +32,6 @@ three times, and the system repeats SIGXCPU every second."""
 _ONE_SIGNAL_S = 0.05
 """Equal signals within this time count as one: `timeout`, for example, sends one to a process and one to its group."""
 _META_KEY = "gancore.signals"
-TORCHRUN = "TORCHELASTIC_RUN_ID"
-"""The environment variable that torchrun sets in the processes it starts."""
 
 
 class EarlySignal(KeyboardInterrupt):
@@ -98,10 +96,12 @@ def handle_signals() -> Iterator[SignalHandler]:
     try:
         yield handler
     finally:
-        # torchrun terminates all processes once one has failed. Those that are exiting keep their own exit codes.
-        under_torchrun = TORCHRUN in os.environ
-        for number, action in previous.items() if under_torchrun or handler.received is None else ():
-            signal.signal(number, signal.SIG_IGN if under_torchrun else action)
+        from gancore.distributed.launchers import is_launched
+
+        # Launchers terminate all processes once one has failed. Those that are exiting keep their own exit codes.
+        is_one_of_several = is_launched()
+        for number, action in previous.items() if is_one_of_several or handler.received is None else ():
+            signal.signal(number, signal.SIG_IGN if is_one_of_several else action)
 
 
 def share_handler(context: click.Context) -> None:

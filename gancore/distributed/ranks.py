@@ -8,17 +8,17 @@ average gradients during backward, are not. Ranks exchange only tensors and JSON
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn.functional import pad
 
-from gancore.errors import ConfigError, WorkerError, describe_error
+from gancore.distributed.connection import Connection
+from gancore.errors import ConfigError
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -29,13 +29,14 @@ class Ranks:
     """A process among those that train together: `rank` of `size`, on this machine number `local` of `local_size`.
 
     The default is a single rank, which communicates with no other. Collective methods must be called by all ranks in
-    the same order; they raise WorkerError when a rank has died.
+    the same order; they raise WorkerError when a rank has died. `connection` is by default torch's default group.
     """
 
     rank: int = 0
     size: int = 1
     local: int = 0
     local_size: int = 1
+    connection: Connection = field(default=Connection(), compare=False, repr=False)
 
     @property
     def is_distributed(self) -> bool:
@@ -59,11 +60,13 @@ class Ranks:
             if choice == "auto":
                 return torch.device("cpu")
             raise ConfigError(f"several processes can only train on cpu or cuda; received {choice!r}", "--device cpu")
+        if torch.cuda.device_count() == 1:  # perhaps the launcher shows each process another one; `join_ranks` checks
+            return torch.device("cuda", 0)
         if self.local >= torch.cuda.device_count():
             raise ConfigError(
                 f"each process needs its own GPU; this machine has {torch.cuda.device_count()}, none is left for "
                 f"process {self.local + 1}",
-                f"torchrun --nproc-per-node {torch.cuda.device_count()}, or --device cpu",
+                f"start {torch.cuda.device_count()} on this machine, or --device cpu",
             )
         return torch.device("cuda", self.local)
 
@@ -93,7 +96,7 @@ class Ranks:
             for tensor, template in tensors.values()
         ]
         flat = torch.cat([present, *(tensor.detach().reshape(-1) for tensor in dense)])  # promotes to the widest type
-        _all_reduce(flat)
+        self.connection.all_reduce(flat)
         parts = torch.split(flat[len(present) :], [template.numel() for template in templates])
         counts = flat[: len(present)].tolist()
         return {
@@ -111,7 +114,7 @@ class Ranks:
         if not tensors:
             return
         flat = torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors]).mul_(share)
-        _all_reduce(flat)
+        self.connection.all_reduce(flat)
         for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view(tensor.shape))
 
@@ -119,7 +122,7 @@ class Ranks:
         """Return a differentiable function: the mean of (n, …) over all `count` rows of all ranks."""
 
         def mean(values: Tensor) -> Tensor:
-            total: Tensor = _AllReduceSum.apply(values.sum(dim=0))
+            total: Tensor = _AllReduceSum.apply(values.sum(dim=0), self.connection)
             return total / count
 
         return mean
@@ -129,7 +132,7 @@ class Ranks:
         if not self.is_distributed:
             return list(numbers)
         maxima = torch.tensor(numbers, dtype=torch.int64)
-        _all_reduce(maxima, maximum=True)
+        self.connection.all_reduce(maxima, maximum=True)
         return [int(number) for number in maxima]
 
     def broadcast(self, value: T) -> T:
@@ -139,7 +142,7 @@ class Ranks:
         text = json.dumps(value).encode() if self.is_main else b""
         content = torch.zeros(self.all_reduce_max([len(text)])[0], dtype=torch.uint8)
         content[: len(text)] = torch.tensor(list(text), dtype=torch.uint8)
-        _broadcast(content)
+        self.connection.broadcast(content)
         received: T = json.loads(bytes(content.tolist()))
         return received
 
@@ -155,9 +158,9 @@ class Ranks:
         for name, (shape, dtype_name, device) in self.broadcast(specs).items():
             dtype: torch.dtype = getattr(torch, dtype_name)
             own = tensors[name].detach() if self.is_main else torch.empty(shape, dtype=dtype, device=device)
-            content = own.contiguous().reshape(-1).view(torch.uint8)  # as bytes, whatever the type
+            content = _as_bytes(own)
             if len(content):
-                _broadcast(content)
+                self.connection.broadcast(content)
             received[name] = content.view(dtype).reshape(shape)
         return received
 
@@ -168,18 +171,17 @@ class Ranks:
         """
         if not self.is_distributed:
             return list(pieces)
-        with peer_errors():
-            if not self.is_main:
-                for piece in pieces:
-                    distributed.send(piece, dst=0)
-                return [torch.empty(0)]
-            gathered = []
-            for number in range(count):
-                own, source = pieces[number // self.size], number % self.size
-                gathered.append(torch.empty_like(own) if source else own)
-                if source:
-                    distributed.recv(gathered[-1], src=source)
-        return gathered
+        first = pieces[0] if self.is_main else torch.empty(0)
+        shape = self.broadcast(list(first.shape))
+        dtype: torch.dtype = getattr(torch, self.broadcast(str(first.dtype).removeprefix("torch.")))
+        absent = torch.zeros(shape, dtype=dtype)  # in the last round some ranks may have no piece left
+        gathered: list[Tensor] = []
+        for own in range(-(-count // self.size)):
+            content = _as_bytes(pieces[own] if own < len(pieces) else absent)
+            received = [torch.empty_like(content) for _ in range(self.size)] if self.is_main else None
+            self.connection.gather(content, received)
+            gathered += [each.view(dtype).reshape(shape) for each in received or ()]
+        return gathered[:count] if self.is_main else [absent]
 
 
 SINGLE_RANK = Ranks()
@@ -202,39 +204,22 @@ def _probes() -> dict[str, bool]:
     return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
 
 
-@contextmanager
-def peer_errors() -> Iterator[None]:
-    """Raise WorkerError for any error of communication between ranks in this block."""
-    try:
-        yield
-    except (RuntimeError, OSError) as error:
-        reason = re.sub(r"\[\S+:\d+\] ", "", describe_error(error)).partition(". ")[0]  # without source lines of gloo
-        raise WorkerError(
-            f"another process of the run died: {reason}",
-            "find out what ended it; then: torchrun … -m gancore_cli resume RUN",
-        ) from error
-
-
-def _all_reduce(tensor: Tensor, *, maximum: bool = False) -> None:
-    with peer_errors():
-        distributed.all_reduce(tensor, distributed.ReduceOp.MAX if maximum else distributed.ReduceOp.SUM)
-
-
-def _broadcast(tensor: Tensor) -> None:
-    with peer_errors():
-        distributed.broadcast(tensor, src=0)
+def _as_bytes(tensor: Tensor) -> Tensor:
+    """Return the bytes of a tensor, since gloo and NCCL do not know every type."""
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 class _AllReduceSum(torch.autograd.Function):
     """The sum over all ranks. The loss of every rank depends on it, so its gradient is summed over ranks too."""
 
     @staticmethod
-    def forward(_context: object, tensor: Tensor) -> Tensor:
+    def forward(context: FunctionCtx, tensor: Tensor, connection: Connection) -> Tensor:
+        context.connection = connection  # type: ignore[attr-defined]  # a place for what backward needs
         total = tensor.detach().clone(memory_format=torch.contiguous_format)
-        _all_reduce(total)
+        connection.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(_context: object, gradient: Tensor) -> Tensor:
-        total: Tensor = _AllReduceSum.apply(gradient)
-        return total
+    def backward(context: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        total: Tensor = _AllReduceSum.apply(gradient, context.connection)  # type: ignore[attr-defined]
+        return total, None

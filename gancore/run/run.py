@@ -36,8 +36,8 @@ from gancore.contracts import (
     Regularizer,
     Spec,
 )
+from gancore.distributed.join import join_ranks
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
-from gancore.distributed.torchrun import join_ranks
 from gancore.errors import CheckpointError, ConfigError, blame
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator

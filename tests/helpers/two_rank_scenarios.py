@@ -20,8 +20,8 @@ from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.config.layers import REMOVE, ConfigLayer
 from gancore.config.run import Options, read_layers, resolve
 from gancore.contracts import Augmentation, Loss, Regularizer, Spec
+from gancore.distributed.join import join_ranks
 from gancore.distributed.ranks import SINGLE_RANK
-from gancore.distributed.torchrun import join_ranks
 from gancore.errors import GancoreError
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption

@@ -3,6 +3,7 @@
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -13,8 +14,8 @@ from torch.distributed import HashStore
 
 from gancore.checkpoint import store as checkpoint
 from gancore.contracts import Spec
+from gancore.distributed.join import _new_store, join_ranks
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
-from gancore.distributed.torchrun import _new_store, join_ranks
 from gancore.errors import ConfigError
 from gancore.sampling.draw import draw
 from gancore.training.sync import synchronize_batchnorm
@@ -263,7 +264,7 @@ def test_store_is_empty_after_a_restart():
     store = HashStore()
     for _ in range(2):
         with ThreadPoolExecutor() as threads:
-            parts = list(threads.map(lambda rank: _new_store(store, Ranks(rank, 3)), range(3)))
+            parts = list(threads.map(lambda rank: _new_store(store, rank, 3, monotonic() + 60), range(3)))
         assert not parts[0].check(["key"])
         parts[0].set("key", "value")
         assert [part.get("key") for part in parts] == [b"value"] * 3

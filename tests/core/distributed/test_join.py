@@ -1,0 +1,110 @@
+"""Two real processes that join: by srun's variables, in a group of the program, and when one stops answering."""
+
+import os
+import signal
+from multiprocessing import get_context
+from time import sleep
+
+import pytest
+
+from helpers import joining
+from helpers.two_rank_scenarios import environment, free_port
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """A context of processes that have imported torch already."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["helpers.joining"])
+    return context
+
+
+@pytest.fixture
+def started(processes):
+    """Starts a function of `joining` in two processes, with one argument for each; returns them with connections."""
+    running = []
+
+    def start(function, *arguments):
+        pairs = []
+        for rank, argument in enumerate(arguments):
+            here, there = processes.Pipe()
+            process = processes.Process(target=function, args=(there, rank, argument), daemon=True)
+            process.start()
+            there.close()
+            running.append(process)
+            pairs.append((process, here))
+        return pairs
+
+    yield start
+    for process in running:
+        process.kill()
+        process.join()
+
+
+def answers(connection, count):
+    """The next answers of a process."""
+    found = []
+    for _ in range(count):
+        assert connection.poll(60), f"no more than {found}"
+        found.append(connection.recv())
+    return found
+
+
+def step_of_srun(rank):
+    """The variables of a step of two tasks on one machine."""
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_GTIDS": "0,1"}
+    place = {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "0"}
+    return job | place | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+
+
+SEEN = [(0, 2, 0, 2, [1.0, 1.0], [0, 1, 2]), (1, 2, 1, 2, [1.0, 1.0], [])]
+
+
+def test_ranks_join_again_and_again_in_one_step_of_srun(started):
+    pairs = started(joining.join_three_times, *map(step_of_srun, range(2)))
+    assert [answers(connection, 3) for _, connection in pairs] == [[each] * 3 for each in SEEN]
+
+
+def test_group_of_the_program_gives_the_ranks_and_is_left_as_it_is(started):
+    pairs = started(joining.join_in_groups, *[free_port()] * 2)
+    assert [answers(connection, 6) for _, connection in pairs] == [[each, each, True] * 2 for each in SEEN]
+
+
+@pytest.fixture
+def both(started):
+    """Two ranks that answer."""
+    port = free_port()
+    pairs = started(joining.answer, *(environment(rank, 2, port) for rank in range(2)))
+    assert [answers(connection, 1) for _, connection in pairs] == [["joined"]] * 2
+    return pairs
+
+
+def send(number, *pairs):
+    for process, _ in pairs:
+        os.kill(process.pid, number)
+
+
+def test_ranks_that_are_suspended_together_continue_and_one_that_is_stopped_ends_the_other(both):
+    (_, main), (_, other) = both
+    main.send(True)
+    assert answers(main, 1) == answers(other, 1) == [1]
+    send(signal.SIGSTOP, *both)
+    sleep(3)  # twice the time without an answer that is allowed
+    send(signal.SIGCONT, *both)
+    main.send(True)
+    assert answers(main, 1) == answers(other, 1) == [1]
+    send(signal.SIGSTOP, both[1])
+    main.send(True)
+    assert answers(main, 1) == [
+        "process 1 has not answered for 2 seconds: it is stopped, or its machine or network is down"
+    ]
+    both[0][0].join(60)
+    assert both[0][0].exitcode == 0
+
+
+def test_rank_0_that_is_stopped_ends_the_other_although_it_hosts_the_store(both):
+    send(signal.SIGSTOP, both[0])
+    (message,) = answers(both[1][1], 1)
+    assert message.startswith("process 1: process 0 has not answered for 2 seconds")
+    both[1][0].join(60)
+    assert both[1][0].exitcode == 0
