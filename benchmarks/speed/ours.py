@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 from time import perf_counter
 
+import torch
+
 from benchmarks.speed.timing import Run, synchronize
 from gancore import GAN, Catalog, ConfigLayer, resolve, train
 from gancore.config.run import read_layers
@@ -15,9 +17,13 @@ ENDLESS = "1000000 steps"
 
 
 def assemble(recipe: str, folder: Path, training: Mapping[str, object] | None = None, device: str = "cpu") -> GAN:
-    """Assemble a recipe with changes to its table `training`. Raises ConfigError for an unknown key."""
+    """Assemble a recipe with changes to its table `training`. Raises ConfigError for an unknown key.
+
+    It has as many threads as torch has, as the other arms do.
+    """
     catalog = Catalog.installed()
-    changes = ConfigLayer("benchmark", {"duration": ENDLESS, "training": dict(training or {})})
+    threads = {"threads": torch.get_num_threads()}
+    changes = ConfigLayer("benchmark", {"duration": ENDLESS, "training": threads | dict(training or {})})
     return GAN.assemble(resolve([*read_layers(recipe, catalog), changes], catalog), folder, device)
 
 
