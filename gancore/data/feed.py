@@ -47,12 +47,12 @@ _MAX_MEMORY_SHARE = 0.25
 class Batch:
     """One rank's part of a batch: real images (N, *shape) and their condition, both as networks see them.
 
-    `images` are float32; `condition` is labels (N,) int64, or tensors (N, …) float32, see `contracts.Condition`.
-    `total` is the number of images of the whole batch over all ranks; with one rank it is N.
+    `images` are float32; `condition` is labels (N,) int64, or tensors (N, …) float32, see `contracts.Condition`; None
+    where it was left out. `total` is the number of images of the whole batch over all ranks; with one rank it is N.
     """
 
     images: Tensor
-    condition: Tensor
+    condition: Tensor | None
     total: int
 
 
@@ -140,13 +140,21 @@ class Feed:
         epochs, rest = divmod(batches - left, per_epoch)
         return images_seen + to_end + epochs * self.size + rest * self.batch_size
 
-    def batches(self, images_seen: int) -> Iterator[Batch]:
-        """Yield this rank's batches without end, the first one after `images_seen` images of the run."""
-        stored = self._indexed(images_seen, *self._on_device) if self._on_device else self._streamed(images_seen)
-        for images, conditions in stored:
+    def batches(self, images_seen: int, *, conditional: bool = True) -> Iterator[Batch]:
+        """Yield this rank's batches without end, the first one after `images_seen` images of the run.
+
+        The conditions are left out unless `conditional`.
+        """
+        if self._on_device:
+            images, conditions = self._on_device
+            stored = self._indexed(images_seen, images, conditions if conditional else None)
+        else:
+            stored = self._streamed(images_seen)
+        for images, condition in stored:
             total = self.count(images_seen)
             images_seen += total
-            yield Batch(self.format.to_network(images), condition_to_network(conditions), total)
+            condition = condition_to_network(condition) if conditional and condition is not None else None
+            yield Batch(self.format.to_network(images), condition, total)
 
     def spec(self, latent_dim: int, *, conditional: bool) -> Spec:
         """Return what networks are built for. Raise ConfigError if `conditional` and the dataset has no condition."""
@@ -278,13 +286,15 @@ class Feed:
             yield from map(self._ranks.part, torch.split(order[offset:], self.batch_size))
             images_seen += self.size - offset
 
-    def _indexed(self, images_seen: int, images: Tensor, conditions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _indexed(
+        self, images_seen: int, images: Tensor, conditions: Tensor | None
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
         for indices in self._indices(images_seen):
             rows = indices.to(self.device, non_blocking=True)
             # index_select copies whole images, which is faster than indexing.
-            yield images.index_select(0, rows), conditions.index_select(0, rows)
+            yield images.index_select(0, rows), None if conditions is None else conditions.index_select(0, rows)
 
-    def _streamed(self, images_seen: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _streamed(self, images_seen: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         reader = Reader(self.dataset, self._form, self._seed)
         part = -(-self.batch_size // self._ranks.size)
         loader = Loader(reader, self._requests(images_seen), part, pin_memory=self.device.type == "cuda")

@@ -33,6 +33,7 @@ from gancore.training.networks import (
     describe_tensor,
     encode,
     generated_of,
+    halves_of,
     received_extras,
     scores_of,
 )
@@ -123,9 +124,8 @@ class DiscriminatorAdapter:
         if self.extra_inputs:
             received = self._received(fake_extras)
             extras = {name: _joined(name, real_extras[name], received[name]) for name in received}  # (2n, …)
-        output = self(torch.cat([real_images, fake_images]), condition, extras)  # logits (2n, K)
-        count = len(real_images)
-        return scores_of(output, slice(count), real), scores_of(output, slice(count, None), fakes)
+        of_real, of_fakes = halves_of(self(torch.cat([real_images, fake_images]), condition, extras))
+        return scores_of(of_real, real), scores_of(of_fakes, fakes)
 
     def score_real(self, part: MicroBatch, regularizers: ActiveRegularizers) -> Scores:
         """Score the real images of a micro-batch for G's update.
@@ -149,7 +149,7 @@ class DiscriminatorAdapter:
 
     def _score(self, inputs: ScoreInputs) -> Scores:
         extras = self._received(inputs.extras) if self.extra_inputs else NO_EXTRAS
-        return scores_of(self(inputs.images, inputs.condition, extras), slice(None), inputs)
+        return scores_of(self(inputs.images, inputs.condition, extras), inputs)
 
     def _received(self, extras: Extras) -> Extras:
         with blame("discriminator", "when its extra inputs were collected"):

@@ -175,14 +175,18 @@ class _Graph:
     """A recorded step with its own input tensors, into which batches are copied."""
 
     def __init__(self, gan: GAN, batches: Sequence[Batch], step: StepFunction, recorder: GraphRecorder) -> None:
-        self._own = [Batch(batch.images.clone(), batch.condition.clone(), batch.total) for batch in batches]
+        self._own = [
+            Batch(batch.images.clone(), None if batch.condition is None else batch.condition.clone(), batch.total)
+            for batch in batches
+        ]
         self._replay, self._result = recorder.record(lambda: step(gan, self._own))
 
     def replay(self, batches: Sequence[Batch]) -> StepResult:
         """Return the result for other batches, in tensors that later replays do not change."""
         for own, batch in zip(self._own, batches, strict=True):
             own.images.copy_(batch.images)
-            own.condition.copy_(batch.condition)
+            if own.condition is not None and batch.condition is not None:
+                own.condition.copy_(batch.condition)
         self._replay()
         values = {field.name: getattr(self._result, field.name) for field in fields(StepResult)}
         penalties = {label: penalty.clone() for label, penalty in values.pop("penalties").items()}

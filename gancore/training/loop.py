@@ -88,10 +88,11 @@ def _train(gan: GAN) -> Iterator[Step]:
     progress, training = gan.progress, gan.options.training
     warning = reason_against_capture(gan) if training.cuda_graph else ""
     captured = CapturedStep(gan, step, CUDARecorder(gan)) if training.cuda_graph and not warning else None
-    batches = gan.feed.batches(progress.images_seen)
+    batches = gan.feed.batches(progress.images_seen, conditional=gan.spec.condition is not None)
     penalties: dict[str, Tensor] = {}  # the most recent of each regularizer
-    started = perf_counter() - progress.seconds
-    while gan.done() < 1:
+    one_clock = gan.options.total.unit == "minutes"  # by which all ranks stop
+    started, done = perf_counter() - progress.seconds, gan.done()
+    while done < 1:
         snapshot = StepSnapshot(gan) if training.on_nonfinite == "skip" else None
         skipped, taken = "", list[int]()
         try:
@@ -116,14 +117,15 @@ def _train(gan: GAN) -> Iterator[Step]:
         progress.step += 1
         progress.images_seen += sum(taken)
         progress.seconds = perf_counter() - started
-        if gan.options.total.unit == "minutes":  # all ranks stop by one clock
+        if one_clock:
             progress.seconds = gan.ranks.broadcast(progress.seconds)
+        done = gan.done()
         yield Step(
             step=progress.step,
             epoch=progress.images_seen / gan.feed.size,
             images_seen=progress.images_seen,
             seconds=progress.seconds,
-            done=gan.done(),
+            done=done,
             discriminator_loss=result.discriminator_loss,
             generator_loss=result.generator_loss,
             real_logits=result.real_logits,

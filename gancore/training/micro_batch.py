@@ -29,13 +29,14 @@ class MicroBatch:
     @property
     def share(self) -> float:
         """The share of the whole batch, in 0..1."""
-        return len(self.images) / self.total
+        return self.images.shape[0] / self.total
 
 
 def micro_batches(batch: Batch, latent: Tensor, count: int, *, conditional: bool) -> list[MicroBatch]:
     """Split a batch of n images and its latents (n, Z) into at most `count` parts of nearly equal size."""
+    condition = batch.condition if conditional else None
     if count == 1:
-        return [MicroBatch(batch.images, batch.condition if conditional else None, latent, batch.total)]
+        return [MicroBatch(batch.images, condition, latent, batch.total)]
     images, latents = torch.chunk(batch.images, count), torch.chunk(latent, count)
-    conditions = torch.chunk(batch.condition, count) if conditional else [None] * len(images)
+    conditions = [None] * len(images) if condition is None else torch.chunk(condition, count)
     return [MicroBatch(*tensors, batch.total) for tensors in zip(images, conditions, latents, strict=True)]

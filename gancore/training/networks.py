@@ -127,7 +127,7 @@ def _how_to_reshape(logits: object, count: int) -> str:
     return "end with .unsqueeze(1): one logit per image" if logits.ndim == 1 else "end with .flatten(1)"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ScoreInputs:
     """What is known of a batch before D scores it; the fields are those of `Scores`."""
 
@@ -139,16 +139,16 @@ class ScoreInputs:
     mean: Mean = mean_of_batch
 
 
-def scores_of(output: object, rows: slice, inputs: ScoreInputs) -> Scores:
-    """Return the scores of the images in these rows of what D returned, in float32 or better."""
+def scores_of(returned: object, inputs: ScoreInputs) -> Scores:
+    """Return the scores of images for which D returned bare logits or an `Output`, in float32 or better."""
     features: tuple[Tensor, ...] = ()
     heads: Mapping[str, Tensor] = {}
-    if isinstance(output, Output):
-        logits = at_least_float32(output.logits[rows])
-        features = tuple([at_least_float32(feature[rows]) for feature in output.features])
-        heads = {name: at_least_float32(head[rows]) for name, head in output.heads.items()}
+    if isinstance(returned, Output):
+        logits = at_least_float32(returned.logits)
+        features = tuple([at_least_float32(feature) for feature in returned.features])
+        heads = {name: at_least_float32(head) for name, head in returned.heads.items()}
     else:
-        logits = at_least_float32(output)[rows]  # type: ignore[arg-type]  # the preflight checked
+        logits = at_least_float32(returned)  # type: ignore[arg-type]  # the preflight checked
     return Scores(
         images=inputs.images,
         logits=logits,
@@ -160,6 +160,26 @@ def scores_of(output: object, rows: slice, inputs: ScoreInputs) -> Scores:
         players=inputs.players,
         mean=inputs.mean,
     )
+
+
+def halves_of(returned: object) -> tuple[object, object]:
+    """Return what D returned for 2n images as what it returned for the first n and for the last n."""
+    if not isinstance(returned, Output):
+        return _halves(returned)  # type: ignore[arg-type]  # the preflight checked
+    features = tuple(zip(*map(_halves, returned.features), strict=True)) or ((), ())
+    heads = {name: _halves(head) for name, head in returned.heads.items()}
+    first, last = (
+        Output(logits, features[half], {name: pair[half] for name, pair in heads.items()})
+        for half, logits in enumerate(_halves(returned.logits))
+    )
+    return first, last
+
+
+def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    # Converted before the split, at once. Not views, which a loss could not change in place; the gradient of both
+    # halves is one tensor, where that of two slices is a sum of two padded ones.
+    first, last = torch.unsafe_chunk(at_least_float32(values), 2)
+    return first, last
 
 
 def concat_scores(parts: Sequence[Scores]) -> Scores:

@@ -163,7 +163,7 @@ class _OwnPlayers:
         seen = images if self.augment is None else self.augment(images)
         output = checked_output(call(self.own_discriminator, seen, condition, extras), images)
         inputs = ScoreInputs(images, condition, extras=made.extras, players=self)
-        return scores_of(output, slice(None), inputs)
+        return scores_of(output, inputs)
 
 
 def _check_inputs(discriminator: object, images: object, condition: object) -> None:

@@ -69,7 +69,7 @@ class Update:
             merged = self._all_reduce(total, merged)
         gan, limit = self._gan, self._gan.options.training.clip_norm
         modules = gan.trained_by[self._player]
-        named = {"loss": self.loss, **{f"penalty {label}": penalty for label, penalty in self.penalties.items()}}
+        named = {"loss": self.loss, **{f"penalty {label}": value for label, value in self.penalties.items()}}
         # Before clipping, which divides by the norm: an infinite one would turn infinity into NaN.
         gan.finite_check.check_gradients(self._player, modules, self._optimizer, named, self._weights)
         if limit is not None:

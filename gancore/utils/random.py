@@ -67,7 +67,7 @@ class GlobalRandomness:
 
 def states_of(device: torch.device) -> dict[str, Tensor]:
     """Return the states of the global generators of the CPU and the device: uint8 tensors by name."""
-    states = {"cpu": torch.get_rng_state()}
+    states = {"cpu": torch.default_generator.get_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     elif device.type == "mps":
@@ -77,7 +77,7 @@ def states_of(device: torch.device) -> dict[str, Tensor]:
 
 def put_states(states: dict[str, Tensor], device: torch.device) -> None:
     """Set the global generators to what `states_of` returned."""
-    torch.set_rng_state(states["cpu"])
+    torch.default_generator.set_state(states["cpu"])
     if "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
     elif "mps" in states:

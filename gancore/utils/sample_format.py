@@ -166,7 +166,7 @@ def format_of(dataset: object, sample: Tensor) -> SampleFormat:
 
 def pictures_to_network(stored: Tensor) -> Tensor:
     """Return uint8 values in 0..255 as torch's default float type in [-1, 1]."""
-    return stored.to(torch.get_default_dtype()).div_(127.5).sub_(1)
+    return stored.div(127.5).sub_(1)
 
 
 def condition_to_network(stored: Tensor) -> Tensor:

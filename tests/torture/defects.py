@@ -64,8 +64,8 @@ DEFECTS = [
     Defect(
         "the data restart at the first batch",
         "gancore/training/loop.py",
-        "gan.feed.batches(progress.images_seen)",
-        "gan.feed.batches(0)",
+        "gan.feed.batches(progress.images_seen,",
+        "gan.feed.batches(0,",
         RESUME,
     ),
     Defect(
