@@ -28,13 +28,15 @@ import torch
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.manifest import MANIFEST, Manifest, read_manifest
+from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import needs_of
-from gancore.config.run import RunConfig
+from gancore.config.run import RunConfig, read_layers
 from gancore.errors import ConfigError
 from gancore.observers import LOG
 from gancore.run.lock import LOCK, locked
 from gancore.training.gan import GAN
 from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, writing
+from gancore.utils.files import regular
 
 _RUN_FILES = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
 REAL = "real.png"
@@ -59,12 +61,42 @@ class RunDirectory:
         """Return the entries of the manifest that are sound, and what is wrong with it."""
         return read_manifest(self.path)
 
+    def layers(self, catalog: Catalog) -> list[ConfigLayer]:
+        """Return the layers of the config of the run. If the file is blank, they are those of the newest checkpoint.
+
+        Raises ConfigError when there is neither.
+        """
+        if self.has_blank_config and (saved := checkpoint.newest_valid(self.checkpoints).checkpoint):
+            return [ConfigLayer("the newest checkpoint", saved.about["config"])]
+        with self.repairing():
+            return read_layers(str(self.config), catalog)
+
+    @contextmanager
+    def repairing(self) -> Iterator[None]:
+        """Say in the hint of a ConfigError in this block how the config of the run can be restored."""
+        try:
+            yield
+        except ConfigError as error:
+            if checkpoint.kept(self.checkpoints):
+                hint = f"correct {self.config}, or empty it to take the config of the newest checkpoint"
+                raise ConfigError(error.message, hint) from error
+            raise
+
+    @property
+    def has_blank_config(self) -> bool:
+        """Whether the config file holds nothing, as after a power failure."""
+        try:
+            with regular(self.config) as file:
+                return not file.read().strip(b"\x00 \t\r\n")
+        except OSError:
+            return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the folder for this process in this block. Raises InUseError when another process has locked it."""
         with writing(self.path):
-            is_file = self.path.exists() and not self.path.is_dir()
-        if is_file:
+            is_other = os.path.lexists(self.path) and not self.path.is_dir()
+        if is_other:
             self.check_new()
         with locked(self.path):
             yield
@@ -73,6 +105,8 @@ class RunDirectory:
         """Raise ConfigError when the folder holds anything but the leftovers of a start that failed."""
         problem, found = "is a file", set[str]()
         with writing(self.path):
+            if self.path.is_symlink() and not self.path.exists():
+                problem, found = f"is a link to {self.path.readlink()}, which does not exist", {self.path.name}
             if self.path.is_dir():
                 problem, found = "is not empty", {item.name for item in self.path.iterdir()}
             elif self.path.exists():

@@ -16,7 +16,7 @@ from gancore.config.data_paths import with_absolute_paths
 from gancore.config.layers import ConfigLayer
 from gancore.config.objects import check_objects
 from gancore.config.requirements import catalog_for, needs_of
-from gancore.config.run import RunConfig, read_layers, resolve
+from gancore.config.run import RunConfig, resolve
 from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.run.changes import Change, changes, command_of_new_run, refused
@@ -137,7 +137,7 @@ class Resumable:
         """
         config = self.config.model_copy(update={"duration": self.written.duration})
         has_changed = config != self.written
-        if has_changed or self.directory.read_manifest().problem:
+        if has_changed or self.directory.read_manifest().problem or self.directory.has_blank_config:
             self._write(config, gan, data)
         return has_changed
 
@@ -188,12 +188,14 @@ def find(
     installed = catalog
     if not directory.config.is_file():
         raise CheckpointError(f"there is no run in {directory.path}", "name the folder of a run, like runs/0001")
-    layers = read_layers(str(directory.config), catalog)
+    layers = directory.layers(catalog)
     for layer in layers:
         check_objects(layer.data, catalog, str(directory.path))
     found = newest_valid(directory.checkpoints)
     warnings = list(found.warnings)
     saved = found.checkpoint
+    if directory.has_blank_config:
+        warnings.append(f"{directory.config} is blank; the config of the newest checkpoint is used, and written again")
     if problem := directory.read_manifest().problem:
         warnings.append(f"{problem}; it is written again")
     log = read_log(directory.metrics)
@@ -212,8 +214,9 @@ def find(
     try:
         written, config = resolve(layers, catalog), resolve([*layers, *total, *settings], catalog)
     except (ConfigError, PluginError):  # a setting may name a plugin that the run has not used before
-        written, config = resolve(layers, installed), resolve([*layers, *total, *settings], installed)
-        catalog = installed
+        with directory.repairing():
+            written = resolve(layers, installed)
+        config, catalog = resolve([*layers, *total, *settings], installed), installed
     if data is not None:
         shape = tuple(saved.about["data_format"]["shape"]) if saved else None
         dataset = moved(config.dataset, data, installed, shape)

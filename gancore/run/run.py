@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from copy import deepcopy
@@ -24,7 +25,7 @@ from gancore.config.from_path import findings_of, outline_of
 from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.requirements import attributed, catalog_for
-from gancore.config.run import RunConfig, read_layers, resolve
+from gancore.config.run import RunConfig, resolve
 from gancore.config.suggest import Suggestion, fitting_batch
 from gancore.contracts import (
     Augmentation,
@@ -34,6 +35,7 @@ from gancore.contracts import (
     Loss,
     Objective,
     Regularizer,
+    Shape,
     Spec,
 )
 from gancore.distributed.join import join_ranks
@@ -63,7 +65,9 @@ from gancore.run.source import (
     table_of_part,
 )
 from gancore.run.unused_keys import is_chosen, keys_of_user, unused_keys
+from gancore.sampling.grid import is_picture
 from gancore.sampling.load import TrainedGenerator, load
+from gancore.sampling.write import most_in_picture
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer
 from gancore.training.loop import Step, train
@@ -170,7 +174,7 @@ class Run:
             self._objects = given
             if source.config.is_file():  # the folder of rank 0 may be on another machine
                 self.warnings += filter(None, [source.read_manifest().problem])
-                check_parts(read_layers(str(source.config), Catalog(())), given, str(source.path))
+                check_parts(source.layers(Catalog(())), given, str(source.path))
             return
         self.directory = None if out is None else RunDirectory(Path(out))
         data = data_path(source, self._installed)
@@ -229,7 +233,7 @@ class Run:
         if self._config is None:
             directory = self._existing()
             catalog, _ = catalog_for(directory.read_manifest().entries, self.catalog, str(directory.path))
-            self._config = resolve(read_layers(str(directory.config), catalog), catalog)
+            self._config = resolve(directory.layers(catalog), catalog)
         return self._config
 
     @property
@@ -497,6 +501,7 @@ class Run:
         self.cost = cost_of(self.gan)
         display.note(str(self.cost))
         self._warn(display, [*self.cost.warnings(free_memory(self.gan.device))])
+        check_pictures(self.config.sample.count, self.gan.feed.shape)
         for line in _details(self.gan, self.config, self.catalog):
             display.detail(line)
         return self.gan
@@ -548,6 +553,7 @@ class Run:
         paths = EvaluationPaths(self._data_root, cache_root(), gan.device)
         count = self.config.evaluate.samples
         evaluator = evaluator_for_run(self.config, paths, self.catalog, training=gan.feed.dataset, count=count)
+        check_memory(evaluator.count, gan.feed.shape, gan.feed.format.dtype)
         if display:
             display.prepare(evaluator.prepare())
         return evaluator
@@ -638,6 +644,23 @@ def prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
     with blame(f"dataset {dataset.name!r}"):
         for done in dataset.prepare(root):
             yield Preparation(f"preparing dataset {dataset.name}", done)
+
+
+def check_pictures(count: int, shape: Shape) -> None:
+    """Raise ConfigError if so large a number of samples of this shape cannot be drawn into one picture."""
+    if is_picture(torch.empty(1, *shape, device="meta")) and count > (most := most_in_picture(shape)):
+        problem = f"sample.count is {count:,}; one picture shows at most {most:,} samples of shape {shape}"
+        raise ConfigError(problem, f"--set sample.count={min(most, 64)}")
+
+
+def check_memory(count: int, shape: Shape, dtype: str) -> None:
+    """Raise ConfigError if the samples of an evaluation do not fit into the free memory."""
+    needed, free = count * math.prod(shape) * getattr(torch, dtype).itemsize, free_memory(torch.device("cpu"))
+    if free is not None and needed > free:
+        problem = (
+            f"evaluate.samples is {count:,}, which take {needed / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free"
+        )
+        raise ConfigError(problem, "--set evaluate.samples=N takes fewer")
 
 
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:

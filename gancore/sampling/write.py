@@ -184,6 +184,11 @@ def _say_kept(error: BaseException, done: int, samples: SampleStream, place: Pat
     error.kept = kept  # type: ignore[attr-defined]  # of gancore's errors
 
 
+def most_in_picture(shape: Shape) -> int:
+    """Return how many samples of this shape, which make a picture, one picture can show."""
+    return _MOST_POINTS if len(shape) == 1 else max(_SHOWN, _MOST_PIXELS // grid_pixels(shape, 1))
+
+
 def _check(samples: SampleStream, form: Form, out: Path) -> None:
     """Raise ConfigError when samples do not fit the form, StorageError when they do not fit on the disk."""
     shape, count = samples.shape, samples.count
@@ -196,13 +201,11 @@ def _check(samples: SampleStream, form: Form, out: Path) -> None:
             f"{shape}",
             "write the array instead: --out FILE.npy" + (", or a table: --out FILE.csv" if len(shape) == 1 else ""),
         )
-    if form == "picture":
-        most = _MOST_POINTS if len(shape) == 1 else max(_SHOWN, _MOST_PIXELS // grid_pixels(shape, 1))
-        if count > most:
-            raise ConfigError(
-                f"one picture shows at most {most:,} samples of shape {shape}; received {count:,}",
-                "write an array: --out FILE.npy" + (", or a folder: --out DIR" if len(shape) > 1 else ""),
-            )
+    if form == "picture" and count > (most := most_in_picture(shape)):
+        raise ConfigError(
+            f"one picture shows at most {most:,} samples of shape {shape}; received {count:,}",
+            "write an array: --out FILE.npy" + (", or a folder: --out DIR" if len(shape) > 1 else ""),
+        )
     size = {"csv": math.prod(shape) * _BYTES_OF_NUMBER, "folder": _BYTES_OF_PNG, "picture": 0}
     needed = count * size.get(form, math.prod(shape) * samples.dtype.itemsize)
     place = next(folder for folder in [out.absolute(), *out.absolute().parents] if folder.is_dir())

@@ -31,7 +31,8 @@ class _Neighbors(Metric):
         if min(len(fake), len(real)) <= self.k:
             raise DataError(
                 f"{self.name} with k = {self.k} needs more than {self.k} generated and real samples; received "
-                f"{len(fake)} and {len(real)}"
+                f"{len(fake)} and {len(real)}",
+                "use more samples, or a lower k",
             )
         return fake, real
 

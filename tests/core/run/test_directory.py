@@ -42,3 +42,15 @@ def test_run_folder_check_removes_no_foreign_file(tmp_path):
     with pytest.raises(ConfigError, match="must be a new or empty folder"):
         RunDirectory(tmp_path).check_new()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".config.toml.17.tmp", ".mine.17.tmp"]
+
+
+def test_run_folder_that_is_a_link_to_nowhere_is_reported(tmp_path):
+    link = tmp_path / "run"
+    link.symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="run is a link to nowhere, which does not exist"):
+        created(link)
+    with pytest.raises(ConfigError, match="run is a link to nowhere"), RunDirectory(link).locked():
+        pass
+    (tmp_path / "nowhere").mkdir()
+    created(link)
+    assert (tmp_path / "nowhere" / "config.toml").is_file()

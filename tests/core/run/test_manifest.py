@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import gancore
-from gancore.errors import CheckpointError
+from gancore.errors import CheckpointError, ConfigError
 from helpers.small_runs import recorded, small_run
 from helpers.tiny_components import catalog
 
@@ -117,3 +117,25 @@ def test_manifest_that_is_no_file_is_reported(run):
     run.directory.manifest.rmdir()
     run.directory.manifest.symlink_to(Path("nowhere"))
     assert "manifest.json is missing" in run.load().warnings[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 500, b"\n \n"])
+def test_blank_config_is_taken_from_the_newest_checkpoint_and_written_again(run, content):
+    before = run.directory.config.read_text()
+    run.directory.config.write_bytes(content)
+    opened = gancore.open(run.path, catalog=catalog(), device="cpu")
+    assert opened.config == run.config
+    list(opened.resume(steps=8))
+    assert any("config.toml is blank" in warning for warning in opened.warnings)
+    assert run.directory.config.read_text() == before.replace("7 steps", "8 steps")
+
+
+@pytest.mark.parametrize("content", [b"seed = ", b"\xff\xfe", b"nonsense = 1\n", b'seed = "a"\n', b"schema = 1\n"])
+def test_wrong_config_of_a_run_is_kept_and_the_hint_says_how_to_restore_it(run, content):
+    run.directory.config.write_bytes(content)
+    with pytest.raises(ConfigError) as found:
+        list(gancore.open(run.path, catalog=catalog(), device="cpu").resume(steps=8))
+    assert (
+        found.value.hint == f"correct {run.directory.config}, or empty it to take the config of the newest checkpoint"
+    )
+    assert run.directory.config.read_bytes() == content

@@ -649,3 +649,20 @@ def test_damaged_newest_checkpoint_is_passed_over_by_everything_that_opens_a_run
     run = small_run(tmp_path / "run", settings)
     list(run.resume())
     assert reason in run.warnings
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sample": {"count": 10_000}}, "one picture shows at most"),
+        ({"metrics": {"kid-random": {}}, "evaluate": {"samples": 10**13}}, "GB of memory"),
+        ({"metrics": {"fd-random": {}}, "evaluate": {"samples": 3}}, "needs more than"),
+        ({"metrics": {"coverage-random": {}}, "evaluate": {"samples": 3}}, "needs more than"),
+    ],
+)
+def test_settings_that_cannot_work_end_a_run_before_its_folder_exists(tmp_path, settings, message):
+    shape = {"dataset": {"name": "noise", "shape": [3, 128, 128], "count": 16}}
+    with pytest.raises((ConfigError, DataError), match=message) as found:
+        list(small_run(tmp_path / "run", shape, settings).train())
+    assert found.value.hint
+    assert list(tmp_path.iterdir()) == []
