@@ -144,6 +144,12 @@ class RunDirectory:
         self._write_manifest({**origin, **describe(config, catalog, device, ranks), "data": dict(data or {})})
         self.write_config(config, catalog)
 
+    def make_folders(self) -> None:
+        """Make the folders of pictures and checkpoints again if they were deleted, but not that of the run itself."""
+        for folder in (self.samples, self.checkpoints):
+            with writing(folder):
+                folder.mkdir(exist_ok=True)
+
     def write_config(self, config: RunConfig, catalog: Catalog) -> None:
         """Write the config. Raises StorageError when it cannot be written."""
         with atomic_write(self.config) as path:
@@ -165,6 +171,7 @@ class RunDirectory:
         was understood of other data, whose contact sheet is then drawn anew; empty if it is the same. `kept` are
         entries for those that a damaged manifest has lost.
         """
+        self.make_folders()
         self._clear()
         if data:
             with writing(self.samples):

@@ -293,6 +293,7 @@ class Recorder:
             if best is None or (value < best if result.better == "lower" else value > best):
                 self._state.best = value
                 path = checkpoint.best_of(self._directory.checkpoints)
+                self._directory.make_folders()
                 checkpoint.save(path, self._tensors(), self._about() | {"best": {"metric": name, "value": value}})
                 self._notify_file(path)
 
@@ -309,6 +310,7 @@ class Recorder:
             self._warnings.append(f"the contact sheet of the data cannot be drawn: {describe_error(error)}")
             return
         with self._deferred():
+            self._directory.make_folders()
             with atomic_write(path) as temporary, temporary.open("wb") as file:
                 drawn.save(file, "PNG")
             self._notifier.image(self._gan.progress.step, "real", drawn)
@@ -322,6 +324,7 @@ class Recorder:
         image = picture(samples, self._real_points, limits) if is_picture(samples) else None
         path = self._directory.samples / f"step-{step:08d}.{'png' if image else 'npy'}"
         with self._deferred():
+            self._directory.make_folders()
             with atomic_write(path) as temporary, temporary.open("wb") as file:
                 if image:
                     image.save(file, "PNG")
@@ -385,6 +388,7 @@ class Recorder:
             with writing(log):
                 if log.exists():
                     flush(log)  # the log on the disk must never lag behind the checkpoint
+            self._directory.make_folders()
             checkpoint.save(path, self._tensors(), self._about())
             self._saved, self._directory.saved = step, path
             checkpoint.prune(folder, self._config.checkpoint.keep, step)

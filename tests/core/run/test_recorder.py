@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -488,3 +489,30 @@ def test_pictures_of_samples_have_the_scale_of_the_real_ones(tmp_path):
     save_samples(load(directory.path, catalog=catalog()).stream(2), tmp_path / "two.png")
     with Image.open(tmp_path / "two.png") as picture:
         assert abs(np.median(np.asarray(picture)[20:60, 20:60]) - 128) < 40
+
+
+@pytest.mark.parametrize("gone", ["samples", "checkpoints"])
+def test_folder_that_is_deleted_while_the_run_trains_is_made_again(tmp_path, gone):
+    directory, _, records = begun(tmp_path / "run", {"sample": {"every_kimg": 0.001}, "checkpoint": {"every_steps": 2}})
+    for _ in range(3):
+        next(records)
+    shutil.rmtree(directory.path / gone)
+    list(records)
+    assert (directory.samples / "step-00000007.png").is_file()
+    assert checkpoint.newest_valid(directory.checkpoints).path == checkpoint.path_of(directory.checkpoints, 7)
+
+
+def test_run_folder_that_is_deleted_while_the_run_trains_is_not_made_again(tmp_path):
+    directory, _, records = begun(tmp_path / "run", {"log": {"every_steps": 100}})
+    next(records)
+    shutil.rmtree(directory.path)
+    with pytest.raises(StorageError, match="cannot write to"):
+        list(records)
+    assert not directory.path.exists()
+
+
+def test_run_without_its_folder_of_pictures_is_resumed(tmp_path):
+    directory, _, _ = recorded(tmp_path / "run")
+    shutil.rmtree(directory.samples)
+    list(small_run(directory.path).resume(steps=8))
+    assert (directory.samples / "step-00000008.png").is_file()
