@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
-from socket import gethostname
+from socket import create_connection, gethostname
 from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _JOIN_TIMEOUT_S = 600.0
 """How long processes wait until all have started; on a slow file system importing torch takes minutes."""
-_ATTEMPT = timedelta(seconds=5)
-"""How long a process tries to reach process 0 before it looks for a signal."""
 _WAIT_TIMEOUT = timedelta(days=30)
 """How long ranks wait while rank 0 evaluates or trains an extractor. Heartbeats find out sooner that it is gone."""
 _DEVICE_TIMEOUT = timedelta(minutes=10)
@@ -94,31 +92,26 @@ def _deadline() -> float:
 
 
 def _meet(launch: Launch) -> Store:
-    """Return an empty store that all ranks share, once all have come. Rank 0 hosts it, or torchrun.
-
-    Waits in short pieces, since torch would not notice Ctrl-C.
-    """
-    is_host = launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    """Return an empty store that all ranks share, once all have come. Rank 0 hosts it, or torchrun."""
     deadline = _deadline()
+    if launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        try:
+            store = TCPStore("localhost", launch.port, is_master=True, wait_for_workers=False, multi_tenant=True)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"process 0 cannot listen at port {launch.port}: {describe_error(error)}",
+                "set MASTER_PORT to a free port, the same for all processes",
+            ) from error
+        return _new_store(store, launch.rank, launch.size, deadline)
     while True:
         try:
-            store = TCPStore(
-                launch.host,
-                launch.port,
-                is_master=is_host,
-                timeout=_ATTEMPT,
-                wait_for_workers=False,
-                multi_tenant=True,
-            )
-            return _new_store(store, launch.rank, launch.size, deadline)
-        except RuntimeError as error:  # rank 0 is not there yet, or just ends an earlier session
-            if is_host:
-                raise ConfigError(
-                    f"process 0 cannot listen at {launch.host}:{launch.port}: {describe_error(error)}",
-                    "set MASTER_PORT to a free port, the same for all processes",
-                ) from error
+            create_connection(
+                (launch.host, launch.port), timeout=5
+            ).close()  # unlike torch, silent, and stopped by Ctrl-C
+            return _new_store(TCPStore(launch.host, launch.port), launch.rank, launch.size, deadline)
+        except (OSError, RuntimeError) as error:  # rank 0 is not there yet, or just ends an earlier session
             if monotonic() > deadline:
-                raise _unreachable(launch.rank, launch.size) from error
+                raise _unreachable(launch.rank, f"at {launch.host}:{launch.port} ({error})") from error
             sleep(0.1)
 
 
@@ -138,7 +131,7 @@ def _new_store(store: Store, rank: int, size: int, deadline: float) -> Store:
         store.set(f"token/{rank}", token)
         while not store.check([f"answer/{token}"]):
             if monotonic() > deadline:
-                raise _unreachable(rank, size)
+                raise _unreachable(rank)
             sleep(0.01)
         name = store.get(f"answer/{token}").decode()
         store.set(f"confirmed/{name}/{rank}", "")
@@ -150,15 +143,15 @@ def _new_store(store: Store, rank: int, size: int, deadline: float) -> Store:
                 store.set(f"answer/{store.get(f'token/{other}').decode()}", token)
         missing -= {other for other in missing if store.check([f"confirmed/{token}/{other}"])}
         if missing and monotonic() > deadline:
-            raise _unreachable(min(missing), size)
+            raise _unreachable(min(missing))
         sleep(0.01)
     return PrefixStore(token, store)
 
 
-def _unreachable(rank: int, size: int) -> WorkerError:
+def _unreachable(rank: int, where: str = "") -> WorkerError:
     return WorkerError(
-        f"process {rank} of {size} has not reached process 0 within {_JOIN_TIMEOUT_S / 60:.0f} minutes",
-        "see docs/distributed.md for the variables that number processes; MASTER_ADDR names the host of process 0, "
+        " ".join(f"process {rank} has not reached process 0 {where} within {_JOIN_TIMEOUT_S / 60:.0f} minutes".split()),
+        "see docs/distributed.md for what numbers the processes; MASTER_ADDR names the host of process 0, "
         "and RANK=0 WORLD_SIZE=1 before the command trains with one process",
     )
 
