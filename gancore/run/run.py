@@ -113,7 +113,7 @@ class Run:
     `out` is a new or empty folder for the run; by default the next number below runs/. `data_dir` has the files of
     datasets. `init_from` is a run, a checkpoint or a state dict whose weights training begins with. `device` is auto,
     cpu, cuda or mps. `catalog` has the plugins, by default all that are installed. `ranks` are the processes that train
-    together, by default those that torchrun has started.
+    together, by default those that a launcher has started.
 
     Raises ConfigError with every wrong key of the config, PluginError for a plugin that cannot be used.
     """
@@ -146,7 +146,7 @@ class Run:
         ranks: Ranks | None = None,
     ) -> None:
         self._device, self._data_root = device, data_root(data_dir)
-        self._ranks = ranks  # None: those that torchrun has started, joined while the run trains
+        self._ranks = ranks  # None: those that a launcher has started, joined while the run trains
         self._recording: Ranks | None = None
         self._init_from = None if init_from is None else Path(init_from)
         self._installed = catalog or Catalog.installed()
@@ -334,7 +334,7 @@ class Run:
 
         With `resume` a run that exists in the folder is resumed, so that the same script starts and resumes it.
         `progress` shows a progress bar. A consumer that stops early leaves a checkpoint. Signals are handled where the
-        handler reports them to `interruption`. Under torchrun every process calls this; rank 0 alone writes.
+        handler reports them to `interruption`. Under a launcher every process calls this; rank 0 alone writes.
 
         Raises ConfigError when the folder is not empty, CheckpointError when it holds a run with another config,
         DataError for unfit data, PluginError for a part that fails, NonFiniteError for NaN or infinity, StorageError
