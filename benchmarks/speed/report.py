@@ -149,7 +149,8 @@ def _stream(series: list[Series]) -> Iterator[str]:
         "Streamed data",
         f"{_rounds(series)}. Images that take a wait of {1e6 * streams.WAIT:.0f} µs each, or are decoded from PNG, "
         "while the networks of `vanilla` train. Hidden: the share of the loading time that workers hide behind the "
-        "step. Workers that decode take cores from the step, so with few cores it is negative.",
+        "step. Workers that decode take cores from the step: with few cores it is negative if the step uses them all. "
+        "Auto: the number of workers is chosen in the first steps.",
         ["data", "µs per image", "relative to in memory", "hidden"],
     )
     without_workers = {kind: series_of(series, streams.arm_name(kind, 0)) for kind in streams.KINDS}

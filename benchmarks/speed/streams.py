@@ -12,6 +12,7 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 from time import sleep
+from typing import Literal
 
 from PIL import Image
 from torch import Tensor
@@ -27,7 +28,7 @@ WAIT = 1e-4
 """Seconds to wait for an image."""
 SIZE = 2048
 IN_MEMORY = "in memory"
-WORKERS = (0, 1, 2)
+WORKERS: tuple[int | Literal["auto"], ...] = (0, 1, 2, "auto")
 _PREFETCHED = 8
 """Steps that are not counted: their batches were loaded while another arm ran."""
 
@@ -82,12 +83,17 @@ def measure(rounds: int, steps: int) -> list[Series]:
     return interleave(SECTION, arms, rounds=rounds, steps=steps, batch=setup.batch)
 
 
-def arm_name(kind: str, workers: int) -> str:
+def arm_name(kind: str, workers: int | str) -> str:
     return f"{kind}, {workers} {'worker' if workers == 1 else 'workers'}" if workers else f"{kind}, without workers"
 
 
-def _start(setup: Setup, dataset: Dataset[object], data: str, workers: int) -> Run:
-    run = ours.start(setup.gan(dataset, data=data, workers=workers))
+def _start(setup: Setup, dataset: Dataset[object], data: str, workers: int | Literal["auto"]) -> Run:
+    gan = setup.gan(dataset, data=data, workers=workers)
+    run = ours.start(gan)
+    while workers == "auto" and gan.feed.workers_choice is None:
+        run(_PREFETCHED)
+    if gan.feed.workers_choice:
+        print(gan.feed.workers_choice)
 
     def after_prefetched(steps: int) -> float:
         run(_PREFETCHED)

@@ -74,7 +74,10 @@ class TrainingSettings(Settings):
     data: Literal["auto", "device", "stream"] = Field(
         default="auto", description="keep the whole dataset on the device, or stream it; auto: on the device if it fits"
     )
-    workers: int = Field(default=0, ge=0, le=64, description="worker processes that load streamed data")
+    workers: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = Field(
+        default="auto",
+        description="worker processes that load streamed data; auto: the number with which the first steps are fastest",
+    )
     accumulate: int = Field(
         default=1, ge=1, le=65536, description="micro-batches per batch, to use less memory (gradient accumulation)"
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sized
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
 from gancore.contracts import Condition, Shape, Spec
+from gancore.data.choose_workers import WorkersChoice, WorkersChooser
 from gancore.data.examples import chosen_items
 from gancore.data.items import (
     EMPTY,
@@ -80,7 +81,7 @@ class Feed:
         seed: int,
         device: torch.device,
         data: str = "auto",
-        workers: int = 0,
+        workers: int | Literal["auto"] = 0,
         ranks: Ranks = SINGLE_RANK,
     ) -> None:
         check_dataset(dataset)
@@ -90,6 +91,7 @@ class Feed:
             raise DataError(EMPTY)
         self.dataset, self.batch_size, self.device = dataset, batch_size, device
         self._seed, self._workers, self._ranks = seed, workers, ranks
+        self._chooser: WorkersChooser | None = None
         items_seed = derive_seed(seed, "items")
         with blame("dataset"), seeded(items_seed):
             first, about = (column.detach() for column in collate([dataset[0]]))  # (1, …) each
@@ -180,6 +182,11 @@ class Feed:
             return self.format.to_network(self._on_device[0][:count])
         samples, _ = read_items(self.dataset, torch.arange(count), derive_seed(self._seed, "first"))
         return self.format.to_network(samples)
+
+    @property
+    def workers_choice(self) -> WorkersChoice | None:
+        """The number of workers that load streamed data, once it is chosen; None if it is given."""
+        return self._chooser.choice if self._chooser else None
 
     @property
     def is_in_memory(self) -> bool:
@@ -299,8 +306,14 @@ class Feed:
         part = -(-self.batch_size // self._ranks.size)
         loader = Loader(reader, self._requests(images_seen), part, pin_memory=self.device.type == "cuda")
         with closing(loader):
-            loader.start(self._workers)
-            for images, conditions in loader:
+            batches: Iterator[tuple[Tensor, Tensor]] = loader
+            workers = self._workers if self.workers_choice is None else self.workers_choice.workers
+            if workers == "auto":
+                self._chooser = WorkersChooser(loader)
+                batches = self._chooser.batches()
+            else:
+                loader.start(workers)
+            for images, conditions in batches:
                 yield images.to(self.device, non_blocking=True), conditions.to(self.device, non_blocking=True)
 
     def _requests(self, images_seen: int) -> Iterator[Request]:

@@ -27,7 +27,7 @@ from gancore.data.items import ItemForm, collate, get_items
 from gancore.errors import GancoreError, WorkerError, blame, describe_error
 from gancore.utils.random import derive_seed, seeded
 
-_PREFETCHED = 2
+PREFETCHED = 2
 """Batches that a worker reads ahead."""
 _SECONDS_TO_END = 5.0
 """Seconds in which workers may finish what they read when a run ends."""
@@ -64,7 +64,8 @@ class Reader:
 class Loader:
     """Batches in the order of their requests: samples (N, …) and conditions (N, …), N <= `batch_size`.
 
-    They are read in this process until `start` starts workers. `close` must be called at the end.
+    They are read in this process until `start` starts workers. `close` must be called at the end. `patience` is the
+    number of seconds after which a worker is taken to hang; None: never.
     Iteration raises the same PluginError or DataError for a failing dataset whichever process reads it, and WorkerError
     when a worker dies.
     """
@@ -74,9 +75,15 @@ class Loader:
     ) -> None:
         self._reader, self._requests, self._batch_size = reader, requests, batch_size
         self._pin_memory = pin_memory
+        self.patience: float | None = None
         self._workers: list[_Worker] = []
         self._begun = deque[tuple[Request, _Worker, int]]()
         self._process = os.getpid()
+
+    @property
+    def count(self) -> int:
+        """The number of workers."""
+        return len(self._workers)
 
     def start(self, workers: int) -> None:
         """Start this number of workers in place of the present ones; 0: read in this process from now on.
@@ -93,7 +100,7 @@ class Loader:
         for _ in range(workers):
             with blame("dataset", "while it was sent to a data loading worker"):
                 self._workers.append(_Worker(self._reader, self._batch_size, method))
-        for slot in range(_PREFETCHED):
+        for slot in range(PREFETCHED):
             for worker in self._workers:
                 self._begin_next(worker, slot)
 
@@ -108,7 +115,7 @@ class Loader:
         if not self._begun:
             raise StopIteration
         request, worker, slot = self._begun[0]
-        worker.wait()
+        worker.wait(self.patience)
         samples, conditions = (column[slot, : len(request.indices)] for column in (worker.samples, worker.conditions))
         # Copied, since the worker writes its next batch to the same memory.
         batch = samples.pin_memory() if self._pin_memory else samples.clone(), conditions.clone()
@@ -142,7 +149,7 @@ class _Worker:
     """
 
     def __init__(self, reader: Reader, batch_size: int, method: str) -> None:
-        form, memory = reader.form, (_PREFETCHED, batch_size)
+        form, memory = reader.form, (PREFETCHED, batch_size)
         self._indices = _shared(memory, torch.int64, method)
         self.samples = _shared((*memory, *form.samples.shape[1:]), form.samples.dtype, method)
         self.conditions = _shared((*memory, *form.conditions.shape[1:]), form.conditions.dtype, method)
@@ -158,17 +165,22 @@ class _Worker:
             raise WorkerError(what, "set training.workers lower") from error
 
     def begin(self, slot: int, request: Request) -> None:
-        """Let the worker read a batch into the slot. Raises WorkerError if it has died."""
+        """Let the worker read a batch into the slot."""
         count = len(request.indices)
         self._indices[slot, :count] = request.indices
-        try:
+        with suppress(OSError):  # `wait` finds that it has died
             self._connection.send((slot, request.position, count))
-        except OSError as error:
-            raise self._death() from error
 
-    def wait(self) -> None:
-        """Wait until the worker has read the batch that was begun first. Raises what reading it has raised."""
+    def wait(self, patience: float | None) -> None:
+        """Wait until the worker has read the batch that was begun first. Raises what reading it has raised.
+
+        Raises WorkerError if the worker has died, or has not read it after `patience` seconds.
+        """
         try:
+            if not self._connection.poll(patience):
+                raise WorkerError(
+                    f"a data loading worker has not read a batch in {patience:g} s", "--set training.workers=0"
+                )
             failure: _Failure | None = self._connection.recv()
         except (OSError, EOFError) as error:
             raise self._death() from error
@@ -209,7 +221,7 @@ def _shared(shape: tuple[int, ...], dtype: torch.dtype, method: str) -> Tensor:
 def _serve(reader: Reader, connection: Connection, indices: Tensor, samples: Tensor, conditions: Tensor) -> None:
     """Read batches in a worker process until the run ends."""
     # The run alone decides when its workers end, also if a signal is sent to all of its processes.
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU"):
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)
     with suppress(OSError, AttributeError):  # Windows has no process groups

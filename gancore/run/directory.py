@@ -187,6 +187,11 @@ class RunDirectory:
         about = {"data": dict(data)} if data else {}
         self._write_manifest({**manifest, **about, "needs": facts["needs"], "resumed": resumed})
 
+    def note(self, facts: Mapping[str, object]) -> None:
+        """Set entries of the manifest."""
+        if manifest := self.read_manifest():
+            self._write_manifest({**manifest, **facts})
+
     def _clear(self) -> None:
         remove_temporary_files(self.path, _RUN_FILES)
         remove_temporary_files(self.samples, _PICTURE)

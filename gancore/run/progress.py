@@ -130,6 +130,7 @@ class ProgressDisplay(Display):
                 self._warned.add(warning)
         for warning in record.warnings:
             self.warn(f"step {step.step}: {warning}")
+        self.notes(record.notes)
         if line:
             self._scores = (
                 f"{line['images_per_second']:,.0f} img/s  "

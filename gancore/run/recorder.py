@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -59,12 +59,13 @@ class Session:
 
 @dataclass(frozen=True)
 class Record:
-    """A step, and what was recorded after it: a line of the log, an evaluation, warnings, or none of these."""
+    """A step, and what was recorded after it: a line of the log, an evaluation, warnings, notes, or none of these."""
 
     step: Step
     metrics: LogLine | None = None
     evaluation: Evaluation | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Records = Generator[Record, None, None]
@@ -124,6 +125,7 @@ class Recorder:
         others = {label: other for label, other in session.config.observers.items() if not isinstance(other, JSONL)}
         self._notifier = Notifier(others, info, session.catalog)
         self._warnings: list[str] = []
+        self._has_noted_workers = False
         self._saved = None if state is None else session.gan.progress.step
         self._reset(state or RecorderState(pending=["samples", "evaluation"]))
 
@@ -162,13 +164,14 @@ class Recorder:
                     if step is None:
                         return
                     metrics = self._finish_step(step)
+                    notes = self._note_workers()
                 with self._off_the_clock(), computing_with(self._gan.choice.threads):
                     evaluation = self._run_pending()
                 if step.done >= 1:
                     self._notifier.end("finished")
                 warnings = (*self._warnings, *self._notifier.warnings())
                 self._warnings.clear()
-                yield Record(step, metrics, evaluation, warnings)
+                yield Record(step, metrics, evaluation, warnings, notes)
         except (NumericsError, StorageError):  # the state is not sound, or there is no room to save it
             raise
         except BaseException as error:  # the run is interrupted, or a metric, for example, failed after a complete step
@@ -206,6 +209,15 @@ class Recorder:
         self._state.lines, self._save_is_due = 0, "checkpoint" in due
         self._state.pending = [task for task in due if task != "log" and task != "checkpoint"]
         return self._log_step(step) if "log" in due else None
+
+    def _note_workers(self) -> tuple[str, ...]:
+        """Note in the manifest how many workers load the data, once that is chosen; return the lines to show."""
+        choice = self._gan.feed.workers_choice
+        if choice is None or self._has_noted_workers:
+            return ()
+        self._has_noted_workers = True
+        self._directory.note({"workers": asdict(choice)})
+        return (str(choice),)
 
     def _run_pending(self) -> Evaluation | None:
         """Do everything that is due after the last step."""

@@ -217,3 +217,23 @@ print(len(next(loader)[0]))
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert (ended.stdout, ended.stderr) == ("4\n", "")
+
+
+class HangingInWorkers(Numbers):
+    """Numbers, which a worker never reads."""
+
+    def __getitem__(self, number):
+        if multiprocessing.parent_process() is not None:
+            time.sleep(1000)
+        return super().__getitem__(number)
+
+
+def test_worker_that_hangs_longer_than_the_patience_can_be_replaced(monkeypatch):
+    monkeypatch.setattr("gancore.data.loader._SECONDS_TO_END", 0.1)
+    with closing(loader(HangingInWorkers())) as read:
+        read.start(1)
+        read.patience = 0.1
+        with pytest.raises(WorkerError, match=r"has not read a batch in 0\.1 s"):
+            next(read)
+        read.start(0)
+        assert next(read)[0].flatten().tolist() == [0, 1, 2, 3]

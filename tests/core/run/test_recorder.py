@@ -68,6 +68,18 @@ def test_run_folder_holds_config_manifest_log_pictures_and_checkpoints(tmp_path)
     assert pictures == ["real.png", "step-00000000.png", "step-00000007.png"]
 
 
+def test_manifest_has_the_number_of_workers_that_was_chosen(tmp_path, monkeypatch):
+    monkeypatch.setattr("gancore.data.choose_workers._SHORT", 1.0)  # reading is fast, whatever it takes
+    changes = {"training": {"data": "stream"}, "duration": "50 steps", "checkpoint": {"every_steps": 50}}
+    directory, _, records = recorded(tmp_path / "run", changes)
+    manifest = json.loads(directory.manifest.read_text())
+    notes = [note for record in records for note in record.notes]
+    assert manifest["workers"]["workers"] == 0
+    assert set(manifest["workers"]["seconds_per_batch"]) == {"0"}
+    assert [note.partition(" (")[0] for note in notes] == ["workers: none"]
+    assert manifest.keys() > {"torch", "data"}
+
+
 def test_manifest_names_no_person_host_or_folder(tmp_path):
     directory, _, _ = recorded(tmp_path / "a-telling-name")
     text = directory.manifest.read_text()

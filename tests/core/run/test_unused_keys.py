@@ -61,7 +61,7 @@ def test_unused_key_of_the_user_is_a_warning(settings, key):
     "settings",
     [
         {},
-        {"training": {"workers": 0, "nonfinite_limit": 3}},
+        {"training": {"workers": "auto", "nonfinite_limit": 3}},
         {"training": {"nonfinite_limit": 5, "on_nonfinite": "skip", "channels_last": True}},
         {"evaluate": {"every_kimg": 0.01}, "sample": {"every_kimg": 0.016}},
         {"sample": {"every_kimg": 50.0}, "duration": "1 minutes"},

@@ -1,0 +1,151 @@
+"""The number of workers of streamed data where the config says `auto`: batches are timed while training uses them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from statistics import median
+from time import perf_counter
+from typing import NamedTuple
+
+from torch import Tensor
+
+from gancore.data.loader import PREFETCHED, Loader
+from gancore.errors import WorkerError
+
+_Batch = tuple[Tensor, Tensor]
+_NUMBERS = (0, 1, 2, 4, 8)
+_ALWAYS_TRIED = 2
+"""The number that is tried even if fewer workers did not help: one reads hardly faster than the run itself."""
+_ADVANTAGE = 1.05
+"""How many times as fast training must be with more workers."""
+_SHORT = 0.05
+"""The share of the time that may be spent on waiting for batches: no further workers are tried."""
+_WARM_UP = 4
+"""First batches that are not timed, since first steps are slower."""
+_BLOCK, _BLOCKS = 5, 8
+"""Batches that are timed together, and the number of times."""
+_ENOUGH_BLOCKS, _ENOUGH_SECONDS = 3, 1.0
+"""Numbers of blocks and seconds after which no more are timed."""
+_PATIENCE = 30.0
+"""Seconds for a batch, or more for slow data, after which a worker is taken to hang."""
+
+
+@dataclass(frozen=True)
+class WorkersChoice:
+    """The number of workers that was chosen, and the seconds of training per batch with each number that was tried.
+
+    `reason` says why there are no workers, where that does not follow from the times.
+    """
+
+    workers: int
+    seconds_per_batch: Mapping[int, float] = field(default_factory=dict)
+    reason: str = ""
+
+    def __str__(self) -> str:
+        timed = ", ".join(
+            f"{1000 * seconds:.3g} ms with {n or 'none'}" for n, seconds in self.seconds_per_batch.items()
+        )
+        return f"workers: {self.workers or 'none'} ({self.reason or f'a batch takes {timed}'})"
+
+
+class _Pace(NamedTuple):
+    """Seconds per batch, and the part of them that training waits for the batch."""
+
+    seconds: float
+    waited: float
+
+
+class WorkersChooser:
+    """Batches of an endless loader, for which it chooses the number of workers at the beginning.
+
+    `choice` is set once it is made. More workers are tried while they make training faster by a twentieth. No workers
+    are started that would share an open file of the dataset with this process: each read moves the other's place.
+    """
+
+    def __init__(self, loader: Loader) -> None:
+        self.choice: WorkersChoice | None = None
+        self._loader = loader
+
+    def batches(self) -> Iterator[_Batch]:
+        """Yield the batches of the loader."""
+        if sys.platform != "linux":
+            self.choice = WorkersChoice(0, reason="on this system they are not forked")
+            yield from self._loader
+            return
+        paces = dict[int, _Pace]()
+        try:
+            reason = yield from self._tried(paces)
+        except WorkerError as error:  # the data may be readable in one process only
+            reason = str(error)
+        seconds = {number: pace.seconds for number, pace in paces.items()}
+        if reason:
+            self._loader.start(0)
+            self.choice = WorkersChoice(0, seconds, reason)
+        else:
+            self.choice = WorkersChoice(self._loader.count, seconds)
+        self._loader.patience = None
+        yield from self._loader
+
+    def _tried(self, paces: dict[int, _Pace]) -> Generator[_Batch, None, str]:
+        """Time numbers of workers and start the best; return another reason than time to have no workers."""
+        if (yield from self._moves_open_files()):
+            return "the dataset reads files that it keeps open, which processes cannot share"
+        best = 0
+        for number in _NUMBERS:
+            yield from self._started(number)
+            paces[number] = pace = yield from self._pace()
+            is_better = pace.seconds * _ADVANTAGE < paces[best].seconds
+            best = number if is_better else best
+            waits = pace.waited > _SHORT * pace.seconds
+            if not number and not waits:
+                return f"reading takes {pace.waited / pace.seconds:.0%} of the time"
+            self._loader.patience = max(_PATIENCE, 100 * paces[0].waited)
+            if not waits or (number >= _ALWAYS_TRIED and not is_better):
+                break
+        if best != self._loader.count:
+            yield from self._started(best)
+        return ""
+
+    def _started(self, number: int) -> Iterator[_Batch]:
+        """Start workers, and yield the batches until they read ahead."""
+        if number != self._loader.count:
+            self._loader.start(number)
+        yield from islice(self._loader, PREFETCHED * number)
+
+    def _moves_open_files(self) -> Generator[_Batch, None, bool]:
+        """Read the first batches in this process; return whether that moves the place in a file that was open."""
+        moves = False
+        for _ in range(_WARM_UP):
+            before = _places_in_open_files()
+            batch = next(self._loader)
+            after = _places_in_open_files()
+            moves |= any(after.get(file, place) != place for file, place in before.items())
+            yield batch
+        return moves
+
+    def _pace(self) -> Generator[_Batch, None, _Pace]:
+        blocks = list[_Pace]()
+        begun = perf_counter()
+        while len(blocks) < _BLOCKS and (len(blocks) < _ENOUGH_BLOCKS or perf_counter() - begun < _ENOUGH_SECONDS):
+            start, waited = perf_counter(), 0.0
+            for _ in range(_BLOCK):
+                asked = perf_counter()
+                batch = next(self._loader)
+                waited += perf_counter() - asked
+                yield batch
+            blocks.append(_Pace((perf_counter() - start) / _BLOCK, waited / _BLOCK))
+        return _Pace(median(each.seconds for each in blocks), median(each.waited for each in blocks))
+
+
+def _places_in_open_files() -> dict[int, int]:
+    """Return the position in each file that this process has open, by the number of the file."""
+    places = {}
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # no file, but a pipe, for example; or closed meanwhile
+            places[int(name)] = os.lseek(int(name), 0, os.SEEK_CUR)
+    return places
