@@ -100,7 +100,9 @@ class TrainingSettings(Settings):
         description="parameters that are not trained, by the first components of their names in a checkpoint, such as "
         "discriminator.body.0",
     )
-    cuda_graph: bool = Field(default=False, description="run a step as one CUDA graph if possible")
+    cuda_graph: bool = Field(
+        default=False, description="experimental: run a step as one CUDA graph if possible; it has not run on a GPU yet"
+    )
     clip_norm: Schedulable | None = Field(
         default=None, gt=0, description="maximum norm of a player's gradient over all its weights"
     )

@@ -32,6 +32,8 @@ _TOLERANCE = 0.1
 """Largest distance of a replayed step from the same step kernel by kernel, as a share of the step's length."""
 _REMEMBERED_DECISIONS = 64
 """Number of the newest sets of decisions whose counts are kept; those that change in every step would pile up."""
+EXPERIMENTAL = "training.cuda_graph is experimental: it was tested on the CPU, and has not run on a GPU yet"
+"""Warning of a run that captures steps."""
 
 StepFunction = Callable[[GAN, Iterable[Batch]], StepResult]
 Recording = tuple[Callable[[], None], StepResult]
@@ -53,7 +55,7 @@ def reason_against_capture(gan: GAN) -> str:
 
 
 def _warning(reason: str) -> str:
-    return f"training.cuda_graph has no effect, steps run kernel by kernel: {reason}"
+    return f"training.cuda_graph (experimental) has no effect, steps run kernel by kernel: {reason}"
 
 
 class GraphRecorder(Protocol):

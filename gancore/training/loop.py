@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gancore.data.feed import Batch
 from gancore.errors import NonFiniteError, during
-from gancore.training.cuda_graph import CapturedStep, CUDARecorder, reason_against_capture
+from gancore.training.cuda_graph import EXPERIMENTAL, CapturedStep, CUDARecorder, reason_against_capture
 from gancore.training.finite import FiniteCheck
 from gancore.training.gan import GAN
 from gancore.training.recovery import StepSnapshot, count_or_raise
@@ -88,6 +88,7 @@ def _train(gan: GAN) -> Iterator[Step]:
     progress, training = gan.progress, gan.options.training
     warning = reason_against_capture(gan) if training.cuda_graph else ""
     captured = CapturedStep(gan, step, CUDARecorder(gan)) if training.cuda_graph and not warning else None
+    warning = EXPERIMENTAL if captured else warning
     batches = gan.feed.batches(progress.images_seen, conditional=gan.spec.condition is not None)
     penalties: dict[str, Tensor] = {}  # the most recent of each regularizer
     one_clock = gan.options.total.unit == "minutes"  # by which all ranks stop
@@ -132,7 +133,7 @@ def _train(gan: GAN) -> Iterator[Step]:
             fake_logits=result.fake_logits,
             penalties=dict(penalties),
             skipped=skipped,
-            note=captured.warning if captured else warning,
+            note=(captured.warning if captured else "") or warning,
             finite_check=gan.finite_check,
         )
         warning = ""

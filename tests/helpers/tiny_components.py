@@ -12,6 +12,7 @@ from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Dataset, Discriminator, Generator, Loss
+from gancore.distributed.ranks import SINGLE_RANK
 from gancore.hookspecs import hookimpl
 from gancore.training.gan import GAN
 from gancore.training.loop import train
@@ -199,12 +200,12 @@ RUNS = {
 """Configs that cover the options of a step, with a dataset whose last batch is short."""
 
 
-def assembled(*layers, on="cpu", **changes):
+def assembled(*layers, on="cpu", ranks=SINGLE_RANK, **changes):
     """Return the GAN of a small run, with further layers and keys, on a device."""
     merged = [
         ConfigLayer("test", layer) for layer in (PARTS, {"duration": "6 steps", "batch_size": 4}, *layers, changes)
     ]
-    return GAN.assemble(resolve(merged, catalog()), Path(), on)
+    return GAN.assemble(resolve(merged, catalog()), Path(), on, ranks)
 
 
 def weights(gan):

@@ -156,7 +156,7 @@ def test_cuda_graph_is_given_up_when_a_component_has_hidden_state():
     _, notes = run_by_graphs(gan, recorder)
     assert recorder.recorded == 1
     assert len(notes) == 1
-    assert notes[0].startswith("training.cuda_graph has no effect, steps run kernel by kernel: ")
+    assert notes[0].startswith("training.cuda_graph (experimental) has no effect, steps run kernel by kernel: ")
     assert notes[0].endswith(": generator differs between a step as a graph and the same step kernel by kernel")
 
 
@@ -236,7 +236,7 @@ def test_cuda_graph_failure_is_a_note_of_one_line_and_changes_nothing():
     trained(plain)
     _, notes = run_by_graphs(gan, FailingRecorder(gan))
     assert equal(weights(gan), weights(plain))
-    prefix = "training.cuda_graph has no effect, steps run kernel by kernel: "
+    prefix = "training.cuda_graph (experimental) has no effect, steps run kernel by kernel: "
     assert notes == [f"{prefix}operation not permitted when stream is capturing, in the loss"]
 
 
@@ -282,6 +282,6 @@ def test_cuda_graph_option_without_cuda_is_one_note():
     plain, gan = run(), run(training={"cuda_graph": True})
     trained(plain)
     notes = [step.note for step in train(gan)]
-    prefix = "training.cuda_graph has no effect, steps run kernel by kernel: the run is on cpu, and graphs need CUDA"
-    assert notes == [prefix] + [""] * 39
+    prefix = "training.cuda_graph (experimental) has no effect, steps run kernel by kernel: "
+    assert notes == [f"{prefix}the run is on cpu, and graphs need CUDA"] + [""] * 39
     assert equal(weights(gan), weights(plain))
