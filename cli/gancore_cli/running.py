@@ -74,7 +74,7 @@ def total_of(flags: Mapping[str, Any]) -> tuple[str, str] | None:  # Any: the va
 
 @contextmanager
 def joined_ranks(terminal: Terminal, device: str) -> Iterator[tuple[Terminal, Ranks]]:
-    """Join the processes that a launcher has started; yield this one's terminal, silent but for rank 0, and its rank."""
+    """Join the processes that a launcher has started; yield the terminal, silent but for rank 0, and this rank."""
     from gancore.distributed.join import join_ranks
 
     with join_ranks(device) as ranks:

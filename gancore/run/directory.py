@@ -189,8 +189,7 @@ class RunDirectory:
 
     def note(self, facts: Mapping[str, object]) -> None:
         """Set entries of the manifest."""
-        if manifest := self.read_manifest():
-            self._write_manifest({**manifest, **facts})
+        self._write_manifest({**self.read_manifest().entries, **facts})
 
     def _clear(self) -> None:
         remove_temporary_files(self.path, _RUN_FILES)
