@@ -263,11 +263,12 @@ def test_setting_that_a_run_cannot_change_names_a_command_that_works(run, tmp_pa
 
 def test_settings_of_a_resumed_run_are_options(run, tmp_path):
     assert run(*RUN, "--steps", 2, "--out", "run", "-q").returncode == 0
-    options = ("--batch-size", 9, "--precision", "bf16", "--set", "optimizer.generator.lr=1e-4")
+    options = ("--batch-size", 9, "--precision", "bf16", "--threads", 2, "--set", "optimizer.generator.lr=1e-4")
     done = run("--plugin", TRAPS, "resume", "run", "--steps", 3, *options, "--set", "log.every_steps=2")
     assert done.returncode == 0, done.stderr
     (warning,) = [line for line in done.stderr.splitlines() if "bit-exact" in line]
-    for change in ("batch_size was 8, now 9", "training.precision was fp32, now bf16", "lr was 0.0002, now 0.0001"):
+    changes = "batch_size was 8, now 9", "training.precision was fp32, now bf16", "lr was 0.0002, now 0.0001"
+    for change in (*changes, "threads was 1, now 2"):
         assert change in warning
     assert "log" not in warning
     assert "changed: log.every_steps was 1, now 2" in done.stderr

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from gancore.checkpoint.store import kept, load
+from gancore.training.precision import multiplies_bfloat16
 from helpers.cli_runner import BY_HAND, read_all
 
 FORKED = True
@@ -113,8 +114,14 @@ def test_later_layers_win(gancore):
 
 
 def test_dry_run_as_json_holds_the_config(gancore):
-    document = json.loads(gancore.works("train", "digits", "--dry-run", "--json", "-v").stdout)
+    done = gancore.works("train", "digits", "--dry-run", "--json", "-v", "--threads", "auto", "--precision", "auto")
+    document = json.loads(done.stdout)
     assert document["config"]["dataset"] == {"name": "digits", "split": "all"}
+    training, chosen = document["config"]["training"], document["chosen"]
+    assert (chosen["threads"], chosen["precision"]) == (training["threads"], training["precision"])
+    timed = set(chosen["seconds_per_step"])
+    assert timed == ({"1 thread fp32", "1 thread bf16"} if multiplies_bfloat16(torch.device("cpu")) else set())
+    assert ("\nchosen: 1 thread, " in done.stderr) == bool(timed)
 
 
 def test_progress_bar_is_shown_on_a_terminal(gancore):
@@ -204,6 +211,8 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore):
         (["train", "--set", "seed=1\nbatch_size=7"], 2, ["seed: must be a valid integer"]),
         (["train", "--out", "x" * 300], 7, ["File name too long"]),
         (["train", "--kimg", "0.00001", "--seed", "-1"], 2, ["wrong config: seed: must be"]),
+        (["train", "--threads", "0"], 2, ["'--threads': must be a positive number, or auto; received '0'"]),
+        (["train", "--threads", "9999"], 2, ["training.threads: must be less than or equal to 1024", "[--threads]"]),
         (
             ["train", *BY_HAND, "--batch-size", "4", "--set", "generator.normalization=batch"],
             2,
