@@ -40,7 +40,9 @@ class Setup:
         return TensorDataset(images, torch.zeros(self.size, dtype=torch.long))
 
     def gan(self, dataset: Dataset[object], **training: object) -> GAN:
-        options = Options.model_validate({"batch_size": self.batch, "duration": ours.ENDLESS, "training": training})
+        options = Options.model_validate(
+            {"batch_size": self.batch, "duration": ours.ENDLESS, "training": ours.like_others(training)}
+        )
         return GAN(*self.networks(), dataset, NonSaturating(), options, "cpu")
 
 

@@ -22,9 +22,13 @@ def assemble(recipe: str, folder: Path, training: Mapping[str, object] | None = 
     It has as many threads as torch has, as the other arms do.
     """
     catalog = Catalog.installed()
-    threads = {"threads": torch.get_num_threads()}
-    changes = ConfigLayer("benchmark", {"duration": ENDLESS, "training": threads | dict(training or {})})
+    changes = ConfigLayer("benchmark", {"duration": ENDLESS, "training": like_others(training or {})})
     return GAN.assemble(resolve([*read_layers(recipe, catalog), changes], catalog), folder, device)
+
+
+def like_others(training: Mapping[str, object]) -> dict[str, object]:
+    """Return settings of the table `training` with the number of threads of all arms, in place of a choice."""
+    return {"threads": torch.get_num_threads(), **training}
 
 
 def start(gan: GAN) -> Run:

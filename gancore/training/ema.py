@@ -21,9 +21,22 @@ def weight_of(ema: EMASettings, time: TrainingTime, new_images: int) -> float:
     return float(1 - 0.5 ** (new_images / half_life))
 
 
-@torch.no_grad()
-def update_average(average: nn.Module, module: nn.Module, weight: float) -> None:
-    """Move the average toward the module by `weight` in 0..1. Buffers are copied: they are statistics, not weights."""
-    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), weight)
-    for buffer, current in zip(average.buffers(), module.buffers(), strict=True):
-        buffer.copy_(current)
+class Average:
+    """The moving average of a module, in another module of the same structure.
+
+    Buffers are copied: they are statistics, not weights.
+    """
+
+    def __init__(self, average: nn.Module, module: nn.Module) -> None:
+        self._average, self._module = average, module
+        # Collected once: walking through a small network takes a noticeable share of its step.
+        self._weights = list(average.parameters()), list(module.parameters())
+        self._has_buffers = any(True for _ in module.buffers())
+
+    @torch.no_grad()
+    def move(self, weight: float) -> None:
+        """Move the average toward the module by `weight` in 0..1."""
+        torch._foreach_lerp_(*self._weights, weight)
+        if self._has_buffers:  # a module may replace them
+            for buffer, current in zip(self._average.buffers(), self._module.buffers(), strict=True):
+                buffer.copy_(current)

@@ -16,6 +16,9 @@ from gancore.errors import NonFiniteError
 if TYPE_CHECKING:
     from gancore.training.state import TrainingState
 
+_SMALL = 8192
+"""Tensors up to this many numbers are joined: the calls take more time than the copy."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Checked:
@@ -173,10 +176,13 @@ def _surely_finite(scores: Iterable[Tensor], gradients: Sequence[Tensor]) -> boo
 
     False may be wrong, since a sum of squares may overflow. BLAS adds them up in half the time of a norm.
     """
-    total = sum(score.item() for score in scores)
-    for gradient in gradients:
-        flat = (gradient.coalesce().values() if gradient.is_sparse else gradient).reshape(-1)
-        total += torch.dot(flat, flat).item()
+    dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in gradients]
+    flat = [tensor.reshape(-1) for tensor in dense if tensor.numel() > _SMALL]
+    if small := [tensor for tensor in dense if tensor.numel() <= _SMALL]:
+        flat.append(torch._utils._flatten_dense_tensors(small))
+    total = 0.0
+    for tensor in (*scores, *[torch.dot(tensor, tensor) for tensor in flat]):
+        total += tensor.item()
     return isfinite(total)
 
 

@@ -31,7 +31,7 @@ from gancore.training.adapters import (
 )
 from gancore.training.assembly import building, check_objective, checked_options, feed_of, network_on, part_on
 from gancore.training.choose import choose
-from gancore.training.ema import update_average, weight_of
+from gancore.training.ema import Average, weight_of
 from gancore.training.finite import FiniteCheck
 from gancore.training.freeze import freeze
 from gancore.training.networks import Freezer, draw_latent
@@ -143,6 +143,7 @@ class GAN:
         self.connect(one_pass=not self._mixes_samples)
         if options.ema:
             self.ema = copy_part(self.generator).eval().requires_grad_(False)
+            self._average = Average(self.ema, self.generator)
         players: dict[Player, OptimizerSettings] = {
             "generator": options.optimizer.generator,
             "discriminator": options.optimizer.discriminator,
@@ -342,4 +343,4 @@ class GAN:
         """Move the EMA toward G after an update for which D has seen `new_images` more real images."""
         if self.ema is not None and self.options.ema is not None:
             weight = weight_of(self.options.ema, self.time(new_images), new_images)
-            update_average(self.ema, self.generator, weight)
+            self._average.move(weight)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gancore.data.feed import Batch
-from gancore.errors import NonFiniteError, during
+from gancore.errors import NonFiniteError, PluginError, during
 from gancore.training.cuda_graph import EXPERIMENTAL, CapturedStep, CUDARecorder, reason_against_capture
 from gancore.training.finite import FiniteCheck
 from gancore.training.gan import GAN
@@ -102,11 +102,13 @@ def _train(gan: GAN) -> Iterator[Step]:
                 own_randomness(gan),
                 gan.precision.step(),
                 torch.enable_grad(),
-                during(f"at step {progress.step + 1}"),
             ):
                 gan.finite_check.begin_step(progress.step + 1)
                 gan.apply_schedules()
                 result = (captured or step)(gan, _counted(islice(batches, training.discriminator_steps), taken))
+        except PluginError:
+            with during(f"at step {progress.step + 1}"):
+                raise
         except NonFiniteError as error:
             if snapshot is None:
                 raise

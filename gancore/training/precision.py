@@ -52,15 +52,15 @@ class Precision:
         """Returns a context in which networks multiply in this precision."""
         return partial(torch.autocast, self.device.type, torch.bfloat16) if self.name == "bf16" else nullcontext
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """Set the precision of float32 products in the block, and restore it afterward.
+    def step(self) -> AbstractContextManager[None]:
+        """Return a context that sets the precision of float32 products, and restores it afterward.
 
         torch keeps this setting for the whole process, and by default lets convolutions use TensorFloat-32.
         """
-        if self.device.type != "cuda":
-            yield
-            return
+        return self._of_products() if self.device.type == "cuda" else nullcontext()
+
+    @contextmanager
+    def _of_products(self) -> Iterator[None]:
         # Any: torch's stubs lack one of these, or its attribute
         backends: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]  # as above
         before = [backend.fp32_precision for backend in backends]

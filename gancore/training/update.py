@@ -48,7 +48,7 @@ class Update:
             weights = None if self._gan.is_trial else self._weights
             if self._gan.is_trial:
                 self._gan.trial_leaves |= leaves_of(total)
-            total.backward(inputs=weights)  # type: ignore[no-untyped-call]  # torch's
+            torch.autograd.backward(total, inputs=weights)
         except BaseException:
             of = "loss and penalties" if penalties else "loss"
             with blame(f"gradient of the {of} in the {self._player}'s step"):

@@ -11,7 +11,7 @@ from gancore.config.run import EMASettings, Options, RunConfig
 from gancore.contracts import Loss
 from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.settings import START, TrainingTime
-from gancore.training.ema import update_average, weight_of
+from gancore.training.ema import Average, weight_of
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from helpers.tiny_components import (
@@ -109,7 +109,7 @@ def test_ema_halves_the_share_of_old_weights_every_half_life(half_life, images):
     averaged, module = nn.Linear(1, 1), nn.Linear(1, 1)
     nn.init.ones_(averaged.weight)
     nn.init.zeros_(module.weight)
-    update_average(averaged, module, weight_of(EMASettings(half_life_kimg=half_life), START, images))
+    Average(averaged, module).move(weight_of(EMASettings(half_life_kimg=half_life), START, images))
     torch.testing.assert_close(averaged.weight.item(), 0.5 ** (images / (1000 * half_life)), rtol=1e-4, atol=1e-6)
 
 
@@ -119,7 +119,7 @@ def test_ema_ramp_up_shortens_the_half_life_at_the_start(ramp_up, seen):
     nn.init.ones_(averaged.weight)
     nn.init.zeros_(module.weight)
     ema = EMASettings(half_life_kimg=1.0, ramp_up=ramp_up)
-    update_average(averaged, module, weight_of(ema, TrainingTime(seen, 0.0), 100))
+    Average(averaged, module).move(weight_of(ema, TrainingTime(seen, 0.0), 100))
     expected = 0.5 ** (100 / min(1000, ramp_up * seen))
     torch.testing.assert_close(averaged.weight.item(), expected, rtol=1e-4, atol=1e-6)
 
