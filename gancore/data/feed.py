@@ -285,19 +285,18 @@ class Feed:
             digest.update(repr(self.format.scales).encode())
         return digest.hexdigest()
 
-    def _indices(self, images_seen: int) -> Iterator[Tensor]:
-        """Yield the item indices (N,) of this rank's part of each batch."""
+    def _indices(self, images_seen: int, device: torch.device | str = "cpu") -> Iterator[Tensor]:
+        """Yield the item indices (N,) of this rank's part of each batch, on the device."""
         while True:
             epoch, offset = divmod(images_seen, self.size)
-            order = epoch_order(self._seed, epoch, self.size)
+            order = epoch_order(self._seed, epoch, self.size).to(device)
             yield from map(self._ranks.part, torch.split(order[offset:], self.batch_size))
             images_seen += self.size - offset
 
     def _indexed(
         self, images_seen: int, images: Tensor, conditions: Tensor | None
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        for indices in self._indices(images_seen):
-            rows = indices.to(self.device, non_blocking=True)
+        for rows in self._indices(images_seen, self.device):
             # index_select copies whole images, which is faster than indexing.
             yield images.index_select(0, rows), None if conditions is None else conditions.index_select(0, rows)
 

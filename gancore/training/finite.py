@@ -176,13 +176,19 @@ def _surely_finite(scores: Iterable[Tensor], gradients: Sequence[Tensor]) -> boo
 
     False may be wrong, since a sum of squares may overflow. BLAS adds them up in half the time of a norm.
     """
-    dense = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in gradients]
-    flat = [tensor.reshape(-1) for tensor in dense if tensor.numel() > _SMALL]
-    if small := [tensor for tensor in dense if tensor.numel() <= _SMALL]:
-        flat.append(torch._utils._flatten_dense_tensors(small))
-    total = 0.0
-    for tensor in (*scores, *[torch.dot(tensor, tensor) for tensor in flat]):
-        total += tensor.item()
+    total, small = 0.0, list[Tensor]()
+    for score in scores:
+        total += score.item()
+    for gradient in gradients:
+        dense = gradient.coalesce().values() if gradient.is_sparse else gradient
+        if dense.numel() <= _SMALL:
+            small.append(dense)
+        else:
+            flat = dense.reshape(-1)
+            total += torch.dot(flat, flat).item()
+    if small:
+        flat = torch._utils._flatten_dense_tensors(small)
+        total += torch.dot(flat, flat).item()
     return isfinite(total)
 
 

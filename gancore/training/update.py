@@ -64,7 +64,7 @@ class Update:
         NonFiniteError before an update that is not finite.
         """
         self.loss = sum(self._losses[1:], start=self._losses[0])
-        merged = tuple([concat_scores(parts) for parts in zip(*scores, strict=True)])
+        merged = scores[0] if len(scores) == 1 else tuple(map(concat_scores, zip(*scores, strict=True)))
         if self._gan.ranks.is_distributed:
             merged = self._all_reduce(total, merged)
         gan, limit = self._gan, self._gan.options.training.clip_norm
