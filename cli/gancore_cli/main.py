@@ -100,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # any package would make their imports fail.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch warns of each lost connection with a trace in C++
     startup.begin()
     arguments = sys.argv[1:] if arguments is None else arguments
     as_json, verbose, stdout = "--json" in arguments, bool({"-v", "--verbose"} & set(arguments)), sys.stdout

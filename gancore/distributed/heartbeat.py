@@ -11,7 +11,7 @@ import os
 import sys
 from contextlib import suppress
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from gancore.errors import WorkerError
@@ -19,7 +19,7 @@ from gancore.errors import WorkerError
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
-_BEATS_PER_LIMIT = 15
+_BEATS_PER_LIMIT = 20
 _LEFT = 1 << 40
 """Added to its count by a rank that has come to its end, and is not watched any more."""
 NEXT = "find out what ended it; then: gancore resume RUN, with the launcher as before"
@@ -81,10 +81,19 @@ class Heartbeat:
                 if not is_over or self._has_left:
                     self._store.add(f"beat/{self._rank}", _LEFT if is_over else 1)
                 if is_over:
+                    self._wait_for_others()
                     return
                 self._count = self._store.add(f"beat/{self._next}", 0)
                 if lost := self._store.add("lost", 0):
                     self._lost = lost % self._size
+
+    def _wait_for_others(self) -> None:
+        """Let rank 0, which may host the store, end after the others, for which torch would print an error."""
+        self._store.add("over", 1)
+        for _ in range(20):
+            if self._rank or self._store.add("over", 0) == self._size:
+                return
+            sleep(0.05)
 
     def _watch(self) -> None:
         """Measure how long the count of the next rank has stood still."""

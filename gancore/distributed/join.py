@@ -37,7 +37,7 @@ _WAIT_TIMEOUT = timedelta(days=30)
 """How long ranks wait while rank 0 evaluates or trains an extractor. Heartbeats find out sooner that it is gone."""
 _DEVICE_TIMEOUT = timedelta(minutes=10)
 """How long ranks wait for each other with tensors on CUDA, which they only exchange within a step."""
-_LIMIT_S = 45.0
+_LIMIT_S = 40.0
 """After how long without a heartbeat a rank is lost."""
 _ROOT_REPORT_TIMEOUT_S = 2.0
 """How long a failing rank waits for rank 0 to report the same error."""
@@ -52,7 +52,7 @@ def join_ranks(device: str = "auto") -> Iterator[Ranks]:
     An error that leaves the block gets an attribute `reported`: True if rank 0 reports it, so that the other ranks need
     not.
     Raises ConfigError for inconsistent environment variables, and when there is no device for this process; WorkerError
-    when not all processes start within 10 minutes, when one dies, and when one does not answer for 45 seconds.
+    when not all processes start within 10 minutes, when one dies, and when one does not answer for 40 seconds.
     """
     is_ours = not (distributed.is_available() and distributed.is_initialized())
     launch = find_launch() if is_ours else _launch_of_group()

@@ -1,7 +1,9 @@
 import pytest
+from torch.distributed import TCPStore
 
 from helpers.cli_forkserver import Zygote
 from helpers.cli_runner import BY_HAND, Gancore
+from helpers.two_rank_scenarios import environment
 
 
 def forker(request):
@@ -13,6 +15,23 @@ def zygote():
     zygote = Zygote()
     yield zygote
     zygote.close()
+
+
+@pytest.fixture(scope="session")
+def both(zygote):
+    """Runs a command as rank 0 and as rank 1, of which rank 1 has the trap; returns how each has ended."""
+    other = Zygote()
+
+    def run(folder, *arguments, trap="::"):
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # torchrun's, which outlives both
+        port, mine = store.port, {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "none"}
+        pair = (zygote, environment(0, 2, port)), (other, environment(1, 2, port) | {"GANCORE_TRAP": trap})
+        for rank, said in pair:
+            rank.start(folder, *arguments, LOCAL_WORLD_SIZE="2", **mine, **said)
+        return [rank.wait() for rank, _ in pair]
+
+    yield run
+    other.close()
 
 
 @pytest.fixture

@@ -10,12 +10,9 @@ import sys
 import pytest
 import torch
 from interruptions import TRAPS
-from torch.distributed import TCPStore
 
 from gancore.checkpoint import store as checkpoint
-from helpers.cli_forkserver import Zygote
 from helpers.cli_runner import BY_HAND
-from helpers.two_rank_scenarios import environment
 
 RUN = (
     *("--plugin", TRAPS, "train", *BY_HAND, "--steps", 12, "--batch-size", 8, "--device", "cpu", "--out", "run"),
@@ -23,23 +20,6 @@ RUN = (
     *("--set", "discriminator.widths=[8]", "--set", "discriminator.dropout=0.3", "--set", "checkpoint.every_steps=5"),
     *("--set", "log.every_steps=1", "--set", "regularizers.r1.interval=2", "--set", "ema.half_life_kimg=1"),
 )
-
-
-@pytest.fixture(scope="module")
-def both(zygote):
-    """Runs a command as rank 0 and as rank 1, of which rank 1 has the trap; returns how each has ended."""
-    other = Zygote()
-
-    def run(folder, *arguments, trap="::"):
-        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # torchrun's, which outlives both
-        port, mine = store.port, {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "none"}
-        pair = (zygote, environment(0, 2, port)), (other, environment(1, 2, port) | {"GANCORE_TRAP": trap})
-        for rank, said in pair:
-            rank.start(folder, *arguments, LOCAL_WORLD_SIZE="2", **mine, **said)
-        return [rank.wait() for rank, _ in pair]
-
-    yield run
-    other.close()
 
 
 def codes(ranks):

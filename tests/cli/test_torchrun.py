@@ -116,13 +116,10 @@ def state(folder):
 
 
 @pytest.fixture(scope="module")
-def clean(folder):
-    """The state of the uninterrupted run."""
-    process = started(folder, "train", *RUN, "--out", "clean")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert out.count("done: 40 steps") == 1
-    assert "Traceback" not in err
+def clean(folder, both):
+    """The state of the uninterrupted run of two processes."""
+    ranks = both(folder, "--plugin", "falling.py", "train", *RUN, "--out", "clean")
+    assert [rank.returncode for rank in ranks] == [0, 0], ranks
     return state(folder / "clean")
 
 
@@ -143,8 +140,9 @@ def test_torchrun_restart_after_sigterm_and_a_lost_process_ends_as_an_uninterrup
     assert 10 <= checkpoint.load_run(last).about["progress"]["step"] < 30
 
     restarted = started(folder, "train", *RUN, "--resume", "--out", "ended", restarts=1, FALLS="1")
-    _, err = restarted.communicate(timeout=120)
+    out, err = restarted.communicate(timeout=120)
     assert restarted.returncode == 0, err
+    assert out.count("done: ") == 1, "only rank 0 prints"
     assert "ended resumes from step 20" in err
     step, tensors = state(folder / "ended")
     assert (step, tensors.keys()) == (clean[0], clean[1].keys())
@@ -152,6 +150,7 @@ def test_torchrun_restart_after_sigterm_and_a_lost_process_ends_as_an_uninterrup
     assert (folder / "ended" / "metrics.jsonl").read_text().count('"step": 40') == 1
 
 
+@pytest.mark.long  # test_rank_ends has the same end without torchrun
 def test_torchrun_process_that_is_killed_ends_the_other_and_one_process_may_resume(folder, gancore):
     process = started(folder, "train", *RUN, "--out", "killed", SLOW="1")
     under_way(process, folder / "killed")
