@@ -1,9 +1,7 @@
 import pytest
-from torch.distributed import TCPStore
 
 from helpers.cli_forkserver import Zygote
 from helpers.cli_runner import BY_HAND, Gancore
-from helpers.two_rank_scenarios import environment
 
 
 def forker(request):
@@ -20,6 +18,10 @@ def zygote():
 @pytest.fixture(scope="session")
 def both(zygote):
     """Runs a command as rank 0 and as rank 1, of which rank 1 has the trap; returns how each has ended."""
+    from torch.distributed import TCPStore
+
+    from helpers.two_rank_scenarios import environment
+
     other = Zygote()
 
     def run(folder, *arguments, trap="::"):

@@ -1,18 +1,22 @@
 """What two processes do that join, for tests. Each function gets a connection to the test, and its rank."""
 
 import os
+import sys
+from time import sleep
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import torch
 from torch import distributed
 from torch.testing._internal.distributed import fake_pg  # registers a backend that exchanges nothing, as NCCL on a CPU
 
 from gancore.distributed import join
-from gancore.errors import WorkerError
+from gancore.distributed.heartbeat import Heartbeat
+from gancore.errors import ConfigError, WorkerError
 
 assert fake_pg
 
 join._LIMIT_S = 1.5
-OTHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def seen(ranks):
@@ -43,6 +47,31 @@ def join_in_groups(test, rank, port):
                 test.send(seen(ranks))
         test.send(distributed.group.WORLD is theirs)
         distributed.destroy_process_group()
+
+
+def compare_devices(test, _rank, variables):
+    """Join, and say that the machine has one GPU for both ranks, and then one for each."""
+    os.environ.update(variables)
+    with join.join_ranks("cpu") as ranks, patch("torch.cuda.current_device", return_value=0):
+        for number in (0, ranks.rank):
+            gpu = SimpleNamespace(uuid=f"GPU-{number}", name="H200")
+            try:
+                with patch("torch.cuda.get_device_properties", return_value=gpu):
+                    join._check_devices(ranks)
+            except ConfigError as error:
+                test.send(error.message)
+            else:
+                test.send("")
+
+
+def wait_for_a_gpu(test, rank, place):
+    """Beat as on CUDA, where the main thread may wait in a call that never returns."""
+    port, errors = place
+    sys.stderr = errors.open("w")
+    store = distributed.TCPStore("127.0.0.1", port, is_master=rank == 0, wait_for_workers=False)
+    Heartbeat(store, rank, 2, limit_s=1.5, exits=True)
+    test.send("beating")
+    sleep(60)
 
 
 def answer(test, _rank, variables):

@@ -70,6 +70,13 @@ def test_group_of_the_program_gives_the_ranks_and_is_left_as_it_is(started):
     assert [answers(connection, 6) for _, connection in pairs] == [[each, each, True] * 2 for each in SEEN]
 
 
+def test_ranks_with_the_same_gpu_are_refused(started):
+    port = free_port()
+    pairs = started(joining.compare_devices, *(environment(rank, 2, port) for rank in range(2)))
+    said = [answers(connection, 2) for _, connection in pairs]
+    assert said == [["each process needs its own GPU; processes 0 and 1 have the same H200", ""]] * 2
+
+
 @pytest.fixture
 def both(started):
     """Two ranks that answer."""
@@ -108,3 +115,13 @@ def test_rank_0_that_is_stopped_ends_the_other_although_it_hosts_the_store(both)
     assert message.startswith("process 1: process 0 has not answered for 2 seconds")
     both[1][0].join(60)
     assert both[1][0].exitcode == 0
+
+
+def test_process_on_cuda_exits_when_a_rank_does_not_answer(started, tmp_path):
+    port = free_port()
+    pairs = started(joining.wait_for_a_gpu, *((port, tmp_path / str(rank)) for rank in range(2)))
+    assert [answers(connection, 1) for _, connection in pairs] == [["beating"]] * 2
+    send(signal.SIGSTOP, pairs[1])
+    pairs[0][0].join(60)
+    assert pairs[0][0].exitcode == 9
+    assert [line.split(":")[0] for line in (tmp_path / "0").read_text().splitlines()] == ["error", "kept", "next"]

@@ -241,6 +241,11 @@ def test_device_is_another_gpu_for_each_process_of_a_machine():
             Ranks(2, 4, 2).device()
 
 
+def test_device_is_the_only_gpu_that_a_launcher_shows():
+    with patch("torch.cuda.is_available", return_value=True), patch("torch.cuda.device_count", return_value=1):
+        assert [Ranks(rank, 2, rank).device() for rank in range(2)] == [torch.device("cuda", 0)] * 2
+
+
 @pytest.mark.parametrize("count", range(2, 12))
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_parts_of_all_ranks_are_the_whole_batch_in_order(count, size):
