@@ -14,6 +14,7 @@ from pathlib import Path
 from time import sleep
 from typing import Literal
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -88,7 +89,7 @@ def arm_name(kind: str, workers: int | str) -> str:
 
 
 def _start(setup: Setup, dataset: Dataset[object], data: str, workers: int | Literal["auto"]) -> Run:
-    gan = setup.gan(dataset, data=data, workers=workers)
+    gan = setup.gan(dataset, data=data, workers=workers, threads=torch.get_num_threads())
     run = ours.start(gan)
     while workers == "auto" and gan.feed.workers_choice is None:
         run(_PREFETCHED)
