@@ -1,4 +1,5 @@
-# gancore in a container. Untried: no Docker daemon was at hand. The commands were run in a shell, outside of a container.
+# gancore in a container. Untried as an image: no Docker daemon was at hand. The lines of pip were run in a new
+# environment, with torch from PyPI, because the index of torch could not be reached either.
 #
 #   docker build -t gancore .
 #   docker run --rm -v "$PWD/runs:/work/runs" gancore train mnist
