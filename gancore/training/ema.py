@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gancore.config.run import EMASettings
 from gancore.settings import TrainingTime, value_at
@@ -30,13 +30,14 @@ class Average:
     def __init__(self, average: nn.Module, module: nn.Module) -> None:
         self._average, self._module = average, module
         # Collected once: walking through a small network takes a noticeable share of its step.
-        self._weights = list(average.parameters()), list(module.parameters())
+        self._averages: list[Tensor] = list(average.parameters())
+        self._weights: list[Tensor] = list(module.parameters())
         self._has_buffers = any(True for _ in module.buffers())
 
     @torch.no_grad()
     def move(self, weight: float) -> None:
         """Move the average toward the module by `weight` in 0..1."""
-        torch._foreach_lerp_(*self._weights, weight)
+        torch._foreach_lerp_(self._averages, self._weights, weight)
         if self._has_buffers:  # a module may replace them
             for buffer, current in zip(self._average.buffers(), self._module.buffers(), strict=True):
                 buffer.copy_(current)

@@ -187,7 +187,7 @@ def _surely_finite(scores: Iterable[Tensor], gradients: Sequence[Tensor]) -> boo
             flat = dense.reshape(-1)
             total += torch.dot(flat, flat).item()
     if small:
-        flat = torch._utils._flatten_dense_tensors(small)
+        flat = torch._utils._flatten_dense_tensors(small)  # type: ignore[no-untyped-call]  # torch's
         total += torch.dot(flat, flat).item()
     return isfinite(total)
 
