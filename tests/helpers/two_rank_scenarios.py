@@ -328,6 +328,7 @@ def scenes(ranks, folder):
         "there": there(ranks, folder),
         "changed": changed(ranks, folder),
         "dry": dry(ranks, folder),
+        "choice": choice(ranks),
         "nan, back": recorded(ranks, folder / "back", nan=True, training={"on_nonfinite": "rollback"}),
         "nan, stop": recorded(ranks, folder / "stop", nan=True),
         "beyond the limit": recorded(
@@ -354,6 +355,14 @@ def dry(ranks, folder):
     with patch("gancore.run.cost.perf_counter", lambda: perf_counter() * (1 + 1e9 * ranks.rank)):
         run.dry_run()
     return run.gan.progress.step, trained(run.gan)
+
+
+def choice(ranks):
+    """What is chosen where rank 0 has one thread, and rank 1 could use two."""
+    torch.set_num_threads(1 + ranks.rank)
+    chosen = gan(ranks, threads="auto").choice
+    torch.set_num_threads(1)
+    return chosen.threads, dict(chosen.seconds_per_step)
 
 
 def there(ranks, folder):

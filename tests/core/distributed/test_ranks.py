@@ -109,6 +109,10 @@ def test_synchronized_batch_norm_is_rejected_on_the_cpu(seen):
     }
 
 
+def test_ranks_take_the_threads_that_rank_0_chooses(seen):
+    assert [rank["choice"] for rank in seen] == [(1, {})] * 2
+
+
 def test_dry_run_takes_the_same_steps_on_all_ranks_from_the_weights_of_rank_0(seen):
     (steps, first), (others, second) = (rank["dry"] for rank in seen)
     assert steps == others == 7
