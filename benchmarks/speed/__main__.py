@@ -5,7 +5,8 @@
 
 All arms train the networks of a recipe on its data, taking turns in one process: gancore, the plain script, other
 frameworks where they are installed (the extra `benchmarks`), and the fastest loop that we can write by hand. The matrix
-products of a step, without anything else, are a lower bound. More sections measure the operators of a step, the time to
+products of a step, without anything else, are a lower bound. More sections measure a step of tiny networks, the
+operators of a step, the time to
 the first step, the peak of memory, the time per image by size, and streamed data. On a GPU the program compares gancore
 in each precision, and as a CUDA graph, with the plain script, and leaves out the other sections. OUT.md is the report,
 OUT.json has every round, OUT.png a picture. Run it on an otherwise idle machine.
@@ -25,7 +26,11 @@ from benchmarks.speed import byhand, comparisons, growth, memory, operators, sta
 from benchmarks.speed.report import Row, draw, page
 from benchmarks.speed.timing import interleave
 
-SECTIONS = (*comparisons.FEWER_STEPS, *(part.SECTION for part in (operators, startup, memory, growth, streams)))
+SECTIONS = (
+    *comparisons.FEWER_STEPS,
+    growth.FIXED,
+    *(part.SECTION for part in (operators, startup, memory, growth, streams)),
+)
 ARMS = list(
     dict.fromkeys(
         arm
@@ -74,6 +79,8 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
             yield from interleave(recipe, arms, rounds=rounds, steps=each, batch=byhand.PLANS[recipe].batch)
     if arguments.device != "cpu":
         return
+    if growth.FIXED in arguments.sections:
+        yield from growth.measure_fixed(rounds, steps)
     if operators.SECTION in arguments.sections:
         yield from operators.measure(arguments.arms, folder, work, steps)
     if startup.SECTION in arguments.sections:

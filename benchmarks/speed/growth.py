@@ -1,6 +1,7 @@
-"""How the time per image grows with the batch, the networks, the images and the dataset.
+"""How the time per image grows with the batch, the networks, the images and the dataset, and what it never falls below.
 
-The networks are those of the recipe `vanilla`, the images are noise. One setting is varied at a time.
+The networks are those of the recipe `vanilla`, the images are noise. One setting is varied at a time. With tiny
+networks nearly all of a step is its fixed cost: Python, and the calls of operators.
 """
 
 from __future__ import annotations
@@ -54,21 +55,32 @@ VARIED: dict[str, list[Setup]] = {
 }
 _FIELDS = {"batch size": "batch", "width": "width", "side": "side", "dataset size": "size"}
 SECTION = "growth"
+TINY = Setup(batch=16, width=1 / 32, side=8, size=6000)
+FIXED = "fixed"
+"""Section of the fixed cost of a step."""
 
 
 def measure(rounds: int, steps: int) -> Iterator[Series]:
     """Time both loops in every setup, with half the images per round of a comparison."""
     for what, setups in VARIED.items():
         for setup in setups:
-            arms: dict[str, Start] = {OURS: partial(_ours, setup), "by hand": partial(_by_hand, setup)}
             yield from interleave(
                 f"{SECTION}: {what}",
-                arms,
+                _arms(setup),
                 rounds=rounds,
                 steps=max(1, steps * 32 // setup.batch),
                 batch=setup.batch,
                 value=getattr(setup, _FIELDS[what]),
             )
+
+
+def measure_fixed(rounds: int, steps: int) -> Iterator[Series]:
+    """Time both loops with tiny networks."""
+    yield from interleave(FIXED, _arms(TINY), rounds=rounds, steps=4 * steps, batch=TINY.batch)
+
+
+def _arms(setup: Setup) -> dict[str, Start]:
+    return {OURS: partial(_ours, setup), "by hand": partial(_by_hand, setup)}
 
 
 def _ours(setup: Setup) -> Run:

@@ -40,6 +40,7 @@ def page(rows: Sequence[Row], command: str, threads: int, device: str = "cpu") -
     ]
     for recipe in comparisons.FEWER_STEPS:
         lines += _comparison(recipe, [each for each in timed if each.section == recipe])
+    lines += _fixed([each for each in timed if each.section == growth.FIXED])
     lines += _operators([row for row in rows if isinstance(row, Operator)])
     lines += _start([each for each in timed if each.section == startup.SECTION])
     lines += _memory(peaks)
@@ -68,6 +69,33 @@ def _comparison(recipe: str, series: list[Series]) -> Iterator[str]:
             yield _row(each.arm, f"not measured: {each.missing}", *("" for _ in ours))
         else:
             yield _row(each.arm, f"{each.pace:,.0f}", *(ratio(one.speedups(each)) for one in ours))
+
+
+def _fixed(series: list[Series]) -> Iterator[str]:
+    if not series:
+        return
+    tiny = growth.TINY
+    yield from _heading(
+        "Fixed cost of a step",
+        f"{_rounds(series)}. Networks with hidden layers of 8 and 16 units, on batches of {tiny.batch} images of "
+        f"{tiny.side}x{tiny.side}: nearly all of a step is what every step costs, Python and the calls of operators.",
+        ["arm", "µs per step", "µs above by hand"],
+    )
+    hand = series_of(series, "by hand")
+    for each in series:
+        above = "" if hand is None or each is hand else _between(extra_micros(each, hand, tiny.batch))
+        yield _row(each.arm, f"{1e6 * tiny.batch / each.pace:,.0f}", above)
+
+
+def extra_micros(one: Series, other: Series, batch: int) -> list[float]:
+    """Return the microseconds by which a step of one arm is longer than one of the other, for each round, sorted."""
+    pairs = zip(one.seconds, other.seconds, strict=True)
+    return sorted(1e6 * batch * (a / one.images - b / other.images) for a, b in pairs)
+
+
+def _between(numbers: list[float]) -> str:
+    low, middle, high = spread(numbers)
+    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
 
 
 def _operators(rows: list[Operator]) -> Iterator[str]:

@@ -266,11 +266,16 @@ def options(tmp_path):
 def test_page_has_every_number_of_the_rows(options, tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "VARIED", {what: [growth.Setup(size=1024)] for what in growth.VARIED})
     monkeypatch.setattr(streams, "WORKERS", (0, 1))
-    speed.main([*options, "--sections", *comparisons.FEWER_STEPS, "growth", "stream", "--arms", *ARMS])
+    speed.main([*options, "--sections", *comparisons.FEWER_STEPS, "fixed", "growth", "stream", "--arms", *ARMS])
     text, rows = (tmp_path / "speed.md").read_text(), json.loads((tmp_path / "speed.json").read_text())
     series = [Series(**row) for row in rows]
-    assert {each.section.partition(":")[0] for each in series} == {*comparisons.FEWER_STEPS, "growth", "stream"}
-    assert "--rounds 1 --steps 1 --threads 1 --sections vanilla mnist dcgan growth stream --arms" in text
+    assert {each.section.partition(":")[0] for each in series} == {
+        *comparisons.FEWER_STEPS,
+        "fixed",
+        "growth",
+        "stream",
+    }
+    assert "--rounds 1 --steps 1 --threads 1 --sections vanilla mnist dcgan fixed growth stream --arms" in text
     assert str(tmp_path) not in text
     for each in series:
         if each.missing:
@@ -278,6 +283,8 @@ def test_page_has_every_number_of_the_rows(options, tmp_path, monkeypatch):
             assert f"| {each.arm} | not measured: {each.missing} |" in text
         elif each.section in comparisons.FEWER_STEPS:
             assert f"| {each.arm} | {each.pace:,.0f} |" in text
+        elif each.section == "fixed":
+            assert f"| {each.arm} | {1e6 * 16 / each.pace:,.0f} |" in text
         else:
             assert f" {1e6 / each.pace:.1f} |" in text
     assert page(series, "x", 1).partition("##")[2] == text.partition("##")[2]
