@@ -41,6 +41,7 @@ from .errors import GancoreError as GancoreError
 from .errors import InUseError as InUseError
 from .errors import NumericsError as NumericsError
 from .errors import PluginError as PluginError
+from .errors import ResourceError as ResourceError
 from .errors import StorageError as StorageError
 from .errors import WorkerError as WorkerError
 from .evaluation.defaults import evaluator_for_images as evaluator_for_images

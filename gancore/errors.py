@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+import resource
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -72,12 +76,69 @@ class WorkerError(GancoreError):
     """A worker process of the run died."""
 
 
+class ResourceError(GancoreError):
+    """Memory, threads, processes or open files ran out."""
+
+
+_MEMORY = re.compile(
+    "can't allocate memory|Cannot allocate memory|out of memory|not enough memory|bad_alloc|ALLOC_FAILED"
+    "|failed to map segment|std::length_error"
+)
+_FILES = re.compile(re.escape(os.strerror(errno.EMFILE)))
+_THREADS = re.compile(f"can't start new thread|{re.escape(os.strerror(errno.EAGAIN))}")
+
+
+def exhausted(error: BaseException) -> ResourceError | None:
+    """Return an error that names what ran out, its limit and how to continue, if that is why `error` was raised.
+
+    Python, torch and the drivers of devices raise errors of many types, so their texts decide.
+    """
+    if isinstance(error, GancoreError):
+        # A file that says it is huge, which its reader reports, is no lack of memory.
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else None
+        found = exhausted(cause) if cause else None
+        return ResourceError(f"{error.message}; {found.message}", found.hint) if found else None
+    text, code = str(error), getattr(error, "errno", None)
+    if not isinstance(error, MemoryError | OSError | RuntimeError | ImportError | SystemError):
+        return None
+    if type(error).__name__ == "OutOfMemoryError" or re.search("(CUDA|MPS|HIP).*out of memory|CUBLAS.*ALLOC", text):
+        reason = ". ".join(text.split(". ")[:3]).removesuffix(".")
+        hint = "use a smaller --batch-size or --set training.accumulate=2, or end other programs on the device"
+        return ResourceError(f"the memory of the device ran out: {reason}", hint)
+    if code == errno.ENFILE:
+        return ResourceError("the system has no more open files", "end other programs, or ask its administrator")
+    if code == errno.EMFILE or _FILES.search(text):
+        hint = "raise the limit, as in: ulimit -n 4096; or use no worker processes: --set training.workers=0"
+        return ResourceError(f"this process may open {_limit('NOFILE')} files (ulimit -n)", hint)
+    if _THREADS.search(text):
+        hint = "raise the limit, end other programs, or use fewer: OMP_NUM_THREADS=1, --set training.workers=0"
+        what = "no more threads or processes can be started"
+        return ResourceError(f"{what}: this user may have {_limit('NPROC')} (ulimit -u), a container fewer", hint)
+    of_import = isinstance(error, SystemError) and _limit("AS") != "any number of"
+    if isinstance(error, MemoryError) or code == errno.ENOMEM or of_import or _MEMORY.search(text):
+        asked = re.search(r"tried to allocate (\d+) bytes", text)
+        what = f"memory ran out{f' when {int(asked[1]):,} bytes were needed' if asked else ''}"
+        hint = "use a smaller --batch-size or --set training.accumulate=2, or end other programs"
+        if _limit("AS") != "any number of":
+            what += f": this process may have {_limit('AS')} bytes (ulimit -v)"
+            hint = f"raise the limit, as in: ulimit -v unlimited; or {hint.removesuffix(', or end other programs')}"
+        return ResourceError(what, hint)
+    return None
+
+
+def _limit(name: str) -> str:
+    """Return the soft limit of a resource of this process."""
+    soft, _ = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+    return "any number of" if soft == resource.RLIM_INFINITY else f"{soft:,}"
+
+
 @contextmanager
 def blame(part: str, doing: str = "") -> Iterator[None]:
     """Raise any exception of this block as a PluginError that blames `part`.
 
     `doing` says what the part was doing, as in `in build()`. SystemExit counts too: no component may end the process.
-    KeyboardInterrupt, GeneratorExit and gancore's own errors pass unchanged.
+    KeyboardInterrupt, GeneratorExit and gancore's own errors pass unchanged. Memory, threads or files that ran out
+    become a ResourceError, which does not blame the part.
     """
     try:
         yield
@@ -88,6 +149,9 @@ def blame(part: str, doing: str = "") -> Iterator[None]:
     except (GancoreError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
+        if limit := exhausted(error):
+            limit.message = f"{part}: {limit.message}"
+            raise limit from error
         what = f"the {part} failed {doing}" if doing else f"the {part} failed"
         failure = PluginError(f"{what}: {describe_error(error)}", "-v shows where; see docs/contract.md")
         failure.part = part

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import shlex
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -86,6 +88,9 @@ plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)
 
 
+_LITTLE_MEMORY = 4 << 30
+"""Bytes of address space below which torch may fail: version 2.14 with CUDA takes 3.3 GB once it is loaded."""
+
 _COMPLETE = "_GANCORE_COMPLETE"
 """The environment variable by which a shell asks click for completions."""
 
@@ -94,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit.
 
     0 done, 1 a bug in gancore (the only traceback), 2 usage or config, 3 input data, 4 checkpoint, 5 plugin,
-    6 numerics, 7 storage, 8 run in use, 9 a worker died, 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM, 152 SIGXCPU.
+    6 numerics, 7 storage, 8 run in use, 9 a worker died, 10 memory, threads or files ran out,
+    129 SIGHUP, 130 Ctrl-C, 143 SIGTERM, 152 SIGXCPU.
     """
     # pydantic and torch load plugins of their own. gancore needs none of them, and one damaged list of entry points in
     # any package would make their imports fail.
@@ -106,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     as_json, verbose, stdout = "--json" in arguments, bool({"-v", "--verbose"} & set(arguments)), sys.stdout
     with handle_signals() as handler:
         try:
+            _check_limits()
             code: object = gancore.main(list(arguments), prog_name="gancore", standalone_mode=False, obj=handler)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
@@ -129,6 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             message = f"a plugin ended the command: SystemExit: {error.code!r}"
             _fail(error, 5, message, "run it again with -v to see where", as_json)
         except Exception as error:
+            if lack := _lack(error):
+                _fail(error, 10, *lack, as_json, reported=_is_reported(error))
             status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
             if handler.received is not None and (status == 1 or is_signal(error)):
                 _end_by_signal(error, handler, arguments, as_json)
@@ -156,8 +165,52 @@ def _exit_code(error: Exception) -> int:
         errors.StorageError: 7,
         errors.InUseError: 8,
         errors.WorkerError: 9,
+        errors.ResourceError: 10,
     }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
+
+
+def _check_limits() -> None:
+    """Start as many threads as torch does, and print a note where it may lack memory.
+
+    The libraries below torch end the process, or interrupt it, when they can start no thread, allocate no memory or
+    find no working directory. Raises StorageError when that has been deleted.
+    """
+    try:
+        os.getcwd()
+    except OSError as error:
+        from gancore.errors import StorageError
+
+        raise StorageError("the working directory has been deleted", "cd to a folder that exists") from error
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY and soft < _LITTLE_MEMORY:
+        echo(
+            f"note: this process may have {soft:,} bytes of address space (ulimit -v); torch may need more, "
+            "and then cannot be loaded or ends with std::bad_alloc",
+            err=True,
+        )
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    done = threading.Event()
+    threads = [threading.Thread(target=done.wait) for _ in range(1, int(wanted) if wanted.isdecimal() else cores)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        done.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+def _lack(error: Exception) -> tuple[str, str] | None:
+    """Return the message and the hint if memory, threads or files ran out."""
+    try:
+        from gancore.errors import exhausted
+    except (ImportError, MemoryError, OSError):  # there is too little even for that
+        return f"memory or files ran out: {type(error).__name__}", "raise the limits that ulimit -a prints"
+    limit = exhausted(error)
+    return (limit.message, limit.hint) if limit else None
 
 
 def _end_by_signal(error: BaseException, handler: SignalHandler, arguments: Sequence[str], as_json: bool) -> NoReturn:

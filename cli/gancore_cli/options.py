@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 SYSTEM_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO),
-    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EFBIG, errno.ESTALE),
 }
 """Errors that the system or its user must fix, wherever in the code they occur."""
 

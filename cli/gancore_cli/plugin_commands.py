@@ -95,7 +95,7 @@ def _attribute_errors(ctx: click.Context) -> Iterator[None]:
     except (click.exceptions.Exit, click.UsageError):
         raise
     except BaseException as error:
-        from gancore.errors import GancoreError
+        from gancore.errors import GancoreError, exhausted
 
         plugin = ctx.meta.get(_META_KEY)
         if plugin is None:
@@ -103,7 +103,7 @@ def _attribute_errors(ctx: click.Context) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt | click.Abort):
             raise Interrupted(_KEPT, f"gancore {ctx.invoked_subcommand} --help") from error
         of_system = isinstance(error, OSError) and error.errno in (*SYSTEM_ERRORS, errno.EPIPE)
-        if of_system or isinstance(error, GancoreError | Interrupted | GeneratorExit):
+        if of_system or exhausted(error) or isinstance(error, GancoreError | Interrupted | GeneratorExit):
             vars(error)["kept"] = getattr(error, "kept", "") or _KEPT
             raise
         raise _failure(plugin, ctx.invoked_subcommand or "", error) from error

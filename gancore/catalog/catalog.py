@@ -21,7 +21,7 @@ from gancore.catalog.discovery import Recipe as Recipe
 from gancore.catalog.isolation import preserve_process_state
 from gancore.component import Component
 from gancore.contracts import Loss, Regularizer
-from gancore.errors import ConfigError, PluginError, describe_error, unknown_name
+from gancore.errors import ConfigError, PluginError, describe_error, exhausted, unknown_name
 from gancore.settings import REMOVE, Settings
 
 _NAME = re.compile(r"(?! )[^\x00-\x1f\x7f:/\\]{1,200}(?<! )")
@@ -301,6 +301,8 @@ def load(plugin: Plugin) -> Plugin:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if limit := exhausted(error):
+            raise limit from error
         reason = error.message if isinstance(error, PluginError) else describe_error(error)
         if plugin.sha256:
             raise PluginError(f"plugin file {plugin.entry} cannot be loaded: {reason}", "fix the file") from error

@@ -140,3 +140,20 @@ def test_error_of_the_disk_while_a_signal_ends_a_run_stands_for_itself():
     assert is_signal(raised(PluginError))
     assert is_signal(raised(RuntimeError))
     assert not is_signal(PluginError("x"))
+
+
+@pytest.mark.parametrize(
+    ("place", "what", "words", "kept"),
+    [
+        ("build", "memory", ["memory ran out when 4,503,599,627,370,496 bytes", "loss"], "nothing was changed"),
+        ("measure", "memory", ["memory ran out", "metric 'counts'"], "checkpoint run/checkpoints/step-00000000"),
+        ("build", "files", ["this process may open", "(ulimit -n)"], "nothing was changed"),
+        ("measure", "files", ["Too many open files", "(ulimit -n)"], "checkpoint run/checkpoints/step-00000000"),
+    ],
+)
+def test_error_names_what_ran_out_with_its_limit(run, place, what, words, kept):
+    done = run(*SWALLOWED, "-q", GANCORE_CARELESS=f"{place}:{what}:exhaust")
+    assert done.returncode == 10, done.stderr
+    assert all(each in said(done)["error"] for each in words), done.stderr
+    assert said(done)["kept"].startswith(kept)
+    assert "batch-size" in said(done)["next"] if what == "memory" else "ulimit -n 4096" in said(done)["next"]

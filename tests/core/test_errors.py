@@ -1,8 +1,23 @@
+import errno
+
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.errors import ConfigError, GancoreError, PluginError, blame, describe_error, unknown_name
+from gancore.errors import (
+    CheckpointError,
+    ConfigError,
+    GancoreError,
+    PluginError,
+    ResourceError,
+    StorageError,
+    blame,
+    describe_error,
+    exhausted,
+    unknown_name,
+)
 
 NAMES = st.text("abcdefgh-", min_size=3, max_size=12)
 
@@ -74,3 +89,62 @@ def test_blame_adds_a_hint_unless_the_error_has_one():
         with pytest.raises(PluginError) as caught, blame("loss"):
             raise PluginError("a loss must be a scalar", own_hint)
         assert caught.value.hint == hint
+
+
+def _raised(work):
+    with pytest.raises((MemoryError, RuntimeError), match="alloc") as caught:
+        work()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (_raised(lambda: torch.empty(1 << 50)), "memory ran out when 4,503,599,627,370,496 bytes were needed"),
+        (MemoryError(), "memory ran out"),
+        (_raised(lambda: np.empty(1 << 58)), "memory ran out"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory ran out"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "memory ran out"),
+        (OSError(errno.EMFILE, "Too many open files", "a.png"), "files (ulimit -n)"),
+        (RuntimeError("unable to open shared memory object </torch_1>: Too many open files (24)"), "(ulimit -n)"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "the system has no more open files"),
+        (RuntimeError("can't start new thread"), "(ulimit -u)"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "(ulimit -u)"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1.00 GiB free. See x."),
+            "the memory of the device ran out: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1.00 GiB free",
+        ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "of the device"),
+    ],
+)
+def test_exhausted_names_what_ran_out(error, words):
+    found = exhausted(error)
+    assert words in found.message
+    assert found.hint
+    with pytest.raises(ResourceError, match=r"^loss: ") as caught, blame("loss"):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_exhausted_follows_the_cause_of_an_error_that_names_a_file():
+    error = StorageError("cannot write to a.png: Too many open files", "check it")
+    error.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    assert exhausted(error).message.startswith("cannot write to a.png: Too many open files; this process may open")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(ValueError("out of memory"), RuntimeError("shapes do not fit"), OSError(errno.ENOSPC, "No space left")),
+        *(StorageError("x"), KeyboardInterrupt(), SystemError("error return without exception set")),
+        BlockingIOError(errno.EAGAIN, "write could not complete without blocking"),
+    ],
+)
+def test_exhausted_is_none_for_other_errors(error):
+    assert exhausted(error) is None
+
+
+def test_exhausted_is_none_for_a_file_that_says_it_is_huge():
+    error = CheckpointError("a is larger than the free memory")
+    error.__cause__ = MemoryError()
+    assert exhausted(error) is None

@@ -2,11 +2,15 @@
 
 GANCORE_CARELESS is `PLACE:SIGNAL:HOW`. In PLACE (`import`, `build` of a loss, `measure` of a metric once there is a run
 in the folder `run`) the process gets SIGNAL (such as TERM), and the plugin continues (`swallow`), raises another error
-(`convert`), or ends the process (`exit`).
+(`convert`), or ends the process (`exit`). `PLACE:files:exhaust` leaves no more files to open (`files10`: ten more),
+`PLACE:memory:exhaust` needs more memory than there is.
 """
 
 import os
+import resource
 import signal
+
+import torch
 
 from gancore.contracts import Loss
 from gancore.hookspecs import hookimpl
@@ -18,6 +22,15 @@ PLACE, SIGNAL, HOW = (os.environ.get("GANCORE_CARELESS") or "::").split(":")
 def careless(place):
     """Let the signal arrive if this is the selected place, and treat it as careless code does."""
     if place != PLACE:
+        return
+    if HOW == "exhaust" and SIGNAL == "memory":
+        torch.empty(1 << 50)
+    if HOW == "exhaust":
+        lowest = os.open(os.devnull, os.O_RDONLY)
+        os.close(lowest)
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (lowest + int(SIGNAL[5:] or 0), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        )
         return
     try:
         os.kill(os.getpid(), getattr(signal, f"SIG{SIGNAL}"))
