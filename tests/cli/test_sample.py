@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,3 +194,15 @@ def test_default_file_of_a_run_on_a_table_is_a_table(gancore):
     command = next(line for line in done.stdout.splitlines() if line.startswith("next:"))
     assert command.split() == ["next:", "gancore", "sample", "run", "-n", "64", "--out", "samples.csv"]
     assert gancore.works("sample", "run", "-n", 2).stdout == "2 samples of step 1: samples.csv\n"
+
+
+def test_sample_and_evaluate_pass_over_damaged_files_of_a_run_with_a_warning(finished, gancore):
+    shutil.copytree(finished.folder / "runs" / "0001", gancore.folder / "run")
+    newest = gancore.folder / "run" / "checkpoints" / "step-00000004.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    (gancore.folder / "run" / "manifest.json").write_bytes(b"\0" * 9)
+    for command in (("sample", "run", "-n", 2), ("evaluate", "run", "-n", 20, "--metric", "kid-random")):
+        done = gancore.works(*command)
+        assert "step-00000000.safetensors is used" in done.stderr
+        assert "warning: run/manifest.json is damaged: it is not JSON" in done.stderr
+    gancore.fails(4, "sample", newest)
