@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gancore_cli import completers
 from gancore_cli.catalog import find_plugins, open_catalog, warn
 from gancore_cli.options import OrderedGroup, Terminal, echo, output_options, print_table
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=completers.kinds)
 @output_options
 def list_components(terminal: Terminal, kind: str | None) -> None:
     """List the components of KIND, or of every kind.
@@ -51,8 +52,8 @@ def list_components(terminal: Terminal, kind: str | None) -> None:
 
 
 @click.command()
-@click.argument("kind")
-@click.argument("name", required=False)
+@click.argument("kind", shell_complete=completers.kinds_and_run)
+@click.argument("name", required=False, shell_complete=completers.names_of_kind)
 @output_options
 def show(terminal: Terminal, kind: str, name: str | None) -> None:
     """Show the fields of a component, or the keys of a run's config.

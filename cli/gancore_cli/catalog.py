@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gancore_cli import startup
+from gancore_cli.completion_cache import remember
 from gancore_cli.options import PluginOptions, Terminal
 from gancore_cli.signals import Interrupted, signals_checked
 
@@ -37,12 +38,19 @@ def open_catalog(terminal: Terminal, found: Iterable[Plugin] | None = None) -> C
     from gancore.catalog.discovery import BUILT_IN
 
     plugins = []
-    for plugin in find_plugins() if found is None else found:
+    options = click.get_current_context().find_object(PluginOptions) or PluginOptions()
+    for plugin in find_plugins(options) if found is None else found:
         with signals_checked() if plugin.package == BUILT_IN else _slow_import_notes(terminal, plugin):
             plugins.append(load(plugin))
     startup.imported()
     root = click.get_current_context().find_root().command
-    return Catalog(plugins, built_in_commands=root.commands if isinstance(root, click.Group) else ())
+    catalog = Catalog(plugins, built_in_commands=root.commands if isinstance(root, click.Group) else ())
+    if found is None and options == PluginOptions():
+        try:
+            remember(catalog)
+        except OSError as error:
+            terminal.detail(f"completion in a shell does not know the newest names: {error}")
+    return catalog
 
 
 def warn(terminal: Terminal, catalog: Catalog, *others: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gancore_cli import completers
 from gancore_cli.catalog import open_catalog
 from gancore_cli.options import Terminal, echo, output_options
 from gancore_cli.signals import check_signal, signals_checked
@@ -25,7 +26,7 @@ _OTHERS = ("broken", "refused", "not tried", "not applicable")
 
 
 @click.command("check")
-@click.argument("plugin", metavar="NAME|MODULE|FILE")
+@click.argument("plugin", metavar="NAME|MODULE|FILE", shell_complete=completers.plugins_and_files)
 @output_options
 def check_plugin(terminal: Terminal, plugin: str) -> None:
     """Check a plugin's components against the contract.

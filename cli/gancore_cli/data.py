@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.options import Terminal, data_dir, echo, output_options, settings_of
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("data")
-@click.argument("source", metavar="PATH|DATASET")
+@click.argument("source", metavar="PATH|DATASET", shell_complete=completers.datasets_and_paths)
 @settings_of("the dataset")
 @click.option(
     "--sheet",

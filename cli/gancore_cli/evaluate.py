@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
 from gancore_cli.options import Terminal, data_dir, device, echo, output_options, print_table, settings_of
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("images", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT|PATH")
+@click.argument(
+    "images",
+    type=click.Path(path_type=Path),
+    metavar="RUN|CHECKPOINT|PATH",
+    shell_complete=completers.runs_and_paths,
+)
 @click.option(
     "--metric",
     "metrics",
@@ -34,11 +40,13 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="A metric and its extractor, such as fd-digits, or an inline table.  "
     "[default: those of the run, or of the reference]",
+    shell_complete=completers.metrics,
 )
 @click.option(
     "--reference",
     metavar="DATASET|PATH",
     help="Real images to compare with.  [default: the held-out part of the run's dataset, else that dataset]",
+    shell_complete=completers.datasets_and_paths,
 )
 @click.option(
     "-n",

@@ -23,6 +23,8 @@ import click
 from gancore_cli import startup
 from gancore_cli.browse import list_components, list_recipes, plugins, show
 from gancore_cli.check import check_plugin
+from gancore_cli.completers import python_files
+from gancore_cli.completion import VARIABLE, answer, completion
 from gancore_cli.data import data
 from gancore_cli.evaluate import evaluate
 from gancore_cli.new import new_plugin
@@ -64,6 +66,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, requeste
     "files",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    shell_complete=python_files,
     metavar="FILE",
     help="Load a Python file as a plugin for this command. Can be repeated.",
 )
@@ -84,15 +87,13 @@ def gancore(context: click.Context, no_plugins: bool, files: tuple[Path, ...]) -
 
 for command in (data, train, resume, sample, evaluate, checkpoint, list_recipes, list_components, show, plugins):
     gancore.add_command(command)
+gancore.add_command(completion)
 plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)
 
 
 _LITTLE_MEMORY = 4 << 30
 """Bytes of address space below which torch may fail: version 2.14 with CUDA takes 3.3 GB once it is loaded."""
-
-_COMPLETE = "_GANCORE_COMPLETE"
-"""The environment variable by which a shell asks click for completions."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -109,6 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch warns of each lost connection with a trace in C++
     startup.begin()
     arguments = sys.argv[1:] if arguments is None else arguments
+    if shell := os.environ.get(VARIABLE):
+        answer(gancore, shell, arguments)
+        sys.exit(0)
     as_json, verbose, stdout = "--json" in arguments, bool({"-v", "--verbose"} & set(arguments)), sys.stdout
     with handle_signals() as handler:
         try:
@@ -127,8 +131,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
                 traceback.print_exception(error.__cause__)
             _fail(error, 5, str(error), error.hint, as_json)
         except SystemExit as error:
-            if _COMPLETE in os.environ:  # click has answered the shell
-                _leave(error.code if isinstance(error.code, int) else 1)
             if sys.stdout is not stdout:  # click wraps stdout and exits when the reader of its help closed the pipe
                 _leave(0)
             if verbose:

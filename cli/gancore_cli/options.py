@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from gancore_cli import completers
 from gancore_cli.signals import check_signal
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def settings_of(what: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
         multiple=True,
         metavar="KEY=VALUE",
         help=f"Set a key of {what}, as `train` takes it; `dataset.` may be left out: --set size=32.",
+        shell_complete=completers.dataset_settings,
     )
 
 

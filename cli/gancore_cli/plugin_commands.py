@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from gancore_cli.catalog import find_plugins, open_catalog, warn
+from gancore_cli.completers import plugin_commands
 from gancore_cli.options import SYSTEM_ERRORS, OrderedGroup, PluginOptions, Terminal, reserve_stdout
 from gancore_cli.signals import Interrupted, check_signal
 
@@ -47,12 +49,21 @@ class CommandGroup(OrderedGroup):
     """The built-in commands, which its help lists, and those of plugins."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command. Completion knows only the built-in ones, because it must import no plugin."""
+        """Return a command. Completion knows the options of the built-in ones only; it must import no plugin."""
         command = super().get_command(ctx, cmd_name)
         if command is not None or ctx.resilient_parsing or cmd_name.startswith("-"):
             return command
         options = cast("_GroupOptions", ctx.params)
         return self._find(ctx, cmd_name, PluginOptions(options["no_plugins"], options["files"]))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete options and commands, those of plugins by the names that an earlier command has noted.
+
+        `obj` of the context has the words before. If one is a command, it is that of a plugin, which takes anything.
+        """
+        if ctx.obj and self.make_parser(ctx).parse_args([*ctx.obj])[1]:
+            return [CompletionItem("", type="file")]
+        return [*super().shell_complete(ctx, incomplete), *plugin_commands(self.commands, incomplete)]
 
     def _find(self, ctx: click.Context, name: str, options: PluginOptions) -> click.Command:
         """Return a plugin's command, and print the warnings of the plugins. Raises the errors of `Catalog.command`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gancore_cli import completers
 from gancore_cli.catalog import open_catalog
 from gancore_cli.options import Terminal, data_dir, device, output_options
 from gancore_cli.running import batch_size, joined_ranks, precision, show_run, threads, total_of, totals
@@ -14,7 +15,7 @@ from gancore_cli.signals import interruption
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN", shell_complete=completers.runs)
 @totals
 @click.option("--data", type=click.Path(path_type=Path), metavar="PATH", help="Where the files of the dataset are now.")
 @click.option(
@@ -23,6 +24,7 @@ from gancore_cli.signals import interruption
     multiple=True,
     metavar="PATH=VALUE",
     help="Change a key of the config that a run can change, such as optimizer.generator.lr; none removes the key.",
+    shell_complete=completers.settings,
 )
 @batch_size
 @precision

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
 from gancore_cli.options import Terminal, data_dir, device, echo, output_options, settings_of
@@ -29,7 +30,12 @@ _SECONDS_WITHOUT_PROGRESS = 1
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT")
+@click.argument(
+    "run",
+    type=click.Path(path_type=Path),
+    metavar="RUN|CHECKPOINT",
+    shell_complete=completers.runs_and_checkpoints,
+)
 @click.option(
     "-n",
     "--count",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gancore_cli import completers
 from gancore_cli.catalog import open_catalog
 from gancore_cli.options import PluginOptions, Terminal, data_dir, device, echo, output_options
 from gancore_cli.running import batch_size, joined_ranks, precision, show_run, threads, total_of, totals
@@ -24,17 +25,40 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
 
 
 @click.command()
-@click.argument("recipe", required=False, metavar="[RECIPE|FILE.toml|DATA]")
-@click.option("--generator", metavar="NAME", help="Generator, see: gancore list generator.")
-@click.option("--discriminator", metavar="NAME", help="Discriminator, see: gancore list discriminator.")
-@click.option("--loss", metavar="NAME", help="Loss, see: gancore list loss.")
-@click.option("--dataset", metavar="NAME|PATH", help="Dataset, see: gancore list dataset; or the path of your data.")
+@click.argument(
+    "recipe", required=False, metavar="[RECIPE|FILE.toml|DATA]", shell_complete=completers.recipes_and_paths
+)
+@click.option(
+    "--generator",
+    metavar="NAME",
+    help="Generator, see: gancore list generator.",
+    shell_complete=completers.components("generator"),
+)
+@click.option(
+    "--discriminator",
+    metavar="NAME",
+    help="Discriminator, see: gancore list discriminator.",
+    shell_complete=completers.components("discriminator"),
+)
+@click.option(
+    "--loss",
+    metavar="NAME",
+    help="Loss, see: gancore list loss.",
+    shell_complete=completers.components("loss"),
+)
+@click.option(
+    "--dataset",
+    metavar="NAME|PATH",
+    help="Dataset, see: gancore list dataset; or the path of your data.",
+    shell_complete=completers.datasets_and_paths,
+)
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="PATH=VALUE",
     help="Set any key of the config, see: gancore show run. VALUE is TOML; none removes the key.",
+    shell_complete=completers.settings,
 )
 @totals
 @batch_size
@@ -51,6 +75,7 @@ _PARTS = ("generator", "discriminator", "loss", "dataset")
     type=click.Path(path_type=Path),
     metavar="RUN|FILE",
     help="Start with the weights of a run, a checkpoint, or a state dict (.safetensors, .pth).",
+    shell_complete=completers.runs_and_paths,
 )
 @data_dir
 @device

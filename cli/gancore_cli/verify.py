@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gancore_cli import completers
 from gancore_cli.options import Terminal, echo, output_options
 
 
@@ -15,7 +16,12 @@ def checkpoint() -> None:
 
 
 @checkpoint.command()
-@click.argument("path", type=click.Path(path_type=Path), metavar="RUN|FOLDER|CHECKPOINT")
+@click.argument(
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="RUN|FOLDER|CHECKPOINT",
+    shell_complete=completers.runs_and_checkpoints,
+)
 @output_options
 def verify(terminal: Terminal, path: Path) -> int:
     """Say which checkpoints are valid.

@@ -111,7 +111,7 @@ class Choice:
     @classmethod
     def of_user(cls) -> Choice:
         """Read the environment and the user's settings. Raises ConfigError for settings that cannot be read."""
-        path = _settings_path()
+        path = settings_path()
         off = dict.fromkeys(_read_settings(path), str(path))
         off |= dict.fromkeys(os.environ.get(DISABLE, "").split(","), DISABLE)
         return cls(off={name.strip(): place for name, place in off.items() if name.strip()})
@@ -182,7 +182,7 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).casefold()
 
 
-def _settings_path() -> Path:
+def settings_path() -> Path:
     """Return the path of the user's settings: GANCORE_SETTINGS, or `settings.toml` in the user's config folder."""
     path = os.environ.get("GANCORE_SETTINGS")
     if path:

@@ -136,8 +136,7 @@ def test_installed_command_runs_prints_and_is_listed(tmp_path, tools_site):
         (["plugins", "list", "--no-load"], {}),
         (["--no-plugins", "double", "1"], {}),
         (["double", "1"], {"GANCORE_DISABLE_PLUGINS": "tools"}),
-        ([], {"_GANCORE_COMPLETE": "bash_complete", "COMP_WORDS": "gancore double --", "COMP_CWORD": "2"}),
-        ([], {"_GANCORE_COMPLETE": "bash_complete", "COMP_WORDS": "gancore t", "COMP_CWORD": "1"}),
+        (["t"], {"_GANCORE_COMPLETE": "zsh"}),
     ],
     ids=lambda value: " ".join(value),
 )
