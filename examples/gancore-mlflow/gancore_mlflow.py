@@ -70,7 +70,7 @@ class _MLflowWriter(Writer):
     def file(self, step: int, path: Path) -> None:
         if path.suffix == ".safetensors":
             tag = "best" if path.stem == "best" else "checkpoint"
-            self._send(lambda: self._client.set_tag(self._id, tag, str(path)))
+            self._send(lambda: self._client.set_tag(self._id, tag, str(path.absolute())))
 
     def end(self, outcome: Outcome) -> None:
         self._send(lambda: self._client.set_terminated(self._id, _STATUS[outcome]))
@@ -86,10 +86,7 @@ class _MLflowWriter(Writer):
             self._id = path.read_text(encoding="utf-8").strip()
             client.update_run(self._id, status="RUNNING")
         else:
-            found = client.get_experiment_by_name(experiment)
-            begun = client.create_run(
-                found.experiment_id if found else client.create_experiment(experiment), run_name=run.folder.name
-            )
+            begun = client.create_run(_experiment_id(client, experiment), run_name=run.folder.name)
             self._id = begun.info.run_id
             path.write_text(self._id, encoding="utf-8")
             self._log_parameters(run)
@@ -117,6 +114,18 @@ class _MLflowWriter(Writer):
             except Exception as error:  # raised by the next method that the run calls, which drops the observer
                 self._error = error
                 return
+
+
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    if (found := client.get_experiment_by_name(name)) is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:  # perhaps another run has just created it
+            if (found := client.get_experiment_by_name(name)) is None:
+                raise
+    return str(found.experiment_id)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:  # Any: values of a config

@@ -71,7 +71,7 @@ class _TrackioWriter(Writer):
 
     def file(self, step: int, path: Path) -> None:
         if path.suffix == ".safetensors":
-            self._run.log({path.stem if path.stem == "best" else "checkpoint": str(path)}, step=step)
+            self._run.log({path.stem if path.stem == "best" else "checkpoint": str(path.absolute())}, step=step)
 
     def end(self, outcome: Outcome) -> None:
         self._package.finish()  # unlike the run's own method, not once more when the process ends

@@ -94,7 +94,7 @@ class _WandBWriter(Writer):
 
     def file(self, step: int, path: Path) -> None:
         if path.suffix == ".safetensors":
-            self._run.summary[path.stem if path.stem == "best" else "checkpoint"] = str(path)
+            self._run.summary[path.stem if path.stem == "best" else "checkpoint"] = str(path.absolute())
 
     def end(self, outcome: Outcome) -> None:
         self._run.summary["outcome"] = outcome
