@@ -16,7 +16,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ DEFAULT = "digits"
 """The recipe of `gancore train` without arguments."""
 RECIPES = ("digits", "vanilla", "mnist")
 WHOLE = "gancore train"
+LOOP = "for _ in range(100_000_000): pass"
+"""A program of one thread that waits for nothing: how much slower the load makes any program."""
 WARM_UP = 5
 CHOSEN = "chosen"
 ARMS = {
@@ -65,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: list[Measured] = []
     for busy in (False, True):
         with load(options.processes if busy else 0):
-            rows += [whole_run(options.data_dir, busy=busy) for _ in range(options.rounds)]
+            for _ in range(options.rounds):
+                rows += [loop(busy=busy), whole_run(options.data_dir, busy=busy)]
             for recipe in options.recipes:
                 for arm in ARMS:
                     rows += [step_of(recipe, arm, options, busy=busy) for _ in range(options.rounds)]
@@ -103,12 +106,24 @@ def whole_run(data_dir: Path, *, busy: bool, more: Sequence[str] = ()) -> Measur
     print(f"gancore train{', busy' * busy}", flush=True)
     with TemporaryDirectory(prefix="gancore-busy-") as folder:
         out = Path(folder, "run")
-        before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), perf_counter()
-        call("gancore_cli", "train", "--device", "cpu", "-q", "--data-dir", str(data_dir), "--out", str(out), *more)
-        seconds, after = perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+        words = ["train", "--device", "cpu", "-q", "--data-dir", str(data_dir), "--out", str(out), *more]
+        seconds, cpu_seconds = timed(lambda: call("gancore_cli", *words))
         threads = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["threads"]
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(DEFAULT, WHOLE, busy, seconds, cpu, threads)
+    return Measured(DEFAULT, WHOLE, busy, seconds, cpu_seconds, threads)
+
+
+def loop(*, busy: bool) -> Measured:
+    """Run the loop in a process of its own."""
+    print(f"a loop{', busy' * busy}", flush=True)
+    return Measured("", LOOP, busy, *timed(lambda: subprocess.run([sys.executable, "-c", LOOP], check=True)), 1)
+
+
+def timed(start: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds and the CPU seconds of a process that the function starts and waits for."""
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), perf_counter()
+    start()
+    seconds, after = perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def step_of(recipe: str, arm: str, options: argparse.Namespace, *, busy: bool) -> Measured:
@@ -153,6 +168,7 @@ def steps(recipe: str, threads: str, data_dir: Path, seconds: float) -> dict[str
 
 def report(rows: Sequence[Measured], options: argparse.Namespace) -> str:
     idle, busy = (median_of(rows, DEFAULT, WHOLE, busy=busy) for busy in (False, True))
+    plain = [median_of(rows, "", LOOP, busy=busy).seconds for busy in (False, True)]
     slower, dearer = busy.seconds / idle.seconds, busy.cpu_seconds / idle.cpu_seconds
     lines = [
         "# Training on a busy machine",
@@ -164,7 +180,8 @@ def report(rows: Sequence[Measured], options: argparse.Namespace) -> str:
         f"The machine is idle, or has {options.processes} other processes that are always busy. Medians of "
         f"{options.rounds} rounds. The CPU time is that of all threads of the process.",
         "",
-        "The whole default run, `gancore train`:",
+        "The whole default run, `gancore train`. A loop of one thread that waits for nothing, "
+        f"`{LOOP}`, takes {plain[1] / plain[0]:.2f} times its idle time on the busy machine.",
         "",
         "| | idle | busy | busy / idle | limit |",
         "| --- | --- | --- | --- | --- |",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import busy
-from benchmarks.busy import ARMS, CHOSEN, DEFAULT, WHOLE, Measured
+from benchmarks.busy import ARMS, CHOSEN, DEFAULT, LOOP, WHOLE, Measured
 
 
 def test_step_is_timed_with_the_threads_that_the_run_chooses(tmp_path):
@@ -31,10 +31,11 @@ def test_load_ends_with_its_block():
 def test_report_compares_busy_with_idle():
     rows = [
         Measured(recipe, arm, is_busy, 0.01 * (1 + 2 * is_busy), 0.01 * (1 + is_busy), 1 + (arm == CHOSEN))
-        for recipe, arm in [(DEFAULT, WHOLE), *(("ring", arm) for arm in ARMS)]
+        for recipe, arm in [("", LOOP), (DEFAULT, WHOLE), *(("ring", arm) for arm in ARMS)]
         for is_busy in (False, True)
     ]
     text = busy.report(rows, busy.parse(["ring", "--data-dir", "data"]))
+    assert "takes 3.00 times its idle time on the busy machine" in text
     assert "| time | 0.0 s | 0.0 s | 3.00 | 4 |" in text
     assert "| CPU time | 0.0 s | 0.0 s | 2.00 | 1.6 |" in text
     assert "| ring | one thread: 1 | 10.0 | 10.0 | 30.0 | 20.0 | 3.0 |" in text
