@@ -37,13 +37,13 @@ def manifest_of(run):
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=list(DAMAGED))
-def test_damaged_manifest_is_reported_and_written_again(run, content):
+def test_damaged_manifest_is_reported_and_written_again(finished, run, content):
     before = manifest_of(run)
     run.directory.manifest.write_bytes(content)
     problem = f"{run.directory.manifest} is damaged"
     opened = gancore.open(run.path, catalog=catalog(), device="cpu")
     assert [warning[: len(problem)] for warning in opened.warnings] == [problem]
-    assert opened.config == run.config
+    assert opened.config == gancore.open(finished.path, catalog=catalog()).config
     assert opened.data == {}
     trained = opened.load()
     assert any(warning.startswith(problem) for warning in trained.warnings)
@@ -120,11 +120,11 @@ def test_manifest_that_is_no_file_is_reported(run):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 500, b"\n \n"])
-def test_blank_config_is_taken_from_the_newest_checkpoint_and_written_again(run, content):
+def test_blank_config_is_taken_from_the_newest_checkpoint_and_written_again(finished, run, content):
     before = run.directory.config.read_text()
     run.directory.config.write_bytes(content)
     opened = gancore.open(run.path, catalog=catalog(), device="cpu")
-    assert opened.config == run.config
+    assert opened.config == gancore.open(finished.path, catalog=catalog()).config
     list(opened.resume(steps=8))
     assert any("config.toml is blank" in warning for warning in opened.warnings)
     assert run.directory.config.read_text() == before.replace("7 steps", "8 steps")
