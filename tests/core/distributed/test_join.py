@@ -95,9 +95,11 @@ def test_ranks_that_are_suspended_together_continue_and_one_that_is_stopped_ends
     (_, main), (_, other) = both
     main.send(True)
     assert answers(main, 1) == answers(other, 1) == [1]
-    send(signal.SIGSTOP, *both)
-    sleep(3)  # twice the time without an answer that is allowed
-    send(signal.SIGCONT, *both)
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for process in both if number == signal.SIGCONT else reversed(both):  # rank 0 sees that rank 1 stands still
+            send(number, process)
+            sleep(0.3)
+        sleep(2)  # more than the time without an answer that is allowed
     main.send(True)
     assert answers(main, 1) == answers(other, 1) == [1]
     send(signal.SIGSTOP, both[1])
