@@ -188,8 +188,10 @@ class RunDirectory:
         self._write_manifest({**manifest, **about, "needs": facts["needs"], "resumed": resumed})
 
     def note(self, facts: Mapping[str, object]) -> None:
-        """Set entries of the manifest."""
-        self._write_manifest({**self.read_manifest().entries, **facts})
+        """Set entries of the manifest, unless it is damaged: a resume says so, and restores it."""
+        manifest = self.read_manifest()
+        if manifest.problem is None:
+            self._write_manifest({**manifest.entries, **facts})
 
     def _clear(self) -> None:
         remove_temporary_files(self.path, _RUN_FILES)

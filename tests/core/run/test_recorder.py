@@ -80,6 +80,13 @@ def test_manifest_has_the_number_of_workers_that_was_chosen(tmp_path, monkeypatc
     assert manifest.keys() > {"torch", "data"}
 
 
+def test_damaged_manifest_stays_so_for_the_resume_that_restores_it(tmp_path):
+    directory, _, _ = recorded(tmp_path / "run")
+    directory.manifest.write_text("")
+    directory.note({"workers": {}})
+    assert directory.manifest.read_text() == ""
+
+
 def test_manifest_names_no_person_host_or_folder(tmp_path):
     directory, _, _ = recorded(tmp_path / "a-telling-name")
     text = directory.manifest.read_text()
