@@ -17,21 +17,30 @@ pytestmark = pytest.mark.filterwarnings("default")  # of the package
 CATALOG = Catalog([*(plugin for plugin in Catalog.installed().plugins if plugin.name != "mlflow"), PLUGIN])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory):
+    """One database for all tests, since MLflow takes seconds to make its tables."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("store")
+        patch.chdir(folder)  # MLflow writes pictures to ./mlruns
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        mlflow.MlflowClient().search_experiments()
+        yield
+
+
 def config(**fields):
     return {"observers": {"mlflow": fields}, "log": {"every_steps": 5}}
 
 
-def test_mlflow_has_config_numbers_pictures_and_checkpoint_of_a_run_and_its_resumption(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # MLflow writes pictures to ./mlruns
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    run = Run("digits", out=tmp_path / "run", steps=10, set=config(uri=uri), catalog=CATALOG)
+def test_mlflow_has_config_numbers_pictures_and_checkpoint_of_a_run_and_its_resumption(tmp_path):
+    run = Run("digits", out=tmp_path / "run", steps=10, set=config(experiment="tests"), catalog=CATALOG)
     assert not [record.warnings for record in run.train() if record.warnings]
     run = gancore.open(tmp_path / "run", catalog=CATALOG)
     changed = {"log.every_steps": 1}  # MLflow refuses other values of parameters
     assert not [record.warnings for record in run.resume(steps=15, set=changed) if record.warnings]
 
-    client = mlflow.MlflowClient(uri)
-    (stored,) = client.search_runs([client.get_experiment_by_name("gancore").experiment_id])
+    client = mlflow.MlflowClient()
+    (stored,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
     assert stored.info.run_id == (tmp_path / "run" / gancore_mlflow.ID).read_text()
     assert stored.info.status == "FINISHED"
     assert stored.data.params["generator.name"] == "mlp"
@@ -62,9 +71,6 @@ def test_mlflow_server_that_does_not_answer_delays_the_end_by_its_limit_only(tmp
     assert "has not received everything after 1 seconds" in warning
 
 
-@conformance(
-    gancore_mlflow,
-    known={("observer", "mlflow", "writes_only_in_the_run_folder"): "MLflow keeps all runs in one database"},
-)
+@conformance(gancore_mlflow)
 def test_contract(case):
     case()
