@@ -153,9 +153,10 @@ class Recorder:
 
     def _records(self, steps: Iterator[Step]) -> Iterator[Record]:
         try:
-            _ = self._guard  # reads real images, so that unreadable data ends the run before the first step
-            self._draw_real()
-            self._run_pending()  # of a new run before its first step, or still pending in a resumed run
+            with computing_with(self._gan.choice.threads):
+                _ = self._guard  # reads real images, so that unreadable data ends the run before the first step
+                self._draw_real()
+                self._run_pending()  # of a new run before its first step, or still pending in a resumed run
             while True:
                 self._interruption.check()
                 with self._deferred():

@@ -43,6 +43,7 @@ from gancore.training.state import Progress, TrainingState
 from gancore.training.sync import synchronize_batchnorm
 from gancore.utils.copies import copy_part
 from gancore.utils.random import derive_seed
+from gancore.utils.threads import computing_with
 
 
 class GAN:
@@ -101,7 +102,8 @@ class GAN:
         self.trial_leaves = set[Tensor]()
         """The leaf tensors that get a gradient in a step of the preflight's copy."""
 
-        preflight = run_preflight(self)
+        with computing_with(None if training.threads == "auto" else training.threads):
+            preflight = run_preflight(self)
         self._warnings, self._mixes_samples = preflight.warnings, preflight.mixes_samples
         self.choice = choose(self)
         """The number of threads and the precision, which the options name from here on."""

@@ -103,3 +103,16 @@ def test_more_threads_than_cores_are_said(tmp_path):
     list(run.train())
     said = f"training.threads is {usable_cores() + 1}, and this process may use"
     assert [warning for warning in run.warnings if warning.startswith(said)]
+
+
+def test_threads_apply_to_samples_and_evaluation_and_not_to_the_consumer(tmp_path, monkeypatch):
+    from gancore.run import lockstep
+
+    seen, draw = [], lockstep.draw_from
+    monkeypatch.setattr(lockstep, "draw_from", lambda *args: seen.append(torch.get_num_threads()) or draw(*args))
+    layers = {"duration": "2 steps", "training": {"threads": 2}, "metrics": {"kid-random": {"subsets": 2}}}
+    for _ in small_run(tmp_path / "run", layers, {"evaluate": {"samples": 10}}).train():
+        assert torch.get_num_threads() == 1
+    assert set(seen) == {2}
+    assert len(seen) >= 4
+    assert torch.get_num_threads() == 1
