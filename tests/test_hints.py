@@ -161,3 +161,41 @@ def test_problems_of_finds_wrong_names(text):
 )
 def test_problems_of_accepts_what_exists(text):
     assert [problem for problem in problems_of(text) if problem != "gancore trains"] == []
+
+
+BEFORE_A_VALUE = re.compile(r"(gancore [a-z]|--[a-z]|cd )[^;,]*$")
+UNQUOTED = {
+    "text", "self.package", "kind.kind", "table", "unnamed[0]", "self.size", "torch.cuda.device_count()", "SUFFIX",
+    "fits", "options", "resume", "component.split()[0]", "possible[0]", "', '.join(possible)", "low", "high", "where",
+    "what", "label", "number", "other", "document['chosen']", "key", "them", "kind", "default_name(shape)", "run",
+    "flags['dataset']", "path", "setting", "first[0]", "self.names[first[0]]", "_valid_name(name)",
+    "name.removeprefix('gancore').strip('-') or 'waves'",
+}  # fmt: skip
+"""Expressions that are formatted into commands without `quote`: numbers, names of kinds and of keys, and texts that are
+quoted or whole commands already."""
+
+
+def unquoted_in(path):
+    """What is formatted into a command in a file without being quoted for a shell, with its line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = ""
+        for value in node.values if isinstance(node, ast.JoinedStr) else ():
+            if isinstance(value, ast.Constant):
+                text += value.value
+                continue
+            source = ast.unparse(value.value)
+            if BEFORE_A_VALUE.search(text) and "quote(" not in source and source not in UNQUOTED:
+                yield node.lineno, source
+            text += PLACEHOLDER
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_values_in_commands_are_quoted_for_a_shell(path):
+    assert list(unquoted_in(path)) == []
+
+
+def test_unquoted_in_finds_paths(tmp_path):
+    (tmp_path / "a.py").write_text(
+        "f'next: gancore resume {folder}'; f'gancore resume {quote(folder)}'; f'{folder} is'"
+    )
+    assert list(unquoted_in(tmp_path / "a.py")) == [(1, "folder")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -130,7 +131,8 @@ def _dataset(
     known = [dataset.name for dataset, _ in catalog.offers(Dataset)]  # type: ignore[type-abstract]  # offers are concrete
     if source in known or source.rpartition(":")[2] in known:
         if Path(source).exists():
-            terminal.note(f"note: {source} is the dataset; for the data of the same name: gancore data ./{source}")
+            path = quote(f"./{source}")
+            terminal.note(f"note: {source} is the dataset; for the data of the same name: gancore data {path}")
         dataset: Dataset = read_component(Dataset, {"name": source}, catalog)  # type: ignore[type-abstract]  # as above
     elif not Path(source).expanduser().exists():
         raise DataError(

@@ -5,6 +5,7 @@ Only click is imported at the top of the modules of commands, so that `--help` i
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -113,6 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if shell := os.environ.get(VARIABLE):
         answer(gancore, shell, arguments)
         sys.exit(0)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":  # names of files may be any bytes
+            stream.reconfigure(errors="backslashreplace")
     as_json, verbose, stdout = "--json" in arguments, bool({"-v", "--verbose"} & set(arguments)), sys.stdout
     with handle_signals() as handler:
         try:

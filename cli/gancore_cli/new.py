@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -50,7 +51,7 @@ def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path 
     folder, files = out or Path(package.package), package.files()
     _write(folder, files)
     offered = "gancore recipes" if list(package.names) == [RECIPE] else "gancore list"
-    commands = [f"cd {folder}", 'pip install -e ".[dev]"', "pytest", offered, package.train]
+    commands = [f"cd {quote(str(folder))}", 'pip install -e ".[dev]"', "pytest", offered, package.train]
     document = {
         "package": package.package,
         "module": package.module,

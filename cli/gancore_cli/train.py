@@ -122,7 +122,8 @@ def train(
 
         catalog = open_catalog(terminal)
         if recipe and is_recipe(recipe, catalog) and Path(recipe).exists():
-            terminal.note(f"note: {recipe} is the recipe; for the data of the same name: gancore train ./{recipe}")
+            path = shlex.quote(f"./{recipe}")
+            terminal.note(f"note: {recipe} is the recipe; for the data of the same name: gancore train {path}")
         config = out / "config.toml" if out and resume else None
         layers, chosen = _layers(
             recipe, flags, assignments, catalog, config, lambda: ranks.device(device).type != "cpu"

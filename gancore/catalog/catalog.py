@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from importlib.resources.abc import Traversable
 from inspect import isabstract, isclass, isroutine, signature
+from shlex import quote
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import pluggy
@@ -66,7 +67,7 @@ class Catalog:
         for plugin in self.plugins:
             shared = [] if plugin.package == BUILT_IN else [name for name in plugin.names if name in built_in]
             if plugin.error and not plugin.off:
-                switch = f"{DISABLE}={plugin.name}"
+                switch = f"{DISABLE}={quote(plugin.name)}"
                 warnings.append(f"{plugin.description} is not loaded: {plugin.error}. Switch it off with: {switch}")
             elif shared and not plugin.off:
                 names, full_name = ", ".join(map(" ".join, shared)), f"{plugin.package}:{shared[0][1]}"
@@ -116,10 +117,10 @@ class Catalog:
             return matches[0][0]
         if matches:
             origins = " and ".join(plugin.origin for _, plugin in matches)
-            choices = {f"{plugin.package}:{bare}": None for _, plugin in matches}
+            choices = {quote(f"{plugin.package}:{bare}"): None for _, plugin in matches}
             hint = f"choose one: {' or '.join(choices)}"
             if len(choices) < len(matches):  # two plugins of one package
-                hint = f"switch one off: {DISABLE}={matches[0][1].name}"
+                hint = f"switch one off: {DISABLE}={quote(matches[0][1].name)}"
             raise PluginError(f"{what} {bare!r} is ambiguous: {origins} offer it", hint)
         message = unknown_name(what, name, {*known, *(offered.name for offered, _ in offers)})
         missing = [plugin for plugin in self.plugins if plugin.not_loaded and of_package(plugin)]
@@ -128,7 +129,7 @@ class Catalog:
         reasons = "; ".join(f"{plugin.description}: {plugin.not_loaded}" for plugin in missing)
         cause = next((plugin.cause for plugin in missing if plugin.cause), None)
         broken = ",".join(plugin.name for plugin in missing if plugin.error)
-        hint = f"fix it, or switch it off: {DISABLE}={broken}" if broken else "gancore plugins list"
+        hint = f"fix it, or switch it off: {DISABLE}={quote(broken)}" if broken else "gancore plugins list"
         raise PluginError(f"{message}. Not loaded: {reasons}", hint) from cause
 
     def name_of(self, component: type[Settings]) -> str:

@@ -332,7 +332,7 @@ def _keys_hint(error: ValidationError, data: Mapping[str, Any]) -> str:  # Any: 
     name = value.get("name") if isinstance(value, Mapping) else value
     if others or table not in _PARTS or not isinstance(name, str):
         return "see the keys with: gancore show run"
-    return f"gancore show {table} {name}"
+    return f"gancore show {table} {quote(name)}"
 
 
 _PARTS = ("generator", "discriminator", "loss", "dataset")

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import gcd
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pydantic import ValidationError
@@ -102,7 +103,7 @@ def suggest(
     elif outline is None:
         raise ConfigError(
             f"dataset {dataset.name} does not say what {path} holds, so no recipe can be chosen for it",
-            f"name one: gancore train RECIPE --dataset {path}",
+            f"name one: gancore train RECIPE --dataset {quote(str(path))}",
         )
     else:
         dataset, outline, reasons = _reduced(dataset, outline, path, catalog, own, accelerated=accelerated)

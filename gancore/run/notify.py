@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from shlex import quote
 
 from PIL.Image import Image
 
@@ -93,5 +94,5 @@ class Notifier:
             hint = f"; {error.hint}" if isinstance(error, GancoreError) and error.hint else ""
             self._warnings.append(
                 f"observer {called} of {origin} failed in {what} and is left out from here on: "
-                f"{describe_error(error)}{hint}. Switch it off with: --set observers.{label}=none"
+                f"{describe_error(error)}{hint}. Switch it off with: --set {quote(f'observers.{label}=none')}"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from shlex import quote
 
 from gancore.config.layers import ConfigLayer, Keys, merge
 from gancore.config.optimizers import PREFIX
@@ -83,7 +84,8 @@ def _mirrors_nothing(config: RunConfig) -> str:
     policies = {label: getattr(augmentation, "policy", None) for label, augmentation in config.augmentations.items()}
     known = ((label, policy) for label, policy in policies.items() if isinstance(policy, tuple))
     label, policy = next(known, ("diffaugment", ()))
-    return f"no augmentation mirrors images: --set 'augmentations.{label}.policy={as_toml([*policy, 'flip'])}'"
+    setting = quote(f"augmentations.{label}.policy={as_toml([*policy, 'flip'])}")
+    return f"no augmentation mirrors images: --set {setting}"
 
 
 def _beyond_the_total(every_kimg: float, config: RunConfig, gan: GAN) -> str:

@@ -1,8 +1,11 @@
 """Commands that are ended by signals, whatever plugins make of them: real processes, real signals."""
 
 import json
+import os
 import shlex
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -157,3 +160,39 @@ def test_error_names_what_ran_out_with_its_limit(run, place, what, words, kept):
     assert all(each in said(done)["error"] for each in words), done.stderr
     assert said(done)["kept"].startswith(kept)
     assert "batch-size" in said(done)["next"] if what == "memory" else "ulimit -n 4096" in said(done)["next"]
+
+
+def test_working_directory_that_was_deleted_is_named(tmp_path):
+    script = f"mkdir gone; cd gone; rmdir ../gone; {sys.executable} -m gancore_cli list loss"
+    done = subprocess.run(["/bin/bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 7
+    assert said(done)["error"] == "the working directory has been deleted"
+
+
+def test_names_that_standard_error_cannot_encode_are_escaped(tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    words = [sys.executable, "-m", "gancore_cli", "check\N{RIGHTWARDS ARROW}"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 2
+    assert rb"'check\u2192'" in done.stderr
+
+
+def test_commands_that_messages_name_are_quoted_for_a_shell(run):
+    folder = "a b'c"
+    train = ("--plugin", TRAPS, "train", *BY_HAND, "--set", "batch_size=8", "--out", folder)
+    built = ("--set", 'discriminator={name = "trapped", discriminator = {name = "mlp"}}')
+    built += ("--set", 'loss={name = "trapped", loss = {name = "bce"}}')
+    lines = []
+    for words, trap in (
+        ((*train, *built, "--steps", 4), "discriminator:3:TERM"),
+        ((*train, *built, "--steps", 4), ""),
+        (("--plugin", TRAPS, "resume", folder), "start:0:TERM"),
+        (("--plugin", TRAPS, "resume", folder, "--set", "generator.widths=[4]"), ""),
+        (("train", folder), ""),
+        (("--plugin", TRAPS, "resume", folder), ""),
+    ):
+        done = run(*words, GANCORE_TRAP=trap or "::")
+        printed = (done.stderr + done.stdout).splitlines()
+        lines.append(next(line for line in reversed(printed) if line.startswith("next:")))
+    assert all(shlex.quote(folder) in line or shlex.quote(f"{folder}/config.toml") in line for line in lines), lines
+    assert lines[0] == f"next: gancore resume {shlex.quote(folder)}"

@@ -140,11 +140,11 @@ def test_exhausted_follows_the_cause_of_an_error_that_names_a_file():
         BlockingIOError(errno.EAGAIN, "write could not complete without blocking"),
     ],
 )
-def test_exhausted_is_none_for_other_errors(error):
+def test_exhausted_finds_nothing_in_other_errors(error):
     assert exhausted(error) is None
 
 
-def test_exhausted_is_none_for_a_file_that_says_it_is_huge():
+def test_exhausted_finds_nothing_in_the_error_of_a_file_that_says_it_is_huge():
     error = CheckpointError("a is larger than the free memory")
     error.__cause__ = MemoryError()
     assert exhausted(error) is None

@@ -58,16 +58,45 @@ CASES = [
         143,
     ),
     Case(
-        "timeout ends a run with its step saved",
-        f"timeout 20 {ENDLESS}; exit $?",
-        124,
+        "timeout, which sends two signals, ends a run with its step saved",
+        f"timeout 999 {ENDLESS} & P=$!; {BEGUN}; kill -TERM $P; wait $P",
+        143,
         ("terminated", "kept: checkpoint"),
     ),
     Case(
         "a limit of processor time ends a run with its step saved",
-        f"ulimit -S -t 15; {ENDLESS}",
+        f"ulimit -S -t 30; {ENDLESS}",
         152,
         ("ulimit -t", "kept: checkpoint"),
+    ),
+    Case(
+        "few files", f"ulimit -n 6; {RUN}", 10, ("Too many open files; this process may open 6 files", "ulimit -n 4096")
+    ),
+    Case(
+        "few files for workers",
+        f"ulimit -n 16; {RUN} --set training.data=stream --set training.workers=2",
+        10,
+        ("worker cannot be started", "this process may open 16 files"),
+    ),
+    Case("little memory", f"ulimit -v 2500000; {RUN}", 10, ("note: this process may have", "memory ran out")),
+    Case(
+        "a deleted working directory", f"mkdir gone; cd gone; rmdir ../gone; {RUN}", 7, ("has been deleted", "next: cd")
+    ),
+    Case("all streams closed", f"{RUN} <&- >&- 2>&- && gancore checkpoint verify run >/dev/null", 0),
+    Case("a reader that has gone", f"{RUN} --json | true; exit ${{PIPESTATUS[0]}}", 0),
+    Case(
+        "a full disk for the result",
+        f"{RUN} --json >/dev/full",
+        7,
+        ("cannot write the result", "kept: checkpoint run/"),
+    ),
+    Case("no home", f"env -u HOME -u GANCORE_CACHE -u XDG_CACHE_HOME {RUN}", 0),
+    Case("a folder of temporary files that is missing", f"TMPDIR=/nonexistent {RUN}", 0),
+    Case("the locale C", f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {RUN} && gancore recipes", 0, ("vanilla",)),
+    Case(
+        "an encoding without the name of a folder",
+        f"PYTHONIOENCODING=latin-1 gancore train {TINY} --steps 3 --out r→x",
+        0,
     ),
     Case(
         "a stopped run continues",

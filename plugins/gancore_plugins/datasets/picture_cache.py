@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -303,7 +304,7 @@ def _some(problems: Sequence[str], places: Sequence[Path]) -> str:
     shown = "; ".join(problems[:_NAMED])
     if len(problems) <= _NAMED:
         return shown
-    listing = f" (gancore data {places[0]} --json lists all)" if len(places) == 1 else ""
+    listing = f" (gancore data {quote(str(places[0]))} --json lists all)" if len(places) == 1 else ""
     return f"{shown}; and {len(problems) - _NAMED} more{listing}"
 
 

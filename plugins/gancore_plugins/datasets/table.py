@@ -152,10 +152,12 @@ class Table(HeldOutRows):
                 numbers = [name for name in numbers if not counts_rows(head.values_of(name))] or numbers
             listed = some([f"{name!r} ({head.text[name]})" for name in text], _NAMED)
             names = "[" + ",".join(f'"{name}"' for name in numbers) + "]"
-            leave_out = f"--set 'dataset.columns={names}' leaves them out" if numbers else "name another file"
+            leave_out = (
+                f"--set {shlex.quote(f'dataset.columns={names}')} leaves them out" if numbers else "name another file"
+            )
             able = text if self.label is None and not self.columns else []
             fitting = [name for name in able if _may_be_classes(head.values_of(name))]
-            label = f"; --set 'dataset.label={fitting[0]}' makes it the class" if fitting else ""
+            label = f"; --set {shlex.quote(f'dataset.label={fitting[0]}')} makes it the class" if fitting else ""
             raise DataError(f"tables must hold numbers; {listed} of {self.path} hold none", leave_out + label)
         if not chosen:
             raise DataError(f"table {self.path} has no column of numbers", "name another file")
@@ -311,4 +313,5 @@ def _notes(table: Table, loaded: _Loaded) -> Iterator[str]:
             if name.lower() in ("label", "class", "target", "y", "species", "category"):
                 distinct = Counter(numbers[:, loaded.columns.index(name)].tolist())
                 if len(distinct) <= max(2, len(numbers) // 20):
-                    yield f"column {name!r} is trained on as a number; --set 'dataset.label={name}' makes it the class"
+                    setting = shlex.quote(f"dataset.label={name}")
+                    yield f"column {name!r} is trained on as a number; --set {setting} makes it the class"

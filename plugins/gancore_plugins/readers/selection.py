@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -216,7 +217,8 @@ class _Selector:
         if self.rules.labels is None and (found := label_file(self.files)):
             try:
                 read_labels(self.files, found)
-                self.notes.append(f"{found} is not used; to train on its labels: --set dataset.labels={found}")
+                setting = quote(f"dataset.labels={found}")
+                self.notes.append(f"{found} is not used; to train on its labels: --set {setting}")
             except DataError as error:
                 self.notes.append(f"{found} is not used: {error.message}")
         parts = {SPLITS.get(folder.lower()) for folder in self.level.folders}

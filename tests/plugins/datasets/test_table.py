@@ -129,7 +129,7 @@ def test_text_columns_are_refused_with_the_way_on(tmp_path):
     path = written(tmp_path / "a.csv", "a,city,street\n1,x,p\n2,x,q\n3,y,r\n4,y,s\n")
     message = failure(path)
     assert "'city' (text); 'street' (text) of" in message
-    assert """--set 'dataset.columns=["a"]' leaves them out; --set 'dataset.label=city' makes it the class""" in message
+    assert """--set 'dataset.columns=["a"]' leaves them out; --set dataset.label=city makes it the class""" in message
     assert values(path, columns=["a"]) == [[1], [2], [3], [4]]
     assert "has no column 'town'; it has a, city, street" in failure(path, columns=["town"])
 
@@ -138,7 +138,7 @@ def test_text_columns_are_proposed_as_the_class_only_where_they_can_be(tmp_path)
     rows = "".join(f"{n},name{n},{n % 3},{n % 2}.5,kind{n % 2}\n" for n in range(1, 9))
     path = written(tmp_path / "a.csv", "id,name,a,b,kind\n" + rows)
     way = """--set 'dataset.columns=["a","b"]' leaves them out"""
-    assert failure(path).endswith(f"{way}; --set 'dataset.label=kind' makes it the class")
+    assert failure(path).endswith(f"{way}; --set dataset.label=kind makes it the class")
     assert failure(path, columns=["id", "name", "a"]).endswith("""["id","a"]' leaves them out""")
     assert failure(path, columns=["a", "kind"]).endswith("""["a"]' leaves them out""")
     assert Table(path=str(path), columns=["a", "b"], label="kind").build(tmp_path).classes == ("kind0", "kind1")
