@@ -1,6 +1,6 @@
 """What completes each argument and option in a shell: names of components, runs, paths, and keys of the config.
 
-Nothing here imports torch or a plugin. The items of type `plain` are whole words, those of type `part` go on.
+Nothing here imports torch or a plugin. The items of type `plain` are whole words, those of type `part` only begin one.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ def paths(_context: click.Context, _parameter: click.Parameter, text: str) -> li
 
 
 def runs(_context: click.Context, _parameter: click.Parameter, text: str) -> list[CompletionItem]:
-    """Complete the folder of a run; where there is none, a folder."""
+    """Complete the folder of a run; without any, a folder."""
     return [*_runs(text)] or [*_paths(text, suffixes=())]
 
 
 def runs_and_checkpoints(_context: click.Context, _parameter: click.Parameter, text: str) -> list[CompletionItem]:
-    """Complete the folder of a run; where there is none, a checkpoint or a folder."""
+    """Complete the folder of a run; without any, a checkpoint or a folder."""
     return [*_runs(text)] or [*_paths(text, suffixes=(".safetensors",))]
 
 

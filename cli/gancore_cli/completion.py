@@ -33,7 +33,7 @@ _MARK = "# completion of gancore"
 """Begins the files that are installed, and ends the line in ~/.zshrc."""
 
 _WORD, _PART, _FILES, _FOLDERS = "word", PART, "files", "folders"
-"""How an item goes on: a space follows; no space follows; the shell completes a path."""
+"""Kinds of items: a whole word; a part of one, without a space behind it; any path, which the shell completes."""
 
 _BASH = """_gancore_completion() {
     local answer kind text help
@@ -98,7 +98,7 @@ _SHELLS = [*_SCRIPTS]
 
 
 def answer(command: click.Group, request: str, arguments: Sequence[str]) -> None:
-    """Print what a shell asks for. It cannot show errors, so there are none: nothing is completed instead.
+    """Print what a shell asks for. It cannot show errors, so nothing is completed instead.
 
     `request` is the name of a shell, whose script is printed if `_source` follows.
     """
@@ -125,7 +125,7 @@ def _items(command: click.Group, words: Sequence[str]) -> Iterator[CompletionIte
 
 
 _TYPES = {"file": _FILES, "dir": _FOLDERS}
-"""How an item of click's types goes on."""
+"""Kinds of items by the types that click gives them."""
 
 
 def _line(item: CompletionItem, text: str, *, ends: bool = True) -> str:
@@ -294,7 +294,7 @@ def _startup_line(script: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    """Return the text of a file, empty if there is none. Raises StorageError if it cannot be read."""
+    """Return the text of a file, empty without a file. Raises StorageError if it cannot be read."""
     from gancore.errors import StorageError
 
     try:
