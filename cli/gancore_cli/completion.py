@@ -91,7 +91,7 @@ _FISH = """function __gancore_completion
         end
     end
 end
-complete -c gancore --no-files --keep-order -a '(__gancore_completion)'
+complete -c gancore -f -k -a '(__gancore_completion)'
 """
 _SCRIPTS = {"bash": f"{_MARK}\n{_BASH}", "zsh": _ZSH.replace("\n", f"\n{_MARK}\n", 1), "fish": f"{_MARK}\n{_FISH}"}
 _SHELLS = [*_SCRIPTS]
