@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -80,9 +79,11 @@ class _TrackioWriter(Writer):
 def _package() -> ModuleType:
     """Return the package, which takes a while to import. Raise ConfigError without it."""
     try:
-        return import_module("trackio")
+        import trackio
     except ImportError as error:
         raise ConfigError("the package trackio is not installed", "install it with: pip install trackio") from error
+    package: ModuleType = trackio
+    return package
 
 
 @hookimpl

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -104,9 +103,11 @@ class _WandBWriter(Writer):
 def _package() -> ModuleType:
     """Return the package, which takes a while to import. Raise ConfigError without it."""
     try:
-        return import_module("wandb")
+        import wandb
     except ImportError as error:
         raise ConfigError("the package wandb is not installed", "install it with: pip install wandb") from error
+    package: ModuleType = wandb
+    return package
 
 
 @hookimpl

@@ -74,7 +74,7 @@ def test_choice_is_kept_by_resume_which_times_nothing(tmp_path, two_threads):
     assert not [warning for warning in again.warnings if "bit-exact" in warning]
 
 
-def test_other_number_of_threads_is_another_config_and_can_be_resumed_with(tmp_path):
+def test_threads_of_another_number_are_another_config_and_can_be_resumed_with(tmp_path):
     recorded(tmp_path / "run", AUTO)
     with pytest.raises(CheckpointError, match=r"training\.threads was 1, now 2") as error:
         list(small_run(tmp_path / "run", AUTO, {"training": {"threads": 2}}).train(resume=True))
@@ -98,7 +98,7 @@ def test_choice_is_made_anew_where_the_user_asks_for_it(tmp_path, two_threads):
     assert [warning for warning in run.warnings if "bit-exact" in warning] == expected
 
 
-def test_more_threads_than_cores_are_said(tmp_path):
+def test_threads_beyond_the_cores_are_said(tmp_path):
     run = small_run(tmp_path / "run", {"duration": "1 steps", "training": {"threads": usable_cores() + 1}})
     list(run.train())
     said = f"training.threads is {usable_cores() + 1}, and this process may use"
