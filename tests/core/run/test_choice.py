@@ -8,6 +8,7 @@ import torch
 
 from gancore.checkpoint import store as checkpoint
 from gancore.errors import CheckpointError
+from gancore.run import lockstep
 from gancore.run.progress import Display
 from gancore.run.run import open as open_run
 from gancore.utils.threads import usable_cores
@@ -106,8 +107,6 @@ def test_threads_beyond_the_cores_are_said(tmp_path):
 
 
 def test_threads_apply_to_samples_and_evaluation_and_not_to_the_consumer(tmp_path, monkeypatch):
-    from gancore.run import lockstep
-
     seen, draw = [], lockstep.draw_from
     monkeypatch.setattr(lockstep, "draw_from", lambda *args: seen.append(torch.get_num_threads()) or draw(*args))
     layers = {"duration": "2 steps", "training": {"threads": 2}, "metrics": {"kid-random": {"subsets": 2}}}
