@@ -22,9 +22,10 @@ def begun(path, *layers, known=None):
 
 
 def recorded(path, *layers, known=None):
-    """The folder of a small run that was trained to its end, its config, and its records."""
-    directory, config, records = begun(path, *layers, known=known)
-    return directory, config, list(records)
+    """The folder of a small run that was trained to its end, its config with what it has chosen, and its records."""
+    run = small_run(path, *layers, known=known)
+    records = list(run.train())
+    return run.directory, run.config, records
 
 
 def lines(directory):
