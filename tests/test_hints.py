@@ -166,7 +166,8 @@ def test_problems_of_accepts_what_exists(text):
 BEFORE_A_VALUE = re.compile(r"(gancore [a-z]|--[a-z]|cd )[^;,]*$")
 UNQUOTED = {
     "text", "self.package", "kind.kind", "table", "unnamed[0]", "self.size", "torch.cuda.device_count()", "SUFFIX",
-    "fits", "options", "resume", "component.split()[0]", "possible[0]", "', '.join(possible)", "low", "high", "where",
+    "fits", "min(most, 64)", "shell", "options", "resume",
+    "component.split()[0]", "possible[0]", "', '.join(possible)", "low", "high", "where",
     "what", "label", "number", "other", "document['chosen']", "key", "them", "kind", "default_name(shape)", "run",
     "flags['dataset']", "path", "setting", "first[0]", "self.names[first[0]]", "_valid_name(name)",
     "shell", "min(most, 64)", "name.removeprefix('gancore').strip('-') or 'waves'",

@@ -196,3 +196,10 @@ def test_commands_that_messages_name_are_quoted_for_a_shell(run):
         lines.append(next(line for line in reversed(printed) if line.startswith("next:")))
     assert all(shlex.quote(folder) in line or shlex.quote(f"{folder}/config.toml") in line for line in lines), lines
     assert lines[0] == f"next: gancore resume {shlex.quote(folder)}"
+
+
+def test_modules_of_the_working_directory_shadow_no_package(tmp_path):
+    for name in ("torch", "numpy", "click", "gancore", "yaml", "tomllib"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('shadows')")
+    done = subprocess.run([sys.executable, "-m", "gancore_cli", "list", "loss"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
