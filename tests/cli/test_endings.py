@@ -78,7 +78,7 @@ def test_signal_that_a_metric_swallows_ends_an_evaluation(run):
 def test_signals_that_come_more_than_once_end_a_run_after_its_step(run, tmp_path, how, code, what):
     done = run(*TRAPPED, "--steps", 12, "--out", "run", "-q", GANCORE_TRAP=f"discriminator:7:{how}")
     assert done.returncode == code, done.stderr
-    step = checkpoint.load(checkpoint.newest(tmp_path / "run")).about["progress"]["step"]
+    step = checkpoint.newest_valid(tmp_path / "run" / "checkpoints").checkpoint.about["progress"]["step"]
     assert said(done) == {
         "error": what,
         "kept": f"checkpoint run/checkpoints/step-{step:08d}.safetensors",
@@ -105,7 +105,7 @@ def test_signal_before_the_first_step_of_a_resumed_run_says_how_to_resume(run, t
     train = ["--plugin", str(TRAPS), "train", *BY_HAND, "--steps", "12", "--out", "run"]
     train += ["--set", 'discriminator={name = "trapped", discriminator = {name = "mlp"}}', "--batch-size", "8"]
     assert run(*train, "-q").returncode == 0
-    kept = checkpoint.newest(tmp_path / "run").relative_to(tmp_path)
+    kept = checkpoint.kept(tmp_path / "run" / "checkpoints")[-1].relative_to(tmp_path)
     before = (tmp_path / "run" / "config.toml").read_text()
     command = ["--plugin", str(TRAPS), *map(str, words or train[2:]), *([] if words else ["--resume"])]
     done = run(*command, GANCORE_TRAP="start:0:TERM")

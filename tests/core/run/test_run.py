@@ -226,7 +226,7 @@ def test_kept_names_no_checkpoint_whose_last_flush_failed(tmp_path, monkeypatch)
 
 def test_kept_names_no_newer_checkpoint_that_is_damaged(tmp_path):
     list(small_run(tmp_path / "run", {"checkpoint": {"every_steps": 4}}).train())
-    newest = checkpoint.newest(tmp_path / "run")
+    newest = checkpoint.kept(tmp_path / "run" / "checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
     run = gancore.open(tmp_path / "run", device="cpu", catalog=catalog())
     step = 1 + checkpoint.newest_valid(newest.parent).checkpoint.about["progress"]["step"]
