@@ -186,7 +186,7 @@ def test_run_may_begin_with_the_weights_of_another(tmp_path):
     next(second.train())
     begun = checkpoint.load(second.checkpoints[0])
     assert torch.equal(begun.tensors["generator.0.weight"], tensors(first.directory)["generator.0.weight"])
-    assert second.directory.origin == checkpoint.load(first.checkpoints[-1]).digest
+    assert second.directory.read_manifest().entries["init_from"] == checkpoint.load(first.checkpoints[-1]).digest
 
 
 def test_run_that_fails_before_its_first_step_leaves_nothing(tmp_path):
@@ -535,8 +535,10 @@ def test_metrics_leave_out_a_torn_line_and_read_null_as_nan(tmp_path):
     list(run.train())
     with run.directory.metrics.open("a") as log:
         log.write('{"step": 8, "loss": null}\n{"step": 9, "lo')
-    assert [line["step"] for line in run.metrics] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert math.isnan(run.metrics[-1]["loss"])
+    with pytest.warns(UserWarning, match="1 damaged line"):
+        metrics = run.metrics
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert math.isnan(metrics[-1]["loss"])
 
 
 # Several ranks
