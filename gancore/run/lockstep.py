@@ -19,6 +19,7 @@ from gancore.run.interrupt import Interrupted, Interruption
 from gancore.sampling.draw import draw_from
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
+from gancore.utils.threads import computing_with
 
 
 class Command(IntEnum):
@@ -126,4 +127,5 @@ def follow(steps: Iterator[Step], gan: GAN, interruption: Interruption) -> Gener
 def _draw(gan: GAN, count: int, seed: int, conditions: Tensor | None) -> Tensor:
     given = {} if conditions is None else {"conditions": conditions}
     conditions = gan.ranks.broadcast_tensors(given).get("conditions")
-    return draw_from(gan, count, seed, conditions)
+    with computing_with(gan.choice.threads):
+        return draw_from(gan, count, seed, conditions)

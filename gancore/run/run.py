@@ -73,6 +73,7 @@ from gancore.training.initialize import Initializer
 from gancore.training.loop import Step, train
 from gancore.utils.copies import copy_part
 from gancore.utils.paths import cache_root, data_root
+from gancore.utils.threads import computing_with
 
 
 class Run:
@@ -555,7 +556,8 @@ class Run:
         evaluator = evaluator_for_run(self.config, paths, self.catalog, training=gan.feed.dataset, count=count)
         check_memory(evaluator.count, gan.feed.shape, gan.feed.format.dtype)
         if display:
-            display.prepare(evaluator.prepare())
+            with computing_with(gan.choice.threads):
+                display.prepare(evaluator.prepare())
         return evaluator
 
     def _record(self, session: Session, state: RecorderState | None, display: Display) -> Iterator[Record]:

@@ -9,6 +9,7 @@ import torch
 from gancore.checkpoint import store as checkpoint
 from gancore.errors import CheckpointError
 from gancore.run import lockstep
+from gancore.run.interrupt import Interruption
 from gancore.run.progress import Display
 from gancore.run.run import open as open_run
 from gancore.utils.threads import usable_cores
@@ -114,4 +115,39 @@ def test_threads_apply_to_samples_and_evaluation_and_not_to_the_consumer(tmp_pat
         assert torch.get_num_threads() == 1
     assert set(seen) == {2}
     assert len(seen) >= 4
+    assert torch.get_num_threads() == 1
+
+
+def test_threads_apply_to_the_preparation_of_metrics(tmp_path):
+    class Preparing(Display):
+        def prepare(self, preparations):
+            seen.extend(torch.get_num_threads() for _ in preparations)
+
+    seen = []
+    layers = {"duration": "1 steps", "training": {"threads": 2}, "metrics": {"kid-random": {"subsets": 2}}}
+    run = small_run(tmp_path / "run", layers, {"evaluate": {"samples": 10}})
+    list(run.train(progress=Preparing()))
+    assert set(seen) == {2}
+    assert torch.get_num_threads() == 1
+
+
+def test_threads_apply_to_the_samples_that_every_rank_draws(tmp_path, monkeypatch):
+    class Rank:
+        """Another rank than 0, which gets the command to draw samples, and then the one to end."""
+
+        def __init__(self):
+            self.commands = [[lockstep.Command.SAMPLE, 4, 0, 0], [lockstep.Command.END, 0, 0, 0]]
+
+        def all_reduce_max(self, numbers):
+            return self.commands.pop(0)
+
+        def broadcast_tensors(self, tensors):
+            return tensors
+
+    seen = []
+    monkeypatch.setattr(lockstep, "draw_from", lambda *args: seen.append(torch.get_num_threads()))
+    gan = small_run(tmp_path / "run", {"training": {"threads": 2}}).assemble()
+    gan.ranks = Rank()
+    assert list(lockstep.follow(iter(()), gan, Interruption())) == []
+    assert seen == [2]
     assert torch.get_num_threads() == 1
