@@ -176,9 +176,11 @@ def halves_of(returned: object) -> tuple[object, object]:
 
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
-    # Converted before the split, at once. Not views, which a loss could not change in place; the gradient of both
-    # halves is one tensor, where that of two slices is a sum of two padded ones.
-    first, last = torch.unsafe_chunk(at_least_float32(values), 2)
+    # Converted before the split, at once. The gradient of both halves is one tensor, where that of two slices is a sum
+    # of two padded ones. A loss may change the halves in place, as it may without the split: so they are no views, which
+    # autograd would refuse, and parts of a copy, because D's last layer may have saved what it returned.
+    converted = at_least_float32(values)
+    first, last = torch.unsafe_chunk(converted.clone() if converted is values else converted, 2)
     return first, last
 
 
