@@ -93,21 +93,23 @@ class FiniteCheck:
         optimizer: optim.Optimizer,
         scores: Mapping[str, Tensor],
         weights: Sequence[Tensor],
-    ) -> None:
-        """Check scores and gradients before an update.
+    ) -> Sequence[Tensor] | None:
+        """Check scores and gradients before an update; return the norms of the gradients if it computed them.
 
         `modules` are those that the optimizer trains, by role, the player's network under its own name.
         Raises NonFiniteError if it reads immediately. The weights are unchanged.
         """
         gradients = gradients_of(weights)
         if self._immediate and self._on_cpu and _surely_finite(scores.values(), gradients):
-            return
+            return None
         deferred = not self._immediate and skips_by_flag(optimizer)
         if deferred:
             optimizer.found_inf = self.found  # type: ignore[attr-defined]  # torch's optimizers read it by getattr
-        values = torch.stack([*scores.values(), *norms_of(gradients)])
+        norms = norms_of(gradients)
+        values = torch.stack([*scores.values(), *norms])
         moved = tuple([weight for weight in weights if weight.grad is not None])
         self._check(_Checked(player, modules, tuple(scores), moved, projected=False), values, deferred=deferred)
+        return norms
 
     def check_weights(self, player: Player, module: nn.Module) -> None:
         """Check the weights that regularizers have projected after an update."""

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gancore.checkpoint import store as checkpoint
 from gancore.config.run import Options
@@ -16,6 +17,7 @@ from gancore.training.finite import FiniteCheck, not_finite
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore.training.regularizers import ActiveRegularizers
+from gancore.training.update import Update
 from helpers import nan_injection
 from helpers.nan_injection import PLACES, Ailment, nothing_random, recording, state
 from helpers.small_runs import begun, recorded
@@ -149,6 +151,14 @@ def test_clipping_with_the_norms_of_the_finite_check_equals_torch(monkeypatch):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_clipping_leaves_a_player_without_gradients_as_it_is():
+    gan = assembled(training={"clip_norm": 0.01})
+    before, update = weights(gan), Update(gan, "discriminator")
+    update.backward(torch.ones((), requires_grad=True) * 2, {}, 1)
+    update.step(4)
+    assert equal(weights(gan), before)
+
+
 # Deferred checks, as on a GPU: the fused optimizers of the CPU take the same flag.
 
 
@@ -156,6 +166,23 @@ def deferred(gan):
     """Make the finite check of a GAN keep its results until they are read."""
     gan.finite_check = FiniteCheck(gan.device, gan.state, immediate=False)
     return gan
+
+
+class CountingNorms(TorchDispatchMode):
+    """Counts the calls in which torch computes the norms of several tensors."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._foreach_norm.Scalar
+        return func(*args, **(kwargs or {}))
+
+
+def test_clipping_after_a_deferred_check_computes_the_norms_once():
+    gan = deferred(assembled(training={"clip_norm": 0.01}))
+    with CountingNorms() as norms:
+        next(train(gan))
+    assert norms.count == 2  # an update of each player
 
 
 @pytest.mark.parametrize("optimizer", ["Adam", "AdamW", "SGD", "Adagrad"])
