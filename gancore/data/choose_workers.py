@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fcntl import F_GETFL, fcntl
 from itertools import islice
 from statistics import median
 from time import perf_counter
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gancore.data.loader import PREFETCHED, Loader
-from gancore.errors import WorkerError
+from gancore.errors import GancoreError, WorkerError
 
 _Batch = tuple[Tensor, Tensor]
 _NUMBERS = (0, 1, 2, 4, 8)
@@ -53,11 +54,31 @@ class WorkersChoice:
         return f"workers: {self.workers or 'none'} ({self.reason or f'a batch takes {timed}'})"
 
 
-class _Pace(NamedTuple):
+class Pace(NamedTuple):
     """Seconds per batch, and the part of them that training waits for the batch."""
 
     seconds: float
     waited: float
+
+
+def number_to_try(paces: Mapping[int, Pace]) -> int | None:
+    """Return the number of workers to try after those with these paces; None: no further one."""
+    if not paces:
+        return 0
+    last = max(paces)
+    waits = paces[last].waited > _SHORT * paces[last].seconds
+    if not waits or (last >= _ALWAYS_TRIED and best_number(paces) != last):
+        return None
+    return next((number for number in _NUMBERS if number > last), None)
+
+
+def best_number(paces: Mapping[int, Pace]) -> int:
+    """Return the number of workers to keep: of those that were tried, the last that made training faster."""
+    best = 0
+    for number in sorted(paces):
+        if paces[number].seconds * _ADVANTAGE < paces[best].seconds:
+            best = number
+    return best
 
 
 class WorkersChooser:
@@ -77,11 +98,14 @@ class WorkersChooser:
             self.choice = WorkersChoice(0, reason="on this system they are not forked")
             yield from self._loader
             return
-        paces = dict[int, _Pace]()
+        paces = dict[int, Pace]()
         try:
             reason = yield from self._tried(paces)
-        except WorkerError as error:  # the data may be readable in one process only
-            reason = str(error)
+        except GancoreError as error:
+            if not paces:  # raised in this process
+                raise
+            # The data may be readable in one process only. The batch is read again, which repeats any other error.
+            reason = str(error) if isinstance(error, WorkerError) else f"in a worker, {error}"
         seconds = {number: pace.seconds for number, pace in paces.items()}
         if reason:
             self._loader.start(0)
@@ -91,22 +115,17 @@ class WorkersChooser:
         self._loader.patience = None
         yield from self._loader
 
-    def _tried(self, paces: dict[int, _Pace]) -> Generator[_Batch, None, str]:
+    def _tried(self, paces: dict[int, Pace]) -> Generator[_Batch, None, str]:
         """Time numbers of workers and start the best; return another reason than time to have no workers."""
         if (yield from self._moves_open_files()):
             return "the dataset reads files that it keeps open, which processes cannot share"
-        best = 0
-        for number in _NUMBERS:
+        while (number := number_to_try(paces)) is not None:
             yield from self._started(number)
-            paces[number] = pace = yield from self._pace()
-            is_better = pace.seconds * _ADVANTAGE < paces[best].seconds
-            best = number if is_better else best
-            waits = pace.waited > _SHORT * pace.seconds
-            if not number and not waits:
-                return f"reading takes {pace.waited / pace.seconds:.0%} of the time"
+            paces[number] = yield from self._pace()
             self._loader.patience = max(_PATIENCE, 100 * paces[0].waited)
-            if not waits or (number >= _ALWAYS_TRIED and not is_better):
-                break
+        if len(paces) == 1:
+            return f"reading takes {paces[0].waited / paces[0].seconds:.0%} of the time"
+        best = best_number(paces)
         if best != self._loader.count:
             yield from self._started(best)
         return ""
@@ -128,8 +147,8 @@ class WorkersChooser:
             yield batch
         return moves
 
-    def _pace(self) -> Generator[_Batch, None, _Pace]:
-        blocks = list[_Pace]()
+    def _pace(self) -> Generator[_Batch, None, Pace]:
+        blocks = list[Pace]()
         begun = perf_counter()
         while len(blocks) < _BLOCKS and (len(blocks) < _ENOUGH_BLOCKS or perf_counter() - begun < _ENOUGH_SECONDS):
             start, waited = perf_counter(), 0.0
@@ -138,14 +157,18 @@ class WorkersChooser:
                 batch = next(self._loader)
                 waited += perf_counter() - asked
                 yield batch
-            blocks.append(_Pace((perf_counter() - start) / _BLOCK, waited / _BLOCK))
-        return _Pace(median(each.seconds for each in blocks), median(each.waited for each in blocks))
+            blocks.append(Pace((perf_counter() - start) / _BLOCK, waited / _BLOCK))
+        return Pace(median(each.seconds for each in blocks), median(each.waited for each in blocks))
 
 
 def _places_in_open_files() -> dict[int, int]:
-    """Return the position in each file that this process has open, by the number of the file."""
+    """Return the position in each file that this process has open for reading, by the number of the file.
+
+    The standard streams do not count: other processes may write to the same file.
+    """
     places = {}
-    for name in os.listdir("/proc/self/fd"):
+    for number in map(int, os.listdir("/proc/self/fd")):
         with suppress(OSError):  # no file, but a pipe, for example; or closed meanwhile
-            places[int(name)] = os.lseek(int(name), 0, os.SEEK_CUR)
+            if number > 2 and fcntl(number, F_GETFL) & os.O_ACCMODE != os.O_WRONLY:
+                places[number] = os.lseek(number, 0, os.SEEK_CUR)
     return places
