@@ -376,11 +376,9 @@ def test_lock_refuses_a_second_run_in_the_folder(zygote, tmp_path):
             assert first.poll() is None, first.stderr.read()
             time.sleep(0.05)
         for command in (words, [*words, "--resume"], ["--plugin", str(TRAPS), "resume", "run"]):
-            begun = time.monotonic()
             done = zygote.run(tmp_path, *command)
             assert done.returncode == 8
             assert three_lines(done)["error"] == f"run is in use by process {first.pid}"
-            assert time.monotonic() - begun < 20  # it does not wait for the first one
     finally:
         first.kill()
         first.communicate()
