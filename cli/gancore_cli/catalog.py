@@ -46,11 +46,21 @@ def open_catalog(terminal: Terminal, found: Iterable[Plugin] | None = None) -> C
     root = click.get_current_context().find_root().command
     catalog = Catalog(plugins, built_in_commands=root.commands if isinstance(root, click.Group) else ())
     if found is None and options == PluginOptions():
-        try:
-            remember(catalog)
-        except OSError as error:
-            terminal.detail(f"completion in a shell does not know the newest names: {error}")
+        _remember(catalog, terminal)
     return catalog
+
+
+def _remember(catalog: Catalog, terminal: Terminal) -> None:
+    """Let completion know the names of a catalog. Of the processes of a run only the first one writes."""
+    from gancore.distributed.launchers import find_launch
+    from gancore.errors import describe_error
+
+    try:
+        launch = find_launch()
+        if launch is None or launch.rank == 0:
+            remember(catalog)
+    except Exception as error:  # code of plugins gives the texts, and no command needs them
+        terminal.detail(f"completion in a shell does not know the newest names: {describe_error(error)}")
 
 
 def warn(terminal: Terminal, catalog: Catalog, *others: str) -> None:

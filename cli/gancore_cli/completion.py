@@ -273,11 +273,22 @@ def _current() -> str:
 
 
 def _places(shell: str) -> tuple[Path, Path | None]:
-    """Return the path of the script of a shell, and of the file in which a line must load it, if any."""
+    """Return the path of the script of a shell, and of the file in which a line must load it, if any.
+
+    Raises ConfigError if only the user's home could say where they are, and there is none.
+    """
 
     def folder(variable: str, default: str) -> Path:
         named = os.environ.get(variable, "")
-        return Path(named) if os.path.isabs(named) else Path("~", default).expanduser()
+        if os.path.isabs(named):
+            return Path(named)
+        try:
+            return Path("~", default).expanduser()
+        except RuntimeError as error:
+            from gancore.errors import ConfigError
+
+            message = "HOME is not set, and the system knows no home of this user"
+            raise ConfigError(message, f"set HOME, or: gancore completion show {shell}") from error
 
     data, config = folder("XDG_DATA_HOME", ".local/share"), folder("XDG_CONFIG_HOME", ".config")
     if shell == "bash":

@@ -148,7 +148,11 @@ def _installed() -> str:
     """Return a digest of what is installed, by the names and times of its metadata, and of what is switched off."""
     from gancore.catalog.discovery import DISABLE, settings_path
 
-    found = [f"{DISABLE}={os.environ.get(DISABLE, '')}", *_stamp(settings_path())]
+    found = [
+        f"{DISABLE}={os.environ.get(DISABLE, '')}",
+    ]
+    if settings := settings_path():
+        found += _stamp(settings)
     for folder in dict.fromkeys(sys.path):
         with suppress(OSError), os.scandir(folder or ".") as entries:
             metadata = sorted(entry.path for entry in entries if entry.name.endswith(".dist-info"))

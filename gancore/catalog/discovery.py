@@ -112,7 +112,7 @@ class Choice:
     def of_user(cls) -> Choice:
         """Read the environment and the user's settings. Raises ConfigError for settings that cannot be read."""
         path = settings_path()
-        off = dict.fromkeys(_read_settings(path), str(path))
+        off = dict.fromkeys(_read_settings(path), str(path)) if path else {}
         off |= dict.fromkeys(os.environ.get(DISABLE, "").split(","), DISABLE)
         return cls(off={name.strip(): place for name, place in off.items() if name.strip()})
 
@@ -182,14 +182,19 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).casefold()
 
 
-def settings_path() -> Path:
-    """Return the path of the user's settings: GANCORE_SETTINGS, or `settings.toml` in the user's config folder."""
+def settings_path() -> Path | None:
+    """Return the path of the user's settings: GANCORE_SETTINGS, or `settings.toml` in the user's config folder.
+
+    A user without a home has no such folder, and no settings.
+    """
     path = os.environ.get("GANCORE_SETTINGS")
     if path:
         return Path(path)
     from platformdirs import user_config_path
 
-    return user_config_path("gancore") / "settings.toml"
+    with suppress(RuntimeError):
+        return user_config_path("gancore") / "settings.toml"
+    return None
 
 
 def _read_settings(path: Path) -> list[str]:

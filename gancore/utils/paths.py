@@ -5,18 +5,30 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from gancore.errors import ConfigError
+
 
 def cache_root() -> Path:
-    """Return the folder for files that can be made again: GANCORE_CACHE, or the cache folder of the user."""
+    """Return the folder for files that can be made again: GANCORE_CACHE, or the cache folder of the user.
+
+    Raises ConfigError if the user has no home.
+    """
     named = os.environ.get("GANCORE_CACHE")
     if named:
         return Path(named)
     from platformdirs import user_cache_path
 
-    return user_cache_path("gancore")
+    try:
+        return user_cache_path("gancore")
+    except RuntimeError as error:
+        message = "there is no cache folder: HOME is not set, and the system knows no home of this user"
+        raise ConfigError(message, "name a folder: export GANCORE_CACHE=/tmp/gancore") from error
 
 
 def data_root(given: Path | str | None = None) -> Path:
-    """Return the folder with the files of datasets: `given`, or GANCORE_DATA, or `data` in the cache."""
+    """Return the folder with the files of datasets: `given`, or GANCORE_DATA, or `data` in the cache.
+
+    Raises ConfigError if only the user's home could say where the cache is, and there is none.
+    """
     named = given or os.environ.get("GANCORE_DATA")
     return Path(named) if named else cache_root() / "data"

@@ -166,6 +166,23 @@ def test_cache_that_cannot_be_written_fails_no_command(gancore, tmp_path):
     assert "completion in a shell does not know the newest names" in done.stderr
 
 
+def test_plugin_whose_summary_is_no_text_ends_no_command(tmp_path):
+    method = "    @classmethod\n    def summary(cls):\n        return '\\ud800'\n\n    name = "
+    source = LOSS.format(name="mine").replace("    name = ", method, 1)
+    site = unpack(tmp_path / "site", "foo", source)
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    done = Gancore(tmp_path).works("recipes", "-v", GANCORE_CACHE="cache", PYTHONPATH=path)
+    assert "completion in a shell does not know the newest names" in done.stderr
+    assert "vanilla" in done.stdout
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_names_are_remembered_by_the_first_process_of_a_run(gancore, tmp_path, rank):
+    of_launch = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    gancore.works("recipes", GANCORE_CACHE="cache", **of_launch)
+    assert (tmp_path / "cache").exists() == (rank == 0)
+
+
 def test_plugins_of_one_command_are_not_remembered(gancore, tmp_path):
     gancore.works("--no-plugins", "recipes", GANCORE_CACHE="cache")
     assert not (tmp_path / "cache").exists()

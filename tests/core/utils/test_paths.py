@@ -1,0 +1,37 @@
+import pwd
+from pathlib import Path
+
+import pytest
+
+from gancore.catalog.discovery import Choice, settings_path
+from gancore.errors import ConfigError
+from gancore.utils.paths import cache_root, data_root
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user whom the system does not know, such as a number that a container runs as."""
+
+    def getpwuid(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "GANCORE_CACHE", "GANCORE_DATA", "GANCORE_SETTINGS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_settings_of_a_user_without_a_home_are_the_default():
+    assert settings_path() is None
+    assert Choice.of_user() == Choice()
+
+
+@pytest.mark.usefixtures("homeless")
+def test_cache_and_data_of_a_user_without_a_home_must_be_named(monkeypatch):
+    for folder in (cache_root, data_root):
+        with pytest.raises(ConfigError, match="HOME") as raised:
+            folder()
+        assert "GANCORE_CACHE" in raised.value.hint
+    assert data_root("data") == Path("data")
+    monkeypatch.setenv("GANCORE_CACHE", "cache")
+    assert (cache_root(), data_root()) == (Path("cache"), Path("cache/data"))
