@@ -32,6 +32,8 @@ TORCHRUN = Launcher("torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD
 SRUN = Launcher(
     "srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_GTIDS", ("SLURM_JOB_ID", "SLURM_STEP_ID")
 )
+_SRUN_NODE, _SRUN_TASKS = "SLURM_NODEID", "SLURM_STEP_TASKS_PER_NODE"
+"""Variables that show whether those of `SRUN` are this process's own: its machine, and the tasks on each machine."""
 _MPIRUN = (
     Launcher(
         "mpirun of Open MPI",
@@ -70,7 +72,8 @@ def is_launched() -> bool:
 def find_launch() -> Launch | None:
     """Return what the environment variables of a launcher say; None if no launcher has started this process.
 
-    Raises ConfigError for variables that contradict each other, and if the address of rank 0 cannot be known.
+    Raises ConfigError for variables that contradict each other or are incomplete, and if the address of rank 0 cannot
+    be known.
     """
     launcher = _launcher()
     if launcher is None:
@@ -124,9 +127,9 @@ def _is_started_by_srun() -> bool:
     `srun --pty` starts a shell in a terminal; what is typed there is one process, however large the step. In a step
     below that shell SLURM_PTY_PORT is still set, but no task has a terminal.
     """
-    tasks = re.findall(r"(\d+)(?:\(x(\d+)\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", ""))  # as in 3(x2),1
+    tasks = re.findall(r"(\d+)(?:\(x(\d+)\))?", os.environ.get(_SRUN_TASKS, ""))  # as in 3(x2),1
     on_nodes = [int(count) for count, times in tasks for _ in range(int(times or 1))]
-    node = _number("SLURM_NODEID")
+    node = _number(_SRUN_NODE)
     if not 0 <= node < len(on_nodes) or on_nodes[node] != _local_size_of_srun():
         return False
     is_in_shell = "SLURM_PTY_PORT" in os.environ and os.environ.get("SLURM_TASK_PID") != str(os.getpid())
@@ -146,13 +149,21 @@ def _has_terminal() -> bool:
 
 
 def _check_leftovers() -> None:
-    """Raise ConfigError for a part of torchrun's variables, by which several processes could make unrelated runs."""
+    """Raise ConfigError for a part of a launcher's variables, by which several processes could make unrelated runs."""
     given = [name for name in (TORCHRUN.rank, TORCHRUN.size) if name in os.environ]
     if given and os.environ.get(TORCHRUN.size) != "1":
         missing = TORCHRUN.size if given == [TORCHRUN.rank] else TORCHRUN.rank
         raise ConfigError(
             f"{given[0]}={os.environ[given[0]]} is set and {missing} is not, so the number of this process is unknown",
             f"start with torchrun, which sets both, or unset {given[0]} to train with one process",
+        )
+    deciding = (SRUN.rank, SRUN.local, SRUN.local_size, _SRUN_NODE, _SRUN_TASKS)
+    absent = [name for name in deciding if name not in os.environ]
+    if _number(SRUN.size) > 1 and absent and not given:
+        raise ConfigError(
+            f"{SRUN.size}={os.environ[SRUN.size]} is set and {' and '.join(absent)} not, so the number of this process is "
+            "unknown",
+            f"start with {SRUN.name}, which sets all; for one process: RANK=0 WORLD_SIZE=1 before the command",
         )
 
 

@@ -108,6 +108,10 @@ REFUSED = {
     "a number that is none": (TORCHRUN | ADDRESS | {"MASTER_PORT": "http"}, "MASTER_PORT must be a port"),
     "a size without a rank": ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 is set and RANK is not"),
     "a rank without a size": ({"RANK": "1"}, "RANK=1 is set and WORLD_SIZE is not"),
+    "a step without the tasks of its machines": (
+        {name: STEP[name] for name in STEP if name not in ("SLURM_STEP_TASKS_PER_NODE", "SLURM_NODEID")},
+        "SLURM_STEP_NUM_TASKS=4 is set and SLURM_NODEID and SLURM_STEP_TASKS_PER_NODE not",
+    ),
     "a rank beyond the size": (STEP | {"SLURM_PROCID": "4"}, "must number the processes"),
 }
 
@@ -117,6 +121,19 @@ def test_variables_from_which_the_run_cannot_be_known_are_refused(what):
     variables, message = REFUSED[what]
     with among(variables), pytest.raises(ConfigError, match=message):
         find_launch()
+
+
+@pytest.mark.parametrize(
+    "name", ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_GTIDS", "SLURM_NODEID", "SLURM_STEP_TASKS_PER_NODE"]
+)
+def test_step_of_several_tasks_needs_every_deciding_variable(name):
+    rest = {each: value for each, value in STEP.items() if each != name}
+    with among(rest), pytest.raises(ConfigError, match=f"{name} not, so the number of this process is unknown"):
+        find_launch()
+    with among(rest | {"RANK": "0", "WORLD_SIZE": "1"}):
+        assert find_launch() == Launch("torchrun", 0, 1)
+    with among(rest | {"SLURM_STEP_NUM_TASKS": "1"}):
+        assert find_launch() is None
 
 
 HOSTS = {
