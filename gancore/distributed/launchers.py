@@ -161,8 +161,8 @@ def _check_leftovers() -> None:
     absent = [name for name in deciding if name not in os.environ]
     if _number(SRUN.size) > 1 and absent and not given:
         raise ConfigError(
-            f"{SRUN.size}={os.environ[SRUN.size]} is set and {' and '.join(absent)} not, so the number of this process is "
-            "unknown",
+            f"{SRUN.size}={os.environ[SRUN.size]} is set and {' and '.join(absent)} not, so the number of this process "
+            "is unknown",
             f"start with {SRUN.name}, which sets all; for one process: RANK=0 WORLD_SIZE=1 before the command",
         )
 

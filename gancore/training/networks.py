@@ -166,7 +166,9 @@ def halves_of(returned: object) -> tuple[object, object]:
     """Return what D returned for 2n images as what it returned for the first n and for the last n."""
     if not isinstance(returned, Output):
         return _halves(returned)  # type: ignore[arg-type]  # the preflight checked
-    features = tuple(zip(*map(_halves, returned.features), strict=True)) or ((), ())
+    # Features are large, so they are not copied: they are views, which autograd does not let a loss change in place.
+    chunks = [torch.chunk(at_least_float32(feature), 2) for feature in returned.features]
+    features = tuple(zip(*chunks, strict=True)) or ((), ())
     heads = {name: _halves(head) for name, head in returned.heads.items()}
     first, last = (
         Output(logits, features[half], {name: pair[half] for name, pair in heads.items()})
@@ -177,8 +179,8 @@ def halves_of(returned: object) -> tuple[object, object]:
 
 def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
     # Converted before the split, at once. The gradient of both halves is one tensor, where that of two slices is a sum
-    # of two padded ones. A loss may change the halves in place, as it may without the split: so they are no views, which
-    # autograd would refuse, and parts of a copy, because D's last layer may have saved what it returned.
+    # of two padded ones. A loss may change the halves in place, as it may without the split: so they are no views, and
+    # parts of a copy, because D's last layer may have saved what it returned.
     converted = at_least_float32(values)
     first, last = torch.unsafe_chunk(converted.clone() if converted is values else converted, 2)
     return first, last
