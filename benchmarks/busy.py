@@ -26,7 +26,7 @@ from time import perf_counter, process_time
 
 from benchmarks.machine import ROOT, commit, describe_machine, write_report
 from gancore import Run
-from gancore.utils.threads import usable_cores
+from gancore.utils.cores import usable_cores
 
 DEFAULT = "digits"
 """The recipe of `gancore train` without arguments."""

@@ -9,10 +9,8 @@ import io
 import json
 import multiprocessing
 import os
-import resource
 import shlex
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +26,7 @@ from gancore_cli.completers import python_files
 from gancore_cli.completion import VARIABLE, answer, completion
 from gancore_cli.data import data
 from gancore_cli.evaluate import evaluate
+from gancore_cli.limits import check_folder
 from gancore_cli.new import new_plugin
 from gancore_cli.options import SYSTEM_ERRORS, PluginOptions, echo
 from gancore_cli.plugin_commands import CommandError, CommandGroup
@@ -93,10 +92,6 @@ plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)
 
 
-_LITTLE_MEMORY = 4 << 30
-"""Bytes of address space below which torch may fail: version 2.14 with CUDA takes 3.3 GB once it is loaded."""
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and exit.
 
@@ -120,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     as_json, verbose, stdout = "--json" in arguments, bool({"-v", "--verbose"} & set(arguments)), sys.stdout
     with handle_signals() as handler:
         try:
-            _check_limits()
+            check_folder()
             code: object = gancore.main(list(arguments), prog_name="gancore", standalone_mode=False, obj=handler)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
@@ -174,39 +169,6 @@ def _exit_code(error: Exception) -> int:
         errors.ResourceError: 10,
     }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), 1)
-
-
-def _check_limits() -> None:
-    """Start as many threads as torch does, and print a note where it may lack memory.
-
-    The libraries below torch end the process, or interrupt it, when they can start no thread, allocate no memory or
-    find no working directory. Raises StorageError when that has been deleted.
-    """
-    try:
-        os.getcwd()
-    except OSError as error:
-        from gancore.errors import StorageError
-
-        raise StorageError("the working directory has been deleted", "cd to a folder that exists") from error
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY and soft < _LITTLE_MEMORY:
-        echo(
-            f"note: this process may have {soft:,} bytes of address space (ulimit -v); torch may need more, "
-            "and then cannot be loaded or ends with std::bad_alloc",
-            err=True,
-        )
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    done = threading.Event()
-    threads = [threading.Thread(target=done.wait) for _ in range(1, int(wanted) if wanted.isdecimal() else cores)]
-    try:
-        for thread in threads:
-            thread.start()
-    finally:
-        done.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
 
 
 def _lack(error: Exception) -> tuple[str, str] | None:

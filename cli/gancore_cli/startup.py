@@ -1,4 +1,7 @@
-"""A fast start and exit of the process: the compiler of torch is imported on demand, and imports run without a GC."""
+"""A fast start and exit of the process: torch is imported without a GC, and its compiler on demand.
+
+Checked with torch 2.14.1, whose behavior tests/cli/test_startup.py asserts.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import gc
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
+
+from gancore_cli.limits import check_limits
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -16,16 +21,14 @@ _COMPILER = "torch._dynamo"
 
 
 def begin() -> None:
-    """Prepare the process for imports. Call it before torch is imported."""
-    gc.disable()  # a sixth of the time of `import torch`, in which nothing becomes garbage
-    if _COMPILER not in sys.modules:
-        sys.meta_path.insert(0, _CompilerFinder())
+    """Prepare the process for the import of torch. It may be called again."""
+    if _COMPILER not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
 
 
 def imported() -> None:
-    """Resume garbage collection, which from now on ignores what has been imported. It may be called again."""
+    """Let garbage collection ignore from now on what has been imported. It may be called again."""
     gc.freeze()
-    gc.enable()
 
 
 def end() -> None:
@@ -34,10 +37,11 @@ def end() -> None:
     gc.freeze()
 
 
-class _CompilerFinder(MetaPathFinder):
-    """Defers the import of torch's compiler, which takes a second, until a part of it is needed.
+class _Finder(MetaPathFinder):
+    """Checks the limits of the process before torch is imported, and speeds that up.
 
-    torch imports it for the first optimizer, only to say that optimizers are not to be compiled.
+    The import of torch's compiler, which takes a second, is deferred until a part of it is needed. torch imports it
+    for the first optimizer, only to say that optimizers are not to be compiled.
     """
 
     def __init__(self) -> None:
@@ -46,7 +50,9 @@ class _CompilerFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return a spec of the stand-in, and of modules that the compiler has imported meanwhile."""
+        """Return a spec of torch, of the stand-in, and of modules that the compiler has imported meanwhile."""
+        if fullname == "torch":
+            return _torch(path)
         if fullname == _COMPILER and not self.is_needed:
             found = PathFinder.find_spec(fullname, path)
             return found and ModuleSpec(fullname, _StandInLoader(self, found.origin))
@@ -56,8 +62,30 @@ class _CompilerFinder(MetaPathFinder):
         return None
 
 
+def _torch(path: Sequence[str] | None) -> ModuleSpec | None:
+    check_limits()
+    found = PathFinder.find_spec("torch", path)
+    if found and type(found.loader) is SourceFileLoader:
+        found.loader = _TorchLoader("torch", found.loader.path)
+    return found
+
+
+class _TorchLoader(SourceFileLoader):
+    """Imports torch without garbage collection: a sixth of the time, in which nothing becomes garbage."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            super().exec_module(module)
+        finally:
+            if was_enabled:
+                gc.enable()
+        imported()
+
+
 class _StandInLoader(Loader):
-    def __init__(self, finder: _CompilerFinder, origin: str | None) -> None:
+    def __init__(self, finder: _Finder, origin: str | None) -> None:
         self._finder, self._origin = finder, origin
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -83,7 +111,7 @@ class _FoundLoader(Loader):
 class _CompilerStandIn(ModuleType):
     """Does what torch asks of its compiler when nothing is compiled; any other attribute is that of the compiler."""
 
-    finder: _CompilerFinder
+    finder: _Finder
     disabled: list[FunctionType]
 
     def graph_break(self, _msg: str = "") -> None:

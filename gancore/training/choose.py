@@ -20,8 +20,9 @@ from gancore.errors import describe_error
 from gancore.training.precision import Precision, multiplies_bfloat16
 from gancore.training.preflight import trial_condition
 from gancore.training.step import step
+from gancore.utils.cores import usable_cores
 from gancore.utils.random import seeded
-from gancore.utils.threads import computing_with, usable_cores
+from gancore.utils.threads import computing_with
 
 if TYPE_CHECKING:
     from gancore.training.gan import GAN

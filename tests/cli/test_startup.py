@@ -42,8 +42,30 @@ optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(2))]})
 assert vars(asked)["__dynamo_disable"] is not asked
 assert weight.tolist() == [-2, -2]
 """
-GARBAGE = """
+TWICE = """
+import gc, sys, threading
 from gancore_cli.main import main
+started = []
+start = threading.Thread.start
+threading.Thread.start = lambda thread: started.append(thread) or start(thread)
+for arguments in (["--version"], ["completion", "show", "fish", "-q"]):
+    try:
+        main(arguments)
+    except SystemExit as error:
+        assert not error.code
+assert gc.isenabled()
+assert not started
+assert "torch" not in sys.modules
+finders = [type(finder).__module__ for finder in sys.meta_path]
+assert finders.count("gancore_cli.startup") == 1, finders
+import torch
+assert gc.isenabled()
+assert len(started) == 2, started
+"""
+GARBAGE = """
+import gc
+from gancore_cli.main import main
+gc.disable()
 class Writer:
     def __del__(self): print("finalized", flush=True)
 writer = Writer()
@@ -68,6 +90,11 @@ def test_train_imports_no_unused_packages_and_collects_garbage(tmp_path):
 @pytest.mark.parametrize("use", ["import torch._dynamo.config", "torch.compile(torch.square)"])
 def test_compiler_of_torch_is_imported_once_it_is_needed(tmp_path, use):
     run(STAND_IN + use + SAME, tmp_path)
+
+
+def test_commands_without_torch_keep_the_gc_and_start_no_threads(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    run(TWICE, tmp_path)
 
 
 def test_garbage_is_finalized_before_the_process_ends(tmp_path):

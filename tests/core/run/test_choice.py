@@ -12,7 +12,7 @@ from gancore.run import lockstep
 from gancore.run.interrupt import Interruption
 from gancore.run.progress import Display
 from gancore.run.run import open as open_run
-from gancore.utils.threads import usable_cores
+from gancore.utils.cores import usable_cores
 from helpers.small_runs import recorded, small_run
 from helpers.tiny_components import catalog
 

@@ -13,7 +13,7 @@ from gancore.training.choose import Choice, thread_numbers
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore.training.precision import multiplies_bfloat16
-from gancore.utils.threads import usable_cores
+from gancore.utils.cores import usable_cores
 from gancore_plugins.augmentations.ada import ADA
 from gancore_plugins.regularizers.gradients import R1
 from helpers.tiny_components import Hinge, TinyDiscriminator, TinyGenerator, dataset, equal, trained
