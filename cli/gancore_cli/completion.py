@@ -30,7 +30,7 @@ VARIABLE = "_GANCORE_COMPLETE"
 """The environment variable by which a shell asks for completions."""
 
 _MARK = "# completion of gancore"
-"""Begins the files that are installed, and ends the line in ~/.zshrc."""
+"""Begins the files that are installed, and ends the line in ~/.bashrc or ~/.zshrc."""
 
 _WORD, _PART, _FILES, _FOLDERS = "word", PART, "files", "folders"
 """Kinds of items: a whole word; a part of one, without a space behind it; any path, which the shell completes."""
@@ -172,12 +172,13 @@ def completion() -> None:
 def install(terminal: Terminal, shell: str | None) -> None:
     """Install completion for a shell, by default the one that you use.
 
-    Writes a script to the place where the shell looks for it, and for zsh a line in ~/.zshrc. Every file that is
-    written is named, and nothing is written twice. Names of components and recipes are completed once a command such as
-    `gancore list` has run.
+    Writes a script to the place where the shell looks for it, and a line in ~/.bashrc or ~/.zshrc that loads it. Every
+    file that is written is named, and nothing is written twice. The names of components and recipes are written to the
+    cache, as every command does that imports the plugins.
     """
     from gancore.errors import ConfigError
     from gancore.utils.atomic import atomic_write, writing
+    from gancore_cli.catalog import open_catalog
 
     shell = shell or _current()
     path, startup = _places(shell)
@@ -196,9 +197,8 @@ def install(terminal: Terminal, shell: str | None) -> None:
         with writing(startup), startup.open("a", encoding="utf-8") as file:
             file.write(line + "\n" if not text or text.endswith("\n") else f"\n{line}\n")
         changes.append({"path": str(startup), "line": line})
+    open_catalog(terminal)  # writes the names that are completed
     hint = f"start a new {shell}"
-    if shell == "bash" and not any(Path(place).exists() for place in _BASH_COMPLETION):
-        hint = f"install the package bash-completion, or add to ~/.bashrc: source {shlex.quote(str(path))}"
 
     def text_of() -> None:
         for change in changes:
@@ -249,17 +249,6 @@ def show_script(terminal: Terminal, shell: str) -> None:
     terminal.result({"shell": shell, "script": _SCRIPTS[shell]}, lambda: echo(_SCRIPTS[shell].rstrip("\n")))
 
 
-_BASH_COMPLETION = (
-    "/usr/share/bash-completion/bash_completion",
-    "/etc/bash_completion",
-    "/usr/local/share/bash-completion/bash_completion",
-    "/usr/local/etc/profile.d/bash_completion.sh",
-    "/opt/homebrew/etc/profile.d/bash_completion.sh",
-    "/run/current-system/sw/share/bash-completion/bash_completion",
-)
-"""Where packages of bash-completion are, which read scripts from the user's folder."""
-
-
 def _current() -> str:
     """Return the shell that runs this command, else the login shell. Raises UsageError for any other."""
     names = []
@@ -293,7 +282,8 @@ def _places(shell: str) -> tuple[Path, Path | None]:
     data, config = folder("XDG_DATA_HOME", ".local/share"), folder("XDG_CONFIG_HOME", ".config")
     if shell == "bash":
         user = os.environ.get("BASH_COMPLETION_USER_DIR", "").partition(os.pathsep)[0]
-        return Path(user or data / "bash-completion") / "completions" / "gancore", None
+        # Without the package bash-completion, bash reads no folder of scripts.
+        return Path(user or data / "bash-completion") / "completions" / "gancore", Path("~/.bashrc").expanduser()
     if shell == "fish":
         return config / "fish" / "completions" / "gancore.fish", None
     return data / "zsh" / "site-functions" / "_gancore", folder("ZDOTDIR", "") / ".zshrc"

@@ -212,28 +212,31 @@ def test_malformed_request_is_answered_with_nothing(tab, request_):
 def test_install_writes_once_and_uninstall_removes(gancore, tmp_path, shell):
     script = gancore.works("completion", "show", shell).stdout
     assert gancore(_GANCORE_COMPLETE=f"{shell}_source").stdout == script
-    before = b"alias x=y\r\nlast \xff" if shell == "zsh" else None
-    if before:
+    before = b"alias x=y\r\nlast \xff"
+    startup = {"bash": tmp_path / ".bashrc", "zsh": tmp_path / ".zshrc"}.get(shell)
+    if startup:
         (tmp_path / "dotfiles").write_bytes(before)
-        (tmp_path / ".zshrc").symlink_to("dotfiles")
+        startup.symlink_to("dotfiles")
     home = {"HOME": str(tmp_path), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    home |= {"GANCORE_CACHE": str(tmp_path / "cache"), "ZDOTDIR": "", "BASH_COMPLETION_USER_DIR": ""}
     done = json.loads(gancore.works("completion", "install", shell, "--json", **home).stdout)
     path, *others = [Path(change["path"]) for change in done["changed"]]
     assert path.read_text() == script
     assert path.stat().st_mode & 0o777 == 0o644
-    assert others == ([tmp_path / ".zshrc"] if before else [])
+    assert others == ([startup] if startup else [])
+    assert Tab(gancore, tmp_path / "cache")("train", "--loss", "hi") == ["hinge"]
     assert path.is_relative_to(tmp_path / ("config/fish" if shell == "fish" else ".local/share"))
-    if before:
-        assert (tmp_path / ".zshrc").read_bytes() == before + f"\n{done['changed'][1]['line']}\n".encode()
+    if startup:
+        assert startup.read_bytes() == before + f"\n{done['changed'][1]['line']}\n".encode()
     again = gancore.works("completion", "install", shell, **home)
     assert again.stdout.startswith(f"completion for {shell} is installed already: {path}\nnext:")
     path.write_text("\n".join(script.splitlines()[:3]))  # of an older version
     assert gancore.works("completion", "install", shell, **home).stdout.startswith(f"wrote: {path}\nnext:")
     gancore.works("completion", "uninstall", shell, **home)
     assert not path.exists()
-    if before:
+    if startup:
         assert (tmp_path / "dotfiles").read_bytes() == before + b"\n"
-        assert (tmp_path / ".zshrc").is_symlink()
+        assert startup.is_symlink()
     assert (
         gancore.works("completion", "uninstall", shell, **home).stdout == f"completion for {shell} is not installed\n"
     )
@@ -278,9 +281,7 @@ def test_shell_completes_once_it_is_installed(tab, folder, tmp_path, shell):
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gancore_cli "$@"\n')
     program.chmod(0o755)
     home_only = {"HOME": str(home), "XDG_CONFIG_HOME": "", "XDG_DATA_HOME": "", "ZDOTDIR": ""}
-    done = json.loads(tab.gancore.works("completion", "install", shell, "--json", **home_only).stdout)
-    package = Path("/usr/share/bash-completion/bash_completion")
-    (home / ".bashrc").write_text(f"source {package if package.exists() else done['script']}\n")
+    tab.gancore.works("completion", "install", shell, **home_only, GANCORE_CACHE=tab.environment["GANCORE_CACHE"])
     path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
     words, output = completed(shell, home, CASES, **tab.environment, PATH=path)
     if shell == "zsh":  # removes a slash that it has inserted itself once a space follows
