@@ -20,7 +20,7 @@ def test_halves_may_be_changed_in_place_whatever_the_last_layer_saved(last):
         inputs = torch.linspace(-1, 1, 6).reshape(6, 1).requires_grad_()
         logits = last(inputs)
         real, fake = halves_of(Output(logits, (logits,), {"aux": logits}))
-        total = double(real.logits, 2) + double(fake.logits, 3) + double(real.features[0], 4) + fake.heads["aux"]
+        total = double(real.logits, 2) + double(fake.logits, 3) + 4 * real.features[0] + fake.heads["aux"]
         total.sum().backward()
         gradients.append(inputs.grad)
     assert torch.equal(*gradients)
