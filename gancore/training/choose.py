@@ -1,13 +1,16 @@
 """The number of threads and the precision of a run where the config says `auto`: a few steps with each are timed.
 
 A step with more threads, or in bf16, must be a tenth faster than one without. Every step is one of a copy of the GAN,
-on random images in batches of the real size; weights, optimizers and random numbers of the run stay as they were.
+on random images in batches of the real size; weights, optimizers and random numbers of the run stay as they were. The
+learning rates of the copy are 0, so that noise does not make its weights infinite.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from math import ceil, inf
 from statistics import median
 from time import perf_counter
@@ -21,7 +24,7 @@ from gancore.training.precision import Precision, multiplies_bfloat16
 from gancore.training.preflight import trial_condition
 from gancore.training.step import step
 from gancore.utils.cores import usable_cores
-from gancore.utils.random import seeded
+from gancore.utils.random import host_states_kept, seeded
 from gancore.utils.threads import computing_with
 
 if TYPE_CHECKING:
@@ -42,7 +45,8 @@ class Choice:
     """The number of threads and the precision of a run, and the seconds of a step with each candidate that was timed.
 
     None for `threads` keeps the number of the process: so on another device than the CPU, unless the config says one.
-    `failed` says why no step could be timed.
+    `failed` says why timing ended early. What was timed before it counts. With nothing to compare the choice is one
+    thread: on busy cores the most threads are the slowest choice.
     """
 
     threads: int | None
@@ -51,12 +55,15 @@ class Choice:
     failed: str = ""
 
     def __str__(self) -> str:
-        made = ", ".join([*([] if self.threads is None else [_threads(self.threads)]), self.precision])
         timed = ", ".join(f"{candidate} {_clock(seconds)}" for candidate, seconds in self.seconds_per_step.items())
-        return f"chosen: {made}; time of a step: {timed}" if timed else made
+        return f"chosen: {self._made}; time of a step: {timed}" if timed else self._made
+
+    @property
+    def _made(self) -> str:
+        return ", ".join([*([] if self.threads is None else [_threads(self.threads)]), self.precision])
 
     def warnings(self, device: torch.device) -> Iterator[str]:
-        """Yield what makes steps slow on this machine, and why nothing could be timed."""
+        """Yield what makes steps slow on this machine, and why timing ended early."""
         cores = usable_cores()
         if self.threads is not None and self.threads > cores:
             yield (
@@ -69,7 +76,8 @@ class Choice:
                 "in fp32 (--precision fp32)"
             )
         if self.failed:
-            yield f"no steps could be timed to choose the number of threads and the precision: {self.failed}"
+            what = "only some" if self.seconds_per_step else "no"
+            yield f"{what} steps could be timed, so the choice is {self._made}: {self.failed}"
 
 
 class _Candidate(NamedTuple):
@@ -105,21 +113,23 @@ def thread_numbers(most: int) -> list[int]:
 
 def _timed(gan: GAN, candidates: Sequence[_Candidate], other: Precision | None) -> Choice:
     """Return the fastest of the candidates, by descending numbers of threads, or the same in another precision."""
+    trial, best = _Trial(gan), candidates[0]
     timed: dict[_Candidate, float] = {}
-    best = candidates[0]
-    try:
-        trial = _Trial(gan)
+    with host_states_kept():
         if len(candidates) > 1:
             timed = trial.seconds(candidates)
-            fastest = min(timed.values())
-            best = next(each for each in reversed(timed) if timed[each] < fastest * _ADVANTAGE)
-        if other:
+            best = candidates[-1]
+            if len(timed) > 1:
+                fastest = min(timed.values())
+                best = next(each for each in reversed(timed) if timed[each] < fastest * _ADVANTAGE)
+        if other and not trial.failed:
             pair = (best, best._replace(precision=other))
             timed |= (found := trial.seconds(pair))
-            best = pair[found[pair[0]] >= found[pair[1]] * _ADVANTAGE]
-    except Exception as error:  # the first step of the run reports an error of a part
-        return Choice(best.threads, best.precision.name, failed=describe_error(error))
-    return Choice(best.threads, best.precision.name, {str(each): seconds for each, seconds in timed.items()})
+            best = pair[found.get(pair[0], 0) >= found.get(pair[1], inf) * _ADVANTAGE]
+    failed = trial.failed
+    del trial
+    gc.collect()  # the parts of a GAN refer to each other, so its copies would stay in memory
+    return Choice(best.threads, best.precision.name, {str(each): seconds for each, seconds in timed.items()}, failed)
 
 
 class _Trial:
@@ -127,18 +137,35 @@ class _Trial:
 
     def __init__(self, gan: GAN) -> None:
         self._gan = gan
-        self._copy: GAN | None = None
+        self._copies: dict[Precision, GAN] = {}
         self._blocks: dict[_Candidate, list[float]] = {}
+        self.failed = ""
+        """Why timing ended early; empty if it did not."""
+
+    @cached_property
+    def _batches(self) -> list[Batch]:
+        gan = self._gan
         count = -(-gan.feed.batch_size // gan.ranks.size)
         with seeded(0, gan.device):
             images = torch.rand(count, *gan.feed.shape, device=gan.device) * 2 - 1
             condition = trial_condition(gan.spec.condition, gan.device, count)
         unused = torch.zeros(count, dtype=torch.int64, device=gan.device)
         batch = Batch(images, unused if condition is None else condition, count)
-        self._batches = [batch] * gan.options.training.discriminator_steps
+        return [batch] * gan.options.training.discriminator_steps
 
     def seconds(self, candidates: Sequence[_Candidate]) -> dict[_Candidate, float]:
-        """Return the median seconds of a step with each. They take turns, so that a change of load affects them all.
+        """Return the median seconds of a step with each candidate that was timed, in their order.
+
+        After a step that fails there are only the times so far.
+        """
+        try:
+            self._take_turns(candidates)
+        except Exception as error:  # the first step of the run reports an error of a part
+            self.failed = describe_error(error)
+        return {each: median(seconds) for each in candidates if (seconds := self._blocks.get(each))}
+
+    def _take_turns(self, candidates: Sequence[_Candidate]) -> None:
+        """Time steps with each candidate in turns, so that a change of load affects them all.
 
         Slow steps are timed once, and not with fewer threads once these are slower.
         """
@@ -156,7 +183,6 @@ class _Trial:
             for each, seconds in blocks.items():
                 if number < 2 or min(seconds) < 2 * fastest:
                     seconds.append(self._run(each, ceil(_BLOCK_SECONDS / fastest)))
-        return {candidate: median(seconds) for candidate, seconds in blocks.items()}
 
     def _run(self, candidate: _Candidate, steps: int) -> float:
         """Return the seconds of a step, the mean of several."""
@@ -173,12 +199,15 @@ class _Trial:
                 return (perf_counter() - begun) / steps
 
     def _in(self, precision: Precision) -> tuple[GAN, bool]:
-        """Return the copy that multiplies in this precision, and whether it is new. There is one at a time."""
-        if self._copy is not None and self._copy.precision == precision:
-            return self._copy, False
-        self._copy = None
-        self._copy = self._gan.trial(precision)
-        return self._copy, True
+        """Return the copy that multiplies in this precision, and whether it is new."""
+        if precision in self._copies:
+            return self._copies[precision], False
+        self._copies[precision] = made = self._gan.trial(precision)
+        for optimizer in made.optimizers.values():
+            for group in optimizer.param_groups:
+                if "lr" in group:
+                    group["lr"] = group["lr"] * 0  # a number or a tensor
+        return made, True
 
     def _wait(self) -> None:
         if self._gan.device.type == "cuda":

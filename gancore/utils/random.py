@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +41,17 @@ def seeded(seed: int, device: torch.device | None = None) -> Iterator[None]:
         yield
     finally:
         put_states(outer, device)
+
+
+@contextmanager
+def host_states_kept() -> Iterator[None]:
+    """Restore the states of Python's `random` and of numpy's global generator after the block."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 class GlobalRandomness:

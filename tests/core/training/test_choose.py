@@ -1,5 +1,12 @@
 """The choice of threads and precision by timing a few steps: what it takes into account, and what it leaves alone."""
 
+import gc
+import math
+import random
+from typing import ClassVar
+from weakref import WeakSet
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,7 +16,7 @@ from torch import nn, optim
 from gancore.config.run import Options
 from gancore.contracts import Spec
 from gancore.errors import PluginError
-from gancore.training.choose import Choice, thread_numbers
+from gancore.training.choose import Choice, choose, thread_numbers
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore.training.precision import multiplies_bfloat16
@@ -51,7 +58,7 @@ class Shared(list):
         return self
 
 
-def gan(discriminator=None, optimizers=None, **training):
+def gan(discriminator=None, optimizers=None, optimizer=None, **training):
     torch.manual_seed(0)
     return GAN(
         Watched(TinyGenerator().build(Spec((1, 4, 4), 5))),
@@ -63,7 +70,7 @@ def gan(discriminator=None, optimizers=None, **training):
             batch_size=6,
             latent={"dim": 5},
             training=training,
-            optimizer={"generator": {"lr": {"from": 1e-3, "to": 0.0}}},
+            optimizer=optimizer or {"generator": {"lr": {"from": 1e-3, "to": 0.0}}},
             ema={"half_life_kimg": 1.0},
         ),
         "cpu",
@@ -159,12 +166,102 @@ class Failing(nn.Module):
         return self.layer(images.flatten(1))
 
 
-def test_choice_says_why_no_step_could_be_timed(two_threads):
+def test_choice_is_one_thread_and_says_why_where_no_step_could_be_timed(two_threads):
     run = gan(discriminator=Failing(6), precision="auto")
-    assert (run.choice.threads, run.choice.precision, run.choice.seconds_per_step) == (2, "fp32", {})
+    assert (run.choice.threads, run.choice.precision, run.choice.seconds_per_step) == (1, "fp32", {})
     (warning,) = run.choice.warnings(CPU)
-    assert warning.startswith("no steps could be timed")
+    assert warning.startswith("no steps could be timed, so the choice is 1 thread, fp32: ")
     assert "too many" in warning
+
+
+class FailsLater(nn.Module):
+    """A discriminator that fails once it has computed in bf16, or with one thread a number of times."""
+
+    def __init__(self, after=None):
+        super().__init__()
+        self.layer, self.after, self.calls = nn.Linear(16, 1), after, Shared()
+
+    def forward(self, images):
+        if len(images) == 6:
+            self.calls += [torch.get_num_threads()]
+            if torch.is_autocast_enabled("cpu") or self.calls.count(1) == self.after:
+                return self.layer(images.flatten(1)) * math.nan
+        return self.layer(images.flatten(1))
+
+
+def test_choice_keeps_the_times_before_a_step_that_is_not_finite(two_threads, monkeypatch):
+    monkeypatch.setattr("gancore.training.choose.multiplies_bfloat16", lambda device: True)
+    run = gan(discriminator=FailsLater(), precision="auto")
+    timed = run.choice.seconds_per_step
+    assert timed.keys() == {"2 threads fp32", "1 thread fp32"}
+    assert run.choice.precision == "fp32"
+    assert run.choice.threads == (2 if timed["2 threads fp32"] * 1.1 <= timed["1 thread fp32"] else 1)
+    (warning,) = run.choice.warnings(CPU)
+    assert warning.startswith("only some steps could be timed")
+    assert "not finite" in warning
+
+
+def test_choice_is_one_thread_where_one_time_compares_nothing(two_threads):
+    run = gan(discriminator=FailsLater(after=1))
+    assert run.choice.seconds_per_step.keys() == {"2 threads fp32"}
+    assert run.choice.threads == 1
+
+
+def test_choice_does_not_depend_on_how_the_copy_learns(two_threads):
+    """With real learning rates the weights would overflow in a few steps on noise."""
+    run = gan(optimizer={"discriminator": {"lr": 1e30}})
+    assert run.choice.seconds_per_step.keys() == {"2 threads fp32", "1 thread fp32"}
+    assert not run.choice.failed
+
+
+class Counted(nn.Linear):
+    """A layer that counts its copies in memory."""
+
+    alive: ClassVar = WeakSet()
+    most = 0
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self.alive.add(self)
+        Counted.most = max(Counted.most, len(self.alive))
+
+
+def test_choice_makes_one_copy_for_each_precision_and_leaves_none(two_threads, monkeypatch):
+    run = gan(discriminator=nn.Sequential(nn.Flatten(), Counted(16, 1)), threads=1)
+    monkeypatch.setattr("gancore.training.choose.multiplies_bfloat16", lambda device: True)
+    auto = run.options.training.model_copy(update={"threads": "auto", "precision": "auto"})
+    run.options = run.options.model_copy(update={"training": auto})
+    gc.collect()
+    gc.disable()
+    try:
+        Counted.alive.clear()
+        Counted.most = 0
+        assert len(choose(run).seconds_per_step) == 3
+        assert Counted.most == 2
+        assert not Counted.alive
+    finally:
+        gc.enable()
+
+
+class DrawsOnTheHost(nn.Module):
+    """A discriminator that draws from the generators of Python and numpy in batches of this many images."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.layer, self.count = nn.Linear(16, 1), count
+
+    def forward(self, images):
+        if len(images) == self.count:
+            random.shuffle([1, 2, 3])
+            np.random.rand(700)  # more than its state holds, so that this changes
+        return self.layer(images.flatten(1))
+
+
+def test_choice_leaves_the_random_numbers_of_python_and_numpy_alone(two_threads):
+    python, numpy = random.getstate(), np.random.get_state()[1].copy()
+    assert gan(discriminator=DrawsOnTheHost(6)).choice.seconds_per_step
+    assert random.getstate() == python
+    assert np.array_equal(np.random.get_state()[1], numpy)
 
 
 def test_choice_leaves_own_optimizers_alone(two_threads):
