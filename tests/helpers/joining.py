@@ -16,7 +16,7 @@ from gancore.errors import ConfigError, WorkerError
 
 assert fake_pg
 
-join._LIMIT_S = 1.5
+join._LIMIT_S = 0.8
 
 
 def seen(ranks):
@@ -69,7 +69,7 @@ def wait_for_a_gpu(test, rank, place):
     port, errors = place
     sys.stderr = errors.open("w")
     store = distributed.TCPStore("127.0.0.1", port, is_master=rank == 0, wait_for_workers=False)
-    Heartbeat(store, rank, 2, limit_s=1.5, exits=True)
+    Heartbeat(store, rank, 2, limit_s=join._LIMIT_S, exits=True)
     test.send("beating")
     sleep(60)
 
