@@ -8,11 +8,13 @@ import tempfile
 from pathlib import Path
 
 _SOURCE = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
 import sklearn.datasets, torch, gancore.run.recorder, gancore.run.resume, gancore_plugins, gancore_cli.main
 from gancore_cli.main import main
 
 torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # the first one imports torch's compiler, which takes seconds
+gc.collect()
+gc.freeze()  # commands collect garbage when they end: of their own objects, not of all that was imported
 answers = os.fdopen(os.dup(1), "w")
 for line in sys.stdin:
     request = json.loads(line)
