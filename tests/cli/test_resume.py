@@ -409,8 +409,8 @@ def test_worker_that_is_killed_ends_the_run_with_exit_code_9(zygote, tmp_path):
     assert said["kept"].startswith("checkpoint run/")
 
 
-def test_resuming_as_json_is_one_document(tmp_path):
-    gancore = Gancore(tmp_path)
+def test_resuming_as_json_is_one_document(zygote, tmp_path):
+    gancore = Gancore(tmp_path, zygote)
     gancore.works("train", *BY_HAND, "--steps", 2, "--out", "run", "-q")
     document = json.loads(gancore.works("resume", "run", "--steps", 3, "--json").stdout)
     assert document["last"]["step"] == 3
