@@ -85,7 +85,7 @@ _MEMORY = re.compile(
     "|failed to map segment|std::length_error"
 )
 _FILES = re.compile(re.escape(os.strerror(errno.EMFILE)))
-_THREADS = re.compile(f"can't start new thread|{re.escape(os.strerror(errno.EAGAIN))}")
+_THREADS = "can't start new thread"
 
 
 def exhausted(error: BaseException) -> ResourceError | None:
@@ -96,7 +96,9 @@ def exhausted(error: BaseException) -> ResourceError | None:
     if isinstance(error, GancoreError):
         # A file that says it is huge, which its reader reports, is no lack of memory.
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else None
-        found = exhausted(cause) if cause else None
+        # A fork fails with EAGAIN where processes are limited; elsewhere a call would only have had to wait.
+        is_fork = isinstance(error, WorkerError) and cause is not None and cause.errno == errno.EAGAIN
+        found = _no_threads() if is_fork else exhausted(cause) if cause else None
         return ResourceError(f"{error.message}; {found.message}", found.hint) if found else None
     text, code = str(error), getattr(error, "errno", None)
     if not isinstance(error, MemoryError | OSError | RuntimeError | ImportError | SystemError):
@@ -110,10 +112,8 @@ def exhausted(error: BaseException) -> ResourceError | None:
     if code == errno.EMFILE or _FILES.search(text):
         hint = "raise the limit, as in: ulimit -n 4096; or use no worker processes: --set training.workers=0"
         return ResourceError(f"this process may open {_limit('NOFILE')} files (ulimit -n)", hint)
-    if _THREADS.search(text):
-        hint = "raise the limit, end other programs, or use fewer: OMP_NUM_THREADS=1, --set training.workers=0"
-        what = "no more threads or processes can be started"
-        return ResourceError(f"{what}: this user may have {_limit('NPROC')} (ulimit -u), a container fewer", hint)
+    if _THREADS in text:
+        return _no_threads()
     of_import = isinstance(error, SystemError) and _limit("AS") != "any number of"
     if isinstance(error, MemoryError) or code == errno.ENOMEM or of_import or _MEMORY.search(text):
         asked = re.search(r"tried to allocate (\d+) bytes", text)
@@ -124,6 +124,12 @@ def exhausted(error: BaseException) -> ResourceError | None:
             hint = f"raise the limit, as in: ulimit -v unlimited; or {hint.removesuffix(', or end other programs')}"
         return ResourceError(what, hint)
     return None
+
+
+def _no_threads() -> ResourceError:
+    hint = "raise the limit, end other programs, or use fewer: OMP_NUM_THREADS=1, --set training.workers=0"
+    what = "no more threads or processes can be started"
+    return ResourceError(f"{what}: this user may have {_limit('NPROC')} (ulimit -u), a container fewer", hint)
 
 
 def _limit(name: str) -> str:

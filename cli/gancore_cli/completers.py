@@ -76,11 +76,6 @@ def datasets_and_paths(_context: click.Context, _parameter: click.Parameter, tex
     return [*_words(text, _summaries(recall().components.get("dataset", {}))), *_paths(text)]
 
 
-def paths(_context: click.Context, _parameter: click.Parameter, text: str) -> list[CompletionItem]:
-    """Complete a file or folder."""
-    return [*_paths(text)]
-
-
 def runs(_context: click.Context, _parameter: click.Parameter, text: str) -> list[CompletionItem]:
     """Complete the folder of a run; without any, a folder."""
     return [*_runs(text)] or [*_paths(text, suffixes=())]

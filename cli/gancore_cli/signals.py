@@ -100,8 +100,9 @@ def handle_signals() -> Iterator[SignalHandler]:
 
         # Launchers terminate all processes once one has failed. Those that are exiting keep their own exit codes.
         is_one_of_several = is_launched()
-        for number, action in previous.items() if is_one_of_several or handler.received is None else ():
-            signal.signal(number, signal.SIG_IGN if is_one_of_several else action)
+        if is_one_of_several or handler.received is None:
+            for number, action in previous.items():
+                signal.signal(number, signal.SIG_IGN if is_one_of_several else action)
 
 
 def share_handler(context: click.Context) -> None:

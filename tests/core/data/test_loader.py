@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from gancore.data.items import ItemForm
 from gancore.data.loader import Loader, Reader, Request
-from gancore.errors import DataError, PluginError, WorkerError
+from gancore.errors import DataError, PluginError, WorkerError, exhausted
 
 
 class Numbers(Dataset):
@@ -122,6 +122,7 @@ def test_worker_that_cannot_be_started_is_a_worker_error(monkeypatch):
     with pytest.raises(WorkerError, match="cannot be started: BlockingIOError") as raised:
         next(batches(Numbers(), workers=2))
     assert raised.value.hint == "set training.workers lower"
+    assert "(ulimit -u)" in str(exhausted(raised.value))
     assert set(multiprocessing.active_children()) == others
 
 
