@@ -21,6 +21,12 @@ TINY = (
 ENDLESS = f"gancore train {TINY} --minutes 9 --out run -q"
 BEGUN = "until ls run/checkpoints/step-* >/dev/null 2>&1; do sleep 0.1; done"
 RUN = f"gancore train {TINY} --steps 3 --out run -q"
+HOMELESS = (
+    "mkdir site; printf 'import pwd\\ndef unknown(_number): raise KeyError\\npwd.getpwuid = unknown\\n' "
+    "> site/sitecustomize.py; unset HOME GANCORE_CACHE GANCORE_SETTINGS XDG_CACHE_HOME XDG_CONFIG_HOME; "
+    "export PYTHONPATH=$PWD/site:$PYTHONPATH"
+)
+"""Makes commands those of a user whom the system does not know, such as a number that a container runs as."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +98,53 @@ CASES = [
     ),
     Case("no home", f"env -u HOME -u GANCORE_CACHE -u XDG_CACHE_HOME {RUN}", 0),
     Case("a folder of temporary files that is missing", f"TMPDIR=/nonexistent {RUN}", 0),
+    Case("no home that the system knows", f"{HOMELESS}; TMPDIR=/nonexistent gancore recipes", 0, ("vanilla",)),
+    Case(
+        "no home that the system knows for a cache",
+        f"{HOMELESS}; {RUN}; CODE=$?; GANCORE_CACHE=cache {RUN} || exit 1; exit $CODE",
+        2,
+        ("there is no cache folder: HOME is not set", "next: name a folder: export GANCORE_CACHE="),
+    ),
+    Case(
+        "the locale C with a path of other letters",
+        "export LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0; "
+        f"gancore train {TINY} --steps 3 --out r→é && gancore sample r→é -n 4 --out ü.png && ls r→é/config.toml ü.png",
+        0,
+        ("r→é/config.toml", "ü.png"),
+    ),
+    Case(
+        "two resumes at once, of which one ends",
+        "gancore resume run --steps 9000 -q & P=$!; gancore resume run --steps 9000 -q; A=$?; wait $P; B=$?; "
+        'gancore checkpoint verify run; echo "$A and $B"; [ $((A + B)) = 8 ] && [ $((A * B)) = 0 ]',
+        0,
+        before=RUN,
+    ),
+    Case(
+        "modules of the working folder with the names of packages",
+        f"echo 'raise RuntimeError(1)' | tee torch.py click.py json.py gancore.py numpy.py >/dev/null; {RUN}",
+        0,
+    ),
     Case("the locale C", f"LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 {RUN} && gancore recipes", 0, ("vanilla",)),
     Case(
         "an encoding without the name of a folder",
         f"PYTHONIOENCODING=latin-1 gancore train {TINY} --steps 3 --out r→x",
         0,
+    ),
+    Case(
+        "a run of minutes counts the time for which it is stopped",
+        f"gancore train {TINY} --minutes 0.5 --out run -q & P=$!; until [ -s run/metrics.jsonl ]; do sleep 0.1; done; "
+        "kill -STOP $P; sleep 31; kill -CONT $P; SECONDS=0; wait $P && [ $SECONDS -lt 15 ] && "
+        "gancore checkpoint verify run",
+        0,
+    ),
+    Case(
+        "a run of minutes ignores jumps of the system's clock",
+        "mkdir site; printf 'import itertools, time\\nnow, jumps = time.time, itertools.cycle([-1e6, 1e6])\\n"
+        "time.time = lambda: now() + next(jumps)\\n' > site/sitecustomize.py; "
+        f"export PYTHONPATH=$PWD/site:$PYTHONPATH; gancore train {TINY} --minutes 0.1 --out run -q && "
+        "grep -Eo '\"seconds\": ?[0-9]+' run/metrics.jsonl | tail -n 1 | tr -d ' '",
+        0,
+        ('"seconds":',),
     ),
     Case(
         "a stopped run continues",
