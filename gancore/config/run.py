@@ -7,10 +7,18 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar, cast
 
 import tomli_w
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from gancore.catalog.catalog import Catalog, plugin_in_errors
 from gancore.component import Component, components_in
@@ -59,6 +67,10 @@ PrecisionName = Literal["auto", "fp32", "tf32", "bf16"]
 """Precision of matrix products; see `gancore.training.precision`."""
 
 
+_WORKERS, _THREADS = (0, 64), (1, 1024)
+"""The smallest and the largest number."""
+
+
 class TrainingSettings(Settings):
     """Settings of a training step."""
 
@@ -74,7 +86,7 @@ class TrainingSettings(Settings):
     data: Literal["auto", "device", "stream"] = Field(
         default="auto", description="keep the whole dataset on the device, or stream it; auto: on the device if it fits"
     )
-    workers: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = Field(
+    workers: Literal["auto"] | Annotated[int, Field(ge=_WORKERS[0], le=_WORKERS[1])] = Field(
         default="auto",
         description="worker processes that load streamed data; auto: the number with which the first steps are fastest",
     )
@@ -85,7 +97,7 @@ class TrainingSettings(Settings):
         default="fp32",
         description="precision of matrix products; auto: bf16 for images where a few steps in it are a tenth faster",
     )
-    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
+    threads: Literal["auto"] | Annotated[int, Field(ge=_THREADS[0], le=_THREADS[1])] = Field(
         default="auto",
         description="threads that compute a step on the CPU; auto: as few as a few steps show to be fast",
     )
@@ -113,6 +125,18 @@ class TrainingSettings(Settings):
     nonfinite_limit: int = Field(
         default=3, ge=0, description="maximum number of skipped steps or rollbacks before the run stops"
     )
+
+    @field_validator("workers", "threads", mode="wrap")
+    @classmethod
+    def _read_number(
+        cls, value: object, read: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Literal["auto"] | int:
+        """Return the number or `auto`. Raise one error, where pydantic raises one for each type of the union."""
+        try:
+            return cast(Literal["auto"] | int, read(value))
+        except ValidationError:
+            low, high = _WORKERS if info.field_name == "workers" else _THREADS
+            raise ValueError(f"must be a number from {low} to {high}, or auto") from None
 
 
 class EMASettings(Settings):
