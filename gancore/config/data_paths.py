@@ -78,3 +78,15 @@ def missing_data_named(dataset: Dataset, hint: str) -> Iterator[None]:
         if not missing:
             raise
         raise DataError(f"the data of the run is not at {missing[0]} any more", hint) from error
+
+
+@contextmanager
+def data_dir_named(dataset: Dataset, command: str) -> Iterator[None]:
+    """Let a DataError of this block, which prepares the data of a run again, say how to give its folder of datasets."""
+    try:
+        yield
+    except DataError as error:
+        if not command or paths_of(dataset):
+            raise
+        hint = f"{command} --data-dir FOLDER; a run does not keep --data-dir"
+        raise DataError(error.message, hint) from error

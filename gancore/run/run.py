@@ -20,7 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.weights import read_weights
-from gancore.config.data_paths import missing_data_named, with_absolute_paths
+from gancore.config.data_paths import data_dir_named, missing_data_named, with_absolute_paths
 from gancore.config.from_path import findings_of, outline_of
 from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
@@ -414,11 +414,12 @@ class Run:
         found = find(directory, self.catalog, duration, wanted, settings, data) if ranks.is_main else None
         self._config, catalog, trained_on = broadcast_run(found, self.catalog, ranks)
         self._set_by_user |= keys_of_user(settings)
-        dataset, follow = self._config.dataset, f"gancore resume {quote(str(directory.path))} --data PATH"
-        with attributed(self._config, catalog), missing_data_named(dataset, follow):
+        dataset, again = self._config.dataset, f"gancore resume {quote(str(directory.path))}"
+        with attributed(self._config, catalog), missing_data_named(dataset, f"{again} --data PATH"):
             directory.saved = found.path if found else None
             warnings = trained_on.check_outline(dataset)
-            gan = self._assemble(ranks, display, is_known=found is None or not found.reads_data_anew)
+            is_known = found is None or not found.reads_data_anew
+            gan = self._assemble(ranks, display, is_known=is_known, again=again)
             found = found.with_choice(self._config) if found else None
             if found is None:
                 if not ranks.broadcast(False):  # whether rank 0 finds the run finished
@@ -471,10 +472,14 @@ class Run:
         for warning in warnings:
             display.warn(warning)
 
-    def _assemble(self, ranks: Ranks, display: Display, *, is_known: bool = False) -> GAN:
-        """Prepare the data, build all parts, and show what was understood of the data unless that is known already."""
+    def _assemble(self, ranks: Ranks, display: Display, *, is_known: bool = False, again: str = "") -> GAN:
+        """Prepare the data, build all parts, and show what was understood of the data unless that is known already.
+
+        `again` is the command that resumes a run.
+        """
         dataset = self.config.dataset
-        display.prepare(prepare(dataset, self._data_root))
+        with data_dir_named(dataset, again):
+            display.prepare(prepare(dataset, self._data_root))
         is_described = ranks.is_main and not is_known
         findings = findings_of(dataset, self._data_root) if is_described else None
         if findings and (found := findings.in_words()):  # before anything that may fail

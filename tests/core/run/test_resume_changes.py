@@ -15,15 +15,17 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 import gancore
+from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer, assignment
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError, ConfigError, DataError
+from gancore.hookspecs import hookimpl
 from gancore.run.changes import changes, refused
 from gancore.run.directory import RunDirectory
 from gancore.run.run import Run
 from helpers.small_runs import lines, small_run
-from helpers.tiny_components import PARTS, Hinge, catalog, equal
+from helpers.tiny_components import PARTS, Hinge, Noise, catalog, equal
 
 SHORT = {"duration": "4 steps", "checkpoint": {"every_steps": 2}, "log": {"every_steps": 1}}
 WATCHED = {
@@ -331,6 +333,36 @@ def follow(folder, run="run", kept="kept", **how):
     run = gancore.open(folder / run, device="cpu", catalog=catalog(), data_dir=folder / kept)
     list(run.resume(**how))
     return run
+
+
+class InFile(Noise):
+    """A dataset whose file is in the folder of datasets."""
+
+    name = "in-file"
+
+    def prepare(self, root):
+        if not (root / "file").exists():
+            raise DataError(f"the file is not in {root}", "put it there")
+        return iter(())
+
+
+def test_missing_files_of_a_dataset_ask_for_the_folder_that_a_run_does_not_keep(tmp_path):
+    class Offer:
+        @staticmethod
+        @hookimpl
+        def gancore_datasets():
+            return [InFile]
+
+    known = Catalog([*catalog().plugins, read_plugin(Offer, "in-file", "gancore-in-file", "1.0")])
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    config = {"dataset": "in-file", "duration": "1 steps"}
+    path = tmp_path / "my run"
+    list(small_run(path, SHORT, config, known=known, data_dir=tmp_path / "kept").train())
+    with pytest.raises(DataError, match=f"the file is not in {tmp_path / 'other'}") as error:
+        list(gancore.open(path, device="cpu", catalog=known, data_dir=tmp_path / "other").resume(steps=2))
+    assert error.value.hint.startswith(f"gancore resume '{path}' --data-dir FOLDER; ")
+    list(gancore.open(path, device="cpu", catalog=known, data_dir=tmp_path / "kept").resume(steps=2))
 
 
 def test_moved_data_is_followed_and_exact(pictures):
