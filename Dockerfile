@@ -1,6 +1,7 @@
 # gancore in a container, on the CPU or on CUDA. Untried as an image: no Docker daemon was at hand.
 #
 #   docker build -t gancore .
+#   mkdir -p runs
 #   docker run --rm -v "$PWD/runs:/work/runs" gancore train mnist
 #   docker run --rm --gpus all -v "$PWD/runs:/work/runs" gancore train mnist --device cuda
 #
