@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_OTHERS = ("broken", "refused", "not tried", "not applicable")
+_OTHERS = ("broken", "not tested", "refused", "not tried", "not applicable")
 """The outcomes of a law besides `held`, in the order in which they are counted."""
 
 
@@ -33,7 +33,8 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
 
     NAME is an installed plugin or package, MODULE an importable module, FILE a file that ends in .py. Each component is
     checked by the laws of its kind, on small cases drawn from its fields, and always on the same ones. Laws that could
-    not be tried, and those whose cases the component refused, are listed with the reason.
+    not be tried, and those whose cases the component refused, are listed with the reason. A broken law ends the command
+    with exit code 5, and so does one that was not tested because a package is not installed.
     """
     from gancore.errors import ConfigError, PluginError
 
@@ -53,10 +54,16 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
     broken = [row for row in rows if row["breach"] is not None]
     document = {"plugin": found.name, "package": found.package, "version": found.version, "laws": rows}
     terminal.result(document, lambda: _print(rows))
-    if not broken:
+    untested = [row for row in rows if row["outcome"] == "not tested"]
+    if not broken and not untested:
         return
     if terminal.as_json:
         click.get_current_context().exit(5)
+    if not broken:
+        laws = f"{len(untested)} law{'s' * (len(untested) > 1)}"
+        raise PluginError(
+            f"plugin {found.name!r} was not tested by {laws}: {untested[0]['reason']}", "install it, and check again"
+        )
     first = broken[0]["breach"]
     more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
     raise PluginError(
@@ -99,10 +106,10 @@ def _print(rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _reasons(laws: Iterable[dict[str, Any]]) -> dict[tuple[str, str], list[str]]:
-    """Return the laws that were refused or not tried, by outcome and reason."""
+    """Return the laws that were not tested, refused or not tried, by outcome and reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in laws:
-        if row["outcome"] in ("refused", "not tried"):
+        if row["outcome"] in ("not tested", "refused", "not tried"):
             found.setdefault((row["outcome"], row["reason"]), []).append(row["law"])
     return found
 

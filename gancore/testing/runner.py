@@ -161,17 +161,17 @@ class Breach:
         return f"{self.call}: {self.reason}"
 
 
-Outcome = Literal["held", "broken", "refused", "not tried", "not applicable"]
-"""What a law found: it held in at least one case; it was broken; the component refused every case with ConfigError; it
-could be tried on none; it does not concern the component."""
+Outcome = Literal["held", "broken", "not tested", "refused", "not tried", "not applicable"]
+"""What a law found: it held in at least one case; it was broken; every case needs a package that is not installed; the
+component refused every case with ConfigError; it could be tried on none; it does not concern the component."""
 
 
 @dataclass(frozen=True)
 class LawResult:
     """The result of checking a component by a law.
 
-    `cases` is the number of cases in which it held. `reason` says why in the outcomes `refused`, `not tried` and
-    `not applicable`.
+    `cases` is the number of cases in which it held. `reason` says why in all outcomes but `held` and
+    `broken`.
     """
 
     component: type[Component]
@@ -253,6 +253,7 @@ class _Trial:
     root: Path
     held: int = 0
     refused: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     unsuited_cases: list[str] = field(default_factory=list)
     unsuited_components: list[str] = field(default_factory=list)
@@ -304,7 +305,8 @@ class _Trial:
             (self.unsuited_cases if of_case else self.unsuited_components).append(str(error))
             return False
         except ConfigError as error:
-            self.refused.append(str(error))
+            is_missing = isinstance(error.__cause__, ImportError)  # a package that the component needs
+            (self.missing if is_missing else self.refused).append(str(error))
             return False
         except (DataError, PluginError, CaseSkipped) as error:
             self.skipped.append(_reason(error))
@@ -329,7 +331,7 @@ class _Trial:
         return bool(self.refused) and self._outcome()[0] == "refused"
 
     def _is_given_up(self) -> bool:
-        tries = (self.refused, self.skipped, self.unsuited_cases, self.unsuited_components)
+        tries = (self.refused, self.missing, self.skipped, self.unsuited_cases, self.unsuited_components)
         count = sum(map(len, tries))
         return count >= _MAX_SKIPPED or (self.not_applicable is not None and not self.held)
 
@@ -347,6 +349,8 @@ class _Trial:
             return "held", ()
         if self.not_applicable is not None:
             return "not applicable", (self.not_applicable,)
+        if self.missing:
+            return "not tested", self.missing
         if self.skipped:
             return "not tried", self.skipped
         if self.unsuited_components:

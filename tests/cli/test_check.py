@@ -55,6 +55,17 @@ def refuse():
 
     raise ConfigError("only on Sundays")
 """
+MISSING = """track()
+
+
+def track():
+    from gancore import ConfigError
+
+    try:
+        import no_such_tracker
+    except ImportError as error:
+        raise ConfigError("the package no_such_tracker is not installed") from error
+"""
 UNCONCERNED = {"state_dict_round_trips", "state_holds_no_graph", "gradient_reaches_every_parameter"}
 HOLDS = "loss mine: 14 laws hold, 3 not applicable\n"
 
@@ -90,6 +101,16 @@ def test_refused_cases_are_not_taken_for_a_law_that_holds(gancore):
     assert "losses_are_finite_scalars" in lines[1]
     assert lines[1].startswith("  refused: ")
     assert lines[1].endswith(": only on Sundays")
+
+
+def test_component_without_its_package_is_not_tested_and_exits_with_5(gancore):
+    file = write_plugin(gancore, MISSING)
+    done = gancore("plugins", "check", file)
+    assert done.returncode == 5
+    assert " not tested" in done.stdout.splitlines()[0]
+    assert "losses_are_finite_scalars" in done.stdout.splitlines()[1]
+    assert "was not tested by" in done.stderr
+    assert "the package no_such_tracker is not installed" in done.stderr
 
 
 def test_broken_law_exits_with_5_and_a_call_to_paste(gancore):

@@ -212,7 +212,11 @@ def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore):
         (["train", "--out", "x" * 300], 7, ["File name too long"]),
         (["train", "--kimg", "0.00001", "--seed", "-1"], 2, ["wrong config: seed: must be"]),
         (["train", "--threads", "0"], 2, ["'--threads': must be a positive number, or auto; received '0'"]),
-        (["train", "--threads", "9999"], 2, ["training.threads: must be less than or equal to 1024", "[--threads]"]),
+        (
+            ["train", "--threads", "9999"],
+            2,
+            ["threads: must be a number from 1 to 1024, or auto", "[--threads]"],
+        ),
         (
             ["train", *BY_HAND, "--batch-size", "4", "--set", "generator.normalization=batch"],
             2,
