@@ -72,21 +72,34 @@ def best_of(folder: Path) -> Path:
 
 
 def kept(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, oldest first, without links and other files."""
+    """Return the checkpoints in a folder, oldest first: files, and links to files, which may be damaged."""
+    return [path for path in _named(folder) if os.path.isfile(path)]
+
+
+def _named(folder: Path) -> list[Path]:
+    """Return whatever has the name of a checkpoint, oldest first: also folders, pipes, and links to nowhere."""
     try:
-        files = list(folder.iterdir()) if folder.is_dir() else []
+        found = list(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise StorageError(f"cannot read folder {folder}: {error.strerror or error}", HINT) from error
-    return sorted((path for path in files if _NAME.fullmatch(path.name) and _is_regular(path)), key=_step_of)
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_step_of)
 
 
 def _step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
 
 
-def _is_regular(path: Path) -> bool:
-    """Return whether the path is a regular file itself, and not a link to one."""
-    return os.path.isfile(path) and not path.is_symlink()
+def check_replaceable(path: Path) -> None:
+    """Raise StorageError when the path is neither a file nor a link, and so is not replaced when it is written."""
+    if os.path.lexists(path) and not os.path.isfile(path) and not path.is_symlink():
+        kind = "a folder" if os.path.isdir(path) else "a special file"
+        raise StorageError(f"cannot write {path}: it is {kind}", "move it away")
+
+
+def check_folder(folder: Path, after: int) -> None:
+    """Raise StorageError when a checkpoint after a step, or the best one, cannot be saved under its name."""
+    for path in [*(path for path in _named(folder) if _step_of(path) > after), best_of(folder)]:
+        check_replaceable(path)
 
 
 def select(path: Path, *, best: bool = False) -> Selected:
@@ -102,7 +115,7 @@ def select(path: Path, *, best: bool = False) -> Selected:
     folders = (path / "checkpoints", path)
     if best:
         for file in map(best_of, folders):
-            if file.is_file():
+            if os.path.lexists(file):
                 return Selected(file, load_run(file))
         hint = "train with --set checkpoint.best=METRIC, or leave --best out"
         raise CheckpointError(f"there is no best checkpoint in {path}", hint)
@@ -118,17 +131,20 @@ def select(path: Path, *, best: bool = False) -> Selected:
 
 
 def find_checkpoints(path: Path) -> list[Path]:
-    """Return the checkpoints of a run directory or a folder, oldest first and then the best one; or the file itself."""
+    """Return the checkpoints of a run directory or a folder, oldest first and then the best one; or the file itself.
+
+    Whatever has the name of a checkpoint is one of them, also a folder or a link to nowhere.
+    """
     if not path.is_dir():
         return [path]
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    return [*kept(folder), *filter(_is_regular, [best_of(folder)])]
+    return [*_named(folder), *filter(os.path.lexists, [best_of(folder)])]
 
 
 def verify(path: Path) -> Verification:
     """Read all of the checkpoint of a run, and return whether it is valid."""
     try:
-        size = path.stat().st_size
+        size = path.stat().st_size if path.is_file() else None
     except OSError:
         size = None
     try:
@@ -140,11 +156,11 @@ def verify(path: Path) -> Verification:
 def newest_valid(folder: Path | str) -> Found:
     """Return the newest valid checkpoint of a run in a folder, and why newer ones are not valid.
 
-    A checkpoint of another step than its name says is not valid. Changes nothing. Raises StorageError when the folder
-    cannot be read.
+    A link to a valid file is valid; whatever else has the name of a checkpoint is not, and neither is a checkpoint of
+    another step than its name says. Changes nothing. Raises StorageError when the folder cannot be read.
     """
     rejected: list[tuple[Path, str]] = []
-    for path in reversed(kept(Path(folder))):
+    for path in reversed(_named(Path(folder))):
         try:
             return Found(_load_named(path), path, tuple(rejected))
         except CheckpointError as error:
@@ -173,11 +189,11 @@ def remove_temporary_files(folder: Path) -> list[Path]:
 def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
     """Write a checkpoint atomically: at every moment the path holds a complete file, or what was there before.
 
-    The bytes are on the disk, and were read back, before the file gets its name. Raises StorageError when the file
-    cannot be written or reads back differently, or when the path is a link, a folder or another special file.
+    The bytes are on the disk, and were read back, before the file gets its name. A link is replaced, and not the file
+    that it points to. Raises StorageError when the file cannot be written or reads back differently, or when the path
+    is a folder or a special file.
     """
-    if os.path.lexists(path) and not _is_regular(path):
-        raise StorageError(f"cannot save checkpoint {path}: it exists and is not a regular file", "move it away")
+    check_replaceable(path)
     content = encode(tensors, about)
     with atomic_write(path) as temporary:
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -205,8 +221,11 @@ def load(path: Path | str) -> Checkpoint:
         with regular(path) as file:
             return decode(file, path)
     except OSError as error:
+        reason = error.strerror or str(error)
+        if path.is_symlink() and not os.path.exists(path):
+            reason = f"it is a link to {path.readlink()}, which cannot be followed: {reason}"
         raise CheckpointError(
-            f"cannot read checkpoint {path}: {error.strerror or error}",
+            f"cannot read checkpoint {path}: {reason}",
             "name a run directory, or a file in its checkpoints/",
         ) from error
     except MemoryError as error:
@@ -296,6 +315,7 @@ def load_run(path: Path | str) -> Checkpoint:
 def prune(folder: Path, keep: int, saved: int | None = None) -> None:
     """Remove all but the newest `keep` checkpoints. Checkpoints after step `saved` are neither counted nor removed.
 
+    Of a link only the link is removed. Folders and other special files stay.
     `saved` is the last step that was saved: after a fallback to an older checkpoint, newer ones may be damaged. Raises
     StorageError when one cannot be removed.
     """

@@ -31,7 +31,7 @@ from gancore.checkpoint.manifest import MANIFEST, Manifest, read_manifest
 from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import needs_of
 from gancore.config.run import RunConfig, read_layers
-from gancore.errors import ConfigError
+from gancore.errors import CheckpointError, ConfigError
 from gancore.observers import LOG
 from gancore.run.lock import LOCK, locked
 from gancore.training.gan import GAN
@@ -100,6 +100,30 @@ class RunDirectory:
             self.check_new()
         with locked(self.path):
             yield
+
+    def check_exists(self) -> None:
+        """Raise CheckpointError when there is no run in the folder, and say so when only its config is unusable."""
+        if self.config.is_file():
+            return
+        problem, there = "is missing", os.path.lexists(self.config)
+        if self.config.is_symlink() and not self.config.exists():
+            problem = f"is a link to {self.config.readlink()}, which cannot be followed"
+        elif there:
+            problem = "is not a file"
+        if there or checkpoint.kept(self.checkpoints):
+            away = "move it away, and " if there else ""
+            raise CheckpointError(
+                f"the run in {self.path} has no config: {self.config} {problem}",
+                f"{away}put an empty file there to take the config of the newest checkpoint",
+            )
+        raise CheckpointError(f"there is no run in {self.path}", "name the folder of a run, like runs/0001")
+
+    def check_writable(self, step: int) -> None:
+        """Raise StorageError when something is in the place of a file that is written after a step."""
+        for path in (self.manifest, self.evaluation, self.metrics):
+            if path.is_dir():
+                checkpoint.check_replaceable(path)
+        checkpoint.check_folder(self.checkpoints, step)
 
     def check_new(self) -> None:
         """Raise ConfigError when the folder holds anything but the leftovers of a start that failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint.manifest import sound
-from gancore.checkpoint.store import Checkpoint, newest_valid
+from gancore.checkpoint.store import Checkpoint, best_of, newest_valid, verify
 from gancore.checkpoint.weights import read_weights
 from gancore.config.data_paths import with_absolute_paths
 from gancore.config.layers import ConfigLayer
@@ -49,6 +50,8 @@ class Resumable:
     warnings: tuple[str, ...]
     path: Path | None = None
     """The file of the checkpoint."""
+    has_damaged_best: bool = False
+    """Whether there is a best checkpoint that is not valid."""
 
     @property
     def step(self) -> int:
@@ -62,7 +65,8 @@ class Resumable:
             return None
         state = recorder_state(self.checkpoint.about, self.directory.path)
         # Values of another metric, or of other numbers of samples, cannot be compared.
-        if any(change.key.startswith(("metrics.", "evaluate.samples", "checkpoint.best")) for change in self.changes):
+        others = ("metrics.", "evaluate.samples", "checkpoint.best")
+        if self.has_damaged_best or any(change.key.startswith(others) for change in self.changes):
             state.best = None
         return state
 
@@ -180,20 +184,26 @@ def find(
 ) -> Resumable:
     """Return the run in a folder, with another total if `duration` is given, other `settings`, and data at a new path.
 
-    Raises CheckpointError when there is no run, no valid checkpoint of a run that has trained, or when the config
+    Raises StorageError when a folder is in the place of a file that the run writes, before it trains; CheckpointError
+    when there is no run, no valid checkpoint of a run that has trained, or when the config
     differs from `wanted`, or from that of the checkpoint in a key that a run cannot change; PluginError when a plugin
     that the run needs is missing; ConfigError when the run needs Python objects that were not passed, or `settings` are
     wrong or change such a key; DataError when no dataset reads `data`.
     """
     installed = catalog
-    if not directory.config.is_file():
-        raise CheckpointError(f"there is no run in {directory.path}", "name the folder of a run, like runs/0001")
+    directory.check_exists()
     layers = directory.layers(catalog)
     for layer in layers:
         check_objects(layer.data, catalog, str(directory.path))
     found = newest_valid(directory.checkpoints)
     warnings = list(found.warnings)
     saved = found.checkpoint
+    best = best_of(directory.checkpoints)
+    damage = verify(best).problem if os.path.lexists(best) else None
+    if damage:
+        warnings.append(
+            f"the best checkpoint is not valid: {damage}; the next evaluation is compared with no earlier one"
+        )
     if directory.has_blank_config:
         warnings.append(f"{directory.config} is blank; the config of the newest checkpoint is used, and written again")
     if problem := directory.read_manifest().problem:
@@ -207,6 +217,7 @@ def find(
             f"there is no valid checkpoint in {directory.path}: {reasons}",
             "name another run; gancore never starts this one again from step 0",
         )
+    directory.check_writable(int(saved.about["progress"]["step"]) if saved else -1)
     if saved is not None:
         catalog, others = catalog_for(saved.about["made_with"], catalog, str(directory.path))
         warnings += others
@@ -242,7 +253,9 @@ def find(
             options = " ".join(change.assignment for change in other)
             hint = f"change the run: gancore resume {quote(str(directory.path))} {options}; or {hint}"
         raise CheckpointError(f"the run in {directory.path} has another config: {_listed(other)}", hint)
-    return Resumable(directory, config, written, tuple(changed), saved, catalog, tuple(warnings), found.path)
+    return Resumable(
+        directory, config, written, tuple(changed), saved, catalog, tuple(warnings), found.path, bool(damage)
+    )
 
 
 def _check_settings(run: Path, written: Mapping[str, Any], config: Mapping[str, Any]) -> None:  # Any: data of a file

@@ -270,9 +270,9 @@ class Run:
 
     @property
     def best(self) -> Path | None:
-        """The best checkpoint by the metric `checkpoint.best`, if there is one."""
+        """The best checkpoint by the metric `checkpoint.best`, if there is one that is valid; reads all of it."""
         path = checkpoint.best_of(self.directory.checkpoints) if self.directory else None
-        return path if path and path.is_file() else None
+        return path if path and path.is_file() and checkpoint.verify(path).problem is None else None
 
     @property
     def kept(self) -> str:
@@ -449,11 +449,10 @@ class Run:
             yield ranks, shown if ranks.is_main else Display()
 
     def _existing(self, ranks: Ranks = SINGLE_RANK) -> RunDirectory:
-        if self.directory is None or (ranks.is_main and not self.directory.config.is_file()):
-            raise CheckpointError(
-                f"there is no run in {self.path}" if self.directory else "this run has not been trained yet",
-                "name the folder of a run, like runs/0001",
-            )
+        if self.directory is None:
+            raise CheckpointError("this run has not been trained yet", "name the folder of a run, like runs/0001")
+        if ranks.is_main:
+            self.directory.check_exists()
         return self.directory
 
     def _check_new(self, ranks: Ranks, display: Display) -> None:

@@ -216,8 +216,38 @@ def test_select_replaces_neither_a_named_file_nor_the_best_one(tmp_path):
         checkpoint.select(checkpoint.path_of(folder, 1), best=True)
 
 
-def test_select_passes_over_a_folder_with_the_name_of_a_checkpoint(tmp_path):
+def test_link_to_a_valid_checkpoint_counts_as_it_until_it_is_pruned(tmp_path):
+    folder, moved = tmp_path / "checkpoints", tmp_path / "moved"
+    folder.mkdir()
+    moved.mkdir()
+    for path in saved(moved, 1, 2):
+        (folder / path.name).symlink_to(path)
+    newest = checkpoint.path_of(folder, 2)
+    found = checkpoint.newest_valid(folder)
+    assert (found.path, found.rejected, found.checkpoint.about["progress"]["step"]) == (newest, (), 2)
+    assert checkpoint.find_checkpoints(tmp_path) == checkpoint.kept(folder) == [checkpoint.path_of(folder, 1), newest]
+    checkpoint.prune(folder, 1)
+    assert names(folder) == [newest.name]
+    assert len(names(moved)) == 2
+
+
+def test_whatever_else_has_the_name_of_a_checkpoint_is_named_as_not_valid(tmp_path):
     (path,) = saved(tmp_path, 1)
-    (tmp_path / "step-00000002.safetensors").mkdir()
-    (tmp_path / "step-00000003.safetensors").symlink_to("nowhere")
-    assert checkpoint.select(tmp_path).path == path
+    folder, link, pipe, best = (
+        tmp_path / f"{name}.safetensors" for name in ("step-00000002", "step-00000003", "step-00000004", "best")
+    )
+    folder.mkdir()
+    link.symlink_to("nowhere")
+    os.mkfifo(pipe)
+    best.symlink_to("elsewhere")
+    chosen = checkpoint.select(tmp_path)
+    assert chosen.path == path
+    texts = ["not a regular file", "a link to nowhere", "Is a directory"]
+    for text, other, warning in zip(texts, (pipe, link, folder), chosen.warnings, strict=True):
+        assert text in warning
+        assert str(other) in warning
+    listed = {one.name: checkpoint.verify(one).problem for one in checkpoint.find_checkpoints(tmp_path)}
+    assert [name for name, problem in listed.items() if problem is None] == [path.name]
+    assert list(listed) == [path.name, folder.name, link.name, pipe.name, best.name]
+    with pytest.raises(CheckpointError, match="a link to elsewhere"):
+        checkpoint.select(tmp_path, best=True)

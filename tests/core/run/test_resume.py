@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gancore
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
-from gancore.errors import CheckpointError
+from gancore.errors import CheckpointError, StorageError
 from gancore.run.changes import changes
 from gancore.run.directory import RunDirectory
 from gancore.run.resume import find
@@ -137,3 +138,65 @@ def test_random_state_that_is_invalid_is_refused(tmp_path, name, spoil):
     gan = GAN.assemble(run, Path(), "cpu")
     with pytest.raises(CheckpointError, match="a random state is not valid"):
         gan.restore({**saved.tensors, name: spoil(saved.tensors[name])}, saved.about["progress"])
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "evaluation.json", "checkpoints/step-00000099.safetensors"])
+def test_folder_in_the_place_of_a_file_ends_a_resume_before_it_trains(tmp_path, name):
+    directory, _, _ = recorded(tmp_path / "run")
+    path = directory.path / name
+    path.unlink(missing_ok=True)
+    path.mkdir()
+    before = directory.metrics.read_bytes(), directory.config.read_bytes()
+    with pytest.raises(StorageError, match=f"{path.name}: it is a folder") as caught:
+        list(small_run(directory.path, {"duration": "9 steps"}).resume(steps=9))
+    assert caught.value.hint == "move it away"
+    assert (directory.metrics.read_bytes(), directory.config.read_bytes()) == before
+
+
+def test_run_whose_checkpoints_are_links_resumes_and_replaces_no_file_that_they_point_to(tmp_path):
+    directory, _, _ = recorded(tmp_path / "run", {"checkpoint": {"keep": 2}})
+    moved = directory.checkpoints.rename(tmp_path / "moved")
+    directory.checkpoints.mkdir()
+    before = {path: path.read_bytes() for path in moved.iterdir()}
+    for path in before:
+        (directory.checkpoints / path.name).symlink_to(path)
+    list(small_run(directory.path, {"checkpoint": {"keep": 2}}).resume(steps=9))
+    assert [path.stem for path in checkpoint.kept(directory.checkpoints)] == ["step-00000007", "step-00000009"]
+    assert {path: path.read_bytes() for path in moved.iterdir()} == before
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "missing"])
+def test_unusable_config_of_a_run_with_checkpoints_is_named(tmp_path, kind):
+    directory, _, _ = recorded(tmp_path / "run")
+    directory.config.unlink()
+    if kind == "folder":
+        directory.config.mkdir()
+    elif kind == "link":
+        directory.config.symlink_to(directory.config.name)
+    with pytest.raises(CheckpointError, match=r"has no config: .*config\.toml is") as caught:
+        gancore.open(directory.path, catalog=catalog())
+    assert "put an empty file there" in caught.value.hint
+    if kind == "folder":
+        directory.config.rmdir()
+    directory.config.unlink(missing_ok=True)
+    directory.config.touch()
+    assert len(list(gancore.open(directory.path, catalog=catalog(), device="cpu").resume(steps=9))) == 2
+
+
+@pytest.mark.parametrize("damage", [b"", None])
+def test_damaged_best_checkpoint_is_named_and_written_again(tmp_path, damage):
+    directory, _, _ = recorded(tmp_path / "run", CHANGES)
+    best = checkpoint.best_of(directory.checkpoints)
+    best.unlink()
+    if damage is None:
+        best.symlink_to("nowhere")
+    else:
+        best.write_bytes(damage)
+    run = small_run(directory.path, CHANGES)
+    assert run.best is None
+    assert list(run.resume()) == []
+    assert run.best is None
+    assert "the best checkpoint is not valid" in " ".join(run.warnings)
+    list(run.resume(steps=20))
+    assert run.best == best
+    assert not best.is_symlink()
