@@ -93,6 +93,8 @@ def exhausted(error: BaseException) -> ResourceError | None:
 
     Python, torch and the drivers of devices raise errors of many types, so their texts decide.
     """
+    if isinstance(error, ResourceError):
+        return error
     if isinstance(error, GancoreError):
         # A file that says it is huge, which its reader reports, is no lack of memory.
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else None
@@ -100,17 +102,17 @@ def exhausted(error: BaseException) -> ResourceError | None:
         is_fork = isinstance(error, WorkerError) and cause is not None and cause.errno == errno.EAGAIN
         found = _no_threads() if is_fork else exhausted(cause) if cause else None
         return ResourceError(f"{error.message}; {found.message}", found.hint) if found else None
-    text, code = str(error), getattr(error, "errno", None)
     if not isinstance(error, MemoryError | OSError | RuntimeError | ImportError | SystemError):
         return None
-    if type(error).__name__ == "OutOfMemoryError" or re.search("(CUDA|MPS|HIP).*out of memory|CUBLAS.*ALLOC", text):
+    text, code = _message_of(error), error.errno if isinstance(error, OSError) else None
+    if type_name(error) == "OutOfMemoryError" or re.search("(CUDA|MPS|HIP).*out of memory|CUBLAS.*ALLOC", text):
         reason = ". ".join(text.split(". ")[:3]).removesuffix(".")
         hint = "use a smaller --batch-size or --set training.accumulate=2, or end other programs on the device"
         return ResourceError(f"the memory of the device ran out: {reason}", hint)
     if code == errno.ENFILE:
         return ResourceError("the system has no more open files", "end other programs, or ask its administrator")
     if code == errno.EMFILE or _FILES.search(text):
-        hint = "raise the limit, as in: ulimit -n 4096; or use no worker processes: --set training.workers=0"
+        hint = f"{_higher_limit_of_files()}; in a run with worker processes, --set training.workers=0 needs fewer"
         return ResourceError(f"this process may open {_limit('NOFILE')} files (ulimit -n)", hint)
     if _THREADS in text:
         return _no_threads()
@@ -136,6 +138,14 @@ def _limit(name: str) -> str:
     """Return the soft limit of a resource of this process."""
     soft, _ = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
     return "any number of" if soft == resource.RLIM_INFINITY else f"{soft:,}"
+
+
+def _higher_limit_of_files() -> str:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    higher = max(4096, 2 * soft) if hard == resource.RLIM_INFINITY else min(max(4096, 2 * soft), hard)
+    if higher <= soft:  # of a user who may raise it no further
+        return "find out what keeps files open, or ask the administrator for a higher limit"
+    return f"raise the limit, as in: ulimit -n {higher}"
 
 
 @contextmanager
@@ -175,14 +185,28 @@ def during(when: str) -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception as one line. A plugin's exception may fail to give its message."""
+    """Return an exception as one line. A plugin's exception may fail to give its message or its name."""
+    name, text = type_name(error), one_line(_message_of(error))
+    return f"{name}: {text}" if text else name
+
+
+def _message_of(error: BaseException) -> str:
     try:
-        text = " ".join(str(error).split())
-    except KeyboardInterrupt:
-        raise
-    except BaseException as failure:  # SystemExit too
-        text = f"(no message: str() raised {type(failure).__name__})"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return str(error)
+    except BaseException as failure:  # SystemExit and KeyboardInterrupt too; the command line remembers a signal
+        return f"(no message: str() raised {type_name(failure)})"
+
+
+def type_name(value: object) -> str:
+    """Return the name of the class of a value as one line. The class of a plugin may override `__name__`."""
+    return one_line(type.__dict__["__name__"].__get__(type(value)))
+
+
+def one_line(text: str) -> str:
+    """Return text as one line: white space as single blanks, other characters that do not print as escapes."""
+    return "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in " ".join(str.split(text))
+    )
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, in_order: bool = False) -> str:

@@ -14,7 +14,7 @@ import click
 from gancore_cli import startup
 from gancore_cli.completion_cache import remember
 from gancore_cli.options import PluginOptions, Terminal
-from gancore_cli.signals import Interrupted, signals_checked
+from gancore_cli.signals import Interrupted, check_signal, signals_checked
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
@@ -34,14 +34,19 @@ def find_plugins(options: PluginOptions | None = None) -> list[Plugin]:
 
 def open_catalog(terminal: Terminal, found: Iterable[Plugin] | None = None) -> Catalog:
     """Import plugins, by default all, and return a catalog of them. Print a note when an import is slow."""
-    from gancore.catalog.catalog import Catalog, load
+    from gancore.catalog.catalog import Catalog, failed_to_load, load
     from gancore.catalog.discovery import BUILT_IN
 
     plugins = []
     options = click.get_current_context().find_object(PluginOptions) or PluginOptions()
     for plugin in find_plugins(options) if found is None else found:
         with signals_checked() if plugin.package == BUILT_IN else _slow_import_notes(terminal, plugin):
-            plugins.append(load(plugin))
+            try:
+                loaded = load(plugin)
+            except KeyboardInterrupt as error:
+                check_signal()
+                loaded = failed_to_load(plugin, error)  # its own, since no signal has arrived
+            plugins.append(loaded)
     startup.imported()
     root = click.get_current_context().find_root().command
     catalog = Catalog(plugins, built_in_commands=root.commands if isinstance(root, click.Group) else ())

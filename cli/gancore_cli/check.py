@@ -167,7 +167,6 @@ def _imported(name: str, load: Callable[[], R]) -> R:
     try:
         with signals_checked():
             return load()
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        check_signal()
         raise PluginError(f"{name} cannot be imported: {describe_error(error)}", "-v shows where") from error

@@ -19,10 +19,19 @@ from gancore.catalog.discovery import BUILT_IN, DISABLE, Choice, discover, norma
 from gancore.catalog.discovery import Plugin as Plugin
 from gancore.catalog.discovery import PluginCommand as PluginCommand
 from gancore.catalog.discovery import Recipe as Recipe
-from gancore.catalog.isolation import preserve_process_state
+from gancore.catalog.isolation import isolated_import
 from gancore.component import Component
 from gancore.contracts import Loss, Regularizer
-from gancore.errors import ConfigError, PluginError, describe_error, exhausted, unknown_name
+from gancore.errors import (
+    ConfigError,
+    GancoreError,
+    PluginError,
+    ResourceError,
+    describe_error,
+    exhausted,
+    one_line,
+    unknown_name,
+)
 from gancore.settings import REMOVE, Settings
 
 _NAME = re.compile(r"(?! )[^\x00-\x1f\x7f:/\\]{1,200}(?<! )")
@@ -295,17 +304,32 @@ def load(plugin: Plugin) -> Plugin:
     if plugin.error or plugin.source is None:
         return plugin
     try:
-        with nullcontext() if plugin.package == BUILT_IN else preserve_process_state():
+        with nullcontext() if plugin.package == BUILT_IN else isolated_import():
             read = read_plugin(plugin.source.load(), plugin.name, plugin.package, plugin.version)
         if plugin.sha256 and not read.names:
             raise PluginError("it offers nothing: its hooks return no components, recipes or commands")
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if limit := exhausted(error):
-            raise limit from error
-        reason = error.message if isinstance(error, PluginError) else describe_error(error)
-        if plugin.sha256:
-            raise PluginError(f"plugin file {plugin.entry} cannot be loaded: {reason}", "fix the file") from error
-        return replace(plugin, error=reason, cause=error)
+        return failed_to_load(plugin, error)
     return replace(plugin, components=read.components, recipes=read.recipes, commands=read.commands)
+
+
+def failed_to_load(plugin: Plugin, error: BaseException) -> Plugin:
+    """Return a plugin whose import has raised an error, with that as the reason why it is not loaded.
+
+    For a plugin that is a file, raise it as a PluginError, or as a ResourceError when memory, threads or files ran out;
+    that of the built-in plugin too, without which nothing works.
+    """
+    limit = exhausted(error)
+    if limit and plugin.package == BUILT_IN:
+        raise limit from error
+    reason = error.message if isinstance(error, GancoreError) else describe_error(error)
+    if plugin.sha256:
+        what = f"plugin file {plugin.entry} cannot be loaded"
+        if limit:
+            raise ResourceError(f"{what}: {limit.message}", limit.hint) from error
+        raise PluginError(f"{what}: {reason}", "fix the file") from error
+    if limit:
+        reason = limit.message
+    return replace(plugin, error=one_line(reason), cause=error)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -49,6 +51,36 @@ def preserve_process_state() -> Iterator[None]:
             for number, handler in handlers.items():
                 if handler is not None and handler != signal.getsignal(number):  # None: not set from Python
                     signal.signal(number, handler)
+
+
+@contextmanager
+def isolated_import() -> Iterator[None]:
+    """Preserve the process state, and the standard streams, which a plugin may close or replace in this block."""
+    streams = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr", "__stdout__", "__stderr__")}
+    try:
+        for name in streams:
+            setattr(sys, name, _own_stream(streams[name]))
+        with preserve_process_state():
+            yield
+    finally:
+        for name, stream in streams.items():
+            setattr(sys, name, stream)
+
+
+def _own_stream(stream: TextIO | None) -> TextIO | None:
+    """Return a stream of its own to the same standard output or error; closing it leaves the process's one open.
+
+    It stays usable, since a plugin may keep it, as loggers do. Other streams are returned as they are.
+    """
+    try:
+        number = stream.fileno() if stream else -1
+        if stream is None or number not in (1, 2):  # others may be closed, and their numbers used again
+            return stream
+        stream.flush()
+        binary = open(number, "wb", buffering=0, closefd=False)  # noqa: SIM115  # the plugin may keep it
+        return io.TextIOWrapper(binary, stream.encoding, stream.errors, write_through=True)  # type: ignore[type-var]
+    except (OSError, ValueError, AttributeError):  # a notebook's or a test's stream, or one that is closed
+        return stream
 
 
 def _working_directory() -> str | None:

@@ -66,7 +66,8 @@ class Site(Gancore):
 
     def __call__(self, *arguments, **environment):
         self.canary.unlink(missing_ok=True)
-        return super().__call__(*arguments, **{"PYTHONPATH": str(self.site), "CANARY": str(self.canary), **environment})
+        path = os.pathsep.join(filter(None, (str(self.site), os.environ.get("PYTHONPATH"))))
+        return super().__call__(*arguments, **{"PYTHONPATH": path, "CANARY": str(self.canary), **environment})
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,19 @@ BROKEN = {  # source of a plugin's module, and the cause in the warning
     "mute": (
         "class Mute(Exception):\n    def __str__(self): raise KeyError\nraise Mute",
         "Mute: (no message: str() raised KeyError)",
+    ),
+    "nameless": (
+        "class Meta(type):\n    @property\n    def __name__(cls): raise KeyError\n"
+        "class Nameless(Exception, metaclass=Meta): pass\nraise Nameless",
+        "Nameless",
+    ),
+    "twolines": ("raise type('Two\\nlines', (BaseException,), {})", "Two lines"),
+    "hungry": ("raise MemoryError", "memory ran out"),
+    "opener": ("raise OSError(24, 'Too many open files')", "this process may open"),
+    "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "closes": (
+        "import sys\nfor stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__): stream.close()",
+        "it offers nothing",
     ),
     "signed": (
         LOSS.format(name="x").replace("gancore_losses()", "gancore_losses(shape)"),

@@ -62,9 +62,26 @@ class Stray(BaseException):
     pass
 
 
-@pytest.mark.parametrize("failure", [KeyError(), SystemExit(0), Stray()])
+@pytest.mark.parametrize("failure", [KeyError(), SystemExit(0), KeyboardInterrupt(), Stray()])
 def test_describe_error_survives_a_failing_str(failure):
     assert describe_error(Mute(failure)) == f"Mute: (no message: str() raised {type(failure).__name__})"
+
+
+class Unnamed(type):
+    @property
+    def __name__(cls):
+        raise KeyError
+
+
+def test_describe_error_is_one_line_of_printable_characters_whatever_the_class():
+    assert describe_error(Unnamed("E", (Exception,), {})("a\x1b[2J\nb\udcff")) == r"E: a\x1b[2J b\udcff"
+    assert describe_error(type("two\nlines", (Exception,), {})()) == "two lines"
+
+
+@pytest.mark.parametrize("base", [OSError, MemoryError])
+def test_exhausted_survives_a_failing_str(base):
+    error = type("Mute", (base,), {"__str__": Mute.__str__, "failure": KeyError()})()
+    assert bool(exhausted(error)) == (base is MemoryError)
 
 
 @pytest.mark.parametrize("raised", [ValueError(), SystemExit(0), Stray()])
@@ -129,6 +146,13 @@ def test_exhausted_follows_the_cause_of_an_error_that_names_a_file():
     error = StorageError("cannot write to a.png: Too many open files", "check it")
     error.__cause__ = OSError(errno.EMFILE, "Too many open files")
     assert exhausted(error).message.startswith("cannot write to a.png: Too many open files; this process may open")
+    assert exhausted(exhausted(error)).message.count("may open") == 1
+
+
+@pytest.mark.parametrize(("limits", "words"), [((6, 10_000), "-n 4096"), ((6_000, -1), "-n 12000"), ((9, 9), "ask")])
+def test_exhausted_names_a_limit_of_files_above_the_present_one(monkeypatch, limits, words):
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits)
+    assert words in exhausted(OSError(errno.EMFILE, "Too many open files")).hint
 
 
 @pytest.mark.parametrize(
