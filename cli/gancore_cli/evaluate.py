@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -152,9 +151,11 @@ def evaluate(
 
 def _hint_of_moved(checkpoint: Path) -> str:
     """Return what to do when the data of a run has moved."""
+    from gancore.utils.paths import quoted
+
     folder = checkpoint.absolute().parent
     if folder.name == "checkpoints" and (folder.parent / "config.toml").is_file():
-        run = quote(str(checkpoint.parent.parent))
+        run = quoted(checkpoint.parent.parent)
         return f"gancore evaluate {run} --reference PATH, or gancore resume {run} --data PATH, which continues the run"
     return "name the data with --reference"
 

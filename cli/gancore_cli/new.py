@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -44,6 +43,7 @@ def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path 
     from importlib.metadata import version
 
     from gancore.hookspecs import ENTRY_POINTS
+    from gancore.utils.paths import quoted
 
     _check_name(name)
     package = NewPackage(name, kinds, version=version("gancore"), group=ENTRY_POINTS)
@@ -51,7 +51,7 @@ def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path 
     folder, files = out or Path(package.package), package.files()
     _write(folder, files)
     offered = "gancore recipes" if list(package.names) == [RECIPE] else "gancore list"
-    commands = [f"cd {quote(str(folder))}", 'pip install -e ".[dev]"', "pytest", offered, package.train]
+    commands = [f"cd {quoted(folder)}", 'pip install -e ".[dev]"', "pytest", offered, package.train]
     document = {
         "package": package.package,
         "module": package.module,

@@ -1,8 +1,9 @@
-"""Default folders: the cache, and the files of datasets."""
+"""Paths: default folders for the cache and for datasets, and how a command names a path."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from gancore.errors import ConfigError
@@ -32,3 +33,15 @@ def data_root(given: Path | str | None = None) -> Path:
     """
     named = given or os.environ.get("GANCORE_DATA")
     return Path(named) if named else cache_root() / "data"
+
+
+def quoted(path: Path | str) -> str:
+    """Return a path as a shell takes it for an argument on one line, and a command for no option."""
+    text = str(path)
+    if text.startswith("-"):
+        text = f"./{text}"
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = text.replace("\\", r"\\").replace("'", r"\'")
+    octal = (c if c.isprintable() else "".join(f"\\{byte:03o}" for byte in os.fsencode(c)) for c in escaped)
+    return f"$'{''.join(octal)}'"

@@ -1,11 +1,15 @@
+import os
 import pwd
+import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from gancore.catalog.discovery import Choice, settings_path
 from gancore.errors import ConfigError
-from gancore.utils.paths import cache_root, data_root
+from gancore.utils.paths import cache_root, data_root, quoted
 
 
 @pytest.fixture
@@ -35,3 +39,18 @@ def test_cache_and_data_of_a_user_without_a_home_must_be_named(monkeypatch):
     assert data_root("data") == Path("data")
     monkeypatch.setenv("GANCORE_CACHE", "cache")
     assert (cache_root(), data_root()) == (Path("cache"), Path("cache/data"))
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+@example("-x")
+@example("a\nb'\\n")
+@example("\udcff1")
+@settings(max_examples=15)
+def test_quoted_path_is_one_argument_on_one_line(path):
+    line = quoted(path)
+    assert len(line.splitlines()) == 1
+    assert not line.startswith("-")
+    found = subprocess.run(
+        ["/bin/bash", "-c", b"printf %s " + os.fsencode(line)], capture_output=True, check=True
+    ).stdout
+    assert os.path.normpath(os.fsdecode(found)) == os.path.normpath(path)
