@@ -264,7 +264,7 @@ def _current() -> str:
 def _places(shell: str) -> tuple[Path, Path | None]:
     """Return the path of the script of a shell, and of the file in which a line must load it, if any.
 
-    Raises ConfigError if only the user's home could say where they are, and there is none.
+    Raises ConfigError if they must be found from a home, which the user lacks.
     """
 
     def folder(variable: str, default: str) -> Path:

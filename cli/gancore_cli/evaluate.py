@@ -151,11 +151,11 @@ def evaluate(
 
 def _hint_of_moved(checkpoint: Path) -> str:
     """Return what to do when the data of a run has moved."""
-    from gancore.utils.paths import quoted
+    from gancore.utils.paths import shell_quote
 
     folder = checkpoint.absolute().parent
     if folder.name == "checkpoints" and (folder.parent / "config.toml").is_file():
-        run = quoted(checkpoint.parent.parent)
+        run = shell_quote(checkpoint.parent.parent)
         return f"gancore evaluate {run} --reference PATH, or gancore resume {run} --data PATH, which continues the run"
     return "name the data with --reference"
 

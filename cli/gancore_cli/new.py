@@ -43,7 +43,7 @@ def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path 
     from importlib.metadata import version
 
     from gancore.hookspecs import ENTRY_POINTS
-    from gancore.utils.paths import quoted
+    from gancore.utils.paths import shell_quote
 
     _check_name(name)
     package = NewPackage(name, kinds, version=version("gancore"), group=ENTRY_POINTS)
@@ -51,7 +51,7 @@ def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path 
     folder, files = out or Path(package.package), package.files()
     _write(folder, files)
     offered = "gancore recipes" if list(package.names) == [RECIPE] else "gancore list"
-    commands = [f"cd {quoted(folder)}", 'pip install -e ".[dev]"', "pytest", offered, package.train]
+    commands = [f"cd {shell_quote(folder)}", 'pip install -e ".[dev]"', "pytest", offered, package.train]
     document = {
         "package": package.package,
         "module": package.module,

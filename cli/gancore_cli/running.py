@@ -98,11 +98,11 @@ def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> No
             if not note.startswith("hint: "):  # printed as `next:`
                 terminal.note(note)
         if is_signal(error):
-            from gancore.utils.paths import quoted
+            from gancore.utils.paths import shell_quote
 
             saved = run.directory.saved if run.directory else None
             kept = run.kept or (f"checkpoint {saved}" if saved else "")
-            hint = f"gancore resume {quoted(str(run.path))}" if run.kept else ""
+            hint = f"gancore resume {shell_quote(str(run.path))}" if run.kept else ""
             raise Interrupted(kept, hint if ranks.is_main else "see the output of process 0") from error
         if run.kept:
             error.kept = run.kept  # type: ignore[attr-defined]  # `main` reads it of any error
@@ -113,7 +113,7 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
     """Print where the run is; `steps` is the number that this process has taken, `last` the newest numbers."""
     from gancore.sampling.write import default_name
     from gancore.utils.json import json_safe
-    from gancore.utils.paths import quoted
+    from gancore.utils.paths import shell_quote
 
     if run.gan is None or run.directory is None:
         return
@@ -137,6 +137,6 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
         for key in ("pictures", "metrics", "checkpoint", "best"):
             if document[key]:
                 echo(f"{key + ':':<12}{document[key]}")
-        echo(f"{'next:':<12}gancore sample {quoted(str(run.path))} -n 64 --out {default_name(shape)}")
+        echo(f"{'next:':<12}gancore sample {shell_quote(str(run.path))} -n 64 --out {default_name(shape)}")
 
     terminal.result(document, text)

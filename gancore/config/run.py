@@ -32,7 +32,6 @@ from gancore.errors import ConfigError, unknown_name
 from gancore.metrics import Metric
 from gancore.observers import Observer
 from gancore.settings import Schedulable, Settings, error_details, plain
-from gancore.utils.paths import quoted
 
 C = TypeVar("C", bound=Component)
 
@@ -295,7 +294,7 @@ def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
     if file.suffix != ".toml":
         if os.path.isfile(file / "config.toml") and source not in {recipe.name for recipe, _ in catalog.recipes()}:
             raise ConfigError(
-                f"{source} is a run directory, not a recipe", f"gancore train {quoted(file / 'config.toml')}"
+                f"{source} is a run directory, not a recipe", f"gancore train {quote(str(file / 'config.toml'))}"
             )
         try:
             return [ConfigLayer(f"recipe {source}", catalog.recipe(source).data)]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from math import gcd
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +20,6 @@ from gancore.config.toml import literal
 from gancore.contracts import Dataset, Outline, Shape
 from gancore.errors import ConfigError, DataError
 from gancore.settings import plain
-from gancore.utils.paths import quoted
 
 _CPU_SIDE, _GPU_SIDE = 32, 64
 """The shorter side in pixels to which pictures are reduced, without and with a GPU."""
@@ -103,7 +103,7 @@ def suggest(
     elif outline is None:
         raise ConfigError(
             f"dataset {dataset.name} does not say what {path} holds, so no recipe can be chosen for it",
-            f"name one: gancore train RECIPE --dataset {quoted(path)}",
+            f"name one: gancore train RECIPE --dataset {quote(str(path))}",
         )
     else:
         dataset, outline, reasons = _reduced(dataset, outline, path, catalog, own, accelerated=accelerated)

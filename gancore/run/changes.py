@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from gancore.config.layers import REMOVE, parse_value
 from gancore.config.toml import literal
-from gancore.utils.paths import quoted
+from gancore.utils.paths import shell_quote
 
 _RECORDING = ("log", "sample", "evaluate", "metrics", "observers", "checkpoint")
 """Tables that are about what a run records; its weights do not depend on them."""
@@ -115,8 +115,8 @@ def _is_state(argument: tuple[str, Any, Any]) -> bool:  # Any: as above
 
 def command_of_new_run(run: Path, found: Iterable[Change] = ()) -> str:
     """Return the command that trains a new run with these changes, from the weights of this one."""
-    words = ["gancore train", quoted(run / "config.toml"), *(change.assignment for change in found)]
-    return " ".join([*words, "--init-from", quoted(run), "--out NEW"])
+    words = ["gancore train", shell_quote(run / "config.toml"), *(change.assignment for change in found)]
+    return " ".join([*words, "--init-from", shell_quote(run), "--out NEW"])
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:  # Any: as above

@@ -36,7 +36,7 @@ from gancore.run.lock import LOCK, locked
 from gancore.training.gan import GAN
 from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, writing
 from gancore.utils.files import regular
-from gancore.utils.paths import quoted
+from gancore.utils.paths import shell_quote
 
 _RUN_FILES = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
 REAL = "real.png"
@@ -138,7 +138,7 @@ class RunDirectory:
         allowed = {path.name for path in (self.samples, self.checkpoints) if path.is_dir() and not any(path.iterdir())}
         allowed |= {LOCK} if self.config.exists() else {LOCK, self.manifest.name}
         if any(name not in allowed and not is_temporary_file(name, _RUN_FILES) for name in found):
-            resume = f", or resume the run: gancore resume {quoted(self.path)}" if self.config.is_file() else ""
+            resume = f", or resume the run: gancore resume {shell_quote(self.path)}" if self.config.is_file() else ""
             raise ConfigError(
                 f"the folder of a run must be a new or empty folder; {self.path} {problem}",
                 f"name another folder with --out{resume}",

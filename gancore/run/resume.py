@@ -25,7 +25,7 @@ from gancore.run.log import RecorderState, describe_damage, read_log, recorder_s
 from gancore.run.same_data import TrainedOn, moved
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer
-from gancore.utils.paths import quoted
+from gancore.utils.paths import shell_quote
 
 _EXACT = ("gancore", "torch", "machine", "device", "threads", "ranks")
 """Facts that must not have changed for an exact resume."""
@@ -108,7 +108,7 @@ class Resumable:
             raise CheckpointError(
                 f"the run in {self.directory.path} has no checkpoint yet, and it is not known which weights it was to "
                 f"begin with: {manifest.problem}",
-                f"start it again: gancore train {quoted(self.directory.config)} --out NEW",
+                f"start it again: gancore train {shell_quote(self.directory.config)} --out NEW",
             )
         if digest != (origin and origin.digest):
             raise CheckpointError(
@@ -251,7 +251,7 @@ def find(
         hint = "name another folder with --out"
         if not refused(other, config.to_data(installed), wanted.to_data(installed)):
             options = " ".join(change.assignment for change in other)
-            hint = f"change the run: gancore resume {quoted(directory.path)} {options}; or {hint}"
+            hint = f"change the run: gancore resume {shell_quote(directory.path)} {options}; or {hint}"
         raise CheckpointError(f"the run in {directory.path} has another config: {_listed(other)}", hint)
     return Resumable(
         directory, config, written, tuple(changed), saved, catalog, tuple(warnings), found.path, bool(damage)

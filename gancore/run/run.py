@@ -71,7 +71,7 @@ from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer
 from gancore.training.loop import Step, train
 from gancore.utils.copies import copy_part
-from gancore.utils.paths import cache_root, data_root, quoted
+from gancore.utils.paths import cache_root, data_root, shell_quote
 from gancore.utils.threads import computing_with
 
 
@@ -413,7 +413,7 @@ class Run:
         found = find(directory, self.catalog, duration, wanted, settings, data) if ranks.is_main else None
         self._config, catalog, trained_on = broadcast_run(found, self.catalog, ranks)
         self._set_by_user |= keys_of_user(settings)
-        dataset, again = self._config.dataset, f"gancore resume {quoted(directory.path)}"
+        dataset, again = self._config.dataset, f"gancore resume {shell_quote(directory.path)}"
         with attributed(self._config, catalog), missing_data_named(dataset, f"{again} --data PATH"):
             directory.saved = found.path if found else None
             warnings = trained_on.check_outline(dataset)

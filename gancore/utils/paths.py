@@ -29,13 +29,13 @@ def cache_root() -> Path:
 def data_root(given: Path | str | None = None) -> Path:
     """Return the folder with the files of datasets: `given`, or GANCORE_DATA, or `data` in the cache.
 
-    Raises ConfigError if only the user's home could say where the cache is, and there is none.
+    Raises ConfigError if that must be found from a home, which the user lacks.
     """
     named = given or os.environ.get("GANCORE_DATA")
     return Path(named) if named else cache_root() / "data"
 
 
-def quoted(path: Path | str) -> str:
+def shell_quote(path: Path | str) -> str:
     """Return a path as a shell takes it for an argument on one line, and a command for no option."""
     text = str(path)
     if text.startswith("-"):

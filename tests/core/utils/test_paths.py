@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gancore.catalog.discovery import Choice, settings_path
 from gancore.errors import ConfigError
-from gancore.utils.paths import cache_root, data_root, quoted
+from gancore.utils.paths import cache_root, data_root, shell_quote
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_cache_and_data_of_a_user_without_a_home_must_be_named(monkeypatch):
 @example("\udcff1")
 @settings(max_examples=15)
 def test_quoted_path_is_one_argument_on_one_line(path):
-    line = quoted(path)
+    line = shell_quote(path)
     assert len(line.splitlines()) == 1
     assert not line.startswith("-")
     found = subprocess.run(
