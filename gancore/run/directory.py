@@ -17,7 +17,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,20 @@ REAL = "real.png"
 _PICTURE = rf"step-\d+\.(?:png|npy)|{re.escape(REAL)}"
 _MOST_RESUMES = 1000
 """Number of the newest resumes that a manifest lists."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What the manifest notes of a resume from the checkpoint of a step.
+
+    `settings` are the keys of the config that have changed since the checkpoint, with both values. `data` is what was
+    understood of other data; empty if it is the same. `kept` are entries for those that a damaged manifest has lost.
+    """
+
+    step: int
+    settings: Mapping[str, object]
+    data: Mapping[str, object]
+    kept: Mapping[str, object]
 
 
 class RunDirectory:
@@ -179,36 +193,25 @@ class RunDirectory:
         with atomic_write(self.config) as path:
             path.write_text(config.to_toml(catalog), encoding="utf-8")
 
-    def note_resume(
-        self,
-        step: int,
-        config: RunConfig,
-        catalog: Catalog,
-        gan: GAN,
-        settings: Mapping[str, object],
-        data: Mapping[str, object],
-        kept: Mapping[str, object],
-    ) -> None:
+    def note_resume(self, resume: Resumed, config: RunConfig, catalog: Catalog, gan: GAN) -> None:
         """Remove the temporary files of a killed process, and note in the manifest that the run is resumed.
 
-        `settings` are the keys of the config that have changed since the checkpoint, with both values. `data` is what
-        was understood of other data, whose contact sheet is then drawn anew; empty if it is the same. `kept` are
-        entries for those that a damaged manifest has lost.
+        The contact sheet of other data is then drawn anew.
         """
         self.make_folders()
         self._clear()
-        if data:
+        if resume.data:
             with writing(self.samples):
                 (self.samples / REAL).unlink(missing_ok=True)
-        manifest = {**kept, **self.read_manifest().entries}
+        manifest = {**resume.kept, **self.read_manifest().entries}
         facts = describe(config, catalog, gan.device, gan.ranks.size)
         changed = {key: value for key, value in facts.items() if manifest.get(key) != value}
-        if settings:
-            changed["changed"] = settings
+        if resume.settings:
+            changed["changed"] = resume.settings
         if gan.choice.seconds_per_step:
             changed["chosen"] = asdict(gan.choice)
-        resumed = [*manifest.get("resumed", []), {"step": step, **changed}][-_MOST_RESUMES:]
-        about = {"data": dict(data)} if data else {}
+        resumed = [*manifest.get("resumed", []), {"step": resume.step, **changed}][-_MOST_RESUMES:]
+        about = {"data": dict(resume.data)} if resume.data else {}
         self._write_manifest({**manifest, **about, "needs": facts["needs"], "resumed": resumed})
 
     def note(self, facts: Mapping[str, object]) -> None:

@@ -20,7 +20,7 @@ from gancore.config.run import RunConfig, resolve
 from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.run.changes import Change, changes, command_of_new_run, refused
-from gancore.run.directory import RunDirectory, describe
+from gancore.run.directory import Resumed, RunDirectory, describe
 from gancore.run.log import RecorderState, describe_damage, read_log, recorder_state, truncate_log
 from gancore.run.same_data import TrainedOn, moved
 from gancore.training.gan import GAN
@@ -154,7 +154,8 @@ class Resumable:
         self.directory.write_config(config, self.catalog)
         settings = {change.key: change.recorded() for change in self.changes}
         other = data if self.has_other_data else {}
-        self.directory.note_resume(self.step, config, self.catalog, gan, settings, other, self._restored(gan, data))
+        resumed = Resumed(self.step, settings, other, self._restored(gan, data))
+        self.directory.note_resume(resumed, config, self.catalog, gan)
 
     def _restored(self, gan: GAN, data: Mapping[str, object]) -> Mapping[str, Any]:  # Any: JSON
         """Return what a damaged manifest held, as far as the checkpoint has it."""
