@@ -106,6 +106,10 @@ def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> No
             raise Interrupted(kept, hint if ranks.is_main else "see the output of process 0") from error
         if run.kept:
             error.kept = run.kept  # type: ignore[attr-defined]  # `main` reads it of any error
+            from gancore.errors import StorageError
+
+            if isinstance(error, StorageError) and ranks.is_main:
+                error.hint += f"; then: gancore resume {quote(str(run.path))}"
         raise
 
 

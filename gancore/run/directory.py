@@ -15,8 +15,8 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +32,7 @@ from gancore.config.requirements import needs_of
 from gancore.config.run import RunConfig, read_layers
 from gancore.errors import CheckpointError, ConfigError
 from gancore.observers import LOG
-from gancore.run.lock import LOCK, locked
+from gancore.run.lock import LOCK, locked, missing_folders, remove_empty
 from gancore.training.gan import GAN
 from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, writing
 from gancore.utils.files import regular
@@ -61,10 +61,10 @@ class Resumed:
 
 
 class RunDirectory:
-    """The paths in the folder of a run."""
+    """The paths in the folder of a run. `made` are folders that were made for it, innermost first."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, made: Sequence[Path] = ()) -> None:
+        self.path, self._made = path, made
         self.config, self.manifest = path / "config.toml", path / MANIFEST
         self.metrics, self.evaluation = path / LOG, path / "evaluation.json"
         self.samples, self.checkpoints = path / "samples", path / "checkpoints"
@@ -107,12 +107,15 @@ class RunDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder for this process in this block. Raises InUseError when another process has locked it."""
+        """Lock the folder for this process in this block. Raises InUseError when another process has locked it.
+
+        Folders that were made for it and are empty after the block are removed.
+        """
         with writing(self.path):
             is_other = os.path.lexists(self.path) and not self.path.is_dir()
         if is_other:
             self.check_new()
-        with locked(self.path):
+        with locked(self.path, self._made):
             yield
 
     def check_exists(self) -> None:
@@ -172,15 +175,25 @@ class RunDirectory:
         `ranks` is the number of processes, `data` what was understood of the data. `origin` has further entries of the
         manifest: the name of the recipe, the digest of the checkpoint that the run begins from, and how the number of
         threads and the precision were chosen.
-        Raises ConfigError when the folder is not empty, StorageError when it cannot be written.
+        Raises ConfigError when the folder is not empty, StorageError when it cannot be written; then nothing that was
+        written stays.
         """
         self.check_new()
-        with writing(self.path):
-            for folder in (self.path, self.samples, self.checkpoints):
-                folder.mkdir(parents=True, exist_ok=True)
-        self._clear()
-        self._write_manifest({**origin, **describe(config, catalog, device, ranks), "data": dict(data or {})})
-        self.write_config(config, catalog)
+        folders = (self.path, self.samples, self.checkpoints)
+        made = [path for path in (self.samples, self.checkpoints, *missing_folders(self.path)) if not path.exists()]
+        try:
+            with writing(self.path):
+                for folder in folders:
+                    folder.mkdir(parents=True, exist_ok=True)
+            self._clear()
+            self._write_manifest({**origin, **describe(config, catalog, device, ranks), "data": dict(data or {})})
+            self.write_config(config, catalog)
+        except BaseException:
+            if not self.config.exists():  # otherwise it is a run
+                with suppress(OSError):
+                    self.manifest.unlink(missing_ok=True)
+                remove_empty(made)
+            raise
 
     def make_folders(self) -> None:
         """Make the folders of pictures and checkpoints again if they were deleted, but not that of the run itself."""
@@ -235,6 +248,7 @@ def next_directory(parent: Path) -> RunDirectory:
 
     Raises StorageError when it cannot be made.
     """
+    made = missing_folders(parent)
     with writing(parent):
         parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -244,7 +258,7 @@ def next_directory(parent: Path) -> RunDirectory:
                 path.mkdir()
             except FileExistsError:
                 continue
-            return RunDirectory(path)
+            return RunDirectory(path, [path, *made])
 
 
 def describe(config: RunConfig, catalog: Catalog, device: torch.device, ranks: int = 1) -> dict[str, Any]:  # Any: JSON

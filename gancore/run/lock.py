@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -19,13 +20,15 @@ _TIMEOUT_S = 0.5
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, made: Sequence[Path] = ()) -> Iterator[None]:
     """Lock the folder in the block. It is created if it is missing, and removed again if it is still empty.
 
-    Raises InUseError when another process holds the lock, StorageError when the folder cannot be written to.
+    So are the folders above it, and those that the caller has `made`, innermost first. Raises InUseError when another
+    process holds the lock, StorageError when the folder cannot be written to.
     """
-    is_new = not folder.exists()
+    made = [*made, *missing_folders(folder)]
     with ExitStack() as stack:
+        stack.callback(remove_empty, made)
         try:
             stack.enter_context(lock_file(folder / LOCK, timeout=_TIMEOUT_S))
         except Timeout as error:
@@ -34,13 +37,19 @@ def locked(folder: Path) -> Iterator[None]:
             ) from error
         except OSError as error:
             raise StorageError(f"cannot write to {folder}: {error.strerror}", f"{HINT}, or name another") from error
-        try:
-            yield
-        finally:
-            stack.close()
-            if is_new:
-                with suppress(OSError):  # not empty
-                    folder.rmdir()
+        yield
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """Return the folder and those above it that do not exist, innermost first."""
+    return [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those of the folders that exist and are empty, in this order."""
+    for path in folders:
+        with suppress(OSError):  # not empty, or never made
+            path.rmdir()
 
 
 def _owner(path: Path) -> str:

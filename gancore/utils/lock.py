@@ -18,7 +18,16 @@ def lock_file(path: Path, *, timeout: float = -1) -> Iterator[None]:
     process holds it for `timeout` seconds, if that is not negative; OSError when the file cannot be created or the file
     system has no locks.
     """
-    lock = FileLock(path, timeout=timeout, fallback_to_soft=False, on_acquired=_write_process_id)
+
+    def write_process_id(descriptor: int) -> None:
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        except OSError:  # the disk is full: leave no empty file
+            path.unlink(missing_ok=True)
+            raise
+
+    lock = FileLock(path, timeout=timeout, fallback_to_soft=False, on_acquired=write_process_id)
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -40,8 +49,3 @@ def exclusive(target: Path) -> Iterator[None]:
     """Let one process at a time create the target; the others wait. Creates the folder. Raises OSError."""
     with lock_file(target.with_name(f".{target.name}.lock")):
         yield
-
-
-def _write_process_id(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())

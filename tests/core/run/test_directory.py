@@ -1,3 +1,7 @@
+import resource
+import signal
+from contextlib import contextmanager
+
 import pytest
 
 from gancore.config.layers import ConfigLayer
@@ -5,6 +9,7 @@ from gancore.config.run import resolve
 from gancore.distributed.ranks import choose_device
 from gancore.errors import ConfigError, StorageError
 from gancore.run.directory import RunDirectory, next_directory
+from helpers.small_runs import small_run
 from helpers.tiny_components import PARTS, catalog
 
 
@@ -54,3 +59,33 @@ def test_run_folder_that_is_a_link_to_nowhere_is_reported(tmp_path):
     (tmp_path / "nowhere").mkdir()
     created(link)
     assert (tmp_path / "nowhere" / "config.toml").is_file()
+
+
+@contextmanager
+def largest_file(limit):
+    """Let no file grow beyond a number of bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize(("limit", "place"), [(0, ""), (100, "manifest.json"), (1500, "config.toml")])
+@pytest.mark.parametrize("path", ["a/run", None])
+def test_start_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, limit, place, path):
+    monkeypatch.chdir(tmp_path)
+    run = small_run(path, {"regularizers": {"long" * 500: {"name": "r1"}}})  # a config that is larger than the manifest
+    with largest_file(limit), pytest.raises(StorageError, match=f"cannot write to .*{place}"):
+        next(run.train())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_start_that_cannot_be_written_leaves_the_folders_of_the_user(tmp_path):
+    (tmp_path / "run" / "samples").mkdir(parents=True)
+    with largest_file(100), pytest.raises(StorageError, match="too large"):
+        next(small_run(tmp_path / "run").train())
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "samples"]
