@@ -16,6 +16,8 @@ import torch
 import gancore
 
 ROOT = Path(__file__).parents[1]
+_PATH = os.pathsep.join(str(ROOT / folder) for folder in ("", "plugins", "cli"))
+"""Where programs find this working tree, whatever is installed."""
 
 
 class ProgramError(Exception):
@@ -33,7 +35,7 @@ def run_module(module: str, *arguments: object, jobs: int = 1) -> str:
     """
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": str(threads_per_job(jobs)), "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"OMP_NUM_THREADS": str(threads_per_job(jobs)), "PYTHONPATH": _PATH},
         capture_output=True,
         text=True,
         check=False,

@@ -97,9 +97,9 @@ def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> No
         for note in getattr(error, "__notes__", ()):
             if not note.startswith("hint: "):  # printed as `next:`
                 terminal.note(note)
-        if is_signal(error):
-            from gancore.utils.paths import shell_quote
+        from gancore.utils.paths import shell_quote
 
+        if is_signal(error):
             saved = run.directory.saved if run.directory else None
             kept = run.kept or (f"checkpoint {saved}" if saved else "")
             hint = f"gancore resume {shell_quote(str(run.path))}" if run.kept else ""
@@ -109,7 +109,7 @@ def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> No
             from gancore.errors import StorageError
 
             if isinstance(error, StorageError) and ranks.is_main:
-                error.hint += f"; then: gancore resume {quote(str(run.path))}"
+                error.hint += f"; then: gancore resume {shell_quote(str(run.path))}"
         raise
 
 

@@ -78,7 +78,7 @@ def _own_stream(stream: TextIO | None) -> TextIO | None:
             return stream
         stream.flush()
         binary = open(number, "wb", buffering=0, closefd=False)  # noqa: SIM115  # the plugin may keep it
-        return io.TextIOWrapper(binary, stream.encoding, stream.errors, write_through=True)  # type: ignore[type-var]
+        return io.TextIOWrapper(binary, stream.encoding, stream.errors, write_through=True)
     except (OSError, ValueError, AttributeError):  # a notebook's or a test's stream, or one that is closed
         return stream
 
