@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from gancore_cli.options import Terminal, echo
 from gancore_cli.signals import Interrupted, is_signal
@@ -43,6 +44,10 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # older versions of 
         if value != "auto" and not number:
             self.fail(f"must be a positive number, or auto; received {value!r}", param, ctx)
         return number or value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Complete `auto`."""
+        return [CompletionItem("auto")] if "auto".startswith(incomplete) else []
 
 
 threads = click.option(
@@ -130,6 +135,8 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
         "best": str(run.best) if run.best else None,
         "last": json_safe(last),
         "data": run.data,
+        "threads": run.gan.choice.threads,
+        "precision": run.gan.choice.precision,
     }
 
     def text() -> None:

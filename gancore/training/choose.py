@@ -54,6 +54,11 @@ class Choice:
     seconds_per_step: Mapping[str, float] = field(default_factory=dict)
     failed: str = ""
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether steps were timed, or could not be."""
+        return bool(self.seconds_per_step or self.failed)
+
     def __str__(self) -> str:
         timed = ", ".join(f"{candidate} {_clock(seconds)}" for candidate, seconds in self.seconds_per_step.items())
         return f"chosen: {self._made}; time of a step: {timed}" if timed else self._made

@@ -66,6 +66,7 @@ def tab(folder, zygote, tmp_path_factory):
         (["train", "--loss=hi"], ["--loss=hinge"]),
         (["train", "--dataset", "m"], ["mnist", "my pictures/"]),
         (["train", "--precision", "b"], ["bf16"]),
+        (["train", "--threads", ""], ["auto"]),
         (["train", "it"], ["it's.npy"]),
         (["train", "./"], ["./it's.npy", "./my pictures/", "./runs/"]),
         (["show", "loss", "mini"], ["minimax"]),

@@ -53,6 +53,8 @@ def test_runs_are_numbered_and_json_is_one_document(gancore):
     second = gancore.works("train", *BY_HAND, *SHORT, "-q")
     assert first["run"] == "runs/0001"
     assert first["last"]["step"] == 3
+    config = tomllib.loads((gancore.folder / "runs" / "0001" / "config.toml").read_text())
+    assert (first["threads"], first["precision"]) == (config["training"]["threads"], config["training"]["precision"])
     assert (second.stdout, second.stderr) == ("", "")
     assert (gancore.folder / "runs" / "0002" / "metrics.jsonl").is_file()
     assert same(gancore.folder / "runs" / "0001", gancore.folder / "runs" / "0002")

@@ -91,6 +91,7 @@ def test_threads_of_another_number_are_another_config_and_can_be_resumed_with(tm
 
 def test_choice_is_made_anew_where_the_user_asks_for_it(tmp_path, two_threads):
     recorded(tmp_path / "run", {"duration": "4 steps", "training": {"threads": 1}})
+    assert "chosen" not in json.loads((tmp_path / "run" / "manifest.json").read_text())
     run, lines = resumed(tmp_path / "run", steps=5, set={"training.threads": "auto"})
     assert run.gan.choice.seconds_per_step
     assert str(run.gan.choice) in lines
