@@ -68,6 +68,8 @@ EXCEPTIONS = {
         "importlib.util.module_from_spec",
     ): "--plugin FILE: code that the user names as such",
     ("gancore/catalog/plugin_file.py", ".exec_module"): "--plugin FILE: code that the user names as such",
+    ("cli/gancore_cli/startup.py", "importlib.machinery.SourceFileLoader"): "the package torch, which Python has found",
+    ("cli/gancore_cli/startup.py", ".exec_module"): "the package torch, which Python has found",
     ("cli/gancore_cli/check.py", "importlib.import_module"): "plugins check MODULE: code that the user names as such",
     (
         "plugins/gancore_plugins/extractors/inception.py",
