@@ -26,6 +26,7 @@ from gancore_cli.completers import python_files
 from gancore_cli.completion import VARIABLE, answer, completion
 from gancore_cli.data import data
 from gancore_cli.evaluate import evaluate
+from gancore_cli.hints import one_line_command, printable, with_arguments, with_plugins
 from gancore_cli.limits import check_folder
 from gancore_cli.new import new_plugin
 from gancore_cli.options import SYSTEM_ERRORS, PluginOptions, echo
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":  # names of files may be any bytes
             stream.reconfigure(errors="backslashreplace")
-    as_json, verbose, stdout = "--json" in arguments, bool({"-v", "--verbose"} & set(arguments)), sys.stdout
+    verbose, stdout = bool({"-v", "--verbose"} & set(arguments)), sys.stdout
     with handle_signals() as handler:
         try:
             check_folder()
@@ -122,26 +123,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             sys.exit(2)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "gancore"
-            _fail(error, 2, error.format_message(), f"{command} --help", as_json)
+            _fail(error, 2, error.format_message(), f"{command} --help", arguments)
         except (KeyboardInterrupt, click.Abort, Interrupted) as error:
-            _end_by_signal(error, handler, arguments, as_json)
+            _end_by_signal(error, handler, arguments)
         except CommandError as error:
             if verbose or error.is_bug:
                 traceback.print_exception(error.__cause__)
-            _fail(error, 5, str(error), error.hint, as_json)
+            _fail(error, 5, str(error), error.hint, arguments)
         except SystemExit as error:
             if sys.stdout is not stdout:  # click wraps stdout and exits when the reader of its help closed the pipe
                 _leave(0)
             if verbose:
                 traceback.print_exception(error)
             message = f"a plugin ended the command: SystemExit: {error.code!r}"
-            _fail(error, 5, message, "run it again with -v to see where", as_json)
+            _fail(error, 5, message, "run it again with -v to see where", arguments)
         except Exception as error:
             if lack := _lack(error):
-                _fail(error, 10, *lack, as_json, reported=_is_reported(error))
+                _fail(error, 10, *lack, arguments, reported=_is_reported(error))
             status, message, hint = _exit_code(error), str(error), getattr(error, "hint", "")
             if handler.received is not None and (status == 1 or is_signal(error)):
-                _end_by_signal(error, handler, arguments, as_json)
+                _end_by_signal(error, handler, arguments)
             if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
                 status, message = 7, f"cannot access {error.filename or 'standard output'}: {error.strerror}"
                 hint = "check the path, its permissions, and the free space of the disk"
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
                 message, hint = f"a bug in gancore: {type(error).__name__}: {error}", "report it with the traceback"
             elif verbose and error.__cause__:
                 traceback.print_exception(error.__cause__)
-            _fail(error, status, message, hint, as_json, reported=status != 1 and _is_reported(error))
+            _fail(error, status, message, hint, arguments, reported=status != 1 and _is_reported(error))
     _leave(code if isinstance(code, int) else 0)  # click returns the code of a command that called Context.exit
 
 
@@ -181,14 +182,14 @@ def _lack(error: Exception) -> tuple[str, str] | None:
     return (limit.message, limit.hint) if limit else None
 
 
-def _end_by_signal(error: BaseException, handler: SignalHandler, arguments: Sequence[str], as_json: bool) -> NoReturn:
+def _end_by_signal(error: BaseException, handler: SignalHandler, arguments: Sequence[str]) -> NoReturn:
     """Print which signal has ended the command, and how to run it again, and exit."""
     from gancore.distributed.launchers import is_launched
 
     status, message = signal_status(error, handler.received)
     hint = getattr(error, "hint", "") if isinstance(error, Interrupted) else ""
     again = "start it again with its launcher" if is_launched() else shlex.join(["gancore", *arguments])
-    _fail(error, status, message, hint or again, as_json, reported=_is_reported(error))
+    _fail(error, status, message, hint or again, arguments, reported=_is_reported(error))
 
 
 def _is_reported(error: BaseException) -> bool:
@@ -197,22 +198,31 @@ def _is_reported(error: BaseException) -> bool:
 
 
 def _fail(
-    error: BaseException, code: int, message: str, hint: str, as_json: bool, *, reported: bool = False
+    error: BaseException, code: int, message: str, hint: str, arguments: Sequence[str], *, reported: bool = False
 ) -> NoReturn:
     """Print what went wrong, what was kept and what to do next, unless that is `reported` already, and exit."""
     if reported:
         _leave(code)
-    kept = getattr(error, "kept", "") or "nothing was changed"
-    hint = hint or "gancore --help"
-    message = " ".join(message.split())
+    kept = printable(getattr(error, "kept", "") or "nothing was changed")
+    hint = with_arguments(with_plugins(hint or "gancore --help", _plugin_options(arguments)), arguments)
+    hint = one_line_command(hint)
+    message = printable(" ".join(message.split()))
     echo(f"error: {message}\nkept: {kept}\nnext: {hint}", err=True)
-    if as_json:
+    if "--json" in arguments:
         document = {"error": {"code": code, "message": message, "kept": kept, "next": hint}}
         from gancore.errors import StorageError
 
         with suppress(StorageError):
             echo(json.dumps(document))
     _leave(code)
+
+
+def _plugin_options(arguments: Sequence[str]) -> PluginOptions:
+    """Return the options before the command, as far as they are valid."""
+    with suppress(click.ClickException):
+        given = gancore.make_context("gancore", list(arguments), resilient_parsing=True).params
+        return PluginOptions(given["no_plugins"], given["files"] or ())
+    return PluginOptions()
 
 
 def _leave(code: int) -> NoReturn:

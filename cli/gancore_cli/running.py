@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from gancore_cli.options import Terminal, echo
+from gancore_cli.hints import printable, with_plugins
+from gancore_cli.options import PluginOptions, Terminal, echo
 from gancore_cli.signals import Interrupted, is_signal
 
 if TYPE_CHECKING:
@@ -87,6 +89,9 @@ def joined_ranks(terminal: Terminal, device: str) -> Iterator[tuple[Terminal, Ra
 
 def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> None:
     """Train until the records end, and print the result. An error says what is kept of the run."""
+    from gancore.errors import StorageError, WorkerError
+    from gancore.utils.paths import shell_quote
+
     metrics: LogLine = {}
     evaluation: LogLine = {}
     steps = 0
@@ -102,17 +107,15 @@ def show_run(terminal: Terminal, run: Run, records: Records, ranks: Ranks) -> No
         for note in getattr(error, "__notes__", ()):
             if not note.startswith("hint: "):  # printed as `next:`
                 terminal.note(note)
-        from gancore.utils.paths import shell_quote
-
         if is_signal(error):
             saved = run.directory.saved if run.directory else None
             kept = run.kept or (f"checkpoint {saved}" if saved else "")
             hint = f"gancore resume {shell_quote(str(run.path))}" if run.kept else ""
             raise Interrupted(kept, hint if ranks.is_main else "see the output of process 0") from error
+        if isinstance(error, WorkerError):
+            error.hint = re.sub(r"\bRUN\b", lambda _: shell_quote(str(run.path)), error.hint)
         if run.kept:
             error.kept = run.kept  # type: ignore[attr-defined]  # `main` reads it of any error
-            from gancore.errors import StorageError
-
             if isinstance(error, StorageError) and ranks.is_main:
                 error.hint += f"; then: gancore resume {shell_quote(str(run.path))}"
         raise
@@ -147,7 +150,9 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
             echo(f"done: the run had reached its total of {total} at step {step}; a longer total extends it")
         for key in ("pictures", "metrics", "checkpoint", "best"):
             if document[key]:
-                echo(f"{key + ':':<12}{document[key]}")
-        echo(f"{'next:':<12}gancore sample {shell_quote(str(run.path))} -n 64 --out {default_name(shape)}")
+                echo(f"{key + ':':<12}{printable(str(document[key]))}")
+        options = click.get_current_context().find_object(PluginOptions) or PluginOptions()
+        command = f"gancore sample {shell_quote(str(run.path))} -n 64 --out {default_name(shape)}"
+        echo(f"{'next:':<12}{with_plugins(command, options)}")
 
     terminal.result(document, text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from shlex import quote
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
@@ -51,9 +52,9 @@ class Need(BaseModel):
 
     @property
     def remedy(self) -> str:
-        """How to get the plugin."""
+        """How to get the plugin. COMMAND stands for the present one."""
         if self.sha256:
-            return f"gancore --plugin {self.package} COMMAND, if you have and trust the file"
+            return f"gancore --plugin {quote(self.package)} COMMAND"
         if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.package):
             return f"pip install {self.package}=={self.version}"
         return "install that package"
@@ -108,7 +109,7 @@ def catalog_for(
         if (plugin is None or plugin.not_loaded) and sampling_only and not need.for_sampling:
             continue
         if plugin is None:
-            where = "given" if need.sha256 else "installed"
+            where = "given; give the file if you trust it" if need.sha256 else "installed"
             raise PluginError(f"{what} needs {need}, which is not {where}", need.remedy)
         if plugin.not_loaded:
             raise PluginError(f"{what} needs {need}: {plugin.not_loaded}", "gancore plugins list") from plugin.cause

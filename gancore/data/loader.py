@@ -191,10 +191,8 @@ class _Worker:
         self._process.join(_SECONDS_TO_END)
         code = self._process.exitcode
         how = f"by signal {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
-        return WorkerError(
-            f"a data loading worker died: it ended {how}",
-            "find out what ended it, such as too little memory; then: gancore resume RUN",
-        )
+        how += ", as when memory runs out" if how == "by signal SIGKILL" else ""
+        return WorkerError(f"a data loading worker died: it ended {how}", "gancore resume RUN")
 
     def tell_to_end(self) -> None:
         with suppress(OSError):  # it may have died

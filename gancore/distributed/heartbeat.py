@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _BEATS_PER_LIMIT = 20
 _LEFT = 1 << 40
 """Added to its count by a rank that has come to its end, and is not watched any more."""
-NEXT = "find out what ended it; then: gancore resume RUN, with the launcher as before"
+NEXT = "with the launcher as before: gancore resume RUN"
+"""The hint after a loss. The command line replaces RUN."""
 
 
 class Heartbeat:

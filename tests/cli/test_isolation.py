@@ -457,7 +457,7 @@ def test_plugin_file_is_loaded_by_the_command_that_names_it(mine):
     done = mine("sample", "run")
     assert done.returncode == 5
     assert f"run needs plugin file my_loss.py (SHA-256 {digest}), which is not given" in done.stderr
-    assert "next: gancore --plugin my_loss.py COMMAND" in done.stderr
+    assert "next: gancore --plugin my_loss.py sample run\n" in done.stderr
     assert not mine.canary.exists()
     assert "unknown loss 'mine'" in mine.fails(2, "train", "run/config.toml")
     assert not mine.canary.exists()

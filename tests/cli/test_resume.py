@@ -405,8 +405,9 @@ def test_worker_that_is_killed_ends_the_run_with_exit_code_9(zygote, tmp_path):
     done = zygote.wait()
     assert done.returncode == 9
     said = three_lines(done)
-    assert "a data loading worker died" in said["error"]
+    assert "a data loading worker died: it ended by signal SIGKILL, as when memory runs out" in said["error"]
     assert said["kept"].startswith("checkpoint run/")
+    assert said["next"] == f"gancore --plugin {TRAPS} resume run"
 
 
 def test_resuming_as_json_is_one_document(zygote, tmp_path):
