@@ -209,12 +209,12 @@ def test_command_of_two_plugins_is_ambiguous(gancore):
 @pytest.mark.parametrize(
     ("how", "code", "error", "following"),
     [
-        ("message", 5, "command 'fail': no pictures here", "gancore fail --help"),
-        ("usage", 2, "error: a wrong value", "gancore fail --help"),
+        ("message", 5, "command 'fail': no pictures here", "gancore --plugin tools.py fail --help"),
+        ("usage", 2, "error: a wrong value", "gancore --plugin tools.py fail --help"),
         ("config", 2, "error: the config is wrong", "correct it"),
         ("plugin", 5, "error: the part is wrong", "correct it"),
         ("deny", 7, "error: cannot access /far: Permission denied", "check the path"),
-        ("interrupt", 130, "error: interrupted", "gancore fail --help"),
+        ("interrupt", 130, "error: interrupted", "gancore --plugin tools.py fail --help"),
     ],
 )
 def test_error_of_a_command_is_three_lines(tools, how, code, error, following):
