@@ -116,7 +116,11 @@ def select(path: Path, *, best: bool = False) -> Selected:
     if best:
         for file in map(best_of, folders):
             if os.path.lexists(file):
-                return Selected(file, load_run(file))
+                try:
+                    return Selected(file, load_run(file))
+                except CheckpointError as error:
+                    hint = "leave --best out for the newest checkpoint"
+                    raise CheckpointError(f"the best checkpoint is not valid: {error}", hint) from error
         hint = "train with --set checkpoint.best=METRIC, or leave --best out"
         raise CheckpointError(f"there is no best checkpoint in {path}", hint)
     rejected: list[str] = []

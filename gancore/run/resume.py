@@ -276,9 +276,12 @@ def _listed(found: Sequence[Change]) -> str:
 def run_exists(directory: RunDirectory, ranks: Ranks) -> bool:
     """Return whether rank 0 has a run in this folder. All ranks must call this.
 
-    Raises CheckpointError when only another rank has one: ranks may be numbered differently after a restart.
+    Raises CheckpointError when its config is not a file, and when only another rank has a run: ranks may be numbered
+    differently after a restart.
     """
     here = directory.config.is_file()
+    if ranks.is_main and os.path.lexists(directory.config):
+        directory.check_exists()
     anywhere, at_main = bool(ranks.all_reduce_max([here])[0]), ranks.broadcast(here)
     if anywhere and not at_main:
         raise CheckpointError(

@@ -10,8 +10,13 @@ import sys
 import pytest
 
 from gancore.checkpoint import store as checkpoint
+from gancore.distributed.ranks import SINGLE_RANK
+from gancore.errors import StorageError
+from gancore_cli.options import Terminal
+from gancore_cli.running import show_run
 from gancore_cli.signals import handle_signals, is_signal
 from helpers.cli_runner import BY_HAND
+from helpers.small_runs import largest_file, small_run
 from torture.endings import CARELESS, TRAPS
 
 SMALL = ("--set", "generator.widths=[8]", "--set", "discriminator.widths=[8]", "--batch-size", 8, "--device", "cpu")
@@ -203,3 +208,12 @@ def test_modules_of_the_working_directory_shadow_no_package(tmp_path):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('shadows')")
     done = subprocess.run([sys.executable, "-m", "gancore_cli", "list", "loss"], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_run_that_cannot_be_written_after_its_start_says_how_to_resume(tmp_path):
+    run = small_run(tmp_path / "run")
+    with largest_file(1500), pytest.raises(StorageError) as caught:
+        show_run(Terminal(False, True, False, sys.stdout), run, run.train(), SINGLE_RANK)
+    assert caught.value.kept == f"{run.path}, without a checkpoint"
+    assert caught.value.hint.endswith(f"; then: gancore resume {run.path}")
+    assert len(list(run.resume())) == 7

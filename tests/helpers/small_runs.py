@@ -1,6 +1,9 @@
 """Small recorded runs of tiny components, and what they leave in their folders."""
 
 import json
+import resource
+import signal
+from contextlib import contextmanager
 
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
@@ -36,3 +39,16 @@ def lines(directory):
 def tensors(directory):
     """All tensors of the newest checkpoint."""
     return checkpoint.load(checkpoint.kept(directory.checkpoints)[-1]).tensors
+
+
+@contextmanager
+def largest_file(limit):
+    """Let no file grow beyond a number of bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)

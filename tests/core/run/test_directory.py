@@ -1,7 +1,3 @@
-import resource
-import signal
-from contextlib import contextmanager
-
 import pytest
 
 from gancore.config.layers import ConfigLayer
@@ -9,7 +5,7 @@ from gancore.config.run import resolve
 from gancore.distributed.ranks import choose_device
 from gancore.errors import ConfigError, StorageError
 from gancore.run.directory import RunDirectory, next_directory
-from helpers.small_runs import small_run
+from helpers.small_runs import largest_file, small_run
 from helpers.tiny_components import PARTS, catalog
 
 
@@ -59,19 +55,6 @@ def test_run_folder_that_is_a_link_to_nowhere_is_reported(tmp_path):
     (tmp_path / "nowhere").mkdir()
     created(link)
     assert (tmp_path / "nowhere" / "config.toml").is_file()
-
-
-@contextmanager
-def largest_file(limit):
-    """Let no file grow beyond a number of bytes, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.mark.parametrize(("limit", "place"), [(0, ""), (100, "manifest.json"), (1500, "config.toml")])

@@ -12,7 +12,7 @@ import gancore
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
-from gancore.errors import CheckpointError, StorageError
+from gancore.errors import CheckpointError, ConfigError, StorageError
 from gancore.run.changes import changes
 from gancore.run.directory import RunDirectory
 from gancore.run.resume import find
@@ -176,6 +176,8 @@ def test_unusable_config_of_a_run_with_checkpoints_is_named(tmp_path, kind):
     with pytest.raises(CheckpointError, match=r"has no config: .*config\.toml is") as caught:
         gancore.open(directory.path, catalog=catalog())
     assert "put an empty file there" in caught.value.hint
+    with pytest.raises((CheckpointError, ConfigError), match="not empty" if kind == "missing" else "has no config"):
+        list(small_run(directory.path).train(resume=True))
     if kind == "folder":
         directory.config.rmdir()
     directory.config.unlink(missing_ok=True)
