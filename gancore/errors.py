@@ -142,10 +142,10 @@ def _limit(name: str) -> str:
 
 def _higher_limit_of_files() -> str:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    higher = max(4096, 2 * soft) if hard == resource.RLIM_INFINITY else min(max(4096, 2 * soft), hard)
-    if higher <= soft:  # of a user who may raise it no further
-        return "find out what keeps files open, or ask the administrator for a higher limit"
-    return f"raise the limit, as in: ulimit -n {higher}"
+    higher = max(4096, 2 * soft)
+    if soft == hard != resource.RLIM_INFINITY:  # this shell may raise it no further
+        return f"raise the limit in a new shell, or as the administrator, as in: ulimit -n {higher}"
+    return f"raise the limit, as in: ulimit -n {higher if hard == resource.RLIM_INFINITY else min(higher, hard)}"
 
 
 @contextmanager

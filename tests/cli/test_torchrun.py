@@ -135,7 +135,7 @@ def test_torchrun_restart_after_sigterm_and_a_lost_process_ends_as_an_uninterrup
     assert error_in(err) == [
         "error: terminated",
         f"kept: checkpoint {last.relative_to(folder)}",
-        "next: gancore resume ended",
+        "next: gancore --plugin falling.py resume ended",
     ]
     assert 10 <= checkpoint.load_run(last).about["progress"]["step"] < 30
 

@@ -149,7 +149,10 @@ def test_exhausted_follows_the_cause_of_an_error_that_names_a_file():
     assert exhausted(exhausted(error)).message.count("may open") == 1
 
 
-@pytest.mark.parametrize(("limits", "words"), [((6, 10_000), "-n 4096"), ((6_000, -1), "-n 12000"), ((9, 9), "ask")])
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [((6, 10_000), "-n 4096"), ((6_000, -1), "-n 12000"), ((6, 6), "administrator, as in: ulimit -n 4096")],
+)
 def test_exhausted_names_a_limit_of_files_above_the_present_one(monkeypatch, limits, words):
     monkeypatch.setattr("resource.getrlimit", lambda _: limits)
     assert words in exhausted(OSError(errno.EMFILE, "Too many open files")).hint
