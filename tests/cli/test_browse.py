@@ -90,7 +90,7 @@ from gancore_cli.main import main
 try:
     main({arguments!r})
 except SystemExit as error:
-    heavy = sorted({{"torch", "pydantic", "numpy", "rich", "pluggy", "gancore"}} & sys.modules.keys())
+    heavy = sorted({{"torch", "pydantic", "numpy", "rich", "pluggy", "gancore_plugins"}} & sys.modules.keys())
     print(error.code, *heavy, file=sys.stderr)
 """
 

@@ -133,7 +133,7 @@ def test_bash_receives_what_replaces_the_end_of_the_line(tab, line, replaced, te
 def test_names_of_plugins_complete_and_shadowed_ones_name_their_package(tmp_path):
     site = unpack(tmp_path / "site", "foo", LOSS.format(name="hinge"))
     gancore = Gancore(tmp_path)
-    environment = {"PYTHONPATH": os.pathsep.join([str(site), os.environ["PYTHONPATH"]])}
+    environment = {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
     gancore.works("list", **environment, GANCORE_CACHE=str(tmp_path))
     tab = Tab(gancore, tmp_path)
     tab.environment |= environment

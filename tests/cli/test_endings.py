@@ -54,7 +54,7 @@ def test_signal_that_a_plugin_does_not_let_pass_ends_the_run(run, tmp_path, plac
     if place != "measure":
         assert (said(done)["kept"], list(tmp_path.iterdir())) == ("nothing was changed", [])
         return
-    assert said(done)["next"] == "gancore resume run"
+    assert said(done)["next"] == f"gancore --plugin {CARELESS} resume run"
     assert not (tmp_path / "run" / "evaluation.json").exists()
 
 
@@ -87,7 +87,7 @@ def test_signals_that_come_more_than_once_end_a_run_after_its_step(run, tmp_path
     assert said(done) == {
         "error": what,
         "kept": f"checkpoint run/checkpoints/step-{step:08d}.safetensors",
-        "next": "gancore resume run",
+        "next": f"gancore --plugin {TRAPS} resume run",
     }
     assert step >= 6
 
