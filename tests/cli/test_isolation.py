@@ -406,7 +406,9 @@ def test_slow_import_is_named_and_can_be_avoided(tmp_path):
 
 
 def test_interrupted_import_names_the_plugin_and_how_to_avoid_it(tmp_path):
-    gancore = Site(tmp_path, unpack(tmp_path / "site", "stuck", "raise KeyboardInterrupt"))
+    gancore = Site(
+        tmp_path, unpack(tmp_path / "site", "stuck", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    )
     done = gancore("list", "loss")
     assert done.returncode == 130
     hint = "set GANCORE_DISABLE_PLUGINS=stuck to run without plugin stuck, whose import was interrupted"

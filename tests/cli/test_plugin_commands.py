@@ -255,14 +255,14 @@ def test_group_of_a_plugin_has_help_and_commands(tools):
     assert tools("more", "inner").stdout == "inside\n"
     assert "inner  Print a word." in tools("more", "--help").stdout
     assert tools("more").returncode == 2
-    assert "next: gancore more inner --help" in tools("more", "inner", "--nonsense").stderr
+    assert "next: gancore --plugin tools.py more inner --help" in tools("more", "inner", "--nonsense").stderr
 
 
 def test_wrong_usage_of_a_command_points_to_its_help(tools):
     done = tools("double", "x")
     assert done.returncode == 2
     assert "'x' is not a valid integer" in done.stderr
-    assert done.stderr.splitlines()[-1] == "next: gancore double --help"
+    assert done.stderr.splitlines()[-1] == "next: gancore --plugin tools.py double --help"
 
 
 def test_file_without_that_command_names_those_it_has(tools):

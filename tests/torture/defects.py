@@ -204,8 +204,8 @@ DEFECTS = [
     Defect(
         "the newest checkpoint is used without validation",
         STORE,
-        "for path in reversed(kept(Path(folder))):",
-        "for path in kept(Path(folder))[-1:]:",
+        "for path in reversed(_named(Path(folder))):",
+        "for path in _named(Path(folder))[-1:]:",
         f"tests/core/checkpoint/test_checkpoint_folder.py {CLI} -k 'damaged or folder'",
     ),
     Defect(
@@ -216,10 +216,10 @@ DEFECTS = [
         "tests/core/checkpoint/test_checkpoint_folder.py",
     ),
     Defect(
-        "a checkpoint is written through a link",
+        "a link in place of a checkpoint is not replaced",
         STORE,
-        "if os.path.lexists(path) and not _is_regular(path):",
-        "if path.exists() and not path.is_file():",
+        "if os.path.lexists(path) and not os.path.isfile(path) and not path.is_symlink():",
+        "if os.path.lexists(path) and not os.path.isfile(path):",
         "tests/core/checkpoint/test_store.py",
     ),
     Defect(
@@ -246,7 +246,7 @@ DEFECTS = [
     Defect(
         "random draws of a dataset depend on the process that loads it",
         "gancore/data/loader.py",
-        'with blame("dataset"), seeded(derive_seed(self._seed, "items", position)):',
+        'with blame("dataset"), seeded(derive_seed(self.seed, "items", position)):',
         'with blame("dataset"):',
         "tests/core/data/test_feed.py tests/core/training/test_loop.py",
     ),
