@@ -104,7 +104,7 @@ def test_signal_ends_a_run_after_its_step_with_a_checkpoint(run, tmp_path, whole
     assert three_lines(done) == {
         "error": what,
         "kept": f"checkpoint run/checkpoints/step-{step:08d}.safetensors",
-        "next": "gancore resume run",
+        "next": f"gancore --plugin {TRAPS} resume run",
     }
     assert 3 <= step <= 8
     assert step == lines(tmp_path / "run")[-1]["step"], "no step that was made is lost"
