@@ -47,7 +47,7 @@ def test_launch_file_has_a_command_of_gancore_that_exists(path):
     assert commands
     for name, *arguments in commands:
         command = gancore.commands[name]
-        context = command.make_context(name, arguments, parent=click.Context(gancore))
+        context = command.make_context(name, arguments, parent=click.Context(gancore, **gancore.context_settings))
         assert context.params["recipe"] == "cifar10"
         assert context.params["resume"]
 
