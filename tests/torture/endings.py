@@ -80,7 +80,7 @@ CASES = [
     ),
     Case(
         "few files for workers",
-        f"ulimit -n 16; {RUN} --set training.data=stream --set training.workers=2",
+        f"ulimit -n 16; {RUN} --set training.data=stream --set training.workers=6",
         10,
         ("worker cannot be started", "this process may open 16 files"),
     ),
