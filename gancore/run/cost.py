@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn, optim
 
+from gancore.contracts import Shape
+from gancore.errors import ConfigError
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 from gancore.training.networks import call, generated_of
@@ -98,6 +101,16 @@ def free_memory(device: torch.device) -> int | None:
         lines = dict(line.split(":") for line in file)
         return 1024 * int(lines["MemAvailable"].split()[0])
     return None
+
+
+def check_memory(count: int, shape: Shape, dtype: str) -> None:
+    """Raise ConfigError if the samples of an evaluation do not fit into the free memory."""
+    needed, free = count * math.prod(shape) * getattr(torch, dtype).itemsize, free_memory(torch.device("cpu"))
+    if free is not None and needed > free:
+        problem = (
+            f"evaluate.samples is {count:,}, which take {needed / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free"
+        )
+        raise ConfigError(problem, "--set evaluate.samples=N takes fewer")
 
 
 def timed_steps(gan: GAN, total_epochs: float | None, images_per_step: int) -> tuple[Step, Timing]:

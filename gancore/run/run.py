@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from copy import deepcopy
@@ -44,7 +43,7 @@ from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
-from gancore.run.cost import Cost, Timing, cost_of, free_memory, timed_steps
+from gancore.run.cost import Cost, Timing, check_memory, cost_of, free_memory, timed_steps
 from gancore.run.directory import RunDirectory, next_directory
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import follow
@@ -656,16 +655,6 @@ def check_pictures(count: int, shape: Shape) -> None:
     if is_picture(torch.empty(1, *shape, device="meta")) and count > (most := most_in_picture(shape)):
         problem = f"sample.count is {count:,}; one picture shows at most {most:,} samples of shape {shape}"
         raise ConfigError(problem, f"--set sample.count={min(most, 64)}")
-
-
-def check_memory(count: int, shape: Shape, dtype: str) -> None:
-    """Raise ConfigError if the samples of an evaluation do not fit into the free memory."""
-    needed, free = count * math.prod(shape) * getattr(torch, dtype).itemsize, free_memory(torch.device("cpu"))
-    if free is not None and needed > free:
-        problem = (
-            f"evaluate.samples is {count:,}, which take {needed / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free"
-        )
-        raise ConfigError(problem, "--set evaluate.samples=N takes fewer")
 
 
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:
