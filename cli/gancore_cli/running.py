@@ -130,12 +130,13 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
     if run.gan is None or run.directory is None:
         return
     progress, shape = run.gan.progress, run.gan.feed.shape
+    best = run.best  # read and verified as a whole, so once
     document = {
         "run": str(run.path),
         "pictures": str(run.samples[-1]) if run.samples else None,
         "metrics": str(run.directory.metrics),
         "checkpoint": str(run.directory.saved or run.checkpoints[-1]),
-        "best": str(run.best) if run.best else None,
+        "best": str(best) if best else None,
         "last": json_safe(last),
         "data": run.data,
         "threads": run.gan.choice.threads,

@@ -27,7 +27,7 @@ class Tab:
         return [line.split("\t") for line in done.stdout.splitlines() if line]
 
     def __call__(self, *words):
-        """Return what the last word can be; a space follows unless it ends with a sign that goes on."""
+        """Return what the last word can be; a space follows unless it ends with a sign such as `/` or `=`."""
         lines = self.lines(*words)
         assert all((kind == "part") == text.endswith(("/", ".", "=")) for kind, text, _ in lines if kind != "files")
         return [text for _, text, _ in lines]

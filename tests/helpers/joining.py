@@ -20,7 +20,7 @@ join._LIMIT_S = 0.8
 
 
 def seen(ranks):
-    """What a rank is told, and what all send each other."""
+    """What a rank receives, and what all send each other."""
     one = torch.ones(2) * ranks.rank
     summed = ranks.all_reduce_sum({"x": (one, one)})["x"].tolist()
     pieces = ranks.gather([torch.tensor([number]) for number in range(3)[ranks.rank :: 2]], 3)
