@@ -22,8 +22,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import gancore
+from gancore.checkpoint.log import read_log
 from gancore.observers import LOG
-from gancore.run.log import read_log
 
 BATCH_SIZE = 64
 SETTINGS = {

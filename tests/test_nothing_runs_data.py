@@ -57,7 +57,7 @@ METHODS = {
 }
 
 EXCEPTIONS = {
-    ("gancore/run/log.py", "pandas"): "makes a data frame of numbers that json has parsed",
+    ("gancore/checkpoint/log.py", "pandas"): "makes a data frame of numbers that json has parsed",
     ("gancore/__init__.py", "lazy_loader.attach_stub"): "modules of gancore's own, by the stub next to that file",
     (
         "gancore/checkpoint/weights.py",

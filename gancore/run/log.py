@@ -1,9 +1,7 @@
-"""The log of a run, metrics.jsonl: reading it, and cutting it back to the step of a checkpoint."""
+"""The log of a run, metrics.jsonl: cutting it back to the step of a checkpoint."""
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from gancore.errors import CheckpointError, ConfigError, StorageError
+from gancore.checkpoint.log import lines_of, numbers_of
+from gancore.errors import CheckpointError
 from gancore.utils.atomic import atomic_write
-from gancore.utils.files import regular
 
 _BEGIN = re.compile(rb'\{"step": (\d{1,18}),')
 """How each line of a log begins."""
@@ -53,48 +51,13 @@ def recorder_state(about: Mapping[str, Any], folder: Path) -> RecorderState:  # 
         ) from error
 
 
-class MetricsTable(list[dict[str, float]]):
-    """The lines of a log, oldest first: one dict of numbers per line. `damaged` counts the lines that are left out."""
-
-    damaged: int = 0
-
-    def to_pandas(self) -> Any:  # Any: a pandas.DataFrame, and pandas need not be installed
-        """Return a pandas DataFrame with one row per line. Raises ConfigError when pandas is not installed."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ConfigError("to_pandas() needs pandas, which is not installed", "pip install pandas") from error
-        return pandas.DataFrame(list(self))
-
-
-def read_log(log: Path) -> MetricsTable:
-    """Return the lines of a log; NaN stands for numbers that were not finite. No file is an empty log.
-
-    Lines that are blank, cut or damaged are left out, and counted in `damaged`. Raises StorageError when the file
-    cannot be read.
-    """
-    lines = [_numbers(line) for line in _lines_of(log)]
-    table = MetricsTable(line for line in lines if line is not None)
-    table.damaged = len(lines) - len(table)
-    return table
-
-
-def describe_damage(log: Path, damaged: int) -> str:
-    """Return a sentence about the damaged lines of a log."""
-    return (
-        f"{log} has "
-        + ("1 damaged line, which is" if damaged == 1 else f"{damaged:,} damaged lines, which are")
-        + " skipped"
-    )
-
-
 def truncate_log(log: Path, step: int, lines: int) -> None:
     """Remove what was logged after a step, and all but the first `lines` lines of that step.
 
     A line that cannot be read stays unless it was certainly written later. Raises StorageError when the log cannot be
     read or written.
     """
-    before = _lines_of(log)
+    before = lines_of(log)
     kept = [line if line.endswith(b"\n") else line + b"\n" for line in _until(before, step, lines)]
     if kept != before:
         with atomic_write(log) as path:
@@ -121,32 +84,8 @@ def _until(log: list[bytes], step: int, lines: int) -> Iterator[bytes]:
     yield from unknown
 
 
-def _lines_of(log: Path) -> list[bytes]:
-    """Return the lines of a log as bytes, each with its end; none if there is no file."""
-    try:
-        with regular(log) as file:
-            return file.readlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise StorageError(f"cannot read {log}: {error.strerror or error}", "restore it, or move it away") from error
-
-
-def _numbers(line: bytes) -> dict[str, float] | None:
-    """Return the numbers of a line; None unless it is an object of numbers with a step."""
-    try:
-        found = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict) or type(found.get("step")) is not int:
-        return None
-    if not all(value is None or type(value) in (int, float) for value in found.values()):
-        return None
-    return {key: math.nan if value is None else value for key, value in found.items()}
-
-
 def _step_of(line: bytes) -> int | None:
     """Return the step of a line, also of one that is damaged after it; None if it cannot be read."""
-    if (numbers := _numbers(line)) is not None:
+    if (numbers := numbers_of(line)) is not None:
         return int(numbers["step"])
     return int(found[1]) if (found := _BEGIN.match(line)) else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gancore.catalog.catalog import Catalog
+from gancore.checkpoint.log import describe_damage, read_log
 from gancore.checkpoint.manifest import sound
 from gancore.checkpoint.store import Checkpoint, best_of, newest_valid, verify
 from gancore.checkpoint.weights import read_weights
@@ -21,7 +22,7 @@ from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.run.changes import Change, changes, command_of_new_run, refused
 from gancore.run.directory import Resumed, RunDirectory, describe
-from gancore.run.log import RecorderState, describe_damage, read_log, recorder_state, truncate_log
+from gancore.run.log import RecorderState, recorder_state, truncate_log
 from gancore.run.same_data import TrainedOn, moved
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
+from gancore.checkpoint.log import MetricsTable, describe_damage, read_log
 from gancore.checkpoint.weights import read_weights
 from gancore.config.data_paths import data_dir_named, missing_data_named, with_absolute_paths
 from gancore.config.from_path import findings_of, outline_of
@@ -47,7 +48,7 @@ from gancore.run.cost import Cost, Timing, check_memory, cost_of, free_memory, t
 from gancore.run.directory import RunDirectory, next_directory
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import follow
-from gancore.run.log import MetricsTable, RecorderState, describe_damage, read_log
+from gancore.run.log import RecorderState
 from gancore.run.progress import Display, ProgressDisplay
 from gancore.run.recorder import Record, Records, Session, record
 from gancore.run.resume import broadcast_run, find, run_exists

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gancore.checkpoint.log import read_log
 from gancore.errors import StorageError
-from gancore.run.log import RecorderState, read_log, truncate_log
+from gancore.run.log import RecorderState, truncate_log
 from helpers.small_runs import recorded, small_run
 
 DAMAGED = [
