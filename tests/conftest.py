@@ -34,3 +34,12 @@ def mnist_root():
     if not folder or not (Path(folder) / "MNIST" / "raw").is_dir():
         pytest.skip(f"GANCORE_TEST_DATA must name a folder that holds MNIST/raw; it is {folder!r}")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Return Chromium; the test is skipped where it is not installed."""
+    from helpers.browser import chromium
+
+    with chromium() as started:
+        yield started
