@@ -69,6 +69,9 @@ from .run.run import Run as Run
 from .run.run import open as open  # noqa: A004  # gancore.open
 from .sampling.draw import SampleStream as SampleStream
 from .sampling.draw import draw_samples as draw_samples
+from .sampling.latents import interpolate as interpolate
+from .sampling.latents import mix as mix
+from .sampling.latents import truncate as truncate
 from .sampling.load import TrainedGenerator as TrainedGenerator
 from .sampling.load import load as load
 from .sampling.write import save_samples as save_samples

@@ -18,18 +18,14 @@ from gancore.contracts import Condition, Shape
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, NumericsError, blame
 from gancore.sampling.grid import is_picture, picture
+from gancore.sampling.latents import draw_latents
 from gancore.training.gan import GAN
-from gancore.training.networks import call, draw_latent, eval_mode, generated_of
-from gancore.utils.random import derive_seed, generator_for, seeded
+from gancore.training.networks import call, eval_mode, generated_of
+from gancore.utils.random import derive_seed, seeded
 from gancore.utils.sample_format import UINT8, SampleFormat, condition_to_network
 
 CHUNK = 64
 """Number of samples that the generator makes at once."""
-
-
-def latents(latent: LatentSettings, seed: int, start: int, stop: int) -> Tensor:
-    """Return the latents (stop - start, Z) of images `start` to `stop` under a seed, on the CPU."""
-    return torch.cat([draw_latent(latent, 1, generator_for(seed, "sample", index)) for index in range(start, stop)])
 
 
 @torch.no_grad()
@@ -55,11 +51,10 @@ def draw(  # the keywords say all that decides which images are drawn
     chunks, failure, starts = [], None, range(0, count, CHUNK)
     for start in starts[ranks.rank :: ranks.size]:
         wanted = condition_of_chunk(condition, conditions, start)
+        latents, noise_seed = chunk_latents(latent, seed, start)
         try:
             chunks.append(
-                draw_chunk(
-                    generator, start, wanted, latent=latent, seed=seed, device=device, sample_format=sample_format
-                )
+                generate(generator, latents, wanted, noise_seed=noise_seed, device=device, sample_format=sample_format)
             )
         except NumericsError as error:
             failure = error
@@ -70,25 +65,30 @@ def draw(  # the keywords say all that decides which images are drawn
 
 
 @torch.no_grad()
-def draw_chunk(
+def generate(
     generator: nn.Module,
-    start: int,
+    latents: Tensor,
     conditions: Tensor | None,
     *,
-    latent: LatentSettings,
-    seed: int,
+    noise_seed: int,
     device: torch.device,
     sample_format: SampleFormat,
 ) -> Tensor:
-    """Return the samples from number `start` on, as many as `CHUNK`; `conditions` are theirs. See `draw`."""
+    """Return the samples of latents (N, Z), made at once; `conditions` (N, …) are as networks see them. See `draw`.
+
+    `noise_seed` is the seed of the random numbers that the generator itself draws.
+    """
     wanted = None if conditions is None else conditions.to(device)
-    noise = latents(latent, seed, start, start + CHUNK).to(device)
-    # Random numbers that the generator itself draws depend on the seed too.
-    with eval_mode(generator), seeded(derive_seed(seed, "chunk", start), device), blame("generator", "in forward()"):
-        images = generated_of(call(generator, noise, wanted)).images.float()
+    with eval_mode(generator), seeded(noise_seed, device), blame("generator", "in forward()"):
+        images = generated_of(call(generator, latents.to(device), wanted)).images.float()
     if not images.isfinite().all():  # converted to bytes they would look like any other image
         raise not_finite()
     return sample_format.to_stored(images).cpu()
+
+
+def chunk_latents(latent: LatentSettings, seed: int, start: int) -> tuple[Tensor, int]:
+    """Return the latents (CHUNK, Z) of samples from number `start` on, and the seed of what the generator draws."""
+    return draw_latents(latent, seed, start, start + CHUNK), derive_seed(seed, "chunk", start)
 
 
 def not_finite() -> NumericsError:
@@ -100,9 +100,9 @@ def not_finite() -> NumericsError:
 class SampleStream:
     """Samples that are drawn while they are read, so that any number of them takes the memory of one chunk.
 
-    Iterate over it for tensors (M, *shape) as the data is stored, with M up to 64, on the CPU; together they are the
-    samples 0 to `count` - 1. Each iteration draws them anew. `columns` are the names of the values of a vector, if they
-    are known, and `limits` the values that pictures show as black and white, None for uint8 and where unknown.
+    Iterate over it for tensors (M, *shape) as the data is stored, with M up to `chunk_size`, on the CPU; together they
+    are the samples 0 to `count` - 1. Each iteration draws them anew. `columns` are the names of the values of a vector,
+    if they are known, and `limits` the values that pictures show as black and white, None for uint8 and where unknown.
     """
 
     count: int
@@ -112,9 +112,10 @@ class SampleStream:
     """Returns the chunk of samples that begins with this number."""
     columns: tuple[str, ...] = ()
     limits: tuple[float, float] | None = None
+    chunk_size: int = CHUNK
 
     def __iter__(self) -> Iterator[Tensor]:
-        for start in range(0, self.count, CHUNK):
+        for start in range(0, self.count, self.chunk_size):
             yield self.chunk(start)[: self.count - start]
 
 
@@ -150,19 +151,21 @@ def draw_from(gan: GAN, count: int, seed: int, conditions: Tensor | None) -> Ten
     )
 
 
-def condition_of_chunk(condition: Condition | None, conditions: Tensor | None, start: int) -> Tensor | None:
-    """Return the conditions of `CHUNK` samples from `start`, as networks see them; repeated where there are fewer."""
+def condition_of_chunk(
+    condition: Condition | None, conditions: Tensor | None, start: int, size: int = CHUNK
+) -> Tensor | None:
+    """Return the conditions of `size` samples from `start`, as networks see them; repeated where there are fewer."""
     if condition is None:
         return None
     if conditions is None and isinstance(condition, int):
-        return torch.arange(start, start + CHUNK) % condition
+        return torch.arange(start, start + size) % condition
     if conditions is None:
         raise ConfigError(
             f"the generator needs a condition of shape {condition} for each sample",
             "pass conditions, or use gancore sample RUN --condition FILE",
         )
-    given = conditions[start : start + CHUNK]
-    rows = torch.arange(CHUNK) % len(given)
+    given = conditions[start : start + size]
+    rows = torch.arange(size) % len(given)
     return condition_to_network(given.long() if isinstance(condition, int) else given)[rows]
 
 
@@ -188,9 +191,7 @@ def checked_conditions(condition: Condition | None, given: Tensor, count: int) -
     if condition is None:
         raise ConfigError("the run is not conditional, so samples take no condition", "leave the condition out")
     shape = () if isinstance(condition, int) else condition
-    if given.shape == shape:
-        given = given.unsqueeze(0).expand(count, *shape)
-    if given.shape != (count, *shape):
+    if given.shape not in (shape, (count, *shape)):
         raise ConfigError(
             f"{count} samples need conditions of shape {(count, *shape)}, or one of shape {shape} for all; received "
             f"{tuple(given.shape)}",
@@ -198,7 +199,7 @@ def checked_conditions(condition: Condition | None, given: Tensor, count: int) -
         )
     if isinstance(condition, int):
         if given.is_floating_point() or not 0 <= int(given.min()) <= int(given.max()) < condition:
-            raise ConfigError(f"labels must be integers in 0..{condition - 1}; received {given[:8].tolist()}")
+            raise ConfigError(f"labels must be integers in 0..{condition - 1}; received {given.flatten()[:8].tolist()}")
     elif given.dtype not in (torch.uint8, torch.float32):
         raise ConfigError(f"conditions must be uint8 in 0..255 or float32; received {given.dtype}", "convert them")
-    return given
+    return given.expand(count, *shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,11 @@ from gancore.sampling.draw import (
     DrawnSamples,
     SampleStream,
     checked_conditions,
+    chunk_latents,
     condition_of_chunk,
-    draw_chunk,
-    latents,
+    generate,
 )
+from gancore.sampling.latents import checked_latents, draw_latents, seed_latents, truncate
 from gancore.training.networks import call
 from gancore.utils.meta import without_memory
 from gancore.utils.random import derive_seed, seeded
@@ -73,20 +74,31 @@ class TrainedGenerator:
         return self.spec.shape
 
     def sample(
-        self, count: int, seed: int = 0, label: int | str | None = None, conditions: Tensor | None = None
+        self,
+        count: int,
+        seed: int = 0,
+        label: int | str | None = None,
+        conditions: Tensor | None = None,
+        truncation: float = 1.0,
     ) -> Tensor:
         """Return samples (N, *shape) as the data is stored, on the CPU; sample i depends only on seed, i and condition.
 
         `label`, a number in 0..K-1 or a name, asks a generator that is conditional on classes for one class.
         `conditions` gives one to each sample: labels (N,), or tensors (N, *condition) as the dataset stores them; a
-        single one, of shape condition, is used for all. A notebook shows the result as a picture.
+        single one, of shape condition, is used for all. `truncation` in 0..1 is that of `truncate`; 1 changes nothing.
+        A notebook shows the result as a picture.
         Raises ConfigError for any other label or condition, NumericsError when a sample is not finite.
         """
-        stream = self.stream(count, seed, label, conditions)
+        stream = self.stream(count, seed, label, conditions, truncation)
         return torch.cat(list(stream)).as_subclass(DrawnSamples)
 
     def stream(
-        self, count: int, seed: int = 0, label: int | str | None = None, conditions: Tensor | None = None
+        self,
+        count: int,
+        seed: int = 0,
+        label: int | str | None = None,
+        conditions: Tensor | None = None,
+        truncation: float = 1.0,
     ) -> SampleStream:
         """Return the samples of `sample`, to be drawn in chunks of 64: iterate over it, or pass it to `save_samples`.
 
@@ -98,25 +110,68 @@ class TrainedGenerator:
         if label is not None and conditions is not None:
             raise ConfigError("label and conditions cannot be used together", "leave one of them out")
         if label is not None:
-            conditions = torch.tensor(self.class_number(label)).expand(count)
-        elif conditions is not None:
-            conditions = checked_conditions(self.spec.condition, conditions, count)
-        elif isinstance(self.spec.condition, tuple):
-            condition_of_chunk(self.spec.condition, None, 0)  # raises: there is no condition
+            conditions = torch.tensor(self.class_number(label))
+        conditions = self._checked(conditions, count)
+        truncate(torch.zeros(1), truncation)  # raises for another number
 
         def chunk(start: int) -> Tensor:
-            return draw_chunk(
-                self.generator,
-                start,
-                condition_of_chunk(self.spec.condition, conditions, start),
-                latent=self.config.latent,
-                seed=seed,
-                device=self.device,
-                sample_format=self.sample_format,
-            )
+            latents, noise_seed = chunk_latents(self.config.latent, seed, start)
+            wanted = condition_of_chunk(self.spec.condition, conditions, start)
+            return self._generate(truncate(latents, truncation), wanted, noise_seed)
 
+        return self._stream(count, chunk, CHUNK)
+
+    def seed_latents(self, seeds: Sequence[int]) -> Tensor:
+        """Return a latent per seed (N, Z): that of sample 0 under the seed, as `gancore sample --seeds` has them."""
+        return seed_latents(self.config.latent, seeds)
+
+    def generate(self, latents: Tensor, conditions: Tensor | None = None, noise_seed: int = 0) -> Tensor:
+        """Return the samples (N, *shape) of latents (N, Z), as the data is stored, on the CPU.
+
+        The generator makes one at a time. So the bits of a sample depend only on its latent, its condition and
+        `noise_seed`, the seed of what the generator itself draws; `sample` makes 64 at once, which may round otherwise.
+        `conditions` are as in `sample`; without them, a run that is conditional on classes draws all in turn. A
+        notebook shows the result as a picture.
+        Raises ConfigError for other latents or conditions, NumericsError when a sample is not finite.
+        """
+        return torch.cat(list(self.stream_latents(latents, conditions, noise_seed))).as_subclass(DrawnSamples)
+
+    def stream_latents(self, latents: Tensor, conditions: Tensor | None = None, noise_seed: int = 0) -> SampleStream:
+        """Return the samples of `generate`, to be drawn one by one: iterate over it, or pass it to `save_samples`.
+
+        Raises ConfigError as `generate` does; iterating raises NumericsError when a sample is not finite.
+        """
+        latents = checked_latents(latents, self.config.latent.dim)
+        conditions = self._checked(conditions, len(latents))
+        seed = derive_seed(noise_seed, "latents")
+
+        def chunk(start: int) -> Tensor:
+            wanted = condition_of_chunk(self.spec.condition, conditions, start, 1)
+            return self._generate(latents[start : start + 1], wanted, seed)
+
+        return self._stream(len(latents), chunk, 1)
+
+    def _checked(self, conditions: Tensor | None, count: int) -> Tensor | None:
+        """Return the conditions (count, …), None for those by default. Raise ConfigError if there are none."""
+        if conditions is not None:
+            return checked_conditions(self.spec.condition, conditions, count)
+        condition_of_chunk(self.spec.condition, None, 0)  # raises if tensors are needed
+        return None
+
+    def _generate(self, latents: Tensor, conditions: Tensor | None, noise_seed: int) -> Tensor:
+        return generate(
+            self.generator,
+            latents,
+            conditions,
+            noise_seed=noise_seed,
+            device=self.device,
+            sample_format=self.sample_format,
+        )
+
+    def _stream(self, count: int, chunk: Callable[[int], Tensor], chunk_size: int) -> SampleStream:
         dtype: torch.dtype = getattr(torch, self.sample_format.dtype)
-        return SampleStream(count, self.shape, dtype, chunk, self.columns, self.sample_format.value_range)
+        limits = self.sample_format.value_range
+        return SampleStream(count, self.shape, dtype, chunk, self.columns, limits, chunk_size)
 
     @torch.no_grad()
     def refresh_batchnorm(self, count: int = 4096, conditions: Tensor | None = None) -> None:
@@ -140,7 +195,7 @@ class TrainedGenerator:
             norm.train()
         for start in range(0, count, CHUNK):
             wanted = condition_of_chunk(self.spec.condition, conditions, start)
-            noise = latents(self.config.latent, derive_seed(0, "batch normalization"), start, start + CHUNK)
+            noise = draw_latents(self.config.latent, derive_seed(0, "batch normalization"), start, start + CHUNK)
             with seeded(0, self.device), blame("generator", "in forward()"):
                 call(self.generator, noise.to(self.device), None if wanted is None else wanted.to(self.device))
         for norm, momentum in zip(norms, momenta, strict=True):

@@ -13,8 +13,9 @@ from torch import nn
 from gancore.catalog.catalog import Catalog
 from gancore.config.run import LatentSettings
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError
-from gancore.sampling.draw import draw, latents
+from gancore.sampling.draw import draw
 from gancore.sampling.grid import grid
+from gancore.sampling.latents import draw_latents
 from gancore.sampling.load import load
 from gancore.sampling.write import save_samples
 from gancore_plugins.networks.mlp import MLPGenerator
@@ -75,20 +76,20 @@ def test_rounding_of_samples_does_not_depend_on_their_number():
 
 
 def test_seeds_and_images_differ():
-    noise = latents(LatentSettings(dim=4), 0, 0, 50)
+    noise = draw_latents(LatentSettings(dim=4), 0, 0, 50)
     assert len(noise.unique(dim=0)) == 50
-    assert not torch.equal(noise, latents(LatentSettings(dim=4), 1, 0, 50))
+    assert not torch.equal(noise, draw_latents(LatentSettings(dim=4), 1, 0, 50))
 
 
 @given(dim=st.integers(1, 9), start=st.integers(0, 20), count=st.integers(1, 20))
 def test_latents_are_a_window_on_one_sequence(dim, start, count):
     latent = LatentSettings(dim=dim)
-    assert torch.equal(latents(latent, 3, start, start + count), latents(latent, 3, 0, start + count)[start:])
+    assert torch.equal(draw_latents(latent, 3, start, start + count), draw_latents(latent, 3, 0, start + count)[start:])
 
 
 def test_uniform_latents_lie_between_minus_one_and_one_and_normal_ones_do_not():
-    uniform = latents(LatentSettings(dim=50, distribution="uniform"), 0, 0, 100)
-    normal = latents(LatentSettings(dim=50), 0, 0, 100)
+    uniform = draw_latents(LatentSettings(dim=50, distribution="uniform"), 0, 0, 100)
+    normal = draw_latents(LatentSettings(dim=50), 0, 0, 100)
     assert -1 <= uniform.min() < -0.9
     assert 0.9 < uniform.max() <= 1
     assert normal.std() == pytest.approx(1, abs=0.05)
@@ -124,7 +125,7 @@ def test_random_numbers_of_a_generator_depend_on_the_seed():
         return draw(Noisy(), count, latent=LatentSettings(dim=3), seed=0, device=CPU)
 
     assert torch.equal(vectors(5), vectors(100)[:5])
-    assert not torch.equal(vectors(1), latents(LatentSettings(dim=3), 0, 0, 1))
+    assert not torch.equal(vectors(1), draw_latents(LatentSettings(dim=3), 0, 0, 1))
 
 
 def test_sample_count_must_be_at_least_one(run):
