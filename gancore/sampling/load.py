@@ -152,7 +152,7 @@ class TrainedGenerator:
         return self._stream(len(latents), chunk, 1)
 
     def _checked(self, conditions: Tensor | None, count: int) -> Tensor | None:
-        """Return the conditions (count, …), None for those by default. Raise ConfigError if there are none."""
+        """Return the conditions (count, …), None for those by default. Raise ConfigError if they are missing."""
         if conditions is not None:
             return checked_conditions(self.spec.condition, conditions, count)
         condition_of_chunk(self.spec.condition, None, 0)  # raises if tensors are needed
