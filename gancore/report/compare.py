@@ -1,0 +1,138 @@
+"""Runs side by side: what differs in their configs, which differ only in their seed, and medians over those."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+SAME_TRAINING = (
+    "seed",
+    "schema",
+    "log",
+    "report",
+    "sample",
+    "observers",
+    "checkpoint",
+    "evaluate.every_kimg",
+    "training.data",
+    "training.threads",
+    "training.workers",
+)
+"""Keys, and tables of keys, in which runs over seeds may differ: none changes what is trained or how it is measured."""
+
+
+@dataclass(frozen=True)
+class ConfigDifference:
+    """A key whose value is not the same in all runs: `values` has that of each run, None where the key is absent.
+
+    `key` is dotted, as `--set` takes it.
+    """
+
+    key: str
+    values: tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of numbers, and the least and the greatest of them; `count` is how many there are."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class MedianCurve:
+    """The median over several curves, and the least and the greatest value of them, at each `kimg`; all are as long."""
+
+    kimg: tuple[float, ...]
+    median: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def flattened(config: Mapping[str, Any]) -> dict[str, object]:  # Any: data of a file
+    """Return the values of a config by dotted keys, in the order of the config. An empty table is a value."""
+    return dict(_flattened(config, ""))
+
+
+def _flattened(table: Mapping[str, Any], above: str) -> Iterator[tuple[str, object]]:  # Any: data of a file
+    for name, value in table.items():
+        key = above + _quoted(name)
+        if isinstance(value, Mapping) and value:
+            yield from _flattened(value, f"{key}.")
+        else:
+            yield key, list(value) if isinstance(value, tuple) else value
+
+
+def config_differences(configs: Sequence[Mapping[str, Any]]) -> list[ConfigDifference]:  # Any: data of a file
+    """Return the keys in which configs differ, table by table; none for fewer than two configs."""
+    flat = [flattened(config) for config in configs]
+    tables = [*dict.fromkeys(name for config in configs for name in config)]
+    keys = sorted(dict.fromkeys(key for values in flat for key in values), key=lambda key: _position(key, tables))
+    rows = (ConfigDifference(key, tuple(values.get(key) for values in flat)) for key in keys)
+    return [row for row in rows if len({_text(value) for value in row.values}) > 1]
+
+
+def _position(key: str, tables: Sequence[str]) -> int:
+    """Return the position of the table that a flattened key is in."""
+    return next((number for number, table in enumerate(tables) if _is_below(key, [_quoted(table)])), len(tables))
+
+
+def _quoted(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name)
+
+
+def _text(value: object) -> str:
+    """Return a text that is the same for equal values of the same type."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def groups_over_seeds(configs: Sequence[Mapping[str, Any]]) -> list[tuple[int, ...]]:  # Any: data of a file
+    """Return the positions of the configs in groups that differ at most in their seed and in `SAME_TRAINING`.
+
+    Each position is in one group. Groups and positions are in the order of the configs.
+    """
+    groups: dict[str, list[int]] = {}
+    for position, config in enumerate(configs):
+        values = {key: value for key, value in flattened(config).items() if not _is_below(key, SAME_TRAINING)}
+        groups.setdefault(_text(values), []).append(position)
+    return [tuple(group) for group in groups.values()]
+
+
+def _is_below(key: str, tables: Sequence[str]) -> bool:
+    return any(key == table or key.startswith(f"{table}.") for table in tables)
+
+
+def median_and_spread(values: Sequence[float]) -> Spread | None:
+    """Return the median and the range of numbers; those that are not finite are left out. None if no number is left."""
+    finite = [value for value in values if math.isfinite(value)]
+    return Spread(median(finite), min(finite), max(finite), len(finite)) if finite else None
+
+
+def median_curve(curves: Sequence[Sequence[tuple[float, float]]], points: int = 200) -> MedianCurve | None:
+    """Return the median over curves of (kimg, value), on a grid of `points` equal steps, with the range of the values.
+
+    The grid spans the kimg that all curves have, so it ends with the shortest one. Between its points a curve is
+    linear; points that are not finite are left out. Of several values at one kimg the last counts. None unless all
+    curves have a kimg in common.
+    """
+    ordered = [sorted(dict(point for point in curve if all(map(math.isfinite, point))).items()) for curve in curves]
+    if not ordered or not all(ordered):
+        return None
+    first, last = max(curve[0][0] for curve in ordered), min(curve[-1][0] for curve in ordered)
+    if first > last:
+        return None
+    grid = np.linspace(first, last, points if first < last else 1)
+    values = np.stack([np.interp(grid, *zip(*curve, strict=True)) for curve in ordered])
+    middle, low, high = np.median(values, axis=0), values.min(axis=0), values.max(axis=0)
+    return MedianCurve(*(tuple(map(float, row)) for row in (grid, middle, low, high)))
