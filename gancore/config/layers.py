@@ -5,8 +5,9 @@ Layers are plain data. Only the merged result is validated, by the run's model.
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time
 from typing import Any
@@ -80,6 +81,23 @@ def _is_renamed(old: Mapping[str, object], new: Mapping[str, object], path: Keys
 def source_of(path: Keys, sources: Mapping[Keys, str]) -> str | None:
     """Return the source of the value at this path, or of the nearest table around it."""
     return next((sources[path[:n]] for n in range(len(path), 0, -1) if path[:n] in sources), None)
+
+
+def flattened(table: Mapping[str, object]) -> dict[str, object]:
+    """Return all values of nested tables by dotted keys, as `assignment` takes them, in order.
+
+    An empty table is a value. A name with a dot or a quote is quoted.
+    """
+    return dict(_flattened(table, ""))
+
+
+def _flattened(table: Mapping[str, object], above: str) -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        key = above + (json.dumps(name) if {".", '"'} & set(name) else name)
+        if isinstance(value, Mapping) and value:
+            yield from _flattened(value, f"{key}.")
+        else:
+            yield key, value
 
 
 def parse_value(text: str) -> object:

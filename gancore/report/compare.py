@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
+from gancore.config.layers import flattened
+
 SAME_TRAINING = (
     "seed",
     "schema",
@@ -60,36 +60,15 @@ class MedianCurve:
     high: tuple[float, ...]
 
 
-def flattened(config: Mapping[str, Any]) -> dict[str, object]:  # Any: data of a file
-    """Return the values of a config by dotted keys, in the order of the config. An empty table is a value."""
-    return dict(_flattened(config, ""))
-
-
-def _flattened(table: Mapping[str, Any], above: str) -> Iterator[tuple[str, object]]:  # Any: data of a file
-    for name, value in table.items():
-        key = above + _quoted(name)
-        if isinstance(value, Mapping) and value:
-            yield from _flattened(value, f"{key}.")
-        else:
-            yield key, list(value) if isinstance(value, tuple) else value
-
-
 def config_differences(configs: Sequence[Mapping[str, Any]]) -> list[ConfigDifference]:  # Any: data of a file
     """Return the keys in which configs differ, table by table; none for fewer than two configs."""
     flat = [flattened(config) for config in configs]
-    tables = [*dict.fromkeys(name for config in configs for name in config)]
-    keys = sorted(dict.fromkeys(key for values in flat for key in values), key=lambda key: _position(key, tables))
+    tables = [*dict.fromkeys(key.partition(".")[0] for values in flat for key in values)]
+    keys = sorted(
+        dict.fromkeys(key for values in flat for key in values), key=lambda key: tables.index(key.partition(".")[0])
+    )
     rows = (ConfigDifference(key, tuple(values.get(key) for values in flat)) for key in keys)
     return [row for row in rows if len({_text(value) for value in row.values}) > 1]
-
-
-def _position(key: str, tables: Sequence[str]) -> int:
-    """Return the position of the table that a flattened key is in."""
-    return next((number for number, table in enumerate(tables) if _is_below(key, [_quoted(table)])), len(tables))
-
-
-def _quoted(name: str) -> str:
-    return name if _BARE.fullmatch(name) else json.dumps(name)
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gancore.config.layers import REMOVE, parse_value
+from gancore.config.layers import REMOVE, flattened, parse_value
 from gancore.config.toml import literal
 from gancore.utils.paths import shell_quote
 
@@ -67,7 +67,7 @@ class Change(NamedTuple):
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:  # Any: data of a file
     """Return how two configs differ in more than their totals."""
-    old, new = (_flat({key: value for key, value in data.items() if key != "duration"}) for data in (before, now))
+    old, new = (flattened({key: value for key, value in data.items() if key != "duration"}) for data in (before, now))
     return [
         Change(key, old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)
     ]
@@ -117,10 +117,3 @@ def command_of_new_run(run: Path, found: Iterable[Change] = ()) -> str:
     """Return the command that trains a new run with these changes, from the weights of this one."""
     words = ["gancore train", shell_quote(run / "config.toml"), *(change.assignment for change in found)]
     return " ".join([*words, "--init-from", shell_quote(run), "--out NEW"])
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:  # Any: as above
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.config.layers import REMOVE, ConfigLayer, assignment, merge, source_of
+from gancore.config.layers import REMOVE, ConfigLayer, assignment, flattened, merge, source_of
 from gancore.errors import ConfigError
 
 LEAVES = st.integers(0, 9) | st.booleans() | st.lists(st.integers(0, 9), max_size=2)
@@ -221,3 +221,22 @@ def test_assignment_without_path_or_value_is_rejected(text):
         assignment(text)
     assert repr(text) in str(error.value)
     assert "--set optimizer.generator.lr=1e-3" in error.value.hint
+
+
+NESTED = st.recursive(st.integers(), lambda inner: st.dictionaries(st.text('ab. "', min_size=1), inner), max_leaves=6)
+
+
+@given(st.dictionaries(st.text('ab. "', min_size=1), NESTED))
+def test_flattened_values_are_those_of_all_tables_each_under_a_key_of_its_own(table):
+    def leaves(table):
+        for value in table.values():
+            if isinstance(value, dict) and value:
+                yield from leaves(value)
+            else:
+                yield value
+
+    assert list(flattened(table).values()) == list(leaves(table))
+
+
+def test_flattened_keys_are_those_of_assignments():
+    assert flattened({"a": {"b": {"c": 1}, "d": {}}, "e.f": {"g": 2}}) == {"a.b.c": 1, "a.d": {}, '"e.f".g': 2}

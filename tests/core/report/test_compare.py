@@ -1,14 +1,12 @@
 import math
-import tomllib
 from statistics import median
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.config.toml import literal
+from gancore.config.layers import flattened
 from gancore.report.compare import (
     config_differences,
-    flattened,
     groups_over_seeds,
     median_and_spread,
     median_curve,
@@ -19,12 +17,6 @@ VALUES = st.one_of(st.booleans(), st.integers(-9, 9), st.floats(), st.text(max_s
 CONFIGS = st.recursive(VALUES, lambda inner: st.dictionaries(NAMES, inner, max_size=3), max_leaves=8)
 TABLES = st.dictionaries(NAMES, CONFIGS, max_size=4)
 NUMBERS = st.floats(-1e6, 1e6)
-
-
-@given(TABLES)
-def test_flattened_config_holds_every_value_under_its_key(config):
-    text = "".join(f"{key} = {literal(value)}\n" for key, value in flattened(config).items())
-    assert repr(tomllib.loads(text)) == repr(config)
 
 
 @given(st.lists(TABLES, max_size=4))
