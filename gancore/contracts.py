@@ -14,9 +14,10 @@ with default, bounds and help. Its `build` returns the *runtime* object that the
 | `Extractor`     | `nn.Module`: images -> `Features`            | `gancore_extractors`     |
 | `Metric`        | no `build`: the metric itself has `measure`  | `gancore_metrics`        |
 | `Observer`      | `Writer`: receives log lines, images, files  | `gancore_observers`      |
+| `Exporter`      | no `build`: the exporter itself has `export` | `gancore_exporters`      |
 
 The first four make a GAN and come first. Metrics and extractors are in `gancore.metrics`, observers in
-`gancore.observers`, and a complete example of each kind is in `gancore.hookspecs`.
+`gancore.observers`, exporters in `gancore.exporters`, and a complete example of each kind is in `gancore.hookspecs`.
 
 State goes into the buffers of an `nn.Module` that `build` returns; checkpoints save it. Networks compute and losses
 score; only the training loop calls `backward` and steps optimizers. A component moves no tensor between devices and

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
+from gancore.exporters import Exporter
 from gancore.metrics import Extractor, Metric
 from gancore.observers import Observer
 
@@ -326,6 +327,42 @@ def gancore_observers() -> Iterable[type[Observer]]:
     @hookimpl
     def gancore_observers():
         return [Lowest]
+    ```
+    """
+    raise NotImplementedError  # as above
+
+
+@hookspec
+def gancore_exporters() -> Iterable[type[Exporter]]:
+    """Return exporters, which write a trained generator in a form that works without gancore.
+
+    ```python
+    import json
+
+    import safetensors.torch
+    from pydantic import Field
+
+    from gancore import Exporter, hookimpl
+
+
+    class Weights(Exporter):
+        \"\"\"The weights alone in a safetensors file, with its inputs and outputs as JSON in the metadata.\"\"\"
+
+        name = "weights"
+        suffix = ".safetensors"
+        half: bool = Field(default=False, description="store weights in 16 bits")
+
+        def export(self, model, out):
+            weights = model.generator.state_dict()
+            if self.half:
+                weights = {name: weight.half() for name, weight in weights.items()}
+            safetensors.torch.save_file(weights, out, {"interface": json.dumps(model.interface())})
+            return {"tensors": len(weights)}
+
+
+    @hookimpl
+    def gancore_exporters():
+        return [Weights]
     ```
     """
     raise NotImplementedError  # as above

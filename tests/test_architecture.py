@@ -39,7 +39,7 @@ def test_architecture_parts_of_the_core_have_at_most_54_arrows():
     assert 0 < len(arrows) <= 54, sorted(arrows)
 
 
-CONTRACT = {"settings", "component", "contracts", "metrics", "observers", "hookspecs"}
+CONTRACT = {"settings", "component", "contracts", "metrics", "observers", "exporters", "hookspecs"}
 """The flat modules that a plugin author reads. `errors` is not counted as a part, since every part imports it."""
 
 

@@ -51,7 +51,7 @@ def new_plugin(terminal: Terminal, name: str, kinds: tuple[str, ...], out: Path 
     folder, files = out or Path(package.package), package.files()
     _write(folder, files)
     offered = "gancore recipes" if list(package.names) == [RECIPE] else "gancore list"
-    commands = [f"cd {shell_quote(folder)}", 'pip install -e ".[dev]"', "pytest", offered, package.train]
+    commands = [f"cd {shell_quote(folder)}", 'pip install -e ".[dev]"', "pytest", offered, *package.commands]
     document = {
         "package": package.package,
         "module": package.module,

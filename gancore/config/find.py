@@ -14,6 +14,7 @@ from gancore.config.metric_names import split_name
 from gancore.config.run import named_by_label
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.errors import ConfigError, unknown_name
+from gancore.exporters import Exporter
 from gancore.metrics import Extractor, Metric
 from gancore.observers import Observer
 
@@ -38,6 +39,8 @@ def find(kind: Literal["extractor"], name: str, /, **fields: object) -> Extracto
 def find(kind: Literal["metric"], name: str, /, **fields: object) -> Metric: ...
 @overload
 def find(kind: Literal["observer"], name: str, /, **fields: object) -> Observer: ...
+@overload
+def find(kind: Literal["exporter"], name: str, /, **fields: object) -> Exporter: ...
 
 
 def find(kind: str, name: str, /, **fields: object) -> Component:

@@ -25,6 +25,10 @@ from gancore.testing.datasets import needs_lists_all_inputs_used as needs_lists_
 from gancore.testing.datasets import parts_are_different_datasets as parts_are_different_datasets
 from gancore.testing.datasets import progress_rises_from_0_to_1 as progress_rises_from_0_to_1
 from gancore.testing.datasets import too_few_images_raise_data_error as too_few_images_raise_data_error
+from gancore.testing.exporters import export_is_one_complete_path as export_is_one_complete_path
+from gancore.testing.exporters import (
+    export_leaves_the_generator_unchanged as export_leaves_the_generator_unchanged,
+)
 from gancore.testing.general import accepts_a_batch_of_one as accepts_a_batch_of_one
 from gancore.testing.general import batch_order_does_not_matter as batch_order_does_not_matter
 from gancore.testing.general import config_round_trips as config_round_trips

@@ -24,10 +24,12 @@ from gancore.contracts import (
     Scores,
 )
 from gancore.errors import ConfigError, PluginError, blame, describe_error
+from gancore.exporters import Exporter
 from gancore.metrics import Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.observers import Observer
 from gancore.settings import TrainingTime
 from gancore.testing.cases import Case, CaseSkipped, LawBroken
+from gancore.testing.exporters import export_small_generator
 from gancore.testing.inputs import (
     Values,
     call_network,
@@ -419,6 +421,15 @@ def _classes_of(case: Case) -> int | None:
 def _of_observer(component: Observer, case: Case) -> Harness:
     def run(inputs: Values) -> Outputs:
         observe_normal_run(component)
+        return {}
+
+    return Harness(component, component, {}, run, case.seed)
+
+
+@build.register
+def _of_exporter(component: Exporter, case: Case) -> Harness:
+    def run(inputs: Values) -> Outputs:
+        export_small_generator(component, case)
         return {}
 
     return Harness(component, component, {}, run, case.seed)

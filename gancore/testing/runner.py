@@ -22,7 +22,7 @@ from gancore.component import Component
 from gancore.contracts import Shape
 from gancore.errors import ConfigError, DataError, GancoreError, PluginError
 from gancore.metrics import Extractor, Metric
-from gancore.testing import datasets, general, losses, networks, observers, process
+from gancore.testing import datasets, exporters, general, losses, networks, observers, process
 from gancore.testing.cases import (
     NO_OWN_CASES,
     Case,
@@ -41,6 +41,8 @@ EXAMPLES = 12
 """Number of cases that a law is checked on."""
 _SEED = 1
 _BOUNDS = Bounds(largest=24, reach=100.0, letters="qxz")
+_EXPORTS = 1
+"""The same for exporters: tracing a network takes seconds."""
 _MAX_SKIPPED = 3 * EXAMPLES
 """Number of skipped cases after which no more are drawn."""
 
@@ -54,7 +56,7 @@ class StubExtractor(Extractor):
         raise ConfigError("this extractor is a stub for checks of metrics; it extracts nothing")
 
 
-_ALL = "generator discriminator loss dataset regularizer augmentation metric extractor observer"
+_ALL = "generator discriminator loss dataset regularizer augmentation metric extractor observer exporter"
 KINDS = _ALL.split()
 """The kinds that have laws."""
 LAWS: dict[Law, str] = {
@@ -107,6 +109,8 @@ LAWS: dict[Law, str] = {
     observers.handles_a_resumed_run: "observer",
     observers.keeps_its_files_on_resume: "observer",
     observers.writes_only_in_the_run_folder: "observer",
+    exporters.export_leaves_the_generator_unchanged: "exporter",
+    exporters.export_is_one_complete_path: "exporter",
 }
 """All laws, each with the kinds that it applies to."""
 _FORMAT_LAWS = (
@@ -191,6 +195,8 @@ def check_law(
     """
     with _offline(), process.restored_process_state(), TemporaryDirectory(prefix="gancore-testing-") as root:
         trial = _Trial(component, law, own.root or Path(root))
+        if component.kind == "exporter":
+            examples = min(examples, _EXPORTS)
         try:
             for case in (*own.cases, *_larger_cases(component, law, own)):
                 trial.check_default(case)

@@ -27,6 +27,8 @@ from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
 from gancore.run.recorder import Session, record
+from gancore.testing.cases import Case
+from gancore.testing.exporters import exported_generator
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore_cli.main import main
@@ -127,6 +129,9 @@ def train_with(plugin, folder):
         if component.kind == "observer":
             observe_with(component, catalog, folder)
             continue
+        if component.kind == "exporter":
+            export_with(component, folder)
+            continue
         part = {component.kind: component.name}
         if component.kind not in PARTS:
             part = {f"{component.kind}s": {component.name: {}}}
@@ -135,6 +140,12 @@ def train_with(plugin, folder):
         assert [step.step for step in train(gan)] == [1, 2]
         again = resolve([ConfigLayer("again", run.to_data(catalog))], catalog)
         assert again == run
+
+
+def export_with(component, folder):
+    out = folder / f"exported{component.suffix}"
+    component().export(exported_generator(Case(condition=3)), out)
+    assert out.exists()
 
 
 def measure_with(component, catalog, folder):

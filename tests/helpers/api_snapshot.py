@@ -19,7 +19,7 @@ from gancore.config.run import Options, RunConfig
 from gancore.settings import Schedule, Settings
 
 FOLDER = Path(__file__).parents[1] / "frozen"
-MODULES = ["gancore", "gancore.contracts", "gancore.metrics", "gancore.observers"]
+MODULES = ["gancore", "gancore.contracts", "gancore.metrics", "gancore.observers", "gancore.exporters"]
 CALLED = {"__call__", "__len__"}
 """Special methods that are part of the interface."""
 

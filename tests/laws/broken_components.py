@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 
 from gancore import testing as laws
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Output, Regularizer
+from gancore.exporters import Exporter
 from gancore.metrics import Extractor, Features, Measurement, Metric
 from gancore.observers import Observer, Writer
 
@@ -939,6 +940,69 @@ class BuildsNothing(CorrectObserver):
         return None
 
 
+# --- exporters ---
+
+
+class CorrectExporter(Exporter):
+    name = "correct"
+    suffix = ".csv"
+
+    def export(self, model, out):
+        images = model.module(*model.draw_inputs(2)).detach()
+        out.write_text("\n".join(str(image.mean().item()) for image in images))
+        return {"images": len(images)}
+
+
+@breaks(laws.export_leaves_the_generator_unchanged)
+class HalvesTheWeights(CorrectExporter):
+    def export(self, model, out):
+        for weight in model.generator.parameters():
+            weight.data.mul_(0.5)
+        return super().export(model, out)
+
+
+@breaks(laws.export_leaves_the_generator_unchanged)
+class TrainsTheGenerator(CorrectExporter):
+    def export(self, model, out):
+        model.generator.train()
+        return super().export(model, out)
+
+
+@breaks(laws.export_leaves_the_generator_unchanged)
+class FreezesTheGenerator(CorrectExporter):
+    def export(self, model, out):
+        model.generator.requires_grad_(False)
+        return super().export(model, out)
+
+
+@breaks(laws.export_is_one_complete_path)
+class WritesASecondFile(CorrectExporter):
+    def export(self, model, out):
+        out.with_suffix(".json").write_text("{}")
+        return super().export(model, out)
+
+
+@breaks(laws.export_is_one_complete_path)
+class WritesNothing(CorrectExporter):
+    def export(self, model, out):
+        return {}
+
+
+@breaks(laws.export_is_one_complete_path)
+class WritesAnEmptyFolder(CorrectExporter):
+    suffix = ""
+
+    def export(self, model, out):
+        out.mkdir()
+        return {}
+
+
+@breaks(laws.export_is_one_complete_path)
+class ReturnsATensorAsAFact(CorrectExporter):
+    def export(self, model, out):
+        return super().export(model, out) | {"mean": torch.zeros(1)}
+
+
 CORRECT = [
     CorrectGenerator,
     CorrectDiscriminator,
@@ -949,5 +1013,6 @@ CORRECT = [
     CorrectMetric,
     CorrectExtractor,
     CorrectObserver,
+    CorrectExporter,
 ]
 """The correct components that the broken ones derive from."""

@@ -24,9 +24,12 @@ USES: Mapping[str, str] = {
     "metric": '--set "metrics.$name={}"',
     "extractor": '--set "metrics.kid-$name={}"',
     "observer": '--set "observers.$name={}"',
+    "exporter": "",
     RECIPE: "$name",
 }
 """The kinds, in their order in a package, with the arguments of `gancore train` that use each."""
+
+_EXPORT = "gancore export runs/0001 --format $name"
 
 _BUILT_IN = {"generator": "mlp", "discriminator": "mlp", "loss": "bce", "dataset": "digits"}
 """The parts of a recipe whose kinds are not in the package."""
@@ -83,10 +86,12 @@ class NewPackage:
         return {kind: self.name if kind == RECIPE or len(ordered) == 1 else f"{self.name}-{kind}" for kind in ordered}
 
     @property
-    def train(self) -> str:
-        """The command that trains with each component."""
+    def commands(self) -> list[str]:
+        """The commands that use each component."""
         kinds = [RECIPE] if self._has_recipe else list(self.names)  # the recipe uses the other components
-        return " ".join(["gancore train", *(Template(USES[kind]).substitute(name=self.names[kind]) for kind in kinds)])
+        uses = [Template(USES[kind]).substitute(name=self.names[kind]) for kind in kinds if USES[kind]]
+        export = [Template(_EXPORT).substitute(name=self.names[kind]) for kind in self.names if not USES[kind]]
+        return [*([" ".join(["gancore train", *uses])] if uses else []), *export]
 
     def files(self) -> dict[str, str]:
         """Return the content of each file of the package, by its path."""
@@ -125,7 +130,7 @@ class NewPackage:
             "rows": "\n".join(rows),
             "more": "\n".join([_ADD_COMPONENT] * bool(first) + [_ADD_RECIPE] * self._has_recipe),
             "show": f"gancore show {first[0]} {self.names[first[0]]}" if first else "gancore recipes",
-            "use": self.train,
+            "use": "\n$ ".join(self.commands),
             "sources": self.module if self._is_folder else f"{self.module}.py",
             "version": self.version,
             "group": self.group,

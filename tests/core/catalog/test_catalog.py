@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gancore.catalog.catalog import Catalog, Plugin, PluginCommand, Recipe, read_plugin
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
 from gancore.errors import ConfigError, PluginError
+from gancore.exporters import Exporter
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Extractor, Metric
 from gancore.observers import Observer
@@ -36,7 +37,7 @@ def offer(package, *components, recipes=(), name="plugin"):
 OURS = offer("gancore", generator("mlp"), generator("shared"))
 WAVES = offer("waves", generator("wave"), generator("shared"), generator("twin"), Hinge)
 FOAM = offer("foam", generator("foam"), generator("twin"), generator("shared"))
-KINDS = [Generator, Discriminator, Loss, Dataset, Regularizer, Augmentation, Metric, Extractor, Observer]
+KINDS = [Generator, Discriminator, Loss, Dataset, Regularizer, Augmentation, Metric, Extractor, Observer, Exporter]
 
 
 def recipe(name, seed=0):
