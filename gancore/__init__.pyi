@@ -69,6 +69,9 @@ from .observers import Writer as Writer
 from .run.recorder import Record as Record
 from .run.run import Run as Run
 from .run.run import open as open  # noqa: A004  # gancore.open
+from .sampling.directions import Directions as Directions
+from .sampling.directions import find_directions as find_directions
+from .sampling.directions import move as move
 from .sampling.draw import SampleStream as SampleStream
 from .sampling.draw import draw_samples as draw_samples
 from .sampling.latents import interpolate as interpolate
