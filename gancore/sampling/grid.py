@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,20 +24,45 @@ _SERIES_PLOT = (64, 96)  # height and width in pixels
 _LINES = ("#c8102e", "#2b5c8a", "#3a7d44", "#8a5a00")  # of the channels of a series
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Rows and columns of a grid, and the integer that enlarges its images. None chooses them; see `grid`."""
+
+    grid: tuple[int, int] | None = None
+    upscale: int | None = None
+
+    def table(self, count: int) -> tuple[int, int]:
+        """Return rows and columns for this many images."""
+        columns = math.ceil(math.sqrt(count))
+        return self.grid or (math.ceil(count / columns), columns)
+
+    def factor(self, height: int, width: int) -> int:
+        """Return how many times an image of this size is enlarged."""
+        return self.upscale or max(1, _SMALLEST_TILE // max(height, width))
+
+
+DEFAULT_LAYOUT = Layout()
+
+
 def is_picture(samples: Tensor) -> bool:
     """Return whether samples can be shown: images of 1, 3 or 4 channels, series (N, C, L), or points (N, 2)."""
     images, points = samples.ndim == 4 and samples.shape[1] in MODES, samples.ndim == 2 and samples.shape[1] == 2
     return images or points or (samples.ndim == 3 and samples.shape[2] > 1)
 
 
-def picture(samples: Tensor, real: Tensor | None = None, limits: tuple[float, float] | None = None) -> Image.Image:
+def picture(
+    samples: Tensor,
+    real: Tensor | None = None,
+    limits: tuple[float, float] | None = None,
+    layout: Layout = DEFAULT_LAYOUT,
+) -> Image.Image:
     """Return samples in one picture; points (N, 2) are drawn over the real ones (M, 2), if given.
 
-    See `tiles` for `limits`.
+    See `tiles` for `limits`. The `layout` is that of images and series.
     """
     if samples.ndim == 2:
         return scatter(samples, real)
-    return grid(tiles(samples, limits))
+    return grid(tiles(samples, limits), layout)
 
 
 def tiles(samples: Tensor, limits: tuple[float, float] | None = None) -> Tensor:
@@ -54,27 +80,43 @@ def pixels(shown: Image.Image) -> Tensor:
     return values.unsqueeze(0) if values.ndim == 2 else values.permute(2, 0, 1).contiguous()
 
 
-def grid_pixels(shape: Shape, count: int) -> int:
+def grid_pixels(shape: Shape, count: int, layout: Layout = DEFAULT_LAYOUT) -> int:
     """Return about how many pixels the picture of this many images or series has."""
     height, width = _SERIES_PLOT if len(shape) == 2 else shape[1:]
-    factor = max(1, _SMALLEST_TILE // max(height, width))
-    return count * (height + 1) * (width + 1) * factor**2
+    return count * (height + 1) * (width + 1) * layout.factor(height, width) ** 2
 
 
-def grid(images: Tensor) -> Image.Image:
-    """Return a picture of images (N, C, H, W) uint8 in a grid, as square as their number allows.
+def picture_size(shape: Shape, count: int, layout: Layout = DEFAULT_LAYOUT) -> tuple[int, int]:
+    """Return width and height in pixels of the picture of this many samples of a shape."""
+    if len(shape) == 1:
+        return _PLOT, _PLOT
+    height, width = _SERIES_PLOT if len(shape) == 2 else shape[1:]
+    factor = layout.factor(height, width)
+    if count == 1:
+        return width * factor, height * factor
+    rows, columns = layout.table(count)
+    return (columns * (width + 1) + 1) * factor, (rows * (height + 1) + 1) * factor
 
-    Images of less than 64 pixels a side are enlarged by an integer factor, without interpolation.
+
+def grid(images: Tensor, layout: Layout = DEFAULT_LAYOUT) -> Image.Image:
+    """Return a picture of images (N, C, H, W) uint8 in a grid, by default as square as their number allows.
+
+    Images are enlarged by an integer factor, without interpolation; by default to about 64 pixels a side.
     """
-    factor, image = max(1, _SMALLEST_TILE // max(images.shape[2:])), images[0]
+    factor, image = layout.factor(*images.shape[2:]), images[0]
     if len(images) > 1:
-        columns = math.ceil(math.sqrt(len(images)))
-        rows = math.ceil(len(images) / columns)
+        rows, columns = layout.table(len(images))
         tiles = pad(images, (1, 0, 1, 0, 0, 0, 0, rows * columns - len(images)))  # with a line of zeros between them
         table = tiles.view(rows, columns, *tiles.shape[1:]).permute(2, 0, 3, 1, 4)  # (C, rows, H', columns, W')
         image = pad(table.flatten(3, 4).flatten(1, 2), (0, 1, 0, 1))
-    shown = tile_picture(image)
-    return shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
+    return enlarged(tile_picture(image), factor)
+
+
+def enlarged(shown: Image.Image, factor: int) -> Image.Image:
+    """Return a picture whose pixels are squares of `factor` times `factor`."""
+    return (
+        shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST) if factor > 1 else shown
+    )
 
 
 def plots(series: Tensor, limits: tuple[float, float] | None = None) -> Tensor:
@@ -102,13 +144,14 @@ def _bytes(images: Tensor, limits: tuple[float, float] | None) -> Tensor:
     return ((images - low) * (255 / ((high - low) or 1.0))).round().clamp(0, 255).to(torch.uint8)
 
 
-def scatter(points: Tensor, real: Tensor | None = None) -> Image.Image:
+def scatter(points: Tensor, real: Tensor | None = None, framed: Tensor | None = None) -> Image.Image:
     """Return a plot of generated points (N, 2) in red over real ones (M, 2) in gray, with both axes to one scale.
 
-    The frame fits the real points, or the generated ones if there are no real ones. Points outside are drawn at the
-    border, and points that are not finite are left out.
+    The frame fits the points `framed` (K, 2): by default the real ones, or the generated ones if there are no real
+    ones. Points outside are drawn at the border, and points that are not finite are left out.
     """
-    framed = points if real is None or len(real) == 0 else real
+    if framed is None:
+        framed = points if real is None or len(real) == 0 else real
     framed = framed[framed.isfinite().all(dim=1)]
     low, high = (framed.amin(dim=0), framed.amax(dim=0)) if len(framed) else (-framed.new_ones(2), framed.new_ones(2))
     center, reach = (low + high) / 2, float((high - low).max()) * 0.6 or 1.0

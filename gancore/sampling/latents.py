@@ -110,7 +110,8 @@ def mix(first: Tensor, second: Tensor, amount: float, distribution: Distribution
         angle = 2 * torch.atan2((end_direction - start_direction).norm(), (end_direction + start_direction).norm())
         if angle.sin() > _SMALLEST_SINE:
             parts = ((1 - amount) * angle).sin() * start_direction + (amount * angle).sin() * end_direction
-            return (parts / angle.sin() * torch.lerp(*norms, amount)).to(first.dtype)
+            turned: Tensor = parts / angle.sin() * torch.lerp(*norms, amount)
+            return turned.to(first.dtype)
     return torch.lerp(start, end, amount).to(first.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Samples as files: arrays, a table, a picture, or a folder of pictures; written while they are drawn."""
+"""Samples as files: arrays, a table, a picture, a folder of pictures, or an animation; written while they are drawn."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,8 +24,26 @@ from torch import Tensor
 
 from gancore.contracts import Shape
 from gancore.errors import ConfigError, StorageError
+from gancore.sampling.animation import (
+    ANIMATED,
+    DEFAULT_LOOK,
+    Animated,
+    Animation,
+    Look,
+    check_animation,
+    check_installed,
+)
 from gancore.sampling.draw import CHUNK, SampleStream
-from gancore.sampling.grid import grid_pixels, is_picture, picture, tile_picture, tiles
+from gancore.sampling.grid import (
+    DEFAULT_LAYOUT,
+    Layout,
+    enlarged,
+    grid_pixels,
+    is_picture,
+    picture,
+    tile_picture,
+    tiles,
+)
 from gancore.utils.atomic import is_temporary_file, move, replacing, temporary_name
 
 _MOST_PIXELS = 1 << 27
@@ -36,29 +55,38 @@ _SHOWN = 64
 _BYTES_OF_PNG, _BYTES_OF_NUMBER = 4096, 8
 """Bytes on the disk of a small PNG, and of a short number in a table."""
 
-Form = Literal["picture", "npy", "safetensors", "csv", "folder"]
+Form = Literal["picture", "npy", "safetensors", "csv", "folder", "webp", "gif", "mp4"]
 _FORMS: dict[str, Form] = {
     ".png": "picture",
+    ".webp": "webp",
+    ".gif": "gif",
+    ".mp4": "mp4",
     ".npy": "npy",
     ".safetensors": "safetensors",
     ".csv": "csv",
     "": "folder",
 }
+_SHOWING = ("picture", *ANIMATED)
+"""Forms that show several samples side by side."""
 
 
 def form_of(out: Path) -> Form:
     """Return the form of samples at this path: a picture for `.png`, an array for `.npy` and `.safetensors`, a table.
 
-    A new or empty folder, or a path without a suffix, gets numbered PNGs. Raises ConfigError for other paths.
+    `.webp`, `.gif` and `.mp4` are animations. A new or empty folder, or a path without a suffix, gets numbered PNGs.
+    Raises ConfigError for other paths, and for a form whose package is not installed.
     """
     if out.is_dir():
         if any(out.iterdir()):
             raise ConfigError(f"--out must be a file, or a new or empty folder; {out} is not empty", "name another one")
         return "folder"
     if out.suffix.lower() not in _FORMS:
-        problem = f"--out must end in .png, .npy, .safetensors or .csv, or be a folder; received {out}"
+        endings = ", ".join(ending for ending in _FORMS if ending)
+        problem = f"--out must end in one of {endings}, or be a folder; received {out}"
         raise ConfigError(problem, "--out samples.png")
-    return _FORMS[out.suffix.lower()]
+    form = _FORMS[out.suffix.lower()]
+    check_installed(form)
+    return form
 
 
 def default_name(shape: Shape) -> str:
@@ -68,22 +96,33 @@ def default_name(shape: Shape) -> str:
     return "samples.csv" if len(shape) == 1 else "samples.npy"
 
 
-def save_samples(samples: Tensor | SampleStream, out: Path | str, real: Tensor | None = None) -> None:
+def save_samples(
+    samples: Tensor | SampleStream,
+    out: Path | str,
+    real: Tensor | None = None,
+    *,
+    grid: tuple[int, int] | None = None,
+    upscale: int | None = None,
+    fps: float | None = None,
+) -> None:
     """Write samples (N, …), or those of `TrainedGenerator.stream` while they are drawn, in the form of the path.
 
-    The form is a picture for `.png`, an array for `.npy` and `.safetensors`, a table of vectors for `.csv`, and a
-    folder of numbered PNGs for a path without a suffix. `real` are points to show behind points in a picture.
+    The form is a picture for `.png`, an array for `.npy` and `.safetensors`, a table of vectors for `.csv`, a folder of
+    numbered PNGs for a path without a suffix, and an endless animation for `.webp` and `.gif`, or a video for `.mp4`.
+    `real` are points to show behind points in a picture. `grid` are the rows and columns of a picture, or of each frame
+    of an animation, which else shows one sample. `upscale` enlarges images by an integer. `fps` are the frames per
+    second, 20 by default.
     A file is complete or absent, whenever the process is killed. If drawing ends early, by an error or Ctrl-C, the
     samples so far are kept in a new file named like `samples.partial.npy`, or in the folder; the attribute `kept` of
     the exception says so, and is empty without samples. What a killed process left of the same file is removed.
-    Raises ConfigError when these samples do not fit the form, StorageError when a file cannot be written or is larger
-    than the free space.
+    Raises ConfigError when these samples or settings do not fit the form, StorageError when a file cannot be written or
+    is larger than the free space.
     """
     if not isinstance(samples, Tensor | SampleStream):
         raise ConfigError(f"samples must be a tensor; received {type(samples).__name__}", "convert: torch.from_numpy")
     if isinstance(samples, Tensor):
         samples = _stream_of(samples)
-    for _ in written(samples, Path(out), real):
+    for _ in written(samples, Path(out), Look(real, Layout(grid, upscale), fps)):
         pass
 
 
@@ -95,30 +134,30 @@ def _stream_of(samples: Tensor) -> SampleStream:
     return SampleStream(len(samples), shape, samples.dtype, lambda start: samples[start : start + CHUNK], limits=limits)
 
 
-def written(samples: SampleStream, out: Path, real: Tensor | None = None) -> Generator[int, None, None]:
+def written(samples: SampleStream, out: Path, look: Look = DEFAULT_LOOK) -> Generator[int, None, None]:
     """Do what `save_samples` does, and yield the number of samples that are written so far.
 
     Errors in the arguments are raised at once, the others while it is iterated over.
     """
     form = form_of(out)
-    _check(samples, form, out)
-    return _written(samples, form, out, real)
+    _check(samples, form, out, look)
+    return _written(samples, form, out, look)
 
 
-def _written(samples: SampleStream, form: Form, out: Path, real: Tensor | None) -> Generator[int, None, None]:
+def _written(samples: SampleStream, form: Form, out: Path, look: Look) -> Generator[int, None, None]:
     try:
         (out if form == "folder" else out.parent).mkdir(parents=True, exist_ok=True)
         if form == "folder":
-            yield from _in_folder(samples, out)
+            yield from _in_folder(samples, out, look.layout.upscale or 1)
             return
-        yield from _in_file(samples, _WRITERS[form], out, real)
+        yield from _in_file(samples, _WRITERS[form], out, look)
     except OSError as error:
         failure = StorageError(f"cannot write samples to {out}: {error.strerror or error}", "choose another --out")
         failure.kept = getattr(error, "kept", "")
         raise failure from error
 
 
-def _in_folder(samples: SampleStream, out: Path) -> Iterator[int]:
+def _in_folder(samples: SampleStream, out: Path, upscale: int) -> Iterator[int]:
     done, digits, limits = 0, max(4, len(str(samples.count - 1))), samples.limits
     try:
         for chunk in samples:
@@ -126,7 +165,7 @@ def _in_folder(samples: SampleStream, out: Path) -> Iterator[int]:
                 limits = float(chunk.min()), float(chunk.max())
             for tile in tiles(chunk, limits):
                 with replacing(out / f"{done:0{digits}d}.png", durable=False) as temporary:
-                    tile_picture(tile).save(temporary, "PNG")
+                    enlarged(tile_picture(tile), upscale).save(temporary, "PNG")
                 done += 1
             yield done
     except BaseException as error:
@@ -134,14 +173,14 @@ def _in_folder(samples: SampleStream, out: Path) -> Iterator[int]:
         raise
 
 
-def _in_file(samples: SampleStream, kind: _Kind, out: Path, real: Tensor | None) -> Iterator[int]:
+def _in_file(samples: SampleStream, kind: _Kind, out: Path, look: Look) -> Iterator[int]:
     _remove_left_files(out)
     temporary = temporary_name(out)
     try:
         with temporary.open("wb", buffering=0) as file:
             with suppress(OSError):  # not every file system has locks
                 flock(file, LOCK_EX)
-            writer = kind(file, samples, real)
+            writer = kind(file, samples, look)
             try:
                 for chunk in samples:
                     writer.add(chunk)
@@ -184,29 +223,32 @@ def _say_kept(error: BaseException, done: int, samples: SampleStream, place: Pat
     error.kept = kept  # type: ignore[attr-defined]  # of gancore's errors
 
 
-def most_in_picture(shape: Shape) -> int:
+def most_in_picture(shape: Shape, layout: Layout = DEFAULT_LAYOUT) -> int:
     """Return how many samples of this shape, which make a picture, one picture can show."""
-    return _MOST_POINTS if len(shape) == 1 else max(_SHOWN, _MOST_PIXELS // grid_pixels(shape, 1))
+    if len(shape) == 1:
+        return _MOST_POINTS
+    return max(1 if layout.upscale else _SHOWN, _MOST_PIXELS // grid_pixels(shape, 1, layout))
 
 
-def _check(samples: SampleStream, form: Form, out: Path) -> None:
+def _check(samples: SampleStream, form: Form, out: Path, look: Look) -> None:
     """Raise ConfigError when samples do not fit the form, StorageError when they do not fit on the disk."""
     shape, count = samples.shape, samples.count
     if form == "csv" and len(shape) != 1:
         raise ConfigError(f"a .csv file holds vectors; these samples have shape {shape}", "write --out FILE.npy")
     shown = is_picture(torch.empty(1, *shape, device="meta"))
-    if form in ("picture", "folder") and not (shown and (form == "picture" or len(shape) > 1)):
+    if form in (*_SHOWING, "folder") and not (shown and (form != "folder" or len(shape) > 1)):
         raise ConfigError(
             f"images of 1, 3 or 4 channels and series make pictures, points in the plane make one; these have shape "
             f"{shape}",
             "write the array instead: --out FILE.npy" + (", or a table: --out FILE.csv" if len(shape) == 1 else ""),
         )
-    if form == "picture" and count > (most := most_in_picture(shape)):
+    _check_look(samples, form, out, look)
+    if form == "picture" and count > (most := most_in_picture(shape, look.layout)):
         raise ConfigError(
             f"one picture shows at most {most:,} samples of shape {shape}; received {count:,}",
             "write an array: --out FILE.npy" + (", or a folder: --out DIR" if len(shape) > 1 else ""),
         )
-    size = {"csv": math.prod(shape) * _BYTES_OF_NUMBER, "folder": _BYTES_OF_PNG, "picture": 0}
+    size = {"csv": math.prod(shape) * _BYTES_OF_NUMBER, "folder": _BYTES_OF_PNG} | dict.fromkeys(_SHOWING, 0)
     needed = count * size.get(form, math.prod(shape) * samples.dtype.itemsize)
     place = next(folder for folder in [out.absolute(), *out.absolute().parents] if folder.is_dir())
     free = shutil.disk_usage(place).free
@@ -216,6 +258,25 @@ def _check(samples: SampleStream, form: Form, out: Path) -> None:
             f"{place}",
             "draw fewer, or choose another --out",
         )
+
+
+def _check_look(samples: SampleStream, form: Form, out: Path, look: Look) -> None:
+    """Raise ConfigError when a setting of the look has no effect in this form, or does not fit the samples."""
+    (rows, columns), upscale = look.layout.grid or (1, 1), look.layout.upscale
+    has_images = len(samples.shape) > 1
+    effects = {"grid": has_images and form in _SHOWING, "upscale": has_images and form in (*_SHOWING, "folder")}
+    effects["fps"] = form in ANIMATED
+    values = {"grid": look.layout.grid, "upscale": upscale, "fps": look.fps}
+    for setting, value in values.items():
+        if value is not None and not effects[setting]:
+            what = f"{out.name}" if has_images or setting == "fps" else "a plot of points"
+            raise ConfigError(f"{setting} has no effect on {what}", f"leave --{setting} out")
+    if min(rows, columns, 1 if upscale is None else upscale) < 1:
+        raise ConfigError(f"grid and upscale must be at least 1; received {look.layout.grid} and {upscale}")
+    if form in ANIMATED:
+        check_animation(samples, form, look)
+    elif look.layout.grid and rows * columns != samples.count:
+        raise ConfigError(f"a grid of {rows} x {columns} does not show {samples.count:,} samples")
 
 
 def _size(count: float) -> str:
@@ -246,7 +307,7 @@ class _Writer(Protocol):
 class _Array:
     """An array: a header with the number of samples, which is written again if fewer are drawn, and the samples."""
 
-    def __init__(self, file: FileIO, samples: SampleStream, _real: Tensor | None) -> None:
+    def __init__(self, file: FileIO, samples: SampleStream, _look: Look) -> None:
         self._file, self._samples, self.count = file, samples, 0
         self._row = math.prod(samples.shape) * samples.dtype.itemsize
         header = self._header(samples.count)
@@ -290,7 +351,7 @@ class _Safetensors(_Array):
 class _Table:
     """A table in CSV with a row for each vector, and the names of the columns in the first row."""
 
-    def __init__(self, file: FileIO, samples: SampleStream, _real: Tensor | None) -> None:
+    def __init__(self, file: FileIO, samples: SampleStream, _look: Look) -> None:
         self._file, self.count = file, 0
         self._write([samples.columns or [f"v{number}" for number in range(samples.shape[0])]])
         self._end = file.tell()
@@ -311,8 +372,8 @@ class _Table:
 class _Picture:
     """One picture of all samples."""
 
-    def __init__(self, file: FileIO, samples: SampleStream, real: Tensor | None) -> None:
-        self._file, self._real, self._limits, self.count = file, real, samples.limits, 0
+    def __init__(self, file: FileIO, samples: SampleStream, look: Look) -> None:
+        self._file, self._look, self._limits, self.count = file, look, samples.limits, 0
         self._chunks: list[Tensor] = []
 
     def add(self, chunk: Tensor) -> None:
@@ -323,8 +384,25 @@ class _Picture:
         encoded = io.BytesIO()
         self._file.truncate(0)
         self._file.seek(0)
-        picture(torch.cat(self._chunks), self._real, self._limits).save(encoded, "PNG")
+        look = self._look
+        picture(torch.cat(self._chunks), look.real, self._limits, look.layout).save(encoded, "PNG")
         _write(self._file, encoded.getvalue())
+
+
+class _Animation:
+    """An animation, which is encoded in memory."""
+
+    def __init__(self, file: FileIO, samples: SampleStream, look: Look, form: Animated) -> None:
+        self._file, self._animation, self.count = file, Animation(form, samples, look), 0
+
+    def add(self, chunk: Tensor) -> None:
+        self._animation.add(chunk)
+        self.count = self._animation.count
+
+    def end(self) -> None:
+        self._file.truncate(0)
+        self._file.seek(0)
+        _write(self._file, self._animation.encoded())
 
 
 def _write(file: FileIO, data: bytes) -> None:
@@ -334,10 +412,11 @@ def _write(file: FileIO, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-_Kind = Callable[[FileIO, SampleStream, Tensor | None], _Writer]
+_Kind = Callable[[FileIO, SampleStream, Look], _Writer]
 _WRITERS: dict[Form, _Kind] = {
     "picture": _Picture,
     "npy": _Npy,
     "safetensors": _Safetensors,
     "csv": _Table,
+    **{form: partial(_Animation, form=form) for form in ANIMATED},
 }

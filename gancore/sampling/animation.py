@@ -1,0 +1,208 @@
+"""Animations of samples: frames, and their encoding as WebP, GIF or MP4."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gancore.errors import ConfigError
+from gancore.sampling.draw import SampleStream
+from gancore.sampling.grid import DEFAULT_LAYOUT, Layout, grid, picture_size, scatter, tiles
+
+Animated = Literal["webp", "gif", "mp4"]
+ANIMATED: tuple[Animated, ...] = ("webp", "gif", "mp4")
+FPS = 20.0
+"""Frames per second by default: 50 ms each, which all three forms can keep."""
+MOST_FPS = {"webp": 1000, "gif": 50, "mp4": 240}
+"""Most frames per second. Browsers slow down a GIF whose frames are shorter than 20 ms."""
+_UNIT = {"webp": 1, "gif": 10}  # milliseconds: what durations are multiples of
+_MOST_PIXELS = 1 << 27  # of all frames: Pillow keeps those of a WebP or a GIF in memory
+_LONGEST_SIDE = {"webp": 16383, "gif": 65535, "mp4": 8192}
+_MOST_LOOKED_AT = 256
+_GOLDEN = 0.6180339887498949
+_QUALITY = "16"  # of H.264: differences are hardly visible
+
+
+@dataclass(frozen=True)
+class Look:
+    """How pictures and animations show samples: over which real points (M, 2), in which layout, and how fast."""
+
+    real: Tensor | None = None
+    layout: Layout = DEFAULT_LAYOUT
+    fps: float | None = None
+
+    @property
+    def speed(self) -> float:
+        """The frames of an animation per second."""
+        return FPS if self.fps is None else self.fps
+
+    @property
+    def per_frame(self) -> int:
+        """The number of samples in a frame of an animation."""
+        rows, columns = self.layout.grid or (1, 1)
+        return rows * columns
+
+
+DEFAULT_LOOK = Look()
+
+
+def check_animation(samples: SampleStream, form: Animated, look: Look) -> None:
+    """Raise ConfigError when samples, which make pictures, do not fit an animation."""
+    fps, (frames, rest) = look.speed, divmod(samples.count, look.per_frame)
+    if not 0 < fps <= MOST_FPS[form]:
+        raise ConfigError(f"a .{form} has above 0 and at most {MOST_FPS[form]} frames per second; received {fps:g}")
+    if rest:
+        raise ConfigError(f"frames of {look.per_frame} samples each do not divide {samples.count} samples evenly")
+    if frames < 2:
+        raise ConfigError(f"an animation has two frames or more; received {frames}", "write a picture: --out FILE.png")
+    width, height = picture_size(samples.shape, look.per_frame, look.layout)
+    if max(width, height) > _LONGEST_SIDE[form]:
+        raise ConfigError(
+            f"a frame of a .{form} has at most {_LONGEST_SIDE[form]:,} pixels a side; received {width:,} x {height:,}",
+            "use a smaller --grid or --upscale",
+        )
+    if form != "mp4" and frames * width * height > _MOST_PIXELS:
+        raise ConfigError(
+            f"{frames:,} frames of {width:,} x {height:,} pixels do not fit in a .{form}, which holds at most "
+            f"{_MOST_PIXELS:,} pixels",
+            "write an .mp4, which has no limit, or fewer frames",
+        )
+
+
+def changes_by(form: Animated, samples: SampleStream, look: Look) -> Iterator[str]:
+    """Yield what an animation shows otherwise than the samples are."""
+    if form != "webp" and len(samples.shape) == 3 and samples.shape[0] == 4:
+        yield f"a .{form} shows transparent pixels on white; .webp keeps them"
+    if form == "gif" and len(samples.shape) == 3 and samples.shape[0] != 1:
+        yield "a .gif has at most 256 colors in a frame; .webp keeps all"
+    width, height = picture_size(samples.shape, look.per_frame, look.layout)
+    if form == "mp4" and (width % 2 or height % 2):
+        even = f"{width + width % 2} x {height + height % 2}"
+        yield f"the frames have {even} pixels instead of {width} x {height}: H.264 needs even sizes"
+
+
+class Encoder(Protocol):
+    """Makes a file of frames."""
+
+    def add(self, frame: Image.Image) -> None:
+        """Add the next frame; all have the same size and mode."""
+
+    def encoded(self) -> bytes:
+        """Return the file of the frames so far; after that, no frame can be added."""
+
+
+class Animation:
+    """An animation that is made while samples are drawn. `count` is the number of samples in its frames so far.
+
+    All frames have one scale. Where the format of the samples says none, it is that of some drawn before.
+    """
+
+    def __init__(self, form: Animated, samples: SampleStream, look: Look) -> None:
+        self.count = 0
+        self._look, self._waiting = look, samples.chunk(0)[:0]
+        self._encoder: Encoder = _Video(look.speed) if form == "mp4" else _Pictures(form, look.speed)
+        self._limits, self._framed = samples.limits, look.real
+        if len(samples.shape) == 1 and self._framed is None:
+            self._framed = _spread(samples)
+        elif self._limits is None and samples.dtype != torch.uint8:
+            some = _spread(samples)
+            self._limits = float(some.min()), float(some.max())
+
+    def add(self, chunk: Tensor) -> None:
+        """Add samples (M, …); those that do not fill a frame wait for the next ones."""
+        waiting, size = torch.cat([self._waiting, chunk]), self._look.per_frame
+        while len(waiting) >= size:
+            self._encoder.add(self._frame(waiting[:size]))
+            waiting, self.count = waiting[size:], self.count + size
+        self._waiting = waiting
+
+    def encoded(self) -> bytes:
+        """Return the file of the frames so far; after that, no sample can be added."""
+        return self._encoder.encoded()
+
+    def _frame(self, samples: Tensor) -> Image.Image:
+        if samples.ndim == 2:
+            return scatter(samples, self._look.real, self._framed)
+        return grid(tiles(samples, self._limits), self._look.layout)
+
+
+def _spread(samples: SampleStream) -> Tensor:
+    """Return some samples from all over the stream."""
+    number = min(samples.count, max(1, _MOST_LOOKED_AT // samples.chunk_size))
+    places = sorted({int(part * _GOLDEN % 1 * samples.count) for part in range(number)})  # spread evenly, no period
+    starts = sorted({place - place % samples.chunk_size for place in places})
+    return torch.cat([samples.chunk(start)[: samples.count - start] for start in starts])
+
+
+class _Pictures:
+    """An endless animation as WebP, without loss, or as GIF."""
+
+    def __init__(self, form: Literal["webp", "gif"], fps: float) -> None:
+        self._form, self._fps = form, fps
+        self._frames: list[Image.Image] = []
+
+    def add(self, frame: Image.Image) -> None:
+        self._frames.append(_on_white(frame) if self._form == "gif" else frame)
+
+    def encoded(self) -> bytes:
+        unit = _UNIT[self._form]
+        ends = [round(number * 1000 / self._fps / unit) * unit for number in range(len(self._frames) + 1)]
+        durations = [end - start for start, end in pairwise(ends)]
+        file, (first, *others) = io.BytesIO(), self._frames
+        settings = {"append_images": others, "duration": durations, "loop": 0, "lossless": True}
+        first.save(file, self._form.upper(), save_all=True, **settings)  # a GIF has no setting `lossless`
+        return file.getvalue()
+
+
+class _Video:
+    """H.264 in MP4, with colors at half the resolution (yuv420p), which every player shows."""
+
+    def __init__(self, fps: float) -> None:
+        import av
+
+        self._file = io.BytesIO()
+        self._container = av.open(self._file, "w", format="mp4")
+        rate = Fraction(fps).limit_denominator(1000)
+        self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": _QUALITY})
+        self._stream.pix_fmt = "yuv420p"
+        self._has_size = self._is_closed = False
+
+    def add(self, frame: Image.Image) -> None:
+        from av import VideoFrame
+
+        pixels = np.asarray(_on_white(frame).convert("RGB"))
+        pixels = np.pad(pixels, ((0, frame.height % 2), (0, frame.width % 2), (0, 0)), mode="edge")
+        if not self._has_size:
+            self._stream.height, self._stream.width = pixels.shape[:2]
+            self._has_size = True
+        self._container.mux(self._stream.encode(VideoFrame.from_ndarray(pixels, format="rgb24")))
+
+    def encoded(self) -> bytes:
+        if not self._is_closed:
+            self._is_closed = True
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+        return self._file.getvalue()
+
+
+def check_installed(form: str) -> None:
+    """Raise ConfigError when the package that encodes this form is not installed."""
+    if form == "mp4" and find_spec("av") is None:
+        raise ConfigError("an .mp4 needs PyAV, which is not installed", "pip install 'gancore[video]'")
+
+
+def _on_white(frame: Image.Image) -> Image.Image:
+    """Return a picture without transparency."""
+    if frame.mode != "RGBA":
+        return frame
+    return Image.alpha_composite(Image.new("RGBA", frame.size, "white"), frame).convert("RGB")
