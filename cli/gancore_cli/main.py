@@ -22,6 +22,7 @@ import click
 from gancore_cli import startup
 from gancore_cli.browse import list_components, list_recipes, plugins, show
 from gancore_cli.check import check_plugin
+from gancore_cli.compare import compare
 from gancore_cli.completers import python_files
 from gancore_cli.completion import VARIABLE, answer, completion
 from gancore_cli.data import data
@@ -86,7 +87,19 @@ def gancore(context: click.Context, no_plugins: bool, files: tuple[Path, ...]) -
     context.obj = PluginOptions(no_plugins, files)
 
 
-for command in (data, train, resume, sample, evaluate, checkpoint, list_recipes, list_components, show, plugins):
+for command in (
+    data,
+    train,
+    resume,
+    sample,
+    evaluate,
+    compare,
+    checkpoint,
+    list_recipes,
+    list_components,
+    show,
+    plugins,
+):
     gancore.add_command(command)
 gancore.add_command(completion)
 plugins.add_command(check_plugin)

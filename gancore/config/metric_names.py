@@ -11,7 +11,7 @@ from gancore.config.layers import parse_value
 from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Extractor, Metric
 
-_LOG_KEYS = {"step", "epoch", "kimg", "seconds", "diversity"}
+LOG_KEYS = {"step", "epoch", "kimg", "seconds", "diversity"}
 """Keys of a line of the log, which cannot be the label of a metric."""
 
 
@@ -43,7 +43,7 @@ def read_labels(tables: object, info: ValidationInfo) -> object:
 
 
 def _expand(label: str, table: object, finder: Finder) -> object:
-    if label in _LOG_KEYS:
+    if label in LOG_KEYS:
         raise ValueError(f"the label {label!r} is a key of the log; choose another")
     named = split_name(label, finder)
     # fd = "digits" names the extractor. It is a table once a layer above has set fields of the extractor.

@@ -27,7 +27,8 @@ from gancore.utils.random import generator_for
 from gancore.utils.sample_format import SampleFormat
 
 _DEFAULT_SAMPLES = 10_000
-_MAX_REFERENCE_IMAGES = 50_000
+MAX_REFERENCE_IMAGES = 50_000
+"""Maximum number of real images to compare with; the seed of the evaluation chooses among more."""
 _MAX_TRAINING_IMAGES = 100_000
 """Maximum number of training images for metrics that search them."""
 
@@ -196,7 +197,7 @@ class Evaluator:
     @cached_property
     def images(self) -> Tensor | None:
         """The reference images, as they are stored; at most 50,000."""
-        return None if self.reference is None else self.reference.draw(_MAX_REFERENCE_IMAGES, self.seed, "reference")
+        return None if self.reference is None else self.reference.draw(MAX_REFERENCE_IMAGES, self.seed, "reference")
 
     @cached_property
     def _about_reference(self) -> dict[str, object] | None:

@@ -71,6 +71,23 @@ def config_differences(configs: Sequence[Mapping[str, Any]]) -> list[ConfigDiffe
     return [row for row in rows if len({_text(value) for value in row.values}) > 1]
 
 
+def essential(differences: Sequence[ConfigDifference]) -> list[ConfigDifference]:
+    """Return the differences without fields that only follow from the name of a component.
+
+    They are absent from runs with another component, and the same in all runs with the same one: the `widths` of a
+    generator, where the others have a generator without that field.
+    """
+    names = {row.key.removesuffix(".name"): row.values for row in differences if row.key.endswith(".name")}
+    return [row for row in differences if not any(_follows(row, table, names[table]) for table in names)]
+
+
+def _follows(row: ConfigDifference, table: str, names: Sequence[object]) -> bool:
+    if not row.key.startswith(f"{table}.") or row.key == f"{table}.name" or None not in row.values:
+        return False
+    pairs = {(_text(name), _text(value)) for name, value in zip(names, row.values, strict=True)}
+    return len(pairs) == len({name for name, _ in pairs})
+
+
 def _text(value: object) -> str:
     """Return a text that is the same for equal values of the same type."""
     return json.dumps(value, sort_keys=True, default=str)

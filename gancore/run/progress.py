@@ -172,9 +172,13 @@ def one_line(evaluation: Evaluation) -> str:
 
 
 def _time_left(step: Step) -> str:
-    """Return the time left at the average speed so far, as h:mm:ss or m:ss."""
-    seconds = round(step.seconds * (1 - step.done) / step.done) if 0 < step.done < 1 else 0
-    hours, rest = divmod(seconds, 3600)
+    """Return the time left at the average speed so far."""
+    return clock(step.seconds * (1 - step.done) / step.done if 0 < step.done < 1 else 0)
+
+
+def clock(seconds: float) -> str:
+    """Return a time as h:mm:ss or m:ss."""
+    hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 

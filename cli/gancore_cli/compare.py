@@ -1,0 +1,267 @@
+"""The command `compare`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gancore_cli import completers
+from gancore_cli.options import Terminal, echo, output_options, print_table
+
+if TYPE_CHECKING:
+    from gancore.report.compare import ConfigDifference, Spread
+    from gancore.report.row import RunRow, Score
+
+_MOST_COLUMNS = 3
+"""Maximum number of runs that have a column each in the table of differences."""
+_LONG = 16
+"""Length of the paths from which on the folder that all of them share is printed once."""
+ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
+
+
+@click.command()
+@click.argument(
+    "runs",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN...",
+    shell_complete=completers.runs,
+)
+@click.option("--sort", "by", metavar="METRIC", help="Order the runs by their newest value of a metric, best first.")
+@output_options
+def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
+    """Compare runs: metrics with the scores of real data, progress, time, and what differs in their configs.
+
+    \b
+    Examples:
+      gancore compare runs/0001 runs/0002
+      gancore compare runs
+      gancore compare runs --sort fd-digits
+
+    A folder stands for all runs in it. Values are the newest ones of the log; an arrow says whether lower or higher is
+    better. Runs that differ only in their seed are also summarized by their median, least and greatest value. Notes
+    say why numbers cannot be compared. Nothing is measured, imported or changed, so it also works while runs train.
+    """  # noqa: D301  # click reads the backspace
+    from gancore.report.caveats import caveats
+    from gancore.report.compare import config_differences, essential, groups_over_seeds
+    from gancore.report.row import expand, read_row
+    from gancore.utils.json import json_safe
+
+    rows = [read_row(path) for path in expand(runs)]
+    metrics = list(dict.fromkeys(name for row in rows for name in row.scores))
+    if by is not None:
+        rows = _sorted(rows, by, metrics)
+    above, names = _names([row.path for row in rows])
+    configs = [row.config for row in rows]
+    differences = config_differences(configs)
+    groups = [group for group in groups_over_seeds(configs) if len(group) > 1 and configs[group[0]]]
+    notes = [*caveats(rows, names), *_same_seeds(groups, rows, names)]
+    document = {
+        "runs": [_document(row) for row in rows],
+        "differences": [{"key": row.key, "values": list(row.values)} for row in differences],
+        "seeds": [
+            {
+                "runs": [rows[position].name for position in group],
+                "seeds": [rows[position].config.get("seed") for position in group],
+                "metrics": {name: vars(spread) for name, spread in _spreads(rows, group, metrics).items()},
+            }
+            for group in groups
+        ],
+        "notes": notes,
+    }
+
+    def text() -> None:
+        if above:
+            echo(f"runs in {above}")
+        _print_rows(rows, names, metrics)
+        if groups and metrics:
+            echo("")
+            header = ["over seeds", *(f"{name}{ARROWS[_better(rows, name)]}" for name in metrics)]
+            print_table(header, [_over_seeds(rows, names, group, metrics) for group in groups])
+        if differences:
+            shown = essential(differences)
+            echo("")
+            _print_differences(shown, names)
+            if hidden := len(differences) - len(shown):
+                echo(f"and {hidden} {'field' if hidden == 1 else 'fields'} of components that the others lack: --json")
+
+    terminal.result(json_safe(document), text)
+    for note in notes:
+        terminal.note(f"note: {note}")
+
+
+def _sorted(rows: Sequence[RunRow], by: str, metrics: Sequence[str]) -> list[RunRow]:
+    """Return the rows with the best value first, and last those without one. Raise ConfigError for another metric."""
+    from gancore.errors import ConfigError, unknown_name
+
+    if by not in metrics:
+        if not metrics:
+            raise ConfigError(f"cannot sort by {by!r}: no run has been evaluated", "leave --sort out")
+        raise ConfigError(unknown_name("metric of the runs", by, metrics), f"--sort {metrics[0]}")
+    sign = -1 if _better(rows, by) == "higher" else 1
+
+    def place(row: RunRow) -> float:
+        value = row.scores[by].value if by in row.scores else math.nan
+        return sign * value if math.isfinite(value) else math.inf
+
+    return sorted(rows, key=place)
+
+
+def _names(paths: Sequence[Path]) -> tuple[str, list[str]]:
+    """Return the folder that long paths share, empty for short ones, and how the runs are named in tables."""
+    names = [str(path) for path in paths]
+    parents = {str(path.parent) for path in paths}
+    if len(parents) == 1 and max(map(len, names)) > _LONG and all(path.name for path in paths):
+        return f"{parents.pop().rstrip(os.sep)}{os.sep}", [path.name for path in paths]
+    return "", names
+
+
+def _better(rows: Iterable[RunRow], name: str) -> str | None:
+    return next((row.scores[name].better for row in rows if name in row.scores and row.scores[name].better), None)
+
+
+def _print_rows(rows: Sequence[RunRow], names: Sequence[str], metrics: Sequence[str]) -> None:
+    """Print a row for each run, and one for real data. If metrics were measured in other ways, its score is with each.
+
+    Scores of real data differ a little with the seed, so that row has the least and the greatest.
+    """
+    from gancore.report.caveats import are_comparable
+    from gancore.run.progress import brief, clock
+
+    shared = [name for name in metrics if are_comparable(name, rows)]
+    machines = [_machine(row) for row in rows]
+    with_machines = len(set(machines)) > 1
+    header = ["run", "steps", "kimg", "time", "img/s", *(f"{name}{ARROWS[_better(rows, name)]}" for name in metrics)]
+
+    def cells(row: RunRow) -> Iterator[str]:
+        yield f"{row.step:,}"
+        yield f"{row.kimg:,.1f}"
+        yield clock(row.seconds)
+        yield "-" if row.images_per_second is None else f"{row.images_per_second:,.0f}"
+        for score in map(row.scores.get, metrics):
+            with_real = score and score.name not in shared and score.real_data is not None
+            of_real = f" (real {brief(score.real_data)})" if score and with_real else ""
+            yield f"{brief(score.value)}{of_real}" if score else "-"
+
+    table = [
+        [name, *cells(row), *([machine] if with_machines else [])]
+        for name, row, machine in zip(names, rows, machines, strict=True)
+    ]
+    if shared:
+        table.append(["real data", *[""] * 4, *(_real_data(rows, name) if name in shared else "" for name in metrics)])
+    print_table([*header, *(["machine"] if with_machines else [])], table)
+
+
+def _real_data(rows: Sequence[RunRow], name: str) -> str:
+    """Return the least and the greatest score of real data."""
+    from gancore.run.progress import brief
+
+    known = [row.scores[name].real_data for row in rows if name in row.scores]
+    scores = sorted(value for value in known if value is not None)
+    return " … ".join(dict.fromkeys(brief(value) for value in (scores[0], scores[-1]))) if scores else "-"
+
+
+def _machine(row: RunRow) -> str:
+    """Return the machine of a run in words, empty if it is not known."""
+    known = row.manifest
+    if "device" not in known:
+        return ""
+    ranks = known.get("ranks")
+    processes = f", {ranks} processes" if isinstance(ranks, int) and ranks > 1 else ""
+    if known["device"] != "cpu":
+        return f"{known['device']}{processes}"
+    return f"{known.get('machine')}, {known.get('processors')} processors{processes}"
+
+
+def _spreads(rows: Sequence[RunRow], group: Sequence[int], metrics: Iterable[str]) -> dict[str, Spread]:
+    from gancore.report.compare import median_and_spread
+
+    found = {}
+    for name in metrics:
+        values = [rows[position].scores[name].value for position in group if name in rows[position].scores]
+        if spread := median_and_spread(values):
+            found[name] = spread
+    return found
+
+
+def _over_seeds(
+    rows: Sequence[RunRow], names: Sequence[str], group: Sequence[int], metrics: Sequence[str]
+) -> list[str]:
+    from gancore.run.progress import brief
+
+    spreads = _spreads(rows, group, metrics)
+    first, *_, last = [names[position] for position in group]
+    cells = [f"{first} … {last} ({len(group)} runs)"]
+    for name in metrics:
+        spread = spreads.get(name)
+        cells.append(f"{brief(spread.median)} [{brief(spread.low)}, {brief(spread.high)}]" if spread else "-")
+    return cells
+
+
+def _same_seeds(groups: Iterable[Sequence[int]], rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for runs that repeat each other, and so are no independent seeds."""
+    for group in groups:
+        by_seed: dict[object, list[str]] = {}
+        for position in group:
+            by_seed.setdefault(rows[position].config.get("seed"), []).append(names[position])
+        for seed, repeated in by_seed.items():
+            if len(repeated) > 1:
+                yield f"{', '.join(repeated)} have the same config and seed {seed}"
+
+
+def _print_differences(differences: Sequence[ConfigDifference], names: Sequence[str]) -> None:
+    """Print a column for each run if they are few, else a line for each value with the runs that have it."""
+    if len(names) <= _MOST_COLUMNS:
+        print_table(["config", *names], [[row.key, *map(_value, row.values)] for row in differences])
+        return
+    table = []
+    for row in differences:
+        key, runs = row.key, dict[str, list[str]]()
+        for value, name in zip(row.values, names, strict=True):
+            runs.setdefault(_value(value), []).append(name)
+        for value, of in runs.items():
+            table.append([key, value, ", ".join(of)])
+            key = ""
+    print_table(["config", "value", "runs"], table)
+
+
+def _value(value: object) -> str:
+    from gancore.config.toml import literal
+
+    return "absent" if value is None else literal(value)
+
+
+def score_document(score: Score) -> dict[str, object]:
+    """Return a metric of a run as plain data."""
+    best = score.best
+    return {
+        "value": score.value,
+        "step": score.step,
+        "better": score.better,
+        "real_data": score.real_data,
+        "best": None if best is None else {"step": best[0], "value": best[1]},
+    }
+
+
+def _document(row: RunRow) -> dict[str, Any]:  # Any: JSON
+    known: Mapping[str, Any] = row.manifest
+    return {
+        "run": row.name,
+        "recipe": known.get("recipe"),
+        "seed": row.config.get("seed"),
+        "step": row.step,
+        "epoch": row.epoch,
+        "kimg": row.kimg,
+        "seconds": row.seconds,
+        "images_per_second": row.images_per_second,
+        "done": row.done,
+        "metrics": {name: score_document(score) for name, score in row.scores.items()},
+        "machine": {key: known.get(key) for key in ("device", "machine", "processors", "threads", "ranks")},
+        "problems": list(row.problems),
+    }
