@@ -112,16 +112,16 @@ def decode(file: BinaryIO, path: Path) -> Checkpoint:
     if length > LARGEST_HEADER:
         raise _not_a_checkpoint(file, path, f"its header has {length:,} bytes; the most is {LARGEST_HEADER:,}")
     try:
-        metadata = _json_object(file.read(length).decode()).get(_METADATA)
+        metadata = json_object(file.read(length).decode()).get(_METADATA)
         about, digest = (metadata.get(key) if isinstance(metadata, dict) else None for key in ("gancore", "sha256"))
         if not isinstance(about, str) or not isinstance(digest, str):
             raise ValueError("its metadata has no entries gancore and sha256")
-        document = _json_object(about)
+        document = json_object(about)
         format_version = document.get("format")
         if type(format_version) is not int or format_version < 1:
             raise ValueError("its document has no format version")
     except (ValueError, RecursionError) as error:
-        raise _not_a_checkpoint(file, path, _escaped(error)) from error
+        raise _not_a_checkpoint(file, path, escaped(error)) from error
     if format_version > FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {str(format_version)[:20]}, and needs a newer gancore: "
@@ -130,17 +130,28 @@ def decode(file: BinaryIO, path: Path) -> Checkpoint:
         )
     file.seek(0)
     try:
-        tensors = safetensors.torch.load(file.read(size))
-    except (SafetensorError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged, or no checkpoint of gancore: {_escaped(error)}", ANOTHER) from error
+        tensors = parse_tensors(file.read(size))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged, or no checkpoint of gancore: {error}", ANOTHER) from error
     if _digest(tensors, about) != digest:
         raise CheckpointError(f"{path} is damaged: its content does not have the SHA-256 in its metadata", ANOTHER)
-    # Only 0 and 1 are safe values of a bool.
-    sound = {name: t.view(torch.uint8).ne(0) if t.dtype == torch.bool else t for name, t in tensors.items()}
-    return Checkpoint(sound, document, digest)
+    return Checkpoint(sound(tensors), document, digest)
 
 
-def _json_object(text: str) -> dict[str, Any]:  # Any: JSON
+def parse_tensors(content: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file. Raises ValueError, in printable ASCII, when they are not as it says."""
+    try:
+        return safetensors.torch.load(content)
+    except (SafetensorError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(escaped(error)) from error
+
+
+def sound(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a file without undefined values: only 0 and 1 are safe values of a bool."""
+    return {name: t.view(torch.uint8).ne(0) if t.dtype == torch.bool else t for name, t in tensors.items()}
+
+
+def json_object(text: str) -> dict[str, Any]:  # Any: JSON
     """Return a JSON object. Raises ValueError if a key is there twice, or a number is not finite."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
@@ -163,6 +174,6 @@ def _not_a_checkpoint(file: BinaryIO, path: Path, reason: str) -> CheckpointErro
     return CheckpointError(f"{path} is no checkpoint of gancore: {reason}", ANOTHER)
 
 
-def _escaped(error: Exception) -> str:
+def escaped(error: Exception) -> str:
     """Return the message in printable ASCII, since it may quote the file."""
     return ascii(str(error))[1:-1][:300]

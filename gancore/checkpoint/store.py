@@ -267,7 +267,9 @@ class _Scales(_Form):
         return self
 
 
-class _DataFormat(_Form):
+class DataFormat(_Form):
+    """What the samples and conditions of a generator are like; see `Feed.describe`."""
+
     shape: Annotated[list[_Size], Field(min_length=1, max_length=16)]
     condition: _Size | Annotated[list[_Size], Field(min_length=1, max_length=16)] | None
     classes: list[str]
@@ -279,7 +281,7 @@ class _DataFormat(_Form):
     mirrors: bool
 
     @model_validator(mode="after")
-    def _check_shapes(self) -> _DataFormat:
+    def _check_shapes(self) -> DataFormat:
         scales = [] if self.scales is None else self.scales.shape
         if len(scales) > len(self.shape) or any(
             one not in (1, size) for one, size in zip(reversed(scales), reversed(self.shape), strict=False)
@@ -294,7 +296,7 @@ class _Run(_Form):
     """The fields that the checkpoint of a run must have; it may have more."""
 
     config: dict[str, Any]  # Any: validated when the config is resolved
-    data_format: _DataFormat
+    data_format: DataFormat
     progress: _Progress
     made_with: _MadeWith
 

@@ -34,7 +34,9 @@ from gancore.sampling.draw import (
     condition_of_chunk,
     generate,
 )
+from gancore.sampling.hub import download, is_address
 from gancore.sampling.latents import checked_latents, draw_latents, seed_latents, truncate
+from gancore.sampling.model_folder import is_model_folder, read_model_folder
 from gancore.training.networks import call
 from gancore.utils.meta import without_memory
 from gancore.utils.random import derive_seed, seeded
@@ -238,20 +240,22 @@ def load(
 ) -> TrainedGenerator:
     """Return the generator of a run's newest valid checkpoint, of its `best` one, or of one file, ready to sample.
 
+    It may also be a folder that `gancore export --format hub` has written, or one on the Hugging Face Hub,
+    `hf://USER/NAME` or `hf://USER/NAME@REVISION`, of which only config.json and model.safetensors are downloaded.
     It has the averaged weights (EMA) if the run kept them, unless `raw`. Only plugins of the catalog can build it, by
     default those that are installed and not switched off; a checkpoint cannot cause an import.
     Raises CheckpointError when there is no valid checkpoint at the path, PluginError when a plugin that it needs is
     missing, ConfigError when it needs Python objects (see `gancore.open`).
     """
     catalog = catalog or Catalog.installed()
-    chosen = checkpoint.select(Path(path), best=best)
+    chosen = _select(path, raw=raw, best=best)
     file, saved = chosen.path, chosen.checkpoint
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
     config = _with_present_data(_resolved(saved, path, catalog), file, catalog)
     spec, sample_format = described_data(saved.about["data_format"], config.latent.dim)
     classes = tuple(saved.about["data_format"]["classes"])
-    averaged = config.ema is not None and not raw
+    averaged = saved.about.get("averaged", config.ema is not None and not raw)
     weights = below("ema." if averaged else "generator.", saved.tensors)
     needed, given = _size_of(config, spec), sum(value.numel() for value in weights.values())
     if needed > given:
@@ -282,6 +286,19 @@ def load(
         tuple(saved.about["data_format"].get("columns", ())),
         tuple(saved.about["data_format"].get("class_counts", ())),
     )
+
+
+def is_exported(path: Path | str) -> bool:
+    """Return whether this is a generator that `gancore export --format hub` has written, or the address of one."""
+    return is_address(path) or is_model_folder(Path(path))
+
+
+def _select(path: Path | str, *, raw: bool, best: bool) -> checkpoint.Selected:
+    """Return the checkpoint of a run, of a file, or what an exported generator holds in its form."""
+    path = download(path) if is_address(path) else path
+    if is_model_folder(Path(path)):
+        return read_model_folder(Path(path), raw=raw, best=best)
+    return checkpoint.select(Path(path), best=best)
 
 
 def _damage_of_manifest(run: Path) -> Iterator[str]:
