@@ -24,6 +24,7 @@ from gancore.utils.model_folder import CONFIG, LIBRARY, WEIGHTS
 _START = re.compile("hf:/{1,2}")  # a path has lost one of the two
 _REPOSITORY = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
 _ADDRESS = re.compile(rf"({_REPOSITORY})(?:@([\w.-][\w./-]{{0,199}}))?", re.ASCII)
+_COMMIT = re.compile("[0-9a-f]{40}")
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
@@ -56,13 +57,26 @@ def download(address: Path | str) -> Path:
         )
     repository, revision = named.groups()
     _check_installed(f"hf://{rest}")
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     with _explained(f"hf://{rest}"), _silently():
-        config = Path(hf_hub_download(repository, CONFIG, revision=revision, **_library()))
-        read_config(config)  # of a foreign repository nothing more is downloaded
-        # Of the same commit, whatever is pushed meanwhile.
-        hf_hub_download(repository, WEIGHTS, revision=config.parent.name, **_library())
+        in_cache = try_to_load_from_cache(repository, WEIGHTS, revision=revision)
+        is_fixed = _COMMIT.fullmatch(revision or "") is not None and isinstance(in_cache, str)
+        failure = None if is_fixed else _try_to_reach(repository, revision)
+        only_cache = is_fixed or failure is not None
+        try:
+            found = hf_hub_download(repository, CONFIG, revision=revision, local_files_only=only_cache, **_library())
+            config = Path(found)
+            read_config(config)  # of a foreign repository nothing more is downloaded
+            # Of the same commit, whatever is pushed meanwhile.
+            commit = config.parent.name
+            hf_hub_download(repository, WEIGHTS, revision=commit, local_files_only=only_cache, **_library())
+        except LocalEntryNotFoundError as error:
+            raise CheckpointError(
+                f"hf://{rest} is not in the cache, and the hub cannot be reached: {_reason(failure or error)}",
+                "connect to the network, and check that HF_HUB_OFFLINE is not set",
+            ) from error
     return config.parent
 
 
@@ -113,6 +127,25 @@ def _check_installed(what: str) -> None:
         ) from error
 
 
+def _try_to_reach(repository: str, revision: str | None) -> Exception | None:
+    """Return why the hub cannot be reached, at once: a download would try again for half a minute.
+
+    Raises an error of the hub when it says that there is no such repository, revision or file.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, CONFIG, revision=revision), **_library())
+    except HfHubHTTPError as error:
+        if error.response.status_code < 500:
+            raise
+        return error
+    except Exception as error:  # of the library that huggingface_hub uses for HTTP
+        return error
+    return None
+
+
 @contextmanager
 def _silently() -> Iterator[None]:
     """Show bars of progress only on a terminal, and no warnings that libraries give each other."""
@@ -153,11 +186,6 @@ def _explained(address: str) -> Iterator[None]:
         raise CheckpointError(
             f"{address} holds no generator of gancore: it has no {CONFIG} or no {WEIGHTS}",
             "name the repository of an exported generator",
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{address} is not in the cache, and the hub cannot be reached: {_reason(error.__cause__ or error)}",
-            "connect to the network, and check that HF_HUB_OFFLINE is not set",
         ) from error
     except Exception as error:  # of the disk, and of the library that huggingface_hub uses for HTTP
         raise CheckpointError(f"{address} cannot be downloaded: {_reason(error)}", "try again later") from error
