@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from gancore_cli import completers
 from gancore_cli.catalog import find_plugins, open_catalog, warn
 from gancore_cli.options import OrderedGroup, Terminal, echo, output_options, print_table
+from gancore_cli.show_run import show_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,26 +55,29 @@ def list_components(terminal: Terminal, kind: str | None) -> None:
 
 @click.command()
 @click.argument("kind", shell_complete=completers.kinds_and_run)
-@click.argument("name", required=False, shell_complete=completers.names_of_kind)
+@click.argument("name", metavar="[NAME|RUN]", required=False, shell_complete=completers.names_of_kind)
 @output_options
 def show(terminal: Terminal, kind: str, name: str | None) -> None:
-    """Show the fields of a component, or the keys of a run's config.
+    """Show the fields of a component, the keys of a run's config, or the state of a run.
 
-    Each field has a type, default, bounds and meaning.
+    Each field has a type, default, bounds and meaning. The state is how far the run is, who trains it, its newest
+    numbers, what is damaged, and what can be done next.
 
     \b
     Examples:
       gancore show generator mlp
       gancore show run
+      gancore show run runs/0001
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.describe import describe
     from gancore.config.run import RunConfig
     from gancore.errors import ConfigError, unknown_name
     from gancore.metrics import Metric
 
-    catalog = open_catalog(terminal)
     if kind == "run" and name is not None:
-        raise click.UsageError(f"show run takes no name; received {name!r}")
+        show_status(terminal, Path(name))
+        return
+    catalog = open_catalog(terminal)
     if kind == "run":
         document: dict[str, Any] = {
             "kind": "run",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gancore_cli import completers
+from gancore_cli.curves import can_show_curves
 from gancore_cli.options import Terminal, echo, output_options, print_table
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _MOST_COLUMNS = 3
 """Maximum number of runs that have a column each in the table of differences."""
 _LONG = 16
 """Length of the paths from which on the folder that all of them share is printed once."""
-ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
+_ARROWS = {"lower": " ↓", "higher": " ↑"}
 
 
 @click.command()
@@ -82,7 +83,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
         _print_rows(rows, names, metrics)
         if groups and metrics:
             echo("")
-            header = ["over seeds", *(f"{name}{ARROWS[_better(rows, name)]}" for name in metrics)]
+            header = ["over seeds", *(_heading(rows, name) for name in metrics)]
             print_table(header, [_over_seeds(rows, names, group, metrics) for group in groups])
         if differences:
             shown = essential(differences)
@@ -126,6 +127,11 @@ def _better(rows: Iterable[RunRow], name: str) -> str | None:
     return next((row.scores[name].better for row in rows if name in row.scores and row.scores[name].better), None)
 
 
+def _heading(rows: Iterable[RunRow], name: str) -> str:
+    """Return the name of a metric, with an arrow to better values where one can be printed."""
+    return name + (_ARROWS.get(_better(rows, name) or "", "") if can_show_curves() else "")
+
+
 def _print_rows(rows: Sequence[RunRow], names: Sequence[str], metrics: Sequence[str]) -> None:
     """Print a row for each run, and one for real data. If metrics were measured in other ways, its score is with each.
 
@@ -137,7 +143,7 @@ def _print_rows(rows: Sequence[RunRow], names: Sequence[str], metrics: Sequence[
     shared = [name for name in metrics if are_comparable(name, rows)]
     machines = [_machine(row) for row in rows]
     with_machines = len(set(machines)) > 1
-    header = ["run", "steps", "kimg", "time", "img/s", *(f"{name}{ARROWS[_better(rows, name)]}" for name in metrics)]
+    header = ["run", "steps", "kimg", "time", "img/s", *(_heading(rows, name) for name in metrics)]
 
     def cells(row: RunRow) -> Iterator[str]:
         yield f"{row.step:,}"
@@ -164,7 +170,7 @@ def _real_data(rows: Sequence[RunRow], name: str) -> str:
 
     known = [row.scores[name].real_data for row in rows if name in row.scores]
     scores = sorted(value for value in known if value is not None)
-    return " … ".join(dict.fromkeys(brief(value) for value in (scores[0], scores[-1]))) if scores else "-"
+    return " to ".join(dict.fromkeys(brief(value) for value in (scores[0], scores[-1]))) if scores else "-"
 
 
 def _machine(row: RunRow) -> str:
@@ -197,7 +203,7 @@ def _over_seeds(
 
     spreads = _spreads(rows, group, metrics)
     first, *_, last = [names[position] for position in group]
-    cells = [f"{first} … {last} ({len(group)} runs)"]
+    cells = [f"{first} to {last} ({len(group)} runs)"]
     for name in metrics:
         spread = spreads.get(name)
         cells.append(f"{brief(spread.median)} [{brief(spread.low)}, {brief(spread.high)}]" if spread else "-")

@@ -46,7 +46,9 @@ def kinds_and_run(_context: click.Context, _parameter: click.Parameter, text: st
 
 
 def names_of_kind(context: click.Context, parameter: click.Parameter, text: str) -> list[CompletionItem]:
-    """Complete a component of the kind that the command line names."""
+    """Complete a component of the kind that the command line names, or the folder of a run."""
+    if context.params.get("kind") == "run":
+        return runs(context, parameter, text)
     return components(str(context.params.get("kind")))(context, parameter, text)
 
 

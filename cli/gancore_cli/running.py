@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from gancore_cli.curves import can_show_curves, curves_of, is_terminal
 from gancore_cli.hints import printable, with_plugins
 from gancore_cli.options import PluginOptions, Terminal, echo
 from gancore_cli.signals import Interrupted, is_signal
@@ -152,8 +153,22 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
         for key in ("pictures", "metrics", "checkpoint", "best"):
             if document[key]:
                 echo(f"{key + ':':<12}{printable(str(document[key]))}")
+        if steps and is_terminal() and can_show_curves():
+            for name, curve in _curves(run):
+                echo(f"{printable(name) + ':':<11} {curve}")
         options = click.get_current_context().find_object(PluginOptions) or PluginOptions()
         command = f"gancore sample {shell_quote(str(run.path))} -n 64 --out {default_name(shape)}"
         echo(f"{'next:':<12}{with_plugins(command, options)}")
 
     terminal.result(document, text)
+
+
+def _curves(run: Run) -> list[tuple[str, str]]:
+    """Return both losses and the metrics so far as lines; none if the files of the run cannot be read again."""
+    from gancore.errors import GancoreError
+    from gancore.report.row import read_row
+
+    try:
+        return [] if run.path is None else [*curves_of(read_row(run.path))]
+    except GancoreError:
+        return []

@@ -116,7 +116,7 @@ class RunRow:
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     saved: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
-    """The progress in the newest valid checkpoint, which is read only for a run without a log."""
+    """The progress in the newest valid checkpoint, if it was read. It may be ahead of the log, and behind it."""
 
     @property
     def name(self) -> str:
@@ -126,23 +126,23 @@ class RunRow:
     @property
     def step(self) -> int:
         """The number of steps taken."""
-        return int(self.log[-1]["step"] if self.log else self.saved.get("step", 0))
+        return int(max(self.log[-1]["step"] if self.log else 0, self.saved.get("step", 0)))
 
     @property
     def kimg(self) -> float:
         """Thousands of real images that the discriminator has seen."""
-        return float(self.newest("kimg", self.saved.get("images_seen", 0) / 1000))
+        return max(self._newest("kimg"), self.saved.get("images_seen", 0) / 1000)
 
     @property
     def seconds(self) -> float:
         """Seconds of training, with evaluations, over all processes that resumed the run."""
-        return float(self.newest("seconds", self.saved.get("seconds", 0)))
+        return max(self._newest("seconds"), self.saved.get("seconds", 0.0))
 
     @property
     def epoch(self) -> float | None:
         """Passes over the data so far, None if no line of the log has it."""
-        lines = self.training_lines
-        return lines[-1].get("epoch") if lines else None
+        line = next((line for line in reversed(self.training_lines) if line.get("epoch") and line.get("kimg")), None)
+        return line and line["epoch"] * self.kimg / line["kimg"]
 
     @property
     def images_per_second(self) -> float | None:
@@ -184,9 +184,9 @@ class RunRow:
             return None if self.epoch is None else self.epoch / duration.amount
         return duration.done(step=self.step, images_seen=round(self.kimg * 1000), seconds=self.seconds, dataset_size=1)
 
-    def newest(self, key: str, default: float) -> float:
-        """Return the newest number of this key in the log."""
-        return next((line[key] for line in reversed(self.log) if math.isfinite(line.get(key, math.nan))), default)
+    def _newest(self, key: str) -> float:
+        """Return the newest number of this key in the log, 0 without any."""
+        return next((line[key] for line in reversed(self.log) if math.isfinite(line.get(key, math.nan))), 0.0)
 
 
 def read_row(path: Path | str) -> RunRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,6 +12,7 @@ from filelock import Timeout
 
 from gancore.errors import InUseError, StorageError
 from gancore.utils.atomic import HINT
+from gancore.utils.files import regular
 from gancore.utils.lock import lock_file
 
 LOCK = ".lock"
@@ -38,6 +40,20 @@ def locked(folder: Path, made: Sequence[Path] = ()) -> Iterator[None]:
         except OSError as error:
             raise StorageError(f"cannot write to {folder}: {error.strerror}", f"{HINT}, or name another") from error
         yield
+
+
+def holder_of(folder: Path) -> str | None:
+    """Return who holds the lock of the folder, such as `process 123`; None if it is not locked. Changes nothing."""
+    path = folder / LOCK
+    try:
+        with regular(path) as file:
+            # Shared, so that several who ask do not find each other; released at once, and a run waits longer for it.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _owner(path)
+    except OSError:  # no such file, or a file system without locks
+        return None
+    return None
 
 
 def missing_folders(folder: Path) -> list[Path]:

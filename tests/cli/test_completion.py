@@ -59,7 +59,7 @@ def tab(folder, zygote, tmp_path_factory):
     ("words", "expected"),
     [
         (["tra"], ["train"]),
-        (["comp"], ["completion"]),
+        (["comp"], ["compare", "completion"]),
         (["train", "--gen"], ["--generator"]),
         (["train", "mn"], ["mnist"]),
         (["train", "--loss", "relativistic"], ["relativistic", "relativistic-average"]),
@@ -71,6 +71,8 @@ def tab(folder, zygote, tmp_path_factory):
         (["train", "./"], ["./it's.npy", "./my pictures/", "./runs/"]),
         (["show", "loss", "mini"], ["minimax"]),
         (["show", "r"], ["regularizer", "run"]),
+        (["show", "run", "ru"], ["runs/0001", "runs/0002"]),
+        (["compare", "runs/0001", ""], ["runs/0001", "runs/0002"]),
         (["list", "extr"], ["extractor"]),
         (["plugins", "check", "b"], ["builtin"]),
         (["evaluate", "runs/0001", "--metric", "kid-d"], ["kid-digits"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gancore.errors import InUseError, StorageError
-from gancore.run.lock import LOCK, locked
+from gancore.run.lock import LOCK, holder_of, locked
 
 HOLDS = """
 import sys
@@ -74,6 +74,23 @@ def test_lock_is_not_held_by_a_child_that_outlives_its_parent(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
         process.stdout.close()
         process.stdin.close()
+
+
+def test_holder_of_names_the_process_and_changes_nothing(tmp_path):
+    folder = tmp_path / "run"
+    assert holder_of(folder) is None
+    assert not folder.exists()
+    process = holder(folder)
+    assert holder_of(folder) == holder_of(folder) == f"process {process.pid}"
+    process.kill()
+    process.communicate()
+    assert holder_of(folder) is None
+    assert (folder / LOCK).exists()
+    with locked(folder):
+        assert holder_of(folder) == f"process {os.getpid()}"
+    assert holder_of(folder) is None
+    (folder / LOCK).mkdir()
+    assert holder_of(folder) is None
 
 
 def test_lock_admits_one_of_many_processes(tmp_path):
