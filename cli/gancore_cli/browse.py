@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def list_components(terminal: Terminal, kind: str | None) -> None:
     """List the components of KIND, or of every kind.
 
-    KIND is generator, discriminator, loss, dataset, regularizer, augmentation, metric, extractor or observer.
+    KIND is generator, discriminator, loss, dataset, regularizer, augmentation, metric, extractor, observer or exporter.
 
     \b
     Examples:

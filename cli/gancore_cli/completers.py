@@ -116,6 +116,14 @@ def dataset_settings(context: click.Context, _parameter: click.Parameter, text: 
     return [*_assignments(text, {f"{prefix}{key}": row for key, row in keys.items()}, names)]
 
 
+def exporter_settings(context: click.Context, _parameter: click.Parameter, text: str) -> list[CompletionItem]:
+    """Complete a key of the exporter that the command line names, else of any, and after `=` its value."""
+    names, chosen = recall(), str(_given(context).get("name"))
+    known = names.components.get("exporter", {})
+    offers = {chosen: known[chosen]} if chosen in known else known
+    return [*_assignments(text, {key["key"]: key for each in offers.values() for key in each.keys}, names)]
+
+
 def plugin_commands(built_in: Iterable[str], text: str) -> list[CompletionItem]:
     """Complete the name of a plugin's command."""
     return [item for item in _words(text, recall().commands) if item.value not in built_in]

@@ -27,6 +27,7 @@ from gancore_cli.completers import python_files
 from gancore_cli.completion import VARIABLE, answer, completion
 from gancore_cli.data import data
 from gancore_cli.evaluate import evaluate
+from gancore_cli.export import export
 from gancore_cli.hints import one_line_command, printable, with_arguments, with_plugins
 from gancore_cli.limits import check_folder
 from gancore_cli.new import new_plugin
@@ -94,6 +95,7 @@ for command in (
     sample,
     evaluate,
     compare,
+    export,
     checkpoint,
     list_recipes,
     list_components,

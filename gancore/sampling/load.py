@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.manifest import read_manifest
 from gancore.checkpoint.state import below
 from gancore.config.data_paths import paths_of
+from gancore.config.find import read_component
 from gancore.config.layers import REMOVE, ConfigLayer, merge
 from gancore.config.objects import check_objects
 from gancore.config.requirements import attributed, catalog_for
@@ -25,6 +26,7 @@ from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.contracts import Dataset, Shape, Spec
 from gancore.distributed.ranks import choose_device
 from gancore.errors import CheckpointError, ConfigError, PluginError, blame, unknown_name
+from gancore.exporters import Exporter
 from gancore.sampling.draw import (
     CHUNK,
     DrawnSamples,
@@ -34,6 +36,7 @@ from gancore.sampling.draw import (
     condition_of_chunk,
     generate,
 )
+from gancore.sampling.export import Exported, export
 from gancore.sampling.hub import download, is_address
 from gancore.sampling.latents import checked_latents, draw_latents, seed_latents, truncate
 from gancore.sampling.model_folder import is_model_folder, read_model_folder
@@ -53,7 +56,8 @@ class TrainedGenerator:
     the EMA; `classes` are the names of its labels, `class_counts` how many training samples each had, empty if that is
     not known, `columns` those of the values of a vector, empty without names;
     `path` is the checkpoint, `digest` its SHA-256; `warnings` name newer checkpoints that are not valid, and say
-    where the installed plugins differ from those that it was made with.
+    where the installed plugins differ from those that it was made with. `about` is what the checkpoint says of itself:
+    `config`, `data_format`, `progress`, `made_with`, `origin`.
     """
 
     generator: nn.Module
@@ -69,6 +73,7 @@ class TrainedGenerator:
     warnings: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
 
     @property
     def shape(self) -> Shape:
@@ -174,6 +179,15 @@ class TrainedGenerator:
         dtype: torch.dtype = getattr(torch, self.sample_format.dtype)
         limits = self.sample_format.value_range
         return SampleStream(count, self.shape, dtype, chunk, self.columns, limits, chunk_size)
+
+    def export(self, exporter: Exporter | str, out: Path | str, /, **options: object) -> Exported:
+        """Write the generator in a form that works without gancore, such as `pt2` or `onnx`, to a new path.
+
+        `options` are the fields of the exporter. Raises ConfigError for an unknown exporter or option, a missing
+        package, a path that exists, or a generator that cannot be exported; StorageError when it cannot be written.
+        """
+        named = exporter if isinstance(exporter, Exporter) else {"name": exporter, **options}
+        return export(self, read_component(Exporter, named), Path(out))
 
     @torch.no_grad()
     def refresh_batchnorm(self, count: int = 4096, conditions: Tensor | None = None) -> None:
@@ -285,6 +299,7 @@ def load(
         (*chosen.warnings, *_damage_of_manifest(Path(path)), *warnings),
         tuple(saved.about["data_format"].get("columns", ())),
         tuple(saved.about["data_format"].get("class_counts", ())),
+        saved.about,
     )
 
 

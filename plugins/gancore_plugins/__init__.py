@@ -7,6 +7,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
+from gancore.exporters import Exporter
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Extractor, Metric
 from gancore.observers import JSONL, Observer
@@ -21,6 +22,8 @@ from gancore_plugins.datasets.mnist import KMNIST, MNIST, FashionMNIST
 from gancore_plugins.datasets.paired import Paired
 from gancore_plugins.datasets.stacked_mnist import StackedMNIST
 from gancore_plugins.datasets.table import Table
+from gancore_plugins.exporters.onnx import ONNX
+from gancore_plugins.exporters.pt2 import TorchProgram
 from gancore_plugins.extractors.digits import DigitsExtractor
 from gancore_plugins.extractors.inception import InceptionExtractor
 from gancore_plugins.extractors.random import RandomExtractor
@@ -109,6 +112,11 @@ def gancore_extractors() -> Iterable[type[Extractor]]:
 @hookimpl
 def gancore_observers() -> Iterable[type[Observer]]:
     return [JSONL, TensorBoard]
+
+
+@hookimpl
+def gancore_exporters() -> Iterable[type[Exporter]]:
+    return [TorchProgram, ONNX]
 
 
 @hookimpl

@@ -1,0 +1,143 @@
+"""The command `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gancore_cli import completers
+from gancore_cli.catalog import open_catalog, warn
+from gancore_cli.options import Terminal, echo, output_options
+
+if TYPE_CHECKING:
+    from gancore.catalog.catalog import Catalog
+    from gancore.exporters import Exporter, Facts
+
+
+@click.command()
+@click.argument(
+    "run",
+    type=click.Path(path_type=Path),
+    metavar="RUN|CHECKPOINT",
+    shell_complete=completers.runs_and_checkpoints,
+)
+@click.option(
+    "--format",
+    "name",
+    metavar="FORMAT",
+    show_default="by the end of --out",
+    help="The exporter to use: a name that `gancore list exporter` shows, such as onnx or pt2.",
+    shell_complete=completers.components("exporter"),
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    show_default="the name of the run with the end of the format, in this folder",
+    help="Where to write it: a path that does not exist yet. A folder may exist if it is empty.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set an option of the format: `gancore show exporter FORMAT` lists them.",
+    shell_complete=completers.exporter_settings,
+)
+@click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
+@click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
+@output_options
+def export(
+    terminal: Terminal,
+    run: Path,
+    name: str | None,
+    out: Path | None,
+    assignments: tuple[str, ...],
+    raw: bool,
+    best: bool,
+) -> None:
+    """Write a trained generator in a form that works without gancore.
+
+    Loads CHECKPOINT, or the newest valid one of RUN. The result is compared with the generator before it is kept.
+
+    \b
+    Examples:
+      gancore export runs/0001 --format onnx
+      gancore export runs/0001 --out generator.pt2
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
+    from gancore.config.requirements import attributed
+    from gancore.errors import blame
+    from gancore.sampling.export import check_target
+    from gancore.sampling.export import export as write
+    from gancore.sampling.load import load
+
+    catalog = open_catalog(terminal)
+    exporter = _exporter(name or _format_of(out, catalog), assignments, catalog)
+    with blame(f"exporter {exporter.name!r}", "in check()"):
+        exporter.check()
+    out = out or _default_out(run, exporter)
+    check_target(exporter, out)
+    trained = load(run, raw=raw, best=best, device="cpu", catalog=catalog)
+    warn(terminal, catalog, *trained.warnings)
+    with attributed(trained.config, catalog):
+        exported = write(trained, exporter, out)
+    files = [path for path in (out.rglob("*") if out.is_dir() else [out]) if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    document = {
+        "out": str(out),
+        "format": exporter.name,
+        "step": trained.step,
+        "averaged": trained.averaged,
+        "bytes": size,
+        "facts": dict(exported.facts),
+    }
+    terminal.result(document, lambda: _print(exported.facts, f"step {trained.step:,} as {exporter.name}", out, size))
+
+
+def _print(facts: Facts, what: str, out: Path, size: int) -> None:
+    """Print where the export is, then its facts."""
+    echo(f"{what}: {out} ({size / 1e6:,.2f} MB)")
+    for name, fact in facts.items():
+        echo(f"{name.replace('_', ' ')}: {f'{fact:.2g}' if isinstance(fact, float) else fact}")
+
+
+def _format_of(out: Path | None, catalog: Catalog) -> str:
+    """Return the name of the exporter whose files end like `out`. Raises ConfigError unless there is one."""
+    from gancore.errors import ConfigError
+    from gancore.exporters import Exporter
+    from gancore.utils.paths import shell_quote
+
+    offers = {catalog.name_of(exporter): exporter.suffix for exporter, _ in catalog.offers(Exporter)}
+    suffix = out.suffix.lower() if out else ""
+    names = [name for name, end in offers.items() if end == suffix] if suffix else []
+    if len(names) != 1:
+        received = f"the end of {out} says none" if out and not names else "several write such files" if out else ""
+        raise ConfigError(
+            f"name a format: {', '.join(names or offers)}{f'; {received}' if received else ''}",
+            f"gancore export RUN --format {shell_quote(next(iter(names or offers), 'NAME'))}",
+        )
+    return names[0]
+
+
+def _exporter(name: str, assignments: tuple[str, ...], catalog: Catalog) -> Exporter:
+    """Return an exporter with the options that `--set` gives. Raises ConfigError for an unknown name or option."""
+    from gancore.config.find import read_component
+    from gancore.config.layers import ConfigLayer, assignment, merge
+    from gancore.exporters import Exporter
+
+    merged = merge([ConfigLayer("--format", {"name": name}), *map(assignment, assignments)])[0]
+    exporter: Exporter = read_component(Exporter, merged, catalog)
+    return exporter
+
+
+def _default_out(run: Path, exporter: Exporter) -> Path:
+    """Return the name of the run, in the current folder, with the end of the format; a folder is named after both."""
+    named = run.absolute()
+    if named.is_file():
+        in_run = named.parent.name == "checkpoints"
+        stem = f"{named.parent.parent.name}-{named.stem}" if in_run else named.stem
+    else:
+        stem = named.resolve().name
+    return Path(f"{stem}{exporter.suffix}" if exporter.suffix else f"{stem}-{exporter.name}")

@@ -1,0 +1,137 @@
+"""Models of ONNX, which runtimes in many languages run."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pydantic import Field
+from torch.export import ExportedProgram
+
+from gancore.errors import ConfigError
+from gancore.exporters import ExportedGenerator, Exporter, Facts
+from gancore_plugins.exporters.trace import Compute, check, refused, trace, without_output
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LARGEST = 2_000_000_000
+"""Bytes of weights in one file: those of protobuf hold less than 2 GiB."""
+
+
+class ONNX(Exporter):
+    """Model of ONNX in one .onnx file, for onnxruntime and other runtimes without torch."""
+
+    name = "onnx"
+    suffix = ".onnx"
+    opset: int = Field(default=20, ge=18, le=23, description="version of the set of operators")
+
+    def check(self) -> None:
+        if missing := [package for package in ("onnx", "onnxscript") if find_spec(package) is None]:
+            raise ConfigError(
+                f"the format onnx needs {' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not "
+                "installed",
+                "install what is missing with: pip install 'gancore[onnx]'",
+            )
+
+    def export(self, model: ExportedGenerator, out: Path) -> Facts:
+        size = sum(value.numel() * value.element_size() for value in model.generator.state_dict().values())
+        if size > _LARGEST:
+            reason = f"its weights are {size / 1e9:.1f} GB, and one file holds {_LARGEST / 1e9:.0f} GB"
+            raise refused(model, self.name, reason, hint="choose another format, such as --format pt2")
+        program = trace(model, self.name)
+        if random := _random_operators(program):
+            raise refused(
+                model,
+                self.name,
+                f"its forward draws random numbers ({random[0]}), and no runtime draws the same as torch",
+                hint="choose another format, such as --format pt2",
+            )
+        content = self._converted(model, program)
+        compute, runtime = _runtime(content, list(model.input_shapes))
+        difference = check(model, compute, self.name)
+        out.write_bytes(content)
+        return {"opset": self.opset, "checked_with": runtime, "max_difference": difference}
+
+    def _converted(self, model: ExportedGenerator, program: ExportedProgram) -> bytes:
+        """Return the model as a file. Raise ConfigError for an operator that ONNX lacks."""
+        import onnx
+
+        with without_output():
+            try:
+                converted = torch.onnx.export(
+                    program,
+                    input_names=list(model.input_shapes),
+                    output_names=["images"],
+                    opset_version=self.opset,
+                    external_data=False,
+                    verbose=False,
+                )
+                proto = converted.model_proto  # type: ignore[union-attr]  # no file is named, so it returns a program
+            except Exception as error:
+                raise refused(model, self.name, _reason(error)) from error
+            _remove_paths(proto)
+            about = model.interface()
+            condition = about["condition"] or {}
+            onnx.helper.set_model_props(
+                proto,
+                {
+                    "latent_size": str(about["latent"]["size"]),
+                    "latent_distribution": about["latent"]["distribution"],
+                    "classes": json.dumps(condition.get("classes")),
+                    "image_range": json.dumps(about["images"]["range"]),
+                    "gancore": version("gancore"),
+                    "interface": json.dumps(about),
+                },
+            )
+            onnx.checker.check_model(proto, full_check=True)
+        content: bytes = proto.SerializeToString()
+        return content
+
+
+def _random_operators(program: ExportedProgram) -> list[str]:
+    """Return the operators of a program that draw random numbers."""
+    operators = [node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    return [str(operator) for operator in operators if torch.Tag.nondeterministic_seeded in operator.tags]
+
+
+def _reason(error: BaseException) -> str:
+    """Return why the conversion has failed: the innermost cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def _remove_paths(proto: Any) -> None:  # Any: a message of protobuf
+    """Remove what torch notes of each node: its line in a source file, with the path on this machine."""
+    for part in (proto.graph, *proto.functions):
+        for each in (*part.node, *part.value_info, *getattr(part, "initializer", ())):
+            del each.metadata_props[:]
+            each.doc_string = ""
+        del part.metadata_props[:]
+
+
+def _runtime(content: bytes, names: list[str]) -> tuple[Compute, str]:
+    """Return what computes images with a model, and its name: onnxruntime, or the reference evaluator of onnx."""
+    if find_spec("onnxruntime") is None:
+        from onnx.reference import ReferenceEvaluator
+
+        session: Any = ReferenceEvaluator(content)  # Any: one of two classes
+        runtime = f"reference evaluator of onnx {version('onnx')}"
+    else:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        runtime = f"onnxruntime {version('onnxruntime')}"
+
+    def compute(inputs: tuple[Tensor, ...]) -> Tensor:
+        given = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return torch.from_numpy(session.run(["images"], given)[0])
+
+    return compute, runtime

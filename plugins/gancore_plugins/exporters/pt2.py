@@ -1,0 +1,28 @@
+"""Programs of torch.export, which torch loads without gancore."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from gancore.exporters import ExportedGenerator, Exporter, Facts
+from gancore_plugins.exporters.trace import check, trace, without_output
+
+METADATA = "gancore.json"
+"""The extra file in a program that says how to call it."""
+
+
+class TorchProgram(Exporter):
+    """Program of torch.export in one .pt2 file: torch.export.load runs it in Python without gancore."""
+
+    name = "pt2"
+    suffix = ".pt2"
+
+    def export(self, model: ExportedGenerator, out: Path) -> Facts:
+        program = trace(model, self.name)
+        with without_output():
+            torch.export.save(program, out, extra_files={METADATA: json.dumps(model.interface())})
+            loaded = torch.export.load(out).module()
+        return {"max_difference": check(model, lambda inputs: loaded(*inputs), self.name)}
