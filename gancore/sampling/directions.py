@@ -77,8 +77,8 @@ def find_directions(trained: TrainedGenerator, count: int | None = None) -> Dire
     kept = strengths > _WEAKEST * strengths[0]
     vectors, strengths = vectors[kept], strengths[kept]
     largest = vectors.gather(1, vectors.abs().argmax(dim=1, keepdim=True))  # (K, 1)
-    vectors, deviation = vectors * largest.sign(), _deviation(trained.config.latent)
-    return Directions(vectors[:count].float(), (strengths * deviation)[:count].float(), method, deviation)
+    vectors, spread = vectors * largest.sign(), deviation(trained.config.latent)
+    return Directions(vectors[:count].float(), (strengths * spread)[:count].float(), method, spread)
 
 
 def move(directions: Directions, latents: Tensor, amounts: Mapping[int, float]) -> Tensor:
@@ -98,7 +98,7 @@ def move(directions: Directions, latents: Tensor, amounts: Mapping[int, float]) 
     return moved.to(latents.dtype)
 
 
-def _deviation(settings: LatentSettings) -> float:
+def deviation(settings: LatentSettings) -> float:
     """Return the standard deviation of an entry of a latent."""
     return 1.0 if settings.distribution == "normal" else 1 / math.sqrt(3)  # uniform in [-1, 1]
 
