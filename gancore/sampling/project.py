@@ -31,7 +31,7 @@ _RESTARTS = 8
 _RATE, _LAST_RATE, _WARM_UP = 0.5, 0.05, 0.05
 """Learning rate of Adam, in standard deviations of an entry of a latent; the share of it that is left at the end; the
 share of the steps in which it rises."""
-_BETAS = (0.9, 0.99)
+_BETAS, _EPSILON = (0.9, 0.99), 1e-8
 _NORMAL_QUANTILE = 3.09
 """99.9 % of normal numbers are below it."""
 
@@ -162,7 +162,7 @@ class _Search:
     def _optimized(self, points: _Points, best: _Points, steps: int) -> Iterator[Projection]:
         """Yield the best so far after each step of the optimization of all points at once."""
         moving = points.latents.to(self._trained.device).requires_grad_()
-        optimizer = torch.optim.Adam([moving], betas=_BETAS)
+        optimizer = _Adam(moving)
         for step in range(1, steps + 1):
             with torch.enable_grad():
                 images = self._images(moving, points.labels)
@@ -171,9 +171,8 @@ class _Search:
             points = replace(points, latents=moving.detach().cpu().clone(), distances=self._distances(images))
             best = best.joined(points).nearest(1)
             yield _projection(best, step, steps)
-            moving.grad, optimizer.param_groups[0]["lr"] = gradient, self._deviation * _rate(step, steps)
-            optimizer.step()
             with torch.no_grad():
+                optimizer.step(gradient, self._deviation * _rate(step, steps))
                 _keep_plausible(moving, self._settings)
 
     def _random(self, seed: int) -> Iterator[_Points]:
@@ -244,6 +243,24 @@ class _Search:
         """Return the distances (N,) of images, as networks see them, from the image."""
         sample_format = self._trained.sample_format
         return distances(sample_format.to_stored(images.detach()).cpu(), self._image, sample_format)
+
+
+class _Adam:
+    """Adam for one tensor, Kingma and Ba 2015 (arXiv:1412.6980): torch's imports its compiler, which takes seconds."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values, self._step = values, 0
+        self._mean, self._square = torch.zeros_like(values), torch.zeros_like(values)
+
+    def step(self, gradient: Tensor, rate: float) -> None:
+        """Change the values by one step with this learning rate."""
+        self._step += 1
+        self._mean.lerp_(gradient, 1 - _BETAS[0])
+        self._square.lerp_(gradient.square(), 1 - _BETAS[1])
+        mean, square = (
+            part / (1 - beta**self._step) for part, beta in zip((self._mean, self._square), _BETAS, strict=True)
+        )
+        self._values.sub_(rate * mean / (square.sqrt() + _EPSILON))
 
 
 def _projection(best: _Points, step: int, steps: int) -> Projection:
