@@ -66,6 +66,7 @@ from .metrics import Samples as Samples
 from .observers import Observer as Observer
 from .observers import RunInfo as RunInfo
 from .observers import Writer as Writer
+from .report.page import write_report as write_report
 from .run.recorder import Record as Record
 from .run.run import Run as Run
 from .run.run import open as open  # noqa: A004  # gancore.open

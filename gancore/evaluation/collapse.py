@@ -14,8 +14,8 @@ from torch import Tensor
 SAMPLE_COUNT = 256
 """Number of samples, and of real images, that are compared."""
 _KERNEL_WIDTH = 0.5  # in median distances between real images
-_MIN_DIVERSITY = 0.2
-_LOW_VALUES_TO_ALARM = 2
+MIN_DIVERSITY = 0.2
+LOW_VALUES_TO_ALARM = 2
 _MAX_COORDINATE = 1e12  # points are clamped to this, since their squared distances would overflow
 
 
@@ -58,13 +58,13 @@ class CollapseGuard:
 
     def alarm(self, diversity: float | None) -> str | None:
         """Return a warning if this is the second low value in a row, else None; later low values do not repeat it."""
-        self.low = self.low + 1 if diversity is not None and diversity < _MIN_DIVERSITY else 0
-        if diversity is None or self.low != _LOW_VALUES_TO_ALARM:
+        self.low = self.low + 1 if diversity is not None and diversity < MIN_DIVERSITY else 0
+        if diversity is None or self.low != LOW_VALUES_TO_ALARM:
             return None
         return (
             f"collapse suspected: {len(self._real)} samples have an effective number of "
             f"{diversity * self._real_number:.1f} distinct images, as many real images have {self._real_number:.1f}; "
-            f"below {_MIN_DIVERSITY:.0%} of real data in {_LOW_VALUES_TO_ALARM} evaluations in a row"
+            f"below {MIN_DIVERSITY:.0%} of real data in {LOW_VALUES_TO_ALARM} evaluations in a row"
         )
 
     def _points(self, images: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+"""The command `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gancore_cli import completers
+from gancore_cli.catalog import open_catalog, warn
+from gancore_cli.options import Terminal, data_dir, device, echo, output_options
+
+
+@click.command()
+@click.argument(
+    "runs",
+    type=click.Path(path_type=Path),
+    nargs=-1,
+    required=True,
+    metavar="RUN...",
+    shell_complete=completers.runs,
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.html",
+    help="Write the page to this file.  [default: report.html in RUN; of several runs, in this folder]",
+)
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@data_dir
+@device
+@output_options
+def report(
+    terminal: Terminal,
+    runs: tuple[Path, ...],
+    out: Path | None,
+    opens: bool,
+    data_dir: Path | None,
+    device: str,
+) -> None:
+    """Write a page about a run, or about several side by side.
+
+    One HTML file that needs nothing else: samples through training next to real data, curves, metrics with the score of
+    real data, warnings, the training images nearest to samples, a map of latents to explore, the config with what
+    differs from its recipe, machine and commands. RUN may be in training. Runs that differ only in their seed are shown
+    as median and range.
+
+    \b
+    Examples:
+      gancore report runs/0001
+      gancore report runs/0001 runs/0002 --out comparison.html --open
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
+    from gancore.report.page import page_of, target_of, write_page
+    from gancore.report.view import Sources
+    from gancore.utils.paths import data_root
+
+    target = target_of(runs, out)
+    catalog = open_catalog(terminal)
+    page = page_of(runs, Sources(catalog, device, data_root(data_dir)))
+    warn(terminal, catalog, *page.notes)
+    write_page(page, target)
+    size = target.stat().st_size
+    document = {"out": str(target), "bytes": size, "runs": [str(run) for run in runs], "notes": list(page.notes)}
+    terminal.result(document, lambda: echo(f"{target}: {size / 1e6:.1f} MB"))
+    if opens:
+        click.launch(target.absolute().as_uri())

@@ -1,0 +1,172 @@
+"""The curves of a page: which numbers of the log each plot shows, of one run or of several, and what is good."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from gancore.evaluation.collapse import LOW_VALUES_TO_ALARM, MIN_DIVERSITY
+from gancore.report.collect import MetricSummary, RunSummary
+from gancore.report.compare import groups_over_seeds, median_curve
+from gancore.report.plots import COLORS, Curve, Plot, Points, smoothed, svg
+
+_LOSSES = (
+    "In a GAN neither loss has to fall, since each network works against the other. Good: both level off. A loss that "
+    "runs away, or one that stays at zero, says that one network has won."
+)
+_LOGITS = (
+    "Mean output of the discriminator for real and for generated images. Good: real stays above fake, and the gap does "
+    "not grow without end. Without a gap it cannot tell them apart."
+)
+_PENALTIES = "What each regularizer adds, as the log has it. Good: it levels off and stays finite."
+_SPEED = "Real images that training takes per second, without the time of pictures, evaluations and checkpoints."
+_DIVERSITY = (
+    "Effective number of distinct samples, relative to that of as many real images. Good: near 1. Below "
+    f"{MIN_DIVERSITY} in {LOW_VALUES_TO_ALARM} evaluations in a row is a warning of collapse."
+)
+_KINDS = {
+    "discriminator_loss": ("Loss of the discriminator", _LOSSES),
+    "generator_loss": ("Loss of the generator", _LOSSES),
+    "real_logit_mean": ("Logits of real images", _LOGITS),
+    "fake_logit_mean": ("Logits of generated images", _LOGITS),
+    "images_per_second": ("Images per second", _SPEED),
+    "diversity": ("Diversity", _DIVERSITY),
+}
+
+
+@dataclass(frozen=True)
+class CurveView:
+    """A plot of a page, with its title, and a caption that says what its curves mean and what is good."""
+
+    title: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the color of a curve stands for, in plots of several runs."""
+
+    label: str
+    color: int
+
+
+def training_curves(runs: Sequence[RunSummary]) -> list[CurveView]:
+    """Return the plots of losses, logits, penalties, speed and diversity; those without a number are left out."""
+    return _views(_training(runs), "t")
+
+
+def metric_curves(runs: Sequence[RunSummary]) -> list[CurveView]:
+    """Return a plot for each metric, with the score of real data as a line and the best value marked."""
+    return _views(_measured(runs), "m")
+
+
+def legend(runs: Sequence[RunSummary]) -> list[Legend]:
+    """Return what the colors stand for; nothing for one run, whose curves have labels of their own."""
+    return [Legend(label, number % COLORS) for number, (label, _) in enumerate(_groups(runs))] if len(runs) > 1 else []
+
+
+def best_of(points: Points, better: str) -> tuple[float, float] | None:
+    """Return kimg and value of the best point of a metric; None if it is not known which values are better."""
+    finite = [point for point in points if math.isfinite(point[1])]
+    if not finite or not better:
+        return None
+    return (min if better == "lower" else max)(finite, key=lambda point: point[1])
+
+
+def metrics_of(runs: Iterable[RunSummary]) -> dict[str, MetricSummary]:
+    """Return the metrics of all runs by name, from the first run that knows what their values are compared with."""
+    found: dict[str, MetricSummary] = {}
+    for metric in (metric for run in runs for metric in run.metrics):
+        if metric.name not in found or not found[metric.name].better:
+            found[metric.name] = metric
+    return found
+
+
+def _groups(runs: Sequence[RunSummary]) -> list[tuple[str, list[RunSummary]]]:
+    """Return the runs that a curve stands for, with its label: one run, or all that differ only in their seed."""
+    groups = []
+    for positions in groups_over_seeds([run.config or {"path": str(run.path)} for run in runs]):
+        members = [runs[position] for position in positions]
+        more = f", median of {len(members)} seeds" if len(members) > 1 else ""
+        groups.append((members[0].name + more, members))
+    return groups
+
+
+def _views(plots: Iterable[tuple[Plot, str]], prefix: str) -> list[CurveView]:
+    drawn = [(plot, caption) for plot, caption in plots if not plot.is_empty]
+    return [
+        CurveView(plot.title, caption, svg(plot, f"{prefix}{number}")) for number, (plot, caption) in enumerate(drawn)
+    ]
+
+
+def _training(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:
+    events, until = _events(runs), _until(runs)
+    penalties = list(dict.fromkeys(key for run in runs for key in run.newest if key.startswith("penalty.")))
+    if len(runs) == 1:
+        (run,) = runs
+        pairs = (
+            ("Losses", _LOSSES, {"discriminator_loss": "discriminator", "generator_loss": "generator"}),
+            ("Logits", _LOGITS, {"real_logit_mean": "real images", "fake_logit_mean": "generated images"}),
+            ("Penalties", _PENALTIES, {key: key.removeprefix("penalty.") for key in penalties}),
+        )
+        for title, caption, labels in pairs:
+            drawn = [Curve(label, run.curve(key), number) for number, (key, label) in enumerate(labels.items())]
+            yield Plot(title, tuple(drawn), events=events, until=until), caption
+    else:
+        for key in ("discriminator_loss", "generator_loss", "real_logit_mean", "fake_logit_mean"):
+            title, caption = _KINDS[key]
+            yield Plot(title, _curves(runs, key), events=events, until=until), caption
+        for key in penalties:
+            title = f"Penalty {key.removeprefix('penalty.')}"
+            yield Plot(title, _curves(runs, key), until=until), _PENALTIES
+    for key in ("images_per_second", "diversity"):
+        title, caption = _KINDS[key]
+        is_rare = key == "diversity"
+        levels = ((MIN_DIVERSITY, "warning"), (1.0, "real data")) if is_rare else ()
+        curves = _curves(runs, key, is_smoothed=not is_rare)
+        yield Plot(title, curves, levels, events if is_rare else (), until, shows_dots=is_rare), caption
+
+
+def _measured(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:
+    for name, metric in metrics_of(runs).items():
+        curves = _curves(runs, name, is_smoothed=False, better=metric.better)
+        levels = ((metric.real_data, "real data"),) if metric.real_data is not None else ()
+        caption = {"lower": "Lower is better.", "higher": "Higher is better."}.get(metric.better, "")
+        if metric.real_data is not None:
+            caption += " The dashed line is the score of real data: even a perfect model gets about that."
+        yield Plot(name, curves, levels, _events(runs), _until(runs), shows_dots=True), caption.strip()
+
+
+def _events(runs: Sequence[RunSummary]) -> tuple[float, ...]:
+    """Return the kimg of events to mark; none in plots of several runs, where they would not say of which."""
+    return tuple(event.kimg for event in runs[0].events) if len(runs) == 1 else ()
+
+
+def _until(runs: Sequence[RunSummary]) -> float:
+    """Return the kimg at which the axes of all plots end."""
+    return max((run.newest.get("kimg", 0.0) for run in runs), default=0.0)
+
+
+def _curves(runs: Sequence[RunSummary], key: str, *, is_smoothed: bool = True, better: str = "") -> tuple[Curve, ...]:
+    """Return a curve for each group of runs."""
+    curves = []
+    for number, (_, members) in enumerate(_groups(runs)):
+        points: Points = members[0].curve(key)
+        band = None
+        if len(members) > 1:
+            over_seeds = median_curve([_smoothed(run.curve(key)) if is_smoothed else run.curve(key) for run in members])
+            if over_seeds is None:
+                continue
+            points = list(zip(over_seeds.kimg, over_seeds.median, strict=True))
+            low, high = (list(zip(over_seeds.kimg, end, strict=True)) for end in (over_seeds.low, over_seeds.high))
+            band = (low, high)
+        if points:
+            best = best_of(points, better) if len(runs) == 1 else None
+            curves.append(Curve("", points, number % COLORS, is_smoothed and band is None, band, best))
+    return tuple(curves)
+
+
+def _smoothed(points: Points) -> Points:
+    return list(zip((kimg for kimg, _ in points), smoothed([value for _, value in points]), strict=True))

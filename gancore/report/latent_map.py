@@ -1,0 +1,148 @@
+"""Samples that a page lets its reader explore: squares of interpolations between four latents, and classes as rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gancore.report.pictures import Embedded, embed_all
+from gancore.sampling.grid import is_picture, tile_picture, tiles
+from gancore.sampling.latents import mix, seed_latents
+from gancore.sampling.load import TrainedGenerator
+
+CORNERS = (0, 1, 2, 3)
+"""Seeds of the latents in the corners of a map: top left, top right, bottom left, bottom right."""
+MOST_CLASSES = 10
+_SIDES = (16, 12, 9, 7, 5, 4)
+_PER_ROW = 10
+_SECONDS, _MAPS_BYTES, _ROWS_BYTES = 6.0, 1_300_000, 400_000
+_LONGEST_TILE = 128
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """The map of a class, or of a generator without classes: all its tiles in one picture, row by row."""
+
+    label: str
+    sprite: Embedded
+
+
+@dataclass(frozen=True)
+class LatentMap:
+    """Maps with `side` x `side` tiles of `width` x `height` pixels each, one for each class that is shown."""
+
+    side: int
+    width: int
+    height: int
+    maps: tuple[ClassMap, ...]
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Samples of a class, from the same latents as those of other classes."""
+
+    label: str
+    picture: Embedded
+
+
+def labels_of(trained: TrainedGenerator, conditions: Tensor | None) -> list[str]:
+    """Return the names of what the maps of a generator are for: its first classes, or the given conditions."""
+    condition = trained.spec.condition
+    if condition is None:
+        return [""]
+    if isinstance(condition, int):
+        return [trained.class_name(number) or str(number) for number in range(min(condition, MOST_CLASSES))]
+    return [f"condition {number + 1}" for number in range(0 if conditions is None else len(conditions))]
+
+
+def can_map(trained: TrainedGenerator) -> bool:
+    """Return whether the samples of a generator are pictures of their own: images or series."""
+    return len(trained.shape) > 1 and is_picture(torch.empty(1, *trained.shape, device="meta"))
+
+
+def latent_map(trained: TrainedGenerator, conditions: Tensor | None = None) -> LatentMap:
+    """Return maps of the samples between four latents, as fine as a few seconds and the size of a page allow.
+
+    `conditions` (K, …) are those of a generator that is conditional on tensors, as its dataset stores them. Raises
+    NumericsError when a sample is not finite.
+    """
+    labels = labels_of(trained, conditions)
+    started = time.perf_counter()
+    first = _square(trained, _SIDES[0])[:: _SIDES[0] + 1]  # its diagonal, to measure the time of a sample
+    trained.generate(first, _condition(trained, conditions, 0, len(first)))
+    each = (time.perf_counter() - started) / len(first)
+    affordable = (side for side in _SIDES if side**2 * each * len(labels) <= _SECONDS)
+    side = next(affordable, _SIDES[-1])
+    latents = _square(trained, side)
+    sprites, size = list[Image.Image](), (0, 0)
+    for number in range(len(labels)):
+        samples = trained.generate(latents, _condition(trained, conditions, number, len(latents)))
+        drawn = _small(tiles(samples, trained.sample_format.value_range))
+        size = drawn.shape[3], drawn.shape[2]
+        sprites.append(tile_picture(_joined(drawn, side)))
+    pictures = embed_all(sprites, _MAPS_BYTES)
+    factor = pictures[0].width / sprites[0].width  # below 1 if the pictures were too large for a page
+    maps = tuple(ClassMap(*pair) for pair in zip(labels, pictures, strict=True))
+    return LatentMap(side, round(size[0] * factor), round(size[1] * factor), maps)
+
+
+def class_rows(trained: TrainedGenerator, conditions: Tensor | None = None) -> list[ClassRow]:
+    """Return samples of each class from the same latents; none for a generator that is not conditional."""
+    if trained.spec.condition is None:
+        return []
+    labels = labels_of(trained, conditions)
+    latents = seed_latents(trained.config.latent, tuple(range(_PER_ROW)))
+    rows = []
+    for number in range(len(labels)):
+        samples = trained.generate(latents, _condition(trained, conditions, number, _PER_ROW))
+        rows.append(tile_picture(_joined(_small(tiles(samples, trained.sample_format.value_range)), 1)))
+    return [ClassRow(*pair) for pair in zip(labels, embed_all(rows, _ROWS_BYTES), strict=True)]
+
+
+def _condition(trained: TrainedGenerator, conditions: Tensor | None, number: int, count: int) -> Tensor | None:
+    """Return the condition of a map for `count` samples."""
+    condition = trained.spec.condition
+    if condition is None:
+        return None
+    if isinstance(condition, int):
+        return torch.full((count,), number)
+    return None if conditions is None else conditions[number].expand(count, *condition)
+
+
+def _square(trained: TrainedGenerator, side: int) -> Tensor:
+    """Return latents (side², Z) between those of four seeds in the corners, row by row."""
+    corners = seed_latents(trained.config.latent, CORNERS)
+    kind = trained.config.latent.distribution
+    places = [number / (side - 1) for number in range(side)]
+    rows = []
+    for down in places:
+        left, right = mix(corners[0], corners[2], down, kind), mix(corners[1], corners[3], down, kind)
+        rows += [mix(left, right, across, kind) for across in places]
+    return torch.stack(rows)
+
+
+def _small(drawn: Tensor) -> Tensor:
+    """Return tiles (N, C, H, W), reduced where they are larger than a page needs."""
+    longest = max(drawn.shape[2:])
+    if longest <= _LONGEST_TILE:
+        return drawn
+    height, width = (max(1, round(length * _LONGEST_TILE / longest)) for length in drawn.shape[2:])
+    return torch.nn.functional.adaptive_avg_pool2d(drawn.float(), (height, width)).round().to(torch.uint8)
+
+
+def _joined(drawn: Tensor, rows: int) -> Tensor:
+    """Return tiles (N, C, H, W) in one picture (C, rows * H, W * N / rows), without lines between them."""
+    count, channels, height, width = drawn.shape
+    table = drawn.view(rows, count // rows, channels, height, width).permute(2, 0, 3, 1, 4)
+    return table.reshape(channels, rows * height, width * (count // rows))
+
+
+def names_beyond(trained: TrainedGenerator, shown: Sequence[object]) -> int:
+    """Return how many classes have no map."""
+    condition = trained.spec.condition
+    return max(0, condition - len(shown)) if isinstance(condition, int) else 0

@@ -1,0 +1,140 @@
+"""The page of one or several runs: a single HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gancore.catalog.catalog import Catalog
+from gancore.errors import ConfigError
+from gancore.report.collect import RunSummary, collect
+from gancore.report.compare import config_differences, groups_over_seeds, median_and_spread
+from gancore.report.curves import best_of, legend, metric_curves, metrics_of, training_curves
+from gancore.report.plots import COLORS, short
+from gancore.report.view import Sources, value_text, view_of
+from gancore.utils.atomic import atomic_write
+from gancore.utils.files import without_warnings
+from gancore.utils.paths import data_root, shell_quote
+
+REPORT = "report.html"
+"""File name of the page in the folder of a run."""
+_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
+"""Characters that HTML must not have."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, and notes on what is missing or damaged in the runs that it is of."""
+
+    html: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """The values of a metric in a table: for each run the newest and the best one."""
+
+    name: str
+    better: str
+    real_data: str
+    values: tuple[tuple[str, str], ...]
+    over_seeds: tuple[str, ...]
+
+
+def write_report(
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    device: str = "auto",
+    catalog: Catalog | None = None,
+) -> Path:
+    """Write a page about one run, or about several side by side, and return its path.
+
+    `runs` are their folders; a run may be in training. The page is one HTML file without anything outside it: pictures
+    through training, curves, metrics, events, the training images nearest to samples, a map of latents to explore,
+    config, machine and commands. What is missing or damaged is said on the page. `out` is by default `report.html` in
+    the folder of the run, and in the working directory for several runs. `data_dir` has the files of datasets.
+    `device`, one of auto, cpu, cuda and mps, draws the samples. `catalog` has the plugins, by default all that are
+    installed.
+    Raises CheckpointError when there is no run in a folder, StorageError when the page cannot be written.
+    """
+    paths = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
+    target = target_of(paths, out)
+    page = page_of(paths, Sources(catalog or Catalog.installed(), device, data_root(data_dir)))
+    write_page(page, target)
+    return target
+
+
+def target_of(runs: Sequence[Path], out: str | Path | None = None) -> Path:
+    """Return where a page goes. Raises ConfigError without a run, and for a name that does not end in `.html`."""
+    if not runs:
+        raise ConfigError("a report needs at least one run", "name the folder of a run, like runs/0001")
+    target = Path(out) if out is not None else runs[0] / REPORT if len(runs) == 1 else Path(REPORT)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(
+            f"a report must end in .html; received {target}", f"--out {shell_quote(target.with_suffix('.html').name)}"
+        )
+    return target
+
+
+def write_page(page: Page, target: Path) -> None:
+    """Write a page; the file is complete, or what was there before. Raises StorageError when it cannot be written."""
+    with atomic_write(target) as temporary:
+        temporary.write_text(page.html, encoding="utf-8")
+
+
+def page_of(paths: Sequence[Path], sources: Sources) -> Page:
+    """Return the page of runs. Raises CheckpointError when there is no run in one of the folders."""
+    runs = [collect(path) for path in paths]
+    with without_warnings():  # of fonts without a letter that a label has: the browser has its own fonts
+        training, metrics = training_curves(runs), metric_curves(runs)
+    views = [view_of(run, number, sources) for number, run in enumerate(runs)]
+    environment = Environment(
+        loader=PackageLoader("gancore.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["value"] = value_text
+    environment.filters["short"] = short
+    folder = files("gancore.report") / "templates"
+    html = environment.get_template("report.html.jinja").render(
+        title=views[0].name if len(views) == 1 else f"{len(views)} runs",
+        runs=views,
+        colors=COLORS,
+        legend=legend(runs),
+        training=training,
+        metrics=metrics,
+        table=_table(runs),
+        groups=[group for group in groups_over_seeds([run.config for run in runs]) if len(group) > 1],
+        events=[(run.name, event) for run in runs for event in run.events],
+        differences=config_differences([run.config for run in runs]) if len(runs) > 1 else [],
+        style=(folder / "report.css").read_text(encoding="utf-8"),
+        script=(folder / "report.js").read_text(encoding="utf-8"),
+    )
+    notes = tuple(dict.fromkeys(note for view in views for note in view.notes))
+    return Page(_NO_TEXT.sub("\ufffd", html), notes)
+
+
+def _table(runs: Sequence[RunSummary]) -> list[MetricRow]:
+    """Return the metrics of all runs, a row each."""
+    rows = []
+    groups = [group for group in groups_over_seeds([run.config for run in runs]) if len(group) > 1]
+    for name, metric in metrics_of(runs).items():
+        values, newest = [], []
+        for run in runs:
+            value = next((own.value for own in run.metrics if own.name == name), None)
+            best = best_of(run.curve(name), metric.better)
+            newest.append(math.nan if value is None else value)
+            text = f"{short(best[1])} at {best[0]:,.1f} kimg" if best else ""
+            values.append(("" if value is None else short(value), text))
+        spreads = [median_and_spread([newest[place] for place in group]) for group in groups]
+        over_seeds = tuple(f"{short(s.median)} ({short(s.low)} to {short(s.high)})" if s else "" for s in spreads)
+        real = "" if metric.real_data is None else short(metric.real_data)
+        rows.append(MetricRow(name, metric.better, real, tuple(values), over_seeds))
+    return rows

@@ -1,0 +1,130 @@
+"""Pictures of a page: WebP within the HTML, without the enlargement that pictures in the folder of a run have."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image, UnidentifiedImageError
+
+from gancore.utils.files import regular, without_warnings
+
+T = TypeVar("T")
+
+_MOST_FACTOR = 64  # by which pictures in the folder of a run are enlarged
+MOST_FRAMES = 24
+"""Sample pictures of one run on a page."""
+_FRAMES_BYTES = 1_200_000
+_PICTURE_BYTES = 250_000
+_LONGEST_SIDE = 1200
+_MOST_PIXELS = 50_000_000
+_QUALITIES = (85, 70, 50)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A picture as the value of `src`, and its size in pixels."""
+
+    src: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The picture of samples of a step."""
+
+    step: int
+    picture: Embedded
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most `most` items, evenly chosen, with the first and the last one."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(number * (len(items) - 1) / (most - 1))] for number in range(most)]
+
+
+def open_picture(path: Path) -> Image.Image | str:
+    """Return the picture in a file, or why it cannot be shown."""
+    try:
+        with without_warnings(), regular(path) as file, Image.open(file, formats=["PNG"]) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                return f"{path} is not shown: it has {image.width:,} x {image.height:,} pixels"
+            image.load()
+            return image.copy()
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return f"{path} cannot be shown: {' '.join(str(error).split())}"
+
+
+def without_enlargement(image: Image.Image) -> Image.Image:
+    """Return a picture whose pixels were all enlarged by an integer factor without it, and another one as it is."""
+    for factor in range(_MOST_FACTOR, 1, -1):
+        if image.width % factor == image.height % factor == 0:
+            small = image.resize((image.width // factor, image.height // factor), Image.Resampling.NEAREST)
+            if small.resize(image.size, Image.Resampling.NEAREST).tobytes() == image.tobytes():
+                return small
+    return image
+
+
+def embedded(image: Image.Image, most_bytes: int = _PICTURE_BYTES) -> Embedded:
+    """Return a picture as WebP: without loss if it is that small, else with as little loss as needed."""
+    return embed_all([image], most_bytes)[0]
+
+
+def embed_all(images: Sequence[Image.Image], most_bytes: int) -> list[Embedded]:
+    """Return pictures as WebP of one quality that have at most `most_bytes` together, or nearly so."""
+    images = [_reduced(image, _LONGEST_SIDE) for image in images]
+    encoded = [_webp(image, None) for image in images]
+    for quality in _QUALITIES:
+        if sum(map(len, encoded)) <= most_bytes:
+            break
+        encoded = [_webp(image, quality) for image in images]
+    while sum(map(len, encoded)) > most_bytes and max(max(image.size) for image in images) > 64:
+        images = [_reduced(image, max(image.size) * 2 // 3) for image in images]
+        encoded = [_webp(image, _QUALITIES[-1]) for image in images]
+    return [_uri(image, data) for image, data in zip(images, encoded, strict=True)]
+
+
+def frames_of(pictures: Sequence[tuple[int, Path]], notes: list[str]) -> list[Frame]:
+    """Return at most `MOST_FRAMES` pictures through training; `notes` get those that cannot be shown."""
+    steps, images = [], []
+    for step, path in evenly(pictures, MOST_FRAMES):
+        image = open_picture(path)
+        if isinstance(image, str):
+            notes.append(image)
+        else:
+            steps.append(step)
+            images.append(without_enlargement(image))
+    if not images:
+        return []
+    return [Frame(*pair) for pair in zip(steps, embed_all(images, _FRAMES_BYTES), strict=True)]
+
+
+def _reduced(image: Image.Image, longest: int) -> Image.Image:
+    if max(image.size) <= longest:
+        return image
+    factor = longest / max(image.size)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    return image.resize(size, Image.Resampling.BOX)
+
+
+def _webp(image: Image.Image, quality: int | None) -> bytes:
+    """Return a picture as WebP of this quality, and without loss for None."""
+    file = io.BytesIO()
+    shown = image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+    if quality is None:
+        shown.save(file, "WEBP", lossless=True, quality=50, method=3)
+    else:
+        shown.save(file, "WEBP", quality=quality, method=4)
+    return file.getvalue()
+
+
+def _uri(image: Image.Image, data: bytes) -> Embedded:
+    return Embedded(f"data:image/webp;base64,{base64.b64encode(data).decode()}", *image.size)

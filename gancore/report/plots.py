@@ -1,0 +1,218 @@
+"""Plots of a page: SVG drawn by matplotlib, whose text stays text and whose colors are CSS variables of the page."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Points = Sequence[tuple[float, float]]
+"""A curve: pairs of kimg and value. NaN is a gap."""
+
+COLORS = 6
+"""Number of colors of curves; a page defines each as a CSS variable."""
+_MOST_POINTS = 300
+"""Points of a curve that are drawn; of more, each stands for several lines of the log."""
+_FEWEST_TO_SMOOTH = 8
+_SMOOTHED_SHARE = 0.05  # of the points of a curve, whose weights are a half and more
+_SIZE = (5.0, 2.7)  # in inches of 72 units each
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "gancore",  # otherwise the ids of shapes are random
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "xtick.major.width": 0.8,
+    "ytick.major.width": 0.8,
+    "path.simplify": True,
+    "text.parse_math": False,  # labels come from the user
+}
+
+# matplotlib takes no CSS variables, so it draws in colors that stand for them.
+_INK, _GRID, _WARNING = "#010101", "#010102", "#010103"
+_CURVES = tuple(f"#0101{number:02x}" for number in range(16, 16 + COLORS))
+_VARIABLES = {
+    _INK: "muted",
+    _GRID: "line",
+    _WARNING: "warning",
+    **{color: f"curve-{number}" for number, color in enumerate(_CURVES)},
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve of a plot. `color` is a number below `COLORS`; `band` has lower and upper ends of a range around it."""
+
+    label: str
+    points: Points
+    color: int
+    is_smoothed: bool = True
+    band: tuple[Points, Points] | None = None
+    best: tuple[float, float] | None = None
+    """The point to mark as the best one."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves over kimg. `levels` are horizontal lines with labels, `events` the kimg of vertical ones.
+
+    With `shows_dots` each point is a dot on its curve, as for values that are measured rarely.
+    """
+
+    title: str
+    curves: tuple[Curve, ...]
+    levels: tuple[tuple[float, str], ...] = ()
+    events: tuple[float, ...] = ()
+    until: float = 0.0
+    """The kimg at which the axis ends; 0 for the end of the curves."""
+    shows_dots: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no finite value to draw."""
+        return not any(math.isfinite(value) for curve in self.curves for _, value in curve.points)
+
+    @property
+    def description(self) -> str:
+        """What the plot shows in words, for readers who do not see it."""
+        parts = [f"{self.title} over thousands of real images"]
+        for curve in self.curves:
+            finite = [value for _, value in curve.points if math.isfinite(value)]
+            if finite:
+                label = f"{curve.label}: " if curve.label else ""
+                parts.append(f"{label}from {short(finite[0])} to {short(finite[-1])}")
+        parts += [f"{label} at {short(level)}" for level, label in self.levels]
+        return "; ".join(parts)
+
+
+def short(value: float) -> str:
+    """Return a number with three significant digits or, from 1,000, without decimals."""
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Return the exponential moving average of values, without the pull of its start; NaN stays NaN, and is skipped."""
+    weight = 1 / (1 + max(1.0, _SMOOTHED_SHARE * len(values)))
+    average, total, result = 0.0, 0.0, []
+    for value in values:
+        if math.isfinite(value):
+            average += weight * (value - average)
+            total += weight * (1 - total)
+        result.append(average / total if math.isfinite(value) else math.nan)
+    return result
+
+
+def thinned(points: Points, most: int = _MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """Return kimg and values (M,) with M <= `most`. Of several points in one bin the lowest and the highest stay."""
+    kimg, values = np.array(points, dtype=float).reshape(-1, 2).T
+    if len(kimg) <= most:
+        return kimg, values
+    kept = set[int]()
+    for part in np.array_split(np.arange(len(kimg)), most // 2):
+        finite = part[np.isfinite(values[part])]
+        if len(finite):
+            kept |= {int(finite[values[finite].argmin()]), int(finite[values[finite].argmax()])}
+        else:
+            kept.add(int(part[0]))
+    order = sorted(kept)
+    return kimg[order], values[order]
+
+
+def svg(plot: Plot, prefix: str) -> str:
+    """Return a plot as an SVG element of a page. `prefix` makes its ids different from those of other plots."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.add_subplot()
+        for curve in plot.curves:
+            _draw(axes, curve, plot.shows_dots)
+        for level, label in plot.levels:
+            axes.axhline(level, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+            place = axes.get_yaxis_transform()
+            axes.text(1, level, label, color=_INK, transform=place, ha="right", va="bottom", fontsize=9)
+        for kimg in plot.events:
+            axes.axvline(kimg, color=_WARNING, linewidth=1.2, linestyle=(0, (1, 2)))
+        if plot.until:
+            axes.set_xlim(0, plot.until * 1.02)
+        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[:].set_color(_GRID)
+        axes.tick_params(colors=_INK, length=3)
+        axes.set_xlabel("kimg", color=_INK, loc="right")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_formatter(lambda value, _: _tick(value))
+        labeled = [curve for curve in plot.curves if curve.label]
+        if labeled:
+            axes.legend(
+                *axes.get_legend_handles_labels(), loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False,
+                borderaxespad=0.2, handlelength=1.2, labelcolor=_INK,
+            )  # fmt: skip
+        file = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    return _for_page(file.getvalue(), prefix, plot.description)
+
+
+def _draw(axes: mpl.axes.Axes, curve: Curve, shows_dots: bool) -> None:
+    """Draw a curve: thin as it was measured, and thick as it is smoothed where it has enough points."""
+    color = _CURVES[curve.color % COLORS]
+    label = f"\u200b{curve.label}" if curve.label else None  # matplotlib drops labels that begin with a line
+    if curve.band is not None:
+        kimg, low = np.array(curve.band[0]).T
+        axes.fill_between(kimg, low, np.array(curve.band[1])[:, 1], color=color, alpha=0.18, linewidth=0)
+    smooths = curve.is_smoothed and len(curve.points) >= _FEWEST_TO_SMOOTH
+    marker = "o" if shows_dots and len(curve.points) <= 40 else ""
+    kimg, values = thinned(curve.points)
+    raw = {"linewidth": 0.8, "alpha": 0.45} if smooths else {"linewidth": 1.8, "label": label}
+    axes.plot(kimg, values, color=color, marker=marker, markersize=3.5, **raw)
+    if smooths:
+        average = smoothed([value for _, value in curve.points])
+        kimg, values = thinned([(at, value) for (at, _), value in zip(curve.points, average, strict=True)])
+        axes.plot(kimg, values, color=color, linewidth=1.8, label=label)
+    if curve.best is not None:
+        axes.plot(*curve.best, "o", markersize=9, markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.6)
+        axes.annotate(
+            f"best {short(curve.best[1])}", curve.best, color=_INK, fontsize=9, xytext=(0, 8), ha="center",
+            textcoords="offset points",
+        )  # fmt: skip
+
+
+def _tick(value: float) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _for_page(text: str, prefix: str, description: str) -> str:
+    """Return the SVG element of a document of matplotlib, for use within HTML."""
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)  # the page has the style
+    text = re.sub(r'(?<= )id="([^"]+)"', "", text) if "#" not in text else _renamed(text, prefix)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    for color, variable in _VARIABLES.items():
+        text = text.replace(color, f"var(--{variable})")
+    head = re.search(r'viewBox="[^"]+"', text)
+    label = description.translate({ord("&"): "&amp;", ord('"'): "&quot;", ord("<"): "&lt;"})
+    element = f'<svg class="plot" role="img" aria-label="{label}" {head[0] if head else ""}>'
+    return element + re.sub(r"\n\s*", "\n", text[text.index(">") + 1 :])
+
+
+def _renamed(text: str, prefix: str) -> str:
+    """Return the text with ids that only this plot has, without those that nothing refers to."""
+    used = set(_references(text))
+    text = re.sub(r' id="([^"]+)"', lambda found: f' id="{prefix}-{found[1]}"' if found[1] in used else "", text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
+    return re.sub(r'xlink:href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
+
+
+def _references(text: str) -> Iterator[str]:
+    for found in re.finditer(r'url\(#([^)]+)\)|href="#([^"]+)"', text):
+        yield found[1] or found[2]

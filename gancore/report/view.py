@@ -1,0 +1,324 @@
+"""What a page shows of one run apart from its curves: pictures, samples to explore, config, machine and commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import tomli_w
+from torch import Tensor
+
+from gancore.catalog.catalog import Catalog
+from gancore.config.duration import Duration
+from gancore.config.layers import ConfigLayer
+from gancore.config.requirements import attributed
+from gancore.config.run import resolve
+from gancore.config.toml import literal
+from gancore.errors import GancoreError
+from gancore.evaluation.sources import ReferenceImages
+from gancore.report.collect import RunSummary
+from gancore.report.compare import ConfigDifference, config_differences
+from gancore.report.copies import Copies, find_copies
+from gancore.report.latent_map import ClassRow, LatentMap, can_map, class_rows, latent_map, names_beyond
+from gancore.report.pictures import Embedded, Frame, embedded, frames_of, open_picture, without_enlargement
+from gancore.report.plots import short
+from gancore.sampling.load import TrainedGenerator, load
+from gancore.utils.paths import shell_quote
+
+T = TypeVar("T")
+
+_CONDITIONS = 6
+"""Conditions of a generator that is conditional on tensors of which a page has maps."""
+_MOST_CONDITIONS = 64
+_MACHINE = ("gancore", "torch", "python", "system", "machine", "device", "processors", "threads", "ranks", "git_commit")
+"""Entries of a manifest about versions and machine."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the page of a run may use apart from its folder: plugins, a device, and the folder `root` of datasets.
+
+    Without `root` the page does not read training data again.
+    """
+
+    catalog: Catalog
+    device: str
+    root: Path | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a page that may be absent; then `reason` says why."""
+
+    content: object = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """All that a page shows of a run; `number` makes its ids different from those of other runs."""
+
+    number: int
+    name: str
+    state: str
+    """How far the run is, in one line."""
+    facts: Sequence[tuple[str, str]]
+    real: Embedded | None
+    frames: Sequence[tuple[Frame, str]]
+    pictures: str
+    """Why there are no pictures; empty if there are some."""
+    copies: Part
+    map: Part
+    rows: Part
+    more_classes: int
+    recipe: str | None
+    changes: Part
+    toml: str
+    about: Sequence[tuple[str, str]]
+    commands: Sequence[tuple[str, str]]
+    notes: Sequence[str] = ()
+
+    @property
+    def film(self) -> bool:
+        """Whether there are several pictures through training."""
+        return len(self.frames) > 1
+
+
+def view_of(run: RunSummary, number: int, sources: Sources) -> RunView:
+    """Return what a page shows of a run. What fails becomes a reason or a note, never an error."""
+    notes = list(run.notes)
+    frames = frames_of(run.pictures, notes)
+    real = open_picture(run.real) if run.real else None
+    if isinstance(real, str):
+        notes.append(real)
+        real = None
+    trained, absent = _attempt(lambda: load(run.path, device=sources.device, catalog=sources.catalog))
+    explored = _Explored(trained, absent, sources)
+    notes += [warning for warning in (trained.warnings if trained else ()) if warning not in notes]
+    recipe = run.manifest.get("recipe")
+    recipe = recipe if isinstance(recipe, str) else None
+    rows = explored.rows()
+    maps = explored.maps()
+    shown = maps.content.maps if isinstance(maps.content, LatentMap) else ()
+    return RunView(
+        number=number,
+        name=run.name,
+        state=_state(run, recipe),
+        facts=_facts(run),
+        real=embedded(without_enlargement(real)) if real else None,
+        frames=[(frame, _time(run, frame.step)) for frame in frames],
+        pictures="" if frames else _without_pictures(run),
+        copies=explored.copies(),
+        map=maps,
+        rows=rows,
+        more_classes=names_beyond(trained, shown) if trained and shown else 0,
+        recipe=recipe,
+        changes=_changes(run, recipe, sources.catalog),
+        toml=tomli_w.dumps(dict(run.config)) if run.config else "",
+        about=_about(run, trained),
+        commands=_commands(run, trained),
+        notes=notes,
+    )
+
+
+def _attempt(work: Callable[[], T]) -> tuple[T | None, str]:
+    """Return what the work returns, or None and why it failed. Code of plugins may fail in any way."""
+    try:
+        return work(), ""
+    except GancoreError as error:
+        return None, str(error)
+
+
+class _Explored:
+    """Samples of a trained generator, and the training data that they are compared with."""
+
+    def __init__(self, trained: TrainedGenerator | None, absent: str, sources: Sources) -> None:
+        self._trained, self._absent, self._sources = trained, absent, sources
+        self._reference: tuple[ReferenceImages | None, str] | None = None
+
+    def copies(self) -> Part:
+        """Return the training images that are nearest to samples."""
+        trained = self._trained
+        if trained is None:
+            return Part(reason=self._absent)
+        if not can_map(trained):
+            return Part(reason=f"Samples of shape {trained.shape} are not pictures, so they are not compared.")
+        reference, why = self._data()
+        if reference is None:
+            return Part(reason=why)
+
+        def find() -> Copies:
+            with attributed(trained.config, self._sources.catalog):
+                return find_copies(trained, reference, self._conditions(_MOST_CONDITIONS))
+
+        return Part(*_attempt(find))
+
+    def maps(self) -> Part:
+        """Return the maps of latents."""
+        return self._of_samples(latent_map)
+
+    def rows(self) -> Part:
+        """Return samples of each class."""
+        if self._trained is None or self._trained.spec.condition is None:
+            return Part()
+        return self._of_samples(class_rows)
+
+    def _of_samples(self, make: Callable[[TrainedGenerator, Tensor | None], LatentMap | list[ClassRow]]) -> Part:
+        trained = self._trained
+        if trained is None:
+            return Part(reason=self._absent)
+        if not can_map(trained):
+            return Part(reason=f"Samples of shape {trained.shape} are not pictures of their own.")
+        if isinstance(trained.spec.condition, tuple):
+            reference, why = self._data()
+            if reference is None:
+                return Part(reason=f"The generator needs conditions of its dataset. {why}")
+
+        def draw() -> LatentMap | list[ClassRow]:
+            with attributed(trained.config, self._sources.catalog):
+                return make(trained, self._conditions(_CONDITIONS))
+
+        return Part(*_attempt(draw))
+
+    def _conditions(self, count: int) -> Tensor | None:
+        """Return conditions (N, …) of the dataset for a generator that is conditional on tensors; else None."""
+        reference = self._data()[0] if self._trained and isinstance(self._trained.spec.condition, tuple) else None
+        return None if reference is None else reference.draw_conditions(count, 0, "report")
+
+    def _data(self) -> tuple[ReferenceImages | None, str]:
+        """Return the training data, or None and why it cannot be read."""
+        trained, root = self._trained, self._sources.root
+        if trained is None or root is None:
+            return None, "A page that training writes does not read the data again; use gancore report RUN."
+        if self._reference is None:
+            reference, why = _attempt(lambda: ReferenceImages.of(trained.config.dataset, root))
+            self._reference = reference, f"The training data cannot be read: {why}."
+        return self._reference
+
+
+def _without_pictures(run: RunSummary) -> str:
+    if run.arrays:
+        return f"Samples of this run are not pictures; samples/ has {run.arrays:,} arrays."
+    return "There is no picture of samples yet."
+
+
+def _time(run: RunSummary, step: int) -> str:
+    """Return a step as text, with its kimg if the log has it."""
+    kimg = run.kimg_at(step)
+    return f"step {step:,}" + ("" if kimg is None else f" · {kimg:,.1f} kimg")
+
+
+def _state(run: RunSummary, recipe: str | None) -> str:
+    """Return what is trained, and how much of it is done."""
+    words = [f"recipe {recipe}"] if recipe else []
+    dataset = run.config.get("dataset")
+    if isinstance(dataset, Mapping) and dataset.get("name") != recipe:
+        words.append(f"dataset {dataset.get('name')}")
+    duration, newest = run.config.get("duration"), run.newest
+    if isinstance(duration, str):
+        try:
+            total = Duration.parse(duration)
+            size = round(1000 * newest["kimg"] / newest["epoch"])
+            seen, seconds = round(1000 * newest["kimg"]), newest["seconds"]
+            done = total.done(step=int(newest["step"]), images_seen=seen, seconds=seconds, dataset_size=size)
+        except (ValueError, KeyError, ZeroDivisionError):
+            words.append(f"for {duration}")
+        else:
+            words.append(f"done: {duration}" if done >= 0.999 else f"{done:.0%} of {duration}")
+    return " · ".join(words)
+
+
+def _facts(run: RunSummary) -> list[tuple[str, str]]:
+    """Return the few numbers that say how far a run is."""
+    newest, facts = run.newest, list[tuple[str, str]]()
+    if "kimg" in newest:
+        facts.append((f"{newest['kimg']:,.1f}", "kimg"))
+        facts.append((f"{int(newest['step']):,}", "steps"))
+    if "epoch" in newest:
+        facts.append((short(newest["epoch"]), "epochs"))
+    if "seconds" in newest:
+        facts.append((_duration(newest["seconds"]), "training"))
+    if "images_per_second" in newest:
+        facts.append((f"{newest['images_per_second']:,.0f}", "images per second"))
+    for metric in run.metrics[:3]:
+        if metric.value is not None:
+            real = "" if metric.real_data is None else f" (real data {short(metric.real_data)})"
+            facts.append((short(metric.value), metric.name + real))
+    return facts
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _changes(run: RunSummary, recipe: str | None, catalog: Catalog) -> Part:
+    """Return the keys in which the config differs from its recipe."""
+    if not run.config:
+        return Part(reason="The config cannot be read.")
+    if recipe is None:
+        return Part(reason="The run was not started from a recipe.")
+
+    def differences() -> list[ConfigDifference]:
+        layers = [ConfigLayer(f"recipe {recipe}", catalog.recipe(recipe).data)]
+        return config_differences([resolve(layers, catalog).to_data(catalog), run.config])
+
+    found, why = _attempt(differences)
+    return Part(found, f"Recipe {recipe} cannot be read: {why}" if why else "")
+
+
+def value_text(value: object) -> str:
+    """Return a value of a config as a file has it; a dash where the key is absent."""
+    if value is None:
+        return "\N{EN DASH}"
+    try:
+        return literal(value)
+    except TypeError:
+        return str(value)
+
+
+def _about(run: RunSummary, trained: TrainedGenerator | None) -> list[tuple[str, str]]:
+    """Return versions and machine of a run, and which checkpoint the samples are from."""
+    manifest, rows = run.manifest, list[tuple[str, str]]()
+    if trained is not None:
+        weights = "EMA weights" if trained.averaged else "current weights"
+        parameters = sum(weight.numel() for weight in trained.generator.parameters())
+        rows.append(("samples of this page", f"{trained.path.name}, {weights}, SHA-256 {trained.digest[:12]}"))
+        rows.append(("generator", f"{trained.config.generator.name}, {parameters:,} parameters"))
+    data = manifest.get("data")
+    if isinstance(data, dict) and data.get("dataset"):
+        items = data.get("items")
+        count = f", {items:,} items" if isinstance(items, int) else ""
+        rows.append(("dataset", f"{data['dataset']}{count}"))
+    if run.config.get("duration"):
+        rows.append(("duration", str(run.config["duration"])))
+    rows += [(label.replace("_", " "), str(manifest[label])) for label in _MACHINE if manifest.get(label) is not None]
+    plugins = manifest.get("plugins")
+    if isinstance(plugins, dict):
+        others = [f"{name} {version}" for name, version in plugins.items() if name != "gancore"]
+        rows += [("plugins", ", ".join(others))] if others else []
+    resumed = manifest.get("resumed")
+    if isinstance(resumed, list) and resumed:
+        steps = [str(entry.get("step")) for entry in resumed if isinstance(entry, Mapping)]
+        rows.append(("resumed at step", ", ".join(steps[-10:])))
+    return rows
+
+
+def _commands(run: RunSummary, trained: TrainedGenerator | None) -> list[tuple[str, str]]:
+    """Return commands that repeat, resume and sample the run, with what each does."""
+    path = run.path
+    commands = [("Resume it", f"gancore resume {shell_quote(path)}")]
+    if run.config:
+        commands.insert(0, ("Train the same run again", f"gancore train {shell_quote(path / 'config.toml')}"))
+    if trained is not None:
+        commands += [
+            ("Draw samples", f"gancore sample {shell_quote(path)} -n 64"),
+            ("Measure it", f"gancore evaluate {shell_quote(path)}"),
+            ("Load it in Python", f"gancore.load({str(path)!r}).sample(64, seed=0)"),
+        ]
+    commands.append(("Make this page again", f"gancore report {shell_quote(path)}"))
+    return commands

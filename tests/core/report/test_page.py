@@ -1,0 +1,154 @@
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+import gancore
+from gancore.errors import CheckpointError, ConfigError, StorageError
+from helpers.html_pages import problems_of
+from helpers.small_runs import recorded
+from helpers.tiny_components import catalog
+
+ATTACK = "</script></style><b>'\"&<img src=x onerror=alert(1)>"
+
+
+def text_of(runs, out, **more):
+    return gancore.write_report(runs, out, device="cpu", **more).read_text()
+
+
+def test_page_of_a_run_is_valid_small_and_complete(page):
+    text = page.read_text()
+    assert problems_of(text) == []
+    assert len(text) < 1_000_000
+    for words in ("Samples and real data", "kid-random", "real data", "best", "Losses", "Logits", "Images per second"):
+        assert words in text
+    for words in ("Explore the latents", "Classes", "Did it copy?", "What differs from recipe", "gancore resume"):
+        assert words in text
+    assert text.count('class="absent"') == 0
+    assert "cannot" not in text.split("<main")[1].split("<script")[0].replace("it cannot tell them apart", "")
+
+
+def test_page_of_several_runs_compares_them(digits, copied, tmp_path):
+    config = copied / "config.toml"
+    config.write_text(config.read_text().replace("seed = 0", "seed = 5", 1))
+    other, _, _ = recorded(tmp_path / "other", {"log": {"every_steps": 1}})
+    text = text_of([digits, copied, other.path], tmp_path / "page.html", catalog=catalog())
+    assert problems_of(text) == []
+    assert "median of 2 seeds" in text
+    assert "What differs between the runs" in text
+    assert "Loss of the generator" in text
+
+
+def test_page_is_written_into_the_folder_of_the_run(copied):
+    assert gancore.write_report(copied, device="cpu") == copied / "report.html"
+
+
+@pytest.mark.parametrize("layers", [
+    [{"dataset": {"name": "noise", "shape": [2]}}],
+    [{"dataset": {"name": "noise", "shape": [7]}}],
+    [{"dataset": {"name": "noise", "shape": [5, 4, 4]}}],
+    [{"dataset": {"name": "noise", "shape": [3, 16]}}],
+], ids=["points", "table", "channels", "series"])  # fmt: skip
+def test_page_of_other_data_says_what_cannot_be_drawn(tmp_path, layers):
+    run, _, _ = recorded(tmp_path / "run", *layers)
+    text = text_of(run.path, tmp_path / "page.html", catalog=catalog())
+    assert problems_of(text) == []
+    assert ("are not pictures" in text) == (layers[0]["dataset"]["shape"] != [3, 16])
+
+
+def test_page_shows_names_of_the_user_as_text(copied, tmp_path):
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest |= {"recipe": ATTACK, "device": ATTACK, "plugins": {ATTACK: ATTACK}, "data": {"dataset": ATTACK}}
+    manifest["events"] = [{"step": 3, "kimg": 0.1, "kind": "nonfinite", "text": ATTACK}]
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    line = {"step": 12, "kimg": 0.768, f"penalty.{ATTACK}": 1.0, "discriminator_loss": 1.0}
+    measured = {"step": 12, "kimg": 0.768, ATTACK: 1.0, "x\x00\x1b\ufffe": 2.0}
+    with (copied / "metrics.jsonl").open("a") as log:
+        log.write(f"{json.dumps(line)}\n{json.dumps(measured)}\n")
+    text = text_of([copied, shutil.copytree(copied, tmp_path / "<i>name&'")], tmp_path / "page.html")
+    assert problems_of(text) == []
+    assert "<b>'" not in text
+    assert "<i>name" not in text
+    assert "<img src=x" not in text
+    assert text.count("<script") == 1
+
+
+def test_page_of_damaged_parts_says_so_and_shows_the_rest(copied, tmp_path):
+    for name in ("config.toml", "manifest.json", "evaluation.json"):
+        (copied / name).write_text("{")
+    for path in [*(copied / "samples").iterdir(), *(copied / "checkpoints").iterdir()]:
+        path.write_bytes(path.read_bytes()[:100])
+    text = text_of(copied, tmp_path / "page.html")
+    assert problems_of(text) == []
+    for words in ("config.toml is damaged", "manifest.json is damaged", "real.png cannot be shown", "Losses"):
+        assert words in text
+    assert "there is no valid checkpoint" in text
+
+
+def test_page_of_a_run_that_has_just_begun_says_what_is_missing(copied, tmp_path):
+    for name in ("samples", "checkpoints"):
+        shutil.rmtree(copied / name)
+    for name in ("evaluation.json", "metrics.jsonl"):
+        (copied / name).unlink()
+    text = text_of(copied, tmp_path / "page.html")
+    assert problems_of(text) == []
+    for words in ("There is no picture of samples yet", "there is no checkpoint in", "The log has no line yet"):
+        assert words in text
+
+
+def test_page_of_a_run_whose_plugin_is_missing_has_no_map(tmp_path):
+    run, _, _ = recorded(tmp_path / "run", {"log": {"every_steps": 1}})
+    text = text_of(run.path, tmp_path / "page.html")
+    assert problems_of(text) == []
+    assert "Losses" in text
+    assert "<canvas" not in text
+    assert "needs plugin worlds" in text.split('id="explore"')[1].split("</section>")[0]
+
+
+def test_page_of_own_pictures_that_were_moved_has_a_map_and_says_why_it_compares_nothing(tmp_path):
+    for name in ("cats & dogs", ATTACK.replace("/", "|")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(8):
+            Image.effect_noise((8, 8), 50 + number).save(tmp_path / "data" / name / f"{number}.png")
+    small = {"generator.width": 4, "discriminator.width": 4, "evaluate.on_collapse": "ignore", "batch_size": 4}
+    run = gancore.Run(
+        "conditional",
+        dataset={"name": "folder", "path": str(tmp_path / "data"), "classes": True},
+        out=tmp_path / "run",
+        steps=1,
+        device="cpu",
+        set=small,
+    )
+    list(run.train())
+    shutil.rmtree(tmp_path / "data")
+    text = text_of(tmp_path / "run", tmp_path / "page.html")
+    assert problems_of(text) == []
+    assert "The training data cannot be read: " in text
+    assert "cats &amp; dogs" in text
+    assert "<canvas" in text
+    assert "<b>" not in text.split('id="explore"')[1].split("</section>")[0]
+
+
+def test_report_refuses_no_run_other_names_and_unwritable_targets(copied, tmp_path):
+    with pytest.raises(ConfigError, match="at least one run"):
+        gancore.write_report([])
+    with pytest.raises(ConfigError, match=r"must end in \.html"):
+        gancore.write_report(copied, tmp_path / "page.png")
+    with pytest.raises(CheckpointError, match="there is no run in"):
+        gancore.write_report([copied, tmp_path])
+    before = sorted(tmp_path.iterdir())
+    (tmp_path / "taken.html").mkdir()
+    for target in ("none/page.html", "taken.html"):
+        with pytest.raises(StorageError, match="cannot write"):
+            gancore.write_report(copied, tmp_path / target)
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "taken.html"])
+
+
+def test_report_changes_neither_the_run_nor_the_random_state(copied, tmp_path):
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    state = torch.get_rng_state()
+    text_of(copied, tmp_path / "page.html")
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+    assert torch.equal(torch.get_rng_state(), state)
