@@ -168,6 +168,12 @@ class LogSettings(Settings):
     every_steps: int = Field(default=100, ge=1, description="steps between lines of the log")
 
 
+class ReportSettings(Settings):
+    """Settings of the page about the run that training writes, at its end too."""
+
+    every_kimg: float = Field(default=100.0, gt=0, description="thousands of real images between pages")
+
+
 class SampleSettings(Settings):
     """Settings of sample images, which are drawn from the same noise each time."""
 
@@ -252,6 +258,9 @@ class RunConfig(Options):
     checkpoint: CheckpointSettings = CheckpointSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     log: LogSettings = LogSettings()
+    report: ReportSettings | None = Field(
+        default=None, description="page about the run, see gancore report; absent: training writes none"
+    )
     sample: SampleSettings = SampleSettings()
 
     def components(self) -> list[Component]:

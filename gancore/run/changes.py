@@ -11,7 +11,7 @@ from gancore.config.layers import REMOVE, flattened, parse_value
 from gancore.config.toml import literal
 from gancore.utils.paths import shell_quote
 
-_RECORDING = ("log", "sample", "evaluate", "metrics", "observers", "checkpoint")
+_RECORDING = ("log", "report", "sample", "evaluate", "metrics", "observers", "checkpoint")
 """Tables that are about what a run records; its weights do not depend on them."""
 _EXACT_TRAINING = {"workers", "data", "on_nonfinite", "nonfinite_limit", "threads"}
 """Weights do depend on the number of threads, which is compared as a fact of the machine, with what it was."""

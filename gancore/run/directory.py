@@ -5,6 +5,7 @@ manifest.json    versions of gancore and torch, the plugins the run needs, the g
 metrics.jsonl    one flat object every `log.every_steps` steps, and one per evaluation
 evaluation.json  the newest evaluation with all details, in a run with metrics
 samples/         pictures drawn from the same noise during training, and a contact sheet of the data
+report.html      a page about the run, in a run with `report.every_kimg`
 checkpoints/     the newest `checkpoint.keep` checkpoints, and the best one by `checkpoint.best`
 """
 
@@ -38,12 +39,12 @@ from gancore.utils.atomic import atomic_write, is_temporary_file, remove_tempora
 from gancore.utils.files import regular
 from gancore.utils.paths import shell_quote
 
-_RUN_FILES = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl"
+_RUN_FILES = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl|report\.html"
 REAL = "real.png"
 """File name of the contact sheet of the data, in the folder of samples."""
 _PICTURE = rf"step-\d+\.(?:png|npy)|{re.escape(REAL)}"
-_MOST_RESUMES = 1000
-"""Number of the newest resumes that a manifest lists."""
+_MOST_RESUMES = _MOST_EVENTS = 1000
+"""Number of the newest resumes, and of the newest events, that a manifest lists."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,17 @@ class RunDirectory:
         manifest = self.read_manifest()
         if manifest.problem is None:
             self._write_manifest({**manifest.entries, **facts})
+
+    def note_event(self, kind: str, step: int, kimg: float, text: str) -> None:
+        """Add an event to the manifest, as `note` does: `kind` is `collapse` or `nonfinite`, `text` what to show of it.
+
+        A resumed run repeats the events since its checkpoint, which are noted once.
+        """
+        listed = self.read_manifest().entries.get("events")
+        events = listed if isinstance(listed, list) else []
+        event = {"kind": kind, "step": step, "kimg": kimg, "text": text}
+        if event not in events:
+            self.note({"events": [*events, event][-_MOST_EVENTS:]})
 
     def _clear(self) -> None:
         remove_temporary_files(self.path, _RUN_FILES)

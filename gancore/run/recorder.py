@@ -87,7 +87,9 @@ def record(steps: Iterator[Step], session: Session, state: RecorderState | None 
     return Recorder(session, state).records(steps)
 
 
-def due_after(step: Step, images_before: int, config: RunConfig) -> list[Literal["log", "checkpoint"] | PendingTask]:
+def due_after(
+    step: Step, images_before: int, config: RunConfig
+) -> list[Literal["log", "checkpoint", "report"] | PendingTask]:
     """Return what is due after `step`, in order; `images_before` is the number of images seen before it."""
     last = step.done >= 1
 
@@ -96,12 +98,13 @@ def due_after(step: Step, images_before: int, config: RunConfig) -> list[Literal
 
     evaluate = interval_ended(config.evaluate.every_kimg)
     guard = evaluate and config.evaluate.on_collapse != "ignore"  # the guard compares whole intervals only
-    due: dict[Literal["log", "checkpoint"] | PendingTask, bool] = {
+    due: dict[Literal["log", "checkpoint", "report"] | PendingTask, bool] = {
         "log": last or step.step % config.log.every_steps == 0,
         "samples": last or interval_ended(config.sample.every_kimg),
         "checkpoint": last or step.step % config.checkpoint.every_steps == 0,
         "guarded evaluation": guard,
         "evaluation": bool(config.metrics) and (evaluate or last) and not guard,
+        "report": config.report is not None and (last or interval_ended(config.report.every_kimg)),
     }
     return [task for task, is_due in due.items() if is_due]
 
@@ -114,6 +117,7 @@ class Recorder:
         self._evaluator, self._interruption = session.evaluator, session.interruption
         self._deferred, self._coordinator = session.interruption.deferred, Coordinator(session.gan.ranks)
         self._config_data = session.config.to_data(session.catalog)
+        self._catalog = session.catalog
         self._made_with = describe(session.config, session.catalog, session.gan.device, session.gan.ranks.size)
         # The rest of the manifest, so that it can be restored if it is damaged.
         about_this_run = {*self._made_with, "data", "resumed"}
@@ -137,6 +141,7 @@ class Recorder:
         self._logged_seconds = progress.seconds  # plus the time off the clock since then
         # A new run is saved first, so that a state that cannot be saved is found before the first step.
         self._save_is_due = self._saved is None
+        self._report_is_due = False
 
     def records(self, steps: Iterator[Step]) -> Records:
         """See `record`."""
@@ -188,6 +193,8 @@ class Recorder:
         Also raises it beyond `training.nonfinite_limit`, and when there is no checkpoint yet.
         """
         gan, directory = self._gan, self._directory
+        with suppress(StorageError):  # the first error is the one to report
+            self._note_event("nonfinite", error.step, error.message)
         rolls_back = gan.options.training.on_nonfinite == "rollback"
         chosen = checkpoint.newest_valid(directory.checkpoints) if rolls_back else None
         found = chosen.checkpoint if chosen else None
@@ -207,8 +214,11 @@ class Recorder:
         due = due_after(step, self._images_seen, self._config)
         self._images_seen, self._penalties = step.images_seen, dict(step.penalties)
         self._warnings += [text for text in (step.skipped, step.note) if text]
+        if step.skipped:
+            self._note_event("nonfinite", step.step, step.skipped)
         self._state.lines, self._save_is_due = 0, "checkpoint" in due
-        self._state.pending = [task for task in due if task != "log" and task != "checkpoint"]
+        self._report_is_due = "report" in due
+        self._state.pending = [task for task in due if task != "log" and task != "checkpoint" and task != "report"]
         return self._log_step(step) if "log" in due else None
 
     def _note_workers(self) -> tuple[str, ...]:
@@ -231,6 +241,8 @@ class Recorder:
             self._save()
             unsaved = bool(pending)
         evaluation, alarm = self._evaluate(guarded="guarded evaluation" in pending) if pending else (None, None)
+        if alarm:
+            self._note_event("collapse", self._gan.progress.step, alarm)
         if alarm and self._config.evaluate.on_collapse == "stop":
             self._draw_picture()
             self._save()
@@ -241,7 +253,29 @@ class Recorder:
         self._warnings += [alarm] if alarm else []
         if unsaved and self._gan.done() >= 1:
             self._save()  # so that the last checkpoint of a finished run has nothing pending
+        if self._report_is_due:
+            self._report_is_due = False
+            self._write_report()
         return evaluation
+
+    def _write_report(self) -> None:
+        """Write the page about the run. Whatever prevents it is a warning: the run itself is well."""
+        try:
+            # Imports matplotlib, which few runs need.
+            from gancore.report.page import REPORT, page_of, write_page
+            from gancore.report.view import Sources
+
+            path = self._directory.path / REPORT
+            sources = Sources(self._catalog, self._gan.device.type, None)
+            write_page(page_of([self._directory.path], sources), path)
+            self._notify_file(path)
+        except Exception as error:
+            why = str(error) if isinstance(error, GancoreError) else describe_error(error)
+            self._warnings.append(f"the report was not written: {why}")
+
+    def _note_event(self, kind: str, step: int, text: str) -> None:
+        with self._off_the_clock():
+            self._directory.note_event(kind, step, self._gan.progress.images_seen / 1000, text)
 
     def _log_step(self, step: Step) -> LogLine:
         line = step.scalars()

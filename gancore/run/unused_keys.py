@@ -55,6 +55,7 @@ def unused_keys(keys: AbstractSet[str], config: RunConfig, gan: GAN) -> Iterator
             else _beyond_the_total(config.evaluate.every_kimg, config, gan)
         ),
         "sample.every_kimg": lambda: _beyond_the_total(config.sample.every_kimg, config, gan),
+        "report.every_kimg": lambda: _beyond_the_total(config.report.every_kimg, config, gan) if config.report else "",
         "dataset.classes": lambda: (
             "" if training.conditional else "the run is not conditional: training.conditional=true"
         ),

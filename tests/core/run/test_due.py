@@ -43,6 +43,13 @@ def test_due_after_the_last_step_is_everything():
     assert due(3, done=1.0, **measured) == ["log", "samples", "checkpoint", "guarded evaluation"]
 
 
+def test_due_report_is_written_in_its_interval_and_at_the_end_if_it_is_asked_for():
+    asked = {"report": {"every_kimg": 0.02}}
+    assert due(2, **asked) == ["samples", "report"]
+    assert due(5, **asked) == []
+    assert due(1, done=1.0, **asked) == ["log", "samples", "checkpoint", "report"]
+
+
 def test_due_evaluations_are_not_guarded_where_collapse_is_ignored():
     blind = {"evaluate": {"on_collapse": "ignore"}}
     assert due(3, **blind) == ["log"]
