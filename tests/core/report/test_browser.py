@@ -1,0 +1,94 @@
+"""The page in a real browser: what moves, and how it looks on a phone and in the dark."""
+
+import pytest
+
+from helpers.browser import DESKTOP, PHONE, opened
+
+CONTRAST = """() => {
+  const light = (color) => {
+    const parts = color.match(/[0-9.]+/g).slice(0, 3).map((part) => part / 255);
+    const [r, g, b] = parts.map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ratios = [];
+  for (const element of document.querySelectorAll("h1, p, dt, dd, a, figcaption, th, td, code, summary, span, text")) {
+    if (!element.textContent.trim() || element.closest("[hidden], .skip")) continue;
+    const style = getComputedStyle(element);
+    let below = element;
+    while (below && getComputedStyle(below).backgroundColor === "rgba(0, 0, 0, 0)") below = below.parentElement;
+    const back = light(getComputedStyle(below || document.body).backgroundColor);
+    const front = light(element.tagName === "text" ? style.fill : style.color);
+    ratios.push((Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05));
+  }
+  return Math.min(...ratios);
+}"""
+
+
+@pytest.fixture
+def shown(browser, page):
+    with opened(browser, page.as_uri(), only_from=page.as_uri()) as tab:
+        yield tab
+
+
+def test_slider_and_play_button_change_the_picture(shown):
+    film = shown.locator("[data-film] .frames")
+    newest, slider = film.screenshot(), shown.get_by_label("Time in training")
+    slider.focus()
+    shown.keyboard.press("Home")
+    first = film.screenshot()
+    assert first != newest
+    assert "step 0 " in shown.locator("[data-film] output").inner_text()
+    shown.keyboard.press("ArrowRight")
+    assert slider.input_value() == "1"
+    assert film.screenshot() != first
+    shown.keyboard.press("End")
+    assert film.screenshot() == newest
+    shown.get_by_role("button", name="Play").click()
+    shown.get_by_role("button", name="Pause").click()
+    assert slider.input_value() != slider.get_attribute("max")
+    shown.get_by_role("button", name="Play").click()
+    shown.get_by_role("button", name="Play").wait_for()  # after the last picture
+    assert slider.input_value() == slider.get_attribute("max")
+
+
+def test_map_follows_the_pointer_the_arrow_keys_and_the_class(shown):
+    pad, canvas, place = (shown.locator(f".map {part}") for part in (".pad", "canvas", ".place"))
+    pad.scroll_into_view_if_needed()
+    side = int(shown.locator(".map").get_attribute("data-side"))
+    middle, box = canvas.screenshot(), pad.bounding_box()
+    shown.mouse.move(box["x"] + 2, box["y"] + 2)
+    corner = canvas.screenshot()
+    assert f"column 1 of {side}, row 1 of {side}" in place.inner_text()
+    shown.mouse.move(box["x"] + box["width"] - 2, box["y"] + 2)
+    assert f"column {side} of {side}, row 1 of {side}" in place.inner_text()
+    pad.focus()
+    for _ in range(side + 2):
+        shown.keyboard.press("ArrowLeft")
+    assert f"column 1 of {side}, row 1 of {side}" in place.inner_text()
+    assert canvas.screenshot() == corner != middle
+    shown.get_by_text("Class", exact=True).locator("..").get_by_label("3").check()
+    assert place.inner_text().startswith("3, ")
+    assert canvas.screenshot() != corner
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_page_fits_its_window_and_can_be_read(browser, page, size, dark):
+    with opened(browser, page.as_uri(), size=size, dark=dark, only_from=page.as_uri()) as tab:
+        assert tab.evaluate("document.documentElement.scrollWidth") <= size[0]
+        assert tab.evaluate(CONTRAST) >= 4.5
+        red = tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/[0-9]+/)[0]")
+        assert (int(red) < 64) == dark
+
+
+def test_map_follows_a_finger(browser, page):
+    context = browser.new_context(viewport={"width": PHONE[0], "height": PHONE[1]}, has_touch=True)
+    tab = context.new_page()
+    tab.goto(page.as_uri())
+    pad = tab.locator(".map .pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+    tab.touchscreen.tap(box["x"] + box["width"] - 3, box["y"] + box["height"] - 3)
+    side = tab.locator(".map").get_attribute("data-side")
+    assert f"column {side} of {side}, row {side} of {side}" in tab.locator(".place").inner_text()
+    context.close()
