@@ -33,6 +33,7 @@ from gancore_cli.limits import check_folder
 from gancore_cli.new import new_plugin
 from gancore_cli.options import SYSTEM_ERRORS, PluginOptions, echo
 from gancore_cli.plugin_commands import CommandError, CommandGroup
+from gancore_cli.project import project
 from gancore_cli.report import report
 from gancore_cli.resume import resume
 from gancore_cli.sample import sample
@@ -94,6 +95,7 @@ for command in (
     train,
     resume,
     sample,
+    project,
     evaluate,
     report,
     compare,
