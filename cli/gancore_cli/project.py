@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ import click
 
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
+from gancore_cli.data import with_settings
 from gancore_cli.hints import one_line_command, with_plugins
-from gancore_cli.options import PluginOptions, Terminal, device, echo, output_options, print_table
+from gancore_cli.options import PluginOptions, Terminal, device, echo, output_options, print_table, settings_of
 from gancore_cli.signals import Interrupted, interruption
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ _COLUMNS, _SHOWN = 16, 256
     metavar="PATH",
     help="An array or a picture: the condition of a run that is conditional on tensors or pictures.",
 )
+@settings_of("the dataset that reads IMAGE")
 @click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps of each optimization.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed of the latents to start from."
@@ -71,6 +74,7 @@ def project(
     images: tuple[Path, ...],
     label: str | None,
     condition: Path | None,
+    assignments: tuple[str, ...],
     steps: int,
     seed: int,
     out: Path,
@@ -100,7 +104,7 @@ def project(
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
     warn(terminal, catalog, *trained.warnings)
     number = trained.class_number(label)
-    names, given = _read(trained, images, catalog)
+    names, given = _read(trained, images, assignments, catalog)
     searches = _Searches(trained, given, number, _condition(trained, condition, catalog))
     stop = interruption()
     with attributed(trained.config, catalog):
@@ -144,7 +148,9 @@ def _print(document: dict[str, Any]) -> None:  # Any: JSON
         echo(f"draw the samples: {command}")
 
 
-def _read(trained: TrainedGenerator, paths: Sequence[Path], catalog: Catalog) -> tuple[list[str], Tensor]:
+def _read(
+    trained: TrainedGenerator, paths: Sequence[Path], assignments: tuple[str, ...], catalog: Catalog
+) -> tuple[list[str], Tensor]:
     """Return the names of all images, and the images (N, *shape) as the run stores its data."""
     from tempfile import TemporaryDirectory
 
@@ -156,8 +162,9 @@ def _read(trained: TrainedGenerator, paths: Sequence[Path], catalog: Catalog) ->
 
     names, images, dtype = [], [], getattr(torch, trained.sample_format.dtype)
     for path in paths:
+        dataset = dataset_for(path, catalog, trained.shape, trained.config.dataset)
         with TemporaryDirectory(prefix="gancore-") as root:
-            source = ReferenceImages.of(dataset_for(path, catalog, trained.shape, trained.config.dataset), root)
+            source = ReferenceImages.of(with_settings(dataset, assignments, catalog), root)
             found = source.draw(len(source), 0, "images")
         if found.shape[1:] != trained.shape or found.dtype != dtype:
             raise DataError(
@@ -288,10 +295,23 @@ class _Files:
             files = cls(out / "latents.npy", out / "comparison.png")
         else:
             raise ConfigError(f"--out must end in .npy, or be a folder; received {out}", "--out projection.npy")
+        files.check_writable()
         for image in images:
             if image.resolve() in (files.latents.resolve(), files.comparison.resolve()):
                 raise ConfigError(f"{image} would be overwritten", "choose another --out")
         return files
+
+    def check_writable(self) -> None:
+        """Raise StorageError if the files cannot be created, before anything is searched for."""
+        from gancore.errors import StorageError
+
+        folder = self.latents.absolute().parent
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise StorageError(
+                f"cannot write to {self.latents}: {folder} is not a writable folder", "choose another --out"
+            )
 
     def shows(self, searches: _Searches) -> bool:
         """Return whether the images can be shown."""
