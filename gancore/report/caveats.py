@@ -29,6 +29,7 @@ def are_comparable(metric: str, rows: Sequence[RunRow]) -> bool:
 def _missing(rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
     for row, name in zip(rows, names, strict=True):
         yield from row.problems
+        yield from (f"{name}, step {event.step:,}: {event.text}" for event in row.events[-_LISTED:])
         if row.has_metrics and not row.scores:
             yield f"{name} has not been evaluated yet"
     without = [name for row, name in zip(rows, names, strict=True) if not row.has_metrics and row.config]

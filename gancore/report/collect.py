@@ -51,14 +51,15 @@ class MetricSummary:
 class RunSummary:
     """A run as its folder describes it.
 
-    `config` and `manifest` are empty where the file is missing or damaged. `log` has the lines of metrics.jsonl.
-    `pictures` are steps and paths of sample pictures, oldest first, `real` is the contact sheet of the data, `arrays`
-    the number of samples that are no pictures. `notes` say what is missing or damaged.
+    `config`, `manifest` and `evaluation` are empty where the file is missing or damaged. `log` has the lines of
+    metrics.jsonl. `pictures` are steps and paths of sample pictures, oldest first, `real` is the contact sheet of the
+    data, `arrays` the number of samples that are no pictures. `notes` say what is missing or damaged.
     """
 
     path: Path
     config: Mapping[str, Any]  # Any: data of a file, as below
     manifest: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
     log: MetricsTable
     metrics: tuple[MetricSummary, ...]
     events: tuple[Event, ...]
@@ -119,7 +120,9 @@ def collect(path: Path) -> RunSummary:
     pictures, arrays, real = _pictures(path / "samples", notes)
     events = _events(log, manifest.entries)
     metrics = _metrics(log, evaluation)
-    return RunSummary(path, config, manifest.entries, log, metrics, events, pictures, arrays, real, tuple(notes))
+    return RunSummary(
+        path, config, manifest.entries, evaluation, log, metrics, events, pictures, arrays, real, tuple(notes)
+    )
 
 
 def _toml(text: str) -> object:

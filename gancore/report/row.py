@@ -6,11 +6,10 @@ Whatever is missing or damaged is left out, and named in `problems`.
 
 from __future__ import annotations
 
-import json
 import math
-import tomllib
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import median
@@ -19,20 +18,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gancore.checkpoint import store as checkpoint
-from gancore.checkpoint.log import MetricsTable, describe_damage, read_log
-from gancore.checkpoint.manifest import read_manifest
+from gancore.checkpoint.log import MetricsTable
 from gancore.config.duration import Duration
 from gancore.config.metric_names import LOG_KEYS
 from gancore.errors import CheckpointError, StorageError
 from gancore.metrics import Better
-from gancore.observers import LOG
-from gancore.utils.files import regular
+from gancore.report.collect import Event, RunSummary, collect
 
 CONFIG, EVALUATION = "config.toml", "evaluation.json"
 """File names in the folder of a run."""
 LOSSES = ("discriminator_loss", "generator_loss")
 """Keys of the losses in lines of the log."""
-_HINT = "name the folder of a run, like runs/0001"
 
 
 class ScoreDetails(BaseModel):
@@ -47,14 +43,6 @@ class ScoreDetails(BaseModel):
     reference: dict[str, Any] | None  # Any: JSON
     seed: int
     settings: dict[str, Any]  # Any: JSON
-
-
-class _Evaluation(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-    step: int
-    metrics: dict[str, ScoreDetails]
-    warnings: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -104,19 +92,20 @@ class RunRow:
     """A run as the files of its folder describe it.
 
     `config` is its resolved config as plain data, `manifest` the sound entries of manifest.json, `log` the lines of
-    metrics.jsonl, `evaluated` the details of metrics and `warnings` those of the newest evaluation. `problems` says
-    what is missing or damaged, in sentences.
+    metrics.jsonl, `events` the collapses and numbers that were not finite. `evaluated` are the details of metrics and
+    `warnings` those of the newest evaluation. `problems` says what is missing or damaged, in sentences. `saved` is the
+    progress in the newest valid checkpoint, if it was read; it may be ahead of the log, and behind it.
     """
 
     path: Path
     config: Mapping[str, Any]  # Any: data of a file
     manifest: Mapping[str, Any]  # Any: JSON
     log: MetricsTable
+    events: tuple[Event, ...] = ()
     evaluated: Mapping[str, ScoreDetails] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     saved: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
-    """The progress in the newest valid checkpoint, if it was read. It may be ahead of the log, and behind it."""
 
     @property
     def name(self) -> str:
@@ -190,51 +179,54 @@ class RunRow:
 
 
 def read_row(path: Path | str) -> RunRow:
-    """Return the run in a folder as a row of a comparison. Raises CheckpointError when there is no run."""
-    folder, problems = Path(path), list[str]()
+    """Return the run in a folder as a row of a comparison. Raises CheckpointError when there is no run.
+
+    The config of a run whose file is blank or damaged is taken from its newest valid checkpoint, which is also read for
+    the progress of a run without a log.
+    """
+    found, problems = collect(Path(path)), list[str]()
+    folder, config, saved = found.path, found.config, dict[str, Any]()  # Any: JSON
+    if wrong := [part for part in ("generator", "discriminator", "dataset") if not isinstance(config.get(part), dict)]:
+        config = {}
+        file = folder / CONFIG
+        if not any(note.startswith(f"{file} ") for note in found.notes):
+            is_blank = not found.config
+            problems.append(f"{file} is {'blank' if is_blank else f'not the config of a run: it has no {wrong[0]}'}")
     checkpoints = folder / "checkpoints"
     try:
         has_checkpoint = bool(checkpoint.kept(checkpoints))
+        if has_checkpoint and not (found.log and config):
+            newest = checkpoint.newest_valid(checkpoints)
+            problems += [reason for _, reason in newest.rejected]
+            if newest.checkpoint:
+                saved = newest.checkpoint.about["progress"]
+                config = config or newest.checkpoint.about["config"]
     except StorageError as error:
         has_checkpoint = False
-        problems.append(str(error))
-    try:
-        config: Mapping[str, Any] = _read_config(folder / CONFIG)  # Any: data of a file
-    except ValueError as error:
-        if folder.is_file():
-            raise CheckpointError(f"{folder} is a file, not the folder of a run", _HINT) from error
-        if not has_checkpoint:
-            raise CheckpointError(f"there is no run in {folder}: {error}", _HINT) from error
-        config = {}
-        problems.append(str(error))
-    try:
-        log = read_log(folder / LOG)
-    except StorageError as error:
-        log = MetricsTable()
-        problems.append(str(error))
-    if log.damaged:
-        problems.append(describe_damage(folder / LOG, log.damaged))
-    saved: Mapping[str, Any] = {}  # Any: JSON
-    if has_checkpoint and (not log or not config):
-        found = checkpoint.newest_valid(checkpoints)
-        problems += [reason for _, reason in found.rejected]
-        if found.checkpoint:
-            saved = found.checkpoint.about["progress"]
-            config = config or found.checkpoint.about["config"]
-    manifest = read_manifest(folder)
-    problems += [manifest.problem] if manifest.problem else []
-    try:
-        evaluated, warnings = _read_evaluation(folder / EVALUATION)
-    except FileNotFoundError:
-        evaluated, warnings = {}, ()
-    except ValueError as error:
-        evaluated, warnings = {}, ()
-        problems.append(str(error))
-    row = RunRow(folder, config, manifest.entries, log, evaluated, warnings, tuple(problems), saved)
-    if row.scores and not (folder / EVALUATION).exists():
-        missing = f"{folder / EVALUATION} is missing, so the scores of real data are not known"
-        return RunRow(folder, config, manifest.entries, log, evaluated, warnings, (*problems, missing), saved)
-    return row
+        problems.append(error.message)
+    if not has_checkpoint and not config:
+        reason = (*problems, *found.notes)[0]
+        raise CheckpointError(f"there is no run in {folder}: {reason}", "name the folder of a run, like runs/0001")
+    evaluated, warnings, wrong_entries = _evaluated(found)
+    row = RunRow(folder, config, found.manifest, found.log, found.events, evaluated, warnings, saved=saved)
+    if row.scores and not os.path.lexists(folder / EVALUATION):
+        problems.append(f"{folder / EVALUATION} is missing, so the scores of real data are not known")
+    return replace(row, problems=(*found.notes, *problems, *wrong_entries))
+
+
+def _evaluated(found: RunSummary) -> tuple[dict[str, ScoreDetails], tuple[str, ...], list[str]]:
+    """Return the metrics and the warnings of the newest evaluation, and what is wrong with them."""
+    file, metrics, warnings = found.path / EVALUATION, found.evaluation.get("metrics"), found.evaluation.get("warnings")
+    if not isinstance(metrics, dict):
+        return {}, (), [f"{file} is damaged: it has no metrics"] if found.evaluation else []
+    sound, problems = dict[str, ScoreDetails](), list[str]()
+    for name, entry in metrics.items():
+        try:
+            sound[name] = ScoreDetails.model_validate(entry)
+        except ValidationError as error:
+            place = ".".join(map(str, (name, *error.errors()[0]["loc"])))[:100]
+            problems.append(f"{file} is damaged: {place!a} is wrong or missing")
+    return sound, tuple(map(str, warnings)) if isinstance(warnings, list) else (), problems
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -257,41 +249,3 @@ def _runs_of(path: Path) -> list[Path]:
 
 def _is_run(path: Path) -> bool:
     return (path / CONFIG).is_file() and (path / "checkpoints").is_dir()
-
-
-def _read_config(path: Path) -> dict[str, Any]:  # Any: data of a file
-    """Return the config of a run as data. Raises ValueError when the file is missing or is no such config."""
-    try:
-        with regular(path) as file:
-            found = tomllib.loads(file.read().decode().strip("\0"))  # blocks of zeros: a power failure
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: it is not TOML") from error
-    if not found:
-        raise ValueError(f"{path} is blank")
-    if wrong := [key for key in ("generator", "discriminator", "dataset") if not isinstance(found.get(key), dict)]:
-        raise ValueError(f"{path} is not the config of a run: it has no {wrong[0]}")
-    return found
-
-
-def _read_evaluation(path: Path) -> tuple[dict[str, ScoreDetails], tuple[str, ...]]:
-    """Return the metrics and the warnings of the newest evaluation.
-
-    Raises FileNotFoundError when there is none, ValueError when the file is damaged.
-    """
-    try:
-        with regular(path) as file:
-            found = _Evaluation.model_validate(json.loads(file.read().decode()))
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValidationError as error:
-        place = ".".join(map(str, error.errors()[0]["loc"]))[:100]
-        raise ValueError(f"{path} is damaged: {place!a} is wrong or missing") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: it is not JSON") from error
-    return dict(found.metrics), tuple(found.warnings)

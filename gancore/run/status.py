@@ -20,6 +20,8 @@ from gancore.run.lock import holder_of
 from gancore.sampling.write import default_name
 from gancore.utils.paths import shell_quote
 
+_LISTED = 4
+"""Number of the newest events that are listed."""
 State = Literal["training", "finished", "interrupted", "not begun"]
 
 
@@ -106,6 +108,9 @@ def status_of(path: Path | str) -> RunStatus:
     if count := about.get("progress", {}).get("nonfinite"):
         times = "once" if count == 1 else f"{count:,} times"
         warnings.append(f"numbers were not finite {times}; see training.on_nonfinite and training.nonfinite_limit")
+    if earlier := len(row.events[:-_LISTED]):
+        warnings.append(f"{earlier:,} earlier events that are not listed: collapses, or numbers that were not finite")
+    warnings += [f"step {event.step:,}: {event.text}" for event in row.events[-_LISTED:]]
     shape = about.get("data_format", {}).get("shape")
     return RunStatus(
         row=replace(row, saved=about.get("progress", {})),

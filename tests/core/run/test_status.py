@@ -5,7 +5,7 @@ import tomli_w
 
 from gancore.errors import CheckpointError
 from gancore.run.status import status_of
-from helpers.run_folders import CONFIG, run_folder
+from helpers.run_folders import CONFIG, run_folder, training_line
 from helpers.small_runs import begun, recorded, small_run
 
 RUN = {"duration": "4 steps", "checkpoint": {"every_steps": 2}, "log": {"every_steps": 1}}
@@ -90,6 +90,20 @@ def test_status_warns_of_skipped_steps(tmp_path):
     assert status_of(tmp_path / "run").warnings == (
         "numbers were not finite 2 times; see training.on_nonfinite and training.nonfinite_limit",
     )
+
+
+def test_status_lists_the_newest_collapses_and_numbers_that_were_not_finite(tmp_path):
+    lines = [training_line(step, discriminator_loss=None) for step in range(1, 7)]
+    lines += [{"step": step, "kimg": step / 10, "seconds": 1.0, "diversity": 0.01} for step in (10, 20)]
+    path = run_folder(tmp_path / "run", lines)
+    assert [text.partition(":")[0] for text in status_of(path).warnings] == [
+        "3 earlier events that are not listed",
+        "step 4",
+        "step 5",
+        "step 6",
+        "step 20",
+    ]
+    assert "collapse suspected" in status_of(path).warnings[-1]
 
 
 def test_status_of_a_run_that_has_not_begun(tmp_path):
