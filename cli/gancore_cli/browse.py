@@ -58,7 +58,7 @@ def list_components(terminal: Terminal, kind: str | None) -> None:
 @click.argument("name", metavar="[NAME|RUN]", required=False, shell_complete=completers.names_of_kind)
 @output_options
 def show(terminal: Terminal, kind: str, name: str | None) -> None:
-    """Show the fields of a component, the keys of a run's config, or the state of a run.
+    """Show the fields of a component, the keys of a config, or the state of a run.
 
     Each field has a type, default, bounds and meaning. The state is how far the run is, who trains it, its newest
     numbers, what is damaged, and what can be done next.

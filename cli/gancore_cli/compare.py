@@ -37,7 +37,7 @@ _ARROWS = {"lower": " ↓", "higher": " ↑"}
 @click.option("--sort", "by", metavar="METRIC", help="Order the runs by their newest value of a metric, best first.")
 @output_options
 def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
-    """Compare runs: metrics with the scores of real data, progress, time, and what differs in their configs.
+    """Compare runs by their metrics, progress, time and config.
 
     \b
     Examples:
@@ -45,9 +45,10 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
       gancore compare runs
       gancore compare runs --sort fd-digits
 
-    A folder stands for all runs in it. Values are the newest ones of the log; an arrow says whether lower or higher is
-    better. Runs that differ only in their seed are also summarized by their median, least and greatest value. Notes
-    say why numbers cannot be compared. Nothing is measured, imported or changed, so it also works while runs train.
+    A folder stands for all runs in it. Metrics are the newest of the log, with the score of real data; an arrow says
+    whether lower or higher is better. Only keys in which configs differ are shown. Runs that differ only in their seed
+    are also summarized by their median, least and greatest value. Notes say why numbers cannot be compared. Nothing is
+    measured, imported or changed, so it also works while runs train.
     """  # noqa: D301  # click reads the backspace
     from gancore.report.caveats import caveats
     from gancore.report.compare import config_differences, essential, groups_over_seeds
@@ -100,11 +101,12 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
 def _sorted(rows: Sequence[RunRow], by: str, metrics: Sequence[str]) -> list[RunRow]:
     """Return the rows with the best value first, and last those without one. Raise ConfigError for another metric."""
     from gancore.errors import ConfigError, unknown_name
+    from gancore.utils.paths import shell_quote
 
     if by not in metrics:
         if not metrics:
             raise ConfigError(f"cannot sort by {by!r}: no run has been evaluated", "leave --sort out")
-        raise ConfigError(unknown_name("metric of the runs", by, metrics), f"--sort {metrics[0]}")
+        raise ConfigError(unknown_name("metric of the runs", by, metrics), f"--sort {shell_quote(metrics[0])}")
     sign = -1 if _better(rows, by) == "higher" else 1
 
     def place(row: RunRow) -> float:

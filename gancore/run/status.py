@@ -27,7 +27,7 @@ State = Literal["training", "finished", "interrupted", "not begun"]
 
 @dataclass(frozen=True)
 class RunStatus:
-    """The state of a run. `holder` is the process that trains it now, as `process 123`, None if there is none.
+    """The state of a run. `holder` is the process that trains it now, as `process 123`, None without one.
 
     `checkpoint` is the newest valid checkpoint, from which the run is resumed or sampled, `saved` its step,
     `best` the best checkpoint if it is valid. `size` is that of all files in bytes, `shape` that of a sample, None if
@@ -61,7 +61,7 @@ class RunStatus:
     @property
     def next(self) -> list[str]:
         """Commands that can be run now, the most likely one first. A run with parts from Python has none."""
-        run = shell_quote(self.row.path)
+        run, shape = shell_quote(self.row.path), self.shape
         if self.python_parts:
             return []
         commands = []
@@ -70,8 +70,9 @@ class RunStatus:
             commands.append(
                 f"gancore train {shell_quote(self.row.path / CONFIG)}" if is_lost else f"gancore resume {run}"
             )
-        if self.checkpoint and self.shape:
-            commands.append(f"gancore sample {run} -n 64 --out {default_name(self.shape)}")
+        if self.checkpoint and shape:
+            commands.append(f"gancore sample {run} -n 64 --out {default_name(shape)}")
+        commands += [f"gancore report {run}"] if self.row.step else []
         if self.state == "finished":
             if not self.row.scores:
                 commands.append(f"gancore evaluate {run}")
@@ -105,7 +106,8 @@ def status_of(path: Path | str) -> RunStatus:
     problem = checkpoint.verify(best).problem if os.path.lexists(best) else None
     warnings += [f"the best checkpoint is not valid: {problem}"] if problem else []
     about: Mapping[str, Any] = found.checkpoint.about if found.checkpoint else {}  # Any: JSON
-    if count := about.get("progress", {}).get("nonfinite"):
+    has_events = any(event.kind == "nonfinite" for event in row.events)
+    if (count := about.get("progress", {}).get("nonfinite")) and not has_events:
         times = "once" if count == 1 else f"{count:,} times"
         warnings.append(f"numbers were not finite {times}; see training.on_nonfinite and training.nonfinite_limit")
     if earlier := len(row.events[:-_LISTED]):

@@ -31,7 +31,8 @@ def run(gancore):
 def test_show_run_prints_the_state_of_a_run(gancore, run):
     done = gancore.works("show", "run", "run")
     assert done.stderr == ""
-    lines = dict(line.split(":", 1) for line in done.stdout.splitlines())
+    assert done.stdout.splitlines().pop().split() == ["gancore", "report", "run"]
+    lines = dict(line.split(":", 1) for line in done.stdout.splitlines()[:-1])
     assert {key: value.strip() for key, value in lines.items()} == {
         "run": "run",
         "from": "recipe ring, data ring, seed 0",
@@ -65,7 +66,7 @@ def test_show_run_as_json_is_one_document(gancore, run):
     )
     assert document["metrics"]["fd-digits"]["best"] == {"step": 100, "value": 3.0}
     assert document["warnings"] == ["run/manifest.json is damaged: it is not JSON"]
-    assert document["next"] == ["gancore train run/config.toml"]
+    assert document["next"] == ["gancore train run/config.toml", "gancore report run"]
 
 
 def test_show_run_uses_plain_text_where_blocks_cannot_be_printed(gancore, run):
@@ -82,7 +83,11 @@ def test_show_run_names_python_parts(gancore):
 def test_show_run_prints_commands_that_work_when_pasted(gancore):
     gancore.works("train", *BY_HAND, "--steps", 3, "--out", "a run", "--set", "metrics.modes={}", "--dataset", "ring")
     shown = json.loads(gancore.works("show", "run", "a run", "--json").stdout)
-    assert shown["next"] == ["gancore sample 'a run' -n 64 --out samples.png", "gancore resume 'a run' --steps 6"]
+    assert shown["next"] == [
+        "gancore sample 'a run' -n 64 --out samples.png",
+        "gancore report 'a run'",
+        "gancore resume 'a run' --steps 6",
+    ]
     for command in shown["next"]:
         gancore.works(*shlex.split(command)[1:])
     assert (gancore.folder / "samples.png").exists()

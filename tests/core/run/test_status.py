@@ -31,7 +31,11 @@ def test_status_of_a_finished_run(run):
     assert status.size == sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     assert status.warnings == ()
     assert status.next[0].startswith(f"gancore sample {run} -n 64 --out samples.")
-    assert status.next[1:] == [f"gancore evaluate {run}", f"gancore resume {run} --steps 8"]
+    assert status.next[1:] == [
+        f"gancore report {run}",
+        f"gancore evaluate {run}",
+        f"gancore resume {run} --steps 8",
+    ]
 
 
 def test_status_of_a_run_that_ended_early(tmp_path):
@@ -69,7 +73,7 @@ def test_status_of_a_run_without_checkpoints_starts_it_again(run):
     shutil.rmtree(run / "checkpoints")
     status = status_of(run)
     assert (status.state, status.checkpoint) == ("interrupted", None)
-    assert status.next == [f"gancore train {run / 'config.toml'}"]
+    assert status.next == [f"gancore train {run / 'config.toml'}", f"gancore report {run}"]
 
 
 def test_status_names_each_damaged_file(run):
