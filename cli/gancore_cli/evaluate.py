@@ -164,8 +164,11 @@ def _is_trained(path: Path, catalog: Catalog) -> bool:
     """Return whether the path is a run or a checkpoint, not images. Raise DataError if it is neither."""
     from gancore.config.from_path import dataset_at
     from gancore.errors import DataError
+    from gancore.sampling.load import is_exported
 
-    if path.is_dir() and ((path / "checkpoints").is_dir() or any(path.glob("step-*.safetensors"))):
+    if is_exported(path) or (
+        path.is_dir() and ((path / "checkpoints").is_dir() or any(path.glob("step-*.safetensors")))
+    ):
         return True
     try:
         dataset_at(path, catalog)

@@ -48,6 +48,14 @@ if TYPE_CHECKING:
 )
 @click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
 @click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
+@click.option(
+    "--push",
+    "repository",
+    metavar="USER/NAME",
+    help="Then upload the folder of --format hub to this repository of the Hugging Face Hub, which is made if there is "
+    "none.",
+)
+@click.option("--private", is_flag=True, help="Let the repository of --push be private.")
 @output_options
 def export(
     terminal: Terminal,
@@ -57,24 +65,33 @@ def export(
     assignments: tuple[str, ...],
     raw: bool,
     best: bool,
+    repository: str | None,
+    private: bool,
 ) -> None:
-    """Write a trained generator in a form that works without gancore.
+    """Write a trained generator as a program that works without gancore, or as a folder to publish.
 
-    Loads CHECKPOINT, or the newest valid one of RUN. The result is compared with the generator before it is kept.
+    Loads CHECKPOINT, or the newest valid one of RUN. A program is compared with the generator before it is kept.
 
     \b
     Examples:
       gancore export runs/0001 --format onnx
       gancore export runs/0001 --out generator.pt2
+      gancore export runs/0001 --format hub --set license=apache-2.0 --push USER/NAME
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.requirements import attributed
     from gancore.errors import blame
     from gancore.sampling.export import check_target
     from gancore.sampling.export import export as write
+    from gancore.sampling.hub import check_pushable, push
     from gancore.sampling.load import load
 
+    if private and not repository:
+        raise click.UsageError("--private needs --push")
     catalog = open_catalog(terminal)
-    exporter = _exporter(name or _format_of(out, catalog), assignments, catalog)
+    if repository:
+        check_pushable(repository)
+    name = name or ("hub" if repository else _format_of(out, catalog))
+    exporter = _exporter(name, assignments, catalog, repository)
     with blame(f"exporter {exporter.name!r}", "in check()"):
         exporter.check()
     out = out or _default_out(run, exporter)
@@ -83,6 +100,7 @@ def export(
     warn(terminal, catalog, *trained.warnings)
     with attributed(trained.config, catalog):
         exported = write(trained, exporter, out)
+    pushed = push(out, repository, private=private) if repository else None
     files = [path for path in (out.rglob("*") if out.is_dir() else [out]) if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     document = {
@@ -92,8 +110,11 @@ def export(
         "averaged": trained.averaged,
         "bytes": size,
         "facts": dict(exported.facts),
+        "pushed": pushed and {"address": pushed.address, "revision": pushed.revision},
     }
-    terminal.result(document, lambda: _print(exported.facts, f"step {trained.step:,} as {exporter.name}", out, size))
+    on_hub = {} if pushed is None else {"pushed": f"{pushed.address}, commit {pushed.revision}"}
+    facts = {**exported.facts, **on_hub}
+    terminal.result(document, lambda: _print(facts, f"step {trained.step:,} as {exporter.name}", out, size))
 
 
 def _print(facts: Facts, what: str, out: Path, size: int) -> None:
@@ -121,14 +142,21 @@ def _format_of(out: Path | None, catalog: Catalog) -> str:
     return names[0]
 
 
-def _exporter(name: str, assignments: tuple[str, ...], catalog: Catalog) -> Exporter:
-    """Return an exporter with the options that `--set` gives. Raises ConfigError for an unknown name or option."""
+def _exporter(name: str, assignments: tuple[str, ...], catalog: Catalog, repository: str | None) -> Exporter:
+    """Return an exporter with the options that `--set` and `--push` give.
+
+    Raises ConfigError for an unknown name or option, UsageError for a repository that the exporter takes none for.
+    """
     from gancore.config.find import read_component
     from gancore.config.layers import ConfigLayer, assignment, merge
     from gancore.exporters import Exporter
 
     merged = merge([ConfigLayer("--format", {"name": name}), *map(assignment, assignments)])[0]
     exporter: Exporter = read_component(Exporter, merged, catalog)
+    if repository:
+        if "repository" not in type(exporter).model_fields:
+            raise click.UsageError(f"--push is for --format hub; received {name}")
+        exporter = read_component(Exporter, {**merged, "repository": repository}, catalog)
     return exporter
 
 

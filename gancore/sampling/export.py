@@ -100,7 +100,9 @@ def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:  # Any: a confi
             return {name: shortened(inner, name) for name, inner in value.items()}
         if isinstance(value, list):
             return [shortened(item, key) for item in value]
-        return Path(value).name if key == "path" and isinstance(value, str) else value
+        if isinstance(value, str) and (key == "path" or value.startswith(("/", "~"))):
+            return Path(value).name or "data"
+        return value
 
     return {key: shortened(value) for key, value in config.items() if key != "observers"}
 
@@ -117,6 +119,7 @@ def _origin(trained: TrainedGenerator) -> dict[str, Any]:  # Any: JSON
         "recipe": Path(recipe).name if recipe else None,
         **{key: made_with.get(key) for key in ("gancore", "torch", "python")},
         "plugins": {Path(name).name: version for name, version in made_with.get("plugins", {}).items()},
+        "needs": deepcopy(made_with.get("needs", [])),
     }
 
 

@@ -22,6 +22,7 @@ from gancore_plugins.datasets.mnist import KMNIST, MNIST, FashionMNIST
 from gancore_plugins.datasets.paired import Paired
 from gancore_plugins.datasets.stacked_mnist import StackedMNIST
 from gancore_plugins.datasets.table import Table
+from gancore_plugins.exporters.hub import HubFolder
 from gancore_plugins.exporters.onnx import ONNX
 from gancore_plugins.exporters.pt2 import TorchProgram
 from gancore_plugins.extractors.digits import DigitsExtractor
@@ -116,7 +117,7 @@ def gancore_observers() -> Iterable[type[Observer]]:
 
 @hookimpl
 def gancore_exporters() -> Iterable[type[Exporter]]:
-    return [TorchProgram, ONNX]
+    return [HubFolder, TorchProgram, ONNX]
 
 
 @hookimpl

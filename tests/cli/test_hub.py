@@ -1,8 +1,10 @@
 import hashlib
 import json
+import os
 
 import pytest
 
+from helpers.cli_runner import BY_HAND
 from helpers.hub_server import TOKEN, Repository, hub_server
 from helpers.model_folders import folder_of, untrained
 
@@ -95,3 +97,109 @@ def test_damaged_download_is_refused(hub, sample, exported):
     hub.repositories["ann/digits"].commit(files)
     assert "does not have the SHA-256" in sample("hf://ann/digits", 4)
     assert content["weights"]["sha256"] != hashlib.sha256(weights).hexdigest()
+
+
+@pytest.fixture
+def pushing(gancore, exported, hub):
+    """Export and push to a repository."""
+
+    def run(repository, *words, code=0, token=TOKEN, **more):
+        words = ("export", exported, "--out", "pushed", "--push", repository, *words)
+        environment = hub.environment(gancore.folder / "cache", token) | more
+        return gancore.fails(code, *words, **environment) if code else gancore.works(*words, **environment)
+
+    return run
+
+
+def test_push_makes_one_commit_that_can_be_pinned(gancore, hub, pushing, sample, exported):
+    done = pushing("ann/new", "--set", "license=apache-2.0", "--json")
+    repository = hub.repositories["ann/new"]
+    (revision,) = repository.commits
+    assert json.loads(done.stdout)["pushed"] == {"address": f"{hub.url}/ann/new", "revision": revision}
+    files = {path.name: path.read_bytes() for path in (gancore.folder / "pushed").iterdir()}
+    assert repository.files("main") == files
+    assert set(files) == {"README.md", "config.json", "model.safetensors", "samples.png"}
+    assert b"hf://ann/new" in files["README.md"]
+    assert not repository.private
+    assert TOKEN not in done.stdout + done.stderr
+    sample(f"hf://ann/new@{revision}")
+    samples = (gancore.folder / "out.npy").read_bytes()
+    sample(exported)
+    assert samples == (gancore.folder / "out.npy").read_bytes()
+
+
+def test_push_to_a_repository_that_exists_adds_a_commit(hub, pushing):
+    before = list(hub.repositories["ann/digits"].commits)
+    assert ", commit " in pushing("ann/digits").stdout
+    repository = hub.repositories["ann/digits"]
+    assert len(repository.commits) == len(before) + 1
+    assert "setup.py" in repository.files("main")
+
+
+def test_push_is_private_if_asked(hub, pushing):
+    pushing("ann/new", "--private")
+    assert hub.repositories["ann/new"].private
+
+
+def test_push_asked_to_be_private_uploads_nothing_to_a_public_repository(hub, pushing):
+    before = list(hub.repositories["ann/digits"].commits)
+    assert "exists on the hub and is public" in pushing("ann/digits", "--private", code=7)
+    assert list(hub.repositories["ann/digits"].commits) == before
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"token": ""}, "a token"),
+        ({"token": "hf_other"}, "wants a token that may write there"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:1"}, "could not be pushed to the hub"),
+        ({"HF_HUB_OFFLINE": "1"}, "offline mode is enabled"),
+    ],
+    ids=["no token", "wrong token", "no network", "offline"],
+)
+def test_push_that_fails_keeps_the_folder_and_says_how_to_try_again(gancore, pushing, environment, said):
+    error = pushing("ann/new", code=7, **environment)
+    assert said in error
+    gancore.works("sample", "pushed", "-n", 1, "--out", "out.png", "--device", "cpu")
+
+
+def test_push_that_breaks_off_names_the_command_to_try_again(gancore, hub, exported):
+    hub.failing, hub.status = "preupload", 413
+    environment = hub.environment(gancore.folder / "cache", TOKEN)
+    done = gancore("export", exported, "--out", "my pushed", "--push", "ann/new", **environment)
+    assert done.returncode == 7
+    error, kept, hint = done.stderr.splitlines()[-3:]
+    assert "it answered 413" in error
+    assert kept.endswith("the exported generator in my pushed")
+    assert hint.endswith("try again: hf upload ann/new 'my pushed' .")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("--push", "new"), 2), (("--format", "pt2", "--push", "ann/new"), 2), (("--format", "hub", "--private"), 2)],
+)
+def test_push_that_cannot_work_writes_nothing(gancore, exported, words, code):
+    assert gancore("export", exported, "--out", "pushed", *words).returncode == code
+    assert not (gancore.folder / "pushed").exists()
+
+
+def test_hub_without_its_extra_names_the_command_that_installs_it(gancore, exported):
+    blocked = gancore.folder / "blocked" / "huggingface_hub"
+    blocked.mkdir(parents=True)
+    (blocked / "__init__.py").write_text("raise ImportError('not installed')")
+    path = os.pathsep.join([str(blocked.parent), os.environ.get("PYTHONPATH", "")])
+    done = gancore("sample", "hf://ann/digits", PYTHONPATH=path)
+    assert done.returncode == 2
+    assert "needs huggingface_hub, which is not installed" in done.stderr
+    assert "pip install 'gancore[hub]'" in done.stderr
+
+
+def test_exported_folder_is_sampled_and_evaluated_like_its_run(gancore):
+    gancore.works("train", *BY_HAND, "--steps", 2, "--out", "run", "--set", "ema.half_life_kimg=1")
+    gancore.works("export", "run", "--format", "hub", "--out", "model")
+    measured = []
+    for source in ("run", "model"):
+        words = ("evaluate", source, "--metric", "fd-random", "-n", 200, "--device", "cpu", "--json")
+        measured.append(json.loads(gancore.works(*words).stdout))
+    assert measured[0]["metrics"] == measured[1]["metrics"]
+    assert measured[0]["step"] == measured[1]["step"] == 2

@@ -37,11 +37,11 @@ class Repository:
 
 
 class Hub:
-    """The state of the stand-in. `requested` lists the requests; those whose path matches `failing` get status 503."""
+    """The state of the stand-in. `requested` lists the requests; those whose path matches `failing` get `status`."""
 
     def __init__(self):
         self.repositories, self.objects, self.requested, self.messages = {}, {}, [], []
-        self.failing = None
+        self.failing, self.status = None, 503
         self.url = ""
 
     def environment(self, home, token=None):
@@ -79,7 +79,7 @@ def _handler(hub):
             hub.requested.append(f"{self.command} {path}")
             body = self._body()
             if hub.failing and re.search(hub.failing, path):
-                self._answer(503, {"error": "broken"}, self.command == "HEAD")
+                self._answer(hub.status, {"error": "broken"}, self.command == "HEAD")
                 return
             for pattern, method in ROUTES:
                 if found := re.fullmatch(pattern, f"{self.command} {path}"):

@@ -1,5 +1,7 @@
 """Generators of built-in components with random weights, as `gancore.load` returns them."""
 
+from dataclasses import replace
+
 import torch
 
 from gancore.catalog.catalog import Catalog
@@ -52,9 +54,13 @@ def untrained(path, generator="mlp", condition=None, averaged=True, known=None, 
     classes = NAMES if condition == len(NAMES) else ()
     known = {"classes": classes, "class_counts": tuple(range(5, 5 + len(classes)))}
     digest = "0123456789abcdef" * 4
-    return TrainedGenerator(
+    trained = TrainedGenerator(
         module, run, spec, SampleFormat(), 7, torch.device("cpu"), averaged, path, digest, warnings=(), **known
     )
+    document = document_of(trained, catalog)
+    about = document.pop("about")
+    document |= {"made_with": about, "progress": {"step": 7, "images_seen": 448}, "origin": {"recipe": None}}
+    return replace(trained, about=document)
 
 
 def document_of(trained, catalog=None, **about):
