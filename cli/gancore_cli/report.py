@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 
 import click
@@ -62,5 +63,5 @@ def report(
     size = target.stat().st_size
     document = {"out": str(target), "bytes": size, "runs": [str(run) for run in runs], "notes": list(page.notes)}
     terminal.result(document, lambda: echo(f"{target}: {size / 1e6:.1f} MB"))
-    if opens:
-        click.launch(target.absolute().as_uri())
+    if opens and not webbrowser.open(target.absolute().as_uri()):
+        terminal.note("warning: there is no browser that can be opened here")

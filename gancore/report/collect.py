@@ -52,8 +52,9 @@ class RunSummary:
     """A run as its folder describes it.
 
     `config`, `manifest` and `evaluation` are empty where the file is missing or damaged. `log` has the lines of
-    metrics.jsonl. `pictures` are steps and paths of sample pictures, oldest first, `real` is the contact sheet of the
-    data, `arrays` the number of samples that are no pictures. `notes` say what is missing or damaged.
+    metrics.jsonl. `metrics` are drawn, `details` are their further numbers. `pictures` are steps and paths of sample
+    pictures, oldest first, `real` is the contact sheet of the data, `arrays` the number of samples that are no
+    pictures. `notes` say what is missing or damaged.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class RunSummary:
     evaluation: Mapping[str, Any]
     log: MetricsTable
     metrics: tuple[MetricSummary, ...]
+    details: tuple[MetricSummary, ...]
     events: tuple[Event, ...]
     pictures: tuple[tuple[int, Path], ...]
     arrays: int
@@ -119,9 +121,9 @@ def collect(path: Path) -> RunSummary:
     evaluation = _read(path / "evaluation.json", _json, notes) if has_evaluation else {}
     pictures, arrays, real = _pictures(path / "samples", notes)
     events = _events(log, manifest.entries)
-    metrics = _metrics(log, evaluation)
+    metrics, details = _metrics(log, evaluation), _details(evaluation)
     return RunSummary(
-        path, config, manifest.entries, evaluation, log, metrics, events, pictures, arrays, real, tuple(notes)
+        path, config, manifest.entries, evaluation, log, metrics, details, events, pictures, arrays, real, tuple(notes)
     )
 
 
@@ -215,6 +217,20 @@ def _metrics(log: MetricsTable, evaluation: Mapping[str, Any]) -> tuple[MetricSu
             )
         )
     return tuple(summaries)
+
+
+def _details(evaluation: Mapping[str, Any]) -> tuple[MetricSummary, ...]:  # Any: JSON
+    """Return the further numbers of metrics, such as `modes.reverse_kl`."""
+    results = evaluation.get("metrics")
+    found = []
+    for name, result in results.items() if isinstance(results, dict) else ():
+        details = result.get("details") if isinstance(result, dict) else None
+        for detail, about in details.items() if isinstance(details, dict) else ():
+            numbers = (
+                [_number(about.get(key)) for key in ("value", "real_data", "ideal")] if isinstance(about, dict) else []
+            )
+            found += [MetricSummary(f"{name}.{detail}", numbers[0], "", *numbers[1:])] if numbers else []
+    return tuple(found)
 
 
 def _is_detail(key: str, names: Sequence[str]) -> bool:

@@ -35,6 +35,10 @@ _KINDS = {
 }
 
 
+_MOST_NAMES = 4
+"""Runs over seeds that a legend names."""
+
+
 @dataclass(frozen=True)
 class CurveView:
     """A plot of a page, with its title, and a caption that says what its curves mean and what is good."""
@@ -67,6 +71,12 @@ def legend(runs: Sequence[RunSummary]) -> list[Legend]:
     return [Legend(label, number % COLORS) for number, (label, _) in enumerate(_groups(runs))] if len(runs) > 1 else []
 
 
+def colors_of(runs: Sequence[RunSummary]) -> list[int]:
+    """Return the color of each run: that of its curve."""
+    groups = [members for _, members in _groups(runs)]
+    return [next(number for number, members in enumerate(groups) if run in members) % COLORS for run in runs]
+
+
 def best_of(points: Points, better: str) -> tuple[float, float] | None:
     """Return kimg and value of the best point of a metric; None if it is not known which values are better."""
     finite = [point for point in points if math.isfinite(point[1])]
@@ -75,10 +85,10 @@ def best_of(points: Points, better: str) -> tuple[float, float] | None:
     return (min if better == "lower" else max)(finite, key=lambda point: point[1])
 
 
-def metrics_of(runs: Iterable[RunSummary]) -> dict[str, MetricSummary]:
+def metrics_of(runs: Iterable[RunSummary], *, with_details: bool = False) -> dict[str, MetricSummary]:
     """Return the metrics of all runs by name, from the first run that knows what their values are compared with."""
     found: dict[str, MetricSummary] = {}
-    for metric in (metric for run in runs for metric in run.metrics):
+    for metric in (metric for run in runs for metric in (*run.metrics, *(run.details if with_details else ()))):
         if metric.name not in found or not found[metric.name].better:
             found[metric.name] = metric
     return found
@@ -89,8 +99,10 @@ def _groups(runs: Sequence[RunSummary]) -> list[tuple[str, list[RunSummary]]]:
     groups = []
     for positions in groups_over_seeds([run.config or {"path": str(run.path)} for run in runs]):
         members = [runs[position] for position in positions]
-        more = f", median of {len(members)} seeds" if len(members) > 1 else ""
-        groups.append((members[0].name + more, members))
+        names = [run.name for run in members[:_MOST_NAMES]]
+        names += [f"{len(members) - _MOST_NAMES} more"] if len(members) > _MOST_NAMES else []
+        of_seeds = f"median of {len(members)} seeds: " if len(members) > 1 else ""
+        groups.append((of_seeds + ", ".join(names), members))
     return groups
 
 

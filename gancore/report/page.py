@@ -15,9 +15,10 @@ from gancore.catalog.catalog import Catalog
 from gancore.errors import ConfigError
 from gancore.report.collect import RunSummary, collect
 from gancore.report.compare import config_differences, groups_over_seeds, median_and_spread
-from gancore.report.curves import best_of, legend, metric_curves, metrics_of, training_curves
-from gancore.report.plots import COLORS, short
-from gancore.report.view import Sources, value_text, view_of
+from gancore.report.curves import best_of, colors_of, legend, metric_curves, metrics_of, training_curves
+from gancore.report.pictures import Embedded
+from gancore.report.plots import short
+from gancore.report.view import RunView, Sources, value_text, view_of
 from gancore.utils.atomic import atomic_write
 from gancore.utils.files import without_warnings
 from gancore.utils.paths import data_root, shell_quote
@@ -106,7 +107,8 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
     html = environment.get_template("report.html.jinja").render(
         title=views[0].name if len(views) == 1 else f"{len(views)} runs",
         runs=views,
-        colors=COLORS,
+        colors=colors_of(runs),
+        shared=_shared(views),
         legend=legend(runs),
         training=training,
         metrics=metrics,
@@ -121,14 +123,20 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
     return Page(_NO_TEXT.sub("\ufffd", html), notes)
 
 
+def _shared(views: Sequence[RunView]) -> Embedded | None:
+    """Return the picture of real data if all of several runs have the same one."""
+    first = views[0].real
+    return first if len(views) > 1 and all(view.real == first for view in views) else None
+
+
 def _table(runs: Sequence[RunSummary]) -> list[MetricRow]:
     """Return the metrics of all runs, a row each."""
     rows = []
     groups = [group for group in groups_over_seeds([run.config for run in runs]) if len(group) > 1]
-    for name, metric in metrics_of(runs).items():
+    for name, metric in metrics_of(runs, with_details=True).items():
         values, newest = [], []
         for run in runs:
-            value = next((own.value for own in run.metrics if own.name == name), None)
+            value = next((own.value for own in (*run.metrics, *run.details) if own.name == name), None)
             best = best_of(run.curve(name), metric.better)
             newest.append(math.nan if value is None else value)
             text = f"{short(best[1])} at {best[0]:,.1f} kimg" if best else ""

@@ -134,11 +134,12 @@ def svg(plot: Plot, prefix: str) -> str:
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.add_subplot()
         for curve in plot.curves:
-            _draw(axes, curve, plot.shows_dots)
+            _draw(axes, curve, plot)
         for level, label in plot.levels:
             axes.axhline(level, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
             place = axes.get_yaxis_transform()
-            axes.text(1, level, label, color=_INK, transform=place, ha="right", va="bottom", fontsize=9)
+            # At the left, since curves end near the level that they should reach.
+            axes.text(0.01, level, label, color=_INK, transform=place, va="bottom", fontsize=9)
         for kimg in plot.events:
             axes.axvline(kimg, color=_WARNING, linewidth=1.2, linestyle=(0, (1, 2)))
         if plot.until:
@@ -163,7 +164,7 @@ def svg(plot: Plot, prefix: str) -> str:
     return _for_page(file.getvalue(), prefix, plot.description)
 
 
-def _draw(axes: mpl.axes.Axes, curve: Curve, shows_dots: bool) -> None:
+def _draw(axes: mpl.axes.Axes, curve: Curve, plot: Plot) -> None:
     """Draw a curve: thin as it was measured, and thick as it is smoothed where it has enough points."""
     color = _CURVES[curve.color % COLORS]
     label = f"\u200b{curve.label}" if curve.label else None  # matplotlib drops labels that begin with a line
@@ -171,7 +172,7 @@ def _draw(axes: mpl.axes.Axes, curve: Curve, shows_dots: bool) -> None:
         kimg, low = np.array(curve.band[0]).T
         axes.fill_between(kimg, low, np.array(curve.band[1])[:, 1], color=color, alpha=0.18, linewidth=0)
     smooths = curve.is_smoothed and len(curve.points) >= _FEWEST_TO_SMOOTH
-    marker = "o" if shows_dots and len(curve.points) <= 40 else ""
+    marker = "o" if plot.shows_dots and len(curve.points) <= 40 else ""
     kimg, values = thinned(curve.points)
     raw = {"linewidth": 0.8, "alpha": 0.45} if smooths else {"linewidth": 1.8, "label": label}
     axes.plot(kimg, values, color=color, marker=marker, markersize=3.5, **raw)
@@ -181,10 +182,9 @@ def _draw(axes: mpl.axes.Axes, curve: Curve, shows_dots: bool) -> None:
         axes.plot(kimg, values, color=color, linewidth=1.8, label=label)
     if curve.best is not None:
         axes.plot(*curve.best, "o", markersize=9, markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.6)
-        axes.annotate(
-            f"best {short(curve.best[1])}", curve.best, color=_INK, fontsize=9, xytext=(0, 8), ha="center",
-            textcoords="offset points",
-        )  # fmt: skip
+        side = "right" if curve.best[0] > 0.8 * plot.until else "left" if curve.best[0] < 0.2 * plot.until else "center"
+        text, at = f"best {short(curve.best[1])}", {"xytext": (0, 8), "textcoords": "offset points"}
+        axes.annotate(text, curve.best, color=_INK, fontsize=9, ha=side, **at)
 
 
 def _tick(value: float) -> str:

@@ -144,7 +144,7 @@ class _Explored:
         if trained is None:
             return Part(reason=self._absent)
         if not can_map(trained):
-            return Part(reason=f"Samples of shape {trained.shape} are not pictures, so they are not compared.")
+            return Part(reason=f"A sample of shape {trained.shape} is not a picture, so it is not compared.")
         reference, why = self._data()
         if reference is None:
             return Part(reason=why)
@@ -170,7 +170,7 @@ class _Explored:
         if trained is None:
             return Part(reason=self._absent)
         if not can_map(trained):
-            return Part(reason=f"Samples of shape {trained.shape} are not pictures of their own.")
+            return Part(reason=f"A sample of shape {trained.shape} is not a picture, so there is no map.")
         if isinstance(trained.spec.condition, tuple):
             reference, why = self._data()
             if reference is None:

@@ -55,7 +55,7 @@ def test_page_of_other_data_says_what_cannot_be_drawn(tmp_path, layers):
     run, _, _ = recorded(tmp_path / "run", *layers)
     text = text_of(run.path, tmp_path / "page.html", catalog=catalog())
     assert problems_of(text) == []
-    assert ("are not pictures" in text) == (layers[0]["dataset"]["shape"] != [3, 16])
+    assert ("is not a picture" in text) == (layers[0]["dataset"]["shape"] != [3, 16])
 
 
 def test_page_shows_names_of_the_user_as_text(copied, tmp_path):

@@ -1,0 +1,39 @@
+import json
+
+from helpers.html_pages import problems_of
+
+FORKED = True
+
+
+def test_report_writes_a_page_and_names_it(finished):
+    done = finished.works("report", "runs/0001")
+    page = finished.folder / "runs/0001/report.html"
+    assert done.stdout == "runs/0001/report.html: 0.1 MB\n"
+    assert problems_of(page.read_text()) == []
+    page.unlink()
+
+
+def test_report_as_json_has_the_notes_which_are_warnings_otherwise(finished):
+    log = finished.folder / "runs/0001/metrics.jsonl"
+    before = log.read_text()
+    log.write_text(f"{before}{{damaged\n")
+    note = "runs/0001/metrics.jsonl has 1 damaged line, which is skipped"
+    done = finished.works("report", "runs/0001", "runs/0001", "--out", "two.html", "--json", "--open", BROWSER="true")
+    log.write_text(before)
+    size = (finished.folder / "two.html").stat().st_size
+    assert json.loads(done.stdout) == {
+        **{"out": "two.html", "bytes": size, "runs": ["runs/0001", "runs/0001"], "notes": [note]},
+    }
+    assert done.stderr == f"warning: {note}\n"
+
+
+def test_report_without_a_run_or_a_target_fails_and_writes_nothing(finished):
+    before = sorted(finished.folder.rglob("*"))
+    assert finished.fails(4, "report", "nowhere") == "error: there is no run in nowhere"
+    assert finished.fails(2, "report") == "error: Missing argument 'RUN...'."
+    message = finished.fails(2, "report", "runs/0001", "--out", "page.png")
+    assert message == "error: a report must end in .html; received page.png"
+    assert finished.fails(7, "report", "runs/0001", "--out", "no/page.html").startswith(
+        "error: cannot write to no/page"
+    )
+    assert sorted(finished.folder.rglob("*")) == before
