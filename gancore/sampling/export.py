@@ -63,10 +63,16 @@ def export(trained: TrainedGenerator, exporter: Exporter, out: Path) -> Exported
 
 
 def check_target(exporter: Exporter, out: Path) -> None:
-    """Raise ConfigError unless an exporter can write to this path without replacing anything."""
+    """Raise ConfigError unless an exporter can write to this path without replacing anything.
+
+    Raises StorageError when it is below a file.
+    """
     if exporter.suffix and out.suffix.lower() != exporter.suffix:
         better = f"--out {shell_quote(out.with_suffix(exporter.suffix))}"
         raise ConfigError(f"{exporter.name} writes a file that ends in {exporter.suffix}; received {out}", better)
+    parent = next(path for path in out.absolute().parents if os.path.lexists(path))
+    if not parent.is_dir():
+        raise StorageError(f"cannot write to {out}: {parent} is not a folder", "choose another --out")
     if not os.path.lexists(out) or (not exporter.suffix and out.is_dir() and not any(out.iterdir())):
         return
     if not exporter.suffix:

@@ -186,6 +186,10 @@ class TrainedGenerator:
         `options` are the fields of the exporter. Raises ConfigError for an unknown exporter or option, a missing
         package, a path that exists, or a generator that cannot be exported; StorageError when it cannot be written.
         """
+        if isinstance(exporter, Exporter) and options:
+            raise ConfigError(
+                "options of an exporter are set when it is made", "give its name instead, or set them there"
+            )
         named = exporter if isinstance(exporter, Exporter) else {"name": exporter, **options}
         return export(self, read_component(Exporter, named), Path(out))
 

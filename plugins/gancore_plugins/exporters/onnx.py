@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from pydantic import Field
 from torch.export import ExportedProgram
 
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, describe_error, one_line
 from gancore.exporters import ExportedGenerator, Exporter, Facts
 from gancore_plugins.exporters.trace import Compute, check, refused, trace, without_output
 
@@ -73,7 +74,7 @@ class ONNX(Exporter):
                 )
                 proto = converted.model_proto  # type: ignore[union-attr]  # no file is named, so it returns a program
             except Exception as error:
-                raise refused(model, self.name, _reason(error)) from error
+                raise refused(model, self.name, _reason(error), hint="use other operators, or --format pt2") from error
             _remove_paths(proto)
             about = model.interface()
             condition = about["condition"] or {}
@@ -100,10 +101,11 @@ def _random_operators(program: ExportedProgram) -> list[str]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why the conversion has failed: the innermost cause."""
+    """Return why the conversion has failed: an operator that is lacking, or the innermost cause."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    lacking = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(error))
+    return f"ONNX lacks the operator {lacking[1]}" if lacking else one_line(describe_error(error))[:300]
 
 
 def _remove_paths(proto: Any) -> None:  # Any: a message of protobuf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -22,7 +23,9 @@ class TorchProgram(Exporter):
 
     def export(self, model: ExportedGenerator, out: Path) -> Facts:
         program = trace(model, self.name)
+        content = io.BytesIO()  # torch reports a full disk as a bug of its own
         with without_output():
-            torch.export.save(program, out, extra_files={METADATA: json.dumps(model.interface())})
+            torch.export.save(program, content, extra_files={METADATA: json.dumps(model.interface())})
+            out.write_bytes(content.getbuffer())
             loaded = torch.export.load(out).module()
         return {"max_difference": check(model, lambda inputs: loaded(*inputs), self.name)}

@@ -36,20 +36,26 @@ def trace(model: ExportedGenerator, name: str) -> ExportedProgram:
 
     `name` is that of the format. The program has no paths of source files, and no inputs.
     """
-    inputs = model.draw_inputs(_TRACED)
-    batch = Dim("batch", min=1)
     with without_output():
         try:
-            program = torch.export.export(
-                deepcopy(model.module), inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False
-            )
+            program = _traced(model, strict=False)
         except Exception as error:
-            raise refused(model, name, _reason(error), error) from error
+            try:
+                # It reads the code of forward, where len(latent) is no fixed number.
+                program = _traced(model, strict=True)
+            except Exception:
+                raise refused(model, name, _reason(error), error) from error
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
     program.example_inputs = None
     return program
+
+
+def _traced(model: ExportedGenerator, *, strict: bool) -> ExportedProgram:
+    inputs, batch = model.draw_inputs(_TRACED), Dim("batch", min=1)
+    shapes = tuple({0: batch} for _ in inputs)
+    return torch.export.export(deepcopy(model.module), inputs, dynamic_shapes=shapes, strict=strict)
 
 
 def check(model: ExportedGenerator, compute: Compute, name: str) -> float:
@@ -91,7 +97,9 @@ def refused(
 def _reason(error: BaseException) -> str:
     """Return why torch.export has failed."""
     text = str(error)
-    if "data-dependent" in text:
+    # With python -O, torch fails while it makes its own message.
+    is_guard = any(frame.name == "evaluate_sym_node" for frame in traceback.extract_tb(error.__traceback__))
+    if "data-dependent" in text or is_guard:
         return _DATA_DEPENDENT
     if "Constraints violated" in text or "specialized" in text:
         return _ONE_BATCH_SIZE
