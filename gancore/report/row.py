@@ -49,8 +49,7 @@ class ScoreDetails(BaseModel):
 class Score:
     """The values of a metric in the log, oldest first, as pairs of step and value; NaN where it was not finite.
 
-    `details` is not there if evaluation.json is missing or damaged, so that neither the better direction nor the score of
-    real data is known.
+    Without evaluation.json there are no `details`, and neither the better direction nor the score of real data is known.
     """
 
     name: str
