@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from gancore.config.layers import flattened
@@ -51,7 +52,12 @@ def _other_data(rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
 
 def _other_software(rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
     for key in ("gancore", "torch"):
-        yield from _different(f"other versions of {key}", rows, names, lambda row, key=key: row.manifest.get(key))
+        yield from _different(f"other versions of {key}", [row.manifest for row in rows], names, partial(_version, key))
+
+
+def _version(key: str, manifest: Mapping[str, object]) -> str | None:
+    version = manifest.get(key)
+    return version if isinstance(version, str) else None
 
 
 def _other_protocol(metric: str, rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
@@ -84,7 +90,7 @@ def _counts(details: ScoreDetails) -> str:
 
 def _extractor(details: ScoreDetails) -> str | None:
     extractor = details.extractor
-    return extractor and f"{extractor.get('name')} {str(extractor.get('sha256'))[:12]}"
+    return None if extractor is None else f"{extractor.get('name')} {str(extractor.get('sha256'))[:12]}"
 
 
 def _settings(details: ScoreDetails) -> str:

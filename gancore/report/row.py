@@ -49,7 +49,7 @@ class ScoreDetails(BaseModel):
 class Score:
     """The values of a metric in the log, oldest first, as pairs of step and value; NaN where it was not finite.
 
-    Without evaluation.json there are no `details`, and neither the better direction nor the score of real data is known.
+    Without evaluation.json there are no `details`: neither the better direction nor the score of real data is known.
     """
 
     name: str
@@ -119,18 +119,18 @@ class RunRow:
     @property
     def kimg(self) -> float:
         """Thousands of real images that the discriminator has seen."""
-        return max(self._newest("kimg"), self.saved.get("images_seen", 0) / 1000)
+        return max(self._newest("kimg"), float(self.saved.get("images_seen", 0)) / 1000)
 
     @property
     def seconds(self) -> float:
         """Seconds of training, with evaluations, over all processes that resumed the run."""
-        return max(self._newest("seconds"), self.saved.get("seconds", 0.0))
+        return max(self._newest("seconds"), float(self.saved.get("seconds", 0)))
 
     @property
     def epoch(self) -> float | None:
         """Passes over the data so far, None if no line of the log has it."""
         line = next((line for line in reversed(self.training_lines) if line.get("epoch") and line.get("kimg")), None)
-        return line and line["epoch"] * self.kimg / line["kimg"]
+        return line["epoch"] * self.kimg / line["kimg"] if line else None
 
     @property
     def images_per_second(self) -> float | None:
