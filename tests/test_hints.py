@@ -169,7 +169,8 @@ UNQUOTED = {
     "fits", "min(most, 64)", "shell", "options", "resume",
     "component.split()[0]", "possible[0]", "', '.join(possible)", "low", "high", "where",
     "total.unit", "what", "label", "number", "other", "document['chosen']", "key", "them", "kind",
-    "default_name(shape)", "run", "flags['dataset']", "path", "setting", "first[0]", "self.names[first[0]]", "_valid_name(name)",
+    "default_name(shape)",
+    "run", "flags['dataset']", "path", "setting", "first[0]", "self.names[first[0]]", "_valid_name(name)",
     "name.removeprefix('gancore').strip('-') or 'waves'",
 }  # fmt: skip
 """Expressions that are formatted into commands without `quote`: numbers, names of kinds and of keys, and texts that are

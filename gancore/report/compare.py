@@ -129,6 +129,8 @@ def median_curve(curves: Sequence[Sequence[tuple[float, float]]], points: int = 
     if first > last:
         return None
     grid = np.linspace(first, last, points if first < last else 1)
-    values = np.stack([np.interp(grid, *zip(*curve, strict=True)) for curve in ordered])
+    values = np.stack(
+        [np.interp(grid, [kimg for kimg, _ in curve], [value for _, value in curve]) for curve in ordered]
+    )
     middle, low, high = np.median(values, axis=0), values.min(axis=0), values.max(axis=0)
     return MedianCurve(*(tuple(map(float, row)) for row in (grid, middle, low, high)))
