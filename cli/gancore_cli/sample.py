@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from inspect import GEN_CLOSED, getgeneratorstate
@@ -16,6 +16,8 @@ from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
 from gancore_cli.options import Terminal, data_dir, device, echo, output_options, settings_of
+from gancore_cli.sample_options import Wanted, wanted_options
+from gancore_cli.sample_plan import Plan, Request
 from gancore_cli.signals import Interrupted, interruption
 
 if TYPE_CHECKING:
@@ -36,35 +38,15 @@ _SECONDS_WITHOUT_PROGRESS = 1
     metavar="RUN|CHECKPOINT",
     shell_complete=completers.runs_and_checkpoints,
 )
-@click.option(
-    "-n",
-    "--count",
-    type=click.IntRange(min=1),
-    show_default="64, or as many as conditions",
-    help="Number of samples.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Random seed; image i depends only on the seed and i.",
-)
-@click.option("--class", "label", help="Generate only this class, a number or a name. The run must be conditional.")
-@click.option(
-    "--condition",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="PATH",
-    help="An array, a picture or a folder: conditions of a run that is conditional on tensors or pictures, one for all "
-    "samples, or one per sample.",
-)
+@wanted_options
 @settings_of("the dataset that reads --condition")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    show_default="samples.png; what makes no picture: samples.csv for vectors, else samples.npy",
-    metavar="FILE.png|.npy|.safetensors|.csv|DIR",
-    help="Write one picture, an array as the data is stored, a table of vectors, or a folder of numbered PNGs.",
+    show_default="samples.png; timelapse.webp; what makes no picture: samples.csv for vectors, else samples.npy",
+    metavar="FILE.png|.npy|.safetensors|.csv|.webp|.gif|.mp4|DIR",
+    help="Write one picture, an array as the data is stored, a table of vectors, an animation, or a folder of numbered "
+    "PNGs.",
 )
 @click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
 @click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
@@ -78,11 +60,8 @@ _SECONDS_WITHOUT_PROGRESS = 1
 @output_options
 def sample(
     terminal: Terminal,
+    wanted: Wanted,
     run: Path,
-    count: int | None,
-    seed: int,
-    label: str | None,
-    condition: Path | None,
     assignments: tuple[str, ...],
     out: Path | None,
     raw: bool,
@@ -96,47 +75,119 @@ def sample(
     Loads CHECKPOINT, or the newest valid one of RUN. A larger --count adds samples and does not change the first
     ones. Samples are written while they are drawn, so any number fits into memory; Ctrl-C keeps those so far, in a file
     like samples.partial.npy or in the folder. 2-D points are plotted over points of the dataset, if the dataset can be
-    read.
+    read. A .webp, .gif or .mp4 shows the samples one after another.
 
     \b
     Examples:
       gancore sample runs/0001
       gancore sample runs/0001 -n 1000 --seed 1 --out fake.npy
+      gancore sample runs/0001 --seeds 0-31,64 --truncation 0.7 --grid 3x11
+      gancore sample runs/0001 --interpolate 3,7,12 --frames 60 --out walk.webp
+      gancore sample runs/0001 --timelapse --out growth.gif
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.requirements import attributed
+    from gancore.sampling.animation import ANIMATED
     from gancore.sampling.load import load
-    from gancore.sampling.write import default_name, form_of, written
+    from gancore.sampling.write import default_name, form_of
     from gancore.utils.paths import data_root
 
     if out:
         form_of(out)  # rejects a wrong file name before any work
+    if wanted.timelapse:
+        _draw_timelapse(terminal, wanted, run, out or Path("timelapse.webp"))
+        return
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
     out = out or Path(default_name(trained.shape))
     form = form_of(out)
-    number = trained.class_number(label)
-    warn(terminal, catalog, *trained.warnings, *_other_number(trained, label))
-    if assignments and condition is None:
+    warn(
+        terminal,
+        catalog,
+        *trained.warnings,
+        *(text for label in wanted.labels for text in _other_number(trained, label)),
+    )
+    if assignments and wanted.condition is None:
         raise click.UsageError("--set needs --condition, whose dataset it changes")
-    conditions = None if condition is None else _conditions(trained, condition, assignments, count, catalog)
-    if count is None:
-        many = conditions is not None and conditions.shape != trained.spec.condition
-        count = len(conditions) if many and conditions is not None else 64
-    stream = trained.stream(count, seed=seed, label=label, conditions=conditions)
-    stop = interruption()
-    real = _real_points(trained, data_root(data_dir)) if form == "picture" else None
-    writing = written(replace(stream, chunk=lambda start: _next_chunk(stream, start, stop)), out, real)
-    with _interruptible(stop, writing, count, out), attributed(trained.config, catalog):
-        if refresh_batchnorm:
-            trained.refresh_batchnorm(conditions=conditions)
-        show_drawing(terminal, writing, count)
-    document = {"out": str(out), "count": count, "seed": seed, "shape": [count, *trained.shape], "step": trained.step}
-    name = trained.class_name(label)
-    document |= {"class": name, "class_number": number}
-    document["classes"] = list(trained.classes) if trained.spec.condition == len(trained.classes) else []
+    conditions = _conditions(trained, wanted, assignments, catalog)
+    plan = Request(trained, wanted, conditions, form).plan()
+    real = _real_points(trained, data_root(data_dir)) if form in ("picture", *ANIMATED) else None
+    prepare = (lambda: trained.refresh_batchnorm(conditions=conditions)) if refresh_batchnorm else None
+    with attributed(trained.config, catalog):
+        _write(terminal, wanted, plan, out, real, prepare)
+    _print_result(terminal, wanted, trained, plan, out)
+
+
+def _draw_timelapse(terminal: Terminal, wanted: Wanted, run: Path, out: Path) -> None:
+    """Write the pictures of a run's training."""
+    from gancore.sampling.animation import ANIMATED
+    from gancore.sampling.timelapse import TIMELAPSE_FPS, timelapse
+    from gancore.sampling.write import form_of
+
+    stream = timelapse(run)
+    if form_of(out) in ANIMATED and wanted.fps is None:
+        wanted = replace(wanted, fps=TIMELAPSE_FPS)
+    _write(terminal, wanted, Plan(stream, wanted.grid, wanted.cells or 1), out)
+    document = {"out": str(out), "count": stream.count, "shape": [stream.count, *stream.shape], "fps": wanted.fps}
+    terminal.result(document, lambda: echo(f"{stream.count:,} pictures of the training of {run}: {out}"))
+
+
+def _write(
+    terminal: Terminal,
+    wanted: Wanted,
+    plan: Plan,
+    out: Path,
+    real: Tensor | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> None:
+    """Draw and write all samples; a signal ends it after a chunk. `prepare` is called before the first."""
+    from gancore.sampling.animation import Look, changes_by
+    from gancore.sampling.grid import Layout
+    from gancore.sampling.write import form_of, written
+
+    stream, stop, form = plan.stream, interruption(), form_of(out)
+    look = Look(real, Layout(plan.grid, wanted.upscale), wanted.fps, plan.per_frame)
+    writing = written(replace(stream, chunk=lambda start: _next_chunk(stream, start, stop)), out, look)
+    for text in changes_by(form, stream, look):
+        terminal.note(f"note: {text}")
+    with _interruptible(stop, writing, stream.count, out):
+        if prepare:
+            prepare()
+        show_drawing(terminal, writing, stream.count)
+
+
+def _print_result(terminal: Terminal, wanted: Wanted, trained: TrainedGenerator, plan: Plan, out: Path) -> None:
+    """Print what was drawn."""
+    count = plan.stream.count
+    frames = count // plan.per_frame if out.suffix.lower() in (".webp", ".gif", ".mp4") else None
+    names = [str(trained.class_name(label)) for label in wanted.labels]
+    numbers = [trained.class_number(label) for label in wanted.labels]
+    one = len(names) == 1
+    rows = [name for name in names for _ in range(plan.grid[0] // len(names))] if plan.grid and not one else []
+    document = {
+        "out": str(out),
+        "count": count,
+        "seed": wanted.seed if wanted.of_one_seed else None,
+        "seeds": wanted.seeds or wanted.interpolate,
+        "latents": None if wanted.latents is None else str(wanted.latents),
+        "truncation": wanted.truncation,
+        "moves": {str(number): amount for number, amount in wanted.moves.items()},
+        "shape": [count, *trained.shape],
+        "step": trained.step,
+        "class": names[0] if one else None,
+        "class_number": numbers[0] if one else None,
+        "rows": rows,
+        "grid": plan.grid,
+        "frames": frames,
+        "classes": list(trained.classes) if trained.spec.condition == len(trained.classes) else [],
+    }
+    of_class = f" of class {names[0]}" if one else ""
+    if one and names[0] != str(numbers[0]):
+        of_class += f", number {numbers[0]},"
     unit = "sample" if count == 1 else "samples"
-    of_class = "" if number is None else f" of class {name}" + (f", number {number}," if name != str(number) else "")
-    terminal.result(document, lambda: echo(f"{count:,} {unit}{of_class} of step {trained.step:,}: {out}"))
+    what = f"{count:,} {unit}{of_class} of step {trained.step:,}"
+    what += f" in {frames:,} frames" if frames else ""
+    what += f", with a row for each class: {', '.join(rows)}" if rows else ""
+    terminal.result(document, lambda: echo(f"{what}: {out}"))
 
 
 def _other_number(trained: TrainedGenerator, label: str | None) -> Iterator[str]:
@@ -183,20 +234,22 @@ def show_drawing(terminal: Terminal, drawing: Iterator[int], count: int) -> None
 
 
 def _conditions(
-    trained: TrainedGenerator, path: Path, assignments: tuple[str, ...], count: int | None, catalog: Catalog
-) -> Tensor:
+    trained: TrainedGenerator, wanted: Wanted, assignments: tuple[str, ...], catalog: Catalog
+) -> Tensor | None:
     """Return the conditions of `--condition`: a single one (*shape), or as many as samples (N, *shape)."""
     from gancore.config.from_path import dataset_for
     from gancore.errors import ConfigError
     from gancore.evaluation.read_images import read_conditions
 
-    shape = trained.spec.condition
+    path, shape = wanted.condition, trained.spec.condition
+    if path is None:
+        return None
     if not isinstance(shape, tuple):
         kind = "not conditional" if shape is None else f"conditional on {shape} classes"
         raise ConfigError(f"the run is {kind}, so it takes no --condition", "leave --condition out, or use --class")
     dataset = with_settings(dataset_for(path, catalog, shape), assignments, catalog)
     given = read_conditions(dataset, path, shape, like=trained.config.dataset)
-    return given[0] if len(given) == 1 else given[:count]
+    return given[0] if len(given) == 1 else given[: wanted.count]
 
 
 def _real_points(trained: TrainedGenerator, root: Path) -> Tensor | None:

@@ -35,22 +35,20 @@ _QUALITY = "16"  # of H.264: differences are hardly visible
 
 @dataclass(frozen=True)
 class Look:
-    """How pictures and animations show samples: over which real points (M, 2), in which layout, and how fast."""
+    """How pictures and animations show samples: over which real points (M, 2), in which layout, and how fast.
+
+    A frame of an animation shows `per_frame` samples.
+    """
 
     real: Tensor | None = None
     layout: Layout = DEFAULT_LAYOUT
     fps: float | None = None
+    per_frame: int = 1
 
     @property
     def speed(self) -> float:
         """The frames of an animation per second."""
         return FPS if self.fps is None else self.fps
-
-    @property
-    def per_frame(self) -> int:
-        """The number of samples in a frame of an animation."""
-        rows, columns = self.layout.grid or (1, 1)
-        return rows * columns
 
 
 DEFAULT_LOOK = Look()
@@ -60,9 +58,18 @@ def check_animation(samples: SampleStream, form: Animated, look: Look) -> None:
     """Raise ConfigError when samples, which make pictures, do not fit an animation."""
     fps, (frames, rest) = look.speed, divmod(samples.count, look.per_frame)
     if not 0 < fps <= MOST_FPS[form]:
-        raise ConfigError(f"a .{form} has above 0 and at most {MOST_FPS[form]} frames per second; received {fps:g}")
+        raise ConfigError(
+            f"a .{form} has at most {MOST_FPS[form]} frames per second, and more than 0; received {fps:g}",
+            "leave --fps out for 20",
+        )
+    rows, columns = look.layout.table(look.per_frame)
+    if rows * columns < look.per_frame:
+        raise ConfigError(f"a grid of {rows} x {columns} does not show {look.per_frame} samples", "use another --grid")
     if rest:
-        raise ConfigError(f"frames of {look.per_frame} samples each do not divide {samples.count} samples evenly")
+        raise ConfigError(
+            f"frames of {look.per_frame} samples each do not divide {samples.count} samples evenly",
+            "use another --grid, or draw more",
+        )
     if frames < 2:
         raise ConfigError(f"an animation has two frames or more; received {frames}", "write a picture: --out FILE.png")
     width, height = picture_size(samples.shape, look.per_frame, look.layout)
@@ -79,8 +86,10 @@ def check_animation(samples: SampleStream, form: Animated, look: Look) -> None:
         )
 
 
-def changes_by(form: Animated, samples: SampleStream, look: Look) -> Iterator[str]:
-    """Yield what an animation shows otherwise than the samples are."""
+def changes_by(form: str, samples: SampleStream, look: Look) -> Iterator[str]:
+    """Yield what an animation shows otherwise than the samples are; nothing for other forms."""
+    if form not in ANIMATED:
+        return
     if form != "webp" and len(samples.shape) == 3 and samples.shape[0] == 4:
         yield f"a .{form} shows transparent pixels on white; .webp keeps them"
     if form == "gif" and len(samples.shape) == 3 and samples.shape[0] != 1:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gancore.config.run import LatentSettings
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, DataError, describe_error
 from gancore.training.networks import draw_latent
 from gancore.utils.random import generator_for
 
@@ -80,6 +84,45 @@ def checked_latents(latents: Tensor, dim: int) -> Tensor:
     return latents.reshape(-1, dim)
 
 
+def read_latents(path: Path, dim: int) -> Tensor:
+    """Return the latents (N, Z) of a file: .npy, .npz or .safetensors with one array (N, Z) or (Z,) of floats.
+
+    Of several arrays in a file, it takes the one named `latents`. Nothing in the file is executed. Raises DataError for
+    another or a damaged file, and for what `checked_latents` refuses.
+    """
+    try:
+        array = np.array(_array(path))
+    except (OSError, ValueError, EOFError, KeyError, TypeError, MemoryError, BadZipFile, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read as latents: {describe_error(error)}") from error
+    try:
+        return checked_latents(torch.from_numpy(array), dim)
+    except (ConfigError, TypeError) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _array(path: Path) -> np.ndarray:
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)  # it is as long as its header says
+        return mapped
+    if suffix == ".npz":
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            read: np.ndarray = arrays[_only(arrays.files)]
+            return read
+    if suffix == ".safetensors":
+        with safe_open(path, "np") as tensors:
+            stored: np.ndarray = tensors.get_tensor(_only(tensors.keys()))
+            return stored
+    raise DataError(f"latents are read from .npy, .npz and .safetensors; received {path}", "save them as .npy")
+
+
+def _only(names: Sequence[str]) -> str:
+    """Return the name of the array to read."""
+    if len(names) != 1 and "latents" not in names:
+        raise ValueError(f"it has {len(names)} arrays, without one named latents")
+    return "latents" if "latents" in names else names[0]
+
+
 def truncate(latents: Tensor, psi: float) -> Tensor:
     """Return latents (N, Z) times `psi` in [0, 1]: closer to 0, so that samples are more typical and less diverse.
 
@@ -100,19 +143,23 @@ def mix(first: Tensor, second: Tensor, amount: float, distribution: Distribution
     latents usually are (White 2016, section 2.1). Latents in opposite directions have no single arc, so they move on a
     line as well. Both ends are exact.
     """
-    if amount in (0, 1):
-        return (second if amount else first).clone()
-    start, end = first.double(), second.double()
+    return _path(first, second, torch.tensor([amount], dtype=torch.float64), distribution)[0]
+
+
+def _path(first: Tensor, second: Tensor, amounts: Tensor, distribution: Distribution) -> Tensor:
+    """Return the latents (A, Z) at `amounts` (A,) of the way; see `mix`."""
+    start, end, amounts = first.double(), second.double(), amounts.unsqueeze(1)
+    between = torch.lerp(start, end, amounts)
     norms = start.norm(), end.norm()
     if distribution == "normal" and min(norms) > 0:
         start_direction, end_direction = start / norms[0], end / norms[1]
         # Unlike acos of the product, this is accurate for small angles.
         angle = 2 * torch.atan2((end_direction - start_direction).norm(), (end_direction + start_direction).norm())
         if angle.sin() > _SMALLEST_SINE:
-            parts = ((1 - amount) * angle).sin() * start_direction + (amount * angle).sin() * end_direction
-            turned: Tensor = parts / angle.sin() * torch.lerp(*norms, amount)
-            return turned.to(first.dtype)
-    return torch.lerp(start, end, amount).to(first.dtype)
+            turned = ((1 - amounts) * angle).sin() * start_direction + (amounts * angle).sin() * end_direction
+            between = turned / angle.sin() * torch.lerp(*norms, amounts)
+    between = torch.where(amounts == 1, end, torch.where(amounts == 0, start, between))  # without rounding
+    return between.to(first.dtype)
 
 
 def interpolate(keys: Tensor, frames: int, distribution: Distribution = "normal", *, loop: bool = True) -> Tensor:
@@ -124,19 +171,18 @@ def interpolate(keys: Tensor, frames: int, distribution: Distribution = "normal"
     fewer frames than keys.
     """
     if keys.ndim != 2 or len(keys) < 2:
-        raise ConfigError(f"an interpolation needs two keys or more (K, Z); received shape {tuple(keys.shape)}")
+        raise ConfigError(
+            f"an interpolation needs two latents or more (K, Z); received shape {tuple(keys.shape)}",
+            "name another seed: --interpolate 3,7",
+        )
     if frames < len(keys):
-        raise ConfigError(f"{len(keys)} keys need as many frames or more; received {frames}")
+        raise ConfigError(
+            f"a walk through {len(keys)} latents needs as many frames or more; received {frames}", "use more --frames"
+        )
     legs = len(keys) if loop else len(keys) - 1
     places = [leg * (frames if loop else frames - 1) // legs for leg in range(legs + 1)]
-    walk = [
-        mix(
-            keys[leg],
-            keys[(leg + 1) % len(keys)],
-            (frame - places[leg]) / (places[leg + 1] - places[leg]),
-            distribution,
-        )
-        for leg in range(legs)
-        for frame in range(places[leg], places[leg + 1])
-    ]
-    return torch.stack(walk if loop else [*walk, keys[-1]])
+    walk = []
+    for leg in range(legs):
+        amounts = torch.arange(places[leg + 1] - places[leg], dtype=torch.float64) / (places[leg + 1] - places[leg])
+        walk.append(_path(keys[leg], keys[(leg + 1) % len(keys)], amounts, distribution))
+    return torch.cat(walk if loop else [*walk, keys[-1:]])

@@ -81,8 +81,8 @@ def form_of(out: Path) -> Form:
             raise ConfigError(f"--out must be a file, or a new or empty folder; {out} is not empty", "name another one")
         return "folder"
     if out.suffix.lower() not in _FORMS:
-        endings = ", ".join(ending for ending in _FORMS if ending)
-        problem = f"--out must end in one of {endings}, or be a folder; received {out}"
+        endings = ".png, .webp, .gif, .mp4, .npy, .safetensors or .csv"
+        problem = f"{out} does not end in {endings}, and is no folder"
         raise ConfigError(problem, "--out samples.png")
     form = _FORMS[out.suffix.lower()]
     check_installed(form)
@@ -122,7 +122,8 @@ def save_samples(
         raise ConfigError(f"samples must be a tensor; received {type(samples).__name__}", "convert: torch.from_numpy")
     if isinstance(samples, Tensor):
         samples = _stream_of(samples)
-    for _ in written(samples, Path(out), Look(real, Layout(grid, upscale), fps)):
+    rows, columns = grid or (1, 1)
+    for _ in written(samples, Path(out), Look(real, Layout(grid, upscale), fps, rows * columns)):
         pass
 
 
@@ -276,7 +277,10 @@ def _check_look(samples: SampleStream, form: Form, out: Path, look: Look) -> Non
     if form in ANIMATED:
         check_animation(samples, form, look)
     elif look.layout.grid and rows * columns != samples.count:
-        raise ConfigError(f"a grid of {rows} x {columns} does not show {samples.count:,} samples")
+        raise ConfigError(
+            f"a grid of {rows} x {columns} does not show {samples.count:,} samples",
+            "use another --grid, or another --count",
+        )
 
 
 def _size(count: float) -> str:

@@ -75,10 +75,17 @@ def test_sample_takes_a_checkpoint_and_raw_weights(finished):
         "out": "zero.npy",
         "count": 2,
         "seed": 0,
+        "seeds": None,
+        "latents": None,
+        "truncation": 1.0,
+        "moves": {},
         "shape": [2, 1, 8, 8],
         "step": 0,
         "class": None,
         "class_number": None,
+        "rows": [],
+        "grid": None,
+        "frames": None,
         "classes": [],
     }
     finished.works("sample", "runs/0001", "-n", 9, "--out", "average.npy")

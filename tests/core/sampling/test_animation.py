@@ -252,4 +252,4 @@ def test_timelapse_refuses_what_is_no_run_and_damaged_pictures(tmp_path):
 def test_written_animation_says_how_many_samples_it_has(tmp_path):
     samples = images(6)
     stream = SampleStream(6, samples.shape[1:], torch.uint8, lambda start: samples[start : start + 1], chunk_size=1)
-    assert list(written(stream, tmp_path / "a.webp", Look(layout=Layout((1, 2))))) == [0, 2, 2, 4, 4, 6]
+    assert list(written(stream, tmp_path / "a.webp", Look(layout=Layout((1, 2)), per_frame=2))) == [0, 2, 2, 4, 4, 6]

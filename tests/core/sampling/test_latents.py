@@ -131,9 +131,9 @@ def test_interpolate_returns_to_the_first_key_without_a_seam():
 
 
 def test_interpolate_refuses_one_key_and_too_few_frames():
-    with pytest.raises(ConfigError, match="two keys or more"):
+    with pytest.raises(ConfigError, match="two latents or more"):
         interpolate(torch.zeros(1, 4), 10)
-    with pytest.raises(ConfigError, match="3 keys need as many frames or more; received 2"):
+    with pytest.raises(ConfigError, match="3 latents needs as many frames or more; received 2"):
         interpolate(torch.zeros(3, 4), 2)
 
 
