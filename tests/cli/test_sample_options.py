@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch.utils.data import TensorDataset
 
-from gancore import load
+from gancore import Dataset, load
 from gancore.errors import ConfigError, DataError
 from gancore.sampling.directions import find_directions, move
 from gancore.sampling.latents import draw_latents, interpolate, parse_seeds, read_latents, truncate
@@ -258,3 +259,43 @@ def test_sample_makes_a_timelapse_without_a_checkpoint(finished, gancore):
     (run / "samples" / pictures[0].name).unlink()
     assert "needs two pictures" in gancore.fails(2, "sample", "run", "--timelapse")
     assert "is no run" in gancore.fails(4, "sample", Path("nowhere"), "--timelapse")
+
+
+@pytest.mark.parametrize("options", [{"seeds": "4-6"}, {"interpolate": "1,2", "frames": 4, "count": 3}])
+@pytest.mark.parametrize("form", ["npy", "webp"])
+def test_plan_gives_a_condition_to_each_sample_or_walk_or_one_to_all(of_vectors, options, form):
+    each, walks = torch.tensor([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]), "interpolate" in options
+    latents = of_vectors.seed_latents([4, 5, 6]).unsqueeze(1)  # a frame each
+    if walks:
+        keys = torch.stack([draw_latents(of_vectors.config.latent, seed, 0, 3) for seed in (1, 2)])
+        latents = torch.stack([interpolate(keys[:, walk], 4) for walk in range(3)], dim=1)
+    for conditions in (each, each[0]):
+        images = drawn(Request(of_vectors, asked(**options), conditions, form).plan())
+        own = conditions.expand(3, 2)
+        expected = torch.stack(
+            [of_vectors.generate(frame, own if walks else own[number]) for number, frame in enumerate(latents)]
+        )
+        expected = expected.transpose(0, 1) if walks and form == "npy" else expected
+        assert torch.equal(images, expected.flatten(0, 1))
+    with pytest.raises(ConfigError, match="2 conditions do not fit 3 samples"):
+        Request(of_vectors, asked(**options), each[:2], form).plan()
+
+
+class Turned(Dataset):
+    """Images of one gray each, with two numbers as the condition."""
+
+    name = "turned"
+
+    def build(self, root):
+        numbers = torch.linspace(-1, 1, 24).unsqueeze(1).repeat(1, 2)
+        return TensorDataset((127.5 * (numbers[:, :1] + 1)).byte().view(-1, 1, 1, 1).expand(-1, 1, 4, 4), numbers)
+
+
+@pytest.fixture(scope="module")
+def of_vectors(tmp_path_factory):
+    """A tiny generator that is conditional on two numbers."""
+    parts = {"training": {"conditional": True}, "generator": "mlp", "discriminator": "mlp"}
+    run = small_run(tmp_path_factory.mktemp("runs") / "vectors", parts, dataset=Turned())
+    for _ in run.train():
+        pass
+    return run.load()
