@@ -58,6 +58,8 @@ class RunSummary:
     """
 
     path: Path
+    name: str
+    """The name of the run, as a reader knows it: the last two folders of its path."""
     config: Mapping[str, Any]  # Any: data of a file, as below
     manifest: Mapping[str, Any]
     evaluation: Mapping[str, Any]
@@ -69,12 +71,6 @@ class RunSummary:
     arrays: int
     real: Path | None
     notes: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The name of the run, as a reader knows it: the last two folders of its path."""
-        parts = [part for part in self.path.absolute().parts[-2:] if part != os.sep]
-        return "/".join(parts) or str(self.path)
 
     @property
     def newest(self) -> Mapping[str, float]:
@@ -122,8 +118,21 @@ def collect(path: Path) -> RunSummary:
     pictures, arrays, real = _pictures(path / "samples", notes)
     events = _events(log, manifest.entries)
     metrics, details = _metrics(log, evaluation), _details(evaluation)
+    name = "/".join(part for part in path.absolute().parts[-2:] if part != os.sep)
     return RunSummary(
-        path, config, manifest.entries, evaluation, log, metrics, details, events, pictures, arrays, real, tuple(notes)
+        path,
+        name or str(path),
+        config,
+        manifest.entries,
+        evaluation,
+        log,
+        metrics,
+        details,
+        events,
+        pictures,
+        arrays,
+        real,
+        tuple(notes),
     )
 
 

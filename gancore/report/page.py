@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gancore.catalog.catalog import Catalog
 from gancore.errors import ConfigError
+from gancore.report.caveats import caveats
 from gancore.report.collect import RunSummary, collect
 from gancore.report.compare import config_differences, groups_over_seeds, median_and_spread
 from gancore.report.curves import best_of, colors_of, legend, metric_curves, metrics_of, training_curves
 from gancore.report.pictures import Embedded
 from gancore.report.plots import short
+from gancore.report.row import read_row
 from gancore.report.view import RunView, Sources, value_text, view_of
 from gancore.utils.atomic import atomic_write
 from gancore.utils.files import without_warnings
@@ -93,7 +95,7 @@ def write_page(page: Page, target: Path) -> None:
 
 def page_of(paths: Sequence[Path], sources: Sources) -> Page:
     """Return the page of runs. Raises CheckpointError when there is no run in one of the folders."""
-    runs = [collect(path) for path in paths]
+    runs = _with_different_names([collect(path) for path in paths])
     with without_warnings():  # of fonts without a letter that a label has: the browser has its own fonts
         training, metrics = training_curves(runs), metric_curves(runs)
     views = [view_of(run, number, sources) for number, run in enumerate(runs)]
@@ -115,12 +117,28 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
         table=_table(runs),
         groups=[group for group in groups_over_seeds([run.config for run in runs]) if len(group) > 1],
         events=[(run.name, event) for run in runs for event in run.events],
+        caveats=_caveats(runs),
         differences=config_differences([run.config for run in runs]) if len(runs) > 1 else [],
         style=(folder / "report.css").read_text(encoding="utf-8"),
         script=(folder / "report.js").read_text(encoding="utf-8"),
     )
     notes = tuple(dict.fromkeys(note for view in views for note in view.notes))
     return Page(_NO_TEXT.sub("\ufffd", html), notes)
+
+
+def _with_different_names(runs: Sequence[RunSummary]) -> list[RunSummary]:
+    """Return the runs, those of equal names with their whole paths as names."""
+    names = [run.name for run in runs]
+    return [replace(run, name=str(run.path)) if names.count(run.name) > 1 else run for run in runs]
+
+
+def _caveats(runs: Sequence[RunSummary]) -> list[str]:
+    """Return why numbers of the runs cannot be compared, without the notes, which the page has anyway."""
+    if len(runs) == 1:
+        return []
+    noted = {note for run in runs for note in run.notes}
+    found = caveats([read_row(run.path) for run in runs], [run.name for run in runs])
+    return [caveat for caveat in found if caveat not in noted]
 
 
 def _shared(views: Sequence[RunView]) -> Embedded | None:

@@ -152,3 +152,17 @@ def test_report_changes_neither_the_run_nor_the_random_state(copied, tmp_path):
     text_of(copied, tmp_path / "page.html")
     assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_page_of_runs_with_equal_names_tells_them_apart(digits, tmp_path):
+    other = shutil.copytree(digits, tmp_path / digits.parent.name / "digits")
+    text = text_of([digits, other], tmp_path / "page.html")
+    assert f"</span>{digits}</h3>" in text
+    assert f"</span>{other}</h3>" in text
+
+
+def test_page_of_runs_that_were_measured_otherwise_says_so(digits, copied, tmp_path):
+    manifest = copied / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"torch": "', '"torch": "0.'))
+    text = text_of([digits, copied], tmp_path / "page.html")
+    assert "Before you compare" in text
