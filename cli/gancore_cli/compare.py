@@ -12,6 +12,7 @@ import click
 
 from gancore_cli import completers
 from gancore_cli.curves import can_show_curves
+from gancore_cli.hints import printable
 from gancore_cli.options import Terminal, echo, output_options, print_table
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
 
     def text() -> None:
         if above:
-            echo(f"runs in {above}")
+            echo(f"runs in {printable(above)}")
         _print_rows(rows, names, metrics)
         if groups and metrics:
             echo("")
@@ -95,7 +96,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
 
     terminal.result(json_safe(document), text)
     for note in notes:
-        terminal.note(f"note: {note}")
+        terminal.note(f"note: {printable(note)}")
 
 
 def _sorted(rows: Sequence[RunRow], by: str, metrics: Sequence[str]) -> list[RunRow]:
@@ -118,10 +119,10 @@ def _sorted(rows: Sequence[RunRow], by: str, metrics: Sequence[str]) -> list[Run
 
 def _names(paths: Sequence[Path]) -> tuple[str, list[str]]:
     """Return the folder that long paths share, empty for short ones, and how the runs are named in tables."""
-    names = [str(path) for path in paths]
+    names = [printable(str(path)) for path in paths]
     parents = {str(path.parent) for path in paths}
     if len(parents) == 1 and max(map(len, names)) > _LONG and all(path.name for path in paths):
-        return f"{parents.pop().rstrip(os.sep)}{os.sep}", [path.name for path in paths]
+        return f"{parents.pop().rstrip(os.sep)}{os.sep}", [printable(path.name) for path in paths]
     return "", names
 
 
@@ -131,7 +132,7 @@ def _better(rows: Iterable[RunRow], name: str) -> str | None:
 
 def _heading(rows: Iterable[RunRow], name: str) -> str:
     """Return the name of a metric, with an arrow to better values where one can be printed."""
-    return name + (_ARROWS.get(_better(rows, name) or "", "") if can_show_curves() else "")
+    return printable(name) + (_ARROWS.get(_better(rows, name) or "", "") if can_show_curves() else "")
 
 
 def _print_rows(rows: Sequence[RunRow], names: Sequence[str], metrics: Sequence[str]) -> None:
@@ -226,11 +227,11 @@ def _same_seeds(groups: Iterable[Sequence[int]], rows: Sequence[RunRow], names: 
 def _print_differences(differences: Sequence[ConfigDifference], names: Sequence[str]) -> None:
     """Print a column for each run if they are few, else a line for each value with the runs that have it."""
     if len(names) <= _MOST_COLUMNS:
-        print_table(["config", *names], [[row.key, *map(_value, row.values)] for row in differences])
+        print_table(["config", *names], [[printable(row.key), *map(_value, row.values)] for row in differences])
         return
     table = []
     for row in differences:
-        key, runs = row.key, dict[str, list[str]]()
+        key, runs = printable(row.key), dict[str, list[str]]()
         for value, name in zip(row.values, names, strict=True):
             runs.setdefault(_value(value), []).append(name)
         for value, of in runs.items():

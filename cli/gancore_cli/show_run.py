@@ -58,7 +58,7 @@ def show_status(terminal: Terminal, path: Path) -> None:
         lines += [("checkpoint", _checkpoint(status)), ("size", _size(status.size))]
         width = max(10, *(len(key) for key, _ in lines)) + 2
         for key, value in lines:
-            echo(f"{key + ':':<{width}}{printable(value)}")
+            echo(f"{printable(key) + ':':<{width}}{printable(value)}")
         for warning in status.warnings:
             echo(f"{'warning:':<{width}}{printable(warning)}")
         for number, command in enumerate(commands):

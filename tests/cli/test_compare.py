@@ -116,3 +116,14 @@ def test_compare_needs_runs(gancore, runs):
     assert "there is no run in empty" in gancore.fails(4, "compare", "runs/0001", "empty")
     assert "there is no run in nowhere" in gancore.fails(4, "compare", "nowhere")
     assert "is a file, not the folder of a run" in gancore.fails(4, "compare", "runs/0001/config.toml")
+
+
+def test_compare_escapes_what_a_terminal_would_interpret(gancore):
+    evil = "a\x1b[31m\nb"
+    lines = [training_line(9), evaluation_line(9, 2.0, evil)]
+    for name, config in (("one", {}), (evil, {evil: 1})):
+        run_folder(gancore.folder / name, lines, {evil: score(2.0)}, config)
+    done = gancore.works("compare", "one", evil)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert done.stdout.count("a\\x1b[31m\\nb") == 4  # the run in two tables, the metric, and the key
+    assert "\x1b" not in gancore.works("show", "run", evil).stdout
