@@ -78,7 +78,8 @@ class ExportedGenerator:
 
             def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
                 returned = self.generator(latent) if condition is None else self.generator(latent, condition)
-                return getattr(returned, "images", returned).float()
+                images: Tensor = getattr(returned, "images", returned)
+                return images.float()
 
         return Images(self.generator)
 

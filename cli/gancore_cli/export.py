@@ -68,8 +68,9 @@ def export(
     repository: str | None,
     private: bool,
 ) -> None:
-    """Write a trained generator as a program that works without gancore, or as a folder to publish.
+    """Write a trained generator for torch, for ONNX, or for the Hugging Face Hub.
 
+    Programs of torch and ONNX work without gancore; the folder for the hub is read by gancore.load.
     Loads CHECKPOINT, or the newest valid one of RUN. A program is compared with the generator before it is kept.
 
     \b
@@ -130,7 +131,8 @@ def _format_of(out: Path | None, catalog: Catalog) -> str:
     from gancore.exporters import Exporter
     from gancore.utils.paths import shell_quote
 
-    offers = {catalog.name_of(exporter): exporter.suffix for exporter, _ in catalog.offers(Exporter)}
+    known = catalog.offers(Exporter)  # type: ignore[type-abstract]  # offers are concrete
+    offers = {catalog.name_of(exporter): exporter.suffix for exporter, _ in known}
     suffix = out.suffix.lower() if out else ""
     names = [name for name, end in offers.items() if end == suffix] if suffix else []
     if len(names) != 1:
@@ -152,11 +154,12 @@ def _exporter(name: str, assignments: tuple[str, ...], catalog: Catalog, reposit
     from gancore.exporters import Exporter
 
     merged = merge([ConfigLayer("--format", {"name": name}), *map(assignment, assignments)])[0]
-    exporter: Exporter = read_component(Exporter, merged, catalog)
+    kind: type[Exporter] = Exporter  # type: ignore[type-abstract]  # only validated against
+    exporter = read_component(kind, merged, catalog)
     if repository:
         if "repository" not in type(exporter).model_fields:
             raise click.UsageError(f"--push is for --format hub; received {name}")
-        exporter = read_component(Exporter, {**merged, "repository": repository}, catalog)
+        exporter = read_component(kind, {**merged, "repository": repository}, catalog)
     return exporter
 
 

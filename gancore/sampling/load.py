@@ -191,7 +191,8 @@ class TrainedGenerator:
                 "options of an exporter are set when it is made", "give its name instead, or set them there"
             )
         named = exporter if isinstance(exporter, Exporter) else {"name": exporter, **options}
-        return export(self, read_component(Exporter, named), Path(out))
+        made = read_component(Exporter, named)  # type: ignore[type-abstract]  # only validated against
+        return export(self, made, Path(out))
 
     @torch.no_grad()
     def refresh_batchnorm(self, count: int = 4096, conditions: Tensor | None = None) -> None:

@@ -64,6 +64,7 @@ def test_format_is_inferred_from_the_end_of_the_path(finished):
         "averaged": False,
         "bytes": file.stat().st_size,
         "facts": {"max_difference": 0.0},
+        "pushed": None,
     }
     assert finished.works("export", checkpoint, "--out", "quiet.pt2", "-q").stdout == ""
     quiet = torch.export.load(finished.folder / "quiet.pt2").state_dict
@@ -85,7 +86,7 @@ def test_onnx_works_from_the_command_line_in_a_new_process(finished):
 @pytest.mark.parametrize(
     ("arguments", "code", "words", "hint"),
     [
-        (["runs/0001"], 2, "name a format: onnx, pt2", "gancore export RUN --format onnx"),
+        (["runs/0001"], 2, "name a format: hub, onnx, pt2", "gancore export RUN --format hub"),
         (["runs/0001", "--out", "a.foo"], 2, "the end of a.foo says none", "gancore export RUN --format"),
         (["runs/0001", "--format", "onx"], 2, "unknown exporter 'onx'; did you mean 'onnx'", "gancore list exporter"),
         (["runs/0001", "--out", "a.onnx", "--set", "opset=3"], 2, "opset: must be greater than or equal to 18", "show"),
