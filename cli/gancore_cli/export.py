@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     "--push",
     "repository",
     metavar="USER/NAME",
-    help="Then upload the folder of --format hub to this repository of the Hugging Face Hub, which is made if there is "
-    "none.",
+    help="Then upload the folder of --format hub to this repository of the Hugging Face Hub, which is made if it "
+    "is absent.",
 )
 @click.option("--private", is_flag=True, help="Let the repository of --push be private.")
 @output_options

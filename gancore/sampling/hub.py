@@ -137,11 +137,9 @@ def _try_to_reach(repository: str, revision: str | None) -> Exception | None:
 
     try:
         get_hf_file_metadata(hf_hub_url(repository, CONFIG, revision=revision), **_library())
-    except HfHubHTTPError as error:
-        if error.response.status_code < 500:
+    except Exception as error:  # also of the library that huggingface_hub uses for HTTP
+        if isinstance(error, HfHubHTTPError) and error.response.status_code < 500:
             raise
-        return error
-    except Exception as error:  # of the library that huggingface_hub uses for HTTP
         return error
     return None
 

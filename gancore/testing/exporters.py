@@ -43,8 +43,12 @@ def exported_generator(case: Case) -> ExportedGenerator:
         "torch": "2.11.0",
         "python": "3.11.0",
         "plugins": {"gancore": "0.1.0"},
+        "needs": [],
     }
-    return ExportedGenerator(generator, case.spec, "normal", sample_format, data_format, {"schema": 1}, about)
+    names = {"generator": "mlp", "discriminator": "mlp", "loss": "bce", "dataset": "digits"}
+    config = {"schema": 1, "batch_size": 64, **{part: {"name": name} for part, name in names.items()}}
+    config["optimizer"] = {player: {"name": "Adam"} for player in ("generator", "discriminator")}
+    return ExportedGenerator(generator, case.spec, "normal", sample_format, data_format, config, about)
 
 
 def export_leaves_the_generator_unchanged(component: Component, case: Case) -> None:

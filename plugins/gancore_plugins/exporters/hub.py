@@ -35,7 +35,7 @@ class HubFolder(Exporter):
         if model.config["generator"]["name"] == _OBJECT:
             raise ConfigError(
                 "the generator is a Python object, which the folder cannot build again",
-                "make it a component of a plugin: gancore new plugin",
+                "make it a component of a plugin: gancore plugins new",
             )
         out.mkdir()
         document = {"config": model.config, "data_format": model.data_format, "about": model.about}
@@ -47,7 +47,7 @@ class HubFolder(Exporter):
         return {
             "weights": "the average of training (EMA)" if model.about["averaged"] else "the current ones, no average",
             "sha256": digest,
-            "license": self.license or "none; --set license=apache-2.0 gives one",
+            "license": self.license or "none is given; the option license names one",
             "evaluation": measured,
         }
 
