@@ -139,7 +139,7 @@ def test_floats_keep_one_scale_for_all_frames(tmp_path, shape):
     [
         ("a.webp", (4, 1, 8, 8), {"grid": (3, 1)}, "frames of 3 samples each do not divide 4 samples"),
         ("a.webp", (4, 1, 8, 8), {"grid": (2, 2)}, "two frames or more; received 1"),
-        ("a.gif", (4, 1, 8, 8), {"fps": 60}, "at most 50 frames per second; received 60"),
+        ("a.gif", (4, 1, 8, 8), {"fps": 60}, "at most 50 frames per second, and more than 0; received 60"),
         ("a.webp", (4, 1, 8, 8), {"fps": 0}, "received 0"),
         ("a.webp", (4, 1, 8, 8), {"upscale": 0}, "must be at least 1"),
         ("a.webp", (4, 1, 8, 8), {"upscale": 5000}, "at most 16,383 pixels a side; received 40,000 x 40,000"),
