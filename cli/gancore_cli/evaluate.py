@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -231,11 +232,16 @@ def _draw_samples(
     refresh_batchnorm: bool,
 ) -> None:
     """Fill in the samples (N, …); in a conditional run, conditions are as frequent as in the training data."""
+    from gancore.config.data_paths import paths_of
     from gancore.evaluation.sources import ReferenceImages
 
     conditions = None
     if trained.spec.condition is not None:
-        training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
+        training = evaluator.origin.training
+        if training is None and not all(map(os.path.exists, paths_of(trained.config.dataset))):
+            training = evaluator.reference  # an exported generator comes without its data
+            terminal.note("warning: the training data is not here, so conditions are drawn from the reference")
+        training = training or ReferenceImages.of(trained.config.dataset, root)
         conditions = training.draw_conditions(len(samples), evaluator.seed, "evaluation")
     if refresh_batchnorm:
         trained.refresh_batchnorm(conditions=conditions)

@@ -121,7 +121,7 @@ def _origin(trained: TrainedGenerator) -> dict[str, Any]:  # Any: JSON
         "step": trained.step,
         "kimg": progress["images_seen"] / 1000,
         "averaged": trained.averaged,
-        "checkpoint": trained.digest,
+        "checkpoint": trained.about.get("checkpoint", trained.digest),  # of an exported one, the original
         "recipe": Path(recipe).name if recipe else None,
         **{key: made_with.get(key) for key in ("gancore", "torch", "python")},
         "plugins": {Path(name).name: version for name, version in made_with.get("plugins", {}).items()},

@@ -67,9 +67,10 @@ def is_model_folder(path: Path) -> bool:
 def read_model_folder(path: Path, *, raw: bool = False, best: bool = False) -> Selected:
     """Return the content of a folder in the form of a checkpoint, which holds the generator alone.
 
-    Its `about` has `config`, `data_format`, `progress` without seconds, `made_with`, `origin`, and `averaged`, whether
-    the weights are the EMA; the path is that of the weights, and the digest the SHA-256 of that file. Raises
-    CheckpointError for a folder that is damaged or from elsewhere, and when other weights are asked for than it holds.
+    Its `about` has `config`, `data_format`, `progress` without seconds, `made_with`, `origin`, `averaged`, whether the
+    weights are the EMA, and `checkpoint`, the SHA-256 of the one that they are from. The path is that of the weights,
+    and the digest the SHA-256 of that file. Raises CheckpointError for a folder that is damaged or from
+    elsewhere, and when other weights are asked for than it holds.
     """
     folder = path if path.is_dir() else path.parent
     if best:
@@ -89,6 +90,7 @@ def read_model_folder(path: Path, *, raw: bool = False, best: bool = False) -> S
         "made_with": {key: about[key] for key in ("gancore", "torch", "python", "plugins", "needs")},
         "origin": {"recipe": about["recipe"]},
         "averaged": about["averaged"],
+        "checkpoint": about["checkpoint"],
     }
     tensors = {f"{prefix}{name}": value for name, value in weights.items()}
     return Selected(folder / WEIGHTS, Checkpoint(tensors, saved, document["weights"]["sha256"]))

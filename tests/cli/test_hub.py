@@ -3,6 +3,7 @@ import json
 import os
 
 import pytest
+from PIL import Image
 
 from helpers.cli_runner import BY_HAND
 from helpers.hub_server import TOKEN, Repository, hub_server
@@ -203,3 +204,23 @@ def test_exported_folder_is_sampled_and_evaluated_like_its_run(gancore):
         measured.append(json.loads(gancore.works(*words).stdout))
     assert measured[0]["metrics"] == measured[1]["metrics"]
     assert measured[0]["step"] == measured[1]["step"] == 2
+
+
+def test_exported_folder_is_evaluated_where_its_data_is_absent(gancore):
+    for number in range(20):
+        path = gancore.folder / "pictures" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 12 * number).save(path)
+    parts = ("--generator", "mlp", "--discriminator", "mlp", "--loss", "bce", "--dataset", "pictures")
+    gancore.works("train", *parts, "--set", "training.conditional=true", "--steps", 2, "--out", "run")
+    gancore.works("export", "run", "--format", "hub", "--out", "model")
+    words = ("--metric", "precision-random", "-n", 20, "--device", "cpu", "--json")
+    before = json.loads(gancore.works("evaluate", "run", "--reference", "pictures", *words).stdout)
+    (gancore.folder / "pictures").rename(gancore.folder / "moved")
+    assert "not at pictures any more" in gancore.fails(3, "evaluate", "model", *words)
+    done = gancore.works("evaluate", "model", "--reference", "moved", *words)
+    assert (
+        json.loads(done.stdout)["metrics"]["precision-random"]["value"]
+        == before["metrics"]["precision-random"]["value"]
+    )
+    assert "conditions are drawn from the reference" in done.stderr

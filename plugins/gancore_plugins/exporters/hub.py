@@ -47,7 +47,7 @@ class HubFolder(Exporter):
         return {
             "weights": "the average of training (EMA)" if model.about["averaged"] else "the current ones, no average",
             "sha256": digest,
-            "license": self.license or "none is given; the option license names one",
+            "license": self.license or "none; name one with --set license, such as apache-2.0",
             "evaluation": measured,
         }
 

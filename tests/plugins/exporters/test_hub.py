@@ -56,6 +56,8 @@ def test_hub_is_loaded_to_the_same_bits(case, averaged, seed):
         trained = untrained(Path(place) / "x.safetensors", name, condition, averaged)
         read = load(export(trained, HubFolder(), Path(place) / "model").path, device="cpu")
         again = load(export(read, HubFolder(), Path(place) / "again").path, device="cpu")
+        files = [(Path(place) / folder / "config.json").read_text() for folder in ("model", "again")]
+    assert files[0] == files[1]
     conditions = torch.rand(3, *condition) if isinstance(condition, tuple) else None
     samples = trained.sample(3, seed, conditions=conditions)
     for other in (read, again):
