@@ -27,6 +27,7 @@ from gancore_cli.completers import python_files
 from gancore_cli.completion import VARIABLE, answer, completion
 from gancore_cli.data import data
 from gancore_cli.evaluate import evaluate
+from gancore_cli.explore import explore
 from gancore_cli.export import export
 from gancore_cli.hints import one_line_command, printable, with_arguments, with_plugins
 from gancore_cli.limits import check_folder
@@ -96,6 +97,7 @@ for command in (
     resume,
     sample,
     project,
+    explore,
     evaluate,
     report,
     compare,

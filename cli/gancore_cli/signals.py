@@ -137,6 +137,12 @@ def check_signal() -> None:
         handler.check()
 
 
+def signal_was_expected() -> None:
+    """Forget a signal that has arrived, since it is how the command is meant to end."""
+    if handler := _handler():
+        handler.received = None
+
+
 @contextmanager
 def signals_checked() -> Iterator[None]:
     """Raise the exception of a signal that arrives in this block, whatever code of a plugin makes of it."""

@@ -7,6 +7,7 @@ evaluation.json  the newest evaluation with all details, in a run with metrics
 samples/         pictures drawn from the same noise during training, and a contact sheet of the data
 report.html      a page about the run, in a run with `report.every_kimg`
 checkpoints/     the newest `checkpoint.keep` checkpoints, and the best one by `checkpoint.best`
+explore/         favorites, and latents that they need, written by `gancore explore`
 """
 
 from __future__ import annotations

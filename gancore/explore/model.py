@@ -1,0 +1,367 @@
+"""The explored run: its generators, the pictures of points, and what a page offers to change."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gancore.catalog.catalog import Catalog
+from gancore.checkpoint.store import find_checkpoints
+from gancore.config.from_path import dataset_for
+from gancore.config.requirements import attributed
+from gancore.errors import CheckpointError, ConfigError, DataError, GancoreError
+from gancore.evaluation.sources import ReferenceImages
+from gancore.explore.favorites import Favorite, Favorites
+from gancore.explore.point import Base, Point, StoredLatents, latent_of, write_array
+from gancore.explore.repeat import Files, Origin, command, python
+from gancore.sampling.directions import Directions, find_directions
+from gancore.sampling.grid import REAL_POINTS, is_picture, picture
+from gancore.sampling.load import TrainedGenerator, load
+from gancore.sampling.project import Projection, project
+
+_MOST_LOADED = 3
+"""Generators that are kept in memory."""
+_SHOWN_DIRECTIONS = 10
+CONDITIONS = 24
+"""Conditions of the dataset that a page offers."""
+
+
+@dataclass
+class _Loaded:
+    """A generator, its editing directions, which are found when they are first needed, and the state of its file."""
+
+    trained: TrainedGenerator
+    stamp: tuple[int, ...] | None
+
+    @cached_property
+    def directions(self) -> Directions | GancoreError:
+        """The directions, or why the generator has no such."""
+        try:
+            return find_directions(self.trained)
+        except GancoreError as error:
+            return error
+
+
+@dataclass
+class Search:
+    """A picture (C, H, W) whose latent is searched for, and the newest result."""
+
+    image: Tensor
+    newest: Projection | None = None
+
+
+class Explorer:
+    """A run that is explored. All methods that draw or load are called in one thread.
+
+    `data_root` is the folder of the files of datasets. Raises CheckpointError when the run has no valid checkpoint,
+    ConfigError when its samples make no picture.
+    """
+
+    def __init__(self, origin: Origin, catalog: Catalog, data_root: Path) -> None:
+        if not origin.run.is_dir():
+            is_file = origin.run.exists()
+            raise CheckpointError(
+                f"explore takes the folder of a run; {origin.run} {'is a file' if is_file else 'does not exist'}",
+                "name the folder of a run, like runs/0001",
+            )
+        self._origin, self._catalog, self._data_root = origin, catalog, data_root
+        newest = load(origin.run, device=origin.device or "auto", catalog=catalog)
+        if newest.path.absolute().parent != origin.run.absolute() / "checkpoints":
+            raise CheckpointError(f"{origin.run} is no run: it has no folder checkpoints", "name a run, like runs/0001")
+        if not is_picture(torch.empty(1, *newest.shape, device="meta")):
+            raise ConfigError(
+                f"samples of shape {newest.shape} make no picture, so there is nothing to show",
+                "draw them: gancore sample RUN --out samples.npy",
+            )
+        self.newest, self.favorites = newest, Favorites(origin.run)
+        self.latents = StoredLatents(origin.run)
+        self._loaded: dict[tuple[str, bool], _Loaded] = {}
+        self._loaded[newest.path.name, not newest.averaged and newest.config.ema is not None] = _Loaded(
+            newest, _stamp(newest.path)
+        )
+
+    def describe(self) -> dict[str, object]:
+        """Return what a page must know of the run, as data for JSON."""
+        trained = self.newest
+        condition = trained.spec.condition
+        count = condition if isinstance(condition, int) else len(self._conditions) if condition else 0
+        names = [self._name_of_class(number) for number in range(count)] if isinstance(condition, int) else []
+        return {
+            "run": str(self._origin.run),
+            "shape": list(trained.shape),
+            "classes": names,
+            "conditions": count if isinstance(condition, tuple) else 0,
+            "labels": self._labels if isinstance(condition, tuple) else [],
+            "problem": self._condition_problem if isinstance(condition, tuple) else "",
+            "find": len(trained.shape) == 3,
+            "unit": " of 255" if trained.sample_format.bounded else "",
+            "averaged": trained.config.ema is not None,
+            "point": Point(checkpoint=trained.path.name, condition=0 if count else None).model_dump(mode="json"),
+            "warnings": list(trained.warnings),
+        }
+
+    def checkpoints(self) -> list[dict[str, object]]:
+        """Return the checkpoints in the folder, newest first, as data for JSON."""
+        named = reversed(find_checkpoints(self._origin.run))
+        return [{"name": path.name, "label": _label_of(path)} for path in named]
+
+    def directions(self, point: Point) -> dict[str, object]:
+        """Return the strongest editing directions of the point's generator, as data for JSON.
+
+        `shares` are parts of the sum of all squared strengths, that is, of the variance.
+        """
+        found = self._load(point).directions
+        if isinstance(found, GancoreError):
+            return {"shares": [], "method": "", "problem": str(found)}
+        squares = found.strengths.double().square()
+        shares = (squares / squares.sum()).tolist()[:_SHOWN_DIRECTIONS]
+        return {"shares": shares, "method": found.method, "problem": ""}
+
+    def picture(self, point: Point) -> bytes:
+        """Return the picture of a point as a PNG: the same pixels as those of the command that repeats it."""
+        return self._draw(self._load(point).trained, self._latent(point), point)
+
+    def pictures(self, point: Point, bases: Iterable[Base]) -> Generator[None, None, list[str]]:
+        """Draw the pictures of a point with other latents, one in each step; return them as PNG in base 64."""
+        drawn = []
+        for base in bases:
+            changed = point.model_copy(update={"base": base, "other": None})
+            drawn.append(base64.b64encode(self.picture(changed)).decode())
+            yield
+        return drawn
+
+    def keep(self, point: Point) -> str:
+        """Keep the latent of a point before truncation and moves in memory, and return its digest."""
+        return self.latents.add(self._latent(point.model_copy(update={"truncation": 1.0, "moves": {}}))[0])
+
+    def repeat(self, point: Point) -> dict[str, object]:
+        """Return how to draw the point again: a command and lines of Python, as data for JSON.
+
+        `files` are the names of files that both need and `write_files` writes.
+        """
+        trained, files = self._load(point).trained, self._files(point)
+        needed = [str(path) for path in (files.latent, files.condition) if path is not None and not path.exists()]
+        path = self._origin.run / "checkpoints" / point.checkpoint
+        gone = "" if path.is_file() else f"{path} was removed, so nothing can draw this picture again after this page"
+        return {
+            "command": command(self._origin, point, trained, files),
+            "python": python(self._origin, point, trained, files),
+            "files": needed,
+            "gone": gone,
+        }
+
+    def write_files(self, point: Point) -> None:
+        """Write the files that repeat the point. Raise StorageError when that fails."""
+        files = self._files(point)
+        if files.latent is not None:
+            self.latents.write(self._digest(point), self.newest.config.latent.dim)
+        condition = self._condition(point, self.newest)
+        if files.condition is not None and condition is not None and not files.condition.exists():
+            write_array(files.condition, condition)
+
+    def save(self, point: Point, title: str) -> Favorite:
+        """Save a point as a favorite, with the files that repeat it."""
+        png = self.picture(point)
+        self.write_files(point)
+        for base in (point.base, point.other):
+            if isinstance(base, str):
+                self.latents.write(base, self.newest.config.latent.dim)
+        return self.favorites.add(point, title, png)
+
+    def read_picture(self, content: bytes) -> Tensor:
+        """Return a picture of the user as the run stores its samples, (C, H, W). Raise DataError for other files."""
+        with TemporaryDirectory(prefix="gancore-") as folder:
+            path = Path(folder) / "picture"
+            path.write_bytes(content)
+            try:
+                dataset = dataset_for(path, self._catalog, self.newest.shape, self.newest.config.dataset)
+                return ReferenceImages.of(dataset, folder).draw(1, seed=0, stream="picture")[0]
+            except DataError as error:
+                reason = str(error).replace(str(path), "the file")
+                raise DataError(f"this is no picture that can be read: {reason}", "choose another file") from error
+
+    def search(self, point: Point, search: Search) -> Generator[None, None, Point]:
+        """Find the latent whose picture comes nearest to that of the search, and return its point.
+
+        The weights are those of the point, and so is a condition that is a tensor; all classes compete.
+        """
+        trained = self._load(point).trained
+        condition = self._condition(point, trained) if isinstance(trained.spec.condition, tuple) else None
+        for projection in project(trained, search.image, condition=condition):
+            search.newest = projection
+            yield
+        return self._found(point, search)
+
+    def shown_search(self, point: Point, search: Search) -> dict[str, object]:
+        """Return how far a search is, as data for JSON, with the picture of the nearest latent so far."""
+        newest = search.newest
+        if newest is None:
+            return {"step": 0, "steps": 0, "distance": None, "picture": None}
+        drawn = base64.b64encode(self.picture(self._found(point, search))).decode()
+        return {"step": newest.step, "steps": newest.steps, "distance": newest.distance, "picture": drawn}
+
+    def _found(self, point: Point, search: Search) -> Point:
+        """Return the point of the nearest latent so far, which is kept in memory."""
+        newest = search.newest
+        if newest is None:
+            raise DataError("the search has not begun", "begin it again")
+        base = self.latents.add(newest.latent)
+        condition = point.condition if newest.label is None else newest.label
+        return Point(checkpoint=point.checkpoint, raw=point.raw, base=base, condition=condition)
+
+    def shown_target(self, search: Search) -> str:
+        """Return the picture of a search as a PNG in base 64."""
+        limits = self.newest.sample_format.value_range
+        return base64.b64encode(_png(picture(search.image.unsqueeze(0), None, limits))).decode()
+
+    def condition_picture(self, number: int) -> bytes:
+        """Return the picture of a condition of the dataset as a PNG. Raise DataError for another number."""
+        if not 0 <= number < len(self._conditions):
+            raise DataError(f"there is no condition {number}", "reload the page")
+        condition = self._conditions[number : number + 1]
+        if not is_picture(condition) or condition.ndim < 3:
+            raise DataError("the conditions make no pictures")
+        return _png(picture(condition))
+
+    def _load(self, point: Point) -> _Loaded:
+        """Return the generator of a point, from memory unless its file was replaced. Raise CheckpointError if lost."""
+        key, path = (point.checkpoint, point.raw), self._origin.run / "checkpoints" / point.checkpoint
+        stamp = _stamp(path)
+        if key not in self._loaded or stamp not in (None, self._loaded[key].stamp):  # the best one can be replaced
+            device = self._origin.device or "auto"
+            trained = load(path, raw=point.raw, device=device, catalog=self._catalog)
+            if (trained.shape, trained.spec.condition) != (self.newest.shape, self.newest.spec.condition):
+                raise CheckpointError(f"{path} draws samples of another shape", "choose another checkpoint")
+            self._loaded.pop(key, None)
+            while len(self._loaded) >= _MOST_LOADED:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[key] = _Loaded(trained, stamp)
+        self._loaded[key] = self._loaded.pop(key)  # now the one that was used last
+        return self._loaded[key]
+
+    def _draw(self, trained: TrainedGenerator, latents: Tensor, point: Point) -> bytes:
+        conditions = self._condition(point, trained)
+        with attributed(trained.config, self._catalog):
+            stream = trained.stream_latents(latents, conditions)
+            samples = torch.cat(list(stream))
+        return _png(picture(samples, self._real_points, stream.limits))
+
+    def _condition(self, point: Point, trained: TrainedGenerator) -> Tensor | None:
+        """Return the condition of the point for one sample, (1, …), or None."""
+        wanted = trained.spec.condition
+        if wanted is None:
+            return None
+        number = point.condition or 0
+        count = wanted if isinstance(wanted, int) else len(self._conditions)
+        if number >= count:
+            raise DataError(f"there is no condition {number}; there are {count}", "choose another one")
+        return torch.tensor([number]) if isinstance(wanted, int) else self._conditions[number : number + 1]
+
+    def _digest(self, point: Point) -> str:
+        """Return the digest of the point's own latent, after truncation and moves, which is kept in memory."""
+        return self.latents.add(self._latent(point)[0])
+
+    def _latent(self, point: Point) -> Tensor:
+        """Return the latent (1, Z) of a point."""
+        loaded = self._load(point)
+        directions = loaded.directions if point.used_moves else None
+        if isinstance(directions, GancoreError):
+            raise directions
+        return latent_of(point, loaded.trained, self.latents, directions)
+
+    def _files(self, point: Point) -> Files:
+        """Return the paths of the files that repeat the point, which need not exist."""
+        digest = self._digest(point)  # also of a seed, since moves may be wrong
+        latent = None if point.is_of_seed else self.latents.path(digest)
+        condition = None
+        values = self._condition(point, self.newest)
+        if values is not None and isinstance(self.newest.spec.condition, tuple):
+            digest = hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()[:16]
+            condition = self.latents.folder / f"condition-{digest}.npy"
+        return Files(latent, condition)
+
+    def _name_of_class(self, number: int) -> str:
+        classes = self.newest.classes
+        return classes[number] if number < len(classes) else str(number)
+
+    @cached_property
+    def _dataset(self) -> ReferenceImages | str:
+        """The dataset of the run, or why it cannot be read."""
+        config = self.newest.config
+        try:
+            with attributed(config, self._catalog):
+                return ReferenceImages.of(config.dataset, self._data_root)
+        except GancoreError as error:
+            return str(error)
+
+    @cached_property
+    def _items(self) -> tuple[Tensor, str]:
+        """Conditions of the dataset, and why it has none to offer; then there is one, of zeros."""
+        shape, problem = self.newest.spec.condition, ""
+        if not isinstance(shape, tuple):
+            return torch.zeros(0), ""
+        try:
+            if isinstance(self._dataset, str):
+                raise DataError(self._dataset)
+            conditions = self._dataset.draw_conditions(CONDITIONS, seed=0, stream="conditions")
+            if conditions.shape[1:] == shape:
+                return conditions, ""
+            problem = f"they have shape {tuple(conditions.shape[1:])}"
+        except GancoreError as error:
+            problem = str(error)
+        return torch.zeros(1, *shape), f"the conditions of the dataset cannot be read: {problem}; zeros are used"
+
+    @property
+    def _conditions(self) -> Tensor:
+        return self._items[0]
+
+    @property
+    def _labels(self) -> list[str]:
+        """Labels of the conditions: some of their values, empty where they make pictures."""
+        if self._conditions.ndim > 2 and is_picture(self._conditions):
+            return [""] * len(self._conditions)
+        return [", ".join(f"{value:.3g}" for value in each.flatten()[:6].tolist()) for each in self._conditions]
+
+    @property
+    def _condition_problem(self) -> str:
+        return self._items[1]
+
+    @cached_property
+    def _real_points(self) -> Tensor | None:
+        """Real points behind points in the plane; None for other samples, and where the dataset cannot be read."""
+        if len(self.newest.shape) != 1 or isinstance(self._dataset, str):
+            return None
+        try:
+            return self._dataset.draw(REAL_POINTS, seed=0, stream="real")
+        except GancoreError:
+            return None
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is replaced; None if there is no file."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_mtime_ns, state.st_size
+
+
+def _label_of(path: Path) -> str:
+    """Return how a page names a checkpoint: its step, or the best one."""
+    return "best" if path.stem == "best" else f"step {int(path.stem.removeprefix('step-')):,}"
+
+
+def _png(shown: Image.Image) -> bytes:
+    content = io.BytesIO()
+    shown.save(content, "PNG", compress_level=1)
+    return content.getvalue()

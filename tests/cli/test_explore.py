@@ -1,0 +1,82 @@
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+from gancore_cli.main import main
+
+FORKED = True
+
+
+@contextmanager
+def exploring(folder, *arguments):
+    """Start the command, and yield it and the address that it prints."""
+    command = [sys.executable, "-m", "gancore_cli", "explore", *arguments, "--no-open"]
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def test_explore_serves_the_page_until_ctrl_c(finished):
+    with exploring(finished.folder, "runs/0001") as (process, address):
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", address)
+        with urllib.request.urlopen(address, timeout=60) as answer:  # noqa: S310  # our own
+            assert b"<title>Explore</title>" in answer.read()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert errors.endswith("the explorer has ended\n")
+    assert not (finished.folder / "runs/0001/explore").exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "code", "message"),
+    [
+        ("nowhere", 4, "explore takes the folder of a run; nowhere does not exist"),
+        (".", 4, "there is no checkpoint in ."),
+        ("runs/0001/config.toml", 4, "explore takes the folder of a run; runs/0001/config.toml is a file"),
+        ("runs/0001/checkpoints", 4, "runs/0001/checkpoints is no run: it has no folder checkpoints"),
+    ],
+)
+def test_explore_of_no_run_is_an_error(finished, run, code, message):
+    assert finished.fails(code, "explore", run, "--no-open") == f"error: {message}"
+
+
+def test_explore_refuses_samples_that_make_no_picture(gancore):
+    (gancore.folder / "table.csv").write_text("a,b,c\n" + "1,2,3\n4,5,7\n" * 20)
+    gancore.works("train", "table.csv", "--steps", 2, "--batch-size", 4, "--out", "run")
+    message = "error: samples of shape (3,) make no picture, so there is nothing to show"
+    assert gancore.fails(2, "explore", "run", "--no-open") == message
+
+
+def test_explore_refuses_a_port_in_use(finished):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        message = f"error: port {port} cannot be used: Address already in use"
+        assert finished.fails(2, "explore", "runs/0001", "--no-open", "--port", port) == message
+
+
+def test_explore_without_its_packages_names_the_command_that_installs_them(finished, monkeypatch, capsys):
+    monkeypatch.chdir(finished.folder)
+    monkeypatch.setitem(sys.modules, "starlette", None)  # as if it were not installed
+    for name in [name for name in sys.modules if name.startswith(("starlette.", "gancore.explore.server"))]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(SystemExit) as end:
+        main(["explore", "runs/0001", "--no-open"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: explore needs starlette and uvicorn, and starlette is not installed",
+        "kept: nothing was changed",
+        "next: pip install 'gancore[explore]'",
+    ]

@@ -1,0 +1,188 @@
+"""The page in a real browser."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from helpers.browser import PHONE, opened
+
+NAME = "control => control.getAttribute('aria-label') || (control.labels?.[0] ?? control).textContent.trim()"
+"""How a control is called by a screen reader."""
+
+
+@pytest.fixture
+def page(browser, served):
+    with opened(browser, served.address, only_from=served.address) as page:
+        ready(page)
+        yield page
+
+
+def ready(page):
+    page.locator("#grid img").nth(23).wait_for()
+    page.locator("#direction-1").wait_for()
+    expect(page.locator("#command")).to_contain_text("gancore sample")
+
+
+def shown(page, text):
+    """Wait until the picture is that of a point with this text; return the point and a digest of the pixels."""
+    expect(page.locator("#status")).to_contain_text(text)
+    return page.locator("#picture").get_attribute("data-point"), pixels(page)
+
+
+def pixels(page):
+    read = """async image => {
+        const {naturalWidth: width, naturalHeight: height} = image;
+        const pen = Object.assign(document.createElement("canvas"), {width, height}).getContext("2d");
+        pen.drawImage(image, 0, 0);
+        return Array.from(pen.getImageData(0, 0, width, height).data).join();
+    }"""
+    return hashlib.sha256(page.locator("#picture").evaluate(read).encode()).hexdigest()
+
+
+def slide(page, name, value):
+    page.locator(name).fill(str(value))
+    page.locator(name).dispatch_event("change")
+
+
+def test_page_changes_the_picture_by_its_controls_and_undoes_that(page):
+    for control in page.locator("button:visible, input:visible, select:visible").all():
+        assert control.evaluate(NAME), control.evaluate("control => control.outerHTML")
+    assert page.locator("img:not([alt])").count() == 0
+    seen = [shown(page, "seed 0 · class 0")]
+    page.get_by_label("Next seed").click()
+    seen.append(shown(page, "seed 1"))
+    page.locator("#class").select_option(label="7")
+    seen.append(shown(page, "class 7"))
+    slide(page, "#truncation", 0.4)
+    seen.append(shown(page, "truncation 0.4"))
+    slide(page, "#direction-1", -3)
+    seen.append(shown(page, "direction 1: \u22123.0"))
+    page.locator("#raw").select_option("1")
+    seen.append(shown(page, "raw"))
+    page.locator("#checkpoint").select_option(label="step 20")
+    seen.append(shown(page, "step 20"))
+    page.get_by_role("button", name="seed 9", exact=True).click()
+    seen.append(shown(page, "seed 9"))
+    assert len({digest for _, digest in seen}) == len(seen)
+    expect(page.locator("#command")).to_contain_text(
+        re.compile(r"step-00000020\.safetensors' --seeds 9 --truncation 0\.4 --move 1=-3\.0 --class 7 --raw")
+    )
+    for point, before in reversed(seen[:-1]):
+        page.keyboard.press("Control+z")
+        expect(page.locator("#picture")).to_have_attribute("data-point", point)
+        assert pixels(page) == before
+    expect(page.locator("#undo")).to_be_disabled()
+    page.keyboard.press("Control+Shift+z")
+    assert shown(page, "seed 1") == seen[1]
+
+
+def test_page_undoes_each_change_of_a_slider_once(page):
+    slider = page.locator("#truncation")
+    slider.focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    moved = shown(page, "truncation 0.97")
+    page.locator("#next").click()
+    shown(page, "seed 1")
+    page.locator("#undo").click()
+    assert shown(page, "seed 0 · class 0 · truncation 0.97") == moved
+    for _ in range(3):
+        page.locator("#undo").click()
+    expect(page.locator("#status")).to_have_text("seed 0 · class 0 · step 60")
+    expect(page.locator("#undo")).to_be_disabled()
+
+
+def test_page_goes_from_one_picked_picture_to_another(page):
+    page.get_by_role("button", name="seed 3", exact=True).click()
+    first = shown(page, "seed 3")
+    page.locator("#pick-a").click()
+    expect(page.locator("#text-a")).to_have_text("A: seed 3")
+    page.get_by_role("button", name="seed 4", exact=True).click()
+    second = shown(page, "seed 4")
+    page.locator("#pick-b").click()
+    expect(page.locator("#mix-value")).to_have_text("drag to begin")
+    slide(page, "#mix", 0)
+    assert shown(page, "seed 3")[1] == first[1]
+    slide(page, "#mix", 0.5)
+    halfway = shown(page, "seed 3 to seed 4, 50 %")
+    slide(page, "#mix", 1)
+    assert shown(page, "100 %")[1] == second[1] != halfway[1]
+
+
+def test_favorites_survive_a_reload_can_be_deleted_and_are_not_overwritten(page, explored):
+    page.get_by_role("button", name="seed 7", exact=True).click()
+    saved = shown(page, "seed 7")
+    page.locator("#favorite").click()
+    page.locator("#favorites img").wait_for()
+    page.reload()
+    ready(page)
+    page.locator("#favorites .tile").click()
+    assert shown(page, "seed 7") == saved
+    assert len(list((explored[0] / "explore").glob("favorite-*.png"))) == 1
+    page.get_by_role("button", name="Delete favorite seed 7").click()
+    expect(page.locator("#favorites-note")).to_contain_text("None yet")
+    assert not list((explored[0] / "explore").glob("favorite-*.png"))
+    path = explored[0] / "explore" / "favorites.json"
+    path.write_text("{")
+    page.locator("#favorite").click()
+    expect(page.locator("#problem")).to_contain_text("the favorites cannot be read")
+    expect(page.locator("#favorites-note")).to_contain_text("correct the file, or move it away")
+    assert path.read_text() == "{"
+    path.unlink()
+
+
+def test_page_stays_with_its_picture_when_a_checkpoint_disappears(page, explored):
+    path = explored[0] / "checkpoints" / "step-00000040.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    page.locator("#checkpoint").evaluate("select => { select.value = 'step-00000040.safetensors'; }")
+    page.locator("#checkpoint").dispatch_event("change")
+    expect(page.locator("#problem")).to_contain_text("cannot read checkpoint")
+    expect(page.locator("#problem")).to_contain_text("Still showing step 60")
+    expect(page.locator("#checkpoint option")).to_have_text(["step 60", "step 20"])
+    expect(page.locator("#checkpoint")).to_have_value("step-00000060.safetensors")
+    path.write_bytes(content)
+    page.get_by_label("Next seed").click()
+    shown(page, "seed 1 · class 0 · step 60")
+    expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_find_returns_to_a_generated_picture(page):
+    page.locator("#file").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
+    expect(page.locator("#problem")).to_contain_text("this is no picture that can be read")
+    page.get_by_role("button", name="seed 11", exact=True).click()
+    shown(page, "seed 11")
+    page.locator("#class").select_option(label="6")
+    expect(page.locator("#status")).to_contain_text("seed 11 · class 6")
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert download.value.suggested_filename == "seed-11.png"
+    png = Path(download.value.path()).read_bytes()
+    page.locator("#class").select_option(label="2")
+    shown(page, "class 2")
+    page.locator("#file").set_input_files({"name": "six.png", "mimeType": "image/png", "buffer": png})
+    expect(page.locator("#find-text")).to_contain_text("distance")
+    first = distance(page)
+    expect(page.locator("#find-text")).to_contain_text("Found", timeout=60_000)
+    assert distance(page) < min(10, first)
+    found = shown(page, "found picture · class 6")
+    expect(page.locator("#command")).to_contain_text("--latents")
+    page.keyboard.press("Control+z")
+    shown(page, "seed 11 · class 2")
+    page.keyboard.press("Control+Shift+z")
+    assert shown(page, "found picture") == found
+
+
+def distance(page):
+    return float(re.search(r"distance ([\d.]+) of 255", page.locator("#find-text").text_content())[1])
+
+
+def test_page_of_a_phone_is_not_wider_than_it(browser, served):
+    with opened(browser, served.address, size=PHONE, dark=True, only_from=served.address) as page:
+        ready(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+        page.locator("#next").tap() if page.evaluate("navigator.maxTouchPoints") else page.locator("#next").click()
+        shown(page, "seed 1")

@@ -1,0 +1,91 @@
+"""The command and the lines of Python that draw a point again: both give the same pixels."""
+
+import io
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gancore.catalog.catalog import Catalog
+from gancore.explore.model import Explorer
+from gancore.explore.point import Point
+from gancore.explore.repeat import Files, Origin, class_name, command, python
+from gancore.sampling.load import load
+
+STEP = "step-00000060.safetensors"
+POINTS = {
+    "seed": Point(checkpoint="step-00000040.safetensors", base=5, condition=3),
+    "edited": Point(checkpoint=STEP, base=2, truncation=0.7, moves={2: 1.5, 1: -0.3}, condition=8, raw=True),
+    "mix": Point(checkpoint=STEP, base=2, other=9, amount=0.3, truncation=0.9, moves={3: 2.0}, condition=0),
+}
+
+
+def pixels(picture):
+    with Image.open(picture) as opened:
+        return np.asarray(opened)
+
+
+COMMANDS = """
+import shlex, sys
+from gancore_cli.main import main
+for line in sys.argv[1:]:
+    try:
+        main(shlex.split(line)[1:])
+    except SystemExit as end:
+        assert end.code == 0
+"""
+
+
+@pytest.mark.parametrize("kind", ["command", "python"])
+def test_point_is_drawn_again_to_the_bit(explored, tmp_path, kind):
+    explorer, shown, texts = explored[1], {}, []
+    for name, point in POINTS.items():
+        shown[name] = explorer.picture(point)
+        explorer.write_files(point)
+        text = explorer.repeat(point)[kind]
+        out = shlex.split(explorer.repeat(point)["command"])[-1]
+        assert text.count(out) == 1
+        texts.append(text.replace(out, f"{name}.png"))
+    program = [COMMANDS, *texts] if kind == "command" else ["\n".join(texts)]
+    done = subprocess.run([sys.executable, "-c", *program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name, png in shown.items():
+        assert np.array_equal(pixels(tmp_path / f"{name}.png"), pixels(io.BytesIO(png))), name
+
+
+def test_point_needs_files_only_where_options_cannot_say_it(explored):
+    explorer = explored[1]
+    for name, point in POINTS.items():
+        text = explorer.repeat(point)
+        assert ("--latents" in text["command"]) == (name == "mix")
+        assert len(text["python"].partition("\n\n")[2].splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["cat", "a b", "-x", "a,b", "<script>", "1", "", "a'b"])
+def test_class_is_named_where_its_name_cannot_be_mistaken(trained_run, name):
+    from dataclasses import replace
+
+    trained = replace(load(trained_run, device="cpu"), classes=("zero", name, *map(str, range(2, 10))))
+    assert trained.class_number(class_name(trained, 1)) == 1
+    assert class_name(trained, 1) == (name if name in ("cat", "a b", "1") else "1")
+
+
+def test_command_names_plugins_and_paths_so_that_a_shell_reads_them(trained_run, tmp_path):
+    origin = Origin(tmp_path / "a 'run'", "cpu", "gancore --plugin 'my file.py'", (Path("my file.py"),))
+    trained = load(trained_run, device="cpu")
+    text = command(origin, POINTS["seed"], trained, Files())
+    path = str(origin.run / "checkpoints" / "step-00000040.safetensors")
+    expected = ["gancore", "--plugin", "my file.py", "sample", path, "--seeds", "5", "--class", "3", "--device", "cpu"]
+    assert shlex.split(text) == [*expected, "--out", "seed-5.png"]
+    lines = python(origin, POINTS["seed"], trained, Files())
+    assert "device='cpu', catalog=gancore.Catalog.installed(gancore.Choice(files=(Path('my file.py'),)))" in lines
+
+
+def test_explorer_shows_a_run_whose_folder_is_named_by_a_relative_path(trained_run, monkeypatch):
+    monkeypatch.chdir(trained_run.parent)
+    explorer = Explorer(Origin(trained_run.relative_to(trained_run.parent)), Catalog.installed(), trained_run)
+    assert explorer.describe()["run"] == "run"

@@ -1,0 +1,255 @@
+"""The server: whom it answers, what it answers, and what it refuses."""
+
+import http.client
+import io
+import json
+import shutil
+import socket
+import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gancore.errors import ConfigError
+from gancore.explore.server import Server
+
+
+def pixels(png):
+    with Image.open(io.BytesIO(png)) as picture:
+        return np.asarray(picture)
+
+
+@pytest.fixture
+def point(ask):
+    return json.loads(ask("run")[2])["point"]
+
+
+def test_server_listens_on_this_machine_only(served):
+    assert served._socket.getsockname() == ("127.0.0.1", served.port)
+    assert served._socket.proto == socket.IPPROTO_TCP  # otherwise each answer waits for 40 ms
+
+
+@pytest.mark.parametrize("prefix", ["/", "/wrong/", "//", "/{token}", "/{token}x/"])
+@pytest.mark.parametrize("path", ["", "run", "explore.js", "favorites"])
+def test_server_refuses_addresses_without_the_token(ask, served, prefix, path):
+    token = served.address.split("/")[3]
+    status, _, content = ask(path, prefix=prefix.format(token=token[:-1] if path else token))
+    assert status == 403
+    assert b"token" in content
+
+
+def test_server_answers_nothing_twice_at_the_same_address(served, explored):
+    with Server(explored[1]) as other:
+        assert other.address.split("/")[3] != served.address.split("/")[3]
+        assert other.port != served.port
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "127.0.0.1.evil.example:{port}", None]
+)
+def test_server_refuses_other_hosts(ask, served, host):
+    assert ask("run", Host=host and host.format(port=served.port))[0] in (400, 421)
+
+
+def test_server_answers_to_localhost(ask, served):
+    here = f"localhost:{served.port}"
+    assert ask("run", Host=here)[0] == 200
+    assert ask("repeat", {}, Host=here, Origin=f"http://{here}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "origin", [None, "null", "http://evil.example", "https://127.0.0.1:{port}", "http://127.0.0.1"]
+)
+def test_server_refuses_changes_that_another_page_asks_for(ask, served, origin, point):
+    origin = origin and origin.format(port=served.port)
+    assert ask("favorites", {"point": point}, Origin=origin)[0] == 403
+    assert ask("favorites/x", method="DELETE", Origin=origin)[0] == 403
+    assert json.loads(ask("favorites")[2]) == []
+
+
+def test_server_sends_headers_that_keep_the_page_to_itself(ask):
+    for path in ("", "explore.js", "run", "missing"):
+        headers = {name.lower(): value for name, value in ask(path)[1].items()}
+        assert headers["cache-control"] == "no-store"
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["../config.toml", "favorites/..%2f..%2fconfig.toml", "conditions/..%2f1", "%2e%2e/"])
+def test_server_reads_no_other_files(ask, path):
+    status, _, content = ask(path)
+    assert status in (403, 404) or "problem" in json.loads(content)
+    assert b"batch_size" not in content
+
+
+def test_server_refuses_large_bodies(ask):
+    assert ask("picture", b" " * 70_000)[0] == 413
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"[" * 60_000,
+        b"[]",
+        b"{}",
+        {"point": {"checkpoint": "../../step-00000000.safetensors"}},
+        {"point": {"checkpoint": "step-00000040.safetensors", "base": -1}},
+        {"point": {"checkpoint": "step-00000040.safetensors", "base": "../x"}},
+        {"point": {"checkpoint": "step-00000040.safetensors", "truncation": 2}},
+        {"point": {"checkpoint": "step-00000040.safetensors", "condition": 10}},
+        {"point": {"checkpoint": "step-00000040.safetensors", "moves": {"77": 1}}},
+        {"point": {"checkpoint": "step-00000041.safetensors"}},
+        {"point": {"checkpoint": "step-00000040.safetensors", "base": "0123456789abcdef"}},
+    ],
+)
+def test_server_says_what_is_wrong_with_a_point(ask, document):
+    for path in ("picture", "repeat", "files", "keep", "favorites", "grid"):
+        if path == "keep" and {"moves", "condition"} & set(document["point"] if isinstance(document, dict) else ()):
+            continue  # it leaves them out
+        status, _, content = ask(path, document)
+        assert status == 200
+        assert json.loads(content)["problem"], path
+
+
+def test_picture_changes_with_each_part_of_the_point(ask, point):
+    changes = [{}, {"base": 1}, {"truncation": 0.3}, {"condition": 3}, {"raw": True}, {"moves": {"1": 2}}]
+    changes += [{"other": 4, "amount": 0.5}, {"checkpoint": "step-00000020.safetensors"}]
+    pictures = [ask("picture", {"point": point | change})[2] for change in changes]
+    assert len(set(pictures)) == len(changes)
+    assert pixels(pictures[0]).shape == (64, 64)
+    assert ask("picture", {"point": point})[2] == pictures[0]
+
+
+def test_grid_has_the_pictures_of_its_latents(ask, point):
+    import base64
+
+    status, _, content = ask("grid", {"point": point, "bases": [0, 5]})
+    assert status == 200
+    assert [base64.b64decode(tile) for tile in json.loads(content)] == [
+        ask("picture", {"point": point | {"base": seed}})[2] for seed in (0, 5)
+    ]
+    assert "problem" in json.loads(ask("grid", {"point": point, "bases": list(range(100))})[2])
+
+
+def test_checkpoint_that_disappears_stays_loaded(ask, point, explored):
+    folder, shown = explored[0] / "checkpoints", point | {"checkpoint": "step-00000020.safetensors"}
+    before = ask("picture", {"point": shown})[2]
+    content = (folder / shown["checkpoint"]).read_bytes()
+    (folder / shown["checkpoint"]).unlink()
+    try:
+        assert ask("picture", {"point": shown})[2] == before
+        assert [entry["label"] for entry in json.loads(ask("checkpoints")[2])] == ["step 60", "step 40"]
+        assert "was removed" in json.loads(ask("repeat", {"point": shown})[2])["gone"]
+        assert "cannot read checkpoint" in json.loads(ask("picture", {"point": shown | {"raw": True}})[2])["problem"]
+    finally:
+        (folder / shown["checkpoint"]).write_bytes(content)
+
+
+def test_best_checkpoint_that_is_replaced_is_read_again(ask, point, explored):
+    folder = explored[0] / "checkpoints"
+    best, pictures = point | {"checkpoint": "best.safetensors"}, []
+    for name in ("step-00000020.safetensors", "step-00000040.safetensors"):
+        shutil.copy(folder / name, folder / "new")
+        (folder / "new").replace(folder / "best.safetensors")
+        pictures.append(ask("picture", {"point": best})[2])
+        assert ask("picture", {"point": point | {"checkpoint": name}})[2] == pictures[-1]
+    assert pictures[0] != pictures[1]
+    (folder / "best.safetensors").unlink()
+
+
+def test_newest_request_for_a_picture_replaces_the_ones_before(ask, served, point):
+    begun, free = threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        free.wait(60)
+        yield
+
+    served._worker.submit("slow", 0, slow())
+    begun.wait(60)
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(ask, "picture?page=a", {"point": point | {"base": seed}}) for seed in (0, 1)]
+        waiting = wait(answers, return_when=FIRST_COMPLETED).not_done
+        answers.append(pool.submit(ask, "picture?page=a", {"point": point | {"base": 2}}))
+        wait(waiting)
+        other = pool.submit(ask, "picture?page=b", {"point": point})
+        free.set()
+    assert sorted(answer.result()[0] for answer in answers[:2]) == [204, 204]
+    assert answers[2].result()[0] == 200
+    assert other.result()[0] == 200
+
+
+def test_server_answers_while_the_generator_is_busy(ask, served, point):
+    begun, free = threading.Event(), threading.Event()
+
+    def slow():
+        begun.set()
+        free.wait()
+        yield
+
+    served._worker.submit("slow", 0, slow())
+    begun.wait()
+    try:
+        assert ask("explore.css")[0] == 200
+    finally:
+        free.set()
+    assert ask("picture", {"point": point})[0] == 200
+
+
+def test_port_in_use_is_an_error(served, explored):
+    with pytest.raises(ConfigError, match=f"port {served.port} cannot be used: Address already in use"):
+        Server(explored[1], served.port)
+
+
+def test_server_ends_at_once_while_a_request_waits(explored):
+    free = threading.Event()
+
+    def slow():
+        free.wait(60)
+        yield
+
+    with Server(explored[1]) as server:
+        server._worker.submit("slow", 0, slow())
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("GET", f"/{server.address.split('/')[3]}/run")
+    answer = connection.getresponse()
+    free.set()
+    assert answer.status in (204, 503)  # the request comes before or after the end
+    connection.close()
+    assert not server._thread.is_alive()
+
+
+def search(ask, point, png):
+    from urllib.parse import quote
+
+    return json.loads(ask(f"find?point={quote(json.dumps(point))}", png)[2])
+
+
+def test_search_can_be_canceled_and_replaced(ask, point):
+    png = ask("picture", {"point": point})[2]
+    first = search(ask, point, png)["search"]
+    assert ask(f"find/{first}", method="DELETE")[0] == 200
+    assert "replaced" in json.loads(ask(f"find/{first}")[2])["problem"]
+    second, third = (search(ask, point, png)["search"] for _ in range(2))
+    assert "replaced" in json.loads(ask(f"find/{second}")[2])["problem"]
+    state = json.loads(ask(f"find/{third}")[2])
+    assert state["failed"] == ""
+    assert ask("picture", {"point": point})[2] == png  # the page does not wait for the search
+    assert ask(f"find/{third}", method="DELETE")[0] == 200
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n" + b"0" * 99, b"<svg/>", b"PK\x03\x04"])
+def test_search_for_no_picture_is_an_error(ask, point, content):
+    answer = search(ask, point, content)
+    assert answer["problem"].startswith("this is no picture that can be read")
+    assert "gancore-" not in answer["problem"]  # the temporary folder
+
+
+def test_search_refuses_files_that_are_too_large(ask, point):
+    from urllib.parse import quote
+
+    assert ask(f"find?point={quote(json.dumps(point))}", b"\0" * ((16 << 20) + 1))[0] == 413
