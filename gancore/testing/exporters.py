@@ -45,9 +45,17 @@ def exported_generator(case: Case) -> ExportedGenerator:
         "plugins": {"gancore": "0.1.0"},
         "needs": [],
     }
-    names = {"generator": "mlp", "discriminator": "mlp", "loss": "bce", "dataset": "digits"}
-    config = {"schema": 1, "batch_size": 64, **{part: {"name": name} for part, name in names.items()}}
-    config["optimizer"] = {player: {"name": "Adam"} for player in ("generator", "discriminator")}
+    config = {
+        "schema": 1,
+        "seed": 0,
+        "duration": "10 steps",
+        "batch_size": 64,
+        "latent": {"dim": case.latent_dim, "distribution": "normal"},
+        "optimizer": {player: {"name": "Adam", "lr": 0.0002} for player in ("generator", "discriminator")},
+        "training": {"conditional": case.condition is not None},
+        "ema": {"half_life_kimg": 10.0},
+        **{part: {"name": "small"} for part in ("generator", "discriminator", "loss", "dataset")},
+    }
     return ExportedGenerator(generator, case.spec, "normal", sample_format, data_format, config, about)
 
 
