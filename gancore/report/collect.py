@@ -74,16 +74,20 @@ class RunSummary:
 
     @property
     def newest(self) -> Mapping[str, float]:
-        """The newest numbers of the log, each from the last line that has it."""
-        return {key: value for line in self.log for key, value in line.items()}
+        """The newest finite numbers of the log, each from the last line that has it."""
+        return {key: value for line in self.log for key, value in line.items() if math.isfinite(value)}
 
     def curve(self, key: str) -> list[tuple[float, float]]:
         """Return the values of a key of the log as (kimg, value), in order; NaN where it was not finite."""
-        return [(line["kimg"], line[key]) for line in self.log if key in line and "kimg" in line]
+        points = ((line["kimg"], line[key]) for line in self.log if key in line and "kimg" in line)
+        return [(at, value) for at, value in points if math.isfinite(at)]
 
     def kimg_at(self, step: int) -> float | None:
         """Return thousands of real images after a step; between lines of the log it is linear. None without a log."""
-        points = {0: 0.0, **{int(line["step"]): line["kimg"] for line in self.log if "kimg" in line}}
+        points = {
+            0: 0.0,
+            **{int(line["step"]): kimg for line in self.log if math.isfinite(kimg := line.get("kimg", math.nan))},
+        }
         last = max(points)
         if step in points or last == 0:
             return points.get(step)
@@ -113,6 +117,7 @@ def collect(path: Path) -> RunSummary:
         notes.append(error.message)
     if log.damaged:
         notes.append(describe_damage(log_file, log.damaged))
+    log = _as_floats(log)
     has_evaluation = os.path.lexists(path / "evaluation.json")
     evaluation = _read(path / "evaluation.json", _json, notes) if has_evaluation else {}
     pictures, arrays, real = _pictures(path / "samples", notes)
@@ -134,6 +139,20 @@ def collect(path: Path) -> RunSummary:
         real,
         tuple(notes),
     )
+
+
+def _as_floats(log: MetricsTable) -> MetricsTable:
+    """Return the lines with floats in place of integers of any size; without lines whose step is too large for one."""
+    lines = ({key: _float(value) for key, value in line.items()} for line in log)
+    return MetricsTable(line for line in lines if math.isfinite(line["step"]))
+
+
+def _float(value: float) -> float:
+    """Return a number as a float; NaN if it is not finite, or too large for one."""
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _toml(text: str) -> object:
@@ -182,14 +201,14 @@ def _events(log: MetricsTable, manifest: Mapping[str, Any]) -> tuple[Event, ...]
     found: dict[tuple[int, str], Event] = {}
     for entry in recorded if isinstance(recorded, list) else []:
         if isinstance(entry, dict) and type(entry.get("step")) is int:
-            kimg, kind = entry.get("kimg"), str(entry.get("kind", ""))
-            if isinstance(kimg, int | float):
-                found[entry["step"], kind] = Event(entry["step"], float(kimg), kind, str(entry.get("text", "")))
+            kimg, kind = _number(entry.get("kimg")), str(entry.get("kind", ""))
+            if kimg is not None and math.isfinite(kimg):
+                found[entry["step"], kind] = Event(entry["step"], kimg, kind, str(entry.get("text", "")))
     low = 0
     for line in log:
-        if "kimg" not in line:
+        step, kimg = int(line["step"]), line.get("kimg", math.nan)
+        if not math.isfinite(kimg):
             continue
-        step, kimg = int(line["step"]), line["kimg"]
         unfit = [key for key, value in line.items() if math.isnan(value) and not key.startswith("diversity")]
         if "discriminator_loss" in line and unfit:
             text = f"not finite in the log: {', '.join(unfit)}"
@@ -248,4 +267,4 @@ def _is_detail(key: str, names: Sequence[str]) -> bool:
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return _float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

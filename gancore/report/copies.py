@@ -19,7 +19,7 @@ _REAL = 64
 """Training images whose distances to their nearest other ones are the yardstick."""
 _MOST_REAL, _MOST_BYTES, _SECONDS = 60_000, 200_000_000, 4.0
 _BYTES = 500_000
-_AT_ONCE = 1024
+_BYTES_AT_ONCE = 64_000_000
 _NEARLY = 0.25
 """A sample is nearly a copy below this fraction of the usual distance between training images."""
 
@@ -114,8 +114,9 @@ def _range(real: Tensor, limits: tuple[float, float] | None) -> tuple[float, flo
 def _nearest(queries: Tensor, real: Tensor, flat: Callable[[Tensor], Tensor], count: int) -> tuple[Tensor, Tensor]:
     """Return distances and places (Q, K) of the K images of `real` nearest to each query (Q, F), nearest first."""
     best, places = queries.new_full((len(queries), 0), 0.0), torch.zeros(len(queries), 0, dtype=torch.int64)
-    for start in range(0, len(real), _AT_ONCE):
-        found = torch.cdist(queries, flat(real[start : start + _AT_ONCE])) / queries.shape[1] ** 0.5
+    step = max(1, _BYTES_AT_ONCE // (4 * queries.shape[1]))  # images that are compared at once, as float32
+    for start in range(0, len(real), step):
+        found = torch.cdist(queries, flat(real[start : start + step])) / queries.shape[1] ** 0.5
         numbers = torch.arange(start, start + found.shape[1]).expand_as(found)
         best, order = torch.cat([best, found], dim=1).topk(min(count, best.shape[1] + found.shape[1]), largest=False)
         places = torch.cat([places, numbers], dim=1).gather(1, order)

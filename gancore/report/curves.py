@@ -35,6 +35,8 @@ _KINDS = {
 }
 
 
+_WIDE = 30
+"""Ratio of the highest and the lowest value of a metric above which its axis is logarithmic."""
 _MOST_NAMES = 4
 """Runs over seeds that a legend names."""
 
@@ -148,7 +150,12 @@ def _measured(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:
         caption = {"lower": "Lower is better.", "higher": "Higher is better."}.get(metric.better, "")
         if metric.real_data is not None:
             caption += " The dashed line is the score of real data: even a perfect model gets about that."
-        yield Plot(name, curves, levels, _events(runs), _until(runs), shows_dots=True), caption.strip()
+        numbers = [value for curve in curves for _, value in curve.points if math.isfinite(value)]
+        numbers += [level for level, _ in levels]
+        spreads = metric.better == "lower" and bool(numbers) and 0 < _WIDE * min(numbers) < max(numbers)
+        caption += " The axis is logarithmic." if spreads else ""
+        plot = Plot(name, curves, levels, _events(runs), _until(runs), shows_dots=True, is_logarithmic=spreads)
+        yield plot, caption.strip()
 
 
 def _events(runs: Sequence[RunSummary]) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from PIL import Image
@@ -72,10 +73,12 @@ def latent_map(trained: TrainedGenerator, conditions: Tensor | None = None) -> L
     NumericsError when a sample is not finite.
     """
     labels = labels_of(trained, conditions)
-    started = time.perf_counter()
-    first = _square(trained, _SIDES[0])[:: _SIDES[0] + 1]  # its diagonal, to measure the time of a sample
-    trained.generate(first, _condition(trained, conditions, 0, len(first)))
-    each = (time.perf_counter() - started) / len(first)
+    times = []
+    for latent in _square(trained, _SIDES[0])[:: _SIDES[0] + 1]:  # its diagonal, to measure the time of a sample
+        started = time.perf_counter()
+        trained.generate(latent.unsqueeze(0), _condition(trained, conditions, 0, 1))
+        times.append(time.perf_counter() - started)
+    each = median(times)  # the first ones are slower, and the machine may be busy for a moment
     affordable = (side for side in _SIDES if side**2 * each * len(labels) <= _SECONDS)
     side = next(affordable, _SIDES[-1])
     latents = _square(trained, side)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 Points = Sequence[tuple[float, float]]
 """A curve: pairs of kimg and value. NaN is a gap."""
@@ -74,6 +74,8 @@ class Plot:
     until: float = 0.0
     """The kimg at which the axis ends; 0 for the end of the curves."""
     shows_dots: bool = False
+    is_logarithmic: bool = False
+    """Whether the vertical axis is; all values must be above 0 then."""
 
     @property
     def is_empty(self) -> bool:
@@ -149,8 +151,12 @@ def svg(plot: Plot, prefix: str) -> str:
         axes.spines[:].set_color(_GRID)
         axes.tick_params(colors=_INK, length=3)
         axes.set_xlabel("kimg", color=_INK, loc="right")
+        if plot.is_logarithmic:
+            axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(NullFormatter())
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(5))
+            if axis is axes.xaxis or not plot.is_logarithmic:
+                axis.set_major_locator(MaxNLocator(5))
             axis.set_major_formatter(lambda value, _: _tick(value))
         labeled = [curve for curve in plot.curves if curve.label]
         if labeled:

@@ -223,7 +223,7 @@ def _state(run: RunSummary, recipe: str | None) -> str:
             size = round(1000 * newest["kimg"] / newest["epoch"])
             seen, seconds = round(1000 * newest["kimg"]), newest["seconds"]
             done = total.done(step=int(newest["step"]), images_seen=seen, seconds=seconds, dataset_size=size)
-        except (ValueError, KeyError, ZeroDivisionError):
+        except (ValueError, KeyError, ArithmeticError):
             words.append(f"for {duration}")
         else:
             words.append(f"done: {duration}" if done >= 0.999 else f"{done:.0%} of {duration}")

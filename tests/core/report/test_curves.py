@@ -1,0 +1,55 @@
+import json
+import tempfile
+from pathlib import Path
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from gancore.report.collect import collect
+from gancore.report.curves import best_of, colors_of, legend, metric_curves, training_curves
+from gancore.utils.files import without_warnings
+from helpers.html_pages import problems_of
+
+NUMBERS = st.one_of(st.floats(), st.integers(-(10**400), 10**400), st.none())
+KEYS = st.sampled_from(
+    ["kimg", "epoch", "discriminator_loss", "real_logit_mean", "penalty.r1", "diversity", "fd", "x$_"]
+)
+NO_SHRINKING = (Phase.explicit, Phase.generate)
+LINES = st.lists(st.dictionaries(KEYS, NUMBERS), max_size=12)
+PAGE = '<!DOCTYPE html><html lang="en"><head><meta name="viewport"><title>x</title></head><body><main><h1>x</h1>{}'
+
+
+def run_of(folder, lines, seed=0):
+    folder.mkdir()
+    (folder / "config.toml").write_text(f'loss = "bce"\nseed = {seed}\n')
+    text = "".join(json.dumps({"step": number, **line}) + "\n" for number, line in enumerate(lines))
+    (folder / "metrics.jsonl").write_text(text)
+    return collect(folder)
+
+
+@settings(max_examples=8, phases=NO_SHRINKING)  # a plot takes a tenth of a second
+@given(LINES)
+def test_curves_of_any_log_are_drawn(lines):
+    with tempfile.TemporaryDirectory() as folder, without_warnings():
+        runs = [run_of(Path(folder) / "a", lines), run_of(Path(folder) / "b", lines[::2], 1)]
+        views = [*training_curves(runs[:1]), *metric_curves(runs[:1])]
+        views += [*training_curves(runs), *metric_curves(runs)]
+    assert all(problems_of(PAGE.format(view.svg) + "</main></body></html>") == [] for view in views)
+
+
+def test_curves_of_runs_over_seeds_are_one_with_a_band(tmp_path):
+    lines = [{"kimg": kimg, "generator_loss": kimg / 7} for kimg in range(20)]
+    runs = [run_of(tmp_path / str(seed), lines[: 20 - seed], seed) for seed in range(3)]
+    assert [entry.label.partition(":")[0] for entry in legend(runs)] == ["median of 3 seeds"]
+    assert colors_of(runs) == [0, 0, 0]
+    (view,) = training_curves(runs)
+    assert view.title == "Loss of the generator"
+    assert "fill-opacity: 0.18" in view.svg
+
+
+def test_best_value_is_the_lowest_or_the_highest_finite_one():
+    points = [(0.0, 3.0), (1.0, float("nan")), (2.0, 1.0), (3.0, 2.0)]
+    assert best_of(points, "lower") == (2.0, 1.0)
+    assert best_of(points, "higher") == (0.0, 3.0)
+    assert best_of(points, "") is None
+    assert best_of(points[1:2], "lower") is None
