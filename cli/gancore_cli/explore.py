@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
-import webbrowser
 from pathlib import Path
 
 import click
@@ -47,6 +45,9 @@ def explore(
       gancore explore runs/0001
       gancore explore runs/0001 --no-open --port 8000
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
+    import threading
+    import webbrowser
+
     from gancore.errors import ConfigError
     from gancore.explore.model import Explorer
     from gancore.explore.repeat import Origin
