@@ -20,6 +20,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _SMALLEST_TILE, _PLOT = 64, 480  # pixels along each side
 _SUPERSAMPLING = 2  # a scatter plot is drawn larger by this factor, so that its points are round
 _BACKGROUND, _REAL, _GENERATED = "#ffffff", "#a9b8c6", "#c8102e"
+_FEW_POINTS, _LARGE_DOT = 16, 6  # that few generated points would be hard to see; radius in pixels
 _SERIES_PLOT = (64, 96)  # height and width in pixels
 _LINES = ("#c8102e", "#2b5c8a", "#3a7d44", "#8a5a00")  # of the channels of a series
 
@@ -158,7 +159,8 @@ def scatter(points: Tensor, real: Tensor | None = None, framed: Tensor | None = 
     side = _PLOT * _SUPERSAMPLING
     plot = Image.new("RGB", (side, side), _BACKGROUND)
     pen = ImageDraw.Draw(plot)
-    for group, color, radius in ((real, _REAL, 3 * _SUPERSAMPLING), (points, _GENERATED, 1 * _SUPERSAMPLING)):
+    dot = (_LARGE_DOT if len(points) <= _FEW_POINTS else 1) * _SUPERSAMPLING
+    for group, color, radius in ((real, _REAL, 3 * _SUPERSAMPLING), (points, _GENERATED, dot)):
         if group is None:
             continue
         places = ((group[group.isfinite().all(dim=1)] - center) / reach).clamp(-1, 1)

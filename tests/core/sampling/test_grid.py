@@ -73,3 +73,13 @@ def test_samples_are_readable_as_the_umask_says(tmp_path, name):
     save_samples(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), tmp_path / name)
     (tmp_path / "other").touch()
     assert (tmp_path / name).stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_few_points_have_dots_that_can_be_seen():
+    def red(points):
+        pixels = np.asarray(scatter(points, REAL)).astype(int)
+        return int((np.abs(pixels - np.array(RED)).sum(axis=2) < 60).sum())
+
+    middle = torch.full((1, 2), 0.5)
+    assert red(middle) > 80  # a disk of 6 pixels around
+    assert 0 < red(middle.expand(17, 2)) < 10
