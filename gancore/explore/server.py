@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gancore.errors import ConfigError, DataError, GancoreError
+from gancore.errors import ConfigError, DataError, GancoreError, exhausted
 from gancore.explore.model import Explorer, Search
 from gancore.explore.point import Base, Point, read_point
 from gancore.explore.worker import GRID, PICTURE, SEARCH, BusyError, Worker, at_once
@@ -195,8 +195,11 @@ def _problems_said(endpoint: Endpoint) -> Endpoint:
             return PlainTextResponse(str(error), 413)
         except BusyError as error:
             return PlainTextResponse(str(error), 503)
-        except GancoreError as error:
-            return JSONResponse({"problem": error.message, "hint": error.hint})
+        except Exception as error:
+            problem = error if isinstance(error, GancoreError) else exhausted(error)  # such as memory of the device
+            if problem is None:
+                raise
+            return JSONResponse({"problem": problem.message, "hint": problem.hint})
 
     return answer
 

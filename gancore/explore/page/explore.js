@@ -340,7 +340,9 @@ const repeat = newest(async wanted => {
   by("command").textContent = text.command;
   by("python").textContent = text.python;
   const files = text.files.length ? ` They read ${text.files.join(" and ")}, which Copy and Save as favorite write.` : "";
-  by("repeat-note").textContent = text.gone || `Both give exactly these pixels, on this machine and device.${files}`;
+  const exact = run.shape.length > 1 ? "Both give exactly these pixels,"
+    : "The command gives exactly these pixels, and Python the values of the point,";
+  by("repeat-note").textContent = text.gone || `${exact} on this machine and device.${files}`;
 });
 
 async function copy(id, button) {

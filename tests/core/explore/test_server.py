@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gancore.catalog.catalog import Catalog
 from gancore.errors import ConfigError
+from gancore.explore.model import Explorer
+from gancore.explore.repeat import Origin
 from gancore.explore.server import Server
 
 
@@ -203,6 +206,20 @@ def test_server_answers_while_the_generator_is_busy(ask, served, point):
 def test_port_in_use_is_an_error(served, explored):
     with pytest.raises(ConfigError, match=f"port {served.port} cannot be used: Address already in use"):
         Server(explored[1], served.port)
+
+
+def test_server_says_that_memory_ran_out(trained_run):
+    class Large(Explorer):
+        def picture(self, point):
+            raise MemoryError
+
+    with Server(Large(Origin(trained_run, "cpu"), Catalog.installed(), trained_run)) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        point = {"point": {"checkpoint": "step-00000060.safetensors"}}
+        origin = {"Origin": f"http://127.0.0.1:{server.port}"}
+        connection.request("POST", f"/{server.address.split('/')[3]}/picture", json.dumps(point), origin)
+        assert "memory" in json.loads(connection.getresponse().read())["problem"]
+        connection.close()
 
 
 def test_server_ends_at_once_while_a_request_waits(explored):
