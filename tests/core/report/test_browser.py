@@ -32,8 +32,9 @@ def shown(browser, page):
 
 def test_slider_and_play_button_change_the_picture(shown):
     film = shown.locator("[data-film] .frames")
-    newest, slider = film.screenshot(), shown.get_by_label("Time in training")
+    slider, picture = shown.get_by_label("Time in training"), shown.locator("[data-film] img:visible")
     slider.focus()
+    newest, source = film.screenshot(), picture.get_attribute("src")
     shown.keyboard.press("Home")
     first = film.screenshot()
     assert first != newest
@@ -42,7 +43,7 @@ def test_slider_and_play_button_change_the_picture(shown):
     assert slider.input_value() == "1"
     assert film.screenshot() != first
     shown.keyboard.press("End")
-    assert film.screenshot() == newest
+    assert picture.get_attribute("src") == source
     shown.get_by_role("button", name="Play").click()
     shown.get_by_role("button", name="Pause").click()
     assert slider.input_value() != slider.get_attribute("max")
