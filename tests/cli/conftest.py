@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from helpers.cli_forkserver import Zygote
@@ -42,12 +44,32 @@ def gancore(tmp_path, request):
     return Gancore(tmp_path, forker(request))
 
 
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, zygote):
+    """Return a function that copies a trained run of digits to a path, and returns the ended command that trained it.
+
+    `trained_run(path, *options)`: tests that ask for the same options of `train` share one training. `path` must not
+    exist. The output of the command names the run runs/0001.
+    """
+    trained = {}
+
+    def copy(path, *options):
+        words = tuple(map(str, options))
+        if words not in trained:
+            command = Gancore(tmp_path_factory.mktemp("trained"), zygote)
+            trained[words] = command, command.works("train", *BY_HAND, *words)
+        command, made = trained[words]
+        shutil.copytree(command.folder / "runs" / "0001", path)
+        return made
+
+    return copy
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, request):
+def finished(tmp_path_factory, request, trained_run):
     """Return a folder with a short run at runs/0001, made by the command."""
-    folder = tmp_path_factory.mktemp("finished")
-    command = Gancore(folder, forker(request))
-    command.made = command.works(
-        "train", *BY_HAND, "--steps", 4, "--set", "ema.half_life_kimg=1", "--set", "log.every_steps=2"
+    command = Gancore(tmp_path_factory.mktemp("finished"), forker(request))
+    command.made = trained_run(
+        command.folder / "runs" / "0001", "--steps", 4, "--set", "ema.half_life_kimg=1", "--set", "log.every_steps=2"
     )
     return command
