@@ -22,6 +22,8 @@ from gancore.utils.lock import lock_file
 
 _MOST = 1000
 _MOST_BYTES = 4 << 20
+_MOST_BYTES_OF_PICTURE = 64 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
 _SECONDS_FOR_LOCK = 5
 
 
@@ -92,6 +94,20 @@ class Favorites:
         if re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", name) is None:
             raise DataError(f"there is no favorite {name!a}", "reload the page")
         return self.folder / f"favorite-{name}.png"
+
+    def picture(self, name: str) -> bytes:
+        """Return the picture of a favorite, a PNG. Raise DataError unless it is a file of the folder, and no link."""
+        path = self.picture_path(name)
+        try:
+            if self.folder.is_symlink():
+                raise OSError(f"{self.folder} is a link")
+            with regular(path, links=False) as file:
+                content = file.read(_MOST_BYTES_OF_PICTURE + 1)
+        except OSError as error:
+            raise DataError(f"the picture of favorite {name} cannot be read: {error}", "delete it") from error
+        if len(content) > _MOST_BYTES_OF_PICTURE or not content.startswith(_PNG):
+            raise DataError(f"the picture of favorite {name} is no PNG: {path}", "delete it")
+        return content
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

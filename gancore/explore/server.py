@@ -334,11 +334,11 @@ class _Pages:
         return JSONResponse(saved.model_dump(mode="json"))
 
     async def favorite_picture(self, request: Request) -> Response:
-        path = self._explorer.favorites.picture_path(request.path_params["name"])
         try:
-            return Response(path.read_bytes(), media_type="image/png")
-        except OSError:
-            return PlainTextResponse("The picture is gone.", 404)
+            png = self._explorer.favorites.picture(request.path_params["name"])
+        except DataError as error:
+            return PlainTextResponse(str(error), 404)
+        return Response(png, media_type="image/png")
 
     async def delete(self, request: Request) -> Response:
         name = request.path_params["name"]

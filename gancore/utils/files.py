@@ -12,10 +12,14 @@ from typing import BinaryIO
 
 
 @contextmanager
-def regular(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for reading in the block. Raises OSError when it cannot be opened or is not a regular file."""
+def regular(path: Path, *, links: bool = True) -> Iterator[BinaryIO]:
+    """Open a file for reading in the block. Raises OSError when it cannot be opened or is not a regular file.
+
+    Without `links`, a symbolic link is no regular file.
+    """
+    added = getattr(os, "O_NONBLOCK", 0) | (0 if links else getattr(os, "O_NOFOLLOW", 0))
     # Not blocking: to open a pipe would wait for its writer. Checked after opening: the path may change before.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | added)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(f"{path} is not a regular file")
         yield file

@@ -85,3 +85,27 @@ def test_favorites_in_the_place_of_a_file_are_an_error(favorites):
     favorites.folder.write_text("a file")
     with pytest.raises(StorageError, match="cannot write to"):
         favorites.add(POINT, "one", b"png")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "text", "folder", "link to the folder"])
+def test_picture_of_a_favorite_is_a_png_of_the_folder_and_nothing_else(favorites, tmp_path, kind):
+    png = b"\x89PNG\r\n\x1a\n and more"
+    name = favorites.add(POINT, "one", png).name
+    path = favorites.picture_path(name)
+    assert favorites.picture(name) == png
+    (tmp_path / "elsewhere.png").write_bytes(png)
+    if kind == "link to the folder":
+        favorites.folder.rename(tmp_path / "elsewhere")
+        favorites.folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(tmp_path / "elsewhere.png")
+    elif kind == "text":
+        path.write_text("root:x:0:0")
+    elif kind == "folder":
+        path.mkdir()
+    with pytest.raises(DataError, match=f"the picture of favorite {name}"):
+        favorites.picture(name)
