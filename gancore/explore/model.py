@@ -112,6 +112,8 @@ class Explorer:
 
     def checkpoints(self) -> list[dict[str, object]]:
         """Return the checkpoints in the folder, newest first, as data for JSON."""
+        if not self._origin.run.is_dir():
+            raise CheckpointError(f"{self._origin.run} was moved or removed", "move it back, or explore it anew")
         named = reversed(find_checkpoints(self._origin.run))
         return [{"name": path.name, "label": _label_of(path)} for path in named]
 
@@ -260,6 +262,8 @@ class Explorer:
         """Return the condition of the point for one sample, (1, …), or None."""
         wanted = trained.spec.condition
         if wanted is None:
+            if point.condition is not None:
+                raise DataError(f"the run is not conditional; received condition {point.condition}", "reload the page")
             return None
         number = point.condition or 0
         count = wanted if isinstance(wanted, int) else len(self._conditions)

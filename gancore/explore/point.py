@@ -18,6 +18,7 @@ from gancore.sampling.directions import Directions, move
 from gancore.sampling.latents import mix, seed_latents, truncate
 from gancore.sampling.load import TrainedGenerator
 from gancore.utils.atomic import atomic_write, writing
+from gancore.utils.files import regular
 
 FOLDER = "explore"
 """Name of the folder of the explorer in that of a run."""
@@ -125,12 +126,14 @@ def write_array(path: Path, values: Tensor) -> None:
 
 def _read(path: Path, digest: str) -> Tensor:
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        with regular(path) as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
             raise ValueError("it is too large")
-        values = np.load(path, allow_pickle=False)
+        values = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
         if values.dtype != np.float32 or values.ndim != 2 or len(values) != 1 or not np.isfinite(values).all():
             raise ValueError("it does not hold one latent")
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # NumPy raises several kinds for a damaged header
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise DataError(f"latent {digest} is lost: {path}: {reason}", "find it again, or choose a seed") from error
     return torch.from_numpy(values[0])

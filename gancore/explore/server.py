@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -35,6 +35,7 @@ T = TypeVar("T")
 HOST = "127.0.0.1"
 _MOST_JSON, _MOST_PICTURE = 64 << 10, 16 << 20
 """Bytes of the largest requests."""
+_MOST_DIGITS = 18
 _MOST_TILES = 32
 """Pictures in one request of the grid."""
 _SECONDS_TO_END = 1
@@ -137,8 +138,9 @@ class _Guard:
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or hosts[0] not in self._hosts:
             return PlainTextResponse("This server answers only to its own address.", 421)
-        token = request.url.path.split("/")[1]
-        if not secrets.compare_digest(token.encode(), self._token.encode()) or request.url.path.count("/") < 2:
+        _, slash, rest = request.scope["path"].partition("/")
+        token, separator, _ = rest.partition("/")
+        if not slash or not separator or not secrets.compare_digest(token.encode(), self._token.encode()):
             return PlainTextResponse("The address lacks the token. Copy all of it from the terminal.", 403)
         allowed = {f"http://{host}" for host in self._hosts}
         if request.method not in ("GET", "HEAD") and request.headers.get("origin") not in allowed:
@@ -163,9 +165,9 @@ def application(explorer: Explorer, worker: Worker) -> Starlette:
             Route("/repeat", _problems_said(pages.repeat), methods=["POST"]),
             Route("/files", _problems_said(pages.files), methods=["POST"]),
             Route("/find", _problems_said(pages.find), methods=["POST"]),
-            Route("/find/{number:int}", _problems_said(pages.found)),
-            Route("/find/{number:int}", _problems_said(pages.end_search), methods=["DELETE"]),
-            Route("/conditions/{number:int}", _problems_said(pages.condition)),
+            Route("/find/{number}", _problems_said(pages.found)),
+            Route("/find/{number}", _problems_said(pages.end_search), methods=["DELETE"]),
+            Route("/conditions/{number}", _problems_said(pages.condition)),
             Route("/favorites", _problems_said(pages.favorites)),
             Route("/favorites", _problems_said(pages.save), methods=["POST"]),
             Route("/favorites/{name}", _problems_said(pages.favorite_picture)),
@@ -191,6 +193,8 @@ def _problems_said(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except (CancelledError, asyncio.CancelledError):
             return Response(status_code=204)  # a newer request has replaced this one
+        except ClientDisconnect:
+            return Response(status_code=400)  # which is not sent
         except _TooLargeError as error:
             return PlainTextResponse(str(error), 413)
         except BusyError as error:
@@ -222,11 +226,20 @@ async def _json(request: Request) -> Mapping[str, object]:
     """Return the object in the body of a request. Raise DataError for anything else."""
     try:
         document = json.loads(await _body(request, _MOST_JSON))
+        json.dumps(document, ensure_ascii=False).encode()  # raises ValueError for half of a surrogate pair
     except (ValueError, RecursionError) as error:
         raise DataError("the request is no JSON", "reload the page") from error
     if not isinstance(document, dict):
         raise DataError("the request is no object", "reload the page")
     return document
+
+
+def _number_in(request: Request) -> int:
+    """Return the number in the address of a request. Raise DataError when it is none, or too large."""
+    text = str(request.path_params["number"])
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        raise DataError("the address has no number", "reload the page")
+    return int(text)
 
 
 def _point_in(document: Mapping[str, object]) -> Point:
@@ -301,8 +314,8 @@ class _Pages:
         return JSONResponse({"search": number, "target": target})
 
     async def found(self, request: Request) -> Response:
-        begun = self._search
-        if begun is None or begun.number != request.path_params["number"] or begun.future.cancelled():
+        begun, number = self._search, _number_in(request)
+        if begun is None or begun.number != number or begun.future.cancelled():
             raise DataError("another search has replaced this one", "begin it again")
         ended = begun.future.done()  # read before the state, which may change
         state = await self._done(
@@ -313,12 +326,13 @@ class _Pages:
         return JSONResponse({**state, "ended": ended, "failed": str(failure or ""), "point": point})
 
     async def end_search(self, request: Request) -> Response:
-        if self._search is not None and self._search.number == request.path_params["number"]:
+        number = _number_in(request)
+        if self._search is not None and self._search.number == number:
             self._worker.cancel("search")
         return JSONResponse({})
 
     async def condition(self, request: Request) -> Response:
-        number = request.path_params["number"]
+        number = _number_in(request)
         job = at_once(lambda: self._explorer.condition_picture(number))
         return Response(await self._done(request, f"condition {number}", job, GRID), media_type="image/png")
 
@@ -328,7 +342,9 @@ class _Pages:
 
     async def save(self, request: Request) -> Response:
         document = await _json(request)
-        point, title = _point_in(document), str(document.get("title", ""))
+        point, title = _point_in(document), document.get("title", "")
+        if not isinstance(title, str):
+            raise DataError("the title is no text", "reload the page")
         job = at_once(lambda: self._explorer.save(point, title))
         saved = await self._done(request, f"save {secrets.token_hex(4)}", job)
         return JSONResponse(saved.model_dump(mode="json"))

@@ -99,3 +99,15 @@ def test_conditions_of_a_dataset_that_is_gone_are_zeros_and_the_page_says_so(con
     assert about["problem"].startswith("the conditions of the dataset cannot be read: ")
     assert "there is no file" in about["problem"]
     explorer.picture(read_point(about["point"]))
+
+
+def test_condition_of_a_run_without_conditions_is_an_error(tmp_path):
+    networks = {"name": "mlp", "widths": [4]}
+    run = gancore.Run("digits", generator=networks, discriminator=networks, steps=1, out=tmp_path / "run", device="cpu")
+    for _ in run.train():
+        pass
+    explorer = Explorer(Origin(tmp_path / "run", "cpu"), gancore.Catalog.installed(), tmp_path)
+    point = explorer.describe()["point"]
+    assert explorer.picture(read_point(point)).startswith(b"\x89PNG")
+    with pytest.raises(DataError, match="the run is not conditional; received condition 99999"):
+        explorer.picture(read_point(point | {"condition": 99999}))

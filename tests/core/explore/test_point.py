@@ -1,5 +1,6 @@
 """Points: their latents, and stored latents."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,11 @@ def test_stored_latents_are_read_back_by_another_process(tmp_path_factory, value
         np.full((1, 4), np.nan, np.float32),
         np.array([["a"]], dtype=object),
         np.zeros((1, 300_000), np.float32),
+        b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 64)}".ljust(118),
+        b"\x93NUMPY\x01\x00\x04\x00((((",
+        b"PK\x03\x04",
+        "archive",
+        "pipe",
     ],
 )
 def test_damaged_file_of_a_latent_is_an_error(tmp_path, values):
@@ -76,6 +82,13 @@ def test_damaged_file_of_a_latent_is_an_error(tmp_path, values):
     path.parent.mkdir()
     if values is None:
         path.write_bytes(b"PNG")
+    elif isinstance(values, bytes):
+        path.write_bytes(values)
+    elif isinstance(values, str) and values == "pipe":
+        os.mkfifo(path)
+    elif isinstance(values, str):
+        with path.open("wb") as file:
+            np.savez(file, np.zeros((1, 4), np.float32))
     else:
         np.save(path, values, allow_pickle=True)
     with pytest.raises(DataError, match=r"latent 0123456789abcdef is lost: .*\.npy"):

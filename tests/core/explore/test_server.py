@@ -88,6 +88,53 @@ def test_server_reads_no_other_files(ask, path):
     assert b"batch_size" not in content
 
 
+def test_server_answers_a_request_without_a_path(served):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+        connection.sendall(f"GET ? HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        assert connection.recv(99).split()[1] in (b"403", b"400")
+
+
+def test_client_that_leaves_within_its_request_causes_no_error(ask, served, point, caplog):
+    from urllib.parse import quote
+
+    token = served.address.split("/")[3]
+    lines = [f"POST /{token}/find?point={quote(json.dumps(point))} HTTP/1.1", f"Host: 127.0.0.1:{served.port}"]
+    lines += [f"Origin: http://127.0.0.1:{served.port}", "Content-Length: 1000", "", "the beginning"]
+    with socket.create_connection(("127.0.0.1", served.port), timeout=60) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+    for _ in range(3):
+        assert ask("run")[0] == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("path", ["find", "conditions"])
+@pytest.mark.parametrize("number", ["9" * 5000, "x", "\u00b2"])
+def test_number_of_no_search_or_condition_is_an_error(ask, path, number):
+    from urllib.parse import quote
+
+    for method in ("GET", "DELETE") if path == "find" else ("GET",):
+        status, _, content = ask(f"{path}/{quote(number)}", method=method)
+        assert status == 200
+        assert json.loads(content)["problem"] == "the address has no number"
+
+
+@pytest.mark.parametrize("title", [b"null", b"1", b"[]", b'"\\ud800"'])
+def test_title_of_a_favorite_must_be_text(ask, point, title):
+    status, _, content = ask("favorites", b'{"point": %b, "title": %b}' % (json.dumps(point).encode(), title))
+    assert status == 200
+    assert json.loads(content)["problem"]
+    assert json.loads(ask("favorites")[2]) == []
+
+
+def test_checkpoints_of_a_run_that_was_moved_are_an_error(ask, explored):
+    folder, _ = explored
+    moved = folder.rename(folder.parent / "moved")
+    try:
+        assert json.loads(ask("checkpoints")[2])["problem"] == f"{folder} was moved or removed"
+    finally:
+        moved.rename(folder)
+
+
 def test_server_refuses_large_bodies(ask):
     assert ask("picture", b" " * 70_000)[0] == 413
 
@@ -99,6 +146,7 @@ def test_server_refuses_large_bodies(ask):
         b"[" * 60_000,
         b"[]",
         b"{}",
+        b'{"point": {"checkpoint": "step-00000040.safetensors", "\\ud800": 1}}',
         {"point": {"checkpoint": "../../step-00000000.safetensors"}},
         {"point": {"checkpoint": "step-00000040.safetensors", "base": -1}},
         {"point": {"checkpoint": "step-00000040.safetensors", "base": "../x"}},
