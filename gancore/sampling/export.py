@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import shutil
@@ -18,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gancore.catalog.isolation import preserve_process_state
+from gancore.checkpoint.format import json_object
 from gancore.errors import ConfigError, StorageError, blame
 from gancore.exporters import ExportedGenerator, Exporter, Facts
 from gancore.sampling.grid import is_picture, picture
 from gancore.utils.atomic import HINT, flush, is_temporary_file, temporary_name
+from gancore.utils.files import regular
 from gancore.utils.paths import shell_quote
 from gancore.utils.random import host_states_kept, seeded
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _SHOWN = 64
 """Samples in the picture of an export."""
+_MOST_OF_EVALUATION = 4 << 20
+"""Bytes of the largest evaluation that is read."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +135,10 @@ def _origin(trained: TrainedGenerator) -> dict[str, Any]:  # Any: JSON
 def _evaluation(trained: TrainedGenerator) -> dict[str, Any] | None:  # Any: JSON
     """Return the evaluation of the run that the checkpoint is in, if it is of the same step and can be read."""
     file = trained.path.absolute().parent.parent / "evaluation.json"
-    with suppress(OSError, ValueError):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and found.get("step") == trained.step:
+    with suppress(OSError, ValueError, RecursionError):
+        with regular(file) as opened:
+            content = opened.read(_MOST_OF_EVALUATION + 1)
+        if len(content) <= _MOST_OF_EVALUATION and (found := json_object(content.decode())).get("step") == trained.step:
             return found
     return None
 

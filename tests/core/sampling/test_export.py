@@ -224,12 +224,18 @@ def test_exporter_receives_no_paths_and_no_observers(trained):
         ('{"step": 6, "metrics": {}}', None),
         ("{", None),
         ("[7]", None),
+        ("[" * 100_000, None),
+        ('{"step": 7, "metrics": NaN}', None),
+        ('{"step": 7, "text": "' + " " * (4 << 20) + '"}', None),
         (None, None),
+        ("pipe", None),
     ],
 )
 def test_evaluation_is_that_of_the_same_step(trained, tmp_path, written, found):
     (tmp_path / "checkpoints").mkdir()
-    if written is not None:
+    if written == "pipe":
+        os.mkfifo(tmp_path / "evaluation.json")
+    elif written is not None:
         (tmp_path / "evaluation.json").write_text(written)
     moved = replace(trained, path=tmp_path / "checkpoints" / trained.path.name)
     assert exported_generator(moved).evaluation == found
