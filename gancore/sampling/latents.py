@@ -9,15 +9,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from gancore.config.run import LatentSettings
-from gancore.errors import ConfigError, DataError, describe_error
+from gancore.errors import ConfigError, DataError, GancoreError, describe_error
 from gancore.training.networks import draw_latent
 from gancore.utils.random import generator_for
 
@@ -25,6 +25,8 @@ Distribution = Literal["normal", "uniform"]
 """Distribution of latents: standard normal, or uniform in [-1, 1]."""
 MOST_SEEDS = 1_000_000
 """Seeds that a text may name."""
+_MOST_BYTES = 1 << 30
+"""Bytes of the largest file of latents, and of its array: 16 million latents of 16 numbers."""
 _SMALLEST_SINE = 1e-6
 """Below it, two directions are parallel or opposite, and no single arc connects them."""
 
@@ -91,8 +93,11 @@ def read_latents(path: Path, dim: int) -> Tensor:
     another or a damaged file, and for what `checked_latents` refuses.
     """
     try:
-        array = np.array(_array(path))
-    except (OSError, ValueError, EOFError, KeyError, TypeError, MemoryError, BadZipFile, SafetensorError) as error:
+        array = _array(path)
+        array = np.array(array, array.dtype.newbyteorder("="))
+    except GancoreError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many kinds for damaged files
         raise DataError(f"{path} cannot be read as latents: {describe_error(error)}") from error
     try:
         return checked_latents(torch.from_numpy(array), dim)
@@ -102,18 +107,31 @@ def read_latents(path: Path, dim: int) -> Tensor:
 
 def _array(path: Path) -> np.ndarray:
     suffix = path.suffix.lower()
+    if not path.is_file():
+        raise DataError(f"{path} is not a regular file")
+    _check_size(path, path.stat().st_size)
     if suffix == ".npy":
         mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)  # it is as long as its header says
         return mapped
     if suffix == ".npz":
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            read: np.ndarray = arrays[_only(arrays.files)]
+        with ZipFile(path) as members, np.load(path, allow_pickle=False) as arrays:
+            name = _only(arrays.files)
+            _check_size(path, members.getinfo(name if name in members.namelist() else f"{name}.npy").file_size)
+            read: np.ndarray = arrays[name]
             return read
     if suffix == ".safetensors":
         with safe_open(path, "np") as tensors:
             stored: np.ndarray = tensors.get_tensor(_only(tensors.keys()))
             return stored
     raise DataError(f"latents are read from .npy, .npz and .safetensors; received {path}", "save them as .npy")
+
+
+def _check_size(path: Path, size: int) -> None:
+    """Raise DataError for more bytes than latents may have."""
+    if size > _MOST_BYTES:
+        raise DataError(
+            f"the latents in {path} have {size:,} bytes; the most is {_MOST_BYTES:,}", "divide them into several files"
+        )
 
 
 def _only(names: Sequence[str]) -> str:
