@@ -32,6 +32,10 @@ from gancore.sampling.project import Projection, project
 _MOST_LOADED = 3
 """Generators that are kept in memory."""
 _SHOWN_DIRECTIONS = 10
+_MOST_PIXELS = 1 << 25
+"""Pixels of the largest picture whose latent is searched for."""
+_NO_PICTURES = (b"PK", b"\x89HDF", b"PAR1", b"\x1f\x8b")
+"""The first bytes of archives and compressed arrays, which can hold far more than their size."""
 CONDITIONS = 24
 """Conditions of the dataset that a page offers."""
 
@@ -182,11 +186,15 @@ class Explorer:
 
     def read_picture(self, content: bytes) -> Tensor:
         """Return a picture of the user as the run stores its samples, (C, H, W). Raise DataError for other files."""
+        if content.startswith(_NO_PICTURES):
+            raise DataError("this is no picture that can be read: it is an archive", "choose another file")
         with TemporaryDirectory(prefix="gancore-") as folder:
             path = Path(folder) / "picture"
             path.write_bytes(content)
             try:
                 dataset = dataset_for(path, self._catalog, self.newest.shape, self.newest.config.dataset)
+                if "max_pixels" in type(dataset).model_fields:
+                    dataset = dataset.model_copy(update={"max_pixels": _MOST_PIXELS})
                 return ReferenceImages.of(dataset, folder).draw(1, seed=0, stream="picture")[0]
             except DataError as error:
                 reason = str(error).replace(str(path), "the file")

@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -312,6 +313,18 @@ def test_search_for_no_picture_is_an_error(ask, point, content):
     answer = search(ask, point, content)
     assert answer["problem"].startswith("this is no picture that can be read")
     assert "gancore-" not in answer["problem"]  # the temporary folder
+
+
+@pytest.mark.parametrize("kind", ["archive", "pixels"])
+def test_search_refuses_files_that_decode_to_far_more_than_their_size(ask, point, kind):
+    content = io.BytesIO()
+    if kind == "archive":
+        with ZipFile(content, "w", ZIP_DEFLATED) as archive:
+            archive.writestr("a.png", ask("picture", {"point": point})[2])
+    else:
+        Image.new("1", (6000, 6000)).save(content, "PNG", compress_level=1)
+    reason = "it is an archive" if kind == "archive" else "36.0 MP; the most is 33,554,432 pixels"
+    assert reason in search(ask, point, content.getvalue())["problem"]
 
 
 def test_search_refuses_files_that_are_too_large(ask, point):
