@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from torch import Tensor
 
 from gancore.errors import ConfigError, DataError
 from gancore.sampling.directions import Directions, move
-from gancore.sampling.latents import mix, seed_latents, truncate
+from gancore.sampling.latents import mix, read_latents, seed_latents, truncate
 from gancore.sampling.load import TrainedGenerator
 from gancore.utils.atomic import atomic_write, writing
 from gancore.utils.files import regular
@@ -25,8 +24,6 @@ FOLDER = "explore"
 _DIGEST = r"[0-9a-f]{16}"
 _MOST_KEPT = 256
 """Found latents that are kept in memory."""
-_MOST_BYTES = 1 << 20
-"""Size of the largest file of a latent: 65,536 numbers have 256 KiB."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**53)]  # exact in JavaScript
 Digest = Annotated[str, StringConstraints(pattern=rf"^{_DIGEST}$")]
@@ -86,7 +83,7 @@ class StoredLatents:
     def add(self, latent: Tensor) -> str:
         """Keep a latent (Z,) in memory, and return its digest."""
         values = latent.detach().float().cpu().contiguous()
-        digest = hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
+        digest = digest_of(values)
         self._latents.pop(digest, None)
         self._latents[digest] = values
         while len(self._latents) > _MOST_KEPT:
@@ -100,7 +97,7 @@ class StoredLatents:
     def get(self, digest: str, dim: int) -> Tensor:
         """Return a latent (dim,). Raise DataError when it is neither in memory nor in a valid file."""
         if digest not in self._latents:
-            self._latents[digest] = _read(self.path(digest), digest)
+            self._latents[digest] = _read(self.path(digest), digest, dim)
         latent = self._latents[digest]
         if latent.shape != (dim,):
             raise DataError(f"latent {digest} has {len(latent)} values; the generator takes {dim}", "choose another")
@@ -124,19 +121,22 @@ def write_array(path: Path, values: Tensor) -> None:
         temporary.write_bytes(content.getvalue())
 
 
-def _read(path: Path, digest: str) -> Tensor:
+def digest_of(values: Tensor) -> str:
+    """Return the first 16 digits of the SHA-256 of the values of a tensor on the CPU."""
+    return hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def _read(path: Path, digest: str, dim: int) -> Tensor:
+    """Return the latent (dim,) of a file. Raise DataError when it has another digest than its name says."""
     try:
-        with regular(path) as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise ValueError("it is too large")
-        values = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-        if values.dtype != np.float32 or values.ndim != 2 or len(values) != 1 or not np.isfinite(values).all():
-            raise ValueError("it does not hold one latent")
-    except Exception as error:  # NumPy raises several kinds for a damaged header
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"latent {digest} is lost: {path}: {reason}", "find it again, or choose a seed") from error
-    return torch.from_numpy(values[0])
+        with regular(path):  # otherwise a pipe would block the thread that draws
+            latents = read_latents(path, dim)
+        if len(latents) != 1 or digest_of(latents) != digest:
+            raise DataError(f"{path} was changed: its SHA-256 does not begin with {digest}")
+    except (OSError, DataError) as error:
+        reason = error.message if isinstance(error, DataError) else f"{path}: {error.strerror or error}"
+        raise DataError(f"latent {digest} is lost: {reason}", "find it again, or choose a seed") from error
+    return latents[0]
 
 
 def base_latent(base: Base, trained: TrainedGenerator, stored: StoredLatents) -> Tensor:

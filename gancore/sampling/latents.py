@@ -111,8 +111,7 @@ def _array(path: Path) -> np.ndarray:
         raise DataError(f"{path} is not a regular file")
     _check_size(path, path.stat().st_size)
     if suffix == ".npy":
-        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)  # it is as long as its header says
-        return mapped
+        return np.lib.format.open_memmap(path, mode="r")  # it is as long as its header says, and holds no objects
     if suffix == ".npz":
         with ZipFile(path) as members, np.load(path, allow_pickle=False) as arrays:
             name = _only(arrays.files)

@@ -56,8 +56,9 @@ def test_stored_latents_are_read_back_by_another_process(tmp_path_factory, value
     assert stored.write(digest, len(values)) == run / "explore" / f"latent-{digest}.npy"
     again = StoredLatents(run).get(digest, len(values))
     assert again.numpy().tobytes() == latent.numpy().tobytes()
-    with pytest.raises(DataError, match=f"the generator takes {len(values) + 1}"):
-        StoredLatents(run).get(digest, len(values) + 1)
+    for holder in (stored, StoredLatents(run)):
+        with pytest.raises(DataError, match=f"{len(values) + 1}"):
+            holder.get(digest, len(values) + 1)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ def test_stored_latents_are_read_back_by_another_process(tmp_path_factory, value
         b"PK\x03\x04",
         "archive",
         "pipe",
+        np.zeros((1, 4), np.float32),  # of another digest
     ],
 )
 def test_damaged_file_of_a_latent_is_an_error(tmp_path, values):
@@ -92,6 +94,15 @@ def test_damaged_file_of_a_latent_is_an_error(tmp_path, values):
     else:
         np.save(path, values, allow_pickle=True)
     with pytest.raises(DataError, match=r"latent 0123456789abcdef is lost: .*\.npy"):
+        stored.get("0123456789abcdef", 4)
+
+
+def test_pipe_in_the_place_of_a_latent_does_not_block(tmp_path):
+    stored = StoredLatents(tmp_path)
+    path = stored.path("0123456789abcdef")
+    path.parent.mkdir()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="is not a regular file"):
         stored.get("0123456789abcdef", 4)
 
 
