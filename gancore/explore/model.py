@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from gancore.config.requirements import attributed
 from gancore.errors import CheckpointError, ConfigError, DataError, GancoreError
 from gancore.evaluation.sources import ReferenceImages
 from gancore.explore.favorites import Favorite, Favorites
-from gancore.explore.point import Base, Point, StoredLatents, latent_of, write_array
+from gancore.explore.point import Base, Point, StoredLatents, digest_of, latent_of, write_array
 from gancore.explore.repeat import Files, Origin, command, python
 from gancore.sampling.directions import Directions, find_directions
 from gancore.sampling.grid import REAL_POINTS, is_picture, picture
@@ -153,17 +152,19 @@ class Explorer:
     def repeat(self, point: Point) -> dict[str, object]:
         """Return how to draw the point again: a command and lines of Python, as data for JSON.
 
-        `files` are the names of files that both need and `write_files` writes.
+        `files` are the names of files that both need and `write_files` writes. `gone` says why there is no such way.
         """
         trained, files = self._load(point).trained, self._files(point)
         needed = [str(path) for path in (files.latent, files.condition) if path is not None and not path.exists()]
         path = self._origin.run / "checkpoints" / point.checkpoint
-        gone = "" if path.is_file() else f"{path} was removed, so nothing can draw this picture again after this page"
+        if not path.is_file():
+            gone = f"{path} was removed, so nothing can draw this picture again. Save the favorite or download it now."
+            return {"command": "", "python": "", "files": [], "gone": gone}
         return {
             "command": command(self._origin, point, trained, files),
             "python": python(self._origin, point, trained, files),
             "files": needed,
-            "gone": gone,
+            "gone": "",
         }
 
     def write_files(self, point: Point) -> None:
@@ -298,7 +299,7 @@ class Explorer:
         condition = None
         values = self._condition(point, self.newest)
         if values is not None and isinstance(self.newest.spec.condition, tuple):
-            digest = hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()[:16]
+            digest = digest_of(values)
             condition = self.latents.folder / f"condition-{digest}.npy"
         return Files(latent, condition)
 

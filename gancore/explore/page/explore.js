@@ -3,6 +3,7 @@
 const GRID = 24;      // pictures on a page of seeds
 const AT_ONCE = 4;    // pictures of the grid in one request
 const REACH = 3;      // ends of the sliders of directions, in standard deviations
+const PAUSE = 2000;    // milliseconds that end a series of changes of one slider, such as by arrow keys
 const LAST_SEED = Number.MAX_SAFE_INTEGER;
 const page = Array.from(crypto.getRandomValues(new Uint32Array(2)), n => n.toString(36)).join("");
 const by = id => document.getElementById(id);
@@ -14,6 +15,9 @@ let history = [];      // committed points
 let at = -1;           // the place of the present one in the history
 let start = 0;         // the first seed of the grid
 let ends = { a: null, b: null };
+let picked = { a: null, b: null };      // the parts of the latent when the ends were picked
+let slid = { control: null, time: 0 };  // the last slider that was changed
+let files = null;      // names of the checkpoints that exist
 let search = null;     // number of the search in progress
 
 // Requests ------------------------------------------------------------------------------------------------------------
@@ -85,11 +89,14 @@ function describe(p) {
 
 const signed = amount => (amount > 0 ? "+" : amount < 0 ? "−" : "") + Math.abs(amount).toFixed(1);
 
-function set(changes, commit = true) {
+function set(changes, commit = true, control = null) {
   point = { ...point, ...changes };
   if (commit && !same(point, history[at])) {
-    history = [...history.slice(0, at + 1), point].slice(-500);
+    const now = performance.now();
+    const continues = control && control === slid.control && now - slid.time < PAUSE && at === history.length - 1;
+    history = [...history.slice(0, continues ? at : at + 1), point].slice(-500);
     at = history.length - 1;
+    slid = { control, time: now };
   }
   showControls();
   draw(point);
@@ -99,6 +106,7 @@ function set(changes, commit = true) {
 function travel(by_) {
   if (!history[at + by_]) return;
   at += by_;
+  slid.control = null;
   point = history[at];
   showControls();
   draw(point);
@@ -171,15 +179,34 @@ function showControls() {
     tile.setAttribute("aria-pressed", point.other === null && tile.dataset.seed === String(point.base));
   }
   const between = ends.a !== null && ends.b !== null;
-  const on = between && point.base === ends.a && point.other === ends.b;
+  const amount = between ? amountOfB() : null;
   by("mix").disabled = !between;
-  by("mix").value = on ? point.amount : 0;
-  by("mix-value").textContent = !between ? "choose A and B first" : on ? `${Math.round(100 * point.amount)} % of B` : "drag to begin";
+  by("mix").value = amount ?? 0;
+  by("mix-value").textContent = !between ? "choose A and B first"
+    : amount === null ? "drag to begin" : `${Math.round(100 * amount)} % of B`;
   by("undo").disabled = at <= 0;
   by("redo").disabled = at >= history.length - 1;
 }
 
+// The place of the shown latent between A and B; null where it is elsewhere.
+function amountOfB() {
+  if (point.base === ends.a && point.other === ends.b) return point.amount;
+  const latent = latentOf(point);
+  return same(latent, picked.a) || same(latent, latentOf({ base: ends.a })) ? 0
+    : same(latent, picked.b) || same(latent, latentOf({ base: ends.b })) ? 1 : null;
+}
+
+function latentOf({ base, other = null, amount = 0 }) {
+  return other === null || amount === 0 ? [base] : [base, other, amount];
+}
+
 function showCheckpoint() {
+  const gone = files !== null && !files.includes(point.checkpoint);
+  if (by("gone").hidden === gone) {
+    by("gone").textContent = gone ? "The file of this checkpoint is gone. Save the favorite or download the picture now." : "";
+    by("gone").hidden = !gone;
+    repeat(point);
+  }
   const select = by("checkpoint");
   if (![...select.options].some(option => option.value === point.checkpoint)) {
     select.add(new Option(`${labelOf(point.checkpoint)} (removed, still loaded)`, point.checkpoint), 0);
@@ -191,6 +218,7 @@ async function refreshCheckpoints() {
   let known;
   try { known = await ask("checkpoints", undefined, "GET"); } catch (error) { complain(error); return; }
   if (!known) return;
+  files = known.map(({ name }) => name);
   const options = known.map(({ name, label }) => new Option(label, name));
   const listed = [...by("checkpoint").options].map(option => option.text + option.value);
   if (!same(listed, options.map(option => option.text + option.value))) by("checkpoint").replaceChildren(...options);
@@ -199,7 +227,7 @@ async function refreshCheckpoints() {
 
 function slide(input, change) {
   input.addEventListener("input", () => set(change(Number(input.value)), false));
-  input.addEventListener("change", () => set(change(Number(input.value))));
+  input.addEventListener("change", () => set(change(Number(input.value)), true, input.id));
 }
 
 function changeMove(number, amount) {
@@ -286,12 +314,14 @@ function fill(tile, source) {
 
 async function pick(end) {
   try {
-    let base = point.base;
-    if (point.other !== null && point.amount > 0) base = (await ask("keep", { point })).latent;
-    const other = { ...point, base, other: null, amount: 0 };
+    const wanted = point;
+    let base = wanted.base;
+    if (wanted.other !== null && wanted.amount > 0) base = (await ask("keep", { point: wanted })).latent;
+    const other = { ...wanted, base, other: null, amount: 0 };
     const pictures = await ask("grid", { point: other, bases: [base], picked: true });
     if (!pictures) return;
     ends[end] = base;
+    picked[end] = latentOf(wanted);
     const image = by(`image-${end}`);
     image.src = `data:image/png;base64,${pictures[0]}`;
     image.hidden = false;
@@ -339,10 +369,14 @@ const repeat = newest(async wanted => {
   if (!text) return;
   by("command").textContent = text.command;
   by("python").textContent = text.python;
-  const files = text.files.length ? ` They read ${text.files.join(" and ")}, which Copy and Save as favorite write.` : "";
+  const needed = text.files.length ? ` They read ${text.files.join(" and ")}, which Copy and Save as favorite write.` : "";
   const exact = run.shape.length > 1 ? "Both give exactly these pixels,"
     : "The command gives exactly these pixels, and Python the values of the point,";
-  by("repeat-note").textContent = text.gone || `${exact} on this machine and device.${files}`;
+  by("repeat-note").textContent = text.gone || `${exact} on this machine and device.${needed}`;
+  for (const id of ["command", "python"]) {
+    by(id).hidden = Boolean(text.gone);
+    by(`copy-${id}`).disabled = Boolean(text.gone);
+  }
 });
 
 async function copy(id, button) {
@@ -466,7 +500,7 @@ function connect() {
     event.preventDefault();
     find(event.dataTransfer.files[0]);
   });
-  setInterval(() => { if (!document.hidden) refreshCheckpoints(); }, 10000);
+  setInterval(() => { if (!document.hidden) refreshCheckpoints(); }, 2000);
 }
 
 async function begin() {

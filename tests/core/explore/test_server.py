@@ -195,7 +195,9 @@ def test_checkpoint_that_disappears_stays_loaded(ask, point, explored):
     try:
         assert ask("picture", {"point": shown})[2] == before
         assert [entry["label"] for entry in json.loads(ask("checkpoints")[2])] == ["step 60", "step 40"]
-        assert "was removed" in json.loads(ask("repeat", {"point": shown})[2])["gone"]
+        text = json.loads(ask("repeat", {"point": shown})[2])
+        assert "was removed" in text["gone"]
+        assert (text["command"], text["python"]) == ("", "")
         assert "cannot read checkpoint" in json.loads(ask("picture", {"point": shown | {"raw": True}})[2])["problem"]
     finally:
         (folder / shown["checkpoint"]).write_bytes(content)
