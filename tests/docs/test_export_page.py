@@ -1,0 +1,34 @@
+"""The lines of docs/export.md that load an exported program; other tests of the page run them after a default run."""
+
+import re
+import subprocess
+import sys
+
+import torch
+
+from gancore.testing.cases import Case
+from gancore.testing.exporters import exported_generator
+from gancore_plugins.exporters.pt2 import TorchProgram
+from helpers.doc_blocks import ROOT, page_blocks
+
+AFTERWARDS = """
+import sys
+torch.save((latent, images, pixels), "made.pt")
+assert not [name for name in sys.modules if name.partition(".")[0].startswith("gancore")]
+"""
+
+
+def test_lines_for_torch_make_the_same_bits_without_gancore(tmp_path):
+    (block,) = [each for each in page_blocks(ROOT / "docs" / "export.md") if "torch.export.load" in each.text]
+    lines = [line for line in block.text.splitlines() if line and not line.startswith("import ")]
+    assert len(lines) == 5
+    assert re.findall(r"^(?:import|from) (\w+)", block.text, re.MULTILINE) == ["json", "torch"]
+    model = exported_generator(Case((1, 8, 8), latent_dim=3))
+    TorchProgram().export(model, tmp_path / "generator.pt2")
+    command = [sys.executable, "-I", "-W", "error", "-c", block.text + AFTERWARDS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    latent, images, pixels = torch.load(tmp_path / "made.pt")
+    assert latent.shape == (16, 3)
+    assert images.equal(model.module(latent))
+    assert pixels.equal(model.sample_format.to_stored(images))
