@@ -266,7 +266,7 @@ class Recorder:
             from gancore.report.view import Sources
 
             path = self._directory.path / REPORT
-            sources = Sources(self._catalog, self._gan.device.type, None)
+            sources = Sources(self._catalog, "cpu", None)
             write_page(page_of([self._directory.path], sources), path)
             self._notify_file(path)
         except Exception as error:
