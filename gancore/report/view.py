@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tomli_w
 from torch import Tensor
@@ -16,7 +16,7 @@ from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import attributed
 from gancore.config.run import resolve
 from gancore.config.toml import literal
-from gancore.errors import GancoreError
+from gancore.errors import ConfigError, GancoreError
 from gancore.evaluation.sources import ReferenceImages
 from gancore.report.collect import RunSummary
 from gancore.report.compare import ConfigDifference, config_differences
@@ -263,12 +263,21 @@ def _changes(run: RunSummary, recipe: str | None, catalog: Catalog) -> Part:
     if recipe is None:
         return Part(reason="The run was not started from a recipe.")
 
-    def differences() -> list[ConfigDifference]:
-        layers = [ConfigLayer(f"recipe {recipe}", catalog.recipe(recipe).data)]
-        return config_differences([resolve(layers, catalog).to_data(catalog), run.config])
-
-    found, why = _attempt(differences)
+    found, why = _attempt(lambda: config_differences([_of_recipe(run, recipe, catalog), run.config]))
     return Part(found, f"Recipe {recipe} cannot be read: {why}" if why else "")
+
+
+def _of_recipe(run: RunSummary, recipe: str, catalog: Catalog) -> Mapping[str, Any]:  # Any: data of a file
+    """Return the config of a recipe. Recipes for own data leave the path of the data open; then it is absent."""
+    layer = ConfigLayer(f"recipe {recipe}", catalog.recipe(recipe).data)
+    own, used = layer.data.get("dataset"), run.config.get("dataset")
+    try:
+        return resolve([layer], catalog).to_data(catalog)
+    except ConfigError:
+        if not isinstance(own, Mapping) or "path" in own or not isinstance(used, Mapping) or "path" not in used:
+            raise
+    config = resolve([layer, ConfigLayer("run", {"dataset": {"path": used["path"]}})], catalog).to_data(catalog)
+    return {**config, "dataset": {key: value for key, value in config["dataset"].items() if key != "path"}}
 
 
 def value_text(value: object) -> str:
