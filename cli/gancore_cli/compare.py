@@ -17,7 +17,8 @@ from gancore_cli.options import Terminal, echo, output_options, print_table
 
 if TYPE_CHECKING:
     from gancore.report.compare import ConfigDifference, Spread
-    from gancore.report.row import RunRow, Score
+    from gancore.report.scores import Score
+    from gancore.report.summary import RunSummary
 
 _MOST_COLUMNS = 3
 """Maximum number of runs that have a column each in the table of differences."""
@@ -52,11 +53,11 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
     measured, imported or changed, so it also works while runs train.
     """  # noqa: D301  # click reads the backspace
     from gancore.report.caveats import caveats
+    from gancore.report.collect import collect, expand
     from gancore.report.compare import config_differences, essential, groups_over_seeds
-    from gancore.report.row import expand, read_row
     from gancore.utils.json import json_safe
 
-    rows = [read_row(path) for path in expand(runs)]
+    rows = [collect(path) for path in expand(runs)]
     metrics = list(dict.fromkeys(name for row in rows for name in row.scores))
     if by is not None:
         rows = _sorted(rows, by, metrics)
@@ -70,7 +71,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
         "differences": [{"key": row.key, "values": list(row.values)} for row in differences],
         "seeds": [
             {
-                "runs": [rows[position].name for position in group],
+                "runs": [str(rows[position].path) for position in group],
                 "seeds": [rows[position].config.get("seed") for position in group],
                 "metrics": {name: vars(spread) for name, spread in _spreads(rows, group, metrics).items()},
             }
@@ -99,7 +100,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
         terminal.note(f"note: {printable(note)}")
 
 
-def _sorted(rows: Sequence[RunRow], by: str, metrics: Sequence[str]) -> list[RunRow]:
+def _sorted(rows: Sequence[RunSummary], by: str, metrics: Sequence[str]) -> list[RunSummary]:
     """Return the rows with the best value first, and last those without one. Raise ConfigError for another metric."""
     from gancore.errors import ConfigError, unknown_name
     from gancore.utils.paths import shell_quote
@@ -110,7 +111,7 @@ def _sorted(rows: Sequence[RunRow], by: str, metrics: Sequence[str]) -> list[Run
         raise ConfigError(unknown_name("metric of the runs", by, metrics), f"--sort {shell_quote(metrics[0])}")
     sign = -1 if _better(rows, by) == "higher" else 1
 
-    def place(row: RunRow) -> float:
+    def place(row: RunSummary) -> float:
         value = row.scores[by].value if by in row.scores else math.nan
         return sign * value if math.isfinite(value) else math.inf
 
@@ -126,16 +127,16 @@ def _names(paths: Sequence[Path]) -> tuple[str, list[str]]:
     return "", names
 
 
-def _better(rows: Iterable[RunRow], name: str) -> str | None:
+def _better(rows: Iterable[RunSummary], name: str) -> str | None:
     return next((row.scores[name].better for row in rows if name in row.scores and row.scores[name].better), None)
 
 
-def _heading(rows: Iterable[RunRow], name: str) -> str:
+def _heading(rows: Iterable[RunSummary], name: str) -> str:
     """Return the name of a metric, with an arrow to better values where one can be printed."""
     return printable(name) + (_ARROWS.get(_better(rows, name) or "", "") if can_show_curves() else "")
 
 
-def _print_rows(rows: Sequence[RunRow], names: Sequence[str], metrics: Sequence[str]) -> None:
+def _print_rows(rows: Sequence[RunSummary], names: Sequence[str], metrics: Sequence[str]) -> None:
     """Print a row for each run, and one for real data. If metrics were measured in other ways, its score is with each.
 
     Scores of real data differ a little with the seed, so that row has the least and the greatest.
@@ -148,7 +149,7 @@ def _print_rows(rows: Sequence[RunRow], names: Sequence[str], metrics: Sequence[
     with_machines = len(set(machines)) > 1
     header = ["run", "steps", "kimg", "time", "img/s", *(_heading(rows, name) for name in metrics)]
 
-    def cells(row: RunRow) -> Iterator[str]:
+    def cells(row: RunSummary) -> Iterator[str]:
         yield f"{row.step:,}"
         yield f"{row.kimg:,.1f}"
         yield clock(row.seconds)
@@ -167,7 +168,7 @@ def _print_rows(rows: Sequence[RunRow], names: Sequence[str], metrics: Sequence[
     print_table([*header, *(["machine"] if with_machines else [])], table)
 
 
-def _real_data(rows: Sequence[RunRow], name: str) -> str:
+def _real_data(rows: Sequence[RunSummary], name: str) -> str:
     """Return the least and the greatest score of real data."""
     from gancore.run.progress import brief
 
@@ -176,7 +177,7 @@ def _real_data(rows: Sequence[RunRow], name: str) -> str:
     return " to ".join(dict.fromkeys(brief(value) for value in (scores[0], scores[-1]))) if scores else "-"
 
 
-def _machine(row: RunRow) -> str:
+def _machine(row: RunSummary) -> str:
     """Return the machine of a run in words, empty if it is not known."""
     known = row.manifest
     if "device" not in known:
@@ -188,7 +189,7 @@ def _machine(row: RunRow) -> str:
     return f"{known.get('machine')}, {known.get('processors')} processors{processes}"
 
 
-def _spreads(rows: Sequence[RunRow], group: Sequence[int], metrics: Iterable[str]) -> dict[str, Spread]:
+def _spreads(rows: Sequence[RunSummary], group: Sequence[int], metrics: Iterable[str]) -> dict[str, Spread]:
     from gancore.report.compare import median_and_spread
 
     found = {}
@@ -200,7 +201,7 @@ def _spreads(rows: Sequence[RunRow], group: Sequence[int], metrics: Iterable[str
 
 
 def _over_seeds(
-    rows: Sequence[RunRow], names: Sequence[str], group: Sequence[int], metrics: Sequence[str]
+    rows: Sequence[RunSummary], names: Sequence[str], group: Sequence[int], metrics: Sequence[str]
 ) -> list[str]:
     from gancore.run.progress import brief
 
@@ -213,7 +214,7 @@ def _over_seeds(
     return cells
 
 
-def _same_seeds(groups: Iterable[Sequence[int]], rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
+def _same_seeds(groups: Iterable[Sequence[int]], rows: Sequence[RunSummary], names: Sequence[str]) -> Iterator[str]:
     """Yield a sentence for runs that repeat each other, and so are no independent seeds."""
     for group in groups:
         by_seed: dict[object, list[str]] = {}
@@ -258,10 +259,10 @@ def score_document(score: Score) -> dict[str, object]:
     }
 
 
-def _document(row: RunRow) -> dict[str, Any]:  # Any: JSON
+def _document(row: RunSummary) -> dict[str, Any]:  # Any: JSON
     known: Mapping[str, Any] = row.manifest
     return {
-        "run": row.name,
+        "run": str(row.path),
         "recipe": known.get("recipe"),
         "seed": row.config.get("seed"),
         "step": row.step,
@@ -272,5 +273,5 @@ def _document(row: RunRow) -> dict[str, Any]:  # Any: JSON
         "done": row.done,
         "metrics": {name: score_document(score) for name, score in row.scores.items()},
         "machine": {key: known.get(key) for key in ("device", "machine", "processors", "threads", "ranks")},
-        "problems": list(row.problems),
+        "problems": list(row.notes),
     }

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gancore.report.row import RunRow, Score
+    from gancore.report.scores import Score
+    from gancore.report.summary import RunSummary
 
 _WIDEST = 40
 _OTHERS = 40
@@ -28,9 +29,9 @@ def is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def curves_of(row: RunRow) -> Iterator[tuple[str, str]]:
+def curves_of(row: RunSummary) -> Iterator[tuple[str, str]]:
     """Yield the name of a curve, and its sparkline with the newest value: both losses, and each metric."""
-    from gancore.report.row import LOSSES
+    from gancore.report.summary import LOSSES
     from gancore.run.progress import brief
     from gancore.utils.sparkline import sparkline
 

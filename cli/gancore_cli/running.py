@@ -166,9 +166,9 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
 def _curves(run: Run) -> list[tuple[str, str]]:
     """Return both losses and the metrics so far as lines; none if the files of the run cannot be read again."""
     from gancore.errors import GancoreError
-    from gancore.report.row import read_row
+    from gancore.report.collect import collect
 
     try:
-        return [] if run.path is None else [*curves_of(read_row(run.path))]
+        return [] if run.path is None else [*curves_of(collect(run.path))]
     except GancoreError:
         return []

@@ -23,11 +23,11 @@ def show_status(terminal: Terminal, path: Path) -> None:
     from gancore.utils.json import json_safe
 
     status = status_of(path)
-    row, known = status.row, status.row.manifest
+    row, known = status.run, status.run.manifest
     options = click.get_current_context().find_object(PluginOptions) or PluginOptions()
     commands = [with_plugins(command, options) for command in status.next]
     document = {
-        "run": row.name,
+        "run": str(row.path),
         "state": status.state,
         "process": status.holder,
         "recipe": known.get("recipe"),
@@ -71,7 +71,7 @@ def show_status(terminal: Terminal, path: Path) -> None:
 
 
 def _losses() -> tuple[str, ...]:
-    from gancore.report.row import LOSSES
+    from gancore.report.summary import LOSSES
 
     return LOSSES
 
@@ -79,8 +79,8 @@ def _losses() -> tuple[str, ...]:
 def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
     from gancore.run.progress import clock
 
-    row, known = status.row, status.row.manifest
-    yield "run", row.name
+    row, known = status.run, status.run.manifest
+    yield "run", str(row.path)
     yield "from", _source(status)
     yield "state", f"training, by {status.holder}" if status.holder else status.state
     part = "" if row.done is None else f", {min(row.done, 1):.0%} of {row.config.get('duration')}"
@@ -95,7 +95,7 @@ def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
 
 def _source(status: RunStatus) -> str:
     """Return what the run was made from: a recipe, and the data."""
-    row = status.row
+    row = status.run
     recipe = row.manifest.get("recipe")
     dataset = row.config.get("dataset", {})
     data = dataset.get("path") or dataset.get("name") or "unknown data"
@@ -107,7 +107,7 @@ def _checkpoint(status: RunStatus) -> str:
     if status.checkpoint is None:
         return "no valid one"
     best = ", and the best one" if status.best else ""
-    behind = f" (the log is at step {status.row.step:,})" if status.saved < status.row.step else ""
+    behind = f" (the log is at step {status.run.step:,})" if status.saved < status.run.step else ""
     return f"{status.checkpoint}{behind}{best}"
 
 

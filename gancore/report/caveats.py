@@ -8,28 +8,29 @@ from typing import TypeVar
 
 from gancore.config.layers import flattened
 from gancore.evaluation.evaluator import MAX_REFERENCE_IMAGES
-from gancore.report.row import RunRow, ScoreDetails
+from gancore.report.scores import ScoreDetails
+from gancore.report.summary import RunSummary
 
 T = TypeVar("T")
 _LISTED = 4
 """Number of runs that a sentence lists."""
 
 
-def caveats(rows: Sequence[RunRow], names: Sequence[str]) -> list[str]:
+def caveats(rows: Sequence[RunSummary], names: Sequence[str]) -> list[str]:
     """Return why numbers of runs cannot be compared, and what is missing or damaged; `names` are those of the runs."""
     found = [*_missing(rows, names), *_other_data(rows, names), *_other_software(rows, names)]
     metrics = dict.fromkeys(name for row in rows for name in row.scores)
     return [*found, *(note for metric in metrics for note in _other_protocol(metric, rows, names))]
 
 
-def are_comparable(metric: str, rows: Sequence[RunRow]) -> bool:
+def are_comparable(metric: str, rows: Sequence[RunSummary]) -> bool:
     """Return whether all runs measured a metric in the same way, as far as that is known."""
     return not any(_other_protocol(metric, rows, [""] * len(rows)))
 
 
-def _missing(rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
+def _missing(rows: Sequence[RunSummary], names: Sequence[str]) -> Iterator[str]:
     for row, name in zip(rows, names, strict=True):
-        yield from row.problems
+        yield from row.notes
         yield from (f"{name}, step {event.step:,}: {event.text}" for event in row.events[-_LISTED:])
         if row.has_metrics and not row.scores:
             yield f"{name} has not been evaluated yet"
@@ -38,8 +39,8 @@ def _missing(rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
         yield f"no metric was measured during training in {_listed(without)}"
 
 
-def _other_data(rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
-    def data_of(row: RunRow) -> str | None:
+def _other_data(rows: Sequence[RunSummary], names: Sequence[str]) -> Iterator[str]:
+    def data_of(row: RunSummary) -> str | None:
         data = row.manifest.get("data")
         if not isinstance(data, Mapping) or not isinstance(data.get("items"), int):
             return None
@@ -50,7 +51,7 @@ def _other_data(rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
     yield from _different("other data", rows, names, data_of)
 
 
-def _other_software(rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
+def _other_software(rows: Sequence[RunSummary], names: Sequence[str]) -> Iterator[str]:
     for key in ("gancore", "torch"):
         yield from _different(f"other versions of {key}", [row.manifest for row in rows], names, partial(_version, key))
 
@@ -60,7 +61,7 @@ def _version(key: str, manifest: Mapping[str, object]) -> str | None:
     return version if isinstance(version, str) else None
 
 
-def _other_protocol(metric: str, rows: Sequence[RunRow], names: Sequence[str]) -> Iterator[str]:
+def _other_protocol(metric: str, rows: Sequence[RunSummary], names: Sequence[str]) -> Iterator[str]:
     measured = [
         (row.scores[metric].details, name) for row, name in zip(rows, names, strict=True) if metric in row.scores
     ]

@@ -1,4 +1,4 @@
-"""What the folder of a run holds, read for a page. Whatever is missing or damaged becomes a note, never an error."""
+"""What the folder of a run holds. Whatever is missing or damaged becomes a note; no plugin is imported."""
 
 from __future__ import annotations
 
@@ -8,137 +8,140 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.log import MetricsTable, describe_damage, read_log
 from gancore.checkpoint.manifest import read_manifest
 from gancore.errors import CheckpointError, StorageError
 from gancore.evaluation.collapse import LOW_VALUES_TO_ALARM, MIN_DIVERSITY
+from gancore.report.scores import ScoreDetails
+from gancore.report.summary import Event, RunSummary
 from gancore.utils.files import regular
 
+CONFIG, EVALUATION = "config.toml", "evaluation.json"
+"""File names in the folder of a run."""
 _PICTURE = re.compile(r"step-(\d+)\.png")
-_NOT_MEASURED = {"step", "epoch", "kimg", "seconds", "images_per_second", "diversity"}
-"""Numbers of the log that are neither losses, logits and penalties nor values of metrics."""
 
 
-@dataclass(frozen=True)
-class Event:
-    """Something that happened at a step: `kind` is `collapse` or `nonfinite`, `text` says what."""
-
-    step: int
-    kimg: float
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True)
-class MetricSummary:
-    """The newest value of a metric with what it is compared with; None where that is not known.
-
-    `better` is `lower` or `higher`, or empty if it is not known.
-    """
-
-    name: str
-    value: float | None
-    better: str
-    real_data: float | None
-    ideal: float | None
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """A run as its folder describes it.
-
-    `config`, `manifest` and `evaluation` are empty where the file is missing or damaged. `log` has the lines of
-    metrics.jsonl. `metrics` are drawn, `details` are their further numbers. `pictures` are steps and paths of sample
-    pictures, oldest first, `real` is the contact sheet of the data, `arrays` the number of samples that are no
-    pictures. `notes` say what is missing or damaged.
-    """
-
-    path: Path
-    name: str
-    """The name of the run, as a reader knows it: the last two folders of its path."""
-    config: Mapping[str, Any]  # Any: data of a file, as below
-    manifest: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
-    log: MetricsTable
-    metrics: tuple[MetricSummary, ...]
-    details: tuple[MetricSummary, ...]
-    events: tuple[Event, ...]
-    pictures: tuple[tuple[int, Path], ...]
-    arrays: int
-    real: Path | None
-    notes: tuple[str, ...]
-
-    @property
-    def newest(self) -> Mapping[str, float]:
-        """The newest finite numbers of the log, each from the last line that has it."""
-        return {key: value for line in self.log for key, value in line.items() if math.isfinite(value)}
-
-    def curve(self, key: str) -> list[tuple[float, float]]:
-        """Return the values of a key of the log as (kimg, value), in order; NaN where it was not finite."""
-        points = ((line["kimg"], line[key]) for line in self.log if key in line and "kimg" in line)
-        return [(at, value) for at, value in points if math.isfinite(at)]
-
-    def kimg_at(self, step: int) -> float | None:
-        """Return thousands of real images after a step; between lines of the log it is linear. None without a log."""
-        points = {
-            0: 0.0,
-            **{int(line["step"]): kimg for line in self.log if math.isfinite(kimg := line.get("kimg", math.nan))},
-        }
-        last = max(points)
-        if step in points or last == 0:
-            return points.get(step)
-        if step > last:
-            return points[last] * step / last
-        before, after = max(at for at in points if at < step), min(at for at in points if at > step)
-        return points[before] + (points[after] - points[before]) * (step - before) / (after - before)
-
-
-def collect(path: Path) -> RunSummary:
+def collect(path: Path | str) -> RunSummary:
     """Return what the folder of a run holds. Changes nothing, and needs no lock.
 
-    Raises CheckpointError when there is no run in the folder.
+    The config of a run whose file is blank or damaged is taken from its newest valid checkpoint, which is also read for
+    the progress of a run without a log. Raises CheckpointError when there is no run in the folder.
     """
-    if not any(os.path.lexists(path / name) for name in ("config.toml", "manifest.json", "checkpoints")):
+    path = Path(path)
+    if not any(os.path.lexists(path / name) for name in (CONFIG, "manifest.json", "checkpoints")):
         kind = f"{path} is a file, not the folder of a run" if path.is_file() else f"there is no run in {path}"
         raise CheckpointError(kind, "name the folder of a run, like runs/0001")
     notes: list[str] = []
-    config = _read(path / "config.toml", _toml, notes)
+    config = _read(path / CONFIG, _toml, notes)
     manifest = read_manifest(path)
     notes += [manifest.problem] if manifest.problem else []
-    log_file = path / "metrics.jsonl"
-    try:
-        log = read_log(log_file)
-    except StorageError as error:
-        log = MetricsTable()
-        notes.append(error.message)
-    if log.damaged:
-        notes.append(describe_damage(log_file, log.damaged))
-    log = _as_floats(log)
-    has_evaluation = os.path.lexists(path / "evaluation.json")
-    evaluation = _read(path / "evaluation.json", _json, notes) if has_evaluation else {}
+    log = _log(path / "metrics.jsonl", notes)
+    has_evaluation = os.path.lexists(path / EVALUATION)
+    evaluation = _read(path / EVALUATION, _json, notes) if has_evaluation else {}
     pictures, arrays, real = _pictures(path / "samples", notes)
-    events = _events(log, manifest.entries)
-    metrics, details = _metrics(log, evaluation), _details(evaluation)
-    name = "/".join(part for part in path.absolute().parts[-2:] if part != os.sep)
-    return RunSummary(
-        path,
-        name or str(path),
-        config,
-        manifest.entries,
-        evaluation,
-        log,
-        metrics,
-        details,
-        events,
-        pictures,
-        arrays,
-        real,
-        tuple(notes),
+    config = _sound_config(path, config, notes)
+    saved = _saved(path, config, log, notes)
+    evaluated, warnings = _evaluated(path / EVALUATION, evaluation, notes)
+    run = RunSummary(
+        path=path,
+        name="/".join(part for part in path.absolute().parts[-2:] if part != os.sep) or str(path),
+        config=config or saved.get("config", {}),
+        manifest=manifest.entries,
+        log=log,
+        events=_events(log, manifest.entries),
+        evaluated=evaluated,
+        further_real_data=_further_real_data(evaluation),
+        warnings=warnings,
+        pictures=pictures,
+        arrays=arrays,
+        real=real,
+        saved=saved.get("progress", {}),
     )
+    if run.scores and not has_evaluation:
+        notes.append(f"{path / EVALUATION} is missing, so the scores of real data are not known")
+    return replace(run, notes=tuple(notes))
+
+
+def _log(file: Path, notes: list[str]) -> MetricsTable:
+    try:
+        log = read_log(file)
+    except StorageError as error:
+        notes.append(error.message)
+        return MetricsTable()
+    if log.damaged:
+        notes.append(describe_damage(file, log.damaged))
+    return _as_floats(log)
+
+
+def _sound_config(path: Path, config: Mapping[str, Any], notes: list[str]) -> Mapping[str, Any]:  # Any: data of a file
+    """Return the config if it is that of a run; else an empty one, with a note."""
+    wrong = [part for part in ("generator", "discriminator", "dataset") if not isinstance(config.get(part), dict)]
+    if not wrong:
+        return config
+    file = path / CONFIG
+    if not any(note.startswith(f"{file} ") for note in notes):
+        notes.append(f"{file} is {f'not the config of a run: it has no {wrong[0]}' if config else 'blank'}")
+    return {}
+
+
+def _saved(
+    path: Path, config: Mapping[str, Any], log: MetricsTable, notes: list[str]
+) -> Mapping[str, Any]:  # Any: JSON
+    """Return what the newest valid checkpoint says of itself if config or log are missing; else nothing."""
+    checkpoints, problems = path / "checkpoints", list[str]()
+    saved: Mapping[str, Any] = {}
+    try:
+        has_checkpoint = bool(checkpoint.kept(checkpoints))
+        if has_checkpoint and not (log and config):
+            newest = checkpoint.newest_valid(checkpoints)
+            problems += [reason for _, reason in newest.rejected]
+            saved = newest.checkpoint.about if newest.checkpoint else saved
+    except StorageError as error:
+        has_checkpoint = False
+        problems.append(error.message)
+    if not has_checkpoint and not config:
+        reason = next((note for note in notes if note.startswith(f"{path / CONFIG} ")), (*problems, *notes)[0])
+        raise CheckpointError(f"there is no run in {path}: {reason}", "name the folder of a run, like runs/0001")
+    notes += problems
+    return saved
+
+
+def _evaluated(
+    file: Path,
+    evaluation: Mapping[str, Any],
+    notes: list[str],  # Any: JSON
+) -> tuple[dict[str, ScoreDetails], tuple[str, ...]]:
+    """Return the metrics and the warnings of the newest evaluation; `notes` get what is wrong with them."""
+    metrics, warnings = evaluation.get("metrics"), evaluation.get("warnings")
+    if not isinstance(metrics, dict):
+        notes += [f"{file} is damaged: it has no metrics"] if evaluation else []
+        return {}, ()
+    sound = dict[str, ScoreDetails]()
+    for name, entry in metrics.items():
+        try:
+            sound[name] = ScoreDetails.model_validate(entry)
+        except ValidationError as error:
+            place = ".".join(map(str, (name, *error.errors()[0]["loc"])))[:100]
+            notes.append(f"{file} is damaged: {place!a} is wrong or missing")
+    return sound, tuple(map(str, warnings)) if isinstance(warnings, list) else ()
+
+
+def _further_real_data(evaluation: Mapping[str, Any]) -> dict[str, float]:  # Any: JSON
+    """Return the scores of real data for further numbers of metrics, such as `modes.reverse_kl`."""
+    results, found = evaluation.get("metrics"), dict[str, float]()
+    for name, result in results.items() if isinstance(results, dict) else ():
+        details = result.get("details") if isinstance(result, dict) else None
+        for detail, about in details.items() if isinstance(details, dict) else ():
+            number = _number(about.get("real_data")) if isinstance(about, dict) else None
+            found |= {} if number is None else {f"{name}.{detail}": number}
+    return found
 
 
 def _as_floats(log: MetricsTable) -> MetricsTable:
@@ -221,50 +224,27 @@ def _events(log: MetricsTable, manifest: Mapping[str, Any]) -> tuple[Event, ...]
     return tuple(sorted(found.values(), key=lambda event: (event.step, event.kind)))
 
 
-def _metrics(log: MetricsTable, evaluation: Mapping[str, Any]) -> tuple[MetricSummary, ...]:  # Any: JSON
-    """Return the metrics of a run: those of its newest evaluation, and those that only the log has."""
-    measured: dict[str, float] = {}
-    for line in log:
-        if "discriminator_loss" not in line:
-            measured |= {key: value for key, value in line.items() if key not in _NOT_MEASURED}
-    results = evaluation.get("metrics")
-    results = {str(name): result for name, result in results.items()} if isinstance(results, dict) else {}
-    named = dict.fromkeys([*results, *(key for key in measured if not _is_detail(key, [*results, *measured]))])
-    summaries = []
-    for name in named:
-        result = results.get(name)
-        about = result if isinstance(result, dict) else {}
-        better = about.get("better")
-        summaries.append(
-            MetricSummary(
-                name,
-                measured.get(name, _number(about.get("value"))),
-                better if better in ("lower", "higher") else "",
-                _number(about.get("real_data")),
-                _number(about.get("ideal")),
-            )
-        )
-    return tuple(summaries)
-
-
-def _details(evaluation: Mapping[str, Any]) -> tuple[MetricSummary, ...]:  # Any: JSON
-    """Return the further numbers of metrics, such as `modes.reverse_kl`."""
-    results = evaluation.get("metrics")
-    found = []
-    for name, result in results.items() if isinstance(results, dict) else ():
-        details = result.get("details") if isinstance(result, dict) else None
-        for detail, about in details.items() if isinstance(details, dict) else ():
-            numbers = (
-                [_number(about.get(key)) for key in ("value", "real_data", "ideal")] if isinstance(about, dict) else []
-            )
-            found += [MetricSummary(f"{name}.{detail}", numbers[0], "", *numbers[1:])] if numbers else []
-    return tuple(found)
-
-
-def _is_detail(key: str, names: Sequence[str]) -> bool:
-    """Return whether a key of the log is a detail of one of the metrics: `modes.reverse_kl` is one of `modes`."""
-    return any(key.startswith(f"{name}.") for name in names)
-
-
 def _number(value: object) -> float | None:
     return _float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """Return the folders of runs: a folder that is no run but has runs in it stands for those, in order of their names.
+
+    Any other path is returned as it is.
+    """
+    return [run for path in paths for run in _runs_of(path)]
+
+
+def _runs_of(path: Path) -> list[Path]:
+    if _is_run(path) or not path.is_dir():
+        return [path]
+    try:
+        inner = sorted(folder for folder in path.iterdir() if _is_run(folder))
+    except OSError:
+        return [path]
+    return inner or [path]
+
+
+def _is_run(path: Path) -> bool:
+    return (path / CONFIG).is_file() and (path / "checkpoints").is_dir()

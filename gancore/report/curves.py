@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gancore.evaluation.collapse import LOW_VALUES_TO_ALARM, MIN_DIVERSITY
-from gancore.report.collect import MetricSummary, RunSummary
 from gancore.report.compare import groups_over_seeds, median_curve
 from gancore.report.plots import COLORS, Curve, Plot, Points, smoothed, svg
+from gancore.report.scores import Score
+from gancore.report.summary import RunSummary
 
 _LOSSES = (
     "In a GAN neither loss has to fall, since each network works against the other. Good: both level off. A loss that "
@@ -20,7 +21,10 @@ _LOGITS = (
     "not grow without end. Without a gap it cannot tell them apart."
 )
 _PENALTIES = "What each regularizer adds, as the log has it. Good: it levels off and stays finite."
-_SPEED = "Real images that training takes per second, without the time of pictures, evaluations and checkpoints."
+_SPEED = (
+    "Real images that training takes per second from line to line of the log, without the time of pictures, "
+    "evaluations and checkpoints. With that time the whole run took as many as the facts above say."
+)
 _DIVERSITY = (
     "Effective number of distinct samples, relative to that of as many real images. Good: near 1. Below "
     f"{MIN_DIVERSITY} in {LOW_VALUES_TO_ALARM} evaluations in a row is a warning of collapse."
@@ -79,20 +83,22 @@ def colors_of(runs: Sequence[RunSummary]) -> list[int]:
     return [next(number for number, members in enumerate(groups) if run in members) % COLORS for run in runs]
 
 
-def best_of(points: Points, better: str) -> tuple[float, float] | None:
-    """Return kimg and value of the best point of a metric; None if it is not known which values are better."""
-    finite = [point for point in points if math.isfinite(point[1])]
-    if not finite or not better:
+def best_point(run: RunSummary, metric: str) -> tuple[float, float] | None:
+    """Return kimg and value of the best value of a metric; None if it is not known."""
+    score = run.scores.get(metric)
+    if score is None or score.best is None:
         return None
-    return (min if better == "lower" else max)(finite, key=lambda point: point[1])
+    kimg = run.kimg_at(score.best[0])
+    return None if kimg is None else (kimg, score.best[1])
 
 
-def metrics_of(runs: Iterable[RunSummary], *, with_details: bool = False) -> dict[str, MetricSummary]:
+def metrics_of(runs: Iterable[RunSummary], *, with_further: bool = False) -> dict[str, Score]:
     """Return the metrics of all runs by name, from the first run that knows what their values are compared with."""
-    found: dict[str, MetricSummary] = {}
-    for metric in (metric for run in runs for metric in (*run.metrics, *(run.details if with_details else ()))):
-        if metric.name not in found or not found[metric.name].better:
-            found[metric.name] = metric
+    found: dict[str, Score] = {}
+    for run in runs:
+        for name, score in (run.scores | (run.further_scores if with_further else {})).items():
+            if name not in found or not found[name].better:
+                found[name] = score
     return found
 
 
@@ -116,8 +122,8 @@ def _views(plots: Iterable[tuple[Plot, str]], prefix: str) -> list[CurveView]:
 
 
 def _training(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:
-    events, until = _events(runs), _until(runs)
-    penalties = list(dict.fromkeys(key for run in runs for key in run.newest if key.startswith("penalty.")))
+    events, until, lines = _events(runs), _until(runs), [line for run in runs for line in run.log]
+    penalties = list(dict.fromkeys(key for line in lines for key in line if key.startswith("penalty.")))
     if len(runs) == 1:
         (run,) = runs
         pairs = (
@@ -145,9 +151,9 @@ def _training(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:
 
 def _measured(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:
     for name, metric in metrics_of(runs).items():
-        curves = _curves(runs, name, is_smoothed=False, better=metric.better)
+        curves = _curves(runs, name, is_smoothed=False, marks_best=True)
         levels = ((metric.real_data, "real data"),) if metric.real_data is not None else ()
-        caption = {"lower": "Lower is better.", "higher": "Higher is better."}.get(metric.better, "")
+        caption = {"lower": "Lower is better.", "higher": "Higher is better."}.get(metric.better or "", "")
         if metric.real_data is not None:
             caption += " The dashed line is the score of real data: even a perfect model gets about that."
         numbers = [value for curve in curves for _, value in curve.points if math.isfinite(value)]
@@ -165,10 +171,12 @@ def _events(runs: Sequence[RunSummary]) -> tuple[float, ...]:
 
 def _until(runs: Sequence[RunSummary]) -> float:
     """Return the kimg at which the axes of all plots end."""
-    return max((run.newest.get("kimg", 0.0) for run in runs), default=0.0)
+    return max((run.kimg for run in runs), default=0.0)
 
 
-def _curves(runs: Sequence[RunSummary], key: str, *, is_smoothed: bool = True, better: str = "") -> tuple[Curve, ...]:
+def _curves(
+    runs: Sequence[RunSummary], key: str, *, is_smoothed: bool = True, marks_best: bool = False
+) -> tuple[Curve, ...]:
     """Return a curve for each group of runs."""
     curves = []
     for number, (_, members) in enumerate(_groups(runs)):
@@ -182,7 +190,7 @@ def _curves(runs: Sequence[RunSummary], key: str, *, is_smoothed: bool = True, b
             low, high = (list(zip(over_seeds.kimg, end, strict=True)) for end in (over_seeds.low, over_seeds.high))
             band = (low, high)
         if points:
-            best = best_of(points, better) if len(runs) == 1 else None
+            best = best_point(members[0], key) if marks_best and len(runs) == 1 else None
             curves.append(Curve("", points, number % COLORS, is_smoothed and band is None, band, best))
     return tuple(curves)
 

@@ -14,12 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gancore.catalog.catalog import Catalog
 from gancore.errors import ConfigError
 from gancore.report.caveats import caveats
-from gancore.report.collect import RunSummary, collect
+from gancore.report.collect import collect
 from gancore.report.compare import config_differences, groups_over_seeds, median_and_spread
-from gancore.report.curves import best_of, colors_of, legend, metric_curves, metrics_of, training_curves
+from gancore.report.curves import best_point, colors_of, legend, metric_curves, metrics_of, training_curves
 from gancore.report.pictures import Embedded
 from gancore.report.plots import short
-from gancore.report.row import read_row
+from gancore.report.summary import RunSummary
 from gancore.report.view import RunView, Sources, value_text, view_of
 from gancore.utils.atomic import atomic_write
 from gancore.utils.files import without_warnings
@@ -137,8 +137,7 @@ def _caveats(runs: Sequence[RunSummary]) -> list[str]:
     if len(runs) == 1:
         return []
     noted = {note for run in runs for note in run.notes}
-    found = caveats([read_row(run.path) for run in runs], [run.name for run in runs])
-    return [caveat for caveat in found if caveat not in noted]
+    return [caveat for caveat in caveats(runs, [run.name for run in runs]) if caveat not in noted]
 
 
 def _shared(views: Sequence[RunView]) -> Embedded | None:
@@ -151,16 +150,15 @@ def _table(runs: Sequence[RunSummary]) -> list[MetricRow]:
     """Return the metrics of all runs, a row each."""
     rows = []
     groups = [group for group in groups_over_seeds([run.config for run in runs]) if len(group) > 1]
-    for name, metric in metrics_of(runs, with_details=True).items():
+    for name, metric in metrics_of(runs, with_further=True).items():
         values, newest = [], []
         for run in runs:
-            value = next((own.value for own in (*run.metrics, *run.details) if own.name == name), None)
-            best = best_of(run.curve(name), metric.better)
-            newest.append(math.nan if value is None else value)
+            score, best = (run.scores | run.further_scores).get(name), best_point(run, name)
+            newest.append(score.value if score else math.nan)
             text = f"{short(best[1])} at {best[0]:,.1f} kimg" if best else ""
-            values.append(("" if value is None else short(value), text))
+            values.append((short(score.value) if score else "", text))
         spreads = [median_and_spread([newest[place] for place in group]) for group in groups]
         over_seeds = tuple(f"{short(s.median)} ({short(s.low)} to {short(s.high)})" if s else "" for s in spreads)
         real = "" if metric.real_data is None else short(metric.real_data)
-        rows.append(MetricRow(name, metric.better, real, tuple(values), over_seeds))
+        rows.append(MetricRow(name, metric.better or "", real, tuple(values), over_seeds))
     return rows

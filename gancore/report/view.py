@@ -11,19 +11,19 @@ import tomli_w
 from torch import Tensor
 
 from gancore.catalog.catalog import Catalog
-from gancore.config.duration import Duration
 from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import attributed
 from gancore.config.run import resolve
 from gancore.config.toml import literal
 from gancore.errors import ConfigError, GancoreError
 from gancore.evaluation.sources import ReferenceImages
-from gancore.report.collect import RunSummary
-from gancore.report.compare import ConfigDifference, config_differences
+from gancore.report.collect import CONFIG
+from gancore.report.compare import config_differences
 from gancore.report.copies import Copies, find_copies
 from gancore.report.latent_map import ClassRow, LatentMap, can_map, class_rows, latent_map, names_beyond
 from gancore.report.pictures import Embedded, Frame, embedded, frames_of, open_picture, without_enlargement
 from gancore.report.plots import short
+from gancore.report.summary import RunSummary
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.utils.paths import shell_quote
 
@@ -216,36 +216,26 @@ def _state(run: RunSummary, recipe: str | None) -> str:
     dataset = run.config.get("dataset")
     if isinstance(dataset, Mapping) and dataset.get("name") != recipe:
         words.append(f"dataset {dataset.get('name')}")
-    duration, newest = run.config.get("duration"), run.newest
-    if isinstance(duration, str):
-        try:
-            total = Duration.parse(duration)
-            size = round(1000 * newest["kimg"] / newest["epoch"])
-            seen, seconds = round(1000 * newest["kimg"]), newest["seconds"]
-            done = total.done(step=int(newest["step"]), images_seen=seen, seconds=seconds, dataset_size=size)
-        except (ValueError, KeyError, ArithmeticError):
-            words.append(f"for {duration}")
-        else:
-            words.append(f"done: {duration}" if done >= 0.999 else f"{done:.0%} of {duration}")
+    duration = run.config.get("duration")
+    if run.done is not None:
+        words.append(f"done: {duration}" if run.done >= 0.999 else f"{run.done:.0%} of {duration}")
+    elif duration:
+        words.append(f"for {duration}")
     return " · ".join(words)
 
 
 def _facts(run: RunSummary) -> list[tuple[str, str]]:
     """Return the few numbers that say how far a run is."""
-    newest, facts = run.newest, list[tuple[str, str]]()
-    if "kimg" in newest:
-        facts.append((f"{newest['kimg']:,.1f}", "kimg"))
-        facts.append((f"{int(newest['step']):,}", "steps"))
-    if "epoch" in newest:
-        facts.append((short(newest["epoch"]), "epochs"))
-    if "seconds" in newest:
-        facts.append((_duration(newest["seconds"]), "training"))
-    if "images_per_second" in newest:
-        facts.append((f"{newest['images_per_second']:,.0f}", "images per second"))
-    for metric in run.metrics[:3]:
-        if metric.value is not None:
-            real = "" if metric.real_data is None else f" (real data {short(metric.real_data)})"
-            facts.append((short(metric.value), metric.name + real))
+    facts = [(f"{run.kimg:,.1f}", "kimg"), (f"{run.step:,}", "steps")] if run.log else []
+    if run.epoch is not None:
+        facts.append((short(run.epoch), "epochs"))
+    if run.seconds:
+        facts.append((_duration(run.seconds), "training"))
+    if run.images_per_second is not None:
+        facts.append((f"{run.images_per_second:,.0f}", "images per second"))
+    for score in list(run.scores.values())[:3]:
+        real = "" if score.real_data is None else f" (real data {short(score.real_data)})"
+        facts.append((short(score.value), score.name + real))
     return facts
 
 
@@ -321,8 +311,8 @@ def _commands(run: RunSummary, trained: TrainedGenerator | None) -> list[tuple[s
     """Return commands that repeat, resume and sample the run, with what each does."""
     path = run.path
     commands = [("Resume it", f"gancore resume {shell_quote(path)}")]
-    if run.config:
-        commands.insert(0, ("Train the same run again", f"gancore train {shell_quote(path / 'config.toml')}"))
+    if run.config and not any(note.startswith(f"{path / CONFIG} ") for note in run.notes):
+        commands.insert(0, ("Train the same run again", f"gancore train {shell_quote(path / CONFIG)}"))
     if trained is not None:
         commands += [
             ("Draw samples", f"gancore sample {shell_quote(path)} -n 64"),

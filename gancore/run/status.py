@@ -15,7 +15,8 @@ from gancore.checkpoint import store as checkpoint
 from gancore.config.duration import Duration
 from gancore.config.objects import KINDS, is_object
 from gancore.errors import StorageError
-from gancore.report.row import CONFIG, RunRow, read_row
+from gancore.report.collect import CONFIG, collect
+from gancore.report.summary import RunSummary
 from gancore.run.lock import holder_of
 from gancore.sampling.write import default_name
 from gancore.utils.paths import shell_quote
@@ -34,7 +35,7 @@ class RunStatus:
     it is not known. `warnings` says what is damaged or unusual.
     """
 
-    row: RunRow
+    run: RunSummary
     holder: str | None
     checkpoint: Path | None
     saved: int
@@ -48,46 +49,46 @@ class RunStatus:
         """Whether the run is being trained, has reached its total, or ended before it."""
         if self.holder:
             return "training"
-        if self.row.done is not None and self.row.done >= 1 and self.saved >= self.row.step:
+        if self.run.done is not None and self.run.done >= 1 and self.saved >= self.run.step:
             return "finished"
-        return "interrupted" if self.row.step else "not begun"
+        return "interrupted" if self.run.step else "not begun"
 
     @property
     def seconds_left(self) -> float | None:
         """The time left at the average speed so far, None if it is not known."""
-        done = self.row.done
-        return self.row.seconds * (1 - done) / done if done and done < 1 else None
+        done = self.run.done
+        return self.run.seconds * (1 - done) / done if done and done < 1 else None
 
     @property
     def next(self) -> list[str]:
         """Commands that can be run now, the most likely one first. A run with parts from Python has none."""
-        run, shape = shell_quote(self.row.path), self.shape
+        path, shape = shell_quote(self.run.path), self.shape
         if self.python_parts:
             return []
         commands = []
         if self.state in ("interrupted", "not begun"):
-            is_lost = self.row.step and not self.checkpoint
+            is_lost = self.run.step and not self.checkpoint
             commands.append(
-                f"gancore train {shell_quote(self.row.path / CONFIG)}" if is_lost else f"gancore resume {run}"
+                f"gancore train {shell_quote(self.run.path / CONFIG)}" if is_lost else f"gancore resume {path}"
             )
         if self.checkpoint and shape:
-            commands.append(f"gancore sample {run} -n 64 --out {default_name(shape)}")
-        commands += [f"gancore report {run}"] if self.row.step else []
+            commands.append(f"gancore sample {path} -n 64 --out {default_name(shape)}")
+        commands += [f"gancore report {path}"] if self.run.step else []
         if self.state == "finished":
-            if not self.row.scores:
-                commands.append(f"gancore evaluate {run}")
+            if not self.run.scores:
+                commands.append(f"gancore evaluate {path}")
             commands += self._longer()
         return commands
 
     @property
     def python_parts(self) -> list[str]:
         """The parts that were passed as objects, and must be passed to `gancore.open` again."""
-        return [part for part in KINDS if is_object(self.row.config.get(part))]
+        return [part for part in KINDS if is_object(self.run.config.get(part))]
 
     def _longer(self) -> Iterator[str]:
-        total = Duration.parse(self.row.config["duration"])
+        total = Duration.parse(self.run.config["duration"])
         number = f"{2 * total.amount:f}".rstrip("0").rstrip(".")
-        yield f"gancore resume {shell_quote(self.row.path)} --{total.unit} {number}"
+        yield f"gancore resume {shell_quote(self.run.path)} --{total.unit} {number}"
 
 
 def status_of(path: Path | str) -> RunStatus:
@@ -95,33 +96,33 @@ def status_of(path: Path | str) -> RunStatus:
 
     Raises CheckpointError when there is no run.
     """
-    row = read_row(path)
-    folder, warnings = row.path / "checkpoints", [*row.problems]
+    run = collect(path)
+    folder, warnings = run.path / "checkpoints", [*run.notes]
     try:
         found = checkpoint.newest_valid(folder)
-    except StorageError:  # which is among the problems of the row
+    except StorageError:  # which is among the notes of the run
         found = checkpoint.Found(None, None)
     warnings += [reason for _, reason in found.rejected if reason not in warnings]
     best = checkpoint.best_of(folder)
     problem = checkpoint.verify(best).problem if os.path.lexists(best) else None
     warnings += [f"the best checkpoint is not valid: {problem}"] if problem else []
     about: Mapping[str, Any] = found.checkpoint.about if found.checkpoint else {}  # Any: JSON
-    has_events = any(event.kind == "nonfinite" for event in row.events)
+    has_events = any(event.kind == "nonfinite" for event in run.events)
     if (count := about.get("progress", {}).get("nonfinite")) and not has_events:
         times = "once" if count == 1 else f"{count:,} times"
         warnings.append(f"numbers were not finite {times}; see training.on_nonfinite and training.nonfinite_limit")
-    if earlier := len(row.events[:-_LISTED]):
+    if earlier := len(run.events[:-_LISTED]):
         warnings.append(f"{earlier:,} earlier events that are not listed: collapses, or numbers that were not finite")
-    warnings += [f"step {event.step:,}: {event.text}" for event in row.events[-_LISTED:]]
+    warnings += [f"step {event.step:,}: {event.text}" for event in run.events[-_LISTED:]]
     shape = about.get("data_format", {}).get("shape")
     return RunStatus(
-        row=replace(row, saved=about.get("progress", {})),
-        holder=holder_of(row.path),
+        run=replace(run, saved=about.get("progress", {})),
+        holder=holder_of(run.path),
         checkpoint=found.path,
         saved=int(about.get("progress", {}).get("step", 0)),
         best=best if os.path.lexists(best) and not problem else None,
-        size=_size(row.path),
-        warnings=(*warnings, *row.warnings),
+        size=_size(run.path),
+        warnings=(*warnings, *run.warnings),
         shape=tuple(shape) if shape else None,
     )
 

@@ -1,14 +1,14 @@
 import pytest
 
 from gancore.report.caveats import are_comparable, caveats
-from gancore.report.row import read_row
+from gancore.report.collect import collect
 from helpers.run_folders import evaluation_line, run_folder, score, training_line
 
 
 @pytest.fixture
 def rows_of(tmp_path):
     def rows(*folders):
-        return [read_row(run_folder(tmp_path / f"run{number}", **each)) for number, each in enumerate(folders)]
+        return [collect(run_folder(tmp_path / f"run{number}", **each)) for number, each in enumerate(folders)]
 
     return rows
 

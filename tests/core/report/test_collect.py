@@ -1,22 +1,15 @@
-import json
 import os
 
 import pytest
 
 from gancore.errors import CheckpointError
 from gancore.report.collect import collect
-
-
-def lines_of(*lines):
-    return "".join(json.dumps({"epoch": 0.1, "seconds": 1.0, **line}) + "\n" for line in lines)
+from helpers.run_folders import run_folder
 
 
 def written(folder, *lines, **manifest):
-    folder.mkdir(exist_ok=True)
-    (folder / "config.toml").write_text("seed = 1\n")
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "metrics.jsonl").write_text(lines_of(*lines))
-    return folder
+    lines = [{"epoch": 0.1, "seconds": 1.0, **line} for line in lines]
+    return run_folder(folder, lines, evaluation={}, **manifest)
 
 
 def test_collect_of_a_run_finds_everything(digits):
@@ -24,9 +17,9 @@ def test_collect_of_a_run_finds_everything(digits):
     assert run.notes == ()
     assert run.name == f"{digits.parent.name}/digits"
     assert run.config["training"]["conditional"] is True
-    assert [metric.name for metric in run.metrics] == ["kid-random"]
-    assert run.metrics[0].better == "lower"
-    assert run.metrics[0].real_data is not None
+    assert list(run.scores) == ["kid-random"]
+    assert run.scores["kid-random"].better == "lower"
+    assert run.scores["kid-random"].real_data is not None
     assert [step for step, _ in run.pictures] == sorted({0, *(step for step, _ in run.pictures)})
     assert run.real == digits / "samples/real.png"
     assert [event.kind for event in run.events] == ["collapse"]  # the generator is hardly trained
@@ -37,8 +30,7 @@ def test_collect_of_a_run_finds_everything(digits):
 @pytest.mark.parametrize("content", [b"", b"\x00\xff{", b"1]", b'{"step": 1, "metrics": 3}\n'])
 def test_collect_notes_what_is_damaged(copied, name, content):
     (copied / name).write_bytes(content)
-    is_sound = content == b"" and name in ("config.toml", "metrics.jsonl")
-    is_sound |= content.startswith(b"{") and name in ("evaluation.json", "metrics.jsonl")
+    is_sound = name == "metrics.jsonl" and content[:1] in (b"", b"{")
     assert any(name in note for note in collect(copied).notes) == (not is_sound)
 
 
@@ -95,7 +87,8 @@ def test_events_of_the_log_and_of_the_manifest_are_joined(tmp_path):
 def test_metrics_of_the_log_are_not_their_details(tmp_path):
     folder = written(tmp_path / "run", {"step": 1, "kimg": 1, "modes": 8, "modes.reverse_kl": 0.1, "diversity": 1})
     run = collect(folder)
-    assert [(metric.name, metric.value, metric.better) for metric in run.metrics] == [("modes", 8, "")]
+    assert {name: (score.value, score.better) for name, score in run.scores.items()} == {"modes": (8, None)}
+    assert {name: score.value for name, score in run.further_scores.items()} == {"modes.reverse_kl": 0.1}
 
 
 def test_kimg_at_a_step_is_linear_between_lines(tmp_path):

@@ -1,4 +1,3 @@
-import json
 import tempfile
 from pathlib import Path
 
@@ -6,9 +5,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from gancore.report.collect import collect
-from gancore.report.curves import best_of, colors_of, legend, metric_curves, training_curves
+from gancore.report.curves import colors_of, legend, metric_curves, training_curves
 from gancore.utils.files import without_warnings
 from helpers.html_pages import problems_of
+from helpers.run_folders import run_folder
 
 NUMBERS = st.one_of(st.floats(), st.integers(-(10**400), 10**400), st.none())
 KEYS = st.sampled_from(
@@ -20,11 +20,8 @@ PAGE = '<!DOCTYPE html><html lang="en"><head><meta name="viewport"><title>x</tit
 
 
 def run_of(folder, lines, seed=0):
-    folder.mkdir()
-    (folder / "config.toml").write_text(f'loss = "bce"\nseed = {seed}\n')
-    text = "".join(json.dumps({"step": number, **line}) + "\n" for number, line in enumerate(lines))
-    (folder / "metrics.jsonl").write_text(text)
-    return collect(folder)
+    lines = [{"step": number, **line} for number, line in enumerate(lines)]
+    return collect(run_folder(folder, lines, config={"seed": seed}))
 
 
 @settings(max_examples=8, phases=NO_SHRINKING)  # a plot takes a tenth of a second
@@ -45,11 +42,3 @@ def test_curves_of_runs_over_seeds_are_one_with_a_band(tmp_path):
     (view,) = training_curves(runs)
     assert view.title == "Loss of the generator"
     assert "fill-opacity: 0.18" in view.svg
-
-
-def test_best_value_is_the_lowest_or_the_highest_finite_one():
-    points = [(0.0, 3.0), (1.0, float("nan")), (2.0, 1.0), (3.0, 2.0)]
-    assert best_of(points, "lower") == (2.0, 1.0)
-    assert best_of(points, "higher") == (0.0, 3.0)
-    assert best_of(points, "") is None
-    assert best_of(points[1:2], "lower") is None

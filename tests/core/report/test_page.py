@@ -128,7 +128,7 @@ def test_page_of_own_pictures_that_were_moved_has_a_map_and_says_why_it_compares
     text = text_of(tmp_path / "run", tmp_path / "page.html")
     assert problems_of(text) == []
     assert "The training data cannot be read: " in text
-    assert '<tr><th scope="row">dataset.path</th><td>–</td>' in text
+    assert '<tr><th scope="row">dataset.path</th><td>\N{EN DASH}</td>' in text
     assert '<tr><th scope="row">dataset.channels' not in text
     assert "cats &amp; dogs" in text
     assert "<canvas" in text

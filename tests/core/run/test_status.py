@@ -24,7 +24,7 @@ def run(trained, tmp_path):
 
 def test_status_of_a_finished_run(run):
     status = status_of(run)
-    assert (status.state, status.holder, status.row.step, status.row.done, status.saved) == ("finished", None, 4, 1, 4)
+    assert (status.state, status.holder, status.run.step, status.run.done, status.saved) == ("finished", None, 4, 1, 4)
     assert status.checkpoint == run / "checkpoints" / "step-00000004.safetensors"
     assert status.best is None
     assert status.seconds_left is None
@@ -46,8 +46,8 @@ def test_status_of_a_run_that_ended_early(tmp_path):
     assert status_of(directory.path).state == "training"
     records.close()
     status = status_of(directory.path)
-    assert (status.state, status.row.step, status.row.done, status.saved) == ("interrupted", 3, 0.75, 3)
-    assert status.seconds_left == pytest.approx(status.row.seconds / 3)
+    assert (status.state, status.run.step, status.run.done, status.saved) == ("interrupted", 3, 0.75, 3)
+    assert status.seconds_left == pytest.approx(status.run.seconds / 3)
     assert status.next[0] == f"gancore resume {directory.path}"
 
 
@@ -63,7 +63,7 @@ def test_status_of_a_run_whose_newest_checkpoint_is_damaged_resumes_from_an_olde
     newest = run / "checkpoints" / "step-00000004.safetensors"
     newest.write_bytes(newest.read_bytes()[:-1])
     status = status_of(run)
-    assert (status.state, status.saved, status.row.step) == ("interrupted", 2, 4)
+    assert (status.state, status.saved, status.run.step) == ("interrupted", 2, 4)
     assert status.checkpoint.name == "step-00000002.safetensors"
     assert [str(newest) in warning for warning in status.warnings] == [True]
     assert status.next[0] == f"gancore resume {run}"
@@ -113,7 +113,7 @@ def test_status_lists_the_newest_collapses_and_numbers_that_were_not_finite(tmp_
 def test_status_of_a_run_that_has_not_begun(tmp_path):
     path = run_folder(tmp_path / "run", lines=[], evaluation={})
     status = status_of(path)
-    assert (status.state, status.row.step, status.next) == ("not begun", 0, [f"gancore resume {path}"])
+    assert (status.state, status.run.step, status.next) == ("not begun", 0, [f"gancore resume {path}"])
 
 
 def test_status_of_a_run_with_python_parts_has_no_command(tmp_path):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import CheckpointError
-from gancore.report.row import Score, ScoreDetails, expand, read_row
+from gancore.report.collect import collect, expand
+from gancore.report.scores import Score, ScoreDetails
 from helpers.run_folders import evaluation_line, run_folder, score, training_line
 from helpers.small_runs import recorded
 
@@ -26,7 +27,7 @@ def test_score_best_is_the_first_of_the_best_finite_values(values, better):
     assert found == (values.index(best), best)
 
 
-def test_row_says_how_far_how_fast_and_how_good(tmp_path):
+def test_summary_says_how_far_how_fast_and_how_good(tmp_path):
     lines = [
         evaluation_line(0, 50.0),
         training_line(100),
@@ -35,35 +36,35 @@ def test_row_says_how_far_how_fast_and_how_good(tmp_path):
         training_line(200, images_per_second=6000.0),
         evaluation_line(200, 7.1),
     ]
-    row = read_row(run_folder(tmp_path / "run", lines, config={"duration": "400 steps"}))
-    assert (row.step, row.kimg, row.seconds, row.epoch, row.images_per_second) == (200, 20.0, 4.0, 2.0, 6000.0)
-    assert row.done == 0.5
-    found = row.scores["fd-digits"]
+    run = collect(run_folder(tmp_path / "run", lines, config={"duration": "400 steps"}))
+    assert (run.step, run.kimg, run.seconds, run.epoch, run.images_per_second) == (200, 20.0, 4.0, 2.0, 5000.0)
+    assert run.done == 0.5
+    found = run.scores["fd-digits"]
     assert (found.value, found.step, found.better, found.real_data, found.best) == (7.1, 200, "lower", 0.09, (100, 6.5))
-    assert row.problems == ()
+    assert run.notes == ()
 
 
 @pytest.mark.parametrize(
     ("duration", "done"), [("8 epochs", 0.25), ("200 steps", 1.0), ("40 kimg", 0.5), ("1 minutes", 4 / 60), ("x", None)]
 )
-def test_row_done_is_the_part_of_the_duration(tmp_path, duration, done):
-    assert read_row(run_folder(tmp_path / "run", config={"duration": duration})).done == done
+def test_summary_done_is_the_part_of_the_duration(tmp_path, duration, done):
+    assert collect(run_folder(tmp_path / "run", config={"duration": duration})).done == done
 
 
-def test_row_of_a_real_run_is_that_of_its_log_and_checkpoint(tmp_path):
+def test_summary_of_a_real_run_is_that_of_its_log_and_checkpoint(tmp_path):
     directory, config, records = recorded(tmp_path / "run", {"duration": "5 steps", "log": {"every_steps": 2}})
-    row = read_row(directory.path)
+    run = collect(directory.path)
     last = records[-1].step
-    assert (row.step, row.kimg, row.done) == (5, last.images_seen / 1000, 1.0)
-    assert row.seconds == pytest.approx(last.seconds, abs=1e-3)
-    assert row.config["batch_size"] == config.batch_size
+    assert (run.step, run.kimg, run.done) == (5, last.images_seen / 1000, 1.0)
+    assert run.seconds == pytest.approx(last.seconds, abs=1e-3)
+    assert run.config["batch_size"] == config.batch_size
     directory.metrics.unlink()
-    without_log = read_row(directory.path)
+    without_log = collect(directory.path)
     assert (without_log.step, without_log.kimg, without_log.done) == (5, last.images_seen / 1000, 1.0)
     assert without_log.seconds == pytest.approx(last.seconds)
     directory.config.write_text("")
-    assert read_row(directory.path).config == json.loads(json.dumps(dict(row.config)))
-    assert read_row(directory.path).problems == (f"{directory.config} is blank",)
+    assert collect(directory.path).config == json.loads(json.dumps(dict(run.config)))
+    assert collect(directory.path).notes == (f"{directory.config} is blank",)
 
 
 @pytest.mark.parametrize(
@@ -76,17 +77,17 @@ def test_row_of_a_real_run_is_that_of_its_log_and_checkpoint(tmp_path):
         ("metrics.jsonl", '{"step": 1, "kimg": 1.0, "fd-digits": 3.0}\n{"st', "has 1 damaged line, which is skipped"),
     ],
 )
-def test_row_names_what_is_damaged_or_missing(tmp_path, name, content, problem):
+def test_summary_names_what_is_damaged_or_missing(tmp_path, name, content, problem):
     path = run_folder(tmp_path / "run")
     (path / name).unlink()
     if content is not None:
         (path / name).write_text(content)
-    row = read_row(path)
-    assert [problem in found for found in row.problems] == [True]
-    assert row.scores["fd-digits"].value == (3.0 if name == "metrics.jsonl" else 7.1)
+    run = collect(path)
+    assert [problem in found for found in run.notes] == [True]
+    assert run.scores["fd-digits"].value == (3.0 if name == "metrics.jsonl" else 7.1)
 
 
-def test_row_needs_a_run(tmp_path):
+def test_summary_needs_a_run(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "foreign").mkdir()
@@ -98,7 +99,7 @@ def test_row_needs_a_run(tmp_path):
         ("foreign", "is not the config of a run: it has no generator"),
     ):
         with pytest.raises(CheckpointError, match=message) as error:
-            read_row(tmp_path / name)
+            collect(tmp_path / name)
         assert error.value.hint == "name the folder of a run, like runs/0001"
 
 
