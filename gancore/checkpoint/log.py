@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,33 @@ def read_log(log: Path) -> MetricsTable:
     table = MetricsTable(line for line in lines if line is not None)
     table.damaged = len(lines) - len(table)
     return table
+
+
+def kimg_at(log: MetricsTable, steps: Sequence[int]) -> list[float | None]:
+    """Return thousands of real images after each step: linear between the lines of a log, and after the last one.
+
+    That is exact as long as the batch size does not change. None for a log without such numbers.
+    """
+    points = {0.0: 0.0}
+    for line in log:
+        with suppress(OverflowError):  # a file can hold integers of any length
+            at, kimg = float(line["step"]), float(line.get("kimg", math.nan))
+            if math.isfinite(kimg):
+                points[at] = kimg
+    known = sorted(points)
+    found: list[float | None] = []
+    for step in steps:
+        after = bisect_left(known, step)
+        if step in points:
+            found.append(points[step])
+        elif len(known) == 1:
+            found.append(None)
+        elif after == len(known):
+            found.append(points[known[-1]] * step / known[-1])
+        else:
+            low, high = known[after - 1], known[after]
+            found.append(points[low] + (points[high] - points[low]) * (step - low) / (high - low))
+    return found
 
 
 def describe_damage(log: Path, damaged: int) -> str:

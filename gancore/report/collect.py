@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,11 +20,11 @@ from gancore.errors import CheckpointError, StorageError
 from gancore.evaluation.collapse import LOW_VALUES_TO_ALARM, MIN_DIVERSITY
 from gancore.report.scores import ScoreDetails
 from gancore.report.summary import Event, RunSummary
+from gancore.sampling.run_pictures import pictures_among
 from gancore.utils.files import regular
 
 CONFIG, EVALUATION = "config.toml", "evaluation.json"
 """File names in the folder of a run."""
-_PICTURE = re.compile(r"step-(\d+)\.png")
 
 
 def collect(path: Path | str) -> RunSummary:
@@ -193,9 +192,8 @@ def _pictures(folder: Path, notes: list[str]) -> tuple[tuple[tuple[int, Path], .
     except OSError as error:
         notes.append(f"{folder} cannot be read: {error.strerror or error}")
         names = []
-    found = [(int(match[1]), folder / name) for name in names if (match := _PICTURE.fullmatch(name))]
     arrays = sum(name.startswith("step-") and name.endswith(".npy") for name in names)
-    return tuple(sorted(found)), arrays, folder / "real.png" if "real.png" in names else None
+    return tuple(pictures_among(folder, names)), arrays, folder / "real.png" if "real.png" in names else None
 
 
 def _events(log: MetricsTable, manifest: Mapping[str, Any]) -> tuple[Event, ...]:  # Any: JSON

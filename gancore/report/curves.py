@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from gancore.checkpoint.log import kimg_at
 from gancore.evaluation.collapse import LOW_VALUES_TO_ALARM, MIN_DIVERSITY
 from gancore.report.compare import groups_over_seeds, median_curve
 from gancore.report.plots import COLORS, Curve, Plot, Points, smoothed, svg
@@ -88,7 +89,7 @@ def best_point(run: RunSummary, metric: str) -> tuple[float, float] | None:
     score = run.scores.get(metric)
     if score is None or score.best is None:
         return None
-    kimg = run.kimg_at(score.best[0])
+    [kimg] = kimg_at(run.log, [score.best[0]])
     return None if kimg is None else (kimg, score.best[1])
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from gancore.utils.files import regular, without_warnings
+from gancore.errors import DataError
+from gancore.sampling.run_pictures import open_picture
 
 T = TypeVar("T")
 
@@ -21,7 +22,6 @@ MOST_FRAMES = 24
 _FRAMES_BYTES = 1_200_000
 _PICTURE_BYTES = 250_000
 _LONGEST_SIDE = 1200
-_MOST_PIXELS = 50_000_000
 _QUALITIES = (85, 70, 50)
 
 
@@ -47,20 +47,6 @@ def evenly(items: Sequence[T], most: int) -> list[T]:
     if len(items) <= most:
         return list(items)
     return [items[round(number * (len(items) - 1) / (most - 1))] for number in range(most)]
-
-
-def open_picture(path: Path) -> Image.Image | str:
-    """Return the picture in a file, or why it cannot be shown."""
-    try:
-        with without_warnings(), regular(path) as file, Image.open(file, formats=["PNG"]) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                return f"{path} is not shown: it has {image.width:,} x {image.height:,} pixels"
-            image.load()
-            return image.copy()
-    except FileNotFoundError:
-        return f"{path} is missing"
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        return f"{path} cannot be shown: {' '.join(str(error).split())}"
 
 
 def without_enlargement(image: Image.Image) -> Image.Image:
@@ -96,9 +82,10 @@ def frames_of(pictures: Sequence[tuple[int, Path]], notes: list[str]) -> list[Fr
     """Return at most `MOST_FRAMES` pictures through training; `notes` get those that cannot be shown."""
     steps, images = [], []
     for step, path in evenly(pictures, MOST_FRAMES):
-        image = open_picture(path)
-        if isinstance(image, str):
-            notes.append(image)
+        try:
+            image = open_picture(path)
+        except DataError as error:
+            notes.append(error.message)
         else:
             steps.append(step)
             images.append(without_enlargement(image))

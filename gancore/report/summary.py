@@ -143,17 +143,3 @@ class RunSummary:
         """Return the values of a key of the log as (kimg, value), in order; NaN where it was not finite."""
         points = ((line["kimg"], line[key]) for line in self.log if key in line and "kimg" in line)
         return [(at, value) for at, value in points if math.isfinite(at)]
-
-    def kimg_at(self, step: int) -> float | None:
-        """Return thousands of real images after a step; between lines of the log it is linear. None without a log."""
-        points = {
-            0: 0.0,
-            **{int(line["step"]): kimg for line in self.log if math.isfinite(kimg := line.get("kimg", math.nan))},
-        }
-        last = max(points)
-        if step in points or last == 0:
-            return points.get(step)
-        if step > last:
-            return points[last] * step / last
-        before, after = max(at for at in points if at < step), min(at for at in points if at > step)
-        return points[before] + (points[after] - points[before]) * (step - before) / (after - before)

@@ -11,20 +11,22 @@ import tomli_w
 from torch import Tensor
 
 from gancore.catalog.catalog import Catalog
+from gancore.checkpoint.log import kimg_at
 from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import attributed
 from gancore.config.run import resolve
 from gancore.config.toml import literal
-from gancore.errors import ConfigError, GancoreError
+from gancore.errors import ConfigError, DataError, GancoreError
 from gancore.evaluation.sources import ReferenceImages
 from gancore.report.collect import CONFIG
 from gancore.report.compare import config_differences
 from gancore.report.copies import Copies, find_copies
 from gancore.report.latent_map import ClassRow, LatentMap, can_map, class_rows, latent_map, names_beyond
-from gancore.report.pictures import Embedded, Frame, embedded, frames_of, open_picture, without_enlargement
+from gancore.report.pictures import Embedded, Frame, embedded, frames_of, without_enlargement
 from gancore.report.plots import short
 from gancore.report.summary import RunSummary
 from gancore.sampling.load import TrainedGenerator, load
+from gancore.sampling.run_pictures import open_picture
 from gancore.utils.paths import shell_quote
 
 T = TypeVar("T")
@@ -90,10 +92,12 @@ def view_of(run: RunSummary, number: int, sources: Sources) -> RunView:
     """Return what a page shows of a run. What fails becomes a reason or a note, never an error."""
     notes = list(run.notes)
     frames = frames_of(run.pictures, notes)
-    real = open_picture(run.real) if run.real else None
-    if isinstance(real, str):
-        notes.append(real)
-        real = None
+    real = None
+    if run.real:
+        try:
+            real = open_picture(run.real)
+        except DataError as error:
+            notes.append(error.message)
     trained, absent = _attempt(lambda: load(run.path, device=sources.device, catalog=sources.catalog))
     explored = _Explored(trained, absent, sources)
     notes += [warning for warning in (trained.warnings if trained else ()) if warning not in notes]
@@ -206,7 +210,7 @@ def _without_pictures(run: RunSummary) -> str:
 
 def _time(run: RunSummary, step: int) -> str:
     """Return a step as text, with its kimg if the log has it."""
-    kimg = run.kimg_at(step)
+    [kimg] = kimg_at(run.log, [step])
     return f"step {step:,}" + ("" if kimg is None else f" · {kimg:,.1f} kimg")
 
 

@@ -2,82 +2,70 @@
 
 from __future__ import annotations
 
-import re
+import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from gancore.checkpoint.log import read_log
+from gancore.checkpoint.log import kimg_at, read_log
 from gancore.errors import CheckpointError, ConfigError, DataError
 from gancore.sampling.draw import SampleStream
 from gancore.sampling.grid import pixels
+from gancore.sampling.run_pictures import mode_and_size, open_picture, pictures_among
 
 TIMELAPSE_FPS = 4.0
 """Frames per second by default: runs draw few pictures, and a person reads their captions."""
 _MODES = ("L", "RGB", "RGBA")  # each holds the ones before without loss
 _TEXT, _STRIP = 14, 20  # pixels: height of the caption's text, and of the strip below the picture
 _BACKGROUND, _INK = 255, 31
-_NAME = re.compile(r"step-(\d+)\.png")
 
 
 def timelapse(run: Path | str) -> SampleStream:
     """Return the pictures in the folder `samples` of a run, oldest first, as images (N, C, H, W) with a caption.
 
-    The caption says the step, and the real images so far (kimg) as far as the log says them. A run in training can be
-    read too. `save_samples` makes an animation of them: `save_samples(timelapse("runs/0001"), "growth.webp", fps=4)`.
+    The caption says the step, and the real images so far (kimg) if the run has a log. A run in training can be read
+    too. `save_samples` makes an animation of them: `save_samples(timelapse("runs/0001"), "growth.webp", fps=4)`.
     Raises CheckpointError when there is no run at the path, ConfigError when it has fewer than two pictures, DataError
-    when one is damaged.
+    when one is damaged or has more than 50 million pixels.
     """
     run = Path(run)
-    if not (run / "samples").is_dir():
+    folder = run / "samples"
+    if not folder.is_dir():
         raise CheckpointError(f"{run} is no run: it has no folder samples", "name the folder of a run: runs/0001")
-    steps = {int(found[1]): path for path in (run / "samples").iterdir() if (found := _NAME.fullmatch(path.name))}
-    files = [steps[step] for step in sorted(steps)]
-    if len(files) < 2:
-        arrays = any(path.suffix == ".npy" for path in (run / "samples").iterdir())
+    names = os.listdir(folder)
+    pictures = pictures_among(folder, names)
+    if len(pictures) < 2:
+        arrays = any(name.endswith(".npy") for name in names)
         raise ConfigError(
-            f"a timelapse needs two pictures in {run / 'samples'}, which has {len(files)}",
+            f"a timelapse needs two pictures in {folder}, which has {len(pictures)}",
             "its samples make no pictures" if arrays else "sample.every_kimg says how often a run draws one",
         )
-    shapes = [_checked(file) for file in files]
-    mode = max((mode for mode, _ in shapes), key=_MODES.index)
-    width, height = (max(size[side] for _, size in shapes) for side in (0, 1))
-    captions = _captions(run, sorted(steps))
+    steps, files = zip(*pictures, strict=True)
+    modes, sizes = zip(*map(_checked, files), strict=True)
+    mode = max(modes, key=_MODES.index)
+    width, height = map(max, zip(*sizes, strict=True))
+    captions = list(map(_caption, steps, kimg_at(read_log(run / "metrics.jsonl"), steps)))
 
     def chunk(number: int) -> Tensor:
-        with Image.open(files[number], formats=["PNG"]) as shown:
-            return pixels(_framed(shown.convert(mode), (width, height), captions[number])).unsqueeze(0)
+        shown = open_picture(files[number]).convert(mode)
+        return pixels(_framed(shown, (width, height), captions[number])).unsqueeze(0)
 
     shape = (len(Image.new(mode, (1, 1)).getbands()), height + _STRIP, width)
     return SampleStream(len(files), shape, torch.uint8, chunk, chunk_size=1)
 
 
 def _checked(file: Path) -> tuple[str, tuple[int, int]]:
-    """Return mode and size of a picture. Raise DataError when it is damaged."""
-    try:
-        with Image.open(file, formats=["PNG"]) as shown:
-            mode, size = shown.mode, shown.size
-            shown.verify()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file} is damaged: {error}", "move it out of the folder") from error
+    """Return mode and size of a picture. Raise DataError unless a run draws such pictures."""
+    mode, size = mode_and_size(file)
     if mode not in _MODES:
         raise DataError(f"{file} is not a picture that a run draws: its mode is {mode}", "move it out of the folder")
     return mode, size
 
 
-def _captions(run: Path, steps: list[int]) -> list[str]:
-    """Return a caption for each step."""
-    log = [(0.0, 0.0), *((line["step"], line["kimg"]) for line in read_log(run / "metrics.jsonl") if "kimg" in line)]
-    logged, kimg = np.array(sorted(log)).T
-    captions = []
-    for step in steps:
-        seen = float(np.interp(step, logged, kimg))  # exact: the batch size is the same between two lines
-        known = f" · {seen:,.{1 if 0 < seen < 10 else 0}f} kimg" if step <= logged[-1] else ""
-        captions.append(f"step {step:,}{known}")
-    return captions
+def _caption(step: int, kimg: float | None) -> str:
+    return f"step {step:,}" + ("" if kimg is None else f" · {kimg:,.{1 if 0 < kimg < 10 else 0}f} kimg")
 
 
 def _framed(shown: Image.Image, size: tuple[int, int], caption: str) -> Image.Image:

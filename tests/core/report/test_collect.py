@@ -89,9 +89,3 @@ def test_metrics_of_the_log_are_not_their_details(tmp_path):
     run = collect(folder)
     assert {name: (score.value, score.better) for name, score in run.scores.items()} == {"modes": (8, None)}
     assert {name: score.value for name, score in run.further_scores.items()} == {"modes.reverse_kl": 0.1}
-
-
-def test_kimg_at_a_step_is_linear_between_lines(tmp_path):
-    run = collect(written(tmp_path / "run", {"step": 10, "kimg": 1.0}, {"step": 20, "kimg": 3.0}))
-    assert [run.kimg_at(step) for step in (0, 5, 10, 15, 20, 40)] == [0, 0.5, 1, 2, 3, 6]
-    assert collect(written(tmp_path / "empty")).kimg_at(3) is None

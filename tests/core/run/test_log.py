@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gancore.checkpoint.log import read_log
+from gancore.checkpoint.log import MetricsTable, kimg_at, read_log
 from gancore.errors import StorageError
 from gancore.run.log import RecorderState, truncate_log
 from helpers.small_runs import recorded, small_run
@@ -149,3 +149,11 @@ def test_run_with_damaged_log_says_so_and_resumes_with_all_lines(tmp_path):
 def test_recorder_state_of_a_checkpoint_is_validated(wrong):
     with pytest.raises(ValidationError):
         RecorderState.model_validate(wrong)
+
+
+def test_kimg_at_steps_is_linear_between_lines_and_after_the_last():
+    lines = {"step": 10, "kimg": 1.0}, {"step": 20, "kimg": 3.0}, {"step": 15}, {"step": 17, "kimg": math.nan}
+    huge = {"step": 10**400, "kimg": 1}, {"step": 16, "kimg": 10**400}
+    log = MetricsTable([*lines, *huge])
+    assert kimg_at(log, (0, 5, 10, 15, 20, 40)) == [0, 0.5, 1, 2, 3, 6]
+    assert kimg_at(MetricsTable(), (3, 0)) == [None, 0]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import zlib
 from fractions import Fraction
 from importlib.util import find_spec
 
@@ -222,16 +223,23 @@ def test_timelapse_has_all_pictures_in_order_with_a_strip_below(tmp_path):
     assert frames_of(tmp_path / "a.gif")[1] == Fraction(3, 4)
 
 
-def test_timelapse_captions_say_kimg_as_far_as_the_log_does(tmp_path):
-    from gancore.sampling.timelapse import _captions
+@pytest.mark.parametrize("side", [8_000, 20_000])  # Pillow itself refuses the second
+def test_timelapse_refuses_a_picture_that_is_too_large(tmp_path, side):
+    run = run_with(tmp_path / "run", {1: (9, 9), 2: (9, 9)})
+    path = run / "samples" / "step-00000002.png"
+    content = path.read_bytes()
+    header = b"IHDR" + side.to_bytes(4, "big") * 2 + content[24:29]
+    path.write_bytes(content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:])
+    with pytest.raises(DataError, match=r"step-00000002\.png cannot be shown: it has more than 50,000,000 pixels"):
+        timelapse(run)
 
-    run = run_with(tmp_path / "run", {}, [{"step": 100, "kimg": 6.4}, {"step": 200, "kimg": 12.8}])
-    assert _captions(run, [0, 50, 200, 1201]) == [
-        "step 0 · 0 kimg",
-        "step 50 · 3.2 kimg",
-        "step 200 · 13 kimg",
-        "step 1,201",
-    ]
+
+def test_timelapse_raises_data_error_for_a_picture_that_was_removed_meanwhile(tmp_path):
+    run = run_with(tmp_path / "run", {1: (9, 9), 2: (9, 9)})
+    frames = timelapse(run)
+    (run / "samples" / "step-00000002.png").unlink()
+    with pytest.raises(DataError, match=r"step-00000002\.png is missing"):
+        list(frames)
 
 
 def test_timelapse_refuses_what_is_no_run_and_damaged_pictures(tmp_path):
@@ -245,7 +253,7 @@ def test_timelapse_refuses_what_is_no_run_and_damaged_pictures(tmp_path):
     damaged = run / "samples" / "step-00000002.png"
     for content in (b"", b"GIF89a", picture.getvalue()[:40]):
         damaged.write_bytes(content)
-        with pytest.raises(DataError, match=r"step-00000002\.png is damaged"):
+        with pytest.raises(DataError, match=r"step-00000002\.png cannot be shown"):
             timelapse(run)
 
 
