@@ -34,6 +34,7 @@ T = TypeVar("T")
 _CONDITIONS = 6
 """Conditions of a generator that is conditional on tensors of which a page has maps."""
 _MOST_CONDITIONS = 64
+_NO_GENERATOR = "There is no generator to draw samples with; the notes at the top say why."
 _MACHINE = ("gancore", "torch", "python", "system", "machine", "device", "processors", "threads", "ranks", "git_commit")
 """Entries of a manifest about versions and machine."""
 
@@ -99,8 +100,9 @@ def view_of(run: RunSummary, number: int, sources: Sources) -> RunView:
         except DataError as error:
             notes.append(error.message)
     trained, absent = _attempt(lambda: load(run.path, device=sources.device, catalog=sources.catalog))
-    explored = _Explored(trained, absent, sources)
-    notes += [warning for warning in (trained.warnings if trained else ()) if warning not in notes]
+    explored = _Explored(trained, sources)
+    notes += [note for note in ([absent] if absent else trained.warnings if trained else []) if note not in notes]
+    notes += _behind(run, trained)
     recipe = run.manifest.get("recipe")
     recipe = recipe if isinstance(recipe, str) else None
     rows = explored.rows()
@@ -135,20 +137,30 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, str]:
         return None, str(error)
 
 
+def _behind(run: RunSummary, trained: TrainedGenerator | None) -> list[str]:
+    """Return a sentence if what the page shows of samples is older than the log, as it is during training."""
+    ages = {"the newest checkpoint": trained.step} if trained else {}
+    ages |= {"the newest picture of samples": run.pictures[-1][0]} if run.pictures else {}
+    parts = [f"{name} is from step {step:,}" for name, step in ages.items() if step < run.step]
+    return [f"{' and '.join(parts)}, the log is at step {run.step:,}"] if parts else []
+
+
 class _Explored:
     """Samples of a trained generator, and the training data that they are compared with."""
 
-    def __init__(self, trained: TrainedGenerator | None, absent: str, sources: Sources) -> None:
-        self._trained, self._absent, self._sources = trained, absent, sources
+    def __init__(self, trained: TrainedGenerator | None, sources: Sources) -> None:
+        self._trained, self._sources = trained, sources
         self._reference: tuple[ReferenceImages | None, str] | None = None
 
     def copies(self) -> Part:
         """Return the training images that are nearest to samples."""
         trained = self._trained
         if trained is None:
-            return Part(reason=self._absent)
+            return Part(reason=_NO_GENERATOR)
         if not can_map(trained):
             return Part(reason=f"A sample of shape {trained.shape} is not a picture, so it is not compared.")
+        if trained.step == 0:
+            return Part(reason="The newest checkpoint is from step 0: its generator is not trained yet.")
         reference, why = self._data()
         if reference is None:
             return Part(reason=why)
@@ -172,7 +184,7 @@ class _Explored:
     def _of_samples(self, make: Callable[[TrainedGenerator, Tensor | None], LatentMap | list[ClassRow]]) -> Part:
         trained = self._trained
         if trained is None:
-            return Part(reason=self._absent)
+            return Part(reason=_NO_GENERATOR)
         if not can_map(trained):
             return Part(reason=f"A sample of shape {trained.shape} is not a picture, so there is no map.")
         if isinstance(trained.spec.condition, tuple):

@@ -84,7 +84,7 @@ def test_page_of_damaged_parts_says_so_and_shows_the_rest(copied, tmp_path):
     assert problems_of(text) == []
     for words in ("config.toml is damaged", "manifest.json is damaged", "real.png cannot be shown", "Losses"):
         assert words in text
-    assert "there is no valid checkpoint" in text
+    assert text.count("there is no valid checkpoint") == 1
 
 
 def test_page_of_a_run_that_has_just_begun_says_what_is_missing(copied, tmp_path):
@@ -98,13 +98,23 @@ def test_page_of_a_run_that_has_just_begun_says_what_is_missing(copied, tmp_path
         assert words in text
 
 
+def test_page_of_a_run_in_training_says_how_old_its_samples_are(copied, tmp_path):
+    for path in sorted((copied / "checkpoints").iterdir())[1:]:
+        path.unlink()
+    text = text_of(copied, tmp_path / "page.html")
+    assert "the newest checkpoint is from step 0, the log is at step 12" in text
+    assert "nearly a copy" not in text
+    assert "its generator is not trained yet" in text
+
+
 def test_page_of_a_run_whose_plugin_is_missing_has_no_map(tmp_path):
     run, _, _ = recorded(tmp_path / "run", {"log": {"every_steps": 1}})
     text = text_of(run.path, tmp_path / "page.html")
     assert problems_of(text) == []
     assert "Losses" in text
     assert "<canvas" not in text
-    assert "needs plugin worlds" in text.split('id="explore"')[1].split("</section>")[0]
+    assert text.count("needs plugin worlds") == 1
+    assert "There is no generator" in text.split('id="explore"')[1].split("</section>")[0]
 
 
 def test_page_of_own_pictures_that_were_moved_has_a_map_and_says_why_it_compares_nothing(tmp_path):
