@@ -27,7 +27,7 @@ from gancore.report.plots import short
 from gancore.report.summary import RunSummary
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.sampling.run_pictures import open_picture
-from gancore.utils.paths import shell_quote
+from gancore.utils.paths import data_root, shell_quote
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ def view_of(run: RunSummary, number: int, sources: Sources) -> RunView:
         changes=_changes(run, recipe, sources.catalog),
         toml=tomli_w.dumps(dict(run.config)) if run.config else "",
         about=_about(run, trained),
-        commands=_commands(run, trained),
+        commands=_commands(run, trained, sources.root),
         notes=notes,
     )
 
@@ -323,17 +323,26 @@ def _about(run: RunSummary, trained: TrainedGenerator | None) -> list[tuple[str,
     return rows
 
 
-def _commands(run: RunSummary, trained: TrainedGenerator | None) -> list[tuple[str, str]]:
+def _data_option(root: Path | None) -> str:
+    """Return the option that names the folder of datasets; empty for the default one."""
+    try:
+        default = data_root()
+    except ConfigError:  # there is no home to find it in
+        default = None
+    return "" if root is None or root == default else f" --data-dir {shell_quote(root)}"
+
+
+def _commands(run: RunSummary, trained: TrainedGenerator | None, root: Path | None) -> list[tuple[str, str]]:
     """Return commands that repeat, resume and sample the run, with what each does."""
-    path = run.path
-    commands = [("Resume it", f"gancore resume {shell_quote(path)}")]
+    path, data = run.path, _data_option(root)
+    commands = [("Resume it", f"gancore resume {shell_quote(path)}{data}")]
     if run.config and not any(note.startswith(f"{path / CONFIG} ") for note in run.notes):
-        commands.insert(0, ("Train the same run again", f"gancore train {shell_quote(path / CONFIG)}"))
+        commands.insert(0, ("Train the same run again", f"gancore train {shell_quote(path / CONFIG)}{data}"))
     if trained is not None:
         commands += [
             ("Draw samples", f"gancore sample {shell_quote(path)} -n 64"),
-            ("Measure it", f"gancore evaluate {shell_quote(path)}"),
+            ("Measure it", f"gancore evaluate {shell_quote(path)}{data}"),
             ("Load it in Python", f"gancore.load({str(path)!r}).sample(64, seed=0)"),
         ]
-    commands.append(("Make this page again", f"gancore report {shell_quote(path)}"))
+    commands.append(("Make this page again", f"gancore report {shell_quote(path)}{data}"))
     return commands

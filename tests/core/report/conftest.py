@@ -4,7 +4,13 @@ import pytest
 
 import gancore
 
-OFTEN = {"checkpoint.keep": 20, "checkpoint.every_steps": 4, "sample.every_kimg": 0.3, "log.every_steps": 1, "evaluate.every_kimg": 0.3}
+OFTEN = {
+    "checkpoint.keep": 20,
+    "checkpoint.every_steps": 4,
+    "sample.every_kimg": 0.3,
+    "log.every_steps": 1,
+    "evaluate.every_kimg": 0.3,
+}
 SMALL = {"generator.width": 4, "discriminator.width": 4, "evaluate.samples": 64, "metrics.kid-random.subsets": 3}
 
 
