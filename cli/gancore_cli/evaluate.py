@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gancore.contracts import Dataset
     from gancore.evaluation.evaluator import Evaluation, Evaluator, Result
     from gancore.evaluation.sources import ReferenceImages
+    from gancore.run.directory import RunDirectory
     from gancore.sampling.load import TrainedGenerator
 
 
@@ -64,6 +66,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Estimate the statistics of batch normalization anew for these weights, from 4,096 samples.",
 )
+@click.option(
+    "--save",
+    is_flag=True,
+    help="Keep the result in RUN as its newest evaluation: gancore report, compare, show run and the model card of "
+    "gancore export show it.",
+)
 @settings_of("the dataset that reads PATH or the PATH of --reference")
 @data_dir
 @device
@@ -78,6 +86,7 @@ def evaluate(
     raw: bool,
     best: bool,
     refresh_batchnorm: bool,
+    save: bool,
     assignments: tuple[str, ...],
     data_dir: Path | None,
     device: str,
@@ -98,6 +107,9 @@ def evaluate(
     from gancore.utils.large import empty
     from gancore.utils.paths import cache_root, data_root
 
+    if save and (raw or refresh_batchnorm or reference):
+        raise click.UsageError("--save is for the weights and the reference of RUN; leave out what changes them")
+    saved_in = click.get_current_context().with_resource(_locked(images)) if save else None
     catalog = open_catalog(terminal)
     paths = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
     given, warnings = None, list[str]()
@@ -147,7 +159,36 @@ def evaluate(
     for warning in evaluation.warnings:
         terminal.note(f"warning: {warning}")
     header = {"of": str(path), **source, "count": len(samples), "seed": seed}
-    terminal.result(json_safe({**header, **evaluation.to_data()}), lambda: _print(evaluation, evaluator, header))
+    document = {**header, **evaluation.to_data()}
+    if saved_in:
+        saved_in.write_evaluation(header["step"], evaluation)
+        document["saved"] = str(saved_in.evaluation)
+
+    def text() -> None:
+        _print(evaluation, evaluator, header)
+        if saved_in:
+            echo(f"saved: {saved_in.evaluation}")
+
+    terminal.result(json_safe(document), text)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[RunDirectory]:
+    """Yield the run in a folder, locked in this block, so that it is not trained while its evaluation is replaced.
+
+    Raises UsageError when there is no run, InUseError when the run is being trained.
+    """
+    from gancore.errors import InUseError
+    from gancore.run.directory import RunDirectory
+
+    directory = RunDirectory(path)
+    if not directory.config.is_file() or not directory.checkpoints.is_dir():
+        raise click.UsageError(f"--save needs the folder of a run, like runs/0001; received {path}")
+    try:
+        with directory.locked():
+            yield directory
+    except InUseError as error:
+        raise InUseError(error.message, "wait for it or stop it, or leave --save out") from error
 
 
 def _hint_of_moved(checkpoint: Path) -> str:

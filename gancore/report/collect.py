@@ -25,6 +25,8 @@ from gancore.utils.files import regular
 
 CONFIG, EVALUATION = "config.toml", "evaluation.json"
 """File names in the folder of a run."""
+_MOST_STEPS = 2**53
+"""A number in evaluation.json above it is no step."""
 
 
 def collect(path: Path | str) -> RunSummary:
@@ -48,6 +50,7 @@ def collect(path: Path | str) -> RunSummary:
     config = _sound_config(path, config, notes)
     saved = _saved(path, config, log, notes)
     evaluated, warnings = _evaluated(path / EVALUATION, evaluation, notes)
+    step = evaluation.get("step")
     run = RunSummary(
         path=path,
         name="/".join(part for part in path.absolute().parts[-2:] if part != os.sep) or str(path),
@@ -58,6 +61,7 @@ def collect(path: Path | str) -> RunSummary:
         evaluated=evaluated,
         further_real_data=_further_real_data(evaluation),
         warnings=warnings,
+        evaluated_step=step if isinstance(step, int) and 0 <= step <= _MOST_STEPS else None,
         pictures=pictures,
         arrays=arrays,
         real=real,

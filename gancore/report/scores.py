@@ -17,6 +17,7 @@ class ScoreDetails(BaseModel):
     model_config = ConfigDict(strict=True)
 
     better: Better
+    value: float | None = None
     real_data: float | None
     counts: dict[str, int]
     extractor: dict[str, Any] | None  # Any: JSON

@@ -34,7 +34,7 @@ class RunSummary:
 
     `config` is its resolved config as plain data, `manifest` the sound entries of manifest.json, `log` the lines of
     metrics.jsonl, `events` the collapses and numbers that were not finite. `evaluated` are the details of metrics and
-    `warnings` those of the newest evaluation, `further_real_data` the scores of real data for further numbers of
+    `warnings` those of the newest evaluation, which is of `evaluated_step`, `further_real_data` the scores of real data for further numbers of
     metrics. `pictures` are steps and paths of sample pictures, oldest first, `real` is the contact sheet of the data,
     `arrays` the number of samples that are no pictures. `notes` say what is missing or damaged, in sentences. `saved`
     is the progress in the newest valid checkpoint, if it was read; it may be ahead of the log, and behind it.
@@ -50,6 +50,7 @@ class RunSummary:
     evaluated: Mapping[str, ScoreDetails] = field(default_factory=dict)
     further_real_data: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    evaluated_step: int | None = None
     pictures: tuple[tuple[int, Path], ...] = ()
     arrays: int = 0
     real: Path | None = None
@@ -95,6 +96,11 @@ class RunSummary:
             for name, value in line.items():
                 if name in self.evaluated or (name not in LOG_KEYS and "." not in name):
                     found.setdefault(name, []).append((int(line["step"]), value))
+        for name, details in self.evaluated.items():  # `gancore evaluate --save` leaves the log as it is
+            values, step, value = found[name], self.evaluated_step, details.value
+            is_new = not values or (value is not None and values[-1][0] == step and values[-1][1] != value)
+            if step is not None and is_new:
+                values.append((step, math.nan if value is None else value))
         real = {name: details.real_data for name, details in self.evaluated.items()}
         return {
             name: Score(name, tuple(values), self.evaluated.get(name), real.get(name))

@@ -341,7 +341,7 @@ def _commands(run: RunSummary, trained: TrainedGenerator | None, root: Path | No
     if trained is not None:
         commands += [
             ("Draw samples", f"gancore sample {shell_quote(path)} -n 64"),
-            ("Measure it", f"gancore evaluate {shell_quote(path)}{data}"),
+            ("Measure it", f"gancore evaluate {shell_quote(path)}{data} --save"),
             ("Load it in Python", f"gancore.load({str(path)!r}).sample(64, seed=0)"),
         ]
     commands.append(("Make this page again", f"gancore report {shell_quote(path)}{data}"))

@@ -3,7 +3,7 @@
 config.toml      the resolved config; training from it again gives the same weights
 manifest.json    versions of gancore and torch, the plugins the run needs, the git commit, the machine and the data
 metrics.jsonl    one flat object every `log.every_steps` steps, and one per evaluation
-evaluation.json  the newest evaluation with all details, in a run with metrics
+evaluation.json  the newest evaluation with all details, in a run with metrics, or that of `gancore evaluate --save`
 samples/         pictures drawn from the same noise during training, and a contact sheet of the data
 report.html      a page about the run, in a run with `report.every_kimg`
 checkpoints/     the newest `checkpoint.keep` checkpoints, and the best one by `checkpoint.best`
@@ -33,11 +33,13 @@ from gancore.config.layers import ConfigLayer
 from gancore.config.requirements import needs_of
 from gancore.config.run import RunConfig, read_layers
 from gancore.errors import CheckpointError, ConfigError
+from gancore.evaluation.evaluator import Evaluation
 from gancore.observers import LOG
 from gancore.run.lock import LOCK, locked, missing_folders, remove_empty
 from gancore.training.gan import GAN
 from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, writing
 from gancore.utils.files import regular
+from gancore.utils.json import json_safe
 from gancore.utils.paths import shell_quote
 
 _RUN_FILES = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl|report\.html"
@@ -228,6 +230,15 @@ class RunDirectory:
         resumed = [*manifest.get("resumed", []), {"step": resume.step, **changed}][-_MOST_RESUMES:]
         about = {"data": dict(resume.data)} if resume.data else {}
         self._write_manifest({**manifest, **about, "needs": facts["needs"], "resumed": resumed})
+
+    def write_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        """Replace evaluation.json by an evaluation of the default samples at a step. The caller has the lock.
+
+        Raises StorageError when it cannot be written.
+        """
+        document = json_safe({"step": step, **evaluation.to_data()})  # with what the log leaves out
+        with atomic_write(self.evaluation) as path:
+            path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
     def note(self, facts: Mapping[str, object]) -> None:
         """Set entries of the manifest, unless it is damaged: a resume says so, and restores it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -34,7 +33,6 @@ from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 from gancore.training.recovery import count_or_raise, roll_back
 from gancore.utils.atomic import atomic_write, flush, writing
-from gancore.utils.json import json_safe
 from gancore.utils.random import derive_seed
 from gancore.utils.threads import computing_with
 
@@ -324,9 +322,7 @@ class Recorder:
             if evaluation:
                 line |= evaluation.numbers()
                 self._save_if_best(evaluation)
-                document = json_safe({"step": now.step, **evaluation.to_data()})  # with what the log leaves out
-                with atomic_write(self._directory.evaluation) as path:
-                    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+                self._directory.write_evaluation(now.step, evaluation)
                 self._notify_file(self._directory.evaluation)
             self._write(line)
         return evaluation, alarm

@@ -76,7 +76,7 @@ class RunStatus:
         commands += [f"gancore report {path}"] if self.run.step else []
         if self.state == "finished":
             if not self.run.scores:
-                commands.append(f"gancore evaluate {path}")
+                commands.append(f"gancore evaluate {path} --save")
             commands += self._longer()
         return commands
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from gancore.checkpoint.store import kept, load
+from gancore.run.lock import locked
 from gancore_cli.main import main
 from helpers.cli_runner import BY_HAND, Gancore, read_all
 
@@ -82,6 +83,48 @@ def test_evaluate_reproduces_a_value_of_the_log(measured):
     document_of_run = json.loads((measured.folder / "runs" / "0001" / "evaluation.json").read_text())
     assert document_of_run["metrics"] == found["metrics"]
     assert document_of_run["step"] == found["step"]
+
+
+def test_saved_evaluation_is_what_the_recorder_writes(measured):
+    run = measured.folder / "runs" / "0001"
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert document(measured, "runs/0001", "-n", 200, "--save")["saved"] == "runs/0001/evaluation.json"
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+    best = document(measured, "runs/0001", "--metric", "fd-random", "-n", 70, "--best", "--save")
+    saved = json.loads((run / "evaluation.json").read_text())
+    assert saved == {key: best[key] for key in ("step", "metrics", "warnings")}
+    (run / "evaluation.json").write_bytes(files[run / "evaluation.json"])
+
+
+def test_saved_evaluation_is_shown_exported_and_kept_by_a_resume(gancore):
+    gancore.works("train", *BY_HAND, "--steps", 4, "--out", "run")
+    done = gancore.works("evaluate", "run", "--metric", "fd-random", "-n", 100, "--save")
+    assert done.stdout.splitlines()[-1] == "saved: run/evaluation.json"
+    saved = (gancore.folder / "run" / "evaluation.json").read_bytes()
+    value = f"{json.loads(saved)['metrics']['fd-random']['value']:.4g}"
+    assert re.search(rf"^fd-random: .* {value} \(real ", gancore.works("show", "run", "run").stdout, re.MULTILINE)
+    gancore.works("export", "run", "--format", "hub", "--out", "model")
+    assert f"| fd-random | {value} |" in (gancore.folder / "model" / "README.md").read_text()
+    gancore.works("resume", "run", "--steps", 5)
+    assert (gancore.folder / "run" / "evaluation.json").read_bytes() == saved
+
+
+def test_saved_evaluation_is_of_the_default_samples_of_a_run(measured):
+    for words in (("--raw",), ("--refresh-batchnorm",), ("--reference", "digits")):
+        error = measured.fails(2, "evaluate", "runs/0001", "--save", *words)
+        assert "--save is for the weights and the reference of RUN" in error
+    assert "--save needs the folder of a run" in measured.fails(2, "evaluate", "runs/0001/checkpoints", "--save")
+
+
+def test_evaluation_of_a_run_in_training_is_not_saved(measured):
+    run = measured.folder / "runs" / "0001"
+    before = (run / "evaluation.json").read_bytes()
+    with locked(run):
+        done = measured("evaluate", "runs/0001", "--save")
+    error, _, hint = done.stderr.splitlines()[-3:]
+    assert f"runs/0001 is in use by process {os.getpid()}" in error
+    assert hint == "next: wait for it or stop it, or leave --save out"
+    assert (run / "evaluation.json").read_bytes() == before
 
 
 def test_checkpoint_scores_the_same_as_its_run(measured):

@@ -14,6 +14,7 @@ from gancore_plugins.exporters.hub_card import SAMPLES, Card, Evaluation, write_
 
 _OBJECT = "object"
 """The name of a part that was passed as a Python object; see docs/python.md."""
+_NOT_MEASURED = "none of this step, so the card has no numbers; gancore evaluate RUN --save measures them for an export"
 
 
 class HubFolder(Exporter):
@@ -55,7 +56,7 @@ class HubFolder(Exporter):
 def _evaluation_of(model: ExportedGenerator) -> tuple[Evaluation | None, str]:
     """Return the evaluation of these weights, and what to say of it."""
     if model.evaluation is None:
-        return None, "none of this step, so the card has no numbers"
+        return None, _NOT_MEASURED
     if not model.about["averaged"] and model.config.get("ema") is not None:
         return None, "left out of the card: it is of the average (EMA), not of these weights"
     try:
@@ -63,5 +64,5 @@ def _evaluation_of(model: ExportedGenerator) -> tuple[Evaluation | None, str]:
     except ValidationError:
         return None, "left out of the card: evaluation.json is damaged"
     if not found.metrics:
-        return None, "none of this step, so the card has no numbers"
+        return None, _NOT_MEASURED
     return found, f"that of step {model.about['step']:,} is in the card: {', '.join(found.metrics)}"

@@ -87,6 +87,20 @@ def test_summary_names_what_is_damaged_or_missing(tmp_path, name, content, probl
     assert run.scores["fd-digits"].value == (3.0 if name == "metrics.jsonl" else 7.1)
 
 
+@pytest.mark.parametrize(
+    ("lines", "history"),
+    [
+        ([training_line(200)], [(200, 5.0)]),
+        ([training_line(200), evaluation_line(200, 7.1)], [(200, 7.1), (200, 5.0)]),
+        ([training_line(200), evaluation_line(200, 5.0)], [(200, 5.0)]),
+        ([training_line(200), evaluation_line(200, 7.1), evaluation_line(300, 6.0)], [(200, 7.1), (300, 6.0)]),
+    ],
+)
+def test_summary_has_a_saved_evaluation_that_the_log_lacks(tmp_path, lines, history):
+    run = collect(run_folder(tmp_path / "run", lines, {"fd-digits": score(5.0)}))
+    assert list(run.scores["fd-digits"].history) == history
+
+
 def test_summary_needs_a_run(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "empty").mkdir()

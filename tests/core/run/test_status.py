@@ -33,7 +33,7 @@ def test_status_of_a_finished_run(run):
     assert status.next[0].startswith(f"gancore sample {run} -n 64 --out samples.")
     assert status.next[1:] == [
         f"gancore report {run}",
-        f"gancore evaluate {run}",
+        f"gancore evaluate {run} --save",
         f"gancore resume {run} --steps 8",
     ]
 
