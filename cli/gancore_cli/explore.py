@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import click
 
@@ -66,12 +70,14 @@ def explore(
     origin = Origin(run, None if device == "auto" else device, program, plugins.files)
     explorer = Explorer(origin, catalog, data_root(data_dir))
     warn(terminal, catalog, *explorer.newest.warnings)
-    with Server(explorer, port or 0) as server:
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(explorer, port or 0))
         document = {"address": server.address, "run": str(run)}
         terminal.result(document, lambda: echo(server.address))
         terminal.note(f"exploring {run} at this address; Ctrl-C ends the explorer")
         if not no_open:
-            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+            page = stack.enter_context(_page_that_leads_to(server.address, run))
+            threading.Thread(target=webbrowser.open, args=(page.absolute().as_uri(),), daemon=True).start()
         try:
             server.wait()
         except KeyboardInterrupt as interruption:
@@ -79,3 +85,17 @@ def explore(
                 raise
             signal_was_expected()
     terminal.note("the explorer has ended")
+
+
+@contextmanager
+def _page_that_leads_to(address: str, run: Path) -> Iterator[Path]:
+    """Write a page that leads to the address and that only this user can read, and remove it after the block.
+
+    All users of the machine see the arguments of a browser, which must not be the address: it holds the token. Browsers
+    in a sandbox cannot read the folder of temporary files, so the page is in that of the run where this is possible.
+    """
+    folder = run if os.access(run, os.W_OK) else None
+    with NamedTemporaryFile("w", prefix=".explore-", suffix=".html", dir=folder) as file:  # of mode 0600
+        file.write(f'<!DOCTYPE html><title>Explore</title><meta http-equiv="refresh" content="0; url={address}">')
+        file.flush()
+        yield Path(file.name)

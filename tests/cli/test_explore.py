@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from contextlib import contextmanager
 
@@ -15,10 +16,10 @@ FORKED = True
 
 
 @contextmanager
-def exploring(folder, *arguments):
+def exploring(folder, *arguments, browser=""):
     """Start the command, and yield it and the address that it prints."""
-    command = [sys.executable, "-m", "gancore_cli", "explore", *arguments, "--no-open"]
-    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    command = [sys.executable, "-m", "gancore_cli", "explore", *arguments]
+    environment = {**os.environ, "PYTHONWARNINGS": "error", "BROWSER": browser}
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -28,16 +29,28 @@ def exploring(folder, *arguments):
             process.kill()
 
 
-def test_explore_serves_the_page_until_ctrl_c(finished):
-    with exploring(finished.folder, "runs/0001") as (process, address):
+def test_explore_serves_the_page_until_ctrl_c_and_opens_it(finished, tmp_path):
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!/bin/sh\nexec >{tmp_path}/part\necho $1\nstat -c %a ${{1#file://}}\ncat ${{1#file://}}\n"
+                       f"mv {tmp_path}/part {tmp_path}/opened\n")  # fmt: skip
+    browser.chmod(0o700)
+    before = set(finished.folder.rglob("*"))
+    with exploring(finished.folder, "runs/0001", browser=f"{browser} %s") as (process, address):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", address)
+        while not (tmp_path / "opened").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        argument, mode, content = (tmp_path / "opened").read_text().splitlines()
+        assert argument.startswith("file:///")  # other users see it, and must not see the token
+        assert mode == "600"
+        assert f"url={address}" in content
         with urllib.request.urlopen(address, timeout=60) as answer:  # noqa: S310  # our own
             assert b"<title>Explore</title>" in answer.read()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
         assert errors.endswith("the explorer has ended\n")
-    assert not (finished.folder / "runs/0001/explore").exists()
+    assert set(finished.folder.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
