@@ -75,7 +75,7 @@ def test_samples_are_readable_as_the_umask_says(tmp_path, name):
     assert (tmp_path / name).stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_few_points_have_dots_that_can_be_seen():
+def test_dots_of_few_points_can_be_seen():
     def red(points):
         pixels = np.asarray(scatter(points, REAL)).astype(int)
         return int((np.abs(pixels - np.array(RED)).sum(axis=2) < 60).sum())
