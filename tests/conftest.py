@@ -38,7 +38,7 @@ def mnist_root():
 
 @pytest.fixture(scope="session")
 def browser():
-    """Return Chromium; the test is skipped where it is not installed."""
+    """Return Chromium; the test is skipped where it or Playwright is not installed."""
     from helpers.browser import chromium
 
     with chromium() as started:

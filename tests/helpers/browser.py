@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Locator, LocatorAssertions, Page
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 """Width and height of the window in pixels."""
@@ -15,7 +18,10 @@ DESKTOP, PHONE = (1280, 900), (390, 844)
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Yield the browser. Skip the test where Chromium is not installed."""
+    """Yield the browser. Skip the test where Chromium or Playwright is not installed."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    from playwright.sync_api import sync_playwright
+
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("Chromium is not installed: apt-get install chromium")
@@ -25,6 +31,13 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def expect(element: Locator) -> LocatorAssertions:
+    """Return Playwright's assertions about an element, which wait until they hold."""
+    from playwright.sync_api import expect as expect_of_playwright
+
+    return expect_of_playwright(element)
 
 
 @contextmanager

@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
 
-from helpers.browser import DESKTOP, PHONE, opened
+from helpers.browser import DESKTOP, PHONE, expect, opened
 
 NAME = "control => control.getAttribute('aria-label') || (control.labels?.[0] ?? control).textContent.trim()"
 """How a control is called by a screen reader."""
