@@ -236,6 +236,8 @@ def load(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path} is larger than the free memory") from error
 
 
+_MOST_VALUES = 1 << 28
+"""Values of the largest sample, and of the largest condition: 1 GiB as float32."""
 _Count = Annotated[int, Field(ge=0, le=2**53)]
 _Size = Annotated[int, Field(ge=1, le=2**31)]
 _Shown = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
@@ -289,6 +291,11 @@ class DataFormat(_Form):
             raise ValueError("the shape of the scales cannot be broadcast to that of a sample")
         if self.columns and self.shape != [len(self.columns)]:
             raise ValueError("there must be one column for each value of a vector")
+        for size in (self.shape, self.condition):
+            if isinstance(size, list) and math.prod(size) > _MOST_VALUES:
+                raise ValueError(f"a sample or condition has at most {_MOST_VALUES:,} values")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise ValueError("the lower end of the value range comes first")
         return self
 
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from gancore.checkpoint.format import LARGEST_HEADER, Checkpoint, escaped, json_object, parse_tensors, sound
 from gancore.checkpoint.store import DataFormat, Selected
@@ -19,6 +20,9 @@ from gancore.utils.files import regular
 from gancore.utils.model_folder import CONFIG, FORMAT, LIBRARY, WEIGHTS
 
 _AGAIN = "export it again, or download it again"
+_MOST_WEIGHTS = 4 << 30
+"""Bytes of the largest file of weights: a billion numbers, as float32."""
+_MOST_CLASSES = 1 << 16
 _Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 _Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -52,6 +56,12 @@ class _Document(_Form):
     data_format: DataFormat
     about: _About
     weights: _Weights
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> _Document:
+        if len(self.data_format.classes) > _MOST_CLASSES:
+            raise ValueError(f"it names more than {_MOST_CLASSES:,} classes")
+        return self
 
 
 def is_model_folder(path: Path) -> bool:
@@ -126,7 +136,7 @@ def read_config(path: Path) -> dict[str, Any]:  # Any: JSON
 
 
 def _read_weights(path: Path, digest: str) -> dict[str, Any]:  # Any: tensors
-    content = _read(path)
+    content = _read(path, _MOST_WEIGHTS)
     if hashlib.sha256(content).hexdigest() != digest:
         raise CheckpointError(f"{path} is damaged: it does not have the SHA-256 in {CONFIG}", _AGAIN)
     length = int.from_bytes(content[:8], "little")
@@ -138,17 +148,18 @@ def _read_weights(path: Path, digest: str) -> dict[str, Any]:  # Any: tensors
         raise CheckpointError(f"{path} is damaged: {error}", _AGAIN) from error
 
 
-def _read(path: Path, most: int | None = None) -> bytes:
+def _read(path: Path, most: int) -> bytes:
     """Return the content of a file of at most this many bytes."""
     try:
         with regular(path) as file:
-            content = file.read() if most is None else file.read(most + 1)
+            is_large = os.fstat(file.fileno()).st_size > most
+            content = b"" if is_large else file.read(most + 1)
     except OSError as error:
         reason = "it is missing" if isinstance(error, FileNotFoundError) else error.strerror or error
         raise CheckpointError(f"cannot read {path}: {reason}", _AGAIN) from error
     except MemoryError as error:
         raise CheckpointError(f"{path} is larger than the free memory") from error
-    if most is not None and len(content) > most:
+    if is_large or len(content) > most:
         raise CheckpointError(
             f"{path} is larger than {most:,} bytes", "name a folder that was exported in the format hub"
         )

@@ -121,6 +121,25 @@ def test_folder_with_a_large_description_is_refused(folder):
     assert "is larger than 2,097,152 bytes" in refusal(folder)
 
 
+def test_folder_with_weights_that_are_too_large_is_refused_before_they_are_read(folder):
+    os.truncate(folder / "model.safetensors", (4 << 30) + 1)
+    assert "is larger than 4,294,967,296 bytes" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        ({"shape": [10**6, 10**6, 10**6]}, "at most 268,435,456 values"),
+        ({"condition": [10**9, 10**9]}, "at most 268,435,456 values"),
+        ({"dtype": "float32", "value_range": [5.0, 5.0]}, "the lower end of the value range comes first"),
+        ({"condition": None, "classes": [str(number) for number in range(100_000)]}, "more than 65,536 classes"),
+    ],
+)
+def test_folder_with_impossible_data_is_refused(folder, part, reason):
+    changed(folder, lambda document: document["data_format"].update(part))
+    assert reason in refusal(folder)
+
+
 def test_folder_with_weights_of_another_generator_is_refused(folder, tmp_path):
     other = untrained(tmp_path / "x.safetensors", condition=3, generator="subpixel")
     changed(folder, lambda document: document.update(document_of(other)))
