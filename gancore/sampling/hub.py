@@ -21,7 +21,7 @@ from gancore.sampling.model_folder import read_config
 from gancore.utils.files import without_warnings
 from gancore.utils.model_folder import CONFIG, LIBRARY, WEIGHTS
 
-_START = re.compile("hf:/{1,2}")  # a path has lost one of the two
+_START = re.compile("hf:(?:/{1,2}|$)")  # a path has lost one of the two, or both
 _REPOSITORY = r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}"
 _ADDRESS = re.compile(rf"({_REPOSITORY})(?:@([\w.-][\w./-]{{0,199}}))?", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -50,7 +50,7 @@ def download(address: Path | str) -> Path:
     """
     rest = _START.sub("", str(address), count=1)
     named = _ADDRESS.fullmatch(rest)
-    if named is None:
+    if named is None or not {"", ".", ".."}.isdisjoint((named[2] or "main").split("/")):
         raise CheckpointError(
             f"the address of a generator on the hub is hf://USER/NAME or hf://USER/NAME@REVISION; received hf://{rest}",
             "use the name that its page on the hub has",
