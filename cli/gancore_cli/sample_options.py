@@ -172,7 +172,7 @@ _OPTIONS = [
     click.option("--upscale", type=click.IntRange(1, 64), help="Enlarge images by an integer, without smoothing."),
     click.option(
         "--fps",
-        type=click.FloatRange(0, 240, min_open=True),
+        type=click.FloatRange(0.1, 240),
         show_default="20; 4 with --timelapse",
         help="Frames per second of an animation.",
     ),

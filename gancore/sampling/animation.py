@@ -23,6 +23,7 @@ Animated = Literal["webp", "gif", "mp4"]
 ANIMATED: tuple[Animated, ...] = ("webp", "gif", "mp4")
 FPS = 20.0
 """Frames per second by default: 50 ms each, which all three forms can keep."""
+LEAST_FPS = 0.1
 MOST_FPS = {"webp": 1000, "gif": 50, "mp4": 240}
 """Most frames per second. Browsers slow down a GIF whose frames are shorter than 20 ms."""
 _UNIT = {"webp": 1, "gif": 10}  # milliseconds: what durations are multiples of
@@ -57,9 +58,9 @@ DEFAULT_LOOK = Look()
 def check_animation(samples: SampleStream, form: Animated, look: Look) -> None:
     """Raise ConfigError when samples, which make pictures, do not fit an animation."""
     fps, (frames, rest) = look.speed, divmod(samples.count, look.per_frame)
-    if not 0 < fps <= MOST_FPS[form]:
+    if not LEAST_FPS <= fps <= MOST_FPS[form]:
         raise ConfigError(
-            f"a .{form} has at most {MOST_FPS[form]} frames per second, and more than 0; received {fps:g}",
+            f"a .{form} has at most {MOST_FPS[form]} frames per second, and at least {LEAST_FPS}; received {fps:g}",
             "leave --fps out for 20",
         )
     rows, columns = look.layout.table(look.per_frame)
@@ -169,7 +170,11 @@ class _Pictures:
         durations = [end - start for start, end in pairwise(ends)]
         file, (first, *others) = io.BytesIO(), self._frames
         settings = {"append_images": others, "duration": durations, "loop": 0, "lossless": True}
-        first.save(file, self._form.upper(), save_all=True, **settings)  # a GIF has no setting `lossless`
+        try:
+            first.save(file, self._form.upper(), save_all=True, **settings)  # a GIF has no setting `lossless`
+        except OverflowError as error:  # Pillow shows frames that do not differ as one
+            problem = f"a .{self._form} cannot show a frame for as long as the ones that do not differ take"
+            raise ConfigError(problem, "use more --fps, or --out FILE.webp") from error
         return file.getvalue()
 
 

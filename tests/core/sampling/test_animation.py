@@ -140,8 +140,11 @@ def test_floats_keep_one_scale_for_all_frames(tmp_path, shape):
     [
         ("a.webp", (4, 1, 8, 8), {"grid": (3, 1)}, "frames of 3 samples each do not divide 4 samples"),
         ("a.webp", (4, 1, 8, 8), {"grid": (2, 2)}, "two frames or more; received 1"),
-        ("a.gif", (4, 1, 8, 8), {"fps": 60}, "at most 50 frames per second, and more than 0; received 60"),
+        ("a.gif", (4, 1, 8, 8), {"fps": 60}, "at most 50 frames per second, and at least 0.1; received 60"),
         ("a.webp", (4, 1, 8, 8), {"fps": 0}, "received 0"),
+        ("a.gif", (4, 1, 8, 8), {"fps": 1e-9}, "received 1e-09"),
+        ("a.webp", (4, 1, 8, 8), {"fps": float("nan")}, "received nan"),
+        ("a.gif", (80, 1, 1, 1), {"fps": 0.1}, "as the ones that do not differ take"),
         ("a.webp", (4, 1, 8, 8), {"upscale": 0}, "must be at least 1"),
         ("a.webp", (4, 1, 8, 8), {"upscale": 5000}, "at most 16,383 pixels a side; received 40,000 x 40,000"),
         ("a.webp", (4, 1, 8, 8), {"upscale": 1000}, "4 frames of 8,000 x 8,000 pixels do not fit"),
