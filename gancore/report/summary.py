@@ -34,10 +34,11 @@ class RunSummary:
 
     `config` is its resolved config as plain data, `manifest` the sound entries of manifest.json, `log` the lines of
     metrics.jsonl, `events` the collapses and numbers that were not finite. `evaluated` are the details of metrics and
-    `warnings` those of the newest evaluation, which is of `evaluated_step`, `further_real_data` the scores of real data for further numbers of
-    metrics. `pictures` are steps and paths of sample pictures, oldest first, `real` is the contact sheet of the data,
-    `arrays` the number of samples that are no pictures. `notes` say what is missing or damaged, in sentences. `saved`
-    is the progress in the newest valid checkpoint, if it was read; it may be ahead of the log, and behind it.
+    `warnings` those of the newest evaluation, which is of `evaluated_step`; `further_real_data` the scores of real data
+    for further numbers of metrics. `pictures` are steps and paths of sample pictures, oldest first, `real` is the
+    contact sheet of the data, `arrays` the number of samples that are no pictures. `notes` say what is missing or
+    damaged, in sentences. `saved` is the progress in the newest valid checkpoint, if it was read; it may be ahead of
+    the log, and behind it.
     """
 
     path: Path
