@@ -70,6 +70,9 @@ from .report.page import write_report as write_report
 from .run.recorder import Record as Record
 from .run.run import Run as Run
 from .run.run import open as open  # noqa: A004  # gancore.open
+from .sampling.arrange import ArrangedSamples as ArrangedSamples
+from .sampling.arrange import SampleOptions as SampleOptions
+from .sampling.arrange import arrange as arrange
 from .sampling.directions import Directions as Directions
 from .sampling.directions import find_directions as find_directions
 from .sampling.directions import move as move

@@ -16,8 +16,7 @@ from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
 from gancore_cli.options import Terminal, data_dir, device, echo, output_options, settings_of
-from gancore_cli.sample_options import Wanted, wanted_options
-from gancore_cli.sample_plan import Plan, Request
+from gancore_cli.sample_options import Given, drawing_options
 from gancore_cli.signals import Interrupted, interruption
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from gancore.catalog.catalog import Catalog
     from gancore.run.interrupt import Interruption
+    from gancore.sampling.arrange import ArrangedSamples
     from gancore.sampling.draw import SampleStream
     from gancore.sampling.load import TrainedGenerator
 
@@ -38,7 +38,7 @@ _SECONDS_WITHOUT_PROGRESS = 1
     metavar="RUN|CHECKPOINT",
     shell_complete=completers.runs_and_checkpoints,
 )
-@wanted_options
+@drawing_options
 @settings_of("the dataset that reads --condition")
 @click.option(
     "--out",
@@ -60,7 +60,7 @@ _SECONDS_WITHOUT_PROGRESS = 1
 @output_options
 def sample(
     terminal: Terminal,
-    wanted: Wanted,
+    given: Given,
     run: Path,
     assignments: tuple[str, ...],
     out: Path | None,
@@ -87,14 +87,15 @@ def sample(
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.requirements import attributed
     from gancore.sampling.animation import ANIMATED
+    from gancore.sampling.arrange import arrange
     from gancore.sampling.load import load
     from gancore.sampling.write import default_name, form_of
     from gancore.utils.paths import data_root
 
     if out:
         form_of(out)  # rejects a wrong file name before any work
-    if wanted.timelapse:
-        _draw_timelapse(terminal, wanted, run, out or Path("timelapse.webp"))
+    if given.timelapse:
+        _draw_timelapse(terminal, given, run, out or Path("timelapse.webp"))
         return
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
@@ -104,50 +105,51 @@ def sample(
         terminal,
         catalog,
         *trained.warnings,
-        *(text for label in wanted.labels for text in _other_number(trained, label)),
+        *(text for label in given.labels for text in _other_number(trained, label)),
     )
-    if assignments and wanted.condition is None:
+    if assignments and given.condition is None:
         raise click.UsageError("--set needs --condition, whose dataset it changes")
-    conditions = _conditions(trained, wanted, assignments, catalog)
-    plan = Request(trained, wanted, conditions, form).plan()
+    conditions = _conditions(trained, given, assignments, catalog)
+    arranged = arrange(trained, given.read(trained, conditions), form)
     real = _real_points(trained, data_root(data_dir)) if form in ("picture", *ANIMATED) else None
     prepare = (lambda: trained.refresh_batchnorm(conditions=conditions)) if refresh_batchnorm else None
     with attributed(trained.config, catalog):
-        _write(terminal, wanted, plan, out, real, prepare)
-    _print_result(terminal, wanted, trained, plan, out)
+        _write(terminal, given, arranged, out, real, prepare)
+    _print_result(terminal, given, trained, arranged, out)
 
 
-def _draw_timelapse(terminal: Terminal, wanted: Wanted, run: Path, out: Path) -> None:
+def _draw_timelapse(terminal: Terminal, given: Given, run: Path, out: Path) -> None:
     """Write the pictures of a run's training."""
     from gancore.sampling.animation import ANIMATED
+    from gancore.sampling.arrange import ArrangedSamples
     from gancore.sampling.timelapse import TIMELAPSE_FPS, timelapse
     from gancore.sampling.write import form_of
 
     stream = timelapse(run)
-    if form_of(out) in ANIMATED and wanted.fps is None:
-        wanted = replace(wanted, fps=TIMELAPSE_FPS)
-    _write(terminal, wanted, Plan(stream, wanted.grid, wanted.cells or 1), out)
-    document = {"out": str(out), "count": stream.count, "shape": [stream.count, *stream.shape], "fps": wanted.fps}
+    if form_of(out) in ANIMATED and given.fps is None:
+        given = replace(given, fps=TIMELAPSE_FPS)
+    rows, columns = given.grid or (1, 1)
+    _write(terminal, given, ArrangedSamples(stream, given.grid, rows * columns), out)
+    document = {"out": str(out), "count": stream.count, "shape": [stream.count, *stream.shape], "fps": given.fps}
     terminal.result(document, lambda: echo(f"{stream.count:,} pictures of the training of {run}: {out}"))
 
 
 def _write(
     terminal: Terminal,
-    wanted: Wanted,
-    plan: Plan,
+    given: Given,
+    arranged: ArrangedSamples,
     out: Path,
     real: Tensor | None = None,
     prepare: Callable[[], None] | None = None,
 ) -> None:
     """Draw and write all samples; a signal ends it after a chunk. `prepare` is called before the first."""
-    from gancore.sampling.animation import Look, changes_by
-    from gancore.sampling.grid import Layout
+    from gancore.sampling.animation import changes_by
     from gancore.sampling.write import form_of, written
 
-    stream, stop, form = plan.stream, interruption(), form_of(out)
-    look = Look(real, Layout(plan.grid, wanted.upscale), wanted.fps, plan.per_frame)
-    writing = written(replace(stream, chunk=lambda start: _next_chunk(stream, start, stop)), out, look)
-    for text in changes_by(form, stream, look):
+    stream, stop, form = arranged.stream, interruption(), form_of(out)
+    style = arranged.style(real, given.upscale, given.fps)
+    writing = written(replace(stream, chunk=lambda start: _next_chunk(stream, start, stop)), out, style)
+    for text in changes_by(form, stream, style):
         terminal.note(f"note: {text}")
     with _interruptible(stop, writing, stream.count, out):
         if prepare:
@@ -155,28 +157,32 @@ def _write(
         show_drawing(terminal, writing, stream.count)
 
 
-def _print_result(terminal: Terminal, wanted: Wanted, trained: TrainedGenerator, plan: Plan, out: Path) -> None:
+def _print_result(
+    terminal: Terminal, given: Given, trained: TrainedGenerator, arranged: ArrangedSamples, out: Path
+) -> None:
     """Print what was drawn."""
-    count = plan.stream.count
-    frames = count // plan.per_frame if out.suffix.lower() in (".webp", ".gif", ".mp4") else None
-    names = [str(trained.class_name(label)) for label in wanted.labels]
-    numbers = [trained.class_number(label) for label in wanted.labels]
+    from gancore.sampling.animation import ANIMATED
+
+    count = arranged.stream.count
+    frames = count // arranged.per_frame if out.suffix.lower().removeprefix(".") in ANIMATED else None
+    names = [str(trained.class_name(label)) for label in given.labels]
+    numbers = [trained.class_number(label) for label in given.labels]
     one = len(names) == 1
-    rows = [name for name in names for _ in range(plan.grid[0] // len(names))] if plan.grid and not one else []
+    rows = [name for name in names for _ in range(arranged.grid[0] // len(names))] if arranged.grid and not one else []
     document = {
         "out": str(out),
         "count": count,
-        "seed": wanted.seed if wanted.of_one_seed else None,
-        "seeds": wanted.seeds or wanted.interpolate,
-        "latents": None if wanted.latents is None else str(wanted.latents),
-        "truncation": wanted.truncation,
-        "moves": {str(number): amount for number, amount in wanted.moves.items()},
+        "seed": None if given.seeds or given.interpolate or given.latents else given.seed,
+        "seeds": given.seeds or given.interpolate,
+        "latents": None if given.latents is None else str(given.latents),
+        "truncation": given.truncation,
+        "moves": {str(number): amount for number, amount in given.moves.items()},
         "shape": [count, *trained.shape],
         "step": trained.step,
         "class": names[0] if one else None,
         "class_number": numbers[0] if one else None,
         "rows": rows,
-        "grid": plan.grid,
+        "grid": arranged.grid,
         "frames": frames,
         "classes": list(trained.classes) if trained.spec.condition == len(trained.classes) else [],
     }
@@ -234,22 +240,22 @@ def show_drawing(terminal: Terminal, drawing: Iterator[int], count: int) -> None
 
 
 def _conditions(
-    trained: TrainedGenerator, wanted: Wanted, assignments: tuple[str, ...], catalog: Catalog
+    trained: TrainedGenerator, given: Given, assignments: tuple[str, ...], catalog: Catalog
 ) -> Tensor | None:
     """Return the conditions of `--condition`: a single one (*shape), or as many as samples (N, *shape)."""
     from gancore.config.from_path import dataset_for
     from gancore.errors import ConfigError
     from gancore.evaluation.read_images import read_conditions
 
-    path, shape = wanted.condition, trained.spec.condition
+    path, shape = given.condition, trained.spec.condition
     if path is None:
         return None
     if not isinstance(shape, tuple):
         kind = "not conditional" if shape is None else f"conditional on {shape} classes"
         raise ConfigError(f"the run is {kind}, so it takes no --condition", "leave --condition out, or use --class")
     dataset = with_settings(dataset_for(path, catalog, shape), assignments, catalog)
-    given = read_conditions(dataset, path, shape, like=trained.config.dataset)
-    return given[0] if len(given) == 1 else given[: wanted.count]
+    conditions = read_conditions(dataset, path, shape, like=trained.config.dataset)
+    return conditions[0] if len(conditions) == 1 else conditions[: given.count]
 
 
 def _real_points(trained: TrainedGenerator, root: Path) -> Tensor | None:

@@ -7,10 +7,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gancore.sampling.arrange import SampleOptions
+    from gancore.sampling.load import TrainedGenerator
 
 R = TypeVar("R")
 
@@ -25,8 +31,8 @@ _EXCLUSIVE = {
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What `sample` draws, as its options say. None, False and () stand for options that are absent."""
+class Given:
+    """The options of `sample` as they were given, texts and paths. None, False and () stand for options without one."""
 
     count: int | None
     seed: int
@@ -43,16 +49,24 @@ class Wanted:
     upscale: int | None
     fps: float | None
 
-    @property
-    def of_one_seed(self) -> bool:
-        """Whether the samples are those of `seed`."""
-        return self.seeds is None and self.latents is None and self.interpolate is None
+    def read(self, trained: TrainedGenerator, conditions: Tensor | None) -> SampleOptions:
+        """Return what to draw, with the seeds and latents that texts and files name. Raise as reading them does."""
+        from gancore.sampling.arrange import SampleOptions
+        from gancore.sampling.latents import parse_seeds, read_latents
 
-    @property
-    def cells(self) -> int:
-        """The number of samples that the grid shows; 0 without a grid."""
-        rows, columns = self.grid or (0, 0)
-        return rows * columns
+        return SampleOptions(
+            count=self.count,
+            seed=self.seed,
+            seeds=None if self.seeds is None else parse_seeds(self.seeds),
+            latents=None if self.latents is None else read_latents(self.latents, trained.config.latent.dim),
+            interpolate=None if self.interpolate is None else parse_seeds(self.interpolate),
+            frames=self.frames,
+            labels=self.labels,
+            conditions=conditions,
+            truncation=self.truncation,
+            moves=self.moves,
+            grid=self.grid,
+        )
 
 
 def _check(context: click.Context) -> None:
@@ -179,15 +193,15 @@ _OPTIONS = [
 ]
 
 
-def wanted_options(function: Callable[..., R]) -> Callable[..., R]:
-    """Add the options to a command, and pass it the Wanted that they describe. Raise UsageError if they do not fit."""
+def drawing_options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add the options to a command, and pass it what was given. Raise UsageError if they do not fit."""
 
     @functools.wraps(function)
-    def with_wanted(**kwargs: Any) -> R:  # Any: the command's options
+    def with_given(**kwargs: Any) -> R:  # Any: the command's options
         _check(click.get_current_context())
-        wanted = Wanted(**{field.name: kwargs.pop(field.name) for field in fields(Wanted)})
-        return function(wanted=wanted, **kwargs)
+        given = Given(**{field.name: kwargs.pop(field.name) for field in fields(Given)})
+        return function(given=given, **kwargs)
 
     for option in reversed(_OPTIONS):
-        with_wanted = option(with_wanted)
-    return with_wanted
+        with_given = option(with_given)
+    return with_given

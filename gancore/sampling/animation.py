@@ -35,7 +35,7 @@ _QUALITY = "16"  # of H.264: differences are hardly visible
 
 
 @dataclass(frozen=True)
-class Look:
+class PictureStyle:
     """How pictures and animations show samples: over which real points (M, 2), in which layout, and how fast.
 
     A frame of an animation shows `per_frame` samples.
@@ -52,28 +52,28 @@ class Look:
         return FPS if self.fps is None else self.fps
 
 
-DEFAULT_LOOK = Look()
+DEFAULT_STYLE = PictureStyle()
 
 
-def check_animation(samples: SampleStream, form: Animated, look: Look) -> None:
+def check_animation(samples: SampleStream, form: Animated, style: PictureStyle) -> None:
     """Raise ConfigError when samples, which make pictures, do not fit an animation."""
-    fps, (frames, rest) = look.speed, divmod(samples.count, look.per_frame)
+    fps, (frames, rest) = style.speed, divmod(samples.count, style.per_frame)
     if not LEAST_FPS <= fps <= MOST_FPS[form]:
         raise ConfigError(
             f"a .{form} has at most {MOST_FPS[form]} frames per second, and at least {LEAST_FPS}; received {fps:g}",
             "leave --fps out for 20",
         )
-    rows, columns = look.layout.table(look.per_frame)
-    if rows * columns < look.per_frame:
-        raise ConfigError(f"a grid of {rows} x {columns} does not show {look.per_frame} samples", "use another --grid")
+    rows, columns = style.layout.table(style.per_frame)
+    if rows * columns < style.per_frame:
+        raise ConfigError(f"a grid of {rows} x {columns} does not show {style.per_frame} samples", "use another --grid")
     if rest:
         raise ConfigError(
-            f"frames of {look.per_frame} samples each do not divide {samples.count} samples evenly",
+            f"frames of {style.per_frame} samples each do not divide {samples.count} samples evenly",
             "use another --grid, or draw more",
         )
     if frames < 2:
         raise ConfigError(f"an animation has two frames or more; received {frames}", "write a picture: --out FILE.png")
-    width, height = picture_size(samples.shape, look.per_frame, look.layout)
+    width, height = picture_size(samples.shape, style.per_frame, style.layout)
     if max(width, height) > _LONGEST_SIDE[form]:
         raise ConfigError(
             f"a frame of a .{form} has at most {_LONGEST_SIDE[form]:,} pixels a side; received {width:,} x {height:,}",
@@ -87,7 +87,7 @@ def check_animation(samples: SampleStream, form: Animated, look: Look) -> None:
         )
 
 
-def changes_by(form: str, samples: SampleStream, look: Look) -> Iterator[str]:
+def changes_by(form: str, samples: SampleStream, style: PictureStyle) -> Iterator[str]:
     """Yield what an animation shows otherwise than the samples are; nothing for other forms."""
     if form not in ANIMATED:
         return
@@ -95,7 +95,7 @@ def changes_by(form: str, samples: SampleStream, look: Look) -> Iterator[str]:
         yield f"a .{form} shows transparent pixels on white; .webp keeps them"
     if form == "gif" and len(samples.shape) == 3 and samples.shape[0] != 1:
         yield "a .gif has at most 256 colors in a frame; .webp keeps all"
-    width, height = picture_size(samples.shape, look.per_frame, look.layout)
+    width, height = picture_size(samples.shape, style.per_frame, style.layout)
     if form == "mp4" and (width % 2 or height % 2):
         even = f"{width + width % 2} x {height + height % 2}"
         yield f"the frames have {even} pixels instead of {width} x {height}: H.264 needs even sizes"
@@ -117,11 +117,11 @@ class Animation:
     All frames have one scale. Where the format of the samples says none, it is that of some drawn before.
     """
 
-    def __init__(self, form: Animated, samples: SampleStream, look: Look) -> None:
+    def __init__(self, form: Animated, samples: SampleStream, style: PictureStyle) -> None:
         self.count = 0
-        self._look, self._waiting = look, samples.chunk(0)[:0]
-        self._encoder: Encoder = _Video(look.speed) if form == "mp4" else _Pictures(form, look.speed)
-        self._limits, self._framed = samples.limits, look.real
+        self._style, self._waiting = style, samples.chunk(0)[:0]
+        self._encoder: Encoder = _Video(style.speed) if form == "mp4" else _Pictures(form, style.speed)
+        self._limits, self._framed = samples.limits, style.real
         if len(samples.shape) == 1 and self._framed is None:
             self._framed = _spread(samples)
         elif self._limits is None and samples.dtype != torch.uint8:
@@ -130,7 +130,7 @@ class Animation:
 
     def add(self, chunk: Tensor) -> None:
         """Add samples (M, …); those that do not fill a frame wait for the next ones."""
-        waiting, size = torch.cat([self._waiting, chunk]), self._look.per_frame
+        waiting, size = torch.cat([self._waiting, chunk]), self._style.per_frame
         while len(waiting) >= size:
             self._encoder.add(self._frame(waiting[:size]))
             waiting, self.count = waiting[size:], self.count + size
@@ -142,8 +142,8 @@ class Animation:
 
     def _frame(self, samples: Tensor) -> Image.Image:
         if samples.ndim == 2:
-            return scatter(samples, self._look.real, self._framed)
-        return grid(tiles(samples, self._limits), self._look.layout)
+            return scatter(samples, self._style.real, self._framed)
+        return grid(tiles(samples, self._limits), self._style.layout)
 
 
 def _spread(samples: SampleStream) -> Tensor:

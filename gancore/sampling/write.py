@@ -26,10 +26,10 @@ from gancore.contracts import Shape
 from gancore.errors import ConfigError, StorageError
 from gancore.sampling.animation import (
     ANIMATED,
-    DEFAULT_LOOK,
+    DEFAULT_STYLE,
     Animated,
     Animation,
-    Look,
+    PictureStyle,
     check_animation,
     check_installed,
 )
@@ -123,7 +123,7 @@ def save_samples(
     if isinstance(samples, Tensor):
         samples = _stream_of(samples)
     rows, columns = grid or (1, 1)
-    for _ in written(samples, Path(out), Look(real, Layout(grid, upscale), fps, rows * columns)):
+    for _ in written(samples, Path(out), PictureStyle(real, Layout(grid, upscale), fps, rows * columns)):
         pass
 
 
@@ -135,23 +135,23 @@ def _stream_of(samples: Tensor) -> SampleStream:
     return SampleStream(len(samples), shape, samples.dtype, lambda start: samples[start : start + CHUNK], limits=limits)
 
 
-def written(samples: SampleStream, out: Path, look: Look = DEFAULT_LOOK) -> Generator[int, None, None]:
+def written(samples: SampleStream, out: Path, style: PictureStyle = DEFAULT_STYLE) -> Generator[int, None, None]:
     """Do what `save_samples` does, and yield the number of samples that are written so far.
 
     Errors in the arguments are raised at once, the others while it is iterated over.
     """
     form = form_of(out)
-    _check(samples, form, out, look)
-    return _written(samples, form, out, look)
+    _check(samples, form, out, style)
+    return _written(samples, form, out, style)
 
 
-def _written(samples: SampleStream, form: Form, out: Path, look: Look) -> Generator[int, None, None]:
+def _written(samples: SampleStream, form: Form, out: Path, style: PictureStyle) -> Generator[int, None, None]:
     try:
         (out if form == "folder" else out.parent).mkdir(parents=True, exist_ok=True)
         if form == "folder":
-            yield from _in_folder(samples, out, look.layout.upscale or 1)
+            yield from _in_folder(samples, out, style.layout.upscale or 1)
             return
-        yield from _in_file(samples, _WRITERS[form], out, look)
+        yield from _in_file(samples, _WRITERS[form], out, style)
     except OSError as error:
         failure = StorageError(f"cannot write samples to {out}: {error.strerror or error}", "choose another --out")
         failure.kept = getattr(error, "kept", "")
@@ -174,14 +174,14 @@ def _in_folder(samples: SampleStream, out: Path, upscale: int) -> Iterator[int]:
         raise
 
 
-def _in_file(samples: SampleStream, kind: _Kind, out: Path, look: Look) -> Iterator[int]:
+def _in_file(samples: SampleStream, kind: _Kind, out: Path, style: PictureStyle) -> Iterator[int]:
     _remove_left_files(out)
     temporary = temporary_name(out)
     try:
         with temporary.open("wb", buffering=0) as file:
             with suppress(OSError):  # not every file system has locks
                 flock(file, LOCK_EX)
-            writer = kind(file, samples, look)
+            writer = kind(file, samples, style)
             try:
                 for chunk in samples:
                     writer.add(chunk)
@@ -231,7 +231,7 @@ def most_in_picture(shape: Shape, layout: Layout = DEFAULT_LAYOUT) -> int:
     return max(1 if layout.upscale else _SHOWN, _MOST_PIXELS // grid_pixels(shape, 1, layout))
 
 
-def _check(samples: SampleStream, form: Form, out: Path, look: Look) -> None:
+def _check(samples: SampleStream, form: Form, out: Path, style: PictureStyle) -> None:
     """Raise ConfigError when samples do not fit the form, StorageError when they do not fit on the disk."""
     shape, count = samples.shape, samples.count
     if form == "csv" and len(shape) != 1:
@@ -243,8 +243,8 @@ def _check(samples: SampleStream, form: Form, out: Path, look: Look) -> None:
             f"{shape}",
             "write the array instead: --out FILE.npy" + (", or a table: --out FILE.csv" if len(shape) == 1 else ""),
         )
-    _check_look(samples, form, out, look)
-    if form == "picture" and count > (most := most_in_picture(shape, look.layout)):
+    _check_style(samples, form, out, style)
+    if form == "picture" and count > (most := most_in_picture(shape, style.layout)):
         raise ConfigError(
             f"one picture shows at most {most:,} samples of shape {shape}; received {count:,}",
             "write an array: --out FILE.npy" + (", or a folder: --out DIR" if len(shape) > 1 else ""),
@@ -261,22 +261,22 @@ def _check(samples: SampleStream, form: Form, out: Path, look: Look) -> None:
         )
 
 
-def _check_look(samples: SampleStream, form: Form, out: Path, look: Look) -> None:
-    """Raise ConfigError when a setting of the look has no effect in this form, or does not fit the samples."""
-    (rows, columns), upscale = look.layout.grid or (1, 1), look.layout.upscale
+def _check_style(samples: SampleStream, form: Form, out: Path, style: PictureStyle) -> None:
+    """Raise ConfigError when a setting of the style has no effect in this form, or does not fit the samples."""
+    (rows, columns), upscale = style.layout.grid or (1, 1), style.layout.upscale
     has_images = len(samples.shape) > 1
     effects = {"grid": has_images and form in _SHOWING, "upscale": has_images and form in (*_SHOWING, "folder")}
     effects["fps"] = form in ANIMATED
-    values = {"grid": look.layout.grid, "upscale": upscale, "fps": look.fps}
+    values = {"grid": style.layout.grid, "upscale": upscale, "fps": style.fps}
     for setting, value in values.items():
         if value is not None and not effects[setting]:
             what = f"{out.name}" if has_images or setting == "fps" else "a plot of points"
             raise ConfigError(f"{setting} has no effect on {what}", f"leave --{setting} out")
     if min(rows, columns, 1 if upscale is None else upscale) < 1:
-        raise ConfigError(f"grid and upscale must be at least 1; received {look.layout.grid} and {upscale}")
+        raise ConfigError(f"grid and upscale must be at least 1; received {style.layout.grid} and {upscale}")
     if form in ANIMATED:
-        check_animation(samples, form, look)
-    elif look.layout.grid and rows * columns != samples.count:
+        check_animation(samples, form, style)
+    elif style.layout.grid and rows * columns != samples.count:
         raise ConfigError(
             f"a grid of {rows} x {columns} does not show {samples.count:,} samples",
             "use another --grid, or another --count",
@@ -311,7 +311,7 @@ class _Writer(Protocol):
 class _Array:
     """An array: a header with the number of samples, which is written again if fewer are drawn, and the samples."""
 
-    def __init__(self, file: FileIO, samples: SampleStream, _look: Look) -> None:
+    def __init__(self, file: FileIO, samples: SampleStream, _style: PictureStyle) -> None:
         self._file, self._samples, self.count = file, samples, 0
         self._row = math.prod(samples.shape) * samples.dtype.itemsize
         header = self._header(samples.count)
@@ -355,7 +355,7 @@ class _Safetensors(_Array):
 class _Table:
     """A table in CSV with a row for each vector, and the names of the columns in the first row."""
 
-    def __init__(self, file: FileIO, samples: SampleStream, _look: Look) -> None:
+    def __init__(self, file: FileIO, samples: SampleStream, _style: PictureStyle) -> None:
         self._file, self.count = file, 0
         self._write([samples.columns or [f"v{number}" for number in range(samples.shape[0])]])
         self._end = file.tell()
@@ -376,8 +376,8 @@ class _Table:
 class _Picture:
     """One picture of all samples."""
 
-    def __init__(self, file: FileIO, samples: SampleStream, look: Look) -> None:
-        self._file, self._look, self._limits, self.count = file, look, samples.limits, 0
+    def __init__(self, file: FileIO, samples: SampleStream, style: PictureStyle) -> None:
+        self._file, self._style, self._limits, self.count = file, style, samples.limits, 0
         self._chunks: list[Tensor] = []
 
     def add(self, chunk: Tensor) -> None:
@@ -388,16 +388,16 @@ class _Picture:
         encoded = io.BytesIO()
         self._file.truncate(0)
         self._file.seek(0)
-        look = self._look
-        picture(torch.cat(self._chunks), look.real, self._limits, look.layout).save(encoded, "PNG")
+        style = self._style
+        picture(torch.cat(self._chunks), style.real, self._limits, style.layout).save(encoded, "PNG")
         _write(self._file, encoded.getvalue())
 
 
 class _Animation:
     """An animation, which is encoded in memory."""
 
-    def __init__(self, file: FileIO, samples: SampleStream, look: Look, form: Animated) -> None:
-        self._file, self._animation, self.count = file, Animation(form, samples, look), 0
+    def __init__(self, file: FileIO, samples: SampleStream, style: PictureStyle, form: Animated) -> None:
+        self._file, self._animation, self.count = file, Animation(form, samples, style), 0
 
     def add(self, chunk: Tensor) -> None:
         self._animation.add(chunk)
@@ -416,7 +416,7 @@ def _write(file: FileIO, data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-_Kind = Callable[[FileIO, SampleStream, Look], _Writer]
+_Kind = Callable[[FileIO, SampleStream, PictureStyle], _Writer]
 _WRITERS: dict[Form, _Kind] = {
     "picture": _Picture,
     "npy": _Npy,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageSequence
 
 from gancore.errors import CheckpointError, ConfigError, DataError
-from gancore.sampling.animation import Look, changes_by
+from gancore.sampling.animation import PictureStyle, changes_by
 from gancore.sampling.draw import SampleStream
 from gancore.sampling.grid import Layout, grid, pixels, scatter
 from gancore.sampling.timelapse import timelapse
@@ -93,7 +93,7 @@ def test_transparent_images_stay_so_in_webp_and_are_on_white_elsewhere(tmp_path)
         frames, _ = frames_of(tmp_path / f"a.{form}")
         assert (frames[0][..., 3] == 0).all() if form == "webp" else (frames[0] >= 250).all()
     stream = SampleStream(3, (4, 16, 16), torch.uint8, lambda start: samples[start:])
-    said = {form: " ".join(changes_by(form, stream, Look())) for form in FORMS}
+    said = {form: " ".join(changes_by(form, stream, PictureStyle())) for form in FORMS}
     assert said["webp"] == ""
     assert "on white" in said["gif"]
     assert "256 colors" in said["gif"]
@@ -102,10 +102,10 @@ def test_transparent_images_stay_so_in_webp_and_are_on_white_elsewhere(tmp_path)
 
 def test_odd_sizes_in_mp4_are_said():
     stream = SampleStream(3, (1, 5, 7), torch.uint8, lambda start: torch.zeros(3, 1, 5, 7))
-    assert list(changes_by("mp4", stream, Look(layout=Layout(upscale=1)))) == [
+    assert list(changes_by("mp4", stream, PictureStyle(layout=Layout(upscale=1)))) == [
         "the frames have 8 x 6 pixels instead of 7 x 5: H.264 needs even sizes"
     ]
-    assert list(changes_by("mp4", stream, Look(layout=Layout(upscale=2)))) == []
+    assert list(changes_by("mp4", stream, PictureStyle(layout=Layout(upscale=2)))) == []
 
 
 def test_points_keep_one_frame_for_all_pictures(tmp_path):
@@ -160,7 +160,7 @@ def test_floats_keep_one_scale_for_all_frames(tmp_path, shape):
         ("a.png", (4, 1, 8, 8), {"upscale": 9999}, "one picture shows at most 1 samples"),
     ],
 )
-def test_look_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path, out, shape, options, words):
+def test_style_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path, out, shape, options, words):
     with pytest.raises(ConfigError, match=words):
         save_samples(torch.zeros(shape, dtype=torch.uint8), tmp_path / out, **options)
     assert not list(tmp_path.iterdir())
@@ -263,4 +263,5 @@ def test_timelapse_refuses_what_is_no_run_and_damaged_pictures(tmp_path):
 def test_written_animation_says_how_many_samples_it_has(tmp_path):
     samples = images(6)
     stream = SampleStream(6, samples.shape[1:], torch.uint8, lambda start: samples[start : start + 1], chunk_size=1)
-    assert list(written(stream, tmp_path / "a.webp", Look(layout=Layout((1, 2)), per_frame=2))) == [0, 2, 2, 4, 4, 6]
+    style = PictureStyle(layout=Layout((1, 2)), per_frame=2)
+    assert list(written(stream, tmp_path / "a.webp", style)) == [0, 2, 2, 4, 4, 6]

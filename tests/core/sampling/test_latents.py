@@ -1,14 +1,17 @@
 """Latents of seeds, truncation and interpolation, and the samples of given latents."""
 
 import math
+import os
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gancore.config.run import LatentSettings
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, DataError
 from gancore.sampling.latents import (
     MOST_SEEDS,
     checked_latents,
@@ -16,6 +19,7 @@ from gancore.sampling.latents import (
     interpolate,
     mix,
     parse_seeds,
+    read_latents,
     seed_latents,
     truncate,
 )
@@ -212,3 +216,65 @@ def test_truncated_samples_are_those_of_truncated_latents(noisy):
     assert typical.shape == other.shape
     with pytest.raises(ConfigError, match="the truncation must be"):
         noisy.stream(3, truncation=2)
+
+
+def save(path, array):
+    if path.suffix == ".npz":
+        np.savez(path, latents=array, other=np.zeros(3))
+    elif path.suffix == ".safetensors":
+        safetensors.torch.save_file({"latents": torch.from_numpy(array), "other": torch.zeros(3)}, path)
+    else:
+        np.save(path, array)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+def test_latents_of_a_file_are_read_to_the_same_bits(tmp_path, suffix):
+    latents = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    assert torch.equal(read_latents(save(tmp_path / f"a{suffix}", latents), 5), torch.from_numpy(latents))
+    assert torch.equal(read_latents(save(tmp_path / f"b{suffix}", latents[0]), 5), torch.from_numpy(latents[:1]))
+    with pytest.raises(DataError, match=r"shape \(N, 6\).*received shape \(3, 5\)"):
+        read_latents(tmp_path / f"a{suffix}", 6)
+    whole = (tmp_path / f"a{suffix}").read_bytes()
+    for part in (whole[:-9], whole[:40], b""):
+        (tmp_path / f"c{suffix}").write_bytes(part)
+        with pytest.raises(DataError, match="cannot be read as latents"):
+            read_latents(tmp_path / f"c{suffix}", 5)
+
+
+def test_latents_with_pickled_objects_or_several_arrays_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{}, None], dtype=object))
+    np.savez(tmp_path / "b.npz", one=np.zeros((1, 5)), two=np.zeros((1, 5)))
+    np.savez(tmp_path / "c.npz", latents=np.array([{}], dtype=object))
+    (tmp_path / "d.txt").write_text("1 2 3")
+    np.save(tmp_path / "e.npy", np.array(["a", "b"]))
+    (tmp_path / "f.npy").write_bytes((tmp_path / "e.npy").read_bytes().replace(b"(2,), }", b"(9**9,), }"))
+    np.save(tmp_path / "g.npy", np.zeros((8, 64)))
+    (tmp_path / "g.npy").write_bytes((tmp_path / "g.npy").read_bytes().replace(b"(8, 64)", b"(-1,64)"))
+    (tmp_path / "h.npy").write_bytes(b"\x93NUMPY\x01\x00\x04\x00((((")
+    os.mkfifo(tmp_path / "i.npy")
+    for name in ("a.npy", "b.npz", "c.npz", "d.txt", "e.npy", "f.npy", "g.npy", "h.npy", "i.npy"):
+        with pytest.raises(DataError, match=name):
+            read_latents(tmp_path / name, 5)
+
+
+def test_latents_in_the_byte_order_of_another_machine_are_read(tmp_path):
+    latents = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    np.save(tmp_path / "big.npy", latents.astype(">f4"))
+    np.savez(tmp_path / "big.npz", latents.astype(">f4"))
+    for name in ("big.npy", "big.npz"):
+        assert torch.equal(read_latents(tmp_path / name, 5), torch.from_numpy(latents))
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
+def test_latents_that_take_too_much_memory_are_refused_before_they_are_read(tmp_path, suffix):
+    path = save(tmp_path / f"a{suffix}", np.zeros((3, 5), np.float32))
+    if suffix == ".npz":
+        content = bytearray(path.read_bytes())
+        at = content.index(b"PK\x01\x02") + 24  # of the first member, as the list at the end declares it
+        content[at : at + 4] = (2 << 30).to_bytes(4, "little")
+        path.write_bytes(content)
+    else:
+        os.truncate(path, 2 << 30)
+    with pytest.raises(DataError, match="2,147,483,648 bytes; the most is 1,073,741,824"):
+        read_latents(path, 5)
