@@ -161,7 +161,7 @@ def evaluate(
     header = {"of": str(path), **source, "count": len(samples), "seed": seed}
     document = {**header, **evaluation.to_data()}
     if saved_in:
-        saved_in.write_evaluation(header["step"], evaluation)
+        saved_in.write_evaluation(trained.step, evaluation)
         document["saved"] = str(saved_in.evaluation)
 
     def text() -> None:

@@ -98,10 +98,11 @@ class RunSummary:
                 if name in self.evaluated or (name not in LOG_KEYS and "." not in name):
                     found.setdefault(name, []).append((int(line["step"]), value))
         for name, details in self.evaluated.items():  # `gancore evaluate --save` leaves the log as it is
-            values, step, value = found[name], self.evaluated_step, details.value
-            is_new = not values or (value is not None and values[-1][0] == step and values[-1][1] != value)
+            values, step = found[name], self.evaluated_step
+            value = math.nan if details.value is None else details.value
+            is_new = not values or (math.isfinite(value) and values[-1][0] == step and values[-1][1] != value)
             if step is not None and is_new:
-                values.append((step, math.nan if value is None else value))
+                values.append((step, value))
         real = {name: details.real_data for name, details in self.evaluated.items()}
         return {
             name: Score(name, tuple(values), self.evaluated.get(name), real.get(name))

@@ -1,7 +1,6 @@
 """What `gancore sample` draws with the options for seeds, classes, latents, walks and animations."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,28 +20,6 @@ def conditional(gancore):
     """The command in a folder with a generator in `model` that is conditional on ten classes."""
     folder_of(untrained(gancore.folder / "x.safetensors", condition=10), gancore.folder / "model")
     return gancore
-
-
-def test_latents_in_the_byte_order_of_another_machine_are_read(tmp_path):
-    latents = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
-    np.save(tmp_path / "big.npy", latents.astype(">f4"))
-    np.savez(tmp_path / "big.npz", latents.astype(">f4"))
-    for name in ("big.npy", "big.npz"):
-        assert torch.equal(read_latents(tmp_path / name, 5), torch.from_numpy(latents))
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors"])
-def test_latents_that_take_too_much_memory_are_refused_before_they_are_read(tmp_path, suffix):
-    path = save(tmp_path / f"a{suffix}", np.zeros((3, 5), np.float32))
-    if suffix == ".npz":
-        content = bytearray(path.read_bytes())
-        at = content.index(b"PK\x01\x02") + 24  # of the first member, as the list at the end declares it
-        content[at : at + 4] = (2 << 30).to_bytes(4, "little")
-        path.write_bytes(content)
-    else:
-        os.truncate(path, 2 << 30)
-    with pytest.raises(DataError, match="2,147,483,648 bytes; the most is 1,073,741,824"):
-        read_latents(path, 5)
 
 
 @pytest.mark.parametrize(
