@@ -81,7 +81,7 @@ def sample(
     Examples:
       gancore sample runs/0001
       gancore sample runs/0001 -n 1000 --seed 1 --out fake.npy
-      gancore sample runs/0001 --seeds 0-31,64 --truncation 0.7 --grid 3x11
+      gancore sample runs/0001 --seeds 0-31,64 --truncation 0.7 --grid 4x16
       gancore sample runs/0001 --interpolate 3,7,12 --frames 60 --out walk.webp
       gancore sample runs/0001 --timelapse --out growth.gif
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b

@@ -181,7 +181,8 @@ _OPTIONS = [
         "--grid",
         callback=_grid,
         metavar="ROWSxCOLUMNS",
-        help="Rows and columns of a picture, or of each frame of an animation. Sets the number of samples.",
+        help="Rows and columns of a picture, or of each frame of an animation. Sets the number of samples unless "
+        "another option does; places without a sample stay empty.",
     ),
     click.option("--upscale", type=click.IntRange(1, 64), help="Enlarge images by an integer, without smoothing."),
     click.option(

@@ -36,7 +36,7 @@ class SampleOptions:
     through the seeds in `interpolate` and back, in `frames` steps. They are truncated, and then moved along editing
     directions by `moves`; see `truncate` and `move`. Each of several `labels`, numbers or names, has all of them.
     `conditions` are one (*condition), or one for each sample (N, *condition). `grid` are rows and columns; without
-    other numbers it says how many samples there are.
+    other numbers it says how many samples there are, and with them its last places may stay empty.
     """
 
     count: int | None = None
@@ -209,7 +209,7 @@ class SampleRequest:
     def _grid(self, rows: int, columns: int) -> tuple[int, int] | None:
         """Return the grid that shows this many rows, which classes and walks fill."""
         given = self.options.grid
-        if given and rows > 1 and given[0] != rows:
+        if given and rows > 1 and given != (rows, columns):
             raise ConfigError(
                 f"the {rows} classes, or walks, are the rows of a picture; received a grid of {given[0]} x {given[1]}",
                 f"use {rows} x {columns}",

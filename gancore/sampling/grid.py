@@ -92,21 +92,21 @@ def picture_size(shape: Shape, count: int, layout: Layout = DEFAULT_LAYOUT) -> t
     if len(shape) == 1:
         return _PLOT, _PLOT
     height, width = _SERIES_PLOT if len(shape) == 2 else shape[1:]
-    factor = layout.factor(height, width)
-    if count == 1:
+    factor, (rows, columns) = layout.factor(height, width), layout.table(count)
+    if rows == columns == 1:
         return width * factor, height * factor
-    rows, columns = layout.table(count)
     return (columns * (width + 1) + 1) * factor, (rows * (height + 1) + 1) * factor
 
 
 def grid(images: Tensor, layout: Layout = DEFAULT_LAYOUT) -> Image.Image:
     """Return a picture of images (N, C, H, W) uint8 in a grid, by default as square as their number allows.
 
-    Images are enlarged by an integer factor, without interpolation; by default to about 64 pixels a side.
+    Places of the grid without an image are at its end, and black. Images are enlarged by an integer factor, without
+    interpolation; by default to about 64 pixels a side.
     """
     factor, image = layout.factor(*images.shape[2:]), images[0]
-    if len(images) > 1:
-        rows, columns = layout.table(len(images))
+    rows, columns = layout.table(len(images))
+    if rows * columns > 1:
         tiles = pad(images, (1, 0, 1, 0, 0, 0, 0, rows * columns - len(images)))  # with a line of zeros between them
         table = tiles.view(rows, columns, *tiles.shape[1:]).permute(2, 0, 3, 1, 4)  # (C, rows, H', columns, W')
         image = pad(table.flatten(3, 4).flatten(1, 2), (0, 1, 0, 1))

@@ -109,9 +109,9 @@ def save_samples(
 
     The form is a picture for `.png`, an array for `.npy` and `.safetensors`, a table of vectors for `.csv`, a folder of
     numbered PNGs for a path without a suffix, and an endless animation for `.webp` and `.gif`, or a video for `.mp4`.
-    `real` are points to show behind points in a picture. `grid` are the rows and columns of a picture, or of each frame
-    of an animation, which else shows one sample. `upscale` enlarges images by an integer. `fps` are the frames per
-    second, 20 by default.
+    `real` are points to show behind points in a picture. `grid` are the rows and columns of a picture, whose last
+    places may stay empty, or of each frame of an animation, which else shows one sample. `upscale` enlarges images by
+    an integer. `fps` are the frames per second, 20 by default.
     A file is complete or absent, whenever the process is killed. If drawing ends early, by an error or Ctrl-C, the
     samples so far are kept in a new file named like `samples.partial.npy`, or in the folder; the attribute `kept` of
     the exception says so, and is empty without samples. What a killed process left of the same file is removed.
@@ -244,9 +244,11 @@ def _check(samples: SampleStream, form: Form, out: Path, style: PictureStyle) ->
             "write the array instead: --out FILE.npy" + (", or a table: --out FILE.csv" if len(shape) == 1 else ""),
         )
     _check_style(samples, form, out, style)
-    if form == "picture" and count > (most := most_in_picture(shape, style.layout)):
+    rows, columns = style.layout.grid or (1, 1)
+    if form == "picture" and max(count, rows * columns) > (most := most_in_picture(shape, style.layout)):
+        room = f"a grid of {rows:,} x {columns:,}" if rows * columns > count else f"{count:,}"
         raise ConfigError(
-            f"one picture shows at most {most:,} samples of shape {shape}; received {count:,}",
+            f"one picture shows at most {most:,} samples of shape {shape}; received {room}",
             "write an array: --out FILE.npy" + (", or a folder: --out DIR" if len(shape) > 1 else ""),
         )
     size = {"csv": math.prod(shape) * _BYTES_OF_NUMBER, "folder": _BYTES_OF_PNG} | dict.fromkeys(_SHOWING, 0)
@@ -276,10 +278,10 @@ def _check_style(samples: SampleStream, form: Form, out: Path, style: PictureSty
         raise ConfigError(f"grid and upscale must be at least 1; received {style.layout.grid} and {upscale}")
     if form in ANIMATED:
         check_animation(samples, form, style)
-    elif style.layout.grid and rows * columns != samples.count:
+    elif style.layout.grid and rows * columns < samples.count:
         raise ConfigError(
             f"a grid of {rows} x {columns} does not show {samples.count:,} samples",
-            "use another --grid, or another --count",
+            "use a larger --grid, or draw fewer",
         )
 
 

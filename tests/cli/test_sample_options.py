@@ -44,7 +44,7 @@ def conditional(gancore):
         (["--move", "999=1"], "there is no direction 999"),
         (["--fps", 3], "fps has no effect on samples.png"),
         (["--upscale", 2, "--out", "a.npy"], r"upscale has no effect on a.npy"),
-        (["--grid", "3x4", "-n", 5], "a grid of 3 x 4 does not show 5 samples"),
+        (["--grid", "3x4", "-n", 13], "a grid of 3 x 4 does not show 13 samples"),
     ],
 )
 def test_sample_refuses_options_that_do_not_fit(finished, options, words):

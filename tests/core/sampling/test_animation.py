@@ -156,7 +156,8 @@ def test_floats_keep_one_scale_for_all_frames(tmp_path, shape):
         ("a.npy", (4, 1, 8, 8), {"upscale": 2}, r"upscale has no effect on a\.npy"),
         ("a.npy", (4, 1, 8, 8), {"grid": (2, 2)}, r"grid has no effect on a\.npy"),
         ("folder", (4, 1, 8, 8), {"grid": (2, 2)}, "grid has no effect on folder"),
-        ("a.png", (4, 1, 8, 8), {"grid": (2, 3)}, "a grid of 2 x 3 does not show 4 samples"),
+        ("a.png", (7, 1, 8, 8), {"grid": (2, 3)}, "a grid of 2 x 3 does not show 7 samples"),
+        ("a.png", (4, 1, 8, 8), {"grid": (999999, 999999)}, "received a grid of 999,999 x 999,999"),
         ("a.png", (4, 1, 8, 8), {"upscale": 9999}, "one picture shows at most 1 samples"),
     ],
 )
@@ -200,6 +201,15 @@ def test_grid_and_upscale_of_a_picture_and_a_folder(tmp_path):
     with Image.open(tmp_path / "folder" / "0004.png") as shown:
         assert shown.size == (24, 15)
         assert torch.equal(pixels(shown)[:, ::3, ::3], samples[4])
+
+
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_grid_of_fewer_samples_than_places_is_black_at_its_end(tmp_path, count):
+    samples = images(6)
+    save_samples(samples[:count], tmp_path / "a.png", grid=(2, 3), upscale=1)
+    with Image.open(tmp_path / "a.png") as shown:
+        expected = torch.cat([samples[:count], torch.zeros_like(samples[count:])])
+        assert torch.equal(pixels(shown), pixels(grid(expected, Layout((2, 3), 1))))
 
 
 def run_with(path, sizes, log=(), mode="L"):

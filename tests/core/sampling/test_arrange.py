@@ -102,6 +102,7 @@ def test_arrange_moves_latents_along_directions_after_truncation(of_classes):
         ({"interpolate": (1, 2), "labels": ("0", "1"), "grid": (2, 5)}, "picture", 10, (2, 5)),
         ({"interpolate": (1, 2), "count": 3, "frames": 4}, "picture", 12, (3, 4)),
         ({"seeds": range(12), "grid": (2, 2)}, "webp", 12, (2, 2)),
+        ({"seeds": range(33), "grid": (4, 16)}, "picture", 33, (4, 16)),
     ],
 )
 def test_arrange_chooses_numbers_and_the_grid(of_classes, options, form, count, grid):
@@ -109,9 +110,10 @@ def test_arrange_chooses_numbers_and_the_grid(of_classes, options, form, count, 
     assert (arranged.stream.count, arranged.grid) == (count, grid)
 
 
-def test_arrange_refuses_a_grid_whose_rows_are_not_the_classes(of_classes):
+@pytest.mark.parametrize("shown", [(3, 4), (2, 8), (4, 3)])
+def test_arrange_refuses_a_grid_whose_rows_are_not_the_classes(of_classes, shown):
     with pytest.raises(ConfigError, match="the 2 classes, or walks, are the rows") as error:
-        arrange(of_classes, SampleOptions(labels=("0", "2"), seeds=range(6), grid=(3, 4)))
+        arrange(of_classes, SampleOptions(labels=("0", "2"), seeds=range(6), grid=shown))
     assert error.value.hint == "use 2 x 6"
 
 
