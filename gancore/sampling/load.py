@@ -114,11 +114,7 @@ class TrainedGenerator:
         """
         if count < 1:
             raise ConfigError(f"the number of samples must be at least 1; received {count}")
-        if label is not None and conditions is not None:
-            raise ConfigError("label and conditions cannot be used together", "leave one of them out")
-        if label is not None:
-            conditions = torch.tensor(self.class_number(label))
-        conditions = self._checked(conditions, count)
+        conditions = self._checked(conditions, label, count)
         truncate(torch.zeros(1), truncation)  # raises for another number
 
         def chunk(start: int) -> Tensor:
@@ -132,24 +128,39 @@ class TrainedGenerator:
         """Return a latent per seed (N, Z): that of sample 0 under the seed, as `gancore sample --seeds` has them."""
         return seed_latents(self.config.latent, seeds)
 
-    def generate(self, latents: Tensor, conditions: Tensor | None = None, noise_seed: int = 0) -> Tensor:
+    def generate(
+        self,
+        latents: Tensor,
+        conditions: Tensor | None = None,
+        noise_seed: int = 0,
+        *,
+        label: int | str | None = None,
+    ) -> Tensor:
         """Return the samples (N, *shape) of latents (N, Z), as the data is stored, on the CPU.
 
         The generator makes one at a time. So the bits of a sample depend only on its latent, its condition and
         `noise_seed`, the seed of what the generator itself draws; `sample` makes 64 at once, which may round otherwise.
-        `conditions` are as in `sample`; without them, a run that is conditional on classes draws all in turn. A
-        notebook shows the result as a picture.
+        `conditions` and `label` are as in `sample`; without them, a run that is conditional on classes draws all in
+        turn. A notebook shows the result as a picture.
         Raises ConfigError for other latents or conditions, NumericsError when a sample is not finite.
         """
-        return torch.cat(list(self.stream_latents(latents, conditions, noise_seed))).as_subclass(DrawnSamples)
+        stream = self.stream_latents(latents, conditions, noise_seed, label=label)
+        return torch.cat(list(stream)).as_subclass(DrawnSamples)
 
-    def stream_latents(self, latents: Tensor, conditions: Tensor | None = None, noise_seed: int = 0) -> SampleStream:
+    def stream_latents(
+        self,
+        latents: Tensor,
+        conditions: Tensor | None = None,
+        noise_seed: int = 0,
+        *,
+        label: int | str | None = None,
+    ) -> SampleStream:
         """Return the samples of `generate`, to be drawn one by one: iterate over it, or pass it to `save_samples`.
 
         Raises ConfigError as `generate` does; iterating raises NumericsError when a sample is not finite.
         """
         latents = checked_latents(latents, self.config.latent.dim)
-        conditions = self._checked(conditions, len(latents))
+        conditions = self._checked(conditions, label, len(latents))
         seed = derive_seed(noise_seed, "latents")
 
         def chunk(start: int) -> Tensor:
@@ -158,8 +169,12 @@ class TrainedGenerator:
 
         return self._stream(len(latents), chunk, 1)
 
-    def _checked(self, conditions: Tensor | None, count: int) -> Tensor | None:
-        """Return the conditions (count, …), None for those by default. Raise ConfigError if they are missing."""
+    def _checked(self, conditions: Tensor | None, label: int | str | None, count: int) -> Tensor | None:
+        """Return the conditions (count, …), None for those by default. Raise ConfigError if they do not fit."""
+        if label is not None and conditions is not None:
+            raise ConfigError("label and conditions cannot be used together", "leave one of them out")
+        if label is not None:
+            conditions = torch.tensor(self.class_number(label))
         if conditions is not None:
             return checked_conditions(self.spec.condition, conditions, count)
         condition_of_chunk(self.spec.condition, None, 0)  # raises if tensors are needed

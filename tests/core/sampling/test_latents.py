@@ -203,6 +203,16 @@ def test_generate_of_one_latent_and_of_one_condition_for_all(noisy):
         noisy.generate(latents, torch.tensor(3))
 
 
+def test_generate_takes_a_label_for_all_by_number_or_name(noisy):
+    latents = noisy.seed_latents([4, 5])
+    of_class = noisy.generate(latents, torch.tensor(2))
+    assert torch.equal(noisy.generate(latents, label=2), of_class)
+    assert torch.equal(torch.cat(list(noisy.stream_latents(latents, label="2"))), of_class)
+    for label, conditions, words in ((3, None, "must be in 0..2"), (1, torch.tensor(1), "cannot be used together")):
+        with pytest.raises(ConfigError, match=words):
+            noisy.generate(latents, conditions, label=label)
+
+
 def test_stream_latents_draws_one_sample_at_a_time(noisy):
     stream = noisy.stream_latents(noisy.seed_latents([4, 5, 6]))
     assert [len(chunk) for chunk in stream] == [1, 1, 1]
