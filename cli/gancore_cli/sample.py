@@ -267,6 +267,6 @@ def _real_points(trained: TrainedGenerator, root: Path) -> Tensor | None:
     if trained.shape != (2,):
         return None
     try:
-        return ReferenceImages.of(trained.config.dataset, root).draw(REAL_POINTS, seed=0, stream="real")
+        return ReferenceImages.of(trained.config.dataset, root).to_plot(REAL_POINTS)
     except GancoreError:
         return None

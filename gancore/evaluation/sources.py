@@ -12,6 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Mixture
 from gancore.data.items import build_dataset, count_classes, known_labels, read_items
+from gancore.errors import GancoreError
 from gancore.utils.large import MOST_IN_MEMORY, empty
 from gancore.utils.random import generator_for
 from gancore.utils.sample_format import SampleFormat
@@ -72,6 +73,13 @@ class ReferenceImages:
             return self._read(None)
         indices = torch.randperm(len(self), generator=generator_for(seed, stream))[:limit]
         return self._read(indices.sort().values)
+
+    def to_plot(self, limit: int) -> Tensor | None:
+        """Return the real samples that are plotted behind generated ones; None if they cannot be read."""
+        try:
+            return self.draw(limit, seed=0, stream="real")
+        except GancoreError:
+            return None
 
     def _read(self, indices: Tensor | None) -> Tensor:
         count = len(self) if indices is None else len(indices)

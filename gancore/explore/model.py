@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from gancore.catalog.catalog import Catalog
@@ -24,7 +22,7 @@ from gancore.explore.favorites import Favorite, Favorites
 from gancore.explore.point import Base, Point, StoredLatents, digest_of, latent_of, write_array
 from gancore.explore.repeat import Files, Origin, command, python
 from gancore.sampling.directions import Directions, find_directions
-from gancore.sampling.grid import REAL_POINTS, is_picture, picture
+from gancore.sampling.grid import REAL_POINTS, is_picture, picture, png_bytes
 from gancore.sampling.load import TrainedGenerator, load
 from gancore.sampling.project import Projection, project
 
@@ -35,6 +33,7 @@ _MOST_PIXELS = 1 << 25
 """Pixels of the largest picture whose latent is searched for."""
 _NO_PICTURES = (b"PK", b"\x89HDF", b"PAR1", b"\x1f\x8b")
 """The first bytes of archives and compressed arrays, which can hold far more than their size."""
+_FAST = 1  # level of compression of a PNG
 CONDITIONS = 24
 """Conditions of the dataset that a page offers."""
 
@@ -233,7 +232,7 @@ class Explorer:
     def shown_target(self, search: Search) -> str:
         """Return the picture of a search as a PNG in base 64."""
         limits = self.newest.sample_format.value_range
-        return base64.b64encode(_png(picture(search.image.unsqueeze(0), None, limits))).decode()
+        return base64.b64encode(png_bytes(picture(search.image.unsqueeze(0), None, limits), _FAST)).decode()
 
     def condition_picture(self, number: int) -> bytes:
         """Return the picture of a condition of the dataset as a PNG. Raise DataError for another number."""
@@ -242,7 +241,7 @@ class Explorer:
         condition = self._conditions[number : number + 1]
         if not is_picture(condition) or condition.ndim < 3:
             raise DataError("the conditions make no pictures")
-        return _png(picture(condition))
+        return png_bytes(picture(condition), _FAST)
 
     def _load(self, point: Point) -> _Loaded:
         """Return the generator of a point, from memory unless its file was replaced. Raise CheckpointError if lost."""
@@ -265,7 +264,7 @@ class Explorer:
         with attributed(trained.config, self._catalog):
             stream = trained.stream_latents(latents, conditions)
             samples = torch.cat(list(stream))
-        return _png(picture(samples, self._real_points, stream.limits))
+        return png_bytes(picture(samples, self._real_points, stream.limits), _FAST)
 
     def _condition(self, point: Point, trained: TrainedGenerator) -> Tensor | None:
         """Return the condition of the point for one sample, (1, …), or None."""
@@ -354,10 +353,7 @@ class Explorer:
         """Real points behind points in the plane; None for other samples, and where the dataset cannot be read."""
         if len(self.newest.shape) != 1 or isinstance(self._dataset, str):
             return None
-        try:
-            return self._dataset.draw(REAL_POINTS, seed=0, stream="real")
-        except GancoreError:
-            return None
+        return self._dataset.to_plot(REAL_POINTS)
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
@@ -372,9 +368,3 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 def _label_of(path: Path) -> str:
     """Return how a page names a checkpoint: its step, or the best one."""
     return "best" if path.stem == "best" else f"step {int(path.stem.removeprefix('step-')):,}"
-
-
-def _png(shown: Image.Image) -> bytes:
-    content = io.BytesIO()
-    shown.save(content, "PNG", compress_level=1)
-    return content.getvalue()

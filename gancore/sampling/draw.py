@@ -6,7 +6,6 @@ depends on the number of samples.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from gancore.config.run import LatentSettings
 from gancore.contracts import Condition, Shape
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, NumericsError, blame
-from gancore.sampling.grid import is_picture, picture
+from gancore.sampling.grid import is_picture, picture, png_bytes
 from gancore.sampling.latents import draw_latents
 from gancore.training.gan import GAN
 from gancore.training.networks import call, eval_mode, generated_of
@@ -179,11 +178,7 @@ class DrawnSamples(Tensor):
 
     def _repr_png_(self) -> bytes | None:
         """Return the picture as a PNG; None for samples that cannot be shown."""
-        if not is_picture(self):
-            return None
-        file = io.BytesIO()
-        picture(self).save(file, "PNG")
-        return file.getvalue()
+        return png_bytes(picture(self)) if is_picture(self) else None
 
 
 def checked_conditions(condition: Condition | None, given: Tensor, count: int) -> Tensor:

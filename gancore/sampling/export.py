@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from gancore.catalog.isolation import preserve_process_state
 from gancore.checkpoint.format import json_object
 from gancore.errors import ConfigError, StorageError, blame
 from gancore.exporters import ExportedGenerator, Exporter, Facts
-from gancore.sampling.grid import is_picture, picture
+from gancore.sampling.grid import is_picture, picture, png_bytes
 from gancore.utils.atomic import HINT, flush, is_temporary_file, temporary_name
 from gancore.utils.files import regular
 from gancore.utils.paths import shell_quote
@@ -148,9 +147,7 @@ def _picture(trained: TrainedGenerator) -> bytes | None:
     if isinstance(trained.spec.condition, tuple) or not is_picture(torch.empty(1, *trained.shape, device="meta")):
         return None
     stream = trained.stream(_SHOWN)
-    file = io.BytesIO()
-    picture(torch.cat(list(stream)), limits=stream.limits).save(file, "PNG")
-    return file.getvalue()
+    return png_bytes(picture(torch.cat(list(stream)), limits=stream.limits))
 
 
 @contextmanager

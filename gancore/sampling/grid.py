@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 
@@ -167,6 +168,13 @@ def scatter(points: Tensor, real: Tensor | None = None, framed: Tensor | None = 
         for x, y in ((places * places.new_tensor([1, -1]) + 1) / 2 * (side - 1)).tolist():
             pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
     return plot.resize((_PLOT, _PLOT), Image.Resampling.LANCZOS)
+
+
+def png_bytes(shown: Image.Image, level: int = 6) -> bytes:
+    """Return a picture as a PNG; `level` of compression is 0 to 9, and lower ones are faster."""
+    file = io.BytesIO()
+    shown.save(file, "PNG", compress_level=level)
+    return file.getvalue()
 
 
 def tile_picture(image: Tensor) -> Image.Image:

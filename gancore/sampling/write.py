@@ -41,6 +41,7 @@ from gancore.sampling.grid import (
     grid_pixels,
     is_picture,
     picture,
+    png_bytes,
     tile_picture,
     tiles,
 )
@@ -387,12 +388,10 @@ class _Picture:
         self.count += len(chunk)
 
     def end(self) -> None:
-        encoded = io.BytesIO()
         self._file.truncate(0)
         self._file.seek(0)
         style = self._style
-        picture(torch.cat(self._chunks), style.real, self._limits, style.layout).save(encoded, "PNG")
-        _write(self._file, encoded.getvalue())
+        _write(self._file, png_bytes(picture(torch.cat(self._chunks), style.real, self._limits, style.layout)))
 
 
 class _Animation:
