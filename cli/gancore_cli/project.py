@@ -338,13 +338,14 @@ class _Files:
     def commands(self, searches: _Searches, options: Sequence[str]) -> Iterator[list[str]]:
         """Yield the commands that draw the samples of the latents: one, or one for each class."""
         parts = self._parts(searches)
+        suffix = ".png" if searches.images.ndim == 4 and self.shows(searches) else ".npy"
         for path, found in parts.items():
             if path == self.latents and len(parts) > 1:
                 continue
             label = searches.trained.class_name(found[0].label)
             command = ["gancore", "sample", str(searches.trained.path), "--latents", str(path)]
             command += [] if label is None else [f"--class={label}"]
-            yield [*command, *options, "--out", str(path.with_name(f"{path.stem}-samples.npy"))]
+            yield [*command, *options, "--out", str(path.with_name(f"{path.stem}-samples{suffix}"))]
 
     def _parts(self, searches: _Searches) -> dict[Path, list[Projection]]:
         """Return what was found for all images, and if several classes were found, also that of each; by file."""

@@ -63,7 +63,7 @@ def test_project_prints_one_document_and_is_repeatable(finished):
     assert (image["class"], image["start"], document["seed"]) == (None, "random", 3)
     assert (document["out"], document["comparison"]) == ("a/latents.npy", "a/comparison.png")
     assert np.array_equal(np.load(finished.folder / "a/latents.npy"), np.load(finished.folder / "b/latents.npy"))
-    assert shlex.split(document["commands"][0])[-2:] == ["--out", "a/latents-samples.npy"]
+    assert shlex.split(document["commands"][0])[-2:] == ["--out", "a/latents-samples.png"]
 
 
 def test_project_writes_the_latents_of_each_class_apart(gancore):
