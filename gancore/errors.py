@@ -190,6 +190,15 @@ def describe_error(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
+def why_not_imported(error: ImportError, package: str) -> str:
+    """Return that a package is not installed, or why it cannot be imported. Raise ResourceError if memory ran out."""
+    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] == package:
+        return "is not installed"
+    if limit := exhausted(error):
+        raise limit from error
+    return f"cannot be imported: {describe_error(error)}"
+
+
 def _message_of(error: BaseException) -> str:
     try:
         return str(error)

@@ -52,16 +52,16 @@ def explore(
     import threading
     import webbrowser
 
-    from gancore.errors import ConfigError
+    from gancore.errors import ConfigError, why_not_imported
     from gancore.explore.model import Explorer
     from gancore.explore.repeat import Origin
     from gancore.utils.paths import data_root
 
     try:
         from gancore.explore.server import Server
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         lacking = str(error.name).partition(".")[0]
-        problem = f"explore needs starlette and uvicorn, and {lacking} is not installed"
+        problem = f"explore needs starlette and uvicorn, and {lacking} {why_not_imported(error, lacking)}"
         raise ConfigError(problem, "pip install 'gancore[explore]'") from error
 
     catalog = open_catalog(terminal)

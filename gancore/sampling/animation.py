@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Literal, Protocol
 
@@ -15,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, why_not_imported
 from gancore.sampling.draw import SampleStream
 from gancore.sampling.grid import DEFAULT_LAYOUT, Layout, grid, picture_size, scatter, tiles
 
@@ -211,8 +210,12 @@ class _Video:
 
 def check_installed(form: str) -> None:
     """Raise ConfigError when the package that encodes this form is not installed."""
-    if form == "mp4" and find_spec("av") is None:
-        raise ConfigError("an .mp4 needs PyAV, which is not installed", "pip install 'gancore[video]'")
+    if form == "mp4":
+        try:
+            import av  # noqa: F401  # only whether it can be imported
+        except ImportError as error:
+            problem = f"an .mp4 needs PyAV, which {why_not_imported(error, 'av')}"
+            raise ConfigError(problem, "pip install 'gancore[video]'") from error
 
 
 def _on_white(frame: Image.Image) -> Image.Image:

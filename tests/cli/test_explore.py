@@ -80,6 +80,20 @@ def test_explore_refuses_a_port_in_use(finished):
         assert finished.fails(2, "explore", "runs/0001", "--no-open", "--port", port) == message
 
 
+def test_explore_with_a_broken_package_says_so(finished, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(finished.folder)
+    (tmp_path / "starlette.py").write_text("raise ImportError('its library is missing', name='starlette.x')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.startswith(("starlette", "gancore.explore.server"))]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(SystemExit) as end:
+        main(["explore", "runs/0001", "--no-open"])
+    assert end.value.code == 2
+    problem, _, hint = capsys.readouterr().err.splitlines()
+    assert problem.endswith("and starlette cannot be imported: ImportError: its library is missing")
+    assert hint == "next: pip install 'gancore[explore]'"
+
+
 def test_explore_without_its_packages_names_the_command_that_installs_them(finished, monkeypatch, capsys):
     monkeypatch.chdir(finished.folder)
     monkeypatch.setitem(sys.modules, "starlette", None)  # as if it were not installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from pydantic import Field
 from torch.export import ExportedProgram
 
-from gancore.errors import ConfigError, describe_error, one_line
+from gancore.errors import ConfigError, describe_error, one_line, why_not_imported
 from gancore.exporters import ExportedGenerator, Exporter, Facts
 from gancore_plugins.exporters.trace import Compute, check, refused, trace, without_output
 
@@ -38,6 +39,13 @@ class ONNX(Exporter):
                 "installed",
                 "install what is missing with: pip install 'gancore[onnx]'",
             )
+        for package in ("onnx", "onnxscript", "onnxruntime"):
+            try:
+                if find_spec(package) is not None:
+                    import_module(package)
+            except ImportError as error:
+                problem = f"the format onnx needs {package}, which {why_not_imported(error, package)}"
+                raise ConfigError(problem, "pip install --force-reinstall 'gancore[onnx]'") from error
 
     def export(self, model: ExportedGenerator, out: Path) -> Facts:
         size = sum(value.numel() * value.element_size() for value in model.generator.state_dict().values())

@@ -2,9 +2,9 @@
 
 import io
 import json
+import sys
 import zlib
 from fractions import Fraction
-from importlib.util import find_spec
 
 import av
 import numpy as np
@@ -168,10 +168,15 @@ def test_style_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path, out
 
 
 def test_mp4_without_its_package_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setattr("gancore.sampling.animation.find_spec", lambda name: None if name == "av" else find_spec(name))
+    monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ConfigError, match="needs PyAV, which is not installed") as error:
         save_samples(images(3), tmp_path / "a.mp4")
     assert error.value.hint == "pip install 'gancore[video]'"
+    monkeypatch.delitem(sys.modules, "av")
+    (tmp_path / "av.py").write_text("raise ImportError('its library is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="PyAV, which cannot be imported: ImportError: its library is missing"):
+        save_samples(images(3), tmp_path / "a.mp4")
 
 
 @pytest.mark.parametrize("form", FORMS)

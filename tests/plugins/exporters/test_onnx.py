@@ -69,6 +69,16 @@ def test_missing_package_is_an_error_with_its_command(monkeypatch, package):
     assert "pip install 'gancore[onnx]'" in missing.value.hint
 
 
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_broken_package_is_an_error_with_its_command(monkeypatch, tmp_path, package):
+    (tmp_path / f"{package}.py").write_text("raise ImportError('its library is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    with pytest.raises(gancore.ConfigError, match=f"{package}, which cannot be imported: ImportError: its") as broken:
+        ONNX().check()
+    assert broken.value.hint == "pip install --force-reinstall 'gancore[onnx]'"
+
+
 def test_operator_that_onnx_lacks_is_named(tmp_path, capfd):
     model = exported_with(lambda hidden: torch.special.bessel_j0(hidden))
     with pytest.raises(gancore.ConfigError, match=r"ONNX lacks the operator prims\.bessel_j0") as refused:
