@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +18,13 @@ from gancore_cli.options import PluginOptions, Terminal, device, echo, output_op
 from gancore_cli.signals import Interrupted, interruption
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
     from gancore.catalog.catalog import Catalog
     from gancore.evaluation.train_extractor import Preparation
     from gancore.run.interrupt import Interruption
     from gancore.sampling.load import TrainedGenerator
-    from gancore.sampling.project import Projection
-
-_RANDOM = 64
-"""Random samples whose mean distance from an image is printed."""
-_COLUMNS, _SHOWN = 16, 256
-"""Images in a row of the comparison, and in all of it."""
+    from gancore.sampling.project_images import ImageSearches, ProjectionFiles
 
 
 @click.command()
@@ -98,18 +90,18 @@ def project(
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.requirements import attributed
     from gancore.sampling.load import load
+    from gancore.sampling.project_images import ImageSearches, ProjectionFiles
 
-    files = _Files.of(out, images)
+    files = ProjectionFiles.of(out, images)
     catalog = open_catalog(terminal)
     trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
     warn(terminal, catalog, *trained.warnings)
     number = trained.class_number(label)
     names, given = _read(trained, images, assignments, catalog)
-    searches = _Searches(trained, given, number, _condition(trained, condition, catalog))
-    stop = interruption()
+    searches = ImageSearches(trained, given, number, _condition(trained, condition, catalog))
     with attributed(trained.config, catalog):
         with _keeping(searches, files):
-            terminal.display().prepare(searches.run(steps, seed, stop))
+            terminal.display().prepare(_progress(searches.run(steps, seed), interruption()))
         files.write(searches)
         results = [{"image": name, **result} for name, result in zip(names, searches.results(), strict=True)]
     options = [*(["--condition", str(condition)] if condition else []), *(["--raw"] if raw else [])]
@@ -121,7 +113,7 @@ def project(
         "seed": seed,
         "images": results,
         "own_distance": searches.own_distance(),
-        "commands": [_printed(command) for command in files.commands(searches, options)],
+        "commands": [_printed(command) for command in _commands(searches, files, options)],
     }
     terminal.result(document, lambda: _print(document))
 
@@ -197,74 +189,18 @@ def _condition(trained: TrainedGenerator, path: Path | None, catalog: Catalog) -
     return found[0]
 
 
-@dataclass
-class _Searches:
-    """The search for the latent of each image (N, *shape), and of a sample of the generator; and what they found."""
+def _progress(shares: Iterator[float], stop: Interruption) -> Iterator[Preparation]:
+    """Yield the progress of searches. Raise Interrupted between two steps after a signal."""
+    from gancore.evaluation.train_extractor import Preparation
 
-    trained: TrainedGenerator
-    images: Tensor
-    label: int | None
-    condition: Tensor | None
-    found: list[Projection] = field(default_factory=list)
-    """The best of each search that has begun, in the order of the images; that of the sample is the last."""
-
-    def run(self, steps: int, seed: int, stop: Interruption) -> Iterator[Preparation]:
-        """Do all searches, and yield the progress. Raise Interrupted after a signal."""
-        from gancore.evaluation.train_extractor import Preparation
-        from gancore.sampling.project import project
-
-        own = self.trained.sample(1, seed, self.label, self.condition)
-        images = [*self.images, *own.as_subclass(type(self.images))]
-        with stop.deferred():
-            for number, image in enumerate(images):
-                search = project(self.trained, image, self.label, self.condition, steps=steps, seed=seed)
-                for best in search:
-                    self.found[number:] = [best]
-                    stop.check()
-                    yield Preparation("searching for latents", (number + best.step / steps) / len(images))
-
-    @property
-    def of_images(self) -> list[Projection]:
-        """What was found for the images."""
-        return self.found[: len(self.images)]
-
-    def own_distance(self) -> float:
-        """Return the distance that was reached for a sample of the generator."""
-        return self.found[-1].distance
-
-    def labels(self) -> list[int]:
-        """Return the classes of what was found for the images, each once; empty without classes."""
-        return sorted({found.label for found in self.of_images if found.label is not None})
-
-    def samples(self) -> Tensor:
-        """Return the samples (N, *shape) of what was found for the images, each drawn as `sample` draws it."""
-        import torch
-
-        latents = torch.stack([found.latent for found in self.of_images])
-        if self.condition is not None:
-            return self.trained.generate(latents, self.condition)
-        labels = torch.tensor([found.label or 0 for found in self.of_images])
-        return self.trained.generate(latents, labels if self.labels() else None)
-
-    def results(self) -> Iterator[dict[str, object]]:
-        """Yield for each image what was found, and the mean distance of random samples of the same class."""
-        from gancore.sampling.project import distances
-
-        sample_format, random = self.trained.sample_format, {}
-        for image, sample, found in zip(self.images, self.samples(), self.of_images, strict=True):
-            if found.label not in random:
-                random[found.label] = self.trained.sample(_RANDOM, 0, found.label, self.condition)
-            yield {
-                "distance": float(distances(sample[None], image, sample_format)),
-                "random_distance": float(distances(random[found.label], image, sample_format).mean()),
-                "class": self.trained.class_name(found.label),
-                "class_number": found.label,
-                "start": found.start,
-            }
+    with stop.deferred():
+        for share in shares:
+            stop.check()
+            yield Preparation("searching for latents", share)
 
 
 @contextmanager
-def _keeping(searches: _Searches, files: _Files) -> Iterator[None]:
+def _keeping(searches: ImageSearches, files: ProjectionFiles) -> Iterator[None]:
     """Write what was found so far when a signal ends the block."""
     try:
         yield
@@ -277,101 +213,14 @@ def _keeping(searches: _Searches, files: _Files) -> Iterator[None]:
         raise Interrupted(kept, "run the command again to search to the end") from error
 
 
-@dataclass(frozen=True)
-class _Files:
-    """Where the latents and the comparison are written."""
-
-    latents: Path
-    comparison: Path
-
-    @classmethod
-    def of(cls, out: Path, images: Sequence[Path]) -> _Files:
-        """Return the files of `--out`. Raise ConfigError for other paths, and for those that are images."""
-        from gancore.errors import ConfigError
-
-        if out.suffix.lower() == ".npy" and not out.is_dir():
-            files = cls(out, out.with_name(f"{out.stem}-comparison.png"))
-        elif not out.suffix or out.is_dir():
-            files = cls(out / "latents.npy", out / "comparison.png")
-        else:
-            raise ConfigError(f"--out must end in .npy, or be a folder; received {out}", "--out projection.npy")
-        files.check_writable()
-        for image in images:
-            if image.resolve() in (files.latents.resolve(), files.comparison.resolve()):
-                raise ConfigError(f"{image} would be overwritten", "choose another --out")
-        return files
-
-    def check_writable(self) -> None:
-        """Raise StorageError if the files cannot be created, before anything is searched for."""
-        from gancore.errors import StorageError
-
-        folder = self.latents.absolute().parent
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        if not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise StorageError(
-                f"cannot write to {self.latents}: {folder} is not a writable folder", "choose another --out"
-            )
-
-    def shows(self, searches: _Searches) -> bool:
-        """Return whether the images can be shown."""
-        from gancore.sampling.grid import is_picture
-
-        return is_picture(searches.images)
-
-    def write(self, searches: _Searches) -> None:
-        """Write the files. Raise StorageError when one cannot be written."""
-        import numpy as np
-        import torch
-
-        from gancore.utils.atomic import atomic_write, writing
-
-        with writing(self.latents):
-            self.latents.parent.mkdir(parents=True, exist_ok=True)
-        for path, found in self._parts(searches).items():
-            with atomic_write(path) as temporary, temporary.open("wb") as file:
-                np.save(file, torch.stack([each.latent for each in found]).numpy(), allow_pickle=False)
-        if self.shows(searches):
-            with atomic_write(self.comparison) as temporary:
-                _comparison(searches).save(temporary, "PNG")
-
-    def commands(self, searches: _Searches, options: Sequence[str]) -> Iterator[list[str]]:
-        """Yield the commands that draw the samples of the latents: one, or one for each class."""
-        parts = self._parts(searches)
-        suffix = ".png" if searches.images.ndim == 4 and self.shows(searches) else ".npy"
-        for path, found in parts.items():
-            if path == self.latents and len(parts) > 1:
-                continue
-            label = searches.trained.class_name(found[0].label)
-            command = ["gancore", "sample", str(searches.trained.path), "--latents", str(path)]
-            command += [] if label is None else [f"--class={label}"]
-            yield [*command, *options, "--out", str(path.with_name(f"{path.stem}-samples{suffix}"))]
-
-    def _parts(self, searches: _Searches) -> dict[Path, list[Projection]]:
-        """Return what was found for all images, and if several classes were found, also that of each; by file."""
-        labels, found = searches.labels(), searches.of_images
-        parts = {self.latents: found}
-        if len(labels) > 1:
-            for label in labels:
-                path = self.latents.with_name(f"{self.latents.stem}-class-{label}.npy")
-                parts[path] = [each for each in found if each.label == label]
-        return parts
-
-
-def _comparison(searches: _Searches) -> Image:
-    """Return a picture of the images, each above its sample; or of points, the images in gray."""
-    import torch
-
-    from gancore.sampling.grid import Layout, picture, tiles
-
-    found, limits = searches.samples()[:_SHOWN], searches.trained.sample_format.value_range
-    images = searches.images[: len(found)]
-    if images.ndim == 2:
-        return picture(found, images)
-    columns = min(_COLUMNS, len(images))
-    shown = tiles(torch.cat([images, found]), limits)
-    blank = torch.zeros_like(shown[:1]).expand(-len(images) % columns, *shown.shape[1:])
-    shown = torch.cat([shown[: len(images)], blank, shown[len(images) :], blank])
-    rows = len(shown) // columns
-    ordered = shown.view(2, rows // 2, columns, *shown.shape[1:]).transpose(0, 1).flatten(0, 2)
-    return picture(ordered, layout=Layout((rows, columns)))
+def _commands(searches: ImageSearches, files: ProjectionFiles, options: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the commands that draw the samples of the latents: one, or one for each class."""
+    parts = files.parts(searches)
+    suffix = ".png" if searches.images.ndim == 4 and files.shows(searches) else ".npy"
+    for path, found in parts.items():
+        if path == files.latents and len(parts) > 1:
+            continue
+        label = searches.trained.class_name(found[0].label)
+        command = ["gancore", "sample", str(searches.trained.path), "--latents", str(path)]
+        command += [] if label is None else [f"--class={label}"]
+        yield [*command, *options, "--out", str(path.with_name(f"{path.stem}-samples{suffix}"))]
