@@ -22,7 +22,7 @@ from gancore.exporters import ExportedGenerator, Exporter, Facts
 from gancore.sampling.grid import is_picture, picture, png_bytes
 from gancore.utils.atomic import HINT, flush, is_temporary_file, temporary_name
 from gancore.utils.files import regular
-from gancore.utils.paths import shell_quote
+from gancore.utils.paths import check_folder_of, shell_quote
 from gancore.utils.random import host_states_kept, seeded
 
 if TYPE_CHECKING:
@@ -67,14 +67,12 @@ def export(trained: TrainedGenerator, exporter: Exporter, out: Path) -> Exported
 def check_target(exporter: Exporter, out: Path) -> None:
     """Raise ConfigError unless an exporter can write to this path without replacing anything.
 
-    Raises StorageError when it is below a file.
+    Raises StorageError when it is below a file, or in a folder that is not writable.
     """
     if exporter.suffix and out.suffix.lower() != exporter.suffix:
         better = f"--out {shell_quote(out.with_suffix(exporter.suffix))}"
         raise ConfigError(f"{exporter.name} writes a file that ends in {exporter.suffix}; received {out}", better)
-    parent = next(path for path in out.absolute().parents if os.path.lexists(path))
-    if not parent.is_dir():
-        raise StorageError(f"cannot write to {out}: {parent} is not a folder", "choose another --out")
+    check_folder_of(out)
     if not os.path.lexists(out) or (not exporter.suffix and out.is_dir() and not any(out.iterdir())):
         return
     if not exporter.suffix:

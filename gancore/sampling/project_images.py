@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from gancore.errors import ConfigError, StorageError
+from gancore.errors import ConfigError
 from gancore.sampling.grid import Layout, is_picture, picture, tiles
 from gancore.sampling.load import TrainedGenerator
 from gancore.sampling.project import Projection, distances, project
 from gancore.utils.atomic import atomic_write, writing
+from gancore.utils.paths import check_folder_of
 
 _RANDOM = 64
 """Random samples whose mean distance from an image is found."""
@@ -90,28 +90,21 @@ class ProjectionFiles:
 
     @classmethod
     def of(cls, out: Path, images: Sequence[Path]) -> ProjectionFiles:
-        """Return the files of `--out`. Raise ConfigError for other paths, and for those that are images."""
+        """Return the files of `--out`. Raise ConfigError for other paths, and for those that are images.
+
+        Raises StorageError if the files cannot be created.
+        """
         if out.suffix.lower() == ".npy" and not out.is_dir():
             files = cls(out, out.with_name(f"{out.stem}-comparison.png"))
         elif not out.suffix or out.is_dir():
             files = cls(out / "latents.npy", out / "comparison.png")
         else:
             raise ConfigError(f"--out must end in .npy, or be a folder; received {out}", "--out projection.npy")
-        files.check_writable()
+        check_folder_of(files.latents)
         for image in images:
             if image.resolve() in (files.latents.resolve(), files.comparison.resolve()):
                 raise ConfigError(f"{image} would be overwritten", "choose another --out")
         return files
-
-    def check_writable(self) -> None:
-        """Raise StorageError if the files cannot be created, before anything is searched for."""
-        folder = self.latents.absolute().parent
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-        if not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise StorageError(
-                f"cannot write to {self.latents}: {folder} is not a writable folder", "choose another --out"
-            )
 
     def shows(self, searches: ImageSearches) -> bool:
         """Return whether the images can be shown."""

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, StorageError
 
 
 def cache_root() -> Path:
@@ -33,6 +33,14 @@ def data_root(given: Path | str | None = None) -> Path:
     """
     named = given or os.environ.get("GANCORE_DATA")
     return Path(named) if named else cache_root() / "data"
+
+
+def check_folder_of(path: Path) -> None:
+    """Raise StorageError unless a file or folder can be made at the path; folders above it may be missing."""
+    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    problem = "is not a folder" if not parent.is_dir() else "" if os.access(parent, os.W_OK) else "is not writable"
+    if problem:
+        raise StorageError(f"cannot write to {path}: {parent} {problem}", "choose another --out")
 
 
 def shell_quote(path: Path | str) -> str:

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gancore.catalog.discovery import Choice, settings_path
-from gancore.errors import ConfigError
-from gancore.utils.paths import cache_root, data_root, shell_quote
+from gancore.errors import ConfigError, StorageError
+from gancore.utils.paths import cache_root, check_folder_of, data_root, shell_quote
 
 
 @pytest.fixture
@@ -54,3 +54,13 @@ def test_quoted_path_is_one_argument_on_one_line(path):
         ["/bin/bash", "-c", b"printf %s " + os.fsencode(line)], capture_output=True, check=True
     ).stdout
     assert os.path.normpath(os.fsdecode(found)) == os.path.normpath(path)
+
+
+def test_path_below_a_file_cannot_be_made_and_one_in_new_folders_can(tmp_path):
+    (tmp_path / "file").touch()
+    check_folder_of(tmp_path / "a" / "b" / "c")
+    check_folder_of(tmp_path / "file")
+    for below in ("x", "x/y"):
+        with pytest.raises(StorageError, match="file is not a folder"):
+            check_folder_of(tmp_path / "file" / below)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
