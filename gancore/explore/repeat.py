@@ -69,7 +69,7 @@ def class_name(trained: TrainedGenerator, number: int) -> str:
 
 
 def python(origin: Origin, point: Point, trained: TrainedGenerator, files: Files) -> str:
-    """Return lines of Python that draw the point: imports, and three lines."""
+    """Return lines of Python that draw the point: imports, and two lines, or three for a latent that is edited."""
     imports, latents = ["import gancore"], f"trained.seed_latents([{point.base}])"
     if files.latent is not None:
         imports += ["import numpy", "import torch"]
@@ -84,8 +84,7 @@ def python(origin: Origin, point: Point, trained: TrainedGenerator, files: Files
         imports += ["import numpy", "import torch"]
         conditions = f", torch.from_numpy(numpy.load({str(files.condition)!r}))"
     elif point.condition is not None:
-        imports.append("import torch")
-        conditions = f", torch.tensor([{point.condition}])"
+        conditions = f", label={_label(trained, point.condition)!r}"
     where = f"{str(checkpoint_path(origin, point))!r}"
     where += ", raw=True" if point.raw else ""
     where += f", device={origin.device!r}" if origin.device else ""
@@ -94,10 +93,16 @@ def python(origin: Origin, point: Point, trained: TrainedGenerator, files: Files
         named = "".join(f"Path({str(path)!r}), " for path in origin.plugins)
         where += f", catalog=gancore.Catalog.installed(gancore.Choice(files=({named.strip()})))"
     out = out_name(point) if len(trained.shape) > 1 else Path(out_name(point)).with_suffix(".csv")
-    lines = [
-        f"trained = gancore.load({where})",
-        f"latents = {latents}",
-        f"gancore.save_samples(trained.stream_latents(latents{conditions}), {str(out)!r})",
-    ]
+    lines = [f"trained = gancore.load({where})"]
+    if point.used_moves or point.truncation < 1 or files.latent is not None:
+        lines.append(f"latents = {latents}")
+        latents = "latents"
+    lines.append(f"gancore.save_samples(trained.stream_latents({latents}{conditions}), {str(out)!r})")
     imports = sorted(dict.fromkeys(imports), key=lambda line: (line.startswith("from"), line))
     return "\n".join([*imports, "", *lines])
+
+
+def _label(trained: TrainedGenerator, number: int) -> str | int:
+    """Return a class as its name; or as its number, if it has no name or one that looks like a number."""
+    name = trained.classes[number] if number < len(trained.classes) else ""
+    return name if name and not name.isdecimal() and trained.class_number(name) == number else number

@@ -1,6 +1,8 @@
 """The command and the lines of Python that draw a point again: both give the same pixels."""
 
+import ast
 import io
+import re
 import shlex
 import subprocess
 import sys
@@ -62,7 +64,9 @@ def test_point_needs_files_only_where_options_cannot_say_it(explored):
     for name, point in POINTS.items():
         text = explorer.repeat(point)
         assert ("--latents" in text["command"]) == (name == "mix")
-        assert len(text["python"].partition("\n\n")[2].splitlines()) == 3
+        imports, _, lines = text["python"].partition("\n\n")
+        assert ("import torch" in imports) == (name == "mix")
+        assert len(lines.splitlines()) == (2 if name == "seed" else 3)
 
 
 @pytest.mark.parametrize("name", ["cat", "a b", "-x", "a,b", "<script>", "1", "", "a'b"])
@@ -72,6 +76,11 @@ def test_class_is_named_where_its_name_cannot_be_mistaken(trained_run, name):
     trained = replace(load(trained_run, device="cpu"), classes=("zero", name, *map(str, range(2, 10))))
     assert trained.class_number(class_name(trained, 1)) == 1
     assert class_name(trained, 1) == (name if name in ("cat", "a b", "1") else "1")
+    label = re.search(
+        r"label=(.*?)\), 'seed", python(Origin(trained_run), Point(checkpoint=STEP, condition=1), trained, Files())
+    )[1]
+    assert ast.literal_eval(label) == (1 if name in ("", "1") else name)
+    assert trained.class_number(ast.literal_eval(label)) == 1
 
 
 def test_command_names_plugins_and_paths_so_that_a_shell_reads_them(trained_run, tmp_path):
