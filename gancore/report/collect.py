@@ -27,6 +27,8 @@ CONFIG, EVALUATION = "config.toml", "evaluation.json"
 """File names in the folder of a run."""
 _MOST_STEPS = 2**53
 """A number in evaluation.json above it is no step."""
+_LARGEST = 1e100
+"""A number of the log above it counts as not finite: float32 ends at 3.4e38, and axes overflow near 1e308."""
 
 
 def collect(path: Path | str) -> RunSummary:
@@ -156,7 +158,7 @@ def _as_floats(log: MetricsTable) -> MetricsTable:
 def _float(value: float) -> float:
     """Return a number as a float; NaN if it is not finite, or too large for one."""
     try:
-        return float(value) if math.isfinite(value) else math.nan
+        return float(value) if abs(value) <= _LARGEST else math.nan
     except OverflowError:
         return math.nan
 

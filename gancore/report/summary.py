@@ -77,7 +77,8 @@ class RunSummary:
     def epoch(self) -> float | None:
         """Passes over the data so far, None if no line of the log has it."""
         line = next((line for line in reversed(self.training_lines) if line.get("epoch") and line.get("kimg")), None)
-        return line["epoch"] * self.kimg / line["kimg"] if line else None
+        epoch = line["epoch"] * self.kimg / line["kimg"] if line else math.nan
+        return epoch if math.isfinite(epoch) else None
 
     @property
     def images_per_second(self) -> float | None:

@@ -34,6 +34,19 @@ def test_curves_of_any_log_are_drawn(lines):
     assert all(problems_of(PAGE.format(view.svg) + "</main></body></html>") == [] for view in views)
 
 
+def test_numbers_that_no_axis_can_show_are_not_finite(tmp_path):
+    lines = [
+        {"kimg": 1e308 if number == 3 else number, "epoch": 1e-300 * number, "discriminator_loss": 1.0}
+        | {"generator_loss": (-1) ** number * 1e308}
+        for number in range(9)
+    ]
+    lines[-1] |= {"kimg": 1e-300, "epoch": 1e99}
+    lines.append({"kimg": 1e99})
+    run = run_of(tmp_path / "run", lines)
+    assert training_curves([run])
+    assert run.epoch is None
+
+
 def test_curves_of_runs_over_seeds_are_one_with_a_band(tmp_path):
     lines = [{"kimg": kimg, "generator_loss": kimg / 7} for kimg in range(20)]
     runs = [run_of(tmp_path / str(seed), lines[: 20 - seed], seed) for seed in range(3)]
