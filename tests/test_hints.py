@@ -166,7 +166,7 @@ def test_problems_of_accepts_what_exists(text):
 BEFORE_A_VALUE = re.compile(r"(gancore [a-z]|--[a-z]|cd )[^;,]*$")
 UNQUOTED = {
     "text", "self.package", "kind.kind", "table", "unnamed[0]", "self.size", "torch.cuda.device_count()", "SUFFIX",
-    "fits", "min(most, 64)", "shell", "options", "resume",
+    "fits", "min(most, 64)", "shell", "options", "resume", "data",
     "component.split()[0]", "possible[0]", "', '.join(possible)", "low", "high", "where",
     "total.unit", "what", "label", "number", "other", "document['chosen']", "key", "them", "kind",
     "default_name(shape)",

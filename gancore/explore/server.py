@@ -235,7 +235,7 @@ async def _json(request: Request) -> Mapping[str, object]:
 
 
 def _number_in(request: Request) -> int:
-    """Return the number in the address of a request. Raise DataError when it is none, or too large."""
+    """Return the number in the address of a request. Raise DataError for other text, and when it is too large."""
     text = str(request.path_params["number"])
     if not text.isdecimal() or len(text) > _MOST_DIGITS:
         raise DataError("the address has no number", "reload the page")

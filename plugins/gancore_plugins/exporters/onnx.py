@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,16 @@ _LARGEST = 2_000_000_000
 """Bytes of weights in one file: those of protobuf hold less than 2 GiB."""
 
 
+@contextmanager
+def _needed(package: str) -> Iterator[None]:
+    """Turn an ImportError in this block into a ConfigError that names the package."""
+    try:
+        yield
+    except ImportError as error:
+        problem = f"the format onnx needs {package}, which {why_not_imported(error, package)}"
+        raise ConfigError(problem, "install it, again if it is broken: pip install 'gancore[onnx]'") from error
+
+
 class ONNX(Exporter):
     """Model of ONNX in one .onnx file, for onnxruntime and other runtimes without torch."""
 
@@ -33,19 +44,13 @@ class ONNX(Exporter):
     opset: int = Field(default=20, ge=18, le=23, description="version of the set of operators")
 
     def check(self) -> None:
-        if missing := [package for package in ("onnx", "onnxscript") if find_spec(package) is None]:
-            raise ConfigError(
-                f"the format onnx needs {' and '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not "
-                "installed",
-                "install what is missing with: pip install 'gancore[onnx]'",
-            )
-        for package in ("onnx", "onnxscript", "onnxruntime"):
-            try:
-                if find_spec(package) is not None:
-                    import_module(package)
-            except ImportError as error:
-                problem = f"the format onnx needs {package}, which {why_not_imported(error, package)}"
-                raise ConfigError(problem, "pip install --force-reinstall 'gancore[onnx]'") from error
+        with _needed("onnx"):
+            import onnx  # noqa: F401  # only to see whether it works, as below
+        with _needed("onnxscript"):
+            import onnxscript  # noqa: F401
+        if find_spec("onnxruntime") is not None:
+            with _needed("onnxruntime"):
+                import onnxruntime  # noqa: F401
 
     def export(self, model: ExportedGenerator, out: Path) -> Facts:
         size = sum(value.numel() * value.element_size() for value in model.generator.state_dict().values())

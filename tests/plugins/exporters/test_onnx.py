@@ -76,7 +76,7 @@ def test_broken_package_is_an_error_with_its_command(monkeypatch, tmp_path, pack
     monkeypatch.delitem(sys.modules, package, raising=False)
     with pytest.raises(gancore.ConfigError, match=f"{package}, which cannot be imported: ImportError: its") as broken:
         ONNX().check()
-    assert broken.value.hint == "pip install --force-reinstall 'gancore[onnx]'"
+    assert "pip install 'gancore[onnx]'" in broken.value.hint
 
 
 def test_operator_that_onnx_lacks_is_named(tmp_path, capfd):
