@@ -16,6 +16,7 @@ from gancore.errors import ConfigError, NumericsError, StorageError
 from gancore.sampling.draw import CHUNK, SampleStream
 from gancore.sampling.grid import tiles
 from gancore.sampling.write import default_name, save_samples, written
+from helpers.small_runs import largest_file
 
 DTYPES = [torch.uint8, torch.float32]
 ARRAYS = ["a.npy", "a.safetensors"]
@@ -180,17 +181,30 @@ def test_interrupted_picture_shows_the_samples_so_far(tmp_path):
     assert (tmp_path / "a.partial.png").read_bytes() == (tmp_path / "whole.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.safetensors", "a.csv"])
-def test_full_disk_keeps_the_samples_before_it(tmp_path, name):
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, name], cwd=tmp_path, capture_output=True, text=True)
-    partial = partial_of(tmp_path / name)
+def check_kept_on_full_disk(out, message, kept_samples):
+    """Check what is left of 1,000 samples that did not fit on the disk, and what the error says."""
+    partial = partial_of(out)
     kept = read(partial)
-    problem = f"cannot write samples to {name}: File too large"
-    assert done.stdout == f"{problem}|{len(kept)} of 1,000 samples in {partial.name}\n", done.stderr
+    assert message == f"cannot write samples to {out}: File too large"
+    assert kept_samples == f"{len(kept)} of 1,000 samples in {partial}"
     assert 0 < len(kept) < 1000
     assert len(kept) % CHUNK == 0
     assert torch.equal(kept[:, 0], torch.arange(len(kept)).float())
-    assert os.listdir(tmp_path) == [partial.name]
+    assert os.listdir(out.parent) == [partial.name]
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.safetensors", "a.csv"])
+def test_full_disk_keeps_the_samples_before_it(tmp_path, name):
+    samples = torch.arange(1000.0)[:, None].expand(-1, 64)
+    with largest_file(60_000), pytest.raises(StorageError) as error:
+        save_samples(stream(samples), tmp_path / name)
+    check_kept_on_full_disk(tmp_path / name, error.value.message, error.value.kept)
+
+
+def test_full_disk_ends_a_script_with_the_samples_before_it(tmp_path):
+    out = tmp_path / "a.csv"
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, out], capture_output=True, text=True)
+    check_kept_on_full_disk(out, *done.stdout.rstrip("\n").split("|"))
 
 
 def test_file_has_its_name_only_when_it_is_complete(tmp_path):
@@ -202,6 +216,7 @@ def test_file_has_its_name_only_when_it_is_complete(tmp_path):
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\0")), min_size=2, max_size=2))
+@settings(max_examples=30)
 def test_table_has_the_names_of_its_columns(tmp_path_factory, names):
     out, samples = tmp_path_factory.mktemp("out") / "a.csv", values(5, (2,), torch.float32)
     save_samples(stream(samples, columns=tuple(names)), out)
