@@ -81,11 +81,11 @@ from .sampling.draw import draw_samples as draw_samples
 from .sampling.latents import interpolate as interpolate
 from .sampling.latents import mix as mix
 from .sampling.latents import truncate as truncate
-from .sampling.load import TrainedGenerator as TrainedGenerator
 from .sampling.load import load as load
 from .sampling.project import Projection as Projection
 from .sampling.project import project as project
 from .sampling.timelapse import timelapse as timelapse
+from .sampling.trained import TrainedGenerator as TrainedGenerator
 from .sampling.write import save_samples as save_samples
 from .settings import PiecewiseSchedule as PiecewiseSchedule
 from .settings import Schedulable as Schedulable

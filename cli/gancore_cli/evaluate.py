@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gancore.evaluation.evaluator import Evaluation, Evaluator, Result
     from gancore.evaluation.sources import ReferenceImages
     from gancore.run.directory import RunDirectory
-    from gancore.sampling.load import TrainedGenerator
+    from gancore.sampling.trained import TrainedGenerator
 
 
 @click.command()

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
     from gancore.evaluation.train_extractor import Preparation
     from gancore.run.interrupt import Interruption
-    from gancore.sampling.load import TrainedGenerator
     from gancore.sampling.project_images import ImageSearches, ProjectionFiles
+    from gancore.sampling.trained import TrainedGenerator
 
 
 @click.command()

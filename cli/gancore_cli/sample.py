@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gancore.run.interrupt import Interruption
     from gancore.sampling.arrange import ArrangedSamples
     from gancore.sampling.draw import SampleStream
-    from gancore.sampling.load import TrainedGenerator
+    from gancore.sampling.trained import TrainedGenerator
 
 _SECONDS_WITHOUT_PROGRESS = 1
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gancore.sampling.arrange import SampleOptions
-    from gancore.sampling.load import TrainedGenerator
+    from gancore.sampling.trained import TrainedGenerator
 
 R = TypeVar("R")
 

@@ -23,8 +23,9 @@ from gancore.explore.point import Base, Point, StoredLatents, digest_of, latent_
 from gancore.explore.repeat import Files, Origin, command, python
 from gancore.sampling.directions import Directions, find_directions
 from gancore.sampling.grid import REAL_POINTS, is_picture, picture, png_bytes
-from gancore.sampling.load import TrainedGenerator, load
+from gancore.sampling.load import load
 from gancore.sampling.project import Projection, project
+from gancore.sampling.trained import TrainedGenerator
 
 _MOST_LOADED = 3
 """Generators that are kept in memory."""

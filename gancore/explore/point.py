@@ -15,7 +15,7 @@ from torch import Tensor
 from gancore.errors import ConfigError, DataError
 from gancore.sampling.directions import Directions, move
 from gancore.sampling.latents import mix, read_latents, seed_latents, truncate
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.atomic import atomic_write, writing
 from gancore.utils.files import regular
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gancore.explore.point import Point
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.paths import shell_quote
 
 

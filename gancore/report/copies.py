@@ -12,7 +12,7 @@ from torch import Tensor
 from gancore.evaluation.sources import ReferenceImages
 from gancore.report.pictures import Embedded, embed_all
 from gancore.sampling.grid import tile_picture, tiles
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 
 SHOWN, _NEAREST, _SAMPLES = 6, 4, 64
 _REAL = 64

@@ -14,7 +14,7 @@ from torch import Tensor
 from gancore.report.pictures import Embedded, embed_all
 from gancore.sampling.grid import is_picture, tile_picture, tiles
 from gancore.sampling.latents import mix, seed_latents
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 
 CORNERS = (0, 1, 2, 3)
 """Seeds of the latents in the corners of a map: top left, top right, bottom left, bottom right."""

@@ -25,8 +25,9 @@ from gancore.report.latent_map import ClassRow, LatentMap, can_map, class_rows, 
 from gancore.report.pictures import Embedded, Frame, embedded, frames_of, without_enlargement
 from gancore.report.plots import short
 from gancore.report.summary import RunSummary
-from gancore.sampling.load import TrainedGenerator, load
+from gancore.sampling.load import load
 from gancore.sampling.run_pictures import open_picture
+from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.paths import data_root, shell_quote
 
 T = TypeVar("T")

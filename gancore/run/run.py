@@ -65,7 +65,8 @@ from gancore.run.source import (
 )
 from gancore.run.unused_keys import is_chosen, keys_of_user, unused_keys
 from gancore.sampling.grid import is_picture
-from gancore.sampling.load import TrainedGenerator, load
+from gancore.sampling.load import load
+from gancore.sampling.trained import TrainedGenerator
 from gancore.sampling.write import most_in_picture
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer

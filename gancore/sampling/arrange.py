@@ -22,7 +22,7 @@ from gancore.sampling.directions import find_directions, move
 from gancore.sampling.draw import SampleStream
 from gancore.sampling.grid import Layout
 from gancore.sampling.latents import checked_latents, draw_latents, interpolate, seed_latents, truncate
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 from gancore.sampling.write import Form, written
 
 _USUAL, _PER_CLASS, _FRAMES = 64, 8, 60

@@ -20,7 +20,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from gancore.config.run import LatentSettings
 from gancore.errors import ConfigError, blame
 from gancore.sampling.draw import CHUNK
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 from gancore.training.networks import call, draw_latent, eval_mode, generated_of
 from gancore.utils.random import generator_for, seeded
 

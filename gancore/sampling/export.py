@@ -26,7 +26,7 @@ from gancore.utils.paths import check_folder_of, shell_quote
 from gancore.utils.random import host_states_kept, seeded
 
 if TYPE_CHECKING:
-    from gancore.sampling.load import TrainedGenerator
+    from gancore.sampling.trained import TrainedGenerator
 
 _SHOWN = 64
 """Samples in the picture of an export."""

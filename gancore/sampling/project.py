@@ -17,7 +17,7 @@ from gancore.config.run import LatentSettings
 from gancore.errors import ConfigError, blame
 from gancore.sampling.directions import deviation
 from gancore.sampling.draw import CHUNK, checked_conditions, condition_of_chunk, not_finite
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 from gancore.training.networks import call, draw_latent, encode, eval_mode, generated_of
 from gancore.utils.random import generator_for, seeded
 from gancore.utils.sample_format import SampleFormat, condition_to_network

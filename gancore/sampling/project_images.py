@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gancore.errors import ConfigError
 from gancore.sampling.grid import Layout, is_picture, picture, tiles
-from gancore.sampling.load import TrainedGenerator
 from gancore.sampling.project import Projection, distances, project
+from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.atomic import atomic_write, writing
 from gancore.utils.paths import check_folder_of
 

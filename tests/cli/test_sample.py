@@ -14,7 +14,7 @@ from torch import nn
 
 from gancore.contracts import Spec
 from gancore.run.interrupt import Interruption
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.sample_format import UINT8
 from gancore_cli.sample import _interruptible, _other_number
 from gancore_cli.signals import Interrupted

@@ -8,7 +8,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Spec
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.model_folder import write_model
 from gancore.utils.sample_format import SampleFormat
 

@@ -7,7 +7,7 @@ import torch
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.contracts import Spec
-from gancore.sampling.load import TrainedGenerator
+from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.sample_format import SampleFormat
 from helpers.tiny_components import PARTS, catalog
 
