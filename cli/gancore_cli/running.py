@@ -132,12 +132,14 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
         return
     progress, shape = run.gan.progress, run.gan.feed.shape
     best = run.best  # read and verified as a whole, so once
+    report = run.directory.path / "report.html"
     document = {
         "run": str(run.path),
         "pictures": str(run.samples[-1]) if run.samples else None,
         "metrics": str(run.directory.metrics),
         "checkpoint": str(run.directory.saved or run.checkpoints[-1]),
         "best": str(best) if best else None,
+        "report": str(report) if run.config.report and report.is_file() else None,
         "last": json_safe(last),
         "data": run.data,
         "threads": run.gan.choice.threads,
@@ -150,7 +152,7 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
         else:
             total, step = run.config.duration, f"{progress.step:,}"
             echo(f"done: the run had reached its total of {total} at step {step}; a longer total extends it")
-        for key in ("pictures", "metrics", "checkpoint", "best"):
+        for key in ("pictures", "metrics", "checkpoint", "best", "report"):
             if document[key]:
                 echo(f"{key + ':':<12}{printable(str(document[key]))}")
         if steps and is_terminal() and can_show_curves():

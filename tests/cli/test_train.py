@@ -49,10 +49,12 @@ def test_config_of_a_run_trains_the_same_weights_again(finished):
 
 
 def test_runs_are_numbered_and_json_is_one_document(gancore):
-    first = json.loads(gancore.works("train", *BY_HAND, *SHORT, "--json").stdout)
+    often = ("--set", "report.every_kimg=9")
+    first = json.loads(gancore.works("train", *BY_HAND, *SHORT, *often, "--json").stdout)
     second = gancore.works("train", *BY_HAND, *SHORT, "-q")
     assert first["run"] == "runs/0001"
     assert first["last"]["step"] == 3
+    assert first["report"] == "runs/0001/report.html"
     config = tomllib.loads((gancore.folder / "runs" / "0001" / "config.toml").read_text())
     assert (first["threads"], first["precision"]) == (config["training"]["threads"], config["training"]["precision"])
     assert (second.stdout, second.stderr) == ("", "")
