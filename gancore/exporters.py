@@ -38,8 +38,8 @@ class ExportedGenerator:
     `value_range`, `scales`, `columns` and `mirrors`.
     `config`: the resolved config as plain data, without observers; of paths, only the last name is left.
     `about`: where the weights come from, as plain data without paths and names of people or machines: `step`, `kimg`,
-    `averaged`, `checkpoint` (its SHA-256), `recipe`, `gancore`, `torch`, `python`, `plugins` (versions by package) and
-    `needs` (third-party plugins that the run needs).
+    `averaged`, `checkpoint` (the SHA-256 of its content, as `gancore checkpoint verify -v` prints it), `recipe`,
+    `gancore`, `torch`, `python`, `plugins` (versions by package) and `needs` (third-party plugins that the run needs).
     `evaluation`: the run's evaluation at this step as in evaluation.json, None without one.
     `picture`: a PNG of samples, None for samples that make no picture.
     """

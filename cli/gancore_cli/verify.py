@@ -42,6 +42,7 @@ def verify(terminal: Terminal, path: Path) -> int:
             "bytes": result.size,
             "valid": result.problem is None,
             "problem": result.problem,
+            "sha256": result.sha256,
         }
         for result in results
     ]
@@ -51,6 +52,8 @@ def verify(terminal: Terminal, path: Path) -> int:
             step = "" if result.step is None else f"step {result.step:,}, "
             size = "" if result.size is None else f"{result.size:,} bytes, "
             echo(f"{result.path.name}: {step}{size}{f'not valid: {result.problem}' if result.problem else 'valid'}")
+            if terminal.verbose and result.sha256:
+                echo(f"  SHA-256 of its content: {result.sha256}")
 
     terminal.result(rows, text)
     return 0 if all(result.problem is None for result in results) else 4

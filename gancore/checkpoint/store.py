@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from gancore.errors import CheckpointError, StorageError
 from gancore.utils import atomic
 from gancore.utils.atomic import HINT, atomic_write
 from gancore.utils.files import regular
+from gancore.utils.paths import shell_quote
 
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})\.safetensors")
@@ -53,12 +55,16 @@ class Selected:
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of reading one file: its step and size in bytes, None if unknown, and why it is not valid, if so."""
+    """The result of reading one file: its step and size in bytes, None if unknown, and why it is not valid, if so.
+
+    `sha256` is the digest of its content, which it holds itself, not that of the file; None unless it is valid.
+    """
 
     path: Path
     step: int | None
     size: int | None
     problem: str | None
+    sha256: str | None = None
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -131,7 +137,17 @@ def select(path: Path, *, best: bool = False) -> Selected:
         rejected += [reason for _, reason in found.rejected]
     if rejected:
         raise CheckpointError(f"there is no valid checkpoint in {path}: {'; '.join(rejected)}", "name another run")
-    raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")
+    raise CheckpointError(f"there is no checkpoint in {path}", _hint_without_checkpoint(path))
+
+
+def _hint_without_checkpoint(path: Path) -> str:
+    """Return what helps where a folder has no checkpoint: a run begins, or begins anew if its checkpoints are gone."""
+    if not (path / "config.toml").is_file():
+        return "name a run directory, like runs/0001"
+    with suppress(OSError):
+        if (path / "metrics.jsonl").stat().st_size:
+            return f"its checkpoints are gone; train it again: gancore train {shell_quote(path / 'config.toml')}"
+    return f"it has not begun; train it: gancore resume {shell_quote(path)}"
 
 
 def find_checkpoints(path: Path) -> list[Path]:
@@ -152,7 +168,8 @@ def verify(path: Path) -> Verification:
     except OSError:
         size = None
     try:
-        return Verification(path, _load_named(path).about["progress"]["step"], size, None)
+        saved = _load_named(path)
+        return Verification(path, saved.about["progress"]["step"], size, None, saved.digest)
     except CheckpointError as error:
         return Verification(path, None, size, str(error))
 

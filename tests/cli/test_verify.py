@@ -3,6 +3,8 @@ import shutil
 
 import pytest
 
+from gancore.checkpoint.store import load
+
 FORKED = True
 
 NAMES = ["step-00000000.safetensors", "step-00000004.safetensors"]
@@ -25,6 +27,8 @@ def test_verify_lists_the_checkpoints_of_a_run(gancore, run):
     (run / "checkpoints" / "best.safetensors").write_bytes((run / "checkpoints" / NAMES[1]).read_bytes())
     lines = gancore.works("checkpoint", "verify", run).stdout.splitlines()
     sizes = [f"{(run / 'checkpoints' / name).stat().st_size:,}" for name in NAMES]
+    digest = load(run / "checkpoints" / NAMES[1]).digest
+    assert gancore.works("checkpoint", "verify", run, "-v").stdout.splitlines()[-1].split()[-1] == digest
     assert lines == [
         f"{NAMES[0]}: step 0, {sizes[0]} bytes, valid",
         f"{NAMES[1]}: step 4, {sizes[1]} bytes, valid",
@@ -41,7 +45,7 @@ def test_verify_reports_damage_by_its_exit_code_and_changes_nothing(gancore, run
         assert done.returncode == 4
         assert done.stderr == ""
         rows = json.loads(done.stdout)
-        assert list(rows[-1]) == ["path", "step", "bytes", "valid", "problem"]
+        assert list(rows[-1]) == ["path", "step", "bytes", "valid", "problem", "sha256"]
         assert rows[-1]["path"] == str(newest)
         assert rows[-1]["valid"] is False
         assert "damaged" in rows[-1]["problem"]

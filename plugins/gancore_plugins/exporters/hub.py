@@ -47,7 +47,7 @@ class HubFolder(Exporter):
         write_card(out, Card(model, evaluation, self.license, self.title, self.repository))
         return {
             "weights": "the average of training (EMA)" if model.about["averaged"] else "the current ones, no average",
-            "sha256": digest,
+            "sha256_of_weights_file": digest,
             "license": self.license or "none; name one with --set license, such as apache-2.0",
             "evaluation": measured,
         }

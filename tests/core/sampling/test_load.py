@@ -203,8 +203,20 @@ def test_loading_leaves_the_random_state_of_the_process_alone(run):
 
 
 def test_folder_without_a_checkpoint_is_reported(tmp_path):
-    with pytest.raises(CheckpointError, match="no checkpoint in"):
-        load(tmp_path, catalog=catalog())
+    path, quoted = tmp_path / "my run", f"'{tmp_path}/my run"
+    path.mkdir()
+    hints = []
+    for name, content in (("", ""), ("config.toml", ""), ("metrics.jsonl", ""), ("metrics.jsonl", "{}")):
+        if name:
+            (path / name).write_text(content)
+        with pytest.raises(CheckpointError, match="no checkpoint in") as error:
+            load(path, catalog=catalog())
+        hints.append(error.value.hint)
+    assert hints == [
+        "name a run directory, like runs/0001",
+        *[f"it has not begun; train it: gancore resume {quoted}'"] * 2,
+        f"its checkpoints are gone; train it again: gancore train {quoted}/config.toml'",
+    ]
 
 
 # Files
