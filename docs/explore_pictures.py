@@ -57,7 +57,7 @@ def main(run: str) -> None:
         explorer = Explorer(Origin(copy), Catalog.installed(), data_root())
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         with Server(explorer) as server:
-            page = browser.new_page(viewport={"width": 1100, "height": 1420})
+            page = browser.new_page(viewport={"width": 1280, "height": 1080})
             show(page, server.address)
             page.screenshot(path=DOCS / "explore.png")
             phone = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
