@@ -14,18 +14,18 @@ from pathlib import Path
 
 from gancore.catalog.catalog import Catalog
 from gancore.explore.model import Explorer
-from gancore.explore.repeat import Origin
+from gancore.explore.repeat import Invocation
 from gancore.explore.server import Server
 from gancore.utils.paths import data_root
 
 
 def main(run: str, seconds: float = 10) -> None:
     """Move the slider of a direction for some seconds, each time after the picture has arrived."""
-    explorer = Explorer(Origin(Path(run), device="cpu"), Catalog.installed(), data_root())
+    explorer = Explorer(Invocation(Path(run), device="cpu"), Catalog.installed(), data_root())
     with Server(explorer) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port)
         path = f"/{server.address.split('/')[3]}"
-        headers = {"Origin": f"http://127.0.0.1:{server.port}"}
+        headers = {"Invocation": f"http://127.0.0.1:{server.port}"}
         point, times, size = explorer.describe()["point"], list[float](), 0
         begin = time.perf_counter()
         while (start := time.perf_counter()) < begin + seconds or len(times) < 2:

@@ -18,7 +18,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from gancore.catalog.catalog import Catalog
 from gancore.explore.model import Explorer
-from gancore.explore.repeat import Origin
+from gancore.explore.repeat import Invocation
 from gancore.explore.server import Server
 from gancore.utils.paths import data_root
 
@@ -54,7 +54,7 @@ def main(run: str) -> None:
         copy = Path("runs") / Path(run).name
         shutil.copytree(run, folder / copy)
         os.chdir(folder)
-        explorer = Explorer(Origin(copy), Catalog.installed(), data_root())
+        explorer = Explorer(Invocation(copy), Catalog.installed(), data_root())
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         with Server(explorer) as server:
             page = browser.new_page(viewport={"width": 1280, "height": 1080})

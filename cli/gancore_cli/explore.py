@@ -54,7 +54,7 @@ def explore(
 
     from gancore.errors import ConfigError, why_not_imported
     from gancore.explore.model import Explorer
-    from gancore.explore.repeat import Origin
+    from gancore.explore.repeat import Invocation
     from gancore.utils.paths import data_root
 
     try:
@@ -67,8 +67,8 @@ def explore(
     catalog = open_catalog(terminal)
     plugins = context.find_object(PluginOptions) or PluginOptions()
     program = with_plugins("gancore sample", plugins).removesuffix(" sample")
-    origin = Origin(run, None if device == "auto" else device, program, plugins.files)
-    explorer = Explorer(origin, catalog, data_root(data_dir))
+    invocation = Invocation(run, None if device == "auto" else device, program, plugins.files)
+    explorer = Explorer(invocation, catalog, data_root(data_dir))
     warn(terminal, catalog, *explorer.newest.warnings)
     with ExitStack() as stack:
         server = stack.enter_context(Server(explorer, port or 0))

@@ -20,7 +20,7 @@ from gancore.errors import CheckpointError, ConfigError, DataError, GancoreError
 from gancore.evaluation.sources import ReferenceImages
 from gancore.explore.favorites import Favorite, Favorites
 from gancore.explore.point import Base, Point, StoredLatents, digest_of, latent_of, write_array
-from gancore.explore.repeat import Files, Origin, command, python
+from gancore.explore.repeat import Invocation, PointFiles, command, python
 from gancore.sampling.directions import Directions, find_directions
 from gancore.sampling.grid import REAL_POINTS, is_picture, picture, png_bytes
 from gancore.sampling.load import load
@@ -70,24 +70,26 @@ class Explorer:
     ConfigError when its samples make no picture.
     """
 
-    def __init__(self, origin: Origin, catalog: Catalog, data_root: Path) -> None:
-        if not origin.run.is_dir():
-            is_file = origin.run.exists()
+    def __init__(self, invocation: Invocation, catalog: Catalog, data_root: Path) -> None:
+        if not invocation.run.is_dir():
+            is_file = invocation.run.exists()
             raise CheckpointError(
-                f"explore takes the folder of a run; {origin.run} {'is a file' if is_file else 'does not exist'}",
+                f"explore takes the folder of a run; {invocation.run} {'is a file' if is_file else 'does not exist'}",
                 "name the folder of a run, like runs/0001",
             )
-        self._origin, self._catalog, self._data_root = origin, catalog, data_root
-        newest = load(origin.run, device=origin.device or "auto", catalog=catalog)
-        if newest.path.absolute().parent != origin.run.absolute() / "checkpoints":
-            raise CheckpointError(f"{origin.run} is no run: it has no folder checkpoints", "name a run, like runs/0001")
+        self._invocation, self._catalog, self._data_root = invocation, catalog, data_root
+        newest = load(invocation.run, device=invocation.device or "auto", catalog=catalog)
+        if newest.path.absolute().parent != invocation.run.absolute() / "checkpoints":
+            raise CheckpointError(
+                f"{invocation.run} is no run: it has no folder checkpoints", "name a run, like runs/0001"
+            )
         if not is_picture(torch.empty(1, *newest.shape, device="meta")):
             raise ConfigError(
                 f"samples of shape {newest.shape} make no picture, so there is nothing to show",
                 "draw them: gancore sample RUN --out samples.npy",
             )
-        self.newest, self.favorites = newest, Favorites(origin.run)
-        self.latents = StoredLatents(origin.run)
+        self.newest, self.favorites = newest, Favorites(invocation.run)
+        self.latents = StoredLatents(invocation.run)
         self._loaded: dict[tuple[str, bool], _Loaded] = {}
         self._loaded[newest.path.name, not newest.averaged and newest.config.ema is not None] = _Loaded(
             newest, _stamp(newest.path)
@@ -100,7 +102,7 @@ class Explorer:
         count = condition if isinstance(condition, int) else len(self._conditions) if condition else 0
         names = [self._name_of_class(number) for number in range(count)] if isinstance(condition, int) else []
         return {
-            "run": str(self._origin.run),
+            "run": str(self._invocation.run),
             "shape": list(trained.shape),
             "classes": names,
             "conditions": count if isinstance(condition, tuple) else 0,
@@ -115,9 +117,9 @@ class Explorer:
 
     def checkpoints(self) -> list[dict[str, object]]:
         """Return the checkpoints in the folder, newest first, as data for JSON."""
-        if not self._origin.run.is_dir():
-            raise CheckpointError(f"{self._origin.run} was moved or removed", "move it back, or explore it anew")
-        named = reversed(find_checkpoints(self._origin.run))
+        if not self._invocation.run.is_dir():
+            raise CheckpointError(f"{self._invocation.run} was moved or removed", "move it back, or explore it anew")
+        named = reversed(find_checkpoints(self._invocation.run))
         return [{"name": path.name, "label": _label_of(path)} for path in named]
 
     def directions(self, point: Point) -> dict[str, object]:
@@ -156,13 +158,13 @@ class Explorer:
         """
         trained, files = self._load(point).trained, self._files(point)
         needed = [str(path) for path in (files.latent, files.condition) if path is not None and not path.exists()]
-        path = self._origin.run / "checkpoints" / point.checkpoint
+        path = self._invocation.run / "checkpoints" / point.checkpoint
         if not path.is_file():
             gone = f"{path} was removed, so nothing can draw this picture again. Save the favorite or download it now."
             return {"command": "", "python": "", "files": [], "gone": gone}
         return {
-            "command": command(self._origin, point, trained, files),
-            "python": python(self._origin, point, trained, files),
+            "command": command(self._invocation, point, trained, files),
+            "python": python(self._invocation, point, trained, files),
             "files": needed,
             "gone": "",
         }
@@ -246,10 +248,10 @@ class Explorer:
 
     def _load(self, point: Point) -> _Loaded:
         """Return the generator of a point, from memory unless its file was replaced. Raise CheckpointError if lost."""
-        key, path = (point.checkpoint, point.raw), self._origin.run / "checkpoints" / point.checkpoint
+        key, path = (point.checkpoint, point.raw), self._invocation.run / "checkpoints" / point.checkpoint
         stamp = _stamp(path)
         if key not in self._loaded or stamp not in (None, self._loaded[key].stamp):  # the best one can be replaced
-            device = self._origin.device or "auto"
+            device = self._invocation.device or "auto"
             trained = load(path, raw=point.raw, device=device, catalog=self._catalog)
             if (trained.shape, trained.spec.condition) != (self.newest.shape, self.newest.spec.condition):
                 raise CheckpointError(f"{path} draws samples of another shape", "choose another checkpoint")
@@ -292,7 +294,7 @@ class Explorer:
             raise directions
         return latent_of(point, loaded.trained, self.latents, directions)
 
-    def _files(self, point: Point) -> Files:
+    def _files(self, point: Point) -> PointFiles:
         """Return the paths of the files that repeat the point, which need not exist."""
         digest = self._digest(point)  # also of a seed, since moves may be wrong
         latent = None if point.is_of_seed else self.latents.path(digest)
@@ -301,7 +303,7 @@ class Explorer:
         if values is not None and isinstance(self.newest.spec.condition, tuple):
             digest = digest_of(values)
             condition = self.latents.folder / f"condition-{digest}.npy"
-        return Files(latent, condition)
+        return PointFiles(latent, condition)
 
     def _name_of_class(self, number: int) -> str:
         classes = self.newest.classes

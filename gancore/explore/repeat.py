@@ -12,15 +12,15 @@ from gancore.utils.paths import shell_quote
 
 
 @dataclass(frozen=True)
-class Files:
-    """Files that a point needs where no option can name its parts: of its latent, and of its condition."""
+class PointFiles:
+    """PointFiles that a point needs where no option can name its parts: of its latent, and of its condition."""
 
     latent: Path | None = None
     condition: Path | None = None
 
 
 @dataclass(frozen=True)
-class Origin:
+class Invocation:
     """How the explorer was started: the run as it was named, the device if one was, and how plugins were chosen.
 
     `program` is the command with options for plugins; `plugins` are those that are files.
@@ -32,9 +32,9 @@ class Origin:
     plugins: tuple[Path, ...] = ()
 
 
-def checkpoint_path(origin: Origin, point: Point) -> Path:
+def checkpoint_path(invocation: Invocation, point: Point) -> Path:
     """Return the path of the point's checkpoint."""
-    return origin.run / "checkpoints" / point.checkpoint
+    return invocation.run / "checkpoints" / point.checkpoint
 
 
 def out_name(point: Point) -> str:
@@ -42,9 +42,9 @@ def out_name(point: Point) -> str:
     return f"seed-{point.base}.png" if point.is_of_seed else "point.png"
 
 
-def command(origin: Origin, point: Point, trained: TrainedGenerator, files: Files) -> str:
+def command(invocation: Invocation, point: Point, trained: TrainedGenerator, files: PointFiles) -> str:
     """Return the command that draws the point into a picture."""
-    words = [origin.program, "sample", shell_quote(checkpoint_path(origin, point))]
+    words = [invocation.program, "sample", shell_quote(checkpoint_path(invocation, point))]
     if files.latent is not None:
         words += ["--latents", shell_quote(files.latent)]
     else:
@@ -57,7 +57,7 @@ def command(origin: Origin, point: Point, trained: TrainedGenerator, files: File
     elif point.condition is not None:
         words += ["--class", shell_quote(class_name(trained, point.condition))]
     words += ["--raw"] if point.raw else []
-    words += ["--device", origin.device] if origin.device else []
+    words += ["--device", invocation.device] if invocation.device else []
     return " ".join([*words, "--out", out_name(point)])
 
 
@@ -68,7 +68,7 @@ def class_name(trained: TrainedGenerator, number: int) -> str:
     return name if plain and trained.class_number(name) == number else str(number)
 
 
-def python(origin: Origin, point: Point, trained: TrainedGenerator, files: Files) -> str:
+def python(invocation: Invocation, point: Point, trained: TrainedGenerator, files: PointFiles) -> str:
     """Return lines of Python that draw the point: imports, and two lines, or three for a latent that is edited."""
     imports, latents = ["import gancore"], f"trained.seed_latents([{point.base}])"
     if files.latent is not None:
@@ -85,12 +85,12 @@ def python(origin: Origin, point: Point, trained: TrainedGenerator, files: Files
         conditions = f", torch.from_numpy(numpy.load({str(files.condition)!r}))"
     elif point.condition is not None:
         conditions = f", label={_label(trained, point.condition)!r}"
-    where = f"{str(checkpoint_path(origin, point))!r}"
+    where = f"{str(checkpoint_path(invocation, point))!r}"
     where += ", raw=True" if point.raw else ""
-    where += f", device={origin.device!r}" if origin.device else ""
-    if origin.plugins:
+    where += f", device={invocation.device!r}" if invocation.device else ""
+    if invocation.plugins:
         imports.append("from pathlib import Path")
-        named = "".join(f"Path({str(path)!r}), " for path in origin.plugins)
+        named = "".join(f"Path({str(path)!r}), " for path in invocation.plugins)
         where += f", catalog=gancore.Catalog.installed(gancore.Choice(files=({named.strip()})))"
     out = out_name(point) if len(trained.shape) > 1 else Path(out_name(point)).with_suffix(".csv")
     lines = [f"trained = gancore.load({where})"]

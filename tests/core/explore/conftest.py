@@ -7,7 +7,7 @@ import pytest
 import gancore
 from gancore.catalog.catalog import Catalog
 from gancore.explore.model import Explorer
-from gancore.explore.repeat import Origin
+from gancore.explore.repeat import Invocation
 from gancore.explore.server import Server
 
 
@@ -30,7 +30,7 @@ def explored(trained_run, tmp_path_factory):
     """Return the folder of a copy of the run, and its explorer."""
     folder = tmp_path_factory.mktemp("explored") / "a run"
     shutil.copytree(trained_run, folder)
-    return folder, Explorer(Origin(folder, device="cpu"), Catalog.installed(), folder.parent)
+    return folder, Explorer(Invocation(folder, device="cpu"), Catalog.installed(), folder.parent)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import gancore
 from gancore.errors import DataError
 from gancore.explore.model import Explorer
 from gancore.explore.point import read_point
-from gancore.explore.repeat import Origin
+from gancore.explore.repeat import Invocation
 
 PLUGIN = '''
 import gancore, torch
@@ -62,7 +62,7 @@ def conditional(request, tmp_path_factory):
 
 def test_conditions_of_the_dataset_change_the_picture_and_are_kept_in_files(conditional):
     run, catalog = conditional
-    explorer = Explorer(Origin(run, "cpu"), catalog, run.parent)
+    explorer = Explorer(Invocation(run, "cpu"), catalog, run.parent)
     about = explorer.describe()
     assert (about["conditions"], about["problem"], len(about["labels"])) == (24, "", 24)
     points = [read_point(about["point"] | {"condition": number, "base": 7}) for number in range(24)]
@@ -81,7 +81,7 @@ def test_conditions_of_the_dataset_change_the_picture_and_are_kept_in_files(cond
 
 def test_pictures_of_conditions_are_shown_and_vectors_are_written_out(conditional):
     run, catalog = conditional
-    explorer = Explorer(Origin(run, "cpu"), catalog, run.parent)
+    explorer = Explorer(Invocation(run, "cpu"), catalog, run.parent)
     first = explorer.describe()["labels"][0]
     if first:
         assert sum(map(float, first.split(", "))) == pytest.approx(1, abs=0.01)
@@ -93,7 +93,7 @@ def test_pictures_of_conditions_are_shown_and_vectors_are_written_out(conditiona
 
 def test_conditions_of_a_dataset_that_is_gone_are_zeros_and_the_page_says_so(conditional, tmp_path):
     run, catalog = conditional
-    explorer = Explorer(Origin(run, "cpu"), catalog, tmp_path)
+    explorer = Explorer(Invocation(run, "cpu"), catalog, tmp_path)
     about = explorer.describe()
     assert about["conditions"] == 1
     assert about["problem"].startswith("the conditions of the dataset cannot be read: ")
@@ -106,7 +106,7 @@ def test_condition_of_a_run_without_conditions_is_an_error(tmp_path):
     run = gancore.Run("digits", generator=networks, discriminator=networks, steps=1, out=tmp_path / "run", device="cpu")
     for _ in run.train():
         pass
-    explorer = Explorer(Origin(tmp_path / "run", "cpu"), gancore.Catalog.installed(), tmp_path)
+    explorer = Explorer(Invocation(tmp_path / "run", "cpu"), gancore.Catalog.installed(), tmp_path)
     point = explorer.describe()["point"]
     assert explorer.picture(read_point(point)).startswith(b"\x89PNG")
     with pytest.raises(DataError, match="the run is not conditional; received condition 99999"):

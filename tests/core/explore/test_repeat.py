@@ -15,7 +15,7 @@ from PIL import Image
 from gancore.catalog.catalog import Catalog
 from gancore.explore.model import Explorer
 from gancore.explore.point import Point
-from gancore.explore.repeat import Files, Origin, class_name, command, python
+from gancore.explore.repeat import Invocation, PointFiles, class_name, command, python
 from gancore.sampling.load import load
 
 STEP = "step-00000060.safetensors"
@@ -77,24 +77,25 @@ def test_class_is_named_where_its_name_cannot_be_mistaken(trained_run, name):
     assert trained.class_number(class_name(trained, 1)) == 1
     assert class_name(trained, 1) == (name if name in ("cat", "a b", "1") else "1")
     label = re.search(
-        r"label=(.*?)\), 'seed", python(Origin(trained_run), Point(checkpoint=STEP, condition=1), trained, Files())
+        r"label=(.*?)\), 'seed",
+        python(Invocation(trained_run), Point(checkpoint=STEP, condition=1), trained, PointFiles()),
     )[1]
     assert ast.literal_eval(label) == (1 if name in ("", "1") else name)
     assert trained.class_number(ast.literal_eval(label)) == 1
 
 
 def test_command_names_plugins_and_paths_so_that_a_shell_reads_them(trained_run, tmp_path):
-    origin = Origin(tmp_path / "a 'run'", "cpu", "gancore --plugin 'my file.py'", (Path("my file.py"),))
+    invocation = Invocation(tmp_path / "a 'run'", "cpu", "gancore --plugin 'my file.py'", (Path("my file.py"),))
     trained = load(trained_run, device="cpu")
-    text = command(origin, POINTS["seed"], trained, Files())
-    path = str(origin.run / "checkpoints" / "step-00000040.safetensors")
+    text = command(invocation, POINTS["seed"], trained, PointFiles())
+    path = str(invocation.run / "checkpoints" / "step-00000040.safetensors")
     expected = ["gancore", "--plugin", "my file.py", "sample", path, "--seeds", "5", "--class", "3", "--device", "cpu"]
     assert shlex.split(text) == [*expected, "--out", "seed-5.png"]
-    lines = python(origin, POINTS["seed"], trained, Files())
+    lines = python(invocation, POINTS["seed"], trained, PointFiles())
     assert "device='cpu', catalog=gancore.Catalog.installed(gancore.Choice(files=(Path('my file.py'),)))" in lines
 
 
 def test_explorer_shows_a_run_whose_folder_is_named_by_a_relative_path(trained_run, monkeypatch):
     monkeypatch.chdir(trained_run.parent)
-    explorer = Explorer(Origin(trained_run.relative_to(trained_run.parent)), Catalog.installed(), trained_run)
+    explorer = Explorer(Invocation(trained_run.relative_to(trained_run.parent)), Catalog.installed(), trained_run)
     assert explorer.describe()["run"] == "run"

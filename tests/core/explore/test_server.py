@@ -16,7 +16,7 @@ from PIL import Image
 from gancore.catalog.catalog import Catalog
 from gancore.errors import ConfigError
 from gancore.explore.model import Explorer
-from gancore.explore.repeat import Origin
+from gancore.explore.repeat import Invocation
 from gancore.explore.server import Server
 
 
@@ -264,7 +264,7 @@ def test_server_says_that_memory_ran_out(trained_run):
         def picture(self, point):
             raise MemoryError
 
-    with Server(Large(Origin(trained_run, "cpu"), Catalog.installed(), trained_run)) as server:
+    with Server(Large(Invocation(trained_run, "cpu"), Catalog.installed(), trained_run)) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         point = {"point": {"checkpoint": "step-00000060.safetensors"}}
         origin = {"Origin": f"http://127.0.0.1:{server.port}"}
