@@ -9,7 +9,7 @@ import click
 
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Terminal, echo, output_options
+from gancore_cli.options import OutPath, Terminal, echo, output_options
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutPath(path_type=Path),
     metavar="PATH",
     show_default="the name of the run with the end of the format, in this folder",
     help="Where to write it: a path that does not exist yet. A folder may exist if it is empty.",

@@ -30,6 +30,18 @@ SYSTEM_ERRORS = {
 """Errors that the system or its user must fix, wherever in the code they occur."""
 
 
+class OutPath(click.Path):
+    """A path to write to; neither blank nor `-`, which stands for standard output elsewhere."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Return the path. Raise UsageError for a blank one and for `-`."""
+        if os.fspath(value) in ("", "-"):
+            self.fail(f"{value!r} is no file or folder; standard output cannot be written to.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class OrderedGroup(click.Group):
     """A group whose help lists commands in the order in which they were added."""
 

@@ -14,7 +14,7 @@ from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
 from gancore_cli.hints import one_line_command, with_plugins
-from gancore_cli.options import PluginOptions, Terminal, device, echo, output_options, print_table, settings_of
+from gancore_cli.options import OutPath, PluginOptions, Terminal, device, echo, output_options, print_table, settings_of
 from gancore_cli.signals import Interrupted, interruption
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutPath(path_type=Path),
     default="projection.npy",
     show_default=True,
     metavar="FILE.npy|DIR",

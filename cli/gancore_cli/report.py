@@ -9,7 +9,7 @@ import click
 
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import Terminal, data_dir, device, echo, output_options
+from gancore_cli.options import OutPath, Terminal, data_dir, device, echo, output_options
 
 
 @click.command()
@@ -23,7 +23,7 @@ from gancore_cli.options import Terminal, data_dir, device, echo, output_options
 )
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutPath(dir_okay=False, path_type=Path),
     metavar="FILE.html",
     help="Write the page to this file.  [default: report.html in RUN; of several runs, in this folder]",
 )

@@ -15,7 +15,7 @@ import click
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
-from gancore_cli.options import Terminal, data_dir, device, echo, output_options, settings_of
+from gancore_cli.options import OutPath, Terminal, data_dir, device, echo, output_options, settings_of
 from gancore_cli.sample_options import Given, drawing_options
 from gancore_cli.signals import Interrupted, interruption
 
@@ -42,7 +42,7 @@ _SECONDS_WITHOUT_PROGRESS = 1
 @settings_of("the dataset that reads --condition")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutPath(path_type=Path),
     show_default="samples.png; timelapse.webp; what makes no picture: samples.csv for vectors, else samples.npy",
     metavar="FILE.png|.npy|.safetensors|.csv|.webp|.gif|.mp4|DIR",
     help="Write one picture, an array as the data is stored, a table of vectors, an animation, or a folder of numbered "

@@ -79,6 +79,8 @@ def target_of(runs: Sequence[Path], out: str | Path | None = None) -> Path:
     """Return where a page goes. Raises ConfigError without a run, and for a name that does not end in `.html`."""
     if not runs:
         raise ConfigError("a report needs at least one run", "name the folder of a run, like runs/0001")
+    if out is not None and not Path(out).name:
+        raise ConfigError("a report needs the name of a file that ends in .html", "--out report.html")
     target = Path(out) if out is not None else runs[0] / REPORT if len(runs) == 1 else Path(REPORT)
     if target.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(

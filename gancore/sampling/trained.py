@@ -31,6 +31,8 @@ from gancore.training.networks import call
 from gancore.utils.random import derive_seed, seeded
 from gancore.utils.sample_format import SampleFormat
 
+_MOST_DIGITS = 18
+
 
 @dataclass(frozen=True)
 class TrainedGenerator:
@@ -243,7 +245,8 @@ class TrainedGenerator:
             raise ConfigError(f"the run is {kind}; received class {label}", hint)
         if isinstance(label, str) and label in self.classes:
             return self.classes.index(label)
-        number = label if isinstance(label, int) else int(label) if label.isdecimal() else None
+        is_number = isinstance(label, int) or (label.isdecimal() and len(label) <= _MOST_DIGITS)
+        number = int(label) if is_number else None
         hint = f"use a name, or 0..{count - 1}" if self.classes else f"use 0..{count - 1}"
         if number is None:
             raise ConfigError(unknown_name("class", str(label), self.classes, in_order=True), hint)

@@ -81,6 +81,8 @@ def form_of(out: Path) -> Form:
         if any(out.iterdir()):
             raise ConfigError(f"--out must be a file, or a new or empty folder; {out} is not empty", "name another one")
         return "folder"
+    if out.name == "-" or out.name.lower() in _FORMS:
+        raise ConfigError(f"{out} is no name of a file: it is only an ending, or a dash", "--out samples.png")
     if out.suffix.lower() not in _FORMS:
         endings = ".png, .webp, .gif, .mp4, .npy, .safetensors or .csv"
         problem = f"{out} does not end in {endings}, and is no folder"

@@ -116,6 +116,7 @@ def test_project_that_a_signal_ends_keeps_the_best_latents_so_far(finished, tmp_
         (2, ("runs/0001", "image-0.png", "--class", 1), "the run is not conditional"),
         (2, ("runs/0001", "image-0.png", "--condition", "image-0.png"), "so it takes no --condition"),
         (2, ("runs/0001", "image-0.png", "--out", "a.jpg"), "--out must end in .npy, or be a folder"),
+        (2, ("runs/0001", "image-0.png", "--out", ""), "'' is no file or folder"),
         (2, ("runs/0001", "image-comparison.png", "--out", "image.npy"), "image-comparison.png would be overwritten"),
         (7, ("runs/0001", "image-0.png", "--out", "text.png/a.npy"), "text.png is not a folder"),
     ],

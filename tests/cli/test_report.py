@@ -1,5 +1,9 @@
 import json
 
+import pytest
+
+from gancore.errors import ConfigError
+from gancore.report.page import target_of
 from helpers.html_pages import problems_of
 
 FORKED = True
@@ -33,6 +37,9 @@ def test_report_without_a_run_or_a_target_fails_and_writes_nothing(finished):
     assert finished.fails(2, "report") == "error: Missing argument 'RUN...'."
     message = finished.fails(2, "report", "runs/0001", "--out", "page.png")
     assert message == "error: a report must end in .html; received page.png"
+    assert "'' is no file or folder" in finished.fails(2, "report", "runs/0001", "--out", "")
+    with pytest.raises(ConfigError, match="a report needs the name of a file"):
+        target_of([finished.folder / "runs" / "0001"], "")
     assert finished.fails(7, "report", "runs/0001", "--out", "no/page.html").startswith(
         "error: cannot write to no/page"
     )

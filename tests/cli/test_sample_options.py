@@ -42,6 +42,7 @@ def conditional(gancore):
         (["--seeds", "3-1"], "runs backward"),
         (["--interpolate", "3"], "two latents or more"),
         (["--move", "999=1"], "there is no direction 999"),
+        (["--out", "-"], "'-' is no file or folder"),
         (["--fps", 3], "fps has no effect on samples.png"),
         (["--upscale", 2, "--out", "a.npy"], r"upscale has no effect on a.npy"),
         (["--grid", "3x4", "-n", 13], "a grid of 3 x 4 does not show 13 samples"),

@@ -614,6 +614,8 @@ def test_checkpoint_of_a_conditional_run_has_names_and_counts_of_classes(tmp_pat
     assert [trained.class_number(label) for label in (None, 1, "2", "two")] == [None, 1, 2, 2]
     with pytest.raises(ConfigError, match="unknown class 'tow'; did you mean 'two'"):
         trained.class_name("tow")
+    with pytest.raises(ConfigError, match="unknown class '999"):
+        trained.class_name("9" * 5000)
 
 
 def test_run_draws_the_sheet_of_its_data_unless_that_is_no_picture(tmp_path):

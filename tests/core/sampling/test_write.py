@@ -250,6 +250,8 @@ def test_pictures_of_a_folder_have_one_scale(tmp_path):
         ("a.csv", (1, 8, 8), 1, ConfigError, r"a \.csv file holds vectors"),
         ("a.png", (3,), 1, ConfigError, "images of 1, 3 or 4 channels"),
         ("a.jpg", (1, 8, 8), 1, ConfigError, r"a\.jpg does not end in"),
+        ("new/.png", (1, 8, 8), 1, ConfigError, r"new/\.png is no name of a file"),
+        ("-", (1, 8, 8), 1, ConfigError, "- is no name of a file"),
     ],
 )
 def test_samples_that_do_not_fit_are_refused_before_one_is_drawn(tmp_path, name, shape, count, error, words):
