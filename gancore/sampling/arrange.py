@@ -23,7 +23,8 @@ from gancore.sampling.draw import SampleStream
 from gancore.sampling.grid import Layout
 from gancore.sampling.latents import checked_latents, draw_latents, interpolate, seed_latents, truncate
 from gancore.sampling.trained import TrainedGenerator
-from gancore.sampling.write import Form, written
+from gancore.sampling.write import written
+from gancore.sampling.writers import Form
 
 _USUAL, _PER_CLASS, _FRAMES = 64, 8, 60
 

@@ -2,49 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
-from functools import partial
-from io import FileIO
 from pathlib import Path
-from typing import Literal, Protocol
 
-import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from gancore.contracts import Shape
 from gancore.errors import ConfigError, StorageError
-from gancore.sampling.animation import (
-    ANIMATED,
-    DEFAULT_STYLE,
-    Animated,
-    Animation,
-    PictureStyle,
-    check_animation,
-    check_installed,
-)
+from gancore.sampling.animation import ANIMATED, DEFAULT_STYLE, PictureStyle, check_animation, check_installed
 from gancore.sampling.draw import CHUNK, SampleStream
-from gancore.sampling.grid import (
-    DEFAULT_LAYOUT,
-    Layout,
-    enlarged,
-    grid_pixels,
-    is_picture,
-    picture,
-    png_bytes,
-    tile_picture,
-    tiles,
-)
+from gancore.sampling.grid import DEFAULT_LAYOUT, Layout, enlarged, grid_pixels, is_picture, tile_picture, tiles
+from gancore.sampling.writers import WRITERS, Form, WriterKind
 from gancore.utils.atomic import is_temporary_file, move, replacing, temporary_name
 
 _MOST_PIXELS = 1 << 27
@@ -56,7 +31,6 @@ _SHOWN = 64
 _BYTES_OF_PNG, _BYTES_OF_NUMBER = 4096, 8
 """Bytes on the disk of a small PNG, and of a short number in a table."""
 
-Form = Literal["picture", "npy", "safetensors", "csv", "folder", "webp", "gif", "mp4"]
 _FORMS: dict[str, Form] = {
     ".png": "picture",
     ".webp": "webp",
@@ -154,7 +128,7 @@ def _written(samples: SampleStream, form: Form, out: Path, style: PictureStyle) 
         if form == "folder":
             yield from _in_folder(samples, out, style.layout.upscale or 1)
             return
-        yield from _in_file(samples, _WRITERS[form], out, style)
+        yield from _in_file(samples, WRITERS[form], out, style)
     except OSError as error:
         failure = StorageError(f"cannot write samples to {out}: {error.strerror or error}", "choose another --out")
         failure.kept = getattr(error, "kept", "")
@@ -177,7 +151,7 @@ def _in_folder(samples: SampleStream, out: Path, upscale: int) -> Iterator[int]:
         raise
 
 
-def _in_file(samples: SampleStream, kind: _Kind, out: Path, style: PictureStyle) -> Iterator[int]:
+def _in_file(samples: SampleStream, kind: WriterKind, out: Path, style: PictureStyle) -> Iterator[int]:
     _remove_left_files(out)
     temporary = temporary_name(out)
     try:
@@ -295,135 +269,3 @@ def _size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.1f} TB"
-
-
-class _Writer(Protocol):
-    """Writes samples of one form into a file."""
-
-    count: int
-    """Samples that are written."""
-
-    def add(self, chunk: Tensor) -> None:
-        """Write the next samples (M, …)."""
-
-    def end(self) -> None:
-        """Make the file valid with the samples that are written so far, and drop what follows them.
-
-        Can be called again after an error.
-        """
-
-
-class _Array:
-    """An array: a header with the number of samples, which is written again if fewer are drawn, and the samples."""
-
-    def __init__(self, file: FileIO, samples: SampleStream, _style: PictureStyle) -> None:
-        self._file, self._samples, self.count = file, samples, 0
-        self._row = math.prod(samples.shape) * samples.dtype.itemsize
-        header = self._header(samples.count)
-        self._begin = len(header)
-        _write(file, header)
-
-    def add(self, chunk: Tensor) -> None:
-        _write(self._file, chunk.contiguous().numpy().tobytes())
-        self.count += len(chunk)
-
-    def end(self) -> None:
-        self._file.truncate(self._begin + self.count * self._row)
-        self._file.seek(0)
-        _write(self._file, self._header(self.count))
-
-    def _header(self, count: int) -> bytes:
-        """Return the header for this number of samples; for a lower one it has the same length."""
-        raise NotImplementedError
-
-
-class _Npy(_Array):
-    def _header(self, count: int) -> bytes:
-        header = io.BytesIO()
-        about = np.lib.format.header_data_from_array_1_0(torch.empty(0, dtype=self._samples.dtype).numpy())
-        np.lib.format.write_array_header_1_0(header, {**about, "shape": (count, *self._samples.shape)})
-        return header.getvalue()
-
-
-class _Safetensors(_Array):
-    _begin = 0
-
-    def _header(self, count: int) -> bytes:
-        empty = safetensors.torch.save({"samples": torch.empty(0, dtype=self._samples.dtype)})
-        entry = json.loads(empty[8:])["samples"]
-        entry |= {"shape": [count, *self._samples.shape], "data_offsets": [0, count * self._row]}
-        text = json.dumps({"samples": entry}, separators=(",", ":")).encode()
-        length = self._begin - 8 if self._begin else -(-len(text) // 8) * 8
-        return length.to_bytes(8, "little") + text.ljust(length)
-
-
-class _Table:
-    """A table in CSV with a row for each vector, and the names of the columns in the first row."""
-
-    def __init__(self, file: FileIO, samples: SampleStream, _style: PictureStyle) -> None:
-        self._file, self.count = file, 0
-        self._write([samples.columns or [f"v{number}" for number in range(samples.shape[0])]])
-        self._end = file.tell()
-
-    def add(self, chunk: Tensor) -> None:
-        self._write(chunk.numpy().astype(str))  # the shortest text that reads back as the same float32
-        self._end, self.count = self._file.tell(), self.count + len(chunk)
-
-    def end(self) -> None:
-        self._file.truncate(self._end)
-
-    def _write(self, rows: Iterable[Iterable[object]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        _write(self._file, text.getvalue().encode())
-
-
-class _Picture:
-    """One picture of all samples."""
-
-    def __init__(self, file: FileIO, samples: SampleStream, style: PictureStyle) -> None:
-        self._file, self._style, self._limits, self.count = file, style, samples.limits, 0
-        self._chunks: list[Tensor] = []
-
-    def add(self, chunk: Tensor) -> None:
-        self._chunks.append(chunk)
-        self.count += len(chunk)
-
-    def end(self) -> None:
-        self._file.truncate(0)
-        self._file.seek(0)
-        style = self._style
-        _write(self._file, png_bytes(picture(torch.cat(self._chunks), style.real, self._limits, style.layout)))
-
-
-class _Animation:
-    """An animation, which is encoded in memory."""
-
-    def __init__(self, file: FileIO, samples: SampleStream, style: PictureStyle, form: Animated) -> None:
-        self._file, self._animation, self.count = file, Animation(form, samples, style), 0
-
-    def add(self, chunk: Tensor) -> None:
-        self._animation.add(chunk)
-        self.count = self._animation.count
-
-    def end(self) -> None:
-        self._file.truncate(0)
-        self._file.seek(0)
-        _write(self._file, self._animation.encoded())
-
-
-def _write(file: FileIO, data: bytes) -> None:
-    """Write all bytes, without a buffer: after an error, no bytes are left that a later write would bring out."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-_Kind = Callable[[FileIO, SampleStream, PictureStyle], _Writer]
-_WRITERS: dict[Form, _Kind] = {
-    "picture": _Picture,
-    "npy": _Npy,
-    "safetensors": _Safetensors,
-    "csv": _Table,
-    **{form: partial(_Animation, form=form) for form in ANIMATED},
-}
