@@ -72,6 +72,7 @@ def test_format_is_inferred_from_the_end_of_the_path(finished):
     assert any(not quiet[name].equal(raw[name]) for name in raw)  # the EMA is the default
 
 
+@pytest.mark.long
 def test_onnx_works_from_the_command_line_in_a_new_process(finished):
     pytest.importorskip("onnxscript")
     command = [sys.executable, "-m", "gancore_cli", "export", "runs/0001", "--out", "g.onnx", "--set", "opset=21"]

@@ -31,7 +31,7 @@ def test_contract_covers_the_whole_catalog():
     [
         test
         for test in law_tests(Catalog.installed().plugins[0].components)
-        if test.key[2] == "errors_are_config_or_data_errors"
+        if test.key[2] == "errors_are_config_or_data_errors" and test.component.kind != "exporter"  # which take seconds
     ],
     ids=lambda test: "-".join(test.key[:2]),
 )

@@ -24,7 +24,7 @@ def test_generators_of_every_name_are_tried():
 
 
 @given(st.sampled_from(CASES), st.booleans(), st.integers(0, 2**32))
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_folder_is_read_back_to_the_same_bits(case, averaged, seed):
     name, condition = case
     with tempfile.TemporaryDirectory() as place:
@@ -163,7 +163,7 @@ def test_folder_with_a_pipe_is_refused_at_once(folder, name):
 
 
 @given(st.data())
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_folder_that_is_damaged_is_refused_or_reads_the_same(data):
     with tempfile.TemporaryDirectory() as place:
         folder = folder_of(untrained(Path(place) / "x.safetensors", condition=3), Path(place) / "model")
@@ -192,7 +192,7 @@ documents = st.recursive(
 
 
 @given(st.data())
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_folder_with_another_description_is_refused_or_loads(data):
     with tempfile.TemporaryDirectory() as place:
         folder = folder_of(untrained(Path(place) / "x.safetensors", condition=3), Path(place) / "model")

@@ -34,7 +34,6 @@ ANY = [
     Spec((1, 3, 4, 5), 5, bounded=False),
 ]
 IN_SUITE = {
-    ("pt2", "resnet", CONVOLUTIONAL[1]),
     ("pt2", "mlp", ANY[8]),
     ("onnx", "dcgan", CONVOLUTIONAL[2]),
 }
