@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,33 +48,42 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
 
     A folder stands for all runs in it. Metrics are the newest of the log, with the score of real data; an arrow says
     whether lower or higher is better. Only keys in which configs differ are shown. Runs that differ only in their seed
-    are also summarized by their median, least and greatest value. Notes say why numbers cannot be compared. Nothing is
-    measured, imported or changed, so it also works while runs train.
+    are also summarized by the median, the least and the greatest kimg, time and metrics. Notes say why numbers cannot
+    be compared. Nothing is measured, imported or changed, so it also works while runs train.
     """  # noqa: D301  # click reads the backspace
     from gancore.report.caveats import caveats
     from gancore.report.collect import collect, expand
-    from gancore.report.compare import config_differences, essential, groups_over_seeds
+    from gancore.report.compare import (
+        best_first,
+        config_differences,
+        essential,
+        metric_names,
+        over_seeds,
+        repeated_seeds,
+    )
     from gancore.utils.json import json_safe
 
     rows = [collect(path) for path in expand(runs)]
-    metrics = list(dict.fromkeys(name for row in rows for name in row.scores))
+    metrics = metric_names(rows)
     if by is not None:
-        rows = _sorted(rows, by, metrics)
+        rows = best_first(rows, by)
     above, names = _names([row.path for row in rows])
-    configs = [row.config for row in rows]
-    differences = config_differences(configs)
-    groups = [group for group in groups_over_seeds(configs) if len(group) > 1 and configs[group[0]]]
-    notes = [*caveats(rows, names), *_same_seeds(groups, rows, names)]
+    differences = config_differences([row.config for row in rows])
+    notes = [*caveats(rows, names), *repeated_seeds(rows, names)]
+    if not metrics:
+        notes.append("no run has metrics to compare; gancore evaluate RUN measures one")
     document = {
         "runs": [_document(row) for row in rows],
         "differences": [{"key": row.key, "values": list(row.values)} for row in differences],
         "seeds": [
             {
-                "runs": [str(rows[position].path) for position in group],
-                "seeds": [rows[position].config.get("seed") for position in group],
-                "metrics": {name: vars(spread) for name, spread in _spreads(rows, group, metrics).items()},
+                "runs": [str(rows[position].path) for position in group.members],
+                "seeds": [rows[position].config.get("seed") for position in group.members],
+                "kimg": vars(group.kimg) if group.kimg else None,
+                "seconds": vars(group.seconds) if group.seconds else None,
+                "metrics": {name: vars(spread) for name, spread in group.metrics.items()},
             }
-            for group in groups
+            for group in over_seeds(rows)
         ],
         "notes": notes,
     }
@@ -84,10 +92,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
         if above:
             echo(f"runs in {printable(above)}")
         _print_rows(rows, names, metrics)
-        if groups and metrics:
-            echo("")
-            header = ["over seeds", *(_heading(rows, name) for name in metrics)]
-            print_table(header, [_over_seeds(rows, names, group, metrics) for group in groups])
+        _print_over_seeds(rows, names, metrics)
         if differences:
             shown = essential(differences)
             echo("")
@@ -100,24 +105,6 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
         terminal.note(f"note: {printable(note)}")
 
 
-def _sorted(rows: Sequence[RunSummary], by: str, metrics: Sequence[str]) -> list[RunSummary]:
-    """Return the rows with the best value first, and last those without one. Raise ConfigError for another metric."""
-    from gancore.errors import ConfigError, unknown_name
-    from gancore.utils.paths import shell_quote
-
-    if by not in metrics:
-        if not metrics:
-            raise ConfigError(f"cannot sort by {by!r}: no run has been evaluated", "leave --sort out")
-        raise ConfigError(unknown_name("metric of the runs", by, metrics), f"--sort {shell_quote(metrics[0])}")
-    sign = -1 if _better(rows, by) == "higher" else 1
-
-    def place(row: RunSummary) -> float:
-        value = row.scores[by].value if by in row.scores else math.nan
-        return sign * value if math.isfinite(value) else math.inf
-
-    return sorted(rows, key=place)
-
-
 def _names(paths: Sequence[Path]) -> tuple[str, list[str]]:
     """Return the folder that long paths share, empty for short ones, and how the runs are named in tables."""
     names = [printable(str(path)) for path in paths]
@@ -127,13 +114,11 @@ def _names(paths: Sequence[Path]) -> tuple[str, list[str]]:
     return "", names
 
 
-def _better(rows: Iterable[RunSummary], name: str) -> str | None:
-    return next((row.scores[name].better for row in rows if name in row.scores and row.scores[name].better), None)
-
-
-def _heading(rows: Iterable[RunSummary], name: str) -> str:
+def _heading(rows: Sequence[RunSummary], name: str) -> str:
     """Return the name of a metric, with an arrow to better values where one can be printed."""
-    return printable(name) + (_ARROWS.get(_better(rows, name) or "", "") if can_show_curves() else "")
+    from gancore.report.compare import better_of
+
+    return printable(name) + (_ARROWS.get(better_of(rows, name) or "", "") if can_show_curves() else "")
 
 
 def _print_rows(rows: Sequence[RunSummary], names: Sequence[str], metrics: Sequence[str]) -> None:
@@ -189,40 +174,26 @@ def _machine(row: RunSummary) -> str:
     return f"{known.get('machine')}, {known.get('processors')} processors{processes}"
 
 
-def _spreads(rows: Sequence[RunSummary], group: Sequence[int], metrics: Iterable[str]) -> dict[str, Spread]:
-    from gancore.report.compare import median_and_spread
+def _print_over_seeds(runs: Sequence[RunSummary], names: Sequence[str], metrics: Sequence[str]) -> None:
+    """Print a row for each group of runs over seeds: the median, and the least and the greatest value."""
+    from gancore.report.compare import over_seeds
+    from gancore.run.progress import brief, clock
 
-    found = {}
-    for name in metrics:
-        values = [rows[position].scores[name].value for position in group if name in rows[position].scores]
-        if spread := median_and_spread(values):
-            found[name] = spread
-    return found
+    def cell(spread: Spread | None, text: Callable[[float], str]) -> str:
+        if spread is None:
+            return "-"
+        middle, low, high = text(spread.median), text(spread.low), text(spread.high)
+        return middle if low == high else f"{middle} [{low}, {high}]"
 
-
-def _over_seeds(
-    rows: Sequence[RunSummary], names: Sequence[str], group: Sequence[int], metrics: Sequence[str]
-) -> list[str]:
-    from gancore.run.progress import brief
-
-    spreads = _spreads(rows, group, metrics)
-    first, *_, last = [names[position] for position in group]
-    cells = [f"{first} to {last} ({len(group)} runs)"]
-    for name in metrics:
-        spread = spreads.get(name)
-        cells.append(f"{brief(spread.median)} [{brief(spread.low)}, {brief(spread.high)}]" if spread else "-")
-    return cells
-
-
-def _same_seeds(groups: Iterable[Sequence[int]], rows: Sequence[RunSummary], names: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for runs that repeat each other, and so are no independent seeds."""
-    for group in groups:
-        by_seed: dict[object, list[str]] = {}
-        for position in group:
-            by_seed.setdefault(rows[position].config.get("seed"), []).append(names[position])
-        for seed, repeated in by_seed.items():
-            if len(repeated) > 1:
-                yield f"{', '.join(repeated)} have the same config and seed {seed}"
+    table = []
+    for group in over_seeds(runs):
+        first, *_, last = [names[position] for position in group.members]
+        scores = (cell(group.metrics.get(name), brief) for name in metrics)
+        kimg = cell(group.kimg, "{:,.1f}".format)
+        table.append([f"{first} to {last} ({len(group.members)} runs)", kimg, cell(group.seconds, clock), *scores])
+    if table:
+        echo("")
+        print_table(["median over seeds", "kimg", "time", *(_heading(runs, name) for name in metrics)], table)
 
 
 def _print_differences(differences: Sequence[ConfigDifference], names: Sequence[str]) -> None:

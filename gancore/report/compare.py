@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 
 from gancore.config.layers import flattened
+from gancore.errors import ConfigError, unknown_name
+from gancore.metrics import Better
+from gancore.report.summary import RunSummary
+from gancore.utils.paths import shell_quote
 
 SAME_TRAINING = (
     "seed",
@@ -48,6 +52,17 @@ class Spread:
     low: float
     high: float
     count: int
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """Runs that differ only in their seed, as positions, and what they reached; None where no run has a number."""
+
+    members: tuple[int, ...]
+    kimg: Spread | None
+    seconds: Spread | None
+    metrics: Mapping[str, Spread]
+    """The newest values by name; without metrics that no run has."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,62 @@ def groups_over_seeds(configs: Sequence[Mapping[str, Any]]) -> list[tuple[int, .
         values = {key: value for key, value in flattened(config).items() if not _is_below(key, SAME_TRAINING)}
         groups.setdefault(_text(values), []).append(position)
     return [tuple(group) for group in groups.values()]
+
+
+def over_seeds(runs: Sequence[RunSummary]) -> list[OverSeeds]:
+    """Return the groups of at least two runs that differ only in their seed."""
+    groups = groups_over_seeds([run.config for run in runs])
+    return [_summary_of(runs, group) for group in groups if len(group) > 1 and runs[group[0]].config]
+
+
+def _summary_of(runs: Sequence[RunSummary], group: tuple[int, ...]) -> OverSeeds:
+    members = [runs[position] for position in group]
+    metrics = dict[str, Spread]()
+    for name in metric_names(members):
+        if spread := median_and_spread([run.scores[name].value for run in members if name in run.scores]):
+            metrics[name] = spread
+    kimg, seconds = (median_and_spread([getattr(run, key) for run in members]) for key in ("kimg", "seconds"))
+    return OverSeeds(group, kimg, seconds, metrics)
+
+
+def metric_names(runs: Iterable[RunSummary]) -> list[str]:
+    """Return the names of the metrics of all runs."""
+    return list(dict.fromkeys(name for run in runs for name in run.scores))
+
+
+def better_of(runs: Iterable[RunSummary], metric: str) -> Better | None:
+    """Return whether lower or higher values of a metric are better, None if no run knows it."""
+    return next((run.scores[metric].better for run in runs if metric in run.scores and run.scores[metric].better), None)
+
+
+def best_first(runs: Sequence[RunSummary], metric: str) -> list[RunSummary]:
+    """Return the runs with the best newest value of a metric first, and last those without one.
+
+    Raises ConfigError for a metric that no run has.
+    """
+    known = metric_names(runs)
+    if not known:
+        raise ConfigError(f"cannot sort by {metric!r}: no run has been evaluated", "leave --sort out")
+    if metric not in known:
+        raise ConfigError(unknown_name("metric of the runs", metric, known), f"--sort {shell_quote(known[0])}")
+    sign = -1 if better_of(runs, metric) == "higher" else 1
+
+    def place(run: RunSummary) -> float:
+        value = run.scores[metric].value if metric in run.scores else math.nan
+        return sign * value if math.isfinite(value) else math.inf
+
+    return sorted(runs, key=place)
+
+
+def repeated_seeds(runs: Sequence[RunSummary], names: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for runs that repeat each other, and so are no independent seeds; `names` are those of runs."""
+    for group in over_seeds(runs):
+        by_seed: dict[object, list[str]] = {}
+        for position in group.members:
+            by_seed.setdefault(runs[position].config.get("seed"), []).append(names[position])
+        for seed, repeated in by_seed.items():
+            if len(repeated) > 1:
+                yield f"{', '.join(repeated)} have the same config and seed {seed}"
 
 
 def _is_below(key: str, tables: Sequence[str]) -> bool:

@@ -26,6 +26,7 @@ _SPEED = (
     "Real images that training takes per second from line to line of the log, without the time of pictures, "
     "evaluations and checkpoints. With that time the whole run took as many as the facts above say."
 )
+_OUTSIDE = " Some points lie outside the plot."
 _DIVERSITY = (
     "Effective number of distinct samples, relative to that of as many real images. Good: near 1. Below "
     f"{MIN_DIVERSITY} in {LOW_VALUES_TO_ALARM} evaluations in a row is a warning of collapse."
@@ -116,10 +117,12 @@ def _groups(runs: Sequence[RunSummary]) -> list[tuple[str, list[RunSummary]]]:
 
 
 def _views(plots: Iterable[tuple[Plot, str]], prefix: str) -> list[CurveView]:
-    drawn = [(plot, caption) for plot, caption in plots if not plot.is_empty]
-    return [
-        CurveView(plot.title, caption, svg(plot, f"{prefix}{number}")) for number, (plot, caption) in enumerate(drawn)
-    ]
+    views = list[CurveView]()
+    for plot, caption in plots:
+        if not plot.is_empty:
+            outside = _OUTSIDE if plot.limits else ""
+            views.append(CurveView(plot.title, caption + outside, svg(plot, f"{prefix}{len(views)}")))
+    return views
 
 
 def _training(runs: Sequence[RunSummary]) -> Iterator[tuple[Plot, str]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -15,12 +14,12 @@ from gancore.catalog.catalog import Catalog
 from gancore.errors import ConfigError
 from gancore.report.caveats import caveats
 from gancore.report.collect import collect
-from gancore.report.compare import config_differences, groups_over_seeds, median_and_spread
+from gancore.report.compare import OverSeeds, Spread, config_differences, over_seeds
 from gancore.report.curves import best_point, colors_of, legend, metric_curves, metrics_of, training_curves
 from gancore.report.pictures import Embedded
 from gancore.report.plots import short
 from gancore.report.summary import RunSummary
-from gancore.report.view import RunView, Sources, value_text, view_of
+from gancore.report.view import RunView, Sources, duration_text, value_text, view_of
 from gancore.utils.atomic import atomic_write
 from gancore.utils.files import without_warnings
 from gancore.utils.paths import data_root, shell_quote
@@ -47,7 +46,14 @@ class MetricRow:
     better: str
     real_data: str
     values: tuple[tuple[str, str], ...]
-    over_seeds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SeedsRow:
+    """Runs that differ only in their seed: their names, and by name the median of each number with its range."""
+
+    names: tuple[str, ...]
+    numbers: Mapping[str, str]
 
 
 def write_report(
@@ -117,7 +123,7 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
         training=training,
         metrics=metrics,
         table=_table(runs),
-        groups=[group for group in groups_over_seeds([run.config for run in runs]) if len(group) > 1],
+        seeds=_over_seeds(runs),
         events=[(run.name, event) for run in runs for event in run.events],
         caveats=_caveats(runs),
         differences=config_differences([run.config for run in runs]) if len(runs) > 1 else [],
@@ -151,16 +157,29 @@ def _shared(views: Sequence[RunView]) -> Embedded | None:
 def _table(runs: Sequence[RunSummary]) -> list[MetricRow]:
     """Return the metrics of all runs, a row each."""
     rows = []
-    groups = [group for group in groups_over_seeds([run.config for run in runs]) if len(group) > 1]
     for name, metric in metrics_of(runs, with_further=True).items():
-        values, newest = [], []
+        values = []
         for run in runs:
             score, best = (run.scores | run.further_scores).get(name), best_point(run, name)
-            newest.append(score.value if score else math.nan)
             text = f"{short(best[1])} at {best[0]:,.1f} kimg" if best else ""
             values.append((short(score.value) if score else "", text))
-        spreads = [median_and_spread([newest[place] for place in group]) for group in groups]
-        over_seeds = tuple(f"{short(s.median)} ({short(s.low)} to {short(s.high)})" if s else "" for s in spreads)
         real = "" if metric.real_data is None else short(metric.real_data)
-        rows.append(MetricRow(name, metric.better or "", real, tuple(values), over_seeds))
+        rows.append(MetricRow(name, metric.better or "", real, tuple(values)))
     return rows
+
+
+def _over_seeds(runs: Sequence[RunSummary]) -> list[SeedsRow]:
+    """Return a row for each group of runs that differ only in their seed."""
+
+    def text(spread: Spread | None, show: Callable[[float], str] = short) -> str:
+        if spread is None:
+            return ""
+        middle, low, high = show(spread.median), show(spread.low), show(spread.high)
+        return middle if low == high else f"{middle} ({low} to {high})"
+
+    def row(group: OverSeeds) -> SeedsRow:
+        numbers = {"kimg": text(group.kimg), "training": text(group.seconds, duration_text)}
+        numbers |= {name: text(spread) for name, spread in group.metrics.items()}
+        return SeedsRow(tuple(runs[place].name for place in group.members), numbers)
+
+    return [row(group) for group in over_seeds(runs)]

@@ -22,6 +22,9 @@ _MOST_POINTS = 300
 """Points of a curve that are drawn; of more, each stands for several lines of the log."""
 _FEWEST_TO_SMOOTH = 8
 _SMOOTHED_SHARE = 0.05  # of the points of a curve, whose weights are a half and more
+_OUTSIDE, _MARGIN, _FLATTENED = 0.02, 0.1, 3.0
+"""An axis leaves out this part of the points of a curve at each end, at least one, and shows a margin of this part of
+the range that is left, if an axis with all points would be more than three times as long."""
 _SIZE = (5.0, 2.7)  # in inches of 72 units each
 _STYLE = {
     "svg.fonttype": "none",
@@ -83,6 +86,24 @@ class Plot:
         return not any(math.isfinite(value) for curve in self.curves for _, value in curve.points)
 
     @property
+    def limits(self) -> tuple[float, float] | None:
+        """The ends of the vertical axis if few points would flatten the curves, which lie outside then; else None."""
+        if self.shows_dots or self.is_logarithmic:
+            return None
+        sorted_values = [sorted(value for _, value in curve.points if math.isfinite(value)) for curve in self.curves]
+        kept, drawn = list[float](), list[float]()
+        for values in sorted_values:
+            cut = max(1, round(_OUTSIDE * len(values))) if len(values) >= _FEWEST_TO_SMOOTH else 0
+            kept += values[cut : len(values) - cut]
+            drawn += values
+        if not kept:
+            return None
+        margin = _MARGIN * (max(kept) - min(kept))
+        low, high = max(min(kept) - margin, min(drawn)), min(max(kept) + margin, max(drawn))
+        is_flat = max(drawn) - min(drawn) > _FLATTENED * (high - low) > 0
+        return (low, high) if is_flat else None
+
+    @property
     def description(self) -> str:
         """What the plot shows in words, for readers who do not see it."""
         parts = [f"{self.title} over thousands of real images"]
@@ -141,9 +162,12 @@ def svg(plot: Plot, prefix: str) -> str:
             axes.axhline(level, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
             place = axes.get_yaxis_transform()
             # At the left, since curves end near the level that they should reach.
-            axes.text(0.01, level, label, color=_INK, transform=place, va="bottom", fontsize=9)
+            at = {"xycoords": place, "xytext": (0, 3), "textcoords": "offset points"}
+            axes.annotate(label, (0.01, level), color=_INK, va="bottom", fontsize=9, **at)
         for kimg in plot.events:
             axes.axvline(kimg, color=_WARNING, linewidth=1.2, linestyle=(0, (1, 2)))
+        if plot.limits is not None:
+            axes.set_ylim(*plot.limits)
         if plot.until:
             axes.set_xlim(0, plot.until * 1.02)
         axes.grid(axis="y", color=_GRID, linewidth=0.8)

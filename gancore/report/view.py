@@ -247,7 +247,7 @@ def _facts(run: RunSummary) -> list[tuple[str, str]]:
     if run.epoch is not None:
         facts.append((short(run.epoch), "epochs"))
     if run.seconds:
-        facts.append((_duration(run.seconds), "training"))
+        facts.append((duration_text(run.seconds), "training"))
     if run.images_per_second is not None:
         facts.append((f"{run.images_per_second:,.0f}", "images per second"))
     for score in list(run.scores.values())[:3]:
@@ -256,7 +256,8 @@ def _facts(run: RunSummary) -> list[tuple[str, str]]:
     return facts
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Return a time in seconds, in minutes, or in hours and minutes."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

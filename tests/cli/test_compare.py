@@ -30,8 +30,8 @@ def test_compare_prints_rows_medians_over_seeds_and_differences(gancore, runs):
         "runs/0004  100    10.0  0:02  5,000  3",
         "real data                            0.09 to 0.1",
         "",
-        "over seeds                       fd-digits ↓",
-        "runs/0001 to runs/0003 (3 runs)  7 [6, 9]",
+        "median over seeds                kimg  time  fd-digits ↓",
+        "runs/0001 to runs/0003 (3 runs)  20.0  0:04  7 [6, 9]",
         "",
         "config     value    runs",
         "seed       0        runs/0001, runs/0004",
@@ -90,6 +90,8 @@ def test_compare_as_json_is_one_document_with_all_differences(gancore, runs):
         {
             "runs": ["runs/0001", "runs/0002", "runs/0003"],
             "seeds": [0, 1, 2],
+            "kimg": {"median": 20.0, "low": 20.0, "high": 20.0, "count": 3},
+            "seconds": {"median": 4.0, "low": 4.0, "high": 4.0, "count": 3},
             "metrics": {"fd-digits": {"median": 7.0, "low": 6.0, "high": 9.0, "count": 3}},
         }
     ]

@@ -9,6 +9,7 @@ from PIL import Image
 import gancore
 from gancore.errors import CheckpointError, ConfigError, StorageError
 from helpers.html_pages import problems_of
+from helpers.run_folders import run_folder
 from helpers.small_runs import recorded
 from helpers.tiny_components import catalog
 
@@ -31,19 +32,42 @@ def test_page_of_a_run_is_valid_small_and_complete(page):
     assert "cannot" not in text.split("<main")[1].split("<script")[0].replace("it cannot tell them apart", "")
 
 
-def test_page_of_several_runs_compares_them(digits, copied, tmp_path):
-    config = copied / "config.toml"
+@pytest.fixture(scope="module")
+def several(digits, tmp_path_factory):
+    """The text of a page of runs: `one`, the same under an equal name, another seed, measured otherwise, and points."""
+    folder = tmp_path_factory.mktemp("several")
+    paths = {"one": digits, "same": shutil.copytree(digits, folder / digits.parent.name / "digits")}
+    paths["seed"] = shutil.copytree(digits, folder / "seed")
+    config = paths["seed"] / "config.toml"
     config.write_text(config.read_text().replace("seed = 0", "seed = 5", 1))
-    other, _, _ = recorded(tmp_path / "other", {"log": {"every_steps": 1}})
-    text = text_of([digits, copied, other.path], tmp_path / "page.html", catalog=catalog())
+    paths["other"] = shutil.copytree(digits, folder / "other")
+    manifest = paths["other"] / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"torch": "', '"torch": "0.'))
+    paths["points"] = recorded(folder / "points", {"log": {"every_steps": 1}})[0].path
+    return paths, text_of([*paths.values()], folder / "page.html", catalog=catalog())
+
+
+def test_page_of_several_runs_compares_them(several):
+    _, text = several
     assert problems_of(text) == []
-    assert "median of 2 seeds" in text
     assert "What differs between the runs" in text
     assert "Loss of the generator" in text
+    assert "Before you compare" in text
+    assert "other versions of torch" in text
 
 
-def test_page_is_written_into_the_folder_of_the_run(copied):
-    assert gancore.write_report(copied, device="cpu") == copied / "report.html"
+def test_page_of_several_runs_has_medians_over_seeds(several):
+    _, text = several
+    assert "median of 4 seeds" in text
+    assert "4 runs: " in text
+    table = text.split('id="seeds"')[1].split("</section>")[0]
+    assert re.findall('<th scope="col">(.*?)</th>', table) == ["kimg", "training", "kid-random"]
+
+
+def test_page_of_runs_with_equal_names_tells_them_apart(several):
+    paths, text = several
+    for name in ("one", "same"):
+        assert f"</span>{paths[name]}</h3>" in text
 
 
 @pytest.mark.parametrize("layers", [
@@ -148,38 +172,26 @@ def test_page_of_own_pictures_that_were_moved_has_a_map_and_says_why_it_compares
     assert "<b>" not in text.split('id="explore"')[1].split("</section>")[0]
 
 
-def test_report_refuses_no_run_other_names_and_unwritable_targets(copied, tmp_path):
+def test_report_refuses_no_run_other_names_and_unwritable_targets(tmp_path):
+    run = run_folder(tmp_path / "run")  # without a generator, so that a page takes little time
     with pytest.raises(ConfigError, match="at least one run"):
         gancore.write_report([])
     with pytest.raises(ConfigError, match=r"must end in \.html"):
-        gancore.write_report(copied, tmp_path / "page.png")
+        gancore.write_report(run, tmp_path / "page.png")
     with pytest.raises(CheckpointError, match="there is no run in"):
-        gancore.write_report([copied, tmp_path])
+        gancore.write_report([run, tmp_path])
     before = sorted(tmp_path.iterdir())
     (tmp_path / "taken.html").mkdir()
     for target in ("none/page.html", "taken.html"):
         with pytest.raises(StorageError, match="cannot write"):
-            gancore.write_report(copied, tmp_path / target)
+            gancore.write_report(run, tmp_path / target)
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "taken.html"])
 
 
-def test_report_changes_neither_the_run_nor_the_random_state(copied, tmp_path):
+def test_report_is_all_that_changes_in_the_folder_of_the_run(copied):
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     state = torch.get_rng_state()
-    text_of(copied, tmp_path / "page.html")
+    assert gancore.write_report(copied, device="cpu") == copied / "report.html"
+    (copied / "report.html").unlink()
     assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_page_of_runs_with_equal_names_tells_them_apart(digits, tmp_path):
-    other = shutil.copytree(digits, tmp_path / digits.parent.name / "digits")
-    text = text_of([digits, other], tmp_path / "page.html")
-    assert f"</span>{digits}</h3>" in text
-    assert f"</span>{other}</h3>" in text
-
-
-def test_page_of_runs_that_were_measured_otherwise_says_so(digits, copied, tmp_path):
-    manifest = copied / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"torch": "', '"torch": "0.'))
-    text = text_of([digits, copied], tmp_path / "page.html")
-    assert "Before you compare" in text

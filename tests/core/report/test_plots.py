@@ -87,6 +87,22 @@ def test_short_has_three_digits(value, text):
     assert short(value) == text
 
 
+@given(st.lists(VALUES, max_size=60))
+def test_limits_keep_nearly_all_of_the_line_within_the_points(values):
+    limits = Plot("x", (Curve("", list(enumerate(values)), 0),)).limits
+    if limits is not None:
+        finite = [value for value in values if math.isfinite(value)]
+        assert min(finite) <= limits[0] < limits[1] <= max(finite)
+
+
+def test_limits_leave_out_a_first_point_that_would_flatten_the_curve():
+    points = [(kimg, 1 + 0.1 * math.sin(kimg)) for kimg in range(200)]
+    assert Plot("x", (Curve("", points, 0),)).limits is None
+    low, high = Plot("x", (Curve("", [(0, 50.0), *points[1:]], 0),)).limits
+    assert 0.8 < low < 1 < high < 25
+    assert Plot("x", (Curve("", [(0, 50.0), *points[1:]], 0),), shows_dots=True).limits is None
+
+
 def test_plot_is_empty_without_a_finite_value():
     assert Plot("x", (Curve("", [(0.0, math.nan)], 0),)).is_empty
     assert Plot("x", ()).is_empty
