@@ -36,7 +36,8 @@ class ExportedGenerator:
     `sample_format`: how its images become samples as the data is stored: `sample_format.to_stored(images)`.
     `data_format`: the data as plain data, as in a checkpoint: `shape`, `condition`, `classes`, `class_counts`, `dtype`,
     `value_range`, `scales`, `columns` and `mirrors`.
-    `config`: the resolved config as plain data, without observers; of paths, only the last name is left.
+    `config`: the resolved config as plain data, without observers. Of the paths of datasets, only the last name is
+    left, and of text in other components that begins with `/` or `~`; a relative path there stays as it is.
     `about`: where the weights come from, as plain data without paths and names of people or machines: `step`, `kimg`,
     `averaged`, `checkpoint` (the SHA-256 of its content, as `gancore checkpoint verify -v` prints it), `recipe`,
     `gancore`, `torch`, `python`, `plugins` (versions by package) and `needs` (third-party plugins that the run needs).

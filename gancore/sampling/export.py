@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +15,11 @@ import torch
 
 from gancore.catalog.isolation import preserve_process_state
 from gancore.checkpoint.format import json_object
+from gancore.config.data_paths import with_paths
 from gancore.errors import ConfigError, StorageError, blame
 from gancore.exporters import ExportedGenerator, Exporter, Facts
 from gancore.sampling.grid import is_picture, picture, png_bytes
-from gancore.utils.atomic import HINT, flush, is_temporary_file, temporary_name
+from gancore.utils.atomic import HINT, flush, hold, remove_abandoned, temporary_name
 from gancore.utils.files import regular
 from gancore.utils.paths import check_folder_of, shell_quote
 from gancore.utils.random import host_states_kept, seeded
@@ -91,26 +90,36 @@ def exported_generator(trained: TrainedGenerator) -> ExportedGenerator:
         trained.config.latent.distribution,
         trained.sample_format,
         deepcopy(dict(trained.about["data_format"])),
-        _without_paths(trained.about["config"]),
+        _without_paths(trained),
         _origin(trained),
         _evaluation(trained),
         _picture(trained),
     )
 
 
-def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:  # Any: a config as plain data
-    """Return a config without observers, which may hold names and addresses, and with the last names of paths."""
+def _without_paths(trained: TrainedGenerator) -> dict[str, Any]:  # Any: a config as plain data
+    """Return the config without observers, which may hold names and addresses, and with the last names of paths.
 
-    def shortened(value: Any, key: str = "") -> Any:  # Any: as above
+    Those of datasets are known. Of other components, only text that begins like a path is taken for one.
+    """
+    paths = set[str]()
+
+    def collect(path: str) -> str:
+        paths.add(path)
+        return path
+
+    with_paths(trained.config, collect)
+
+    def shortened(value: Any) -> Any:  # Any: as above
         if isinstance(value, Mapping):
-            return {name: shortened(inner, name) for name, inner in value.items()}
+            return {name: shortened(inner) for name, inner in value.items()}
         if isinstance(value, list):
-            return [shortened(item, key) for item in value]
-        if isinstance(value, str) and (key == "path" or value.startswith(("/", "~"))):
+            return [shortened(item) for item in value]
+        if isinstance(value, str) and (value in paths or value.startswith(("/", "~"))):
             return Path(value).name or "data"
         return value
 
-    return {key: shortened(value) for key, value in config.items() if key != "observers"}
+    return {key: shortened(value) for key, value in trained.about["config"].items() if key != "observers"}
 
 
 def _origin(trained: TrainedGenerator) -> dict[str, Any]:  # Any: JSON
@@ -166,29 +175,16 @@ def _place_for(out: Path) -> Iterator[Path]:
     """
     parent = next(folder for folder in out.absolute().parents if folder.is_dir())
     with _writing(out):
-        for path in parent.iterdir():
-            if is_temporary_file(path.name, re.escape(out.name)) and path.is_dir() and not path.is_symlink():
-                _remove_unless_locked(path)
+        remove_abandoned(parent / out.name)
         folder = temporary_name(parent / out.name)
         folder.mkdir()
     lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with suppress(OSError):  # not every file system has locks
-            flock(lock, LOCK_EX)
+        hold(lock)
         yield folder / out.name
     finally:
         os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_unless_locked(folder: Path) -> None:
-    with suppress(OSError):
-        lock = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            flock(lock, LOCK_EX | LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
 
 
 def _move(temporary: Path, out: Path, exporter: Exporter) -> None:

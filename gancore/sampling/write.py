@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 import torch
@@ -20,7 +18,7 @@ from gancore.sampling.animation import ANIMATED, DEFAULT_STYLE, PictureStyle, ch
 from gancore.sampling.draw import CHUNK, SampleStream
 from gancore.sampling.grid import DEFAULT_LAYOUT, Layout, enlarged, grid_pixels, is_picture, tile_picture, tiles
 from gancore.sampling.writers import WRITERS, Form, WriterKind
-from gancore.utils.atomic import is_temporary_file, move, replacing, temporary_name
+from gancore.utils.atomic import hold, move, remove_abandoned, replacing, temporary_name
 
 _MOST_PIXELS = 1 << 27
 """Pixels of the largest picture of several samples; Pillow refuses to open more than 178 million."""
@@ -152,12 +150,11 @@ def _in_folder(samples: SampleStream, out: Path, upscale: int) -> Iterator[int]:
 
 
 def _in_file(samples: SampleStream, kind: WriterKind, out: Path, style: PictureStyle) -> Iterator[int]:
-    _remove_left_files(out)
+    remove_abandoned(out)
     temporary = temporary_name(out)
     try:
         with temporary.open("wb", buffering=0) as file:
-            with suppress(OSError):  # not every file system has locks
-                flock(file, LOCK_EX)
+            hold(file.fileno())
             writer = kind(file, samples, style)
             try:
                 for chunk in samples:
@@ -184,15 +181,6 @@ def _free_name(out: Path) -> Path:
     """Return a name such as `samples.partial.npy` that no file has."""
     names = (out.with_name(f"{out.stem}.partial{number}{out.suffix}") for number in ["", *range(2, 1000)])
     return next(name for name in names if not os.path.lexists(name))
-
-
-def _remove_left_files(out: Path) -> None:
-    """Remove the temporary files of this path whose processes were killed; a process that writes one has its lock."""
-    for path in out.parent.iterdir():
-        if is_temporary_file(path.name, re.escape(out.name)) and path.is_file() and not path.is_symlink():
-            with suppress(OSError), path.open("rb") as file:
-                flock(file, LOCK_EX | LOCK_NB)
-                path.unlink()
 
 
 def _say_kept(error: BaseException, done: int, samples: SampleStream, place: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 
 from gancore.errors import StorageError
@@ -77,6 +79,34 @@ def flush(path: Path) -> None:
 def is_temporary_file(name: str, of: str) -> bool:
     """Return whether `atomic_write` gives such names to temporary files, for a path whose name matches the pattern."""
     return re.fullmatch(rf"\.(?:{of})\.[0-9a-f]{{16}}\.tmp", name) is not None
+
+
+def hold(descriptor: int) -> None:
+    """Lock an open temporary file or folder until it is closed, so that `remove_abandoned` leaves it."""
+    with suppress(OSError):  # not every file system has locks
+        flock(descriptor, LOCK_EX)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the temporary files and folders of a path that no process holds: they are of killed processes.
+
+    What cannot be removed stays. Raises OSError when the folder of the path cannot be read.
+    """
+    for left in path.parent.iterdir():
+        if not is_temporary_file(left.name, re.escape(path.name)) or left.is_symlink():
+            continue
+        if not left.is_file() and not left.is_dir():
+            continue
+        with suppress(OSError):
+            descriptor = os.open(left, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                flock(descriptor, LOCK_EX | LOCK_NB)
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def remove_temporary_files(folder: Path, of: str) -> list[Path]:

@@ -13,6 +13,7 @@ from gancore.errors import ConfigError, PluginError, StorageError
 from gancore.exporters import Exporter
 from gancore.sampling.export import check_target, exported_generator
 from gancore.sampling.load import load
+from helpers.model_folders import untrained
 from helpers.small_runs import largest_file, recorded
 from helpers.tiny_components import catalog
 
@@ -215,6 +216,14 @@ def test_exporter_receives_no_paths_and_no_observers(trained):
     assert "secret" not in text
     assert model.config["dataset"]["target"]["path"] == "faces"
     assert model.about["recipe"] == "own.toml"
+
+
+def test_exporter_receives_the_last_name_of_a_relative_path_of_the_data(tmp_path):
+    dataset = {"name": "folder", "path": "secret/pictures.zip", "size": 8}
+    made = untrained(tmp_path / "x.safetensors", dataset=dataset, loss={"name": "bce"})
+    made.about["config"]["loss"] = {"name": "mine", "path": "a/b"}  # of another component, perhaps no path
+    config = exported_generator(made).config
+    assert (config["dataset"]["path"], config["loss"]["path"]) == ("pictures.zip", "a/b")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,15 @@ import stat
 import pytest
 
 from gancore.errors import StorageError
-from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, replacing
+from gancore.utils.atomic import (
+    atomic_write,
+    hold,
+    is_temporary_file,
+    remove_abandoned,
+    remove_temporary_files,
+    replacing,
+    temporary_name,
+)
 
 
 def test_file_is_replaced_when_it_is_complete(tmp_path):
@@ -83,3 +91,16 @@ def test_flush_is_omitted_without_durable(tmp_path, monkeypatch):
     with replacing(tmp_path / "file", durable=False) as temporary:
         temporary.write_text("content")
     assert (tmp_path / "file").read_text() == "content"
+
+
+def test_abandoned_files_and_folders_are_removed_and_held_ones_stay(tmp_path):
+    kept = {temporary_name(tmp_path / name) for name in ("other.npy", "held.npy")}
+    for path in kept:
+        path.touch()
+    temporary_name(tmp_path / "held.npy").touch()
+    temporary_name(tmp_path / "held.npy").mkdir()
+    held = next(path for path in kept if "held" in path.name)
+    with held.open("rb") as file:
+        hold(file.fileno())
+        remove_abandoned(tmp_path / "held.npy")
+    assert {*tmp_path.iterdir()} == kept
