@@ -18,11 +18,12 @@ from gancore.config.from_path import dataset_for
 from gancore.config.requirements import attributed
 from gancore.errors import CheckpointError, ConfigError, DataError, GancoreError
 from gancore.evaluation.sources import ReferenceImages
+from gancore.explore.conditions import Conditions
 from gancore.explore.favorites import Favorite, Favorites
 from gancore.explore.point import Base, Point, StoredLatents, digest_of, latent_of, write_array
 from gancore.explore.repeat import Invocation, PointFiles, command, python
 from gancore.sampling.directions import Directions, find_directions
-from gancore.sampling.grid import REAL_POINTS, is_picture, picture, png_bytes
+from gancore.sampling.grid import is_picture, picture, png_bytes
 from gancore.sampling.load import load
 from gancore.sampling.project import Projection, project
 from gancore.sampling.trained import TrainedGenerator
@@ -35,8 +36,6 @@ _MOST_PIXELS = 1 << 25
 _NO_PICTURES = (b"PK", b"\x89HDF", b"PAR1", b"\x1f\x8b")
 """The first bytes of archives and compressed arrays, which can hold far more than their size."""
 _FAST = 1  # level of compression of a PNG
-CONDITIONS = 24
-"""Conditions of the dataset that a page offers."""
 
 
 @dataclass
@@ -77,7 +76,7 @@ class Explorer:
                 f"explore takes the folder of a run; {invocation.run} {'is a file' if is_file else 'does not exist'}",
                 "name the folder of a run, like runs/0001",
             )
-        self._invocation, self._catalog, self._data_root = invocation, catalog, data_root
+        self._invocation, self._catalog = invocation, catalog
         newest = load(invocation.run, device=invocation.device or "auto", catalog=catalog)
         if newest.path.absolute().parent != invocation.run.absolute() / "checkpoints":
             raise CheckpointError(
@@ -90,6 +89,7 @@ class Explorer:
             )
         self.newest, self.favorites = newest, Favorites(invocation.run)
         self.latents = StoredLatents(invocation.run)
+        self.conditions = Conditions(newest, catalog, data_root)
         self._loaded: dict[tuple[str, bool], _Loaded] = {}
         self._loaded[newest.path.name, not newest.averaged and newest.config.ema is not None] = _Loaded(
             newest, _stamp(newest.path)
@@ -98,20 +98,19 @@ class Explorer:
     def describe(self) -> dict[str, object]:
         """Return what a page must know of the run, as data for JSON."""
         trained = self.newest
-        condition = trained.spec.condition
-        count = condition if isinstance(condition, int) else len(self._conditions) if condition else 0
-        names = [self._name_of_class(number) for number in range(count)] if isinstance(condition, int) else []
+        conditions = self.conditions
+        point = Point(checkpoint=trained.path.name, condition=0 if conditions.count else None)
         return {
             "run": str(self._invocation.run),
             "shape": list(trained.shape),
-            "classes": names,
-            "conditions": count if isinstance(condition, tuple) else 0,
-            "labels": self._labels if isinstance(condition, tuple) else [],
-            "problem": self._condition_problem if isinstance(condition, tuple) else "",
+            "classes": conditions.classes,
+            "conditions": conditions.count if isinstance(trained.spec.condition, tuple) else 0,
+            "labels": conditions.labels,
+            "problem": conditions.problem,
             "find": len(trained.shape) == 3,
             "unit": " of 255" if trained.sample_format.bounded else "",
             "averaged": trained.config.ema is not None,
-            "point": Point(checkpoint=trained.path.name, condition=0 if count else None).model_dump(mode="json"),
+            "point": point.model_dump(mode="json"),
             "warnings": list(trained.warnings),
         }
 
@@ -174,7 +173,7 @@ class Explorer:
         files = self._files(point)
         if files.latent is not None:
             self.latents.write(self._digest(point), self.newest.config.latent.dim)
-        condition = self._condition(point, self.newest)
+        condition = self.conditions.of(point.condition)
         if files.condition is not None and condition is not None and not files.condition.exists():
             write_array(files.condition, condition)
 
@@ -209,7 +208,7 @@ class Explorer:
         The weights are those of the point, and so is a condition that is a tensor; all classes compete.
         """
         trained = self._load(point).trained
-        condition = self._condition(point, trained) if isinstance(trained.spec.condition, tuple) else None
+        condition = self.conditions.of(point.condition) if isinstance(trained.spec.condition, tuple) else None
         for projection in project(trained, search.image, condition=condition):
             search.newest = projection
             yield
@@ -237,15 +236,6 @@ class Explorer:
         limits = self.newest.sample_format.value_range
         return base64.b64encode(png_bytes(picture(search.image.unsqueeze(0), None, limits), _FAST)).decode()
 
-    def condition_picture(self, number: int) -> bytes:
-        """Return the picture of a condition of the dataset as a PNG. Raise DataError for another number."""
-        if not 0 <= number < len(self._conditions):
-            raise DataError(f"there is no condition {number}", "reload the page")
-        condition = self._conditions[number : number + 1]
-        if not is_picture(condition) or condition.ndim < 3:
-            raise DataError("the conditions make no pictures")
-        return png_bytes(picture(condition), _FAST)
-
     def _load(self, point: Point) -> _Loaded:
         """Return the generator of a point, from memory unless its file was replaced. Raise CheckpointError if lost."""
         key, path = (point.checkpoint, point.raw), self._invocation.run / "checkpoints" / point.checkpoint
@@ -263,24 +253,11 @@ class Explorer:
         return self._loaded[key]
 
     def _draw(self, trained: TrainedGenerator, latents: Tensor, point: Point) -> bytes:
-        conditions = self._condition(point, trained)
+        conditions = self.conditions.of(point.condition)
         with attributed(trained.config, self._catalog):
             stream = trained.stream_latents(latents, conditions)
             samples = torch.cat(list(stream))
-        return png_bytes(picture(samples, self._real_points, stream.limits), _FAST)
-
-    def _condition(self, point: Point, trained: TrainedGenerator) -> Tensor | None:
-        """Return the condition of the point for one sample, (1, …), or None."""
-        wanted = trained.spec.condition
-        if wanted is None:
-            if point.condition is not None:
-                raise DataError(f"the run is not conditional; received condition {point.condition}", "reload the page")
-            return None
-        number = point.condition or 0
-        count = wanted if isinstance(wanted, int) else len(self._conditions)
-        if number >= count:
-            raise DataError(f"there is no condition {number}; there are {count}", "choose another one")
-        return torch.tensor([number]) if isinstance(wanted, int) else self._conditions[number : number + 1]
+        return png_bytes(picture(samples, self.conditions.real_points, stream.limits), _FAST)
 
     def _digest(self, point: Point) -> str:
         """Return the digest of the point's own latent, after truncation and moves, which is kept in memory."""
@@ -299,64 +276,11 @@ class Explorer:
         digest = self._digest(point)  # also of a seed, since moves may be wrong
         latent = None if point.is_of_seed else self.latents.path(digest)
         condition = None
-        values = self._condition(point, self.newest)
+        values = self.conditions.of(point.condition)
         if values is not None and isinstance(self.newest.spec.condition, tuple):
             digest = digest_of(values)
             condition = self.latents.folder / f"condition-{digest}.npy"
         return PointFiles(latent, condition)
-
-    def _name_of_class(self, number: int) -> str:
-        classes = self.newest.classes
-        return classes[number] if number < len(classes) else str(number)
-
-    @cached_property
-    def _dataset(self) -> ReferenceImages | str:
-        """The dataset of the run, or why it cannot be read."""
-        config = self.newest.config
-        try:
-            with attributed(config, self._catalog):
-                return ReferenceImages.of(config.dataset, self._data_root)
-        except GancoreError as error:
-            return str(error)
-
-    @cached_property
-    def _items(self) -> tuple[Tensor, str]:
-        """Conditions of the dataset, and why it has none to offer; then there is one, of zeros."""
-        shape, problem = self.newest.spec.condition, ""
-        if not isinstance(shape, tuple):
-            return torch.zeros(0), ""
-        try:
-            if isinstance(self._dataset, str):
-                raise DataError(self._dataset)
-            conditions = self._dataset.draw_conditions(CONDITIONS, seed=0, stream="conditions")
-            if conditions.shape[1:] == shape:
-                return conditions, ""
-            problem = f"they have shape {tuple(conditions.shape[1:])}"
-        except GancoreError as error:
-            problem = str(error)
-        return torch.zeros(1, *shape), f"the conditions of the dataset cannot be read: {problem}; zeros are used"
-
-    @property
-    def _conditions(self) -> Tensor:
-        return self._items[0]
-
-    @property
-    def _labels(self) -> list[str]:
-        """Labels of the conditions: some of their values, empty where they make pictures."""
-        if self._conditions.ndim > 2 and is_picture(self._conditions):
-            return [""] * len(self._conditions)
-        return [", ".join(f"{value:.3g}" for value in each.flatten()[:6].tolist()) for each in self._conditions]
-
-    @property
-    def _condition_problem(self) -> str:
-        return self._items[1]
-
-    @cached_property
-    def _real_points(self) -> Tensor | None:
-        """Real points behind points in the plane; None for other samples, and where the dataset cannot be read."""
-        if len(self.newest.shape) != 1 or isinstance(self._dataset, str):
-            return None
-        return self._dataset.to_plot(REAL_POINTS)
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

@@ -287,7 +287,7 @@ class _Pages:
 
     async def condition(self, request: Request) -> Response:
         number = _number_in(request)
-        job = at_once(lambda: self._explorer.condition_picture(number))
+        job = at_once(lambda: self._explorer.conditions.picture(number))
         return Response(await self._done(request, f"condition {number}", job, GRID), media_type="image/png")
 
     async def favorites(self, request: Request) -> Response:

@@ -86,9 +86,9 @@ def test_pictures_of_conditions_are_shown_and_vectors_are_written_out(conditiona
     if first:
         assert sum(map(float, first.split(", "))) == pytest.approx(1, abs=0.01)
     else:
-        assert explorer.condition_picture(0).startswith(b"\x89PNG")
+        assert explorer.conditions.picture(0).startswith(b"\x89PNG")
     with pytest.raises(DataError, match="there is no condition 24"):
-        explorer.condition_picture(24)
+        explorer.conditions.picture(24)
 
 
 def test_conditions_of_a_dataset_that_is_gone_are_zeros_and_the_page_says_so(conditional, tmp_path):
