@@ -26,7 +26,7 @@ _SPEED = (
     "Real images that training takes per second from line to line of the log, without the time of pictures, "
     "evaluations and checkpoints. With that time the whole run took as many as the facts above say."
 )
-_OUTSIDE = " Some points lie outside the plot."
+_OUTSIDE = " Some points lie outside the plot, and count as its edge in the thick lines."
 _DIVERSITY = (
     "Effective number of distinct samples, relative to that of as many real images. Good: near 1. Below "
     f"{MIN_DIVERSITY} in {LOW_VALUES_TO_ALARM} evaluations in a row is a warning of collapse."

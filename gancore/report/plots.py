@@ -207,7 +207,9 @@ def _draw(axes: mpl.axes.Axes, curve: Curve, plot: Plot) -> None:
     raw = {"linewidth": 0.8, "alpha": 0.45} if smooths else {"linewidth": 1.8, "label": label}
     axes.plot(kimg, values, color=color, marker=marker, markersize=3.5, **raw)
     if smooths:
-        average = smoothed([value for _, value in curve.points])
+        low, high = plot.limits or (-math.inf, math.inf)
+        # Otherwise a point outside would pull the line away for long.
+        average = smoothed([min(max(value, low), high) if math.isfinite(value) else value for _, value in curve.points])
         kimg, values = thinned([(at, value) for (at, _), value in zip(curve.points, average, strict=True)])
         axes.plot(kimg, values, color=color, linewidth=1.8, label=label)
     if curve.best is not None:

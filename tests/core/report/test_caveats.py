@@ -56,7 +56,7 @@ def test_caveats_ignore_which_images_a_seed_has_chosen_from_a_large_reference(ro
 def test_caveats_name_other_data_other_versions_and_missing_evaluations(rows_of):
     rows = rows_of(
         {"torch": "2.12", "data": {"dataset": "mnist", "items": 60000, "shape": [1, 28, 28]}},
-        {"torch": "2.11", "lines": [training_line(100)]},
+        {"torch": "2.11", "lines": [training_line(100)], "evaluation": {}},
         {"torch": "2.12", "lines": [training_line(100)], "config": {"metrics": {}}},
     )
     assert caveats(rows, ["a", "b", "c"]) == [

@@ -128,7 +128,9 @@ def test_page_of_a_run_in_training_says_how_old_its_samples_are(copied, tmp_path
         path.unlink()
     text = text_of(copied, tmp_path / "page.html", data_dir=tmp_path / "my data")
     for command in ("train", "resume", "evaluate", "report"):
-        assert re.search(rf"<code>gancore {command} [^<]* --data-dir &#39;{tmp_path}/my data&#39;</code>", text)
+        assert re.search(
+            rf"<code>gancore {command} [^<]* --data-dir &#39;{tmp_path}/my data&#39;( --save)?</code>", text
+        )
     assert "the newest checkpoint is from step 0, the log is at step 12" in text
     assert "nearly a copy" not in text
     assert "its generator is not trained yet" in text
