@@ -175,7 +175,7 @@ def test_find_returns_to_a_generated_picture(page):
     expect(page.locator("#find-text")).to_contain_text("distance")
     first = distance(page)
     expect(page.locator("#find-text")).to_contain_text("Found", timeout=60_000)
-    assert distance(page) < min(10, first)
+    assert distance(page) <= min(10, first)  # the first one that the page has shown may be the last
     found = shown(page, "found picture · class 6")
     expect(page.locator("#command")).to_contain_text("--latents")
     page.keyboard.press("Control+z")

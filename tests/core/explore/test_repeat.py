@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import re
 import shlex
 import subprocess
@@ -31,10 +32,13 @@ def pixels(picture):
         return np.asarray(opened)
 
 
-COMMANDS = """
-import shlex, sys
+PROGRAM = """
+import json, shlex, sys
 from gancore_cli.main import main
-for line in sys.argv[1:]:
+python, commands = map(json.loads, sys.argv[1:])
+for lines in python:
+    exec(lines, {})
+for line in commands:
     try:
         main(shlex.split(line)[1:])
     except SystemExit as end:
@@ -42,21 +46,23 @@ for line in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("kind", ["command", "python"])
-def test_point_is_drawn_again_to_the_bit(explored, tmp_path, kind):
-    explorer, shown, texts = explored[1], {}, []
+def test_point_is_drawn_again_to_the_bit(explored, tmp_path):
+    explorer, shown, texts = explored[1], {}, {"python": [], "command": []}
     for name, point in POINTS.items():
         shown[name] = explorer.picture(point)
         explorer.write_files(point)
-        text = explorer.repeat(point)[kind]
-        out = shlex.split(explorer.repeat(point)["command"])[-1]
-        assert text.count(out) == 1
-        texts.append(text.replace(out, f"{name}.png"))
-    program = [COMMANDS, *texts] if kind == "command" else ["\n".join(texts)]
-    done = subprocess.run([sys.executable, "-c", *program], cwd=tmp_path, capture_output=True, text=True, check=False)
+        text = explorer.repeat(point)
+        out = shlex.split(text["command"])[-1]
+        for kind, found in texts.items():
+            assert text[kind].count(out) == 1
+            found.append(text[kind].replace(out, f"{name}-{kind}.png"))
+    arguments = [json.dumps(texts["python"]), json.dumps(texts["command"])]
+    program = [sys.executable, "-c", PROGRAM, *arguments]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for name, png in shown.items():
-        assert np.array_equal(pixels(tmp_path / f"{name}.png"), pixels(io.BytesIO(png))), name
+        for kind in texts:
+            assert np.array_equal(pixels(tmp_path / f"{name}-{kind}.png"), pixels(io.BytesIO(png))), (name, kind)
 
 
 def test_point_needs_files_only_where_options_cannot_say_it(explored):
