@@ -127,7 +127,7 @@ def _print_rows(rows: Sequence[RunSummary], names: Sequence[str], metrics: Seque
     Scores of real data differ a little with the seed, so that row has the least and the greatest.
     """
     from gancore.report.caveats import are_comparable
-    from gancore.run.progress import brief, clock
+    from gancore.utils.text import duration, short_number
 
     shared = [name for name in metrics if are_comparable(name, rows)]
     machines = [_machine(row) for row in rows]
@@ -137,12 +137,12 @@ def _print_rows(rows: Sequence[RunSummary], names: Sequence[str], metrics: Seque
     def cells(row: RunSummary) -> Iterator[str]:
         yield f"{row.step:,}"
         yield f"{row.kimg:,.1f}"
-        yield clock(row.seconds)
+        yield duration(row.seconds)
         yield "-" if row.images_per_second is None else f"{row.images_per_second:,.0f}"
         for score in map(row.scores.get, metrics):
             with_real = score and score.name not in shared and score.real_data is not None
-            of_real = f" (real {brief(score.real_data)})" if score and with_real else ""
-            yield f"{brief(score.value)}{of_real}" if score else "-"
+            of_real = f" (real {short_number(score.real_data)})" if score and with_real else ""
+            yield f"{short_number(score.value)}{of_real}" if score else "-"
 
     table = [
         [name, *cells(row), *([machine] if with_machines else [])]
@@ -155,11 +155,11 @@ def _print_rows(rows: Sequence[RunSummary], names: Sequence[str], metrics: Seque
 
 def _real_data(rows: Sequence[RunSummary], name: str) -> str:
     """Return the least and the greatest score of real data."""
-    from gancore.run.progress import brief
+    from gancore.utils.text import short_number
 
     known = [row.scores[name].real_data for row in rows if name in row.scores]
     scores = sorted(value for value in known if value is not None)
-    return " to ".join(dict.fromkeys(brief(value) for value in (scores[0], scores[-1]))) if scores else "-"
+    return " to ".join(dict.fromkeys(short_number(value) for value in (scores[0], scores[-1]))) if scores else "-"
 
 
 def _machine(row: RunSummary) -> str:
@@ -177,7 +177,7 @@ def _machine(row: RunSummary) -> str:
 def _print_over_seeds(runs: Sequence[RunSummary], names: Sequence[str], metrics: Sequence[str]) -> None:
     """Print a row for each group of runs over seeds: the median, and the least and the greatest value."""
     from gancore.report.compare import over_seeds
-    from gancore.run.progress import brief, clock
+    from gancore.utils.text import duration, short_number
 
     def cell(spread: Spread | None, text: Callable[[float], str]) -> str:
         if spread is None:
@@ -188,9 +188,9 @@ def _print_over_seeds(runs: Sequence[RunSummary], names: Sequence[str], metrics:
     table = []
     for group in over_seeds(runs):
         first, *_, last = [names[position] for position in group.members]
-        scores = (cell(group.metrics.get(name), brief) for name in metrics)
+        scores = (cell(group.metrics.get(name), short_number) for name in metrics)
         kimg = cell(group.kimg, "{:,.1f}".format)
-        table.append([f"{first} to {last} ({len(group.members)} runs)", kimg, cell(group.seconds, clock), *scores])
+        table.append([f"{first} to {last} ({len(group.members)} runs)", kimg, cell(group.seconds, duration), *scores])
     if table:
         echo("")
         print_table(["median over seeds", "kimg", "time", *(_heading(runs, name) for name in metrics)], table)

@@ -343,15 +343,15 @@ def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, An
 
 def _rows(result: Result) -> Iterator[list[str]]:
     """Yield a row for the metric's value, and one for each of its details."""
-    from gancore.run.progress import brief
+    from gancore.utils.text import short_number
 
     real, measured, extractor = result.real_data, result.measured, result.about["extractor"]
     label = f"{extractor['name']} {extractor['sha256'][:12]}" if isinstance(extractor, dict) else ""
     images, stand_ins = (
         " : ".join(f"{count:,}" for count in counts.values()) for counts in (result.counts, result.real_data_counts)
     )
-    numbers = [brief(real.value if real else None), brief(measured.ideal.get("value"))]
-    yield [result.name, brief(measured.value), result.better, *numbers, images, stand_ins, label]
+    numbers = [short_number(real.value if real else None), short_number(measured.ideal.get("value"))]
+    yield [result.name, short_number(measured.value), result.better, *numbers, images, stand_ins, label]
     for key, value in measured.details.items():
-        numbers = [brief(real.details.get(key) if real else None), brief(measured.ideal.get(key))]
-        yield [f"{result.name}.{key}", brief(value), "", *numbers, "", "", ""]
+        numbers = [short_number(real.details.get(key) if real else None), short_number(measured.ideal.get(key))]
+        yield [f"{result.name}.{key}", short_number(value), "", *numbers, "", "", ""]

@@ -120,7 +120,9 @@ def export(
 
 def _print(facts: Facts, what: str, out: Path, size: int) -> None:
     """Print where the export is, then its facts."""
-    echo(f"{what}: {out} ({size / 1e6:,.2f} MB)")
+    from gancore.utils.text import file_size
+
+    echo(f"{what}: {out} ({file_size(size)})")
     for name, fact in facts.items():
         echo(f"{name.replace('_', ' ')}: {f'{fact:.2g}' if isinstance(fact, float) else fact}")
 

@@ -54,6 +54,7 @@ def report(
     from gancore.report.page import page_of, target_of, write_page
     from gancore.report.view import Sources
     from gancore.utils.paths import data_root
+    from gancore.utils.text import file_size
 
     target = target_of(runs, out)
     catalog = open_catalog(terminal)
@@ -62,6 +63,6 @@ def report(
     write_page(page, target)
     size = target.stat().st_size
     document = {"out": str(target), "bytes": size, "runs": [str(run) for run in runs], "notes": list(page.notes)}
-    terminal.result(document, lambda: echo(f"{target}: {size / 1e6:.1f} MB"))
+    terminal.result(document, lambda: echo(f"{target}: {file_size(size)}"))
     if opens and not webbrowser.open(target.absolute().as_uri()):
         terminal.note("warning: there is no browser that can be opened here")

@@ -21,6 +21,7 @@ def show_status(terminal: Terminal, path: Path) -> None:
     """Print how far a run is, who trains it, its newest numbers, what is wrong, and what can be done next."""
     from gancore.run.status import status_of
     from gancore.utils.json import json_safe
+    from gancore.utils.text import file_size
 
     status = status_of(path)
     row, known = status.run, status.run.manifest
@@ -55,7 +56,7 @@ def show_status(terminal: Terminal, path: Path) -> None:
             lines += curves_of(row)
         else:
             lines += [(score.name, in_words(score)) for score in row.scores.values()]
-        lines += [("checkpoint", _checkpoint(status)), ("size", _size(status.size))]
+        lines += [("checkpoint", _checkpoint(status)), ("size", file_size(status.size))]
         width = max(10, *(len(key) for key, _ in lines)) + 2
         for key, value in lines:
             echo(f"{printable(key) + ':':<{width}}{printable(value)}")
@@ -77,20 +78,20 @@ def _losses() -> tuple[str, ...]:
 
 
 def _facts(status: RunStatus) -> Iterator[tuple[str, str]]:
-    from gancore.run.progress import clock
+    from gancore.utils.text import duration
 
     row, known = status.run, status.run.manifest
     yield "run", str(row.path)
     yield "from", _source(status)
     yield "state", f"training, by {status.holder}" if status.holder else status.state
     part = "" if row.done is None else f", {min(row.done, 1):.0%} of {row.config.get('duration')}"
-    left = "" if status.seconds_left is None or not status.holder else f", {clock(status.seconds_left)} left"
+    left = "" if status.seconds_left is None or not status.holder else f", {duration(status.seconds_left)} left"
     yield "progress", f"step {row.step:,}{part}{left}"
     epochs = "" if row.epoch is None else f", {row.epoch:.2f} epochs"
     yield "data seen", f"{row.kimg:,.1f} kimg{epochs}"
     speed = "" if row.images_per_second is None else f", {row.images_per_second:,.0f} images/s"
     device = f" on {known['device']}" if "device" in known else ""
-    yield "time", f"{clock(row.seconds)}{speed}{device}"
+    yield "time", f"{duration(row.seconds)}{speed}{device}"
 
 
 def _source(status: RunStatus) -> str:
@@ -109,7 +110,3 @@ def _checkpoint(status: RunStatus) -> str:
     best = ", and the best one" if status.best else ""
     behind = f" (the log is at step {status.run.step:,})" if status.saved < status.run.step else ""
     return f"{status.checkpoint}{behind}{best}"
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"

@@ -17,12 +17,12 @@ from gancore.report.collect import collect
 from gancore.report.compare import OverSeeds, Spread, config_differences, over_seeds
 from gancore.report.curves import best_point, colors_of, legend, metric_curves, metrics_of, training_curves
 from gancore.report.pictures import Embedded
-from gancore.report.plots import short
 from gancore.report.summary import RunSummary
 from gancore.report.view import RunView, Sources, duration_text, value_text, view_of
 from gancore.utils.atomic import atomic_write
 from gancore.utils.files import without_warnings
 from gancore.utils.paths import data_root, shell_quote
+from gancore.utils.text import short_number
 
 REPORT = "report.html"
 """File name of the page in the folder of a run."""
@@ -112,7 +112,7 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["value"] = value_text
-    environment.filters["short"] = short
+    environment.filters["short"] = short_number
     folder = files("gancore.report") / "templates"
     html = environment.get_template("report.html.jinja").render(
         title=views[0].name if len(views) == 1 else f"{len(views)} runs",
@@ -161,9 +161,9 @@ def _table(runs: Sequence[RunSummary]) -> list[MetricRow]:
         values = []
         for run in runs:
             score, best = (run.scores | run.further_scores).get(name), best_point(run, name)
-            text = f"{short(best[1])} at {best[0]:,.1f} kimg" if best else ""
-            values.append((short(score.value) if score else "", text))
-        real = "" if metric.real_data is None else short(metric.real_data)
+            text = f"{short_number(best[1])} at {best[0]:,.1f} kimg" if best else ""
+            values.append((short_number(score.value) if score else "", text))
+        real = "" if metric.real_data is None else short_number(metric.real_data)
         rows.append(MetricRow(name, metric.better or "", real, tuple(values)))
     return rows
 
@@ -171,7 +171,7 @@ def _table(runs: Sequence[RunSummary]) -> list[MetricRow]:
 def _over_seeds(runs: Sequence[RunSummary]) -> list[SeedsRow]:
     """Return a row for each group of runs that differ only in their seed."""
 
-    def text(spread: Spread | None, show: Callable[[float], str] = short) -> str:
+    def text(spread: Spread | None, show: Callable[[float], str] = short_number) -> str:
         if spread is None:
             return ""
         middle, low, high = show(spread.median), show(spread.low), show(spread.high)

@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from gancore.utils.text import short_number
+
 Points = Sequence[tuple[float, float]]
 """A curve: pairs of kimg and value. NaN is a gap."""
 
@@ -111,16 +113,9 @@ class Plot:
             finite = [value for _, value in curve.points if math.isfinite(value)]
             if finite:
                 label = f"{curve.label}: " if curve.label else ""
-                parts.append(f"{label}from {short(finite[0])} to {short(finite[-1])}")
-        parts += [f"{label} at {short(level)}" for level, label in self.levels]
+                parts.append(f"{label}from {short_number(finite[0])} to {short_number(finite[-1])}")
+        parts += [f"{label} at {short_number(level)}" for level, label in self.levels]
         return "; ".join(parts)
-
-
-def short(value: float) -> str:
-    """Return a number with three significant digits or, from 1,000, without decimals."""
-    if not math.isfinite(value):
-        return "not finite"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
@@ -215,7 +210,7 @@ def _draw(axes: mpl.axes.Axes, curve: Curve, plot: Plot) -> None:
     if curve.best is not None:
         axes.plot(*curve.best, "o", markersize=9, markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.6)
         side = "right" if curve.best[0] > 0.8 * plot.until else "left" if curve.best[0] < 0.2 * plot.until else "center"
-        text, at = f"best {short(curve.best[1])}", {"xytext": (0, 8), "textcoords": "offset points"}
+        text, at = f"best {short_number(curve.best[1])}", {"xytext": (0, 8), "textcoords": "offset points"}
         axes.annotate(text, curve.best, color=_INK, fontsize=9, ha=side, **at)
 
 

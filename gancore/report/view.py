@@ -23,12 +23,12 @@ from gancore.report.compare import config_differences
 from gancore.report.copies import Copies, find_copies
 from gancore.report.latent_map import ClassRow, LatentMap, can_map, class_rows, latent_map, names_beyond
 from gancore.report.pictures import Embedded, Frame, embedded, frames_of, without_enlargement
-from gancore.report.plots import short
 from gancore.report.summary import RunSummary
 from gancore.sampling.load import load
 from gancore.sampling.run_pictures import open_picture
 from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.paths import data_root, shell_quote
+from gancore.utils.text import short_number
 
 T = TypeVar("T")
 
@@ -245,14 +245,14 @@ def _facts(run: RunSummary) -> list[tuple[str, str]]:
     """Return the few numbers that say how far a run is."""
     facts = [(f"{run.kimg:,.1f}", "kimg"), (f"{run.step:,}", "steps")] if run.log else []
     if run.epoch is not None:
-        facts.append((short(run.epoch), "epochs"))
+        facts.append((short_number(run.epoch), "epochs"))
     if run.seconds:
         facts.append((duration_text(run.seconds), "training"))
     if run.images_per_second is not None:
         facts.append((f"{run.images_per_second:,.0f}", "images per second"))
     for score in list(run.scores.values())[:3]:
-        real = "" if score.real_data is None else f" (real data {short(score.real_data)})"
-        facts.append((short(score.value), score.name + real))
+        real = "" if score.real_data is None else f" (real data {short_number(score.real_data)})"
+        facts.append((short_number(score.value), score.name + real))
     return facts
 
 

@@ -18,6 +18,7 @@ from gancore.training.loop import Step, train
 from gancore.training.networks import call, generated_of
 from gancore.training.preflight import trial_condition
 from gancore.utils.copies import copy_part
+from gancore.utils.text import duration, file_size, with_unit_prefix
 
 _MANY_PARAMETERS = 100_000_000
 _SAMPLES = 4
@@ -41,8 +42,10 @@ class Cost:
     present_bytes: int
 
     def __str__(self) -> str:
-        sizes = " and ".join(f"{player} {short(count)}".rstrip() for player, count in self.parameters.items())
-        return f"networks: {sizes} parameters; training takes at least {short(self.bytes)}B of memory"
+        sizes = " and ".join(
+            f"{player} {with_unit_prefix(count)}".rstrip() for player, count in self.parameters.items()
+        )
+        return f"networks: {sizes} parameters; training takes at least {file_size(self.bytes)} of memory"
 
     @property
     def bytes(self) -> int:
@@ -54,13 +57,13 @@ class Cost:
         total = sum(self.parameters.values())
         if total > _MANY_PARAMETERS:
             yield (
-                f"the networks have {short(total)} parameters, which is slow and takes much data: a lower width of the "
-                "generator and the discriminator has fewer"
+                f"the networks have {with_unit_prefix(total)} parameters, which is slow and takes much data: a lower "
+                "width of the generator and the discriminator has fewer"
             )
         more = self.bytes - self.present_bytes
         if free is not None and more > free:
             yield (
-                f"training takes at least {short(more)}B more memory, and {short(free)}B are free: "
+                f"training takes at least {file_size(more)} more memory, and {file_size(free)} are free: "
                 "lower the batch size, or --set training.accumulate=4, or use smaller networks"
             )
 
@@ -73,7 +76,7 @@ class Timing:
     seconds: float | None
 
     def __str__(self) -> str:
-        whole = "" if self.seconds is None else f"; the whole run about {clock(self.seconds)} at this speed"
+        whole = "" if self.seconds is None else f"; the whole run about {duration(self.seconds)} at this speed"
         return f"time: {self.seconds_per_step:.3g} s per step{whole}"
 
 
@@ -131,20 +134,6 @@ def timed_steps(gan: GAN, total_epochs: float | None, images_per_step: int) -> t
     per_step = (end - after_first) / count if count else after_first - begun
     whole = None if total_epochs is None else total_epochs * gan.feed.size / images_per_step * per_step
     return first, Timing(per_step, whole)
-
-
-def clock(seconds: float) -> str:
-    """Return a time as h:mm:ss or m:ss, and as days if it is longer than two."""
-    hours, rest = divmod(round(seconds), 3600)
-    if hours >= 48:
-        return f"{hours / 24:.1f} days"
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
-
-
-def short(number: float) -> str:
-    """Return a number with three digits and the prefix of a unit, as in `1.21 M`."""
-    power = max((power for power in range(5) if number >= 999.5 * 1000 ** (power - 1)), default=0)
-    return f"{number / 1000**power:.3g} {['', 'k', 'M', 'G', 'T'][power]}"
 
 
 def _wait(device: torch.device) -> None:

@@ -12,6 +12,7 @@ from gancore.evaluation.evaluator import Evaluation
 from gancore.evaluation.train_extractor import Preparation
 from gancore.run.recorder import Record
 from gancore.training.loop import Step
+from gancore.utils.text import duration, short_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -157,29 +158,18 @@ class ProgressDisplay(Display):
             self._write(f"step {step.step}  {text}")
 
 
-def brief(number: float | None) -> str:
-    """Return a number with four significant digits; `-` for None and NaN."""
-    return "-" if number is None or number != number else f"{number:.4g}"
-
-
 def one_line(evaluation: Evaluation) -> str:
     """Return the results of an evaluation in a line, each with the value of real data."""
     return "  ".join(
-        f"{result.name} {brief(result.measured.value)}"
-        + (f" (real {brief(result.real_data.value)})" if result.real_data else "")
+        f"{result.name} {short_number(result.measured.value)}"
+        + (f" (real {short_number(result.real_data.value)})" if result.real_data else "")
         for result in evaluation.results
     )
 
 
 def _time_left(step: Step) -> str:
     """Return the time left at the average speed so far."""
-    return clock(step.seconds * (1 - step.done) / step.done if 0 < step.done < 1 else 0)
-
-
-def clock(seconds: float) -> str:
-    """Return a time as h:mm:ss or m:ss."""
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+    return duration(step.seconds * (1 - step.done) / step.done if 0 < step.done < 1 else 0)
 
 
 def _console() -> Console | None:

@@ -19,6 +19,7 @@ from gancore.sampling.draw import CHUNK, SampleStream
 from gancore.sampling.grid import DEFAULT_LAYOUT, Layout, enlarged, grid_pixels, is_picture, tile_picture, tiles
 from gancore.sampling.writers import WRITERS, Form, WriterKind
 from gancore.utils.atomic import hold, move, remove_abandoned, replacing, temporary_name
+from gancore.utils.text import file_size
 
 _MOST_PIXELS = 1 << 27
 """Pixels of the largest picture of several samples; Pillow refuses to open more than 178 million."""
@@ -222,8 +223,8 @@ def _check(samples: SampleStream, form: Form, out: Path, style: PictureStyle) ->
     free = shutil.disk_usage(place).free
     if needed > free:
         raise StorageError(
-            f"{count:,} samples take about {_size(needed)} as {out.suffix or 'PNGs'}, and {_size(free)} are free in "
-            f"{place}",
+            f"{count:,} samples take about {file_size(needed)} as {out.suffix or 'PNGs'}, and {file_size(free)} are "
+            f"free in {place}",
             "draw fewer, or choose another --out",
         )
 
@@ -248,12 +249,3 @@ def _check_style(samples: SampleStream, form: Form, out: Path, style: PictureSty
             f"a grid of {rows} x {columns} does not show {samples.count:,} samples",
             "use a larger --grid, or draw fewer",
         )
-
-
-def _size(count: float) -> str:
-    """Return a number of bytes with a unit."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"

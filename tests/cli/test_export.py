@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gancore.sampling.load import load
+from gancore.utils.text import file_size
 
 FORKED = True
 MOODY = """
@@ -44,7 +45,7 @@ def gancore_generators():
 def test_exported_program_makes_the_images_of_the_run(finished):
     done = finished.works("export", "runs/0001", "--format", "pt2")
     size = (finished.folder / "0001.pt2").stat().st_size
-    assert done.stdout == f"step 4 as pt2: 0001.pt2 ({size / 1e6:.2f} MB)\nmax difference: 0\n"
+    assert done.stdout == f"step 4 as pt2: 0001.pt2 ({file_size(size)})\nmax difference: 0\n"
     assert done.stderr == ""
     trained = load(finished.folder / "runs/0001", device="cpu")
     latents = trained.seed_latents(range(8))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.report.plots import COLORS, Curve, Plot, short, smoothed, svg, thinned
+from gancore.report.plots import COLORS, Curve, Plot, smoothed, svg, thinned
 from gancore.utils.files import without_warnings
 
 NUMBERS = st.floats(-1e9, 1e9)
@@ -79,14 +79,6 @@ def test_thinned_keeps_the_lowest_and_the_highest_of_the_points(values, most):
         assert np.nanmax(kept) == max(finite)
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.12345, "0.123"), (12345.6, "12,346"), (0, "0"), (math.nan, "not finite"), (-1.5, "-1.5"), (999.9, "1e+03")],
-)
-def test_short_has_three_digits(value, text):
-    assert short(value) == text
-
-
 @given(st.lists(VALUES, max_size=60))
 def test_limits_keep_nearly_all_of_the_line_within_the_points(values):
     limits = Plot("x", (Curve("", list(enumerate(values)), 0),)).limits
@@ -107,5 +99,5 @@ def test_plot_is_empty_without_a_finite_value():
     assert Plot("x", (Curve("", [(0.0, math.nan)], 0),)).is_empty
     assert Plot("x", ()).is_empty
     assert not example().is_empty
-    assert "generator: from 0 to -0.664" in example().description
+    assert "generator: from 0 to -0.6636" in example().description
     assert COLORS == 6

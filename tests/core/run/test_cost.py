@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gancore import GAN, Options
-from gancore.run.cost import Cost, clock, cost_of, free_memory, short, timed_steps
+from gancore.run.cost import Cost, cost_of, free_memory, timed_steps
 from helpers.tiny_components import Noise, equal, weights
 
 
@@ -93,17 +93,3 @@ def test_timed_steps_takes_a_few_steps_and_extrapolates_to_the_whole_run():
     assert 1 < gan.progress.step < 20
     assert timing.seconds == pytest.approx(20 * timing.seconds_per_step)
     assert timed_steps(gan_of(duration="1 steps"), None, 8)[1].seconds is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "0:05"), (3599.6, "1:00:00"), (7261, "2:01:01"), (3 * 86400, "3.0 days")]
-)
-def test_clock_shows_hours_minutes_and_days(seconds, text):
-    assert clock(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0, "0 "), (999, "999 "), (999.6, "1 k"), (1_214_000, "1.21 M"), (3e12, "3 T")]
-)
-def test_short_has_three_digits(number, text):
-    assert short(number) == text

@@ -241,7 +241,7 @@ def test_pictures_of_a_folder_have_one_scale(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "count", "error", "words"),
     [
-        ("a.npy", (1, 8, 8), 10**12, StorageError, r"1,000,000,000,000 samples take about 64\.0 TB as \.npy, and"),
+        ("a.npy", (1, 8, 8), 10**12, StorageError, r"1,000,000,000,000 samples take about 64 TB as \.npy, and"),
         ("a.safetensors", (1, 8, 8), 10**30, StorageError, "samples take about"),
         ("a.csv", (2,), 10**15, StorageError, r"as \.csv"),
         ("new", (1, 8, 8), 10**15, StorageError, "as PNGs"),
