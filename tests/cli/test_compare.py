@@ -102,7 +102,7 @@ def test_compare_reads_runs_with_damage_and_says_so(gancore, runs):
     (runs / "0002" / "metrics.jsonl").unlink()
     done = gancore.works("compare", "runs")
     assert "note: runs/0001/evaluation.json is damaged" in done.stderr
-    assert "note: runs/0002 has not been evaluated yet" in done.stderr
+    assert ["runs/0002", "0", "0.0", "0:00", "-", "6"] in [line.split() for line in done.stdout.splitlines()]
     assert "runs/0001  200" in done.stdout
 
 
