@@ -137,7 +137,7 @@ def test_missing_extra_names_its_command_before_anything_is_read(finished):
     assert done.stderr.splitlines() == [
         "error: the format onnx needs onnxscript, which is not installed",
         "kept: nothing was changed",
-        "next: install what is missing with: pip install 'gancore[onnx]'",
+        "next: install it, again if it is broken: pip install 'gancore[onnx]'",
     ]
 
 
