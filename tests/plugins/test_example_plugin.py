@@ -35,10 +35,10 @@ def test_example_has_a_component_of_every_kind():
     assert [recipe.name for recipe in PLUGIN.recipes] == ["shapes"]
 
 
-def test_example_recipe_uses_all_components_but_one_loss():
+def test_example_recipe_uses_all_components_but_one_loss_and_the_exporter():
     config = resolve(read_layers("shapes", CATALOG), CATALOG)
     used = {type(component) for component in config.components()}
-    assert {component.name for component in PLUGIN.components if component not in used} == {"feature-matching"}
+    assert {component.name for component in PLUGIN.components if component not in used} == {"feature-matching", "numpy"}
     assert CATALOG.find(Dataset, "shapes")(split="test") == config.dataset.part("test")
 
 

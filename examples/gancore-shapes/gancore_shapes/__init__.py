@@ -8,6 +8,7 @@ from gancore import (
     Augmentation,
     Dataset,
     Discriminator,
+    Exporter,
     Extractor,
     Generator,
     Loss,
@@ -16,6 +17,7 @@ from gancore import (
     Regularizer,
     hookimpl,
 )
+from gancore_shapes.arrays import NumPyArrays
 from gancore_shapes.auxiliary import ACGAN, Auxiliary, FeatureMatching
 from gancore_shapes.broadcast import Broadcast
 from gancore_shapes.dataset import Shapes
@@ -64,6 +66,11 @@ def gancore_metrics() -> Iterable[type[Metric]]:
 @hookimpl
 def gancore_extractors() -> Iterable[type[Extractor]]:
     return [Spectrum]
+
+
+@hookimpl
+def gancore_exporters() -> Iterable[type[Exporter]]:
+    return [NumPyArrays]
 
 
 @hookimpl
