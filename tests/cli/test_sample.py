@@ -187,7 +187,7 @@ def test_interruption_names_another_folder_only_if_samples_are_in_this_one(tmp_p
 
 
 def test_sample_refuses_counts_that_the_disk_cannot_hold(finished):
-    assert "1,000,000,000,000 samples take about 64.0 TB" in finished.fails(
+    assert "1,000,000,000,000 samples take about 64 TB" in finished.fails(
         7, "sample", "runs/0001", "-n", 10**12, "--out", "absurd.npy"
     )
     assert "one picture shows at most" in finished.fails(2, "sample", "runs/0001", "-n", 10**12)

@@ -113,12 +113,12 @@ def test_describe_lists_keys_of_tables_and_optional_tables():
 
 
 def test_describe_defaults_are_those_of_a_resolved_run():
-    data = resolve([ConfigLayer("parts", PARTS | {"ema": {}})], catalog()).to_data(catalog())
+    data = resolve([ConfigLayer("parts", PARTS | {"ema": {}, "report": {}})], catalog()).to_data(catalog())
     labeled = {"regularizers", "augmentations", "metrics", "observers"}
     assert not labeled & set(data)
     for field in describe(RunConfig):
         value = data | {label: {} for label in labeled}
         for part in field["key"].split("."):
             value = value.get(part)
-        if field["key"] not in {*PARTS, "ema"}:
+        if field["key"] not in {*PARTS, "ema", "report"}:
             assert value == field["default"]
