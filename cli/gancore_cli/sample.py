@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gancore.sampling.trained import TrainedGenerator
 
 _SECONDS_WITHOUT_PROGRESS = 1
+_MOST_DIGITS = 9
+"""Digits of the number of a class; longer text is a name."""
 
 
 @click.command()
@@ -199,10 +201,10 @@ def _print_result(
 def _other_number(trained: TrainedGenerator, label: str | None) -> Iterator[str]:
     """Yield a warning if a class was given by its name, which is also the number of another class."""
     number = trained.class_number(label)
-    if label is None or number is None or not label.isdecimal() or int(label) == number:
+    if label is None or number is None or not label.isdecimal() or len(label) > _MOST_DIGITS:
         return
-    if int(label) < len(trained.classes):
-        other = f"; number {int(label)} is class {trained.class_name(int(label))}"
+    if (other_number := int(label)) != number and other_number < len(trained.classes):
+        other = f"; number {other_number} is class {trained.class_name(other_number)}"
         yield f"--class {label} is the name of class number {number}{other}"
 
 
