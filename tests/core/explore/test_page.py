@@ -33,6 +33,7 @@ def shown(page, text):
 
 def pixels(page):
     read = """async image => {
+        while (!await image.decode().then(() => true, () => false)) {}  // a newer picture may be on its way
         const {naturalWidth: width, naturalHeight: height} = image;
         const pen = Object.assign(document.createElement("canvas"), {width, height}).getContext("2d");
         pen.drawImage(image, 0, 0);
