@@ -110,22 +110,22 @@ def application(explorer: Explorer, worker: Worker) -> Starlette:
             Route("/", _file("page.html")),
             Route("/explore.css", _file("explore.css")),
             Route("/explore.js", _file("explore.js")),
-            Route("/run", _problems_said(pages.run)),
-            Route("/checkpoints", _problems_said(pages.checkpoints)),
-            Route("/picture", _problems_said(pages.picture), methods=["POST"]),
-            Route("/grid", _problems_said(pages.grid), methods=["POST"]),
-            Route("/directions", _problems_said(pages.directions), methods=["POST"]),
-            Route("/keep", _problems_said(pages.keep), methods=["POST"]),
-            Route("/repeat", _problems_said(pages.repeat), methods=["POST"]),
-            Route("/files", _problems_said(pages.files), methods=["POST"]),
-            Route("/find", _problems_said(pages.find), methods=["POST"]),
-            Route("/find/{number}", _problems_said(pages.found)),
-            Route("/find/{number}", _problems_said(pages.end_search), methods=["DELETE"]),
-            Route("/conditions/{number}", _problems_said(pages.condition)),
-            Route("/favorites", _problems_said(pages.favorites)),
-            Route("/favorites", _problems_said(pages.save), methods=["POST"]),
-            Route("/favorites/{name}", _problems_said(pages.favorite_picture)),
-            Route("/favorites/{name}", _problems_said(pages.delete), methods=["DELETE"]),
+            Route("/run", _errors_as_json(pages.run)),
+            Route("/checkpoints", _errors_as_json(pages.checkpoints)),
+            Route("/picture", _errors_as_json(pages.picture), methods=["POST"]),
+            Route("/grid", _errors_as_json(pages.grid), methods=["POST"]),
+            Route("/directions", _errors_as_json(pages.directions), methods=["POST"]),
+            Route("/keep", _errors_as_json(pages.keep), methods=["POST"]),
+            Route("/repeat", _errors_as_json(pages.repeat), methods=["POST"]),
+            Route("/files", _errors_as_json(pages.files), methods=["POST"]),
+            Route("/find", _errors_as_json(pages.find), methods=["POST"]),
+            Route("/find/{number}", _errors_as_json(pages.found)),
+            Route("/find/{number}", _errors_as_json(pages.end_search), methods=["DELETE"]),
+            Route("/conditions/{number}", _errors_as_json(pages.condition)),
+            Route("/favorites", _errors_as_json(pages.favorites)),
+            Route("/favorites", _errors_as_json(pages.save), methods=["POST"]),
+            Route("/favorites/{name}", _errors_as_json(pages.favorite_picture)),
+            Route("/favorites/{name}", _errors_as_json(pages.delete), methods=["DELETE"]),
         ]
     )
 
@@ -139,7 +139,7 @@ def _file(name: str) -> Endpoint:
     return endpoint
 
 
-def _problems_said(endpoint: Endpoint) -> Endpoint:
+def _errors_as_json(endpoint: Endpoint) -> Endpoint:
     """Return an endpoint that answers an error of gancore as data, which the page shows as text."""
 
     async def answer(request: Request) -> Response:

@@ -53,7 +53,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Part:
+class Section:
     """A part of a page that may be absent; then `reason` says why."""
 
     content: object = None
@@ -73,12 +73,12 @@ class RunView:
     frames: Sequence[tuple[Frame, str]]
     pictures: str
     """Why there are no pictures; empty if there are some."""
-    copies: Part
-    map: Part
-    rows: Part
+    copies: Section
+    map: Section
+    rows: Section
     more_classes: int
     recipe: str | None
-    changes: Part
+    changes: Section
     toml: str
     about: Sequence[tuple[str, str]]
     commands: Sequence[tuple[str, str]]
@@ -101,7 +101,7 @@ def view_of(run: RunSummary, number: int, sources: Sources) -> RunView:
         except DataError as error:
             notes.append(error.message)
     trained, absent = _attempt(lambda: load(run.path, device=sources.device, catalog=sources.catalog))
-    explored = _Explored(trained, sources)
+    explored = _SampleSections(trained, sources)
     notes += [note for note in ([absent] if absent else trained.warnings if trained else []) if note not in notes]
     notes += _behind(run, trained)
     recipe = run.manifest.get("recipe")
@@ -146,58 +146,58 @@ def _behind(run: RunSummary, trained: TrainedGenerator | None) -> list[str]:
     return [f"{' and '.join(parts)}, the log is at step {run.step:,}"] if parts else []
 
 
-class _Explored:
+class _SampleSections:
     """Samples of a trained generator, and the training data that they are compared with."""
 
     def __init__(self, trained: TrainedGenerator | None, sources: Sources) -> None:
         self._trained, self._sources = trained, sources
         self._reference: tuple[ReferenceImages | None, str] | None = None
 
-    def copies(self) -> Part:
+    def copies(self) -> Section:
         """Return the training images that are nearest to samples."""
         trained = self._trained
         if trained is None:
-            return Part(reason=_NO_GENERATOR)
+            return Section(reason=_NO_GENERATOR)
         if not can_map(trained):
-            return Part(reason=f"A sample of shape {trained.shape} is not a picture, so it is not compared.")
+            return Section(reason=f"A sample of shape {trained.shape} is not a picture, so it is not compared.")
         if trained.step == 0:
-            return Part(reason="The newest checkpoint is from step 0: its generator is not trained yet.")
+            return Section(reason="The newest checkpoint is from step 0: its generator is not trained yet.")
         reference, why = self._data()
         if reference is None:
-            return Part(reason=why)
+            return Section(reason=why)
 
         def find() -> Copies:
             with attributed(trained.config, self._sources.catalog):
                 return find_copies(trained, reference, self._conditions(_MOST_CONDITIONS))
 
-        return Part(*_attempt(find))
+        return Section(*_attempt(find))
 
-    def maps(self) -> Part:
+    def maps(self) -> Section:
         """Return the maps of latents."""
         return self._of_samples(latent_map)
 
-    def rows(self) -> Part:
+    def rows(self) -> Section:
         """Return samples of each class."""
         if self._trained is None or self._trained.spec.condition is None:
-            return Part()
+            return Section()
         return self._of_samples(class_rows)
 
-    def _of_samples(self, make: Callable[[TrainedGenerator, Tensor | None], LatentMap | list[ClassRow]]) -> Part:
+    def _of_samples(self, make: Callable[[TrainedGenerator, Tensor | None], LatentMap | list[ClassRow]]) -> Section:
         trained = self._trained
         if trained is None:
-            return Part(reason=_NO_GENERATOR)
+            return Section(reason=_NO_GENERATOR)
         if not can_map(trained):
-            return Part(reason=f"A sample of shape {trained.shape} is not a picture, so there is no map.")
+            return Section(reason=f"A sample of shape {trained.shape} is not a picture, so there is no map.")
         if isinstance(trained.spec.condition, tuple):
             reference, why = self._data()
             if reference is None:
-                return Part(reason=f"The generator needs conditions of its dataset. {why}")
+                return Section(reason=f"The generator needs conditions of its dataset. {why}")
 
         def draw() -> LatentMap | list[ClassRow]:
             with attributed(trained.config, self._sources.catalog):
                 return make(trained, self._conditions(_CONDITIONS))
 
-        return Part(*_attempt(draw))
+        return Section(*_attempt(draw))
 
     def _conditions(self, count: int) -> Tensor | None:
         """Return conditions (N, …) of the dataset for a generator that is conditional on tensors; else None."""
@@ -264,15 +264,15 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _changes(run: RunSummary, recipe: str | None, catalog: Catalog) -> Part:
+def _changes(run: RunSummary, recipe: str | None, catalog: Catalog) -> Section:
     """Return the keys in which the config differs from its recipe."""
     if not run.config:
-        return Part(reason="The config cannot be read.")
+        return Section(reason="The config cannot be read.")
     if recipe is None:
-        return Part(reason="The run was not started from a recipe.")
+        return Section(reason="The run was not started from a recipe.")
 
     found, why = _attempt(lambda: config_differences([_of_recipe(run, recipe, catalog), run.config]))
-    return Part(found, f"Recipe {recipe} cannot be read: {why}" if why else "")
+    return Section(found, f"Recipe {recipe} cannot be read: {why}" if why else "")
 
 
 def _of_recipe(run: RunSummary, recipe: str, catalog: Catalog) -> Mapping[str, Any]:  # Any: data of a file
