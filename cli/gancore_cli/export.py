@@ -9,7 +9,7 @@ import click
 
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import OutPath, Terminal, echo, output_options
+from gancore_cli.options import OutPath, Terminal, echo, output_options, run_or_checkpoint
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument(
-    "run",
-    type=click.Path(path_type=Path),
-    metavar="RUN|CHECKPOINT",
-    shell_complete=completers.runs_and_checkpoints,
-)
+@run_or_checkpoint
 @click.option(
     "--format",
     "name",

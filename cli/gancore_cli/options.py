@@ -151,6 +151,12 @@ def reserve_stdout() -> Iterator[TextIO]:
             os.dup2(results.fileno(), 1)
 
 
+run_or_checkpoint = click.argument(
+    "run",
+    type=click.Path(path_type=Path),
+    metavar="RUN|CHECKPOINT",
+    shell_complete=completers.runs_and_checkpoints,
+)
 data_dir = click.option(
     "--data-dir",
     type=click.Path(path_type=Path),

@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
 from gancore_cli.hints import one_line_command, with_plugins
-from gancore_cli.options import OutPath, PluginOptions, Terminal, device, echo, output_options, print_table, settings_of
+from gancore_cli.options import (
+    OutPath,
+    PluginOptions,
+    Terminal,
+    device,
+    echo,
+    output_options,
+    print_table,
+    run_or_checkpoint,
+    settings_of,
+)
 from gancore_cli.signals import Interrupted, interruption
 
 if TYPE_CHECKING:
@@ -28,12 +37,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument(
-    "run",
-    type=click.Path(path_type=Path),
-    metavar="RUN|CHECKPOINT",
-    shell_complete=completers.runs_and_checkpoints,
-)
+@run_or_checkpoint
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
 @click.option("--class", "label", help="Search in this class, a number or a name.  [default: all classes compete]")
 @click.option(

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
-from gancore_cli.options import OutPath, Terminal, data_dir, device, echo, output_options, settings_of
+from gancore_cli.options import (
+    OutPath,
+    Terminal,
+    data_dir,
+    device,
+    echo,
+    output_options,
+    run_or_checkpoint,
+    settings_of,
+)
 from gancore_cli.sample_options import Given, drawing_options
 from gancore_cli.signals import Interrupted, interruption
 
@@ -34,12 +42,7 @@ _MOST_DIGITS = 9
 
 
 @click.command()
-@click.argument(
-    "run",
-    type=click.Path(path_type=Path),
-    metavar="RUN|CHECKPOINT",
-    shell_complete=completers.runs_and_checkpoints,
-)
+@run_or_checkpoint
 @drawing_options
 @settings_of("the dataset that reads --condition")
 @click.option(
