@@ -3,7 +3,7 @@
     python -m benchmarks.conditional --seeds 5 --data-dir DATA --work WORK --out benchmarks/conditional.md
 
 Trains the recipe `conditional` with each seed, draws 1,000 samples of every class with `gancore sample --class`, and
-counts how many the classifier of the extractor `digits` assigns to that class, and the same for the test images.
+counts how many the classifier of the extractor `classifier` assigns to that class, and the same for the test images.
 `--jobs` trains several runs in parallel, each with its share of the cores. Finished runs in WORK are not trained again.
 """
 
@@ -25,7 +25,7 @@ from gancore.data.items import read_items
 from gancore.evaluation.features import FeatureExtractor
 from gancore.evaluation.sources import reference_of
 from gancore.evaluation.train_extractor import load_extractor
-from gancore_plugins.extractors.digits import DigitsExtractor
+from gancore_plugins.extractors.classifier import ClassifierExtractor
 
 SAMPLES = 1000
 CLASSES = 10
@@ -84,7 +84,7 @@ def open_classifier(arguments: argparse.Namespace) -> FeatureExtractor:
     dataset = read_dataset("mnist", Catalog.installed())
     paths = EvaluationPaths(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
     shape = tuple(ReferenceImages.of(dataset, arguments.data_dir).draw(1, 0, "shape").shape[1:])
-    progress = load_extractor(DigitsExtractor(), dataset, shape, CLASSES, paths)
+    progress = load_extractor(ClassifierExtractor(), dataset, shape, CLASSES, paths)
     while True:
         try:
             next(progress)

@@ -29,7 +29,7 @@ from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
 from gancore.utils.random import generator_for
 
 TRIES = 30
-METRIC = {"digits": "class-kl-digits", "vanilla": "class-kl-digits", "ring": "modes", "grid": "modes"}
+METRIC = {"digits": "class-kl-classifier", "vanilla": "class-kl-classifier", "ring": "modes", "grid": "modes"}
 FAIR_SHARE = {"digits": 1 / 10, "vanilla": 1 / 10, "ring": 1 / 8, "grid": 1 / 25}
 
 

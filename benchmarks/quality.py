@@ -40,9 +40,16 @@ from gancore.evaluation.sources import reference_of
 
 SAMPLES = 10_000
 CLASSIFIERS = 3
-COLUMNS = ("fd-digits", "coverage-digits", "density-digits", "precision-digits", "class-kl-digits", "fd-random")
-"""Columns of the table; fd-digits is the mean over all classifiers, the others are of the first classifier."""
-METRICS = (*COLUMNS[1:], "recall-digits", "memorization-digits")
+COLUMNS = (
+    "fd-classifier",
+    "coverage-classifier",
+    "density-classifier",
+    "precision-classifier",
+    "class-kl-classifier",
+    "fd-random",
+)
+"""Columns of the table; fd-classifier is the mean over all classifiers, the others are of the first classifier."""
+METRICS = (*COLUMNS[1:], "recall-classifier", "memorization-classifier")
 PLAIN = "plain"
 SAME_AS_SCRIPT = ("images", "seconds")
 """Durations that mean as many as the plain script took."""
@@ -67,12 +74,12 @@ class Result:
     numbers: dict[str, float]
 
     def failed(self, baseline: float) -> bool:
-        """Return whether it is not finite, lacks a class, is not precise, or has thrice the baseline's fd-digits."""
+        """Return whether it is not finite, lacks a class, is not precise, or has 3 times the base's fd-classifier."""
         if not self.finite:
             return True
         values = self.numbers
-        lacks_class = values["class-kl-digits.rarest_share"] < 0.01
-        return lacks_class or values["precision-digits"] < 0.1 or not values["fd-digits"] <= 3 * baseline
+        lacks_class = values["class-kl-classifier.rarest_share"] < 0.01
+        return lacks_class or values["precision-classifier"] < 0.1 or not values["fd-classifier"] <= 3 * baseline
 
 
 def main() -> None:
@@ -203,15 +210,15 @@ def measure(results: Iterable[Result], arguments: argparse.Namespace) -> Iterato
     training, reference = (ReferenceImages.of(each, arguments.data_dir) for each in (dataset, reference_of(dataset)[0]))
     metrics = {name: find_metric(name, catalog) for name in METRICS}
     for seed in range(CLASSIFIERS):
-        table = f"{{name = 'fd', extractor = {{name = 'digits', seed = {seed}}}}}"
-        metrics[f"fd-digits-{seed}"] = find_metric(table, catalog)
+        table = f"{{name = 'fd', extractor = {{name = 'classifier', seed = {seed}}}}}"
+        metrics[f"fd-classifier-{seed}"] = find_metric(table, catalog)
     evaluator = Evaluator(metrics, paths, reference, SampleOrigin(training, held_out=True), count=SAMPLES, seed=0)
     for preparation in evaluator.prepare():
         print(f"\r{preparation.what}: {preparation.done:.0%}", end="\n" if preparation.done == 1 else "", flush=True)
 
     def numbers(images: torch.Tensor) -> dict[str, float]:
         found = evaluator.evaluate(images).numbers()
-        return {"fd-digits": fmean(found[f"fd-digits-{seed}"] for seed in range(CLASSIFIERS))} | found
+        return {"fd-classifier": fmean(found[f"fd-classifier-{seed}"] for seed in range(CLASSIFIERS))} | found
 
     for seed in range(min(arguments.seeds, REAL_DRAWS)):
         yield Result(REAL, seed, 0, 0, 0, True, commit(), numbers(training.draw(SAMPLES, seed, "benchmark")))
@@ -224,7 +231,7 @@ def report(results: list[Result], arguments: argparse.Namespace, pace: float | N
     arms = list(dict.fromkeys(result.arm for result in results))
     of = {arm: [result for result in results if result.arm == arm] for arm in arms}
     base = arguments.arms[0]
-    baseline = values(of[base], "fd-digits")
+    baseline = values(of[base], "fd-classifier")
     arms_text = " ".join(f'"{arm}"' if " " in arm else arm for arm in arguments.arms)
     first = f" --seeds-of-first {arguments.seeds_of_first}" if arguments.seeds_of_first else ""
     lines = [
@@ -234,11 +241,11 @@ def report(results: list[Result], arguments: argparse.Namespace, pace: float | N
         f"with --data-dir, --work and --out, at commit {', '.join(sorted({result.commit for result in results}))}. "
         f"{describe_machine()}",
         "",
-        f"MNIST, {SAMPLES:,} samples against all 10,000 test images; fd-digits is the mean of {CLASSIFIERS} "
+        f"MNIST, {SAMPLES:,} samples against all 10,000 test images; fd-classifier is the mean of {CLASSIFIERS} "
         f"classifiers of seeds 0 to {CLASSIFIERS - 1}. Medians over the seeds, lowest and highest in brackets. Failed: "
-        "not finite, a class below 1 %, precision below 0.1, or fd-digits above three times the median of "
-        f"{base}. Ratio: of the medians of fd-digits, to {base}, with its 95 % interval (bootstrap); p: Mann-Whitney, "
-        "two-sided. Seconds are of training only, with the given number of threads.",
+        "not finite, a class below 1 %, precision below 0.1, or fd-classifier above three times the median of "
+        f"{base}. Ratio: of the medians of fd-classifier, to {base}, with its 95 % interval (bootstrap); p: "
+        "Mann-Whitney, two-sided. Seconds are of training only, with the given number of threads.",
     ]
     if pace is not None:
         lines += [
@@ -254,7 +261,7 @@ def report(results: list[Result], arguments: argparse.Namespace, pace: float | N
     for arm in arms:
         cells = [spread(values(of[arm], name)) for name in COLUMNS]
         failed = sum(result.failed(median(baseline)) for result in of[arm])
-        own = values(of[arm], "fd-digits")
+        own = values(of[arm], "fd-classifier")
         against = (
             ["", ""] if arm in (base, REAL) else [interval(own, baseline), f"{mannwhitneyu(own, baseline).pvalue:.2g}"]
         )
@@ -263,7 +270,7 @@ def report(results: list[Result], arguments: argparse.Namespace, pace: float | N
     lines.append("| --- | --- |" + " --- |" * (len(COLUMNS) + 2))
     for result in results:
         cells = [f"{result.numbers.get(name, math.nan):.4g}" for name in COLUMNS]
-        rarest = f"{result.numbers.get('class-kl-digits.rarest_share', math.nan):.1%}"
+        rarest = f"{result.numbers.get('class-kl-classifier.rarest_share', math.nan):.1%}"
         seconds = f"{result.seconds:.0f}" if result.seconds else ""
         lines.append(f"| {result.arm} | {result.seed} | {' | '.join([*cells, rarest, seconds])} |")
     return "\n".join(lines) + "\n"

@@ -204,5 +204,5 @@ class Metric(Component):
     @model_validator(mode="after")
     def _check_extractor(self) -> Self:
         if self.extractor is None and self.needs & {"features", "labels"}:
-            raise ValueError(f"needs an extractor, as in {self.name}-digits")
+            raise ValueError(f"needs an extractor, as in {self.name}-classifier")
         return self

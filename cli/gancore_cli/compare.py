@@ -44,7 +44,7 @@ def compare(terminal: Terminal, runs: tuple[Path, ...], by: str | None) -> None:
     Examples:
       gancore compare runs/0001 runs/0002
       gancore compare runs
-      gancore compare runs --sort fd-digits
+      gancore compare runs --sort fd-classifier
 
     A folder stands for all runs in it. Metrics are the newest of the log, with the score of real data; an arrow says
     whether lower or higher is better. Only keys in which configs differ are shown. Runs that differ only in their seed

@@ -53,7 +53,7 @@ def names_of_kind(context: click.Context, parameter: click.Parameter, text: str)
 
 
 def metrics(_context: click.Context, _parameter: click.Parameter, text: str) -> list[CompletionItem]:
-    """Complete a metric with its extractor, such as `fd-digits`."""
+    """Complete a metric with its extractor, such as `fd-classifier`."""
     return [*_words(text, _metrics(recall()))]
 
 

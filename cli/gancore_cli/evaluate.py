@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "metrics",
     multiple=True,
     metavar="NAME",
-    help="A metric and its extractor, such as fd-digits, or an inline table.  "
+    help="A metric and its extractor, such as fd-classifier, or an inline table.  "
     "[default: those of the run, or of the reference]",
     shell_complete=completers.metrics,
 )

@@ -46,7 +46,7 @@ def find(kind: Literal["exporter"], name: str, /, **fields: object) -> Exporter:
 def find(kind: str, name: str, /, **fields: object) -> Component:
     """Return an installed component by its name, with these values for its fields, and defaults for the others.
 
-    For example `find("loss", "relativistic")`, `find("regularizer", "r1", gamma=1.0)`, `find("metric", "fd-digits")`.
+    For example `find("loss", "relativistic")`, `find("regularizer", "r1", gamma=1.0)`, `find("metric", "fd-random")`.
     `gancore list` shows the names, `gancore show KIND NAME` the fields. Raises ConfigError for an unknown kind, name or
     field, PluginError if the name may belong to a plugin that is not loaded.
     """

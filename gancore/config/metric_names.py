@@ -1,4 +1,4 @@
-"""Names of metrics: `fd-digits` is the metric `fd` with the extractor `digits`."""
+"""Names of metrics: `fd-classifier` is the metric `fd` with the extractor `classifier`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def name_of(label: str, metric: Metric) -> str:
 
 
 def find_metric(text: str, finder: Finder) -> Metric:
-    """Return the metric `fd-digits`, with defaults for its fields, or the metric of an inline TOML table.
+    """Return the metric `fd-classifier`, with defaults for its fields, or the metric of an inline TOML table.
 
     Raises ConfigError if the metric or extractor is unknown, or the metric needs an extractor and the name has none.
     """
@@ -46,7 +46,7 @@ def _expand(label: str, table: object, finder: Finder) -> object:
     if label in LOG_KEYS:
         raise ValueError(f"the label {label!r} is a key of the log; choose another")
     named = split_name(label, finder)
-    # fd = "digits" names the extractor. It is a table once a layer above has set fields of the extractor.
+    # fd = "classifier" names the extractor. It is a table once a layer above has set fields of the extractor.
     given = table.get("name") if isinstance(table, Mapping) else table
     if isinstance(given, str) and _knows(finder, Extractor, given) and not _knows(finder, Metric, given):
         named = {**named, "extractor": given}

@@ -158,7 +158,8 @@ class CheckpointSettings(Settings):
     every_steps: int = Field(default=1000, ge=1, description="steps between checkpoints")
     keep: int = Field(default=2, ge=2, description="number of newest checkpoints to keep")
     best: str | None = Field(
-        default=None, description="metric of the run, such as fd-digits, by which the best checkpoint is kept as well"
+        default=None,
+        description="metric of the run, such as fd-classifier, by which the best checkpoint is kept as well",
     )
 
 
@@ -268,7 +269,7 @@ class RunConfig(Options):
         return list(components_in(self))
 
     def named_metrics(self) -> dict[str, Metric]:
-        """Return the metrics by their names in results, such as `fd-digits`."""
+        """Return the metrics by their names in results, such as `fd-classifier`."""
         return {name_of(label, metric): metric for label, metric in self.metrics.items()}
 
     @model_validator(mode="after")

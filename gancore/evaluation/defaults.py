@@ -35,7 +35,7 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
 ) -> Evaluator:
     """Return an evaluator for samples of a run; arguments that are not given have the defaults of the run's dataset.
 
-    `metrics` are names like fd-digits or inline tables; by default those of the run, else of the dataset's protocol,
+    `metrics` are names like fd-random or inline tables; by default those of the run, else of the dataset's protocol,
     which are left out, with a warning, where there are too few images for them.
     `reference` is by default the held-out part of the run's dataset, else the dataset itself. `training` is the run's
     dataset if it is already built; otherwise it is built here if it is needed. `sample_format` is that of the run's

@@ -81,7 +81,7 @@ class Evaluation:
         return {"metrics": {result.name: result.to_data() for result in self.results}, "warnings": list(self.warnings)}
 
     def numbers(self) -> dict[str, float]:
-        """Return all values in one flat dict: `fd-digits`, and details like `modes.reverse_kl`."""
+        """Return all values in one flat dict: `fd-classifier`, and details like `modes.reverse_kl`."""
         flat: dict[str, float] = {}
         for result in self.results:
             flat[result.name] = result.measured.value

@@ -25,7 +25,7 @@ from gancore_plugins.datasets.table import Table
 from gancore_plugins.exporters.hub import HubFolder
 from gancore_plugins.exporters.onnx import ONNX
 from gancore_plugins.exporters.pt2 import TorchProgram
-from gancore_plugins.extractors.digits import DigitsExtractor
+from gancore_plugins.extractors.classifier import ClassifierExtractor
 from gancore_plugins.extractors.inception import InceptionExtractor
 from gancore_plugins.extractors.random import RandomExtractor
 from gancore_plugins.losses.auxiliary import AuxiliaryClassifier
@@ -107,7 +107,7 @@ def gancore_metrics() -> Iterable[type[Metric]]:
 
 @hookimpl
 def gancore_extractors() -> Iterable[type[Extractor]]:
-    return [DigitsExtractor, RandomExtractor, InceptionExtractor]
+    return [ClassifierExtractor, RandomExtractor, InceptionExtractor]
 
 
 @hookimpl

@@ -58,8 +58,8 @@ def test_run_that_diverges_counts_as_failed(arguments, monkeypatch):
 
 
 def result(arm, seed, distance, **changes):
-    numbers = dict.fromkeys(COLUMNS, 0.5) | {"class-kl-digits.rarest_share": 0.08}
-    return Result(arm, seed, 10.0, 6000.0, 1, True, "abc", numbers | {"fd-digits": distance} | changes)
+    numbers = dict.fromkeys(COLUMNS, 0.5) | {"class-kl-classifier.rarest_share": 0.08}
+    return Result(arm, seed, 10.0, 6000.0, 1, True, "abc", numbers | {"fd-classifier": distance} | changes)
 
 
 def test_table_has_medians_all_results_failures_and_real_data(arguments):
@@ -81,10 +81,10 @@ def test_table_has_medians_all_results_failures_and_real_data(arguments):
     ("changes", "failed"),
     [
         ({}, False),
-        ({"fd-digits": 12.1}, True),
-        ({"fd-digits": float("nan")}, True),
-        ({"class-kl-digits.rarest_share": 0.009}, True),
-        ({"precision-digits": 0.09}, True),
+        ({"fd-classifier": 12.1}, True),
+        ({"fd-classifier": float("nan")}, True),
+        ({"class-kl-classifier.rarest_share": 0.009}, True),
+        ({"precision-classifier": 0.09}, True),
     ],
 )
 def test_result_failed_by_the_criteria_in_the_table(changes, failed):
@@ -131,7 +131,7 @@ def test_committed_tables_are_complete(name):
     assert {REAL, *TABLES[name]} == {each["arm"] for each in results}
     text = (root / f"{name}.md").read_text()
     for each in results:
-        assert f"{each['numbers']['fd-digits']:.4g}" in text
+        assert f"{each['numbers']['fd-classifier']:.4g}" in text
 
 
 @pytest.mark.parametrize(
@@ -147,9 +147,9 @@ def test_committed_tables_show_recipe_mnist_far_ahead_of_the_plain_script(table,
     results = [each for each in json.loads((root / f"{table}.json").read_text()) if each["arm"] == arm]
     ours = [each["numbers"] for each in results]
     assert len({each["seed"] for each in results}) >= seeds
-    assert max(each["fd-digits"] for each in ours) <= share * min(each["fd-digits"] for each in plain)
-    assert min(each["coverage-digits"] for each in ours) > max(each["coverage-digits"] for each in plain)
-    assert max(each["class-kl-digits"] for each in ours) < min(each["class-kl-digits"] for each in plain)
+    assert max(each["fd-classifier"] for each in ours) <= share * min(each["fd-classifier"] for each in plain)
+    assert min(each["coverage-classifier"] for each in ours) > max(each["coverage-classifier"] for each in plain)
+    assert max(each["class-kl-classifier"] for each in ours) < min(each["class-kl-classifier"] for each in plain)
 
 
 def test_plain_script_is_short_and_independent_of_gancore():

@@ -13,9 +13,11 @@ def runs(gancore):
     folder = gancore.folder / "runs"
     for seed, value in enumerate((7.0, 6.0, 9.0)):
         lines = [training_line(200), evaluation_line(200, value)]
-        run_folder(folder / f"000{seed + 1}", lines, {"fd-digits": score(value, real=0.09)}, {"seed": seed})
+        run_folder(folder / f"000{seed + 1}", lines, {"fd-classifier": score(value, real=0.09)}, {"seed": seed})
     lines = [training_line(100), evaluation_line(100, 3.0)]
-    run_folder(folder / "0004", lines, {"fd-digits": score(3.0, real=0.1)}, {"loss": {"name": "hinge", "margin": 1.0}})
+    run_folder(
+        folder / "0004", lines, {"fd-classifier": score(3.0, real=0.1)}, {"loss": {"name": "hinge", "margin": 1.0}}
+    )
     return folder
 
 
@@ -23,14 +25,14 @@ def test_compare_prints_rows_medians_over_seeds_and_differences(gancore, runs):
     done = gancore.works("compare", "runs")
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
-        "run        steps  kimg  time  img/s  fd-digits ↓",
+        "run        steps  kimg  time  img/s  fd-classifier ↓",
         "runs/0001  200    20.0  0:04  5,000  7",
         "runs/0002  200    20.0  0:04  5,000  6",
         "runs/0003  200    20.0  0:04  5,000  9",
         "runs/0004  100    10.0  0:02  5,000  3",
         "real data                            0.09 to 0.1",
         "",
-        "median over seeds                kimg  time  fd-digits ↓",
+        "median over seeds                kimg  time  fd-classifier ↓",
         "runs/0001 to runs/0003 (3 runs)  20.0  0:04  7 [6, 9]",
         "",
         "config     value    runs",
@@ -56,7 +58,7 @@ def test_compare_of_two_runs_has_a_column_for_each(gancore, runs):
 
 def test_compare_sorts_by_a_metric_and_keeps_runs_without_it_last(gancore, runs):
     run_folder(runs / "0000", [training_line(100)], {})
-    done = gancore.works("compare", "runs", "--sort", "fd-digits")
+    done = gancore.works("compare", "runs", "--sort", "fd-classifier")
     names = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("runs/0")]
     assert names[:5] == ["runs/0004", "runs/0002", "runs/0001", "runs/0003", "runs/0000"]
     assert "note: runs/0000 has not been evaluated yet" in done.stderr
@@ -66,11 +68,11 @@ def test_compare_sorts_by_a_metric_and_keeps_runs_without_it_last(gancore, runs)
 
 def test_compare_prints_real_data_with_each_run_if_it_was_measured_differently(gancore, runs):
     lines = [training_line(9), evaluation_line(9, 2.0)]
-    run_folder(runs / "0005", lines, {"fd-digits": score(2.0, real=0.01, reference="kmnist")})
+    run_folder(runs / "0005", lines, {"fd-classifier": score(2.0, real=0.01, reference="kmnist")})
     done = gancore.works("compare", "runs/0001", "runs/0005")
     assert [line.split(maxsplit=5)[5] for line in done.stdout.splitlines()[1:3]] == ["7 (real 0.09)", "2 (real 0.01)"]
     assert "real data" not in done.stdout
-    assert "note: fd-digits was measured against other references: " in done.stderr
+    assert "note: fd-classifier was measured against other references: " in done.stderr
 
 
 def test_compare_as_json_is_one_document_with_all_differences(gancore, runs):
@@ -78,7 +80,7 @@ def test_compare_as_json_is_one_document_with_all_differences(gancore, runs):
     assert list(document) == ["runs", "differences", "seeds", "notes"]
     first = document["runs"][0]
     assert (first["run"], first["step"], first["done"], first["problems"]) == ("runs/0001", 200, 1.0, [])
-    assert first["metrics"]["fd-digits"] == {
+    assert first["metrics"]["fd-classifier"] == {
         "value": 7.0,
         "step": 200,
         "better": "lower",
@@ -92,7 +94,7 @@ def test_compare_as_json_is_one_document_with_all_differences(gancore, runs):
             "seeds": [0, 1, 2],
             "kimg": {"median": 20.0, "low": 20.0, "high": 20.0, "count": 3},
             "seconds": {"median": 4.0, "low": 4.0, "high": 4.0, "count": 3},
-            "metrics": {"fd-digits": {"median": 7.0, "low": 6.0, "high": 9.0, "count": 3}},
+            "metrics": {"fd-classifier": {"median": 7.0, "low": 6.0, "high": 9.0, "count": 3}},
         }
     ]
 

@@ -78,7 +78,7 @@ def tab(folder, zygote, tmp_path_factory):
         (["export", "runs/0001", "--format", "o"], ["onnx"]),
         (["export", "runs/0001", "--format", "onnx", "--set", "op"], ["opset="]),
         (["export", "runs/0001", "--format", "pt2", "--set", "op"], []),
-        (["evaluate", "runs/0001", "--metric", "kid-d"], ["kid-digits"]),
+        (["evaluate", "runs/0001", "--metric", "kid-d"], ["kid-classifier"]),
         (["evaluate", "x", "--reference", "cif"], ["cifar10"]),
         (["resume", ""], ["runs/0001", "runs/0002"]),
         (["resume", "my"], ["my pictures/"]),

@@ -21,7 +21,7 @@ FORKED = True
 def measured(tmp_path_factory):
     """A folder with a short run of digits at runs/0001, with evaluations, made by the command itself."""
     command = Gancore(tmp_path_factory.mktemp("measured"))
-    options = ["metrics.fd.extractor=random", "metrics.class-kl-digits={}", "checkpoint.best=fd-random"]
+    options = ["metrics.fd.extractor=random", "metrics.class-kl-classifier={}", "checkpoint.best=fd-random"]
     options += ["evaluate.every_kimg=1", "evaluate.samples=200", "log.every_steps=20"]
     sets = [word for option in options for word in ("--set", option)]
     command.made = command.works("train", *BY_HAND, "--steps", 40, *sets)
@@ -34,8 +34,8 @@ def document(command, *arguments):
 
 def test_training_prints_evaluations_and_keeps_the_best_checkpoint(measured):
     lines = measured.made.stderr.splitlines()
-    assert "training extractor digits on digits, 1,438 images, once: 100%" in lines
-    form = r"step \d+  fd-random [\d.e-]+ \(real [\d.e-]+\)  class-kl-digits [\d.e-]+ \(real [\d.e-]+\)"
+    assert "training extractor classifier on digits, 1,438 images, once: 100%" in lines
+    form = r"step \d+  fd-random [\d.e-]+ \(real [\d.e-]+\)  class-kl-classifier [\d.e-]+ \(real [\d.e-]+\)"
     evaluated = [line for line in lines if re.fullmatch(form, line)]
     assert [line.split()[1] for line in evaluated] == ["16", "33", "40"]
     log = [json.loads(line) for line in (measured.folder / "runs" / "0001" / "metrics.jsonl").read_text().splitlines()]
@@ -55,7 +55,7 @@ def test_evaluate_run_prints_its_metrics_and_real_data(measured):
     assert reference == "reference: digits all, which it was trained on"
     header = ["metric", "value", "better", "real data", "ideal", "images", "stand-ins", "extractor"]
     assert re.split(r"  +", columns) == header
-    assert [row.split()[0] for row in rows] == ["fd-random", "class-kl-digits", "class-kl-digits.rarest_share"]
+    assert [row.split()[0] for row in rows] == ["fd-random", "class-kl-classifier", "class-kl-classifier.rarest_share"]
     assert "1,797 : 1,797" in rows[0]
     assert "898 : 899" in rows[0]
 
@@ -72,7 +72,7 @@ def test_json_result_has_what_is_needed_to_compare_it(measured):
     assert re.fullmatch("[0-9a-f]{64}", found["sha256"])
     assert result["seed"] == 3
     assert 0 < result["real_data"] < result["value"]
-    assert found["metrics"]["class-kl-digits"]["extractor"]["accuracy"] >= 0.97
+    assert found["metrics"]["class-kl-classifier"]["extractor"]["accuracy"] >= 0.97
     assert document(measured, "runs/0001", "--seed", 3, "-n", 200) == found
 
 
@@ -188,9 +188,9 @@ def test_collapse_stops_the_run_if_configured(gancore):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["runs/0001", "--metric", "fid-digits"], 2, ["unknown metric 'fid'", "did you mean 'fd'"]),
-        (["runs/0001", "--metric", "fd-digts"], 2, ["unknown extractor 'digts'", "'digits'"]),
-        (["runs/0001", "--metric", "fd"], 2, ["needs an extractor", "fd-digits"]),
+        (["runs/0001", "--metric", "fid-classifier"], 2, ["unknown metric 'fid'", "did you mean 'fd'"]),
+        (["runs/0001", "--metric", "fd-clasifier"], 2, ["unknown extractor 'clasifier'", "'classifier'"]),
+        (["runs/0001", "--metric", "fd"], 2, ["needs an extractor", "fd-classifier"]),
         (["runs/0001", "--metric", "memorization-random"], 2, ["none are held out"]),
         (["runs/0001", "--metric", "is-random"], 2, ["has no classes"]),
         (["runs/0001", "--metric", "modes"], 2, ["known mixture"]),
@@ -309,7 +309,7 @@ def test_sampled_classes_are_as_frequent_as_in_training_for_any_reference(gancor
 
 
 def test_damaged_extractor_is_trained_again_with_a_warning(measured, tmp_path):
-    options = ["runs/0001", "--metric", "fd-digits", "--json"]
+    options = ["runs/0001", "--metric", "fd-classifier", "--json"]
     first = measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path))
     (path,) = (tmp_path / "extractors").iterdir()
     content = bytearray(path.read_bytes())
@@ -317,7 +317,7 @@ def test_damaged_extractor_is_trained_again_with_a_warning(measured, tmp_path):
     path.write_bytes(content)
     second = measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path))
     assert f"{path.name} is damaged" in second.stderr
-    assert "training digits again" in second.stderr
+    assert "training classifier again" in second.stderr
     assert first.stdout == second.stdout
     assert "training" not in measured.works("evaluate", *options, GANCORE_CACHE=str(tmp_path)).stderr
 
@@ -334,7 +334,7 @@ def test_quiet_prints_only_the_document(measured):
 def test_progress_bar_shows_extractor_training_on_a_terminal(measured, tmp_path):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "gancore_cli", "evaluate", "runs/0001", "--metric", "fd-digits"],
+        [sys.executable, "-m", "gancore_cli", "evaluate", "runs/0001", "--metric", "fd-classifier"],
         cwd=measured.folder,
         stdout=subprocess.DEVNULL,
         stderr=follower,
@@ -344,7 +344,7 @@ def test_progress_bar_shows_extractor_training_on_a_terminal(measured, tmp_path)
     output = read_all(leader)
     assert process.wait(timeout=60) == 0, output
     assert "━" in output
-    assert "training extractor digits on digits" in output
+    assert "training extractor classifier on digits" in output
 
 
 def test_setting_that_a_hint_names_can_be_set(gancore):

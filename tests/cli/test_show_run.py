@@ -24,7 +24,7 @@ def run(gancore):
         training_line(110),
         evaluation_line(110, 4.0),
     ]
-    evaluation = {"fd-digits": score(4.0, real=0.09)}
+    evaluation = {"fd-classifier": score(4.0, real=0.09)}
     return run_folder(gancore.folder / "run", lines, evaluation, device="cpu")
 
 
@@ -42,7 +42,7 @@ def test_show_run_prints_the_state_of_a_run(gancore, run):
         "time": "0:02, 5,000 images/s on cpu",
         "D loss": "█▄▃▂▂▁▁▁▁▁▁  1.009",
         "G loss": "▄▄▄▄▄▄▄▄▄▄▄  0.5",
-        "fd-digits": "█▁▂  4 (real 0.09, best 3 at step 100)",
+        "fd-classifier": "█▁▂  4 (real 0.09, best 3 at step 100)",
         "checkpoint": "no valid one",
         "size": lines["size"].strip(),
         "next": "gancore train run/config.toml",
@@ -64,7 +64,7 @@ def test_show_run_as_json_is_one_document(gancore, run):
         0.55,
         None,
     )
-    assert document["metrics"]["fd-digits"]["best"] == {"step": 100, "value": 3.0}
+    assert document["metrics"]["fd-classifier"]["best"] == {"step": 100, "value": 3.0}
     assert document["warnings"] == ["run/manifest.json is damaged: it is not JSON"]
     assert document["next"] == ["gancore train run/config.toml", "gancore report run"]
 
@@ -72,7 +72,7 @@ def test_show_run_as_json_is_one_document(gancore, run):
 def test_show_run_uses_plain_text_where_blocks_cannot_be_printed(gancore, run):
     text = Gancore(gancore.folder).works("show", "run", "run", PYTHONIOENCODING="latin-1").stdout
     assert text.isascii()
-    assert "fd-digits:  4 (real 0.09, best 3 at step 100)" in text
+    assert "fd-classifier:  4 (real 0.09, best 3 at step 100)" in text
 
 
 def test_show_run_names_python_parts(gancore):

@@ -32,7 +32,7 @@ def test_metrics_declare_needs_and_better(metric):
 
 
 def test_metric_of_features_needs_an_extractor():
-    with pytest.raises(ValidationError, match="needs an extractor, as in counted-digits"):
+    with pytest.raises(ValidationError, match="needs an extractor, as in counted-classifier"):
         Counted()
     assert Counted(extractor=GIVEN).extractor == GIVEN
 
@@ -82,7 +82,7 @@ def test_builtin_metrics_and_extractors_are_found_by_name(kind):
             "memorization",
             "modes",
         },
-        "extractor": {"digits", "random", "inception"},
+        "extractor": {"classifier", "random", "inception"},
     }
     assert expected[kind] <= names
 

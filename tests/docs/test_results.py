@@ -16,7 +16,7 @@ def points(table):
 
 
 def distances(table, arm):
-    return [point["numbers"]["fd-digits"] for point in points(table) if point["arm"] == arm]
+    return [point["numbers"]["fd-classifier"] for point in points(table) if point["arm"] == arm]
 
 
 def cells(table, arm):

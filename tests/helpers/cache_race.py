@@ -18,7 +18,7 @@ def main():
     from gancore.evaluation.train_extractor import EvaluationPaths, load_extractor
     from gancore_plugins.datasets import cifar, folder, mnist, pictures, published
     from gancore_plugins.datasets.digits import Digits
-    from gancore_plugins.extractors.digits import DigitsExtractor
+    from gancore_plugins.extractors.classifier import ClassifierExtractor
 
     count, root, url, releases = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
     for name, files in releases.items():
@@ -31,7 +31,7 @@ def main():
 
     def extractor_digest():
         paths = EvaluationPaths(root, root / "cache", torch.device("cpu"))
-        work = load_extractor(DigitsExtractor(epochs=8), Digits(split="train"), (1, 8, 8), 10, paths)
+        work = load_extractor(ClassifierExtractor(epochs=8), Digits(split="train"), (1, 8, 8), 10, paths)
         while True:
             try:
                 next(work)

@@ -12,7 +12,7 @@ CONFIG = {
     "discriminator": {"name": "mlp", "widths": [8]},
     "loss": {"name": "bce"},
     "dataset": {"name": "ring"},
-    "metrics": {"fd-digits": {"name": "fd"}},
+    "metrics": {"fd-classifier": {"name": "fd"}},
 }
 
 
@@ -26,7 +26,7 @@ def score(value, *, better="lower", real=0.09, generated=500, reference="mnist",
         "details": {},
         "counts": {"generated": generated, "reference": used},
         "real_data_counts": {},
-        "extractor": {"name": "digits", "sha256": "c0ffee", "accuracy": 0.99},
+        "extractor": {"name": "classifier", "sha256": "c0ffee", "accuracy": 0.99},
         "reference": {"name": reference, "split": "test", "held_out": True, "sha256": digest * 16},
         "seed": seed,
         "settings": {"name": "fd"},
@@ -40,7 +40,7 @@ def training_line(step, **more):
     return {**place, **losses, "images_per_second": 5000.0, **more}
 
 
-def evaluation_line(step, value, name="fd-digits"):
+def evaluation_line(step, value, name="fd-classifier"):
     """A line of the log about an evaluation."""
     return {"step": step, "kimg": step / 10, "seconds": step / 50, name: value}
 
@@ -52,7 +52,7 @@ def run_folder(path, lines=None, evaluation=None, config=(), data=None, **manife
     default = [training_line(100), training_line(200), evaluation_line(200, 7.1)]
     text = "".join(f"{json.dumps(line)}\n" for line in (default if lines is None else lines))
     (path / "metrics.jsonl").write_text(text, encoding="utf-8")
-    metrics = {"fd-digits": score(7.1)} if evaluation is None else evaluation
+    metrics = {"fd-classifier": score(7.1)} if evaluation is None else evaluation
     (path / "evaluation.json").write_text(json.dumps({"step": 200, "metrics": metrics, "warnings": []}))
     about = {"dataset": "ring", "items": 1797, "shape": [1, 8, 8]}
     entries = {"recipe": "ring", "init_from": None, "plugins": {}, "needs": [], "data": data or about, **manifest}

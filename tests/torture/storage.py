@@ -155,9 +155,9 @@ def umask(shell: Shell) -> None:
         pictures(place.folder / "pictures")
         np.save(place.folder / "array.npy", np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32))
         watched = [
-            "metrics.fd-digits={}",
+            "metrics.fd-classifier={}",
             "observers.tensorboard={}",
-            "checkpoint.best=fd-digits",
+            "checkpoint.best=fd-classifier",
             "evaluate.samples=100",
         ]
         settings = [word for text in watched for word in ("--set", text)]
@@ -167,7 +167,7 @@ def umask(shell: Shell) -> None:
             place.works("sample", "sub/run", "--out", out, "-n", 5, umask=mask)
         place.works("train", "array.npy", "--steps", 2, "--out", "vectors", "--batch-size", 4, umask=mask)
         place.works("sample", "vectors", "--out", "d.csv", "-n", 5, umask=mask)
-        place.works("evaluate", "sub/run", "--metric", "fd-digits", "-n", 100, umask=mask)
+        place.works("evaluate", "sub/run", "--metric", "fd-classifier", "-n", 100, umask=mask)
         place.works("data", "pictures", "--sheet", "sheets/sheet.png", umask=mask)
         place.works("train", "pictures", "--steps", 2, "--batch-size", 4, umask=mask)
         place.works("plugins", "new", "mine", umask=mask)
@@ -252,7 +252,7 @@ def settings(shell: Shell) -> None:
         ("metrics.precision-random={}", "evaluate.samples=3"),
         ("metrics.modes={}",),
         ("metrics.kid-random={}", "evaluate.samples=100000000000"),
-        ("checkpoint.best=fd-digits",),
+        ("checkpoint.best=fd-classifier",),
         ("sample.count=0",),
         ("batch_size=5000",),
         ("observers.tensorboard.flush_seconds=0",),

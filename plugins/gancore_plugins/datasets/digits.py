@@ -27,14 +27,14 @@ class Digits(Divided):
     name = "digits"
     evaluation = EvaluationProtocol(
         metrics=(
-            "fd-digits",
-            "kid-digits",
-            "is-digits",
-            "precision-digits",
-            "recall-digits",
-            "density-digits",
-            "coverage-digits",
-            "class-kl-digits",
+            "fd-classifier",
+            "kid-classifier",
+            "is-classifier",
+            "precision-classifier",
+            "recall-classifier",
+            "density-classifier",
+            "coverage-classifier",
+            "class-kl-classifier",
         ),
         samples=1797,
         gate=0.97,

@@ -24,15 +24,15 @@ _FILES = {
 }
 _SIDE = 28
 METRICS = (
-    "fd-digits",
-    "kid-digits",
-    "is-digits",
-    "precision-digits",
-    "recall-digits",
-    "density-digits",
-    "coverage-digits",
-    "class-kl-digits",
-    "memorization-digits",
+    "fd-classifier",
+    "kid-classifier",
+    "is-classifier",
+    "precision-classifier",
+    "recall-classifier",
+    "density-classifier",
+    "coverage-classifier",
+    "class-kl-classifier",
+    "memorization-classifier",
     "fd-random",
 )
 """Default metrics for labeled images with a held-out part."""

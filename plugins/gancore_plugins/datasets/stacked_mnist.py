@@ -23,7 +23,7 @@ class StackedMNIST(Divided):
     """
 
     name = "stacked-mnist"
-    evaluation = EvaluationProtocol(metrics=("modes-digits",), samples=26_000)
+    evaluation = EvaluationProtocol(metrics=("modes-classifier",), samples=26_000)
     count: int = Field(default=128_000, ge=1, le=2_000_000, description="number of triples")
     split: Literal["train", "test"] = Field(default="train", description="which of MNIST's sets the digits come from")
     seed: int = Field(default=0, ge=0, le=2**32 - 1, description="random seed of the triples")

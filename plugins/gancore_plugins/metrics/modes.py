@@ -40,7 +40,7 @@ class Modes(Metric):
             raise ConfigError(
                 "modes counts the centers of a known mixture (ring, grid), or the classes of an extractor that "
                 "classifies; there is neither",
-                "use an extractor that classifies: modes-digits",
+                "use an extractor that classifies: modes-classifier",
             )
         mixture = inputs.mixture
         nearest, deviations = _nearest_center(inputs.fake.images, mixture)

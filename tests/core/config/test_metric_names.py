@@ -8,7 +8,7 @@ from gancore.config.metric_names import find_metric, name_of
 from gancore.config.run import resolve
 from gancore.errors import ConfigError, PluginError
 from gancore.metrics import Metric
-from gancore_plugins.extractors.digits import DigitsExtractor
+from gancore_plugins.extractors.classifier import ClassifierExtractor
 from gancore_plugins.extractors.random import RandomExtractor
 from gancore_plugins.metrics.classes import ClassDivergence
 from gancore_plugins.metrics.frechet import FrechetDistance
@@ -24,11 +24,11 @@ def run(*layers):
 @pytest.mark.parametrize(
     ("name", "metric"),
     [
-        ("fd-digits", FrechetDistance(extractor=DigitsExtractor())),
+        ("fd-classifier", FrechetDistance(extractor=ClassifierExtractor())),
         ("fd-random", FrechetDistance(extractor=RandomExtractor())),
-        ("class-kl-digits", ClassDivergence(extractor=DigitsExtractor())),
+        ("class-kl-classifier", ClassDivergence(extractor=ClassifierExtractor())),
         ("modes", Modes()),
-        ("modes-digits", Modes(extractor=DigitsExtractor())),
+        ("modes-classifier", Modes(extractor=ClassifierExtractor())),
     ],
 )
 def test_metric_name_has_metric_and_extractor(name, metric):
@@ -40,16 +40,16 @@ def test_metric_name_is_found_despite_a_broken_plugin():
     broken = Plugin("storm", "weather", "1.0", error="ImportError: no wind")
     known = Catalog([*catalog().plugins, broken])
     assert find_metric("fd-random", known) == FrechetDistance(extractor=RandomExtractor())
-    layers = [ConfigLayer("test", PARTS | {"metrics": {"fd-random": {}, "class-kl": {"extractor": "digits"}}})]
-    assert list(resolve(layers, known).named_metrics()) == ["fd-random", "class-kl-digits"]
+    layers = [ConfigLayer("test", PARTS | {"metrics": {"fd-random": {}, "class-kl": {"extractor": "classifier"}}})]
+    assert list(resolve(layers, known).named_metrics()) == ["fd-random", "class-kl-classifier"]
     for name in ("fd-gusts", "gusts-random"):
         with pytest.raises(PluginError, match=r"unknown \w+ 'gusts'.* Not loaded: plugin 'storm'"):
             find_metric(name, known)
 
 
 def test_metric_may_be_an_inline_table():
-    found = find_metric('{name = "fd", extractor = {name = "digits", epochs = 20}}', catalog())
-    assert found == FrechetDistance(extractor=DigitsExtractor(epochs=20))
+    found = find_metric('{name = "fd", extractor = {name = "classifier", epochs = 20}}', catalog())
+    assert found == FrechetDistance(extractor=ClassifierExtractor(epochs=20))
     with pytest.raises(ConfigError, match="unknown metric 'fid'"):
         find_metric("{name = 'fid'}", catalog())
     with pytest.raises(ConfigError, match="unknown metric"):
@@ -66,9 +66,9 @@ def test_metric_is_found_by_its_name_in_results(metric):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("fid-digits", ["unknown metric 'fid'", "did you mean 'fd'"]),
-        ("fd-digts", ["unknown extractor 'digts'", "did you mean 'digits'"]),
-        ("class-kl-digts", ["unknown extractor 'digts'"]),
+        ("fid-classifier", ["unknown metric 'fid'", "did you mean 'fd'"]),
+        ("fd-clasifier", ["unknown extractor 'clasifier'", "did you mean 'classifier'"]),
+        ("class-kl-clasifier", ["unknown extractor 'clasifier'"]),
         ("nonsense", ["unknown metric 'nonsense'", "class-kl"]),
         ("fd", ["fd: needs an extractor"]),
         ("", ["unknown metric"]),
@@ -98,28 +98,37 @@ def test_metric_spellings_are_equivalent(table):
 
 def test_metric_results_are_named_by_label_and_extractor():
     tables = {
-        "fd": {"extractor": "digits"},
+        "fd": {"extractor": "classifier"},
         "fd-random": {},
-        "second": {"name": "fd", "extractor": {"name": "digits", "seed": 1}},
+        "second": {"name": "fd", "extractor": {"name": "classifier", "seed": 1}},
         "modes": {},
     }
-    assert list(run({"metrics": tables}).named_metrics()) == ["fd-digits", "fd-random", "second-digits", "modes"]
+    assert list(run({"metrics": tables}).named_metrics()) == [
+        "fd-classifier",
+        "fd-random",
+        "second-classifier",
+        "modes",
+    ]
 
 
 def test_metrics_can_be_set_and_removed_on_the_command_line():
     assignments = [
-        "metrics.fd.extractor=digits",
+        "metrics.fd.extractor=classifier",
         "metrics.fd.extractor.seed=3",
         "metrics.modes.name=modes",
         "metrics.modes=none",
     ]
     layers = [ConfigLayer("test", PARTS), *map(assignment, assignments)]
-    assert resolve(layers, catalog()).metrics == {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
+    assert resolve(layers, catalog()).metrics == {"fd": FrechetDistance(extractor=ClassifierExtractor(seed=3))}
 
 
 def test_metric_given_as_its_extractor_accepts_extractor_fields():
-    layers = [ConfigLayer("test", PARTS), assignment("metrics.fd=digits"), assignment("metrics.fd.extractor.seed=3")]
-    expected = {"fd": FrechetDistance(extractor=DigitsExtractor(seed=3))}
+    layers = [
+        ConfigLayer("test", PARTS),
+        assignment("metrics.fd=classifier"),
+        assignment("metrics.fd.extractor.seed=3"),
+    ]
+    expected = {"fd": FrechetDistance(extractor=ClassifierExtractor(seed=3))}
     assert resolve(layers, catalog()).metrics == expected
     replayed = resolve([ConfigLayer("file", resolve(layers, catalog()).to_data(catalog()))], catalog())
     assert replayed.metrics == expected
@@ -129,8 +138,8 @@ def test_metric_given_as_its_extractor_accepts_extractor_fields():
     ("config", "problem"),
     [
         ({"metrics": {"fd": {}}}, "metrics.fd: needs an extractor"),
-        ({"metrics": {"fd": {"extractor": "digts"}}}, "unknown extractor 'digts'; did you mean 'digits'"),
-        ({"metrics": {"fid-digits": {}}}, "unknown metric 'fid'"),
+        ({"metrics": {"fd": {"extractor": "clasifier"}}}, "unknown extractor 'clasifier'; did you mean 'classifier'"),
+        ({"metrics": {"fid-classifier": {}}}, "unknown metric 'fid'"),
         ({"metrics": {"kid-random": {"subsets": 0}}}, "metrics.kid-random.subsets: must be greater"),
         (
             {"metrics": {"fd": {"extractor": "random"}, "fd-random": {}}},
@@ -141,7 +150,7 @@ def test_metric_given_as_its_extractor_accepts_extractor_fields():
         ({"metrics": {"diversity": {"name": "modes"}}}, "the label 'diversity' is a key of the log"),
         ({"metrics": {"fd": {"name": "kid", "extractor": "random"}}}, "the label 'fd' names another metric than 'kid'"),
         ({"metrics": {"fd-random": {"name": "kid", "extractor": "random"}}}, "names another metric than 'kid'"),
-        ({"checkpoint": {"best": "fd-digits"}}, "checkpoint.best: unknown metric of the run 'fd-digits'"),
+        ({"checkpoint": {"best": "fd-classifier"}}, "checkpoint.best: unknown metric of the run 'fd-classifier'"),
         ({"metrics": {"fd-random": {}}, "checkpoint": {"best": "fd-rand"}}, "did you mean 'fd-random'"),
         ({"evaluate": {"every_kimg": 0.0}}, "evaluate.every_kimg: must be greater than 0"),
         ({"evaluate": {"on_collapse": "pray"}}, "evaluate.on_collapse: "),

@@ -106,9 +106,9 @@ def test_run_data_is_not_built_if_another_reference_is_given(tmp_path):
 
 def test_extractor_is_trained_on_the_run_data_if_the_reference_has_no_labels(tmp_path):
     pictures = Digits().build(tmp_path).tensors[0]
-    found = for_run(tmp_path, {"dataset": "digits"}, reference=files(pictures), metrics=["fd-digits"])
+    found = for_run(tmp_path, {"dataset": "digits"}, reference=files(pictures), metrics=["fd-classifier"])
     tasks = [preparation.what for preparation in found.prepare()]
-    assert "training extractor digits on digits, 1,438 images, once" in tasks
+    assert "training extractor classifier on digits, 1,438 images, once" in tasks
     assert found.evaluate(pictures).results[0].measured.value == pytest.approx(0, abs=1e-6)
 
 
@@ -121,7 +121,7 @@ def test_metric_may_be_an_inline_table(tmp_path):
 
 def test_metric_name_is_checked_before_data_is_read(tmp_path):
     with pytest.raises(ConfigError, match="unknown metric"):
-        for_run(tmp_path, {"dataset": "mnist"}, metrics=["fid-digits"])
+        for_run(tmp_path, {"dataset": "mnist"}, metrics=["fid-classifier"])
 
 
 def test_metrics_of_the_same_name_are_rejected(tmp_path):

@@ -210,7 +210,7 @@ def test_prepare_trains_extractors_last_so_that_other_errors_come_first(tmp_path
     digits = ReferenceImages.of(Digits(), tmp_path)
     for wrong, error in (("is-random", ConfigError), ("fd-inception", DataError), ("modes", ConfigError)):
         evaluator = Evaluator(
-            {name: find_metric(name, catalog()) for name in ("fd-digits", wrong)},
+            {name: find_metric(name, catalog()) for name in ("fd-classifier", wrong)},
             paths(tmp_path),
             digits,
             count=9,
@@ -326,15 +326,15 @@ def test_mixture_is_passed_to_the_metric(tmp_path):
 
 def test_extractor_trained_on_digits_measures_digits(tmp_path):
     digits = ReferenceImages.of(Digits(), tmp_path)
-    names = ["fd-digits", "class-kl-digits", "is-digits"]
+    names = ["fd-classifier", "class-kl-classifier", "is-classifier"]
     evaluator = prepared(tmp_path, names, reference=digits, training=digits, held_out=False, count=1797)
     images = digits.images.tensors[0]
     whole = evaluator.evaluate(images).numbers()
-    assert whole["fd-digits"] == pytest.approx(0, abs=1e-6)
-    assert whole["class-kl-digits"] == 0
+    assert whole["fd-classifier"] == pytest.approx(0, abs=1e-6)
+    assert whole["class-kl-classifier"] == 0
     eights = evaluator.evaluate(images[digits.images.tensors[1] != 8]).numbers()
-    assert eights["fd-digits"] > 0.2
-    assert eights["class-kl-digits.rarest_share"] < 0.02
+    assert eights["fd-classifier"] > 0.2
+    assert eights["class-kl-classifier.rarest_share"] < 0.02
 
 
 def test_evaluation_depends_on_the_seed_only(tmp_path):

@@ -15,12 +15,12 @@ from gancore.evaluation.train_extractor import EvaluationPaths, load_extractor, 
 from gancore.metrics import Features
 from gancore.utils.sample_format import SampleFormat
 from gancore_plugins.datasets.digits import Digits
-from gancore_plugins.extractors.digits import DigitsExtractor
+from gancore_plugins.extractors.classifier import ClassifierExtractor
 from gancore_plugins.extractors.random import RandomExtractor
 from gancore_plugins.metrics.frechet import FrechetDistance
 from helpers.tiny_components import Noise
 
-QUICK = DigitsExtractor(epochs=3, batch_size=10)
+QUICK = ClassifierExtractor(epochs=3, batch_size=10)
 SHAPE = (1, 8, 8)
 
 
@@ -91,7 +91,7 @@ def cached(folder):
 def test_extractor_is_trained_checked_cached_and_not_trained_again(tmp_path):
     first, steps = loaded(QUICK, Stripes(), tmp_path)
     assert first.accuracy == 1.0
-    assert {step.what for step in steps} == {"training extractor digits on stripes, 200 images, once"}
+    assert {step.what for step in steps} == {"training extractor classifier on stripes, 200 images, once"}
     shares = [step.done for step in steps]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
@@ -107,7 +107,7 @@ def test_extractor_is_trained_checked_cached_and_not_trained_again(tmp_path):
 
 def test_training_depends_on_the_seed_only(tmp_path):
     digests = [
-        loaded(DigitsExtractor(epochs=3, batch_size=10, seed=seed), Stripes(), tmp_path / str(number))[0].digest
+        loaded(ClassifierExtractor(epochs=3, batch_size=10, seed=seed), Stripes(), tmp_path / str(number))[0].digest
         for number, seed in enumerate((0, 0, 1))
     ]
     assert digests[0] == digests[1] != digests[2]
@@ -124,7 +124,7 @@ def test_damaged_cache_file_is_trained_again_with_a_warning(tmp_path, damage):
     warnings = [step.warning for step in steps if step.warning]
     assert len(warnings) == 1
     assert path.name in warnings[0]
-    assert "training digits again" in warnings[0]
+    assert "training classifier again" in warnings[0]
     assert second.digest == first.digest
     assert loaded(QUICK, Stripes(), tmp_path)[1] == []
 
@@ -132,7 +132,7 @@ def test_damaged_cache_file_is_trained_again_with_a_warning(tmp_path, damage):
 @pytest.mark.parametrize(
     ("extractor", "dataset"),
     [
-        (DigitsExtractor(epochs=4, batch_size=10), Stripes()),
+        (ClassifierExtractor(epochs=4, batch_size=10), Stripes()),
         (QUICK, Stripes(mirrored=True)),
         (QUICK, Stacked()),
     ],
@@ -184,7 +184,7 @@ def test_accuracy_below_the_gate_is_rejected_without_training_again(tmp_path):
 
 
 def test_accuracy_on_digits_is_high(tmp_path):
-    extractor, _ = loaded(DigitsExtractor(), Digits(), tmp_path)
+    extractor, _ = loaded(ClassifierExtractor(), Digits(), tmp_path)
     assert extractor.accuracy >= 0.97
 
 
@@ -212,7 +212,7 @@ def test_image_shape_is_checked_before_training(tmp_path, dataset, shape):
     assert steps == []
 
 
-class Untrainable(DigitsExtractor):
+class Untrainable(ClassifierExtractor):
     """Builds modules that cannot be trained."""
 
     name = "untrainable"
@@ -264,7 +264,7 @@ def test_labels_outside_of_the_classes_are_rejected(tmp_path):
 
 
 def test_edition_change_trains_again(tmp_path):
-    class Revised(DigitsExtractor):
+    class Revised(ClassifierExtractor):
         edition = 2
 
     loaded(QUICK, Stripes(), tmp_path)
@@ -340,5 +340,5 @@ def test_cache_file_is_never_executed(tmp_path):
 
     torch.save({"x": Canary()}, path)
     _, steps = loaded(QUICK, Stripes(), tmp_path)
-    assert "training digits again" in next(step.warning for step in steps if step.warning)
+    assert "training classifier again" in next(step.warning for step in steps if step.warning)
     assert not (tmp_path / "canary").exists()

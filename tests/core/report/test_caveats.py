@@ -14,42 +14,42 @@ def rows_of(tmp_path):
 
 
 def test_caveats_of_runs_that_were_measured_alike_are_empty(rows_of):
-    rows = rows_of({}, {"config": {"seed": 1}}, {"evaluation": {"fd-digits": score(3.0, real=0.1, seed=1)}})
+    rows = rows_of({}, {"config": {"seed": 1}}, {"evaluation": {"fd-classifier": score(3.0, real=0.1, seed=1)}})
     assert caveats(rows, ["a", "b", "c"]) == []
-    assert are_comparable("fd-digits", rows)
+    assert are_comparable("fd-classifier", rows)
 
 
 @pytest.mark.parametrize(
     ("other", "note"),
     [
         (
-            {"evaluation": {"fd-digits": score(3.0, generated=800)}},
-            "fd-digits was measured with other numbers of images: "
+            {"evaluation": {"fd-classifier": score(3.0, generated=800)}},
+            "fd-classifier was measured with other numbers of images: "
             "500 generated, 1,000 reference in a; 800 generated, 1,000 reference in b",
         ),
         (
-            {"evaluation": {"fd-digits": score(3.0, reference="kmnist")}},
-            "fd-digits was measured against other references: "
+            {"evaluation": {"fd-classifier": score(3.0, reference="kmnist")}},
+            "fd-classifier was measured against other references: "
             "mnist test abababababab in a; kmnist test abababababab in b",
         ),
         (
-            {"evaluation": {"fd-digits": score(3.0) | {"extractor": {"name": "digits", "sha256": "dead"}}}},
-            "fd-digits was measured with other extractors: digits c0ffee in a; digits dead in b",
+            {"evaluation": {"fd-classifier": score(3.0) | {"extractor": {"name": "classifier", "sha256": "dead"}}}},
+            "fd-classifier was measured with other extractors: digits c0ffee in a; digits dead in b",
         ),
         (
-            {"evaluation": {"fd-digits": score(3.0) | {"settings": {"name": "fd", "k": 2}}}},
-            "fd-digits was measured with other settings: name fd in a; name fd, k 2 in b",
+            {"evaluation": {"fd-classifier": score(3.0) | {"settings": {"name": "fd", "k": 2}}}},
+            "fd-classifier was measured with other settings: name fd in a; name fd, k 2 in b",
         ),
     ],
 )
 def test_caveats_name_each_way_in_which_a_metric_was_measured_differently(rows_of, other, note):
     rows = rows_of({}, other)
     assert caveats(rows, ["a", "b"]) == [note]
-    assert not are_comparable("fd-digits", rows)
+    assert not are_comparable("fd-classifier", rows)
 
 
 def test_caveats_ignore_which_images_a_seed_has_chosen_from_a_large_reference(rows_of):
-    one, other = ({"fd-digits": score(3.0, digest=digest, used=50_000)} for digest in ("ab", "cd"))
+    one, other = ({"fd-classifier": score(3.0, digest=digest, used=50_000)} for digest in ("ab", "cd"))
     assert caveats(rows_of({"evaluation": one}, {"evaluation": other}), ["a", "b"]) == []
 
 
@@ -77,4 +77,4 @@ def test_caveats_compare_only_runs_that_have_the_metric(rows_of):
         {}, {"lines": [training_line(9), evaluation_line(9, 1.0, "modes")], "evaluation": {"modes": score(1.0)}}
     )
     assert are_comparable("modes", rows)
-    assert are_comparable("fd-digits", rows)
+    assert are_comparable("fd-classifier", rows)

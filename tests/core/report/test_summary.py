@@ -39,7 +39,7 @@ def test_summary_says_how_far_how_fast_and_how_good(tmp_path):
     run = collect(run_folder(tmp_path / "run", lines, config={"duration": "400 steps"}))
     assert (run.step, run.kimg, run.seconds, run.epoch, run.images_per_second) == (200, 20.0, 4.0, 2.0, 5000.0)
     assert run.done == 0.5
-    found = run.scores["fd-digits"]
+    found = run.scores["fd-classifier"]
     assert (found.value, found.step, found.better, found.real_data, found.best) == (7.1, 200, "lower", 0.09, (100, 6.5))
     assert run.notes == ()
 
@@ -74,7 +74,11 @@ def test_summary_of_a_real_run_is_that_of_its_log_and_checkpoint(tmp_path):
         ("evaluation.json", '{"step": 1, "metrics": {"fd": 3}}', "is damaged: 'fd' is wrong or missing"),
         ("evaluation.json", None, "evaluation.json is missing, so the scores of real data are not known"),
         ("manifest.json", "{", "manifest.json is damaged: it is not JSON"),
-        ("metrics.jsonl", '{"step": 1, "kimg": 1.0, "fd-digits": 3.0}\n{"st', "has 1 damaged line, which is skipped"),
+        (
+            "metrics.jsonl",
+            '{"step": 1, "kimg": 1.0, "fd-classifier": 3.0}\n{"st',
+            "has 1 damaged line, which is skipped",
+        ),
     ],
 )
 def test_summary_names_what_is_damaged_or_missing(tmp_path, name, content, problem):
@@ -84,7 +88,7 @@ def test_summary_names_what_is_damaged_or_missing(tmp_path, name, content, probl
         (path / name).write_text(content)
     run = collect(path)
     assert [problem in found for found in run.notes] == [True]
-    assert run.scores["fd-digits"].value == (3.0 if name == "metrics.jsonl" else 7.1)
+    assert run.scores["fd-classifier"].value == (3.0 if name == "metrics.jsonl" else 7.1)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +101,8 @@ def test_summary_names_what_is_damaged_or_missing(tmp_path, name, content, probl
     ],
 )
 def test_summary_has_a_saved_evaluation_that_the_log_lacks(tmp_path, lines, history):
-    run = collect(run_folder(tmp_path / "run", lines, {"fd-digits": score(5.0)}))
-    assert list(run.scores["fd-digits"].history) == history
+    run = collect(run_folder(tmp_path / "run", lines, {"fd-classifier": score(5.0)}))
+    assert list(run.scores["fd-classifier"].history) == history
 
 
 def test_summary_needs_a_run(tmp_path):

@@ -35,6 +35,6 @@ def test_stacked_mnist_seed_determines_the_triples(root):
 
 def test_stacked_mnist_is_evaluated_as_in_the_papers_by_a_classifier_of_mnist():
     assert StackedMNIST.evaluation.samples == 26_000
-    assert StackedMNIST.evaluation.metrics == ("modes-digits",)
+    assert StackedMNIST.evaluation.metrics == ("modes-classifier",)
     assert StackedMNIST().teacher() == MNIST(split="train")
     assert StackedMNIST().count == 128_000

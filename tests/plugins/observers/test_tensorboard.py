@@ -13,7 +13,7 @@ from gancore.observers import Observer, RunInfo
 from gancore_plugins.observers.tensorboard import FOLDER, TensorBoard
 from helpers.small_runs import lines, recorded
 
-NAMES = st.sampled_from(["generator_loss", "penalty.r1", "fd-digits.std", "kimg"])
+NAMES = st.sampled_from(["generator_loss", "penalty.r1", "fd-classifier.std", "kimg"])
 NUMBERS = st.dictionaries(NAMES, st.floats(width=32), min_size=1)
 
 

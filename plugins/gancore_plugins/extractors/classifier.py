@@ -12,20 +12,20 @@ from gancore.errors import ConfigError
 from gancore.metrics import Features, LearnedExtractor
 
 
-class DigitsExtractor(LearnedExtractor):
+class ClassifierExtractor(LearnedExtractor):
     """Small strided CNN, first trained on the classes of the data; 64 features before the last activation.
 
     About 5 million multiply-adds for an image of 28x28. Distances between its features are not FID. They can only be
     compared with distances of the same digest: another seed, machine or dataset gives another classifier.
     """
 
-    name = "digits"
+    name = "classifier"
 
     def build(self, shape: Shape, num_classes: int | None, root: Path) -> nn.Module:
         if len(shape) != 3 or num_classes is None:
             what = "images" if len(shape) == 3 else "vectors"
             raise ConfigError(
-                f"extractor digits needs labeled images (C, H, W); received {what} of shape {shape}, "
+                f"extractor classifier needs labeled images (C, H, W); received {what} of shape {shape}, "
                 f"{num_classes or 'no'} classes",
                 "use another extractor, such as random",
             )

@@ -1,4 +1,4 @@
-"""The digits extractor trained on MNIST: some minutes on one core, so one test checks all that needs it."""
+"""The extractor `classifier` trained on MNIST: some minutes on one core, so one test checks all that needs it."""
 
 import pytest
 import torch
@@ -9,12 +9,12 @@ from gancore.evaluation.sources import ReferenceImages, reference_of
 from gancore.evaluation.train_extractor import EvaluationPaths
 from helpers.tiny_components import catalog
 
-METRICS = ("fd-digits", "class-kl-digits", "coverage-digits")
+METRICS = ("fd-classifier", "class-kl-classifier", "coverage-classifier")
 
 
 @pytest.mark.long
 @pytest.mark.mnist
-def test_digits_extractor_on_mnist_passes_its_gate_and_detects_missing_digits(mnist_root, tmp_path):
+def test_classifier_extractor_on_mnist_passes_its_gate_and_detects_missing_digits(mnist_root, tmp_path):
     paths = EvaluationPaths(mnist_root, tmp_path, torch.device("cpu"))
 
     def measured(name, images, metrics):
@@ -33,16 +33,16 @@ def test_digits_extractor_on_mnist_passes_its_gate_and_detects_missing_digits(mn
     # Real images are at the floor: about D (D + 5) / 2N for standardized features, plus the train-test difference.
     assert 0.02 < distance.real_data.value < 0.25
     assert distance.measured.value < 2 * distance.real_data.value
-    assert whole.numbers()["class-kl-digits"] < 0.002
+    assert whole.numbers()["class-kl-classifier"] < 0.002
 
     without_8, preparations = measured("mnist", images[labels != 8][:10_000], METRICS)
     assert not any("learns" in what for what in preparations), "the trained extractor is cached"
-    assert without_8.numbers()["fd-digits"] > 5 * distance.measured.value
-    assert without_8.numbers()["class-kl-digits.rarest_share"] < 0.01
-    assert without_8.numbers()["coverage-digits"] < whole.numbers()["coverage-digits"] - 0.05
+    assert without_8.numbers()["fd-classifier"] > 5 * distance.measured.value
+    assert without_8.numbers()["class-kl-classifier.rarest_share"] < 0.01
+    assert without_8.numbers()["coverage-classifier"] < whole.numbers()["coverage-classifier"] - 0.05
 
     triples = ReferenceImages.of(read_dataset("stacked-mnist", catalog()), mnist_root).draw(26_000, 1, "test")
-    stacked, preparations = measured("stacked-mnist", triples, ("modes-digits",))
+    stacked, preparations = measured("stacked-mnist", triples, ("modes-classifier",))
     assert not any("learns" in what for what in preparations), "mnist and stacked-mnist use the same extractor"
-    assert stacked.numbers()["modes-digits"] == 1000
-    assert stacked.numbers()["modes-digits.reverse_kl"] == pytest.approx(0.0236, abs=0.004)
+    assert stacked.numbers()["modes-classifier"] == 1000
+    assert stacked.numbers()["modes-classifier.reverse_kl"] == pytest.approx(0.0236, abs=0.004)
