@@ -41,6 +41,7 @@ from gancore_plugins.metrics.memorization import Memorization
 from gancore_plugins.metrics.modes import Modes
 from gancore_plugins.metrics.neighbors import Coverage, Density, Precision, Recall
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gancore_plugins.networks.light import LightDiscriminator, LightGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
@@ -48,16 +49,24 @@ from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGen
 from gancore_plugins.observers.tensorboard import TensorBoard
 from gancore_plugins.regularizers.gradients import R1, R2
 from gancore_plugins.regularizers.lipschitz import DRAGAN, GradientPenalty, WeightClipping
+from gancore_plugins.regularizers.reconstruction import Reconstruction
 
 
 @hookimpl
 def gancore_generators() -> Iterable[type[Generator]]:
-    return [MLPGenerator, DCGANGenerator, ResNetGenerator, R3GANGenerator, SubpixelGenerator]
+    return [MLPGenerator, DCGANGenerator, ResNetGenerator, R3GANGenerator, SubpixelGenerator, LightGenerator]
 
 
 @hookimpl
 def gancore_discriminators() -> Iterable[type[Discriminator]]:
-    return [MLPDiscriminator, DCGANDiscriminator, ResNetDiscriminator, R3GANDiscriminator, SubpixelDiscriminator]
+    return [
+        MLPDiscriminator,
+        DCGANDiscriminator,
+        ResNetDiscriminator,
+        R3GANDiscriminator,
+        SubpixelDiscriminator,
+        LightDiscriminator,
+    ]
 
 
 @hookimpl
@@ -81,7 +90,7 @@ def gancore_datasets() -> Iterable[type[Dataset]]:
 
 @hookimpl
 def gancore_regularizers() -> Iterable[type[Regularizer]]:
-    return [R1, R2, GradientPenalty, DRAGAN, WeightClipping]
+    return [R1, R2, GradientPenalty, DRAGAN, WeightClipping, Reconstruction]
 
 
 @hookimpl

@@ -1,0 +1,263 @@
+"""The light networks of Liu et al. 2021 (arXiv:2101.04775), for few images and little compute.
+
+In the generator, features of low resolution gate the channels of a much higher one (skip-layer excitation). The
+discriminator may learn to reconstruct real images from its features, so that these describe the images (self-supervised
+discriminator). Channels double with each halving of the image, up to a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, glu
+
+from gancore.contracts import Discriminator, Generator, Output, Spec
+from gancore_plugins.networks.condition import ConditionConcat, condition_width, flat_condition
+from gancore_plugins.networks.dcgan import hidden_widths, init_weights
+from gancore_plugins.networks.head import CLASSIFIER, DiscriminatorHead
+from gancore_plugins.networks.spectral import apply_spectral_norm
+from gancore_plugins.networks.upsampling import UpsamplingPlan
+
+_MAX_WIDTH = "largest number of channels of a hidden layer; absent: 8 times `width`, which images of 32 pixels reach"
+_SKIP_DOUBLINGS = (2, 4)
+"""The least and the most doublings between both ends of an excitation; 4 in the paper, as from 8 to 128 pixels."""
+_MAX_CELLS = 7
+"""An excitation sees at most as many cells on each side; 4 in the paper, where every base has 4x4 pixels."""
+_DECODER_DOUBLINGS = 4
+"""The most doublings from the features to a reconstruction; 4 in the paper, from 8 to 128 pixels."""
+
+
+class LightGenerator(Generator):
+    """One convolution per size, and skip-layer excitation, Liu et al. 2021 (arXiv:2101.04775); tanh at the end.
+
+    The noise of the paper is left out, so the latent determines the image. Labels are appended to the latent as one-hot
+    vectors, vectors of a condition as they are.
+    """
+
+    name = "light"
+    width: int = Field(
+        default=16, ge=1, le=4096, description="channels at the size of the image; half the size has twice as many"
+    )
+    max_width: int | None = Field(default=None, ge=1, le=65536, description=_MAX_WIDTH)
+
+    def build(self, spec: Spec) -> nn.Module:
+        plan = UpsamplingPlan.for_shape(spec.shape, "generator light")
+        condition = flat_condition(spec, "generator light")
+        widths = hidden_widths(self.width, self.max_width, plan.doublings + 1)[::-1]
+        body = _Upsampling(spec.latent_dim + condition_width(condition), widths, plan)
+        to_image = [nn.Conv2d(widths[-1], plan.channels, 3, padding=1), *([nn.Tanh()] if spec.bounded else [])]
+        return ConditionConcat([body, *to_image], condition).apply(init_weights)
+
+
+class LightDiscriminator(Discriminator):
+    """Residual blocks that halve the image, Liu et al. 2021 (arXiv:2101.04775); one logit.
+
+    Each block is the mean of a path of convolutions and a pooled one. With `reconstructs`, small decoders make an
+    `Output` with heads `reconstruction` and `target`, for the regularizer `reconstruction`; only in D's own update.
+    Labels are projected on the last features, Miyato and Koyama 2018 (arXiv:1802.05637).
+    """
+
+    name = "light"
+    width: int = Field(
+        default=16, ge=1, le=4096, description="channels at the size of the image; half the size has twice as many"
+    )
+    max_width: int | None = Field(default=None, ge=1, le=65536, description=_MAX_WIDTH)
+    normalization: Literal["batch", "spectral", "off"] = Field(
+        default="off", description="batch: in each block, as in the paper; spectral: every weight but the decoders'"
+    )
+    reconstructs: bool = Field(
+        default=False, description="add decoders and their heads, which the regularizer `reconstruction` trains"
+    )
+    classifier: bool = Field(default=False, description=CLASSIFIER)
+
+    def build(self, spec: Spec) -> nn.Module:
+        plan = UpsamplingPlan.for_shape(spec.shape, "discriminator light")
+        widths = hidden_widths(self.width, self.max_width, plan.doublings + 1)
+        height, width = plan.base
+        head = DiscriminatorHead(
+            widths[-1] * height * width, flat_condition(spec, "discriminator light"), classifier=self.classifier
+        )
+        network = _LightDiscriminator(list(self._body(plan.channels, widths)), head).apply(_init_weights)
+        if self.normalization == "spectral":
+            apply_spectral_norm(network)
+        if self.reconstructs:
+            network.decoders = _Decoders(plan, widths, bounded=spec.bounded).apply(_init_weights)
+        return network
+
+    def _body(self, channels: int, widths: list[int]) -> Iterator[nn.Module]:
+        """Yield a convolution at the size of the image, and blocks that halve it."""
+        yield nn.Sequential(nn.Conv2d(channels, widths[0], 3, padding=1), nn.LeakyReLU(0.2))
+        for inputs, outputs in pairwise(widths):
+            yield _DownBlock(inputs, outputs, normalize=self.normalization == "batch")
+
+
+class _Upsampling(nn.Module):
+    """Flat latents (N, Z) to features (N, C, H, W) at the size of the image."""
+
+    def __init__(self, inputs: int, widths: list[int], plan: UpsamplingPlan) -> None:
+        super().__init__()
+        height, width = plan.base
+        self.start = nn.Sequential(
+            nn.Linear(inputs, 2 * widths[0] * height * width),
+            nn.Unflatten(1, (2 * widths[0], height, width)),
+            nn.BatchNorm2d(2 * widths[0]),
+            nn.GLU(dim=1),
+        )
+        self.blocks = nn.ModuleList(_UpBlock(*pair) for pair in pairwise(widths))
+        self.skip = min(max(plan.doublings - 1, _SKIP_DOUBLINGS[0]), _SKIP_DOUBLINGS[1])
+        self.excitations = nn.ModuleList(
+            SkipLayerExcitation(low, high, plan.base) for low, high in zip(widths, widths[self.skip :], strict=False)
+        )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        maps: list[Tensor] = [self.start(latent)]  # (N, C, h, w)
+        for doublings, block in enumerate(self.blocks, start=1):
+            features = block(maps[-1])  # (N, C', 2^doublings h, 2^doublings w)
+            if doublings >= self.skip:
+                low = doublings - self.skip
+                features = self.excitations[low](maps[low], features)
+            maps.append(features)
+        return maps[-1]
+
+
+class _UpBlock(nn.Sequential):
+    """Features (N, C, H, W) to (N, C', 2 H, 2 W)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(2 * outputs),
+            nn.GLU(dim=1),
+        )
+
+
+class SkipLayerExcitation(nn.Module):
+    """Channels of high resolution times a gate in 0..1 from features of low resolution, section 3.1 of the paper.
+
+    The gate is sigmoid(conv(LeakyReLU(conv(pooled)))): features (N, L, H, W) are pooled to cells, on which the first
+    convolution leaves one pixel.
+    """
+
+    def __init__(
+        self,
+        low: int,  # L
+        high: int,  # channels that are gated
+        base: tuple[int, int],  # divides the size of the features of low resolution
+    ) -> None:
+        super().__init__()
+        self.cells = tuple([max(n for n in range(1, _MAX_CELLS + 1) if side % n == 0) for side in base])
+        self.gate = nn.Sequential(
+            nn.Conv2d(low, high, self.cells), nn.LeakyReLU(0.2), nn.Conv2d(high, high, 1), nn.Sigmoid()
+        )
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        cell = [side // count for side, count in zip(low.shape[2:], self.cells, strict=True)]
+        gated: Tensor = high * self.gate(avg_pool2d(low, cell))  # (N, C, H', W') * (N, C, 1, 1)
+        return gated
+
+
+class _LightDiscriminator(nn.Module):
+    """Images (N, C, H, W) to logits (N, 1), or to an `Output` with heads."""
+
+    def __init__(self, body: list[nn.Module], head: DiscriminatorHead) -> None:
+        super().__init__()
+        self.body, self.head = nn.ModuleList(body), head
+        self.decoders: _Decoders | None = None
+
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor | Output:
+        maps: list[Tensor] = [images]
+        for block in self.body:
+            maps.append(block(maps[-1]))  # (N, C', H / 2^index, W / 2^index)
+        output: Tensor | Output = self.head(maps[-1].flatten(1), condition)
+        if self.decoders is None or not self.decoders.needed:
+            return output
+        output = output if isinstance(output, Output) else Output(output)
+        return replace(output, heads={**output.heads, **self.decoders(images.detach(), maps)})
+
+
+class _DownBlock(nn.Module):
+    """Features (N, C, H, W) to (N, C', H / 2, W / 2): the mean of two convolutions and of a pooled path."""
+
+    def __init__(self, inputs: int, outputs: int, *, normalize: bool) -> None:
+        super().__init__()
+
+        def convolution(channels: int, kernel: int, stride: int, padding: int) -> list[nn.Module]:
+            layer = nn.Conv2d(channels, outputs, kernel, stride, padding, bias=not normalize)
+            return [layer, *([nn.BatchNorm2d(outputs)] if normalize else []), nn.LeakyReLU(0.2)]
+
+        self.convolutions = nn.Sequential(*convolution(inputs, 4, 2, 1), *convolution(outputs, 3, 1, 1))
+        self.pooled = nn.Sequential(nn.AvgPool2d(2), *convolution(inputs, 1, 1, 0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        halved: Tensor = (self.convolutions(features) + self.pooled(features)) / 2
+        return halved
+
+
+class _Decoders(nn.Module):
+    """Features of D to images again, section 3.2 of the paper: the whole image, and a random quarter of it in detail.
+
+    The whole image comes from the last features, the quarter from that part of the features before, which are twice as
+    large. There is no quarter where D has only one block.
+    """
+
+    def __init__(self, plan: UpsamplingPlan, widths: list[int], *, bounded: bool) -> None:
+        super().__init__()
+        self.base, doublings = plan.base, min(plan.doublings - 1, _DECODER_DOUBLINGS)
+        self.factor = 2 ** (plan.doublings - doublings)  # of the size of the image to that of its reconstruction
+        inputs = widths[-1:-3:-1] if plan.doublings > 1 else widths[-1:]
+        narrow = max(8, widths[0])
+        self.decoders = nn.ModuleList(
+            _decoder([channels, *[narrow] * (doublings + 1)], plan.channels, bounded=bounded) for channels in inputs
+        )
+
+    @property
+    def needed(self) -> bool:
+        """Whether this pass may train the decoders: not in G's update, nor where no gradient is taken."""
+        return self.training and torch.is_grad_enabled() and next(self.parameters()).requires_grad
+
+    def forward(self, images: Tensor, maps: list[Tensor]) -> Mapping[str, Tensor]:
+        """Return heads (N, P, C, h, w), P = 2 or 1 parts: `reconstruction`, and `target`, which has no gradient.
+
+        `maps` are the features of all blocks in order. The target is the images, pooled to the reconstruction's size.
+        """
+        features, targets = [maps[-1]], [avg_pool2d(images, self.factor)]
+        if len(self.decoders) > 1:
+            rows, columns = (torch.randint(side + 1, (), device=images.device) for side in self.base)
+            features.append(self._window(maps[-2], rows, columns))
+            part = self._window(images, rows, columns)  # (N, C, H / 2, W / 2)
+            targets.append(avg_pool2d(part, self.factor // 2))
+        images = [decode(each) for decode, each in zip(self.decoders, features, strict=True)]
+        return {"reconstruction": torch.stack(images, dim=1), "target": torch.stack(targets, dim=1)}
+
+    def _window(self, features: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        """Return half of each side (N, C, H / 2, W / 2), from a place () that counts pixels of the base."""
+        for dim, (start, side) in enumerate(zip((row, column), self.base, strict=True), start=2):
+            half = features.shape[dim] // 2
+            # An index on the device of the features: a number would wait for it.
+            features = features.index_select(dim, start * (half // side) + torch.arange(half, device=start.device))
+        return features
+
+
+def _decoder(widths: list[int], channels: int, *, bounded: bool) -> nn.Sequential:
+    """Return layers from features (N, widths[0], h, w) to images, doubled len(widths) - 2 times."""
+    layers: list[nn.Module] = []
+    for doublings, (inputs, outputs) in enumerate(pairwise(widths)):
+        layers += [nn.Upsample(scale_factor=2, mode="nearest")] if doublings else []
+        layers += [nn.Conv2d(inputs, 2 * outputs, 3, padding=1), nn.GLU(dim=1)]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], channels, 3, padding=1), *([nn.Tanh()] if bounded else []))
+
+
+@torch.no_grad()
+def _init_weights(module: nn.Module) -> None:
+    """Draw weights that keep the variance through LeakyReLU, He et al. 2015 (arXiv:1502.01852); biases are zero."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, a=0.2)
+        if module.bias is not None:
+            module.bias.zero_()
