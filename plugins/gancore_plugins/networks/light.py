@@ -15,13 +15,14 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, glu
+from torch.nn.functional import avg_pool2d
 
 from gancore.contracts import Discriminator, Generator, Output, Spec
 from gancore_plugins.networks.condition import ConditionConcat, condition_width, flat_condition
 from gancore_plugins.networks.dcgan import hidden_widths, init_weights
 from gancore_plugins.networks.head import CLASSIFIER, DiscriminatorHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
+from gancore_plugins.networks.up_convolution import UpConvolution
 from gancore_plugins.networks.upsampling import UpsamplingPlan
 
 _MAX_WIDTH = "largest number of channels of a hidden layer; absent: 8 times `width`, which images of 32 pixels reach"
@@ -130,12 +131,7 @@ class _UpBlock(nn.Sequential):
     """Features (N, C, H, W) to (N, C', 2 H, 2 W)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(2 * outputs),
-            nn.GLU(dim=1),
-        )
+        super().__init__(UpConvolution(inputs, 2 * outputs), nn.BatchNorm2d(2 * outputs), nn.GLU(dim=1))
 
 
 class SkipLayerExcitation(nn.Module):
@@ -248,9 +244,9 @@ class _Decoders(nn.Module):
 def _decoder(widths: list[int], channels: int, *, bounded: bool) -> nn.Sequential:
     """Return layers from features (N, widths[0], h, w) to images, doubled len(widths) - 2 times."""
     layers: list[nn.Module] = []
-    for doublings, (inputs, outputs) in enumerate(pairwise(widths)):
-        layers += [nn.Upsample(scale_factor=2, mode="nearest")] if doublings else []
-        layers += [nn.Conv2d(inputs, 2 * outputs, 3, padding=1), nn.GLU(dim=1)]
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        convolution = UpConvolution(inputs, 2 * outputs) if index else nn.Conv2d(inputs, 2 * outputs, 3, padding=1)
+        layers += [convolution, nn.GLU(dim=1)]
     return nn.Sequential(*layers, nn.Conv2d(widths[-1], channels, 3, padding=1), *([nn.Tanh()] if bounded else []))
 
 
