@@ -7,7 +7,7 @@ discriminator). Channels double with each halving of the image, up to a limit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
@@ -20,6 +20,7 @@ from torch.nn.functional import avg_pool2d
 from gancore.contracts import Discriminator, Generator, Output, Spec
 from gancore_plugins.networks.condition import ConditionConcat, condition_width, flat_condition
 from gancore_plugins.networks.dcgan import hidden_widths, init_weights
+from gancore_plugins.networks.decoders import Decoders
 from gancore_plugins.networks.head import CLASSIFIER, DiscriminatorHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.up_convolution import UpConvolution
@@ -30,8 +31,6 @@ _SKIP_DOUBLINGS = (2, 4)
 """The least and the most doublings between both ends of an excitation; 4 in the paper, as from 8 to 128 pixels."""
 _MAX_CELLS = 7
 """An excitation sees at most as many cells on each side; 4 in the paper, where every base has 4x4 pixels."""
-_DECODER_DOUBLINGS = 4
-"""The most doublings from the features to a reconstruction; 4 in the paper, from 8 to 128 pixels."""
 
 
 class LightGenerator(Generator):
@@ -88,7 +87,7 @@ class LightDiscriminator(Discriminator):
         if self.normalization == "spectral":
             apply_spectral_norm(network)
         if self.reconstructs:
-            network.decoders = _Decoders(plan, widths, bounded=spec.bounded).apply(_init_weights)
+            network.reconstruct = Decoders(plan, widths, bounded=spec.bounded).apply(_init_weights)
         return network
 
     def _body(self, channels: int, widths: list[int]) -> Iterator[nn.Module]:
@@ -165,17 +164,17 @@ class _LightDiscriminator(nn.Module):
     def __init__(self, body: list[nn.Module], head: DiscriminatorHead) -> None:
         super().__init__()
         self.body, self.head = nn.ModuleList(body), head
-        self.decoders: _Decoders | None = None
+        self.reconstruct: Decoders | None = None
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor | Output:
         maps: list[Tensor] = [images]
         for block in self.body:
             maps.append(block(maps[-1]))  # (N, C', H / 2^index, W / 2^index)
         output: Tensor | Output = self.head(maps[-1].flatten(1), condition)
-        if self.decoders is None or not self.decoders.needed:
+        if self.reconstruct is None or not self.reconstruct.trains:
             return output
         output = output if isinstance(output, Output) else Output(output)
-        return replace(output, heads={**output.heads, **self.decoders(images.detach(), maps)})
+        return replace(output, heads={**output.heads, **self.reconstruct(images, maps)})
 
 
 class _DownBlock(nn.Module):
@@ -194,60 +193,6 @@ class _DownBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         halved: Tensor = (self.convolutions(features) + self.pooled(features)) / 2
         return halved
-
-
-class _Decoders(nn.Module):
-    """Features of D to images again, section 3.2 of the paper: the whole image, and a random quarter of it in detail.
-
-    The whole image comes from the last features, the quarter from that part of the features before, which are twice as
-    large. There is no quarter where D has only one block.
-    """
-
-    def __init__(self, plan: UpsamplingPlan, widths: list[int], *, bounded: bool) -> None:
-        super().__init__()
-        self.base, doublings = plan.base, min(plan.doublings - 1, _DECODER_DOUBLINGS)
-        self.factor = 2 ** (plan.doublings - doublings)  # of the size of the image to that of its reconstruction
-        inputs = widths[-1:-3:-1] if plan.doublings > 1 else widths[-1:]
-        narrow = max(8, widths[0])
-        self.decoders = nn.ModuleList(
-            _decoder([channels, *[narrow] * (doublings + 1)], plan.channels, bounded=bounded) for channels in inputs
-        )
-
-    @property
-    def needed(self) -> bool:
-        """Whether this pass may train the decoders: not in G's update, nor where no gradient is taken."""
-        return self.training and torch.is_grad_enabled() and next(self.parameters()).requires_grad
-
-    def forward(self, images: Tensor, maps: list[Tensor]) -> Mapping[str, Tensor]:
-        """Return heads (N, P, C, h, w), P = 2 or 1 parts: `reconstruction`, and `target`, which has no gradient.
-
-        `maps` are the features of all blocks in order. The target is the images, pooled to the reconstruction's size.
-        """
-        features, targets = [maps[-1]], [avg_pool2d(images, self.factor)]
-        if len(self.decoders) > 1:
-            rows, columns = (torch.randint(side + 1, (), device=images.device) for side in self.base)
-            features.append(self._window(maps[-2], rows, columns))
-            part = self._window(images, rows, columns)  # (N, C, H / 2, W / 2)
-            targets.append(avg_pool2d(part, self.factor // 2))
-        images = [decode(each) for decode, each in zip(self.decoders, features, strict=True)]
-        return {"reconstruction": torch.stack(images, dim=1), "target": torch.stack(targets, dim=1)}
-
-    def _window(self, features: Tensor, row: Tensor, column: Tensor) -> Tensor:
-        """Return half of each side (N, C, H / 2, W / 2), from a place () that counts pixels of the base."""
-        for dim, (start, side) in enumerate(zip((row, column), self.base, strict=True), start=2):
-            half = features.shape[dim] // 2
-            # An index on the device of the features: a number would wait for it.
-            features = features.index_select(dim, start * (half // side) + torch.arange(half, device=start.device))
-        return features
-
-
-def _decoder(widths: list[int], channels: int, *, bounded: bool) -> nn.Sequential:
-    """Return layers from features (N, widths[0], h, w) to images, doubled len(widths) - 2 times."""
-    layers: list[nn.Module] = []
-    for index, (inputs, outputs) in enumerate(pairwise(widths)):
-        convolution = UpConvolution(inputs, 2 * outputs) if index else nn.Conv2d(inputs, 2 * outputs, 3, padding=1)
-        layers += [convolution, nn.GLU(dim=1)]
-    return nn.Sequential(*layers, nn.Conv2d(widths[-1], channels, 3, padding=1), *([nn.Tanh()] if bounded else []))
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ SMALL = {
     "resnet": {"width": 8, "attention": True},
     "r3gan": {"width": 16, "blocks": 1},
     "subpixel": {"width": 4, "depth": 1},
+    "light": {"width": 2},
 }
 CONVOLUTIONAL = [
     Spec((1, 16, 16), 6),

@@ -13,6 +13,7 @@ from gancore.contracts import Spec
 from gancore.errors import ConfigError
 from gancore.training.networks import output_of, tensors_of
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gancore_plugins.networks.light import LightDiscriminator, LightGenerator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGenerator
@@ -20,10 +21,19 @@ from gancore_plugins.networks.upsampling import MIN_BASE_SIDE, UpsamplingPlan
 from helpers.conditions import classes, conditions_for, tensors, vectors
 from helpers.strategies import components
 
-GENERATORS = [DCGANGenerator, ResNetGenerator, R3GANGenerator, SubpixelGenerator]
-DISCRIMINATORS = [DCGANDiscriminator, ResNetDiscriminator, R3GANDiscriminator, SubpixelDiscriminator]
+GENERATORS = [DCGANGenerator, ResNetGenerator, R3GANGenerator, SubpixelGenerator, LightGenerator]
+DISCRIMINATORS = [
+    DCGANDiscriminator,
+    ResNetDiscriminator,
+    R3GANDiscriminator,
+    SubpixelDiscriminator,
+    LightDiscriminator,
+]
 
-TAKE_VECTORS = [DCGANGenerator, SubpixelGenerator, DCGANDiscriminator, ResNetDiscriminator, SubpixelDiscriminator]
+TAKE_VECTORS = [
+    *(DCGANGenerator, SubpixelGenerator, LightGenerator),
+    *(DCGANDiscriminator, ResNetDiscriminator, SubpixelDiscriminator, LightDiscriminator),
+]
 """Networks whose condition may be a vector; the others support classes only."""
 
 
@@ -42,6 +52,8 @@ def narrow(kind):
         fields |= {"group_width": st.sampled_from([1, 2, 4]), "blocks": st.integers(1, 2)}
     if "patch" in kind.model_fields:
         fields |= {"patch": st.just(2), "depth": st.integers(0, 2)}
+    if "reconstructs" in kind.model_fields:  # its heads are pictures: see test_light.py
+        fields |= {"reconstructs": st.just(False)}
     return components(kind, **fields)
 
 
