@@ -10,7 +10,7 @@ Letters in shapes: N images, D features, K classes, C H W image, F features of a
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import isabstract
 from pathlib import Path
@@ -69,6 +69,15 @@ class Extractor(Component):
         gradients. `num_classes` is that of the data, None without labels. Read files of weights below `root`. Raise
         ConfigError for a shape that it does not support, DataError when a file is missing or damaged.
         """
+
+    def fetch(self, root: Path) -> Generator[float, None, Sequence[Path]]:
+        """Download the files that `build` reads below `root`; yield the share done, in 0..1, and return their paths.
+
+        By default no file is needed. Only `gancore fetch` calls it: an evaluation downloads nothing. Files that are there
+        and intact stay as they are. Raise DataError when a download fails.
+        """
+        yield from ()
+        return ()
 
 
 class LearnedExtractor(Extractor):

@@ -29,6 +29,7 @@ from gancore_cli.data import data
 from gancore_cli.evaluate import evaluate
 from gancore_cli.explore import explore
 from gancore_cli.export import export
+from gancore_cli.fetch import fetch
 from gancore_cli.hints import one_line_command, printable, with_arguments, with_plugins
 from gancore_cli.limits import check_folder
 from gancore_cli.new import new_plugin
@@ -99,6 +100,7 @@ for command in (
     project,
     explore,
     evaluate,
+    fetch,
     report,
     compare,
     export,

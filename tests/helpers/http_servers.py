@@ -69,6 +69,25 @@ def answering(answer, monkeypatch):
         yield url
 
 
+def in_ranges(content, asked, most=None):
+    """Return an answer for `answering`: the range of the content that is asked for, or its first `most` bytes.
+
+    The start of each range, 0 without one, is appended to `asked`. The connection is closed after `most` bytes.
+    """
+
+    def answer(handler):
+        start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        asked.append(start)
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        handler.wfile.write(content[start:][:most])
+
+    return answer
+
+
 def release_of(folder, *mirrors):
     """Return the files of a folder as a release."""
     contents = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -7,10 +7,11 @@ from urllib.request import Request
 
 import pytest
 
+from gancore.errors import StorageError
 from gancore_plugins.datasets import download
-from gancore_plugins.datasets.download import DOWNLOAD_ERRORS, fetch
+from gancore_plugins.datasets.download import DOWNLOAD_ERRORS, fetch, size_of_part
 from gancore_plugins.datasets.published import RELEASES, Release
-from helpers.http_servers import answering, serving
+from helpers.http_servers import answering, in_ranges, serving
 
 CONTENT = bytes(range(256)) * 64
 
@@ -44,7 +45,6 @@ def names(folder):
         (sends(b"<html>403 Forbidden</html>"), "expected 16,384 bytes, received 26"),
         (sends(b"<html>" + CONTENT), "expected 16,384 bytes, received more"),
         (sends(CONTENT[:-1] + b"x"), "expected SHA-256"),
-        (sends(CONTENT[:100], length=len(CONTENT)), "expected 16,384 bytes, received 100"),
         (sends(CONTENT[:100]), "expected 16,384 bytes, received 100"),
         (sends(b""), "expected 16,384 bytes, received 0"),
         (lambda handler: handler.wfile.write(b"no HTTP at all\r\n\r\n"), "data.gz: "),
@@ -57,6 +57,57 @@ def test_download_with_other_bytes_leaves_no_file(tmp_path, monkeypatch, answer,
         list(fetch(release(address), "data.gz", tmp_path))
     assert f"{address}data.gz" in str(caught.value)
     assert names(tmp_path) == ["good.gz"]
+
+
+def test_download_continues_after_what_a_lost_connection_has_left(tmp_path, monkeypatch):
+    asked = []
+    with answering(in_ranges(CONTENT, asked, most=5000), monkeypatch) as address:
+        for left in (5000, 10_000, 15_000):
+            with pytest.raises(OSError, match=f"expected 16,384 bytes, received {left:,}"):
+                list(fetch(release(address), "data.gz", tmp_path))
+            assert names(tmp_path) == [".data.gz.part"]
+            assert size_of_part(tmp_path / "data.gz") == left
+        shares = list(fetch(release(address), "data.gz", tmp_path))
+    assert asked == [0, 5000, 10_000, 15_000]
+    assert min(shares) > 0.9
+    assert (tmp_path / "data.gz").read_bytes() == CONTENT
+    assert names(tmp_path) == ["data.gz"]
+
+
+@pytest.mark.parametrize("left", [b"<html>of another file", CONTENT, CONTENT + b"x", b""])
+def test_download_begins_again_when_what_is_left_does_not_fit(tmp_path, monkeypatch, left):
+    (tmp_path / ".data.gz.part").write_bytes(left)
+    asked = []
+    with answering(in_ranges(CONTENT, asked), monkeypatch) as address:
+        list(fetch(release(address), "data.gz", tmp_path))
+    assert asked[-1] == 0
+    assert (tmp_path / "data.gz").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [404, 416, 500])
+def test_download_begins_again_when_the_server_cannot_send_the_rest(tmp_path, monkeypatch, status):
+    (tmp_path / ".data.gz.part").write_bytes(CONTENT[:100])
+    whole = in_ranges(CONTENT, [])
+
+    def answer(handler):
+        if "Range" in handler.headers:
+            handler.send_error(status)
+        else:
+            whole(handler)
+
+    with answering(answer, monkeypatch) as address:
+        list(fetch(release(address), "data.gz", tmp_path))
+    assert (tmp_path / "data.gz").read_bytes() == CONTENT
+
+
+def test_download_to_a_full_disk_says_so_and_leaves_no_part(tmp_path, monkeypatch):
+    (tmp_path / ".data.gz.part").symlink_to("/dev/full")
+    with (
+        answering(in_ranges(CONTENT, []), monkeypatch) as address,
+        pytest.raises(StorageError, match="No space left on device"),
+    ):
+        list(fetch(release(address), "data.gz", tmp_path))
+    assert names(tmp_path) == []
 
 
 def test_download_stops_reading_after_the_expected_size(tmp_path, monkeypatch):
@@ -109,7 +160,7 @@ def test_download_from_a_slow_server_fails(tmp_path, monkeypatch):
 
     with answering(slow, monkeypatch) as address, pytest.raises(OSError, match=r"only .* bytes arrived|timed out"):
         list(fetch(release(address), "data.gz", tmp_path))
-    assert names(tmp_path) == []
+    assert names(tmp_path) == [".data.gz.part"]
 
 
 def test_download_refuses_redirects_from_https_to_http():
