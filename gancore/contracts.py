@@ -88,7 +88,8 @@ class Spec:
 
     `shape` of a sample; `latent_dim` Z; `condition`: see `Condition`, None unless the run is conditional; `bounded`:
     whether samples lie in [-1, 1] as networks see them, so that a generator ends in tanh; `mirrors`: whether a sample
-    and its mirror image are equally likely.
+    and its mirror image are equally likely; `width_factor`: the multiplier of the networks' widths, which the key
+    `size` of a config sets.
     """
 
     shape: Shape
@@ -96,6 +97,7 @@ class Spec:
     condition: Condition | None = None
     bounded: bool = True
     mirrors: bool = False
+    width_factor: float = 1.0
 
     def classes(self) -> int | None:
         """Return the number of classes, None unless the run is conditional, for a part that supports classes only.

@@ -71,6 +71,14 @@ _WORKERS, _THREADS = (0, 64), (1, 1024)
 """The smallest and the largest number."""
 
 
+SizeName = Literal["small", "base", "large"]
+"""Name of a multiplier of the networks' widths."""
+
+_SIZES: Mapping[SizeName, float] = {"small": 0.5, "base": 1.0, "large": 2.0}
+_WIDTH_FACTORS = (0.05, 16.0)
+"""The smallest and the largest multiplier."""
+
+
 class TrainingSettings(Settings):
     """Settings of a training step."""
 
@@ -202,6 +210,10 @@ class Options(Settings):
         default="50 epochs", description="length of the run: a number of epochs, steps, kimg or minutes"
     )
     batch_size: int = Field(default=64, ge=1, le=65536, description="real images per update of D")
+    size: SizeName | Annotated[float, Field(ge=_WIDTH_FACTORS[0], le=_WIDTH_FACTORS[1])] = Field(
+        default="base",
+        description="multiplier of the widths of both networks: small is 0.5, base 1, large 2",
+    )
     latent: LatentSettings = LatentSettings()
     optimizer: OptimizerPair = OptimizerPair()
     training: TrainingSettings = TrainingSettings()
@@ -217,6 +229,7 @@ class Options(Settings):
             seed: int = ...,
             duration: str = ...,
             batch_size: int = ...,
+            size: SizeName | float = ...,
             latent: LatentSettings | Mapping[str, object] = ...,
             optimizer: OptimizerPair | Mapping[str, object] = ...,
             training: TrainingSettings | Mapping[str, object] = ...,
@@ -228,6 +241,23 @@ class Options(Settings):
     def _check_duration(cls, text: str) -> str:
         Duration.parse(text)
         return text
+
+    @field_validator("size", mode="wrap")
+    @classmethod
+    def _read_size(cls, value: object, read: ValidatorFunctionWrapHandler) -> SizeName | float:
+        """Return the size by its name if it has one, so that equal sizes are equal values."""
+        try:
+            size = cast(SizeName | float, read(value))
+        except ValidationError:
+            low, high = _WIDTH_FACTORS
+            names = ", ".join(_SIZES)
+            raise ValueError(f"must be {names}, or a multiplier of widths from {low:g} to {high:g}") from None
+        return next((name for name, factor in _SIZES.items() if size == factor), size)
+
+    @property
+    def width_factor(self) -> float:
+        """The multiplier of the widths of both networks, which `size` names."""
+        return self.size if isinstance(self.size, float) else _SIZES[self.size]
 
     @property
     def total(self) -> Duration:

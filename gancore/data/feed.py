@@ -158,7 +158,7 @@ class Feed:
             condition = condition_to_network(condition) if conditional and condition is not None else None
             yield Batch(self.format.to_network(images), condition, total)
 
-    def spec(self, latent_dim: int, *, conditional: bool) -> Spec:
+    def spec(self, latent_dim: int, *, conditional: bool, width_factor: float = 1.0) -> Spec:
         """Return what networks are built for. Raise ConfigError if `conditional` and the dataset has no condition."""
         if conditional and self.condition is None:
             raise ConfigError(
@@ -173,6 +173,7 @@ class Feed:
             self.condition if conditional else None,
             bounded=self.format.bounded,
             mirrors=bool(getattr(self.dataset, "mirrors", False)),
+            width_factor=width_factor,
         )
 
     def first(self, count: int) -> Tensor:

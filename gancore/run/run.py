@@ -537,7 +537,8 @@ class Run:
         conditional = self.config.training.conditional
         if outline is not None and (outline.classes or not conditional):
             condition = len(outline.classes) if conditional else None
-            start.check(Spec(outline.shape, self.config.latent.dim, condition), outline.classes)
+            spec = Spec(outline.shape, self.config.latent.dim, condition, width_factor=self.config.width_factor)
+            start.check(spec, outline.classes)
             display.notes(start.lines)
         return start
 

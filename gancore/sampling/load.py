@@ -49,7 +49,7 @@ def load(
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
     config = _with_present_data(_resolved(saved, path, catalog), file, catalog)
-    spec, sample_format = described_data(saved.about["data_format"], config.latent.dim)
+    spec, sample_format = described_data(saved.about["data_format"], config.latent.dim, config.width_factor)
     classes = tuple(saved.about["data_format"]["classes"])
     averaged = saved.about.get("averaged", config.ema is not None and not raw)
     weights = below("ema." if averaged else "generator.", saved.tensors)
@@ -116,7 +116,11 @@ def _with_present_data(config: RunConfig, file: Path, catalog: Catalog) -> RunCo
     return config
 
 
-def described_data(about: Mapping[str, Any], latent_dim: int) -> tuple[Spec, SampleFormat]:  # Any: a checkpoint's
+def described_data(
+    about: Mapping[str, Any],  # Any: a checkpoint's
+    latent_dim: int,
+    width_factor: float = 1.0,
+) -> tuple[Spec, SampleFormat]:
     """Return what `data_format` in a checkpoint describes; see `Feed.describe`."""
     condition, value_range, scales = about["condition"], about["value_range"], about.get("scales")
     sample_format = SampleFormat(
@@ -125,7 +129,14 @@ def described_data(about: Mapping[str, Any], latent_dim: int) -> tuple[Spec, Sam
         None if scales is None else Scales(**{key: tuple(numbers) for key, numbers in scales.items()}),
     )
     condition = tuple(condition) if isinstance(condition, list) else condition
-    spec = Spec(tuple(about["shape"]), latent_dim, condition, bounded=sample_format.bounded, mirrors=about["mirrors"])
+    spec = Spec(
+        tuple(about["shape"]),
+        latent_dim,
+        condition,
+        bounded=sample_format.bounded,
+        mirrors=about["mirrors"],
+        width_factor=width_factor,
+    )
     return spec, sample_format
 
 

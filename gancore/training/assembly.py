@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.config.run import Options
-from gancore.contracts import Component
+from gancore.contracts import Component, Spec
 from gancore.data.feed import Feed
 from gancore.distributed.ranks import Ranks
 from gancore.errors import ConfigError, PluginError, blame
@@ -95,3 +95,9 @@ def feed_of(dataset: TorchDataset[Any], options: Options, device: torch.device, 
         workers=training.workers,
         ranks=ranks,
     )
+
+
+def spec_of(feed: Feed, options: Options) -> Spec:
+    """Return what the networks of a run are built for. Raises ConfigError as `Feed.spec` does."""
+    conditional, width_factor = options.training.conditional, options.width_factor
+    return feed.spec(options.latent.dim, conditional=conditional, width_factor=width_factor)

@@ -29,7 +29,7 @@ from gancore.training.adapters import (
     LossAdapter,
     PlayersAdapter,
 )
-from gancore.training.assembly import building, check_objective, checked_options, feed_of, network_on, part_on
+from gancore.training.assembly import building, check_objective, checked_options, feed_of, network_on, part_on, spec_of
 from gancore.training.choose import choose
 from gancore.training.ema import Average, weight_of
 from gancore.training.finite import FiniteCheck
@@ -86,7 +86,7 @@ class GAN:
         self.device = ranks.device(device) if isinstance(device, str) else device
         self.feed = dataset if isinstance(dataset, Feed) else feed_of(dataset, options, self.device, ranks)
         self.precision = Precision.named("fp32" if training.precision == "auto" else training.precision, self.device)
-        self.spec = self.feed.spec(options.latent.dim, conditional=training.conditional)
+        self.spec = spec_of(self.feed, options)
         self.ema: nn.Module | None = None
         self.generator, self.discriminator = generator, discriminator
         self._use(self.precision)
@@ -174,7 +174,7 @@ class GAN:
         chosen = ranks.device(device)
         dataset = build_dataset(config.dataset, Path(root), derive_seed(config.seed, "build", "dataset"))
         feed = feed_of(dataset, config, chosen, ranks)
-        spec = feed.spec(config.latent.dim, conditional=config.training.conditional)
+        spec = spec_of(feed, config)
         with building(config, f"generator {config.generator.name!r}", "generator"):
             generator = config.generator.build(spec)
         with building(config, f"discriminator {config.discriminator.name!r}", "discriminator"):

@@ -21,7 +21,7 @@ def without_memory() -> Iterator[None]:
 
 
 class _SkipInit(TorchFunctionMode):
-    """Skips initial weights, and most of the power iterations of spectral normalization, which nothing reads.
+    """Skips initial weights, and the power iterations of spectral normalization, which nothing reads.
 
     On the meta device they take seconds, since many operations import torch's compiler.
     """
@@ -38,4 +38,8 @@ class _SkipInit(TorchFunctionMode):
             return args[0] if args else kwargs["tensor"]
         if func is torch.mv and isinstance(matrix := args[0], Tensor):
             return matrix.new_empty(len(matrix))
+        if func is torch.vdot and isinstance(vector := args[0], Tensor):
+            return vector.new_empty(())
+        if func in (Tensor.div, Tensor.__truediv__) and isinstance(args[1], Tensor) and args[1].dim() == 0:
+            return args[0]
         return func(*args, **kwargs)

@@ -15,6 +15,7 @@ from gancore_plugins.networks.condition import ConditionConcat, condition_width,
 from gancore_plugins.networks.head import CLASSIFIER, MINIBATCH_STDDEV, DiscriminatorHead, MinibatchStddev, WithHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.upsampling import UpsamplingPlan
+from gancore_plugins.networks.widths import scaled
 
 _MAX_WIDTH = "largest number of channels of a hidden layer; absent: 8 times `width`, which images of 64 pixels reach"
 
@@ -36,7 +37,7 @@ class DCGANGenerator(Generator):
         plan = UpsamplingPlan.for_shape(spec.shape, "generator dcgan")
         condition = flat_condition(spec, "generator dcgan")
         height, width = plan.base
-        widths = hidden_widths(self.width, self.max_width, plan.doublings)[::-1]
+        widths = _scaled_widths(self, spec, plan.doublings)[::-1]
         layers: list[nn.Module] = [
             nn.Linear(spec.latent_dim + condition_width(condition), widths[0] * height * width),
             nn.Unflatten(1, (widths[0], height, width)),
@@ -75,7 +76,7 @@ class DCGANDiscriminator(Discriminator):
         inputs = plan.channels
         layers: list[nn.Module] = []
         # (N, C, H, W) to (N, C', H / 2, W / 2), C' = 2 C or C
-        for index, outputs in enumerate(hidden_widths(self.width, self.max_width, plan.doublings)):
+        for index, outputs in enumerate(_scaled_widths(self, spec, plan.doublings)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1))
             if self.normalization == "batch" and index > 0:
                 layers.append(nn.BatchNorm2d(outputs))
@@ -97,6 +98,12 @@ def hidden_widths(width: int, max_width: int | None, count: int) -> list[int]:
     """Return the channels of `count` hidden layers, from the one next to the image: doubled up to a limit."""
     most = 8 * width if max_width is None else max_width
     return [min(width * 2**index, most) for index in range(count)]
+
+
+def _scaled_widths(settings: DCGANGenerator | DCGANDiscriminator, spec: Spec, count: int) -> list[int]:
+    """Return the channels of `count` hidden layers, from the one next to the image, at the size of the run."""
+    most = settings.max_width
+    return hidden_widths(scaled(settings.width, spec), None if most is None else scaled(most, spec), count)
 
 
 @torch.no_grad()

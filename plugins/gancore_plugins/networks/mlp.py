@@ -14,6 +14,7 @@ from gancore.contracts import Discriminator, Generator, Spec
 from gancore.errors import ConfigError
 from gancore_plugins.networks.condition import ConditionConcat, condition_width
 from gancore_plugins.networks.spectral import apply_spectral_norm
+from gancore_plugins.networks.widths import scaled
 
 Widths = tuple[Annotated[int, Field(ge=1, le=65536)], ...]
 Activation = Literal["leaky-relu", "relu", "elu", "silu", "tanh"]
@@ -41,7 +42,7 @@ class MLPGenerator(Generator):
     )
 
     def build(self, spec: Spec) -> nn.Module:
-        widths = (spec.latent_dim + condition_width(spec.condition), *self.widths)
+        widths = (spec.latent_dim + condition_width(spec.condition), *(scaled(width, spec) for width in self.widths))
         layers = [
             *_hidden_layers(widths, self),
             nn.Linear(widths[-1], math.prod(spec.shape)),
@@ -67,7 +68,10 @@ class MLPDiscriminator(Discriminator):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="share of hidden units dropped in training")
 
     def build(self, spec: Spec) -> nn.Module:
-        widths = (math.prod(spec.shape) + condition_width(spec.condition), *self.widths)
+        widths = (
+            math.prod(spec.shape) + condition_width(spec.condition),
+            *(scaled(width, spec) for width in self.widths),
+        )
         layers = [*_hidden_layers(widths, self, dropout=self.dropout), nn.Linear(widths[-1], 1)]
         network = ConditionConcat(layers, spec.condition)
         return apply_spectral_norm(network) if self.normalization == "spectral" else network

@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from gancore.contracts import Component, Discriminator, Generator, Spec
 from gancore_plugins.networks.upsampling import UpsamplingPlan
+from gancore_plugins.networks.widths import scaled
 
 _SLOPE = 0.2
 _GAIN = math.sqrt(2 / (1 + _SLOPE**2))  # keeps the variance through LeakyReLU, He et al. 2015 (arXiv:1502.01852)
@@ -40,12 +41,15 @@ class _ResidualStages(Component):
             raise ValueError(f"group_width {self.group_width} must divide twice the width, {_EXPANSION * self.width}")
         return self
 
-    def stages(self, count: int) -> nn.ModuleList:
+    def width_for(self, spec: Spec) -> int:
+        """Return the width times the factor of the spec, so that groups still divide twice of it."""
+        return scaled(self.width, spec, multiple=self.group_width // math.gcd(self.group_width, _EXPANSION))
+
+    def stages(self, count: int, width: int) -> nn.ModuleList:
         """Build `count` stages, with initial weights scaled by (number of all blocks)^(-1/4)."""
         scale = (count * self.blocks) ** -0.25
         return nn.ModuleList(
-            nn.Sequential(*(_Block(self.width, self.group_width, scale) for _ in range(self.blocks)))
-            for _ in range(count)
+            nn.Sequential(*(_Block(width, self.group_width, scale) for _ in range(self.blocks))) for _ in range(count)
         )
 
 
@@ -59,7 +63,7 @@ class R3GANGenerator(_ResidualStages, Generator):
 
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "generator r3gan")
-        return _R3GANGenerator(self, plan, spec.latent_dim, spec.classes())
+        return _R3GANGenerator(self, plan, spec)
 
 
 class R3GANDiscriminator(_ResidualStages, Discriminator):
@@ -72,22 +76,20 @@ class R3GANDiscriminator(_ResidualStages, Discriminator):
 
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "discriminator r3gan")
-        return _R3GANDiscriminator(self, plan, spec.classes())
+        return _R3GANDiscriminator(self, plan, spec)
 
 
 class _R3GANGenerator(nn.Module):
     unbounded = True  # images are clamped when samples are drawn
 
-    def __init__(
-        self, settings: R3GANGenerator, plan: UpsamplingPlan, latent_dim: int, num_classes: int | None
-    ) -> None:
+    def __init__(self, settings: R3GANGenerator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
-        width = settings.width
+        width, latent_dim, num_classes = settings.width_for(spec), spec.latent_dim, spec.classes()
         self.embedding = None if num_classes is None else nn.Embedding(num_classes, latent_dim)
         inputs = latent_dim * (1 if num_classes is None else 2)
         self.basis = nn.Parameter(torch.randn(width, *plan.base))
         self.basis_gains = _init(nn.Linear(inputs, width, bias=False), 1.0)
-        self.stages = settings.stages(plan.doublings + 1)
+        self.stages = settings.stages(plan.doublings + 1, width)
         self.to_image = _init(nn.Conv2d(width, plan.channels, 1, bias=False), 1.0)
 
     def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -103,11 +105,11 @@ class _R3GANGenerator(nn.Module):
 
 
 class _R3GANDiscriminator(nn.Module):
-    def __init__(self, settings: R3GANDiscriminator, plan: UpsamplingPlan, num_classes: int | None) -> None:
+    def __init__(self, settings: R3GANDiscriminator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
-        width = settings.width
+        width, num_classes = settings.width_for(spec), spec.classes()
         self.from_image = _init(nn.Conv2d(plan.channels, width, 1, bias=False), 1.0)
-        self.stages = settings.stages(plan.doublings + 1)
+        self.stages = settings.stages(plan.doublings + 1, width)
         # The counterpart of the generator's basis: one weight for each pixel of each channel.
         self.basis = _init(nn.Conv2d(width, width, plan.base, groups=width, bias=False), 1.0)
         self.linear = _init(nn.Linear(width, 1 if num_classes is None else width, bias=False), 1.0)

@@ -16,6 +16,7 @@ from gancore_plugins.networks.condition import flat_condition
 from gancore_plugins.networks.head import CLASSIFIER, MINIBATCH_STDDEV, DiscriminatorHead, MinibatchStddev, WithHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.upsampling import UpsamplingPlan
+from gancore_plugins.networks.widths import scaled
 
 _ATTENTION = "self-attention at half the image size, Zhang et al. 2019 (arXiv:1805.08318)"
 _LAST_SIDE = 8
@@ -51,23 +52,24 @@ class ResNetDiscriminator(Discriminator):
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, spec: Spec) -> nn.Module:
-        body = nn.Sequential(*self._body(UpsamplingPlan.for_shape(spec.shape, "discriminator resnet")))
-        features = self.width + bool(self.minibatch_stddev)
+        width = scaled(self.width, spec)
+        body = nn.Sequential(*self._body(UpsamplingPlan.for_shape(spec.shape, "discriminator resnet"), width))
+        features = width + bool(self.minibatch_stddev)
         head = DiscriminatorHead(features, flat_condition(spec, "discriminator resnet"), classifier=self.classifier)
         network = WithHead(body, head).apply(_init_weights)
         return apply_spectral_norm(network) if self.spectral else network
 
-    def _body(self, plan: UpsamplingPlan) -> Iterator[nn.Module]:
+    def _body(self, plan: UpsamplingPlan, width: int) -> Iterator[nn.Module]:
         """Yield the blocks that halve images, (N, C, H, W) to (N, width, H', W'), two more, and the sum over pixels."""
         side = min(plan.base) * 2**plan.doublings
         halvings = max(1, sum(side // 2**done > _LAST_SIDE for done in range(plan.doublings)))
-        yield _DownBlock(plan.channels, self.width, halves=True, first=True)
+        yield _DownBlock(plan.channels, width, halves=True, first=True)
         if self.attention:
-            yield SelfAttention(self.width)
+            yield SelfAttention(width)
         for _ in range(halvings - 1):
-            yield _DownBlock(self.width, self.width, halves=True)
+            yield _DownBlock(width, width, halves=True)
         for _ in range(2):
-            yield _DownBlock(self.width, self.width, halves=False)
+            yield _DownBlock(width, width, halves=False)
         yield nn.ReLU()
         if self.minibatch_stddev:
             yield MinibatchStddev(self.minibatch_stddev)
@@ -77,7 +79,7 @@ class ResNetDiscriminator(Discriminator):
 class _ResNetGenerator(nn.Module):
     def __init__(self, settings: ResNetGenerator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
-        channels = settings.width
+        channels = scaled(settings.width, spec)
         self.start = nn.Sequential(
             nn.Linear(spec.latent_dim, channels * math.prod(plan.base)), nn.Unflatten(1, (channels, *plan.base))
         )

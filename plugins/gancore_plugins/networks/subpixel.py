@@ -16,6 +16,7 @@ from gancore_plugins.networks.condition import ConditionConcat, condition_width,
 from gancore_plugins.networks.dcgan import init_weights
 from gancore_plugins.networks.head import CLASSIFIER, DiscriminatorHead, WithHead
 from gancore_plugins.networks.upsampling import image_shape
+from gancore_plugins.networks.widths import scaled
 
 _MAX_PATCH = 64
 
@@ -34,18 +35,15 @@ class SubpixelGenerator(Generator):
 
     def build(self, spec: Spec) -> nn.Module:
         channels, height, width = _folded_shape(spec.shape, self.patch, "generator subpixel")
-        condition = flat_condition(spec, "generator subpixel")
+        condition, hidden = flat_condition(spec, "generator subpixel"), scaled(self.width, spec)
         layers: list[nn.Module] = [
-            nn.Linear(spec.latent_dim + condition_width(condition), self.width * height * width),
-            nn.Unflatten(1, (self.width, height, width)),
+            nn.Linear(spec.latent_dim + condition_width(condition), hidden * height * width),
+            nn.Unflatten(1, (hidden, height, width)),
         ]
-        layers += [_Residual(*self._layer(self.width)) for _ in range(self.depth)]
-        layers += self._layer(channels)
+        layers += [_Residual(*_activated_convolution(hidden, hidden)) for _ in range(self.depth)]
+        layers += _activated_convolution(hidden, channels)
         layers += [nn.PixelShuffle(self.patch), *([nn.Tanh()] if spec.bounded else [])]
         return ConditionConcat(layers, condition).apply(init_weights)
-
-    def _layer(self, outputs: int) -> list[nn.Module]:
-        return [nn.BatchNorm2d(self.width), nn.ReLU(), nn.Conv2d(self.width, outputs, 3, 1, 1)]
 
 
 class SubpixelDiscriminator(Discriminator):
@@ -63,14 +61,19 @@ class SubpixelDiscriminator(Discriminator):
     def build(self, spec: Spec) -> nn.Module:
         inputs, height, width = _folded_shape(spec.shape, self.patch, "discriminator subpixel")
         layers: list[nn.Module] = [nn.PixelUnshuffle(self.patch)]
+        hidden = scaled(self.width, spec)
         for _ in range(self.depth + 1):
-            layers += [nn.Conv2d(inputs, self.width, 3, 1, 1), nn.LeakyReLU(0.2)]
-            inputs = self.width
+            layers += [nn.Conv2d(inputs, hidden, 3, 1, 1), nn.LeakyReLU(0.2)]
+            inputs = hidden
         body = nn.Sequential(*layers, nn.Flatten())
         head = DiscriminatorHead(
             inputs * height * width, flat_condition(spec, "discriminator subpixel"), classifier=self.classifier
         )
         return WithHead(body, head).apply(init_weights)
+
+
+def _activated_convolution(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(inputs), nn.ReLU(), nn.Conv2d(inputs, outputs, 3, 1, 1)]
 
 
 class _Residual(nn.Sequential):

@@ -186,8 +186,8 @@ class TestProblems:
             "optimizer.generator.lr: rejected by Adam: Invalid learning rate: -1.0; received -1 [my.toml]",
             "optimizer.generator.beta: unknown Adam argument 'beta'; did you mean 'betas'? Known: amsgrad, betas, ",
             "optimizer.discriminator.lr: must be a valid number; received 'x' [my.toml]",
-            f"batchsize: unknown key 'batchsize'; did you mean 'batch_size' or 'dataset'? Known: {known}, report, "
-            "sample, schema, seed, training [my.toml]",
+            f"batchsize: unknown key 'batchsize'; did you mean 'batch_size' or 'size'? Known: {known}, report, "
+            "sample, schema, seed, size, training [my.toml]",
             "duration: must be a positive number and one of epochs, steps, kimg, minutes, like '50 epochs'; "
             "received '3 eons' [my.toml]",
             "ema.half_life: unknown key 'half_life'; did you mean 'half_life_kimg'? Known: half_life_kimg, ramp_up "

@@ -205,6 +205,7 @@ def test_changes_that_no_checkpoint_holds_yet_are_accepted(tmp_path, by_hand):
 REFUSED = (
     "seed=3",
     "latent.dim=7",
+    "size=small",
     "generator.width=9",
     "loss=hinge",
     "training.conditional=true",
