@@ -45,16 +45,27 @@ from gancore_plugins.networks.light import LightDiscriminator, LightGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from gancore_plugins.networks.style import StyleGenerator
+from gancore_plugins.networks.style_discriminator import StyleDiscriminator
 from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGenerator
 from gancore_plugins.observers.tensorboard import TensorBoard
 from gancore_plugins.regularizers.gradients import R1, R2
 from gancore_plugins.regularizers.lipschitz import DRAGAN, GradientPenalty, WeightClipping
+from gancore_plugins.regularizers.path_length import PathLength
 from gancore_plugins.regularizers.reconstruction import Reconstruction
 
 
 @hookimpl
 def gancore_generators() -> Iterable[type[Generator]]:
-    return [MLPGenerator, DCGANGenerator, ResNetGenerator, R3GANGenerator, SubpixelGenerator, LightGenerator]
+    return [
+        MLPGenerator,
+        DCGANGenerator,
+        ResNetGenerator,
+        R3GANGenerator,
+        SubpixelGenerator,
+        LightGenerator,
+        StyleGenerator,
+    ]
 
 
 @hookimpl
@@ -66,6 +77,7 @@ def gancore_discriminators() -> Iterable[type[Discriminator]]:
         R3GANDiscriminator,
         SubpixelDiscriminator,
         LightDiscriminator,
+        StyleDiscriminator,
     ]
 
 
@@ -90,7 +102,15 @@ def gancore_datasets() -> Iterable[type[Dataset]]:
 
 @hookimpl
 def gancore_regularizers() -> Iterable[type[Regularizer]]:
-    return [R1, R2, GradientPenalty, DRAGAN, WeightClipping, Reconstruction]
+    return [
+        R1,
+        R2,
+        GradientPenalty,
+        DRAGAN,
+        WeightClipping,
+        Reconstruction,
+        PathLength,
+    ]
 
 
 @hookimpl

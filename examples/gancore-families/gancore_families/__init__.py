@@ -1,4 +1,4 @@
-"""Families of GANs as plugins: losses with networks, encoders, pictures as conditions, styles and regularizers."""
+"""Families of GANs as plugins: losses with networks, encoders, pictures as conditions, and regularizers."""
 
 from collections.abc import Iterable
 from importlib.resources import files
@@ -12,14 +12,13 @@ from gancore_families.infogan import InfoGAN
 from gancore_families.orthogonal import Orthogonal
 from gancore_families.pix2pix import Edges, Patches, Pix2Pix, UNet
 from gancore_families.scales import ScalesDiscriminator, ScalesGenerator
-from gancore_families.style import PathLength, Style
 from gancore_families.toys import Spots, Waves
 from gancore_families.vaegan import VAEGAN, Variational
 
 
 @hookimpl
 def gancore_generators() -> Iterable[type[Generator]]:
-    return [Bidirectional, Variational, UNet, Translators, Style, ScalesGenerator]
+    return [Bidirectional, Variational, UNet, Translators, ScalesGenerator]
 
 
 @hookimpl
@@ -39,7 +38,7 @@ def gancore_datasets() -> Iterable[type[Dataset]]:
 
 @hookimpl
 def gancore_regularizers() -> Iterable[type[Regularizer]]:
-    return [PathLength, BalancedConsistency, LatentConsistencyD, LatentConsistencyG, Orthogonal]
+    return [BalancedConsistency, LatentConsistencyD, LatentConsistencyG, Orthogonal]
 
 
 @hookimpl

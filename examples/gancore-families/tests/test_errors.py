@@ -10,7 +10,6 @@ from gancore_families.cyclegan import CycleGAN, Translators
 from gancore_families.infogan import InfoGAN
 from gancore_families.pix2pix import Patches, UNet
 from gancore_families.scales import ScalesGenerator
-from gancore_families.style import PathLength
 
 PLAIN = Spec((1, 8, 8), latent_dim=4)
 PICTURES = Spec((1, 8, 8), latent_dim=4, condition=(1, 8, 8))
@@ -45,8 +44,6 @@ def test_parts_refuse_scores_without_what_they_need():
     scores = Scores(images=torch.zeros(2, 1, 8, 8), logits=torch.zeros(2, 1))
     with pytest.raises(ConfigError, match="the scores of real images are needed"):
         BiGAN().generator(scores, None)
-    with pytest.raises(ConfigError, match="needs a generator with the extra 'style'"):
-        PathLength().build(PLAIN).penalty(scores, scores)
 
 
 @pytest.mark.parametrize("builder", [UNet, Translators])

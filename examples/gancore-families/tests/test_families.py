@@ -10,7 +10,6 @@ from torch.nn.functional import avg_pool2d
 from gancore_families.consistency import shifted
 from gancore_families.orthogonal import products
 from gancore_families.pix2pix import edges_of
-from gancore_families.style import path_lengths
 
 
 def mse(one, other):
@@ -118,45 +117,6 @@ def test_cyclegan_translates_digits_to_negatives_without_pairs(trained, digits, 
     own, other = distance(made, -held_out), distance(shuffled(made), -held_out)
     assert own < 0.4 * other
     assert distance(back, held_out) < 0.2
-
-
-def test_style_truncation_reduces_variety(trained):
-    """Variance of samples at truncation 1, 0.5 and 0: 0.104, 0.044 and 0."""
-    network, latent = trained("style", duration="300 steps", regularizers={}).sampler(), torch.randn(500, 16)
-
-    def variety(truncation):
-        network.settings = network.settings.model_copy(update={"truncation": truncation})
-        with torch.no_grad():
-            return float(network(latent).images.var(dim=0).mean())
-
-    whole, half, none = variety(1.0), variety(0.5), variety(0.0)
-    assert whole > 1.5 * half
-    assert none < 1e-10
-
-
-def test_style_mixing_uses_a_second_style_in_training_only(assemble):
-    network, latent = assemble("style").generator, torch.randn(64, 16)
-    with torch.no_grad():
-        network.train()
-        first, second = (network(latent).images for _ in range(2))
-        changed = (first != second).flatten(1).any(dim=1).double().mean()
-        assert changed > 0.7  # of 0.99 expected: a sample stays only if neither pass mixes it
-        network.eval()
-        assert torch.equal(network(latent).images, network(latent).images)
-
-
-@pytest.mark.long
-def test_path_length_evens_out_the_lengths(trained):
-    """Standard deviation of the lengths over their mean: 0.375; without the regularizer: 0.478."""
-
-    def unevenness(regularizers):
-        gan = trained("style", regularizers=regularizers)
-        made = gan.sampler().requires_grad_(True)(torch.randn(1000, 16))
-        lengths = path_lengths(made.images, made.extras["style"])
-        return float((lengths.std() / lengths.mean()).detach())
-
-    even, uneven = unevenness({"path-length": {}}), unevenness({"path-length": {"weight": 0.0}})
-    assert even < 0.88 * uneven
 
 
 def rms_change(discriminator, one, other):
