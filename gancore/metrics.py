@@ -73,8 +73,8 @@ class Extractor(Component):
     def fetch(self, root: Path) -> Generator[float, None, Sequence[Path]]:
         """Download the files that `build` reads below `root`; yield the share done, in 0..1, and return their paths.
 
-        By default no file is needed. Only `gancore fetch` calls it: an evaluation downloads nothing. Files that are there
-        and intact stay as they are. Raise DataError when a download fails.
+        By default no file is needed. Only `gancore fetch` calls it: an evaluation downloads nothing. Files that are
+        there and intact stay as they are. Raise DataError when a download fails.
         """
         yield from ()
         return ()
