@@ -25,6 +25,7 @@ from gancore_plugins.networks.head import CLASSIFIER, DiscriminatorHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.up_convolution import UpConvolution
 from gancore_plugins.networks.upsampling import UpsamplingPlan
+from gancore_plugins.networks.widths import scaled
 
 _MAX_WIDTH = "largest number of channels of a hidden layer; absent: 8 times `width`, which images of 32 pixels reach"
 _SKIP_DOUBLINGS = (2, 4)
@@ -49,7 +50,7 @@ class LightGenerator(Generator):
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "generator light")
         condition = flat_condition(spec, "generator light")
-        widths = hidden_widths(self.width, self.max_width, plan.doublings + 1)[::-1]
+        widths = _widths(self, spec, plan)[::-1]
         body = _Upsampling(spec.latent_dim + condition_width(condition), widths, plan)
         to_image = [nn.Conv2d(widths[-1], plan.channels, 3, padding=1), *([nn.Tanh()] if spec.bounded else [])]
         return ConditionConcat([body, *to_image], condition).apply(init_weights)
@@ -78,7 +79,7 @@ class LightDiscriminator(Discriminator):
 
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "discriminator light")
-        widths = hidden_widths(self.width, self.max_width, plan.doublings + 1)
+        widths = _widths(self, spec, plan)
         height, width = plan.base
         head = DiscriminatorHead(
             widths[-1] * height * width, flat_condition(spec, "discriminator light"), classifier=self.classifier
@@ -95,6 +96,12 @@ class LightDiscriminator(Discriminator):
         yield nn.Sequential(nn.Conv2d(channels, widths[0], 3, padding=1), nn.LeakyReLU(0.2))
         for inputs, outputs in pairwise(widths):
             yield _DownBlock(inputs, outputs, normalize=self.normalization == "batch")
+
+
+def _widths(settings: LightGenerator | LightDiscriminator, spec: Spec, plan: UpsamplingPlan) -> list[int]:
+    """Return the channels of all sizes, from that of the image, at the size of the run."""
+    most = settings.max_width
+    return hidden_widths(scaled(settings.width, spec), None if most is None else scaled(most, spec), plan.doublings + 1)
 
 
 class _Upsampling(nn.Module):

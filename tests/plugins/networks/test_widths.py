@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from gancore.contracts import Spec
 from gancore.utils.meta import without_memory
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
+from gancore_plugins.networks.light import LightDiscriminator, LightGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
@@ -25,6 +26,8 @@ NETWORKS = [
     R3GANDiscriminator(width=16),
     SubpixelGenerator(width=16),
     SubpixelDiscriminator(width=16),
+    LightGenerator(width=16, max_width=64),
+    LightDiscriminator(width=16, reconstructs=True),
 ]
 widths = st.integers(1, 4096)
 factors = st.floats(0.05, 16)
