@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -54,19 +54,28 @@ class DiffAugment(Augmentation):
 
 def check_policy(policy: tuple[Policy, ...], spec: Spec) -> None:
     """Raise ConfigError for data that the operations do not fit."""
-    if len(spec.shape) != 3:
-        raise ConfigError(
-            f"augmentations need images (C, H, W); the data has shape {tuple(spec.shape)}", "remove the augmentations"
-        )
-    moving = [name for name in policy if name in _MOVING]
-    if moving and isinstance(spec.condition, tuple) and len(spec.condition) > 1:
-        raise ConfigError(
-            f"{moving[0]} moves images, but not the pictures that are their condition, so a pair would no longer match",
-            "leave only color and cutout in the policy",
-        )
+    check_images(spec)
+    check_moves([name for name in policy if name in _MOVING], spec)
     if "flip" in policy and not spec.mirrors:
         raise ConfigError(
             "flip needs data in which mirrored images are as likely as the images, and this dataset does not declare "
             "that: G would learn to draw mirrored images",
             "remove flip from the policy",
+        )
+
+
+def check_images(spec: Spec) -> None:
+    """Raise ConfigError for data that is not images (C, H, W)."""
+    if len(spec.shape) != 3:
+        raise ConfigError(
+            f"augmentations need images (C, H, W); the data has shape {tuple(spec.shape)}", "remove the augmentations"
+        )
+
+
+def check_moves(moving: Sequence[str], spec: Spec) -> None:
+    """Raise ConfigError if operations move images that have pictures as a condition."""
+    if moving and isinstance(spec.condition, tuple) and len(spec.condition) > 1:
+        raise ConfigError(
+            f"{moving[0]} moves images, but not the pictures that are their condition, so a pair would no longer match",
+            "leave only color and cutout in the policy",
         )

@@ -49,7 +49,10 @@ def warnings_of(settings, *below):
         ({"sample": {"every_kimg": 0.02}}, "sample.every_kimg"),
         ({"dataset": {**PICTURES, "classes": True}}, "dataset.classes"),
         ({"dataset": {**PICTURES, "mirrors": True}}, "dataset.mirrors"),
-        ({"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"ada": {}}}, "dataset.mirrors"),
+        (
+            {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"ada": {"policy": ["color"]}}},
+            "dataset.mirrors",
+        ),
     ],
 )
 def test_unused_key_of_the_user_is_a_warning(settings, key):
@@ -68,6 +71,7 @@ def test_unused_key_of_the_user_is_a_warning(settings, key):
         {"dataset": {**PICTURES, "classes": True}, "training": {"conditional": True}},
         {"dataset": {**PICTURES, "classes": False, "mirrors": False}},
         {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"diffaugment": {"policy": ["flip"]}}},
+        {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"ada": {}}},
     ],
 )
 def test_key_with_an_effect_or_of_the_default_is_no_warning(settings):
