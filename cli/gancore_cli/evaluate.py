@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,16 @@ import click
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
-from gancore_cli.options import Terminal, data_dir, device, echo, output_options, print_table, settings_of
+from gancore_cli.options import (
+    Terminal,
+    check_weights,
+    data_dir,
+    device,
+    echo,
+    output_options,
+    print_table,
+    settings_of,
+)
 from gancore_cli.sample import show_drawing
 
 if TYPE_CHECKING:
@@ -26,6 +36,22 @@ if TYPE_CHECKING:
     from gancore.evaluation.sources import ReferenceImages
     from gancore.run.directory import RunDirectory
     from gancore.sampling.trained import TrainedGenerator
+
+
+def _half_lives(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[float, ...]:
+    """Return the half-lives of texts, each once; infinity stands for all."""
+    found = list[float]()
+    for text in texts:
+        try:
+            kimg = math.inf if text == "all" else float(text)
+        except ValueError:
+            kimg = math.nan
+        if not kimg > 0 or (kimg == math.inf and text != "all"):
+            raise click.BadParameter(f"{text!r} is neither a half-life in kimg, such as 50, nor all.")
+        found.append(kimg)
+    if math.inf in found and len(found) > 1:
+        raise click.BadParameter("all includes every other half-life; leave those out.")
+    return tuple(dict.fromkeys(found))
 
 
 @click.command()
@@ -60,6 +86,15 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed for samples and subsampling."
 )
 @click.option("--raw", is_flag=True, help="Sample the current weights instead of their EMA.")
+@click.option(
+    "--ema",
+    "half_lives",
+    multiple=True,
+    callback=_half_lives,
+    metavar="KIMG|all",
+    help="Sample the average (EMA) with this half-life, of those that the run kept: `ema.half_life_kimg` and "
+    "`ema.more_kimg`. Several, or all, are measured one by one, for a choice between them.  [default: the first]",
+)
 @click.option("--best", is_flag=True, help="Use the best checkpoint of RUN instead of the newest.")
 @click.option(
     "--refresh-batchnorm",
@@ -84,6 +119,7 @@ def evaluate(
     count: int | None,
     seed: int,
     raw: bool,
+    half_lives: tuple[float, ...],
     best: bool,
     refresh_batchnorm: bool,
     save: bool,
@@ -107,7 +143,8 @@ def evaluate(
     from gancore.utils.large import empty
     from gancore.utils.paths import cache_root, data_root
 
-    if save and (raw or refresh_batchnorm or reference):
+    check_weights(raw=raw, ema=half_lives)
+    if save and (raw or half_lives or refresh_batchnorm or reference):
         raise click.UsageError("--save is for the weights and the reference of RUN; leave out what changes them")
     saved_in = click.get_current_context().with_resource(_locked(images)) if save else None
     catalog = open_catalog(terminal)
@@ -118,7 +155,14 @@ def evaluate(
 
         if assignments and not (reference and Path(reference).expanduser().exists()):
             raise click.UsageError("--set needs PATH or --reference PATH, whose dataset it changes")
-        trained = load(images, raw=raw, best=best, device=device, catalog=catalog)
+
+        def loaded(kimg: float | None) -> TrainedGenerator:
+            return load(images, raw=raw, best=best, ema=kimg, device=device, catalog=catalog)
+
+        wanted = [None] if half_lives in ((), (math.inf,)) else list[float | None](half_lives)
+        trained = loaded(wanted[0])
+        if half_lives == (math.inf,):
+            wanted = _all_half_lives(trained)
         warn(terminal, catalog, *trained.warnings)
         if reference:
             given, warnings = _reference(terminal, reference, assignments, catalog, paths.root, trained)
@@ -137,13 +181,20 @@ def evaluate(
         evaluator.check(stand_in)  # before an extractor is trained
         samples = empty((evaluator.count, *trained.shape), stand_in.dtype)  # fails if there are too many
         terminal.display().prepare(evaluator.prepare())
+        if len(wanted) > 1:
+            averages: list[tuple[TrainedGenerator, Evaluation]] = []
+            for average in map(loaded, wanted):
+                _draw_samples(terminal, average, evaluator, samples, paths.root, refresh_batchnorm)
+                averages.append((average, _measured(terminal, evaluator, samples, warnings)))
+            _print_averages(terminal, averages, evaluator, len(samples))
+            return
         _draw_samples(terminal, trained, evaluator, samples, paths.root, refresh_batchnorm)
-        weights = "average" if trained.averaged else "current"
-        source = {"step": trained.step, "weights": weights, "sha256": trained.digest}
+        source = {"step": trained.step, "weights": "average" if trained.averaged else "current"}
+        source |= {"half_life_kimg": trained.half_life_kimg, "sha256": trained.digest}
         path = trained.path
     else:
-        if raw or best or refresh_batchnorm:
-            options = "--raw, --best and --refresh-batchnorm"
+        if raw or half_lives or best or refresh_batchnorm:
+            options = "--raw, --ema, --best and --refresh-batchnorm"
             raise click.UsageError(f"{options} need a run or a checkpoint; {images} is another kind of file")
         warn(terminal, catalog)
         check_reference(reference, metrics)
@@ -153,11 +204,7 @@ def evaluate(
         path, source, warnings = images, {}, [*warnings, *skipped]
         evaluator = evaluator_for_images(samples, paths, catalog, metrics=metrics, reference=given, seed=seed)
         terminal.display().prepare(evaluator.prepare())
-    terminal.note(f"measuring {len(samples):,} images")
-    evaluation = evaluator.evaluate(samples)
-    evaluation = replace(evaluation, warnings=(*warnings, *evaluation.warnings))
-    for warning in evaluation.warnings:
-        terminal.note(f"warning: {warning}")
+    evaluation = _measured(terminal, evaluator, samples, warnings)
     header = {"of": str(path), **source, "count": len(samples), "seed": seed}
     document = {**header, **evaluation.to_data()}
     if saved_in:
@@ -170,6 +217,58 @@ def evaluate(
             echo(f"saved: {saved_in.evaluation}")
 
     terminal.result(json_safe(document), text)
+
+
+def _all_half_lives(trained: TrainedGenerator) -> list[float | None]:
+    """Return the half-lives of all averages of a run, None for a schedule. Raises ConfigError if it has none."""
+    from gancore.errors import ConfigError
+
+    if trained.config.ema is None:
+        raise ConfigError("the run keeps no average of its weights (EMA)", "leave --ema out")
+    return sorted(trained.config.ema.half_lives, key=lambda kimg: kimg or 0)
+
+
+def _measured(terminal: Terminal, evaluator: Evaluator, samples: Tensor, warnings: Sequence[str]) -> Evaluation:
+    """Return the evaluation of samples, with further warnings, which are shown."""
+    terminal.note(f"measuring {len(samples):,} images")
+    evaluation = evaluator.evaluate(samples)
+    evaluation = replace(evaluation, warnings=(*warnings, *evaluation.warnings))
+    for warning in evaluation.warnings:
+        terminal.note(f"warning: {warning}")
+    return evaluation
+
+
+def _print_averages(
+    terminal: Terminal, averages: Sequence[tuple[TrainedGenerator, Evaluation]], evaluator: Evaluator, count: int
+) -> None:
+    """Print the evaluations of several averages (EMA) of a checkpoint, a column for each."""
+    from gancore.utils.json import json_safe
+    from gancore.utils.text import short_number
+
+    first = averages[0][0]
+    header = {"of": str(first.path), "step": first.step, "sha256": first.digest, "count": count}
+    header |= {"seed": evaluator.seed}
+    each = [{"half_life_kimg": model.half_life_kimg, **evaluation.to_data()} for model, evaluation in averages]
+
+    def text() -> None:
+        echo(_images_of({**header, "weights": "averaged"}))
+        if reference := _reference_of(evaluator, generated=True):
+            echo(reference)
+        names = [
+            "scheduled" if model.half_life_kimg is None else f"{model.half_life_kimg:g} kimg" for model, _ in averages
+        ]
+        rows = []
+        for results in zip(*(evaluation.results for _, evaluation in averages), strict=True):
+            of_real = results[0].real_data
+            values = [short_number(result.measured.value) for result in results]
+            rows.append([results[0].name, *values, results[0].better, short_number(of_real.value if of_real else None)])
+            for key in results[0].measured.details:
+                values = [short_number(result.measured.details.get(key)) for result in results]
+                real = short_number(of_real.details.get(key) if of_real else None)
+                rows.append([f"{results[0].name}.{key}", *values, "", real])
+        print_table(["metric", *names, "better", "real data"], rows)
+
+    terminal.result(json_safe({**header, "averages": each}), text)
 
 
 @contextmanager
@@ -326,19 +425,31 @@ def _read(
 
 
 def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, Any]) -> None:
-    generated = "step" in header
-    weights = f", step {header['step']:,}, {header['weights']} weights" if generated else ""
-    echo(f"images: {header['count']:,} of {header['of']}{weights}, seed {header['seed']}")
-    source, origin = evaluator.reference, evaluator.origin
-    if source:
-        trained_on = origin.training is not None and origin.training.dataset == source.dataset
-        relation = ", held out from training" if origin.held_out else ", which it was trained on" if trained_on else ""
-        echo(f"reference: {' '.join(filter(None, [source.name, source.split]))}{relation if generated else ''}")
+    echo(_images_of(header))
+    if reference := _reference_of(evaluator, generated="step" in header):
+        echo(reference)
     rows = [row for result in evaluation.results for row in _rows(result)]
     columns = ["metric", "value", "better", "real data", "ideal", "images", "stand-ins", "extractor"]
     if all(row[4] == "-" for row in rows):  # no metric has an ideal value
         columns, rows = [*columns[:4], *columns[5:]], [[*row[:4], *row[5:]] for row in rows]
     print_table(columns, rows)
+
+
+def _images_of(header: Mapping[str, Any]) -> str:
+    """Return the line about what was measured."""
+    weights = f", step {header['step']:,}, {header['weights']} weights" if "step" in header else ""
+    weights += f" of {half_life:g} kimg" if (half_life := header.get("half_life_kimg")) else ""
+    return f"images: {header['count']:,} of {header['of']}{weights}, seed {header['seed']}"
+
+
+def _reference_of(evaluator: Evaluator, *, generated: bool) -> str:
+    """Return the line about the real images; empty without them."""
+    source, origin = evaluator.reference, evaluator.origin
+    if not source:
+        return ""
+    trained_on = origin.training is not None and origin.training.dataset == source.dataset
+    relation = ", held out from training" if origin.held_out else ", which it was trained on" if trained_on else ""
+    return f"reference: {' '.join(filter(None, [source.name, source.split]))}{relation if generated else ''}"
 
 
 def _rows(result: Result) -> Iterator[list[str]]:

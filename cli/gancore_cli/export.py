@@ -9,7 +9,7 @@ import click
 
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import OutPath, Terminal, echo, output_options, run_or_checkpoint
+from gancore_cli.options import OutPath, Terminal, check_weights, echo, ema, output_options, run_or_checkpoint
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     shell_complete=completers.exporter_settings,
 )
 @click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
+@ema
 @click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
 @click.option(
     "--push",
@@ -59,6 +60,7 @@ def export(
     out: Path | None,
     assignments: tuple[str, ...],
     raw: bool,
+    ema: float | None,
     best: bool,
     repository: str | None,
     private: bool,
@@ -81,6 +83,7 @@ def export(
     from gancore.sampling.hub import check_pushable, push
     from gancore.sampling.load import load
 
+    check_weights(raw=raw, ema=ema)
     if private and not repository:
         raise click.UsageError("--private needs --push")
     catalog = open_catalog(terminal)
@@ -92,7 +95,7 @@ def export(
         exporter.check()
     out = out or _default_out(run, exporter)
     check_target(exporter, out)
-    trained = load(run, raw=raw, best=best, device="cpu", catalog=catalog)
+    trained = load(run, raw=raw, best=best, ema=ema, device="cpu", catalog=catalog)
     warn(terminal, catalog, *trained.warnings)
     with attributed(trained.config, catalog):
         exported = write(trained, exporter, out)
@@ -104,6 +107,7 @@ def export(
         "format": exporter.name,
         "step": trained.step,
         "averaged": trained.averaged,
+        "half_life_kimg": trained.half_life_kimg,
         "bytes": size,
         "facts": dict(exported.facts),
         "pushed": pushed and {"address": pushed.address, "revision": pushed.revision},

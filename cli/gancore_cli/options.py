@@ -172,6 +172,21 @@ device = click.option(
 )
 
 
+ema = click.option(
+    "--ema",
+    type=click.FloatRange(0, min_open=True),
+    metavar="KIMG",
+    help="Use the average (EMA) with this half-life, of those that the run kept: `ema.half_life_kimg` and "
+    "`ema.more_kimg`.  [default: the first]",
+)
+
+
+def check_weights(*, raw: bool, ema: object) -> None:
+    """Raise UsageError for weights that are current and averaged."""
+    if raw and ema:
+        raise click.UsageError("--raw and --ema cannot be used together")
+
+
 def settings_of(what: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Add `--set`, for keys of a dataset."""
     return click.option(

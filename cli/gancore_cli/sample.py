@@ -17,9 +17,11 @@ from gancore_cli.data import with_settings
 from gancore_cli.options import (
     OutPath,
     Terminal,
+    check_weights,
     data_dir,
     device,
     echo,
+    ema,
     output_options,
     run_or_checkpoint,
     settings_of,
@@ -54,6 +56,7 @@ _MOST_DIGITS = 9
     "PNGs.",
 )
 @click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
+@ema
 @click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
 @click.option(
     "--refresh-batchnorm",
@@ -70,6 +73,7 @@ def sample(
     assignments: tuple[str, ...],
     out: Path | None,
     raw: bool,
+    ema: float | None,
     best: bool,
     refresh_batchnorm: bool,
     data_dir: Path | None,
@@ -87,6 +91,7 @@ def sample(
       gancore sample runs/0001
       gancore sample runs/0001 -n 1000 --seed 1 --out fake.npy
       gancore sample runs/0001 --seeds 0-31,64 --truncation 0.7 --grid 4x16
+      gancore sample runs/0001 --ema 50
       gancore sample runs/0001 --interpolate 3,7,12 --frames 60 --out walk.webp
       gancore sample runs/0001 --timelapse --out growth.gif
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
@@ -97,13 +102,14 @@ def sample(
     from gancore.sampling.write import default_name, form_of
     from gancore.utils.paths import data_root
 
+    check_weights(raw=raw, ema=ema)
     if out:
         form_of(out)  # rejects a wrong file name before any work
     if given.timelapse:
         _draw_timelapse(terminal, given, run, out or Path("timelapse.webp"))
         return
     catalog = open_catalog(terminal)
-    trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
+    trained = load(run, raw=raw, best=best, ema=ema, device=device, catalog=catalog)
     out = out or Path(default_name(trained.shape))
     form = form_of(out)
     warn(
@@ -184,6 +190,7 @@ def _print_result(
         "moves": {str(number): amount for number, amount in given.moves.items()},
         "shape": [count, *trained.shape],
         "step": trained.step,
+        "half_life_kimg": trained.half_life_kimg,
         "class": names[0] if one else None,
         "class_number": numbers[0] if one else None,
         "rows": rows,
@@ -195,7 +202,9 @@ def _print_result(
     if one and names[0] != str(numbers[0]):
         of_class += f", number {numbers[0]},"
     unit = "sample" if count == 1 else "samples"
-    what = f"{count:,} {unit}{of_class} of step {trained.step:,}"
+    is_other = trained.config.ema is not None and trained.half_life_kimg in trained.config.ema.more_kimg
+    average = f", average of {trained.half_life_kimg:g} kimg" if is_other else ""
+    what = f"{count:,} {unit}{of_class} of step {trained.step:,}{average}"
     what += f" in {frames:,} frames" if frames else ""
     what += f", with a row for each class: {', '.join(rows)}" if rows else ""
     terminal.result(document, lambda: echo(f"{what}: {out}"))

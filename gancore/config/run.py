@@ -31,7 +31,7 @@ from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, L
 from gancore.errors import ConfigError, unknown_name
 from gancore.metrics import Metric
 from gancore.observers import Observer
-from gancore.settings import Schedulable, Settings, error_details, plain
+from gancore.settings import BaseSchedule, Schedulable, Settings, error_details, plain
 
 C = TypeVar("C", bound=Component)
 
@@ -158,6 +158,28 @@ class EMASettings(Settings):
     ramp_up: float | None = Field(
         default=None, gt=0, description="limit the half-life to this fraction of the images seen so far"
     )
+    more_kimg: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(),
+        description="further half-lives, each of an average of its own, to choose from later with --ema",
+    )
+    refresh_batchnorm: bool = Field(
+        default=False,
+        description="estimate batch normalization anew for averaged weights before they are sampled or saved",
+    )
+
+    @model_validator(mode="after")
+    def _check_half_lives(self) -> Self:
+        if len(set(self.half_lives)) < len(self.half_lives):
+            message = "each half-life must be given once, that of half_life_kimg included"
+            problem = error_details("ema", message, ("more_kimg",), list(self.more_kimg))
+            raise ValidationError.from_exception_data(type(self).__name__, [problem])
+        return self
+
+    @property
+    def half_lives(self) -> tuple[float | None, ...]:
+        """The half-lives of all averages in kimg, that of `half_life_kimg` first; None if it is a schedule."""
+        first = self.half_life_kimg
+        return (None if isinstance(first, BaseSchedule) else float(first), *self.more_kimg)
 
 
 class CheckpointSettings(Settings):

@@ -46,7 +46,9 @@ class Change(NamedTuple):
     def is_exact(self) -> bool:
         """Whether the weights do not depend on it, or on anything of it that is not checked by itself, as data is."""
         parts = self.key.split(".")
-        return parts[0] in (*_RECORDING, "dataset") or (parts[0] == "training" and parts[1] in _EXACT_TRAINING)
+        if parts[0] in ("training", "ema"):
+            return parts[1] in (_EXACT_TRAINING if parts[0] == "training" else {"refresh_batchnorm"})
+        return parts[0] in (*_RECORDING, "dataset")
 
     @property
     def assignment(self) -> str:
@@ -91,7 +93,8 @@ def _is_possible(change: Change, before: Mapping[str, Any], now: Mapping[str, An
     if table == "optimizer":
         return not any(map(_is_state, _arguments(change, keys[1:])))
     if table == "ema":
-        return table in before and table in now  # it cannot be added or removed
+        # It cannot be added or removed, and a further half-life has no average in the checkpoint.
+        return table in before and table in now and (keys[0] != "more_kimg" or not (change.before or change.now))
     return table == "regularizers" and keys[-1] != "name"
 
 

@@ -31,9 +31,9 @@ _TIMED_STEPS, _TIMED_SECONDS = 8, 3.0
 class Cost:
     """What a run needs. `parameters` are those of both networks by player.
 
-    `state_bytes`: weights, gradients, the states of optimizers, and the average of the generator. `activation_bytes`:
+    `state_bytes`: weights, gradients, the states of optimizers, and the averages of the generator. `activation_bytes`:
     what a step keeps for its gradients, None if that is unknown. Penalties with gradients of images need more.
-    `present_bytes`: weights and average, which are in memory before the first step.
+    `present_bytes`: weights and averages, which are in memory before the first step.
     """
 
     parameters: dict[str, int]
@@ -89,9 +89,9 @@ def cost_of(gan: GAN) -> Cost:
         for weight in (weight for module in gan.trained_by[player].values() for weight in module.parameters()):
             state += int(weight.nbytes * (per_weight if weight.requires_grad else 1))
             present += weight.nbytes
-    if gan.ema is not None:
-        average = sum(weight.nbytes for weight in gan.ema.parameters())
-        state, present = state + average, present + average
+    for average in {} if gan.averages is None else gan.averages.modules.values():
+        size = sum(weight.nbytes for weight in average.parameters())
+        state, present = state + size, present + size
     parameters = {player: sum(weight.numel() for weight in each.parameters()) for player, each in networks.items()}
     return Cost(parameters, state, _activations(gan), present)
 

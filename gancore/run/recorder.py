@@ -443,6 +443,7 @@ class Recorder:
     def _tensors(self) -> dict[str, Tensor]:
         """Return the state to save. Raises NonFiniteError when it is not finite."""
         self._gan.finite_check.raise_if_found()  # on CUDA, the checks of this step are read only here
+        self._gan.refresh_averages()
         tensors = self._gan.state.tensors()
         if unfit := self._gan.state.not_finite(tensors):
             raise NonFiniteError(self._gan.progress.step, f"{unfit[0]} is not finite, so no checkpoint was written")

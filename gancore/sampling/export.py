@@ -130,6 +130,7 @@ def _origin(trained: TrainedGenerator) -> dict[str, Any]:  # Any: JSON
         "step": trained.step,
         "kimg": progress["images_seen"] / 1000,
         "averaged": trained.averaged,
+        "half_life_kimg": trained.half_life_kimg,
         "checkpoint": trained.about.get("checkpoint", trained.digest),  # of an exported one, the original
         "recipe": Path(recipe).name if recipe else None,
         **{key: made_with.get(key) for key in ("gancore", "torch", "python")},
@@ -139,7 +140,12 @@ def _origin(trained: TrainedGenerator) -> dict[str, Any]:  # Any: JSON
 
 
 def _evaluation(trained: TrainedGenerator) -> dict[str, Any] | None:  # Any: JSON
-    """Return the evaluation of the run that the checkpoint is in, if it is of the same step and can be read."""
+    """Return the evaluation of the run that the checkpoint is in, if it is of the same step and can be read.
+
+    None for an average (EMA) other than that of `ema.half_life_kimg`, which the run evaluates.
+    """
+    if trained.config.ema is not None and trained.half_life_kimg in trained.config.ema.more_kimg:
+        return None
     file = trained.path.absolute().parent.parent / "evaluation.json"
     with suppress(OSError, ValueError, RecursionError):
         with regular(file) as opened:

@@ -24,6 +24,7 @@ from gancore.errors import CheckpointError, ConfigError, PluginError, blame
 from gancore.sampling.hub import download, is_address
 from gancore.sampling.model_folder import is_model_folder, read_model_folder
 from gancore.sampling.trained import TrainedGenerator
+from gancore.training.ema import EMA, is_average, role_of, roles_of
 from gancore.utils.meta import without_memory
 from gancore.utils.random import seeded
 from gancore.utils.sample_format import SampleFormat, Scales
@@ -32,27 +33,43 @@ _ANOTHER = "name another checkpoint"
 
 
 def load(
-    path: Path | str, *, raw: bool = False, best: bool = False, device: str = "auto", catalog: Catalog | None = None
+    path: Path | str,
+    *,
+    raw: bool = False,
+    best: bool = False,
+    ema: float | None = None,
+    device: str = "auto",
+    catalog: Catalog | None = None,
 ) -> TrainedGenerator:
     """Return the generator of a run's newest valid checkpoint, of its `best` one, or of one file, ready to sample.
 
     It may also be a folder that `gancore export --format hub` has written, or one on the Hugging Face Hub,
     `hf://USER/NAME` or `hf://USER/NAME@REVISION`, of which only config.json and model.safetensors are downloaded.
-    It has the averaged weights (EMA) if the run kept them, unless `raw`. Only plugins of the catalog can build it, by
+    It has the averaged weights (EMA) if the run kept them, unless `raw`. `ema` is the half-life in kimg of another
+    average that the run kept, of `ema.more_kimg`. Only plugins of the catalog can build it, by
     default those that are installed and not switched off; a checkpoint cannot cause an import.
     Raises CheckpointError when there is no valid checkpoint at the path, PluginError when a plugin that it needs is
-    missing, ConfigError when it needs Python objects (see `gancore.open`).
+    missing, ConfigError when it needs Python objects (see `gancore.open`), and for a half-life that the run did not
+    keep.
     """
     catalog = catalog or Catalog.installed()
-    chosen = _select(path, raw=raw, best=best)
+    if raw and ema is not None:
+        raise ConfigError("raw and ema cannot be used together", "leave one of them out")
+    chosen = _select(path, raw=raw, best=best, ema=ema)
     file, saved = chosen.path, chosen.checkpoint
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
     config = _with_present_data(_resolved(saved, path, catalog), file, catalog)
     spec, sample_format = described_data(saved.about["data_format"], config.latent.dim, config.width_factor)
     classes = tuple(saved.about["data_format"]["classes"])
-    averaged = saved.about.get("averaged", config.ema is not None and not raw)
-    weights = below("ema." if averaged else "generator.", saved.tensors)
+    if "averaged" in saved.about:  # an exported generator has one set of weights
+        averaged, half_life = saved.about["averaged"], saved.about["half_life_kimg"]
+        role = EMA if averaged else "generator"
+    else:
+        role = "generator" if raw or (config.ema is None and ema is None) else role_of(config.ema, ema)
+        averaged = is_average(role)
+        half_life = roles_of(config.ema)[role] if averaged and config.ema else None
+    weights = below(f"{role}.", saved.tensors)
     needed, given = _size_of(config, spec), sum(value.numel() for value in weights.values())
     if needed > given:
         raise CheckpointError(
@@ -75,6 +92,7 @@ def load(
         step=saved.about["progress"]["step"],
         device=place,
         averaged=averaged,
+        half_life_kimg=half_life,
         path=file,
         digest=saved.digest,
         classes=classes,
@@ -90,11 +108,11 @@ def is_exported(path: Path | str) -> bool:
     return is_address(path) or is_model_folder(Path(path))
 
 
-def _select(path: Path | str, *, raw: bool, best: bool) -> checkpoint.Selected:
+def _select(path: Path | str, *, raw: bool, best: bool, ema: float | None) -> checkpoint.Selected:
     """Return the checkpoint of a run, of a file, or what an exported generator holds in its form."""
     path = download(path) if is_address(path) else path
     if is_model_folder(Path(path)):
-        return read_model_folder(Path(path), raw=raw, best=best)
+        return read_model_folder(Path(path), raw=raw, best=best, ema=ema)
     return checkpoint.select(Path(path), best=best)
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from gancore.checkpoint.format import LARGEST_HEADER, Checkpoint, escaped, json_object, parse_tensors, sound
 from gancore.checkpoint.store import DataFormat, Selected
 from gancore.errors import CheckpointError
+from gancore.training.ema import short
 from gancore.utils.files import regular
 from gancore.utils.model_folder import CONFIG, FORMAT, LIBRARY, WEIGHTS
 
@@ -42,6 +43,7 @@ class _About(_Form):
     step: Annotated[int, Field(ge=0, le=2**53)]
     kimg: Annotated[float, Field(ge=0, le=2**50)]
     averaged: bool
+    half_life_kimg: Annotated[float, Field(gt=0)] | None = None
     checkpoint: _Digest
     recipe: _Text | None
     gancore: _Text
@@ -74,13 +76,13 @@ def is_model_folder(path: Path) -> bool:
     return (path / CONFIG).is_file() or (path / WEIGHTS).is_file()
 
 
-def read_model_folder(path: Path, *, raw: bool = False, best: bool = False) -> Selected:
+def read_model_folder(path: Path, *, raw: bool = False, best: bool = False, ema: float | None = None) -> Selected:
     """Return the content of a folder in the form of a checkpoint, which holds the generator alone.
 
     Its `about` has `config`, `data_format`, `progress` without seconds, `made_with`, `origin`, `averaged`, whether the
-    weights are the EMA, and `checkpoint`, the SHA-256 of the one that they are from. The path is that of the weights,
-    and the digest the SHA-256 of that file. Raises CheckpointError for a folder that is damaged or from
-    elsewhere, and when other weights are asked for than it holds.
+    weights are the EMA, its `half_life_kimg`, and `checkpoint`, the SHA-256 of the one that they are from. The path is
+    that of the weights, and the digest the SHA-256 of that file. Raises CheckpointError for a folder that is damaged or
+    from elsewhere, and when other weights are asked for than it holds.
     """
     folder = path if path.is_dir() else path.parent
     if best:
@@ -91,6 +93,11 @@ def read_model_folder(path: Path, *, raw: bool = False, best: bool = False) -> S
     about = document["about"]
     if raw and about["averaged"]:
         raise CheckpointError(f"{folder} holds only the averaged weights (EMA)", "leave --raw out, or name the run")
+    half_life = about.get("half_life_kimg")
+    if ema is not None and half_life != ema:
+        held = "the current weights" if not about["averaged"] else "one average (EMA)"
+        held += "" if half_life is None else f", with a half-life of {short(half_life)} kimg"
+        raise CheckpointError(f"{folder} holds only {held}", "leave --ema out, or name the run")
     prefix = "ema." if about["averaged"] else "generator."
     weights = _read_weights(folder / WEIGHTS, document["weights"]["sha256"])
     saved = {
@@ -100,6 +107,7 @@ def read_model_folder(path: Path, *, raw: bool = False, best: bool = False) -> S
         "made_with": {key: about[key] for key in ("gancore", "torch", "python", "plugins", "needs")},
         "origin": {"recipe": about["recipe"]},
         "averaged": about["averaged"],
+        "half_life_kimg": half_life,
         "checkpoint": about["checkpoint"],
     }
     tensors = {f"{prefix}{name}": value for name, value in weights.items()}

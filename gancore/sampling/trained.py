@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gancore.config.find import read_component
 from gancore.config.run import RunConfig
 from gancore.contracts import Shape, Spec
-from gancore.errors import ConfigError, blame, unknown_name
+from gancore.errors import ConfigError, unknown_name
 from gancore.exporters import Exporter
 from gancore.sampling.draw import (
     CHUNK,
@@ -27,8 +26,8 @@ from gancore.sampling.draw import (
 )
 from gancore.sampling.export import Exported, export
 from gancore.sampling.latents import checked_latents, draw_latents, seed_latents, truncate
-from gancore.training.networks import call
-from gancore.utils.random import derive_seed, seeded
+from gancore.training.batchnorm import refresh
+from gancore.utils.random import derive_seed
 from gancore.utils.sample_format import SampleFormat
 
 _MOST_DIGITS = 18
@@ -39,11 +38,11 @@ class TrainedGenerator:
     """A trained generator from a checkpoint.
 
     `spec` is what it was built for, `sample_format` how its samples are stored. `averaged` says whether its weights are
-    the EMA; `classes` are the names of its labels, `class_counts` how many training samples each had, empty if that is
-    not known, `columns` those of the values of a vector, empty without names;
-    `path` is the checkpoint, `digest` its SHA-256; `warnings` name newer checkpoints that are not valid, and say
-    where the installed plugins differ from those that it was made with. `about` is what the checkpoint says of itself:
-    `config`, `data_format`, `progress`, `made_with`, `origin`.
+    the EMA, and `half_life_kimg` that of the EMA, None for the current weights and for a schedule. `classes` are the
+    names of its labels, `class_counts` how many training samples each had, empty if that is not known, `columns` those
+    of the values of a vector, empty without names; `path` is the checkpoint, `digest` its SHA-256; `warnings` name
+    newer checkpoints that are not valid, and say where the installed plugins differ from those that it was made with.
+    `about` is what the checkpoint says of itself: `config`, `data_format`, `progress`, `made_with`, `origin`.
     """
 
     generator: nn.Module
@@ -60,6 +59,7 @@ class TrainedGenerator:
     columns: tuple[str, ...] = ()
     class_counts: tuple[int, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    half_life_kimg: float | None = None
 
     @property
     def shape(self) -> Shape:
@@ -202,27 +202,18 @@ class TrainedGenerator:
         Those of an average of weights (EMA) are averages over training, and need not fit the averaged weights.
         `conditions` (M, …) are as in `sample`, and repeated. Raises ConfigError for a generator without statistics.
         """
-        norms = [part for part in self.generator.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
-        if not norms:
-            raise ConfigError(
-                "the generator has no batch normalization with running statistics", "leave --refresh-batchnorm out"
-            )
         if conditions is not None:
             given = checked_conditions(self.spec.condition, conditions, len(conditions) if conditions.ndim else 1)
             conditions = given[torch.arange(count) % len(given)]
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average over all chunks
-            norm.train()
-        for start in range(0, count, CHUNK):
-            wanted = condition_of_chunk(self.spec.condition, conditions, start)
-            noise = draw_latents(self.config.latent, derive_seed(0, "batch normalization"), start, start + CHUNK)
-            with seeded(0, self.device), blame("generator", "in forward()"):
-                call(self.generator, noise.to(self.device), None if wanted is None else wanted.to(self.device))
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
+        seed = derive_seed(0, "batch normalization")
+        inputs = (
+            (
+                draw_latents(self.config.latent, seed, start, start + CHUNK),
+                condition_of_chunk(self.spec.condition, conditions, start),
+            )
+            for start in range(0, count, CHUNK)
+        )
+        refresh(self.generator, inputs, self.device, "leave --refresh-batchnorm out")
 
     def class_name(self, label: int | str | None) -> str | None:
         """Return the name of a class that is given by number or by name; None for no class. Raises as `sample` does."""

@@ -30,8 +30,9 @@ from gancore.training.adapters import (
     PlayersAdapter,
 )
 from gancore.training.assembly import building, check_objective, checked_options, feed_of, network_on, part_on, spec_of
+from gancore.training.batchnorm import FreshStatistics
 from gancore.training.choose import choose
-from gancore.training.ema import Average, weight_of
+from gancore.training.ema import EMA, Averages, roles_of, weights_of
 from gancore.training.finite import FiniteCheck
 from gancore.training.freeze import freeze
 from gancore.training.networks import Freezer, draw_latent
@@ -41,7 +42,6 @@ from gancore.training.preflight import copy_parts, run_preflight
 from gancore.training.regularizers import NO_REGULARIZERS, ActiveRegularizer, ActiveRegularizers
 from gancore.training.state import Progress, TrainingState
 from gancore.training.sync import synchronize_batchnorm
-from gancore.utils.copies import copy_part
 from gancore.utils.random import derive_seed
 from gancore.utils.threads import computing_with
 
@@ -87,7 +87,8 @@ class GAN:
         self.feed = dataset if isinstance(dataset, Feed) else feed_of(dataset, options, self.device, ranks)
         self.precision = Precision.named("fp32" if training.precision == "auto" else training.precision, self.device)
         self.spec = spec_of(self.feed, options)
-        self.ema: nn.Module | None = None
+        self.averages: Averages | None = None
+        self._fresh: FreshStatistics | None = None
         self.generator, self.discriminator = generator, discriminator
         self._use(self.precision)
         if training.freeze:
@@ -144,8 +145,8 @@ class GAN:
         options, training = self.options, self.options.training
         self.connect(one_pass=not self._mixes_samples)
         if options.ema:
-            self.ema = copy_part(self.generator).eval().requires_grad_(False)
-            self._average = Average(self.ema, self.generator)
+            self.averages = Averages(self.generator, tuple(roles_of(options.ema)))
+            self._fresh = FreshStatistics(self) if options.ema.refresh_batchnorm else None
         players: dict[Player, OptimizerSettings] = {
             "generator": options.optimizer.generator,
             "discriminator": options.optimizer.discriminator,
@@ -261,7 +262,7 @@ class GAN:
         parts: dict[str, object] = {
             "generator": self.generator,
             "discriminator": self.discriminator,
-            "ema": self.ema,
+            **({} if self.averages is None else self.averages.modules),
             "loss": self.loss.objective,
             **{f"regularizer.{label}": penalty for label, penalty in self.penalties.items()},
             **{f"augmentation.{label}": augment for label, augment in self.augments.items()},
@@ -279,14 +280,28 @@ class GAN:
     def restore(self, tensors: Mapping[str, Tensor], place: Mapping[str, float]) -> None:
         """Load what `state.tensors()` and `state.place()` returned; see `TrainingState.restore`."""
         self.state.restore(tensors, place)
+        if self._fresh is not None:
+            self._fresh.forget()
         self.finite_check.reset()
 
+    @property
+    def ema(self) -> nn.Module | None:
+        """The average of G with the half-life `ema.half_life_kimg`, if there is one."""
+        return None if self.averages is None else self.averages.modules[EMA]
+
     def sampler(self) -> nn.Module:
-        """Return the generator to draw samples from: the EMA if there is one.
+        """Return the generator to draw samples from: the EMA if there is one, refreshed if `ema.refresh_batchnorm`.
 
         Calling it in training mode updates the statistics of batch normalization. `gancore.draw_samples` does not.
         """
+        if self._fresh is not None:
+            self._fresh.refresh([EMA])
         return self.generator if self.ema is None else self.ema
+
+    def refresh_averages(self) -> None:
+        """Estimate the batch normalization of all averages (EMA) anew if `ema.refresh_batchnorm`, before a save."""
+        if self._fresh is not None and self.averages is not None:
+            self._fresh.refresh(self.averages.modules)
 
     def take_warnings(self) -> tuple[str, ...]:
         """Return the preflight's warnings that were not shown yet; the caller shows them."""
@@ -342,7 +357,6 @@ class GAN:
         return ActiveRegularizers(active)
 
     def update_ema(self, new_images: int) -> None:
-        """Move the EMA toward G after an update for which D has seen `new_images` more real images."""
-        if self.ema is not None and self.options.ema is not None:
-            weight = weight_of(self.options.ema, self.time(new_images), new_images)
-            self._average.move(weight)
+        """Move all averages (EMA) toward G after an update for which D has seen `new_images` more real images."""
+        if self.averages is not None and self.options.ema is not None:
+            self.averages.move(weights_of(self.options.ema, self.time(new_images), new_images))

@@ -165,7 +165,7 @@ def trial_copy(gan: GAN) -> GAN:
         update={"accumulate": 1, "discriminator_steps": 1, "generator_steps": 1, "clip_norm": None}
     )
     trial.options = gan.options.model_copy(update={"training": training})
-    trial.ranks, trial.ema, trial.is_trial, trial.trial_leaves = SINGLE_RANK, None, True, set()
+    trial.ranks, trial.averages, trial.is_trial, trial.trial_leaves = SINGLE_RANK, None, True, set()
     trial.connect(one_pass=False)
     trial.optimizers = {
         player: optim.SGD(_trained(modules) or [nn.Parameter(torch.zeros(1))], lr=0.0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gancore.checkpoint import Checkpoint
 from gancore.errors import NonFiniteError
+from gancore.training.ema import is_average
 from gancore.training.gan import GAN
 
 
@@ -28,7 +29,7 @@ class StepSnapshot:
     """A copy of what a step may have changed by the time its numbers turn out not to be finite.
 
     That is D, its optimizer, and all buffers; also G and its optimizer if a step updates G several times, or if G has
-    regularizers, which can fail after its update. The EMA is updated last.
+    regularizers, which can fail after its update. Averages are updated last.
     """
 
     def __init__(self, gan: GAN) -> None:
@@ -53,7 +54,7 @@ class StepSnapshot:
 
     def _changing(self) -> Iterator[tuple[tuple[str, str], Tensor]]:
         for role, module in self._gan.state.modules.items():
-            if role == "ema":
+            if is_average(role):
                 continue
             yield from (((role, name), value) for name, value in module.named_buffers())
             if role != "generator" or role in self._players:

@@ -11,6 +11,7 @@ from torch import Tensor, nn, optim
 from gancore.checkpoint import state
 from gancore.contracts import Player
 from gancore.errors import CheckpointError
+from gancore.training.ema import EMA, is_average
 from gancore.training.finite import not_finite
 from gancore.utils.random import GlobalRandomness, derive_seed, generator_for
 
@@ -31,8 +32,9 @@ class Progress:
 class TrainingState:
     """Weights, buffers, optimizer state, random streams and progress of a run.
 
-    `modules` maps prefixes of tensor names to all modules with weights or buffers: generator, discriminator, ema,
-    loss, regularizer.LABEL, augmentation.LABEL. `trained_by` names the modules of each player's optimizer.
+    `modules` maps prefixes of tensor names to all modules with weights or buffers: generator, discriminator, ema and
+    other averages, loss, regularizer.LABEL, augmentation.LABEL. `trained_by` names the modules of each player's
+    optimizer.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class TrainingState:
         return asdict(self.progress)
 
     def init_weights(self, tensors: Mapping[str, Tensor]) -> str:
-        """Take the weights of both networks, of the EMA, and of a loss's own network from another run.
+        """Take the weights of both networks, of averages (EMA), and of a loss's own network from another run.
 
         Everything else starts anew. Returns a warning if the loss has a network that the other run does not fit.
         Raises CheckpointError if names or shapes of G or D do not fit, or a weight is not finite.
@@ -78,9 +80,9 @@ class TrainingState:
         self._check_finite({name: tensor for name, tensor in tensors.items() if name.startswith(weights)})
         state.load_module("generator", self.modules["generator"], tensors)
         state.load_module("discriminator", self.modules["discriminator"], tensors)
-        if "ema" in self.modules:
-            has_ema = any(name.startswith("ema.") for name in tensors)
-            state.load_module("ema" if has_ema else "generator", self.modules["ema"], tensors)
+        source = EMA if any(name.startswith(f"{EMA}.") for name in tensors) else "generator"
+        for role in filter(is_average, self.modules):
+            state.load_module(source, self.modules[role], tensors)
         loss = self.modules.get("loss")
         if loss is None or not any(True for _ in loss.parameters()):
             return ""

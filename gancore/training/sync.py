@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gancore.config.optimizers import begins
 from gancore.errors import ConfigError
+from gancore.training.ema import is_average
 from gancore.training.micro_batch import MicroBatch
 from gancore.utils.random import derive_seed, seeded
 
@@ -42,7 +43,7 @@ def own_randomness(gan: GAN) -> AbstractContextManager[None]:
 def average_buffers(gan: GAN, parts: Sequence[MicroBatch]) -> None:
     """Average the floating-point buffers of all parts over all ranks, weighted by each rank's share of the batch.
 
-    The EMA's buffers are copies of G's and are left out, and so are frozen ones, which the average would round.
+    Buffers of averages (EMA) are copies of G's and are left out, and so are frozen ones, which the average would round.
     """
     if not gan.ranks.is_distributed:
         return
@@ -51,7 +52,7 @@ def average_buffers(gan: GAN, parts: Sequence[MicroBatch]) -> None:
         buffer
         for role, module in gan.state.modules.items()
         for name, buffer in module.named_buffers(prefix=role)
-        if role != "ema" and buffer.is_floating_point() and not any(begins(name, prefix) for prefix in frozen)
+        if not is_average(role) and buffer.is_floating_point() and not any(begins(name, prefix) for prefix in frozen)
     ]
     gan.ranks.average(buffers, sum(part.share for part in parts))
 

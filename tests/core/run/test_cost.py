@@ -32,9 +32,9 @@ G, D = 4 * 8 + 8 + 8 * 16 + 16, 16 * 8 + 8 + 8 + 1
 
 
 def test_cost_counts_weights_gradients_and_states_of_optimizers():
-    adam = gan_of(ema={"half_life_kimg": 1.0})
+    adam = gan_of(ema={"half_life_kimg": 1.0, "more_kimg": [2.0]})
     assert cost_of(adam).parameters == {"generator": G, "discriminator": D}
-    assert cost_of(adam).state_bytes == 4 * (4 * (G + D) + G)
+    assert cost_of(adam).state_bytes == 4 * (4 * (G + D) + 2 * G)
     sgd = {"name": "SGD", "lr": 0.1}
     plain = gan_of(optimizer={"generator": sgd, "discriminator": {**sgd, "momentum": 0.9}})
     assert cost_of(plain).state_bytes == 4 * (2 * G + 3 * D)

@@ -23,7 +23,7 @@ from helpers.tiny_components import Hinge, catalog, equal
 CHANGES = {
     "dataset": {"name": "noise", "shape": [2], "count": 30},
     "discriminator": {"name": "tiny", "dropout": 0.5},
-    "ema": {},
+    "ema": {"more_kimg": [0.01, 2.5]},
     "metrics": {"kid-random": {"subsets": 3}},
     "evaluate": {"every_kimg": 0.008, "samples": 20},
     "sample": {"every_kimg": 0.01},

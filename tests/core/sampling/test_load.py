@@ -20,7 +20,7 @@ from gancore.sampling.load import load
 from gancore.sampling.write import save_samples
 from gancore_plugins.networks.mlp import MLPGenerator
 from helpers.small_runs import small_run
-from helpers.tiny_components import catalog
+from helpers.tiny_components import catalog, equal
 
 CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ def run_directory(path, **changes):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "one"
-    return path, run_directory(path, ema={}, generator={"name": "mlp", "normalization": "batch"})
+    return path, run_directory(path, ema={"more_kimg": [0.01]}, generator={"name": "mlp", "normalization": "batch"})
 
 
 @given(count=st.integers(1, 200), seed=st.integers(0, 2**40))
@@ -103,6 +103,31 @@ def test_sampling_uses_the_average_and_raw_the_current_weights(run):
     assert torch.equal(averaged.generator[0].weight, gan.ema[0].weight)
     assert torch.equal(raw.generator[0].weight, gan.generator[0].weight)
     assert not torch.equal(averaged.generator[0].weight, raw.generator[0].weight)
+
+
+def test_load_takes_the_average_with_a_half_life(run):
+    path, gan = run
+    default, same, short = (load(path, ema=kimg, device="cpu", catalog=catalog()) for kimg in (None, 10.0, 0.01))
+    assert equal(default.generator.state_dict(), same.generator.state_dict())
+    assert equal(short.generator.state_dict(), gan.averages.modules["ema_0_01"].state_dict())
+    assert not torch.equal(short.generator[0].weight, default.generator[0].weight)
+    assert [each.half_life_kimg for each in (default, same, short)] == [10.0, 10.0, 0.01]
+    assert all(each.averaged for each in (default, same, short))
+    with pytest.raises(ConfigError, match=r"half-life of 3 kimg; it keeps 0\.01, 10"):
+        load(path, ema=3.0, device="cpu", catalog=catalog())
+    with pytest.raises(ConfigError, match="raw and ema cannot be used together"):
+        load(path, ema=10.0, raw=True, device="cpu", catalog=catalog())
+
+
+def test_export_keeps_one_average_and_its_half_life(run, tmp_path):
+    short = load(run[0], ema=0.01, device="cpu", catalog=catalog())
+    short.export("hub", tmp_path / "hub")
+    for kimg in (None, 0.01):
+        exported = load(tmp_path / "hub", ema=kimg, device="cpu", catalog=catalog())
+        assert equal(exported.generator.state_dict(), short.generator.state_dict())
+        assert (exported.averaged, exported.half_life_kimg) == (True, 0.01)
+    with pytest.raises(CheckpointError, match="holds only one average"):
+        load(tmp_path / "hub", ema=10.0, device="cpu", catalog=catalog())
 
 
 def test_sampling_leaves_a_network_in_the_mode_that_it_was_in(run):
