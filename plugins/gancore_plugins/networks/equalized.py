@@ -95,5 +95,5 @@ def channels_at(width: int, height: int, pixels: int) -> int:
     return max(1, width >> halvings)
 
 
-FULL_WIDTH_SIDE = 32
+FULL_WIDTH_SIDE = 16
 """Side in pixels up to which layers have their full width."""
