@@ -87,13 +87,3 @@ def upsampled(images: Tensor) -> Tensor:
     Each pixel is 3/4 of the nearest one and 1/4 of the next, in both directions. At the border the pixel is repeated.
     """
     return nn.functional.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def channels_at(width: int, height: int, pixels: int) -> int:
-    """Return the channels of layers on height x pixels: `width` up to 32 pixels, half of it for each doubling."""
-    halvings = max(0, round(math.log2(max(height, pixels) / FULL_WIDTH_SIDE)))
-    return max(1, width >> halvings)
-
-
-FULL_WIDTH_SIDE = 16
-"""Side in pixels up to which layers have their full width."""

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from gancore.contracts import Condition, Generated, Generator, Spec
 from gancore_plugins.networks.condition import flat_condition
-from gancore_plugins.networks.equalized import EqualizedLinear, channels_at, upsampled
+from gancore_plugins.networks.equalized import EqualizedLinear, upsampled
 from gancore_plugins.networks.modulation import ModulatedConv2d, StyledLayer
 from gancore_plugins.networks.upsampling import UpsamplingPlan
+from gancore_plugins.networks.widths import halved, scaled
 
-WIDTH = "channels of layers up to 32 pixels (the longer side); half as many for each doubling above"
+WIDTH = "channels of layers up to 16 pixels (the longer side); half as many for each doubling above"
 """Help text of the field `width` of both networks."""
+_FULL_SIDE = 16
+"""The longer side, in pixels, up to which layers have their full width. All larger layers then cost about the same."""
 _MAPPING_LR = 0.01
 """Learning rate of the mapping network, as a share of that of other layers, Karras et al. 2019, appendix C."""
 _MEAN_OF = 1024
@@ -42,7 +45,12 @@ class StyleGenerator(Generator):
 
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "generator style")
-        return _StyleGenerator(self, plan, spec.latent_dim, flat_condition(spec, "generator style"))
+        return _StyleGenerator(self, plan, spec)
+
+
+def stage_widths(width: int, plan: UpsamplingPlan, spec: Spec) -> list[int]:
+    """Return the channels at each resolution of the plan, the base first."""
+    return [halved(scaled(width, spec), max(sides), _FULL_SIDE) for sides in plan.sides()]
 
 
 class _StyleGenerator(nn.Module):
@@ -50,14 +58,12 @@ class _StyleGenerator(nn.Module):
 
     unbounded = True  # images are clamped when samples are drawn
 
-    def __init__(
-        self, settings: StyleGenerator, plan: UpsamplingPlan, latent_dim: int, condition: Condition | None
-    ) -> None:
+    def __init__(self, settings: StyleGenerator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
-        self.latent_dim, self.mixing = latent_dim, settings.mixing
-        self.mapping = _Mapping(latent_dim, settings.style, settings.depth, condition)
-        shapes = [(plan.base[0] << doubled, plan.base[1] << doubled) for doubled in range(plan.doublings + 1)]
-        widths = [channels_at(settings.width, *shape) for shape in shapes]
+        self.latent_dim, self.mixing = spec.latent_dim, settings.mixing
+        condition = flat_condition(spec, "generator style")
+        self.mapping = _Mapping(spec.latent_dim, settings.style, settings.depth, condition)
+        shapes, widths = plan.sides(), stage_widths(settings.width, plan, spec)
         self.start = nn.Parameter(torch.randn(widths[0], *plan.base))
         self.layers = nn.ModuleList([StyledLayer(widths[0], widths[0], settings.style, shapes[0])])
         for index in range(1, len(shapes)):

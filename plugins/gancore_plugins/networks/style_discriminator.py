@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from gancore.contracts import Discriminator, Spec
 from gancore_plugins.networks.condition import flat_condition
-from gancore_plugins.networks.equalized import Blur, EqualizedConv2d, EqualizedLinear, channels_at
+from gancore_plugins.networks.equalized import Blur, EqualizedConv2d, EqualizedLinear
 from gancore_plugins.networks.head import CLASSIFIER, MINIBATCH_STDDEV, DiscriminatorHead, MinibatchStddev, WithHead
-from gancore_plugins.networks.style import WIDTH
+from gancore_plugins.networks.style import WIDTH, stage_widths
 from gancore_plugins.networks.upsampling import UpsamplingPlan
 
 
@@ -31,18 +31,17 @@ class StyleDiscriminator(Discriminator):
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "discriminator style")
         condition = flat_condition(spec, "discriminator style")
-        features = channels_at(self.width, *plan.base)
+        widths = stage_widths(self.width, plan, spec)[::-1]
+        features = widths[-1]
         head = DiscriminatorHead(features, condition, classifier=self.classifier)
         for layer in (head.linear, head.embedding, head.classifier):  # their learning rate is equalized as well
             if layer is not None:
                 nn.init.normal_(layer.weight)
         nn.init.zeros_(head.linear.bias)
-        return WithHead(nn.Sequential(*self._body(plan), _Scaled(1 / math.sqrt(features))), head)
+        return WithHead(nn.Sequential(*self._body(plan, widths), _Scaled(1 / math.sqrt(features))), head)
 
-    def _body(self, plan: UpsamplingPlan) -> Iterator[nn.Module]:
+    def _body(self, plan: UpsamplingPlan, widths: list[int]) -> Iterator[nn.Module]:
         """Yield layers from images (N, C, H, W) to features (N, F)."""
-        shapes = [(plan.base[0] << doubled, plan.base[1] << doubled) for doubled in range(plan.doublings, -1, -1)]
-        widths = [channels_at(self.width, *shape) for shape in shapes]
         yield EqualizedConv2d(plan.channels, widths[0], 1)
         for inputs, outputs in pairwise(widths):
             yield _DownBlock(inputs, outputs)

@@ -47,6 +47,10 @@ class UpsamplingPlan:
             )
         return cls(channels, base, doublings)
 
+    def sides(self) -> list[tuple[int, int]]:
+        """Return (height, width) of each resolution: the base first, the image last."""
+        return [(self.base[0] << doubled, self.base[1] << doubled) for doubled in range(self.doublings + 1)]
+
 
 def _nearest(side: int) -> int:
     """Return the nearest side that can be halved to at least 4 pixels, as often as possible up to 3 times."""
