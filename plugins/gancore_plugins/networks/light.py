@@ -154,15 +154,20 @@ class SkipLayerExcitation(nn.Module):
         base: tuple[int, int],  # divides the size of the features of low resolution
     ) -> None:
         super().__init__()
-        self.cells = tuple([max(n for n in range(1, _MAX_CELLS + 1) if side % n == 0) for side in base])
+        self.cells = _cells(base[0]), _cells(base[1])
         self.gate = nn.Sequential(
             nn.Conv2d(low, high, self.cells), nn.LeakyReLU(0.2), nn.Conv2d(high, high, 1), nn.Sigmoid()
         )
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
-        cell = [side // count for side, count in zip(low.shape[2:], self.cells, strict=True)]
+        cell = [side // count for side, count in zip(low.shape[2:], self.cells, strict=True)]  # in pixels
         gated: Tensor = high * self.gate(avg_pool2d(low, cell))  # (N, C, H', W') * (N, C, 1, 1)
         return gated
+
+
+def _cells(side: int) -> int:
+    """Return the most cells that divide the side of a base."""
+    return max(count for count in range(1, _MAX_CELLS + 1) if side % count == 0)
 
 
 class _LightDiscriminator(nn.Module):
