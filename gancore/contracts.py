@@ -543,11 +543,13 @@ class Augmentation(Component):
 
     @abstractmethod
     def build(self, spec: Spec) -> Augment:
-        """Return a callable that augments images of `spec.shape`. Mirror images only if `spec.mirrors`.
+        """Return a callable that augments images of `spec.shape`. Mirror images only if `spec.mirrors`, by default.
 
         It may be an `nn.Module`, whose parameters are trained by D's optimizer. If it has a method
         `observe(real: Scores)`, that is called with the scores of real images after every update of D (adaptive
-        augmentation). Raise ConfigError for a spec that it does not support.
+        augmentation). Buffers of one number that it names in `logged` are in the log; those in `continued` begin with
+        their values in the run that this one starts from (`--init-from`). Raise ConfigError for a spec that it does not
+        support.
         """
 
     def may_mirror(self) -> bool:

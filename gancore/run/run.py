@@ -550,6 +550,7 @@ class Run:
         self._warn(display, start.apply(gan))
         if start.lines != shown:
             display.notes(start.lines)
+        display.notes(start.adapted)
         return start.stored.digest
 
     def _evaluator(self, gan: GAN, display: Display | None = None) -> Evaluator | None:

@@ -22,6 +22,7 @@ from gancore.data.summary import DataSummary, summarize_quickly
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import PluginError, blame
 from gancore.settings import TrainingTime
+from gancore.training.adapted import check_numbers
 from gancore.training.adapters import (
     ActiveAugmentation,
     DiscriminatorAdapter,
@@ -227,6 +228,7 @@ class GAN:
         for label, augmentation in self.augmentations.items():
             with building(self.options, f"augmentation {label!r}"):
                 self.augments[label] = part_on(self.device, augmentation.build(self.spec))
+        check_numbers(self.augments)
 
     def connect(self, *, one_pass: bool) -> None:
         """Wrap both networks in the adapters that the step calls; see `DiscriminatorAdapter` for `one_pass`."""

@@ -15,6 +15,7 @@ from gancore.checkpoint.weights import StoredWeights
 from gancore.config.run import RunConfig
 from gancore.contracts import Player, Shape, Spec
 from gancore.errors import blame
+from gancore.training.adapted import continue_numbers
 from gancore.training.condition_columns import weights_with_columns_elsewhere
 from gancore.training.correspondence import NEW, Conditioning, Layout, Part, layer_of, part_of
 from gancore.training.gan import GAN
@@ -34,11 +35,15 @@ class Plan:
 
 
 class Initializer:
-    """Gives a run its first weights. `lines` say what was loaded, once `check` or `apply` has found it out."""
+    """Gives a run its first weights. `lines` say what was loaded, once `check` or `apply` has found it out.
+
+    `adapted` says what augmentations continue, once `apply` has built them.
+    """
 
     def __init__(self, stored: StoredWeights, config: RunConfig) -> None:
         self.stored, self._config = stored, config
         self.lines: tuple[str, ...] = ()
+        self.adapted: tuple[str, ...] = ()
 
     def check(self, spec: Spec, classes: Sequence[str]) -> None:
         """Find out what fits the networks of a run on data of this form, before the data is read.
@@ -55,8 +60,8 @@ class Initializer:
     def apply(self, gan: GAN) -> list[str]:
         """Load what fits into both networks and the EMA of a new run; return warnings.
 
-        Everything else starts anew: optimizers, augmentations, random streams. Raises CheckpointError if nothing fits,
-        and for weights that are not finite.
+        Augmentations continue what they adapt; see `adapted`. Everything else starts anew: optimizers, random streams.
+        Raises CheckpointError if nothing fits, and for weights that are not finite.
         """
         own = {player: dict(gan.state.modules[player].state_dict()) for player in PLAYERS}
         ours, layouts = Conditioning(gan.spec.condition, gan.feed.classes), self._layouts(gan.spec)
@@ -72,6 +77,7 @@ class Initializer:
         tensors |= _merged("ema", own["generator"], made.parts["generator"], made.sources.get("ema"))
         tensors |= {name: value for name, value in self.stored.tensors.items() if name.startswith("loss.")}
         warning = gan.state.init_weights(tensors)
+        self.adapted = tuple(continue_numbers(self.stored, gan.augmentations, gan.augments))
         return [warning] if warning else []
 
     def _find_columns(self, gan: GAN, layouts: Mapping[Player, Layout], theirs: Conditioning) -> None:

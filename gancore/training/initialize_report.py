@@ -48,7 +48,7 @@ def report(
     yield f"loaded from {stored.path}{step}: {' and '.join(counts)}"
     if stored.is_plain:
         yield from _prefix_lines(stored, sources)
-    if anew := sorted({_part(name) for name in stored.tensors if name.startswith(("augmentation.", "regularizer."))}):
+    if anew := sorted({_part(name) for name in stored.tensors if name.startswith("regularizer.")}):
         yield f"  starts anew: {_printable(', '.join(anew))}"
     if rows:
         header = _Row("layer", "file", "this network", "")
@@ -93,7 +93,7 @@ def _rows(
 
 
 def _part(name: str) -> str:
-    """Return the first two components of a name, such as augmentation.ada."""
+    """Return the first two components of a name, such as regularizer.r1."""
     return ".".join(name.split(".")[:2])
 
 

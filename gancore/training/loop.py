@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gancore.data.feed import Batch
 from gancore.errors import NonFiniteError, PluginError, during
+from gancore.training.adapted import logged_numbers
 from gancore.training.cuda_graph import EXPERIMENTAL, CapturedStep, CUDARecorder, reason_against_capture
 from gancore.training.finite import FiniteCheck
 from gancore.training.gan import GAN
@@ -29,7 +30,8 @@ from gancore.utils.threads import computing_with
 class Step:
     """The result of one step. Tensors stay on the device; `scalars` copies them to the host, which waits for that.
 
-    Losses, logits (N, K) and penalties are those of the whole batch over all ranks. `done` is the finished share of the
+    Losses, logits (N, K) and penalties are those of the whole batch over all ranks. `adapted` has the numbers that
+    augmentations log, by LABEL.NAME. `done` is the finished share of the
     run. `skipped` says why the step changed nothing, if it was skipped; its losses and logits are then NaN. `note`
     holds a warning about how steps are computed, once.
     """
@@ -44,12 +46,13 @@ class Step:
     real_logits: Tensor
     fake_logits: Tensor
     penalties: Mapping[str, Tensor]
+    adapted: Mapping[str, Tensor] = field(default_factory=dict)
     skipped: str = ""
     note: str = ""
     finite_check: FiniteCheck | None = field(default=None, repr=False, compare=False)
 
     def scalars(self) -> dict[str, float]:
-        """Return plain numbers: losses, mean logits of D's last update before it changed D, and penalties.
+        """Return plain numbers: losses, mean logits of D's last update before it changed D, penalties, `adapted`.
 
         A lazy regularizer (interval > 1) reports its most recent value. Raises NonFiniteError if the device has found
         that an update of this step, or of an earlier one, was not finite.
@@ -66,6 +69,7 @@ class Step:
             "real_logit_mean": float(self.real_logits.mean()),
             "fake_logit_mean": float(self.fake_logits.mean()),
             **{f"penalty.{label}": float(penalty) for label, penalty in self.penalties.items()},
+            **{f"augmentation.{name}": float(number) for name, number in self.adapted.items()},
         }
 
 
@@ -134,6 +138,7 @@ def _train(gan: GAN) -> Iterator[Step]:
             real_logits=result.real_logits,
             fake_logits=result.fake_logits,
             penalties=dict(penalties),
+            adapted=logged_numbers(gan.augments) if gan.augments else {},
             skipped=skipped,
             note=(captured.warning if captured else "") or warning,
             finite_check=gan.finite_check,

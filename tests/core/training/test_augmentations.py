@@ -1,18 +1,34 @@
 """Augmentations in the loop: inputs of D, images of losses and regularizers, and state in checkpoints."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from gancore.config.run import Options
+from gancore.checkpoint.weights import StoredWeights
+from gancore.config.layers import ConfigLayer
+from gancore.config.run import Options, resolve
 from gancore.contracts import Augmentation, Spec
 from gancore.errors import ConfigError, PluginError
 from gancore.training.gan import GAN
+from gancore.training.initialize import Initializer
 from gancore.training.loop import train
 from gancore_plugins.augmentations.ada import ADA
 from gancore_plugins.augmentations.diffaugment import DiffAugment
 from gancore_plugins.regularizers.gradients import R1
-from helpers.tiny_components import Hinge, TinyDiscriminator, TinyGenerator, assembled, dataset, equal, trained, weights
+from helpers.tiny_components import (
+    PARTS,
+    Hinge,
+    TinyDiscriminator,
+    TinyGenerator,
+    assembled,
+    catalog,
+    dataset,
+    equal,
+    trained,
+    weights,
+)
 
 
 class Brighter(Augmentation):
@@ -144,6 +160,63 @@ def test_ada_state_is_updated_saved_and_restored():
     other = gan({"ada": ADA(interval=1, ramp_kimg=0.1, target=0.01)})
     other.restore(run.state.tensors(), run.state.place())
     assert equal(weights(other), weights(run))
+
+
+def test_numbers_that_augmentations_log_are_those_after_each_step():
+    run = gan({"mine": ADA(interval=1, ramp_kimg=0.1, target=0.01), "other": Brighter()})
+    for step in train(run):
+        logged = step.scalars()["augmentation.mine.probability"]
+        assert logged == run.state.tensors()["augmentation.mine.probability"]
+    assert logged > 0
+    first, *_, last = train(gan({"mine": ADA(interval=1, ramp_kimg=0.1, target=0.01)}))
+    assert first.scalars()["augmentation.mine.probability"] < last.scalars()["augmentation.mine.probability"]
+
+
+class Naming(Augmentation):
+    """Builds a module that names a buffer it does not have."""
+
+    name = "naming"
+
+    def build(self, spec):
+        class Named(nn.Module):
+            logged = ("amount",)
+
+            def forward(self, images, strength):
+                return images
+
+        return Named()
+
+
+def test_logged_number_that_is_no_buffer_is_an_error_of_the_augmentation():
+    with pytest.raises(PluginError, match=r"augmentation 'mine' names 'amount' in `logged`"):
+        gan({"mine": Naming()})
+
+
+def file_of(run, probability, name):
+    about = {"config": {"augmentations": {"mine": {"name": name}}}, "progress": run.state.place()}
+    about["data_format"] = {"condition": None, "classes": []}
+    tensors = run.state.tensors() | {"augmentation.mine.probability": probability}
+    return StoredWeights("old", tensors, "digest", about)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "name", "start", "expected", "line"),
+    [
+        (0.25, "ada", None, 0.25, "augmentation mine: probability 0.25, as in the file"),
+        (0.25, "ada", 0.5, 0.5, "augmentation mine: starts anew"),
+        (0.25, "adaptive", None, 0, "augmentation mine: starts anew"),
+        (float("nan"), "ada", None, 0, "augmentation mine: starts anew"),
+        ([0.25], "ada", None, 0, "augmentation mine: starts anew"),
+    ],
+)
+def test_ada_probability_continues_that_of_the_run_of_the_weights(earlier, name, start, expected, line):
+    table = {"name": "ada"} | ({} if start is None else {"start": start})
+    config = resolve([ConfigLayer("test", PARTS | {"batch_size": 4, "augmentations": {"mine": table}})], catalog())
+    run = GAN.assemble(config, Path(), "cpu")
+    initializer = Initializer(file_of(run, torch.tensor(earlier), name), config)
+    initializer.apply(run)
+    assert run.state.tensors()["augmentation.mine.probability"] == expected
+    assert [text.strip() for text in initializer.adapted] == [line]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4])
