@@ -10,6 +10,7 @@ import click
 from gancore_cli import completers
 from gancore_cli.catalog import find_plugins, open_catalog, warn
 from gancore_cli.options import OrderedGroup, Terminal, echo, output_options, print_table
+from gancore_cli.show_recipe import show_recipe
 from gancore_cli.show_run import show_status
 
 if TYPE_CHECKING:
@@ -58,14 +59,16 @@ def list_components(terminal: Terminal, kind: str | None) -> None:
 @click.argument("name", metavar="[NAME|RUN]", required=False, shell_complete=completers.names_of_kind)
 @output_options
 def show(terminal: Terminal, kind: str, name: str | None) -> None:
-    """Show the fields of a component, the keys of a config, or the state of a run.
+    """Show a component, a recipe, the keys of a config, or the state of a run.
 
-    Each field has a type, default, bounds and meaning. The state is how far the run is, who trains it, its newest
-    numbers, what is damaged, and what can be done next.
+    Each field of a component has a type, default, bounds and meaning. A recipe may have rules, by which values follow
+    from the data. The state is how far the run is, who trains it, its newest numbers, what is damaged, and what can be
+    done next.
 
     \b
     Examples:
       gancore show generator mlp
+      gancore show recipe pictures
       gancore show run
       gancore show run runs/0001
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
@@ -84,8 +87,14 @@ def show(terminal: Terminal, kind: str, name: str | None) -> None:
             "summary": "The keys of a run's config.",
             "fields": describe(RunConfig),
         }
+    elif kind == "recipe" and name is not None:
+        show_recipe(terminal, catalog, name)
+        warn(terminal, catalog)
+        return
+    elif kind == "recipe":
+        raise ConfigError("show recipe needs the name of a recipe", "gancore recipes")
     elif kind not in catalog.kinds:
-        raise ConfigError(unknown_name("kind", kind, [*catalog.kinds, "run"]), "gancore list")
+        raise ConfigError(unknown_name("kind", kind, [*catalog.kinds, "recipe", "run"]), "gancore list")
     elif name is None:
         raise ConfigError(f"show {kind} needs the name of a {kind}", f"gancore list {kind}")
     else:

@@ -41,14 +41,17 @@ def kinds(_context: click.Context, _parameter: click.Parameter, text: str) -> li
 
 
 def kinds_and_run(_context: click.Context, _parameter: click.Parameter, text: str) -> list[CompletionItem]:
-    """Complete a kind of component, or `run`."""
-    return [*_words(text, {**dict.fromkeys(recall().components, ""), "run": "the keys of a run's config"})]
+    """Complete a kind of component, `recipe` or `run`."""
+    more = {"recipe": "a complete config", "run": "the keys of a run's config"}
+    return [*_words(text, {**dict.fromkeys(recall().components, ""), **more})]
 
 
 def names_of_kind(context: click.Context, parameter: click.Parameter, text: str) -> list[CompletionItem]:
-    """Complete a component of the kind that the command line names, or the folder of a run."""
+    """Complete a component of the kind that the command line names, a recipe, or the folder of a run."""
     if context.params.get("kind") == "run":
         return runs(context, parameter, text)
+    if context.params.get("kind") == "recipe":
+        return [*_words(text, {name: recipe.summary for name, recipe in recall().recipes.items()})]
     return components(str(context.params.get("kind")))(context, parameter, text)
 
 

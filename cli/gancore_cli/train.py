@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
     from gancore.config.layers import ConfigLayer
     from gancore.config.suggest import Suggestion
+    from gancore.run.source import Start
 
 _PARTS = ("generator", "discriminator", "loss", "dataset")
 
@@ -118,19 +119,21 @@ def train(
         raise click.UsageError("--resume needs --out, the folder of the run, and excludes --dry-run")
     with joined_ranks(terminal, device) as (terminal, ranks):
         from gancore.run.run import Run
-        from gancore.run.source import is_recipe
+        from gancore.run.source import Start, is_recipe
 
         catalog = open_catalog(terminal)
         if recipe and is_recipe(recipe, catalog) and Path(recipe).exists():
             path = shlex.quote(f"./{recipe}")
             terminal.note(f"note: {recipe} is the recipe; for the data of the same name: gancore train {path}")
-        config = out / "config.toml" if out and resume else None
-        layers, chosen = _layers(
-            recipe, flags, assignments, catalog, config, lambda: ranks.device(device).type != "cpu"
+        start = Start(
+            out / "config.toml" if out and resume else None, init_from, lambda: ranks.device(device).type != "cpu"
         )
+        layers, chosen = _layers(recipe, flags, assignments, catalog, start)
         if chosen:
             places = {"init_from": init_from, "data_dir": data_dir, "device": None if device == "auto" else device}
             for line in chosen.lines(_command(chosen, flags | places, assignments)):
+                terminal.note(line)
+            for line in chosen.table() if dry_run else ():
                 terminal.note(line)
         run = Run(layers, out=out, init_from=init_from, data_dir=data_dir, device=device, catalog=catalog, ranks=ranks)
         display = terminal.display()
@@ -144,6 +147,7 @@ def train(
                 "seconds_per_step": run.timing.seconds_per_step if run.timing else None,
                 "seconds": run.timing.seconds if run.timing else None,
                 "chosen": asdict(run.gan.choice) if run.gan else None,
+                "rules": [asdict(decision) for decision in chosen.decided] if chosen else [],
             }
             terminal.result(document, lambda: echo(run.config.to_toml(catalog).rstrip()))
         else:
@@ -155,12 +159,11 @@ def _layers(
     flags: Mapping[str, Any],
     assignments: tuple[str, ...],
     catalog: Catalog,
-    config: Path | None,
-    accelerated: Callable[[], bool],
+    start: Start,
 ) -> tuple[list[ConfigLayer], Suggestion | None]:
     """Return the layers of the config, later ones win, and what was chosen for the user's data.
 
-    `config` is the config file of the run, if that may exist. Raise ConfigError with every invalid --set.
+    Raise ConfigError with every invalid --set.
     """
     from gancore.run.source import data_path, dataset_path, layers_for
 
@@ -178,9 +181,7 @@ def _layers(
     if recipe is None and not complete and not data:
         recipe = "digits"
     below = None if recipe is None and not complete else _named(recipe, catalog)
-    if data is None:
-        return [*(below or []), *above], None
-    layers, chosen = layers_for(data, above, catalog, below=below, config=config, accelerated=accelerated())
+    layers, chosen = layers_for(data, above, catalog, below=below, start=start)
     return [*layers, *above], chosen
 
 

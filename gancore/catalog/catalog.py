@@ -254,7 +254,10 @@ def _recipe(file: Traversable) -> Recipe:
     except ValueError as error:
         raise PluginError(f"recipe {file.name} is not valid TOML: {error}") from error
     summary = text.partition("\n")[0].removeprefix("#").strip() if text.startswith("#") else ""
-    return Recipe(file.name.removesuffix(".toml"), summary, data)
+    rules = data.pop("rules", [])
+    if not isinstance(rules, list) or not all(isinstance(key, str) for key in rules):
+        raise PluginError(f"recipe {file.name}: rules must be a list of keys; received {rules!r}")
+    return Recipe(file.name.removesuffix(".toml"), summary, data, tuple(rules))
 
 
 def _commands(manager: pluggy.PluginManager) -> tuple[PluginCommand, ...]:

@@ -34,11 +34,15 @@ _GROUP = re.compile(r"gancore\.v(\d+)")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Named config of a run. The summary is the comment on the first line of its file."""
+    """Named config of a run. The summary is the comment on the first line of its file.
+
+    `rules` are the keys whose values follow from the data, see `gancore.config.picture_rules`.
+    """
 
     name: str
     summary: str
     data: Mapping[str, object]
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None, *
             return dataset
     if failures:  # what is wrong with the data tells more than a plugin that failed
         raise min(failures, key=lambda failure: isinstance(failure, PluginError))
-    names = ", ".join(kind.name for kind, _ in every if _reads_paths(kind))
+    names = ", ".join(kind.name for kind, _ in every if reads_paths(kind))
     what = "no dataset reads" if name is None else f"dataset {name} does not read"
     raise DataError(
         f"{what} {path}{_contents(path)}" + (f" as data of shape {shape}" if shape else ""),
@@ -124,5 +124,6 @@ def _contents(path: Path) -> str:
     return f", which holds {' and '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))}"
 
 
-def _reads_paths(kind: type[Dataset]) -> bool:
+def reads_paths(kind: type[Dataset]) -> bool:
+    """Return whether a dataset reads paths of the user."""
     return kind.from_path.__func__ is not Dataset.from_path.__func__  # type: ignore[attr-defined]  # of a classmethod

@@ -23,9 +23,10 @@ from gancore.config.data_paths import data_dir_named, missing_data_named, with_a
 from gancore.config.from_path import findings_of, outline_of
 from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
+from gancore.config.picture_rules import fitting_batch
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, resolve
-from gancore.config.suggest import Suggestion, fitting_batch
+from gancore.config.suggest import Suggestion
 from gancore.contracts import (
     Augmentation,
     Dataset,
@@ -55,6 +56,7 @@ from gancore.run.resume import broadcast_run, find, run_exists
 from gancore.run.source import (
     Named,
     Source,
+    Start,
     assignment,
     data_path,
     dataset_path,
@@ -199,13 +201,14 @@ class Run:
         if seed is not None:
             above.append(ConfigLayer("seed=", {"seed": seed}))
         above += [assignment(key, value, self._installed) for key, value in (set or {}).items()]
-        if data:
-            config = self.directory.config if self.directory else None
-            accelerated = (ranks or SINGLE_RANK).device(device).type != "cpu"
-            chosen = None if source is None and not complete else below
-            below, self._suggestion = layers_for(
-                data, above, self._installed, below=chosen, config=config, accelerated=accelerated
+        if not isinstance(source, list | tuple):  # layers are complete
+            start = Start(
+                self.directory.config if self.directory else None,
+                self._init_from,
+                lambda: (ranks or SINGLE_RANK).device(device).type != "cpu",
             )
+            chosen = None if data and source is None and not complete else below
+            below, self._suggestion = layers_for(data, above, self._installed, below=chosen, start=start)
         layers = [*below, *above]
         check_objects(merge(layers)[0], self.catalog)
         names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
@@ -320,6 +323,8 @@ class Run:
             _unchanged([part for part in self._objects.values() if isinstance(part, nn.Module)]),
         ):
             self._check_new(ranks, display)
+            for line in self._suggestion.table() if self._suggestion else ():
+                display.note(line)
             start = self._start(display) if ranks.is_main else None
             gan = self._assemble(ranks, display)
             self._init_weights(gan, start, display)

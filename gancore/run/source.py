@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from gancore.catalog.catalog import Catalog
+from gancore.checkpoint.weights import read_weights
 from gancore.component import Component
 from gancore.config.from_path import existing
 from gancore.config.layers import REMOVE, ConfigLayer, merge
 from gancore.config.objects import OBJECT
 from gancore.config.run import RunConfig, read_layers
-from gancore.config.suggest import Suggestion, suggest
+from gancore.config.suggest import Earlier, Suggestion, has_rules, suggest, suggest_without_path
 from gancore.contracts import Dataset
 from gancore.errors import ConfigError, PluginError
 from gancore.settings import Settings, plain
@@ -76,28 +77,60 @@ def _path_of(text: str) -> Path | None:
     return existing(path) if text and (is_path or os.path.lexists(path)) else None
 
 
+class Start(NamedTuple):
+    """How a run begins: its config file, which exists if the run does, the first weights, and whether it has a GPU."""
+
+    config: Path | None = None
+    init_from: Path | None = None
+    is_accelerated: Callable[[], bool] = bool
+
+
+_NEW = Start()
+
+
 def layers_for(
-    data: Path,
+    data: Path | None,
     above: Sequence[ConfigLayer],
     catalog: Catalog,
     *,
     below: Sequence[ConfigLayer] | None = None,
-    config: Path | None = None,
-    accelerated: bool = False,
+    start: Start = _NEW,
 ) -> tuple[list[ConfigLayer], Suggestion | None]:
-    """Return the layers below `above` for the user's data, and what was chosen; see `suggest`.
+    """Return the layers below `above` for the user's data, and what was chosen, if anything; see `suggest`.
 
-    Where the run exists already, which has the file `config`, its layers are returned: another choice would not fit.
+    Without a path of the data only the rules of a recipe choose. Where the run exists already, its layers are returned
+    for what was chosen: another choice would not fit. Raises as `suggest`, and CheckpointError as `read_weights`.
     """
-    if config is None or not config.is_file():
-        suggestion = suggest(data, catalog, above, below=below, accelerated=accelerated)
-        return [*suggestion.layers], suggestion
-    layers = read_layers(str(config), catalog)
+    if data is None and not any(has_rules(layer, catalog) for layer in below or ()):
+        return [*(below or ())], None
+    if start.config is None or not start.config.is_file():
+        accelerated, earlier = start.is_accelerated(), _earlier(start.init_from)
+        suggestion = (
+            suggest_without_path(below or (), above, catalog, accelerated=accelerated, earlier=earlier)
+            if data is None
+            else suggest(data, catalog, above, below=below, accelerated=accelerated, earlier=earlier)
+        )
+        return [*(suggestion.layers if suggestion else below or ())], suggestion
+    layers = read_layers(str(start.config), catalog)
+    if data is None:
+        return layers, None
     table = merge(layers)[0].get("dataset")
     path = table.get("path") if isinstance(table, Mapping) else None
     if isinstance(path, str) and Path(path).expanduser().resolve() == data.resolve():
         return layers, None
     return [*layers, ConfigLayer(str(data), {"dataset": {"path": str(data)}})], None
+
+
+def _earlier(init_from: Path | None) -> Earlier | None:
+    """Return what is known of the run whose weights training begins with."""
+    if init_from is None:
+        return None
+    about = read_weights(init_from).about
+    config, form = about.get("config"), about.get("data_format")
+    shape = form.get("shape") if isinstance(form, Mapping) else None
+    if not isinstance(config, Mapping) or not isinstance(shape, list):
+        return Earlier(init_from)
+    return Earlier(init_from, config, tuple(shape))
 
 
 def layers_of(source: Source, catalog: Catalog) -> list[ConfigLayer]:

@@ -97,7 +97,7 @@ def tab(folder, zygote, tmp_path_factory):
         (["train", "--generator", "dcgan", "--set", "generator.sl"], []),
         (["train", "dcgan", "--set", "generator.w"], ["generator.width="]),
         (["train", "--set", "regularizers.r1.g"], ["regularizers.r1.gamma="]),
-        (["train", "folder", "--set", "dataset.path=my"], ["dataset.path=my pictures/"]),
+        (["train", "pictures", "--set", "dataset.path=my"], ["dataset.path=my pictures/"]),
         (["resume", "runs/0001", "--set", "generator.wid"], ["generator.width="]),
         (["data", "cifar10", "--set", "sp"], ["split="]),
         (["data", "my pictures", "--set", "dataset.siz"], ["dataset.size="]),

@@ -78,8 +78,8 @@ def test_home_folder_is_found(gancore):
 
 
 def test_quiet_run_prints_nothing_and_resumes_with_the_choice_it_began_with(gancore):
-    folder = pictures(gancore.folder / "pictures")
-    arguments = ["train", "pictures", "--out", "run", "--resume", "-q", "--set", "sample.count=4"]
+    folder = pictures(gancore.folder / "photos")
+    arguments = ["train", "photos", "--out", "run", "--resume", "-q", "--set", "sample.count=4"]
     first = gancore.works(*arguments, "--steps", "1")
     assert (first.stdout, first.stderr) == ("", "")
     Image.new("RGB", (8, 8)).save(folder / "more.png")
@@ -106,7 +106,7 @@ def test_errors_about_a_path_name_what_is_wrong(gancore):
         assert all(word in message for word in words), message
     message = gancore.fails(2, "train", "vanila")
     assert all(word in message for word in ("unknown recipe 'vanila'", "'vanilla'", "no file or folder 'vanila'"))
-    assert "given twice" in gancore.fails(2, "train", "pictures", "--dataset", "pictures")
+    assert "given twice" in gancore.fails(2, "train", "pictures/", "--dataset", "./pictures")
 
 
 def test_run_takes_a_path_as_source_and_as_dataset(tmp_path, monkeypatch, capsys):

@@ -21,15 +21,13 @@ SHAPES = {
     "fashion-mnist": [1, 28, 28],
     "stacked-mnist": [3, 28, 28],
     "cifar10": [3, 32, 32],
-    "folder": [3, 64, 64],
+    "folder": [3, 32, 32],
 }
 """Shapes of datasets that the tests do not have; noise takes their place."""
 NARROW = {"r3gan", "resnet"}
 """Networks that are too wide for a test."""
-PICTURES = ConfigLayer("path", {"dataset": {"path": "pictures"}})
 NEEDED = {
-    "folder": PICTURES,
-    "small-pictures": PICTURES,
+    "pictures": ConfigLayer("path", {"dataset": {"path": "pictures"}}),
     "arrays": ConfigLayer("dataset", {"dataset": {"name": "noise", "shape": [2, 10]}}),
     "table": ConfigLayer("dataset", {"dataset": {"name": "noise", "shape": [5]}}),
 }

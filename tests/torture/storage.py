@@ -169,7 +169,7 @@ def umask(shell: Shell) -> None:
         place.works("sample", "vectors", "--out", "d.csv", "-n", 5, umask=mask)
         place.works("evaluate", "sub/run", "--metric", "fd-classifier", "-n", 100, umask=mask)
         place.works("data", "pictures", "--sheet", "sheets/sheet.png", umask=mask)
-        place.works("train", "pictures", "--steps", 2, "--batch-size", 4, umask=mask)
+        place.works("train", "./pictures", "--steps", 2, "--batch-size", 4, umask=mask)
         place.works("plugins", "new", "mine", umask=mask)
         assert (place.folder / "cache" / "extractors").is_dir()
         assert wrong_modes(place.folder, mask) == []

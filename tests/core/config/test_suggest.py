@@ -14,8 +14,9 @@ from torch.utils.data import TensorDataset
 from gancore import Catalog, ConfigError, DataError
 from gancore.catalog.catalog import read_plugin
 from gancore.config.layers import ConfigLayer, assignment, parse_value
+from gancore.config.picture_rules import fitting_batch
 from gancore.config.run import read_layers, resolve
-from gancore.config.suggest import as_toml, fitting_batch, suggest
+from gancore.config.suggest import as_toml, suggest
 from gancore.contracts import Dataset, Outline, Spec
 from gancore.hookspecs import hookimpl
 
@@ -129,13 +130,14 @@ def test_suggestion_fits_the_data_and_is_repeated_by_its_arguments(
     [
         (60_000, [1, 28, 28], 0, False, "mnist", None),
         (60_000, [1, 28, 28], 10, False, "conditional", None),
-        (500, [1, 28, 28], 0, False, "small-pictures", None),
-        (3_786, [3, 72, 72], 0, False, "small-pictures", [32, 32]),
-        (3_786, [3, 64, 96], 0, False, "small-pictures", [32, 48]),
-        (3_786, [3, 64, 64], 0, True, "folder", None),
-        (3_786, [3, 512, 512], 0, True, "folder", [64, 64]),
-        (3_786, [3, 32, 32], 0, True, "small-pictures", None),
-        (100, [3, 31, 37], 0, False, "arrays", None),
+        (500, [1, 28, 28], 0, False, "pictures", None),
+        (3_786, [3, 72, 72], 0, False, "pictures", [32, 32]),
+        (3_786, [3, 64, 96], 0, False, "pictures", [32, 48]),
+        (3_786, [3, 64, 64], 0, True, "pictures", None),
+        (3_786, [3, 512, 512], 0, True, "pictures", [64, 64]),
+        (3_786, [3, 32, 32], 0, True, "pictures", None),
+        (100, [3, 31, 37], 0, False, "pictures", None),
+        (100, [3, 31, 37], 0, False, "pictures", [32, 40]),
         (100, [2, 200], 0, False, "arrays", None),
         (500, [7], 0, False, "table", None),
         (100, [1, 8, 8, 8], 0, True, "arrays", None),
@@ -205,7 +207,7 @@ def test_settings_of_the_user_win_over_the_choice(tmp_path):
     assert "batch_size" not in suggestion.changes
 
 
-@pytest.mark.parametrize(("size", "recipe"), [(33, "small-pictures"), (31, "arrays"), (96, "small-pictures")])
+@pytest.mark.parametrize(("size", "recipe"), [(33, "pictures"), (31, "pictures"), (96, "pictures")])
 def test_suggest_chooses_by_the_size_that_the_user_sets(tmp_path, size, recipe):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     above = [assignment(f"dataset.size={size}")]
@@ -268,7 +270,7 @@ def test_text_of_as_toml_has_the_same_value(value):
 
 def test_suggest_names_the_file_of_the_user(tmp_path):
     path = described(tmp_path, 40, [3, 32, 32])
-    layers = [ConfigLayer("recipe small-pictures", CATALOG.recipe("small-pictures").data), ConfigLayer("my.toml", {})]
+    layers = [ConfigLayer("recipe pictures", CATALOG.recipe("pictures").data), ConfigLayer("my.toml", {})]
     assert suggest(path, CATALOG, below=layers).arguments()[0] == "my.toml"
 
 

@@ -163,7 +163,7 @@ def test_page_of_own_pictures_that_were_moved_has_a_map_and_says_why_it_compares
     list(run.train())
     shutil.rmtree(tmp_path / "data")
     manifest = tmp_path / "run/manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"recipe": "small-pictures"}))
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"recipe": "pictures"}))
     text = text_of(tmp_path / "run", tmp_path / "page.html")
     assert problems_of(text) == []
     assert "The training data cannot be read: " in text

@@ -1,0 +1,398 @@
+"""Rules by which values of a config follow from pictures and the machine; each has its reason and, if any, its source.
+
+A recipe lists the keys that follow from rules, `rules = ["batch_size", "optimizer"]`, at the top of its file; a table
+stands for its keys. A key that the user sets is never changed, and rules for other keys see the user's value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from math import gcd
+
+from gancore.config.duration import Duration
+from gancore.config.layers import REMOVE, ConfigLayer, Table, flattened, merge
+from gancore.contracts import Shape
+from gancore.errors import ConfigError, unknown_name
+
+R1_GAMMA_PER_PIXEL = 0.0002
+"""R1's gamma times the batch size, per pixel, Karras et al. 2020 (arXiv:2006.06676)."""
+CPU_SIDE, GPU_SIDE = 32, 64
+"""The shorter side in pixels to which pictures are reduced, without and with a GPU."""
+SIDE_STEP = 8
+"""Sides of reduced pictures are multiples of this, so that networks can halve them."""
+FEWEST_OF_CLASS = 10
+"""The fewest items of a class, on average, for a conditional run."""
+MANY_ITEMS = 50_000
+"""The fewest pictures that need no augmentation."""
+_LARGEST_PATCHED_SIDE = 48
+"""The shorter side of images up to which convolutions on patches are chosen with a GPU too."""
+_PATCH, _FEWEST_PATCHES = 4, 4
+"""The preferred side of a patch, and the fewest patches along the shorter side."""
+_WIDTH, _WIDE_SIDE, _FEWEST_CHANNELS = 64, 64, 16
+"""Channels up to a side of this many pixels, and the fewest channels of larger pictures."""
+_BATCH, _SMALLEST_BATCH = 64, 16
+_CPU_BATCH_SIDE, _GPU_BATCH_SIDE = 64, 128
+"""The largest side in pixels with the full batch size."""
+_EMA_KIMG_PER_ITEM = 10 / 64
+_CPU_KIMG, _GPU_KIMG, _FEWEST_KIMG = 1000, 2000, 50
+_PICTURES = 20
+"""How many pictures of samples a run draws."""
+_COLOR = (1, 3, 4)
+"""Numbers of channels that are colors, so that colors can be augmented."""
+_PLAYERS = ("generator", "discriminator")
+_FAMILIES: Mapping[str, Table] = {
+    "subpixel": {"latent": 64, "lr": {"from": 2e-3, "to": 1e-4}},
+    "dcgan": {"latent": 128, "lr": {"from": 1e-3, "to": 1e-4}},
+    "mlp": {"latent": 64, "lr": {"from": 1e-3, "to": 1e-4}, "widths": [512, 512]},
+}
+"""What belongs to networks of each family. The recipes `mnist` and `arrays` have the same values."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What rules know: the shape (C, H, W) of a picture, how many there are, in how many classes, and on what.
+
+    `classes` is 0 for data without classes. `mirrors` says whether mirrored pictures are as likely; `accelerated`
+    whether there is a GPU, `pretrained` whether training begins with the weights of an earlier run.
+    """
+
+    shape: Shape
+    items: int
+    classes: int = 0
+    mirrors: bool = False
+    accelerated: bool = False
+    pretrained: bool = False
+
+    @property
+    def pixels(self) -> int:
+        """Height times width."""
+        return self.shape[1] * self.shape[2]
+
+    @property
+    def side(self) -> int:
+        """The shorter side in pixels."""
+        return min(self.shape[1:])
+
+
+Settings = Mapping[str, object]
+"""The values so far by dotted keys: of the user, of earlier rules, then of the recipe."""
+Decide = Callable[[Facts, Settings, str], object]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How values of some `keys` follow from facts. `text` has the rule in words, `reason` why it is so.
+
+    `decide` returns the value of a key; None leaves that of the recipe, `REMOVE` removes the key.
+    """
+
+    keys: tuple[str, ...]
+    text: str
+    reason: str
+    decide: Decide
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The value of a key that a rule has decided, and the reason."""
+
+    key: str
+    value: object
+    reason: str
+
+
+def decisions(names: Iterable[str], facts: Facts, base: Table, own: Table) -> Iterator[Decision]:
+    """Yield what the rules for these keys decide, in the order of `RULES`; a name stands for all keys below it too.
+
+    `base` is the config of the recipe, `own` what is set above it, which is never changed. Raises ConfigError for a
+    name without a rule.
+    """
+    settings = dict(_values(merge_tables(base, own)))
+    for rule, key in rules_for(names):
+        if is_set(key, own) or (value := rule.decide(facts, settings, key)) is None:
+            continue
+        settings = {each: kept for each, kept in settings.items() if not _is_below(each, key)}
+        settings |= {} if value == REMOVE else {key: value}
+        yield Decision(key, value, rule.reason)
+
+
+def rules_for(names: Iterable[str]) -> list[tuple[Rule, str]]:
+    """Return each key that these names stand for, with its rule. Raise ConfigError for a name without a rule."""
+    listed = [*names]
+    every = [(rule, key) for rule in RULES for key in rule.keys]
+    for name in listed:
+        if not any(_is_below(key, name) for _, key in every):
+            known = sorted({key for _, key in every})
+            raise ConfigError(f"a recipe lists rules, and {unknown_name('rule', name, known)}", "gancore recipes")
+    return [(rule, key) for rule, key in every if any(_is_below(key, name) for name in listed)]
+
+
+def _is_below(key: str, name: str) -> bool:
+    """Return whether a dotted key is `name`, or is in the table of that name."""
+    return f"{key}.".startswith(f"{name}.")
+
+
+def is_set(key: str, own: Table) -> bool:
+    """Return whether a table sets a dotted key, a part of it, or a table around it by a value of its own."""
+    parts = key.split(".")
+    value: object = own
+    for position, part in enumerate(parts):
+        if not isinstance(value, Mapping) or part not in value:
+            break
+        value = value[part]
+        if not isinstance(value, Mapping):
+            names_the_part = position == 0 and len(parts) > 1 and value != REMOVE  # generator = "dcgan"
+            return not names_the_part or parts[1] == "name"
+    else:
+        return True
+    return False
+
+
+def merge_tables(*tables: Table) -> Table:
+    """Return nested tables merged, later ones over earlier ones."""
+    return merge(ConfigLayer("", table) for table in tables)[0]
+
+
+def _values(table: Table) -> Iterator[tuple[str, object]]:
+    for key, value in flattened(table).items():
+        yield (f"{key}.name" if key in _PLAYERS else key), value
+
+
+def wanted_shape(shape: Shape, *, accelerated: bool) -> Shape:
+    """Return the shape (C, H, W) to which pictures of a shape are reduced or rounded; the same if it fits."""
+    channels, *sides = shape
+    most = GPU_SIDE if accelerated else CPU_SIDE
+    if min(sides) <= most and patch_of(sides[0], sides[1]):
+        return shape
+    scale = min(most / min(sides), 1.0)
+    return (channels, *(max(round(side * scale / SIDE_STEP), 1) * SIDE_STEP for side in sides))
+
+
+def patch_of(height: int, width: int) -> int | None:
+    """Return the side of a patch that divides images into enough patches; None if no side does."""
+    common, side = gcd(height, width), min(height, width)
+    possible = [patch for patch in range(2, common + 1) if common % patch == 0 and side // patch >= _FEWEST_PATCHES]
+    preferred = [patch for patch in possible if side // patch >= 2 * _FEWEST_PATCHES - 1] or possible
+    return min(preferred, key=lambda patch: (abs(patch - _PATCH), patch), default=None)
+
+
+def fitting_batch(items: int, wanted: int) -> int:
+    """Return the largest batch size up to `wanted` that data of this many items allows.
+
+    No epoch ends with a batch of one item, which batch normalization does not take.
+    """
+    batch = min(items, wanted)
+    while batch > 1 and items % batch == 1:
+        batch -= 1
+    return max(batch, 1)
+
+
+def has_classes(items: int, classes: int) -> bool:
+    """Return whether classes have enough items for a conditional run."""
+    return 1 < classes <= items / FEWEST_OF_CLASS
+
+
+def r1_gamma(pixels: int, batch: int) -> float:
+    """Return R1's gamma for a number of pixels and a batch size, to three digits."""
+    return float(f"{R1_GAMMA_PER_PIXEL * pixels / batch:.3g}")
+
+
+def augmentation_policy(facts: Facts) -> list[str]:
+    """Return the operations of `diffaugment` that fit the pictures."""
+    color = ["color"] if facts.shape[0] in _COLOR else []
+    return [*color, "translation", "cutout", *(["flip"] if facts.mirrors else [])]
+
+
+def _networks(facts: Facts, settings: Settings, key: str) -> str:
+    _, height, width = facts.shape
+    if facts.accelerated and facts.side > _LARGEST_PATCHED_SIDE and gcd(height, width) % SIDE_STEP == 0:
+        return "dcgan"
+    return "subpixel" if patch_of(height, width) else "mlp"
+
+
+def _family(settings: Settings, key: str) -> str:
+    """Return the name of the player's networks; `optimizer.generator.lr` and `generator.width` are of the generator."""
+    player = next(part for part in key.split(".") if part in _PLAYERS)
+    return str(settings.get(f"{player}.name", "")).rpartition(":")[2]
+
+
+def _width(facts: Facts, settings: Settings, key: str) -> int | None:
+    if _family(settings, key) not in ("subpixel", "dcgan"):
+        return None
+    width, side = _WIDTH, max(facts.shape[1:])
+    while side > _WIDE_SIDE and width > _FEWEST_CHANNELS:
+        width, side = width // 2, (side + 1) // 2
+    return width
+
+
+def _patch(facts: Facts, settings: Settings, key: str) -> int | None:
+    return patch_of(*facts.shape[1:]) if _family(settings, key) == "subpixel" else None
+
+
+def _widths(facts: Facts, settings: Settings, key: str) -> object:
+    return _FAMILIES["mlp"]["widths"] if _family(settings, key) == "mlp" else None
+
+
+def _normalization(facts: Facts, settings: Settings, key: str) -> str | None:
+    return "off" if _family(settings, key) == "dcgan" else None
+
+
+def _latent(facts: Facts, settings: Settings, key: str) -> object:
+    return _FAMILIES.get(_family(settings, "generator"), {}).get("latent")
+
+
+def _rate(facts: Facts, settings: Settings, key: str) -> object:
+    return _FAMILIES.get(_family(settings, key), {}).get("lr")
+
+
+def _conditional(facts: Facts, settings: Settings, key: str) -> bool | None:
+    return has_classes(facts.items, facts.classes) if facts.classes > 1 else None
+
+
+def _batch(facts: Facts, settings: Settings, key: str) -> int:
+    batch, side = _BATCH, max(facts.shape[1:])
+    while side > (_GPU_BATCH_SIDE if facts.accelerated else _CPU_BATCH_SIDE) and batch > _SMALLEST_BATCH:
+        batch, side = batch // 2, (side + 1) // 2
+    return fitting_batch(facts.items, batch)
+
+
+def _gamma(facts: Facts, settings: Settings, key: str) -> float | None:
+    batch = settings.get("batch_size")
+    return r1_gamma(facts.pixels, batch) if isinstance(batch, int) and batch > 0 else None
+
+
+def _policy(facts: Facts, settings: Settings, key: str) -> object:
+    return None if facts.items >= MANY_ITEMS else augmentation_policy(facts)
+
+
+def _no_augmentation(facts: Facts, settings: Settings, key: str) -> object:
+    return REMOVE if facts.items >= MANY_ITEMS else None
+
+
+def _half_life(facts: Facts, settings: Settings, key: str) -> float | None:
+    batch = settings.get("batch_size")
+    return float(f"{_EMA_KIMG_PER_ITEM * batch:.3g}") if isinstance(batch, int) else None
+
+
+def _duration(facts: Facts, settings: Settings, key: str) -> str:
+    kimg = min(max(facts.items, _FEWEST_KIMG), _GPU_KIMG if facts.accelerated else _CPU_KIMG)
+    return f"{kimg // 2 if facts.pretrained else kimg} kimg"
+
+
+def _every(facts: Facts, settings: Settings, key: str) -> float | None:
+    text = str(settings.get("duration", ""))
+    try:
+        total = Duration.parse(text)
+    except ValueError:  # reported when the whole config is resolved
+        return None
+    return float(f"{total.amount / _PICTURES:.3g}") if total.unit == "kimg" else None
+
+
+def _both(field: str) -> tuple[str, ...]:
+    return tuple(f"{player}.{field}" for player in _PLAYERS)
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        ("dataset.size",),
+        f"pictures are reduced until the shorter side has {CPU_SIDE} pixels, with a GPU {GPU_SIDE}, and sides that no "
+        f"network divides are rounded to multiples of {SIDE_STEP}",
+        "four times the pixels take four times as long; networks halve the sides or divide them into patches",
+        lambda facts, settings, key: None,  # of the dataset itself, whose field may have another name
+    ),
+    Rule(
+        _both("name"),
+        f"`subpixel`; `dcgan` with a GPU above {_LARGEST_PATCHED_SIDE} pixels if {SIDE_STEP} divides both sides; `mlp` "
+        "if no patch divides them",
+        "convolutions on patches are the fastest without a GPU, but show a grid in larger pictures",
+        _networks,
+    ),
+    Rule(
+        _both("width"),
+        f"{_WIDTH} up to {_WIDE_SIDE} pixels, halved for each doubling of the longer side, at least {_FEWEST_CHANNELS}",
+        "so that time and memory of larger pictures grow with the side, not with its square",
+        _width,
+    ),
+    Rule(
+        _both("patch"),
+        f"{_PATCH}, or the nearest side that divides the pictures into at least {_FEWEST_PATCHES} patches a side",
+        "smaller patches take longer, larger ones show a grid",
+        _patch,
+    ),
+    Rule(
+        _both("widths"),
+        "512, 512 for `mlp`",
+        "as in the recipe arrays",
+        _widths,
+    ),
+    Rule(
+        ("discriminator.normalization",),
+        "off for `dcgan`",
+        "R1 stabilizes the discriminator, and batch normalization mixes the gradients of images",
+        _normalization,
+    ),
+    Rule(
+        ("latent.dim",),
+        ", ".join(f"{family['latent']} for `{name}`" for name, family in _FAMILIES.items()),
+        "as in the recipes that were made with these networks",
+        _latent,
+    ),
+    Rule(
+        ("training.conditional",),
+        f"true if classes have at least {FEWEST_OF_CLASS} pictures on average",
+        "of classes with fewer pictures D memorizes the pictures",
+        _conditional,
+    ),
+    Rule(
+        ("batch_size",),
+        f"{_BATCH} up to {_CPU_BATCH_SIDE} pixels (with a GPU {_GPU_BATCH_SIDE}), halved for each doubling, at least "
+        f"{_SMALLEST_BATCH}; at most the number of pictures",
+        "larger pictures take more memory for each; no batch has one picture alone",
+        _batch,
+    ),
+    Rule(
+        ("regularizers.r1.gamma",),
+        f"{R1_GAMMA_PER_PIXEL:g} times the pixels, divided by `batch_size`",
+        "gradients grow with the pixels, and their noise falls with the batch, Karras et al. 2020 (arXiv:2006.06676)",
+        _gamma,
+    ),
+    Rule(
+        ("augmentations.diffaugment.policy",),
+        "color, translation and cutout; no color unless there are 1, 3 or 4 channels; flip if `dataset.mirrors`",
+        "without augmentation D memorizes pictures, Zhao et al. 2020 (arXiv:2006.10738)",
+        _policy,
+    ),
+    Rule(
+        ("augmentations.diffaugment",),
+        f"none from {MANY_ITEMS:,} pictures",
+        "a run of this length does not memorize that many",
+        _no_augmentation,
+    ),
+    Rule(
+        tuple(f"optimizer.{player}.lr" for player in _PLAYERS),
+        ", ".join(f"{family['lr']['from']:g} to {family['lr']['to']:g} for `{n}`" for n, family in _FAMILIES.items()),
+        "as in the recipes that were made with these networks; low at the end for a stable result",
+        _rate,
+    ),
+    Rule(
+        ("ema.half_life_kimg",),
+        f"{_EMA_KIMG_PER_ITEM * _BATCH:g} at a batch size of {_BATCH}, in proportion to it",
+        "half of that in Karras et al. 2020 (arXiv:2006.06676), since runs are short",
+        _half_life,
+    ),
+    Rule(
+        ("duration",),
+        f"1,000 views of each picture, between {_FEWEST_KIMG} and {_CPU_KIMG:,} kimg, with a GPU {_GPU_KIMG:,}; half "
+        "of it with `--init-from`, Wang et al. 2018 (arXiv:1805.01677)",
+        "half an hour to an hour without a GPU at 32x32; D memorizes few pictures in longer runs",
+        _duration,
+    ),
+    Rule(
+        ("sample.every_kimg",),
+        f"a {_PICTURES}th of the duration, if that is in kimg",
+        "so that the first pictures come soon",
+        _every,
+    ),
+)
+"""All rules, in the order in which they are applied."""
