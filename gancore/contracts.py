@@ -143,6 +143,11 @@ class Generator(Component):
         An optional method `encode(images)`, or `encode(images, condition)`, maps real images to extras by name, as a
         mapping of tensors (N, …). Its parameters belong to the generator.
 
+        An optional method `truncated(latent, truncation)`, or `truncated(latent, truncation, condition)`, returns more
+        typical, less diverse images: `truncation` 1 gives those of a call, 0 one image for all latents of a condition,
+        up to random numbers that the module draws. It is called in evaluation mode, with a `truncation` in 0..1, when
+        samples are drawn. Without it, latents are multiplied by the truncation.
+
         Raise ConfigError for a spec that it does not support.
         """
 

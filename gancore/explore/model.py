@@ -255,12 +255,16 @@ class Explorer:
     def _draw(self, trained: TrainedGenerator, latents: Tensor, point: Point) -> bytes:
         conditions = self.conditions.of(point.condition)
         with attributed(trained.config, self._catalog):
-            stream = trained.stream_latents(latents, conditions)
+            truncation = point.truncation if trained.truncates_styles else 1.0  # else it is in the latents
+            stream = trained.stream_latents(latents, conditions, truncation=truncation)
             samples = torch.cat(list(stream))
         return png_bytes(picture(samples, self.conditions.real_points, stream.limits), _FAST)
 
     def _digest(self, point: Point) -> str:
-        """Return the digest of the point's own latent, after truncation and moves, which is kept in memory."""
+        """Return the digest of the point's own latent, after truncation and moves, which is kept in memory.
+
+        Truncation of styles is not part of it.
+        """
         return self.latents.add(self._latent(point)[0])
 
     def _latent(self, point: Point) -> Tensor:

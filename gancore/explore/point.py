@@ -35,8 +35,9 @@ class Point(BaseModel):
     """What a page shows.
 
     The latent is `base`, mixed with `other` by `amount`, then truncated, then moved along directions, whose numbers
-    begin at 1, by standard deviations. `condition` is the number of a class, or of an item of the dataset.
-    `checkpoint` is the name of a file in the run's folder of checkpoints.
+    begin at 1, by standard deviations. A generator that truncates styles does so last, not in the latent. `condition`
+    is the number of a class, or of an item of the dataset. `checkpoint` is the name of a file in the run's folder of
+    checkpoints.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -155,7 +156,7 @@ def latent_of(point: Point, trained: TrainedGenerator, stored: StoredLatents, di
         other = base_latent(point.other, trained, stored)
         latent = mix(latent, other, point.amount, trained.config.latent.distribution)
     latents = latent.unsqueeze(0)
-    if point.truncation < 1:
+    if point.truncation < 1 and not trained.truncates_styles:
         latents = truncate(latents, point.truncation)
     if point.used_moves:
         if directions is None:

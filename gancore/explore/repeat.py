@@ -49,7 +49,9 @@ def command(invocation: Invocation, point: Point, trained: TrainedGenerator, fil
         words += ["--latents", shell_quote(files.latent)]
     else:
         words += ["--seeds", str(point.base)]
-        words += ["--truncation", repr(point.truncation)] if point.truncation < 1 else []
+    if point.truncation < 1 and (files.latent is None or trained.truncates_styles):
+        words += ["--truncation", repr(point.truncation)]
+    if files.latent is None:
         for number, amount in point.used_moves.items():
             words += ["--move", f"{number}={amount!r}"]
     if files.condition is not None:
@@ -75,16 +77,18 @@ def python(invocation: Invocation, point: Point, trained: TrainedGenerator, file
         imports += ["import numpy", "import torch"]
         latents = f"torch.from_numpy(numpy.load({str(files.latent)!r}))"
     else:
-        if point.truncation < 1:
+        if point.truncation < 1 and not trained.truncates_styles:
             latents = f"gancore.truncate({latents}, {point.truncation!r})"
         if point.used_moves:
             latents = f"gancore.move(gancore.find_directions(trained), {latents}, {point.used_moves})"
-    conditions = ""
+    options = ""
     if files.condition is not None:
         imports += ["import numpy", "import torch"]
-        conditions = f", torch.from_numpy(numpy.load({str(files.condition)!r}))"
+        options = f", torch.from_numpy(numpy.load({str(files.condition)!r}))"
     elif point.condition is not None:
-        conditions = f", label={_label(trained, point.condition)!r}"
+        options = f", label={_label(trained, point.condition)!r}"
+    if point.truncation < 1 and trained.truncates_styles:
+        options += f", truncation={point.truncation!r}"
     where = f"{str(checkpoint_path(invocation, point))!r}"
     where += ", raw=True" if point.raw else ""
     where += f", device={invocation.device!r}" if invocation.device else ""
@@ -94,10 +98,10 @@ def python(invocation: Invocation, point: Point, trained: TrainedGenerator, file
         where += f", catalog=gancore.Catalog.installed(gancore.Choice(files=({named.strip()})))"
     out = out_name(point) if len(trained.shape) > 1 else Path(out_name(point)).with_suffix(".csv")
     lines = [f"trained = gancore.load({where})"]
-    if point.used_moves or point.truncation < 1 or files.latent is not None:
+    if not latents.startswith("trained."):
         lines.append(f"latents = {latents}")
         latents = "latents"
-    lines.append(f"gancore.save_samples(trained.stream_latents({latents}{conditions}), {str(out)!r})")
+    lines.append(f"gancore.save_samples(trained.stream_latents({latents}{options}), {str(out)!r})")
     imports = sorted(dict.fromkeys(imports), key=lambda line: (line.startswith("from"), line))
     return "\n".join([*imports, "", *lines])
 

@@ -34,10 +34,11 @@ class SampleOptions:
     """What to draw with a generator, as the options of `gancore sample` say it.
 
     The latents are `count` ones of `seed`, or the first one of each of `seeds`, or `latents` (N, Z), or those of a walk
-    through the seeds in `interpolate` and back, in `frames` steps. They are truncated, and then moved along editing
-    directions by `moves`; see `truncate` and `move`. Each of several `labels`, numbers or names, has all of them.
-    `conditions` are one (*condition), or one for each sample (N, *condition). `grid` are rows and columns; without
-    other numbers it says how many samples there are, and with them its last places may stay empty.
+    through the seeds in `interpolate` and back, in `frames` steps. They are multiplied by `truncation`, and then moved
+    along editing directions by `moves`; see `truncate` and `move`. A generator that truncates styles does so last.
+    Each of several `labels`, numbers or names, has all of them. `conditions` are one (*condition), or one for each
+    sample (N, *condition). `grid` are rows and columns; without other numbers it says how many samples there are, and
+    with them its last places may stay empty.
     """
 
     count: int | None = None
@@ -168,8 +169,9 @@ class SampleRequest:
         return latents.unsqueeze(1 if self.animated else 0)
 
     def _edited(self, latents: Tensor) -> Tensor:
-        """Return the latents truncated, and then moved."""
-        latents = truncate(latents, self.options.truncation)
+        """Return the latents truncated, unless the generator does that itself, and then moved."""
+        if not self.trained.truncates_styles:
+            latents = truncate(latents, self.options.truncation)
         if self.options.moves:
             latents = move(find_directions(self.trained), latents, self.options.moves)
         return latents
@@ -188,7 +190,8 @@ class SampleRequest:
             conditions = torch.tensor(labels)[label]
         elif conditions is not None:
             conditions = conditions[number if is_walk else number + frame]  # one of both is 0
-        stream = self.trained.stream_latents(latents[frame, number], conditions)
+        truncation = self.options.truncation if self.trained.truncates_styles else 1.0  # else it is in the latents
+        stream = self.trained.stream_latents(latents[frame, number], conditions, truncation=truncation)
         rows = self._classes() * (1 if self.animated or not is_walk else count)
         grid = self._grid(rows, count if self.animated or not is_walk else frames)
         per_frame = self._classes() * count if is_walk or labels[1:] else self.options.cells or 1

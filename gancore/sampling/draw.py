@@ -17,9 +17,9 @@ from gancore.contracts import Condition, Shape
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, NumericsError, blame
 from gancore.sampling.grid import is_picture, picture, png_bytes
-from gancore.sampling.latents import draw_latents
+from gancore.sampling.latents import draw_latents, truncate
 from gancore.training.gan import GAN
-from gancore.training.networks import call, eval_mode, generated_of
+from gancore.training.networks import Network, call, eval_mode, generated_of
 from gancore.utils.random import derive_seed, seeded
 from gancore.utils.sample_format import UINT8, SampleFormat, condition_to_network
 
@@ -72,17 +72,34 @@ def generate(
     noise_seed: int,
     device: torch.device,
     sample_format: SampleFormat,
+    truncation: float = 1.0,
 ) -> Tensor:
     """Return the samples of latents (N, Z), made at once; `conditions` (N, …) are as networks see them. See `draw`.
 
-    `noise_seed` is the seed of the random numbers that the generator itself draws.
+    `noise_seed` is the seed of the random numbers that the generator itself draws. A `truncation` in 0..1 is that of
+    the generator's method `truncated`; without that method latents are multiplied by it.
     """
     wanted = None if conditions is None else conditions.to(device)
     with eval_mode(generator), seeded(noise_seed, device), blame("generator", "in forward()"):
-        images = generated_of(call(generator, latents.to(device), wanted)).images.float()
+        images = generated_of(call(truncating(generator, truncation), latents.to(device), wanted)).images.float()
     if not images.isfinite().all():  # converted to bytes they would look like any other image
         raise not_finite()
     return sample_format.to_stored(images).cpu()
+
+
+def truncates_styles(generator: nn.Module) -> bool:
+    """Return whether a generator has a method `truncated` of its own; latents are multiplied for all others."""
+    return callable(getattr(generator, "truncated", None))
+
+
+def truncating(generator: nn.Module, truncation: float) -> Network:
+    """Return what maps latents (N, Z), and conditions, to the output of a generator at this truncation."""
+    if truncation == 1:
+        return generator
+    if not truncates_styles(generator):
+        return lambda latents, *condition: generator(truncate(latents, truncation), *condition)
+    method: Network = generator.truncated
+    return lambda latents, *condition: method(latents, truncation, *condition)
 
 
 def chunk_latents(latent: LatentSettings, seed: int, start: int) -> tuple[Tensor, int]:

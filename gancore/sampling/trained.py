@@ -23,6 +23,7 @@ from gancore.sampling.draw import (
     chunk_latents,
     condition_of_chunk,
     generate,
+    truncates_styles,
 )
 from gancore.sampling.export import Exported, export
 from gancore.sampling.latents import checked_latents, draw_latents, seed_latents, truncate
@@ -62,6 +63,14 @@ class TrainedGenerator:
     half_life_kimg: float | None = None
 
     @property
+    def truncates_styles(self) -> bool:
+        """Whether truncation moves styles toward their mean, as the generator's method `truncated` does it.
+
+        Otherwise truncation multiplies latents; see `gancore.truncate`.
+        """
+        return truncates_styles(self.generator)
+
+    @property
     def shape(self) -> Shape:
         """The shape of a sample."""
         return self.spec.shape
@@ -78,7 +87,8 @@ class TrainedGenerator:
 
         `label`, a number in 0..K-1 or a name, asks a generator that is conditional on classes for one class.
         `conditions` gives one to each sample: labels (N,), or tensors (N, *condition) as the dataset stores them; a
-        single one, of shape condition, is used for all. `truncation` in 0..1 is that of `truncate`; 1 changes nothing.
+        single one, of shape condition, is used for all. `truncation` in 0..1 gives more typical, less diverse samples:
+        latents are multiplied by it, or styles moved toward their mean if `truncates_styles`; 1 changes nothing.
         A notebook shows the result as a picture.
         Raises ConfigError for any other label or condition, NumericsError when a sample is not finite.
         """
@@ -106,7 +116,7 @@ class TrainedGenerator:
         def chunk(start: int) -> Tensor:
             latents, noise_seed = chunk_latents(self.config.latent, seed, start)
             wanted = condition_of_chunk(self.spec.condition, conditions, start)
-            return self._generate(truncate(latents, truncation), wanted, noise_seed)
+            return self._generate(latents, wanted, noise_seed, truncation)
 
         return self._stream(count, chunk, CHUNK)
 
@@ -121,16 +131,17 @@ class TrainedGenerator:
         noise_seed: int = 0,
         *,
         label: int | str | None = None,
+        truncation: float = 1.0,
     ) -> Tensor:
         """Return the samples (N, *shape) of latents (N, Z), as the data is stored, on the CPU.
 
         The generator makes one at a time. So the bits of a sample depend only on its latent, its condition and
         `noise_seed`, the seed of what the generator itself draws; `sample` makes 64 at once, which may round otherwise.
-        `conditions` and `label` are as in `sample`; without them, a run that is conditional on classes draws all in
-        turn. A notebook shows the result as a picture.
+        `conditions`, `label` and `truncation` are as in `sample`; a run that is conditional on classes draws all in
+        turn without them. A notebook shows the result as a picture.
         Raises ConfigError for other latents or conditions, NumericsError when a sample is not finite.
         """
-        stream = self.stream_latents(latents, conditions, noise_seed, label=label)
+        stream = self.stream_latents(latents, conditions, noise_seed, label=label, truncation=truncation)
         return torch.cat(list(stream)).as_subclass(DrawnSamples)
 
     def stream_latents(
@@ -140,6 +151,7 @@ class TrainedGenerator:
         noise_seed: int = 0,
         *,
         label: int | str | None = None,
+        truncation: float = 1.0,
     ) -> SampleStream:
         """Return the samples of `generate`, to be drawn one by one: iterate over it, or pass it to `save_samples`.
 
@@ -147,11 +159,12 @@ class TrainedGenerator:
         """
         latents = checked_latents(latents, self.config.latent.dim)
         conditions = self._checked(conditions, label, len(latents))
+        truncate(torch.zeros(1), truncation)  # raises for another number
         seed = derive_seed(noise_seed, "latents")
 
         def chunk(start: int) -> Tensor:
             wanted = condition_of_chunk(self.spec.condition, conditions, start, 1)
-            return self._generate(latents[start : start + 1], wanted, seed)
+            return self._generate(latents[start : start + 1], wanted, seed, truncation)
 
         return self._stream(len(latents), chunk, 1)
 
@@ -166,7 +179,7 @@ class TrainedGenerator:
         condition_of_chunk(self.spec.condition, None, 0)  # raises if tensors are needed
         return None
 
-    def _generate(self, latents: Tensor, conditions: Tensor | None, noise_seed: int) -> Tensor:
+    def _generate(self, latents: Tensor, conditions: Tensor | None, noise_seed: int, truncation: float) -> Tensor:
         return generate(
             self.generator,
             latents,
@@ -174,6 +187,7 @@ class TrainedGenerator:
             noise_seed=noise_seed,
             device=self.device,
             sample_format=self.sample_format,
+            truncation=truncation,
         )
 
     def _stream(self, count: int, chunk: Callable[[int], Tensor], chunk_size: int) -> SampleStream:

@@ -66,6 +66,7 @@ from gancore.testing.networks import low_strength_leaves_images_unchanged as low
 from gancore.testing.networks import output_has_the_promised_shape as output_has_the_promised_shape
 from gancore.testing.networks import preflight_detects_sample_mixing as preflight_detects_sample_mixing
 from gancore.testing.networks import strength_zero_changes_nothing as strength_zero_changes_nothing
+from gancore.testing.networks import truncation_ends_at_one_image as truncation_ends_at_one_image
 from gancore.testing.observers import handles_a_resumed_run as handles_a_resumed_run
 from gancore.testing.observers import handles_unusual_events as handles_unusual_events
 from gancore.testing.observers import keeps_its_files_on_resume as keeps_its_files_on_resume

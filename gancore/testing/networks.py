@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -17,13 +18,15 @@ from gancore.metrics import Features, LearnedExtractor
 from gancore.testing.cases import Case, CaseSkipped, LawBroken, NotApplicable, UnsuitedCase, UnsuitedComponent, require
 from gancore.testing.general import first_difference
 from gancore.testing.harness import Harness, failures, gradients, harness
-from gancore.testing.inputs import conditions, extra_inputs, extras_in, images
+from gancore.testing.inputs import call_network, conditions, extra_inputs, extras_in, images
 from gancore.training.mixing import COUNT, TrialInputs, mixes_rows, mixes_samples
-from gancore.training.networks import describe_tensor
+from gancore.training.networks import Network, describe_tensor, generated_of
 from gancore.utils.random import seeded
 
 _TRAINED_BY = {"loss": "discriminator", "regularizer": "penalty", "augmentation": "images"}
 """The output whose gradient trains the parameters of a kind; in others it is all outputs."""
+_ROUNDING = 1e-4
+"""Largest relative difference of images that are computed in two ways."""
 _SEEDS = 32
 """Number of initializations to try."""
 _COUNTS = (3, 16)
@@ -134,6 +137,29 @@ def condition_changes_the_images(component: Component, case: Case) -> None:
         if first_difference(generated, other) is not None:
             return
     raise LawBroken("images do not depend on the condition")
+
+
+def truncation_ends_at_one_image(component: Component, case: Case) -> None:
+    """Images of a method `truncated` are those of a call at truncation 1, and one image for all latents at 0."""
+    built = harness(component, case, evaluation=True)
+    method = getattr(built.module, "truncated", None)
+    if method is None:
+        raise NotApplicable("it has no method truncated")
+    latent = built.inputs["latent"]
+
+    def truncated(latent: Tensor, truncation: float) -> dict[str, Tensor]:
+        with torch.no_grad(), seeded(built.seed + 1), failures(component):
+            call = partial(_with_truncation, method, truncation)
+            return {"images": generated_of(call_network(call, latent, built.inputs)).images}
+
+    whole = first_difference(_images(built), truncated(latent, 1.0), _ROUNDING)
+    require(whole is None, "truncated() at truncation 1 returns other images than a call")
+    ends = truncated(latent, 0.0), truncated(3 * latent.flip(1) + 1, 0.0)
+    require(first_difference(*ends, _ROUNDING) is None, "images of truncated() at truncation 0 depend on the latent")
+
+
+def _with_truncation(method: Network, truncation: float, latent: Tensor, *condition: Tensor) -> object:
+    return method(latent, truncation, *condition)
 
 
 def condition_changes_the_logits(component: Component, case: Case) -> None:

@@ -67,6 +67,7 @@ LAWS: dict[Law, str] = {
     networks.images_are_in_range: "generator",
     networks.latent_changes_the_images: "generator",
     networks.condition_changes_the_images: "generator",
+    networks.truncation_ends_at_one_image: "generator",
     networks.condition_changes_the_logits: "discriminator",
     networks.dropout_follows_the_mode: "generator discriminator",
     general.stays_on_its_device: "generator discriminator loss regularizer augmentation extractor",

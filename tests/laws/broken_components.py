@@ -178,6 +178,18 @@ class IgnoresItsCondition(Net):
         return self.finish(self.layer(batch.flatten(1))) + unused
 
 
+@generator(laws.truncation_ends_at_one_image)
+class TruncatesToHalf(Net):
+    def truncated(self, latent, truncation, condition=None):
+        return self((0.5 + 0.5 * truncation) * latent, *(() if condition is None else (condition,)))
+
+
+@generator(laws.truncation_ends_at_one_image)
+class TruncatesAWhole(Net):
+    def truncated(self, latent, truncation, condition=None):
+        return self(0.9 * truncation * latent, *(() if condition is None else (condition,)))
+
+
 @breaks(laws.config_round_trips)
 class DoublesWidthInValidation(CorrectGenerator):
     name = "doubles-width"
