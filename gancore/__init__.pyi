@@ -52,12 +52,14 @@ from .evaluation.evaluator import Result as Result
 from .evaluation.evaluator import SampleOrigin as SampleOrigin
 from .evaluation.read_images import read_images as read_images
 from .evaluation.sources import ReferenceImages as ReferenceImages
+from .evaluation.statistics import ReferenceStatistics as ReferenceStatistics
 from .evaluation.train_extractor import EvaluationPaths as EvaluationPaths
 from .exporters import ExportedGenerator as ExportedGenerator
 from .exporters import Exporter as Exporter
 from .hookspecs import hookimpl as hookimpl
 from .metrics import Extractor as Extractor
 from .metrics import Features as Features
+from .metrics import FeatureStatistics as FeatureStatistics
 from .metrics import LearnedExtractor as LearnedExtractor
 from .metrics import Measurement as Measurement
 from .metrics import Metric as Metric

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Better",
     "Extractor",
+    "FeatureStatistics",
     "Features",
     "LearnedExtractor",
     "Measurement",
@@ -127,18 +128,38 @@ class Samples:
         return logits.argmax(dim=1).bincount(minlength=logits.shape[1]).double() / len(logits)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureStatistics:
+    """What is kept of the features of images: `mean` (D,) and `covariance` (D, D), both float64.
+
+    `count` is the number of images, None if it is unknown.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    count: int | None = None
+
+    @classmethod
+    def of(cls, features: Tensor) -> FeatureStatistics:
+        """Return the statistics of features (N, D) of at least two images; the covariance is over N - 1."""
+        values = features.double()
+        return cls(values.mean(dim=0), values.T.cov().reshape(values.shape[1], -1), len(values))
+
+
 @dataclass(frozen=True, eq=False)
 class MetricInputs:
     """Inputs of `Metric.measure`. Later versions may add fields and remove none.
 
     `fake`: generated images. `real`: the reference. `training`: images that the generator was trained on. Those in
     `needs` of the metric are set, the others may be None. `mixture`: the distribution of the data, if it is known.
+    `statistics`: of the features of the reference, in place of `real`, for a metric that `reads_statistics`.
     """
 
     fake: Samples
     real: Samples | None = None
     training: Samples | None = None
     mixture: Mixture | None = None
+    statistics: FeatureStatistics | None = None
     _cache: dict[object, object] = field(default_factory=dict, repr=False)
 
     @property
@@ -149,8 +170,18 @@ class MetricInputs:
     @property
     def features(self) -> tuple[Tensor, Tensor]:
         """Features of generated (N, D) and real (M, D) images. Raises DataError if one is missing."""
-        fake, real = (_require(samples.features, "features", "features") for samples in (self.fake, self.reference))
-        return fake, real
+        return self.fake_features, _require(self.reference.features, "features", "features")
+
+    @property
+    def fake_features(self) -> Tensor:
+        """Features of generated images (N, D). Raises DataError if they are missing."""
+        return _require(self.fake.features, "features", "features")
+
+    @property
+    def real_statistics(self) -> FeatureStatistics:
+        """Statistics of the features of real images. Raises DataError if neither they nor the features are there."""
+        given = self.statistics
+        return given or self.once("statistics of real images", lambda: FeatureStatistics.of(self.features[1]))
 
     def once(self, key: object, compute: Callable[[], T]) -> T:
         """Return `compute()`, cached under `key` for all metrics that get these inputs."""
@@ -182,12 +213,15 @@ class Measurement:
 class Metric(Component):
     """Number that rates generated images.
 
-    Class variables: `needs`, the inputs that `measure` reads; `better`, the direction in which the number improves.
+    Class variables: `needs`, the inputs that `measure` reads; `better`, the direction in which the number improves;
+    `reads_statistics`, whether mean and covariance of the reference's features are enough, as
+    `MetricInputs.real_statistics` gives them.
     """
 
     kind = "metric"
     needs: ClassVar[frozenset[Need]]
     better: ClassVar[Better]
+    reads_statistics: ClassVar[bool] = False
 
     extractor: Extractor | None = Field(
         default=None, description="feature extractor or classifier that the metric uses"

@@ -16,6 +16,7 @@ from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
 from gancore_cli.options import (
+    OutPath,
     Terminal,
     check_weights,
     data_dir,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from gancore.contracts import Dataset
     from gancore.evaluation.evaluator import Evaluation, Evaluator, Result
     from gancore.evaluation.sources import ReferenceImages
+    from gancore.evaluation.statistics import ReferenceStatistics
     from gancore.run.directory import RunDirectory
     from gancore.sampling.trained import TrainedGenerator
 
@@ -73,7 +75,8 @@ def _half_lives(_context: click.Context, _parameter: click.Parameter, texts: tup
 @click.option(
     "--reference",
     metavar="DATASET|PATH",
-    help="Real images to compare with.  [default: the held-out part of the run's dataset, else that dataset]",
+    help="Real images to compare with, or FILE.npz with the mean and covariance of their features (mu, sigma).  "
+    "[default: the held-out part of the run's dataset, else that dataset]",
     shell_complete=completers.datasets_and_paths,
 )
 @click.option(
@@ -107,6 +110,13 @@ def _half_lives(_context: click.Context, _parameter: click.Parameter, texts: tup
     help="Keep the result in RUN as its newest evaluation: gancore report, compare, show run and the model card of "
     "gancore export show it.",
 )
+@click.option(
+    "--write-statistics",
+    "statistics",
+    type=OutPath(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help="Write the mean and covariance of the reference's features, for --reference FILE.npz.",
+)
 @settings_of("the dataset that reads PATH or the PATH of --reference")
 @data_dir
 @device
@@ -123,6 +133,7 @@ def evaluate(
     best: bool,
     refresh_batchnorm: bool,
     save: bool,
+    statistics: Path | None,
     assignments: tuple[str, ...],
     data_dir: Path | None,
     device: str,
@@ -144,6 +155,8 @@ def evaluate(
     from gancore.utils.paths import cache_root, data_root
 
     check_weights(raw=raw, ema=half_lives)
+    if statistics and statistics.suffix.lower() != ".npz":
+        raise click.UsageError(f"--write-statistics must end in .npz; received {statistics}")
     if save and (raw or half_lives or refresh_batchnorm or reference):
         raise click.UsageError("--save is for the weights and the reference of RUN; leave out what changes them")
     saved_in = click.get_current_context().with_resource(_locked(images)) if save else None
@@ -204,17 +217,23 @@ def evaluate(
         path, source, warnings = images, {}, [*warnings, *skipped]
         evaluator = evaluator_for_images(samples, paths, catalog, metrics=metrics, reference=given, seed=seed)
         terminal.display().prepare(evaluator.prepare())
+    if statistics:
+        evaluator.reference_statistics().save(statistics)
     evaluation = _measured(terminal, evaluator, samples, warnings)
     header = {"of": str(path), **source, "count": len(samples), "seed": seed}
     document = {**header, **evaluation.to_data()}
     if saved_in:
         saved_in.write_evaluation(trained.step, evaluation)
         document["saved"] = str(saved_in.evaluation)
+    if statistics:
+        document["statistics"] = str(statistics)
 
     def text() -> None:
         _print(evaluation, evaluator, header)
         if saved_in:
             echo(f"saved: {saved_in.evaluation}")
+        if statistics:
+            echo(f"statistics: {statistics}")
 
     terminal.result(json_safe(document), text)
 
@@ -327,8 +346,10 @@ def _reference(
     catalog: Catalog,
     root: Path,
     trained: TrainedGenerator | None = None,
-) -> tuple[ReferenceImages, list[str]]:
+) -> tuple[ReferenceImages | ReferenceStatistics, list[str]]:
     """Return the images of `--reference`, and warnings: the held-out part of a dataset, an inline table, or files.
+
+    Of an .npz file with statistics, return those.
 
     For a generator, files are read with the settings of the data that it was trained on.
     """
@@ -337,6 +358,7 @@ def _reference(
     from gancore.data.items import build_dataset
     from gancore.evaluation.read_images import warnings_of
     from gancore.evaluation.sources import ReferenceImages, reference_of
+    from gancore.evaluation.statistics import ReferenceStatistics, has_statistics
 
     known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
     if reference in known or reference.startswith("{") or not Path(reference).expanduser().exists():
@@ -344,6 +366,8 @@ def _reference(
         dataset = dataset if reference.startswith("{") else reference_of(dataset)[0]
         _prepare(terminal, dataset, root, dataset.name)
         return ReferenceImages.of(dataset, root), []
+    if has_statistics(path := Path(reference).expanduser()):
+        return ReferenceStatistics.read(path), []
     shape, like = (None, None) if trained is None else (trained.shape, trained.config.dataset)
     dataset = with_settings(dataset_for(reference, catalog, shape, like), assignments, catalog)
     dataset = reference_of(dataset)[0]
@@ -402,7 +426,7 @@ def _read(
     images: Path,
     assignments: tuple[str, ...],
     catalog: Catalog,
-    reference: ReferenceImages | None,
+    reference: ReferenceImages | ReferenceStatistics | None,
     count: int | None,
     seed: int,
 ) -> tuple[Tensor, list[str]]:
@@ -414,8 +438,9 @@ def _read(
     from gancore.evaluation.read_images import warnings_of
     from gancore.evaluation.sources import ReferenceImages
 
-    shape = None if reference is None else tuple(reference.draw(1, seed, "shape").shape[1:])
-    like = None if reference is None else reference.dataset
+    shape, like = None, None
+    if isinstance(reference, ReferenceImages):
+        shape, like = tuple(reference.draw(1, seed, "shape").shape[1:]), reference.dataset
     dataset = with_settings(dataset_for(images, catalog, shape, like), assignments, catalog)
     with TemporaryDirectory(prefix="gancore-") as folder:  # not the cache, where they would stay
         _prepare(terminal, dataset, Path(folder), str(images))
@@ -445,6 +470,8 @@ def _images_of(header: Mapping[str, Any]) -> str:
 def _reference_of(evaluator: Evaluator, *, generated: bool) -> str:
     """Return the line about the real images; empty without them."""
     source, origin = evaluator.reference, evaluator.origin
+    if evaluator.statistics:
+        return f"reference: mean and covariance of features in {evaluator.statistics.name}"
     if not source:
         return ""
     trained_on = origin.training is not None and origin.training.dataset == source.dataset

@@ -16,6 +16,7 @@ from gancore.contracts import Dataset, EvaluationProtocol
 from gancore.errors import ConfigError, DataError
 from gancore.evaluation.evaluator import Evaluator, SampleOrigin
 from gancore.evaluation.sources import ReferenceImages, reference_of
+from gancore.evaluation.statistics import ReferenceStatistics
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.metrics import Metric
 from gancore.utils.sample_format import SampleFormat
@@ -27,7 +28,7 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     catalog: Finder,
     *,
     metrics: Iterable[str] = (),
-    reference: ReferenceImages | None = None,
+    reference: ReferenceImages | ReferenceStatistics | None = None,
     training: TorchDataset[Any] | None = None,  # Any: the dataset's items
     sample_format: SampleFormat | None = None,
     count: int | None = None,
@@ -42,7 +43,9 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     dataset, by default read from `training`; its scales or value range are those that images are compared in.
     """
     dataset, held_out = reference_of(run.dataset)
-    if reference is not None:
+    if isinstance(reference, ReferenceStatistics):
+        held_out, dataset = False, run.dataset
+    elif reference is not None:
         held_out = held_out and reference.dataset == dataset
         dataset = reference.dataset or run.dataset
     chosen = _find_metrics(metrics, run.named_metrics(), catalog) or run.named_metrics()
@@ -51,7 +54,11 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     trained_on = None
     if training is not None:
         trained_on = ReferenceImages(run.dataset.name, training, run.dataset)
-    elif held_out or reference is None or any(metric.extractor is None for metric in chosen.values()):
+    elif (
+        held_out
+        or not isinstance(reference, ReferenceImages)
+        or any(metric.extractor is None for metric in chosen.values())
+    ):
         trained_on = ReferenceImages.of(run.dataset, paths.root)
     if reference is None:
         reference = ReferenceImages.of(dataset, paths.root) if held_out else trained_on
@@ -72,7 +79,7 @@ def evaluator_for_images(
     catalog: Finder,
     *,
     metrics: Iterable[str] = (),
-    reference: ReferenceImages | None = None,
+    reference: ReferenceImages | ReferenceStatistics | None = None,
     seed: int = 0,
 ) -> Evaluator:
     """Return an evaluator for stored images (N, …) of unknown origin.
@@ -82,7 +89,7 @@ def evaluator_for_images(
     and metrics, DataError for images of another shape than the reference.
     """
     check_reference(reference, metrics)
-    dataset = None if reference is None else reference.dataset
+    dataset = reference.dataset if isinstance(reference, ReferenceImages) else None
     part = None if dataset is None else dataset.part("train")
     held_out = part is not None and reference_of(part) == (dataset, True)
     stand_ins = ReferenceImages.of(part, paths.root) if part is not None and held_out else None

@@ -19,6 +19,7 @@ from gancore.data.items import check_items
 from gancore.errors import ConfigError, DataError, PluginError, blame
 from gancore.evaluation.features import FeatureExtractor, digest_of_tensor
 from gancore.evaluation.sources import ReferenceImages, compared
+from gancore.evaluation.statistics import ReferenceStatistics
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation, load_extractor
 from gancore.metrics import Better, Extractor, LearnedExtractor, Measurement, Metric, MetricInputs, Samples
 from gancore.settings import plain
@@ -146,14 +147,16 @@ class Evaluator:
         self,
         metrics: Mapping[str, Metric],
         paths: EvaluationPaths,
-        reference: ReferenceImages | None,
+        reference: ReferenceImages | ReferenceStatistics | None,
         origin: SampleOrigin = SampleOrigin(),
         *,
         count: int | None = None,
         seed: int = 0,
         optional: Container[str] = (),
     ) -> None:
-        self.reference, self.origin, self.seed = reference, origin, seed
+        self.origin, self.seed = origin, seed
+        self.reference = reference if isinstance(reference, ReferenceImages) else None
+        self.statistics = reference if isinstance(reference, ReferenceStatistics) else None
         self.metrics = dict(metrics)
         self._paths, self._optional = paths, optional
         self._real_data_scores: dict[str, tuple[Measurement, Mapping[str, int]]] = {}
@@ -170,6 +173,12 @@ class Evaluator:
             if reference is None and "reference" in metric.needs:
                 raise ConfigError(
                     f"{name} compares with real images, but no reference is given", "pass --reference DATASET"
+                )
+            if self.statistics and "reference" in metric.needs and not metric.reads_statistics:
+                raise ConfigError(
+                    f"{name} compares with real images; {self.statistics.name} has only the mean and the covariance of "
+                    "their features",
+                    "name a metric that needs no more, such as --metric fd-inception, or pass --reference DATASET",
                 )
             if "training" in metric.needs and not (origin.training and origin.held_out):
                 raise ConfigError(
@@ -201,6 +210,11 @@ class Evaluator:
 
     @cached_property
     def _about_reference(self) -> dict[str, object] | None:
+        if self.statistics:
+            return {
+                **{"name": self.statistics.name, "split": None, "held_out": None, "sha256": self.statistics.digest},
+                "statistics": True,
+            }
         if self.reference is None or self.images is None:
             return None
         held_out = self.origin.held_out if self.origin.known else None
@@ -210,7 +224,14 @@ class Evaluator:
     @property
     def shape(self) -> Shape | None:
         """The shape of one image, None if it is not known."""
-        return self.origin.shape if self.images is None else tuple(self.images.shape[1:])
+        return self.origin.shape if self._example is None else tuple(self._example.shape[1:])
+
+    @cached_property
+    def _example(self) -> Tensor | None:
+        """Real images as they are stored: the reference, or one training image; None if there are no real images."""
+        if self.images is not None or self.origin.training is None:
+            return self.images
+        return self.origin.training.draw(1, self.seed, "example")
 
     def prepare(self) -> Iterator[Preparation]:
         """Load or train the extractors, read the real images, and score real data; yield the progress.
@@ -221,11 +242,14 @@ class Evaluator:
         for position, group in enumerate(self._groups):
             if group.extractor is not None and self.shape is not None:
                 num_classes = None if self.reference is None else self.reference.num_classes
-                seen = None if self.images is None else group.format_of(self.images)
+                seen = None if self._example is None else group.format_of(self._example)
                 loading = load_extractor(group.extractor, dataset, self.shape, num_classes, self._paths, seen)
                 group.loaded = yield from loading
             group.is_prepared = True
             if self.images is None:
+                if self.statistics and self.origin.training is not None:
+                    yield Preparation("measuring real images", position / len(self._groups))
+                    self._score_real_data(group, halve=False)
                 continue
             yield Preparation("reading real images", position / len(self._groups))
             needs = frozenset[str]().union(*(metric.needs for metric in group.metrics.values()))
@@ -255,6 +279,21 @@ class Evaluator:
         warnings = [f"{result.name}: {text}" for result in ordered for text in result.measured.warnings]
         return Evaluation(ordered, (*self._warnings, *warnings))
 
+    def reference_statistics(self) -> ReferenceStatistics:
+        """Return mean and covariance of the reference's features, as the extractor of the metrics computes them.
+
+        Raises ConfigError before `prepare`, and unless exactly one extractor has read the reference.
+        """
+        read = [(group.real, group.loaded) for group in self._groups if group.real is not None and group.loaded]
+        if len(read) != 1 or self.reference is None:
+            names = ", ".join(sorted(extractor.name for _, extractor in read)) or "no extractor"
+            raise ConfigError(
+                f"statistics are those of one extractor that reads the reference; here it is read by {names}",
+                "name one metric that compares features, as in --metric fd-inception",
+            )
+        ((real, extractor),) = read
+        return ReferenceStatistics.of(self.reference.name, real, extractor)
+
     def check(self, images: Tensor) -> None:
         """Raise DataError for images that cannot be evaluated here; can be called before `prepare`."""
         if len(images) == 0:
@@ -281,7 +320,11 @@ class Evaluator:
     def _inputs(self, group: _Group, fake: Samples, real: Samples | None) -> MetricInputs:
         mixtures = [source.mixture for source in (self.reference, self.origin.training) if source is not None]
         mixture = next((mixture for mixture in mixtures if mixture is not None), None)
-        return MetricInputs(fake, real, group.training, mixture)
+        statistics = None
+        if self.statistics and any(metric.reads_statistics for metric in group.metrics.values()):
+            self.statistics.check(group.loaded, 0 if fake.features is None else fake.features.shape[1])
+            statistics = self.statistics.statistics
+        return MetricInputs(fake, real, group.training, mixture, statistics)
 
     def _score_real_data(self, group: _Group, halve: bool) -> None:
         """Measure real images in place of generated ones.
@@ -291,7 +334,7 @@ class Evaluator:
         since those must not contain the stand-ins.
         """
         halves = inputs = self._halves(group, group.real) if halve and group.real is not None else None
-        if self.origin.training is not None and self.origin.held_out:
+        if self.origin.training is not None and (self.origin.held_out or self.statistics):
             stand_ins = group.read(self.origin.training.draw(self.count, self.seed, "stand-ins"))
             inputs = self._inputs(group, stand_ins, group.real)
         for name, metric in list(group.metrics.items()):
@@ -349,7 +392,10 @@ class Evaluator:
 def _reference_counts(metric: Metric, inputs: MetricInputs) -> dict[str, int]:
     """Return the numbers of images that the metric compares with."""
     parts = {"reference": inputs.real, "training": inputs.training}
-    return {name: len(part) for name, part in parts.items() if name in metric.needs and part is not None}
+    counts = {name: len(part) for name, part in parts.items() if name in metric.needs and part is not None}
+    if inputs.statistics and inputs.statistics.count and metric.reads_statistics:
+        counts["reference"] = inputs.statistics.count
+    return counts
 
 
 def _measure(name: str, metric: Metric, inputs: MetricInputs) -> Measurement:

@@ -162,6 +162,19 @@ def test_reference_may_be_a_table_a_folder_or_an_array(measured):
     assert found[1]["value"] == found[2]["value"]
 
 
+def test_statistics_that_evaluate_writes_are_a_reference(measured):
+    words = ["runs/0001", "--metric", "fd-random", "-n", 200]
+    written = document(measured, *words, "--write-statistics", "stats.npz")
+    assert written["statistics"] == "stats.npz"
+    found = document(measured, *words, "--reference", "stats.npz")["metrics"]["fd-random"]
+    assert found["value"] == written["metrics"]["fd-random"]["value"]
+    assert found["real_data_counts"] == {"stand_ins": 200, "reference": 1797}
+    assert (
+        "mean and covariance of features in stats.npz"
+        in measured.works("evaluate", *words[:3], "--reference", "stats.npz").stdout
+    )
+
+
 def test_toy_dataset_is_measured_by_modes_and_sampled_as_a_scatter_plot(gancore):
     gancore.works("train", "ring", "--steps", 3, "--out", "toy")
     done = gancore.works("evaluate", "toy")
@@ -207,6 +220,11 @@ def test_collapse_stops_the_run_if_configured(gancore):
         (["nowhere"], 3, ["there is no file or folder nowhere"]),
         (["empty"], 3, ["no pictures in empty"]),
         (["small.npy"], 2, ["no reference given"]),
+        (
+            ["runs/0001", "--metric", "fd-random", "--write-statistics", "x.csv"],
+            2,
+            ["must end in .npz; received x.csv"],
+        ),
         (
             ["small.npy", "--reference", "digits", "--best"],
             2,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gancore.errors import DataError
-from gancore.metrics import Measurement, Metric, MetricInputs
+from gancore.metrics import FeatureStatistics, Measurement, Metric, MetricInputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,30 +24,40 @@ class FrechetDistance(Metric):
     name = "fd"
     needs = frozenset({"features", "reference"})
     better = "lower"
+    reads_statistics = True
 
     def measure(self, inputs: MetricInputs) -> Measurement:
-        from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-
-        fake, real = inputs.features
-        fewest, dimensions = min(len(fake), len(real)), fake.shape[1]
+        fake = inputs.fake_features
+        reals = inputs.statistics.count if inputs.statistics else len(inputs.reference)
+        dimensions, fewest = fake.shape[1], min(len(fake), len(fake) if reals is None else reals)
         if fewest <= dimensions:
+            received = len(fake) if reals is None else f"{len(fake)} and {reals}"
             raise DataError(
                 f"fd with {dimensions} features needs more than {dimensions} generated and real samples; received "
-                f"{len(fake)} and {len(real)}",
+                f"{received}",
                 "use more samples, or kid, which needs fewer",
             )
         if dimensions < 2:
             raise DataError("fd needs at least 2 features; the extractor has 1", "use kid")
-        statistics = [fid_features_to_statistics(features.double()) for features in (fake, real)]
-        distance = fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
+        real = inputs.real_statistics
+        distance = frechet_distance(FeatureStatistics.of(fake), real)
         warnings = []
         if fewest < 2 * dimensions:
             warnings.append(
                 f"{fewest} images are few for {dimensions} features: the value is mostly bias; use {2 * dimensions} "
                 "or more"
             )
-        ideal = {"value": _expected_distance(statistics[1]["sigma"], len(fake), len(real))}
-        return Measurement(max(distance, 0.0), ideal=ideal, warnings=tuple(warnings))  # rounding may give less than 0
+        ideal = {} if reals is None else {"value": _expected_distance(real.covariance.numpy(), len(fake), reals)}
+        return Measurement(distance, ideal=ideal, warnings=tuple(warnings))
+
+
+def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> float:
+    """Return the squared Fréchet distance of normal distributions, by torch-fidelity."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    pair = [{"mu": each.mean.numpy(), "sigma": each.covariance.numpy()} for each in (first, second)]
+    distance: float = fid_statistics_to_metric(*pair, verbose=False)[KEY_METRIC_FID]
+    return max(distance, 0.0)  # rounding may give less
 
 
 def _expected_distance(covariance: NDArray[np.float64], fakes: int, reals: int) -> float:

@@ -1,0 +1,137 @@
+"""Statistics of a reference in a file: mean and covariance of features, to compare with data that is not at hand.
+
+Other tools write them as `mu` (D,) and `sigma` (D, D) in an .npz file. Nothing in a file is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import ZipFile
+
+import numpy as np
+import torch
+
+from gancore.errors import DataError, GancoreError, describe_error
+from gancore.evaluation.features import FeatureExtractor, digest_of_tensor
+from gancore.metrics import FeatureStatistics, Samples
+from gancore.utils.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_KEYS = {"mu", "sigma"}
+_MOST_FEATURES = 16_384
+_ROUNDING = 1e-6
+"""Of the largest variance: how far a covariance that was stored in float32 is from symmetric and nonnegative."""
+
+
+@dataclass(frozen=True)
+class ReferenceStatistics:
+    """Mean and covariance of a reference's features, with a `name`.
+
+    `extractor` is the digest of the extractor that computed the features, None if it is unknown.
+    """
+
+    name: str
+    statistics: FeatureStatistics
+    extractor: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of mean and covariance."""
+        return digest_of_tensor(torch.cat([self.statistics.mean.unsqueeze(0), self.statistics.covariance]))
+
+    @classmethod
+    def read(cls, path: Path | str) -> ReferenceStatistics:
+        """Read an .npz file with `mu` (D,) and `sigma` (D, D), and what gancore adds: `count` and `extractor`.
+
+        Raises DataError for another or a damaged file, and for values that are no mean and covariance.
+        """
+        path = Path(path)
+        try:
+            arrays = _arrays(path)
+        except GancoreError:
+            raise
+        except Exception as error:  # NumPy and zipfile raise many kinds for damaged files
+            raise DataError(f"{path} cannot be read as statistics: {describe_error(error)}") from error
+        mean, covariance = arrays["mu"], arrays["sigma"]
+        _check(path, mean, covariance)
+        values = (torch.from_numpy(part.astype(np.float64)) for part in (mean, covariance))
+        count = int(arrays["count"]) if arrays.get("count", np.zeros(1)).dtype.kind in "iu" else None
+        return cls(path.name, FeatureStatistics(*values, count), _text(arrays.get("extractor")))
+
+    @classmethod
+    def of(cls, name: str, samples: Samples, extractor: FeatureExtractor) -> ReferenceStatistics:
+        """Return the statistics of real images that an extractor has read. Raises DataError for fewer than two."""
+        if samples.features is None or len(samples) < 2:
+            raise DataError(f"statistics need at least 2 real images; received {len(samples)}")
+        return cls(name, FeatureStatistics.of(samples.features), extractor.digest)
+
+    def save(self, path: Path) -> None:
+        """Write a file that `read` and other tools read. Raises StorageError."""
+        mean, covariance = (part.numpy() for part in (self.statistics.mean, self.statistics.covariance))
+        count, extractor = np.int64(self.statistics.count or 0), np.str_(self.extractor or "")
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, mu=mean, sigma=covariance, count=count, extractor=extractor)
+
+    def check(self, extractor: FeatureExtractor | None, dimensions: int) -> None:
+        """Raise DataError unless the statistics are of features that this extractor computes (N, dimensions)."""
+        found, name = len(self.statistics.mean), extractor.name if extractor else ""
+        if found != dimensions:
+            raise DataError(
+                f"{self.name} has statistics of {found} features; extractor {name} computes {dimensions}",
+                "measure with the extractor that they were computed with",
+            )
+        if self.extractor and extractor and self.extractor != extractor.digest:
+            raise DataError(
+                f"{self.name} has statistics of the extractor {self.extractor[:12]}; {name} here is "
+                f"{extractor.digest[:12]}: other weights or settings, so its features cannot be compared",
+                "measure with the extractor that they were computed with, or write them again by --write-statistics",
+            )
+
+
+def has_statistics(path: Path) -> bool:
+    """Return whether a path is an .npz file with `mu` and `sigma`."""
+    try:
+        with ZipFile(path) as members:
+            return {f"{key}.npy" for key in _KEYS} <= set(members.namelist())
+    except Exception:  # of a file of the user: then it is read as images, or refused as such
+        return False
+
+
+def _arrays(path: Path) -> Mapping[str, NDArray[np.generic]]:
+    with ZipFile(path) as members, np.load(path, allow_pickle=False) as arrays:
+        if missing := sorted(_KEYS - set(arrays.files)):
+            raise DataError(f"{path} has no array {missing[0]}; statistics are mu (D,) and sigma (D, D)")
+        names = [name for name in ("mu", "sigma", "count", "extractor") if name in arrays.files]
+        most = 8 * (_MOST_FEATURES**2 + 1024)
+        for name in names:
+            if (size := members.getinfo(f"{name}.npy").file_size) > most:
+                raise DataError(f"{name} in {path} has {size:,} bytes; the most is {most:,}")
+        return {name: arrays[name] for name in names}
+
+
+def _check(path: Path, mean: NDArray[np.generic], covariance: NDArray[np.generic]) -> None:
+    """Raise DataError unless these are a mean (D,) and a covariance (D, D), up to rounding."""
+    features = mean.shape[0] if mean.ndim == 1 else 0
+    if not features or covariance.shape != (features, features):
+        raise DataError(
+            f"in {path}, mu must have shape (D,) and sigma (D, D); received {mean.shape} and {covariance.shape}"
+        )
+    if {mean.dtype.kind, covariance.dtype.kind} != {"f"}:
+        raise DataError(f"in {path}, mu and sigma must be floats; received {mean.dtype} and {covariance.dtype}")
+    sigma = covariance.astype(np.float64)
+    if not (np.isfinite(mean.astype(np.float64)).all() and np.isfinite(sigma).all()):
+        raise DataError(f"in {path}, mu or sigma is not finite")
+    allowed = _ROUNDING * max(float(np.abs(sigma).max()), np.finfo(np.float64).tiny)
+    if float(np.abs(sigma - sigma.T).max()) > allowed:
+        raise DataError(f"in {path}, sigma is not symmetric, so it is no covariance")
+    if (lowest := float(np.linalg.eigvalsh(sigma)[0])) < -allowed * features:
+        raise DataError(f"in {path}, sigma has the eigenvalue {lowest:.3g}, so it is no covariance")
+
+
+def _text(array: NDArray[np.generic] | None) -> str | None:
+    return str(array) or None if array is not None and array.dtype.kind == "U" and array.ndim == 0 else None
