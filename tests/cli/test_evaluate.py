@@ -2,6 +2,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 
@@ -193,7 +194,10 @@ def test_collapse_stops_the_run_if_configured(gancore):
     error, saved, hint = done.stderr.splitlines()[-3:]
     assert re.match(r"error: stopped at step 16: collapse suspected: 256 samples have an effective number of \d", error)
     assert saved == "kept: checkpoint run/checkpoints/step-00000016.safetensors"
-    assert hint.startswith("next: ")
+    assert hint.startswith("next: try: gancore train run/config.toml --set 'augmentations.diffaugment.policy=")
+    command = shlex.split(hint.removeprefix("next: try: gancore ").partition(";")[0])
+    gancore.works(*command, "--steps", 1)
+    assert "gamma = " in (gancore.folder / "NEW" / "config.toml").read_text()
     warned = gancore.works("train", *BY_HAND, "--kimg", 2, *options, "--out", "warned")
     assert len([line for line in warned.stderr.splitlines() if line.startswith("warning: step 16: collapse")]) == 1
 
