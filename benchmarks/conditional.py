@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import commit, describe_machine, run_module
-from gancore import Catalog, EvaluationPaths, ReferenceImages, read_images
+from gancore import Catalog, Dataset, EvaluationPaths, ReferenceImages, read_images
 from gancore.config.run import read_dataset
 from gancore.data.items import read_items
 from gancore.evaluation.features import FeatureExtractor
@@ -38,12 +38,14 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         runs = list(pool.map(lambda seed: train(arguments, seed), range(arguments.seeds)))
-    classifier = open_classifier(arguments)
+    dataset = read_dataset("mnist", Catalog.installed())
+    paths = EvaluationPaths(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
+    classifier = open_classifier(dataset, paths, ClassifierExtractor())
     accuracies = [
         [accuracy(classifier, sample(arguments, run, label), label) for label in range(CLASSES)] for run in runs
     ]
     commits = {run.with_suffix(".commit").read_text(encoding="utf-8") for run in runs}
-    text = report(accuracies, real_accuracies(classifier, arguments.data_dir), arguments, commits)
+    text = report(accuracies, real_accuracies(classifier, dataset, paths.root), arguments, commits)
     arguments.out.write_text(text, encoding="utf-8")
     print(text)
 
@@ -79,12 +81,11 @@ def sample(arguments: argparse.Namespace, run: Path, label: int) -> Tensor:
     return read_images(file)
 
 
-def open_classifier(arguments: argparse.Namespace) -> FeatureExtractor:
-    """Train a classifier of MNIST, or read it from the cache."""
-    dataset = read_dataset("mnist", Catalog.installed())
-    paths = EvaluationPaths(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
-    shape = tuple(ReferenceImages.of(dataset, arguments.data_dir).draw(1, 0, "shape").shape[1:])
-    progress = load_extractor(ClassifierExtractor(), dataset, shape, CLASSES, paths)
+def open_classifier(dataset: Dataset, paths: EvaluationPaths, extractor: ClassifierExtractor) -> FeatureExtractor:
+    """Train a classifier of the dataset, or read it from the cache."""
+    images = ReferenceImages.of(dataset, paths.root)
+    shape = tuple(images.draw(1, 0, "shape").shape[1:])
+    progress = load_extractor(extractor, dataset, shape, images.num_classes, paths)
     while True:
         try:
             next(progress)
@@ -98,11 +99,10 @@ def accuracy(classifier: FeatureExtractor, images: Tensor, label: int) -> float:
     return float(classifier.read(images).shares()[label])
 
 
-def real_accuracies(classifier: FeatureExtractor, root: Path) -> list[float]:
-    """Return the accuracy on the test images of each class."""
-    held_out, _ = reference_of(read_dataset("mnist", Catalog.installed()))
-    images, labels = read_items(ReferenceImages.of(held_out, root).images, None)
-    return [accuracy(classifier, images[labels == label], label) for label in range(CLASSES)]
+def real_accuracies(classifier: FeatureExtractor, dataset: Dataset, root: Path) -> list[float]:
+    """Return the accuracy on the held-out images of each class that has some."""
+    images, labels = read_items(ReferenceImages.of(reference_of(dataset)[0], root).images)
+    return [accuracy(classifier, images[labels == label], label) for label in labels.unique().tolist()]
 
 
 def report(accuracies: list[list[float]], real: list[float], arguments: argparse.Namespace, commits: set[str]) -> str:
@@ -113,7 +113,7 @@ def report(accuracies: list[list[float]], real: list[float], arguments: argparse
         f"`python -m benchmarks.conditional --seeds {arguments.seeds} --jobs {arguments.jobs}`, with --data-dir, "
         f"--work and --out, at commit {', '.join(sorted(commits))}. {describe_machine(arguments.jobs)}",
         "",
-        f"Percentage of {SAMPLES:,} samples of each class that the classifier `digits` assigns to that class. "
+        f"Percentage of {SAMPLES:,} samples of each class that the extractor `classifier` assigns to that class. "
         f"All classes at {REQUIRED:.0%} or more: {passed} of {len(accuracies)} seeds.",
         "",
         "| seed | " + " | ".join(map(str, range(CLASSES))) + " | lowest |",

@@ -1,4 +1,4 @@
-"""The plain script: a GAN for MNIST as tutorials write it, in one file, with only torch and torchvision.
+"""The plain script: a GAN for MNIST or Fashion-MNIST as tutorials write it, with only torch and torchvision.
 
 The recipe `vanilla` of gancore must agree with it and every other recipe must beat it, so nothing in it is clever.
 
@@ -7,6 +7,7 @@ The recipe `vanilla` of gancore must agree with it and every other recipe must b
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -55,14 +56,20 @@ class Discriminator(nn.Module):
         return logits
 
 
-def mnist(folder: str) -> datasets.MNIST:
+def mnist(folder: str, dataset: type[datasets.MNIST] = datasets.MNIST) -> datasets.MNIST:
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
-    return datasets.MNIST(folder, train=True, transform=transform)
+    return dataset(folder, train=True, transform=transform)
 
 
 def train(
-    loader: Iterable[Sequence[torch.Tensor]], generator: nn.Module, discriminator: nn.Module, epochs: int
-) -> None:
+    loader: Iterable[Sequence[torch.Tensor]],
+    generator: nn.Module,
+    discriminator: nn.Module,
+    epochs: int,
+    seconds: float = math.inf,
+) -> int:
+    """Train for these epochs, or seconds if those end first, and return how many images D has seen."""
+    seen, end = 0, time.perf_counter() + seconds
     loss = nn.BCEWithLogitsLoss()
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=RATE)
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=RATE)
@@ -81,29 +88,35 @@ def train(
             loss_g.backward()
             optimizer_g.step()
 
+            seen += len(real)
+            if time.perf_counter() >= end:
+                return seen
+    return seen
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--dataset", choices=("MNIST", "FashionMNIST"), default="MNIST")
     parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop earlier, after these minutes of training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--out", required=True)
     arguments = parser.parse_args()
 
     torch.manual_seed(arguments.seed)
-    data = mnist(arguments.data_dir)
+    data = mnist(arguments.data_dir, getattr(datasets, arguments.dataset))
     loader = DataLoader(data, batch_size=BATCH, shuffle=True)
     generator, discriminator = Generator(), Discriminator()
     start = time.perf_counter()
-    train(loader, generator, discriminator, arguments.epochs)
+    seen = train(loader, generator, discriminator, arguments.epochs, 60 * arguments.minutes)
     seconds = time.perf_counter() - start
 
     with torch.no_grad():
         images = generator(torch.randn(arguments.samples, LATENT))
     np.save(arguments.out, images.add(1).mul(127.5).round().to(torch.uint8).numpy())
-    seen, finite = arguments.epochs * len(data), bool(images.isfinite().all())
-    print(json.dumps({"seconds": seconds, "images": seen, "finite": finite}))
+    print(json.dumps({"seconds": seconds, "images": seen, "finite": bool(images.isfinite().all())}))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -37,6 +37,8 @@ from gancore.config.metric_names import find_metric
 from gancore.config.run import read_dataset, read_layers
 from gancore.evaluation.evaluator import SampleOrigin
 from gancore.evaluation.sources import reference_of
+from gancore.metrics import Metric
+from gancore_plugins.extractors.classifier import ClassifierExtractor
 
 SAMPLES = 10_000
 CLASSIFIERS = 3
@@ -181,7 +183,9 @@ def plain_script(arguments: argparse.Namespace, seed: int, out: Path) -> dict[st
     return took
 
 
-def run(arguments: argparse.Namespace, recipe: str, duration: str, seed: int, out: Path) -> dict[str, object]:
+def run(  # the last one is for other data
+    arguments: argparse.Namespace, recipe: str, duration: str, seed: int, out: Path, options: Sequence[object] = ()
+) -> dict[str, object]:
     """Train without metrics and samples on the way, and draw samples at the end."""
     folder = out.with_suffix("")
     shutil.rmtree(folder, ignore_errors=True)  # of an interrupted benchmark
@@ -190,7 +194,7 @@ def run(arguments: argparse.Namespace, recipe: str, duration: str, seed: int, ou
     where = ["--data-dir", arguments.data_dir, "--seed", seed, "--out", folder, "--device", "cpu", "-q"]
     finite = True
     try:
-        run_module("gancore_cli", "train", recipe, duration, *where, *sets, jobs=arguments.jobs)
+        run_module("gancore_cli", "train", recipe, duration, *where, *sets, *options, jobs=arguments.jobs)
         drawn = ["-n", SAMPLES, "--seed", seed, "--out", out, "--device", "cpu", "-q"]
         run_module("gancore_cli", "sample", folder, *drawn, jobs=arguments.jobs)
     except ProgramError as failure:
@@ -208,23 +212,40 @@ def measure(results: Iterable[Result], arguments: argparse.Namespace) -> Iterato
     paths = EvaluationPaths(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
     dataset = read_dataset("mnist", catalog)
     training, reference = (ReferenceImages.of(each, arguments.data_dir) for each in (dataset, reference_of(dataset)[0]))
-    metrics = {name: find_metric(name, catalog) for name in METRICS}
-    for seed in range(CLASSIFIERS):
-        table = f"{{name = 'fd', extractor = {{name = 'classifier', seed = {seed}}}}}"
-        metrics[f"fd-classifier-{seed}"] = find_metric(table, catalog)
+    metrics = metrics_of(METRICS, catalog)
     evaluator = Evaluator(metrics, paths, reference, SampleOrigin(training, held_out=True), count=SAMPLES, seed=0)
-    for preparation in evaluator.prepare():
-        print(f"\r{preparation.what}: {preparation.done:.0%}", end="\n" if preparation.done == 1 else "", flush=True)
+    prepare(evaluator)
 
     def numbers(images: torch.Tensor) -> dict[str, float]:
-        found = evaluator.evaluate(images).numbers()
-        return {"fd-classifier": fmean(found[f"fd-classifier-{seed}"] for seed in range(CLASSIFIERS))} | found
+        return with_mean(evaluator.evaluate(images).numbers())
 
     for seed in range(min(arguments.seeds, REAL_DRAWS)):
         yield Result(REAL, seed, 0, 0, 0, True, commit(), numbers(training.draw(SAMPLES, seed, "benchmark")))
     for result in results:
         found = numbers(read_images(samples_of(arguments, result.arm, result.seed))) if result.finite else {}
         yield Result(**asdict(result) | {"numbers": found})
+
+
+def metrics_of(names: Iterable[str], catalog: Catalog, epochs: int = ClassifierExtractor().epochs) -> dict[str, Metric]:
+    """Return these metrics, and fd-classifier of each of the classifiers, which learn for these epochs."""
+    metrics: dict[str, Metric] = {}
+    wanted = [*((name, 0) for name in names), *((f"fd-classifier-{seed}", seed) for seed in range(CLASSIFIERS))]
+    for name, seed in wanted:
+        metric, classifier, _ = name.partition("-classifier")
+        table = f"{{name = '{metric}', extractor = {{name = 'classifier', seed = {seed}, epochs = {epochs}}}}}"
+        metrics[name] = find_metric(table if classifier else name, catalog)
+    return metrics
+
+
+def with_mean(numbers: dict[str, float]) -> dict[str, float]:
+    """Return the numbers, and fd-classifier as the mean over the classifiers, if it was measured."""
+    distances = [numbers[name] for seed in range(CLASSIFIERS) if (name := f"fd-classifier-{seed}") in numbers]
+    return ({"fd-classifier": fmean(distances)} if distances else {}) | numbers
+
+
+def prepare(evaluator: Evaluator) -> None:
+    for preparation in evaluator.prepare():
+        print(f"\r{preparation.what}: {preparation.done:.0%}", end="\n" if preparation.done == 1 else "", flush=True)
 
 
 def report(results: list[Result], arguments: argparse.Namespace, pace: float | None = None) -> str:

@@ -3,8 +3,10 @@
     python -m benchmarks.toys --seeds 30 --jobs 2 --work WORK --out benchmarks/toys
 
 An arm is a recipe and a dataset. Each run is trained to its end, and the metric `modes` measures 2,500 samples. The
-table also has real points and published results of PacGAN on the same data. `--jobs` trains several runs in parallel,
-each with its share of the cores. Finished runs in WORK are not repeated. OUT.md is the table, OUT.json has all runs.
+table also has real points and published results of PacGAN on the same data. `--particlegan` adds ParticleGAN, of which
+each run takes as many seconds as that of the recipe with the same seed; see benchmarks/particle.py. `--jobs` trains
+several runs in parallel, each with its share of the cores. Finished runs in WORK are not repeated. OUT.md is the table,
+OUT.json has all runs.
 """
 
 from __future__ import annotations
@@ -50,6 +52,14 @@ PUBLISHED = {
     },
 }
 """Lin et al. 2018 (arXiv:1712.04086), table 1: modes, % of high quality, reverse KL; ten runs of 400,000 steps."""
+PUBLISHED_KIMG = 40_000
+"""400 epochs of 1,000 batches of 100."""
+PARTICLE_RECIPES = ("gan", "e22")
+"""Recipes of ParticleGAN: its default, and the one that its README has for mixtures of normal distributions."""
+HEADINGS = (
+    *("arm", "all", "failed", "modes", "high quality, %", "reverse KL"),
+    *("median", "highest", "rarest, %", "kimg", "seconds"),
+)
 NOT_FINITE = {"modes": 0.0, **dict.fromkeys(("high_quality", "reverse_kl", "rarest_share"), math.nan)}
 """Results of a run that diverged; means leave out its NaN."""
 
@@ -93,6 +103,16 @@ def main() -> None:
         for future in futures:
             runs.append(future.result())
             print(asdict(runs[-1]), flush=True)
+        seconds = {(run.dataset, run.seed): run.seconds for run in runs if run.arm == run.dataset}
+        futures = [
+            pool.submit(particlegan, arguments.work, recipe, dataset, seed, seconds[dataset, seed])
+            for dataset in MODES
+            for recipe in PARTICLE_RECIPES
+            for seed in range(min(arguments.particlegan, arguments.seeds))
+        ]
+        for future in futures:
+            runs.append(future.result())
+            print(asdict(runs[-1]), flush=True)
     write_report(arguments.out, report(runs, arguments), runs)
 
 
@@ -100,6 +120,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--seeds-of-baseline", type=int, default=10, help="seeds of vanilla, whose runs take long")
+    parser.add_argument("--particlegan", type=int, default=0, help="seeds of ParticleGAN, which must be installed")
     parser.add_argument("--kimg", type=float, help="thousands of images  [default: as the recipe of the dataset]")
     parser.add_argument("--jobs", type=int, default=1, help="runs to train in parallel")
     parser.add_argument("--work", type=Path, required=True, help="folder for finished runs")
@@ -146,6 +167,25 @@ def train_and_measure(work: Path, recipe: str, dataset: str, seed: int, kimg: fl
     return run
 
 
+def particlegan(work: Path, recipe: str, dataset: str, seed: int, seconds: float) -> Result:
+    """Train ParticleGAN for these seconds and measure it, unless WORK has the record of this run."""
+    record = work / f"particlegan-{recipe}-on-{dataset}-{seconds:.0f}-{seed}.json"
+    if record.exists():
+        return Result(**json.loads(record.read_text()))
+    from benchmarks.particle import train_for  # the package may be missing
+
+    source = ReferenceImages.of(read_dataset(dataset, Catalog.installed()), Path())
+    points = source.draw(len(source), 0, "all")
+    std = source.mixture.std if source.mixture else 0.0
+    start = perf_counter()
+    samples, seen = train_for(seconds, points, recipe, std, seed, SAMPLES)
+    took, finite = perf_counter() - start, bool(samples.isfinite().all())
+    numbers = measure(dataset, samples) if finite else NOT_FINITE
+    run = Result(f"ParticleGAN {recipe}", dataset, seed, **numbers, seconds=took, kimg=seen / 1000, commit=commit())
+    record.write_text(json.dumps(asdict(run)))
+    return run
+
+
 def measure(dataset: str, samples: torch.Tensor) -> dict[str, float]:
     catalog = Catalog.installed()
     paths = EvaluationPaths(Path(), Path(), torch.device("cpu"))
@@ -167,31 +207,32 @@ def real_points(dataset: str, seed: int) -> Result:
 
 
 def report(runs: list[Result], arguments: argparse.Namespace) -> str:
-    shorter = f" --kimg {arguments.kimg:g}" if arguments.kimg else ""
+    more = f" --kimg {arguments.kimg:g}" if arguments.kimg else ""
+    more += f" --particlegan {arguments.particlegan}" if arguments.particlegan else ""
     lines = [
         "# Mode coverage on 2D toy data",
         "",
         f"`python -m benchmarks.toys --seeds {arguments.seeds} --seeds-of-baseline {arguments.seeds_of_baseline}"
-        f"{shorter} --jobs {arguments.jobs}`, with --work and --out, at commit "
+        f"{more} --jobs {arguments.jobs}`, with --work and --out, at commit "
         f"{', '.join(sorted({run.commit for run in runs}))}. {describe_machine(arguments.jobs)}",
         "",
         f"{SAMPLES:,} samples; means over the seeds ± standard errors. All: runs that have every mode. High "
         "quality: the share of samples within 3 standard deviations of a center; rarest: the smallest share of a mode, "
         "among these. Failed: not finite, a mode below 1 %, or a reverse KL above three times the median of the arm. "
-        "Published: Lin et al. 2018 (arXiv:1712.04086), table 1, ten runs of 400,000 steps.",
+        "Published: Lin et al. 2018 (arXiv:1712.04086), table 1, ten runs of 400,000 steps. kimg and seconds: medians.",
     ]
     for dataset, modes in MODES.items():
         lines += [
             "",
             f"## {dataset}, {modes} modes",
             "",
-            "| arm | all | failed | modes | high quality, % | reverse KL | median | highest | rarest, % | kimg |",
-            "| --- |" + " --- |" * 9,
+            f"| {' | '.join(HEADINGS)} |",
+            "| --- |" + " --- |" * (len(HEADINGS) - 1),
         ]
         for arm in dict.fromkeys(run.arm for run in runs if run.dataset == dataset):
             own = [run for run in runs if run.dataset == dataset and run.arm == arm]
             distances = [run.reverse_kl for run in own if math.isfinite(run.reverse_kl)] or [math.nan]
-            baseline = median(distances)
+            baseline, seconds = median(distances), median(run.seconds for run in own)
             cells = [
                 f"{sum(run.complete for run in own)} of {len(own)}",
                 f"{sum(run.failed(baseline) for run in own)}",
@@ -201,11 +242,11 @@ def report(runs: list[Result], arguments: argparse.Namespace) -> str:
                 f"{baseline:.2g}",
                 f"{max(distances):.2g}",
                 mean(100 * run.rarest_share for run in own),
-                "" if arm == REAL else f"{own[0].kimg:,.0f}",
+                *(["", ""] if arm == REAL else [f"{median(run.kimg for run in own):,.0f}", f"{seconds:.0f}"]),
             ]
             lines.append(f"| {arm} | {' | '.join(cells)} |")
         for method, numbers in PUBLISHED[dataset].items():
-            lines.append(f"| {method}, published |  |  | {' | '.join(numbers)} |  |  |  |  |")
+            lines.append(f"| {method}, published |  |  | {' | '.join(numbers)} |  |  |  | {PUBLISHED_KIMG:,} |  |")
     return "\n".join(lines) + "\n"
 
 

@@ -155,4 +155,4 @@ def test_committed_tables_show_recipe_mnist_far_ahead_of_the_plain_script(table,
 def test_plain_script_is_short_and_independent_of_gancore():
     text = (Path(quality.__file__).parent / "plain.py").read_text()
     assert "gancore" not in text.partition('"""\n\n')[2]
-    assert len(text.splitlines()) <= 110
+    assert len(text.splitlines()) <= 125

@@ -40,7 +40,7 @@ def test_run_that_diverges_counts_as_failed(tmp_path, monkeypatch):
         for line in toys.report([diverged, normal], toys.parse(["--work", ".", "--out", "x"])).splitlines()
         if line.startswith("| diverging.toml")
     )
-    assert row.startswith("| diverging.toml on ring | 1 of 2 | 1 | 4 ± 4 | 90 | 0.01 | 0.01 | 0.01 | 10 |")
+    assert row.startswith("| diverging.toml on ring | 1 of 2 | 1 | 4 ± 4 | 90 | 0.01 | 0.01 | 0.01 | 10 | ")
 
 
 @pytest.mark.parametrize("dataset", MODES)
@@ -54,7 +54,7 @@ def test_table_counts_complete_runs_and_has_published_results():
     arguments = toys.parse(["--work", ".", "--out", "x", "--seeds", "2"])
     runs = [run("ring", "ring", 0, 8), run("ring", "ring", 1, 7, high_quality=0.8), run(REAL, "grid", 0, 25)]
     lines = toys.report(runs, arguments).splitlines()
-    assert "| ring | 1 of 2 | 0 | 7.5 ± 0.5 | 85 ± 5 | 0.01 ± 0 | 0.01 | 0.01 | 2 ± 0 | 100 |" in lines
+    assert "| ring | 1 of 2 | 0 | 7.5 ± 0.5 | 85 ± 5 | 0.01 ± 0 | 0.01 | 0.01 | 2 ± 0 | 100 | 5 |" in lines
     assert next(line for line in lines if line.startswith(f"| {REAL} |")).startswith(f"| {REAL} | 1 of 1 | 0 | 25 ")
     assert sum("published" in line for line in lines) >= 4
 
