@@ -63,7 +63,7 @@ def test_point_with_truncated_styles_is_drawn_again_to_the_bit(styled, tmp_path,
         assert shown != explorer.picture(point.model_copy(update={"truncation": 1.0})), name
         explorer.write_files(point)
         text = explorer.repeat(point)
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             main(shlex.split(text["command"])[1:])
         out = shlex.split(text["command"])[-1]
         first = np.asarray(Image.open(out))
