@@ -147,7 +147,8 @@ _OPTIONS = [
         metavar="PSI",
         default=1.0,
         show_default=True,
-        help="Multiply latents by 0 to 1: lower values give more typical, less diverse samples.",
+        help="Lower values in 0 to 1 give more typical, less diverse samples: latents are multiplied, or styles moved "
+        "toward their mean if the generator has styles.",
     ),
     click.option(
         "--latents",
