@@ -384,14 +384,19 @@ def _shape_for(outline: Outline, earlier: Earlier | None, *, accelerated: bool) 
 def _resized(
     dataset: Dataset, outline: Outline, path: Path | str, catalog: Catalog, own: Table, shape: Shape
 ) -> tuple[Dataset, Outline, list[str]]:
-    """Return the dataset with pictures of this shape, their outline, and the reason; as they are if they cannot be."""
-    if outline.shape == shape:
+    """Return the dataset with pictures of this shape, their outline, and the reason; as they are if they cannot be.
+
+    Pictures that have the shape have it by a field then, so that a command repeats it on a machine with another rule.
+    """
+    if len(shape) != 3:
         return dataset, outline, []
     with suppress(DataError):  # arrays cannot be resized
         other = dataset_at(path, catalog, shape, name=dataset.name)
         other = _with_fields(other, catalog, _table(own.get("dataset")))
         found = outline_of(other)
         if found and found.shape == shape:
+            if shape == outline.shape:
+                return other, found, []
             smaller = min(shape[1:]) < min(outline.shape[1:])
             sides = "x".join(map(str, shape[1:]))
             how = "reduced to {} for speed" if smaller else "resized to {}, which networks can halve"

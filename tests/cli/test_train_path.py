@@ -50,6 +50,34 @@ def test_command_that_is_printed_gives_the_same_config(gancore, path, options):
     assert config["generator"]["name"] == "subpixel"
 
 
+def test_run_begins_with_the_networks_of_an_earlier_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "first", side=16)
+    pictures(tmp_path / "second", count=14, side=32)
+    small = {"generator.width": 8, "discriminator.width": 8, "latent.dim": 5, "dataset.size": 12, "sample.count": 4}
+    run = library.Run("first/", set=small, steps=1, out="run")
+    assert len(list(run.train())) == 1
+    tuned = library.Run("pictures", dataset="second/", init_from="run", steps=1, out="tuned")
+    assert (tuned.config.generator, tuned.config.latent) == (run.config.generator, run.config.latent)
+    assert (tuned.config.dataset.size, tuned.config.batch_size) == (12, 14)
+    assert len(list(tuned.train())) == 1
+    assert library.Run("second/", init_from="run").config.generator == run.config.generator
+    assert library.Run("second/", init_from="run", set={"duration": "9 kimg"}).config.duration == "9 kimg"
+
+
+def test_dry_run_prints_the_rules(gancore):
+    pictures(gancore.folder / "photos")
+    done = gancore.works("train", "pictures", "--set", "dataset.path=photos", "--dry-run", "--json", "--seed", "2")
+    rules = {rule["key"]: rule for rule in json.loads(done.stdout)["rules"]}
+    assert rules["batch_size"]["value"] == 12
+    assert "arXiv" in rules["regularizers.r1.gamma"]["reason"]
+    assert any(line.startswith("rule:    batch_size ") for line in done.stderr.splitlines())
+    shown = gancore.works("show", "recipe", "pictures").stdout
+    assert "divided by batch_size" in shown
+    assert json.loads(gancore.works("show", "recipe", "mnist", "--json").stdout)["rules"] == []
+    assert "needs the name of a recipe" in gancore.fails(2, "show", "recipe")
+
+
 def test_dataset_option_takes_a_path(gancore):
     pictures(gancore.folder / "pictures")
     chosen, lines = config_of(gancore, "--dataset", "pictures", "--steps", "1")
@@ -120,5 +148,7 @@ def test_run_takes_a_path_as_source_and_as_dataset(tmp_path, monkeypatch, capsys
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("repeat:"))
     repeated = eval(line.removeprefix("repeat:").strip(), {"gancore": library})  # noqa: S307  # of our own
     assert repeated.config == asked
+    named = library.Run("pictures", set={"dataset.path": str(tmp_path / "pictures")})
+    assert named.config == asked
     with pytest.raises(ConfigError, match="given twice"):
         library.Run("pictures/", dataset="pictures")

@@ -5,20 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import Field
 from torch.utils.data import TensorDataset
 
-from gancore import Catalog, ConfigError, DataError
+from gancore import Catalog, ConfigError, DataError, PluginError
 from gancore.catalog.catalog import read_plugin
 from gancore.config.layers import ConfigLayer, assignment, parse_value
-from gancore.config.picture_rules import fitting_batch
+from gancore.config.picture_rules import R1_GAMMA_PER_PIXEL, fitting_batch
 from gancore.config.run import read_layers, resolve
-from gancore.config.suggest import as_toml, suggest
+from gancore.config.suggest import Earlier, as_toml, suggest, suggest_without_path
 from gancore.contracts import Dataset, Outline, Spec
 from gancore.hookspecs import hookimpl
+from gancore.training.gan import GAN
+from gancore.training.loop import train
 
 
 class Described(Dataset):
@@ -43,7 +45,8 @@ class Described(Dataset):
         return Outline(about["items"], shape, tuple(map(str, range(about["classes"]))))
 
     def build(self, root):
-        return TensorDataset(torch.zeros(self.outline().items, *self.outline().shape))
+        values = torch.rand(self.outline().items, *self.outline().shape, generator=torch.Generator().manual_seed(0))
+        return TensorDataset(2 * values - 1)
 
 
 class Silent(Dataset):
@@ -266,6 +269,141 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_text_of_as_toml_has_the_same_value(value):
     assert parse_value(as_toml(value)) == value
+
+
+PICTURES = read_layers("pictures", CATALOG)
+
+
+@settings(max_examples=25)
+@given(
+    shape=st.tuples(st.sampled_from([1, 3, 5]), *[st.sampled_from([8, 20, 32, 64, 128])] * 2),
+    items=st.sampled_from([12, 900, 60_000]),
+    classes=st.sampled_from([0, 10]),
+    accelerated=st.booleans(),
+)
+def test_choice_is_repeated_on_another_device(tmp_path_factory, shape, items, classes, accelerated):
+    path = described(tmp_path_factory.mktemp("data"), items, shape, classes, pictures=True)
+    suggestion = suggest(path, CATALOG, below=PICTURES, accelerated=accelerated)
+    changes = [assignment(f"{key}={as_toml(value)}") for key, value in suggestion.changes.items()]
+    again = suggest_without_path(PICTURES, changes, CATALOG, accelerated=not accelerated)
+    repeated = resolve([*(again.layers if again else PICTURES), *changes], CATALOG)
+    assert repeated == config_of(suggestion)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_rules_apply_where_the_recipe_is_named(tmp_path, named):
+    path = described(tmp_path, 40, [1, 24, 24], 2)
+    table = {"path": str(path), **({"name": "described"} if named else {})}
+    above = [ConfigLayer("--set", {"dataset": table, "batch_size": 8})]
+    chosen = suggest_without_path(PICTURES, above, CATALOG)
+    config = config_of(chosen, *above)
+    assert config == config_of(suggest(path, CATALOG, above), *above)
+    assert (config.batch_size, config.training.conditional) == (8, True)
+    assert config.regularizers["r1"].gamma == pytest.approx(R1_GAMMA_PER_PIXEL * 24 * 24 / 8, rel=0.01)
+    assert [each.key for each in chosen.decided if each.key == "batch_size"] == []
+    assert any(line.startswith("rule:    regularizers.r1.gamma") for line in chosen.table())
+
+
+def test_rules_leave_the_file_of_the_user_alone(tmp_path):
+    path = described(tmp_path, 500, [3, 40, 40], pictures=True)
+    mine = {"dataset": {"name": "described", "path": str(path), "sides": [40, 40]}, "latent": {"dim": 9}}
+    below = [*PICTURES, ConfigLayer("my.toml", {**mine, "batch_size": 16, "generator": "dcgan"})]
+    config = config_of(suggest_without_path(below, [], CATALOG))
+    assert (config.dataset.sides, config.latent.dim, config.batch_size) == ((40, 40), 9, 16)
+    assert (config.generator.name, config.generator.width, config.discriminator.name) == ("dcgan", 64, "subpixel")
+
+
+def test_rules_need_data_that_is_known_before_it_is_read():
+    above = [ConfigLayer("--dataset", {"dataset": "digits"})]
+    chosen = suggest_without_path(PICTURES, above, CATALOG)
+    assert chosen.changes == {}
+    assert "does not say what it holds" in chosen.choice
+    assert config_of(chosen, *above) == resolve([*PICTURES, *above], CATALOG)
+    assert suggest_without_path(read_layers("mnist", CATALOG), above, CATALOG) is None
+
+
+def test_rules_are_for_pictures(tmp_path):
+    with pytest.raises(ConfigError, match="this recipe is for pictures; the data has 50 vectors of 7 numbers"):
+        suggest(described(tmp_path, 50, [7]), CATALOG, below=PICTURES)
+
+
+def test_recipe_of_a_plugin_uses_the_rules_that_it_lists(tmp_path):
+    (tmp_path / "calm.toml").write_text('rules = ["batch_size"]\nbatch_size = 64\n' + PARTS)
+
+    class Other:
+        @staticmethod
+        @hookimpl
+        def gancore_recipes():
+            return [tmp_path / "calm.toml"]
+
+    catalog = Catalog([*CATALOG.plugins, read_plugin(Other, "other", "other", "1")])
+    path = described(tmp_path, 12, [3, 32, 32])
+    suggestion = suggest(path, catalog, below=read_layers("calm", catalog))
+    assert [(each.key, each.value) for each in suggestion.decided] == [("batch_size", 12)]
+    (tmp_path / "calm.toml").write_text("rules = 3")
+    assert "rules must be a list of keys" in read_plugin_error(Other)
+
+
+PARTS = 'generator = "mlp"\ndiscriminator = "mlp"\nloss = "bce"\ndataset = "described"\n'
+
+
+def read_plugin_error(plugin):
+    with pytest.raises(PluginError) as raised:
+        read_plugin(plugin, "other", "other", "1")
+    return str(raised.value)
+
+
+EARLIER = Earlier(
+    Path("runs/first"),
+    {
+        "generator": {"name": "subpixel", "width": 8, "depth": 2, "patch": 4},
+        "discriminator": {"name": "subpixel", "width": 16},
+        "latent": {"dim": 7},
+    },
+    (3, 24, 24),
+)
+
+
+@pytest.mark.parametrize("below", [None, PICTURES])
+def test_networks_of_an_earlier_run_win_over_the_rules(tmp_path, below):
+    path = described(tmp_path, 20_000, [3, 64, 64], pictures=True)
+    suggestion = suggest(path, CATALOG, below=below, earlier=EARLIER, accelerated=True)
+    config = config_of(suggestion)
+    assert config.dataset.sides == (24, 24)
+    assert (config.generator.width, config.generator.depth, config.discriminator.width) == (8, 2, 16)
+    assert (config.latent.dim, config.duration) == (7, "1000 kimg")
+    assert replayed(suggestion) == config
+    assert "networks of runs/first, so that its weights fit" in suggestion.choice
+    assert any("as in runs/first, whose weights" in line for line in suggestion.table())
+
+
+def test_networks_of_the_user_win_over_those_of_an_earlier_run(tmp_path):
+    path = described(tmp_path, 100, [3, 24, 24], pictures=True)
+    above = [assignment("generator=dcgan"), assignment("discriminator.width=5")]
+    config = config_of(suggest(path, CATALOG, above, earlier=EARLIER), *above)
+    assert (config.generator.name, config.generator.width) == ("dcgan", 64)
+    assert (config.discriminator.name, config.discriminator.width) == ("subpixel", 5)
+
+
+def test_weights_without_a_config_only_shorten_the_run(tmp_path):
+    path = described(tmp_path, 600, [3, 24, 24])
+    suggestion = suggest(path, CATALOG, earlier=Earlier(Path("weights.pth")))
+    assert config_of(suggestion).duration == "300 kimg"
+    assert "networks of" not in suggestion.choice
+
+
+@pytest.mark.parametrize(
+    ("shape", "accelerated", "network"),
+    [([1, 16, 16], False, "subpixel"), ([3, 32, 48], False, "subpixel"), ([4, 64, 64], True, "dcgan")],
+)
+def test_chosen_config_trains(tmp_path, shape, accelerated, network):
+    sets = ["generator.width=8", "discriminator.width=8", "batch_size=4", "duration=2 steps", "seed=1"]
+    above = [assignment(text) for text in sets]
+    config = config_of(suggest(described(tmp_path, 9, shape), CATALOG, above, accelerated=accelerated), *above)
+    assert config.generator.name == config.discriminator.name == network
+    gan = GAN.assemble(config, tmp_path, "cpu")
+    assert [step.step for step in train(gan)] == [1, 2]
+    assert all(value.isfinite().all() for value in gan.generator.state_dict().values())
 
 
 def test_suggest_names_the_file_of_the_user(tmp_path):
