@@ -102,7 +102,7 @@ def accuracy(classifier: FeatureExtractor, images: Tensor, label: int) -> float:
 def real_accuracies(classifier: FeatureExtractor, dataset: Dataset, root: Path) -> list[float]:
     """Return the accuracy on the held-out images of each class that has some."""
     images, labels = read_items(ReferenceImages.of(reference_of(dataset)[0], root).images)
-    return [accuracy(classifier, images[labels == label], label) for label in labels.unique().tolist()]
+    return [accuracy(classifier, images[labels == label], label) for label in sorted(set(labels.tolist()))]
 
 
 def report(accuracies: list[list[float]], real: list[float], arguments: argparse.Namespace, commits: set[str]) -> str:

@@ -79,7 +79,7 @@ def train(
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=RATE, betas=BETAS)
     seen, end = 0, time.perf_counter() + seconds
     while True:
-        for indices in torch.randperm(len(images)).split(BATCH):
+        for indices in torch.split(torch.randperm(len(images)), BATCH):
             real = images[indices]
             fake = generator(torch.randn(len(real), LATENT))
             ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
@@ -124,7 +124,7 @@ def main() -> None:
 
     with torch.no_grad():
         noise = torch.randn(arguments.samples, LATENT)
-        samples = torch.cat([generator(part) for part in noise.split(BATCH)])
+        samples = torch.cat([generator(part) for part in torch.split(noise, BATCH)])
     np.save(arguments.out, samples.add(1).mul(127.5).round().to(torch.uint8).numpy())
     print(json.dumps({"seconds": seconds, "images": seen, "finite": bool(samples.isfinite().all())}))
 

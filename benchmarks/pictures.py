@@ -53,6 +53,7 @@ from benchmarks.quality import (
 from gancore import Catalog, Dataset, EvaluationPaths, Evaluator, ReferenceImages, SampleOrigin, read_images
 from gancore.config.from_path import dataset_for
 from gancore.config.run import read_dataset, read_layers
+from gancore.evaluation.features import FeatureExtractor
 from gancore.evaluation.sources import reference_of
 from gancore.sampling.grid import Layout, grid
 from gancore_plugins.extractors.classifier import ClassifierExtractor
@@ -233,7 +234,7 @@ def is_conditional(folder: Path) -> bool:
 
 
 def read_classes(
-    arguments: argparse.Namespace, folder: Path, classifier: conditional.FeatureExtractor, classes: int
+    arguments: argparse.Namespace, folder: Path, classifier: FeatureExtractor, classes: int
 ) -> Iterator[float]:
     """Yield, for each class, the share of its samples that the classifier assigns to it."""
     for label in range(classes):
