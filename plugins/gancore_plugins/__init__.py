@@ -43,13 +43,17 @@ from gancore_plugins.metrics.neighbors import Coverage, Density, Precision, Reca
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.light import LightDiscriminator, LightGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
+from gancore_plugins.networks.packed import PackedDiscriminator
 from gancore_plugins.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gancore_plugins.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from gancore_plugins.networks.style import StyleGenerator
 from gancore_plugins.networks.style_discriminator import StyleDiscriminator
 from gancore_plugins.networks.subpixel import SubpixelDiscriminator, SubpixelGenerator
 from gancore_plugins.observers.tensorboard import TensorBoard
+from gancore_plugins.regularizers.approximate import R1Approximate, R2Approximate
+from gancore_plugins.regularizers.consistency import Consistency
 from gancore_plugins.regularizers.gradients import R1, R2
+from gancore_plugins.regularizers.lecam import LeCam
 from gancore_plugins.regularizers.lipschitz import DRAGAN, GradientPenalty, WeightClipping
 from gancore_plugins.regularizers.path_length import PathLength
 from gancore_plugins.regularizers.reconstruction import Reconstruction
@@ -78,6 +82,7 @@ def gancore_discriminators() -> Iterable[type[Discriminator]]:
         SubpixelDiscriminator,
         LightDiscriminator,
         StyleDiscriminator,
+        PackedDiscriminator,
     ]
 
 
@@ -110,6 +115,10 @@ def gancore_regularizers() -> Iterable[type[Regularizer]]:
         WeightClipping,
         Reconstruction,
         PathLength,
+        LeCam,
+        Consistency,
+        R1Approximate,
+        R2Approximate,
     ]
 
 

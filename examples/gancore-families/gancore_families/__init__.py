@@ -6,7 +6,7 @@ from importlib.resources.abc import Traversable
 
 from gancore import Dataset, Discriminator, Generator, Loss, Regularizer, hookimpl
 from gancore_families.bigan import Bidirectional, BiGAN, Joint
-from gancore_families.consistency import BalancedConsistency, LatentConsistencyD, LatentConsistencyG
+from gancore_families.consistency import LatentConsistencyD, LatentConsistencyG
 from gancore_families.cyclegan import CycleGAN, Translators, Unpaired
 from gancore_families.infogan import InfoGAN
 from gancore_families.orthogonal import Orthogonal
@@ -38,7 +38,7 @@ def gancore_datasets() -> Iterable[type[Dataset]]:
 
 @hookimpl
 def gancore_regularizers() -> Iterable[type[Regularizer]]:
-    return [BalancedConsistency, LatentConsistencyD, LatentConsistencyG, Orthogonal]
+    return [LatentConsistencyD, LatentConsistencyG, Orthogonal]
 
 
 @hookimpl

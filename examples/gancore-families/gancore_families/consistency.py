@@ -1,11 +1,11 @@
-"""Consistency regularizers: D should not change its score for a small change of an image or of a latent."""
+"""Consistency of neighboring latents: D scores their images alike, and G draws different ones."""
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from gancore import ConfigError, Penalty, Regularizer, Schedulable, Scores, Spec, TrainingTime, value_at
+from gancore import Regularizer, Schedulable, Scores, TrainingTime, value_at
 from gancore_families.checks import required
 
 
@@ -16,31 +16,6 @@ class _Weighted(Regularizer):
 
     def strength(self, time: TrainingTime) -> float:
         return value_at(self.weight, time)
-
-
-class BalancedConsistency(_Weighted):
-    """D scores a shifted image like the image, real or fake, Zhao et al. 2021 (arXiv:2002.04724)."""
-
-    name = "bcr"
-    pixels: int = Field(default=1, ge=1, le=64, description="largest shift in each direction")
-
-    def build(self, spec: Spec) -> Penalty:
-        if len(spec.shape) != 3:
-            raise ConfigError(f"regularizer 'bcr' needs images (C, H, W); the data has shape {spec.shape}", "use zcr-d")
-        return self
-
-    def penalty(self, real: Scores, fake: Scores) -> Tensor:
-        return self._change(real) + self._change(fake)
-
-    def _change(self, scores: Scores) -> Tensor:
-        moved = scores.players.score(shifted(scores.images, self.pixels), scores.condition, scores.extras)
-        return mse_loss(moved.logits, scores.logits)
-
-
-def shifted(images: Tensor, pixels: int) -> Tensor:
-    """Return images (N, C, H, W), shifted together by up to `pixels` in each direction, periodically."""
-    down, across = torch.randint(-pixels, pixels + 1, (2,)).tolist()
-    return images.roll((down, across), dims=(2, 3))
 
 
 class _LatentConsistency(_Weighted):

@@ -5,7 +5,6 @@ import torch
 
 from gancore import ConfigError, Scores, Spec
 from gancore_families.bigan import BiGAN
-from gancore_families.consistency import BalancedConsistency
 from gancore_families.cyclegan import CycleGAN, Translators
 from gancore_families.infogan import InfoGAN
 from gancore_families.pix2pix import Patches, UNet
@@ -31,7 +30,6 @@ PICTURES = Spec((1, 8, 8), latent_dim=4, condition=(1, 8, 8))
         (Translators(), PLAIN, "generator 'translators' needs pictures"),
         (CycleGAN(), PLAIN, "loss 'cyclegan' needs pictures"),
         (ScalesGenerator(), Spec((1, 7, 8)), r"even sides; received shape \(1, 7, 8\)"),
-        (BalancedConsistency(), Spec((2,)), r"'bcr' needs images"),
     ],
 )
 def test_build_refuses_a_spec_that_it_does_not_support(component, spec, message):

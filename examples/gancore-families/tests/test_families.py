@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from torch.nn.functional import avg_pool2d
 
-from gancore_families.consistency import shifted
 from gancore_families.orthogonal import products
 from gancore_families.pix2pix import edges_of
 
@@ -130,7 +129,7 @@ def without_regularizers():
     return {}
 
 
-WEIGHTS = {"bcr": 10.0, "zcr-d": 100.0, "zcr-g": 30.0, "orthogonal": 1e-3}
+WEIGHTS = {"consistency": 1.0, "zcr-d": 100.0, "zcr-g": 30.0, "orthogonal": 1e-3}
 OFF = {label: {"weight": 0.0} for label in WEIGHTS}
 
 
@@ -138,7 +137,7 @@ OFF = {label: {"weight": 0.0} for label in WEIGHTS}
 def test_regularizer_of_a_network_does_its_job(label, trained, digits, without_regularizers):
     """With the regularizer alone, and without any; changes are root mean squares.
 
-    bcr, D's change when a digit is shifted by a pixel: 0.023 and 0.910. zcr-d, D's change for neighboring latents:
+    consistency, D's change when a digit is shifted by a pixel: 0.046 and 0.910. zcr-d, D's change for neighboring latents:
     0.021 and 0.075. zcr-g, G's change for neighboring latents: 0.090 and 0.071. orthogonal, sum of squared products: 57
     and 201.
     """
@@ -151,7 +150,7 @@ def test_regularizer_of_a_network_does_its_job(label, trained, digits, without_r
         with torch.no_grad():
             images, neighbors = generator(latent), generator(near)
         return {
-            "bcr": rms_change(discriminator, digits(), digits().roll(1, dims=3)),
+            "consistency": rms_change(discriminator, digits(), digits().roll(1, dims=3)),
             "zcr-d": rms_change(discriminator, images, neighbors),
             "zcr-g": math.sqrt(mse(images, neighbors)),
             "orthogonal": float(products(discriminator).detach()),
@@ -164,13 +163,6 @@ def test_regularizer_of_a_network_does_its_job(label, trained, digits, without_r
         assert regularized > 1.1 * plain
     else:
         assert regularized < 0.7 * plain
-
-
-def test_shifted_images_have_the_same_pixels():
-    images = torch.rand(3, 1, 5, 5)
-    moved = [shifted(images, 1) for _ in range(50)]
-    assert all(torch.equal(each.flatten(1).sort().values, images.flatten(1).sort().values) for each in moved)
-    assert len({each.numpy().tobytes() for each in moved}) == 9
 
 
 def test_scales_make_one_image_at_two_resolutions(trained):
