@@ -137,9 +137,9 @@ OFF = {label: {"weight": 0.0} for label in WEIGHTS}
 def test_regularizer_of_a_network_does_its_job(label, trained, digits, without_regularizers):
     """With the regularizer alone, and without any; changes are root mean squares.
 
-    consistency, D's change when a digit is shifted by a pixel: 0.046 and 0.910. zcr-d, D's change for neighboring latents:
-    0.021 and 0.075. zcr-g, G's change for neighboring latents: 0.090 and 0.071. orthogonal, sum of squared products: 57
-    and 201.
+    consistency, D's change when a digit is shifted by a pixel: 0.046 and 0.910. zcr-d, D's change for neighboring
+    latents: 0.021 and 0.075. zcr-g, G's change for neighboring latents: 0.090 and 0.071. orthogonal, sum of squared
+    products: 57 and 201.
     """
 
     def measure(changes):

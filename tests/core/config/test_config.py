@@ -190,8 +190,8 @@ class TestProblems:
             "sample, schema, seed, size, training [my.toml]",
             "duration: must be a positive number and one of epochs, steps, kimg, minutes, like '50 epochs'; "
             "received '3 eons' [my.toml]",
-            "ema.half_life: unknown key 'half_life'; did you mean 'half_life_kimg'? Known: half_life_kimg, ramp_up "
-            "[my.toml]",
+            "ema.half_life: unknown key 'half_life'; did you mean 'half_life_kimg'? Known: half_life_kimg, more_kimg, "
+            "ramp_up, refresh_batchnorm [my.toml]",
             "training.fakes: must be 'shared' or 'fresh'; received 'old' [--set training.fakes=old]",
             "latent: must be a table; received 3 [--set latent=3]",
         ]:
