@@ -48,3 +48,12 @@ def flat_condition(spec: Spec, component: str) -> Condition | None:
             "choose a network for such conditions (mlp flattens them), or --set training.conditional=false",
         )
     return spec.condition
+
+
+def condition_embedding(condition: Condition | None, features: int) -> nn.Embedding | nn.Linear | None:
+    """Return a map from labels (N,) or vectors (N, V) to (N, F), linear in vectors; None without a condition."""
+    if condition is None:
+        return None
+    if isinstance(condition, int):
+        return nn.Embedding(condition, features)
+    return nn.Linear(condition[0], features, bias=False)

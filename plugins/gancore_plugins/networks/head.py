@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gancore.contracts import Condition, Output
+from gancore_plugins.networks.condition import condition_embedding
 
 CLASSIFIER = (
     "add a head `classes` that predicts the class, Odena et al. 2017 (arXiv:1610.09585), for losses that use it"
@@ -32,7 +33,7 @@ class DiscriminatorHead(nn.Module):
     ) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 1)
-        self.embedding = _embedding(condition, features)
+        self.embedding = condition_embedding(condition, features)
         self.classifier: nn.Linear | None = None
         if classifier and isinstance(condition, int):
             self.classifier = nn.Linear(features, condition)
@@ -42,15 +43,6 @@ class DiscriminatorHead(nn.Module):
         if self.embedding is not None and condition is not None:
             logits = logits + (self.embedding(condition) * features).sum(dim=1, keepdim=True)  # (N, 1)
         return logits if self.classifier is None else Output(logits, heads={"classes": self.classifier(features)})
-
-
-def _embedding(condition: Condition | None, features: int) -> nn.Embedding | nn.Linear | None:
-    """Return the map from labels (N,) or vectors (N, V) to (N, F)."""
-    if condition is None:
-        return None
-    if isinstance(condition, int):
-        return nn.Embedding(condition, features)
-    return nn.Linear(condition[0], features, bias=False)
 
 
 class WithHead(nn.Module):

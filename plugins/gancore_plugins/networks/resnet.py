@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from gancore.contracts import Discriminator, Generator, Spec
+from gancore.contracts import Condition, Discriminator, Generator, Spec
 from gancore_plugins.networks.attention import SelfAttention
-from gancore_plugins.networks.condition import flat_condition
+from gancore_plugins.networks.condition import condition_embedding, flat_condition
 from gancore_plugins.networks.head import CLASSIFIER, MINIBATCH_STDDEV, DiscriminatorHead, MinibatchStddev, WithHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.upsampling import UpsamplingPlan
-from gancore_plugins.networks.widths import scaled
+from gancore_plugins.networks.widths import BOUNDED, bounded, scaled
 
 _ATTENTION = "self-attention at half the image size, Zhang et al. 2019 (arXiv:1805.08318)"
 _LAST_SIDE = 8
@@ -26,11 +27,12 @@ _LAST_SIDE = 8
 class ResNetGenerator(Generator):
     """Residual blocks, each doubles the size, Miyato et al. 2018 (arXiv:1802.05957); tanh at the end.
 
-    Labels choose the gains and biases of batch normalization, de Vries et al. 2017 (arXiv:1707.00683).
+    Labels choose the gains and biases of batch normalization, de Vries et al. 2017 (arXiv:1707.00683); vectors of a
+    condition are mapped to them linearly.
     """
 
     name = "resnet"
-    width: int = Field(default=256, ge=1, le=4096, description="channels of every hidden layer")
+    width: int = Field(default=256, ge=1, le=4096, description=f"channels of every hidden layer {BOUNDED}")
     attention: bool = Field(default=False, description=_ATTENTION)
 
     def build(self, spec: Spec) -> nn.Module:
@@ -45,31 +47,32 @@ class ResNetDiscriminator(Discriminator):
     """
 
     name = "resnet"
-    width: int = Field(default=128, ge=1, le=4096, description="channels of every hidden layer")
+    width: int = Field(default=128, ge=1, le=4096, description=f"channels of every hidden layer {BOUNDED}")
     spectral: bool = Field(default=True, description="divide every weight by its largest singular value")
     attention: bool = Field(default=False, description=_ATTENTION)
     minibatch_stddev: int | None = Field(default=None, ge=2, description=f"{MINIBATCH_STDDEV}; absent: off")
     classifier: bool = Field(default=False, description=CLASSIFIER)
 
     def build(self, spec: Spec) -> nn.Module:
-        width = scaled(self.width, spec)
-        body = nn.Sequential(*self._body(UpsamplingPlan.for_shape(spec.shape, "discriminator resnet"), width))
-        features = width + bool(self.minibatch_stddev)
+        plan = UpsamplingPlan.for_shape(spec.shape, "discriminator resnet")
+        sizes = plan.sizes[::-1]
+        halvings = max(1, sum(min(size) > _LAST_SIDE for size in sizes[:-1]))
+        widths = [bounded(scaled(self.width, spec), size) for size in sizes[: halvings + 1]]
+        body = nn.Sequential(*self._body(plan.channels, widths))
+        features = widths[-1] + bool(self.minibatch_stddev)
         head = DiscriminatorHead(features, flat_condition(spec, "discriminator resnet"), classifier=self.classifier)
         network = WithHead(body, head).apply(_init_weights)
         return apply_spectral_norm(network) if self.spectral else network
 
-    def _body(self, plan: UpsamplingPlan, width: int) -> Iterator[nn.Module]:
-        """Yield the blocks that halve images, (N, C, H, W) to (N, width, H', W'), two more, and the sum over pixels."""
-        side = min(plan.base) * 2**plan.doublings
-        halvings = max(1, sum(side // 2**done > _LAST_SIDE for done in range(plan.doublings)))
-        yield _DownBlock(plan.channels, width, halves=True, first=True)
+    def _body(self, channels: int, widths: list[int]) -> Iterator[nn.Module]:
+        """Yield the blocks that halve images, (N, C, H, W) to (N, C', H', W'), two more, and the sum over pixels."""
+        yield _DownBlock(channels, widths[0], halves=True, first=True)
         if self.attention:
-            yield SelfAttention(width)
-        for _ in range(halvings - 1):
-            yield _DownBlock(width, width, halves=True)
-        for _ in range(2):
-            yield _DownBlock(width, width, halves=False)
+            yield SelfAttention(widths[0])
+        for inputs, outputs in pairwise(widths[:-1]):
+            yield _DownBlock(inputs, outputs, halves=True)
+        yield _DownBlock(widths[-2], widths[-1], halves=False)
+        yield _DownBlock(widths[-1], widths[-1], halves=False)
         yield nn.ReLU()
         if self.minibatch_stddev:
             yield MinibatchStddev(self.minibatch_stddev)
@@ -79,55 +82,58 @@ class ResNetDiscriminator(Discriminator):
 class _ResNetGenerator(nn.Module):
     def __init__(self, settings: ResNetGenerator, plan: UpsamplingPlan, spec: Spec) -> None:
         super().__init__()
-        channels = scaled(settings.width, spec)
+        condition = flat_condition(spec, "generator resnet")
+        widths = [bounded(scaled(settings.width, spec), size) for size in plan.sizes]
         self.start = nn.Sequential(
-            nn.Linear(spec.latent_dim, channels * math.prod(plan.base)), nn.Unflatten(1, (channels, *plan.base))
+            nn.Linear(spec.latent_dim, widths[0] * math.prod(plan.base)), nn.Unflatten(1, (widths[0], *plan.base))
         )
-        self.blocks = nn.ModuleList(_UpBlock(channels, spec.classes()) for _ in range(plan.doublings))
-        self.attention = SelfAttention(channels) if settings.attention else None  # before the last block
-        to_image = nn.Conv2d(channels, plan.channels, 3, padding=1)
-        self.end = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(), to_image, *([nn.Tanh()] if spec.bounded else []))
+        self.blocks = nn.ModuleList(_UpBlock(*pair, condition) for pair in pairwise(widths))
+        self.attention = SelfAttention(widths[-2]) if settings.attention else None  # before the last block
+        to_image = nn.Conv2d(widths[-1], plan.channels, 3, padding=1)
+        self.end = nn.Sequential(
+            nn.BatchNorm2d(widths[-1]), nn.ReLU(), to_image, *([nn.Tanh()] if spec.bounded else [])
+        )
         self.apply(_init_weights)
 
-    def forward(self, latent: Tensor, labels: Tensor | None = None) -> Tensor:
-        features: Tensor = self.start(latent)  # (N, width, h, w)
+    def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
+        features: Tensor = self.start(latent)  # (N, C', h, w)
         for index, block in enumerate(self.blocks):
             if self.attention is not None and index == len(self.blocks) - 1:
-                features = self.attention(features)  # (N, width, H / 2, W / 2)
-            features = block(features, labels)  # (N, width, 2^(index + 1) h, 2^(index + 1) w)
+                features = self.attention(features)  # (N, C', H / 2, W / 2)
+            features = block(features, condition)  # (N, C', 2^(index + 1) h, 2^(index + 1) w)
         images: Tensor = self.end(features)  # (N, C, H, W)
         return images
 
 
 class _UpBlock(nn.Module):
-    """A residual block of the generator, (N, C, H, W) to (N, C, 2 H, 2 W)."""
+    """A residual block of the generator, (N, C, H, W) to (N, C', 2 H, 2 W)."""
 
-    def __init__(self, channels: int, num_classes: int | None) -> None:
+    def __init__(self, inputs: int, outputs: int, condition: Condition | None) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(_ConditionalBatchNorm(channels, num_classes) for _ in range(2))
-        self.convolutions = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-        self.shortcut = nn.Conv2d(channels, channels, 1)
+        self.norms = nn.ModuleList(_ConditionalBatchNorm(channels, condition) for channels in (inputs, outputs))
+        self.convolutions = nn.ModuleList(nn.Conv2d(channels, outputs, 3, padding=1) for channels in (inputs, outputs))
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
-    def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        hidden = interpolate(self.norms[0](features, labels).relu(), scale_factor=2)  # (N, C, 2 H, 2 W)
-        hidden = self.norms[1](self.convolutions[0](hidden), labels).relu()
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
+        hidden = interpolate(self.norms[0](features, condition).relu(), scale_factor=2)  # (N, C, 2 H, 2 W)
+        hidden = self.norms[1](self.convolutions[0](hidden), condition).relu()
         output: Tensor = self.convolutions[1](hidden) + self.shortcut(interpolate(features, scale_factor=2))
         return output
 
 
 class _ConditionalBatchNorm(nn.Module):
-    """Batch normalization; with classes, each class has its own gains and biases, which start at 1 and 0."""
+    """Batch normalization with gains and biases of each class, or linear in a vector; they start at 1 and 0."""
 
-    def __init__(self, channels: int, num_classes: int | None) -> None:
+    def __init__(self, channels: int, condition: Condition | None) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=num_classes is None)
-        self.embedding = None if num_classes is None else nn.Embedding(num_classes, 2 * channels)
+        self.norm = nn.BatchNorm2d(channels, affine=not isinstance(condition, int))
+        self.embedding = condition_embedding(condition, 2 * channels)
 
-    def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
+    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
         normalized: Tensor = self.norm(features)  # (N, C, H, W)
-        if self.embedding is None or labels is None:
+        if self.embedding is None or condition is None:
             return normalized
-        gain, bias = self.embedding(labels)[:, :, None, None].chunk(2, dim=1)  # (N, C, 1, 1) each
+        gain, bias = self.embedding(condition)[:, :, None, None].chunk(2, dim=1)  # (N, C, 1, 1) each
         output: Tensor = normalized * (1 + gain) + bias
         return output
 

@@ -19,6 +19,8 @@ from gancore_plugins.networks.upsampling import image_shape
 from gancore_plugins.networks.widths import scaled
 
 _MAX_PATCH = 64
+_MAX_CELLS = 32
+"""The generator's linear layer makes features of at most as many patches on each side, which are then enlarged."""
 
 
 class SubpixelGenerator(Generator):
@@ -36,9 +38,12 @@ class SubpixelGenerator(Generator):
     def build(self, spec: Spec) -> nn.Module:
         channels, height, width = _folded_shape(spec.shape, self.patch, "generator subpixel")
         condition, hidden = flat_condition(spec, "generator subpixel"), scaled(self.width, spec)
+        enlarged = _enlargement(height, width)
+        height, width = height // enlarged, width // enlarged
         layers: list[nn.Module] = [
             nn.Linear(spec.latent_dim + condition_width(condition), hidden * height * width),
             nn.Unflatten(1, (hidden, height, width)),
+            *([nn.Upsample(scale_factor=enlarged)] if enlarged > 1 else []),
         ]
         layers += [_Residual(*_activated_convolution(hidden, hidden)) for _ in range(self.depth)]
         layers += _activated_convolution(hidden, channels)
@@ -84,6 +89,17 @@ class _Residual(nn.Sequential):
         for layer in self:
             hidden = layer(hidden)
         return features + hidden  # (N, C, H, W)
+
+
+def _enlargement(height: int, width: int) -> int:
+    """Return the power of 2 by which features become as many patches as the image, so that a linear layer stays small.
+
+    Without a bound its weights would grow with the pixels, to 53 million at 512x512 with the default width.
+    """
+    factor = 1
+    while max(height, width) > _MAX_CELLS * factor and height % (2 * factor) == width % (2 * factor) == 0:
+        factor *= 2
+    return factor
 
 
 def _folded_shape(shape: Shape, patch: int, component: str) -> tuple[int, int, int]:

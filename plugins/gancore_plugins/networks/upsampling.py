@@ -29,6 +29,12 @@ class UpsamplingPlan:
     base: tuple[int, int]
     doublings: int
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """The sizes (H, W) from the base to the image."""
+        height, width = self.base
+        return [(height * 2**done, width * 2**done) for done in range(self.doublings + 1)]
+
     @classmethod
     def for_shape(cls, shape: Shape, component: str) -> UpsamplingPlan:
         """Return the plan with the most doublings that leaves a base of at least 4x4 pixels.

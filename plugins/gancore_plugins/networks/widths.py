@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from gancore.contracts import Spec
+
+_FULL_SIDE = 64
+"""The side in pixels of the largest square features that have all channels."""
+BOUNDED = "up to 64x64 pixels, and half as many for each doubling above"
+"""How the help text of a width ends, where `bounded` applies."""
 
 
 def scaled(width: int, spec: Spec, *, multiple: int = 1) -> int:
@@ -15,11 +22,13 @@ def scaled(width: int, spec: Spec, *, multiple: int = 1) -> int:
     return multiple * max(1, round(width * spec.width_factor / multiple))
 
 
-def halved(width: int, side: int, full_side: int) -> int:
-    """Return the channels at `side` pixels: the width up to `full_side`, half of it for each doubling above, 1 or more.
+def bounded(width: int, size: tuple[int, int], *, multiple: int = 1) -> int:
+    """Return the channels of features (C, H, W) at a size (H, W), so that large images stay affordable.
 
-    Sides between two powers of 2 times `full_side` count as the larger one.
+    That is the width up to 64x64 pixels and, for each fourfold number of pixels above, half of it, rounded to a
+    multiple of `multiple` and at least that. Then a convolution costs about the same at each size.
     """
-    while side > full_side:
-        width, side = max(1, width // 2), -(-side // 2)
-    return width
+    pixels, channels = float(prod(size)), width
+    while pixels > _FULL_SIDE**2:
+        pixels, channels = pixels / 4, multiple * max(1, round(channels / 2 / multiple))
+    return channels

@@ -26,6 +26,7 @@ CONVOLUTIONAL = [
     Spec((1, 28, 28), 6, 3),
     Spec((1, 20, 36), 6),
     Spec((1, 16, 16), 6, bounded=False),
+    Spec((1, 128, 64), 6, (2,)),
 ]
 ANY = [
     *CONVOLUTIONAL,

@@ -30,11 +30,7 @@ DISCRIMINATORS = [
     LightDiscriminator,
 ]
 
-TAKE_VECTORS = [
-    *(DCGANGenerator, SubpixelGenerator, LightGenerator),
-    *(DCGANDiscriminator, ResNetDiscriminator, SubpixelDiscriminator, LightDiscriminator),
-]
-"""Networks whose condition may be a vector; the others support classes only."""
+CONDITIONS = classes | vectors
 
 
 @st.composite
@@ -57,11 +53,6 @@ def narrow(kind):
     return components(kind, **fields)
 
 
-def conditions_of(kind):
-    """Draw the conditions that networks of a class support."""
-    return classes | vectors if kind in TAKE_VECTORS else classes
-
-
 def perturbed(network):
     """The network with noise on its parameters, so that none is zero."""
     for parameter in network.parameters():
@@ -73,7 +64,7 @@ def perturbed(network):
 @given(data=st.data(), shape=image_shapes(), latent=st.integers(1, 9), count=st.integers(2, 4))
 @settings(max_examples=15)
 def test_generators_return_finite_images_of_the_shape(kind, data, shape, latent, count):
-    condition = data.draw(conditions_of(kind))
+    condition = data.draw(CONDITIONS)
     network = data.draw(narrow(kind)).build(Spec(shape, latent, condition))
     images = perturbed(network)(torch.randn(count, latent), *conditions_for(count, condition))
     assert images.shape == (count, *shape)
@@ -96,7 +87,7 @@ def test_generators_of_unbounded_data_have_no_tanh(kind, data, shape):
 @given(data=st.data(), shape=image_shapes(), count=st.integers(2, 5))
 @settings(max_examples=15)
 def test_discriminators_return_one_logit_per_image(kind, data, shape, count):
-    condition = data.draw(conditions_of(kind))
+    condition = data.draw(CONDITIONS)
     network = data.draw(narrow(kind)).build(Spec(shape, condition=condition))
     output = output_of(network(torch.randn(count, *shape), *conditions_for(count, condition)))
     assert output.logits.shape == (count, 1)
@@ -109,7 +100,7 @@ def test_discriminators_return_one_logit_per_image(kind, data, shape, count):
 @given(data=st.data(), shape=image_shapes())
 @settings(max_examples=10)
 def test_generators_pass_gradients_to_every_parameter(kind, data, shape):
-    condition = data.draw(conditions_of(kind))
+    condition = data.draw(CONDITIONS)
     network = perturbed(data.draw(narrow(kind)).build(Spec(shape, 5, condition)))
     images = network(torch.randn(8, 5), *conditions_for(8, condition))
     (images * torch.randn_like(images)).sum().backward()
@@ -121,7 +112,7 @@ def test_generators_pass_gradients_to_every_parameter(kind, data, shape):
 @given(data=st.data(), shape=image_shapes())
 @settings(max_examples=10)
 def test_discriminators_pass_a_gradient_penalty_to_every_weight(kind, data, shape):
-    condition = data.draw(conditions_of(kind))
+    condition = data.draw(CONDITIONS)
     network = perturbed(data.draw(narrow(kind)).build(Spec(shape, condition=condition)))
     images = torch.randn(8, *shape, requires_grad=True)
     outputs = torch.cat(list(tensors_of(output_of(network(images, *conditions_for(8, condition)))).values()), dim=1)
@@ -141,7 +132,7 @@ def test_labels_change_the_output_of_networks(kind, num_classes):
     assert not torch.equal(network(batch, first), network(batch, last))
 
 
-@pytest.mark.parametrize("kind", TAKE_VECTORS)
+@pytest.mark.parametrize("kind", GENERATORS + DISCRIMINATORS)
 @given(condition=vectors, data=st.data())
 @settings(max_examples=5)
 def test_networks_depend_on_every_element_of_a_vector(kind, condition, data):
@@ -158,7 +149,7 @@ def test_networks_depend_on_every_element_of_a_vector(kind, condition, data):
 @given(condition=tensors)
 @settings(max_examples=10)
 def test_tensor_conditions_that_a_network_does_not_support_are_refused(kind, condition):
-    supported = kind in TAKE_VECTORS and len(condition) == 1
+    supported = len(condition) == 1
     with nullcontext() if supported else pytest.raises(ConfigError, match="condition, not tensors of shape") as caught:
         kind(width=8).build(Spec((1, 8, 8), 3, condition))
     if not supported:
