@@ -70,14 +70,24 @@ class Cost:
 
 @dataclass(frozen=True)
 class Timing:
-    """The time of a step as measured, and of the whole run at that speed; None for a total in minutes."""
+    """The time of a step as measured, of 1000 real images, and of the whole run at that speed.
+
+    `seconds` is None for a total in minutes.
+    """
 
     seconds_per_step: float
+    seconds_per_kimg: float
     seconds: float | None
+
+    @classmethod
+    def of_steps(cls, seconds_per_step: float, images_per_step: int, kimg: float | None) -> Timing:
+        """Return the time of a run of `kimg` thousand real images."""
+        per_kimg = seconds_per_step * 1000 / images_per_step
+        return cls(seconds_per_step, per_kimg, None if kimg is None else kimg * per_kimg)
 
     def __str__(self) -> str:
         whole = "" if self.seconds is None else f"; the whole run about {duration(self.seconds)} at this speed"
-        return f"time: {self.seconds_per_step:.3g} s per step{whole}"
+        return f"time: {self.seconds_per_step:.3g} s per step, {self.seconds_per_kimg:.3g} s per kimg{whole}"
 
 
 def cost_of(gan: GAN) -> Cost:
@@ -116,8 +126,8 @@ def check_memory(count: int, shape: Shape, dtype: str) -> None:
         raise ConfigError(problem, "--set evaluate.samples=N takes fewer")
 
 
-def timed_steps(gan: GAN, total_epochs: float | None, images_per_step: int) -> tuple[Step, Timing]:
-    """Take a step and a few more; return the first, and how long a step and a run of this total take.
+def timed_steps(gan: GAN) -> tuple[Step, float]:
+    """Take a step and a few more; return the first, and the seconds that a step takes.
 
     The first step is left out of the time if there is another, since it also chooses algorithms. All ranks must call
     this; they take the same steps.
@@ -131,9 +141,7 @@ def timed_steps(gan: GAN, total_epochs: float | None, images_per_step: int) -> t
     while gan.ranks.broadcast(count < _TIMED_STEPS and end - begun < _TIMED_SECONDS) and next(steps, None) is not None:
         _wait(gan.device)
         count, end = count + 1, perf_counter()
-    per_step = (end - after_first) / count if count else after_first - begun
-    whole = None if total_epochs is None else total_epochs * gan.feed.size / images_per_step * per_step
-    return first, Timing(per_step, whole)
+    return first, (end - after_first) / count if count else after_first - begun
 
 
 def _wait(device: torch.device) -> None:

@@ -329,7 +329,8 @@ class Run:
             gan = self._assemble(ranks, display)
             self._init_weights(gan, start, display)
             self._evaluator(gan)
-            step, self.timing = timed_steps(gan, *self._total(gan))
+            step, seconds = timed_steps(gan)
+            self.timing = self._timing(gan, seconds)
             display.note(str(self.timing))
             return step
 
@@ -363,6 +364,8 @@ class Run:
             if not ranks.is_main:
                 yield from self._follow(gan, interruption)
                 return
+            if (seconds := gan.choice.seconds) is not None:
+                display.note(str(self._timing(gan, seconds)))
             origin = {"recipe": self._recipe, "init_from": self._init_weights(gan, start, display)}
             evaluator = self._evaluator(gan, display)  # before anything is written
             interruption.check()
@@ -590,6 +593,11 @@ class Run:
             batches = (int(total.amount) - gan.progress.step) * batches_per_step
             epochs = gan.feed.images_after(gan.progress.images_seen, max(0, batches)) / gan.feed.size
         return epochs, images_per_step
+
+    def _timing(self, gan: GAN, seconds_per_step: float) -> Timing:
+        epochs, images_per_step = self._total(gan)
+        kimg = None if epochs is None else epochs * gan.feed.size / 1000
+        return Timing.of_steps(seconds_per_step, images_per_step, kimg)
 
     def _follow(self, gan: GAN, interruption: Interruption) -> Iterator[Record]:
         """Take the same steps as rank 0, which alone records them and decides when the run ends."""

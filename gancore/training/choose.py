@@ -55,6 +55,11 @@ class Choice:
     failed: str = ""
 
     @property
+    def seconds(self) -> float | None:
+        """The seconds of a step as it is chosen; None if it was not timed."""
+        return self.seconds_per_step.get(_label(self.threads, self.precision))
+
+    @property
     def is_timed(self) -> bool:
         """Whether steps were timed, or could not be."""
         return bool(self.seconds_per_step or self.failed)
@@ -90,7 +95,7 @@ class _Candidate(NamedTuple):
     precision: Precision
 
     def __str__(self) -> str:
-        return self.precision.name if self.threads is None else f"{_threads(self.threads)} {self.precision.name}"
+        return _label(self.threads, self.precision.name)
 
 
 def choose(gan: GAN) -> Choice:
@@ -217,6 +222,10 @@ class _Trial:
     def _wait(self) -> None:
         if self._gan.device.type == "cuda":
             torch.cuda.synchronize(self._gan.device)
+
+
+def _label(threads: int | None, precision: str) -> str:
+    return precision if threads is None else f"{_threads(threads)} {precision}"
 
 
 def _threads(number: int) -> str:
