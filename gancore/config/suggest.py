@@ -42,7 +42,7 @@ _ITEMS_TO_MEASURE = 130
 _PATCH = 4
 """The side of a patch in the recipes `mnist` and `conditional`."""
 _NETWORKS = ("generator", "discriminator", "latent")
-"""Tables of the config that decide the shapes of weights."""
+"""Tables of the config that decide the shapes of weights, besides `size`."""
 _NAMED_CLASSES = 3
 _KIND = {1: "vectors of {} numbers", 2: "series of {}", 3: "images of {}", 4: "volumes of {}"}
 
@@ -63,7 +63,8 @@ class Earlier:
 class Suggestion:
     """A config for the user's data. `layers` go below what the user sets; `source` is their recipe or file, if any.
 
-    `data` and `choice` say in a line each what the data is, and what was chosen and why. `changes` are the keys of the
+    `data` and `choice` say in a line each what the data is, and what was chosen and why; `choice` is empty if the user
+    has set all of it. `changes` are the keys of the
     config that the choice sets, dotted; `decided` are those of them that follow from rules, with their reasons.
     """
 
@@ -75,7 +76,12 @@ class Suggestion:
     decided: tuple[Decision, ...] = ()
 
     def lines(self, command: str = "") -> list[str]:
-        """Return what the data is, what was chosen, and the command that repeats it, by default in Python."""
+        """Return what the data is, what was chosen, and the command that repeats it, by default in Python.
+
+        Empty if the user has set all that.
+        """
+        if not self.choice:
+            return []
         source = "" if self.source is None else f"{self.source!r}, "
         repeat = command or f"gancore.Run({source}set={_nested(self.changes)!r})"
         return [
@@ -205,7 +211,7 @@ def suggest_without_path(
     path, name = table.get("path"), _table(own.get("dataset")).get("name")
     if isinstance(path, str) and (name is None or _is_for_paths(name, catalog)):
         made = suggest(path, catalog, above, below=below, accelerated=accelerated, earlier=earlier)
-        return None if all(is_set(key, own) for key in made.changes) else made
+        return replace(made, choice="") if all(is_set(key, own) for key in made.changes) else made
     if name is None:
         return None
     try:
@@ -289,12 +295,17 @@ def _decided(
 
 def _networks_of(earlier: Earlier | None, own: Table) -> Iterator[Decision]:
     """Yield the keys of the networks of an earlier run, unless the user names other networks."""
-    for table in _NETWORKS if earlier else ():
-        values = _table(earlier.config.get(table)) if earlier else {}
+    if earlier is None:
+        return
+    reason = f"as in {earlier.path}, whose weights training begins with"
+    if "size" in earlier.config:
+        yield Decision("size", earlier.config["size"], reason)
+    for table in _NETWORKS:
+        values = _table(earlier.config.get(table))
         other = _table(own.get(table)).get("name", values.get("name"))
-        if earlier and values and other == values.get("name") and other != OBJECT:
+        if values and other == values.get("name") and other != OBJECT:
             for key, value in sorted(values.items(), key=lambda item: item[0] != "name"):
-                yield Decision(f"{table}.{key}", value, f"as in {earlier.path}, whose weights training begins with")
+                yield Decision(f"{table}.{key}", value, reason)
 
 
 def _needed(

@@ -359,6 +359,7 @@ EARLIER = Earlier(
         "generator": {"name": "subpixel", "width": 8, "depth": 2, "patch": 4},
         "discriminator": {"name": "subpixel", "width": 16},
         "latent": {"dim": 7},
+        "size": 0.5,
     },
     (3, 24, 24),
 )
@@ -371,7 +372,7 @@ def test_networks_of_an_earlier_run_win_over_the_rules(tmp_path, below):
     config = config_of(suggestion)
     assert config.dataset.sides == (24, 24)
     assert (config.generator.width, config.generator.depth, config.discriminator.width) == (8, 2, 16)
-    assert (config.latent.dim, config.duration) == (7, "1000 kimg")
+    assert (config.latent.dim, config.size, config.duration) == (7, "small", "1000 kimg")
     assert replayed(suggestion) == config
     assert "networks of runs/first, so that its weights fit" in suggestion.choice
     assert any("as in runs/first, whose weights" in line for line in suggestion.table())
