@@ -162,7 +162,7 @@ def evaluate(
     saved_in = click.get_current_context().with_resource(_locked(images)) if save else None
     catalog = open_catalog(terminal)
     paths = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
-    given, warnings = None, list[str]()
+    given, warnings, averaged_over = None, list[str](), None
     if _is_trained(images, catalog):
         from gancore.sampling.load import load
 
@@ -202,8 +202,9 @@ def evaluate(
             _print_averages(terminal, averages, evaluator, len(samples))
             return
         _draw_samples(terminal, trained, evaluator, samples, paths.root, refresh_batchnorm)
-        source = {"step": trained.step, "weights": "average" if trained.averaged else "current"}
-        source |= {"half_life_kimg": trained.half_life_kimg, "sha256": trained.digest}
+        weights = "average" if trained.averaged else "current"
+        source = {"step": trained.step, "weights": weights, "sha256": trained.digest}
+        averaged_over = trained.half_life_kimg
         path = trained.path
     else:
         if raw or half_lives or best or refresh_batchnorm:
@@ -220,7 +221,8 @@ def evaluate(
     if statistics:
         evaluator.reference_statistics().save(statistics)
     evaluation = _measured(terminal, evaluator, samples, warnings)
-    header = {"of": str(path), **source, "count": len(samples), "seed": seed}
+    header: dict[str, object] = {"of": str(path), **source, "count": len(samples), "seed": seed}
+    header |= {} if averaged_over is None else {"half_life_kimg": averaged_over}
     document = {**header, **evaluation.to_data()}
     if saved_in:
         saved_in.write_evaluation(trained.step, evaluation)

@@ -202,6 +202,16 @@ def test_changes_that_no_checkpoint_holds_yet_are_accepted(tmp_path, by_hand):
     assert history(path)[-1]["changed"].keys() == {"optimizer.generator.lr", "optimizer.discriminator.lr"}
 
 
+def test_half_life_cannot_be_added_and_refreshed_statistics_keep_the_weights():
+    before = {"ema": {"half_life_kimg": 1.0, "more_kimg": [2.0], "refresh_batchnorm": False}}
+    now = {"ema": {"half_life_kimg": 3.0, "more_kimg": [2.0, 4.0], "refresh_batchnorm": True}}
+    found = changes(before, now)
+    assert [change.key for change in refused(found, before, now)] == ["ema.more_kimg"]
+    assert [change.key for change in found if change.is_exact] == ["ema.refresh_batchnorm"]
+    old = {"ema": {"half_life_kimg": 1.0}}  # of a run from before there was the key
+    assert not refused(changes(old, {"ema": {"half_life_kimg": 1.0, "more_kimg": []}}), old, now)
+
+
 REFUSED = (
     "seed=3",
     "latent.dim=7",

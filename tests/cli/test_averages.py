@@ -1,0 +1,55 @@
+"""Averages of several half-lives on the command line: each is drawn, measured and exported by its half-life."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from helpers.cli_runner import Gancore
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory, trained_run, zygote):
+    """A folder with a short run of three half-lives at runs/0001."""
+    command = Gancore(tmp_path_factory.mktemp("averaged"), zygote)
+    trained_run(command.folder / "runs" / "0001", "--steps", 4, "--set", "ema.more_kimg=[0.05, 2]")
+    return command
+
+
+def test_averages_are_measured_in_one_table(averaged):
+    metric = ("evaluate", "runs/0001", "--metric", "fd-random", "-n", 100)
+    shown = averaged.works(*metric, "--ema", "all").stdout.splitlines()
+    assert shown[0].endswith("step-00000004.safetensors, step 4, averaged weights, seed 0")
+    header, row = (re.split(r"  +", line) for line in shown[2:])
+    assert header == ["metric", "0.05 kimg", "2 kimg", "10 kimg", "better", "real data"]
+    found = json.loads(averaged.works(*metric, "--ema", 2, "--ema", 0.05, "--json").stdout)
+    assert [each["half_life_kimg"] for each in found["averages"]] == [2.0, 0.05]
+    values = [each["metrics"]["fd-random"]["value"] for each in found["averages"]]
+    np.testing.assert_allclose([float(row[2]), float(row[1])], values, rtol=1e-3)
+    assert values[0] != values[1]
+    one = averaged.works(*metric, "--ema", 2).stdout.splitlines()
+    assert ", average weights of 2 kimg, seed 0" in one[0]
+    assert float(re.split(r"  +", one[3])[1]) == float(row[2])
+
+
+def test_average_is_drawn_by_its_half_life(averaged):
+    for words in ((), ("--ema", 10), ("--ema", 0.05)):
+        name = f"{words[-1] if words else 'default'}.npy"
+        done = averaged.works("sample", "runs/0001", *words, "--out", name)
+        assert (", average of 0.05 kimg: " in done.stdout) == (words == ("--ema", 0.05))
+    default, same, other = (np.load(averaged.folder / f"{name}.npy") for name in ("default", 10, 0.05))
+    assert np.array_equal(default, same)
+    assert not np.array_equal(default, other)
+
+
+def test_wrong_half_lives_are_named_with_those_of_the_run(averaged):
+    for command in (("sample",), ("export", "--format", "hub"), ("evaluate",)):
+        error = averaged.fails(2, *command, "runs/0001", "--ema", 3)
+        assert "no average (EMA) with a half-life of 3 kimg; it keeps 0.05, 2, 10" in error
+        assert "--raw and --ema cannot be used together" in averaged.fails(
+            2, *command, "runs/0001", "--raw", "--ema", 2
+        )
+    assert "'x' is neither a half-life" in averaged.fails(2, "evaluate", "runs/0001", "--ema", "x")
+    assert "all includes every other" in averaged.fails(2, "evaluate", "runs/0001", "--ema", "all", "--ema", 2)
+    assert "leave out what changes them" in averaged.fails(2, "evaluate", "runs/0001", "--save", "--ema", 2)
