@@ -38,9 +38,9 @@ __all__ = [
     "Samples",
 ]
 
-Need = Literal["images", "features", "labels", "reference", "training"]
+Need = Literal["images", "features", "labels", "reference", "training", "conditions"]
 """An input of a metric: generated images; features or labels that an extractor computes; the reference (real images to
-compare with); the training images."""
+compare with); the training images; the classes that generated images were asked for."""
 
 Better = Literal["lower", "higher"]
 """The direction in which a metric improves."""
@@ -107,15 +107,23 @@ class Samples:
     """Images with the outputs of an extractor.
 
     `images` (N, *shape) uint8, or float32 as an `Extractor` receives them; `features` float32 (N, D) and
-    `logits` float32 (N, K) if the metric has an extractor that returns them. All tensors are on the CPU.
+    `logits` float32 (N, K) if the metric has an extractor that returns them. `asked` int64 (N,): the classes that
+    generated images were asked for, and the labels of real images, for a metric that needs conditions. All tensors are
+    on the CPU.
     """
 
     images: Tensor
     features: Tensor | None = None
     logits: Tensor | None = None
+    asked: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def asked_classes(self) -> Tensor:
+        """The classes (N,), for a metric that needs conditions. Raises DataError if they are missing."""
+        return _require(self.asked, "classes that samples were asked for", "conditions")
 
     @property
     def classified(self) -> Tensor:

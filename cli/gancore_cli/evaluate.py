@@ -162,7 +162,7 @@ def evaluate(
     saved_in = click.get_current_context().with_resource(_locked(images)) if save else None
     catalog = open_catalog(terminal)
     paths = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
-    given, warnings, averaged_over = None, list[str](), None
+    given, asked, warnings, averaged_over = None, None, list[str](), None
     if _is_trained(images, catalog):
         from gancore.sampling.load import load
 
@@ -197,11 +197,11 @@ def evaluate(
         if len(wanted) > 1:
             averages: list[tuple[TrainedGenerator, Evaluation]] = []
             for average in map(loaded, wanted):
-                _draw_samples(terminal, average, evaluator, samples, paths.root, refresh_batchnorm)
-                averages.append((average, _measured(terminal, evaluator, samples, warnings)))
+                asked = _draw_samples(terminal, average, evaluator, samples, paths.root, refresh_batchnorm)
+                averages.append((average, _measured(terminal, evaluator, samples, asked, warnings)))
             _print_averages(terminal, averages, evaluator, len(samples))
             return
-        _draw_samples(terminal, trained, evaluator, samples, paths.root, refresh_batchnorm)
+        asked = _draw_samples(terminal, trained, evaluator, samples, paths.root, refresh_batchnorm)
         weights = "average" if trained.averaged else "current"
         source = {"step": trained.step, "weights": weights, "sha256": trained.digest}
         averaged_over = trained.half_life_kimg
@@ -220,7 +220,7 @@ def evaluate(
         terminal.display().prepare(evaluator.prepare())
     if statistics:
         evaluator.reference_statistics().save(statistics)
-    evaluation = _measured(terminal, evaluator, samples, warnings)
+    evaluation = _measured(terminal, evaluator, samples, asked, warnings)
     header: dict[str, object] = {"of": str(path), **source, "count": len(samples), "seed": seed}
     header |= {} if averaged_over is None else {"half_life_kimg": averaged_over}
     document = {**header, **evaluation.to_data()}
@@ -249,10 +249,12 @@ def _all_half_lives(trained: TrainedGenerator) -> list[float | None]:
     return sorted(trained.config.ema.half_lives, key=lambda kimg: kimg or 0)
 
 
-def _measured(terminal: Terminal, evaluator: Evaluator, samples: Tensor, warnings: Sequence[str]) -> Evaluation:
-    """Return the evaluation of samples, with further warnings, which are shown."""
+def _measured(
+    terminal: Terminal, evaluator: Evaluator, samples: Tensor, asked: Tensor | None, warnings: Sequence[str]
+) -> Evaluation:
+    """Return the evaluation of samples, and of what they were asked for, with further warnings, which are shown."""
     terminal.note(f"measuring {len(samples):,} images")
-    evaluation = evaluator.evaluate(samples)
+    evaluation = evaluator.evaluate(samples, asked)
     evaluation = replace(evaluation, warnings=(*warnings, *evaluation.warnings))
     for warning in evaluation.warnings:
         terminal.note(f"warning: {warning}")
@@ -396,8 +398,8 @@ def _draw_samples(
     samples: Tensor,
     root: Path,
     refresh_batchnorm: bool,
-) -> None:
-    """Fill in the samples (N, …); in a conditional run, conditions are as frequent as in the training data."""
+) -> Tensor | None:
+    """Fill in the samples (N, …), and return their conditions: as frequent as in the training data, None without."""
     from gancore.config.data_paths import paths_of
     from gancore.evaluation.sources import ReferenceImages
 
@@ -421,6 +423,7 @@ def _draw_samples(
             yield done
 
     show_drawing(terminal, drawing(), len(samples))
+    return conditions
 
 
 def _read(
@@ -460,6 +463,19 @@ def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, An
     if all(row[4] == "-" for row in rows):  # no metric has an ideal value
         columns, rows = [*columns[:4], *columns[5:]], [[*row[:4], *row[5:]] for row in rows]
     print_table(columns, rows)
+    for line in dict.fromkeys(_accuracy(result) for result in evaluation.results):
+        if line:
+            echo(line)
+
+
+def _accuracy(result: Result) -> str | None:
+    """Return how well a classifier that was trained for the evaluation classifies; None without one."""
+    extractor = result.about["extractor"]
+    if not isinstance(extractor, dict) or extractor["accuracy"] is None:
+        return None
+    gate = f", of which it must reach {extractor['gate']:.1%}" if extractor["gate"] is not None else ""
+    name = f"{extractor['name']} {extractor['sha256'][:12]}"
+    return f"extractor {name} classifies {extractor['accuracy']:.2%} of held-out images correctly{gate}"
 
 
 def _images_of(header: Mapping[str, Any]) -> str:

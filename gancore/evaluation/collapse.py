@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gancore.utils.diversity import effective_rank
+
 SAMPLE_COUNT = 256
 """Number of samples, and of real images, that are compared."""
 _KERNEL_WIDTH = 0.5  # in median distances between real images
@@ -25,9 +27,7 @@ def effective_number(points: Tensor, width: float) -> float:
     `width` is the distance at which two points begin to differ. The result is exp(-tr K log K), where K is the kernel
     matrix scaled to trace 1.
     """
-    kernel = torch.exp(-torch.cdist(points, points).square() / (2 * width**2)) / len(points)
-    values = torch.linalg.eigvalsh(kernel).clamp(min=0)
-    return float(torch.exp(-torch.special.xlogy(values, values).sum()))
+    return effective_rank(torch.exp(-torch.cdist(points, points).square() / (2 * width**2)))
 
 
 class CollapseGuard:

@@ -14,7 +14,7 @@ from gancore.config.metric_names import find_metric, name_of
 from gancore.config.run import RunConfig
 from gancore.contracts import Dataset, EvaluationProtocol
 from gancore.errors import ConfigError, DataError
-from gancore.evaluation.evaluator import Evaluator, SampleOrigin
+from gancore.evaluation.evaluator import Evaluator, SampleOrigin, conditions_missing
 from gancore.evaluation.sources import ReferenceImages, reference_of
 from gancore.evaluation.statistics import ReferenceStatistics
 from gancore.evaluation.train_extractor import EvaluationPaths
@@ -51,6 +51,7 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     chosen = _find_metrics(metrics, run.named_metrics(), catalog) or run.named_metrics()
     optional = {} if chosen else _default_metrics(dataset, held_out, catalog)
     chosen = chosen or optional
+    _check_conditions(chosen, conditional=run.training.conditional)
     trained_on = None
     if training is not None:
         trained_on = ReferenceImages(run.dataset.name, training, run.dataset)
@@ -95,6 +96,7 @@ def evaluator_for_images(
     stand_ins = ReferenceImages.of(part, paths.root) if part is not None and held_out else None
     chosen = _find_metrics(metrics, {}, catalog)
     optional = {} if chosen else _default_metrics(dataset, held_out, catalog)
+    _check_conditions(chosen, conditional=False)
     evaluator = Evaluator(
         chosen or optional,
         paths,
@@ -132,6 +134,13 @@ def _find_metrics(names: Iterable[str], known: Mapping[str, Metric], catalog: Fi
                 "measure one after the other, or give each a label of its own in a config",
             )
     return found
+
+
+def _check_conditions(metrics: Mapping[str, Metric], *, conditional: bool) -> None:
+    """Raise ConfigError if samples are asked for no class and a metric compares with it."""
+    for name, metric in metrics.items():
+        if "conditions" in metric.needs and not conditional:
+            raise conditions_missing(name)
 
 
 def _default_metrics(dataset: Dataset | None, held_out: bool, catalog: Finder) -> dict[str, Metric]:

@@ -8,7 +8,7 @@ model does not reach zero.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -30,6 +30,8 @@ from gancore.utils.sample_format import SampleFormat
 _DEFAULT_SAMPLES = 10_000
 MAX_REFERENCE_IMAGES = 50_000
 """Maximum number of real images to compare with; the seed of the evaluation chooses among more."""
+_SEARCHED = frozenset({"training", "conditions"})
+"""Needs of metrics for which training images cannot stand in for generated ones."""
 _MAX_TRAINING_IMAGES = 100_000
 """Maximum number of training images for metrics that search them."""
 
@@ -253,18 +255,22 @@ class Evaluator:
                 continue
             yield Preparation("reading real images", position / len(self._groups))
             needs = frozenset[str]().union(*(metric.needs for metric in group.metrics.values()))
-            halve = "training" in needs or not self.origin.held_out
+            halve = bool(needs & _SEARCHED) or not self.origin.held_out
             if halve or "reference" in needs:
                 group.real = group.read(self.images)
+            if "conditions" in needs and self.reference is not None and group.real is not None:
+                labels = self.reference.draw_labels(MAX_REFERENCE_IMAGES, self.seed, "reference")
+                group.real = replace(group.real, asked=labels)
             if "training" in needs and self.origin.training is not None:
                 training = self.origin.training.draw(_MAX_TRAINING_IMAGES, self.seed, "training")
                 group.training = group.read(training)
             yield Preparation("measuring real images", (position + 0.5) / len(self._groups))
             self._score_real_data(group, halve)
 
-    def evaluate(self, images: Tensor) -> Evaluation:
+    def evaluate(self, images: Tensor, asked: Tensor | None = None) -> Evaluation:
         """Measure images as they are stored: uint8 (N, C, H, W), or finite float32 (N, F).
 
+        `asked` are the classes (N,) that conditional samples were asked for, for metrics that need conditions.
         Raises DataError for another type or shape than the reference has, and for too few images for a metric.
         """
         self.check(images)
@@ -272,7 +278,10 @@ class Evaluator:
             raise ConfigError("evaluate was called before prepare", "iterate over prepare() to its end first")
         results: dict[str, Result] = {}
         for group in self._groups:
-            inputs = self._inputs(group, group.read(images), group.real)
+            fake = group.read(images)
+            if asked is not None and asked.ndim == 1 and not asked.is_floating_point():  # no tensors as conditions
+                fake = replace(fake, asked=asked.cpu())
+            inputs = self._inputs(group, fake, group.real)
             for name, metric in group.metrics.items():
                 results[name] = self._result(name, metric, group.loaded, inputs)
         ordered = tuple(results[name] for name in self.metrics)
@@ -331,14 +340,15 @@ class Evaluator:
 
         If the reference is held out, training images stand in for generated ones. Otherwise one half of the reference
         stands in and is compared with the other half. This is also done for metrics that search the training images,
-        since those must not contain the stand-ins.
+        since those must not contain the stand-ins, and for metrics of conditions, since a classifier knows the images
+        that it was trained on.
         """
         halves = inputs = self._halves(group, group.real) if halve and group.real is not None else None
         if self.origin.training is not None and (self.origin.held_out or self.statistics):
             stand_ins = group.read(self.origin.training.draw(self.count, self.seed, "stand-ins"))
             inputs = self._inputs(group, stand_ins, group.real)
         for name, metric in list(group.metrics.items()):
-            chosen = halves if "training" in metric.needs else inputs
+            chosen = halves if metric.needs & _SEARCHED else inputs
             if chosen is None:
                 continue
             try:
@@ -378,7 +388,10 @@ class Evaluator:
     def _result(self, name: str, metric: Metric, extractor: FeatureExtractor | None, inputs: MetricInputs) -> Result:
         about: dict[str, object] = {
             "extractor": extractor
-            and {"name": extractor.name, "sha256": extractor.digest, "accuracy": extractor.accuracy},
+            and {
+                **{"name": extractor.name, "sha256": extractor.digest},
+                **{"accuracy": extractor.accuracy, "gate": extractor.gate},
+            },
             "reference": self._about_reference,
             "seed": self.seed,
             "settings": plain(metric, lambda kind: getattr(kind, "name", kind.__name__)),
@@ -402,8 +415,10 @@ def _measure(name: str, metric: Metric, inputs: MetricInputs) -> Measurement:
     if "labels" in metric.needs and inputs.fake.logits is None and metric.extractor is not None:
         raise ConfigError(
             f"{name} compares classes, but the extractor {metric.extractor.name!r} has no classes",
-            f"choose another, as in {metric.name}-digits",
+            f"choose another, as in {metric.name}-classifier",
         )
+    if "conditions" in metric.needs and inputs.fake.asked is None:
+        raise conditions_missing(name)
     with blame(f"metric {name!r}"):
         measured = metric.measure(inputs)
         if not isinstance(measured, Measurement):
@@ -414,6 +429,14 @@ def _measure(name: str, metric: Metric, inputs: MetricInputs) -> Measurement:
         return Measurement(float(measured.value), details, ideal, tuple(measured.warnings))
 
 
+def conditions_missing(name: str) -> ConfigError:
+    """Return the error of a metric of conditions for samples without classes that they were asked for."""
+    return ConfigError(
+        f"{name} compares the classes of samples with those that they were asked for; these were asked for none",
+        "evaluate a run that was trained on classes, as gancore train conditional does",
+    )
+
+
 def _select(samples: Samples, indices: Tensor) -> Samples:
-    parts = (samples.images, samples.features, samples.logits)
+    parts = (samples.images, samples.features, samples.logits, samples.asked)
     return Samples(*(None if part is None else take(part, indices) for part in parts))  # type: ignore[arg-type]  # images are not None

@@ -21,7 +21,7 @@ class FeatureExtractor:
     """The loaded module of an extractor.
 
     `digest` is the SHA-256 of its settings and weights; `accuracy` the share of held-out images that it classifies
-    correctly, None if it was not trained here or no images are held out.
+    correctly, None if it was not trained here or no images are held out; `gate` the least that the dataset requires.
     """
 
     name: str
@@ -29,6 +29,7 @@ class FeatureExtractor:
     device: torch.device
     digest: str
     accuracy: float | None = None
+    gate: float | None = None
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Samples:

@@ -69,10 +69,23 @@ class ReferenceImages:
 
         Those that are too large for memory are in a temporary file; see `utils.large`.
         """
+        return self._read(self._drawn(limit, seed, stream))
+
+    def _drawn(self, limit: int, seed: int, stream: str) -> Tensor | None:
+        """Return the indices of the images that `draw` returns, None for all."""
         if len(self) <= limit:
-            return self._read(None)
-        indices = torch.randperm(len(self), generator=generator_for(seed, stream))[:limit]
-        return self._read(indices.sort().values)
+            return None
+        return torch.randperm(len(self), generator=generator_for(seed, stream))[:limit].sort().values
+
+    def draw_labels(self, limit: int, seed: int, stream: str) -> Tensor | None:
+        """Return the labels (N,) of the images that `draw` returns; None if they have no classes."""
+        if self.num_classes is None:
+            return None
+        indices = self._drawn(limit, seed, stream)
+        labels = known_labels(self.images)
+        if labels is None:
+            return read_items(self.images, indices)[1]
+        return labels if indices is None else labels[indices]
 
     def to_plot(self, limit: int) -> Tensor | None:
         """Return the real samples that are plotted behind generated ones; None if they cannot be read."""

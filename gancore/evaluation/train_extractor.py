@@ -71,16 +71,16 @@ def load_extractor(
     Raises ConfigError when it must be trained and there is no suitable dataset, PluginError when its accuracy is too
     low.
     """
-    accuracy, by_channel = None, False
+    accuracy, gate, by_channel = None, None, False
     if isinstance(extractor, LearnedExtractor):
         data = _TrainingData.load(extractor, dataset, shape, paths, sample_format)
         module, accuracy = yield from _load_learned(data, paths)
-        by_channel = data.shape[0] == 1 < shape[0]
+        by_channel, gate = data.shape[0] == 1 < shape[0], data.dataset.evaluation.gate
     else:
         module = _build(extractor, shape, num_classes, paths.root)
     digest = digest_of(module, plain(extractor, _CLASS_NAME))
     module = (ChannelByChannel(module) if by_channel else module).eval().to(paths.device)
-    return FeatureExtractor(extractor.name, module, paths.device, digest, accuracy)
+    return FeatureExtractor(extractor.name, module, paths.device, digest, accuracy, gate)
 
 
 def _load_learned(

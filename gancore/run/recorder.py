@@ -313,7 +313,11 @@ class Recorder:
         now, alarm = self._gan.progress, None
         line: LogLine = {"step": now.step, "kimg": now.images_seen / 1000, "seconds": round(now.seconds, 3)}
         diversity = guard.diversity(self._gan.feed.format.comparable(samples)) if guard else None
-        evaluation = evaluator.evaluate(samples[: evaluator.count]) if evaluator else None
+        evaluation = None
+        if evaluator:
+            asked = self._evaluation_conditions
+            asked = None if asked is None else asked[: evaluator.count]
+            evaluation = evaluator.evaluate(samples[: evaluator.count], asked)
         self._interruption.check()  # a metric that swallows a signal has no result
         with self._deferred():
             state.pending = []

@@ -33,13 +33,18 @@ from gancore_plugins.losses.bce import Minimax, NonSaturating
 from gancore_plugins.losses.least_squares import LeastSquares
 from gancore_plugins.losses.linear import Hinge, Wasserstein
 from gancore_plugins.losses.relativistic import Relativistic, RelativisticAverage
+from gancore_plugins.metrics.agreement import ClassAgreement
 from gancore_plugins.metrics.classes import ClassDivergence
+from gancore_plugins.metrics.clipped import ClippedCoverage, ClippedDensity
 from gancore_plugins.metrics.frechet import FrechetDistance
+from gancore_plugins.metrics.frechet_infinity import FrechetDistanceAtInfinity
 from gancore_plugins.metrics.inception_score import InceptionScore
 from gancore_plugins.metrics.kernel import KernelDistance
 from gancore_plugins.metrics.memorization import Memorization
 from gancore_plugins.metrics.modes import Modes
 from gancore_plugins.metrics.neighbors import Coverage, Density, Precision, Recall
+from gancore_plugins.metrics.sliced import MongeDistance
+from gancore_plugins.metrics.vendi import VendiScore
 from gancore_plugins.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gancore_plugins.networks.light import LightDiscriminator, LightGenerator
 from gancore_plugins.networks.mlp import MLPDiscriminator, MLPGenerator
@@ -131,13 +136,19 @@ def gancore_augmentations() -> Iterable[type[Augmentation]]:
 def gancore_metrics() -> Iterable[type[Metric]]:
     return [
         FrechetDistance,
+        FrechetDistanceAtInfinity,
         KernelDistance,
+        MongeDistance,
         InceptionScore,
         Precision,
         Recall,
         Density,
         Coverage,
+        ClippedDensity,
+        ClippedCoverage,
+        VendiScore,
         ClassDivergence,
+        ClassAgreement,
         Memorization,
         Modes,
     ]

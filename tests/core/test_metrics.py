@@ -27,7 +27,7 @@ class Counted(Metric):
 @given(components(Metric))
 def test_metrics_declare_needs_and_better(metric):
     assert metric.better in {"lower", "higher"}
-    assert metric.needs <= {"images", "features", "labels", "reference", "training"}
+    assert metric.needs <= {"images", "features", "labels", "reference", "training", "conditions"}
     assert metric.needs
 
 

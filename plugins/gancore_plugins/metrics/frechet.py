@@ -47,7 +47,7 @@ class FrechetDistance(Metric):
                 f"{fewest} images are few for {dimensions} features: the value is mostly bias; use {2 * dimensions} "
                 "or more"
             )
-        ideal = {} if reals is None else {"value": _expected_distance(real.covariance.numpy(), len(fake), reals)}
+        ideal = {} if reals is None else {"value": expected_distance(real.covariance.numpy(), len(fake), reals)}
         return Measurement(distance, ideal=ideal, warnings=tuple(warnings))
 
 
@@ -60,7 +60,7 @@ def frechet_distance(first: FeatureStatistics, second: FeatureStatistics) -> flo
     return max(distance, 0.0)  # rounding may give less
 
 
-def _expected_distance(covariance: NDArray[np.float64], fakes: int, reals: int) -> float:
+def expected_distance(covariance: NDArray[np.float64], fakes: float, reals: float) -> float:
     """Return the mean distance of two sets of images from one normal distribution with this covariance (D, D).
 
     With its eigenvalues l: (1/N + 1/M) (sum l_i + sum l_i l_j (1 + [i = j]) / 2 (l_i + l_j)), to first order.

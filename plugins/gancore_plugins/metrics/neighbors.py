@@ -19,14 +19,15 @@ _CHUNK = 2000
 """Images whose distances to all others are in memory at once."""
 
 
-class _Neighbors(Metric):
-    """What the four metrics share."""
+class NeighborMetric(Metric):
+    """What these metrics share."""
 
     needs = frozenset({"features", "reference"})
     better = "higher"
     k: int = Field(default=5, ge=1, le=1000, description="the ball of an image reaches to its k-th nearest neighbor")
 
-    def _features(self, inputs: MetricInputs) -> tuple[Tensor, Tensor]:
+    def both_features(self, inputs: MetricInputs) -> tuple[Tensor, Tensor]:
+        """Return features of generated (N, D) and real (M, D) images. Raise DataError for too few."""
         fake, real = centered(*inputs.features)
         if min(len(fake), len(real)) <= self.k:
             raise DataError(
@@ -40,7 +41,7 @@ class _Neighbors(Metric):
         """Return both, computed once for all metrics with the same k."""
         from torch_fidelity.metric_prc import prc_features_to_metric
 
-        fake, real = self._features(inputs)
+        fake, real = self.both_features(inputs)
 
         def compute() -> dict[str, float]:
             values: dict[str, float] = prc_features_to_metric(
@@ -52,11 +53,11 @@ class _Neighbors(Metric):
 
     def _balls(self, inputs: MetricInputs) -> tuple[Tensor, Tensor]:
         """Return the two results of `count_balls`, computed once for all metrics with the same k."""
-        fake, real = self._features(inputs)
+        fake, real = self.both_features(inputs)
         return inputs.once(("density and coverage", self.k), lambda: count_balls(fake, real, self.k))
 
 
-class Precision(_Neighbors):
+class Precision(NeighborMetric):
     """Share of generated images among the real ones, Kynkäänniemi et al. 2019 (arXiv:1904.06991)."""
 
     name = "precision"
@@ -65,7 +66,7 @@ class Precision(_Neighbors):
         return Measurement(self._precision_and_recall(inputs)["precision"])
 
 
-class Recall(_Neighbors):
+class Recall(NeighborMetric):
     """Share of real images among the generated ones, Kynkäänniemi et al. 2019 (arXiv:1904.06991)."""
 
     name = "recall"
@@ -74,7 +75,7 @@ class Recall(_Neighbors):
         return Measurement(self._precision_and_recall(inputs)["recall"])
 
 
-class Density(_Neighbors):
+class Density(NeighborMetric):
     """Mean number of real balls that contain a generated image, over k, Naeem et al. 2020, eq. 4 (arXiv:2002.09797).
 
     Like precision, but robust to outliers among the real images. Equal distributions give 1 on average; the value can
@@ -88,7 +89,7 @@ class Density(_Neighbors):
         return Measurement(float(counts.double().mean()) / self.k, ideal={"value": 1.0})
 
 
-class Coverage(_Neighbors):
+class Coverage(NeighborMetric):
     """Share of real images with a generated one in their ball, Naeem et al. 2020, eq. 5 (arXiv:2002.09797).
 
     Like recall, but robust to outliers among the generated images. For equal distributions and equal numbers of images
@@ -109,11 +110,22 @@ def count_balls(fake: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     `fake` (N, D) and `real` (M, D) are features.
     """
+    of_fake, of_balls = count_inside(fake, real, ball_radii(real, k))
+    return of_fake, of_balls > 0
+
+
+def ball_radii(real: Tensor, k: int) -> Tensor:
+    """Return the distance (M,) of each row of features (M, D) to its k-th nearest neighbor among the others."""
     # k + 1, since the nearest image is the image itself
-    radii = torch.cat([torch.cdist(chunk, real).kthvalue(k + 1).values for chunk in torch.split(real, _CHUNK)])  # (M,)
-    counts, covered = [], torch.zeros(len(real), dtype=torch.bool)
-    for chunk in torch.split(fake, _CHUNK):
-        inside = torch.cdist(chunk, real) <= radii  # (chunk, M)
-        counts.append(inside.sum(dim=1))
-        covered |= inside.any(dim=0)
-    return torch.cat(counts), covered
+    return torch.cat([torch.cdist(chunk, real).kthvalue(k + 1).values for chunk in torch.split(real, _CHUNK)])
+
+
+def count_inside(points: Tensor, centers: Tensor, radii: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the number of balls that contain each point (N,), and the number of points in each ball (M,)."""
+    of_points, of_balls = torch.zeros(len(points), dtype=torch.int64), []
+    # Distances from the centers, as in `ball_radii`: rounding then leaves the k-th neighbor itself in the ball.
+    for chunk, reach in zip(torch.split(centers, _CHUNK), torch.split(radii, _CHUNK), strict=True):
+        inside = torch.cdist(chunk, points) <= reach.unsqueeze(1)  # (chunk, N)
+        of_points += inside.sum(dim=0)
+        of_balls.append(inside.sum(dim=1))
+    return of_points, torch.cat(of_balls)
