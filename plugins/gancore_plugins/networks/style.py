@@ -16,7 +16,7 @@ from gancore_plugins.networks.condition import flat_condition
 from gancore_plugins.networks.equalized import EqualizedLinear, upsampled
 from gancore_plugins.networks.modulation import ModulatedConv2d, StyledLayer
 from gancore_plugins.networks.upsampling import UpsamplingPlan
-from gancore_plugins.networks.widths import halved, scaled
+from gancore_plugins.networks.widths import bounded, scaled
 
 WIDTH = "channels of layers up to 16 pixels (the longer side); half as many for each doubling above"
 """Help text of the field `width` of both networks."""
@@ -50,7 +50,7 @@ class StyleGenerator(Generator):
 
 def stage_widths(width: int, plan: UpsamplingPlan, spec: Spec) -> list[int]:
     """Return the channels at each resolution of the plan, the base first."""
-    return [halved(scaled(width, spec), max(sides), _FULL_SIDE) for sides in plan.sides()]
+    return [bounded(scaled(width, spec), sides, full_side=_FULL_SIDE) for sides in plan.sides()]
 
 
 class _StyleGenerator(nn.Module):

@@ -6,7 +6,7 @@ from math import prod
 
 from gancore.contracts import Spec
 
-_FULL_SIDE = 64
+FULL_SIDE = 64
 """The side in pixels of the largest square features that have all channels."""
 BOUNDED = "up to 64x64 pixels, and half as many for each doubling above"
 """How the help text of a width ends, where `bounded` applies."""
@@ -22,13 +22,13 @@ def scaled(width: int, spec: Spec, *, multiple: int = 1) -> int:
     return multiple * max(1, round(width * spec.width_factor / multiple))
 
 
-def bounded(width: int, size: tuple[int, int], *, multiple: int = 1) -> int:
+def bounded(width: int, size: tuple[int, int], *, full_side: int = FULL_SIDE, multiple: int = 1) -> int:
     """Return the channels of features (C, H, W) at a size (H, W), so that large images stay affordable.
 
-    That is the width up to 64x64 pixels and, for each fourfold number of pixels above, half of it, rounded to a
-    multiple of `multiple` and at least that. Then a convolution costs about the same at each size.
+    That is the width up to `full_side` x `full_side` pixels and, for each fourfold number of pixels above, half of it,
+    rounded to a multiple of `multiple` and at least that. Then a convolution costs about the same at each size.
     """
     pixels, channels = float(prod(size)), width
-    while pixels > _FULL_SIDE**2:
+    while pixels > full_side**2:
         pixels, channels = pixels / 4, multiple * max(1, round(channels / 2 / multiple))
     return channels
