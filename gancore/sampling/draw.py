@@ -89,16 +89,16 @@ def generate(
 
 def truncates_styles(generator: nn.Module) -> bool:
     """Return whether a generator has a method `truncated` of its own; latents are multiplied for all others."""
-    return callable(getattr(generator, "truncated", None))
+    return getattr(generator, "truncated", None) is not None
 
 
 def truncating(generator: nn.Module, truncation: float) -> Network:
     """Return what maps latents (N, Z), and conditions, to the output of a generator at this truncation."""
     if truncation == 1:
         return generator
-    if not truncates_styles(generator):
+    method: Network | None = getattr(generator, "truncated", None)
+    if method is None:
         return lambda latents, *condition: generator(truncate(latents, truncation), *condition)
-    method: Network = generator.truncated
     return lambda latents, *condition: method(latents, truncation, *condition)
 
 

@@ -111,7 +111,8 @@ class _StyleGenerator(nn.Module):
         """Return the mean style of each sample's condition (N, S), or (1, S) without one; it is always the same."""
         draws = torch.randn(_MEAN_OF, self.latent_dim, generator=torch.Generator().manual_seed(0)).to(latent)
         if condition is None:
-            return self.mapping(draws, None).mean(dim=0, keepdim=True)
+            mean: Tensor = self.mapping(draws, None).mean(dim=0, keepdim=True)
+            return mean
         wanted, places = torch.unique(condition, dim=0, return_inverse=True)
         means = [self.mapping(draws, one.expand(_MEAN_OF, *one.shape)).mean(dim=0) for one in wanted]
         return torch.stack(means)[places]
@@ -123,11 +124,10 @@ class _Mapping(nn.Module):
     def __init__(self, latent_dim: int, style: int, depth: int, condition: Condition | None) -> None:
         super().__init__()
         self.embedding: nn.Module | None = None
-        if condition is not None:
-            by_class = isinstance(condition, int)
-            self.embedding = (
-                nn.Embedding(condition, latent_dim) if by_class else EqualizedLinear(condition[0], latent_dim)
-            )
+        if isinstance(condition, int):
+            self.embedding = nn.Embedding(condition, latent_dim)
+        elif condition is not None:
+            self.embedding = EqualizedLinear(condition[0], latent_dim)
         inputs = latent_dim * (1 if condition is None else 2)
         self.layers = nn.Sequential(
             *(
