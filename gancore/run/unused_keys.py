@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import replace
 from shlex import quote
+
+from torch import nn
 
 from gancore.config.layers import ConfigLayer, Keys, merge
 from gancore.config.optimizers import PREFIX
 from gancore.config.run import RunConfig
 from gancore.config.suggest import as_toml
+from gancore.contracts import Discriminator, Generator, Spec
 from gancore.errors import blame
 from gancore.settings import Settings
 from gancore.training.gan import GAN
+from gancore.utils.meta import without_memory
 
 _OF_A_CHOICE = "choice for "
 _OF_THE_PRODUCT = ("defaults", "recipe ", _OF_A_CHOICE)
@@ -64,9 +70,25 @@ def unused_keys(keys: AbstractSet[str], config: RunConfig, gan: GAN) -> Iterator
     for key, reason_of in reasons.items():
         if key in keys and not _is_default(config, key.split(".")) and (reason := reason_of()):
             yield f"{key} has no effect: {reason}"
+    if "size" in keys and not _is_default(config, ["size"]):
+        for component, network in ((config.generator, gan.generator), (config.discriminator, gan.discriminator)):
+            if _has_fixed_size(component, gan.spec, network):
+                part = f"{component.kind} {component.name!r}"
+                yield f"size has no effect on {part}: it does not use the width_factor of its Spec"
     for player, prefix in _frozen_groups(config, gan):
         reason = "training.freeze leaves none of its parameters to train"
         yield f"group {prefix!r} of optimizer.{player}.groups has no effect: {reason}"
+
+
+def _has_fixed_size(component: Generator | Discriminator, spec: Spec, network: nn.Module) -> bool:
+    """Return whether the network, built for this spec, has as many parameters at the base size; False if unknown."""
+    with suppress(Exception), without_memory():  # a network of the user may need values
+        return _parameters(component.build(replace(spec, width_factor=1.0))) == _parameters(network)
+    return False
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
 
 
 def _frozen_groups(config: RunConfig, gan: GAN) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 import pytest
 from PIL import Image
+from torch import nn
 
 from gancore import DataError, PluginError, Run
 from gancore.config.layers import ConfigLayer
@@ -154,3 +155,15 @@ def test_augmentation_that_fails_is_a_plugin_error():
     config = run.config.model_copy(update={"augmentations": {"mine": Failing()}})
     with pytest.raises(PluginError, match=r"augmentation 'mine' failed in may_mirror\(\): KeyError"):
         list(unused_keys({"dataset.mirrors"}, config, run.assemble()))
+
+
+def test_size_has_no_effect_on_modules_of_the_user():
+    generator = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    run = Run(PARTS, generator=generator, set={"size": "small", "latent.dim": 3})
+    run.assemble()
+    (warning,) = [warning for warning in run.warnings if "has no effect" in warning]
+    assert warning.startswith("size has no effect on generator ")
+
+
+def test_size_that_networks_use_is_no_warning():
+    assert warnings_of(PARTS | {"size": "large"}) == []
