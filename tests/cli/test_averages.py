@@ -44,12 +44,12 @@ def test_average_is_drawn_by_its_half_life(averaged):
 
 
 def test_wrong_half_lives_are_named_with_those_of_the_run(averaged):
-    for command in (("sample",), ("export", "--format", "hub"), ("evaluate",)):
-        error = averaged.fails(2, *command, "runs/0001", "--ema", 3)
-        assert "no average (EMA) with a half-life of 3 kimg; it keeps 0.05, 2, 10" in error
-        assert "--raw and --ema cannot be used together" in averaged.fails(
-            2, *command, "runs/0001", "--raw", "--ema", 2
-        )
-    assert "'x' is neither a half-life" in averaged.fails(2, "evaluate", "runs/0001", "--ema", "x")
-    assert "all includes every other" in averaged.fails(2, "evaluate", "runs/0001", "--ema", "all", "--ema", 2)
-    assert "leave out what changes them" in averaged.fails(2, "evaluate", "runs/0001", "--save", "--ema", 2)
+    error = averaged.fails(2, "export", "runs/0001", "--format", "hub", "--ema", 3)
+    assert "no average (EMA) with a half-life of 3 kimg; it keeps 0.05, 2, 10" in error
+    assert "--raw and --ema cannot be used together" in averaged.fails(2, "sample", "runs/0001", "--raw", "--ema", 2)
+    for words, problem in (
+        (("--ema", "x"), "'x' is neither a half-life"),
+        (("--ema", "all", "--ema", 2), "all includes every other"),
+        (("--ema", 2, "--save"), "leave out what changes them"),
+    ):
+        assert problem in averaged.fails(2, "evaluate", "runs/0001", *words)
