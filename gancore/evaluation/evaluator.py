@@ -405,7 +405,9 @@ class Evaluator:
 def _reference_counts(metric: Metric, inputs: MetricInputs) -> dict[str, int]:
     """Return the numbers of images that the metric compares with."""
     parts = {"reference": inputs.real, "training": inputs.training}
-    counts = {name: len(part) for name, part in parts.items() if name in metric.needs and part is not None}
+    counts: dict[str, int] = {
+        name: len(part) for name, part in parts.items() if name in metric.needs and part is not None
+    }
     if inputs.statistics and inputs.statistics.count and metric.reads_statistics:
         counts["reference"] = inputs.statistics.count
     return counts

@@ -59,9 +59,9 @@ class ReferenceStatistics:
             raise DataError(f"{path} cannot be read as statistics: {describe_error(error)}") from error
         mean, covariance = arrays["mu"], arrays["sigma"]
         _check(path, mean, covariance)
-        values = (torch.from_numpy(part.astype(np.float64)) for part in (mean, covariance))
+        mu, sigma = (torch.from_numpy(part.astype(np.float64)) for part in (mean, covariance))
         count = int(arrays["count"]) if arrays.get("count", np.zeros(1)).dtype.kind in "iu" else None
-        return cls(path.name, FeatureStatistics(*values, count), _text(arrays.get("extractor")))
+        return cls(path.name, FeatureStatistics(mu, sigma, count), _text(arrays.get("extractor")))
 
     @classmethod
     def of(cls, name: str, samples: Samples, extractor: FeatureExtractor) -> ReferenceStatistics:

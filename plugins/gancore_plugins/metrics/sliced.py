@@ -37,7 +37,9 @@ class MongeDistance(Metric):
         random = torch.Generator().manual_seed(0)
         directions = torch.randn(dimensions, self.directions, generator=random, dtype=torch.float64)
         directions /= directions.norm(dim=0)
-        distances = [_distances(fake.double() @ part, real.double() @ part) for part in directions.split(_AT_ONCE, 1)]
+        distances = [
+            _distances(fake.double() @ part, real.double() @ part) for part in torch.split(directions, _AT_ONCE, 1)
+        ]
         return Measurement(_FACTOR * dimensions * float(torch.cat(distances).mean()))
 
 
@@ -47,7 +49,7 @@ def _distances(first: Tensor, second: Tensor) -> Tensor:
     n, m = len(first), len(second)
     if n == m:
         return (first - second).square().mean(dim=0)
-    # Both quantile functions are constant between two of these levels, in units of 1 / NM.
-    levels = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
+    # Both quantile functions are constant between two of these levels, in units of 1 / NM. A level may occur twice.
+    levels = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).sort().values
     widths = levels.diff(prepend=levels.new_zeros(1)).double() / (n * m)
-    return widths @ (first[(levels - 1) // m] - second[(levels - 1) // n]).square()
+    return torch.mv((first[(levels - 1) // m] - second[(levels - 1) // n]).square().T, widths)
