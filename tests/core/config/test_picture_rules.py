@@ -112,7 +112,7 @@ def test_rules_leave_what_the_user_sets(facts, keys, batch):
         ({"seed": 1}, "batch_size", False),
     ],
 )
-def test_is_set_finds_a_key_and_a_table_around_it(own, key, expected):
+def test_key_is_set_by_itself_and_by_a_table_around_it(own, key, expected):
     assert is_set(key, own) is expected
 
 
@@ -159,7 +159,7 @@ def test_rules_follow_the_networks_of_the_user():
         (Facts((1, 32, 32), MANY_ITEMS), None),
     ],
 )
-def test_rules_augment_few_pictures_without_colors_that_are_none(facts, policy):
+def test_rules_augment_few_pictures_and_color_only_in_colors(facts, policy):
     values = decided(facts)
     assert values.get("augmentations.diffaugment.policy") == policy
     assert (values.get("augmentations.diffaugment") == REMOVE) is (policy is None)
