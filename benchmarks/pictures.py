@@ -61,7 +61,7 @@ from gancore_plugins.extractors.classifier import ClassifierExtractor
 FASHION = "fashion-mnist"
 PLAIN, LOOP, AUGMENTED = SCRIPTS = ("plain", "dcgan-loop", "dcgan-loop-augmented")
 ARMS = {FASHION: (FASHION, "benchmarks/fashion-conditional.toml", PLAIN, LOOP)}
-ARMS_OF_PICTURES = ("small-pictures", LOOP, AUGMENTED)
+ARMS_OF_PICTURES = ("pictures", LOOP, AUGMENTED)
 COLUMNS = (
     "fd-classifier",
     "fd-random",
