@@ -82,14 +82,17 @@ class Extractor(Component):
 
 
 class LearnedExtractor(Extractor):
-    """Extractor whose module must first be trained as a classifier of the data.
+    """Extractor whose module must first be trained on the data.
 
     gancore trains it once, on the training part of the dataset, by cross-entropy on `Features.logits`, and caches the
-    weights. In training mode the module may augment its images. Increase `edition` when you change the module or how it
-    learns: cached weights of another edition are not used.
+    weights. By default it learns to classify: logits (N, K), whose targets are the labels. Where `needs_labels` is
+    False it learns from images alone: in training mode it returns logits (N, N), and the target of image i is i, the
+    other view of the same image. In training mode the module may augment its images. Increase `edition` when you change
+    the module or how it learns: cached weights of another edition are not used.
     """
 
     edition: ClassVar[int] = 1
+    needs_labels: ClassVar[bool] = True
 
     epochs: int = Field(default=8, ge=1, le=1000, description="passes over the training images")
     batch_size: int = Field(default=128, ge=2, le=65536, description="images per step")

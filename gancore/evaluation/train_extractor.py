@@ -1,7 +1,7 @@
 """Loads extractors; trains those that must learn first, and caches their weights.
 
-A learned extractor is trained as a classifier on the training part of the data, checked on the held-out part, and
-saved in the cache. The file is verified when it is loaded again.
+A learned extractor is trained on the training part of the data, and saved in the cache. One that learns from labels is
+checked on the held-out part. The file is verified when it is loaded again.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _load_learned(
     name, dataset = data.extractor.name, data.dataset
     module = _build(data.extractor, data.shape, data.num_classes, paths.root).to(paths.device)
     logits = FeatureExtractor(name, module.eval(), paths.device, "").read(data.images[:4]).logits
-    if logits is None or logits.shape[1] != data.num_classes:
+    if data.labels is not None and (logits is None or logits.shape[1] != data.num_classes):
         raise PluginError(
             f"a learned extractor must return logits (N, K) for the K = {data.num_classes} classes of {dataset.name}; "
             f"{name!r} returned {'none' if logits is None else f'shape {tuple(logits.shape)}'}"
@@ -132,7 +132,7 @@ def _train_and_cache(
     for done in train_extractor(module, data.images, data.labels, data.extractor, paths.device):
         yield Preparation(task, done)
     accuracy = None
-    if (held_out := data.dataset.part("test")) is not None:
+    if data.labels is not None and (held_out := data.dataset.part("test")) is not None:
         items = build_dataset(held_out, paths.root)
         images, labels = read_items(items)
         images = compared(images, _seen_in(items, images, data.sample_format))
@@ -149,13 +149,13 @@ def _train_and_cache(
 
 @dataclass(frozen=True)
 class _TrainingData:
-    """The labeled images that an extractor is trained on, standardized if the data has `scales`."""
+    """The images that an extractor is trained on, standardized if the data has `scales`; `labels` if it needs them."""
 
     extractor: LearnedExtractor
     dataset: Dataset
     images: Tensor
-    labels: Tensor
-    num_classes: int
+    labels: Tensor | None
+    num_classes: int | None
     sample_format: SampleFormat
 
     @classmethod
@@ -170,20 +170,21 @@ class _TrainingData:
         """Load the training part of the dataset. Raise ConfigError if it cannot serve for images of this shape."""
         if dataset is None:
             raise ConfigError(
-                f"extractor {extractor.name} is trained on the labels of a dataset, but the reference is no dataset",
+                f"extractor {extractor.name} is trained on a dataset, but the reference is no dataset",
                 "pass --reference DATASET, such as mnist",
             )
         dataset = dataset.teacher()
         dataset = dataset.part("train") or dataset
         items = build_dataset(dataset, paths.root)
         classes = getattr(items, "classes", None)
-        if classes is None:
+        if classes is None and extractor.needs_labels:
             raise ConfigError(
                 f"extractor {extractor.name} is trained to classify, but dataset {dataset.name!r} has no classes",
-                "choose another extractor, such as random",
+                "choose another extractor: self-supervised learns from images without labels, random takes anything",
             )
         images, labels = read_items(items)
-        check_labels(labels, len(classes))
+        if extractor.needs_labels:
+            check_labels(labels, len(classes))
         trained = tuple(images.shape[1:])
         if trained[1:] != shape[1:] or trained[0] not in (1, shape[0]):
             raise ConfigError(
@@ -192,7 +193,8 @@ class _TrainingData:
                 "choose another extractor, such as random",
             )
         sample_format = _seen_in(items, images, sample_format)
-        return cls(extractor, dataset, compared(images, sample_format), labels, len(classes), sample_format)
+        known = (labels, len(classes)) if extractor.needs_labels else (None, None)
+        return cls(extractor, dataset, compared(images, sample_format), *known, sample_format)
 
     @property
     def shape(self) -> Shape:
@@ -205,7 +207,8 @@ class _TrainingData:
         settings = [plain(part, _CLASS_NAME) for part in (self.extractor, self.dataset)]
         key = hashlib.sha256(json.dumps([*identity, *settings, _shapes(module.state_dict())]).encode())
         for tensor in (self.images, self.labels):
-            key.update(digest_of_tensor(tensor).encode())
+            if tensor is not None:
+                key.update(digest_of_tensor(tensor).encode())
         return f"{self.extractor.name}-{self.dataset.name}-{key.hexdigest()[:16]}{checkpoint.SUFFIX}"
 
 
@@ -217,14 +220,16 @@ def _seen_in(items: object, images: Tensor, sample_format: SampleFormat | None) 
 
 
 def train_extractor(
-    module: nn.Module, images: Tensor, labels: Tensor, settings: LearnedExtractor, device: torch.device
+    module: nn.Module, images: Tensor, labels: Tensor | None, settings: LearnedExtractor, device: torch.device
 ) -> Iterator[float]:
-    """Train the module in place to classify stored images (N, …) with labels (N,); yield the share done, in 0..1.
+    """Train the module in place on stored images (N, …) with labels (N,); yield the share done, in 0..1.
 
-    Adam with a one-cycle learning rate (Smith and Topin 2017, arXiv:1708.07120). The result depends on the seed only.
+    Without labels, each image of a batch is a class of its own. Adam with a one-cycle learning rate (Smith and Topin
+    2017, arXiv:1708.07120). The result depends on the seed only.
     """
     module.train()
-    images, labels = images.to(device), labels.to(device)
+    images, targets = images.to(device), torch.arange(len(images)) if labels is None else labels
+    targets = targets.to(device)
     batch_size = min(settings.batch_size, len(images))
     steps_per_epoch = len(images) // batch_size
     steps = settings.epochs * steps_per_epoch
@@ -238,13 +243,23 @@ def train_extractor(
             indices = order[step % steps_per_epoch * batch_size :][:batch_size]
             with blame(f"extractor {settings.name!r}"):
                 logits = module(images[indices]).logits
-            loss = cross_entropy(logits.float(), labels[indices])
+            _check_logits(logits, labels, len(indices), settings)
+            loss = cross_entropy(logits.float(), targets[:batch_size] if labels is None else targets[indices])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             schedule.step()
         yield (step + 1) / steps
     module.eval()
+
+
+def _check_logits(logits: Tensor | None, labels: Tensor | None, count: int, settings: LearnedExtractor) -> None:
+    """Raise PluginError unless a module that learns without labels returns logits (N, N)."""
+    if labels is None and (logits is None or tuple(logits.shape) != (count, count)):
+        raise PluginError(
+            f"an extractor that learns without labels must return logits (N, N) in training mode, here N = {count}; "
+            f"{settings.name!r} returned {'none' if logits is None else f'shape {tuple(logits.shape)}'}"
+        )
 
 
 def _load_cached(module: nn.Module, path: Path) -> tuple[float | None, str | None]:

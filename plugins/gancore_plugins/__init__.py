@@ -28,6 +28,7 @@ from gancore_plugins.exporters.pt2 import TorchProgram
 from gancore_plugins.extractors.classifier import ClassifierExtractor
 from gancore_plugins.extractors.inception import InceptionExtractor
 from gancore_plugins.extractors.random import RandomExtractor
+from gancore_plugins.extractors.self_supervised import SelfSupervisedExtractor
 from gancore_plugins.losses.auxiliary import AuxiliaryClassifier
 from gancore_plugins.losses.bce import Minimax, NonSaturating
 from gancore_plugins.losses.least_squares import LeastSquares
@@ -156,7 +157,7 @@ def gancore_metrics() -> Iterable[type[Metric]]:
 
 @hookimpl
 def gancore_extractors() -> Iterable[type[Extractor]]:
-    return [ClassifierExtractor, RandomExtractor, InceptionExtractor]
+    return [ClassifierExtractor, SelfSupervisedExtractor, RandomExtractor, InceptionExtractor]
 
 
 @hookimpl

@@ -82,7 +82,7 @@ def test_builtin_metrics_and_extractors_are_found_by_name(kind):
             "memorization",
             "modes",
         },
-        "extractor": {"classifier", "random", "inception"},
+        "extractor": {"classifier", "self-supervised", "random", "inception"},
     }
     assert expected[kind] <= names
 

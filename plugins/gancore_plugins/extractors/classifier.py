@@ -27,7 +27,7 @@ class ClassifierExtractor(LearnedExtractor):
             raise ConfigError(
                 f"extractor classifier needs labeled images (C, H, W); received {what} of shape {shape}, "
                 f"{num_classes or 'no'} classes",
-                "use another extractor, such as random",
+                "use another extractor: self-supervised learns from images without labels, random takes anything",
             )
         return _Classifier(shape, num_classes)
 
@@ -40,7 +40,7 @@ class _Classifier(nn.Module):
         channels, height, width = shape
         self._max_shift = min(height, width) // 14
         self.standardized = nn.BatchNorm2d(channels, affine=False)
-        self.body = nn.Sequential(*_layer(channels, 30, 2), *_layer(30, 60, 1), *_layer(60, 60, 2), nn.Flatten())
+        self.body = nn.Sequential(*layer(channels, 30, 2), *layer(30, 60, 1), *layer(60, 60, 2), nn.Flatten())
         flat = 60 * -(-height // 4) * -(-width // 4)  # rounded up
         # Normalized, so that a distance of 1 means one standard deviation of a feature for every classifier.
         self.features = nn.Sequential(nn.Linear(flat, 64, bias=False), nn.BatchNorm1d(64, affine=False))
@@ -53,7 +53,8 @@ class _Classifier(nn.Module):
         return Features(features, self.classes(features.relu()))
 
 
-def _layer(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+def layer(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    """Return a convolution 3x3 with batch normalization and ReLU."""
     convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
