@@ -72,7 +72,7 @@ class Cost:
 class Timing:
     """The time of a step as measured, of 1000 real images, and of the whole run at that speed.
 
-    `seconds` is None for a total in minutes.
+    A total in minutes has no `seconds`.
     """
 
     seconds_per_step: float

@@ -196,6 +196,9 @@ def nothing_fits(
 
 def _other_settings(stored: StoredWeights, config: RunConfig) -> Iterator[str]:
     """Yield what the networks of a checkpoint's run were built with, where this run has something else."""
+    size = stored.about.get("config", {}).get("size", config.size)
+    if size != config.size:
+        yield _printable(f"size={size}")
     for player in PLAYERS:
         ours = plain(getattr(config, player), lambda kind: getattr(kind, "name", ""))
         theirs = stored.about.get("config", {}).get(player)
