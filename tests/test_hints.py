@@ -172,6 +172,7 @@ UNQUOTED = {
     "default_name(shape)",
     "run", "flags['dataset']", "path", "setting", "first[0]", "self.names[first[0]]", "_valid_name(name)",
     "name.removeprefix('gancore').strip('-') or 'waves'",
+    "sets", "known_ones[0]",
 }  # fmt: skip
 """Expressions that are formatted into commands without `quote`: numbers, names of kinds and of keys, and texts that are
 quoted or whole commands already."""
