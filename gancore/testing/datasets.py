@@ -170,11 +170,13 @@ def too_few_images_raise_data_error(component: Component, case: Case) -> None:
 def damaged_images_score_worse(component: Component, case: Case) -> None:
     """Noise and constant images score worse than other real images, in the direction that `better` says.
 
-    Not checked for metrics that compare with training images: they rate novelty, not quality.
+    Not checked for metrics that compare with training images, which rate novelty, or with conditions.
     """
     metric = cast(Metric, component)
     if "training" in metric.needs:
         raise NotApplicable("it compares with training images")
+    if "conditions" in metric.needs:
+        raise NotApplicable("it compares with what samples were asked for")
     generator = torch.Generator().manual_seed(case.seed)
     reference = _rows(case, generator)
     mixture = Mixture(_centers(case), _SPREAD) if len(case.shape) == 1 else None

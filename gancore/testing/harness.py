@@ -364,6 +364,7 @@ def _of_metric(component: Metric, case: Case) -> Harness:
         inputs[f"{source} images"] = stored_images(case, _IMAGES + case.count)
         inputs[f"{source} features"] = torch.randn(_IMAGES + case.count, 6)
         inputs[f"{source} logits"] = torch.randn(_IMAGES + case.count, _CLASSES)
+        inputs[f"{source} asked"] = torch.arange(_IMAGES + case.count) % _CLASSES
     mixture = Mixture(torch.randn(3, case.shape[0]), 1.0) if len(case.shape) == 1 else None
 
     def run(inputs: Values, everything: bool = False) -> Outputs:
@@ -386,7 +387,8 @@ def metric_inputs(metric: Metric, inputs: Values, mixture: Mixture | None, *, ev
     def samples(source: str) -> Samples:
         features = inputs[f"{source} features"] if extracted or "features" in metric.needs else None
         logits = inputs[f"{source} logits"] if extracted or "labels" in metric.needs else None
-        return Samples(inputs[f"{source} images"], features, logits)
+        asked = inputs[f"{source} asked"] if everything or "conditions" in metric.needs else None
+        return Samples(inputs[f"{source} images"], features, logits, asked)
 
     real = samples("real") if everything or "reference" in metric.needs else None
     training = samples("training") if everything or "training" in metric.needs else None

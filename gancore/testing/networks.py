@@ -56,9 +56,9 @@ def output_has_the_promised_shape(component: Component, case: Case) -> None:
         else:
             valid = isinstance(value, Tensor) and _shape(value)[:1] == (case.count,)
             require(valid, f"the first dimension of {key} must be N = {case.count}; received {describe_tensor(value)}")
-    if isinstance(component, LearnedExtractor):
+    if isinstance(component, LearnedExtractor) and component.needs_labels:
         logits = outputs.get("logits")
-        require(isinstance(logits, Tensor), "a learned extractor must return logits, which its training needs")
+        require(isinstance(logits, Tensor), "an extractor that learns from labels must return logits")
 
 
 def gradient_reaches_every_parameter(component: Component, case: Case) -> None:

@@ -30,29 +30,31 @@ class FrechetDistanceAtInfinity(Metric):
     reads_statistics = True
 
     def measure(self, inputs: MetricInputs) -> Measurement:
-        fake, real = by_content(inputs.fake_features), inputs.real_statistics
+        fake = by_content(inputs.fake_features)
+        reals = inputs.statistics.count if inputs.statistics else len(inputs.reference)
         count, dimensions = fake.shape
         if dimensions < 2:
             raise DataError("fd-infinity needs at least 2 features; the extractor has 1", "use kid")
         fewest = 4 * dimensions
-        if count < fewest or (real.count or fewest) <= dimensions:
-            reals = "" if real.count is None else f" and {real.count} real"
+        if count < fewest or (reals is not None and reals <= dimensions):
+            of_real = "" if reals is None else f" and {reals} real"
             raise DataError(
                 f"fd-infinity with {dimensions} features needs at least {fewest} generated and more than {dimensions} "
-                f"real samples; received {count} generated{reals}",
+                f"real samples; received {count} generated{of_real}",
                 "use more samples, or kid, which needs fewer and has no such bias",
             )
+        real = inputs.real_statistics
         smallest = max(round(_SMALLEST_SHARE * count), 2 * dimensions)
         sizes = np.linspace(smallest, count, _SIZES).round().astype(int)
         random = torch.Generator().manual_seed(0)
         subsets = (fake[torch.randperm(count, generator=random)[:size]] for size in sizes)
         distances = [frechet_distance(FeatureStatistics.of(subset), real) for subset in subsets]
         ideal = {}
-        if real.count is not None:
+        if reals is not None:
             covariance = real.covariance.numpy()
             ideal = {
-                "value": expected_distance(covariance, math.inf, real.count),
-                "all": expected_distance(covariance, count, real.count),
+                "value": expected_distance(covariance, math.inf, reals),
+                "all": expected_distance(covariance, count, reals),
             }
         return Measurement(at_infinity(sizes, np.array(distances)), {"all": distances[-1]}, ideal)
 
