@@ -50,7 +50,7 @@ def test_training_prints_evaluations_and_keeps_the_best_checkpoint(measured):
 
 def test_evaluate_run_prints_its_metrics_and_real_data(measured):
     done = measured.works("evaluate", "runs/0001")
-    head, reference, columns, *rows = done.stdout.splitlines()
+    head, reference, columns, *rows, accuracy = done.stdout.splitlines()
     newest = "runs/0001/checkpoints/step-00000040.safetensors"
     assert head == f"images: 1,797 of {newest}, step 40, current weights, seed 0"
     assert reference == "reference: digits all, which it was trained on"
@@ -59,6 +59,8 @@ def test_evaluate_run_prints_its_metrics_and_real_data(measured):
     assert [row.split()[0] for row in rows] == ["fd-random", "class-kl-classifier", "class-kl-classifier.rarest_share"]
     assert "1,797 : 1,797" in rows[0]
     assert "898 : 899" in rows[0]
+    classified = r"extractor classifier [0-9a-f]{12} classifies 9\d\.\d\d% of held-out images correctly, .* reach 97\.0%"
+    assert re.fullmatch(classified, accuracy)
 
 
 def test_json_result_has_what_is_needed_to_compare_it(measured):
@@ -232,7 +234,7 @@ def test_collapse_stops_the_run_if_configured(gancore):
         (
             ["small.npy", "--reference", "digits", "--best"],
             2,
-            ["--raw, --best and --refresh-batchnorm", "small.npy is another kind of file"],
+            ["--raw, --ema, --best and --refresh-batchnorm", "small.npy is another kind of file"],
         ),
         (["small.npy", "--reference", "digits"], 3, ["1x8x8 in digits; received 1x4x4"]),
         (["float.npy", "--reference", "digits"], 3, ["uint8, like the reference digits", "float32"]),
