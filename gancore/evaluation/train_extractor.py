@@ -183,8 +183,9 @@ class _TrainingData:
                 "choose another extractor: self-supervised learns from images without labels, random takes anything",
             )
         images, labels = read_items(items)
-        if extractor.needs_labels:
-            check_labels(labels, len(classes))
+        num_classes = len(classes) if classes is not None and extractor.needs_labels else None
+        if num_classes is not None:
+            check_labels(labels, num_classes)
         trained = tuple(images.shape[1:])
         if trained[1:] != shape[1:] or trained[0] not in (1, shape[0]):
             raise ConfigError(
@@ -193,8 +194,8 @@ class _TrainingData:
                 "choose another extractor, such as random",
             )
         sample_format = _seen_in(items, images, sample_format)
-        known = (labels, len(classes)) if extractor.needs_labels else (None, None)
-        return cls(extractor, dataset, compared(images, sample_format), *known, sample_format)
+        targets = None if num_classes is None else labels
+        return cls(extractor, dataset, compared(images, sample_format), targets, num_classes, sample_format)
 
     @property
     def shape(self) -> Shape:

@@ -81,4 +81,4 @@ def _view(images: Tensor) -> Tensor:
     grid = affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
     moved = grid_sample(images, grid, padding_mode="border", align_corners=False)
     contrast, brightness = ((_MAX_CHANGE * each).view(-1, 1, 1, 1) for each in (contrast, brightness))
-    return moved * (1 + contrast) + brightness
+    return torch.addcmul(brightness, moved, 1 + contrast)
