@@ -18,6 +18,8 @@ SIZES = {  # (shape, fields)
     "resnet": ((3, 16, 16), {"width": 8}),
     "r3gan": ((3, 16, 16), {"width": 16, "group_width": 16, "blocks": 1}),
     "subpixel": ((1, 8, 8), {"width": 8, "depth": 1}),
+    "light": ((3, 16, 16), {"width": 2}),
+    "style": ((1, 8, 8), {"width": 4, "style": 4, "depth": 1}),
 }
 """A small one of each built-in generator."""
 CASES = [

@@ -34,7 +34,7 @@ def test_caveats_of_runs_that_were_measured_alike_are_empty(rows_of):
         ),
         (
             {"evaluation": {"fd-classifier": score(3.0) | {"extractor": {"name": "classifier", "sha256": "dead"}}}},
-            "fd-classifier was measured with other extractors: digits c0ffee in a; digits dead in b",
+            "fd-classifier was measured with other extractors: classifier c0ffee in a; classifier dead in b",
         ),
         (
             {"evaluation": {"fd-classifier": score(3.0) | {"settings": {"name": "fd", "k": 2}}}},

@@ -121,7 +121,7 @@ def test_run_says_that_labels_are_not_used(below, settings, said, capsys):
 @pytest.mark.parametrize("sets", [{}, {"batch_size": 8}])
 def test_batch_size_that_was_chosen_is_lowered_for_unreadable_pictures(tmp_path, sets):
     (tmp_path / "pictures" / "class 0" / "0.png").write_bytes(b"\x89PNG")
-    run = Run("pictures", set={"dataset.on_error": "skip", "dataset.size": 8, **sets})
+    run = Run("./pictures", set={"dataset.on_error": "skip", "dataset.size": 8, **sets})
     if sets:
         with pytest.raises(DataError, match="batch_size 8 is larger than the dataset"):
             run.assemble()

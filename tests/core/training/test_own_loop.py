@@ -345,7 +345,7 @@ def test_score_of_wrong_inputs_says_how_to_convert(case):
 
 def test_find_returns_components_by_name_and_fields():
     assert gancore.find("regularizer", "r1", gamma=2).gamma == 2
-    assert gancore.find("metric", "fd-classifier").extractor.name == "digits"
+    assert gancore.find("metric", "fd-classifier").extractor.name == "classifier"
     assert gancore.find("metric", "fd", extractor="random").extractor.name == "random"
     assert gancore.find("dataset", "digits").name == "digits"
 

@@ -17,6 +17,7 @@ SMALL = {
     "r3gan": {"width": 16, "blocks": 1},
     "subpixel": {"width": 4, "depth": 1},
     "light": {"width": 2},
+    "style": {"width": 4, "style": 4, "depth": 1},
 }
 CONVOLUTIONAL = [
     Spec((1, 16, 16), 6),
