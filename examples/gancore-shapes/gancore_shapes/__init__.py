@@ -17,12 +17,12 @@ from gancore import (
     Regularizer,
     hookimpl,
 )
+from gancore_shapes.anchors import Anchors
 from gancore_shapes.arrays import NumPyArrays
 from gancore_shapes.auxiliary import ACGAN, Auxiliary, FeatureMatching
 from gancore_shapes.broadcast import Broadcast
 from gancore_shapes.dataset import Shapes
 from gancore_shapes.film import Film
-from gancore_shapes.lecam import LeCam
 from gancore_shapes.noise import InstanceNoise
 from gancore_shapes.sliced import SlicedWasserstein
 from gancore_shapes.spectrum import Spectrum
@@ -50,7 +50,7 @@ def gancore_datasets() -> Iterable[type[Dataset]]:
 
 @hookimpl
 def gancore_regularizers() -> Iterable[type[Regularizer]]:
-    return [LeCam]
+    return [Anchors]
 
 
 @hookimpl

@@ -7,10 +7,13 @@ from torch import Tensor, nn
 from gancore import Penalty, Regularizer, Schedulable, Scores, Spec, TrainingTime, value_at
 
 
-class LeCam(Regularizer):
-    """Distance of D's scores from the running mean of the other side's, Tseng et al. 2021 (arXiv:2104.03310)."""
+class Anchors(Regularizer):
+    """Distance of D's scores from the running mean of the other side's, Tseng et al. 2021 (arXiv:2104.03310).
 
-    name = "lecam"
+    A short form of the built-in `lecam`, whose running means begin with those of the first batch.
+    """
+
+    name = "anchors"
     whole_batch = True  # the running means are those of whole batches
     weight: Schedulable = Field(default=0.1, ge=0, description="weight of the mean squared distances")
     decay: float = Field(default=0.99, ge=0, lt=1, description="share of a running mean that an update keeps")
@@ -19,10 +22,10 @@ class LeCam(Regularizer):
         return value_at(self.weight, time)
 
     def build(self, spec: Spec) -> Penalty:
-        return _LeCamPenalty(self.decay)
+        return _AnchorPenalty(self.decay)
 
 
-class _LeCamPenalty(nn.Module):
+class _AnchorPenalty(nn.Module):
     """The penalty, with running means of D's scores for real images and for fakes in buffers."""
 
     def __init__(self, decay: float) -> None:
