@@ -14,6 +14,8 @@ from gancore.checkpoint.store import kept, load
 from helpers.cli_runner import BY_HAND, Gancore
 from helpers.fake_distributions import LOSS, pip_install, unpack
 
+FORKED = True
+
 PARTS = ["--generator", "mlp", "--discriminator", "mlp", "--dataset", "digits"]
 FOO = (
     """
@@ -58,16 +60,22 @@ CANARY = "import os, pathlib\npathlib.Path(os.environ['CANARY']).touch()\n"
 
 
 class Site(Gancore):
-    """The command with a folder of packages on its path, and the file `canary` exists if a plugin was imported."""
+    """The command with a folder of packages on its path, and the file `canary` exists if a plugin was imported.
 
-    def __init__(self, folder, site):
-        super().__init__(folder)
+    Without a fork server it is a new process, for plugins that change or end their process.
+    """
+
+    def __init__(self, folder, site, fork_server=None):
+        super().__init__(folder, fork_server)
         self.site, self.canary = site, folder / "canary"
 
     def __call__(self, *arguments, **environment):
         self.canary.unlink(missing_ok=True)
         path = os.pathsep.join(filter(None, (str(self.site), os.environ.get("PYTHONPATH"))))
-        return super().__call__(*arguments, **{"PYTHONPATH": path, "CANARY": str(self.canary), **environment})
+        environment = {"PYTHONPATH": path, "CANARY": str(self.canary), **environment}
+        if self.fork_server:
+            return self.fork_server.run(self.folder, *arguments, **environment)
+        return super().__call__(*arguments, **environment)
 
 
 @pytest.fixture(scope="module")
@@ -81,26 +89,26 @@ def foo_site(tmp_path_factory):
 
 
 @pytest.fixture
-def foo(tmp_path, foo_site):
-    return Site(tmp_path, foo_site)
+def foo(tmp_path, foo_site, zygote):
+    return Site(tmp_path, foo_site, zygote)
 
 
 @pytest.fixture(scope="module")
-def foo_run(tmp_path_factory, foo_site):
+def foo_run(tmp_path_factory, foo_site, zygote):
     """Folder with a run that uses loss `mine`, trained with the plugin."""
-    command = Site(tmp_path_factory.mktemp("run"), foo_site)
+    command = Site(tmp_path_factory.mktemp("run"), foo_site, zygote)
     command.works("train", *PARTS, "--loss", "mine", "--steps", 2, "--out", "run")
     assert command.canary.exists()
     return command
 
 
 @pytest.fixture
-def moved(foo_run, tmp_path):
+def moved(foo_run, tmp_path, zygote):
     """A copy of the run, without the plugin."""
     shutil.copytree(foo_run.folder / "run", tmp_path / "run")
     empty = tmp_path / "site"
     empty.mkdir()
-    return Site(tmp_path, empty)
+    return Site(tmp_path, empty, zygote)
 
 
 def warnings(done):
@@ -177,15 +185,15 @@ def test_broken_plugins_change_no_run_and_give_one_warning_each(tmp_path, broken
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["plugins", "list"], ["list", "loss"]], ids=" ".join)
-def test_broken_plugins_do_not_affect_core_commands(tmp_path, broken_site, arguments):
-    gancore = Site(tmp_path, broken_site)
+def test_broken_plugins_do_not_affect_core_commands(tmp_path, broken_site, arguments, zygote):
+    gancore = Site(tmp_path, broken_site, zygote)
     gancore.works(*arguments)
     assert not gancore.canary.exists()
 
 
 @pytest.mark.parametrize("plugin", ["lacks", "signed", "future"])
-def test_broken_plugin_that_a_run_uses_exits_with_5_and_the_cause(tmp_path, broken_site, plugin):
-    gancore = Site(tmp_path, broken_site)
+def test_broken_plugin_that_a_run_uses_exits_with_5_and_the_cause(tmp_path, broken_site, plugin, zygote):
+    gancore = Site(tmp_path, broken_site, zygote)
     line = gancore.fails(5, "train", *PARTS, "--loss", f"{plugin}-gan:x")
     assert f"unknown loss '{plugin}-gan:x'" in line
     cause = BROKEN[plugin][1] if plugin in BROKEN else "it needs gancore API 99, this is 1"
@@ -195,32 +203,32 @@ def test_broken_plugin_that_a_run_uses_exits_with_5_and_the_cause(tmp_path, brok
     assert not gancore.canary.exists()
 
 
-def test_broken_plugin_traceback_is_shown_with_v(tmp_path):
-    gancore = Site(tmp_path, unpack(tmp_path / "site", "raises", "def deep():\n    1 / 0\ndeep()"))
+def test_broken_plugin_traceback_is_shown_with_v(tmp_path, zygote):
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "raises", "def deep():\n    1 / 0\ndeep()"), zygote)
     done = gancore("train", *PARTS, "--loss", "raises-gan:x", "-v")
     assert done.returncode == 5
     assert "in deep" in done.stderr
 
 
-def test_plugin_with_several_contract_versions_is_loaded(tmp_path):
+def test_plugin_with_several_contract_versions_is_loaded(tmp_path, zygote):
     site = unpack(tmp_path / "site", "both", LOSS.format(name="mine"))
     lists = site / "both_gan-1.0.dist-info" / "entry_points.txt"
     lists.write_text(lists.read_text() + "\n[gancore.v2]\nboth = both_v2\n")
     (row,) = [
         row
-        for row in json.loads(Site(tmp_path, site).works("plugins", "list", "--json").stdout)
+        for row in json.loads(Site(tmp_path, site, zygote).works("plugins", "list", "--json").stdout)
         if row["name"] == "both"
     ]
     assert (row["error"], row["components"]) == (None, ["loss mine"])
 
 
 @pytest.mark.parametrize("garbled", [b"[gancore.v1]\nnonsense\n", b"\xff\xfe"])
-def test_damaged_entry_points_hide_no_other_plugin(tmp_path, garbled):
+def test_damaged_entry_points_hide_no_other_plugin(tmp_path, garbled, zygote):
     site = unpack(tmp_path / "site", "fine", LOSS.format(name="mine"))
     unpack(site, "garbled", "")
     (site / "garbled_gan-1.0.dist-info" / "entry_points.txt").write_bytes(garbled)
     for how in (["--no-load"], []):
-        rows = json.loads(Site(tmp_path, site).works("plugins", "list", "--json", *how).stdout)
+        rows = json.loads(Site(tmp_path, site, zygote).works("plugins", "list", "--json", *how).stdout)
         rows = {row["name"]: row for row in rows}
         assert rows["builtin"]["error"] is None
         assert rows["fine"]["error"] is None
@@ -241,10 +249,10 @@ def test_process_settings_changed_by_an_import_change_no_run(tmp_path):
 
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
-def test_ambiguous_name_is_rejected_and_both_plugins_are_listed(tmp_path, order):
+def test_ambiguous_name_is_rejected_and_both_plugins_are_listed(tmp_path, order, zygote):
     for plugin, version in (("a", "1.0"), ("b", "2.0")):
         unpack(tmp_path / plugin, plugin, LOSS.format(name="twin"), version=version)
-    gancore = Site(tmp_path, os.pathsep.join(str(tmp_path / each) for each in order))
+    gancore = Site(tmp_path, os.pathsep.join(str(tmp_path / each) for each in order), zygote)
     rows = [row for row in json.loads(gancore.works("list", "loss", "--json").stdout) if row["name"] == "twin"]
     assert [(row["package"], row["version"]) for row in rows] == [("a-gan", "1.0"), ("b-gan", "2.0")]
     done = gancore("train", *PARTS, "--loss", "twin")
@@ -374,9 +382,9 @@ def test_plugin_that_exits_in_a_property_does_not_exit_with_0(tmp_path):
 # P10
 
 
-def test_loss_of_the_wrong_form_is_reported_before_anything_is_written(tmp_path):
+def test_loss_of_the_wrong_form_is_reported_before_anything_is_written(tmp_path, zygote):
     source = LOSS.format(name="vector").replace("-fake.logits.mean()", "-fake.logits")
-    gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", source))
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", source), zygote)
     line = gancore.fails(5, "train", *PARTS, "--loss", "vector")
     assert "plugin 'foo' of foo-gan 1.0 (foo = foo_gan), loss 'vector': a loss must return a scalar tensor" in line
     assert "received shape (4, 1), torch.float32" in line
@@ -440,12 +448,12 @@ subprocess.run(["echo", "echoed"], check=True)
 
 
 @pytest.fixture
-def mine(tmp_path):
+def mine(tmp_path, zygote):
     file = tmp_path / "my_loss.py"
     file.write_text(CANARY + LOSS.format(name="mine"))
     empty = tmp_path / "site"
     empty.mkdir()
-    return Site(tmp_path, empty)
+    return Site(tmp_path, empty, zygote)
 
 
 def test_plugin_file_is_loaded_by_the_command_that_names_it(mine):
