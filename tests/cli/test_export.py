@@ -63,6 +63,7 @@ def test_format_is_inferred_from_the_end_of_the_path(finished):
         "format": "pt2",
         "step": 4,
         "averaged": False,
+        "half_life_kimg": None,
         "bytes": file.stat().st_size,
         "facts": {"max_difference": 0.0},
         "pushed": None,

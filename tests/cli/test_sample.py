@@ -81,6 +81,7 @@ def test_sample_takes_a_checkpoint_and_raw_weights(finished):
         "moves": {},
         "shape": [2, 1, 8, 8],
         "step": 0,
+        "half_life_kimg": 1.0,
         "class": None,
         "class_number": None,
         "rows": [],

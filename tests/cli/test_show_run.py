@@ -47,7 +47,7 @@ def test_show_run_prints_the_state_of_a_run(gancore, run):
         "size": lines["size"].strip(),
         "next": "gancore train run/config.toml",
     }
-    assert {line[11] + line[12].strip() != " " for line in done.stdout.splitlines()} == {True}  # values are aligned
+    assert {line[14] + line[15].strip() != " " for line in done.stdout.splitlines()} == {True}  # values are aligned
 
 
 def test_show_run_without_a_run_shows_the_keys_and_needs_a_run_otherwise(gancore):
@@ -72,12 +72,12 @@ def test_show_run_as_json_is_one_document(gancore, run):
 def test_show_run_uses_plain_text_where_blocks_cannot_be_printed(gancore, run):
     text = Gancore(gancore.folder).works("show", "run", "run", PYTHONIOENCODING="latin-1").stdout
     assert text.isascii()
-    assert "fd-classifier:  4 (real 0.09, best 3 at step 100)" in text
+    assert "fd-classifier: 4 (real 0.09, best 3 at step 100)" in text
 
 
 def test_show_run_names_python_parts(gancore):
     run_folder(gancore.folder / "run", config={"generator": {"name": "object", "type": "x.Y"}})
-    assert "next:       in Python: gancore.open('run', generator=…)" in gancore.works("show", "run", "run").stdout
+    assert "next:          in Python: gancore.open('run', generator=…)" in gancore.works("show", "run", "run").stdout
 
 
 def test_show_run_prints_commands_that_work_when_pasted(gancore):
