@@ -401,11 +401,14 @@ def test_slow_import_is_named_and_can_be_avoided(tmp_path):
     gancore = Site(tmp_path, site)
     for arguments in (["--version"], ["plugins", "list", "--no-load"], ["--no-plugins", "list"]):
         gancore.works(*arguments)
-    environment = {**os.environ, "PYTHONPATH": str(site), "CANARY": str(gancore.canary)}
-    command = [sys.executable, "-m", "gancore_cli", "list", "loss"]
-    with subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True) as process:
+    path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "CANARY": str(gancore.canary)}
+    source = "from gancore_cli import catalog, main; catalog._NOTICE_SECONDS = 1; main.main()"  # instead of 10
+    with subprocess.Popen(
+        [sys.executable, "-c", source, "list", "loss"], env=environment, stdout=-1, stderr=-1, text=True
+    ) as process:
         try:
-            assert process.stderr.readline() == "still importing plugin slow (10 s)\n"
+            assert "still importing plugin slow (1 s)\n" in process.stderr  # lines of other plugins may come first
             gancore.canary.touch()
             assert "mine" in process.communicate(timeout=60)[0]
         finally:
