@@ -19,9 +19,9 @@ FORKED = True
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def measured(tmp_path_factory, zygote):
     """A folder with a short run of digits at runs/0001, with evaluations, made by the command itself."""
-    command = Gancore(tmp_path_factory.mktemp("measured"))
+    command = Gancore(tmp_path_factory.mktemp("measured"), zygote)
     options = ["metrics.fd.extractor=random", "metrics.class-kl-classifier={}", "checkpoint.best=fd-random"]
     options += ["evaluate.every_kimg=1", "evaluate.samples=200", "log.every_steps=20"]
     sets = [word for option in options for word in ("--set", option)]
