@@ -199,7 +199,9 @@ def evaluate(
             for average in map(loaded, wanted):
                 asked = _draw_samples(terminal, average, evaluator, samples, paths.root, refresh_batchnorm)
                 averages.append((average, _measured(terminal, evaluator, samples, asked, warnings)))
-            _print_averages(terminal, averages, evaluator, len(samples))
+            if statistics:
+                evaluator.reference_statistics().save(statistics)
+            _print_averages(terminal, averages, evaluator, len(samples), statistics)
             return
         asked = _draw_samples(terminal, trained, evaluator, samples, paths.root, refresh_batchnorm)
         weights = "average" if trained.averaged else "current"
@@ -262,9 +264,13 @@ def _measured(
 
 
 def _print_averages(
-    terminal: Terminal, averages: Sequence[tuple[TrainedGenerator, Evaluation]], evaluator: Evaluator, count: int
+    terminal: Terminal,
+    averages: Sequence[tuple[TrainedGenerator, Evaluation]],
+    evaluator: Evaluator,
+    count: int,
+    statistics: Path | None,
 ) -> None:
-    """Print the evaluations of several averages (EMA) of a checkpoint, a column for each."""
+    """Print the evaluations of several averages (EMA) of a checkpoint, a column for each, and where statistics are."""
     from gancore.utils.json import json_safe
     from gancore.utils.text import short_number
 
@@ -290,8 +296,11 @@ def _print_averages(
                 real = short_number(of_real.details.get(key) if of_real else None)
                 rows.append([f"{results[0].name}.{key}", *values, "", real])
         print_table(["metric", *names, "better", "real data"], rows)
+        if statistics:
+            echo(f"statistics: {statistics}")
 
-    terminal.result(json_safe({**header, "averages": each}), text)
+    written = {"statistics": str(statistics)} if statistics else {}
+    terminal.result(json_safe({**header, "averages": each, **written}), text)
 
 
 @contextmanager

@@ -23,8 +23,12 @@ def test_averages_are_measured_in_one_table(averaged):
     assert shown[0].endswith("step-00000004.safetensors, step 4, averaged weights, seed 0")
     header, row = (re.split(r"  +", line) for line in shown[2:])
     assert header == ["metric", "0.05 kimg", "2 kimg", "10 kimg", "better", "real data"]
-    found = json.loads(averaged.works(*metric, "--ema", 2, "--ema", 0.05, "--json").stdout)
+    found = json.loads(
+        averaged.works(*metric, "--ema", 2, "--ema", 0.05, "--write-statistics", "stats.npz", "--json").stdout
+    )
     assert [each["half_life_kimg"] for each in found["averages"]] == [2.0, 0.05]
+    assert found["statistics"] == "stats.npz"
+    assert np.load(averaged.folder / "stats.npz")["mu"].ndim == 1
     values = [each["metrics"]["fd-random"]["value"] for each in found["averages"]]
     np.testing.assert_allclose([float(row[2]), float(row[1])], values, rtol=1e-3)
     assert values[0] != values[1]
