@@ -5,8 +5,8 @@
 A schedule, drawn from a number, is a small run of built-in components and one to four interruptions of it: SIGTERM,
 SIGINT, SIGKILL, or an error inside a plugin, at any call of a component, each time also right after resuming. It is
 compared with the same run without interruptions. Any twenty numbers in a row use every built-in loss, regularizer,
-augmentation, optimizer and dataset, and three families of GANs: a loss with a network, a generator that encodes images,
-and pictures as conditions.
+augmentation, optimizer and dataset, and four families of GANs: a loss with a network, a generator that encodes images,
+pictures as conditions, and a generator with styles.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from helpers.cli_forkserver import Zygote
 PARTS = ("--generator", "mlp", "--discriminator", "mlp", "--loss", "bce", "--dataset", "digits")
 TRAPS = Path(__file__).parents[1] / "helpers" / "crash_plugin.py"
 LOSSES = ("bce", "hinge", "lsgan", "minimax", "relativistic", "relativistic-average", "wasserstein")
-REGULARIZERS = ("r1", "r2", "wgan-gp", "dragan", "weight-clipping", None)
+REGULARIZERS = (
+    *("r1", "r2", "wgan-gp", "dragan", None),
+    *("lecam", "r1-approximate", "r2-approximate", "weight-clipping", None),
+)
 AUGMENTATIONS = ("ada", "diffaugment", None)
 OPTIMIZERS = ("Adam", "AdamW", "Adamax", "Adagrad", "Adadelta", "NAdam", "RAdam", "RMSprop", "SGD")
 DATASETS = ("mnist", "kmnist", "fashion-mnist", "cifar10", "digits", "folder", "grid", "ring", "stacked-mnist")
@@ -53,6 +56,15 @@ FAMILIES = {
         "loss": '{name = "trapped", loss = {name = "pix2pix"}}',
         "dataset": '{name = "trapped", dataset = {name = "edges", pictures = {name = "digits"}}, count = 30}',
         "training.conditional": "true",
+    },
+    18: {
+        "generator": '{name = "style", width = 8, style = 8, depth = 1}',
+        "discriminator": '{name = "light", width = 4, reconstructs = true}',
+        "loss": '{name = "trapped", loss = {name = "hinge"}}',
+        "dataset": '{name = "trapped", dataset = {name = "digits"}, count = 30}',
+        "regularizers.path-length.interval": "2",
+        "regularizers.reconstruction": "{}",
+        "regularizers.consistency": "{}",
     },
 }
 """Parts of families of GANs, by the number of a schedule modulo 20."""
