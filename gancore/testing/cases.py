@@ -42,9 +42,9 @@ class Case:
 
     `shape` of a sample, whether samples are `bounded`, in [-1, 1] for networks, `latent_dim` Z, `count` N of images,
     `condition` or None (see `Condition`), `logits` K per image with the standard deviation `scale`, whether the data
-    may be mirrored (`mirrors`), and the `seed` of weights, inputs and all other random numbers. Datasets look for files
-    below `root`, by default none. `extras` and `heads` are the shapes of further tensors by name, as in `Generated` and
-    `Output`: a component that reads others gets guessed ones.
+    may be mirrored (`mirrors`), the `width_factor` of networks, and the `seed` of weights, inputs and all other random
+    numbers. Datasets look for files below `root`, by default none. `extras` and `heads` are the shapes of further
+    tensors by name, as in `Generated` and `Output`: a component that reads others gets guessed ones.
     """
 
     shape: Shape = (1, 8, 8)
@@ -55,6 +55,7 @@ class Case:
     scale: float = 1.0
     bounded: bool = True
     mirrors: bool = False
+    width_factor: float = 1.0
     seed: int = 0
     root: Path = Path(os.devnull)
     extras: Mapping[str, Shape] = field(default_factory=dict)
@@ -63,7 +64,7 @@ class Case:
     @property
     def spec(self) -> Spec:
         """What components are built for."""
-        return Spec(self.shape, self.latent_dim, self.condition, bounded=self.bounded, mirrors=self.mirrors)
+        return Spec(self.shape, self.latent_dim, self.condition, self.bounded, self.mirrors, self.width_factor)
 
     def __repr__(self) -> str:
         """Return the call, without defaults and without `root`, which is a temporary folder."""
