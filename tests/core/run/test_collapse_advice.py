@@ -30,10 +30,10 @@ def proposed(recipe, *sets, spec=IMAGES, items=60_000):
 @pytest.mark.parametrize(
     ("recipe", "sets", "spec", "items", "values"),
     [
-        ("vanilla", [], IMAGES, 60_000, ["regularizers.r1.gamma=0.00245"]),
+        ("vanilla", [], IMAGES, 60_000, ["regularizers.r1.gamma=0.766"]),
         ("vanilla", [], VECTORS, 60_000, ["regularizers.r1.gamma=1.0"]),
         ("mnist", [], IMAGES, 60_000, ["regularizers.r1.gamma=4.0"]),
-        ("mnist", ["regularizers.r1.gamma=0"], IMAGES, 60_000, ["regularizers.r1.gamma=0.00245"]),
+        ("mnist", ["regularizers.r1.gamma=0"], IMAGES, 60_000, ["regularizers.r1.gamma=0.766"]),
         ("vanilla", ["regularizers.r2.gamma=2"], IMAGES, 60_000, ["regularizers.r2.gamma=8.0"]),
         (
             "vanilla",
