@@ -18,8 +18,8 @@ from gancore.errors import ConfigError, unknown_name
 R1_GAMMA_PER_PIXEL = 0.0625
 """R1's gamma times the batch size, per pixel: 1 at 32x32 with a batch of 64, as in recipe `mnist`.
 
-The rule is that of Karras et al. 2020 (arXiv:2006.06676), whose factor is 0.0002. With it, networks `subpixel` made worse
-emoji at 32x32 in short runs.
+The rule is that of Karras et al. 2020 (arXiv:2006.06676), whose factor is 0.0002. With it, networks `subpixel` made
+worse emoji at 32x32 in short runs.
 """
 CPU_SIDE, GPU_SIDE = 32, 64
 """The shorter side in pixels to which pictures are reduced, without and with a GPU."""
@@ -358,8 +358,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("regularizers.r1.gamma",),
         f"{R1_GAMMA_PER_PIXEL:g} times the pixels, divided by `batch_size`",
-        "gradients grow with the pixels, and their noise falls with the batch, Karras et al. 2020 (arXiv:2006.06676), with "
-        "a larger factor for short runs",
+        "gradients grow with the pixels, and their noise falls with the batch, Karras et al. 2020 (arXiv:2006.06676), "
+        "with a larger factor for short runs",
         _gamma,
     ),
     Rule(
