@@ -18,7 +18,7 @@ from gancore_plugins.networks.modulation import ModulatedConv2d, StyledLayer
 from gancore_plugins.networks.upsampling import UpsamplingPlan
 from gancore_plugins.networks.widths import bounded, scaled
 
-WIDTH = "channels of layers up to 16 pixels (the longer side); half as many for each doubling above"
+WIDTH = "channels of layers up to 16x16 pixels; half as many for each doubling above"
 """Help text of the field `width` of both networks."""
 _FULL_SIDE = 16
 """The longer side, in pixels, up to which layers have their full width. All larger layers then cost about the same."""
