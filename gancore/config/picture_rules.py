@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from math import gcd
 
 from gancore.config.duration import Duration
 from gancore.config.layers import REMOVE, ConfigLayer, Table, flattened, merge
@@ -27,18 +26,19 @@ SIDE_STEP = 8
 """Sides of reduced pictures are multiples of this, so that networks can halve them."""
 FEWEST_OF_CLASS = 10
 """The fewest items of a class, on average, for a conditional run."""
+FEW_ITEMS = 1000
+"""The fewest pictures that need no augmentation with batch normalization in D."""
 MANY_ITEMS = 50_000
-"""The fewest pictures that need no augmentation."""
-_LARGEST_PATCHED_SIDE = 48
-"""The shorter side of images up to which convolutions on patches are chosen with a GPU too."""
-_PATCH, _FEWEST_PATCHES = 4, 4
-"""The preferred side of a patch, and the fewest patches along the shorter side."""
+"""The fewest pictures that need no augmentation without it."""
+_SMALLEST_BASE, _LARGEST_BASE = 4, 15
+"""The shorter side in pixels of the smallest features of networks that halve images."""
 _WIDTH, _WIDE_SIDE, _FEWEST_CHANNELS = 64, 64, 16
 """Channels up to a side of this many pixels, and the fewest channels of larger pictures."""
-_BATCH, _SMALLEST_BATCH = 64, 16
+_CPU_BATCH, _GPU_BATCH, _SMALLEST_BATCH = 32, 64, 16
 _CPU_BATCH_SIDE, _GPU_BATCH_SIDE = 64, 128
 """The largest side in pixels with the full batch size."""
-_EMA_KIMG_PER_ITEM = 10 / 64
+_R1_INTERVAL = 4
+"""Steps between penalties: lazy regularization, Karras et al. 2020 (arXiv:1912.04958), to save time."""
 _CPU_KIMG, _GPU_KIMG, _FEWEST_KIMG = 1000, 2000, 50
 _PICTURES = 20
 """How many pictures of samples a run draws."""
@@ -46,11 +46,10 @@ _COLOR = (1, 3, 4)
 """Numbers of channels that are colors, so that colors can be augmented."""
 _PLAYERS = ("generator", "discriminator")
 _FAMILIES: Mapping[str, Table] = {
-    "subpixel": {"latent": 64, "lr": {"from": 2e-3, "to": 1e-4}},
-    "dcgan": {"latent": 128, "lr": {"from": 1e-3, "to": 1e-4}},
+    "dcgan": {"latent": 128, "lr": {"from": 1.6e-3, "to": 2e-4}},
     "mlp": {"latent": 64, "lr": {"from": 1e-3, "to": 1e-4}, "widths": [512, 512]},
 }
-"""What belongs to networks of each family. The recipes `mnist` and `arrays` have the same values."""
+"""What belongs to networks of each family. The recipe `arrays` has the same values for `mlp`."""
 
 
 @dataclass(frozen=True)
@@ -167,18 +166,18 @@ def wanted_shape(shape: Shape, *, accelerated: bool) -> Shape:
     """Return the shape (C, H, W) to which pictures of a shape are reduced or rounded; the same if it fits."""
     channels, *sides = shape
     most = GPU_SIDE if accelerated else CPU_SIDE
-    if min(sides) <= most and patch_of(sides[0], sides[1]):
+    if min(sides) <= most and can_be_halved(sides[0], sides[1]):
         return shape
     scale = min(most / min(sides), 1.0)
     return (channels, *(max(round(side * scale / SIDE_STEP), 1) * SIDE_STEP for side in sides))
 
 
-def patch_of(height: int, width: int) -> int | None:
-    """Return the side of a patch that divides images into enough patches; None if no side does."""
-    common, side = gcd(height, width), min(height, width)
-    possible = [patch for patch in range(2, common + 1) if common % patch == 0 and side // patch >= _FEWEST_PATCHES]
-    preferred = [patch for patch in possible if side // patch >= 2 * _FEWEST_PATCHES - 1] or possible
-    return min(preferred, key=lambda patch: (abs(patch - _PATCH), patch), default=None)
+def can_be_halved(height: int, width: int) -> bool:
+    """Return whether networks that halve both sides, as long as they are even, come to small features."""
+    sides = height, width
+    while all(side % 2 == 0 and side // 2 >= _SMALLEST_BASE for side in sides):
+        sides = sides[0] // 2, sides[1] // 2
+    return sides != (height, width) and min(sides) <= _LARGEST_BASE
 
 
 def fitting_batch(items: int, wanted: int) -> int:
@@ -209,10 +208,7 @@ def augmentation_policy(facts: Facts) -> list[str]:
 
 
 def _networks(facts: Facts, settings: Settings, key: str) -> str:
-    _, height, width = facts.shape
-    if facts.accelerated and facts.side > _LARGEST_PATCHED_SIDE and gcd(height, width) % SIDE_STEP == 0:
-        return "dcgan"
-    return "subpixel" if patch_of(height, width) else "mlp"
+    return "dcgan" if can_be_halved(*facts.shape[1:]) else "mlp"
 
 
 def _family(settings: Settings, key: str) -> str:
@@ -222,7 +218,7 @@ def _family(settings: Settings, key: str) -> str:
 
 
 def _width(facts: Facts, settings: Settings, key: str) -> int | None:
-    if _family(settings, key) not in ("subpixel", "dcgan"):
+    if _family(settings, key) != "dcgan":
         return None
     width, side = _WIDTH, max(facts.shape[1:])
     while side > _WIDE_SIDE and width > _FEWEST_CHANNELS:
@@ -230,16 +226,12 @@ def _width(facts: Facts, settings: Settings, key: str) -> int | None:
     return width
 
 
-def _patch(facts: Facts, settings: Settings, key: str) -> int | None:
-    return patch_of(*facts.shape[1:]) if _family(settings, key) == "subpixel" else None
-
-
 def _widths(facts: Facts, settings: Settings, key: str) -> object:
     return _FAMILIES["mlp"]["widths"] if _family(settings, key) == "mlp" else None
 
 
-def _normalization(facts: Facts, settings: Settings, key: str) -> str | None:
-    return "off" if _family(settings, key) == "dcgan" else None
+def _has_batch_normalization(settings: Settings, player: str) -> bool:
+    return _family(settings, player) == "dcgan" and settings.get(f"{player}.normalization", "batch") == "batch"
 
 
 def _latent(facts: Facts, settings: Settings, key: str) -> object:
@@ -250,33 +242,35 @@ def _rate(facts: Facts, settings: Settings, key: str) -> object:
     return _FAMILIES.get(_family(settings, key), {}).get("lr")
 
 
+def _betas(facts: Facts, settings: Settings, key: str) -> list[float]:
+    return [0.5, 0.999] if _has_batch_normalization(settings, "discriminator") else [0.0, 0.99]
+
+
 def _conditional(facts: Facts, settings: Settings, key: str) -> bool | None:
     return has_classes(facts.items, facts.classes) if facts.classes > 1 else None
 
 
 def _batch(facts: Facts, settings: Settings, key: str) -> int:
-    batch, side = _BATCH, max(facts.shape[1:])
+    batch, side = _GPU_BATCH if facts.accelerated else _CPU_BATCH, max(facts.shape[1:])
     while side > (_GPU_BATCH_SIDE if facts.accelerated else _CPU_BATCH_SIDE) and batch > _SMALLEST_BATCH:
         batch, side = batch // 2, (side + 1) // 2
     return fitting_batch(facts.items, batch)
 
 
-def _gamma(facts: Facts, settings: Settings, key: str) -> float | None:
+def _r1(facts: Facts, settings: Settings, key: str) -> float | None:
     batch = settings.get("batch_size")
-    return r1_gamma(facts.pixels, batch) if isinstance(batch, int) and batch > 0 else None
+    if _has_batch_normalization(settings, "discriminator") or not (isinstance(batch, int) and batch > 0):
+        return None
+    return _R1_INTERVAL if key.endswith("interval") else r1_gamma(facts.pixels, batch)
 
 
-def _policy(facts: Facts, settings: Settings, key: str) -> object:
-    return None if facts.items >= MANY_ITEMS else augmentation_policy(facts)
+def _policy(facts: Facts, settings: Settings, key: str) -> list[str] | None:
+    is_normalized = _has_batch_normalization(settings, "discriminator")
+    return augmentation_policy(facts) if facts.items < (FEW_ITEMS if is_normalized else MANY_ITEMS) else None
 
 
-def _no_augmentation(facts: Facts, settings: Settings, key: str) -> object:
-    return REMOVE if facts.items >= MANY_ITEMS else None
-
-
-def _half_life(facts: Facts, settings: Settings, key: str) -> float | None:
-    batch = settings.get("batch_size")
-    return float(f"{_EMA_KIMG_PER_ITEM * batch:.3g}") if isinstance(batch, int) else None
+def _refresh(facts: Facts, settings: Settings, key: str) -> bool:
+    return _has_batch_normalization(settings, "generator")
 
 
 def _duration(facts: Facts, settings: Settings, key: str) -> str:
@@ -300,16 +294,15 @@ def _both(field: str) -> tuple[str, ...]:
 RULES: tuple[Rule, ...] = (
     Rule(
         ("dataset.size",),
-        f"pictures are reduced until the shorter side has {CPU_SIDE} pixels, with a GPU {GPU_SIDE}, and sides that no "
-        f"network divides are rounded to multiples of {SIDE_STEP}",
-        "four times the pixels take four times as long; networks halve the sides or divide them into patches",
+        f"pictures are reduced until the shorter side has {CPU_SIDE} pixels, with a GPU {GPU_SIDE}, and sides that "
+        f"cannot be halved to {_SMALLEST_BASE} to {_LARGEST_BASE} pixels are rounded to multiples of {SIDE_STEP}",
+        "four times the pixels take four times as long, and networks halve the sides",
         lambda facts, settings, key: None,  # of the dataset itself, whose field may have another name
     ),
     Rule(
         _both("name"),
-        f"`subpixel`; `dcgan` with a GPU above {_LARGEST_PATCHED_SIDE} pixels if {SIDE_STEP} divides both sides; `mlp` "
-        "if no patch divides them",
-        "convolutions on patches are the fastest without a GPU, but show a grid in larger pictures",
+        "`dcgan`, or `mlp` if the sides cannot be halved",
+        "in half an hour without a GPU, networks with batch normalization in D make the best emoji, see the results",
         _networks,
     ),
     Rule(
@@ -319,27 +312,15 @@ RULES: tuple[Rule, ...] = (
         _width,
     ),
     Rule(
-        _both("patch"),
-        f"{_PATCH}, or the nearest side that divides the pictures into at least {_FEWEST_PATCHES} patches a side",
-        "smaller patches take longer, larger ones show a grid",
-        _patch,
-    ),
-    Rule(
         _both("widths"),
         "512, 512 for `mlp`",
         "as in the recipe arrays",
         _widths,
     ),
     Rule(
-        ("discriminator.normalization",),
-        "off for `dcgan`",
-        "R1 stabilizes the discriminator, and batch normalization mixes the gradients of images",
-        _normalization,
-    ),
-    Rule(
         ("latent.dim",),
         ", ".join(f"{family['latent']} for `{name}`" for name, family in _FAMILIES.items()),
-        "as in the recipes that were made with these networks",
+        "as many numbers as such networks use elsewhere; more do not cost time",
         _latent,
     ),
     Rule(
@@ -350,47 +331,51 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("batch_size",),
-        f"{_BATCH} up to {_CPU_BATCH_SIDE} pixels (with a GPU {_GPU_BATCH_SIDE}), halved for each doubling, at least "
-        f"{_SMALLEST_BATCH}; at most the number of pictures",
-        "larger pictures take more memory for each; no batch has one picture alone",
+        f"{_CPU_BATCH} up to {_CPU_BATCH_SIDE} pixels, with a GPU {_GPU_BATCH} up to {_GPU_BATCH_SIDE}, halved for "
+        f"each doubling, at least {_SMALLEST_BATCH}; at most the number of pictures",
+        "a picture takes as long in a small batch, so more steps are made in the same time; a GPU computes more "
+        "pictures at once, and larger ones take more memory",
         _batch,
     ),
     Rule(
-        ("regularizers.r1.gamma",),
-        f"{R1_GAMMA_PER_PIXEL:g} times the pixels, divided by `batch_size`",
-        "gradients grow with the pixels, and their noise falls with the batch, Karras et al. 2020 (arXiv:2006.06676), "
-        "with a larger factor for short runs",
-        _gamma,
+        ("regularizers.r1.gamma", "regularizers.r1.interval"),
+        f"none with batch normalization in D; else {R1_GAMMA_PER_PIXEL:g} times the pixels, divided by `batch_size`, "
+        f"every {_R1_INTERVAL} steps",
+        "D needs one of both; gradients grow with the pixels, and their noise falls with the batch, Karras et al. 2020 "
+        "(arXiv:2006.06676), with a larger factor for short runs",
+        _r1,
     ),
     Rule(
         ("augmentations.diffaugment.policy",),
-        "color, translation and cutout; no color unless there are 1, 3 or 4 channels; flip if `dataset.mirrors`",
-        "without augmentation D memorizes pictures, Zhao et al. 2020 (arXiv:2006.10738)",
+        f"below {FEW_ITEMS:,} pictures, without batch normalization in D below {MANY_ITEMS:,}: color, translation and "
+        "cutout; no color unless there are 1, 3 or 4 channels; flip if `dataset.mirrors`",
+        "D memorizes few pictures, Zhao et al. 2020 (arXiv:2006.10738), but runs of half an hour become worse",
         _policy,
-    ),
-    Rule(
-        ("augmentations.diffaugment",),
-        f"none from {MANY_ITEMS:,} pictures",
-        "a run of this length does not memorize that many",
-        _no_augmentation,
     ),
     Rule(
         tuple(f"optimizer.{player}.lr" for player in _PLAYERS),
         ", ".join(f"{family['lr']['from']:g} to {family['lr']['to']:g} for `{n}`" for n, family in _FAMILIES.items()),
-        "as in the recipes that were made with these networks; low at the end for a stable result",
+        "eight times the rate of Radford et al. 2016 (arXiv:1511.06434), since short runs with EMA gain from every "
+        "doubling up to there; low at the end for a stable result",
         _rate,
     ),
     Rule(
-        ("ema.half_life_kimg",),
-        f"{_EMA_KIMG_PER_ITEM * _BATCH:g} at a batch size of {_BATCH}, in proportion to it",
-        "half of that in Karras et al. 2020 (arXiv:2006.06676), since runs are short",
-        _half_life,
+        tuple(f"optimizer.{player}.betas" for player in _PLAYERS),
+        "0.5, 0.999 with batch normalization in D; else 0, 0.99",
+        "of Radford et al. 2016 (arXiv:1511.06434); with R1, momentum makes D overshoot",
+        _betas,
+    ),
+    Rule(
+        ("ema.refresh_batchnorm",),
+        "true with batch normalization in G",
+        "averages of the statistics do not fit the averaged weights",
+        _refresh,
     ),
     Rule(
         ("duration",),
         f"1,000 views of each picture, between {_FEWEST_KIMG} and {_CPU_KIMG:,} kimg, with a GPU {_GPU_KIMG:,}; half "
         "of it with `--init-from`, Wang et al. 2018 (arXiv:1805.01677)",
-        "half an hour to an hour without a GPU at 32x32; D memorizes few pictures in longer runs",
+        "an hour without a GPU at 32x32; D memorizes few pictures in longer runs",
         _duration,
     ),
     Rule(

@@ -47,7 +47,7 @@ def test_command_that_is_printed_gives_the_same_config(gancore, path, options):
     again, lines = config_of(gancore, *repeated(lines))
     assert again == config
     assert not any(line.startswith("chosen") for line in lines)
-    assert config["generator"]["name"] == "subpixel"
+    assert config["generator"]["name"] == "dcgan"
 
 
 def test_run_begins_with_the_networks_of_an_earlier_run(tmp_path, monkeypatch):
@@ -70,7 +70,7 @@ def test_dry_run_prints_the_rules(gancore):
     done = gancore.works("train", "pictures", "--set", "dataset.path=photos", "--dry-run", "--json", "--seed", "2")
     rules = {rule["key"]: rule for rule in json.loads(done.stdout)["rules"]}
     assert rules["batch_size"]["value"] == 12
-    assert "arXiv" in rules["regularizers.r1.gamma"]["reason"]
+    assert "arXiv" in rules["augmentations.diffaugment.policy"]["reason"]
     assert any(line.startswith("rule:    batch_size ") for line in done.stderr.splitlines())
     shown = gancore.works("show", "recipe", "pictures").stdout
     assert "divided by batch_size" in shown

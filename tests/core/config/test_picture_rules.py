@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from gancore import Catalog, ConfigError
 from gancore.config.layers import REMOVE
 from gancore.config.picture_rules import (
+    FEW_ITEMS,
     MANY_ITEMS,
     RULES,
     Facts,
+    can_be_halved,
     decisions,
     is_set,
-    patch_of,
     r1_gamma,
     rules_for,
     wanted_shape,
@@ -52,7 +53,13 @@ def value_at(table, key):
 
 def test_recipe_holds_what_the_rules_give_without_a_gpu():
     values = decided(Facts((3, 32, 32), items=3_786))
-    assert {"generator.name", "regularizers.r1.gamma", "duration", "ema.half_life_kimg"} <= values.keys()
+    assert {
+        "generator.name",
+        "batch_size",
+        "optimizer.generator.betas",
+        "duration",
+        "ema.refresh_batchnorm",
+    } <= values.keys()
     assert values == {key: value_at(RECIPE.data, key) for key in values}
 
 
@@ -73,7 +80,8 @@ def test_rules_change_monotonically(facts, data):
     assert kimg(values) <= kimg(more)
     assert kimg(slower) <= kimg(values)
     assert slower["batch_size"] <= values["batch_size"]
-    assert values["regularizers.r1.gamma"] == r1_gamma(height * width, values["batch_size"])
+    if values["discriminator.name"] == "mlp":
+        assert values["regularizers.r1.gamma"] == r1_gamma(height * width, values["batch_size"])
     if values["generator.name"] == taller["generator.name"] != "mlp":
         assert taller["generator.width"] <= values["generator.width"]
         assert 16 <= values["generator.width"] <= 64
@@ -120,49 +128,67 @@ def test_key_is_set_by_itself_and_by_a_table_around_it(own, key, expected):
 def test_wanted_shape_is_small_and_fits_networks(shape, accelerated):
     wanted = wanted_shape(shape, accelerated=accelerated)
     assert wanted[0] == shape[0]
-    assert patch_of(*wanted[1:])
+    assert can_be_halved(*wanted[1:])
     assert min(wanted[1:]) <= (64 if accelerated else 32)
     assert wanted_shape(wanted, accelerated=accelerated) == wanted
     assert wanted == shape or min(wanted[1:]) % 8 == 0
 
 
 @pytest.mark.parametrize(
-    ("shape", "accelerated", "network"),
+    ("sides", "possible"),
     [
-        ((3, 32, 32), False, "subpixel"),
-        ((3, 256, 256), False, "subpixel"),
-        ((3, 48, 48), True, "subpixel"),
-        ((3, 56, 64), True, "dcgan"),
-        ((3, 60, 64), True, "subpixel"),
-        ((3, 31, 37), True, "mlp"),
+        ((8, 8), True),
+        ((30, 30), True),
+        ((32, 32), True),
+        ((28, 44), True),
+        ((6, 8), False),
+        ((31, 32), False),
+        ((34, 34), False),
+        ((300, 300), False),
+        ((512, 512), True),
     ],
 )
-def test_rules_choose_networks_by_size_and_device(shape, accelerated, network):
-    values = decided(Facts(shape, 1000, accelerated=accelerated))
-    assert values["generator.name"] == values["discriminator.name"] == network
-    assert ("generator.widths" in values) is (network == "mlp")
-
-
-def test_rules_follow_the_networks_of_the_user():
-    values = decided(Facts((3, 32, 32), 1000), {"generator": "dcgan", "discriminator": {"name": "resnet"}})
-    assert values["latent.dim"] == 128
-    assert values["optimizer.generator.lr"]["from"] == 1e-3
-    assert values["generator.width"] == 64
-    assert not [key for key in values if key.startswith(("discriminator.", "generator.patch"))]
+def test_can_be_halved_asks_for_even_sides_and_small_features(sides, possible):
+    assert can_be_halved(*sides) is possible
+    values = decided(Facts((3, *sides), 1000))
+    assert values["generator.name"] == values["discriminator.name"] == ("dcgan" if possible else "mlp")
+    assert ("generator.widths" in values) is not possible
 
 
 @pytest.mark.parametrize(
-    ("facts", "policy"),
+    ("own", "penalized", "refreshed"),
     [
-        (Facts((3, 32, 32), MANY_ITEMS - 1), ["color", "translation", "cutout"]),
-        (Facts((5, 32, 32), 9, mirrors=True), ["translation", "cutout", "flip"]),
-        (Facts((1, 32, 32), MANY_ITEMS), None),
+        ({}, False, True),
+        ({"discriminator": "dcgan"}, False, True),
+        ({"discriminator": {"name": "dcgan", "normalization": "off"}}, True, True),
+        ({"discriminator": "resnet", "generator": "resnet"}, True, False),
+        ({"generator": {"name": "dcgan", "normalization": "off"}}, False, False),
     ],
 )
-def test_rules_augment_few_pictures_and_color_only_in_colors(facts, policy):
-    values = decided(facts)
-    assert values.get("augmentations.diffaugment.policy") == policy
-    assert (values.get("augmentations.diffaugment") == REMOVE) is (policy is None)
+def test_rules_follow_the_networks_of_the_user(own, penalized, refreshed):
+    values = decided(Facts((3, 32, 32), 3000), own)
+    assert (values.get("regularizers.r1.gamma"), values.get("regularizers.r1.interval")) == (
+        (2.0, 4) if penalized else (None, None)
+    )
+    assert values["optimizer.discriminator.betas"] == ([0.0, 0.99] if penalized else [0.5, 0.999])
+    assert ("augmentations.diffaugment.policy" in values) is penalized
+    assert values["ema.refresh_batchnorm"] is refreshed
+    assert ("latent.dim" in values) is (own.get("generator") != "resnet")
+
+
+@pytest.mark.parametrize(
+    ("facts", "normalized", "policy"),
+    [
+        (Facts((3, 32, 32), FEW_ITEMS - 1), True, ["color", "translation", "cutout"]),
+        (Facts((3, 32, 32), FEW_ITEMS), True, None),
+        (Facts((3, 32, 32), MANY_ITEMS - 1), False, ["color", "translation", "cutout"]),
+        (Facts((5, 32, 32), 9, mirrors=True), False, ["translation", "cutout", "flip"]),
+        (Facts((1, 32, 32), MANY_ITEMS), False, None),
+    ],
+)
+def test_rules_augment_few_pictures_and_color_only_in_colors(facts, normalized, policy):
+    own = {"discriminator": {"name": "dcgan", "normalization": "batch" if normalized else "off"}}
+    assert decided(facts, own).get("augmentations.diffaugment.policy") == policy
 
 
 @pytest.mark.parametrize(("items", "pretrained", "total"), [(1, False, 50), (169, False, 169), (9**6, True, 500)])
@@ -175,7 +201,6 @@ def test_rules_for_names_an_unknown_rule():
         rules_for(["batch"])
     assert {key for _, key in rules_for(["generator"])} == {
         "generator.name",
-        "generator.patch",
         "generator.width",
         "generator.widths",
     }

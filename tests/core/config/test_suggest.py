@@ -156,11 +156,6 @@ def test_suggest_chooses_by_shape_number_classes_and_device(
     assert recipe in suggestion.choice
 
 
-def test_suggest_divides_small_images_into_smaller_patches(tmp_path):
-    config = config_of(suggest(described(tmp_path, 900, [3, 16, 16]), CATALOG))
-    assert (config.generator.patch, config.discriminator.patch) == (2, 2)
-
-
 def test_suggest_leaves_colors_of_other_channels_alone(tmp_path):
     config = config_of(suggest(described(tmp_path, 900, [5, 32, 32]), CATALOG))
     assert config.augmentations["diffaugment"].policy == ("translation", "cutout")
@@ -176,7 +171,7 @@ def test_suggest_is_conditional_if_classes_have_enough_items(tmp_path, items, co
 def test_suggest_lowers_the_batch_size_and_says_so(tmp_path):
     suggestion = suggest(described(tmp_path, 12, [3, 32, 32]), CATALOG)
     assert config_of(suggestion).batch_size == 12
-    assert "batch_size 12 instead of 64, since there are 12 items" in suggestion.choice
+    assert "batch_size 12 instead of 32, since there are 12 items" in suggestion.choice
     assert suggestion.data.endswith("12 images of 3x32x32")
 
 
@@ -294,7 +289,7 @@ def test_choice_is_repeated_on_another_device(tmp_path_factory, shape, items, cl
 def test_rules_apply_where_the_recipe_is_named(tmp_path, named):
     path = described(tmp_path, 40, [1, 24, 24], 2)
     table = {"path": str(path), **({"name": "described"} if named else {})}
-    above = [ConfigLayer("--set", {"dataset": table, "batch_size": 8})]
+    above = [ConfigLayer("--set", {"dataset": table, "batch_size": 8, "discriminator": {"normalization": "off"}})]
     chosen = suggest_without_path(PICTURES, above, CATALOG)
     config = config_of(chosen, *above)
     assert config == config_of(suggest(path, CATALOG, above), *above)
@@ -310,7 +305,7 @@ def test_rules_leave_the_file_of_the_user_alone(tmp_path):
     below = [*PICTURES, ConfigLayer("my.toml", {**mine, "batch_size": 16, "generator": "dcgan"})]
     config = config_of(suggest_without_path(below, [], CATALOG))
     assert (config.dataset.sides, config.latent.dim, config.batch_size) == ((40, 40), 9, 16)
-    assert (config.generator.name, config.generator.width, config.discriminator.name) == ("dcgan", 64, "subpixel")
+    assert (config.generator.name, config.generator.width, config.discriminator.name) == ("dcgan", 64, "dcgan")
 
 
 def test_rules_need_data_that_is_known_before_it_is_read():
@@ -395,11 +390,15 @@ def test_weights_without_a_config_only_shorten_the_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("shape", "accelerated", "network"),
-    [([1, 16, 16], False, "subpixel"), ([3, 32, 48], False, "subpixel"), ([4, 64, 64], True, "dcgan")],
+    [
+        ([1, 16, 16], False, "dcgan"),
+        ([3, 32, 48], False, "dcgan"),
+        ([4, 64, 64], True, "dcgan"),
+        ([2, 9, 9], False, "mlp"),
+    ],
 )
 def test_chosen_config_trains(tmp_path, shape, accelerated, network):
-    sets = ["generator.width=8", "discriminator.width=8", "batch_size=4", "duration=2 steps", "seed=1"]
-    above = [assignment(text) for text in sets]
+    above = [assignment(text) for text in ("size=0.25", "batch_size=8", "duration=2 steps", "seed=1")]
     config = config_of(suggest(described(tmp_path, 9, shape), CATALOG, above, accelerated=accelerated), *above)
     assert config.generator.name == config.discriminator.name == network
     gan = GAN.assemble(config, tmp_path, "cpu")
