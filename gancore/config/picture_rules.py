@@ -302,7 +302,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         _both("name"),
         "`dcgan`, or `mlp` if the sides cannot be halved",
-        "in half an hour without a GPU, networks with batch normalization in D make the best emoji, see the results",
+        "the best emoji in half an hour without a GPU are those of networks with batch normalization in D",
         _networks,
     ),
     Rule(
@@ -333,8 +333,8 @@ RULES: tuple[Rule, ...] = (
         ("batch_size",),
         f"{_CPU_BATCH} up to {_CPU_BATCH_SIDE} pixels, with a GPU {_GPU_BATCH} up to {_GPU_BATCH_SIDE}, halved for "
         f"each doubling, at least {_SMALLEST_BATCH}; at most the number of pictures",
-        "a picture takes as long in a small batch, so more steps are made in the same time; a GPU computes more "
-        "pictures at once, and larger ones take more memory",
+        "small batches make more steps in the same time; a GPU computes more pictures at once; larger ones take more "
+        "memory",
         _batch,
     ),
     Rule(
