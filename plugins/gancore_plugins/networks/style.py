@@ -50,7 +50,7 @@ class StyleGenerator(Generator):
 
 def stage_widths(width: int, plan: UpsamplingPlan, spec: Spec) -> list[int]:
     """Return the channels at each resolution of the plan, the base first."""
-    return [bounded(scaled(width, spec), sides, full_side=_FULL_SIDE) for sides in plan.sides()]
+    return [bounded(scaled(width, spec), size, full_side=_FULL_SIDE) for size in plan.sizes]
 
 
 class _StyleGenerator(nn.Module):
@@ -63,13 +63,13 @@ class _StyleGenerator(nn.Module):
         self.latent_dim, self.mixing = spec.latent_dim, settings.mixing
         condition = flat_condition(spec, "generator style")
         self.mapping = _Mapping(spec.latent_dim, settings.style, settings.depth, condition)
-        shapes, widths = plan.sides(), stage_widths(settings.width, plan, spec)
+        sizes, widths = plan.sizes, stage_widths(settings.width, plan, spec)
         self.start = nn.Parameter(torch.randn(widths[0], *plan.base))
-        self.layers = nn.ModuleList([StyledLayer(widths[0], widths[0], settings.style, shapes[0])])
-        for index in range(1, len(shapes)):
-            inputs, outputs, shape = widths[index - 1], widths[index], shapes[index]
-            self.layers.append(StyledLayer(inputs, outputs, settings.style, shape, doubles=True))
-            self.layers.append(StyledLayer(outputs, outputs, settings.style, shape))
+        self.layers = nn.ModuleList([StyledLayer(widths[0], widths[0], settings.style, sizes[0])])
+        for index in range(1, len(sizes)):
+            inputs, outputs, size = widths[index - 1], widths[index], sizes[index]
+            self.layers.append(StyledLayer(inputs, outputs, settings.style, size, doubles=True))
+            self.layers.append(StyledLayer(outputs, outputs, settings.style, size))
         self.to_image = nn.ModuleList(
             ModulatedConv2d(channels, plan.channels, 1, settings.style, demodulates=False) for channels in widths
         )

@@ -31,7 +31,7 @@ class UpsamplingPlan:
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """The sizes (H, W) from the base to the image."""
+        """The size (H, W) of each resolution: the base first, the image last."""
         height, width = self.base
         return [(height * 2**done, width * 2**done) for done in range(self.doublings + 1)]
 
@@ -52,10 +52,6 @@ class UpsamplingPlan:
                 "use mlp, or another size, such as {}x{} (height x width)".format(*map(_nearest, (height, width))),
             )
         return cls(channels, base, doublings)
-
-    def sides(self) -> list[tuple[int, int]]:
-        """Return (height, width) of each resolution: the base first, the image last."""
-        return [(self.base[0] << doubled, self.base[1] << doubled) for doubled in range(self.doublings + 1)]
 
 
 def _nearest(side: int) -> int:
