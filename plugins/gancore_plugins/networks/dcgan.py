@@ -15,29 +15,23 @@ from gancore_plugins.networks.condition import ConditionConcat, condition_width,
 from gancore_plugins.networks.head import CLASSIFIER, MINIBATCH_STDDEV, DiscriminatorHead, MinibatchStddev, WithHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.upsampling import UpsamplingPlan
-from gancore_plugins.networks.widths import scaled
-
-_MAX_WIDTH = "largest number of channels of a hidden layer; absent: 8 times `width`, which images of 64 pixels reach"
+from gancore_plugins.networks.widths import DoubledWidths
 
 
-class DCGANGenerator(Generator):
+class DCGANGenerator(DoubledWidths, Generator):
     """Transposed convolutions, each doubles the size, Radford et al. 2016 (arXiv:1511.06434); tanh at the end.
 
     Labels are appended to the latent as one-hot vectors, vectors of a condition as they are.
     """
 
     name = "dcgan"
-    width: int = Field(
-        default=64, ge=1, le=4096, description="channels of the last hidden layer; each earlier one has twice as many"
-    )
-    max_width: int | None = Field(default=None, ge=1, le=65536, description=_MAX_WIDTH)
     normalization: Literal["batch", "off"] = Field(default="batch", description="normalization of each hidden layer")
 
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "generator dcgan")
         condition = flat_condition(spec, "generator dcgan")
         height, width = plan.base
-        widths = _scaled_widths(self, spec, plan.doublings)[::-1]
+        widths = self.widths(spec, plan.doublings)[::-1]
         layers: list[nn.Module] = [
             nn.Linear(spec.latent_dim + condition_width(condition), widths[0] * height * width),
             nn.Unflatten(1, (widths[0], height, width)),
@@ -54,17 +48,13 @@ class DCGANGenerator(Generator):
         yield nn.ReLU()
 
 
-class DCGANDiscriminator(Discriminator):
+class DCGANDiscriminator(DoubledWidths, Discriminator):
     """Strided convolutions, each halves the size, Radford et al. 2016 (arXiv:1511.06434), with LeakyReLU; one logit.
 
     Labels are projected on the last features, Miyato and Koyama 2018 (arXiv:1802.05637).
     """
 
     name = "dcgan"
-    width: int = Field(
-        default=64, ge=1, le=4096, description="channels of the first hidden layer; each later one has twice as many"
-    )
-    max_width: int | None = Field(default=None, ge=1, le=65536, description=_MAX_WIDTH)
     normalization: Literal["batch", "spectral", "off"] = Field(
         default="batch", description="batch: each hidden layer but the first; spectral: every weight"
     )
@@ -76,7 +66,7 @@ class DCGANDiscriminator(Discriminator):
         inputs = plan.channels
         layers: list[nn.Module] = []
         # (N, C, H, W) to (N, C', H / 2, W / 2), C' = 2 C or C
-        for index, outputs in enumerate(_scaled_widths(self, spec, plan.doublings)):
+        for index, outputs in enumerate(self.widths(spec, plan.doublings)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1))
             if self.normalization == "batch" and index > 0:
                 layers.append(nn.BatchNorm2d(outputs))
@@ -92,18 +82,6 @@ class DCGANDiscriminator(Discriminator):
         )
         network = WithHead(body, head).apply(init_weights)
         return apply_spectral_norm(network) if self.normalization == "spectral" else network
-
-
-def hidden_widths(width: int, max_width: int | None, count: int) -> list[int]:
-    """Return the channels of `count` hidden layers, from the one next to the image: doubled up to a limit."""
-    most = 8 * width if max_width is None else max_width
-    return [min(width * 2**index, most) for index in range(count)]
-
-
-def _scaled_widths(settings: DCGANGenerator | DCGANDiscriminator, spec: Spec, count: int) -> list[int]:
-    """Return the channels of `count` hidden layers, from the one next to the image, at the size of the run."""
-    most = settings.max_width
-    return hidden_widths(scaled(settings.width, spec), None if most is None else scaled(most, spec), count)
 
 
 @torch.no_grad()

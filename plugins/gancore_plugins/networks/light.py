@@ -19,22 +19,25 @@ from torch.nn.functional import avg_pool2d
 
 from gancore.contracts import Discriminator, Generator, Output, Spec
 from gancore_plugins.networks.condition import ConditionConcat, condition_width, flat_condition
-from gancore_plugins.networks.dcgan import hidden_widths, init_weights
+from gancore_plugins.networks.dcgan import init_weights
 from gancore_plugins.networks.decoders import Decoders
 from gancore_plugins.networks.head import CLASSIFIER, DiscriminatorHead
 from gancore_plugins.networks.spectral import apply_spectral_norm
 from gancore_plugins.networks.up_convolution import UpConvolution
 from gancore_plugins.networks.upsampling import UpsamplingPlan
-from gancore_plugins.networks.widths import scaled
+from gancore_plugins.networks.widths import DOUBLED, DoubledWidths
 
-_MAX_WIDTH = "largest number of channels of a hidden layer; absent: 8 times `width`, which images of 32 pixels reach"
 _SKIP_DOUBLINGS = (2, 4)
 """The least and the most doublings between both ends of an excitation; 4 in the paper, as from 8 to 128 pixels."""
 _MAX_CELLS = 7
 """An excitation sees at most as many cells on each side; 4 in the paper, where every base has 4x4 pixels."""
 
 
-class LightGenerator(Generator):
+class _LightWidths(DoubledWidths):
+    width: int = Field(default=16, ge=1, le=4096, description=DOUBLED)
+
+
+class LightGenerator(_LightWidths, Generator):
     """One convolution per size, and skip-layer excitation, Liu et al. 2021 (arXiv:2101.04775); tanh at the end.
 
     The noise of the paper is left out, so the latent determines the image. Labels are appended to the latent as one-hot
@@ -42,21 +45,17 @@ class LightGenerator(Generator):
     """
 
     name = "light"
-    width: int = Field(
-        default=16, ge=1, le=4096, description="channels at the size of the image; half the size has twice as many"
-    )
-    max_width: int | None = Field(default=None, ge=1, le=65536, description=_MAX_WIDTH)
 
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "generator light")
         condition = flat_condition(spec, "generator light")
-        widths = _widths(self, spec, plan)[::-1]
+        widths = self.widths(spec, plan.doublings + 1)[::-1]
         body = _Upsampling(spec.latent_dim + condition_width(condition), widths, plan)
         to_image = [nn.Conv2d(widths[-1], plan.channels, 3, padding=1), *([nn.Tanh()] if spec.bounded else [])]
         return ConditionConcat([body, *to_image], condition).apply(init_weights)
 
 
-class LightDiscriminator(Discriminator):
+class LightDiscriminator(_LightWidths, Discriminator):
     """Residual blocks that halve the image, Liu et al. 2021 (arXiv:2101.04775); one logit.
 
     Each block is the mean of a path of convolutions and a pooled one. With `reconstructs`, small decoders make an
@@ -65,10 +64,6 @@ class LightDiscriminator(Discriminator):
     """
 
     name = "light"
-    width: int = Field(
-        default=16, ge=1, le=4096, description="channels at the size of the image; half the size has twice as many"
-    )
-    max_width: int | None = Field(default=None, ge=1, le=65536, description=_MAX_WIDTH)
     normalization: Literal["batch", "spectral", "off"] = Field(
         default="off", description="batch: in each block, as in the paper; spectral: every weight but the decoders'"
     )
@@ -79,7 +74,7 @@ class LightDiscriminator(Discriminator):
 
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "discriminator light")
-        widths = _widths(self, spec, plan)
+        widths = self.widths(spec, plan.doublings + 1)
         height, width = plan.base
         head = DiscriminatorHead(
             widths[-1] * height * width, flat_condition(spec, "discriminator light"), classifier=self.classifier
@@ -96,12 +91,6 @@ class LightDiscriminator(Discriminator):
         yield nn.Sequential(nn.Conv2d(channels, widths[0], 3, padding=1), nn.LeakyReLU(0.2))
         for inputs, outputs in pairwise(widths):
             yield _DownBlock(inputs, outputs, normalize=self.normalization == "batch")
-
-
-def _widths(settings: LightGenerator | LightDiscriminator, spec: Spec, plan: UpsamplingPlan) -> list[int]:
-    """Return the channels of all sizes, from that of the image, at the size of the run."""
-    most = settings.max_width
-    return hidden_widths(scaled(settings.width, spec), None if most is None else scaled(most, spec), plan.doublings + 1)
 
 
 class _Upsampling(nn.Module):

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from math import prod
 
-from gancore.contracts import Spec
+from pydantic import Field
+
+from gancore.contracts import Component, Spec
 
 FULL_SIDE = 64
 """The side in pixels of the largest square features that have all channels."""
 BOUNDED = "up to 64x64 pixels, and half as many for each doubling above"
 """How the help text of a width ends, where `bounded` applies."""
+DOUBLED = "channels of the layer next to the image; each halving of the image doubles them"
+"""Help text of the width of networks with `DoubledWidths`."""
+
+
+class DoubledWidths(Component):
+    """Fields of networks whose channels double with each halving of the image, up to a limit."""
+
+    width: int = Field(default=64, ge=1, le=4096, description=DOUBLED)
+    max_width: int | None = Field(
+        default=None, ge=1, le=65536, description="largest number of channels of a layer; absent: 8 times `width`"
+    )
+
+    def widths(self, spec: Spec, count: int) -> list[int]:
+        """Return the channels of `count` layers, from the one next to the image, at the size of the run."""
+        width = scaled(self.width, spec)
+        most = 8 * width if self.max_width is None else scaled(self.max_width, spec)
+        return [min(width * 2**index, most) for index in range(count)]
 
 
 def scaled(width: int, spec: Spec, *, multiple: int = 1) -> int:
