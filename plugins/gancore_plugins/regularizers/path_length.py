@@ -63,13 +63,15 @@ class PathLengthPenalty(nn.Module):
 
 
 def path_lengths(images: Tensor, styles: Tensor) -> Tensor:
-    """Return the length (N,) of the change of each image for a step of its style in a random direction.
+    """Return the length (N,) of the change of each image (C, H, W) for a step of its style in a random direction.
 
-    It is |J^T y| for normal y over the square root of the number of pixels H W, where the paper scales its weight. For
-    styles (N, L, S) of L layers the step is the same in all of them; otherwise they are (N, S). It can be
-    differentiated again.
+    It is |J^T y| for normal y. For styles (N, L, S) of L layers the step is the same in all of them; otherwise they are
+    (N, S), and L is 1. Lengths are divided by sqrt(H W L), which gives a weight of 2 the value of the paper (appendix
+    B): ln 2 / (r^2 (ln r - ln 2)), since images of r x r pixels have L = 2 log2 r - 2 there. They can be differentiated
+    again.
     """
-    directions = torch.randn_like(images) / math.sqrt(math.prod(images.shape[2:]))
+    layers = styles.shape[1] if styles.ndim > 2 else 1
+    directions = torch.randn_like(images) / math.sqrt(math.prod(images.shape[2:]) * layers)
     (gradient,) = torch.autograd.grad((images * directions).sum(), styles, create_graph=True)
     gradient = gradient.flatten(1, -2).sum(dim=1) if gradient.ndim > 2 else gradient  # (N, S)
     return (gradient.square().sum(dim=1) + 1e-12).sqrt()  # whose gradient at 0 is finite

@@ -34,8 +34,15 @@ def test_lengths_of_a_linear_generator_are_norms_of_its_transposed_matrix(size, 
     torch.manual_seed(seed)
     lengths = path_lengths(images, styles)
     torch.manual_seed(seed)
-    directions = torch.randn_like(images).flatten(1) / math.sqrt(12)  # of 3x4 pixels
+    directions = torch.randn_like(images).flatten(1) / math.sqrt(12 * layers)  # of 3x4 pixels
     torch.testing.assert_close(lengths, (directions @ matrices.sum(dim=0)).norm(dim=1))
+
+
+@given(st.integers(3, 10))
+def test_weight_of_two_is_that_of_the_paper(log_side):
+    side, layers = 2**log_side, 2 * log_side - 2  # of a generator that begins at 4x4
+    of_the_paper = math.log(2) / (side**2 * (math.log(side) - math.log(2)))
+    assert math.isclose(PathLength().weight / (side**2 * layers), of_the_paper)
 
 
 def test_penalty_is_the_mean_square_from_the_running_mean_and_has_a_gradient():
