@@ -27,13 +27,15 @@ class ClassAgreement(Metric):
         fake = inputs.fake
         asked, read = fake.asked_classes, fake.classified.argmax(dim=1)
         classes = fake.classified.shape[1]
-        if not len(asked) or int(asked.max()) >= classes:
+        if not len(asked):
+            raise DataError("class-agreement needs at least 1 generated sample; received 0")
+        if int(asked.max()) >= classes:
             raise DataError(
                 f"samples were asked for class {int(asked.max())}, but the extractor has {classes} classes",
                 "use an extractor that was trained on the classes of the run: class-agreement-classifier",
             )
         totals = asked.bincount(minlength=classes)
         hits = asked[asked == read].bincount(minlength=classes)
-        shares = {f"class_{k}": float(hits[k] / totals[k]) for k in range(classes) if totals[k]}
+        shares = {f"class_{label}": float(hits[label] / totals[label]) for label in range(classes) if totals[label]}
         listed = shares if len(shares) <= _MOST_CLASSES else {}
         return Measurement(float((asked == read).double().mean()), {"lowest": min(shares.values()), **listed})

@@ -40,6 +40,8 @@ def test_class_agreement_does_not_depend_on_the_order_of_images(pairs):
 def test_class_agreement_refuses_a_class_that_the_extractor_does_not_have():
     with pytest.raises(DataError, match="asked for class 3, but the extractor has 3 classes"):
         measured([3], [0])
+    with pytest.raises(DataError, match="at least 1 generated sample"):
+        METRIC.measure(MetricInputs(replace(of_classes([0], 3), asked=torch.zeros(0, dtype=torch.int64))))
 
 
 def test_class_agreement_of_real_data_is_the_accuracy_on_its_labels(tmp_path):
