@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from gancore.contracts import Shape
 from gancore.errors import ConfigError
 from gancore.metrics import Features, LearnedExtractor
+from gancore_plugins.extractors.small_cnn import FEATURES, SmallCNN
 
 
 class ClassifierExtractor(LearnedExtractor):
     """Small strided CNN, first trained on the classes of the data; 64 features before the last activation.
 
-    About 5 million multiply-adds for an image of 28x28. Distances between its features are not FID. They can only be
-    compared with distances of the same digest: another seed, machine or dataset gives another classifier.
+    Distances between its features are not FID. They can only be compared with distances of the same digest: another
+    seed, machine or dataset gives another classifier.
     """
 
     name = "classifier"
@@ -32,31 +33,19 @@ class ClassifierExtractor(LearnedExtractor):
         return _Classifier(shape, num_classes)
 
 
-class _Classifier(nn.Module):
+class _Classifier(SmallCNN):
     """Images uint8 (N, C, H, W) to features (N, 64) and logits (N, K). Training images are shifted at random."""
 
     def __init__(self, shape: Shape, num_classes: int) -> None:
-        super().__init__()
-        channels, height, width = shape
-        self._max_shift = min(height, width) // 14
-        self.standardized = nn.BatchNorm2d(channels, affine=False)
-        self.body = nn.Sequential(*layer(channels, 30, 2), *layer(30, 60, 1), *layer(60, 60, 2), nn.Flatten())
-        flat = 60 * -(-height // 4) * -(-width // 4)  # rounded up
-        # Normalized, so that a distance of 1 means one standard deviation of a feature for every classifier.
-        self.features = nn.Sequential(nn.Linear(flat, 64, bias=False), nn.BatchNorm1d(64, affine=False))
-        self.classes = nn.Linear(64, num_classes)
+        super().__init__(shape)
+        self._max_shift = min(shape[1:]) // 14
+        self.classes = nn.Linear(FEATURES, num_classes)
 
     def forward(self, images: Tensor) -> Features:
         if self.training and self._max_shift:
             images = _shift(images, self._max_shift)
-        features: Tensor = self.features(self.body(self.standardized(images.float().div(255))))  # (N, 64)
+        features = self.encode(self.standardize(images))  # (N, 64)
         return Features(features, self.classes(features.relu()))
-
-
-def layer(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
-    """Return a convolution 3x3 with batch normalization and ReLU."""
-    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 def _shift(images: Tensor, most: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.functional import affine_grid, grid_sample, normalize
 from gancore.contracts import Shape
 from gancore.errors import ConfigError
 from gancore.metrics import Features, LearnedExtractor
-from gancore_plugins.extractors.classifier import layer
+from gancore_plugins.extractors.small_cnn import FEATURES, SmallCNN
 
 _TEMPERATURE = 0.2
 _MAX_ANGLE = math.radians(15)
@@ -48,23 +48,18 @@ class SelfSupervisedExtractor(LearnedExtractor):
         return _Encoder(shape)
 
 
-class _Encoder(nn.Module):
+class _Encoder(SmallCNN):
     """Images (N, C, H, W) in 0..255 to features (N, 64); in training also to logits (N, N): which views are a pair."""
 
     def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        channels, height, width = shape
-        self.standardized = nn.BatchNorm2d(channels, affine=False)
-        self.body = nn.Sequential(*layer(channels, 30, 2), *layer(30, 60, 1), *layer(60, 60, 2), nn.Flatten())
-        flat = 60 * -(-height // 4) * -(-width // 4)  # rounded up
-        self.features = nn.Sequential(nn.Linear(flat, 64, bias=False), nn.BatchNorm1d(64, affine=False))
-        self.projection = nn.Sequential(nn.ReLU(), nn.Linear(64, 64, bias=False))
+        super().__init__(shape)
+        self.projection = nn.Sequential(nn.ReLU(), nn.Linear(FEATURES, FEATURES, bias=False))
 
     def forward(self, images: Tensor) -> Features:
-        inputs = self.standardized(images.float().div(255))
+        inputs = self.standardize(images)
         if not self.training:
-            return Features(self.features(self.body(inputs)))
-        features: Tensor = self.features(self.body(torch.cat([_view(inputs), _view(inputs)])))  # (2N, 64)
+            return Features(self.encode(inputs))
+        features = self.encode(torch.cat([_view(inputs), _view(inputs)]))  # (2N, 64)
         first, second = normalize(self.projection(features)).chunk(2)
         return Features(features, first @ second.T / _TEMPERATURE)
 
