@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
+from gancore_cli.evaluation_text import print_averages, print_evaluation
 from gancore_cli.options import (
     OutPath,
     Terminal,
@@ -23,7 +24,6 @@ from gancore_cli.options import (
     device,
     echo,
     output_options,
-    print_table,
     settings_of,
 )
 from gancore_cli.sample import show_drawing
@@ -33,25 +33,29 @@ if TYPE_CHECKING:
 
     from gancore.catalog.catalog import Catalog
     from gancore.contracts import Dataset
-    from gancore.evaluation.evaluator import Evaluation, Evaluator, Result
+    from gancore.evaluation.evaluator import Evaluation, Evaluator
     from gancore.evaluation.sources import ReferenceImages
     from gancore.evaluation.statistics import ReferenceStatistics
     from gancore.run.directory import RunDirectory
     from gancore.sampling.trained import TrainedGenerator
 
 
+_ALL = math.inf
+"""The half-life that stands for every average of a run."""
+
+
 def _half_lives(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[float, ...]:
-    """Return the half-lives of texts, each once; infinity stands for all."""
+    """Return the half-lives of texts, each once."""
     found = list[float]()
     for text in texts:
         try:
-            kimg = math.inf if text == "all" else float(text)
+            kimg = _ALL if text == "all" else float(text)
         except ValueError:
             kimg = math.nan
-        if not kimg > 0 or (kimg == math.inf and text != "all"):
+        if not kimg > 0 or (kimg == _ALL and text != "all"):
             raise click.BadParameter(f"{text!r} is neither a half-life in kimg, such as 50, nor all.")
         found.append(kimg)
-    if math.inf in found and len(found) > 1:
+    if _ALL in found and len(found) > 1:
         raise click.BadParameter("all includes every other half-life; leave those out.")
     return tuple(dict.fromkeys(found))
 
@@ -162,7 +166,9 @@ def evaluate(
     saved_in = click.get_current_context().with_resource(_locked(images)) if save else None
     catalog = open_catalog(terminal)
     paths = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
-    given, asked, warnings, averaged_over = None, None, list[str](), None
+    given, warnings = None, list[str]()
+    several = _ALL in half_lives or len(half_lives) > 1
+    header: dict[str, object] = {"of": str(images), **dict.fromkeys(("step", "weights", "half_life_kimg", "sha256"))}
     if _is_trained(images, catalog):
         from gancore.sampling.load import load
 
@@ -172,10 +178,11 @@ def evaluate(
         def loaded(kimg: float | None) -> TrainedGenerator:
             return load(images, raw=raw, best=best, ema=kimg, device=device, catalog=catalog)
 
-        wanted = [None] if half_lives in ((), (math.inf,)) else list[float | None](half_lives)
-        trained = loaded(wanted[0])
-        if half_lives == (math.inf,):
-            wanted = _all_half_lives(trained)
+        trained = loaded(None if _ALL in half_lives else next(iter(half_lives), None))
+        wanted = _wanted_averages(trained, half_lives) if several else [trained.half_life_kimg]
+        header |= {"of": str(trained.path), "step": trained.step, "sha256": trained.digest}
+        header["weights"] = "average" if trained.averaged else "current"
+        header["half_life_kimg"] = None if several else trained.half_life_kimg
         warn(terminal, catalog, *trained.warnings)
         if reference:
             given, warnings = _reference(terminal, reference, assignments, catalog, paths.root, trained)
@@ -193,21 +200,11 @@ def evaluate(
         stand_in = torch.zeros(1, *trained.shape, dtype=getattr(torch, trained.sample_format.dtype))
         evaluator.check(stand_in)  # before an extractor is trained
         samples = empty((evaluator.count, *trained.shape), stand_in.dtype)  # fails if there are too many
-        terminal.display().prepare(evaluator.prepare())
-        if len(wanted) > 1:
-            averages: list[tuple[TrainedGenerator, Evaluation]] = []
-            for average in map(loaded, wanted):
-                asked = _draw_samples(terminal, average, evaluator, samples, paths.root, refresh_batchnorm)
-                averages.append((average, _measured(terminal, evaluator, samples, asked, warnings)))
-            if statistics:
-                evaluator.reference_statistics().save(statistics)
-            _print_averages(terminal, averages, evaluator, len(samples), statistics)
-            return
-        asked = _draw_samples(terminal, trained, evaluator, samples, paths.root, refresh_batchnorm)
-        weights = "average" if trained.averaged else "current"
-        source = {"step": trained.step, "weights": weights, "sha256": trained.digest}
-        averaged_over = trained.half_life_kimg
-        path = trained.path
+        # Lazy, since the samples of each average are drawn into the same memory, once those before are measured.
+        models = (trained if kimg == trained.half_life_kimg else loaded(kimg) for kimg in wanted)
+        drawn: Iterable[Tensor | None] = (
+            _draw_samples(terminal, model, evaluator, samples, paths.root, refresh_batchnorm) for model in models
+        )
     else:
         if raw or half_lives or best or refresh_batchnorm:
             options = "--raw, --ema, --best and --refresh-batchnorm"
@@ -217,38 +214,47 @@ def evaluate(
         if reference:
             given, warnings = _reference(terminal, reference, assignments, catalog, paths.root)
         samples, skipped = _read(terminal, images, assignments, catalog, given, count, seed)
-        path, source, warnings = images, {}, [*warnings, *skipped]
+        warnings = [*warnings, *skipped]
         evaluator = evaluator_for_images(samples, paths, catalog, metrics=metrics, reference=given, seed=seed)
-        terminal.display().prepare(evaluator.prepare())
+        wanted, drawn = [None], [None]
+    terminal.display().prepare(evaluator.prepare())
     if statistics:
         evaluator.reference_statistics().save(statistics)
-    evaluation = _measured(terminal, evaluator, samples, asked, warnings)
-    header: dict[str, object] = {"of": str(path), **source, "count": len(samples), "seed": seed}
-    header |= {} if averaged_over is None else {"half_life_kimg": averaged_over}
-    document = {**header, **evaluation.to_data()}
+    found = [_measured(terminal, evaluator, samples, asked, warnings) for asked in drawn]
+    averages = [*zip(wanted, found, strict=True)]
     if saved_in:
-        saved_in.write_evaluation(trained.step, evaluation)
-        document["saved"] = str(saved_in.evaluation)
-    if statistics:
-        document["statistics"] = str(statistics)
+        saved_in.write_evaluation(trained.step, found[0])
+    header |= {"count": len(samples), "seed": seed}
+    measured = found[0].to_data()
+    if several:
+        measured = {"averages": [{"half_life_kimg": half_life, **each.to_data()} for half_life, each in averages]}
+    files = {"saved": saved_in and str(saved_in.evaluation), "statistics": statistics and str(statistics)}
 
     def text() -> None:
-        _print(evaluation, evaluator, header)
-        if saved_in:
-            echo(f"saved: {saved_in.evaluation}")
-        if statistics:
-            echo(f"statistics: {statistics}")
+        if several:
+            print_averages(header, evaluator, averages)
+        else:
+            print_evaluation(header, evaluator, found[0])
+        for what, file in files.items():
+            if file:
+                echo(f"{what}: {file}")
 
-    terminal.result(json_safe(document), text)
+    terminal.result(json_safe({**header, **measured, **files}), text)
 
 
-def _all_half_lives(trained: TrainedGenerator) -> list[float | None]:
-    """Return the half-lives of all averages of a run, None for a schedule. Raises ConfigError if it has none."""
-    from gancore.errors import ConfigError
+def _wanted_averages(trained: TrainedGenerator, half_lives: Sequence[float]) -> list[float | None]:
+    """Return the half-lives of averages (EMA) to measure, None for a schedule.
 
-    if trained.config.ema is None:
-        raise ConfigError("the run keeps no average of its weights (EMA)", "leave --ema out")
-    return sorted(trained.config.ema.half_lives, key=lambda kimg: kimg or 0)
+    Raises ConfigError if the run does not keep one of them, or none at all.
+    """
+    from gancore.training.ema import role_of
+
+    ema = trained.config.ema
+    if ema is None or _ALL not in half_lives:
+        for kimg in half_lives:
+            role_of(ema, kimg)
+        return [*half_lives]
+    return sorted(ema.half_lives, key=lambda kimg: kimg or 0)
 
 
 def _measured(
@@ -261,46 +267,6 @@ def _measured(
     for warning in evaluation.warnings:
         terminal.note(f"warning: {warning}")
     return evaluation
-
-
-def _print_averages(
-    terminal: Terminal,
-    averages: Sequence[tuple[TrainedGenerator, Evaluation]],
-    evaluator: Evaluator,
-    count: int,
-    statistics: Path | None,
-) -> None:
-    """Print the evaluations of several averages (EMA) of a checkpoint, a column for each, and where statistics are."""
-    from gancore.utils.json import json_safe
-    from gancore.utils.text import short_number
-
-    first = averages[0][0]
-    header = {"of": str(first.path), "step": first.step, "sha256": first.digest, "count": count}
-    header |= {"seed": evaluator.seed}
-    each = [{"half_life_kimg": model.half_life_kimg, **evaluation.to_data()} for model, evaluation in averages]
-
-    def text() -> None:
-        echo(_images_of({**header, "weights": "averaged"}))
-        if reference := _reference_of(evaluator, generated=True):
-            echo(reference)
-        names = [
-            "scheduled" if model.half_life_kimg is None else f"{model.half_life_kimg:g} kimg" for model, _ in averages
-        ]
-        rows = []
-        for results in zip(*(evaluation.results for _, evaluation in averages), strict=True):
-            of_real = results[0].real_data
-            values = [short_number(result.measured.value) for result in results]
-            rows.append([results[0].name, *values, results[0].better, short_number(of_real.value if of_real else None)])
-            for key in results[0].measured.details:
-                values = [short_number(result.measured.details.get(key)) for result in results]
-                real = short_number(of_real.details.get(key) if of_real else None)
-                rows.append([f"{results[0].name}.{key}", *values, "", real])
-        print_table(["metric", *names, "better", "real data"], rows)
-        if statistics:
-            echo(f"statistics: {statistics}")
-
-    written = {"statistics": str(statistics)} if statistics else {}
-    terminal.result(json_safe({**header, "averages": each, **written}), text)
 
 
 @contextmanager
@@ -461,62 +427,3 @@ def _read(
         source = ReferenceImages(images.name, build_dataset(dataset, Path(folder)))
         warnings = list(warnings_of(dataset, images, Path(folder)))
         return source.draw(count or len(source), seed, "chosen"), warnings
-
-
-def _print(evaluation: Evaluation, evaluator: Evaluator, header: Mapping[str, Any]) -> None:
-    echo(_images_of(header))
-    if reference := _reference_of(evaluator, generated="step" in header):
-        echo(reference)
-    rows = [row for result in evaluation.results for row in _rows(result)]
-    columns = ["metric", "value", "better", "real data", "ideal", "images", "stand-ins", "extractor"]
-    if all(row[4] == "-" for row in rows):  # no metric has an ideal value
-        columns, rows = [*columns[:4], *columns[5:]], [[*row[:4], *row[5:]] for row in rows]
-    print_table(columns, rows)
-    for line in dict.fromkeys(_accuracy(result) for result in evaluation.results):
-        if line:
-            echo(line)
-
-
-def _accuracy(result: Result) -> str | None:
-    """Return how well a classifier that was trained for the evaluation classifies; None without one."""
-    extractor = result.about["extractor"]
-    if not isinstance(extractor, dict) or extractor["accuracy"] is None:
-        return None
-    gate = f", of which it must reach {extractor['gate']:.1%}" if extractor["gate"] is not None else ""
-    name = f"{extractor['name']} {extractor['sha256'][:12]}"
-    return f"extractor {name} classifies {extractor['accuracy']:.2%} of held-out images correctly{gate}"
-
-
-def _images_of(header: Mapping[str, Any]) -> str:
-    """Return the line about what was measured."""
-    weights = f", step {header['step']:,}, {header['weights']} weights" if "step" in header else ""
-    weights += f" of {half_life:g} kimg" if (half_life := header.get("half_life_kimg")) else ""
-    return f"images: {header['count']:,} of {header['of']}{weights}, seed {header['seed']}"
-
-
-def _reference_of(evaluator: Evaluator, *, generated: bool) -> str:
-    """Return the line about the real images; empty without them."""
-    source, origin = evaluator.reference, evaluator.origin
-    if evaluator.statistics:
-        return f"reference: mean and covariance of features in {evaluator.statistics.name}"
-    if not source:
-        return ""
-    trained_on = origin.training is not None and origin.training.dataset == source.dataset
-    relation = ", held out from training" if origin.held_out else ", which it was trained on" if trained_on else ""
-    return f"reference: {' '.join(filter(None, [source.name, source.split]))}{relation if generated else ''}"
-
-
-def _rows(result: Result) -> Iterator[list[str]]:
-    """Yield a row for the metric's value, and one for each of its details."""
-    from gancore.utils.text import short_number
-
-    real, measured, extractor = result.real_data, result.measured, result.about["extractor"]
-    label = f"{extractor['name']} {extractor['sha256'][:12]}" if isinstance(extractor, dict) else ""
-    images, stand_ins = (
-        " : ".join(f"{count:,}" for count in counts.values()) for counts in (result.counts, result.real_data_counts)
-    )
-    numbers = [short_number(real.value if real else None), short_number(measured.ideal.get("value"))]
-    yield [result.name, short_number(measured.value), result.better, *numbers, images, stand_ins, label]
-    for key, value in measured.details.items():
-        numbers = [short_number(real.details.get(key) if real else None), short_number(measured.ideal.get(key))]
-        yield [f"{result.name}.{key}", short_number(value), "", *numbers, "", "", ""]

@@ -20,13 +20,15 @@ def averaged(tmp_path_factory, trained_run, zygote):
 def test_averages_are_measured_in_one_table(averaged):
     metric = ("evaluate", "runs/0001", "--metric", "fd-random", "-n", 100)
     shown = averaged.works(*metric, "--ema", "all").stdout.splitlines()
-    assert shown[0].endswith("step-00000004.safetensors, step 4, averaged weights, seed 0")
+    assert shown[0].endswith("step-00000004.safetensors, step 4, average weights, seed 0")
     header, row = (re.split(r"  +", line) for line in shown[2:])
     assert header == ["metric", "0.05 kimg", "2 kimg", "10 kimg", "better", "real data"]
     found = json.loads(
         averaged.works(*metric, "--ema", 2, "--ema", 0.05, "--write-statistics", "stats.npz", "--json").stdout
     )
     assert [each["half_life_kimg"] for each in found["averages"]] == [2.0, 0.05]
+    assert [*found] == "of step weights half_life_kimg sha256 count seed averages saved statistics".split()
+    assert (found["weights"], found["half_life_kimg"], found["saved"]) == ("average", None, None)
     assert found["statistics"] == "stats.npz"
     assert np.load(averaged.folder / "stats.npz")["mu"].ndim == 1
     values = [each["metrics"]["fd-random"]["value"] for each in found["averages"]]
@@ -35,6 +37,11 @@ def test_averages_are_measured_in_one_table(averaged):
     one = averaged.works(*metric, "--ema", 2).stdout.splitlines()
     assert ", average weights of 2 kimg, seed 0" in one[0]
     assert float(re.split(r"  +", one[3])[1]) == float(row[2])
+
+
+def test_averages_are_a_list_even_if_there_is_one(finished):
+    done = finished.works("evaluate", "runs/0001", "--metric", "fd-random", "-n", 100, "--ema", "all", "--json")
+    assert [each["half_life_kimg"] for each in json.loads(done.stdout)["averages"]] == [1.0]
 
 
 def test_average_is_drawn_by_its_half_life(averaged):
@@ -55,5 +62,6 @@ def test_wrong_half_lives_are_named_with_those_of_the_run(averaged):
         (("--ema", "x"), "'x' is neither a half-life"),
         (("--ema", "all", "--ema", 2), "all includes every other"),
         (("--ema", 2, "--save"), "leave out what changes them"),
+        (("--ema", 2, "--ema", 3), "no average (EMA) with a half-life of 3 kimg"),
     ):
         assert problem in averaged.fails(2, "evaluate", "runs/0001", *words)
