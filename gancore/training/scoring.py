@@ -94,7 +94,7 @@ def penalty(
             )
     if built is None and type(regularizer).build is not Regularizer.build:
         raise ConfigError(
-            f"{name} has state, so it is built once for a run",
+            f"{name} is built once for a run, since it has state or depends on the data",
             "pass built=regularizer.build(gancore.Spec(shape)), from before the loop",
         )
     part = regularizer if built is None else built
