@@ -118,6 +118,7 @@ def train(
     if resume and (out is None or dry_run):
         raise click.UsageError("--resume needs --out, the folder of the run, and excludes --dry-run")
     with joined_ranks(terminal, device) as (terminal, ranks):
+        from gancore.run.first_weights import FirstWeights
         from gancore.run.run import Run
         from gancore.run.source import Start, is_recipe
 
@@ -125,8 +126,9 @@ def train(
         if recipe and is_recipe(recipe, catalog) and Path(recipe).exists():
             path = shlex.quote(f"./{recipe}")
             terminal.note(f"note: {recipe} is the recipe; for the data of the same name: gancore train {path}")
+        weights = FirstWeights(init_from) if init_from else None
         start = Start(
-            out / "config.toml" if out and resume else None, init_from, lambda: ranks.device(device).type != "cpu"
+            out / "config.toml" if out and resume else None, weights, lambda: ranks.device(device).type != "cpu"
         )
         layers, chosen = _layers(recipe, flags, assignments, catalog, start)
         if chosen:
@@ -135,7 +137,7 @@ def train(
                 terminal.note(line)
             for line in chosen.table() if dry_run else ():
                 terminal.note(line)
-        run = Run(layers, out=out, init_from=init_from, data_dir=data_dir, device=device, catalog=catalog, ranks=ranks)
+        run = Run(layers, out=out, init_from=weights, data_dir=data_dir, device=device, catalog=catalog, ranks=ranks)
         display = terminal.display()
         if dry_run:
             run.dry_run(progress=display)

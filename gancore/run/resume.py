@@ -12,7 +12,6 @@ from gancore.catalog.catalog import Catalog
 from gancore.checkpoint.log import describe_damage, read_log
 from gancore.checkpoint.manifest import sound
 from gancore.checkpoint.store import Checkpoint, best_of, newest_valid, verify
-from gancore.checkpoint.weights import read_weights
 from gancore.config.data_paths import with_absolute_paths
 from gancore.config.layers import ConfigLayer
 from gancore.config.objects import check_objects
@@ -22,6 +21,7 @@ from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError, ConfigError, PluginError
 from gancore.run.changes import Change, changes, command_of_new_run, refused
 from gancore.run.directory import Resumed, RunDirectory, describe
+from gancore.run.first_weights import FirstWeights
 from gancore.run.log import RecorderState, recorder_state, truncate_log
 from gancore.run.same_data import TrainedOn, moved
 from gancore.training.gan import GAN
@@ -92,7 +92,7 @@ class Resumable:
         ]
         return replace(self, config=config, changes=tuple(each for each in actual if each.now != each.before))
 
-    def restore(self, gan: GAN, init_from: Path | None = None) -> list[str]:
+    def restore(self, gan: GAN, init_from: FirstWeights | None = None) -> list[str]:
         """Give the GAN the state of the checkpoint; return warnings about what has changed.
 
         A run without a checkpoint takes its first weights from `init_from` again, if it began from a checkpoint.
@@ -102,7 +102,7 @@ class Resumable:
             warnings = self.trained_on.check(gan)
             gan.restore(self.checkpoint.tensors, self.checkpoint.about["progress"])
             return [*warnings, *self._inexact(gan, self.checkpoint.about)]
-        origin = read_weights(init_from) if init_from else None
+        origin = init_from.take() if init_from else None
         manifest = self.directory.read_manifest()
         digest = manifest.entries.get("init_from")
         if "init_from" not in manifest.entries:

@@ -18,7 +18,6 @@ from torch.utils.data import Dataset as TorchDataset
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.log import MetricsTable, describe_damage, read_log
-from gancore.checkpoint.weights import read_weights
 from gancore.config.data_paths import data_dir_named, missing_data_named, with_absolute_paths
 from gancore.config.from_path import findings_of, outline_of
 from gancore.config.layers import ConfigLayer, merge
@@ -47,6 +46,7 @@ from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
 from gancore.run.cost import Cost, Timing, check_memory, cost_of, free_memory, timed_steps
 from gancore.run.directory import RunDirectory, next_directory
+from gancore.run.first_weights import FirstWeights
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import follow
 from gancore.run.log import RecorderState
@@ -114,9 +114,9 @@ class Run:
     One of `epochs`, `steps`, `kimg` (thousands of real images) and `minutes` is the total, counted from the first step.
     `set` has more keys of the config, dotted or nested; None removes a key. `seed` is the seed of all random numbers.
     `out` is a new or empty folder for the run; by default the next number below runs/. `data_dir` has the files of
-    datasets. `init_from` is a run, a checkpoint or a state dict whose weights training begins with. `device` is auto,
-    cpu, cuda or mps. `catalog` has the plugins, by default all that are installed. `ranks` are the processes that train
-    together, by default those that a launcher has started.
+    datasets. `init_from` is a run, a checkpoint or a state dict whose weights training begins with; as `FirstWeights`
+    they may have been read already. `device` is auto, cpu, cuda or mps. `catalog` has the plugins, by default all that
+    are installed. `ranks` are the processes that train together, by default those that a launcher has started.
 
     Raises ConfigError with every wrong key of the config, PluginError for a plugin that cannot be used.
     """
@@ -142,7 +142,7 @@ class Run:
         seed: int | None = None,
         set: Mapping[str, object] | None = None,  # noqa: A002  # as the option --set
         out: str | Path | None = None,
-        init_from: str | Path | None = None,
+        init_from: str | Path | FirstWeights | None = None,
         data_dir: str | Path | None = None,
         device: str = "auto",
         catalog: Catalog | None = None,
@@ -151,7 +151,7 @@ class Run:
         self._device, self._data_root = device, data_root(data_dir)
         self._ranks = ranks  # None: those that a launcher has started, joined while the run trains
         self._recording: Ranks | None = None
-        self._init_from = None if init_from is None else Path(init_from)
+        self._init_from = FirstWeights(Path(init_from)) if isinstance(init_from, str | Path) else init_from
         self._installed = catalog or Catalog.installed()
         self._objects: dict[str, object] = {}
         self._config: RunConfig | None = None
@@ -367,6 +367,7 @@ class Run:
             if (seconds := gan.choice.seconds) is not None:
                 display.note(str(self._timing(gan, seconds)))
             origin = {"recipe": self._recipe, "init_from": self._init_weights(gan, start, display)}
+            del start  # which has all tensors of the file
             evaluator = self._evaluator(gan, display)  # before anything is written
             interruption.check()
             if self.directory is None:
@@ -538,7 +539,7 @@ class Run:
         """Read the weights of `init_from`, and show what fits, before the data is read where its form is known."""
         if self._init_from is None:
             return None
-        stored, dataset = read_weights(self._init_from), self.config.dataset
+        stored, dataset = self._init_from.take(), self.config.dataset
         self._warn(display, stored.warnings)
         start = Initializer(stored, self.config)
         outline = outline_of(dataset)

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from gancore.catalog.catalog import Catalog
-from gancore.checkpoint.weights import read_weights
 from gancore.component import Component
 from gancore.config.from_path import existing
 from gancore.config.layers import REMOVE, ConfigLayer, merge
 from gancore.config.objects import OBJECT
 from gancore.config.run import RunConfig, read_layers
-from gancore.config.suggest import Earlier, Suggestion, has_rules, suggest, suggest_without_path
+from gancore.config.suggest import Suggestion, has_rules, suggest, suggest_without_path
 from gancore.contracts import Dataset
 from gancore.errors import ConfigError, PluginError
+from gancore.run.first_weights import FirstWeights
 from gancore.settings import Settings, plain
 
 # Any: data as a file would hold it
@@ -81,7 +81,7 @@ class Start(NamedTuple):
     """How a run begins: its config file, which exists if the run does, the first weights, and whether it has a GPU."""
 
     config: Path | None = None
-    init_from: Path | None = None
+    weights: FirstWeights | None = None
     is_accelerated: Callable[[], bool] = bool
 
 
@@ -99,12 +99,12 @@ def layers_for(
     """Return the layers below `above` for the user's data, and what was chosen, if anything; see `suggest`.
 
     Without a path of the data only the rules of a recipe choose. Where the run exists already, its layers are returned
-    for what was chosen: another choice would not fit. Raises as `suggest`, and CheckpointError as `read_weights`.
+    for what was chosen: another choice would not fit. Raises as `suggest`, and CheckpointError as `FirstWeights.read`.
     """
     if data is None and not any(has_rules(layer, catalog) for layer in below or ()):
         return [*(below or ())], None
     if start.config is None or not start.config.is_file():
-        accelerated, earlier = start.is_accelerated(), _earlier(start.init_from)
+        accelerated, earlier = start.is_accelerated(), start.weights.earlier() if start.weights else None
         suggestion = (
             suggest_without_path(below or (), above, catalog, accelerated=accelerated, earlier=earlier)
             if data is None
@@ -119,18 +119,6 @@ def layers_for(
     if isinstance(path, str) and Path(path).expanduser().resolve() == data.resolve():
         return layers, None
     return [*layers, ConfigLayer(str(data), {"dataset": {"path": str(data)}})], None
-
-
-def _earlier(init_from: Path | None) -> Earlier | None:
-    """Return what is known of the run whose weights training begins with."""
-    if init_from is None:
-        return None
-    about = read_weights(init_from).about
-    config, form = about.get("config"), about.get("data_format")
-    shape = form.get("shape") if isinstance(form, Mapping) else None
-    if not isinstance(config, Mapping) or not isinstance(shape, list):
-        return Earlier(init_from)
-    return Earlier(init_from, config, tuple(shape))
 
 
 def layers_of(source: Source, catalog: Catalog) -> list[ConfigLayer]:
