@@ -146,8 +146,7 @@ def train(
                 "device": str(run.gan.device) if run.gan else "",
                 "parameters": run.cost.parameters if run.cost else {},
                 "memory_bytes": run.cost.bytes if run.cost else 0,
-                "seconds_per_step": run.timing.seconds_per_step if run.timing else None,
-                "seconds": run.timing.seconds if run.timing else None,
+                **(asdict(run.timing) if run.timing else {}),
                 "chosen": asdict(run.gan.choice) if run.gan else None,
                 "rules": [asdict(decision) for decision in chosen.decided] if chosen else [],
             }

@@ -31,9 +31,9 @@ class Step:
     """The result of one step. Tensors stay on the device; `scalars` copies them to the host, which waits for that.
 
     Losses, logits (N, K) and penalties are those of the whole batch over all ranks. `adapted` has the numbers that
-    augmentations log, by LABEL.NAME. `done` is the finished share of the
-    run. `skipped` says why the step changed nothing, if it was skipped; its losses and logits are then NaN. `note`
-    holds a warning about how steps are computed, once.
+    augmentations log, by LABEL.NAME. `done` is the finished share of the run. `skipped` says why the step changed
+    nothing, if it was skipped; its losses and logits are then NaN. `note` holds a warning about how steps are computed,
+    once.
     """
 
     step: int

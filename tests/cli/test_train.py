@@ -128,6 +128,16 @@ def test_dry_run_as_json_holds_the_config(gancore):
     assert ("\nchosen: 1 thread, " in done.stderr) == bool(timed)
 
 
+def test_size_scales_both_networks(gancore):
+    words = ("train", *BY_HAND, "--dry-run", "--json", "--set")
+    small, smaller = (json.loads(gancore.works(*words, f"size={size}").stdout) for size in ("small", "0.25"))
+    assert (small["config"]["size"], smaller["config"]["size"]) == ("small", 0.25)
+    for player, count in small["parameters"].items():
+        assert smaller["parameters"][player] < 0.6 * count
+    assert 0 < smaller["seconds_per_step"] < smaller["seconds_per_kimg"] < smaller["seconds"]
+    assert "must be small, base, large, or a multiplier" in gancore.fails(2, "train", *BY_HAND, "--set", "size=tiny")
+
+
 def test_progress_bar_is_shown_on_a_terminal(gancore):
     leader, follower = pty.openpty()
     process = subprocess.Popen(
