@@ -64,8 +64,8 @@ class Suggestion:
     """A config for the user's data. `layers` go below what the user sets; `source` is their recipe or file, if any.
 
     `data` and `choice` say in a line each what the data is, and what was chosen and why; `choice` is empty if the user
-    has set all of it. `changes` are the keys of the
-    config that the choice sets, dotted; `decided` are those of them that follow from rules, with their reasons.
+    has set all of it. `changes` are the keys of the config that the choice sets, dotted; `decided` are those of them
+    that follow from rules, with their reasons.
     """
 
     layers: tuple[ConfigLayer, ...]

@@ -212,16 +212,16 @@ class Evaluator:
 
     @cached_property
     def _about_reference(self) -> dict[str, object] | None:
+        about: dict[str, object]
         if self.statistics:
-            return {
-                **{"name": self.statistics.name, "split": None, "held_out": None, "sha256": self.statistics.digest},
-                "statistics": True,
-            }
-        if self.reference is None or self.images is None:
+            about = {"name": self.statistics.name, "split": None, "held_out": None, "sha256": self.statistics.digest}
+        elif self.reference is None or self.images is None:
             return None
-        held_out = self.origin.held_out if self.origin.known else None
-        name, split = self.reference.name, self.reference.split
-        return {"name": name, "split": split, "held_out": held_out, "sha256": digest_of_tensor(self.images)}
+        else:
+            held_out = self.origin.held_out if self.origin.known else None
+            name, split = self.reference.name, self.reference.split
+            about = {"name": name, "split": split, "held_out": held_out, "sha256": digest_of_tensor(self.images)}
+        return {**about, "statistics": self.statistics is not None}
 
     @property
     def shape(self) -> Shape | None:
@@ -387,11 +387,7 @@ class Evaluator:
 
     def _result(self, name: str, metric: Metric, extractor: FeatureExtractor | None, inputs: MetricInputs) -> Result:
         about: dict[str, object] = {
-            "extractor": extractor
-            and {
-                **{"name": extractor.name, "sha256": extractor.digest},
-                **{"accuracy": extractor.accuracy, "gate": extractor.gate},
-            },
+            "extractor": None if extractor is None else extractor.describe(),
             "reference": self._about_reference,
             "seed": self.seed,
             "settings": plain(metric, lambda kind: getattr(kind, "name", kind.__name__)),

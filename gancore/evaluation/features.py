@@ -31,6 +31,10 @@ class FeatureExtractor:
     accuracy: float | None = None
     gate: float | None = None
 
+    def describe(self) -> dict[str, object]:
+        """Return what a result says of its extractor, as JSON."""
+        return {"name": self.name, "sha256": self.digest, "accuracy": self.accuracy, "gate": self.gate}
+
     @torch.no_grad()
     def read(self, images: Tensor) -> Samples:
         """Return the images, uint8 (N, C, H, W) or float32 (N, F), with their features and logits.

@@ -57,14 +57,14 @@ class Cost:
         total = sum(self.parameters.values())
         if total > _MANY_PARAMETERS:
             yield (
-                f"the networks have {with_unit_prefix(total)} parameters, which is slow and takes much data: a lower "
-                "width of the generator and the discriminator has fewer"
+                f"the networks have {with_unit_prefix(total)} parameters, which is slow and takes much data: a "
+                "smaller size has fewer, as in --set size=small"
             )
         more = self.bytes - self.present_bytes
         if free is not None and more > free:
             yield (
                 f"training takes at least {file_size(more)} more memory, and {file_size(free)} are free: "
-                "lower the batch size, or --set training.accumulate=4, or use smaller networks"
+                "lower the batch size, or --set training.accumulate=4, or --set size=small"
             )
 
 
@@ -99,7 +99,7 @@ def cost_of(gan: GAN) -> Cost:
         for weight in (weight for module in gan.trained_by[player].values() for weight in module.parameters()):
             state += int(weight.nbytes * (per_weight if weight.requires_grad else 1))
             present += weight.nbytes
-    for average in {} if gan.averages is None else gan.averages.modules.values():
+    for average in gan.averages.modules.values() if gan.averages else ():
         size = sum(weight.nbytes for weight in average.parameters())
         state, present = state + size, present + size
     parameters = {player: sum(weight.numel() for weight in each.parameters()) for player, each in networks.items()}

@@ -27,7 +27,7 @@ def test_averages_are_measured_in_one_table(averaged):
         averaged.works(*metric, "--ema", 2, "--ema", 0.05, "--write-statistics", "stats.npz", "--json").stdout
     )
     assert [each["half_life_kimg"] for each in found["averages"]] == [2.0, 0.05]
-    assert [*found] == "of step weights half_life_kimg sha256 count seed averages saved statistics".split()
+    assert " ".join(found) == "of step weights half_life_kimg sha256 count seed averages saved statistics"
     assert (found["weights"], found["half_life_kimg"], found["saved"]) == ("average", None, None)
     assert found["statistics"] == "stats.npz"
     assert np.load(averaged.folder / "stats.npz")["mu"].ndim == 1
