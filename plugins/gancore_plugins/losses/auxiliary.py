@@ -40,6 +40,6 @@ def _class_loss(scores: Scores) -> Tensor:
         raise ConfigError(
             "loss 'auxiliary-classifier' needs a discriminator with a head `classes`; "
             f"this one has {', '.join(map(repr, scores.heads)) or 'no heads'}",
-            "--set discriminator.classifier=true (dcgan, light, resnet and subpixel have this field)",
+            "--set discriminator.classifier=true (dcgan, light, resnet, style and subpixel have this field)",
         )
     return cross_entropy(scores.heads["classes"], labels)

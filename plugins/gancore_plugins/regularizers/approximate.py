@@ -34,7 +34,7 @@ class _FiniteDifference(Regularizer):
 
 
 class R1Approximate(_FiniteDifference):
-    """R1 at real images from finite differences, Lin et al. 2025, section 3.2 (arXiv:2501.08316).
+    """R1 at real images from finite differences, Lin et al. 2025 (arXiv:2501.08316).
 
     gamma / 2 E (D(x + sigma e) - D(x))^2 / sigma^2 with noise e ~ N(0, I), whose expectation nears that of r1 as sigma
     gets smaller. D must not draw random numbers, as dropout does.
@@ -47,7 +47,7 @@ class R1Approximate(_FiniteDifference):
 
 
 class R2Approximate(_FiniteDifference):
-    """R2 at fakes from finite differences, Lin et al. 2025, section 3.2 (arXiv:2501.08316).
+    """R2 at fakes from finite differences, Lin et al. 2025 (arXiv:2501.08316).
 
     gamma / 2 E (D(x + sigma e) - D(x))^2 / sigma^2 with noise e ~ N(0, I) at fakes x = G(z), whose expectation nears
     that of r2 as sigma gets smaller. D must not draw random numbers, as dropout does.
