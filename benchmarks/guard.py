@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.machine import commit, describe_machine, run_module
+from benchmarks.machine import commit, describe_machine, grouped, run_module
 from gancore import Catalog, ReferenceImages
 from gancore.config.run import read_dataset
 from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
@@ -131,8 +131,7 @@ def report(runs: list[Result], collapsed: list[tuple[str, int]], arguments: argp
         "| recipe | runs | healthy | checks per run | lowest diversity | runs with an alarm | diversity at the end |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for recipe in dict.fromkeys(run.recipe for run in runs):
-        of = [run for run in runs if run.recipe == recipe]
+    for recipe, of in grouped(runs, lambda run: run.recipe).items():
         checks = ", ".join(str(count) for count in sorted({len(run.diversities) for run in of}))
         lowest, last = min(min(run.diversities) for run in of), sorted(run.diversities[-1] for run in of)
         lines.append(

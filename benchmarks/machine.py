@@ -1,4 +1,4 @@
-"""What benchmarks share: running programs, and describing the machine."""
+"""What benchmarks share: running programs, keeping results, and describing the machine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -18,6 +19,8 @@ import gancore
 ROOT = Path(__file__).parents[1]
 _PATH = os.pathsep.join(str(ROOT / folder) for folder in ("", "plugins", "cli"))
 """Where programs find this working tree, whatever is installed."""
+R = TypeVar("R")
+"""The result of a run, a dataclass."""
 
 
 class ProgramError(Exception):
@@ -62,6 +65,21 @@ def write_report(out: Path, text: str, rows: Iterable[object]) -> None:
     data = json.dumps([asdict(row) for row in rows], indent=1)  # type: ignore[call-overload]  # instances, all of them
     out.with_suffix(".json").write_text(data + "\n", encoding="utf-8")
     print(text)
+
+
+def recorded(record: Path, kind: type[R], make: Callable[[], R]) -> R:
+    """Return the result in a file, which is made and written if it is absent: so no run is repeated."""
+    if not record.exists():
+        record.write_text(json.dumps(asdict(make())), encoding="utf-8")  # type: ignore[call-overload]  # as above
+    return kind(**json.loads(record.read_text(encoding="utf-8")))
+
+
+def grouped(results: Iterable[R], key: Callable[[R], str]) -> dict[str, list[R]]:
+    """Return the results of each arm, in the order in which the arms come first."""
+    groups: dict[str, list[R]] = {}
+    for result in results:
+        groups.setdefault(key(result), []).append(result)
+    return groups
 
 
 def describe_machine(jobs: int | None = None, device: str = "the CPU") -> str:

@@ -34,7 +34,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from benchmarks import conditional
-from benchmarks.machine import commit, describe_machine, run_module, threads_per_job, write_report
+from benchmarks.machine import commit, describe_machine, grouped, run_module, threads_per_job, write_report
 from benchmarks.quality import (
     CLASSIFIERS,
     REAL,
@@ -178,12 +178,6 @@ def train_arm(arguments: argparse.Namespace, data: Data, arm: str, seed: int) ->
     return train(arguments, timed(arguments, arm), seed, make)
 
 
-def run_recipe(
-    arguments: argparse.Namespace, arm: str, seed: int, options: Sequence[str], out: Path
-) -> dict[str, object]:
-    return run(arguments, arm, f"--minutes={arguments.minutes:g}", seed, out, options)
-
-
 def train_script(arguments: argparse.Namespace, arm: str, seed: int, out: Path) -> dict[str, object]:
     command: list[object] = ["--minutes", arguments.minutes, "--seed", seed, "--samples", SAMPLES, "--out", out]
     if arm == PLAIN:
@@ -246,9 +240,8 @@ def read_as_drawn(shares: list[float]) -> dict[str, float]:
 
 
 def report(results: list[Result], arguments: argparse.Namespace, accuracies: list[float]) -> str:
-    arms = list(dict.fromkeys(result.arm for result in results))
-    of = {arm: [result for result in results if result.arm == arm] for arm in arms}
-    scripts = [arm for arm in arms if arm in SCRIPTS]
+    of = grouped(results, lambda result: result.arm)
+    scripts = [arm for arm in of if arm in SCRIPTS]
     best = {name: min((median(values(of[arm], name)) for arm in scripts), default=None) for name in DISTANCES}
     size = f" --size {arguments.size}" if arguments.size else ""
     compared = "all test images" if arguments.data == FASHION else "all pictures"
@@ -278,7 +271,7 @@ def report(results: list[Result], arguments: argparse.Namespace, accuracies: lis
         "| finite | seconds | threads | kimg |",
         "| --- |" + " --- |" * (len(columns) + len(DISTANCES) + 4),
     ]
-    for arm in arms:
+    for arm in of:
         ratios = [ratio(values(of[arm], name), best[name]) if arm != REAL else "" for name in DISTANCES]
         cells = [cell(of[arm], name) for name in columns] + ratios
         finite = f"{sum(result.finite for result in of[arm])} of {len(of[arm])}"

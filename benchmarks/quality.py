@@ -30,7 +30,15 @@ import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
 
-from benchmarks.machine import ProgramError, commit, describe_machine, run_module, threads_per_job, write_report
+from benchmarks.machine import (
+    ProgramError,
+    commit,
+    describe_machine,
+    grouped,
+    run_module,
+    threads_per_job,
+    write_report,
+)
 from gancore import Catalog, EvaluationPaths, Evaluator, ReferenceImages, read_images, resolve
 from gancore.config.duration import Duration
 from gancore.config.metric_names import find_metric
@@ -249,8 +257,7 @@ def prepare(evaluator: Evaluator) -> None:
 
 
 def report(results: list[Result], arguments: argparse.Namespace, pace: float | None = None) -> str:
-    arms = list(dict.fromkeys(result.arm for result in results))
-    of = {arm: [result for result in results if result.arm == arm] for arm in arms}
+    of = grouped(results, lambda result: result.arm)
     base = arguments.arms[0]
     baseline = values(of[base], "fd-classifier")
     arms_text = " ".join(f'"{arm}"' if " " in arm else arm for arm in arguments.arms)
@@ -279,7 +286,7 @@ def report(results: list[Result], arguments: argparse.Namespace, pace: float | N
         "| arm | " + " | ".join(COLUMNS) + " | failed | ratio | p | seconds | threads | kimg |",
         "| --- |" + " --- |" * (len(COLUMNS) + 6),
     ]
-    for arm in arms:
+    for arm in of:
         cells = [spread(values(of[arm], name)) for name in COLUMNS]
         failed = sum(result.failed(median(baseline)) for result in of[arm])
         own = values(of[arm], "fd-classifier")

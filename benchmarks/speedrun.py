@@ -17,8 +17,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -26,7 +27,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from benchmarks.machine import commit, describe_machine, write_report
+from benchmarks.machine import commit, describe_machine, grouped, recorded, write_report
 from benchmarks.quality import metrics_of, prepare, spread, with_mean
 from gancore import GAN, Catalog, ConfigLayer, EvaluationPaths, Evaluator, ReferenceImages, SampleOrigin, resolve, train
 from gancore.config.run import RunConfig, read_layers
@@ -56,16 +57,11 @@ def main() -> None:
     arguments = parse()
     arguments.work.mkdir(parents=True, exist_ok=True)
     name = Path(arguments.config).stem
-    evaluator: Evaluator | None = None
-    runs = list[Run]()
-    for seed in range(arguments.seeds):
-        record = arguments.work / f"{name}-{seed}.json"
-        if not record.exists():
-            evaluator = evaluator or open_evaluator(arguments)
-            done = race(configured(arguments.config, seed), name, arguments.data_dir, evaluator)
-            print(done, flush=True)
-            record.write_text(json.dumps(asdict(done)))
-        runs.append(Run(**json.loads(record.read_text())))
+    evaluator = cache(partial(open_evaluator, arguments))  # only where a run is missing
+    runs = [
+        recorded(arguments.work / f"{name}-{seed}.json", Run, partial(train_seed, arguments, seed, evaluator))
+        for seed in range(arguments.seeds)
+    ]
     others = [run for run in committed(arguments.out) if run.entry != name]
     write_report(arguments.out, report([*others, *runs]), [*others, *runs])
 
@@ -99,6 +95,13 @@ def open_evaluator(arguments: argparse.Namespace) -> Evaluator:
     evaluator = Evaluator(metrics_of((), Catalog.installed()), paths, reference, origin, count=SAMPLES)
     prepare(evaluator)
     return evaluator
+
+
+def train_seed(arguments: argparse.Namespace, seed: int, evaluator: Callable[[], Evaluator]) -> Run:
+    config, name = configured(arguments.config, seed), Path(arguments.config).stem
+    done = race(config, name, arguments.data_dir, evaluator())
+    print(done, flush=True)
+    return done
 
 
 def race(config: RunConfig, entry: str, data_dir: Path, evaluator: Evaluator) -> Run:
@@ -143,7 +146,7 @@ def committed(out: Path) -> list[Run]:
 
 
 def report(runs: list[Run]) -> str:
-    of = {entry: [run for run in runs if run.entry == entry] for entry in dict.fromkeys(run.entry for run in runs)}
+    entries = grouped(runs, lambda run: run.entry)
     lines = [
         "# Speedrun on MNIST",
         "",
@@ -156,7 +159,7 @@ def report(runs: list[Run]) -> str:
         "| entry | minutes | kimg | reached | commit | machine |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for entry, own in sorted(of.items(), key=lambda item: median(minutes(item[1]))):
+    for entry, own in sorted(entries.items(), key=lambda item: median(minutes(item[1]))):
         reached = f"{sum(run.seconds is not None for run in own)} of {len(own)}"
         kimg = [math.inf if run.kimg is None else run.kimg for run in own]
         about = (", ".join(sorted({getattr(run, name) for run in own})) for name in ("commit", "machine"))

@@ -12,12 +12,12 @@ OUT.json has all runs.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, median, stdev
@@ -25,7 +25,7 @@ from time import perf_counter
 
 import torch
 
-from benchmarks.machine import commit, describe_machine, threads_per_job, write_report
+from benchmarks.machine import commit, describe_machine, grouped, recorded, threads_per_job, write_report
 from gancore import GAN, Catalog, ConfigLayer, EvaluationPaths, Evaluator, ReferenceImages, resolve, train
 from gancore.config.metric_names import find_metric
 from gancore.config.run import read_dataset, read_layers
@@ -136,8 +136,10 @@ def train_and_measure(work: Path, recipe: str, dataset: str, seed: int, kimg: fl
     """Train and measure, unless WORK has the record of this run."""
     arm = recipe if recipe == dataset else f"{recipe} on {dataset}"
     record = work / f"{arm.replace(' ', '-')}-{kimg or 'full'}-{seed}.json"
-    if record.exists():
-        return Result(**json.loads(record.read_text()))
+    return recorded(record, Result, partial(train_arm, arm, recipe, dataset, seed, kimg))
+
+
+def train_arm(arm: str, recipe: str, dataset: str, seed: int, kimg: float | None) -> Result:
     catalog = Catalog.installed()
     tuned = resolve(read_layers(dataset, catalog), catalog)
     changes = {
@@ -162,16 +164,16 @@ def train_and_measure(work: Path, recipe: str, dataset: str, seed: int, kimg: fl
         )
         numbers = measure(dataset, samples)
     seconds = perf_counter() - start
-    run = Result(arm, dataset, seed, **numbers, seconds=seconds, kimg=gan.progress.images_seen / 1000, commit=commit())
-    record.write_text(json.dumps(asdict(run)))
-    return run
+    return Result(arm, dataset, seed, **numbers, seconds=seconds, kimg=gan.progress.images_seen / 1000, commit=commit())
 
 
 def particlegan(work: Path, recipe: str, dataset: str, seed: int, seconds: float) -> Result:
     """Train ParticleGAN for these seconds and measure it, unless WORK has the record of this run."""
     record = work / f"particlegan-{recipe}-on-{dataset}-{seconds:.0f}-{seed}.json"
-    if record.exists():
-        return Result(**json.loads(record.read_text()))
+    return recorded(record, Result, partial(train_particlegan, recipe, dataset, seed, seconds))
+
+
+def train_particlegan(recipe: str, dataset: str, seed: int, seconds: float) -> Result:
     from benchmarks.particle import train_for  # the package may be missing
 
     source = ReferenceImages.of(read_dataset(dataset, Catalog.installed()), Path())
@@ -181,9 +183,7 @@ def particlegan(work: Path, recipe: str, dataset: str, seed: int, seconds: float
     samples, seen = train_for(seconds, points, recipe, std, seed, SAMPLES)
     took, finite = perf_counter() - start, bool(samples.isfinite().all())
     numbers = measure(dataset, samples) if finite else NOT_FINITE
-    run = Result(f"ParticleGAN {recipe}", dataset, seed, **numbers, seconds=took, kimg=seen / 1000, commit=commit())
-    record.write_text(json.dumps(asdict(run)))
-    return run
+    return Result(f"ParticleGAN {recipe}", dataset, seed, **numbers, seconds=took, kimg=seen / 1000, commit=commit())
 
 
 def measure(dataset: str, samples: torch.Tensor) -> dict[str, float]:
@@ -229,8 +229,7 @@ def report(runs: list[Result], arguments: argparse.Namespace) -> str:
             f"| {' | '.join(HEADINGS)} |",
             "| --- |" + " --- |" * (len(HEADINGS) - 1),
         ]
-        for arm in dict.fromkeys(run.arm for run in runs if run.dataset == dataset):
-            own = [run for run in runs if run.dataset == dataset and run.arm == arm]
+        for arm, own in grouped([run for run in runs if run.dataset == dataset], lambda run: run.arm).items():
             distances = [run.reverse_kl for run in own if math.isfinite(run.reverse_kl)] or [math.nan]
             baseline, seconds = median(distances), median(run.seconds for run in own)
             cells = [
