@@ -13,6 +13,8 @@ from torch import Tensor, nn, optim
 
 from gancore.contracts import Shape
 from gancore.errors import ConfigError
+from gancore.sampling.grid import is_picture
+from gancore.sampling.write import most_in_picture
 from gancore.training.gan import GAN
 from gancore.training.loop import Step, train
 from gancore.training.networks import call, generated_of
@@ -124,6 +126,13 @@ def check_memory(count: int, shape: Shape, dtype: str) -> None:
             f"evaluate.samples is {count:,}, which take {needed / 1e9:,.1f} GB of memory; {free / 1e9:,.1f} GB are free"
         )
         raise ConfigError(problem, "--set evaluate.samples=N takes fewer")
+
+
+def check_pictures(count: int, shape: Shape) -> None:
+    """Raise ConfigError if so large a number of samples of this shape cannot be drawn into one picture."""
+    if is_picture(torch.empty(1, *shape, device="meta")) and count > (most := most_in_picture(shape)):
+        problem = f"sample.count is {count:,}; one picture shows at most {most:,} samples of shape {shape}"
+        raise ConfigError(problem, f"--set sample.count={min(most, 64)}")
 
 
 def timed_steps(gan: GAN) -> tuple[Step, float]:

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gancore.checkpoint.weights import StoredWeights, read_weights
+from gancore.config.from_path import outline_of
+from gancore.config.run import RunConfig
 from gancore.config.suggest import Earlier
+from gancore.contracts import Spec
+from gancore.training.initialize import Initializer
 
 
 class FirstWeights:
@@ -37,3 +41,15 @@ class FirstWeights:
         if not isinstance(config, Mapping) or not isinstance(shape, list):
             return Earlier(self.path)
         return Earlier(self.path, config, tuple(shape))
+
+
+def check_early(start: Initializer, config: RunConfig) -> None:
+    """Find out what fits the networks of a run, in the `lines` of `start`, where the form of the data is known unread.
+
+    Raises CheckpointError if nothing fits.
+    """
+    outline, conditional = outline_of(config.dataset), config.training.conditional
+    if outline is not None and (outline.classes or not conditional):
+        condition = len(outline.classes) if conditional else None
+        spec = Spec(outline.shape, config.latent.dim, condition, width_factor=config.width_factor)
+        start.check(spec, outline.classes)

@@ -19,7 +19,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
 from gancore.checkpoint.log import MetricsTable, describe_damage, read_log
 from gancore.config.data_paths import data_dir_named, missing_data_named, with_absolute_paths
-from gancore.config.from_path import findings_of, outline_of
+from gancore.config.from_path import findings_of
 from gancore.config.layers import ConfigLayer, merge
 from gancore.config.objects import check_objects, check_parts, is_object, table_of, with_objects
 from gancore.config.picture_rules import fitting_batch
@@ -34,8 +34,6 @@ from gancore.contracts import (
     Loss,
     Objective,
     Regularizer,
-    Shape,
-    Spec,
 )
 from gancore.distributed.join import join_ranks
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
@@ -44,9 +42,9 @@ from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
-from gancore.run.cost import Cost, Timing, check_memory, cost_of, free_memory, timed_steps
+from gancore.run.cost import Cost, Timing, check_memory, check_pictures, cost_of, free_memory, timed_steps
 from gancore.run.directory import RunDirectory, next_directory
-from gancore.run.first_weights import FirstWeights
+from gancore.run.first_weights import FirstWeights, check_early
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import follow
 from gancore.run.log import RecorderState
@@ -66,10 +64,8 @@ from gancore.run.source import (
     table_of_part,
 )
 from gancore.run.unused_keys import is_chosen, keys_of_user, unused_keys
-from gancore.sampling.grid import is_picture
 from gancore.sampling.load import load
 from gancore.sampling.trained import TrainedGenerator
-from gancore.sampling.write import most_in_picture
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer
 from gancore.training.loop import Step, train
@@ -539,16 +535,11 @@ class Run:
         """Read the weights of `init_from`, and show what fits, before the data is read where its form is known."""
         if self._init_from is None:
             return None
-        stored, dataset = self._init_from.take(), self.config.dataset
+        stored = self._init_from.take()
         self._warn(display, stored.warnings)
         start = Initializer(stored, self.config)
-        outline = outline_of(dataset)
-        conditional = self.config.training.conditional
-        if outline is not None and (outline.classes or not conditional):
-            condition = len(outline.classes) if conditional else None
-            spec = Spec(outline.shape, self.config.latent.dim, condition, width_factor=self.config.width_factor)
-            start.check(spec, outline.classes)
-            display.notes(start.lines)
+        check_early(start, self.config)
+        display.notes(start.lines)
         return start
 
     def _init_weights(self, gan: GAN, start: Initializer | None, display: Display) -> str | None:
@@ -666,13 +657,6 @@ def prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
     with blame(f"dataset {dataset.name!r}"):
         for done in dataset.prepare(root):
             yield Preparation(f"preparing dataset {dataset.name}", done)
-
-
-def check_pictures(count: int, shape: Shape) -> None:
-    """Raise ConfigError if so large a number of samples of this shape cannot be drawn into one picture."""
-    if is_picture(torch.empty(1, *shape, device="meta")) and count > (most := most_in_picture(shape)):
-        problem = f"sample.count is {count:,}; one picture shows at most {most:,} samples of shape {shape}"
-        raise ConfigError(problem, f"--set sample.count={min(most, 64)}")
 
 
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:
