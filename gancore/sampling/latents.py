@@ -144,12 +144,17 @@ def truncate(latents: Tensor, psi: float) -> Tensor:
     """Return latents (N, Z) times `psi` in [0, 1]: closer to 0, so that samples are more typical and less diverse.
 
     The truncation trick draws latents again that are too far from 0 (Brock et al. 2019, section 3.1). Multiplication
-    keeps their direction instead, as StyleGAN's psi does (Karras et al. 2019, appendix B), there towards the mean of
+    keeps their direction instead, as StyleGAN's psi does (Karras et al. 2019, appendix B), there toward the mean of
     the mapped latents. Raises ConfigError for another `psi`.
     """
+    check_truncation(psi)
+    return latents * psi
+
+
+def check_truncation(psi: float) -> None:
+    """Raise ConfigError unless a truncation is in [0, 1]."""
     if not 0 <= psi <= 1:
         raise ConfigError(f"the truncation must be in 0..1; received {psi:g}", "1 changes nothing")
-    return latents * psi
 
 
 def mix(first: Tensor, second: Tensor, amount: float, distribution: Distribution) -> Tensor:

@@ -26,7 +26,7 @@ from gancore.sampling.draw import (
     truncates_styles,
 )
 from gancore.sampling.export import Exported, export
-from gancore.sampling.latents import checked_latents, draw_latents, seed_latents, truncate
+from gancore.sampling.latents import check_truncation, checked_latents, draw_latents, seed_latents
 from gancore.training.batchnorm import refresh
 from gancore.utils.random import derive_seed
 from gancore.utils.sample_format import SampleFormat
@@ -111,7 +111,7 @@ class TrainedGenerator:
         if count < 1:
             raise ConfigError(f"the number of samples must be at least 1; received {count}")
         conditions = self._checked(conditions, label, count)
-        truncate(torch.zeros(1), truncation)  # raises for another number
+        check_truncation(truncation)
 
         def chunk(start: int) -> Tensor:
             latents, noise_seed = chunk_latents(self.config.latent, seed, start)
@@ -159,7 +159,7 @@ class TrainedGenerator:
         """
         latents = checked_latents(latents, self.config.latent.dim)
         conditions = self._checked(conditions, label, len(latents))
-        truncate(torch.zeros(1), truncation)  # raises for another number
+        check_truncation(truncation)
         seed = derive_seed(noise_seed, "latents")
 
         def chunk(start: int) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -20,7 +19,7 @@ from gancore.testing.general import first_difference
 from gancore.testing.harness import Harness, failures, gradients, harness
 from gancore.testing.inputs import call_network, conditions, extra_inputs, extras_in, images
 from gancore.training.mixing import COUNT, TrialInputs, mixes_rows, mixes_samples
-from gancore.training.networks import Network, describe_tensor, generated_of
+from gancore.training.networks import describe_tensor, generated_of
 from gancore.utils.random import seeded
 
 _TRAINED_BY = {"loss": "discriminator", "regularizer": "penalty", "augmentation": "images"}
@@ -148,18 +147,16 @@ def truncation_ends_at_one_image(component: Component, case: Case) -> None:
     latent = built.inputs["latent"]
 
     def truncated(latent: Tensor, truncation: float) -> dict[str, Tensor]:
+        def call(latent: Tensor, *condition: Tensor) -> object:
+            return method(latent, truncation, *condition)
+
         with torch.no_grad(), seeded(built.seed + 1), failures(component):
-            call = partial(_with_truncation, method, truncation)
             return {"images": generated_of(call_network(call, latent, built.inputs)).images}
 
     whole = first_difference(_images(built), truncated(latent, 1.0), _ROUNDING)
     require(whole is None, "truncated() at truncation 1 returns other images than a call")
     ends = truncated(latent, 0.0), truncated(3 * latent.flip(1) + 1, 0.0)
     require(first_difference(*ends, _ROUNDING) is None, "images of truncated() at truncation 0 depend on the latent")
-
-
-def _with_truncation(method: Network, truncation: float, latent: Tensor, *condition: Tensor) -> object:
-    return method(latent, truncation, *condition)
 
 
 def condition_changes_the_logits(component: Component, case: Case) -> None:
