@@ -82,7 +82,7 @@ class Start(NamedTuple):
 
     config: Path | None = None
     weights: FirstWeights | None = None
-    is_accelerated: Callable[[], bool] = bool
+    is_accelerated: Callable[[], bool] = bool  # bool() is False
 
 
 _NEW = Start()

@@ -57,8 +57,9 @@ class ModulatedConv2d(nn.Module):
 class StyledLayer(nn.Module):
     """A modulated 3x3 convolution, noise, bias and LeakyReLU with gain sqrt(2).
 
-    Each pixel of an image gets a normal random number, the same for all channels, times a trained strength that starts
-    at 0. It is drawn in training mode; in evaluation mode it is the one in the buffer `noise` (H, W).
+    Features (N, C, H, W) and styles (N, S) to (N, D, H, W), or to twice that size if it `doubles`. Each pixel of an
+    image gets a normal random number, the same for all channels, times a trained strength that starts at 0. It is drawn
+    in training mode; in evaluation mode it is the one in the buffer `noise`, of the shape (H, W) of the output.
     """
 
     def __init__(
