@@ -43,7 +43,8 @@ def continue_numbers(
         prefix = f"augmentation.{label}."
         if not any(name.startswith(prefix) for name in stored.tensors):
             continue
-        is_same = label in theirs and theirs[label].get("name", label) == augmentations[label].name
+        table = theirs.get(label) if isinstance(theirs, Mapping) else None  # of a file, so it can be anything
+        is_same = isinstance(table, Mapping) and table.get("name", label) == augmentations[label].name
         values = []
         for name, number in _numbers(label, augment, "continued") if is_same else ():
             value = stored.tensors.get(prefix + name)

@@ -129,7 +129,9 @@ class _AdaptiveAugment(nn.Module):
 
     def forward(self, images: Tensor, strength: float) -> Tensor:
         precise = images if images.dtype == torch.float64 else images.float()
-        changed = augmented(precise, self._names, self.probability * strength)  # (N, C, H, W)
+        # The probability may be that of another run, with another limit.
+        probability = self.probability.clamp(max=self._settings.most) * strength
+        changed = augmented(precise, self._names, probability)  # (N, C, H, W)
         return changed.to(images.dtype)
 
     @torch.no_grad()

@@ -192,28 +192,29 @@ def test_logged_number_that_is_no_buffer_is_an_error_of_the_augmentation():
         gan({"mine": Naming()})
 
 
-def file_of(run, probability, name):
-    about = {"config": {"augmentations": {"mine": {"name": name}}}, "progress": run.state.place()}
+def file_of(run, probability, table):
+    about = {"config": {"augmentations": {"mine": table}}, "progress": run.state.place()}
     about["data_format"] = {"condition": None, "classes": []}
     tensors = run.state.tensors() | {"augmentation.mine.probability": probability}
     return StoredWeights("old", tensors, "digest", about)
 
 
 @pytest.mark.parametrize(
-    ("earlier", "name", "start", "expected", "line"),
+    ("earlier", "theirs", "start", "expected", "line"),
     [
-        (0.25, "ada", None, 0.25, "augmentation mine: probability 0.25, as in the file"),
-        (0.25, "ada", 0.5, 0.5, "augmentation mine: starts anew"),
-        (0.25, "adaptive", None, 0, "augmentation mine: starts anew"),
-        (float("nan"), "ada", None, 0, "augmentation mine: starts anew"),
-        ([0.25], "ada", None, 0, "augmentation mine: starts anew"),
+        (0.25, {"name": "ada"}, None, 0.25, "augmentation mine: probability 0.25, as in the file"),
+        (0.25, {"name": "ada"}, 0.5, 0.5, "augmentation mine: starts anew"),
+        (0.25, {"name": "adaptive"}, None, 0, "augmentation mine: starts anew"),
+        (0.25, "ada", None, 0, "augmentation mine: starts anew"),
+        (float("nan"), {"name": "ada"}, None, 0, "augmentation mine: starts anew"),
+        ([0.25], {"name": "ada"}, None, 0, "augmentation mine: starts anew"),
     ],
 )
-def test_ada_probability_continues_that_of_the_run_of_the_weights(earlier, name, start, expected, line):
+def test_ada_probability_continues_that_of_the_run_of_the_weights(earlier, theirs, start, expected, line):
     table = {"name": "ada"} | ({} if start is None else {"start": start})
     config = resolve([ConfigLayer("test", PARTS | {"batch_size": 4, "augmentations": {"mine": table}})], catalog())
     run = GAN.assemble(config, Path(), "cpu")
-    initializer = Initializer(file_of(run, torch.tensor(earlier), name), config)
+    initializer = Initializer(file_of(run, torch.tensor(earlier), theirs), config)
     initializer.apply(run)
     assert run.state.tensors()["augmentation.mine.probability"] == expected
     assert [text.strip() for text in initializer.adapted] == [line]

@@ -180,6 +180,15 @@ def test_ada_probability_stays_within_its_bounds():
     assert controller.probability == 0
 
 
+def test_ada_probability_of_another_run_is_limited_when_it_is_applied():
+    augment = ADA(policy=("brightness",), most=0.25).build(GRAY)
+    augment.probability.fill_(1.0)
+    torch.manual_seed(0)
+    batch = images(400, GRAY.shape)
+    share = (augment(batch, 1.0) != batch).flatten(1).any(dim=1).double().mean().item()
+    assert share == pytest.approx(0.25, abs=0.07)
+
+
 def test_ada_probability_is_applied_and_part_of_the_state():
     controller, batch = ADA(policy=("cutout",)).build(GRAY), images(200, GRAY.shape)
     assert torch.equal(controller(batch, 1.0), batch)
