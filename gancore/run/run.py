@@ -287,16 +287,17 @@ class Run:
         newest = f", {self.checkpoints[-1].stem}" if self.checkpoints else ""
         return f"<gancore.Run {self.path or 'without a folder yet'}{newest}>"
 
-    def load(self, *, raw: bool = False, best: bool = False) -> TrainedGenerator:
+    def load(self, *, raw: bool = False, best: bool = False, ema: float | None = None) -> TrainedGenerator:
         """Return the trained generator of the newest checkpoint, or of the best one, ready to sample.
 
-        It has the averaged weights if the run keeps an average, unless `raw`. Raises CheckpointError when there is no
-        valid checkpoint.
+        It has the averaged weights if the run keeps an average, unless `raw`; `ema` is the half-life in kimg of another
+        average, of `ema.more_kimg`. Raises CheckpointError when there is no valid checkpoint, and ConfigError for a
+        half-life that the run does not keep.
         """
         # The loaded weights go into a copy.
         objects = {part: copy_part(value) if part == "generator" else value for part, value in self._objects.items()}
         catalog = with_objects(self._installed, objects)
-        return load(self._existing().path, raw=raw, best=best, device=self._device, catalog=catalog)
+        return load(self._existing().path, raw=raw, best=best, ema=ema, device=self._device, catalog=catalog)
 
     def assemble(self) -> GAN:
         """Prepare the data, build all parts, check that they fit each other, and return the GAN; nothing is written.

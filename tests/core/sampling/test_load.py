@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+import gancore
 from gancore.catalog.catalog import Catalog
 from gancore.config.run import LatentSettings
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError
@@ -113,6 +114,8 @@ def test_load_takes_the_average_with_a_half_life(run):
     assert not torch.equal(short.generator[0].weight, default.generator[0].weight)
     assert [each.half_life_kimg for each in (default, same, short)] == [10.0, 10.0, 0.01]
     assert all(each.averaged for each in (default, same, short))
+    opened = gancore.open(path, device="cpu", catalog=catalog()).load(ema=0.01)
+    assert equal(opened.generator.state_dict(), short.generator.state_dict())
     with pytest.raises(ConfigError, match=r"half-life of 3 kimg; it keeps 0\.01, 10"):
         load(path, ema=3.0, device="cpu", catalog=catalog())
     with pytest.raises(ConfigError, match="raw and ema cannot be used together"):
