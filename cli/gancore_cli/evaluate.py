@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gancore.evaluation.evaluator import Evaluation, Evaluator
     from gancore.evaluation.sources import ReferenceImages
     from gancore.evaluation.statistics import ReferenceStatistics
+    from gancore.evaluation.train_extractor import EvaluationPaths
     from gancore.run.directory import RunDirectory
     from gancore.sampling.trained import TrainedGenerator
 
@@ -148,14 +149,9 @@ def evaluate(
     an array, read as gancore train reads it. Pictures are resized to the reference. The score of real images is shown
     next to each value, since even a perfect model does not reach zero.
     """
-    import torch
-
-    from gancore.config.data_paths import missing_data_named
     from gancore.distributed.ranks import choose_device
-    from gancore.evaluation.defaults import check_reference, evaluator_for_images, evaluator_for_run
     from gancore.evaluation.train_extractor import EvaluationPaths
     from gancore.utils.json import json_safe
-    from gancore.utils.large import empty
     from gancore.utils.paths import cache_root, data_root
 
     check_weights(raw=raw, ema=half_lives)
@@ -166,72 +162,25 @@ def evaluate(
     saved_in = click.get_current_context().with_resource(_locked(images)) if save else None
     catalog = open_catalog(terminal)
     paths = EvaluationPaths(data_root(data_dir), cache_root(), choose_device(device))
-    given, warnings = None, list[str]()
-    several = _ALL in half_lives or len(half_lives) > 1
-    header: dict[str, object] = {"of": str(images), **dict.fromkeys(("step", "weights", "half_life_kimg", "sha256"))}
-    if _is_trained(images, catalog):
-        from gancore.sampling.load import load
-
-        if assignments and not (reference and Path(reference).expanduser().exists()):
-            raise click.UsageError("--set needs PATH or --reference PATH, whose dataset it changes")
-
-        def loaded(kimg: float | None) -> TrainedGenerator:
-            return load(images, raw=raw, best=best, ema=kimg, device=device, catalog=catalog)
-
-        trained = loaded(None if _ALL in half_lives else next(iter(half_lives), None))
-        wanted = _wanted_averages(trained, half_lives) if several else [trained.half_life_kimg]
-        header |= {"of": str(trained.path), "step": trained.step, "sha256": trained.digest}
-        header["weights"] = "average" if trained.averaged else "current"
-        header["half_life_kimg"] = None if several else trained.half_life_kimg
-        warn(terminal, catalog, *trained.warnings)
-        if reference:
-            given, warnings = _reference(terminal, reference, assignments, catalog, paths.root, trained)
-        with missing_data_named(trained.config.dataset, _hint_of_moved(trained.path)):
-            evaluator = evaluator_for_run(
-                trained.config,
-                paths,
-                catalog,
-                metrics=metrics,
-                reference=given,
-                sample_format=trained.sample_format,
-                count=count,
-                seed=seed,
-            )
-        stand_in = torch.zeros(1, *trained.shape, dtype=getattr(torch, trained.sample_format.dtype))
-        evaluator.check(stand_in)  # before an extractor is trained
-        samples = empty((evaluator.count, *trained.shape), stand_in.dtype)  # fails if there are too many
-        # Lazy, since the samples of each average are drawn into the same memory, once those before are measured.
-        models = (trained if kimg == trained.half_life_kimg else loaded(kimg) for kimg in wanted)
-        drawn: Iterable[Tensor | None] = (
-            _draw_samples(terminal, model, evaluator, samples, paths.root, refresh_batchnorm) for model in models
-        )
-    else:
-        if raw or half_lives or best or refresh_batchnorm:
-            options = "--raw, --ema, --best and --refresh-batchnorm"
-            raise click.UsageError(f"{options} need a run or a checkpoint; {images} is another kind of file")
-        warn(terminal, catalog)
-        check_reference(reference, metrics)
-        if reference:
-            given, warnings = _reference(terminal, reference, assignments, catalog, paths.root)
-        samples, skipped = _read(terminal, images, assignments, catalog, given, count, seed)
-        warnings = [*warnings, *skipped]
-        evaluator = evaluator_for_images(samples, paths, catalog, metrics=metrics, reference=given, seed=seed)
-        wanted, drawn = [None], [None]
+    options = _Options(metrics, reference, assignments, count, seed, raw, half_lives, best, refresh_batchnorm, device)
+    subject_of = _of_run if _is_trained(images, catalog) else _of_images
+    subject = subject_of(terminal, images, options, catalog, paths)
+    evaluator, samples = subject.evaluator, subject.samples
     terminal.display().prepare(evaluator.prepare())
     if statistics:
         evaluator.reference_statistics().save(statistics)
-    found = [_measured(terminal, evaluator, samples, asked, warnings) for asked in drawn]
-    averages = [*zip(wanted, found, strict=True)]
+    found = [_measured(terminal, evaluator, samples, asked, subject.warnings) for asked in subject.draws]
+    averages = [*zip(subject.half_lives, found, strict=True)]
     if saved_in:
-        saved_in.write_evaluation(trained.step, found[0])
-    header |= {"count": len(samples), "seed": seed}
+        saved_in.write_evaluation(subject.step, found[0])
+    header = {**subject.header, "count": len(samples), "seed": seed}
     measured = found[0].to_data()
-    if several:
+    if options.several:
         measured = {"averages": [{"half_life_kimg": half_life, **each.to_data()} for half_life, each in averages]}
     files = {"saved": saved_in and str(saved_in.evaluation), "statistics": statistics and str(statistics)}
 
     def text() -> None:
-        if several:
+        if options.several:
             print_averages(header, evaluator, averages)
         else:
             print_evaluation(header, evaluator, found[0])
@@ -240,6 +189,116 @@ def evaluate(
                 echo(f"{what}: {file}")
 
     terminal.result(json_safe({**header, **measured, **files}), text)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options that say what is measured, and against what."""
+
+    metrics: tuple[str, ...]
+    reference: str | None
+    assignments: tuple[str, ...]
+    count: int | None
+    seed: int
+    raw: bool
+    half_lives: tuple[float, ...]
+    best: bool
+    refresh_batchnorm: bool
+    device: str
+
+    @property
+    def several(self) -> bool:
+        """Whether averages (EMA) are measured one by one."""
+        return _ALL in self.half_lives or len(self.half_lives) > 1
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is measured: `samples` (N, …), which have their content once an item of `draws` is asked for.
+
+    There is an item for each of the `half_lives`: the conditions of the samples, or None. `header` begins the result.
+    """
+
+    evaluator: Evaluator
+    samples: Tensor
+    header: Mapping[str, object]
+    warnings: Sequence[str]
+    half_lives: Sequence[float | None] = (None,)
+    draws: Iterable[Tensor | None] = (None,)
+    step: int = 0
+
+
+def _of_run(terminal: Terminal, run: Path, options: _Options, catalog: Catalog, paths: EvaluationPaths) -> _Subject:
+    """Return samples of a run or checkpoint, which are drawn later, since extractors are prepared first."""
+    import torch
+
+    from gancore.config.data_paths import missing_data_named
+    from gancore.evaluation.defaults import evaluator_for_run
+    from gancore.sampling.load import load
+    from gancore.utils.large import empty
+
+    if options.assignments and not (options.reference and Path(options.reference).expanduser().exists()):
+        raise click.UsageError("--set needs PATH or --reference PATH, whose dataset it changes")
+
+    def loaded(kimg: float | None) -> TrainedGenerator:
+        return load(run, raw=options.raw, best=options.best, ema=kimg, device=options.device, catalog=catalog)
+
+    trained = loaded(None if _ALL in options.half_lives else next(iter(options.half_lives), None))
+    half_lives = _wanted_averages(trained, options.half_lives) if options.several else [trained.half_life_kimg]
+    warn(terminal, catalog, *trained.warnings)
+    reference, warnings = None, list[str]()
+    if options.reference:
+        given = options.reference, options.assignments
+        reference, warnings = _reference(terminal, *given, catalog, paths.root, trained)
+    with missing_data_named(trained.config.dataset, _hint_of_moved(trained.path)):
+        evaluator = evaluator_for_run(
+            trained.config,
+            paths,
+            catalog,
+            metrics=options.metrics,
+            reference=reference,
+            sample_format=trained.sample_format,
+            count=options.count,
+            seed=options.seed,
+        )
+    stand_in = torch.zeros(1, *trained.shape, dtype=getattr(torch, trained.sample_format.dtype))
+    evaluator.check(stand_in)  # before an extractor is trained
+    samples = empty((evaluator.count, *trained.shape), stand_in.dtype)  # fails if there are too many
+    header = {
+        "of": str(trained.path),
+        "step": trained.step,
+        "weights": "average" if trained.averaged else "current",
+        "half_life_kimg": None if options.several else trained.half_life_kimg,
+        "sha256": trained.digest,
+    }
+    # Lazy, since the samples of each average are drawn into the same memory, once those before are measured.
+    models = (trained if kimg == trained.half_life_kimg else loaded(kimg) for kimg in half_lives)
+    draws = (
+        _draw_samples(terminal, model, evaluator, samples, paths.root, options.refresh_batchnorm) for model in models
+    )
+    return _Subject(evaluator, samples, header, warnings, half_lives, draws, trained.step)
+
+
+def _of_images(
+    terminal: Terminal, images: Path, options: _Options, catalog: Catalog, paths: EvaluationPaths
+) -> _Subject:
+    """Return images or vectors from any program."""
+    from gancore.evaluation.defaults import check_reference, evaluator_for_images
+
+    if options.raw or options.half_lives or options.best or options.refresh_batchnorm:
+        names = "--raw, --ema, --best and --refresh-batchnorm"
+        raise click.UsageError(f"{names} need a run or a checkpoint; {images} is another kind of file")
+    warn(terminal, catalog)
+    check_reference(options.reference, options.metrics)
+    reference, warnings = None, list[str]()
+    if options.reference:
+        reference, warnings = _reference(terminal, options.reference, options.assignments, catalog, paths.root)
+    samples, skipped = _read(terminal, images, options, catalog, reference)
+    evaluator = evaluator_for_images(
+        samples, paths, catalog, metrics=options.metrics, reference=reference, seed=options.seed
+    )
+    header = {"of": str(images), **dict.fromkeys(("step", "weights", "half_life_kimg", "sha256"))}
+    return _Subject(evaluator, samples, header, [*warnings, *skipped])
 
 
 def _wanted_averages(trained: TrainedGenerator, half_lives: Sequence[float]) -> list[float | None]:
@@ -404,11 +463,9 @@ def _draw_samples(
 def _read(
     terminal: Terminal,
     images: Path,
-    assignments: tuple[str, ...],
+    options: _Options,
     catalog: Catalog,
     reference: ReferenceImages | ReferenceStatistics | None,
-    count: int | None,
-    seed: int,
 ) -> tuple[Tensor, list[str]]:
     """Return the images at a path, or `count` random ones, and warnings. They are decoded to the reference's shape."""
     from tempfile import TemporaryDirectory
@@ -420,10 +477,10 @@ def _read(
 
     shape, like = None, None
     if isinstance(reference, ReferenceImages):
-        shape, like = tuple(reference.draw(1, seed, "shape").shape[1:]), reference.dataset
-    dataset = with_settings(dataset_for(images, catalog, shape, like), assignments, catalog)
+        shape, like = tuple(reference.draw(1, options.seed, "shape").shape[1:]), reference.dataset
+    dataset = with_settings(dataset_for(images, catalog, shape, like), options.assignments, catalog)
     with TemporaryDirectory(prefix="gancore-") as folder:  # not the cache, where they would stay
         _prepare(terminal, dataset, Path(folder), str(images))
         source = ReferenceImages(images.name, build_dataset(dataset, Path(folder)))
         warnings = list(warnings_of(dataset, images, Path(folder)))
-        return source.draw(count or len(source), seed, "chosen"), warnings
+        return source.draw(options.count or len(source), options.seed, "chosen"), warnings
