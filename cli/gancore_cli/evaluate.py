@@ -19,11 +19,14 @@ from gancore_cli.evaluation_text import print_averages, print_evaluation
 from gancore_cli.options import (
     OutPath,
     Terminal,
+    best,
     check_weights,
     data_dir,
     device,
     echo,
     output_options,
+    raw,
+    refresh_batchnorm,
     settings_of,
 )
 from gancore_cli.sample import show_drawing
@@ -93,7 +96,7 @@ def _half_lives(_context: click.Context, _parameter: click.Parameter, texts: tup
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed for samples and subsampling."
 )
-@click.option("--raw", is_flag=True, help="Sample the current weights instead of their EMA.")
+@raw
 @click.option(
     "--ema",
     "half_lives",
@@ -103,12 +106,8 @@ def _half_lives(_context: click.Context, _parameter: click.Parameter, texts: tup
     help="Sample the average (EMA) with this half-life, of those that the run kept: `ema.half_life_kimg` and "
     "`ema.more_kimg`. Several, or all, are measured one by one, for a choice between them.  [default: the first]",
 )
-@click.option("--best", is_flag=True, help="Use the best checkpoint of RUN instead of the newest.")
-@click.option(
-    "--refresh-batchnorm",
-    is_flag=True,
-    help="Estimate the statistics of batch normalization anew for these weights, from 4,096 samples.",
-)
+@best
+@refresh_batchnorm
 @click.option(
     "--save",
     is_flag=True,

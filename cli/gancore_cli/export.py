@@ -9,7 +9,17 @@ import click
 
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
-from gancore_cli.options import OutPath, Terminal, check_weights, echo, ema, output_options, run_or_checkpoint
+from gancore_cli.options import (
+    OutPath,
+    Terminal,
+    best,
+    check_weights,
+    echo,
+    ema,
+    output_options,
+    raw,
+    run_or_checkpoint,
+)
 
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
@@ -41,9 +51,9 @@ if TYPE_CHECKING:
     help="Set an option of the format: `gancore show exporter FORMAT` lists them.",
     shell_complete=completers.exporter_settings,
 )
-@click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
+@raw
 @ema
-@click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
+@best
 @click.option(
     "--push",
     "repository",

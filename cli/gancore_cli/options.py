@@ -172,6 +172,13 @@ device = click.option(
 )
 
 
+raw = click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
+best = click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
+refresh_batchnorm = click.option(
+    "--refresh-batchnorm",
+    is_flag=True,
+    help="Estimate the statistics of batch normalization anew for these weights, from 4,096 samples.",
+)
 ema = click.option(
     "--ema",
     type=click.FloatRange(0, min_open=True),

@@ -17,10 +17,12 @@ from gancore_cli.options import (
     OutPath,
     PluginOptions,
     Terminal,
+    best,
     device,
     echo,
     output_options,
     print_table,
+    raw,
     run_or_checkpoint,
     settings_of,
 )
@@ -60,8 +62,8 @@ if TYPE_CHECKING:
     help="Write the latents (N, Z), and FILE-comparison.png, which shows each image above its sample; or both into a "
     "folder.",
 )
-@click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
-@click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
+@raw
+@best
 @device
 @output_options
 def project(

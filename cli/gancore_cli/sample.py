@@ -17,12 +17,15 @@ from gancore_cli.data import with_settings
 from gancore_cli.options import (
     OutPath,
     Terminal,
+    best,
     check_weights,
     data_dir,
     device,
     echo,
     ema,
     output_options,
+    raw,
+    refresh_batchnorm,
     run_or_checkpoint,
     settings_of,
 )
@@ -55,14 +58,10 @@ _MOST_DIGITS = 9
     help="Write one picture, an array as the data is stored, a table of vectors, an animation, or a folder of numbered "
     "PNGs.",
 )
-@click.option("--raw", is_flag=True, help="Use the current weights, not their average (EMA).")
+@raw
 @ema
-@click.option("--best", is_flag=True, help="Use the best checkpoint of RUN, not the newest.")
-@click.option(
-    "--refresh-batchnorm",
-    is_flag=True,
-    help="Estimate the statistics of batch normalization anew for these weights, from 4,096 samples.",
-)
+@best
+@refresh_batchnorm
 @data_dir
 @device
 @output_options
