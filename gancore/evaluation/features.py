@@ -32,8 +32,9 @@ class FeatureExtractor:
     gate: float | None = None
 
     def describe(self) -> dict[str, object]:
-        """Return what a result says of its extractor, as JSON."""
-        return {"name": self.name, "sha256": self.digest, "accuracy": self.accuracy, "gate": self.gate}
+        """Return what a result says of its extractor, as JSON; there is no gate without an accuracy to compare."""
+        gate = None if self.accuracy is None else self.gate
+        return {"name": self.name, "sha256": self.digest, "accuracy": self.accuracy, "gate": gate}
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Samples:

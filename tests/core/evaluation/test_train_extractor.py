@@ -9,7 +9,7 @@ from gancore.checkpoint import store as checkpoint
 from gancore.contracts import Dataset, EvaluationProtocol
 from gancore.errors import ConfigError, DataError, PluginError
 from gancore.evaluation.evaluator import Evaluator, SampleOrigin
-from gancore.evaluation.features import digest_of
+from gancore.evaluation.features import FeatureExtractor, digest_of
 from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, load_extractor, train_extractor
 from gancore.metrics import Features
@@ -342,3 +342,9 @@ def test_cache_file_is_never_executed(tmp_path):
     _, steps = loaded(QUICK, Stripes(), tmp_path)
     assert "training classifier again" in next(step.warning for step in steps if step.warning)
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(("accuracy", "gate"), [(None, None), (0.95, 0.9)])
+def test_result_names_a_gate_only_where_an_accuracy_was_measured(accuracy, gate):
+    described = FeatureExtractor("mine", torch.nn.Identity(), torch.device("cpu"), "digest", accuracy, 0.9).describe()
+    assert described == {"name": "mine", "sha256": "digest", "accuracy": accuracy, "gate": gate}
