@@ -17,12 +17,13 @@ import torch
 from gancore.errors import DataError, GancoreError, describe_error
 from gancore.evaluation.features import FeatureExtractor, digest_of_tensor
 from gancore.metrics import FeatureStatistics, Samples
-from gancore.utils.atomic import atomic_write
+from gancore.utils.atomic import atomic_write, writing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _KEYS = {"mu", "sigma"}
+_HINT = "write it again with --write-statistics, or with numpy.savez(FILE, mu=mean, sigma=covariance)"
 _MOST_FEATURES = 16_384
 _ROUNDING = 1e-6
 """Of the largest variance: how far a covariance that was stored in float32 is from symmetric and nonnegative."""
@@ -56,11 +57,11 @@ class ReferenceStatistics:
         except GancoreError:
             raise
         except Exception as error:  # NumPy and zipfile raise many kinds for damaged files
-            raise DataError(f"{path} cannot be read as statistics: {describe_error(error)}") from error
+            raise DataError(f"{path} cannot be read as statistics: {describe_error(error)}", _HINT) from error
         mean, covariance = arrays["mu"], arrays["sigma"]
         _check(path, mean, covariance)
         mu, sigma = (torch.from_numpy(part.astype(np.float64)) for part in (mean, covariance))
-        count = int(arrays["count"]) if arrays.get("count", np.zeros(1)).dtype.kind in "iu" else None
+        count = _count(path, arrays.get("count"))
         return cls(path.name, FeatureStatistics(mu, sigma, count), _text(arrays.get("extractor")))
 
     @classmethod
@@ -71,9 +72,11 @@ class ReferenceStatistics:
         return cls(name, FeatureStatistics.of(samples.features), extractor.digest)
 
     def save(self, path: Path) -> None:
-        """Write a file that `read` and other tools read. Raises StorageError."""
+        """Write a file that `read` and other tools read, and folders above it. Raises StorageError."""
         mean, covariance = (part.numpy() for part in (self.statistics.mean, self.statistics.covariance))
         count, extractor = np.int64(self.statistics.count or 0), np.str_(self.extractor or "")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, mu=mean, sigma=covariance, count=count, extractor=extractor)
 
@@ -94,10 +97,10 @@ class ReferenceStatistics:
 
 
 def has_statistics(path: Path) -> bool:
-    """Return whether a path is an .npz file with `mu` and `sigma`."""
+    """Return whether a path is an .npz file with `mu` or `sigma`."""
     try:
         with ZipFile(path) as members:
-            return {f"{key}.npy" for key in _KEYS} <= set(members.namelist())
+            return not {f"{key}.npy" for key in _KEYS}.isdisjoint(members.namelist())
     except Exception:  # of a file of the user: then it is read as images, or refused as such
         return False
 
@@ -105,12 +108,12 @@ def has_statistics(path: Path) -> bool:
 def _arrays(path: Path) -> Mapping[str, NDArray[np.generic]]:
     with ZipFile(path) as members, np.load(path, allow_pickle=False) as arrays:
         if missing := sorted(_KEYS - set(arrays.files)):
-            raise DataError(f"{path} has no array {missing[0]}; statistics are mu (D,) and sigma (D, D)")
+            raise DataError(f"{path} has no array {missing[0]}; statistics are mu (D,) and sigma (D, D)", _HINT)
         names = [name for name in ("mu", "sigma", "count", "extractor") if name in arrays.files]
         most = 8 * (_MOST_FEATURES**2 + 1024)
         for name in names:
             if (size := members.getinfo(f"{name}.npy").file_size) > most:
-                raise DataError(f"{name} in {path} has {size:,} bytes; the most is {most:,}")
+                raise DataError(f"{name} in {path} has {size:,} bytes; the most is {most:,}", _HINT)
         return {name: arrays[name] for name in names}
 
 
@@ -119,18 +122,27 @@ def _check(path: Path, mean: NDArray[np.generic], covariance: NDArray[np.generic
     features = mean.shape[0] if mean.ndim == 1 else 0
     if not features or covariance.shape != (features, features):
         raise DataError(
-            f"in {path}, mu must have shape (D,) and sigma (D, D); received {mean.shape} and {covariance.shape}"
+            f"in {path}, mu must have shape (D,) and sigma (D, D); received {mean.shape} and {covariance.shape}", _HINT
         )
     if {mean.dtype.kind, covariance.dtype.kind} != {"f"}:
-        raise DataError(f"in {path}, mu and sigma must be floats; received {mean.dtype} and {covariance.dtype}")
+        raise DataError(f"in {path}, mu and sigma must be floats; received {mean.dtype} and {covariance.dtype}", _HINT)
     sigma = covariance.astype(np.float64)
     if not (np.isfinite(mean.astype(np.float64)).all() and np.isfinite(sigma).all()):
-        raise DataError(f"in {path}, mu or sigma is not finite")
+        raise DataError(f"in {path}, mu or sigma is not finite", _HINT)
     allowed = _ROUNDING * max(float(np.abs(sigma).max()), np.finfo(np.float64).tiny)
     if float(np.abs(sigma - sigma.T).max()) > allowed:
-        raise DataError(f"in {path}, sigma is not symmetric, so it is no covariance")
+        raise DataError(f"in {path}, sigma is not symmetric, so it is no covariance", _HINT)
     if (lowest := float(np.linalg.eigvalsh(sigma)[0])) < -allowed * features:
-        raise DataError(f"in {path}, sigma has the eigenvalue {lowest:.3g}, so it is no covariance")
+        raise DataError(f"in {path}, sigma has the eigenvalue {lowest:.3g}, so it is no covariance", _HINT)
+
+
+def _count(path: Path, array: NDArray[np.generic] | None) -> int | None:
+    """Return the number of images, None if it is unknown; 0 stands for that."""
+    if array is None or array.dtype.kind not in "iu":
+        return None
+    if array.ndim or int(array) < 0:
+        raise DataError(f"in {path}, count must be a number of images; received {array}", _HINT)
+    return int(array) or None
 
 
 def _text(array: NDArray[np.generic] | None) -> str | None:

@@ -98,12 +98,22 @@ def test_statistics_of_other_tools_are_read_and_their_pickles_are_not(tmp_path, 
         ({"mu": MEAN * np.nan, "sigma": COVARIANCE}, "is not finite"),
         ({"mu": MEAN, "sigma": COVARIANCE + np.triu(np.ones((3, 3)), 1)}, "is not symmetric"),
         ({"mu": MEAN, "sigma": np.diag([1.0, 2.0, -0.1])}, "has the eigenvalue -0.1"),
+        ({"mu": MEAN, "sigma": COVARIANCE, "count": [1, 2]}, r"count must be a number of images; received \[1 2\]"),
+        ({"mu": MEAN, "sigma": COVARIANCE, "count": -5}, "count must be a number of images; received -5"),
     ],
 )
 def test_statistics_that_are_no_mean_and_covariance_are_refused(tmp_path, arrays, words):
     np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(DataError, match=words):
+    assert has_statistics(tmp_path / "x.npz")
+    with pytest.raises(DataError, match=words) as caught:
         ReferenceStatistics.read(tmp_path / "x.npz")
+    assert "--write-statistics" in caught.value.hint
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, None), (100.0, None), (100, 100)])
+def test_statistics_without_a_number_of_images_are_read(tmp_path, count, expected):
+    np.savez(tmp_path / "x.npz", mu=MEAN, sigma=COVARIANCE, count=count)
+    assert ReferenceStatistics.read(tmp_path / "x.npz").statistics.count == expected
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"x" * 100])
