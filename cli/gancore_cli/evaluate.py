@@ -154,8 +154,8 @@ def evaluate(
     from gancore.utils.paths import cache_root, data_root
 
     check_weights(raw=raw, ema=half_lives)
-    if statistics and statistics.suffix.lower() != ".npz":
-        raise click.UsageError(f"--write-statistics must end in .npz; received {statistics}")
+    if statistics:
+        _check_target(statistics)
     if save and (raw or half_lives or refresh_batchnorm or reference):
         raise click.UsageError("--save is for the weights and the reference of RUN; leave out what changes them")
     saved_in = click.get_current_context().with_resource(_locked(images)) if save else None
@@ -165,6 +165,8 @@ def evaluate(
     subject_of = _of_run if _is_trained(images, catalog) else _of_images
     subject = subject_of(terminal, images, options, catalog, paths)
     evaluator, samples = subject.evaluator, subject.samples
+    if statistics:
+        evaluator.check_statistics()
     terminal.display().prepare(evaluator.prepare())
     if statistics:
         evaluator.reference_statistics().save(statistics)
@@ -188,6 +190,19 @@ def evaluate(
                 echo(f"{what}: {file}")
 
     terminal.result(json_safe({**header, **measured, **files}), text)
+
+
+def _check_target(statistics: Path) -> None:
+    """Raise an error unless statistics can be written to a path, where they replace nothing but others."""
+    from gancore.errors import StorageError
+    from gancore.evaluation.statistics import has_statistics
+    from gancore.utils.paths import check_folder_of
+
+    if statistics.suffix.lower() != ".npz":
+        raise click.UsageError(f"--write-statistics must end in .npz; received {statistics}")
+    check_folder_of(statistics, "--write-statistics")
+    if os.path.lexists(statistics) and not has_statistics(statistics):
+        raise StorageError(f"{statistics} exists, and holds no statistics", "choose another --write-statistics")
 
 
 @dataclass(frozen=True)
@@ -257,6 +272,7 @@ def _of_run(terminal: Terminal, run: Path, options: _Options, catalog: Catalog, 
             metrics=options.metrics,
             reference=reference,
             sample_format=trained.sample_format,
+            classes=trained.classes,
             count=options.count,
             seed=options.seed,
         )

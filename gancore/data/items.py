@@ -157,6 +157,11 @@ def count_classes(dataset: TorchDataset[Any]) -> int | None:
     return len(classes)
 
 
+def class_names(dataset: TorchDataset[Any]) -> tuple[str, ...] | None:
+    """Return the names of the dataset's classes, None without them. Raise DataError as `count_classes` does."""
+    return None if count_classes(dataset) is None else tuple(map(str, getattr(dataset, "classes", ())))
+
+
 def columns_of(dataset: TorchDataset[Any], shape: Shape) -> tuple[str, ...]:
     """Return the names of the values of a vector, empty without names. Raise DataError if they do not fit the shape."""
     columns = getattr(dataset, "columns", None)

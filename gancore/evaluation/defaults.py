@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     reference: ReferenceImages | ReferenceStatistics | None = None,
     training: TorchDataset[Any] | None = None,  # Any: the dataset's items
     sample_format: SampleFormat | None = None,
+    classes: Sequence[str] = (),
     count: int | None = None,
     seed: int | None = None,
 ) -> Evaluator:
@@ -40,7 +41,8 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     which are left out, with a warning, where there are too few images for them.
     `reference` is by default the held-out part of the run's dataset, else the dataset itself. `training` is the run's
     dataset if it is already built; otherwise it is built here if it is needed. `sample_format` is that of the run's
-    dataset, by default read from `training`; its scales or value range are those that images are compared in.
+    dataset, by default read from `training`; its scales or value range are those that images are compared in. `classes`
+    are the names of the run's classes, by default read from `training`.
     """
     dataset, held_out = reference_of(run.dataset)
     if isinstance(reference, ReferenceStatistics):
@@ -67,7 +69,7 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
         chosen,
         paths,
         reference,
-        SampleOrigin(trained_on, held_out, dataset=dataset, sample_format=sample_format),
+        SampleOrigin(trained_on, held_out, dataset=dataset, sample_format=sample_format, classes=classes),
         count=count or run.dataset.evaluation.samples,
         seed=run.seed if seed is None else seed,
         optional=optional,

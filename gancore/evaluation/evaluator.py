@@ -7,7 +7,7 @@ model does not reach zero.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -32,6 +32,8 @@ MAX_REFERENCE_IMAGES = 50_000
 """Maximum number of real images to compare with; the seed of the evaluation chooses among more."""
 _SEARCHED = frozenset({"training", "conditions"})
 """Needs of metrics for which training images cannot stand in for generated ones."""
+_NAMED = 5
+"""The most classes that a message names."""
 _MAX_TRAINING_IMAGES = 100_000
 """Maximum number of training images for metrics that search them."""
 
@@ -100,7 +102,8 @@ class SampleOrigin:
     them. For images of unknown origin, `known` is False, and `training` may be real images that take their place when
     real data is scored. `dataset` is what learned extractors are trained on, by default that of the reference. `shape`
     is that of an image; it must be given if there is no reference. `sample_format` is that of the data that the
-    generator was trained on, by default that of `training`.
+    generator was trained on, by default that of `training`. `classes` are the names of the classes that samples are
+    asked for, in the order of their labels, by default those of `training`.
     """
 
     training: ReferenceImages | None = None
@@ -109,6 +112,7 @@ class SampleOrigin:
     dataset: Dataset | None = None
     shape: Shape | None = None
     sample_format: SampleFormat | None = None
+    classes: Sequence[str] = ()
 
 
 @dataclass
@@ -255,17 +259,16 @@ class Evaluator:
                 continue
             yield Preparation("reading real images", position / len(self._groups))
             needs = frozenset[str]().union(*(metric.needs for metric in group.metrics.values()))
-            halve = bool(needs & _SEARCHED) or not self.origin.held_out
-            if halve or "reference" in needs:
+            if self._reads_reference(group):
                 group.real = group.read(self.images)
             if "conditions" in needs and self.reference is not None and group.real is not None:
-                labels = self.reference.draw_labels(MAX_REFERENCE_IMAGES, self.seed, "reference")
-                group.real = replace(group.real, asked=labels)
+                self._check_classes(group, group.real)
+                group.real = replace(group.real, asked=self._labels_for(group, self.reference))
             if "training" in needs and self.origin.training is not None:
                 training = self.origin.training.draw(_MAX_TRAINING_IMAGES, self.seed, "training")
                 group.training = group.read(training)
             yield Preparation("measuring real images", (position + 0.5) / len(self._groups))
-            self._score_real_data(group, halve)
+            self._score_real_data(group, self._halves_reference(group))
 
     def evaluate(self, images: Tensor, asked: Tensor | None = None) -> Evaluation:
         """Measure images as they are stored: uint8 (N, C, H, W), or finite float32 (N, F).
@@ -293,15 +296,29 @@ class Evaluator:
 
         Raises ConfigError before `prepare`, and unless exactly one extractor has read the reference.
         """
-        read = [(group.real, group.loaded) for group in self._groups if group.real is not None and group.loaded]
-        if len(read) != 1 or self.reference is None:
-            names = ", ".join(sorted(extractor.name for _, extractor in read)) or "no extractor"
+        self.check_statistics()
+        for group in filter(self._reads_reference, self._groups):
+            if self.reference is not None and group.real is not None and group.loaded is not None:
+                return ReferenceStatistics.of(self.reference.name, group.real, group.loaded)
+        raise ConfigError("statistics were asked for before prepare", "iterate over prepare() to its end first")
+
+    def check_statistics(self) -> None:
+        """Raise ConfigError unless exactly one extractor reads the reference; can be called before `prepare`."""
+        groups = self._groups if self.reference else []
+        names = sorted(group.extractor.name for group in groups if group.extractor and self._reads_reference(group))
+        if len(names) != 1:
             raise ConfigError(
-                f"statistics are those of one extractor that reads the reference; here it is read by {names}",
+                "statistics are those of one extractor that reads the reference; here it is read by "
+                f"{', '.join(names) or 'no extractor'}",
                 "name one metric that compares features, as in --metric fd-inception",
             )
-        ((real, extractor),) = read
-        return ReferenceStatistics.of(self.reference.name, real, extractor)
+
+    def _reads_reference(self, group: _Group) -> bool:
+        return self._halves_reference(group) or any("reference" in metric.needs for metric in group.metrics.values())
+
+    def _halves_reference(self, group: _Group) -> bool:
+        searched = any(metric.needs & _SEARCHED for metric in group.metrics.values())
+        return searched or not self.origin.held_out
 
     def check(self, images: Tensor) -> None:
         """Raise DataError for images that cannot be evaluated here; can be called before `prepare`."""
@@ -351,6 +368,9 @@ class Evaluator:
             chosen = halves if metric.needs & _SEARCHED else inputs
             if chosen is None:
                 continue
+            if "conditions" in metric.needs and chosen.fake.asked is None:
+                self._warnings.append(f"{name} is not measured for real images: {self._why_no_labels()}")
+                continue
             try:
                 counts = {"stand_ins": len(chosen.fake), **_reference_counts(metric, chosen)}
                 self._real_data_scores[name] = _measure(name, metric, chosen), counts
@@ -358,6 +378,32 @@ class Evaluator:
                 self._check_counts(group, name, metric)
                 if name in group.metrics:
                     self._warnings.append(f"{name} cannot be measured for real images: {error}")
+
+    def _check_classes(self, group: _Group, real: Samples) -> None:
+        """Raise ConfigError for a classifier that does not know the classes that samples are asked for."""
+        asked = tuple(self.origin.classes) or (self.origin.training.classes if self.origin.training else ())
+        if not asked or group.loaded is None or real.logits is None:
+            return
+        known = group.loaded.classes
+        if known == asked or (not known and real.logits.shape[1] == len(asked)):
+            return
+        listed = f"classes {_listed(known)}" if known else f"{real.logits.shape[1]:,} classes of its own"
+        raise ConfigError(
+            f"extractor {group.loaded.name} classifies {listed}; samples are asked for {_listed(asked)}",
+            "leave out metrics that compare these, or pass a --reference with the classes of the run",
+        )
+
+    def _labels_for(self, group: _Group, reference: ReferenceImages) -> Tensor | None:
+        """Return the labels (N,) of the reference as the group's classifier numbers classes; None if it cannot."""
+        labels = reference.draw_labels(MAX_REFERENCE_IMAGES, self.seed, "reference")
+        names, known = reference.classes, group.loaded.classes if group.loaded else ()
+        if labels is None or not known or names == known:
+            return labels
+        return torch.tensor([known.index(name) for name in names])[labels] if {*names} <= {*known} else None
+
+    def _why_no_labels(self) -> str:
+        names = self.reference.classes if self.reference else ()
+        return f"they have other classes, {_listed(names)}" if names else "they have no labels"
 
     def _check_counts(self, group: _Group, name: str, metric: Metric) -> None:
         """Leave the metric out if there are too few images for it, before any image is generated.
@@ -433,6 +479,10 @@ def conditions_missing(name: str) -> ConfigError:
         f"{name} compares the classes of samples with those that they were asked for; these were asked for none",
         "evaluate a run that was trained on classes, as gancore train conditional does",
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
 
 
 def _select(samples: Samples, indices: Tensor) -> Samples:

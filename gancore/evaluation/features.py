@@ -22,6 +22,7 @@ class FeatureExtractor:
 
     `digest` is the SHA-256 of its settings and weights; `accuracy` the share of held-out images that it classifies
     correctly, None if it was not trained here or no images are held out; `gate` the least that the dataset requires.
+    `classes` are the names of its classes in the order of its logits, empty if they are not known.
     """
 
     name: str
@@ -30,6 +31,7 @@ class FeatureExtractor:
     digest: str
     accuracy: float | None = None
     gate: float | None = None
+    classes: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, object]:
         """Return what a result says of its extractor, as JSON; there is no gate without an accuracy to compare."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.contracts import Dataset, Mixture
-from gancore.data.items import build_dataset, count_classes, known_labels, read_items
+from gancore.data.items import build_dataset, class_names, count_classes, known_labels, read_items
 from gancore.errors import GancoreError
 from gancore.utils.large import MOST_IN_MEMORY, empty
 from gancore.utils.random import generator_for
@@ -45,6 +45,11 @@ class ReferenceImages:
     def num_classes(self) -> int | None:
         """The number of classes, None without labels."""
         return count_classes(self.images)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes in the order of the labels, empty without labels."""
+        return class_names(self.images) or ()
 
     @property
     def mixture(self) -> Mixture | None:

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from gancore.checkpoint import store as checkpoint
 from gancore.contracts import Dataset, Shape
-from gancore.data.items import build_dataset, check_labels, read_items
+from gancore.data.items import build_dataset, check_labels, class_names, read_items
 from gancore.errors import CheckpointError, ConfigError, PluginError, StorageError, blame
 from gancore.evaluation.features import ChannelByChannel, FeatureExtractor, digest_of, digest_of_tensor
 from gancore.evaluation.sources import compared
@@ -71,16 +71,17 @@ def load_extractor(
     Raises ConfigError when it must be trained and there is no suitable dataset, PluginError when its accuracy is too
     low.
     """
-    accuracy, gate, by_channel = None, None, False
+    accuracy, gate, by_channel, classes = None, None, False, ()
     if isinstance(extractor, LearnedExtractor):
         data = _TrainingData.load(extractor, dataset, shape, paths, sample_format)
         module, accuracy = yield from _load_learned(data, paths)
         by_channel, gate = data.shape[0] == 1 < shape[0], data.dataset.evaluation.gate
+        classes = () if by_channel else data.classes
     else:
         module = _build(extractor, shape, num_classes, paths.root)
     digest = digest_of(module, plain(extractor, _CLASS_NAME))
     module = (ChannelByChannel(module) if by_channel else module).eval().to(paths.device)
-    return FeatureExtractor(extractor.name, module, paths.device, digest, accuracy, gate)
+    return FeatureExtractor(extractor.name, module, paths.device, digest, accuracy, gate, classes)
 
 
 def _load_learned(
@@ -149,13 +150,16 @@ def _train_and_cache(
 
 @dataclass(frozen=True)
 class _TrainingData:
-    """The images that an extractor is trained on, standardized if the data has `scales`; `labels` if it needs them."""
+    """The images that an extractor is trained on, standardized if the data has `scales`.
+
+    `labels`, and `classes` by name, if it needs them.
+    """
 
     extractor: LearnedExtractor
     dataset: Dataset
     images: Tensor
     labels: Tensor | None
-    num_classes: int | None
+    classes: tuple[str, ...]
     sample_format: SampleFormat
 
     @classmethod
@@ -176,16 +180,16 @@ class _TrainingData:
         dataset = dataset.teacher()
         dataset = dataset.part("train") or dataset
         items = build_dataset(dataset, paths.root)
-        classes = getattr(items, "classes", None)
+        classes = class_names(items)
         if classes is None and extractor.needs_labels:
             raise ConfigError(
                 f"extractor {extractor.name} is trained to classify, but dataset {dataset.name!r} has no classes",
                 "choose another extractor: self-supervised learns from images without labels, random takes anything",
             )
         images, labels = read_items(items)
-        num_classes = len(classes) if classes is not None and extractor.needs_labels else None
-        if num_classes is not None:
-            check_labels(labels, num_classes)
+        learned = classes if classes is not None and extractor.needs_labels else None
+        if learned is not None:
+            check_labels(labels, len(learned))
         trained = tuple(images.shape[1:])
         if trained[1:] != shape[1:] or trained[0] not in (1, shape[0]):
             raise ConfigError(
@@ -194,8 +198,12 @@ class _TrainingData:
                 "choose another extractor, such as random",
             )
         sample_format = _seen_in(items, images, sample_format)
-        targets = None if num_classes is None else labels
-        return cls(extractor, dataset, compared(images, sample_format), targets, num_classes, sample_format)
+        targets = None if learned is None else labels
+        return cls(extractor, dataset, compared(images, sample_format), targets, learned or (), sample_format)
+
+    @property
+    def num_classes(self) -> int | None:
+        return None if self.labels is None else len(self.classes)
 
     @property
     def shape(self) -> Shape:

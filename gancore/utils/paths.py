@@ -35,12 +35,12 @@ def data_root(given: Path | str | None = None) -> Path:
     return Path(named) if named else cache_root() / "data"
 
 
-def check_folder_of(path: Path) -> None:
-    """Raise StorageError unless a file or folder can be made at the path; folders above it may be missing."""
+def check_folder_of(path: Path, option: str = "--out") -> None:
+    """Raise StorageError unless a file or folder can be made at the path of an option; folders above may be missing."""
     parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     problem = "is not a folder" if not parent.is_dir() else "" if os.access(parent, os.W_OK) else "is not writable"
     if problem:
-        raise StorageError(f"cannot write to {path}: {parent} {problem}", "choose another --out")
+        raise StorageError(f"cannot write to {path}: {parent} {problem}", f"choose another {option}")
 
 
 def shell_quote(path: Path | str) -> str:

@@ -174,14 +174,15 @@ def test_reference_may_be_a_table_a_folder_or_an_array(measured):
 
 def test_statistics_that_evaluate_writes_are_a_reference(measured):
     words = ["runs/0001", "--metric", "fd-random", "-n", 200]
-    written = document(measured, *words, "--write-statistics", "stats.npz")
-    assert written["statistics"] == "stats.npz"
-    found = document(measured, *words, "--reference", "stats.npz")["metrics"]["fd-random"]
+    document(measured, *words, "--write-statistics", "new/stats.npz")
+    written = document(measured, *words, "--write-statistics", "new/stats.npz")
+    assert written["statistics"] == "new/stats.npz"
+    found = document(measured, *words, "--reference", "new/stats.npz")["metrics"]["fd-random"]
     assert found["value"] == written["metrics"]["fd-random"]["value"]
     assert found["real_data_counts"] == {"stand_ins": 200, "reference": 1797}
     assert (
         "mean and covariance of features in stats.npz"
-        in measured.works("evaluate", *words[:3], "--reference", "stats.npz").stdout
+        in measured.works("evaluate", *words[:3], "--reference", "new/stats.npz").stdout
     )
 
 
@@ -239,6 +240,16 @@ def test_collapse_stops_the_run_if_configured(gancore):
             ["must end in .npz; received x.csv"],
         ),
         (
+            ["runs/0001", "--metric", "fd-random", "--write-statistics", "small.npy/x.npz"],
+            7,
+            ["cannot write to small.npy/x.npz", "is not a folder", "choose another --write-statistics"],
+        ),
+        (
+            ["runs/0001", "--metric", "fd-random", "--write-statistics", "pictures.npz"],
+            7,
+            ["pictures.npz exists, and holds no statistics"],
+        ),
+        (
             ["small.npy", "--reference", "digits", "--best"],
             2,
             ["--raw, --ema, --best and --refresh-batchnorm", "small.npy is another kind of file"],
@@ -261,6 +272,7 @@ def test_invalid_input_is_reported_in_three_lines(measured, arguments, code, wor
     np.save(measured.folder / "small.npy", np.zeros((99, 1, 4, 4), np.uint8))
     np.save(measured.folder / "float.npy", np.linspace(0, 1, 99 * 64, dtype=np.float32).reshape(99, 1, 8, 8))
     np.save(measured.folder / "nan.npy", np.full((99, 2), np.nan, np.float32))
+    np.savez(measured.folder / "pictures.npz", images=np.zeros((99, 1, 8, 8), np.uint8))
     (measured.folder / "broken.npy").write_bytes(b"\x93NUMPY\x01\x00")
     monkeypatch.chdir(measured.folder)
     with pytest.raises(SystemExit) as ended:

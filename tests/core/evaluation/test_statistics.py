@@ -154,4 +154,9 @@ def test_statistics_are_written_for_one_extractor_only(tmp_path):
     images = torch.randint(0, 256, (99, 1, 8, 8), dtype=torch.uint8)
     other = "{name = 'density', extractor = {name = 'random', seed = 1}}"
     with pytest.raises(ConfigError, match="here it is read by random, random"):
-        prepared(images, digits, tmp_path, "fd-random", other).reference_statistics()
+        evaluator(images, digits, tmp_path, "fd-random", other).check_statistics()  # before any image is read
+    with pytest.raises(ConfigError, match="statistics were asked for before prepare"):
+        evaluator(images, digits, tmp_path).reference_statistics()
+    np.savez(tmp_path / "x.npz", mu=MEAN, sigma=COVARIANCE)
+    with pytest.raises(ConfigError, match="here it is read by no extractor"):
+        evaluator(images, ReferenceStatistics.read(tmp_path / "x.npz"), tmp_path).check_statistics()

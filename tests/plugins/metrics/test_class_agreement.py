@@ -78,6 +78,39 @@ def test_class_agreement_of_real_data_is_the_accuracy_on_its_labels(tmp_path):
             evaluator.evaluate(images)
 
 
+class Labeled(torch.utils.data.TensorDataset):
+    def __init__(self, source, names):
+        labels = source.draw_labels(500, 0, "")
+        order = torch.tensor([names.index(name) if name in names else 0 for name in source.classes])
+        super().__init__(source.draw(500, 0, ""), order[labels])
+        self.classes = names
+
+
+def test_class_agreement_of_real_data_finds_classes_by_their_names(tmp_path):
+    catalog = gancore.Catalog.installed()
+    paths = gancore.EvaluationPaths(tmp_path, tmp_path, "cpu")
+    digits = gancore.ReferenceImages.of(catalog.find(gancore.Dataset, "digits")(), tmp_path)
+    metric = ClassAgreement(extractor=catalog.find(gancore.Extractor, "classifier")())
+
+    def evaluated(names, asked=digits.classes):
+        origin = gancore.SampleOrigin(dataset=digits.dataset, classes=asked)
+        reference = gancore.ReferenceImages("other", Labeled(digits, names))
+        made = gancore.Evaluator({"it": metric}, paths, reference, origin, count=500)
+        for _ in made.prepare():
+            pass
+        return made.evaluate(digits.draw(500, 0, ""), digits.draw_labels(500, 0, ""))
+
+    same, turned = evaluated(digits.classes), evaluated(digits.classes[::-1])
+    assert turned.results == same.results
+    assert same.results[0].real_data.value > 0.7
+    other = evaluated(("a", "b"))
+    assert other.results[0].measured == same.results[0].measured
+    assert other.results[0].real_data is None
+    assert other.warnings[-1] == "it is not measured for real images: they have other classes, a, b"
+    with pytest.raises(ConfigError, match="classifier classifies classes 0, 1, 2, 3, 4, …; samples are"):
+        evaluated(digits.classes, asked=("a", "b"))
+
+
 def test_class_agreement_of_samples_that_were_asked_for_nothing_is_refused_before_they_are_drawn(tmp_path):
     catalog = gancore.Catalog.installed()
     paths = gancore.EvaluationPaths(tmp_path, tmp_path, "cpu")
