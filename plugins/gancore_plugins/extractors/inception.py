@@ -7,6 +7,7 @@ import io
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -63,9 +64,9 @@ class InceptionExtractor(Extractor):
                 f"the download of the weights for extractor inception failed: {error}",
                 f"run the same command again; or download the file on another machine, and put it at {path}",
             )
-            if arrived := size_of_part(path):
-                failure.kept = f"the first {arrived:,} bytes, after which the next download continues"
-            raise failure from error
+            raise _with_kept(failure, path) from error
+        except KeyboardInterrupt as error:
+            raise _with_kept(error, path)  # noqa: B904  # the same error
         return (path,)
 
 
@@ -79,6 +80,16 @@ class _Inception(nn.Module):
             images = images.round().clamp(0, 255).to(torch.uint8)
         features, logits = self.network(images.expand(-1, 3, -1, -1))
         return Features(features, logits)
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def _with_kept(error: E, path: Path) -> E:
+    """Return an error that says what has arrived of a file; the command line shows the `kept` of any error."""
+    if arrived := size_of_part(path):
+        error.kept = f"the first {arrived:,} bytes, after which the next download continues"  # type: ignore[attr-defined]
+    return error
 
 
 def _path(root: Path) -> Path:

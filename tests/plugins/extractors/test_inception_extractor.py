@@ -120,6 +120,16 @@ def test_inception_download_that_is_interrupted_keeps_what_has_arrived_and_conti
     assert (tmp_path / "inception" / NAME).read_bytes() == CONTENT
 
 
+def test_inception_download_that_the_user_interrupts_says_what_has_arrived(tmp_path, monkeypatch):
+    with answering(in_ranges(CONTENT, [], most=10_000), monkeypatch) as address:
+        published(monkeypatch, CONTENT, address)
+        download = InceptionExtractor().fetch(tmp_path)
+        next(download)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            download.throw(KeyboardInterrupt())
+    assert caught.value.kept.endswith(" bytes, after which the next download continues")
+
+
 def test_inception_download_without_a_network_leaves_no_folder(tmp_path, monkeypatch, capsys):
     with answering(in_ranges(CONTENT, []), monkeypatch) as address:
         pass  # the port is closed again
