@@ -212,7 +212,16 @@ def _end_by_signal(error: BaseException, handler: SignalHandler, arguments: Sequ
     status, message = signal_status(error, handler.received)
     hint = getattr(error, "hint", "") if isinstance(error, Interrupted) else ""
     again = "start it again with its launcher" if is_launched() else shlex.join(["gancore", *arguments])
-    _fail(error, status, message, hint or again, arguments, reported=_is_reported(error))
+    reported = _is_reported(error)
+    _fail(_with_kept(error), status, message, hint or again, arguments, reported=reported)
+
+
+def _with_kept(error: BaseException) -> BaseException:
+    """Return an error, or one of its causes that says what was kept: click raises its own in place of Ctrl-C."""
+    cause: BaseException | None = error
+    while cause is not None and not getattr(cause, "kept", ""):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 def _is_reported(error: BaseException) -> bool:

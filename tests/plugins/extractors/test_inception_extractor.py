@@ -1,6 +1,9 @@
 import hashlib
 import json
 import os
+import signal
+import threading
+import time
 
 import pytest
 import torch
@@ -120,14 +123,30 @@ def test_inception_download_that_is_interrupted_keeps_what_has_arrived_and_conti
     assert (tmp_path / "inception" / NAME).read_bytes() == CONTENT
 
 
-def test_inception_download_that_the_user_interrupts_says_what_has_arrived(tmp_path, monkeypatch):
-    with answering(in_ranges(CONTENT, [], most=10_000), monkeypatch) as address:
-        published(monkeypatch, CONTENT, address)
-        download = InceptionExtractor().fetch(tmp_path)
-        next(download)
-        with pytest.raises(KeyboardInterrupt) as caught:
-            download.throw(KeyboardInterrupt())
-    assert caught.value.kept.endswith(" bytes, after which the next download continues")
+def test_inception_download_that_the_user_interrupts_says_what_has_arrived(tmp_path, monkeypatch, capsys):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[:9000])
+        handler.wfile.flush()
+        part = tmp_path / "inception" / f".{NAME}.part"
+        while not part.exists() or part.stat().st_size < 9000:
+            time.sleep(0.01)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.5)  # the connection stays open until the signal has arrived
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with answering(answer, monkeypatch) as address:
+            published(monkeypatch, CONTENT, address)
+            _, err = fetched(capsys, tmp_path, code=130)
+    finally:  # the command leaves its handler until the process ends
+        for number, action in before.items():
+            signal.signal(number, action)
+    *_, error, kept, _ = err.splitlines()
+    assert error == "error: interrupted"
+    assert kept == "kept: the first 9,000 bytes, after which the next download continues"
 
 
 def test_inception_download_without_a_network_leaves_no_folder(tmp_path, monkeypatch, capsys):
