@@ -27,6 +27,7 @@ from gancore.config.picture_rules import (
     has_classes,
     is_set,
     merge_tables,
+    rules_for,
     wanted_shape,
 )
 from gancore.config.run import Options
@@ -240,11 +241,13 @@ def _rules_and_own(
 ) -> tuple[tuple[str, ...], Table]:
     """Return the keys that follow from rules by the recipe in `below`, and what the user sets.
 
-    With rules, a file on top of the recipe is of the user too.
+    With rules, a file on top of the recipe is of the user too. Raises ConfigError for a rule that does not exist.
     """
     for position, layer in reversed([*enumerate(below)]):
         if has_rules(layer, catalog):
-            return catalog.recipe(_recipe_of(layer) or "").rules, merge([*below[position + 1 :], *above])[0]
+            rules = catalog.recipe(_recipe_of(layer) or "").rules
+            rules_for(rules)
+            return rules, merge([*below[position + 1 :], *above])[0]
     return (), merge(above)[0]
 
 

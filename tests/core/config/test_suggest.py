@@ -335,6 +335,11 @@ def test_recipe_of_a_plugin_uses_the_rules_that_it_lists(tmp_path):
     path = described(tmp_path, 12, [3, 32, 32])
     suggestion = suggest(path, catalog, below=read_layers("calm", catalog))
     assert [(each.key, each.value) for each in suggestion.decided] == [("batch_size", 12)]
+    (tmp_path / "calm.toml").write_text('rules = ["batch_sise"]\n' + PARTS)
+    catalog = Catalog([*CATALOG.plugins, read_plugin(Other, "other", "other", "1")])
+    of_digits = [ConfigLayer("--dataset", {"dataset": "digits"})]  # whose size is not known, so no rule applies
+    with pytest.raises(ConfigError, match="unknown rule 'batch_sise'; did you mean 'batch_size'"):
+        suggest_without_path(read_layers("calm", catalog), of_digits, catalog)
     (tmp_path / "calm.toml").write_text("rules = 3")
     assert "rules must be a list of keys" in read_plugin_error(Other)
 
