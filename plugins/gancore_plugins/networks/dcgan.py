@@ -40,6 +40,7 @@ class DCGANGenerator(DoubledWidths, Generator):
         for inputs, outputs in pairwise(widths):  # (N, C, H, W) to (N, C', 2 H, 2 W), C' = C / 2 or C
             layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1), *self._activation(outputs)]
         layers += [nn.ConvTranspose2d(widths[-1], plan.channels, 4, 2, 1), *([nn.Tanh()] if spec.bounded else [])]
+        layers += plan.cropping()
         return ConditionConcat(layers, condition).apply(init_weights)
 
     def _activation(self, channels: int) -> Iterator[nn.Module]:
@@ -64,7 +65,7 @@ class DCGANDiscriminator(DoubledWidths, Discriminator):
     def build(self, spec: Spec) -> nn.Module:
         plan = UpsamplingPlan.for_shape(spec.shape, "discriminator dcgan")
         inputs = plan.channels
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = plan.padding()
         # (N, C, H, W) to (N, C', H / 2, W / 2), C' = 2 C or C
         for index, outputs in enumerate(self.widths(spec, plan.doublings)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1))

@@ -52,7 +52,7 @@ class LightGenerator(_LightWidths, Generator):
         widths = self.widths(spec, plan.doublings + 1)[::-1]
         body = _Upsampling(spec.latent_dim + condition_width(condition), widths, plan)
         to_image = [nn.Conv2d(widths[-1], plan.channels, 3, padding=1), *([nn.Tanh()] if spec.bounded else [])]
-        return ConditionConcat([body, *to_image], condition).apply(init_weights)
+        return ConditionConcat([body, *to_image, *plan.cropping()], condition).apply(init_weights)
 
 
 class LightDiscriminator(_LightWidths, Discriminator):
@@ -79,7 +79,7 @@ class LightDiscriminator(_LightWidths, Discriminator):
         head = DiscriminatorHead(
             widths[-1] * height * width, flat_condition(spec, "discriminator light"), classifier=self.classifier
         )
-        network = _LightDiscriminator(list(self._body(plan.channels, widths)), head).apply(_init_weights)
+        network = _LightDiscriminator(list(self._body(plan.channels, widths)), head, plan).apply(_init_weights)
         if self.normalization == "spectral":
             apply_spectral_norm(network)
         if self.reconstructs:
@@ -162,20 +162,21 @@ def _cells(side: int) -> int:
 class _LightDiscriminator(nn.Module):
     """Images (N, C, H, W) to logits (N, 1), or to an `Output` with heads."""
 
-    def __init__(self, body: list[nn.Module], head: DiscriminatorHead) -> None:
+    def __init__(self, body: list[nn.Module], head: DiscriminatorHead, plan: UpsamplingPlan) -> None:
         super().__init__()
+        self.padded = nn.Sequential(*plan.padding())
         self.body, self.head = nn.ModuleList(body), head
         self.reconstruct: Decoders | None = None
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor | Output:
-        maps: list[Tensor] = [images]
+        maps: list[Tensor] = [self.padded(images)]
         for block in self.body:
             maps.append(block(maps[-1]))  # (N, C', H / 2^index, W / 2^index)
         output: Tensor | Output = self.head(maps[-1].flatten(1), condition)
         if self.reconstruct is None or not self.reconstruct.trains:
             return output
         output = output if isinstance(output, Output) else Output(output)
-        return replace(output, heads={**output.heads, **self.reconstruct(images, maps)})
+        return replace(output, heads={**output.heads, **self.reconstruct(maps[0], maps)})
 
 
 class _DownBlock(nn.Module):

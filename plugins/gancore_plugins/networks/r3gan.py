@@ -100,6 +100,7 @@ class _R3GANGenerator(nn.Module):
         self.stages = settings.stages(widths)
         self.transitions = nn.ModuleList(starmap(_transition, pairwise(widths)))
         self.to_image = _init(nn.Conv2d(widths[-1], plan.channels, 1, bias=False), 1.0)
+        self.cropped = nn.Sequential(*plan.cropping())
 
     def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
         if self.embedding is not None and condition is not None:
@@ -109,7 +110,7 @@ class _R3GANGenerator(nn.Module):
             # A 1x1 convolution without bias commutes with resampling, and costs a quarter before it.
             features = interpolate(transition(features), scale_factor=2, mode="bilinear", align_corners=False)
             features = stage(features)  # (N, C', H', W'), each time twice as high and wide
-        images: Tensor = self.to_image(features)  # (N, C, H, W)
+        images: Tensor = self.cropped(self.to_image(features))  # (N, C, H, W)
         return images
 
 
@@ -119,6 +120,7 @@ class _R3GANDiscriminator(nn.Module):
         condition = flat_condition(spec, "discriminator r3gan")
         widths = settings.widths(spec, plan.sizes[::-1])
         width = widths[-1]
+        self.padded = nn.Sequential(*plan.padding())
         self.from_image = _init(nn.Conv2d(plan.channels, widths[0], 1, bias=False), 1.0)
         self.stages = settings.stages(widths)
         self.transitions = nn.ModuleList(starmap(_transition, pairwise(widths)))
@@ -130,7 +132,7 @@ class _R3GANDiscriminator(nn.Module):
         self.embedding = condition_embedding(condition, width)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        features: Tensor = self.stages[0](self.from_image(images))  # (N, C', H, W)
+        features: Tensor = self.stages[0](self.from_image(self.padded(images)))  # (N, C', H, W)
         for transition, stage in zip(self.transitions, self.stages[1:], strict=True):
             features = transition(avg_pool2d(features, 2))  # the pooling equals bilinear resampling by one half
             features = stage(features)  # (N, C', H', W'), each time half as high and wide

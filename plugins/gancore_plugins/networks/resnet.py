@@ -58,7 +58,7 @@ class ResNetDiscriminator(Discriminator):
         sizes = plan.sizes[::-1]
         halvings = max(1, sum(min(size) > _LAST_SIDE for size in sizes[:-1]))
         widths = [bounded(scaled(self.width, spec), size) for size in sizes[: halvings + 1]]
-        body = nn.Sequential(*self._body(plan.channels, widths))
+        body = nn.Sequential(*plan.padding(), *self._body(plan.channels, widths))
         features = widths[-1] + bool(self.minibatch_stddev)
         head = DiscriminatorHead(features, flat_condition(spec, "discriminator resnet"), classifier=self.classifier)
         network = WithHead(body, head).apply(_init_weights)
@@ -91,7 +91,7 @@ class _ResNetGenerator(nn.Module):
         self.attention = SelfAttention(widths[-2]) if settings.attention else None  # before the last block
         to_image = nn.Conv2d(widths[-1], plan.channels, 3, padding=1)
         self.end = nn.Sequential(
-            nn.BatchNorm2d(widths[-1]), nn.ReLU(), to_image, *([nn.Tanh()] if spec.bounded else [])
+            nn.BatchNorm2d(widths[-1]), nn.ReLU(), to_image, *([nn.Tanh()] if spec.bounded else []), *plan.cropping()
         )
         self.apply(_init_weights)
 

@@ -74,6 +74,7 @@ class _StyleGenerator(nn.Module):
             ModulatedConv2d(channels, plan.channels, 1, settings.style, demodulates=False) for channels in widths
         )
         self.bias = nn.Parameter(torch.zeros(plan.channels, 1, 1))
+        self.cropped = nn.Sequential(*plan.cropping())
 
     def forward(self, latent: Tensor, condition: Tensor | None = None) -> Generated:
         style = self.mapping(latent, condition)[:, None].expand(-1, len(self.layers), -1)  # (N, L, S)
@@ -96,7 +97,7 @@ class _StyleGenerator(nn.Module):
                 features = self.layers[2 * index - 1](features, styles[2 * index - 1])
                 features = self.layers[2 * index](features, styles[2 * index])  # (N, D, 2^index h, 2^index w)
                 images = upsampled(images) + to_image(features, styles[2 * index])
-        return Generated(images, {"style": style})
+        return Generated(self.cropped(images), {"style": style})
 
     def _mixed(self, style: Tensor, latent: Tensor, condition: Tensor | None) -> Tensor:
         """Return styles (N, L, S) whose last layers, from a random one on, have another style in some samples."""

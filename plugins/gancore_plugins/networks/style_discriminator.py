@@ -42,6 +42,7 @@ class StyleDiscriminator(Discriminator):
 
     def _body(self, plan: UpsamplingPlan, widths: list[int]) -> Iterator[nn.Module]:
         """Yield layers from images (N, C, H, W) to features (N, F)."""
+        yield from plan.padding()
         yield EqualizedConv2d(plan.channels, widths[0], 1)
         for inputs, outputs in pairwise(widths):
             yield _DownBlock(inputs, outputs)
