@@ -71,7 +71,8 @@ def load_extractor(
     Raises ConfigError when it must be trained and there is no suitable dataset, PluginError when its accuracy is too
     low.
     """
-    accuracy, gate, by_channel, classes = None, None, False, ()
+    accuracy, gate, by_channel = None, None, False
+    classes: tuple[str, ...] = ()
     if isinstance(extractor, LearnedExtractor):
         data = _TrainingData.load(extractor, dataset, shape, paths, sample_format)
         module, accuracy = yield from _load_learned(data, paths)
