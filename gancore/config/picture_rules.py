@@ -31,7 +31,7 @@ FEW_ITEMS = 1000
 MANY_ITEMS = 50_000
 """The fewest pictures that need no augmentation without it."""
 _SMALLEST_BASE, _LARGEST_BASE = 4, 15
-"""The shorter side in pixels of the smallest features of networks that halve images."""
+"""The shorter side in pixels of the smallest features of networks that halve images, for which none are cut off."""
 _WIDTH, _WIDE_SIDE, _FEWEST_CHANNELS = 64, 64, 16
 """Channels up to a side of this many pixels, and the fewest channels of larger pictures."""
 _CPU_BATCH, _GPU_BATCH, _SMALLEST_BATCH = 32, 64, 16
@@ -208,7 +208,7 @@ def augmentation_policy(facts: Facts) -> list[str]:
 
 
 def _networks(facts: Facts, settings: Settings, key: str) -> str:
-    return "dcgan" if can_be_halved(*facts.shape[1:]) else "mlp"
+    return "dcgan" if facts.side >= 2 * _SMALLEST_BASE else "mlp"
 
 
 def _family(settings: Settings, key: str) -> str:
@@ -301,7 +301,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         _both("name"),
-        "`dcgan`, or `mlp` if the sides cannot be halved",
+        f"`dcgan`, below {2 * _SMALLEST_BASE} pixels `mlp`",
         "the best emoji in half an hour without a GPU are those of networks with batch normalization in D",
         _networks,
     ),

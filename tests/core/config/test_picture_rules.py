@@ -150,9 +150,13 @@ def test_wanted_shape_is_small_and_fits_networks(shape, accelerated):
 )
 def test_can_be_halved_asks_for_even_sides_and_small_features(sides, possible):
     assert can_be_halved(*sides) is possible
+
+
+@pytest.mark.parametrize(("sides", "network"), [((8, 9), "dcgan"), ((7, 40), "mlp"), ((300, 31), "dcgan")])
+def test_rules_choose_networks_by_size(sides, network):
     values = decided(Facts((3, *sides), 1000))
-    assert values["generator.name"] == values["discriminator.name"] == ("dcgan" if possible else "mlp")
-    assert ("generator.widths" in values) is not possible
+    assert values["generator.name"] == values["discriminator.name"] == network
+    assert ("generator.widths" in values) is (network == "mlp")
 
 
 @pytest.mark.parametrize(
