@@ -45,7 +45,7 @@ def advice(config: Mapping[str, Any], spec: Spec, items: int, run: Path) -> str:
 
 
 def _proposed(config: Mapping[str, Any], spec: Spec, items: int) -> Iterator[tuple[str, object]]:  # Any: as above
-    """Yield keys and values: R1, a stronger one, augmentation of few images, or lower learning rates."""
+    """Yield keys and values: augmentation of few images; R1, a stronger penalty, or lower learning rates."""
     is_image, batch = len(spec.shape) == 3, config["batch_size"]
     regularizers = config.get("regularizers", {})
     if is_image and items < _FEW_ITEMS and not config.get("augmentations") and not _is_moved(spec):
@@ -53,7 +53,8 @@ def _proposed(config: Mapping[str, Any], spec: Spec, items: int) -> Iterator[tup
         yield "augmentations.diffaugment.policy", f"[{', '.join(map(repr, policy))}]"
     gamma = r1_gamma(spec.shape[1] * spec.shape[2], batch) if is_image else _GAMMA_OF_VECTORS
     weights = {label: table["gamma"] for label, table in regularizers.items() if "gamma" in table}
-    if not regularizers:
+    # R1 is that of single images, which batch normalization in D mixes.
+    if not regularizers and config["discriminator"].get("normalization") != "batch":
         yield "regularizers.r1.gamma", gamma
         return
     for label, value in weights.items():

@@ -43,6 +43,13 @@ def proposed(recipe, *sets, spec=IMAGES, items=60_000):
             ["optimizer.generator.lr=0.0001", "optimizer.discriminator.lr=0.0001"],
         ),
         (
+            "vanilla",
+            ["discriminator=dcgan"],  # with batch normalization
+            IMAGES,
+            60_000,
+            ["optimizer.generator.lr=0.0001", "optimizer.discriminator.lr=0.0001"],
+        ),
+        (
             "mnist",
             [],
             IMAGES,
