@@ -20,7 +20,9 @@ class _FiniteDifference(Regularizer):
 
     gamma: Schedulable = Field(default=10.0, ge=0, description="weight of half the mean squared gradient, as in r1")
     sigma: float = Field(
-        default=0.01, gt=0, description="standard deviation of the noise, for images in [-1, 1]; the paper's value"
+        default=0.01,
+        ge=1e-4,  # less drowns in the rounding of float32
+        description="standard deviation of the noise, for images in [-1, 1]; the paper's value",
     )
 
     def strength(self, time: TrainingTime) -> float:

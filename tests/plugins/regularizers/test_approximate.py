@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import nn
 
 from gancore import score
@@ -29,6 +30,14 @@ def test_penalty_of_a_linear_critic_is_near_half_the_square_of_its_weights(seed,
         torch.testing.assert_close(
             approximate(sigma=sigma).penalty(*scores), exact().penalty(*scores).detach(), rtol=0.15, atol=0
         )
+
+
+@pytest.mark.parametrize("kind", [R1Approximate, R2Approximate])
+def test_noise_that_rounding_would_remove_is_refused(kind):
+    with pytest.raises(ValidationError, match="greater than or equal to"):
+        kind(sigma=1e-9)
+    image = torch.ones(1, 1) - 0.1
+    assert image + kind(sigma=1e-4).sigma != image
 
 
 def test_gradients_of_the_weights_are_near_those_of_the_exact_penalty():
