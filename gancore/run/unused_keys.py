@@ -16,11 +16,13 @@ from gancore.config.run import RunConfig
 from gancore.config.suggest import as_toml
 from gancore.contracts import Discriminator, Generator, Spec
 from gancore.errors import blame
-from gancore.settings import Settings
+from gancore.settings import Settings, TrainingTime
 from gancore.training.gan import GAN
 from gancore.utils.meta import without_memory
 
 _OF_A_CHOICE = "choice for "
+_LATER = 10**15
+"""Images that no run sees."""
 _OF_THE_PRODUCT = ("defaults", "recipe ", _OF_A_CHOICE)
 """Beginnings of the names of layers that the user did not write."""
 
@@ -75,6 +77,8 @@ def unused_keys(keys: AbstractSet[str], config: RunConfig, gan: GAN) -> Iterator
             if _has_fixed_size(component, gan.spec, network):
                 part = f"{component.kind} {component.name!r}"
                 yield f"size has no effect on {part}: it does not use the width_factor of its Spec"
+    for label in _too_late(config, gan):
+        yield f"regularizer {label!r} has no effect: it begins after the whole run ({config.duration})"
     for player, prefix in _frozen_groups(config, gan):
         reason = "training.freeze leaves none of its parameters to train"
         yield f"group {prefix!r} of optimizer.{player}.groups has no effect: {reason}"
@@ -111,10 +115,24 @@ def _mirrors_nothing(config: RunConfig) -> str:
     return f"no augmentation mirrors images: --set {setting}"
 
 
-def _beyond_the_total(every_kimg: float, config: RunConfig, gan: GAN) -> str:
+def _too_late(config: RunConfig, gan: GAN) -> Iterator[str]:
+    """Yield the labels of regularizers that are active only after the run."""
+    total = _total_kimg(config, gan)
+    for label, regularizer in config.regularizers.items() if total is not None else ():
+        with suppress(Exception):  # training reports what fails
+            times = [TrainingTime(int(1000 * total * share), share) for share in (0, 0.25, 0.5, 0.75, 1)]
+            if not any(map(regularizer.strength, times)) and regularizer.strength(TrainingTime(_LATER, 1.0)):
+                yield label
+
+
+def _total_kimg(config: RunConfig, gan: GAN) -> float | None:
     images = config.batch_size * config.training.discriminator_steps
     epochs = config.total.total_epochs(gan.feed.size, images)
-    total = None if epochs is None else epochs * gan.feed.size / 1000
+    return None if epochs is None else epochs * gan.feed.size / 1000
+
+
+def _beyond_the_total(every_kimg: float, config: RunConfig, gan: GAN) -> str:
+    total = _total_kimg(config, gan)
     return "" if total is None or every_kimg <= total else f"the whole run takes {total:g} kimg ({config.duration})"
 
 

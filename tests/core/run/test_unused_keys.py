@@ -54,6 +54,7 @@ def warnings_of(settings, *below):
             {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"ada": {"policy": ["color"]}}},
             "dataset.mirrors",
         ),
+        ({"regularizers": {"late": {"name": "lecam", "start_kimg": 0.02}}}, "regularizer 'late'"),
     ],
 )
 def test_unused_key_of_the_user_is_a_warning(settings, key):
@@ -73,6 +74,7 @@ def test_unused_key_of_the_user_is_a_warning(settings, key):
         {"dataset": {**PICTURES, "classes": False, "mirrors": False}},
         {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"diffaugment": {"policy": ["flip"]}}},
         {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"ada": {}}},
+        {"regularizers": {"lecam": {"start_kimg": 0.01}, "r1": {"gamma": 0}}},
     ],
 )
 def test_key_with_an_effect_or_of_the_default_is_no_warning(settings):
