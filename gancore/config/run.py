@@ -373,6 +373,11 @@ def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source} is not valid TOML: {error}", "fix the file") from error
+    if "rules" in data:
+        raise ConfigError(
+            f"{source}: rules are for recipes of plugins, and apply to a file that begins with one",
+            "write a recipe that has them in place of `rules`, such as: recipe = 'pictures'",
+        )
     recipe = data.pop("recipe", None)
     if recipe is None:
         return [ConfigLayer(source, data)]

@@ -352,6 +352,7 @@ class TestSources:
             (b"seed = ", r"my\.toml is not valid TOML: Invalid value"),
             (b"\xff\xfe", r"my\.toml is not valid TOML: 'utf-8' codec"),
             (b"recipe = 'vanila'", "unknown recipe 'vanila'; did you mean 'vanilla'"),
+            (b"rules = ['batch_size']", r"my\.toml: rules are for recipes of plugins"),
             (b"recipe = 3", "recipe must be the name of a recipe; received 3"),
             (None, r"cannot read .*my\.toml: No such file"),
         ],
