@@ -21,8 +21,14 @@ _REPLACEMENTS = {
 
 
 def problem_messages(error: ValidationError, data: Mapping[str, Any], sources: Mapping[Keys, str]) -> list[str]:
-    """Return a message for each error of pydantic: path, requirement, received value, and source."""
-    return list(dict.fromkeys(_message(line, data, sources) for line in error.errors()))
+    """Return a message for each error of pydantic: path, requirement, received value, and source.
+
+    A list whose items are wrong is not called too short, as pydantic does, which counts only valid items.
+    """
+    lines = error.errors()
+    wrong_items = {line["loc"][:-1] for line in lines}
+    shown = [line for line in lines if line["type"] != "too_short" or line["loc"] not in wrong_items]
+    return list(dict.fromkeys(_message(line, data, sources) for line in shown))
 
 
 def _message(error: ErrorDetails, data: Mapping[str, Any], sources: Mapping[Keys, str]) -> str:

@@ -419,14 +419,23 @@ def _keys_hint(error: ValidationError, data: Mapping[str, Any]) -> str:  # Any: 
     unnamed = [place[0] for place in places if place[0] in _PARTS and place[1:] in ((), ("name",))]
     if len(unnamed) == len(places):
         return f"gancore list {unnamed[0]}"
-    value = data.get(str(table))
+    value, kind = data.get(str(table)), str(table)
+    if table in _LABELED and len(labels := {place[1] for place in places}) == 1:
+        (label,) = labels
+        value = value.get(label) if isinstance(value, Mapping) else None
+        value = {"name": label} | value if isinstance(value, Mapping) else None
+        kind = kind.removesuffix("s")
+        if all(place[2:] in ((), ("name",)) for place in places):
+            return f"gancore list {kind}"
     name = value.get("name") if isinstance(value, Mapping) else value
-    if others or table not in _PARTS or not isinstance(name, str):
+    if others or table not in {*_PARTS, *_LABELED} or not isinstance(name, str):
         return "see the keys with: gancore show run"
-    return f"gancore show {table} {quote(name)}"
+    return f"gancore show {kind} {quote(name)}"
 
 
 _PARTS = ("generator", "discriminator", "loss", "dataset")
+_LABELED = ("regularizers", "augmentations", "observers")
+"""Tables of components under labels, which are their names unless they have a `name`."""
 
 
 def read_dataset(text: str, catalog: Catalog) -> Dataset:

@@ -63,7 +63,7 @@ class CollapseGuard:
             return None
         return (
             f"collapse suspected: {len(self._real)} samples have an effective number of "
-            f"{diversity * self._real_number:.1f} distinct images, as many real images have {self._real_number:.1f}; "
+            f"{diversity * self._real_number:.1f} distinct ones, as many real ones have {self._real_number:.1f}; "
             f"below {MIN_DIVERSITY:.0%} of real data in {LOW_VALUES_TO_ALARM} evaluations in a row"
         )
 

@@ -44,6 +44,14 @@ def advice(config: Mapping[str, Any], spec: Spec, items: int, run: Path) -> str:
     return f"try: gancore resume {shell_quote(run)} {sets}"
 
 
+def continuation(config: Mapping[str, Any], run: Path) -> str:  # Any: data of a file
+    """Return how to continue a run that stopped at a collapse: a command, or a setting for a run of Python objects."""
+    setting = "--set evaluate.on_collapse=warn"
+    if any(is_object(config.get(part)) for part in KINDS):
+        return setting.replace("--set ", "")
+    return f"gancore resume {shell_quote(run)} {setting}"
+
+
 def _proposed(config: Mapping[str, Any], spec: Spec, items: int) -> Iterator[tuple[str, object]]:  # Any: as above
     """Yield keys and values: augmentation of few images; R1, a stronger penalty, or lower learning rates."""
     is_image, batch = len(spec.shape) == 3, config["batch_size"]

@@ -22,7 +22,7 @@ from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
 from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.evaluation.sources import ReferenceImages
 from gancore.observers import JSONL, RunInfo
-from gancore.run.collapse_advice import advice
+from gancore.run.collapse_advice import advice, continuation
 from gancore.run.directory import REAL, RunDirectory, describe
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import Coordinator
@@ -240,18 +240,19 @@ class Recorder:
             self._save()
             unsaved = bool(pending)
         evaluation, alarm = self._evaluate(guarded="guarded evaluation" in pending) if pending else (None, None)
-        if alarm:
-            self._note_event("collapse", self._gan.progress.step, alarm)
         change = advice(self._config_data, self._gan.spec, self._gan.feed.size, self._directory.path) if alarm else ""
+        advised = "; ".join(filter(None, [alarm, change]))
+        if advised:
+            self._note_event("collapse", self._gan.progress.step, advised)
         if alarm and self._config.evaluate.on_collapse == "stop":
             self._draw_picture()
             self._save()
             raise NumericsError(
                 f"stopped at step {self._gan.progress.step}: {alarm}",
                 f"{change or 'try a lower learning rate for the discriminator'}; "
-                "--set evaluate.on_collapse=warn continues the run",
+                f"or continue the run: {continuation(self._config_data, self._directory.path)}",
             )
-        self._warnings += [f"{alarm}; {change}" if change else alarm] if alarm else []
+        self._warnings += [advised] if advised else []
         if unsaved and self._gan.done() >= 1:
             self._save()  # so that the last checkpoint of a finished run has nothing pending
         if self._report_is_due:

@@ -48,8 +48,6 @@ def report(
     yield f"loaded from {stored.path}{step}: {' and '.join(counts)}"
     if stored.is_plain:
         yield from _prefix_lines(stored, sources)
-    if anew := sorted({_part(name) for name in stored.tensors if name.startswith("regularizer.")}):
-        yield f"  starts anew: {_printable(', '.join(anew))}"
     if rows:
         header = _Row("layer", "file", "this network", "")
         widths = [max(len(getattr(row, key)) for row in (header, *rows)) for key in ("layer", "stored", "own")]
@@ -113,7 +111,15 @@ def _prefix_lines(stored: StoredWeights, sources: Mapping[str, Source]) -> Itera
 
 
 def other_lines(stored: StoredWeights, sources: Mapping[str, Source], config: RunConfig) -> Iterator[str]:
-    """Yield what happens to the average (EMA) and to the network of the loss, for a file that has them."""
+    """Yield what happens to regularizers, the average (EMA) and the network of the loss, for a file that has them."""
+    theirs = sorted({_part(name) for name in stored.tensors if name.startswith("regularizer.")})
+    own = {f"regularizer.{label}" for label in config.regularizers}
+    for what, parts in (
+        ("starts anew", [part for part in theirs if part in own]),
+        ("left out, since this run has none", [part for part in theirs if part not in own]),
+    ):
+        if parts:
+            yield f"  {what}: {_printable(', '.join(parts))}"
     if "ema" in sources and sources["ema"].prefix != sources["generator"].prefix:
         yield "  average (EMA): " + (
             "the generator begins with the weights of the file, its average with their average"

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from gancore.training.gan import GAN
 
 _REAL_ITEMS = 16
-_SCALES = (1.0, 1000.0)
-"""Factors of pictures at which a discriminator without a sigmoid has logits outside of [0, 1]."""
+_SCALES = (1.0, 1e3, 1e6)
+"""Factors of pictures, at one of which a discriminator without a sigmoid has logits outside of [0, 1]."""
 _LATENT_SCALE = 10.0
 """Factor of latents at which a generator without tanh leaves [-1, 1]."""
 _ENOUGH = 64
@@ -53,9 +53,11 @@ def untrained_warnings(trial: GAN) -> Iterator[str]:
         idle = [name for name, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
         if idle:
             more = f" and {len(idle) - 1} more" if len(idle) > 1 else ""
+            have, they, them = ("have", "they are", "them") if more else ("has", "it is", "it")
             yield (
-                f"parameter {idle[0]!r}{more} of the {role} has no gradient with this loss, so it is never trained: "
-                "use it in the forward pass, choose a loss that uses its output, or set requires_grad to False"
+                f"parameter {idle[0]!r}{more} of the {role} {have} no gradient in a step, so {they} never trained: "
+                f"use {them} in the forward pass, choose a loss or a regularizer that uses the output of {them}, or "
+                "set requires_grad to False"
             )
 
 

@@ -207,6 +207,9 @@ def test_collapse_stops_the_run_if_configured(gancore):
     assert hint.startswith("next: try: gancore train run/config.toml --set 'augmentations.diffaugment.policy=")
     command = shlex.split(hint.removeprefix("next: try: gancore ").partition(";")[0])
     gancore.works(*command, "--steps", 1)
+    proposed = hint.removeprefix("next: ").partition("; or continue the run: ")
+    assert proposed[0] in gancore.works("show", "run", "run").stdout
+    gancore.works(*shlex.split(proposed[2].removeprefix("gancore ")))
     assert "gamma = " in (gancore.folder / "NEW" / "config.toml").read_text()
     warned = gancore.works("train", *BY_HAND, "--kimg", 2, *options, "--out", "warned")
     assert len([line for line in warned.stderr.splitlines() if line.startswith("warning: step 16: collapse")]) == 1

@@ -51,7 +51,7 @@ def test_alarm_is_raised_at_the_second_evaluation_of_identical_samples(dataset, 
     assert diversity < 0.2
     assert guard.alarm(diversity) is None
     warning = guard.alarm(diversity)
-    assert "256 samples have an effective number of 1.0 distinct images, as many real images have" in warning
+    assert "256 samples have an effective number of 1.0 distinct ones, as many real ones have" in warning
     assert guard.alarm(diversity) is None, "not repeated"
 
 

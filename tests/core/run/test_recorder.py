@@ -357,7 +357,7 @@ def test_collapse_to_one_image_is_reported_at_the_second_evaluation(tmp_path):
     _, _, seen = recorded(tmp_path / "run", {**STILL, "generator": {"name": "constant"}})
     warned = [(written.step.step, *written.warnings) for written in seen if written.warnings]
     assert [step for step, _ in warned] == [4]
-    assert "collapse suspected: 100 samples have an effective number of 1.0 distinct images" in warned[0][1]
+    assert "collapse suspected: 100 samples have an effective number of 1.0 distinct ones" in warned[0][1]
 
 
 def test_collapse_to_one_mode_of_eight_is_reported_at_the_second_evaluation(tmp_path):
@@ -366,7 +366,7 @@ def test_collapse_to_one_mode_of_eight_is_reported_at_the_second_evaluation(tmp_
     _, _, seen = recorded(tmp_path / "run", STILL, ring, one)
     warned = [written for written in seen if written.warnings]
     assert [written.step.step for written in warned] == [8]
-    assert "256 samples have an effective number of 1.0 distinct images" in warned[0].warnings[0]
+    assert "256 samples have an effective number of 1.0 distinct ones" in warned[0].warnings[0]
 
 
 def test_collapse_is_not_reported_for_diverse_samples(tmp_path):

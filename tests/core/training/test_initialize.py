@@ -16,6 +16,7 @@ from gancore.errors import CheckpointError
 from gancore.training.correspondence import Conditioning, Layout, layer_of, part_of, shared_classes
 from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer, plan
+from gancore.training.initialize_report import other_lines
 from gancore.training.networks import call
 from gancore.training.stored_networks import find_sources
 from helpers.tiny_components import PARTS, assembled, catalog, equal, trained, weights
@@ -277,6 +278,14 @@ def test_report_says_what_happens_to_the_average_and_to_the_loss(ema, words):
         assert len(lines) == (1 if expected else 0)
         assert all(expected in line for line in lines)
         assert expected != "average" or words in lines[0]
+
+
+def test_report_tells_regularizers_that_start_anew_from_those_that_the_run_lacks():
+    config = config_of("mlp", regularizers={"kept": {"name": "r1"}})
+    saved, _ = stored("mlp")
+    tensors = {f"regularizer.{label}.mean": torch.zeros(()) for label in ("kept", "gone")}
+    lines = [*other_lines(StoredWeights("old", saved.tensors | tensors, "digest", saved.about), {}, config)]
+    assert lines == ["  starts anew: regularizer.kept", "  left out, since this run has none: regularizer.gone"]
 
 
 # Plain state dicts

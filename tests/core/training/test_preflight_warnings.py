@@ -118,7 +118,7 @@ def test_warnings_of_a_translation_are_those_of_its_picture():
         ({"generator": Constant()}, "do not depend on the latent"),
         (
             {"generator": WithUnused(generator(nn.Tanh()))},
-            "'unused.weight' and 1 more of the generator has no gradient",
+            "'unused.weight' and 1 more of the generator have no gradient in a step, so they are never trained",
         ),
         ({"discriminator_": discriminator(nn.Sigmoid())}, r"all logits of the discriminator are in \[0, 1\]"),
         ({"discriminator_": WithUnused(discriminator())}, "'unused.weight' and 1 more of the discriminator"),
@@ -130,6 +130,18 @@ def test_warning_says_what_is_suspicious_and_how_to_fix_it(parts, message):
     assert len(found) == 1
     with pytest.raises(UserWarning, match=message):
         warnings.warn(found[0], stacklevel=1)
+
+
+def test_warning_of_a_sigmoid_is_not_for_small_logits():
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = discriminator()
+
+        def forward(self, images):
+            return 0.5 + 1e-4 * self.layers(images)
+
+    assert warnings_of(discriminator_=Small()) == ()
 
 
 def test_warning_of_float_images_names_a_range():
