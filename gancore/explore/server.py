@@ -80,7 +80,8 @@ class Server:
         self._worker.end(_SECONDS_TO_END)
         self._server.should_exit = True
         self._thread.join(2 * _SECONDS_TO_END)
-        self._socket.close()
+        if not self._thread.is_alive():  # else the server, which closes it, would fail on a busy machine
+            self._socket.close()
 
     def wait(self) -> None:
         """Wait until the server ends, or a signal raises its exception."""

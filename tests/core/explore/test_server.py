@@ -44,6 +44,15 @@ def test_server_refuses_addresses_without_the_token(ask, served, prefix, path):
     assert b"token" in content
 
 
+def test_server_that_ends_late_closes_its_socket_itself(explored, monkeypatch):
+    monkeypatch.setattr("gancore.explore.server._SECONDS_TO_END", 0)
+    with Server(explored[1]) as server:
+        pass
+    server._thread.join(30)  # an exception in it fails the test
+    assert not server._thread.is_alive()
+    assert server._socket.fileno() == -1
+
+
 def test_server_answers_nothing_twice_at_the_same_address(served, explored):
     with Server(explored[1]) as other:
         assert other.address.split("/")[3] != served.address.split("/")[3]
