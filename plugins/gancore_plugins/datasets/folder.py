@@ -26,8 +26,8 @@ from gancore_plugins.readers.selection import Rules, Selection, label_file, sele
 if TYPE_CHECKING:
     from torch.utils.data import Dataset as TorchDataset
 
-_SIZES = (64, 32, 16)
-"""Sizes that are chosen for pictures that reach them."""
+_SIZES = (64, 48, 32, 28, 24, 16)
+"""Shorter sides that are chosen for pictures that reach them; networks can halve them at least twice."""
 _SAMPLE = 64
 """Number of pictures whose headers are read to choose settings."""
 _SAME_PROPORTIONS = 0.9
@@ -214,7 +214,7 @@ def _rectangle(sizes: Sequence[tuple[int, int]], side: int) -> tuple[int, int] |
     ratio, count = Counter(Fraction(width, height) for width, height in sizes).most_common(1)[0]
     if ratio == 1 or count < _SAME_PROPORTIONS * len(sizes):
         return None
-    exact, step = side * max(ratio, 1 / ratio), side // 4
+    exact, step = side * max(ratio, 1 / ratio), 1 << ((side // 4).bit_length() - 1)
     longer = round(exact / step) * step
     if longer == side or longer > 4 * side or abs(longer / exact - 1) > _DISTORTION:
         return None
