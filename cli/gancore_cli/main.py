@@ -146,7 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             sys.exit(2)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx else "gancore"
-            _fail(error, 2, error.format_message(), f"{command} --help", arguments)
+            message = error.format_message().replace("valid float range", "number")
+            message = message.replace("valid integer range", "whole number")
+            _fail(error, 2, message, f"{command} --help", arguments)
         except (KeyboardInterrupt, click.Abort, Interrupted) as error:
             _end_by_signal(error, handler, arguments)
         except CommandError as error:

@@ -14,7 +14,7 @@ from http.client import HTTPException, HTTPMessage, HTTPResponse
 from io import FileIO
 from pathlib import Path
 from typing import IO
-from urllib.error import HTTPError
+from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from gancore.errors import StorageError
@@ -41,7 +41,8 @@ def fetch(release: Release, name: str, into: Path) -> Iterator[float]:
         try:
             yield from _stream(f"{mirror}{name}", *release.files[name], part)
         except DOWNLOAD_ERRORS as error:
-            failures.append(f"{mirror}{name}: {error}")
+            reason = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
+            failures.append(f"{mirror}{name}: {getattr(reason, 'strerror', None) or reason}")
             continue
         with writing(into / name):
             move(part, into / name)

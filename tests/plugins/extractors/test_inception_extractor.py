@@ -155,7 +155,7 @@ def test_inception_download_without_a_network_leaves_no_folder(tmp_path, monkeyp
     published(monkeypatch, CONTENT, address)
     _, err = fetched(capsys, tmp_path / "data", code=3)
     *_, error, kept, hint = err.splitlines()
-    assert "refused" in error
+    assert error.endswith(f"{NAME}: Connection refused")
     assert kept == "kept: nothing was changed"
     assert f"put it at {tmp_path / 'data' / 'inception' / NAME}" in hint
     assert not (tmp_path / "data").exists()
