@@ -117,6 +117,25 @@ def _is_state(argument: tuple[str, Any, Any]) -> bool:  # Any: as above
 
 
 def command_of_new_run(run: Path, found: Iterable[Change] = ()) -> str:
-    """Return the command that trains a new run with these changes, from the weights of this one."""
+    """Return the command that trains a new run with these changes, from the weights of this one, if they can fit."""
+    found = list(found)
+    origin = [] if any(change.key == "size" for change in found) else ["--init-from", shell_quote(run)]
     words = ["gancore train", shell_quote(run / "config.toml"), *(change.assignment for change in found)]
-    return " ".join([*words, "--init-from", shell_quote(run), "--out NEW"])
+    return " ".join([*words, *origin, "--out NEW"])
+
+
+def with_removed_tables(found: Iterable[Change], now: Mapping[str, Any]) -> list[Change]:  # Any: data of a file
+    """Return changes with one for each table that is gone, in place of those of its keys, which would keep it."""
+    result: dict[str, Change] = {}
+    for change in found:
+        parts, table = change.key.split("."), now
+        for depth, part in enumerate(parts, start=1):
+            if not isinstance(table, Mapping) or table.get(part) is None:
+                key = ".".join(parts[:depth])
+                result.setdefault(key, change if key == change.key else Change(key, {}, None))
+                break
+            table = table[part]
+        else:
+            if change.now not in ({}, None):  # an empty table, before or now, changes nothing
+                result[change.key] = change
+    return list(result.values())

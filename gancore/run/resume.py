@@ -19,7 +19,7 @@ from gancore.config.requirements import catalog_for, needs_of
 from gancore.config.run import RunConfig, resolve
 from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError, ConfigError, PluginError
-from gancore.run.changes import Change, changes, command_of_new_run, refused
+from gancore.run.changes import Change, changes, command_of_new_run, refused, with_removed_tables
 from gancore.run.directory import Resumed, RunDirectory, describe
 from gancore.run.first_weights import FirstWeights
 from gancore.run.log import RecorderState, recorder_state, truncate_log
@@ -264,9 +264,10 @@ def _check_settings(run: Path, written: Mapping[str, Any], config: Mapping[str, 
     """Raise ConfigError for settings that a run cannot change, with what to do instead."""
     asked = changes(written, config)
     if wrong := refused(asked, written, config):
+        command = command_of_new_run(run, with_removed_tables(asked, config))
         raise ConfigError(
             f"a run cannot change this when it is resumed: {_listed(wrong)}",
-            f"start a new run from its weights: {command_of_new_run(run, asked)}",
+            f"start a new run{' from its weights' if '--init-from' in command else ''}: {command}",
         )
 
 

@@ -21,7 +21,7 @@ from gancore.config.layers import ConfigLayer, assignment
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError, ConfigError, DataError
 from gancore.hookspecs import hookimpl
-from gancore.run.changes import changes, refused
+from gancore.run.changes import changes, refused, with_removed_tables
 from gancore.run.directory import RunDirectory
 from gancore.run.run import Run
 from helpers.small_runs import lines, small_run
@@ -212,6 +212,20 @@ def test_half_life_cannot_be_added_and_refreshed_statistics_keep_the_weights():
     assert not refused(changes(old, {"ema": {"half_life_kimg": 1.0, "more_kimg": []}}), old, now)
 
 
+def test_command_of_a_new_run_removes_tables_that_are_gone():
+    before = {"ema": {"half_life_kimg": 1.0, "ramp_up": 0.05}, "regularizers": {"r1": {"name": "r1"}}, "seed": 0}
+    now = {"regularizers": {}, "seed": 3}
+    found = with_removed_tables(changes(before, now), now)
+    assert [change.assignment for change in found] == [
+        "--set ema=none",
+        "--set regularizers.r1=none",
+        "--set seed=3",
+    ]
+    assert with_removed_tables(changes(now, before), before) == [
+        change for change in changes(now, before) if change.now is not None
+    ]
+
+
 REFUSED = (
     "seed=3",
     "latent.dim=7",
@@ -240,7 +254,9 @@ def test_change_that_the_state_does_not_carry_is_refused_with_a_command(tmp_path
         resumed(path, steps=9, set=table)
     words = shlex.split(error.value.hint.partition(": ")[2])
     assert words[:3] == ["gancore", "train", str(path / "config.toml")]
-    assert words[-4:] == ["--init-from", str(path), "--out", "NEW"]
+    # Networks of another size take none of the weights.
+    assert words[-4:-2] == ["--init-from", str(path)] or (key == "size" and "--init-from" not in words)
+    assert words[-2:] == ["--out", "NEW"]
     layers = [*(assignment(words[at + 1]) for at, word in enumerate(words) if word == "--set")]
     config = resolve([ConfigLayer("run", opened(path).config.to_data(catalog())), *layers], catalog())
     wanted = resolve([ConfigLayer("run", opened(path).config.to_data(catalog())), assignment(text)], catalog())
