@@ -20,6 +20,7 @@ from gancore.training.loop import Step, train
 from gancore.training.networks import call, generated_of
 from gancore.training.preflight import trial_condition
 from gancore.utils.copies import copy_part
+from gancore.utils.memory import free_memory
 from gancore.utils.text import duration, file_size, with_unit_prefix
 
 _MANY_PARAMETERS = 100_000_000
@@ -106,16 +107,6 @@ def cost_of(gan: GAN) -> Cost:
         state, present = state + size, present + size
     parameters = {player: sum(weight.numel() for weight in each.parameters()) for player, each in networks.items()}
     return Cost(parameters, state, _activations(gan), present)
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Return the free memory of a GPU, or of the machine, in bytes; None if it is unknown."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    with suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
-        lines = dict(line.split(":") for line in file)
-        return 1024 * int(lines["MemAvailable"].split()[0])
-    return None
 
 
 def check_memory(count: int, shape: Shape, dtype: str) -> None:

@@ -42,7 +42,7 @@ from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluator
 from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
-from gancore.run.cost import Cost, Timing, check_memory, check_pictures, cost_of, free_memory, timed_steps
+from gancore.run.cost import Cost, Timing, check_memory, check_pictures, cost_of, timed_steps
 from gancore.run.directory import RunDirectory, next_directory
 from gancore.run.first_weights import FirstWeights, check_early
 from gancore.run.interrupt import Interruption
@@ -70,6 +70,7 @@ from gancore.training.gan import GAN
 from gancore.training.initialize import Initializer
 from gancore.training.loop import Step, train
 from gancore.utils.copies import copy_part
+from gancore.utils.memory import free_memory
 from gancore.utils.paths import cache_root, data_root, shell_quote
 from gancore.utils.threads import computing_with
 

@@ -117,8 +117,9 @@ def _mirrors_nothing(config: RunConfig) -> str:
 
 def _too_late(config: RunConfig, gan: GAN) -> Iterator[str]:
     """Yield the labels of regularizers that are active only after the run."""
-    total = _total_kimg(config, gan)
-    for label, regularizer in config.regularizers.items() if total is not None else ():
+    if (total := _total_kimg(config, gan)) is None:
+        return
+    for label, regularizer in config.regularizers.items():
         with suppress(Exception):  # training reports what fails
             times = [TrainingTime(int(1000 * total * share), share) for share in (0, 0.25, 0.5, 0.75, 1)]
             if not any(map(regularizer.strength, times)) and regularizer.strength(TrainingTime(_LATER, 1.0)):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.config.run import Options
@@ -16,6 +17,7 @@ from gancore.data.feed import Feed
 from gancore.distributed.ranks import Ranks
 from gancore.errors import ConfigError, PluginError, blame
 from gancore.utils.random import derive_seed, seeded
+from gancore.utils.text import file_size, with_unit_prefix
 
 P = TypeVar("P")
 
@@ -25,6 +27,27 @@ def building(options: Options, part: str, stream: str | None = None) -> Iterator
     """Seed the random numbers of the block from the run's seed, and attribute its errors to the part."""
     with seeded(derive_seed(options.seed, "build", stream or part)), blame(part, "in build()"):
         yield
+
+
+def check_room(networks: Mapping[str, nn.Module], free: int | None) -> None:
+    """Raise ConfigError for networks that cannot be trained in `free` bytes, before the system ends the process.
+
+    The check of all parts before a run holds a copy of each weight and a gradient.
+    """
+    weights = {
+        role: [weight for weight in network.parameters() if not is_lazy(weight)] for role, network in networks.items()
+    }
+    needed = 2 * sum(weight.nbytes for own in weights.values() for weight in own)
+    if free is not None and needed > free:
+        sizes = " and ".join(
+            f"{role} {with_unit_prefix(sum(weight.numel() for weight in own))}".rstrip()
+            for role, own in weights.items()
+        )
+        raise ConfigError(
+            f"networks of {sizes} parameters take at least {file_size(needed)} more memory, and {file_size(free)} are "
+            "free",
+            "--set size=small, or a lower width of the generator and the discriminator",
+        )
 
 
 def network_on(device: torch.device, role: str, module: nn.Module, layout: torch.memory_format | None) -> nn.Module:

@@ -30,7 +30,16 @@ from gancore.training.adapters import (
     LossAdapter,
     PlayersAdapter,
 )
-from gancore.training.assembly import building, check_objective, checked_options, feed_of, network_on, part_on, spec_of
+from gancore.training.assembly import (
+    building,
+    check_objective,
+    check_room,
+    checked_options,
+    feed_of,
+    network_on,
+    part_on,
+    spec_of,
+)
 from gancore.training.batchnorm import FreshStatistics
 from gancore.training.choose import choose
 from gancore.training.ema import EMA, Averages, roles_of, weights_of
@@ -43,6 +52,7 @@ from gancore.training.preflight import copy_parts, run_preflight
 from gancore.training.regularizers import NO_REGULARIZERS, ActiveRegularizer, ActiveRegularizers
 from gancore.training.state import Progress, TrainingState
 from gancore.training.sync import synchronize_batchnorm
+from gancore.utils.memory import free_memory
 from gancore.utils.random import derive_seed
 from gancore.utils.threads import computing_with
 
@@ -104,6 +114,9 @@ class GAN:
         self.trial_leaves = set[Tensor]()
         """The leaf tensors that get a gradient in a step of the preflight's copy."""
 
+        if self.device.type == "cpu":  # a GPU reports what it lacks
+            free = free_memory(self.device, swap=True)
+            check_room({"generator": self.generator, "discriminator": self.discriminator}, free)
         with computing_with(None if training.threads == "auto" else training.threads):
             preflight = run_preflight(self)
         self._warnings, self._mixes_samples = preflight.warnings, preflight.mixes_samples

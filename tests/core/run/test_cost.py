@@ -5,7 +5,10 @@ import torch
 from torch import nn
 
 from gancore import GAN, Options
-from gancore.run.cost import Cost, Timing, cost_of, free_memory, timed_steps
+from gancore.errors import ConfigError
+from gancore.run.cost import Cost, Timing, cost_of, timed_steps
+from gancore.training.assembly import check_room
+from gancore.utils.memory import free_memory
 from helpers.tiny_components import Noise, equal, weights
 
 
@@ -83,7 +86,15 @@ def test_cost_warns_of_large_networks_and_of_too_little_memory(cost, free, words
 
 
 def test_free_memory_is_less_than_that_of_the_machine():
-    assert 0 < free_memory(torch.device("cpu")) < 2**50
+    assert 0 < free_memory(torch.device("cpu")) <= free_memory(torch.device("cpu"), swap=True) < 2**50
+
+
+def test_networks_whose_copies_do_not_fit_are_refused():
+    networks = {"generator": nn.Linear(1000, 1000, bias=False), "discriminator": nn.Linear(10, 10, bias=False)}
+    check_room(networks, 2 * 4 * 1_000_100)
+    check_room(networks, None)
+    with pytest.raises(ConfigError, match=r"generator 1 M and discriminator 100 parameters take at least 8 MB more"):
+        check_room(networks, 2 * 4 * 1_000_100 - 1)
 
 
 def test_timed_steps_takes_a_few_steps():
