@@ -15,7 +15,7 @@ import click
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.data import with_settings
-from gancore_cli.evaluation_text import print_averages, print_evaluation
+from gancore_cli.evaluation_text import half_life_in_words, print_averages, print_evaluation
 from gancore_cli.options import (
     OutPath,
     Terminal,
@@ -104,7 +104,8 @@ def _half_lives(_context: click.Context, _parameter: click.Parameter, texts: tup
     callback=_half_lives,
     metavar="KIMG|all",
     help="Sample the average (EMA) with this half-life, of those that the run kept: `ema.half_life_kimg` and "
-    "`ema.more_kimg`. Several, or all, are measured one by one, for a choice between them.  [default: the first]",
+    "`ema.more_kimg`. Several, or all, are measured one by one, for a choice between them.  "
+    "[default: ema.half_life_kimg]",
 )
 @best
 @refresh_batchnorm
@@ -170,8 +171,15 @@ def evaluate(
     terminal.display().prepare(evaluator.prepare())
     if statistics:
         evaluator.reference_statistics().save(statistics)
-    found = [_measured(terminal, evaluator, samples, asked, subject.warnings) for asked in subject.draws]
-    averages = [*zip(subject.half_lives, found, strict=True)]
+    averages: list[tuple[float | None, Evaluation]] = []
+    for half_life, asked in zip(subject.half_lives, subject.draws, strict=True):
+        average = f", half-life {half_life_in_words(half_life)}" if options.several else ""
+        terminal.note(f"measuring {len(samples):,} images{average}")
+        evaluation = evaluator.evaluate(samples, asked)
+        averages.append((half_life, replace(evaluation, warnings=(*subject.warnings, *evaluation.warnings))))
+    found = [evaluation for _, evaluation in averages]
+    for warning in dict.fromkeys(warning for evaluation in found for warning in evaluation.warnings):
+        terminal.note(f"warning: {warning}")
     if saved_in:
         saved_in.write_evaluation(subject.step, found[0])
     header = {**subject.header, "count": len(samples), "seed": seed}
@@ -329,18 +337,6 @@ def _wanted_averages(trained: TrainedGenerator, half_lives: Sequence[float]) -> 
             role_of(ema, kimg)
         return [*half_lives]
     return sorted(ema.half_lives, key=lambda kimg: kimg or 0)
-
-
-def _measured(
-    terminal: Terminal, evaluator: Evaluator, samples: Tensor, asked: Tensor | None, warnings: Sequence[str]
-) -> Evaluation:
-    """Return the evaluation of samples, and of what they were asked for, with further warnings, which are shown."""
-    terminal.note(f"measuring {len(samples):,} images")
-    evaluation = evaluator.evaluate(samples, asked)
-    evaluation = replace(evaluation, warnings=(*warnings, *evaluation.warnings))
-    for warning in evaluation.warnings:
-        terminal.note(f"warning: {warning}")
-    return evaluation
 
 
 @contextmanager

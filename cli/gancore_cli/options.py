@@ -184,7 +184,7 @@ ema = click.option(
     type=click.FloatRange(0, min_open=True),
     metavar="KIMG",
     help="Use the average (EMA) with this half-life, of those that the run kept: `ema.half_life_kimg` and "
-    "`ema.more_kimg`.  [default: the first]",
+    "`ema.more_kimg`.  [default: ema.half_life_kimg]",
 )
 
 

@@ -423,7 +423,7 @@ def _keys_hint(error: ValidationError, data: Mapping[str, Any]) -> str:  # Any: 
     if table in _LABELED and len(labels := {place[1] for place in places}) == 1:
         (label,) = labels
         value = value.get(label) if isinstance(value, Mapping) else None
-        value = {"name": label} | value if isinstance(value, Mapping) else None
+        value = {"name": label, **value} if isinstance(value, Mapping) else None
         kind = kind.removesuffix("s")
         if all(place[2:] in ((), ("name",)) for place in places):
             return f"gancore list {kind}"

@@ -38,7 +38,8 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     """Return an evaluator for samples of a run; arguments that are not given have the defaults of the run's dataset.
 
     `metrics` are names like fd-random or inline tables; by default those of the run, else of the dataset's protocol,
-    which are left out, with a warning, where there are too few images for them.
+    which are left out, with a warning, where there are too few images for them. With statistics as the reference it is
+    the Fréchet distance by their extractor.
     `reference` is by default the held-out part of the run's dataset, else the dataset itself. `training` is the run's
     dataset if it is already built; otherwise it is built here if it is needed. `sample_format` is that of the run's
     dataset, by default read from `training`; its scales or value range are those that images are compared in. `classes`
@@ -47,6 +48,7 @@ def evaluator_for_run(  # the keywords are the options of `gancore evaluate`
     dataset, held_out = reference_of(run.dataset)
     if isinstance(reference, ReferenceStatistics):
         held_out, dataset = False, run.dataset
+        metrics = [*metrics] or [_metric_of(reference)]
     elif reference is not None:
         held_out = held_out and reference.dataset == dataset
         dataset = reference.dataset or run.dataset
@@ -92,6 +94,8 @@ def evaluator_for_images(
     and metrics, DataError for images of another shape than the reference.
     """
     check_reference(reference, metrics)
+    if isinstance(reference, ReferenceStatistics):
+        metrics = [*metrics] or [_metric_of(reference)]
     dataset = reference.dataset if isinstance(reference, ReferenceImages) else None
     part = None if dataset is None else dataset.part("train")
     held_out = part is not None and reference_of(part) == (dataset, True)
@@ -123,6 +127,14 @@ def check_reference(reference: object, metrics: Iterable[str]) -> None:
         raise ConfigError(
             "no reference given", "pass --reference DATASET, or a metric that needs none, such as is-inception"
         )
+
+
+def _metric_of(reference: ReferenceStatistics) -> str:
+    """Return the metric for statistics when none is named: the Fréchet distance by the extractor that they are of.
+
+    Files of other tools do not name it; theirs is that of the FID.
+    """
+    return f"fd-{reference.extractor_name or 'inception'}"
 
 
 def _find_metrics(names: Iterable[str], known: Mapping[str, Metric], catalog: Finder) -> dict[str, Metric]:

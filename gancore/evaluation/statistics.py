@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _KEYS = {"mu", "sigma"}
+_NAMES = ("extractor", "extractor_name")
 _HINT = "write it again with --write-statistics, or with numpy.savez(FILE, mu=mean, sigma=covariance)"
 _MOST_FEATURES = 16_384
+_LONGEST_NAME = 60
 _ROUNDING = 1e-6
 """Of the largest variance: how far a covariance that was stored in float32 is from symmetric and nonnegative."""
 
@@ -33,21 +35,29 @@ _ROUNDING = 1e-6
 class ReferenceStatistics:
     """Mean and covariance of a reference's features, with a `name`.
 
-    `extractor` is the digest of the extractor that computed the features, None if it is unknown.
+    `extractor` is the digest of the extractor that computed the features, and `extractor_name` its name; both are None
+    if they are unknown.
     """
 
     name: str
     statistics: FeatureStatistics
     extractor: str | None = None
+    extractor_name: str | None = None
 
     @property
     def digest(self) -> str:
         """The SHA-256 of mean and covariance."""
         return digest_of_tensor(torch.cat([self.statistics.mean.unsqueeze(0), self.statistics.covariance]))
 
+    @property
+    def _whose(self) -> str:
+        """The name of the extractor before its digest; empty if the file holds no name."""
+        name = (self.extractor_name or "")[:_LONGEST_NAME]
+        return f"{name} " if name.isprintable() and name else ""
+
     @classmethod
     def read(cls, path: Path | str) -> ReferenceStatistics:
-        """Read an .npz file with `mu` (D,) and `sigma` (D, D), and what gancore adds: `count` and `extractor`.
+        """Read an .npz file with `mu` (D,) and `sigma` (D, D), and perhaps `count`, `extractor`, `extractor_name`.
 
         Raises DataError for another or a damaged file, and for values that are no mean and covariance.
         """
@@ -61,24 +71,26 @@ class ReferenceStatistics:
         mean, covariance = arrays["mu"], arrays["sigma"]
         _check(path, mean, covariance)
         mu, sigma = (torch.from_numpy(part.astype(np.float64)) for part in (mean, covariance))
-        count = _count(path, arrays.get("count"))
-        return cls(path.name, FeatureStatistics(mu, sigma, count), _text(arrays.get("extractor")))
+        count, names = _count(path, arrays.get("count")), (_text(arrays.get(key)) for key in _NAMES)
+        return cls(path.name, FeatureStatistics(mu, sigma, count), *names)
 
     @classmethod
     def of(cls, name: str, samples: Samples, extractor: FeatureExtractor) -> ReferenceStatistics:
         """Return the statistics of real images that an extractor has read. Raises DataError for fewer than two."""
         if samples.features is None or len(samples) < 2:
             raise DataError(f"statistics need at least 2 real images; received {len(samples)}")
-        return cls(name, FeatureStatistics.of(samples.features), extractor.digest)
+        return cls(name, FeatureStatistics.of(samples.features), extractor.digest, extractor.name)
 
     def save(self, path: Path) -> None:
         """Write a file that `read` and other tools read, and folders above it. Raises StorageError."""
         mean, covariance = (part.numpy() for part in (self.statistics.mean, self.statistics.covariance))
-        count, extractor = np.int64(self.statistics.count or 0), np.str_(self.extractor or "")
+        count, digest, name = np.int64(self.statistics.count or 0), self.extractor or "", self.extractor_name or ""
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, mu=mean, sigma=covariance, count=count, extractor=extractor)
+            np.savez(
+                file, mu=mean, sigma=covariance, count=count, extractor=np.str_(digest), extractor_name=np.str_(name)
+            )
 
     def check(self, extractor: FeatureExtractor | None, dimensions: int) -> None:
         """Raise DataError unless the statistics are of features that this extractor computes (N, dimensions)."""
@@ -90,7 +102,7 @@ class ReferenceStatistics:
             )
         if self.extractor and extractor and self.extractor != extractor.digest:
             raise DataError(
-                f"{self.name} has statistics of the extractor {self.extractor[:12]}; {name} here is "
+                f"{self.name} has statistics of the extractor {self._whose}{self.extractor[:12]}; {name} here is "
                 f"{extractor.digest[:12]}: other weights or settings, so its features cannot be compared",
                 "measure with the extractor that they were computed with, or write them again by --write-statistics",
             )
@@ -109,7 +121,7 @@ def _arrays(path: Path) -> Mapping[str, NDArray[np.generic]]:
     with ZipFile(path) as members, np.load(path, allow_pickle=False) as arrays:
         if missing := sorted(_KEYS - set(arrays.files)):
             raise DataError(f"{path} has no array {missing[0]}; statistics are mu (D,) and sigma (D, D)", _HINT)
-        names = [name for name in ("mu", "sigma", "count", "extractor") if name in arrays.files]
+        names = [name for name in ("mu", "sigma", "count", *_NAMES) if name in arrays.files]
         most = 8 * (_MOST_FEATURES**2 + 1024)
         for name in names:
             if (size := members.getinfo(f"{name}.npy").file_size) > most:

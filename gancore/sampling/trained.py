@@ -34,7 +34,7 @@ from gancore.utils.sample_format import SampleFormat
 _MOST_DIGITS = 18
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainedGenerator:
     """A trained generator from a checkpoint.
 
@@ -61,6 +61,12 @@ class TrainedGenerator:
     class_counts: tuple[int, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
     half_life_kimg: float | None = None
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.shape))
+        half_life = "" if self.half_life_kimg is None else f" (half-life {self.half_life_kimg:g} kimg)"
+        weights = f"averaged weights{half_life}" if self.averaged else "current weights"
+        return f"<gancore.TrainedGenerator {self.path}: samples of {shape}, step {self.step:,}, {weights}>"
 
     @property
     def truncates_styles(self) -> bool:

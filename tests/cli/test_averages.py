@@ -19,8 +19,13 @@ def averaged(tmp_path_factory, trained_run, zygote):
 
 def test_averages_are_measured_in_one_table(averaged):
     metric = ("evaluate", "runs/0001", "--metric", "fd-random", "-n", 100)
-    shown = averaged.works(*metric, "--ema", "all").stdout.splitlines()
-    assert shown[0].endswith("step-00000004.safetensors, step 4, average weights, seed 0")
+    done = averaged.works(*metric, "--ema", "all")
+    assert done.stderr.count("100 images are few for 64 features") == 1
+    assert [half for half in ("0.05", "2", "10") if f"100 images, half-life {half} kimg\n" in done.stderr] == [
+        *("0.05", "2", "10")
+    ]
+    shown = done.stdout.splitlines()
+    assert shown[0].endswith("step-00000004.safetensors, step 4, averaged weights, seed 0")
     header, row = (re.split(r"  +", line) for line in shown[2:])
     assert header == ["metric", "0.05 kimg", "2 kimg", "10 kimg", "better", "real data"]
     found = json.loads(
@@ -35,7 +40,7 @@ def test_averages_are_measured_in_one_table(averaged):
     np.testing.assert_allclose([float(row[2]), float(row[1])], values, rtol=1e-3)
     assert values[0] != values[1]
     one = averaged.works(*metric, "--ema", 2).stdout.splitlines()
-    assert ", average weights of 2 kimg, seed 0" in one[0]
+    assert ", averaged weights (half-life 2 kimg), seed 0" in one[0]
     assert float(re.split(r"  +", one[3])[1]) == float(row[2])
 
 
@@ -58,6 +63,7 @@ def test_wrong_half_lives_are_named_with_those_of_the_run(averaged):
     error = averaged.fails(2, "export", "runs/0001", "--format", "hub", "--ema", 3)
     assert "no average (EMA) with a half-life of 3 kimg; it keeps 0.05, 2, 10" in error
     assert "--raw and --ema cannot be used together" in averaged.fails(2, "sample", "runs/0001", "--raw", "--ema", 2)
+    assert "'all' is not a number" in averaged.fails(2, "sample", "runs/0001", "--ema", "all")
     for words, problem in (
         (("--ema", "x"), "'x' is neither a half-life"),
         (("--ema", "all", "--ema", 2), "all includes every other"),

@@ -182,7 +182,13 @@ def test_statistics_that_evaluate_writes_are_a_reference(measured):
     assert found["real_data_counts"] == {"stand_ins": 200, "reference": 1797}
     assert (
         "mean and covariance of features in stats.npz"
-        in measured.works("evaluate", *words[:3], "--reference", "new/stats.npz").stdout
+        in measured.works("evaluate", *words[:1], "-n", 100, "--reference", "new/stats.npz").stdout
+    )
+    with np.load(measured.folder / "new/stats.npz") as arrays:
+        renamed = {**arrays, "extractor": np.str_("a" * 64), "extractor_name": np.str_("random")}
+    np.savez(measured.folder / "other.npz", **renamed)
+    assert "the extractor random aaaaaaaaaaaa; random here is" in measured.fails(
+        3, "evaluate", "runs/0001", "--reference", "other.npz"
     )
 
 

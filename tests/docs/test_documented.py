@@ -90,6 +90,25 @@ def test_exit_codes_equal_those_of_main():
     assert table == codes
 
 
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("generator", "network families"),
+        ("loss", "losses"),
+        ("regularizer", "regularizers"),
+        ("augmentation", "augmentations"),
+        ("dataset", "datasets"),
+        ("metric", "metrics"),
+        ("exporter", "export formats"),
+    ],
+)
+def test_readme_counts_the_built_in_components(kind, words):
+    catalog = gancore.Catalog.installed()
+    count = sum(plugin.package == "gancore" for _, plugin in catalog.offers(catalog.kinds[kind]))
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert re.findall(rf"(\d+) {words}\b", readme) == [str(count)]
+
+
 @pytest.mark.parametrize("name", gancore.__all__)
 def test_public_name_is_used_or_explained_on_a_page(name):
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]

@@ -46,11 +46,19 @@ class HubFolder(Exporter):
         evaluation, measured = _evaluation_of(model)
         write_card(out, Card(model, evaluation, self.license, self.title, self.repository))
         return {
-            "weights": "the average of training (EMA)" if model.about["averaged"] else "the current ones, no average",
+            "weights": _weights_of(model),
             "sha256_of_weights_file": digest,
             "license": self.license or "none; name one with --set license, such as apache-2.0",
             "evaluation": measured,
         }
+
+
+def _weights_of(model: ExportedGenerator) -> str:
+    """Return which weights an export has, in words."""
+    if not model.about["averaged"]:
+        return "the current ones, no average"
+    kimg = model.about.get("half_life_kimg")
+    return "the average of training (EMA)" + ("" if kimg is None else f", half-life {kimg:g} kimg")
 
 
 def _evaluation_of(model: ExportedGenerator) -> tuple[Evaluation | None, str]:

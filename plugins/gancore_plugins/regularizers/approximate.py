@@ -67,7 +67,7 @@ def _logits(scores: Scores, images: Tensor) -> Tensor:
     if any(isinstance(part, _DropoutNd) and part.p > 0 and part.training for part in discriminator.modules()):
         raise ConfigError(
             "finite differences need a discriminator that draws no random numbers, and this one has dropout",
-            "set the dropout of the discriminator to 0, or use r1 and r2",
+            "turn dropout off, as with --set discriminator.dropout=0, or use r1 and r2",
         )
     condition = () if scores.condition is None else (scores.condition,)
     extras = {name: scores.extras[name].detach() for name in getattr(discriminator, "extra_inputs", ())}

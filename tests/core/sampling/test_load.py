@@ -114,8 +114,11 @@ def test_load_takes_the_average_with_a_half_life(run):
     assert not torch.equal(short.generator[0].weight, default.generator[0].weight)
     assert [each.half_life_kimg for each in (default, same, short)] == [10.0, 10.0, 0.01]
     assert all(each.averaged for each in (default, same, short))
-    opened = gancore.open(path, device="cpu", catalog=catalog()).load(ema=0.01)
-    assert equal(opened.generator.state_dict(), short.generator.state_dict())
+    of_run = gancore.open(path, catalog=catalog(), device="cpu").load(ema=0.01)
+    assert equal(of_run.generator.state_dict(), short.generator.state_dict())
+    assert repr(of_run) == (
+        f"<gancore.TrainedGenerator {of_run.path}: samples of 1x4x4, step 4, averaged weights (half-life 0.01 kimg)>"
+    )
     with pytest.raises(ConfigError, match=r"half-life of 3 kimg; it keeps 0\.01, 10"):
         load(path, ema=3.0, device="cpu", catalog=catalog())
     with pytest.raises(ConfigError, match="raw and ema cannot be used together"):
@@ -124,7 +127,9 @@ def test_load_takes_the_average_with_a_half_life(run):
 
 def test_export_keeps_one_average_and_its_half_life(run, tmp_path):
     short = load(run[0], ema=0.01, device="cpu", catalog=catalog())
-    short.export("hub", tmp_path / "hub")
+    assert (
+        short.export("hub", tmp_path / "hub").facts["weights"] == "the average of training (EMA), half-life 0.01 kimg"
+    )
     for kimg in (None, 0.01):
         exported = load(tmp_path / "hub", ema=kimg, device="cpu", catalog=catalog())
         assert equal(exported.generator.state_dict(), short.generator.state_dict())
