@@ -35,8 +35,8 @@ _ROUNDING = 1e-6
 class ReferenceStatistics:
     """Mean and covariance of a reference's features, with a `name`.
 
-    `extractor` is the digest of the extractor that computed the features, and `extractor_name` its name; both are None
-    if they are unknown.
+    `extractor` is the digest of the extractor that computed the features, and `extractor_name` its name,
+    each None if it is unknown.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ReferenceStatistics:
         return digest_of_tensor(torch.cat([self.statistics.mean.unsqueeze(0), self.statistics.covariance]))
 
     @property
-    def _whose(self) -> str:
+    def _prefix(self) -> str:
         """The name of the extractor before its digest; empty if the file holds no name."""
         name = (self.extractor_name or "")[:_LONGEST_NAME]
         return f"{name} " if name.isprintable() and name else ""
@@ -102,7 +102,7 @@ class ReferenceStatistics:
             )
         if self.extractor and extractor and self.extractor != extractor.digest:
             raise DataError(
-                f"{self.name} has statistics of the extractor {self._whose}{self.extractor[:12]}; {name} here is "
+                f"{self.name} has statistics of the extractor {self._prefix}{self.extractor[:12]}; {name} here is "
                 f"{extractor.digest[:12]}: other weights or settings, so its features cannot be compared",
                 "measure with the extractor that they were computed with, or write them again by --write-statistics",
             )
