@@ -375,7 +375,7 @@ RULES: tuple[Rule, ...] = (
         ("duration",),
         f"1,000 views of each picture, between {_FEWEST_KIMG} and {_CPU_KIMG:,} kimg, with a GPU {_GPU_KIMG:,}; half "
         "of it with `--init-from`, Wang et al. 2018 (arXiv:1805.01677)",
-        "an hour without a GPU at 32x32; D memorizes few pictures in longer runs",
+        "up to an hour without a GPU at 32x32; D memorizes few pictures in longer runs",
         _duration,
     ),
     Rule(
