@@ -50,7 +50,17 @@ from benchmarks.quality import (
     values,
     with_mean,
 )
-from gancore import Catalog, Dataset, EvaluationPaths, Evaluator, ReferenceImages, SampleOrigin, read_images
+from gancore import (
+    Catalog,
+    Dataset,
+    EvaluationPaths,
+    Evaluator,
+    ReferenceImages,
+    SampleOrigin,
+    load,
+    read_images,
+    save_samples,
+)
 from gancore.config.from_path import dataset_for
 from gancore.config.run import read_dataset, read_layers
 from gancore.evaluation.features import FeatureExtractor
@@ -107,7 +117,7 @@ def main() -> None:
         unpack(arguments)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         pairs = [(arm, seed) for seed in range(arguments.seeds) for arm in arguments.arms]
-        trained = list(pool.map(lambda pair: train_arm(arguments, data, *pair), pairs))
+        trained = list(pool.map(lambda pair: train_arm(arguments, data, training, *pair), pairs))
     accuracies, results = measure(trained, arguments, data, training)
     write_report(arguments.out, report(results, arguments, accuracies), results)
     arms = {arm: read_images(samples_of(arguments, timed(arguments, arm), 0)) for arm in arguments.arms}
@@ -169,13 +179,24 @@ def timed(arguments: argparse.Namespace, arm: str) -> str:
     return f"{arm}={arguments.minutes:g} minutes"
 
 
-def train_arm(arguments: argparse.Namespace, data: Data, arm: str, seed: int) -> Result:
+def train_arm(arguments: argparse.Namespace, data: Data, training: ReferenceImages, arm: str, seed: int) -> Result:
     """Train, unless WORK has the record of this arm, seed and duration."""
     if arm in SCRIPTS:
         make = partial(train_script, arguments, arm, seed)
     else:
-        make = partial(run, arguments, arm, f"--minutes={arguments.minutes:g}", seed, options=data.options)
+        make = partial(train_recipe, arguments, data.options, training, arm, seed)
     return train(arguments, timed(arguments, arm), seed, make)
+
+
+def train_recipe(  # the last one is for each run
+    arguments: argparse.Namespace, options: Sequence[str], training: ReferenceImages, arm: str, seed: int, out: Path
+) -> dict[str, object]:
+    """Train a recipe, and draw samples of classes that are as frequent as those of the training images."""
+    took = run(arguments, arm, f"--minutes={arguments.minutes:g}", seed, out, options)
+    if took["finite"] and is_conditional(folder := out.with_suffix("")):
+        conditions = training.draw_conditions(SAMPLES, seed, "benchmark")
+        save_samples(load(folder, device="cpu").stream(SAMPLES, seed, conditions=conditions), out)
+    return took
 
 
 def train_script(arguments: argparse.Namespace, arm: str, seed: int, out: Path) -> dict[str, object]:

@@ -11,7 +11,7 @@ from PIL import Image
 from benchmarks import pictures
 from benchmarks.pictures import COLUMNS, LOOP, LOWEST, PLAIN, READ
 from benchmarks.quality import REAL, Result
-from gancore import resolve
+from gancore import load, resolve
 
 WHERE = ["--work", "work", "--out", "out"]
 
@@ -48,6 +48,20 @@ def test_scripts_are_run_with_the_same_pixels_threads_and_minutes(tmp_path, monk
     assert [call[0] for call in calls] == ["benchmarks.plain", "benchmarks.dcgan_loop", "benchmarks.dcgan_loop"]
     assert [call[-1] == "--diffaugment" for call in calls] == [False, False, True]
     assert ("--data", chosen.work / "images.npy") in pairwise(calls[1])
+
+
+def test_samples_of_conditional_recipes_have_the_classes_of_the_data(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "SAMPLES", 50)
+    for picture in [*(folder / "light").iterdir()][10:]:
+        picture.unlink()  # 40 dark, 10 light
+    chosen = pictures.parse([str(folder), "--size", "16", "--minutes", "0.005", *WHERE[2:], "--work", str(tmp_path)])
+    data = pictures.open_data(chosen)
+    training = pictures.ReferenceImages.of(data.dataset, chosen.data_dir)
+    out = tmp_path / "drawn.npy"
+    pictures.train_recipe(chosen, [*data.options, "--set=size=0.25"], training, "pictures", 3, out)
+    labels = training.draw_conditions(50, 3, "benchmark")
+    assert 2 < labels.sum() < 20
+    assert torch.equal(torch.from_numpy(np.load(out)), load(tmp_path / "drawn").sample(50, 3, conditions=labels))
 
 
 def test_results_have_metrics_accuracy_and_real_data(folder, tmp_path, monkeypatch):
