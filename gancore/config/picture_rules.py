@@ -26,10 +26,6 @@ SIDE_STEP = 8
 """Sides of reduced pictures are multiples of this, so that networks can halve them."""
 FEWEST_OF_CLASS = 10
 """The fewest items of a class, on average, for a conditional run."""
-FEW_ITEMS = 1000
-"""The fewest pictures that need no augmentation with batch normalization in D."""
-MANY_ITEMS = 50_000
-"""The fewest pictures that need no augmentation without it."""
 _SMALLEST_BASE, _LARGEST_BASE = 4, 15
 """The shorter side in pixels of the smallest features of networks that halve images, for which none are cut off."""
 _WIDTH, _WIDE_SIDE, _FEWEST_CHANNELS = 64, 64, 16
@@ -202,7 +198,7 @@ def r1_gamma(pixels: int, batch: int) -> float:
 
 
 def augmentation_policy(facts: Facts) -> list[str]:
-    """Return the operations of `diffaugment` that fit the pictures."""
+    """Return the operations of `diffaugment` and `ada` that fit the pictures."""
     color = ["color"] if facts.shape[0] in _COLOR else []
     return [*color, "translation", "cutout", *(["flip"] if facts.mirrors else [])]
 
@@ -264,9 +260,8 @@ def _r1(facts: Facts, settings: Settings, key: str) -> float | None:
     return _R1_INTERVAL if key.endswith("interval") else r1_gamma(facts.pixels, batch)
 
 
-def _policy(facts: Facts, settings: Settings, key: str) -> list[str] | None:
-    is_normalized = _has_batch_normalization(settings, "discriminator")
-    return augmentation_policy(facts) if facts.items < (FEW_ITEMS if is_normalized else MANY_ITEMS) else None
+def _policy(facts: Facts, settings: Settings, key: str) -> list[str]:
+    return augmentation_policy(facts)
 
 
 def _refresh(facts: Facts, settings: Settings, key: str) -> bool:
@@ -346,10 +341,10 @@ RULES: tuple[Rule, ...] = (
         _r1,
     ),
     Rule(
-        ("augmentations.diffaugment.policy",),
-        f"below {FEW_ITEMS:,} pictures, without batch normalization in D below {MANY_ITEMS:,}: color, translation and "
-        "cutout; no color unless there are 1, 3 or 4 channels; flip if `dataset.mirrors`",
-        "D memorizes few pictures, Zhao et al. 2020 (arXiv:2006.10738), but runs of half an hour become worse",
+        ("augmentations.ada.policy",),
+        "color, translation and cutout; no color unless there are 1, 3 or 4 channels; flip if `dataset.mirrors`",
+        "how often is decided during the run: the more D memorizes pictures, the more, Karras et al. 2020 "
+        "(arXiv:2006.06676), since augmentation that D does not need slows down G",
         _policy,
     ),
     Rule(

@@ -70,7 +70,7 @@ def test_dry_run_prints_the_rules(gancore):
     done = gancore.works("train", "pictures", "--set", "dataset.path=photos", "--dry-run", "--json", "--seed", "2")
     rules = {rule["key"]: rule for rule in json.loads(done.stdout)["rules"]}
     assert rules["batch_size"]["value"] == 12
-    assert "arXiv" in rules["augmentations.diffaugment.policy"]["reason"]
+    assert "arXiv" in rules["augmentations.ada.policy"]["reason"]
     assert any(line.startswith("rule:    batch_size ") for line in done.stderr.splitlines())
     shown = gancore.works("show", "recipe", "pictures").stdout
     assert "divided by batch_size" in shown

@@ -158,7 +158,7 @@ def test_suggest_chooses_by_shape_number_classes_and_device(
 
 def test_suggest_leaves_colors_of_other_channels_alone(tmp_path):
     config = config_of(suggest(described(tmp_path, 900, [5, 32, 32]), CATALOG))
-    assert config.augmentations["diffaugment"].policy == ("translation", "cutout")
+    assert config.augmentations["ada"].policy == ("translation", "cutout")
 
 
 @pytest.mark.parametrize(("items", "conditional"), [(2000, True), (40, False)])
