@@ -64,7 +64,7 @@ def test_feature_matching_reduces_the_distance_of_mean_images():
         return (fake.mean(dim=0) - real.mean(dim=0)).square().mean().item()
 
     before = distance()
-    with pytest.warns(UserWarning, match=r"'classes\.weight' .* has no gradient in a step"):  # the head of ACGAN
+    with pytest.warns(UserWarning, match=r"'classes\.weight' .* have no gradient in a step"):  # the head of ACGAN
         assert [step.generator_loss.isfinite() for step in train(gan)][-1]
     assert distance() < 0.4 * before
 

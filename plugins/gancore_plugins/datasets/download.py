@@ -41,13 +41,18 @@ def fetch(release: Release, name: str, into: Path) -> Iterator[float]:
         try:
             yield from _stream(f"{mirror}{name}", *release.files[name], part)
         except DOWNLOAD_ERRORS as error:
-            reason = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
-            failures.append(f"{mirror}{name}: {getattr(reason, 'strerror', None) or reason}")
+            failures.append(f"{mirror}{name}: {_reason(error)}")
             continue
         with writing(into / name):
             move(part, into / name)
         return
     raise OSError("; ".join(dict.fromkeys(failures)) or f"{name} has no mirror")
+
+
+def _reason(error: Exception) -> object:
+    """Return why a download failed, without the words that urllib puts around it."""
+    reason = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
+    return getattr(reason, "strerror", None) or reason
 
 
 def size_of_part(path: Path) -> int:
