@@ -179,7 +179,7 @@ def test_rules_follow_the_networks_of_the_user(own, penalized, refreshed):
 
 @pytest.mark.parametrize(
     ("channels", "mirrors", "policy"),
-    [(3, False, ["color", "translation", "cutout"]), (5, True, ["translation", "cutout", "flip"])],
+    [(3, False, ["translation", "cutout"]), (5, True, ["translation", "cutout", "flip"])],
 )
 def test_rules_augment_color_only_in_colors(channels, mirrors, policy):
     values = decided(Facts((channels, 32, 32), 900, mirrors=mirrors))
