@@ -40,7 +40,7 @@ _PICTURES = 20
 """How many pictures of samples a run draws."""
 _PLAYERS = ("generator", "discriminator")
 _FAMILIES: Mapping[str, Table] = {
-    "dcgan": {"latent": 128, "lr": {"from": 1.6e-3, "to": 4e-4}},
+    "dcgan": {"latent": 128, "lr": 1.6e-3},
     "mlp": {"latent": 64, "lr": {"from": 1e-3, "to": 1e-4}, "widths": [512, 512]},
 }
 """What belongs to networks of each family. The recipe `arrays` has the same values for `mlp`."""
@@ -279,6 +279,10 @@ def _every(facts: Facts, settings: Settings, key: str) -> float | None:
     return float(f"{total.amount / _PICTURES:.3g}") if total.unit == "kimg" else None
 
 
+def _in_words(rate: object) -> str:
+    return f"{rate['from']:g} to {rate['to']:g}" if isinstance(rate, Mapping) else f"{rate:g}"
+
+
 def _both(field: str) -> tuple[str, ...]:
     return tuple(f"{player}.{field}" for player in _PLAYERS)
 
@@ -347,9 +351,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         tuple(f"optimizer.{player}.lr" for player in _PLAYERS),
-        ", ".join(f"{family['lr']['from']:g} to {family['lr']['to']:g} for `{n}`" for n, family in _FAMILIES.items()),
+        ", ".join(f"{_in_words(family['lr'])} for `{name}`" for name, family in _FAMILIES.items()),
         "eight times the rate of Radford et al. 2016 (arXiv:1511.06434), since short runs with EMA gain from every "
-        "doubling up to there; low at the end for a stable result",
+        "doubling up to there, and D memorizes pictures at lower rates; those of `mlp` as in the recipe arrays",
         _rate,
     ),
     Rule(
