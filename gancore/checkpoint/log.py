@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,16 @@ class MetricsTable(list[dict[str, float]]):
 
     def to_pandas(self) -> Any:  # Any: a pandas.DataFrame, and pandas need not be installed
         """Return a pandas DataFrame with one row per line. Raises ConfigError when pandas is not installed."""
-        try:
-            import pandas
-        except ImportError as error:
-            raise ConfigError("to_pandas() needs pandas, which is not installed", "pip install pandas") from error
-        return pandas.DataFrame(list(self))
+        return to_pandas(self)
+
+
+def to_pandas(rows: Sequence[Mapping[str, object]]) -> Any:  # Any: as above
+    """Return a pandas DataFrame of rows. Raises ConfigError when pandas is not installed."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ConfigError("to_pandas() needs pandas, which is not installed", "pip install pandas") from error
+    return pandas.DataFrame(list(rows))
 
 
 def read_log(log: Path) -> MetricsTable:

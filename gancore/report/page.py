@@ -131,7 +131,12 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
         script=(folder / "report.js").read_text(encoding="utf-8"),
     )
     notes = tuple(dict.fromkeys(note for view in views for note in view.notes))
-    return Page(_NO_TEXT.sub("\ufffd", html), notes)
+    return Page(without_control_characters(html), notes)
+
+
+def without_control_characters(html: str) -> str:
+    """Return the page with a replacement character for each one that HTML must not have."""
+    return _NO_TEXT.sub("\ufffd", html)
 
 
 def _with_different_names(runs: Sequence[RunSummary]) -> list[RunSummary]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -42,13 +42,13 @@ _STYLE = {
 }
 
 # matplotlib takes no CSS variables, so it draws in colors that stand for them.
-_INK, _GRID, _WARNING = "#010101", "#010102", "#010103"
-_CURVES = tuple(f"#0101{number:02x}" for number in range(16, 16 + COLORS))
+INK, GRID, _WARNING = "#010101", "#010102", "#010103"
+CURVES = tuple(f"#0101{number:02x}" for number in range(16, 16 + COLORS))
 _VARIABLES = {
-    _INK: "muted",
-    _GRID: "line",
+    INK: "muted",
+    GRID: "line",
     _WARNING: "warning",
-    **{color: f"curve-{number}" for number, color in enumerate(_CURVES)},
+    **{color: f"curve-{number}" for number, color in enumerate(CURVES)},
 }
 
 
@@ -148,50 +148,62 @@ def thinned(points: Points, most: int = _MOST_POINTS) -> tuple[np.ndarray, np.nd
 
 def svg(plot: Plot, prefix: str) -> str:
     """Return a plot as an SVG element of a page. `prefix` makes its ids different from those of other plots."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.add_subplot()
+
+    def draw(axes: mpl.axes.Axes) -> None:
         for curve in plot.curves:
             _draw(axes, curve, plot)
         for level, label in plot.levels:
-            axes.axhline(level, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.axhline(level, color=INK, linewidth=1, linestyle=(0, (4, 3)))
             place = axes.get_yaxis_transform()
             # At the left, since curves end near the level that they should reach.
             at = {"xycoords": place, "xytext": (0, 3), "textcoords": "offset points"}
-            axes.annotate(label, (0.01, level), color=_INK, va="bottom", fontsize=9, **at)
+            axes.annotate(label, (0.01, level), color=INK, va="bottom", fontsize=9, **at)
         for kimg in plot.events:
             axes.axvline(kimg, color=_WARNING, linewidth=1.2, linestyle=(0, (1, 2)))
         if plot.limits is not None:
             axes.set_ylim(*plot.limits)
         if plot.until:
             axes.set_xlim(0, plot.until * 1.02)
-        axes.grid(axis="y", color=_GRID, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[:].set_color(_GRID)
-        axes.tick_params(colors=_INK, length=3)
-        axes.set_xlabel("kimg", color=_INK, loc="right")
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
+        axes.set_xlabel("kimg", color=INK, loc="right")
         if plot.is_logarithmic:
             axes.set_yscale("log")
             axes.yaxis.set_minor_formatter(NullFormatter())
         for axis in (axes.xaxis, axes.yaxis):
             if axis is axes.xaxis or not plot.is_logarithmic:
                 axis.set_major_locator(MaxNLocator(5))
-            axis.set_major_formatter(lambda value, _: _tick(value))
+            axis.set_major_formatter(lambda value, _: tick(value))
         labeled = [curve for curve in plot.curves if curve.label]
         if labeled:
             axes.legend(
                 *axes.get_legend_handles_labels(), loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False,
-                borderaxespad=0.2, handlelength=1.2, labelcolor=_INK,
+                borderaxespad=0.2, handlelength=1.2, labelcolor=INK,
             )  # fmt: skip
+
+    return drawn(draw, _SIZE, prefix, plot.description)
+
+
+def drawn(draw: Callable[[mpl.axes.Axes], None], size: tuple[float, float], prefix: str, description: str) -> str:
+    """Return what `draw` draws in axes of a size in inches, as an SVG element in the style of all plots.
+
+    Colors must be `INK`, `GRID` and those of `CURVES`, which the page replaces by its own.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_axisbelow(True)
+        draw(axes)
+        axes.spines[:].set_color(GRID)
+        axes.tick_params(colors=INK, length=3)
         file = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-    return _for_page(file.getvalue(), prefix, plot.description)
+    return _for_page(file.getvalue(), prefix, description)
 
 
 def _draw(axes: mpl.axes.Axes, curve: Curve, plot: Plot) -> None:
     """Draw a curve: thin as it was measured, and thick as it is smoothed where it has enough points."""
-    color = _CURVES[curve.color % COLORS]
+    color = CURVES[curve.color % COLORS]
     label = f"\u200b{curve.label}" if curve.label else None  # matplotlib drops labels that begin with a line
     if curve.band is not None:
         kimg, low = np.array(curve.band[0]).T
@@ -211,10 +223,11 @@ def _draw(axes: mpl.axes.Axes, curve: Curve, plot: Plot) -> None:
         axes.plot(*curve.best, "o", markersize=9, markerfacecolor="none", markeredgecolor=color, markeredgewidth=1.6)
         side = "right" if curve.best[0] > 0.8 * plot.until else "left" if curve.best[0] < 0.2 * plot.until else "center"
         text, at = f"best {short_number(curve.best[1])}", {"xytext": (0, 8), "textcoords": "offset points"}
-        axes.annotate(text, curve.best, color=_INK, fontsize=9, ha=side, **at)
+        axes.annotate(text, curve.best, color=INK, fontsize=9, ha=side, **at)
 
 
-def _tick(value: float) -> str:
+def tick(value: float) -> str:
+    """Return the label of a value of an axis."""
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}".replace("-", "\N{MINUS SIGN}")
 
 
