@@ -92,6 +92,7 @@ from .sampling.write import save_samples as save_samples
 from .settings import PiecewiseSchedule as PiecewiseSchedule
 from .settings import Schedulable as Schedulable
 from .settings import Schedule as Schedule
+from .study.study import Study as Study
 from .training.gan import GAN as GAN
 from .training.loop import Step as Step
 from .training.loop import train as train

@@ -25,7 +25,7 @@ def imports(path):
             yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
-def test_architecture_parts_of_the_core_have_at_most_54_arrows():
+def test_architecture_parts_of_the_core_have_at_most_64_arrows():
     graph = grimp.build_graph("gancore")
     arrows = {
         (importer, imported)
@@ -36,7 +36,7 @@ def test_architecture_parts_of_the_core_have_at_most_54_arrows():
         )
         if importer != imported and "gancore" not in (importer, imported)
     }
-    assert 0 < len(arrows) <= 54, sorted(arrows)
+    assert 0 < len(arrows) <= 64, sorted(arrows)
 
 
 CONTRACT = {"settings", "component", "contracts", "metrics", "observers", "exporters", "hookspecs"}

@@ -47,6 +47,7 @@ from gancore_cli.signals import (
     share_handler,
     signal_status,
 )
+from gancore_cli.study import study
 from gancore_cli.train import train
 from gancore_cli.verify import checkpoint
 
@@ -103,6 +104,7 @@ for command in (
     fetch,
     report,
     compare,
+    study,
     export,
     checkpoint,
     list_recipes,

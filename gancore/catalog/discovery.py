@@ -29,6 +29,9 @@ BUILT_IN = "gancore"
 DISABLE = "GANCORE_DISABLE_PLUGINS"
 """Environment variable with a comma-separated list of plugins, or their distributions, to switch off."""
 
+NO_PLUGINS = "--no-plugins"
+"""The option that switches all plugins of other packages off."""
+
 _GROUP = re.compile(r"gancore\.v(\d+)")
 
 
@@ -125,7 +128,7 @@ class Choice:
         if plugin.package == BUILT_IN or plugin.sha256:
             return plugin
         if not self.third_parties:
-            return replace(plugin, off="--no-plugins")
+            return replace(plugin, off=NO_PLUGINS)
         off = {normalized(name): place for name, place in self.off.items()}
         return replace(plugin, off=off.get(normalized(plugin.name)) or off.get(normalized(plugin.package)))
 

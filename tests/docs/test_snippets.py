@@ -27,6 +27,8 @@ from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
 from gancore.run.recorder import Session, record
+from gancore.study.arms import Sources, check_arms
+from gancore.study.definition import read_study
 from gancore.testing.cases import Case
 from gancore.testing.exporters import exported_generator
 from gancore.training.gan import GAN
@@ -94,6 +96,9 @@ def check_toml(block, folder):
     file = folder / (named[1] if named else "block.toml")
     file.write_text(block.text, encoding="utf-8")
     catalog = Catalog.installed()
+    if "base" in data:  # a study
+        check_arms(read_study(file), Sources(catalog, "cpu"))
+        return
     resolve([ConfigLayer("parts", PARTS), *read_layers(str(file), catalog)], catalog)
 
 

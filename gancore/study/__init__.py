@@ -1,0 +1,1 @@
+"""Studies: fair comparisons and searches over many runs, on Optuna."""

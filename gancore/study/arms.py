@@ -1,0 +1,117 @@
+"""The runs of a study: what all of them share, what an arm changes, and checks of both before the first run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gancore.catalog.catalog import Catalog
+from gancore.config.layers import flattened
+from gancore.config.run import RunConfig
+from gancore.errors import ConfigError, GancoreError
+from gancore.run.run import Run
+from gancore.settings import REMOVE
+from gancore.study.definition import StudyConfig, Table, nested
+
+SHARED = ("duration", "evaluate", "metrics", "report", "seed")
+"""Keys that are equal in all runs of a study, so no arm may set them."""
+_OFF: Mapping[str, object] = {
+    "metrics": REMOVE,
+    "report": REMOVE,
+    "evaluate.every_kimg": 1e9,
+    "evaluate.on_collapse": "ignore",
+    "sample.every_kimg": 1e9,
+    "checkpoint.best": REMOVE,
+}
+"""Work on the way that a study leaves out, since it would count as time of training; it measures after training."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the runs of a study get plugins, data and a device from."""
+
+    catalog: Catalog
+    device: str = "auto"
+    data_dir: Path | None = None
+
+
+def make_run(study: StudyConfig, keys: Table, seed: int, sources: Sources, out: Path | None = None) -> Run:
+    """Return the run of an arm with these config keys: over the base, or over a recipe that `recipe` names.
+
+    Raises as `Run` does.
+    """
+    keys = dict(keys)
+    recipe = keys.pop("recipe", None)
+    budget = {} if study.budget is None else {"duration": study.budget}
+    threads = {} if study.threads is None else {"training.threads": study.threads}
+    return Run(
+        study.base if recipe is None else {"recipe": recipe},
+        set={**threads, **keys, **_OFF, **budget},
+        seed=seed,
+        out=out,
+        device=sources.device,
+        data_dir=sources.data_dir,
+        catalog=sources.catalog,
+    )
+
+
+def check_arms(study: StudyConfig, sources: Sources) -> RunConfig:
+    """Return the config of the baseline. Raises ConfigError with everything that is wrong with any arm."""
+    baseline = _config(study, study.arms[study.baseline], sources)
+    problems = list[str]()
+    for name, keys in _checked(study):
+        problems += [f"{name} sets {key}, which is equal in all runs" for key in SHARED if key in keys]
+        try:
+            config = _config(study, keys, sources)
+        except GancoreError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if config.duration != baseline.duration:
+            problems.append(f"{name} runs for {config.duration}, {study.baseline} for {baseline.duration}: set budget")
+        if config.dataset != baseline.dataset:
+            problems.append(f"{name} has other data than {study.baseline}, so results would not be comparable")
+        data = config.to_data(sources.catalog)
+        if name in study.variants and name != study.baseline and data == baseline.to_data(sources.catalog):
+            problems.append(f"{name} is the same as {study.baseline}")
+    if problems:
+        numbered = [f"({number}) {text}" for number, text in enumerate(problems, start=1)]
+        listed = "; ".join(numbered) if len(numbered) > 1 else problems[0]
+        raise ConfigError(f"wrong study: {listed}", "correct the study; see the keys with: gancore show run")
+    return baseline
+
+
+def _checked(study: StudyConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a name and the keys of each arm, and of both ends of the space."""
+    for name, keys in study.arms.items():
+        yield name, dict(keys)
+    space = list(study.distributions())
+    for place in range(max((len(distribution.ends) for _, distribution in space), default=0)):
+        keys = merged(
+            nested(key, distribution.ends[min(place, len(distribution.ends) - 1)]) for key, distribution in space
+        )
+        yield f"a setting of the space, {in_words(flattened(keys))}", keys
+
+
+def merged(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return nested tables as one, later values over earlier ones; `none`, which removes a key, stays."""
+    result = dict[str, Any]()
+    for table in tables:
+        for key, value in table.items():
+            below = result.get(key)
+            if isinstance(below, dict) and isinstance(value, Mapping):
+                value = merged((below, value))
+            result[key] = value
+    return result
+
+
+def in_words(keys: Mapping[str, object]) -> str:
+    """Return dotted keys with their values, as `--set` takes them."""
+    return ", ".join(
+        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in keys.items()
+    )
+
+
+def _config(study: StudyConfig, keys: Table, sources: Sources) -> RunConfig:
+    return make_run(study, keys, 0, sources).config

@@ -1,0 +1,241 @@
+"""Results of a study: a row for each run, arms compared with the baseline, and both as a table of text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from gancore.config.layers import flattened
+from gancore.metrics import Better
+from gancore.study.arms import in_words
+from gancore.study.definition import BEST, StudyConfig
+from gancore.study.statistics import Comparison, failure_of, holm, in_range, paired_ratio, rank_test, smallest_p
+from gancore.utils.json import json_safe
+from gancore.utils.text import duration, short_number
+
+SEARCH, COMPARISON = "search", "comparison"
+"""The stages of a study; one without a space has only the second."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is stored of a run. `state` is waiting, running, finished, pruned or failed; `failure` says why it failed.
+
+    `keys` are the dotted config keys that the arm sets, `numbers` the metrics, `real_data` those of real images;
+    `is_error` says that an error ended it, not its numbers.
+    """
+
+    stage: str
+    name: str
+    arm: str
+    seed: int
+    state: str
+    keys: Mapping[str, object]
+    numbers: Mapping[str, float | None]
+    real_data: Mapping[str, float | None] = field(default_factory=dict)
+    failure: str = ""
+    is_error: bool = False
+    step: int = 0
+    kimg: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was trained to its end, or has failed."""
+        return self.state in ("finished", "failed")
+
+    def value(self, metric: str) -> float:
+        """Return the value of a metric, NaN without one."""
+        number = self.numbers.get(metric)
+        return math.nan if number is None else number
+
+
+class Results(list[dict[str, Any]]):
+    """A dict for each run of a study, in the order in which they were planned."""
+
+    def to_pandas(self) -> Any:  # Any: a pandas.DataFrame, and pandas need not be installed
+        """Return a pandas DataFrame with one row per run. Raises ConfigError when pandas is not installed."""
+        from gancore.checkpoint.log import to_pandas
+
+        return to_pandas(self)
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """All that is known of a study. `better` says which values of a metric are better.
+
+    `chosen_by` says which real images a search compares with, `reported_by` which ones results are compared with.
+    """
+
+    config: StudyConfig
+    outcomes: Sequence[Outcome]
+    better: Mapping[str, Better]
+    chosen_by: str
+    reported_by: str
+    machine: str
+
+    @property
+    def real_data(self) -> Mapping[str, float | None]:
+        """The scores of real data by metric; empty before the first run of the comparison has finished."""
+        return next((each.real_data for each in self.outcomes if each.stage == COMPARISON and each.real_data), {})
+
+    def rows(self) -> Results:
+        """Return a dict for each run: stage, arm, seed, state, failure, what it took, its keys, and its metrics."""
+        return Results(
+            {
+                "stage": each.stage,
+                "run": f"runs/{each.name}",
+                "arm": each.arm,
+                "seed": each.seed,
+                "state": each.state,
+                "failure": self.failures[each.name] or "",
+                "step": each.step,
+                "kimg": each.kimg,
+                "seconds": each.seconds,
+                **each.keys,
+                **each.numbers,
+            }
+            for each in self.outcomes
+        )
+
+    @property
+    def searched(self) -> list[Outcome]:
+        """The runs of the search."""
+        return [each for each in self.outcomes if each.stage == SEARCH]
+
+    @property
+    def arms(self) -> dict[str, list[Outcome]]:
+        """The runs of each arm by seed, the baseline first."""
+        found: dict[str, list[Outcome]] = {}
+        for each in self.outcomes:
+            if each.stage == COMPARISON:
+                found.setdefault(each.arm, []).append(each)
+        return found
+
+    @property
+    def failures(self) -> dict[str, str | None]:
+        """Why each run has failed by the stated rule, by its name; None if it has not, or is not finished."""
+        metric, better = self.config.metric, self.better.get(self.config.metric, "lower")
+        baseline = [each.value(metric) for each in self.arms.get(self.config.baseline, ())]
+        finite = [value for value in baseline if math.isfinite(value)]
+
+        def failure(each: Outcome) -> str | None:
+            if each.failure or each.state in ("waiting", "running", "pruned"):
+                return each.failure or None
+            details = {name: number for name, number in each.numbers.items() if number is not None}
+            return failure_of(each.numbers.get(metric), details, finite if each.stage == COMPARISON else (), better)
+
+        return {each.name: failure(each) for each in self.outcomes}
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no run of the comparison is missing."""
+        arms = self.arms
+        return len(arms) > 1 and all(each.is_done for runs in arms.values() for each in runs)
+
+    def comparisons(self, metric: str | None = None) -> list[Comparison]:
+        """Return each arm compared with the baseline by a metric, over the seeds that both have finished."""
+        metric = metric or self.config.metric
+        better, arms, failures = self.better.get(metric, "lower"), self.arms, self.failures
+        base = {each.seed: each for each in arms.get(self.config.baseline, ()) if each.is_done}
+        found: list[tuple[Comparison, float]] = []
+        for arm, runs in arms.items():
+            pairs = [
+                (each, base[each.seed]) for each in runs if each.seed in base and each.state in ("finished", "failed")
+            ]
+            if arm == self.config.baseline or not pairs:
+                continue
+            own, others = ([each.value(metric) for each in side] for side in zip(*pairs, strict=True))
+            failed, failed_baseline = (
+                sum(failures[each.name] is not None for each in side) for side in zip(*pairs, strict=True)
+            )
+            ratio, low, high = paired_ratio(own, others) or (None, None, None)
+            comparison = Comparison(
+                arm, self.config.baseline, metric, better, ratio, low, high, math.nan,
+                smallest_p(len(pairs), len(arms) - 1), failed, failed_baseline, len(pairs),
+            )  # fmt: skip
+            found.append((comparison, rank_test(own, others, better)))
+        corrected = holm([p for _, p in found])
+        return [Comparison(**vars(each) | {"p": p}) for (each, _), p in zip(found, corrected, strict=True)]
+
+    def best_searched(self) -> Outcome | None:
+        """Return the run of the search with the best metric; None if none has finished."""
+        finished = [each for each in self.searched if each.state == "finished"]
+        sign = -1 if self.better.get(self.config.metric) == "higher" else 1
+        return min(finished, key=lambda each: sign * each.value(self.config.metric), default=None)
+
+    def conclusions(self) -> list[str]:
+        """Return what may be concluded, a sentence for each arm and for the search."""
+        return [*self._search_in_words(), *(comparison.conclusion for comparison in self.comparisons())]
+
+    def _search_in_words(self) -> Iterator[str]:
+        if not self.config.is_search:
+            return
+        best, runs = self.best_searched(), self.searched
+        done = sum(each.state not in ("waiting", "running") for each in runs)
+        pruned = sum(each.state == "pruned" for each in runs)
+        yield f"{done} of {len(runs)} settings were tried, of which {pruned} were ended early."
+        if best:
+            value = short_number(best.value(self.config.metric))
+            yield f"{BEST} is {in_words(best.keys)}: {self.config.metric} {value} when it was chosen ({best.name})."
+
+    def table(self) -> list[list[str]]:
+        """Return the lines of a table, the heading first: for each arm its metrics, and how it compares."""
+        metric, failures = self.config.metric, self.failures
+        compared = {each.arm: each for each in self.comparisons()}
+        names = list(self.config.numbers)
+        lines = [["arm", "seeds", *names, "failed", f"ratio of {metric}", "p", "kimg", "time"]]
+        if self.real_data:
+            lines.append(["real data", "", *(short_number(self.real_data.get(name)) for name in names), *[""] * 5])
+        for arm, runs in self.arms.items():
+            done = [each for each in runs if each.is_done]
+            seeds = f"{len(done)}" if len(done) == len(runs) else f"{len(done)} of {len(runs)}"
+            cells = [in_range([each.value(name) for each in done]) for name in names]
+            failed = f"{sum(failures[each.name] is not None for each in done)}"
+            ratio, p = _compared(compared.get(arm))
+            kimg = f"{median(each.kimg for each in done):,.0f}" if done else ""
+            time = duration(median(each.seconds for each in done)) if done else ""
+            lines.append([arm, seeds, *cells, failed, ratio, p, kimg, time])
+        return lines
+
+    def rule(self) -> str:
+        """Return how arms are compared, and when a run counts as failed, in sentences."""
+        return (
+            "Medians over the seeds, the lowest and the highest in parentheses. Ratio: of the medians to that of "
+            f"{self.config.baseline}, over the same seeds, with its 95 % interval (bootstrap over pairs). p: "
+            "Mann-Whitney, two-sided, corrected for the number of arms (Holm). Failed: ended by an error, not finite, "
+            f"a class below 1 % of the samples, or a {self.config.metric} above three times the median of "
+            f"{self.config.baseline}, or below a third of it where higher is better."
+        )
+
+    def document(self) -> dict[str, object]:
+        """Return the report as data for JSON."""
+        document: dict[str, object] = json_safe(
+            {
+                "finished": self.is_finished,
+                "metric": self.config.metric,
+                "better": self.better.get(self.config.metric),
+                "baseline": self.config.baseline,
+                "chosen_by": self.chosen_by or None,
+                "reported_by": self.reported_by,
+                "real_data": dict(self.real_data),
+                "conclusions": self.conclusions(),
+                "comparisons": [asdict(each) for each in self.comparisons()],
+                "best": dict(best.keys) if (best := self.best_searched()) else None,
+                "variants": {name: flattened(keys) for name, keys in self.config.variants.items()},
+                "runs": list(self.rows()),
+                "machine": self.machine,
+            }
+        )
+        return document
+
+
+def _compared(against: Comparison | None) -> tuple[str, str]:
+    """Return ratio and p of an arm as text, both empty for the baseline."""
+    if against is None:
+        return "", ""
+    p = f"{against.p:.2g}"
+    return "" if against.ratio is None else f"{against.ratio:.2f} ({against.low:.2f} to {against.high:.2f})", p

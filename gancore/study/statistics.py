@@ -1,0 +1,154 @@
+"""Statistics of a study: paired ratios with bootstrap intervals, rank tests, and what may be concluded from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from scipy.stats import PermutationMethod, mannwhitneyu
+
+from gancore.metrics import Better
+from gancore.utils.text import short_number
+
+LEVEL = 0.05
+"""The probability below which a difference is called one."""
+_RESAMPLES = 10_000
+FEWEST_SHARE, WORST_FACTOR = 0.01, 3.0
+"""A run has failed if a class has less than this share of its samples, or its value is this factor from the median."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An arm compared with the baseline by one metric.
+
+    `ratio` is that of the medians, `low` and `high` are its 95 % interval; all three have a value if all values are
+    positive. `p` is corrected for the number of arms; `smallest_p` is the least that this number of seeds can give.
+    """
+
+    arm: str
+    baseline: str
+    metric: str
+    better: Better
+    ratio: float | None
+    low: float | None
+    high: float | None
+    p: float
+    smallest_p: float
+    failed: int
+    failed_baseline: int
+    seeds: int
+
+    @property
+    def conclusion(self) -> str:
+        """What may be concluded, in a sentence."""
+        against, count = self.baseline, f"{self.seeds} seed{'s' * (self.seeds != 1)}"
+        size = ""
+        if self.ratio is not None and self.low is not None and self.high is not None:
+            size = f": {_factor(self.ratio)} times its {self.metric} ({_factor(self.low)} to {_factor(self.high)})"
+        failures = f" It failed with {self.failed} of {self.seeds}, {against} with {self.failed_baseline}."
+        failures = failures if self.failed != self.failed_baseline else ""
+        if self.smallest_p >= LEVEL:
+            verb = "is" if self.seeds == 1 else "are"
+            return (
+                f"{count} {verb} too few to tell {self.arm} and {against} apart, whatever the values{size}; with "
+                f"this number of arms p cannot be below {self.smallest_p:.2g}.{failures}"
+            )
+        if self.p >= LEVEL:
+            return f"{count} cannot tell {self.arm} and {against} apart{size}, p = {self.p:.2g}.{failures}"
+        is_lower = self.ratio is not None and self.ratio < 1
+        word = "better" if self._is_better(is_lower) else "worse"
+        return f"{self.arm} is {word} than {against}{size}, p = {self.p:.2g}.{failures}"
+
+    def _is_better(self, is_lower: bool) -> bool:
+        if self.ratio is None or self.ratio == 1:
+            return self.failed < self.failed_baseline
+        return is_lower == (self.better == "lower")
+
+
+def _factor(number: float) -> str:
+    return f"{number:.2f}"
+
+
+def failure_of(
+    value: float | None, details: Mapping[str, float], baseline: Sequence[float], better: Better
+) -> str | None:
+    """Return why a run has failed by the stated rule, None if it has not; `value` is which may be absent.
+
+    `details` are further numbers of its metrics, `baseline` the finite values of the baseline.
+    """
+    if value is None or not math.isfinite(value):
+        return "not finite"
+    shares = [number for name, number in details.items() if name.endswith(".rarest_share")]
+    if shares and min(shares) < FEWEST_SHARE:
+        return f"a class has {min(shares):.1%} of the samples"
+    middle = median(baseline) if baseline else math.nan
+    if better == "lower" and middle > 0 and value > WORST_FACTOR * middle:
+        return f"above {WORST_FACTOR:g} times the median of the baseline"
+    if better == "higher" and middle > 0 and value < middle / WORST_FACTOR:
+        return f"below a {_ordinal(WORST_FACTOR)} of the median of the baseline"
+    return None
+
+
+def _ordinal(factor: float) -> str:
+    return {2.0: "half", 3.0: "third"}.get(factor, f"1/{factor:g}")
+
+
+def paired_ratio(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float, float] | None:
+    """Return the ratio of the medians and its 95 % interval: seeds are resampled as pairs (percentile bootstrap).
+
+    `values` and `baseline` (S,) belong to the same seeds, in the same order. None unless all are finite and positive.
+    """
+    pairs = np.array([values, baseline], dtype=float)
+    if not pairs.size or not np.isfinite(pairs).all() or (pairs <= 0).any():
+        return None
+    chosen = np.random.default_rng(0).integers(pairs.shape[1], size=(_RESAMPLES, pairs.shape[1]))
+    medians = np.median(pairs[:, chosen], axis=2)
+    low, high = np.quantile(medians[0] / medians[1], (0.025, 0.975))
+    ratio = np.median(pairs[0]) / np.median(pairs[1])
+    return float(ratio), float(low), float(high)
+
+
+def rank_test(values: Sequence[float], baseline: Sequence[float], better: Better) -> float:
+    """Return the two-sided p of Mann and Whitney's test, by permutations; values that are not finite rank worst.
+
+    It is exact for up to nine seeds of each arm, and 1 for a single seed.
+    """
+    worst = math.inf if better == "lower" else -math.inf
+    ranked = [[value if math.isfinite(value) else worst for value in each] for each in (values, baseline)]
+    order = {value: rank for rank, value in enumerate(sorted({*ranked[0], *ranked[1]}))}
+    first, second = ([order[value] for value in each] for each in ranked)
+    if len(order) == 1 or len(first) < 2 or len(second) < 2:
+        return 1.0
+    method = PermutationMethod(n_resamples=100_000, rng=np.random.default_rng(0))
+    return float(mannwhitneyu(first, second, method=method).pvalue)
+
+
+def smallest_p(seeds: int, arms: int) -> float:
+    """Return the smallest corrected p that a number of seeds of each arm can give, compared in `arms` tests."""
+    return min(1.0, arms * 2 / math.comb(2 * seeds, seeds))
+
+
+def holm(pvalues: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number, which keeps the chance of any false difference below the level.
+
+    The method is that of Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    order = sorted(range(len(pvalues)), key=lambda place: pvalues[place])
+    corrected, highest = [0.0] * len(pvalues), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(pvalues) - rank) * pvalues[place]))
+        corrected[place] = highest
+    return corrected
+
+
+def in_range(values: Sequence[float]) -> str:
+    """Return the median of the finite values, and the lowest and the highest in parentheses."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return "-"
+    if len(finite) == 1:
+        return short_number(finite[0])
+    return f"{short_number(median(finite))} ({short_number(min(finite))} to {short_number(max(finite))})"

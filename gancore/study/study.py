@@ -1,0 +1,354 @@
+"""A study: many runs in one folder, trained by any number of workers, compared or searched."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import gancore
+from gancore.catalog.catalog import Catalog
+from gancore.catalog.discovery import NO_PLUGINS
+from gancore.config.layers import flattened
+from gancore.config.run import RunConfig
+from gancore.distributed.ranks import choose_device
+from gancore.errors import ConfigError, NumericsError, WorkerError
+from gancore.evaluation.train_extractor import EvaluationPaths
+from gancore.run.interrupt import Interruption
+from gancore.run.progress import Display, ProgressDisplay
+from gancore.run.run import prepare
+from gancore.study.arms import Sources, check_arms, merged
+from gancore.study.definition import BASE, BEST, FILE, StudyConfig, Table, nested, read_study
+from gancore.study.measure import Measure
+from gancore.study.results import COMPARISON, SEARCH, Outcome, Results, StudyReport
+from gancore.study.trials import (
+    Job,
+    Trials,
+    check_installed,
+    job_of,
+    open_storage,
+    pruner_of,
+    sampler_of,
+    without_password,
+)
+from gancore.study.work import Worker
+from gancore.utils.atomic import atomic_write
+from gancore.utils.lock import lock_file
+from gancore.utils.paths import cache_root, data_root, shell_quote
+
+LOCK, IDENTITY = ".lock", ".id"
+"""Files in the folder: by one of them one process at a time adds trials, by the other a storage knows the folder."""
+_POLL_S, _LOOK_S = 2.0, 0.2
+"""Seconds between looks for trials of workers that are gone, and at workers of this process."""
+_MAY_GROW = ("seeds", "variants", "trials", "storage")
+"""Keys that may differ when a study continues: more seeds, variants and trials are added."""
+_STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+
+
+class Study:
+    """A study and its folder.
+
+    Compare variants with a baseline over paired seeds:
+
+        import gancore
+
+        study = gancore.Study(
+            base="digits",
+            budget="20 kimg",
+            seeds=5,
+            metric="fd-classifier",
+            variants={"hinge": {"loss": "hinge"}},
+            out="studies/hinge",
+        )
+        study.run(workers=2)
+        print(study.report.conclusions())
+        study.results.to_pandas()
+
+    `source` is a TOML file or a table with the fields of `StudyConfig`, which keywords replace; without both the study
+    in the folder `out` is opened. `data_dir` has the files of datasets. `device` is auto, cpu, cuda or mps. `catalog`
+    has the plugins, by default all that are installed. Runs are ordinary run folders in `out`/runs.
+
+    Raises ConfigError for wrong fields, and for a folder that has another study.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Table | None = None,
+        *,
+        out: str | Path,
+        data_dir: str | Path | None = None,
+        device: str = "auto",
+        catalog: Catalog | None = None,
+        storage: str | None = None,
+        **fields: object,
+    ) -> None:
+        check_installed()
+        self.path = Path(out)
+        known = self.path / FILE
+        if source is None and not fields:
+            if not known.is_file():
+                raise ConfigError(f"there is no study in {self.path}", "name the folder of a study, or its TOML file")
+            source = known
+        if source is None:
+            config = read_study(fields)
+        else:
+            config = read_study(Path(source) if isinstance(source, str | Path) else source)
+            config = read_study(config.model_dump(exclude_none=True) | fields) if fields else config
+        if storage is not None:
+            config = config.model_copy(update={"storage": storage})
+        if known.is_file():
+            begun = read_study(known)
+            given = {key: getattr(begun, key) for key in ("threads", "storage") if getattr(config, key) is None}
+            config = config.model_copy(update=given)
+            _check_same(config, begun, self.path)
+        self.config: StudyConfig = config
+        self._sources = Sources(catalog or Catalog.installed(), device, None if data_dir is None else Path(data_dir))
+        self._root = data_root(data_dir)
+
+    @cached_property
+    def _baseline(self) -> RunConfig:
+        return check_arms(self.config, self._sources)
+
+    @cached_property
+    def measure(self) -> Measure:
+        """The metrics of the study; `prepare` it before results are measured."""
+        paths = EvaluationPaths(self._root, cache_root(), choose_device(self._sources.device))
+        return Measure(self.config, self._baseline, paths, self._sources.catalog)
+
+    @cached_property
+    def _stages(self) -> dict[str, Trials]:
+        """The trials of each stage, in order. Raises ConfigError when the storage cannot be used."""
+        storage, name, identity = open_storage(self.config, self.path), self.path.resolve().name, self._identity()
+        names = {SEARCH: f"{name}-{SEARCH}", COMPARISON: name} if self.config.is_search else {COMPARISON: name}
+        about = None if (self.path / FILE).is_file() else self._about()
+        return {stage: Trials(storage, each, self.path, identity, about) for stage, each in names.items()}
+
+    def _identity(self) -> str:
+        """Return the text by which a storage knows this folder from another one of its name."""
+        path = self.path / IDENTITY
+        if not path.exists():
+            with atomic_write(path) as temporary:
+                temporary.write_text(os.urandom(8).hex(), encoding="utf-8")
+        return path.read_text(encoding="utf-8").strip()
+
+    def _about(self) -> dict[str, Any]:  # Any: JSON
+        """Return what the storage keeps of the study, so that results can be read without the data."""
+        machine = (
+            f"{platform.machine()}, {os.cpu_count()} cores, {choose_device(self._sources.device)}; gancore "
+            f"{gancore.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+        )
+        parts = {"chosen_by": self.measure.chosen_by, "reported_by": self.measure.reported_by}
+        return {"better": self.measure.better(), "machine": machine, **parts}
+
+    def check(self) -> None:
+        """Check everything before any run: keys of all arms, metrics, sampler and pruner, and the storage.
+
+        Raises ConfigError with everything that is wrong with arms; PluginError for a plugin that cannot be used.
+        """
+        sampler_of(self.config.sampler, 0)
+        pruner_of(self.config.pruner)
+        _ = self.measure
+        self.path.mkdir(parents=True, exist_ok=True)
+        _ = self._stages
+
+    def run(
+        self,
+        *,
+        workers: int = 1,
+        progress: bool | Display = False,
+        interruption: Interruption | None = None,
+        note: Callable[[str], None] | None = None,
+    ) -> Results:
+        """Train and measure all runs that are not finished yet, and return the results.
+
+        `workers` processes on this machine share its cores, or have a GPU each; others may join with `work`. `note`
+        gets a line for each finished run. Stopping keeps everything: the next call, or another worker, continues.
+        Raises ConfigError as `check`, DataError for unfit data, WorkerError when all workers have died.
+        """
+        if self.config.threads is None:
+            share = max(1, (os.cpu_count() or 1) // workers)
+            self.config = self.config.model_copy(update={"threads": share})
+        self.check()
+        display = progress if isinstance(progress, Display) else ProgressDisplay() if progress else Display()
+        display.prepare(prepare(self._baseline.dataset, self._root))
+        display.prepare(self.measure.prepare())
+        self._plan()
+        if workers == 1:
+            self._work(interruption or Interruption(), note or _ignore)
+        else:
+            self._share(workers, interruption or Interruption(), is_quiet=note is None)
+        return self.results
+
+    def work(self, *, interruption: Interruption | None = None, note: Callable[[str], None] | None = None) -> None:
+        """Join as one more worker, on this machine or another one that has the folder; return when all is finished."""
+        if self.config.threads is None:
+            raise ConfigError(f"the study in {self.path} has not begun", "gancore study run FILE.toml --out DIR")
+        for _ in (*prepare(self._baseline.dataset, self._root), *self.measure.prepare()):
+            pass
+        self._plan()
+        self._work(interruption or Interruption(), note or _ignore)
+
+    @property
+    def results(self) -> Results:
+        """A dict for each run: stage, arm, seed, state, failure, what it took, and its metrics."""
+        return self.report.rows()
+
+    @property
+    def report(self) -> StudyReport:
+        """What is known so far: rows, comparisons with the baseline, conclusions."""
+        outcomes = [outcome for stage, trials in self._stages.items() for outcome in _outcomes(stage, trials)]
+        return StudyReport(self.config, outcomes, **self._stages[COMPARISON].about)
+
+    def _plan(self) -> None:
+        """Write the study, and add trials that are missing: those of the search, or of the comparison.
+
+        Raises ConfigError for a longer search whose best setting has been compared already.
+        """
+        comparison = self._stages[COMPARISON]
+        with lock_file(self.path / LOCK):
+            if (search := self._stages.get(SEARCH)) is not None:
+                jobs = self._searched()
+                if comparison.all() and len(jobs) > len(search.all()):
+                    raise ConfigError(
+                        f"the search in {self.path} is over, and its best setting is being compared",
+                        "give a longer search a new folder",
+                    )
+                search.add(jobs)
+            config = self.config
+            if config.storage is not None:
+                config = config.model_copy(update={"storage": without_password(config.storage)})
+            with atomic_write(self.path / FILE) as temporary:
+                temporary.write_text(config.to_toml(), encoding="utf-8")
+            if search is None or search.finished:
+                comparison.add(list(self._compared(comparison)))
+
+    def _searched(self) -> list[Job]:
+        count = self.config.trials
+        if (most := self.config.combinations) is not None:
+            count = min(count, most)
+        return [Job(f"{SEARCH}-{number:04d}", SEARCH, self.config.search_seed, {}) for number in range(count)]
+
+    def _compared(self, comparison: Trials) -> Iterator[Job]:
+        """Yield the runs of the comparison, seed by seed, so that an early look has as many of each arm."""
+        arms: dict[str, Mapping[str, Any]] = dict(self.config.arms)  # Any: data of a file
+        if self.config.is_search:
+            known = [job_of(trial) for trial in comparison.all()]
+            best = next((job.keys for job in known if job.arm == BEST), None)
+            arms = {BASE: {}, BEST: self._best() if best is None else best}
+        for seed in self.config.seed_list:
+            yield from (Job(f"{arm}-{seed}", arm, seed, keys) for arm, keys in arms.items())
+
+    def _best(self) -> dict[str, Any]:  # Any: data of a file
+        """Return the config keys that the search has found. Raises NumericsError if no run of it has a result."""
+        best = self.report.best_searched()
+        if best is None:
+            hint = f"gancore report {shell_quote(self.path)} says why"
+            raise NumericsError("no run of the search has ended with a finite metric", hint)
+        return merged(nested(key, value) for key, value in best.keys.items())
+
+    def _work(self, interruption: Interruption, note: Callable[[str], None]) -> None:
+        """Take trials until all are finished; wait for those of other workers, which may have to be taken up."""
+        worker = Worker(self.config, self.path, self.measure, self._sources, interruption)
+        for stage, trials in self._stages.items():
+            if stage == COMPARISON:
+                self._plan()
+            while not trials.finished:
+                interruption.check()
+                with trials.claim() as trial:
+                    if trial is not None:
+                        note(worker.finish(trials, trial, searches=stage == SEARCH))
+                if trial is None:
+                    time.sleep(_POLL_S)
+
+    def _share(self, workers: int, interruption: Interruption, *, is_quiet: bool) -> None:
+        """Start workers as processes, and wait for them. Raise WorkerError if runs are left when all have ended."""
+        devices = torch.cuda.device_count() if self._sources.device in ("auto", "cuda") else 0
+        command = [*self._command(), *(["-q"] if is_quiet else [])]
+        with _running(command, workers, devices, self.config.threads) as processes:
+            while any(process.poll() is None for process in processes):
+                interruption.check()
+                time.sleep(_LOOK_S)
+        if not self._stages[COMPARISON].finished:
+            codes = ", ".join(str(process.returncode) for process in processes)
+            raise WorkerError(
+                f"the workers have ended before all runs were finished, with codes {codes}", "run it again"
+            )
+
+    def _command(self) -> list[str]:
+        """Return the command of one more worker with the same plugins, data and device."""
+        options = ["--device", self._sources.device]
+        if self._sources.data_dir is not None:
+            options += ["--data-dir", str(self._sources.data_dir)]
+        if self.config.storage is not None:
+            options += ["--storage", self.config.storage]
+        plugins = self._sources.catalog.plugins
+        chosen = ["--no-plugins"] if any(plugin.off == NO_PLUGINS for plugin in plugins) else []
+        chosen += [word for plugin in plugins if plugin.sha256 for word in ("--plugin", plugin.entry)]
+        return [sys.executable, "-m", "gancore_cli", *chosen, "study", "work", str(self.path), *options]
+
+
+def _ignore(line: str) -> None:
+    """Show nothing."""
+
+
+def _outcomes(stage: str, trials: Trials) -> Iterator[Outcome]:
+    for trial in trials.all():
+        job, result = job_of(trial), dict(trial.user_attrs.get("result", {}))
+        result.setdefault("keys", flattened(job.keys) if job.keys else {})
+        result.setdefault("numbers", {})
+        yield Outcome(stage, job.name, job.arm, job.seed, _STATES[trial.state.name], **result)
+
+
+def _check_same(config: StudyConfig, known: StudyConfig, folder: Path) -> None:
+    """Raise ConfigError unless the study in a folder is the same but for more seeds, variants or trials."""
+    before, now = ({**each.model_dump(), "seeds": each.seed_list} for each in (known, config))
+    different = [key for key in before if before[key] != now[key] and key not in _MAY_GROW]
+    if not set(known.seed_list) <= set(config.seed_list):
+        different.append("seeds")
+    if not known.variants.items() <= config.variants.items():
+        different.append("variants")
+    if config.trials < known.trials:
+        different.append("trials")
+    if different:
+        values = "; ".join(f"{key} is {before[key]!r} there, and {now[key]!r} here" for key in different)
+        raise ConfigError(
+            f"{folder} has another study: {values}", "name another folder with --out; seeds and variants can be added"
+        )
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], count: int, devices: int, threads: int | None
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start workers, each with a device of its own if there are several; when the block ends early, interrupt them.
+
+    They are in process groups of their own: Ctrl-C in a terminal would reach them twice otherwise.
+    """
+    processes = list[subprocess.Popen[bytes]]()
+    try:
+        for number in range(count):
+            environment = os.environ | {"OMP_NUM_THREADS": str(threads or 1)}
+            if devices > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
+                environment["CUDA_VISIBLE_DEVICES"] = str(number % devices)
+            processes.append(
+                subprocess.Popen(  # noqa: S603  # our own command
+                    command, env=environment, process_group=0, stdout=subprocess.DEVNULL
+                )
+            )
+        yield processes
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        for process in processes:
+            process.wait()

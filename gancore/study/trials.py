@@ -1,0 +1,237 @@
+"""The trials of a study in Optuna's storage: adding them, claiming one for a worker, and what became of each.
+
+A trial is one run. A worker holds the lock of a trial for as long as it works on it, and the kernel releases the lock
+when the process ends. So a trial that is running without a lock has lost its worker, and any worker may take it up.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import Timeout
+
+from gancore.errors import ConfigError, StorageError, unknown_name
+from gancore.utils.lock import lock_file
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+    from gancore.study.definition import StudyConfig
+
+with suppress(ImportError):  # `check_installed` says so
+    import optuna
+
+T = TypeVar("T")
+JOURNAL = "journal.log"
+"""The file in the folder of a study that has its state, unless it is in a database."""
+_LOCKS = "locks"
+_MOST_STARTS = 3
+"""Starts of a trial at one step, after which it counts as the reason why its workers die."""
+_FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+"""Names of the states of trials that are not claimed any more."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train: its name, which is that of its folder, its arm, its seed, and the config keys of the arm.
+
+    The keys of a run of a search are chosen when it starts.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    keys: Mapping[str, Any]  # Any: data of a file
+
+
+def check_installed() -> None:
+    """Raise ConfigError unless Optuna is installed."""
+    if find_spec("optuna") is None:
+        raise ConfigError("a study needs optuna, which is not installed", "pip install 'gancore[study]'")
+
+
+def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
+    """Return the storage of a study. Raises ConfigError when it cannot be reached."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # each finished trial would be a line otherwise
+    if config.storage is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        from optuna.storages.journal import JournalFileBackend
+
+        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    try:
+        return optuna.storages.get_storage(config.storage)
+    except Exception as error:  # drivers of databases raise errors of their own
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"the storage {without_password(config.storage)} cannot be opened: {reason}",
+            "name a database that answers, such as sqlite:///study.db, or leave storage out",
+        ) from error
+
+
+def without_password(url: str) -> str:
+    """Return the address of a database without its password."""
+    scheme, separator, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{login.partition(':')[0]}{at}{place}"
+
+
+class Trials:
+    """The trials of one stage of a study: an Optuna study of this name, whose runs are in a folder.
+
+    `identity` is that of the folder. `about` is stored with a new stage, which needs it. Raises ConfigError when the
+    storage has a study of this name whose runs are in another folder, or none and there is no `about`.
+    """
+
+    def __init__(
+        self, storage: BaseStorage, name: str, folder: Path, identity: str, about: Mapping[str, Any] | None
+    ) -> None:
+        names = [summary.study_name for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)]
+        if name not in names:
+            if about is None:
+                raise ConfigError(f"the storage has no study {name!r}", "name the storage in which it was begun")
+            lower = next(iter(about["better"].values())) == "lower"
+            direction = optuna.study.StudyDirection.MINIMIZE if lower else optuna.study.StudyDirection.MAXIMIZE
+            study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+            for key, value in {"folder": identity, "about": dict(about)}.items():
+                study.set_user_attr(key, value)
+        self.study = optuna.load_study(storage=storage, study_name=name, sampler=optuna.samplers.RandomSampler(seed=0))
+        self._locks = folder / _LOCKS
+        if self.study.user_attrs.get("folder") != identity:
+            raise ConfigError(
+                f"the storage has a study {name!r} whose runs are in another folder",
+                "give the folder of this study another name, or name another storage",
+            )
+
+    @property
+    def about(self) -> dict[str, Any]:  # Any: JSON
+        """What was stored of the study when it began."""
+        return dict(self.study.user_attrs["about"])
+
+    def add(self, jobs: Sequence[Job]) -> int:
+        """Add those of the jobs that are not there yet, to be claimed in this order; return how many."""
+        known = {job_of(trial).name for trial in self.all()}
+        new = [job for job in jobs if job.name not in known]
+        for job in new:
+            self.study.enqueue_trial({}, user_attrs={"job": vars(job) | {"keys": dict(job.keys)}})
+        return len(new)
+
+    def all(self) -> list[FrozenTrial]:
+        """Return all trials in the order in which they were added."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if "job" in trial.user_attrs]
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are trials, and all of them are finished."""
+        trials = self.all()
+        return bool(trials) and all(trial.state.name in _FINISHED for trial in trials)
+
+    @contextmanager
+    def claim(self) -> Iterator[optuna.Trial | None]:
+        """Claim a trial for the block: one whose worker is gone, else the next; None without one."""
+        with ExitStack() as lock:
+            yield next(self._claimed(lock), None)
+
+    def _claimed(self, lock: ExitStack) -> Iterator[optuna.Trial]:
+        """Yield trials whose lock is then held; the first is to be taken."""
+        for state in ("RUNNING", "WAITING"):
+            for frozen in self.all():
+                if frozen.state.name != state:
+                    continue
+                try:
+                    lock.enter_context(lock_file(self._locks / job_of(frozen).name, timeout=0))
+                except Timeout:  # another worker has it
+                    continue
+                except OSError as error:
+                    raise StorageError(
+                        f"cannot lock a file in {self._locks}: {error.strerror}",
+                        "put the folder of the study where files can be locked",
+                    ) from error
+                trial = self._start(frozen.number, state)
+                if trial is not None:
+                    yield trial
+                lock.close()
+
+    def _start(self, number: int, state: str) -> optuna.Trial | None:
+        """Return the trial as one that this worker trains, unless it has another state by now."""
+        trial = self.study.get_trials(deepcopy=False)[number]
+        if trial.state.name != state:
+            return None
+        if state == "WAITING" and not self.study._storage.set_trial_state_values(  # as `ask` does
+            trial._trial_id, state=optuna.trial.TrialState.RUNNING
+        ):
+            return None
+        return optuna.Trial(self.study, trial._trial_id)
+
+    def keeps_dying(self, trial: optuna.Trial, step: int) -> bool:
+        """Note that a trial is started at a step; return whether its workers have died at this step several times."""
+        starts = [*trial.user_attrs.get("starts", []), step]
+        trial.set_user_attr("starts", starts)
+        return starts[-_MOST_STARTS - 1 :] == [step] * (_MOST_STARTS + 1)
+
+    def forget_starts(self, trial: optuna.Trial) -> None:
+        """Let the starts of a trial so far not count, since its worker has ended in order."""
+        trial.set_user_attr("starts", [])
+
+    def tell(self, trial: optuna.Trial, value: float | None, result: Mapping[str, object], *, pruned: bool) -> None:
+        """Store the result of a trial. Without a value it has failed."""
+        trial.set_user_attr("result", dict(result))
+        states = optuna.trial.TrialState
+        state = states.PRUNED if pruned else states.FAIL if value is None else states.COMPLETE
+        # Samplers that try every combination would end a loop of Optuna here.
+        self.study.sampler = optuna.samplers.RandomSampler(seed=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.study.tell(trial, None if value is None or pruned else value, state)
+
+
+def job_of(trial: FrozenTrial | optuna.Trial) -> Job:
+    """Return the run that a trial is."""
+    return Job(**trial.user_attrs["job"])
+
+
+def sampler_of(given: str | Mapping[str, Any], number: int) -> BaseSampler:
+    """Return a sampler by its name in `optuna.samplers`, or from a table of its name and arguments.
+
+    Its random numbers are those of the trial's number, so that neither the order of workers nor an interruption repeats
+    them. Raises ConfigError for an unknown sampler or argument.
+    """
+    name = given if isinstance(given, str) else given.get("name")
+    if name == "GridSampler":
+        raise ConfigError("GridSampler cannot be used by a study", "BruteForceSampler tries every combination too")
+    return _made("sampler", given, optuna.samplers.BaseSampler, {"seed": number})  # type: ignore[type-abstract]  # a name
+
+
+def pruner_of(given: str | Mapping[str, Any] | None) -> BasePruner:
+    """Return a pruner by its name in `optuna.pruners`, or from a table of its name and arguments; None as it is."""
+    if given is None:
+        return optuna.pruners.NopPruner()
+    return _made("pruner", given, optuna.pruners.BasePruner, {})  # type: ignore[type-abstract]  # as above
+
+
+def _made(what: str, given: str | Mapping[str, Any], kind: type[T], known: Mapping[str, object]) -> T:
+    module = optuna.samplers if what == "sampler" else optuna.pruners
+    table = {"name": given} if isinstance(given, str) else dict(given)
+    name = table.pop("name", None)
+    names = [each for each in dir(module) if isinstance(getattr(module, each), type)]
+    names = [each for each in names if issubclass(getattr(module, each), kind) and getattr(module, each) is not kind]
+    if name not in names:
+        raise ConfigError(unknown_name(what, str(name), names), "name one as in the documentation of Optuna")
+    made: type[T] = getattr(module, str(name))
+    taken = inspect.signature(made).parameters
+    arguments = {key: value for key, value in known.items() if key in taken} | table
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental ones say so
+            return made(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{what} {name}: {error}", "correct its arguments in the study") from error

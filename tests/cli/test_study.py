@@ -1,0 +1,75 @@
+"""The command `study`: what it prints, its page, and how it ends."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from helpers.html_pages import problems_of
+
+STUDY = """
+base = {recipe = "ring", batch_size = 32}
+budget = "STEPS steps"
+seeds = 2
+metric = "fd-random"
+samples = 200
+threads = 1
+
+[variants.hinge]
+loss = "hinge"
+"""
+
+
+def test_study_prints_a_table_and_what_may_be_concluded_and_writes_a_page(gancore):
+    (gancore.folder / "study.toml").write_text(STUDY.replace("STEPS", "5"))
+    done = gancore.works("study", "study.toml", "--out", "s")
+    assert "base-0: fd-random" in done.stderr
+    assert done.stdout.splitlines()[0].split()[:2] == ["arm", "seeds"]
+    assert "2 seeds are too few to tell hinge and base apart" in done.stdout
+    assert done.stdout.endswith("page: s/report.html\n")
+    page = (gancore.folder / "s/report.html").read_text()
+    assert problems_of(page) == []
+    assert page.count('<svg class="plot"') == 1
+    document = json.loads(gancore.works("study", "run", "study.toml", "--out", "s", "--json").stdout)
+    assert document["finished"]
+    assert [row["state"] for row in document["runs"]] == ["finished"] * 4
+    again = gancore.works("report", "s", "--out", "page.html", "--json")
+    assert json.loads(again.stdout)["runs"] == document["runs"]
+    assert (gancore.folder / "page.html").read_text() == page
+
+
+def test_study_says_what_is_wrong_before_the_first_run(gancore):
+    (gancore.folder / "study.toml").write_text(STUDY.replace("hinge", "base"))
+    message = gancore.fails(2, "study", "study.toml", "--out", "s")
+    assert "be neither base nor best" in message
+    (gancore.folder / "study.toml").write_text(STUDY.replace("STEPS", "many"))
+    assert "budget: must be a positive number" in gancore.fails(2, "study", "study.toml", "--out", "s")
+    assert "there is no study in nowhere" in gancore.fails(2, "study", "work", "nowhere")
+    assert not (gancore.folder / "s").exists()
+
+
+def test_report_of_a_study_is_of_that_study_alone(gancore):
+    (gancore.folder / "study.toml").write_text(STUDY.replace("STEPS", "2"))
+    gancore.works("study", "study.toml", "--out", "s", "-q")
+    assert "s is a study" in gancore.fails(2, "report", "s", "s/runs/base-0")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_study_that_is_interrupted_keeps_its_runs_and_continues(gancore, workers):
+    (gancore.folder / "study.toml").write_text(STUDY.replace("STEPS", "2000").replace("seeds = 2", "seeds = 1"))
+    command = [sys.executable, "-m", "gancore_cli", "study", "study.toml", "--out", "s", "--workers", str(workers)]
+    started = subprocess.Popen(command, cwd=gancore.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(gancore.folder.glob("s/runs/*/checkpoints/step-*.safetensors")):
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.05)
+    time.sleep(1)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=120)
+    assert started.returncode == 130
+    assert "kept: the study in s, and a checkpoint of each run" in errors
+    assert "next: gancore study run s/study.toml --out s" in errors
+    document = json.loads(gancore.works("study", "s/study.toml", "--out", "s", "--json").stdout)
+    assert {row["step"] for row in document["runs"]} == {2000}

@@ -1,0 +1,400 @@
+"""Studies of short runs on toy data: pairing, going on, failures, searches, and what is refused before any run."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+
+import gancore
+from gancore.errors import ConfigError, WorkerError
+from gancore.run.interrupt import Interrupted, Interruption
+from gancore.study.definition import FILE
+from gancore.study.measure import Half
+from gancore.study.study import Study
+from gancore.study.trials import JOURNAL, without_password
+
+FIELDS = {
+    "base": {"recipe": "ring", "batch_size": 32},
+    "budget": "12 steps",
+    "seeds": 2,
+    "metric": "fd-random",
+    "samples": 200,
+    "threads": 1,
+    "variants": {"hinge": {"loss": "hinge"}},
+}
+SPACE = {"optimizer": {"generator": {"lr": {"log": [1e-4, 1e-1]}}}}
+SEARCH = {key: value for key, value in FIELDS.items() if key != "variants"} | {"space": SPACE, "trials": 4}
+
+
+def study(folder, fields=FIELDS, **changes):
+    return Study(fields | changes, out=folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return a finished study of two arms and two seeds."""
+    made = study(tmp_path_factory.mktemp("study") / "done")
+    made.run()
+    return made
+
+
+def test_study_trains_every_arm_with_every_seed_as_ordinary_runs(finished):
+    rows = finished.results
+    assert [(row["arm"], row["seed"], row["state"]) for row in rows] == [
+        ("base", 0, "finished"), ("hinge", 0, "finished"), ("base", 1, "finished"), ("hinge", 1, "finished"),
+    ]  # fmt: skip
+    for row in rows:
+        run = gancore.open(finished.path / row["run"])
+        assert (run.config.seed, run.config.loss.name) == (row["seed"], "hinge" if row["arm"] == "hinge" else "bce")
+        assert row["step"] == 12
+        assert row["kimg"] == pytest.approx(12 * 32 / 1000)
+        assert row["fd-random"] > 0
+
+
+def test_study_measures_as_evaluate_does(finished):
+    row = finished.results[1]
+    trained = gancore.load(finished.path / row["run"], device="cpu")
+    samples = torch.cat([*trained.stream(200, seed=0)])
+    paths = gancore.EvaluationPaths(Path(), Path(), torch.device("cpu"))
+    evaluator = gancore.evaluator_for_run(
+        trained.config, paths, gancore.Catalog.installed(), metrics=["fd-random"], count=200, seed=0
+    )
+    for _ in evaluator.prepare():
+        pass
+    assert evaluator.evaluate(samples).numbers()["fd-random"] == row["fd-random"]
+
+
+def test_study_pairs_arms_by_their_seeds(finished):
+    """Both arms of a seed begin from the same weights and see the same data, so equal losses give equal runs."""
+    same = study(finished.path.parent / "same", variants={"a": {"loss": "hinge"}, "b": {"loss": "hinge"}}, baseline="a")
+    with pytest.raises(ConfigError, match="b is the same as a"):
+        same.check()
+    first = [gancore.open(finished.path / f"runs/base-{seed}").checkpoints[0].read_bytes() for seed in (0, 1)]
+    hinge = gancore.load(finished.path / "runs/hinge-0", device="cpu")
+    again = gancore.Run(
+        FIELDS["base"], set={"loss": "hinge", "duration": "12 steps", "training.threads": 1}, seed=0, device="cpu",
+        out=finished.path.parent / "single",
+    )  # fmt: skip
+    for _ in again.train():
+        pass
+    weights = gancore.load(again.path, device="cpu").generator.state_dict()
+    assert all(torch.equal(weights[key], value) for key, value in hinge.generator.state_dict().items())
+    assert first[0] != first[1]
+
+
+def test_study_that_is_finished_trains_nothing_again(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.path.rglob("*.safetensors")}
+    study(finished.path).run()
+    assert {path: path.stat().st_mtime_ns for path in finished.path.rglob("*.safetensors")} == before
+
+
+def test_study_grows_by_seeds_and_variants(tmp_path):
+    study(tmp_path / "s", seeds=1).run()
+    grown = study(tmp_path / "s", seeds=2, variants=FIELDS["variants"] | {"lsgan": {"loss": "lsgan"}})
+    grown.run()
+    assert sorted((row["arm"], row["seed"]) for row in grown.results) == [
+        (arm, seed) for arm in ("base", "hinge", "lsgan") for seed in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize("changes", [{"budget": "13 steps"}, {"seeds": 1}, {"variants": {"hinge": {"loss": "lsgan"}}}])
+def test_study_refuses_a_folder_with_another_study(finished, changes):
+    (key,) = changes
+    with pytest.raises(ConfigError, match=f"has another study: {key} is"):
+        study(finished.path, **changes)
+
+
+def test_study_opens_its_folder_without_its_file(finished):
+    opened = Study(out=finished.path)
+    assert opened.results == finished.results
+    assert opened.report.conclusions() == finished.report.conclusions()
+    with pytest.raises(ConfigError, match="there is no study in"):
+        Study(out=finished.path / "runs")
+
+
+def test_report_of_a_study_has_the_rule_and_a_row_for_each_arm(finished):
+    report = finished.report
+    heading, *lines = report.table()
+    assert heading[:2] == ["arm", "seeds"]
+    assert [line[0] for line in lines] == ["real data", "base", "hinge"]
+    assert all(len(line) == len(heading) for line in lines)
+    assert "too few to tell hinge and base apart" in report.conclusions()[0]
+    assert report.reported_by == "the test part of ring"
+    document = json.loads(json.dumps(report.document(), allow_nan=False))
+    assert document["finished"]
+    assert [each["arm"] for each in document["comparisons"]] == ["hinge"]
+
+
+def test_variant_with_a_recipe_is_made_from_that_recipe_for_the_same_data(tmp_path):
+    made = study(tmp_path / "s", seeds=1, variants={"vanilla": {"recipe": "vanilla", "dataset": "ring"}})
+    made.run()
+    config = gancore.open(tmp_path / "s/runs/vanilla-0").config
+    assert (config.generator.name, config.dataset.name, config.duration) == ("mlp", "ring", "12 steps")
+    assert config.generator.widths != gancore.open(tmp_path / "s/runs/base-0").config.generator.widths
+    with pytest.raises(ConfigError, match="vanilla has other data than base"):
+        study(tmp_path / "t", variants={"vanilla": {"recipe": "vanilla"}}).check()
+
+
+def test_study_counts_a_diverged_run_as_failed_and_continues(tmp_path):
+    wild = {"optimizer": {"generator": {"lr": 1e30}, "discriminator": {"lr": 1e30}}}
+    made = study(tmp_path / "s", seeds=1, variants={"wild": wild})
+    made.run()
+    states = {row["arm"]: (row["state"], row["failure"]) for row in made.results}
+    assert states["base"] == ("finished", "")
+    assert states["wild"][0] == "failed"
+    assert "not finite" in states["wild"][1]
+    assert made.report.comparisons()[0].failed == 1
+
+
+def test_study_leaves_an_arm_whose_plugin_fails_to_itself(tmp_path):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(
+        "import gancore\n"
+        "class Broken(gancore.Loss):\n"
+        '    """Fails."""\n'
+        "    name = 'broken'\n"
+        "    def build(self, spec):\n"
+        "        raise RuntimeError('no luck today')\n"
+        "@gancore.hookimpl\n"
+        "def gancore_losses():\n"
+        "    return [Broken]\n"
+    )
+    catalog = gancore.Catalog.installed(gancore.Choice(files=(plugin,)))
+    fields = FIELDS | {"seeds": 1, "variants": {"broken": {"loss": "broken"}}}
+    made = Study(fields, out=tmp_path / "s", device="cpu", catalog=catalog)
+    made.run()
+    rows = {row["arm"]: row for row in made.results}
+    assert rows["base"]["state"] == "finished"
+    assert rows["broken"]["state"] == "failed"
+    assert "no luck today" in rows["broken"]["failure"]
+
+
+def test_study_reports_everything_wrong_with_its_arms_before_any_run(tmp_path):
+    variants = {
+        "typo": {"loss": "hnige"},
+        "same": {"batch_size": 32},
+        "seeded": {"seed": 3},
+        "longer": {"duration": "99 steps"},
+    }
+    with pytest.raises(ConfigError) as caught:
+        study(tmp_path / "s", variants=variants).run()
+    text = str(caught.value)
+    for expected in ("did you mean 'hinge'", "same is the same as base", "seeded sets seed", "longer sets duration"):
+        assert expected in text
+    assert not (tmp_path / "s" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metric": "fd-clasifier"}, "did you mean"),
+        ({"metric": "fd-classifier"}, "labels|image"),
+        ({"sampler": "TPSampler"}, "did you mean 'TPESampler'"),
+        ({"pruner": {"name": "MedianPruner", "warmup": 1}}, "pruner MedianPruner: .*warmup"),
+        ({"storage": "sqlite:////nowhere/at/all.db"}, "cannot be opened"),
+        ({"storage": "nonsense://user:secret@host/db"}, "the storage nonsense://user@host/db cannot be opened"),
+    ],
+)
+def test_study_refuses_what_cannot_work_before_any_run(tmp_path, changes, message):
+    with pytest.raises(gancore.GancoreError, match=message) as caught:
+        study(tmp_path / "s", SEARCH if {"sampler", "pruner"} & changes.keys() else FIELDS, **changes).run()
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / "s" / "runs").exists()
+
+
+def test_search_compares_its_best_setting_with_the_base_by_other_seeds_and_other_points(tmp_path):
+    made = study(tmp_path / "s", SEARCH)
+    made.run()
+    rows = made.results
+    searched = [row for row in rows if row["stage"] == "search"]
+    assert [row["seed"] for row in searched] == [2] * 4
+    rates = {row["optimizer.generator.lr"] for row in searched}
+    assert len(rates) == 4
+    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+    best = min(searched, key=lambda row: row["fd-random"])
+    compared = [row for row in rows if row["stage"] == "comparison"]
+    assert [(row["arm"], row["seed"]) for row in compared] == [("base", 0), ("best", 0), ("base", 1), ("best", 1)]
+    for row in compared[1::2]:
+        config = gancore.open(made.path / row["run"]).config
+        assert config.optimizer.generator.lr == best["optimizer.generator.lr"] == row["optimizer.generator.lr"]
+    report = made.report
+    assert (report.chosen_by, report.reported_by) == ("the training part of ring", "the test part of ring")
+    assert f"({Path(best['run']).name})" in made.report.conclusions()[1]
+    with pytest.raises(ConfigError, match="is over"):
+        study(tmp_path / "s", SEARCH, trials=9).run()
+
+
+def test_search_with_a_pruner_ends_runs_early(tmp_path):
+    pruner = {"name": "SuccessiveHalvingPruner", "min_resource": 25, "reduction_factor": 2}
+    made = study(tmp_path / "s", SEARCH, seeds=1, trials=5, pruner=pruner, checks=[25, 50])
+    made.run()
+    searched = [row for row in made.results if row["stage"] == "search"]
+    pruned = [row for row in searched if row["state"] == "pruned"]
+    assert pruned
+    for row in searched:
+        assert row["step"] == {"ended after 25 % of the budget": 3, "ended after 50 % of the budget": 6}.get(
+            row["failure"], 12
+        )
+
+
+def test_search_in_data_without_parts_chooses_by_one_half_and_reports_by_the_other(tmp_path):
+    np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(301, 2)).astype(np.float32))
+    base = {"recipe": "arrays", "batch_size": 32, "dataset": {"name": "array", "path": str(tmp_path / "points.npy")}}
+    made = study(tmp_path / "s", SEARCH, base=base, seeds=1, trials=1, samples=100)
+    made.run()
+    assert made.report.chosen_by == "one half of array, at random"
+    assert made.report.reported_by == "the other half of array, at random"
+    chosen, reported = made.measure.selection.images, made.measure.report.images
+    assert (len(chosen), len(reported)) == (151, 150)
+    assert len(torch.cat([chosen, reported]).unique(dim=0)) == 301
+
+
+def test_search_refuses_the_sampler_that_cannot_wait_for_workers(tmp_path):
+    with pytest.raises(ConfigError, match="GridSampler cannot"):
+        study(tmp_path / "s", SEARCH, sampler="GridSampler").check()
+
+
+@pytest.mark.parametrize("sampler", ["BruteForceSampler"])
+def test_search_of_a_grid_tries_each_combination_once(tmp_path, sampler):
+    space = {"loss": {"choice": ["bce", "hinge"]}, "batch_size": {"choice": [16, 32]}}
+    made = study(tmp_path / "s", SEARCH, seeds=1, space=space, trials=99, sampler=sampler, budget="2 steps")
+    made.run()
+    tried = [(row["loss"], row["batch_size"]) for row in made.results if row["stage"] == "search"]
+    assert sorted(tried) == [("bce", 16), ("bce", 32), ("hinge", 16), ("hinge", 32)]
+
+
+def test_halves_of_a_dataset_have_every_item_once():
+    whole = torch.utils.data.TensorDataset(torch.arange(11).unsqueeze(1))
+    whole.classes = ("a", "b")
+    halves = [Half(whole, number) for number in (0, 1)]
+    assert sorted(int(half[place][0]) for half in halves for place in range(len(half))) == list(range(11))
+    assert halves[0].classes == ("a", "b")
+
+
+class StopAt(Interruption):
+    """Interrupts the n-th time that it is asked."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def check(self):
+        self.calls -= 1
+        if self.calls == 0:
+            self.signal = signal.SIGINT
+        super().check()
+
+
+@pytest.mark.parametrize("calls", [3, 30])
+def test_study_continues_after_an_interruption_with_the_same_weights(finished, tmp_path, calls):
+    made = study(tmp_path / "s")
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(calls))
+    study(tmp_path / "s").run()
+    again = Study(out=tmp_path / "s")
+    numbers = [[row[key] for row in each.results for key in ("run", "step", "fd-random")] for each in (again, finished)]
+    assert numbers[0] == numbers[1]
+
+
+def worker(folder, *options):
+    command = [sys.executable, "-m", "gancore_cli", "study", "work", str(folder), "--device", "cpu", *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite"])
+def test_workers_share_a_study_and_take_up_the_trial_of_one_that_was_killed(tmp_path, storage):
+    fields = {"budget": "1500 steps", "seeds": 1, "base": FIELDS["base"] | {"checkpoint": {"every_steps": 20}}}
+    fields |= {"storage": f"sqlite:///{tmp_path}/study.db"} if storage else {}
+    folder = tmp_path / "s"
+    made = study(folder, **fields)
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(2))
+    first = worker(folder)
+    runs = folder / "runs"
+    deadline = time.monotonic() + 300
+    while not list(runs.glob("*/checkpoints/step-*[1-9]*")):
+        assert first.poll() is None, first.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    reached = max(int(path.stem.partition("-")[2]) for path in runs.glob("*/checkpoints/step-*.safetensors"))
+    assert reached < 1500
+    others = [worker(folder), worker(folder)]
+    for other in others:
+        _, errors = other.communicate(timeout=300)
+        assert other.returncode == 0, errors
+    rows = Study(out=folder, storage=fields.get("storage")).results
+    assert [(row["arm"], row["state"], row["step"]) for row in rows] == [
+        ("base", "finished", 1500), ("hinge", "finished", 1500),
+    ]  # fmt: skip
+    resumed = [json.loads((folder / row["run"] / "manifest.json").read_text()).get("resumed", []) for row in rows]
+    assert any(entry["step"] == reached for entries in resumed for entry in entries)
+
+
+def test_workers_of_one_command_finish_a_study(tmp_path):
+    made = study(tmp_path / "s", seeds=3)
+    made.run(workers=2)
+    assert {row["state"] for row in made.results} == {"finished"}
+    assert len(made.results) == 6
+
+
+def test_workers_that_all_die_are_reported(tmp_path, monkeypatch):
+    made = study(tmp_path / "s")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(WorkerError, match="have ended before all runs were finished, with codes 1, 1"):
+        made.run(workers=2)
+
+
+def test_trial_that_kills_its_workers_at_one_step_fails_in_the_end(tmp_path):
+    made = study(tmp_path / "s", seeds=1)
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(2))
+    trials = made._stages["comparison"]
+    for _ in range(3):
+        with trials.claim() as trial:
+            assert not trials.keeps_dying(trial, -1)
+    made.run()
+    assert made.results[0]["state"] == "failed"
+    assert "its process died several times" in made.results[0]["failure"]
+    assert made.results[1]["state"] == "finished"
+
+
+def test_study_in_a_database_is_read_by_the_tools_of_optuna(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    made = study(tmp_path / "s", SEARCH, seeds=1, storage=url)
+    made.run()
+    frame = optuna.load_study(study_name="s-search", storage=url)
+    assert len(frame.trials) == 4
+    assert frame.best_value == min(row["fd-random"] for row in made.results if row["stage"] == "search")
+    with pytest.raises(ConfigError, match="whose runs are in another folder"):
+        study(tmp_path / "other" / "s", SEARCH, seeds=1, storage=url).run()
+
+
+def test_study_keeps_no_password(tmp_path):
+    assert without_password("postgresql://me:secret@host:5432/db") == "postgresql://me@host:5432/db"
+    assert without_password("sqlite:///a@b.db") == "sqlite:///a@b.db"
+
+
+def test_study_has_its_state_in_a_journal(finished):
+    assert (finished.path / JOURNAL).stat().st_size
+    assert (finished.path / FILE).read_text().startswith("base") or "[base]" in (finished.path / FILE).read_text()
+
+
+def test_study_without_optuna_says_what_to_install(tmp_path):
+    code = (
+        "import sys; sys.modules['optuna'] = None\n"
+        "import importlib.util; find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *more: None if name == 'optuna' else find(name, *more)\n"
+        "import gancore; gancore.Study(out='s')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "ConfigError: a study needs optuna, which is not installed" in done.stderr
+    assert "pip install 'gancore[study]'" in done.stderr
