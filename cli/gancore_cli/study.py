@@ -30,7 +30,9 @@ class StudyGroup(OrderedGroup):
 storage = click.option(
     "--storage",
     metavar="URL",
-    help="Database for the state, such as sqlite:///study.db.  [default: `storage` of the study, else a file in DIR]",
+    envvar="GANCORE_STUDY_STORAGE",
+    help="Database for the state, such as sqlite:///study.db.  [default: $GANCORE_STUDY_STORAGE, else `storage` of the "
+    "study, else a file in DIR]",
 )
 
 
@@ -57,10 +59,10 @@ def study() -> None:
 @click.option("--out", type=OutPath(path_type=Path), required=True, metavar="DIR", help="Folder of the study.")
 @click.option(
     "--workers",
-    type=click.IntRange(min=1, max=1024),
+    type=click.IntRange(min=0, max=1024),
     default=1,
     show_default=True,
-    help="Processes on this machine, which share its cores, or have a GPU each.",
+    help="Processes on this machine, which share its cores, or have a GPU each; 0 begins the study for others.",
 )
 @storage
 @data_dir

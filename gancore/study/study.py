@@ -46,6 +46,8 @@ from gancore.utils.atomic import atomic_write
 from gancore.utils.lock import lock_file
 from gancore.utils.paths import cache_root, data_root, shell_quote
 
+STORAGE = "GANCORE_STUDY_STORAGE"
+"""Environment variable with the database of a study, as the option --storage."""
 LOCK, IDENTITY = ".lock", ".id"
 """Files in the folder: by one of them one process at a time adds trials, by the other a storage knows the folder."""
 _POLL_S, _LOOK_S = 2.0, 0.2
@@ -171,12 +173,13 @@ class Study:
     ) -> Results:
         """Train and measure all runs that are not finished yet, and return the results.
 
-        `workers` processes on this machine share its cores, or have a GPU each; others may join with `work`. `note`
-        gets a line for each finished run. Stopping keeps everything: the next call, or another worker, continues.
+        `workers` processes on this machine share its cores, or have a GPU each; others may join with `work`. With 0 the
+        study is checked and begun, and nothing is trained. `note` gets a line for each finished run. Stopping keeps
+        everything: the next call, or another worker, continues.
         Raises ConfigError as `check`, DataError for unfit data, WorkerError when all workers have died.
         """
         if self.config.threads is None:
-            share = max(1, (os.cpu_count() or 1) // workers)
+            share = max(1, (os.cpu_count() or 1) // max(1, workers))
             self.config = self.config.model_copy(update={"threads": share})
         self.check()
         display = progress if isinstance(progress, Display) else ProgressDisplay() if progress else Display()
@@ -185,7 +188,7 @@ class Study:
         self._plan()
         if workers == 1:
             self._work(interruption or Interruption(), note or _ignore)
-        else:
+        elif workers > 1:
             self._share(workers, interruption or Interruption(), is_quiet=note is None)
         return self.results
 
@@ -274,7 +277,7 @@ class Study:
         """Start workers as processes, and wait for them. Raise WorkerError if runs are left when all have ended."""
         devices = torch.cuda.device_count() if self._sources.device in ("auto", "cuda") else 0
         command = [*self._command(), *(["-q"] if is_quiet else [])]
-        with _running(command, workers, devices, self.config.threads) as processes:
+        with _running(command, workers, devices, self.config) as processes:
             while any(process.poll() is None for process in processes):
                 interruption.check()
                 time.sleep(_LOOK_S)
@@ -289,8 +292,6 @@ class Study:
         options = ["--device", self._sources.device]
         if self._sources.data_dir is not None:
             options += ["--data-dir", str(self._sources.data_dir)]
-        if self.config.storage is not None:
-            options += ["--storage", self.config.storage]
         plugins = self._sources.catalog.plugins
         chosen = ["--no-plugins"] if any(plugin.off == NO_PLUGINS for plugin in plugins) else []
         chosen += [word for plugin in plugins if plugin.sha256 for word in ("--plugin", plugin.entry)]
@@ -328,7 +329,7 @@ def _check_same(config: StudyConfig, known: StudyConfig, folder: Path) -> None:
 
 @contextmanager
 def _running(
-    command: Sequence[str], count: int, devices: int, threads: int | None
+    command: Sequence[str], count: int, devices: int, study: StudyConfig
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start workers, each with a device of its own if there are several; when the block ends early, interrupt them.
 
@@ -337,7 +338,9 @@ def _running(
     processes = list[subprocess.Popen[bytes]]()
     try:
         for number in range(count):
-            environment = os.environ | {"OMP_NUM_THREADS": str(threads or 1)}
+            environment = os.environ | {"OMP_NUM_THREADS": str(study.threads or 1)}
+            if study.storage is not None:  # not on the command line, which others on the machine can read
+                environment[STORAGE] = study.storage
             if devices > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
                 environment["CUDA_VISIBLE_DEVICES"] = str(number % devices)
             processes.append(

@@ -73,7 +73,7 @@ def test_dry_run_prints_the_rules(gancore):
     assert "arXiv" in rules["augmentations.ada.policy"]["reason"]
     assert any(line.startswith("rule:    batch_size ") for line in done.stderr.splitlines())
     shown = gancore.works("show", "recipe", "pictures").stdout
-    assert "color, translation and cutout" in " ".join(shown.split())
+    assert "translation and cutout; flip if" in " ".join(shown.split())
 
 
 def test_dataset_option_takes_a_path(gancore):

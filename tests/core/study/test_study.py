@@ -308,10 +308,8 @@ def worker(folder, *options):
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
-@pytest.mark.parametrize("storage", [None, "sqlite"])
-def test_workers_share_a_study_and_take_up_the_trial_of_one_that_was_killed(tmp_path, storage):
+def test_workers_share_a_study_and_take_up_the_trial_of_one_that_was_killed(tmp_path):
     fields = {"budget": "1500 steps", "seeds": 1, "base": FIELDS["base"] | {"checkpoint": {"every_steps": 20}}}
-    fields |= {"storage": f"sqlite:///{tmp_path}/study.db"} if storage else {}
     folder = tmp_path / "s"
     made = study(folder, **fields)
     with pytest.raises(Interrupted):
@@ -331,7 +329,7 @@ def test_workers_share_a_study_and_take_up_the_trial_of_one_that_was_killed(tmp_
     for other in others:
         _, errors = other.communicate(timeout=300)
         assert other.returncode == 0, errors
-    rows = Study(out=folder, storage=fields.get("storage")).results
+    rows = Study(out=folder).results
     assert [(row["arm"], row["state"], row["step"]) for row in rows] == [
         ("base", "finished", 1500), ("hinge", "finished", 1500),
     ]  # fmt: skip
@@ -339,11 +337,22 @@ def test_workers_share_a_study_and_take_up_the_trial_of_one_that_was_killed(tmp_
     assert any(entry["step"] == reached for entries in resumed for entry in entries)
 
 
-def test_workers_of_one_command_finish_a_study(tmp_path):
-    made = study(tmp_path / "s", seeds=3)
+@pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"])
+def test_workers_of_one_command_finish_a_study(tmp_path, storage):
+    made = study(tmp_path / "s", seeds=2, storage=storage and storage.format(tmp_path))
     made.run(workers=2)
     assert {row["state"] for row in made.results} == {"finished"}
-    assert len(made.results) == 6
+    assert len(made.results) == 4
+    assert not any("study.db" in word for word in made._command())
+
+
+def test_study_without_workers_is_begun_and_trains_nothing(tmp_path):
+    made = study(tmp_path / "s")
+    assert {row["state"] for row in made.run(workers=0)} == {"waiting"}
+    assert made.report.conclusions() == []
+    assert [line[0] for line in made.report.table()] == ["arm", "base", "hinge"]
+    Study(out=tmp_path / "s", device="cpu").work()
+    assert {row["state"] for row in made.results} == {"finished"}
 
 
 def test_workers_that_all_die_are_reported(tmp_path, monkeypatch):
