@@ -143,9 +143,18 @@ class StudyConfig(Settings):
             raise ValueError(f"baseline must be {BASE} or a variant; received {self.baseline!r}")
         if len(self.arms) < 2 and not self.space:
             raise ValueError("needs a variant besides the baseline")
+        idle = self._without_effect()
+        if idle:
+            raise ValueError(f"{', '.join(idle)} has no effect without a {'pruner' if self.space else 'space'}")
         if "." in self.metric and self.better is None:
             raise ValueError(f"needs better = 'lower' or 'higher' for {self.metric}, a further number of a metric")
         return self
+
+    def _without_effect(self) -> list[str]:
+        """Return the keys that are set, but that only a search or a pruner reads."""
+        of_search, of_pruner = ["trials", "sampler", "pruner", "checks"], ["checks"]
+        read = (of_pruner if self.pruner is None else []) if self.space else of_search
+        return [key for key in read if getattr(self, key) != type(self).model_fields[key].default]
 
     @property
     def is_search(self) -> bool:

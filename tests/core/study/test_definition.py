@@ -31,7 +31,6 @@ def test_study_reads_the_file_of_the_documentation(tmp_path):
             "budget": st.sampled_from(["5 kimg", "1 minutes"]),
             "samples": st.integers(2, 999),
             "metrics": st.lists(st.sampled_from(["fd-random", "modes"]), max_size=2),
-            "pruner": st.just({"name": "MedianPruner", "n_startup_trials": 2}),
         },
     ),
     st.sampled_from([COMPARED, SEARCHED]),
@@ -58,6 +57,7 @@ def test_study_is_read_again_from_what_it_writes(tmp_path_factory, fields, below
         ({"variants": {"best": {}}}, "be neither base nor best; received 'best'"),
         ({"variants": {"../a": {}}}, "letters, digits, dots and dashes"),
         ({"metric": "modes.reverse_kl"}, "needs better = 'lower' or 'higher' for modes.reverse_kl"),
+        ({"trials": 3, "pruner": "MedianPruner"}, "trials, pruner has no effect without a space"),
         ({"checks": [50, 20]}, "checks: must be rising percentages"),
     ],
 )
@@ -102,6 +102,11 @@ def test_search_seed_differs_from_those_that_are_reported(seeds):
 def test_baseline_of_a_variant_leaves_the_base_out():
     study = read_study(COMPARED | {"variants": {"a": {}, "b": {"seed": 1}}, "baseline": "b"})
     assert list(study.arms) == ["b", "a"]
+
+
+def test_checks_have_no_effect_without_a_pruner():
+    with pytest.raises(ConfigError, match="checks has no effect without a pruner"):
+        read_study(SEARCHED | {"checks": [50]})
 
 
 def test_base_next_to_the_file_is_found(tmp_path):
