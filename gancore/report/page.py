@@ -107,10 +107,7 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
     with without_warnings():  # of fonts without a letter that a label has: the browser has its own fonts
         training, metrics = training_curves(runs), metric_curves(runs)
     views = [view_of(run, number, sources) for number, run in enumerate(runs)]
-    environment = Environment(
-        loader=PackageLoader("gancore.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    environment = environment_of("gancore.report")
     environment.filters["value"] = value_text
     environment.filters["short"] = short_number
     folder = files("gancore.report") / "templates"
@@ -132,6 +129,13 @@ def page_of(paths: Sequence[Path], sources: Sources) -> Page:
     )
     notes = tuple(dict.fromkeys(note for view in views for note in view.notes))
     return Page(without_control_characters(html), notes)
+
+
+def environment_of(package: str) -> Environment:
+    """Return the environment for the templates of pages in a package."""
+    return Environment(
+        loader=PackageLoader(package), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
 
 
 def without_control_characters(html: str) -> str:

@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from gancore.report.page import REPORT, without_control_characters
+from gancore.report.page import REPORT, Page, environment_of, without_control_characters, write_page
 from gancore.study.arms import in_words
 from gancore.study.definition import FILE
 from gancore.study.plots import values_of_arms, values_over_key
 from gancore.study.results import SEARCH, StudyReport
-from gancore.utils.atomic import atomic_write
 from gancore.utils.files import without_warnings
 from gancore.utils.paths import shell_quote
 from gancore.utils.text import duration, short_number
@@ -26,50 +23,48 @@ def write_study_page(report: StudyReport, folder: Path, out: Path | None = None)
     Raises StorageError when it cannot be written.
     """
     target = out or folder / REPORT
-    html = without_control_characters(page_of_study(report, folder))
-    with atomic_write(target) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_page(Page(without_control_characters(page_of_study(report, folder)), ()), target)
     return target
 
 
 def page_of_study(report: StudyReport, folder: Path) -> str:
     """Return the page of a study as HTML."""
-    environment = Environment(
-        loader=PackageLoader("gancore.study"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
     config = report.config
     done = sum(each.state not in ("waiting", "running") for each in report.outcomes)
     reported = f"Compared with {report.reported_by}."
     chosen = f"Settings are chosen by {report.chosen_by}. {reported}" if report.chosen_by else ""
     with without_warnings():  # of fonts without a letter that a label has: the browser has its own fonts
         plots, scatters = list(_plots(report)), list(_scatters(report))
-    return environment.get_template("study.html.jinja").render(
-        name=folder.resolve().name,
-        folder=str(folder),
-        state=f"{done} of {len(report.outcomes)} runs finished",
-        facts=[
-            (f"{len(report.arms)}", "arms"),
-            (f"{len(config.seed_list)}", "seeds"),
-            (config.budget or "as in the base", "budget of a run"),
-            (config.metric, "metric"),
-        ],
-        conclusions=report.conclusions(),
-        plots=plots,
-        scatters=scatters,
-        reported=reported,
-        chosen=chosen,
-        rule=report.rule(),
-        table=report.table(),
-        runs=[["run", "state", *config.numbers, "kimg", "time", "note"], *_runs(report)],
-        toml=config.to_toml(),
-        machine=report.machine,
-        commands=[
-            ("continue", f"gancore study run {shell_quote(folder / FILE)} --out {shell_quote(folder)}"),
-            ("one more worker", f"gancore study work {shell_quote(folder)}"),
-            ("all numbers", f"gancore report {shell_quote(folder)} --json"),
-        ],
-        style=(files("gancore.report") / "templates" / "report.css").read_text(encoding="utf-8"),
+    return (
+        environment_of("gancore.study")
+        .get_template("study.html.jinja")
+        .render(
+            name=folder.resolve().name,
+            folder=str(folder),
+            state=f"{done} of {len(report.outcomes)} runs finished",
+            facts=[
+                (f"{len(report.arms)}", "arms"),
+                (f"{len(config.seed_list)}", "seeds"),
+                (config.budget or "as in the base", "budget of a run"),
+                (config.metric, "metric"),
+            ],
+            conclusions=report.conclusions(),
+            plots=plots,
+            scatters=scatters,
+            reported=reported,
+            chosen=chosen,
+            rule=report.rule(),
+            table=report.table(),
+            runs=[["run", "state", *config.numbers, "kimg", "time", "note"], *_runs(report)],
+            toml=config.to_toml(),
+            machine=report.machine,
+            commands=[
+                ("continue", f"gancore study run {shell_quote(folder / FILE)} --out {shell_quote(folder)}"),
+                ("one more worker", f"gancore study work {shell_quote(folder)}"),
+                ("all numbers", f"gancore report {shell_quote(folder)} --json"),
+            ],
+            style=(files("gancore.report") / "templates" / "report.css").read_text(encoding="utf-8"),
+        )
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from gancore.checkpoint.log import to_pandas
 from gancore.config.layers import flattened
 from gancore.metrics import Better
 from gancore.study.arms import in_words
@@ -24,8 +25,7 @@ SEARCH, COMPARISON = "search", "comparison"
 class Outcome:
     """What is stored of a run. `state` is waiting, running, finished, pruned or failed; `failure` says why it failed.
 
-    `keys` are the dotted config keys that the arm sets, `numbers` the metrics, `real_data` those of real images;
-    `is_error` says that an error ended it, not its numbers.
+    `keys` are the dotted config keys that the arm sets, `numbers` the metrics, `real_data` those of real images.
     """
 
     stage: str
@@ -37,7 +37,6 @@ class Outcome:
     numbers: Mapping[str, float | None]
     real_data: Mapping[str, float | None] = field(default_factory=dict)
     failure: str = ""
-    is_error: bool = False
     step: int = 0
     kimg: float = 0.0
     seconds: float = 0.0
@@ -58,8 +57,6 @@ class Results(list[dict[str, Any]]):
 
     def to_pandas(self) -> Any:  # Any: a pandas.DataFrame, and pandas need not be installed
         """Return a pandas DataFrame with one row per run. Raises ConfigError when pandas is not installed."""
-        from gancore.checkpoint.log import to_pandas
-
         return to_pandas(self)
 
 
@@ -84,6 +81,7 @@ class StudyReport:
 
     def rows(self) -> Results:
         """Return a dict for each run: stage, arm, seed, state, failure, what it took, its keys, and its metrics."""
+        failures = self.failures
         return Results(
             {
                 "stage": each.stage,
@@ -91,7 +89,7 @@ class StudyReport:
                 "arm": each.arm,
                 "seed": each.seed,
                 "state": each.state,
-                "failure": self.failures[each.name] or "",
+                "failure": failures[each.name] or "",
                 "step": each.step,
                 "kimg": each.kimg,
                 "seconds": each.seconds,

@@ -66,9 +66,9 @@ class Worker:
         except NumericsError as error:
             return self._tell(trials, trial, folder, keys, failure=f"not finite: {error}")
         except GancoreError as error:
-            return self._tell(trials, trial, folder, keys, failure=str(error), is_error=True)
+            return self._tell(trials, trial, folder, keys, failure=str(error))
         except Exception as error:  # code of plugins can raise anything, and breaks only its own run
-            return self._tell(trials, trial, folder, keys, failure=describe_error(error), is_error=True)
+            return self._tell(trials, trial, folder, keys, failure=describe_error(error))
         except KeyboardInterrupt:
             trials.forget_starts(trial)  # this process ends in order
             raise
@@ -108,7 +108,6 @@ class Worker:
         real_data: Mapping[str, float] | None = None,
         failure: str = "",
         pruned: str = "",
-        is_error: bool = False,
     ) -> str:
         value = None if numbers is None else numbers.get(self.study.metric)
         if value is not None and value != value:
@@ -119,7 +118,6 @@ class Worker:
             "numbers": json_safe(dict(numbers or {})),
             "real_data": json_safe(dict(real_data or {})),
             "failure": failure or pruned,
-            "is_error": is_error,
             **progress,
         }
         trials.tell(trial, value, result, pruned=bool(pruned))
