@@ -81,6 +81,14 @@ del writer
 main(["--version"])
 """
 
+COMPILER = """
+from gancore_cli import startup
+startup.begin()
+import torch, torch._dynamo.config
+from gancore_cli.main import main
+main(["--version"])
+"""
+
 
 def run(script, folder):
     """Return all output; once the command has ended, standard output goes to standard error."""
@@ -105,3 +113,7 @@ def test_commands_without_torch_keep_the_gc_and_start_no_threads(tmp_path, monke
 
 def test_garbage_is_finalized_before_the_process_ends(tmp_path):
     assert run(GARBAGE, tmp_path).splitlines()[1:] == ["finalized"]
+
+
+def test_process_that_has_imported_the_compiler_ends_without_reports_of_leaks(tmp_path):
+    assert len(run(COMPILER, tmp_path).splitlines()) == 1
