@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, time
+from pathlib import Path
 from typing import Any
 
 from gancore.errors import ConfigError
@@ -120,7 +121,26 @@ def assignment(text: str) -> ConfigLayer:
     if not equals or not all(path):
         hint = "write it like: --set optimizer.generator.lr=1e-3"
         raise ConfigError(f"--set takes PATH=VALUE; received {text!r}", hint)
-    value = parse_value(right)
-    for part in reversed(path):
-        value = {part: value}
-    return ConfigLayer(f"--set {text}", value)  # type: ignore[arg-type]  # the path is not empty, so the value is a table
+    return ConfigLayer(f"--set {text}", nested({".".join(path): parse_value(right)}))
+
+
+def nested(values: Mapping[str, object]) -> Table:
+    """Return values by dotted keys as nested tables."""
+    tables: Table = {}
+    for key, value in values.items():
+        *above, last = key.split(".")
+        table = tables
+        for name in above:
+            table = table.setdefault(name, {})
+        table[last] = value
+    return tables
+
+
+def read_toml(path: Path, hint: str) -> Table:
+    """Return the content of a TOML file. Raises ConfigError, with the hint if the file cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint) from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", "fix the file") from error

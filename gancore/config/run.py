@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
@@ -23,7 +22,7 @@ from pydantic import (
 from gancore.catalog.catalog import Catalog, plugin_in_errors
 from gancore.component import Component, components_in
 from gancore.config.duration import Duration
-from gancore.config.layers import ConfigLayer, merge, parse_value
+from gancore.config.layers import ConfigLayer, merge, parse_value, read_toml
 from gancore.config.messages import problem_messages
 from gancore.config.metric_names import name_of, read_labels
 from gancore.config.optimizers import OptimizerSettings
@@ -365,14 +364,7 @@ def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
                 f"{error}. There is no file or folder {source!r} either",
                 "name a recipe of `gancore recipes`, a TOML file, or the files of your data",
             ) from error
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read {source}: {error.strerror}", "pass a TOML file or the name of a recipe"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{source} is not valid TOML: {error}", "fix the file") from error
+    data = read_toml(file, "pass a TOML file or the name of a recipe")
     if "rules" in data:
         raise ConfigError(
             f"{source}: rules are for recipes of plugins, and apply to a file that begins with one",

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from math import gcd
 from pathlib import Path
 from shlex import quote
-from typing import Any
 
 from pydantic import ValidationError
 
 from gancore.catalog.catalog import Catalog
 from gancore.config.find import read_component
 from gancore.config.from_path import dataset_at, outline_of, reads_paths
-from gancore.config.layers import REMOVE, ConfigLayer, Table, merge, parse_value
+from gancore.config.layers import REMOVE, ConfigLayer, Table, merge, nested, parse_value
 from gancore.config.objects import OBJECT
 from gancore.config.picture_rules import (
     CPU_SIDE,
@@ -84,7 +83,7 @@ class Suggestion:
         if not self.choice:
             return []
         source = "" if self.source is None else f"{self.source!r}, "
-        repeat = command or f"gancore.Run({source}set={_nested(self.changes)!r})"
+        repeat = command or f"gancore.Run({source}set={nested(self.changes)!r})"
         return [
             f"data:    {self.data}",
             f"chosen:  {self.choice}",
@@ -183,7 +182,7 @@ def suggest(
     if rules and decided:
         reasons.append(f"{len(decided)} values by rules, which --dry-run prints")
     return Suggestion(
-        (*layers, ConfigLayer(f"choice for {path}", _nested(changes))),
+        (*layers, ConfigLayer(f"choice for {path}", nested(changes))),
         source,
         f"{path} (dataset {dataset.name})" + (f": {_data_text(outline)}" if outline else ""),
         "; ".join(reasons),
@@ -231,7 +230,7 @@ def suggest_without_path(
         changes = _needed(rules, decided, facts, base, own)
         if not decided:
             return None
-    layers = (*below, ConfigLayer(f"choice for dataset {dataset.name}", _nested(changes)))
+    layers = (*below, ConfigLayer(f"choice for dataset {dataset.name}", nested(changes)))
     data = f"dataset {dataset.name}" + (f": {_data_text(outline)}" if outline else "")
     return Suggestion(layers, recipe, data, choice, changes, decided)
 
@@ -292,7 +291,7 @@ def _decided(
         )
     networks = [*_networks_of(earlier, own)]
     kept = [each for each in networks if not is_set(each.key, own)]
-    above = merge_tables(_nested({each.key: each.value for each in networks}), own)
+    above = merge_tables(nested({each.key: each.value for each in networks}), own)
     return (*kept, *decisions(rules, facts, base, above))
 
 
@@ -320,7 +319,7 @@ def _needed(
         each.key: each.value for each in decisions(rules, replace(facts, accelerated=not facts.accelerated), base, own)
     }
     few = {key: value for key, value in every.items() if not value == _at(base, key) == other.get(key)}
-    above = merge_tables(_nested(few), own)
+    above = merge_tables(nested(few), own)
     for accelerated in (False, True):
         again = decisions(rules, replace(facts, accelerated=accelerated), base, above)
         if any(every.get(each.key) != each.value for each in again):
@@ -460,17 +459,6 @@ def _file_of(layer: ConfigLayer) -> str | None:
 def _table(value: object) -> Table:
     """Return the table of a config's key, which may be the name of a component alone."""
     return {"name": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
-
-
-def _nested(changes: Mapping[str, object]) -> dict[str, Any]:  # Any: data as a file would hold it
-    data: dict[str, Any] = {}
-    for key, value in changes.items():
-        *tables, last = key.split(".")
-        table = data
-        for name in tables:
-            table = table.setdefault(name, {})
-        table[last] = value
-    return data
 
 
 def _data_text(outline: Outline) -> str:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gancore.catalog.catalog import Catalog
-from gancore.config.layers import flattened
+from gancore.config.layers import flattened, nested
 from gancore.config.run import RunConfig
 from gancore.errors import ConfigError, GancoreError
 from gancore.run.run import Run
 from gancore.settings import REMOVE
-from gancore.study.definition import StudyConfig, Table, nested
+from gancore.study.definition import StudyConfig, Table
 
 SHARED = ("duration", "evaluate", "metrics", "report", "seed")
 """Keys that are equal in all runs of a study, so no arm may set them."""
 _OFF: Mapping[str, object] = {
-    "metrics": REMOVE,
     "report": REMOVE,
     "evaluate.every_kimg": 1e9,
     "evaluate.on_collapse": "ignore",
@@ -42,13 +41,32 @@ def make_run(study: StudyConfig, keys: Table, seed: int, sources: Sources, out: 
 
     Raises as `Run` does.
     """
+    return _make_run(study, keys, seed, sources, out, metrics=REMOVE)
+
+
+def measured_config(study: StudyConfig, sources: Sources) -> RunConfig:
+    """Return the config of the baseline with the metrics of the study that have settings.
+
+    Raises ConfigError for wrong settings, and for a name that results would not have.
+    """
+    given = study.metrics if isinstance(study.metrics, Mapping) else {}
+    config = _make_run(study, study.arms[study.baseline], 0, sources, None, metrics=given or REMOVE).config
+    for label, name in zip(config.metrics, config.named_metrics(), strict=True):
+        if label in given and label != name:
+            raise ConfigError(f"wrong study: metrics.{label} must end with its extractor", f"name it {name}")
+    return config
+
+
+def _make_run(
+    study: StudyConfig, keys: Table, seed: int, sources: Sources, out: Path | None, *, metrics: object
+) -> Run:
     keys = dict(keys)
     recipe = keys.pop("recipe", None)
     budget = {} if study.budget is None else {"duration": study.budget}
     threads = {} if study.threads is None else {"training.threads": study.threads}
     return Run(
         study.base if recipe is None else {"recipe": recipe},
-        set={**threads, **keys, **_OFF, **budget},
+        set={**threads, **keys, **_OFF, "metrics": metrics, **budget},
         seed=seed,
         out=out,
         device=sources.device,
@@ -88,22 +106,8 @@ def _checked(study: StudyConfig) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, dict(keys)
     space = list(study.distributions())
     for place in range(max((len(distribution.ends) for _, distribution in space), default=0)):
-        keys = merged(
-            nested(key, distribution.ends[min(place, len(distribution.ends) - 1)]) for key, distribution in space
-        )
+        keys = nested({key: each.ends[min(place, len(each.ends) - 1)] for key, each in space})
         yield f"a setting of the space, {in_words(flattened(keys))}", keys
-
-
-def merged(tables: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return nested tables as one, later values over earlier ones; `none`, which removes a key, stays."""
-    result = dict[str, Any]()
-    for table in tables:
-        for key, value in table.items():
-            below = result.get(key)
-            if isinstance(below, dict) and isinstance(value, Mapping):
-                value = merged((below, value))
-            result[key] = value
-    return result
 
 
 def in_words(keys: Mapping[str, object]) -> str:

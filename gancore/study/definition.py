@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +11,7 @@ import tomli_w
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from gancore.config.duration import Duration
+from gancore.config.layers import read_toml
 from gancore.config.messages import problem_messages
 from gancore.errors import ConfigError
 from gancore.metrics import Better
@@ -65,7 +65,8 @@ class StudyConfig(Settings):
     """A study. Arms are compared with a baseline over paired seeds; with a `space` the best setting is searched first.
 
     `base` is a recipe, a TOML file, or a table of config keys, with `recipe` as in a config file. `variants` and
-    `space` have keys of the config, as tables.
+    `space` have keys of the config, as tables. Without both, the base alone is trained with every seed, which shows how
+    much its results differ and how often it fails.
     """
 
     base: str | dict[str, Any] = Field(description="recipe, TOML file, or table of config keys that all runs share")
@@ -79,7 +80,9 @@ class StudyConfig(Settings):
     better: Better | None = Field(
         default=None, description="lower or higher, for a further number of a metric, such as modes.reverse_kl"
     )
-    metrics: tuple[str, ...] = Field(default=(), description="further metrics to report")
+    metrics: tuple[str, ...] | dict[str, Any] = Field(
+        default=(), description="further metrics to report: names, or a table with their settings as in a config"
+    )
     samples: int | None = Field(
         default=None, ge=2, description="number of samples that are measured; absent: the default of the dataset"
     )
@@ -137,11 +140,11 @@ class StudyConfig(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         list(self.distributions())
-        if bool(self.space) == bool(self.variants):
-            raise ValueError("must have either variants to compare, or a space to search")
+        if self.space and self.variants:
+            raise ValueError("must have either variants to compare, or a space to search; received both")
         if self.baseline != BASE and self.baseline not in self.variants:
             raise ValueError(f"baseline must be {BASE} or a variant; received {self.baseline!r}")
-        if len(self.arms) < 2 and not self.space:
+        if len(self.arms) < 2 and self.variants:
             raise ValueError("needs a variant besides the baseline")
         idle = self._without_effect()
         if idle:
@@ -221,16 +224,9 @@ def _distributions(table: Table, above: str) -> Iterator[tuple[str, Distribution
             raise ValueError(f"space.{path} {'; '.join(problems).removeprefix('run: ')}") from None
 
 
-def nested(key: str, value: object) -> dict[str, Any]:
-    """Return one dotted key as nested tables."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value  # type: ignore[return-value]  # a key has at least one part
-
-
 def read_study(source: Path | Table) -> StudyConfig:
     """Return the study in a TOML file, or in a table of the same keys. Raises ConfigError with everything wrong."""
-    data = dict(source) if isinstance(source, Mapping) else _read(source)
+    data = dict(source) if isinstance(source, Mapping) else read_toml(source, "name the TOML file of a study")
     name = "the study" if isinstance(source, Mapping) else str(source)
     if not isinstance(source, Mapping):
         data = _next_to(data, source)
@@ -239,15 +235,6 @@ def read_study(source: Path | Table) -> StudyConfig:
     except ValidationError as error:
         problems = [text.removeprefix("run: ") for text in problem_messages(error, data, {})]
     raise ConfigError(f"{name}: {'; '.join(problems)}", "see the keys with: gancore study --help")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", "name the TOML file of a study") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", "fix the file") from error
 
 
 def _next_to(data: dict[str, Any], path: Path) -> dict[str, Any]:

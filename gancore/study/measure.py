@@ -62,7 +62,7 @@ def real_data_of(evaluation: Evaluation) -> dict[str, float]:
 
 
 class Measure:
-    """Evaluates runs of a study; `config` is that of the baseline.
+    """Evaluates runs of a study; `config` is that of the baseline with the metrics that have settings.
 
     Iterate over `prepare` first. Raises ConfigError and DataError for metrics that the data cannot give.
     """

@@ -13,7 +13,16 @@ from gancore.config.layers import flattened
 from gancore.metrics import Better
 from gancore.study.arms import in_words
 from gancore.study.definition import BEST, StudyConfig
-from gancore.study.statistics import Comparison, failure_of, holm, in_range, paired_ratio, rank_test, smallest_p
+from gancore.study.statistics import (
+    Comparison,
+    failure_of,
+    holm,
+    in_range,
+    paired_ratio,
+    rank_test,
+    share_of_failures,
+    smallest_p,
+)
 from gancore.utils.json import json_safe
 from gancore.utils.text import duration, short_number
 
@@ -132,7 +141,7 @@ class StudyReport:
     def is_finished(self) -> bool:
         """Whether no run of the comparison is missing."""
         arms = self.arms
-        return len(arms) > 1 and all(each.is_done for runs in arms.values() for each in runs)
+        return bool(arms) and all(each.is_done for runs in arms.values() for each in runs)
 
     def comparisons(self, metric: str | None = None) -> list[Comparison]:
         """Return each arm compared with the baseline by a metric, over the seeds that both have finished."""
@@ -160,22 +169,36 @@ class StudyReport:
         return [Comparison(**vars(each) | {"p": p}) for (each, _), p in zip(found, corrected, strict=True)]
 
     def best_searched(self) -> Outcome | None:
-        """Return the run of the search with the best metric; None if none has finished."""
-        finished = [each for each in self.searched if each.state == "finished"]
+        """Return the run of the search with the best metric; None if none has finished.
+
+        Those that have failed by the rule, such as one that lacks a class, are chosen only if there are no others.
+        """
+        finished, failures = [each for each in self.searched if each.state == "finished"], self.failures
+        finished = [each for each in finished if failures[each.name] is None] or finished
         sign = -1 if self.better.get(self.config.metric) == "higher" else 1
         return min(finished, key=lambda each: sign * each.value(self.config.metric), default=None)
 
     def conclusions(self) -> list[str]:
-        """Return what may be concluded, a sentence for each arm and for the search."""
-        return [*self._search_in_words(), *(comparison.conclusion for comparison in self.comparisons())]
+        """Return what may be concluded: a sentence for each arm and for the search, or how often the only arm fails."""
+        compared = [comparison.conclusion for comparison in self.comparisons()]
+        return [*self.search_in_words(), *(compared or self._failures_in_words())]
 
-    def _search_in_words(self) -> Iterator[str]:
+    def _failures_in_words(self) -> Iterator[str]:
+        """Yield how often the only arm has failed."""
+        done = [each for runs in self.arms.values() for each in runs if each.is_done]
+        if len(self.arms) == 1 and done:
+            failures = self.failures
+            yield share_of_failures(done[0].arm, sum(failures[each.name] is not None for each in done), len(done))
+
+    def search_in_words(self) -> Iterator[str]:
+        """Yield what was searched and found, in sentences; nothing for a study without a search."""
         if not self.config.is_search:
             return
         best, runs = self.best_searched(), self.searched
         done = sum(each.state not in ("waiting", "running") for each in runs)
         pruned = sum(each.state == "pruned" for each in runs)
-        yield f"{done} of {len(runs)} settings were tried, of which {pruned} were ended early."
+        time = duration(sum(each.seconds for each in runs))
+        yield f"{done} of {len(runs)} settings were tried, of which {pruned} were ended early; training took {time}."
         if best:
             value = short_number(best.value(self.config.metric))
             yield f"{BEST} is {in_words(best.keys)}: {self.config.metric} {value} when it was chosen ({best.name})."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
-from scipy.stats import PermutationMethod, mannwhitneyu
+from scipy.stats import PermutationMethod, binomtest, mannwhitneyu
 
 from gancore.metrics import Better
 from gancore.utils.text import short_number
@@ -94,6 +94,15 @@ def failure_of(
 
 def _ordinal(factor: float) -> str:
     return {2.0: "half", 3.0: "third"}.get(factor, f"1/{factor:g}")
+
+
+def share_of_failures(arm: str, failed: int, seeds: int) -> str:
+    """Return how often an arm has failed, with the 95 % interval of Clopper and Pearson 1934, in a sentence."""
+    interval = binomtest(failed, seeds).proportion_ci(1 - LEVEL, method="exact")
+    return (
+        f"{arm} failed with {failed} of {seeds} seed{'s' * (seeds != 1)}, so with {interval.low:.0%} to "
+        f"{interval.high:.0%} of all seeds (95 % interval)."
+    )
 
 
 def paired_ratio(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float, float] | None:

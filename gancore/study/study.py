@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ import torch
 import gancore
 from gancore.catalog.catalog import Catalog
 from gancore.catalog.discovery import NO_PLUGINS
-from gancore.config.layers import flattened
+from gancore.config.layers import flattened, nested
 from gancore.config.run import RunConfig
 from gancore.distributed.ranks import choose_device
 from gancore.errors import ConfigError, NumericsError, WorkerError
@@ -27,9 +24,10 @@ from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.interrupt import Interruption
 from gancore.run.progress import Display, ProgressDisplay
 from gancore.run.run import prepare
-from gancore.study.arms import Sources, check_arms, merged
-from gancore.study.definition import BASE, BEST, FILE, StudyConfig, Table, nested, read_study
+from gancore.study.arms import Sources, check_arms, measured_config
+from gancore.study.definition import BASE, BEST, FILE, StudyConfig, Table, read_study
 from gancore.study.measure import Measure
+from gancore.study.processes import WorkerProcesses
 from gancore.study.results import COMPARISON, SEARCH, Outcome, Results, StudyReport
 from gancore.study.trials import (
     Job,
@@ -125,7 +123,7 @@ class Study:
     def measure(self) -> Measure:
         """The metrics of the study; `prepare` it before results are measured."""
         paths = EvaluationPaths(self._root, cache_root(), choose_device(self._sources.device))
-        return Measure(self.config, self._baseline, paths, self._sources.catalog)
+        return Measure(self.config, measured_config(self.config, self._sources), paths, self._sources.catalog)
 
     @cached_property
     def _stages(self) -> dict[str, Trials]:
@@ -159,7 +157,7 @@ class Study:
         """
         sampler_of(self.config.sampler, 0)
         pruner_of(self.config.pruner)
-        _ = self.measure
+        _ = self._baseline, self.measure
         self.path.mkdir(parents=True, exist_ok=True)
         _ = self._stages
 
@@ -189,7 +187,7 @@ class Study:
         if workers == 1:
             self._work(interruption or Interruption(), note or _ignore)
         elif workers > 1:
-            self._share(workers, interruption or Interruption(), is_quiet=note is None)
+            self._share(workers, interruption or Interruption(), note)
         return self.results
 
     def work(self, *, interruption: Interruption | None = None, note: Callable[[str], None] | None = None) -> None:
@@ -257,7 +255,7 @@ class Study:
         if best is None:
             hint = f"gancore report {shell_quote(self.path)} says why"
             raise NumericsError("no run of the search has ended with a finite metric", hint)
-        return merged(nested(key, value) for key, value in best.keys.items())
+        return nested(best.keys)
 
     def _work(self, interruption: Interruption, note: Callable[[str], None]) -> None:
         """Take trials until all are finished; wait for those of other workers, which may have to be taken up."""
@@ -273,19 +271,24 @@ class Study:
                 if trial is None:
                     time.sleep(_POLL_S)
 
-    def _share(self, workers: int, interruption: Interruption, *, is_quiet: bool) -> None:
+    def _share(self, workers: int, interruption: Interruption, note: Callable[[str], None] | None) -> None:
         """Start workers as processes, and wait for them. Raise WorkerError if runs are left when all have ended."""
         devices = torch.cuda.device_count() if self._sources.device in ("auto", "cuda") else 0
-        command = [*self._command(), *(["-q"] if is_quiet else [])]
-        with _running(command, workers, devices, self.config) as processes:
-            while any(process.poll() is None for process in processes):
+        command = [*self._command(), *(["-q"] if note is None else [])]
+        environment = os.environ | {"OMP_NUM_THREADS": str(self.config.threads or 1)}
+        if self.config.storage is not None:  # not on the command line, which others on the machine can read
+            environment[STORAGE] = self.config.storage
+        with WorkerProcesses(command, workers, devices, environment) as processes:
+            while processes.are_working:
                 interruption.check()
+                for line in processes.lines():
+                    (note or _ignore)(line)
                 time.sleep(_LOOK_S)
+        for line in processes.lines():
+            (note or _ignore)(line)
         if not self._stages[COMPARISON].finished:
-            codes = ", ".join(str(process.returncode) for process in processes)
-            raise WorkerError(
-                f"the workers have ended before all runs were finished, with codes {codes}", "run it again"
-            )
+            failures = "; ".join(processes.failures())
+            raise WorkerError(f"the workers have ended before all runs were finished: {failures}", "run it again")
 
     def _command(self) -> list[str]:
         """Return the command of one more worker with the same plugins, data and device."""
@@ -325,33 +328,3 @@ def _check_same(config: StudyConfig, known: StudyConfig, folder: Path) -> None:
         raise ConfigError(
             f"{folder} has another study: {values}", "name another folder with --out; seeds and variants can be added"
         )
-
-
-@contextmanager
-def _running(
-    command: Sequence[str], count: int, devices: int, study: StudyConfig
-) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start workers, each with a device of its own if there are several; when the block ends early, interrupt them.
-
-    They are in process groups of their own: Ctrl-C in a terminal would reach them twice otherwise.
-    """
-    processes = list[subprocess.Popen[bytes]]()
-    try:
-        for number in range(count):
-            environment = os.environ | {"OMP_NUM_THREADS": str(study.threads or 1)}
-            if study.storage is not None:  # not on the command line, which others on the machine can read
-                environment[STORAGE] = study.storage
-            if devices > 1 and "CUDA_VISIBLE_DEVICES" not in os.environ:
-                environment["CUDA_VISIBLE_DEVICES"] = str(number % devices)
-            processes.append(
-                subprocess.Popen(  # noqa: S603  # our own command
-                    command, env=environment, process_group=0, stdout=subprocess.DEVNULL
-                )
-            )
-        yield processes
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-        for process in processes:
-            process.wait()

@@ -28,8 +28,13 @@ if TYPE_CHECKING:
 
     from gancore.study.definition import StudyConfig
 
+_ERRORS: tuple[type[Exception], ...] = (OSError,)
+"""What a storage raises when it is away or full."""
 with suppress(ImportError):  # `check_installed` says so
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    _ERRORS = (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 T = TypeVar("T")
 JOURNAL = "journal.log"
@@ -71,9 +76,8 @@ def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
     try:
         return optuna.storages.get_storage(config.storage)
     except Exception as error:  # drivers of databases raise errors of their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"the storage {without_password(config.storage)} cannot be opened: {reason}",
+            f"the storage {without_password(config.storage)} cannot be opened: {_first_line(error)}",
             "name a database that answers, such as sqlite:///study.db, or leave storage out",
         ) from error
 
@@ -85,13 +89,33 @@ def without_password(url: str) -> str:
     return f"{scheme}{separator}{login.partition(':')[0]}{at}{place}"
 
 
+@contextmanager
+def using_storage() -> Iterator[None]:
+    """Raise the errors of a storage in the block as StorageError, such as those of a database that is away."""
+    try:
+        yield
+    except _ERRORS as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error  # Optuna's names no reason
+        raise StorageError(
+            f"the storage of the study cannot be used: {_first_line(cause)}",
+            "run the same command again when it is back; runs continue from their newest checkpoints",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 class Trials:
     """The trials of one stage of a study: an Optuna study of this name, whose runs are in a folder.
 
     `identity` is that of the folder. `about` is stored with a new stage, which needs it. Raises ConfigError when the
-    storage has a study of this name whose runs are in another folder, or none and there is no `about`.
+    storage has a study of this name whose runs are in another folder, or none and there is no `about`. All methods
+    raise StorageError when the storage cannot be used.
     """
 
+    @using_storage()
     def __init__(
         self, storage: BaseStorage, name: str, folder: Path, identity: str, about: Mapping[str, Any] | None
     ) -> None:
@@ -113,10 +137,12 @@ class Trials:
             )
 
     @property
+    @using_storage()
     def about(self) -> dict[str, Any]:  # Any: JSON
         """What was stored of the study when it began."""
         return dict(self.study.user_attrs["about"])
 
+    @using_storage()
     def add(self, jobs: Sequence[Job]) -> int:
         """Add those of the jobs that are not there yet, to be claimed in this order; return how many."""
         known = {job_of(trial).name for trial in self.all()}
@@ -125,6 +151,7 @@ class Trials:
             self.study.enqueue_trial({}, user_attrs={"job": vars(job) | {"keys": dict(job.keys)}})
         return len(new)
 
+    @using_storage()
     def all(self) -> list[FrozenTrial]:
         """Return all trials in the order in which they were added."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if "job" in trial.user_attrs]
@@ -161,6 +188,7 @@ class Trials:
                     yield trial
                 lock.close()
 
+    @using_storage()
     def _start(self, number: int, state: str) -> optuna.Trial | None:
         """Return the trial as one that this worker trains, unless it has another state by now."""
         trial = self.study.get_trials(deepcopy=False)[number]
@@ -172,16 +200,19 @@ class Trials:
             return None
         return optuna.Trial(self.study, trial._trial_id)
 
+    @using_storage()
     def keeps_dying(self, trial: optuna.Trial, step: int) -> bool:
         """Note that a trial is started at a step; return whether its workers have died at this step several times."""
         starts = [*trial.user_attrs.get("starts", []), step]
         trial.set_user_attr("starts", starts)
         return starts[-_MOST_STARTS - 1 :] == [step] * (_MOST_STARTS + 1)
 
+    @using_storage()
     def forget_starts(self, trial: optuna.Trial) -> None:
         """Let the starts of a trial so far not count, since its worker has ended in order."""
         trial.set_user_attr("starts", [])
 
+    @using_storage()
     def tell(self, trial: optuna.Trial, value: float | None, result: Mapping[str, object], *, pruned: bool) -> None:
         """Store the result of a trial. Without a value it has failed."""
         trial.set_user_attr("result", dict(result))
@@ -194,6 +225,7 @@ class Trials:
             self.study.tell(trial, None if value is None or pruned else value, state)
 
 
+@using_storage()
 def job_of(trial: FrozenTrial | optuna.Trial) -> Job:
     """Return the run that a trial is."""
     return Job(**trial.user_attrs["job"])

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gancore.checkpoint import store as checkpoint
-from gancore.config.layers import flattened
+from gancore.config.layers import flattened, nested
 from gancore.errors import GancoreError, InUseError, NumericsError, StorageError, describe_error
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interruption
-from gancore.study.arms import Sources, make_run, merged
-from gancore.study.definition import Distribution, StudyConfig, nested
+from gancore.study.arms import Sources, make_run
+from gancore.study.definition import Distribution, StudyConfig
 from gancore.study.measure import Measure, real_data_of
-from gancore.study.trials import Trials, job_of, pruner_of, sampler_of
+from gancore.study.trials import Trials, job_of, pruner_of, sampler_of, using_storage
 from gancore.utils.json import json_safe
 from gancore.utils.text import duration, short_number
 from gancore.utils.threads import computing_with
@@ -52,11 +52,14 @@ class Worker:
         if trials.keeps_dying(trial, _newest_step(folder)):
             text = f"its process died several times after step {_newest_step(folder):,}"
             return self._tell(trials, trial, folder, keys, failure=text)
+        with using_storage():
+            trained = trial.user_attrs.get(_TRAINED, 0)
         try:
             for percent in (*(self.study.checks if searches and self.study.pruner else ()), 100):
-                if percent > trial.user_attrs.get(_TRAINED, 0):
+                if percent > trained:
                     self._train(keys, job.seed, folder, percent / 100)
-                    trial.set_user_attr(_TRAINED, percent)
+                    with using_storage():
+                        trial.set_user_attr(_TRAINED, percent)
                 if percent < 100 and self._is_pruned(trial, folder, percent):
                     return self._tell(trials, trial, folder, keys, pruned=f"ended after {percent} % of the budget")
             with computing_with(self.study.threads):
@@ -77,10 +80,10 @@ class Worker:
 
     def _choose(self, trials: Trials, trial: optuna.Trial) -> dict[str, Any]:  # Any: data of a file
         """Return config keys that the sampler suggests; for a trial that is taken up, those of its start."""
-        space = dict(self.study.distributions())
         trials.study.sampler = sampler_of(self.study.sampler, trial.number)
         trials.study.pruner = pruner_of(self.study.pruner)
-        return merged(nested(key, _suggest(trial, key, distribution)) for key, distribution in space.items())
+        with using_storage():
+            return nested({key: _suggest(trial, key, each) for key, each in self.study.distributions()})
 
     def _train(self, keys: Mapping[str, Any], seed: int, folder: Path, share: float) -> None:
         """Train a run until this share of the budget is done, from its newest checkpoint if there is one."""
@@ -94,8 +97,9 @@ class Worker:
         """Report the metric so far, and return whether the pruner ends the run."""
         with computing_with(self.study.threads):
             value = self.measure.evaluate(folder, selects=True).numbers()[self.study.metric]
-        trial.report(value, percent)
-        return bool(trial.should_prune())
+        with using_storage():
+            trial.report(value, percent)
+            return bool(trial.should_prune())
 
     def _tell(
         self,

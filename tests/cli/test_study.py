@@ -66,6 +66,7 @@ def test_study_that_is_interrupted_keeps_its_runs_and_continues(gancore):
     started.send_signal(signal.SIGINT)
     _, errors = started.communicate(timeout=120)
     assert started.returncode == 130
+    assert errors.count("kept: ") == 1, "workers say nothing about an interruption"
     assert "kept: the study in s, and a checkpoint of each run" in errors
     assert "next: gancore study run s/study.toml --out s" in errors
     document = json.loads(gancore.works("study", "s/study.toml", "--out", "s", "--json").stdout)

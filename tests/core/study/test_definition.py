@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gancore.errors import ConfigError
-from gancore.study.arms import merged
-from gancore.study.definition import Distribution, nested, read_study
+from gancore.study.definition import Distribution, read_study
 
 COMPARED = {"base": "ring", "metric": "modes", "variants": {"hinge": {"loss": "hinge"}}}
 SEARCHED = {"base": "ring", "metric": "modes", "space": {"latent": {"dim": {"integers": [2, 8]}}}}
@@ -51,7 +50,6 @@ def test_study_is_read_again_from_what_it_writes(tmp_path_factory, fields, below
         ({"seeds": 0}, "seeds: must be a number of at least 1, or different seeds"),
         ({"seeds": [1, 1]}, "seeds: must be a number of at least 1, or different seeds"),
         ({"baseline": "other"}, "baseline must be base or a variant; received 'other'"),
-        ({"variants": {}}, "must have either variants to compare, or a space to search"),
         ({"space": SEARCHED["space"]}, "must have either variants to compare, or a space to search"),
         ({"baseline": "hinge"}, "needs a variant besides the baseline"),
         ({"variants": {"best": {}}}, "be neither base nor best; received 'best'"),
@@ -121,11 +119,6 @@ def test_distribution_ends_are_valid_values_of_it():
     assert Distribution(choice=("a", "b", "c")).ends == ("a", "b", "c")
     assert Distribution(range=(0.0, 1.0)).size is None
     assert Distribution(integers=(3, 7)).size == 5
-
-
-def test_keys_are_merged_as_tables_and_none_stays():
-    tables = [nested("a.b", 1), nested("a.c", 2), nested("ema", "none")]
-    assert merged(tables) == {"a": {"b": 1, "c": 2}, "ema": "none"}
 
 
 def test_study_without_a_file_says_so(tmp_path):

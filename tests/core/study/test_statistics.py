@@ -10,7 +10,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from gancore.study.statistics import Comparison, failure_of, holm, in_range, paired_ratio, rank_test, smallest_p
+from gancore.study.statistics import (
+    Comparison,
+    failure_of,
+    holm,
+    in_range,
+    paired_ratio,
+    rank_test,
+    share_of_failures,
+    smallest_p,
+)
 
 positive = st.floats(1e-3, 1e3)
 pvalues = st.lists(st.floats(0, 1), min_size=1, max_size=8)
@@ -143,3 +152,12 @@ def test_range_has_the_median_and_both_ends():
     assert in_range([3.0, 1.0, 2.0, math.nan]) == "2 (1 to 3)"
     assert in_range([5.0]) == "5"
     assert in_range([math.nan]) == "-"
+
+
+@pytest.mark.parametrize(
+    ("failed", "seeds", "low", "high"), [(0, 30, "0%", "12%"), (1, 30, "0%", "17%"), (3, 10, "7%", "65%")]
+)
+def test_failures_of_an_arm_have_the_interval_of_clopper_and_pearson(failed, seeds, low, high):
+    """Against tables of exact binomial confidence limits."""
+    text = share_of_failures("base", failed, seeds)
+    assert text == f"base failed with {failed} of {seeds} seeds, so with {low} to {high} of all seeds (95 % interval)."

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 import torch
 
 import gancore
-from gancore.errors import ConfigError, WorkerError
+from gancore.errors import ConfigError, StorageError, WorkerError
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.study.definition import FILE
 from gancore.study.measure import Half
+from gancore.study.results import Outcome, StudyReport
 from gancore.study.study import Study
 from gancore.study.trials import JOURNAL, without_password
 
@@ -142,6 +144,32 @@ def test_variant_with_a_recipe_is_made_from_that_recipe_for_the_same_data(tmp_pa
         study(tmp_path / "t", variants={"vanilla": {"recipe": "vanilla"}}).check()
 
 
+def test_study_of_the_base_alone_says_how_often_it_fails(tmp_path):
+    made = study(tmp_path / "s", variants={})
+    made.run()
+    report = made.report
+    assert report.is_finished
+    assert [line[0] for line in report.table()] == ["arm", "real data", "base"]
+    assert report.conclusions() == ["base failed with 0 of 2 seeds, so with 0% to 84% of all seeds (95 % interval)."]
+    study(tmp_path / "s").run()
+    assert [line[0] for line in made.report.table()] == ["arm", "real data", "base", "hinge"]
+
+
+def test_study_reports_metrics_with_settings_by_their_labels(tmp_path):
+    metrics = {"modes": {}, "fd-other-random": {"name": "fd", "extractor": {"name": "random", "seed": 1}}}
+    made = study(tmp_path / "s", variants={}, seeds=1, metrics=metrics)
+    made.run()
+    (row,) = made.results
+    assert row["fd-other-random"] != row["fd-random"]
+    assert "modes" in row
+    assert Study(out=tmp_path / "s").config == made.config
+    with pytest.raises(ConfigError, match=r"wrong study: metrics\.fd-other must end with its extractor") as caught:
+        study(tmp_path / "t", metrics={"fd-other": metrics["fd-other-random"]}).check()
+    assert caught.value.hint == "name it fd-other-random"
+    with pytest.raises(ConfigError, match=r"metrics\.fd-random\.extractor\.sed: unknown key 'sed'"):
+        study(tmp_path / "t", metrics={"fd-random": {"extractor": {"sed": 1}}}).check()
+
+
 def test_study_counts_a_diverged_run_as_failed_and_continues(tmp_path):
     wild = {"optimizer": {"generator": {"lr": 1e30}, "discriminator": {"lr": 1e30}}}
     made = study(tmp_path / "s", seeds=1, variants={"wild": wild})
@@ -231,6 +259,19 @@ def test_search_compares_its_best_setting_with_the_base_by_other_seeds_and_other
         study(tmp_path / "s", SEARCH, trials=9).run()
 
 
+def test_search_chooses_a_setting_that_lacks_a_class_only_without_others(tmp_path):
+    made = study(tmp_path / "s", SEARCH, trials=3)
+    searched = [
+        Outcome(
+            "search", f"search-{number}", "search", 2, "finished", {}, {"fd-random": value, "modes.rarest_share": share}
+        )
+        for number, (value, share) in enumerate(((1.0, 0.0), (3.0, 0.1), (2.0, 0.1)))
+    ]
+    report = StudyReport(made.config, searched, {"fd-random": "lower"}, "", "", "")
+    assert report.best_searched() is searched[2]
+    assert replace(report, outcomes=searched[:1]).best_searched() is searched[0]
+
+
 def test_search_with_a_pruner_ends_runs_early(tmp_path):
     pruner = {"name": "SuccessiveHalvingPruner", "min_resource": 25, "reduction_factor": 2}
     made = study(tmp_path / "s", SEARCH, seeds=1, trials=5, pruner=pruner, checks=[25, 50])
@@ -303,6 +344,35 @@ def test_study_continues_after_an_interruption_with_the_same_weights(finished, t
     assert numbers[0] == numbers[1]
 
 
+class BreakAt(StopAt):
+    """Breaks the database the n-th time that it is asked."""
+
+    def __init__(self, calls, database):
+        super().__init__(calls)
+        self.database = database
+
+    def check(self):
+        self.calls -= 1
+        if self.calls == 0:
+            self.database.write_bytes(b"no database at all" * 999)
+
+
+@pytest.mark.parametrize("calls", [2, 30])
+def test_study_whose_database_breaks_keeps_its_runs_and_continues(finished, tmp_path, calls):
+    database = tmp_path / "study.db"
+    made = study(tmp_path / "s", storage=f"sqlite:///{database}")
+    made.run(workers=0)
+    intact = database.read_bytes()
+    with pytest.raises(StorageError, match=r"the storage of the study cannot be used: .*database") as caught:
+        made.run(interruption=BreakAt(calls, database))
+    assert "continue from their newest checkpoints" in caught.value.hint
+    database.write_bytes(intact)
+    study(tmp_path / "s", storage=f"sqlite:///{database}").run()
+    again = Study(out=tmp_path / "s")
+    numbers = [[row[key] for row in each.results for key in ("run", "step", "fd-random")] for each in (again, finished)]
+    assert numbers[0] == numbers[1]
+
+
 def worker(folder, *options):
     command = [sys.executable, "-m", "gancore_cli", "study", "work", str(folder), "--device", "cpu", *options]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -358,7 +428,7 @@ def test_study_without_workers_is_begun_and_trains_nothing(tmp_path):
 def test_workers_that_all_die_are_reported(tmp_path, monkeypatch):
     made = study(tmp_path / "s")
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(WorkerError, match="have ended before all runs were finished, with codes 1, 1"):
+    with pytest.raises(WorkerError, match="finished: worker 1 ended with code 1; worker 2 ended with code 1"):
         made.run(workers=2)
 
 
