@@ -58,7 +58,7 @@ def _proposed(config: Mapping[str, Any], spec: Spec, items: int) -> Iterator[tup
     regularizers = config.get("regularizers", {})
     if is_image and items < _FEW_ITEMS and not config.get("augmentations") and not _is_moved(spec):
         policy = augmentation_policy(Facts(spec.shape, items, mirrors=spec.mirrors))
-        yield "augmentations.diffaugment.policy", f"[{', '.join(map(repr, policy))}]"
+        yield "augmentations.ada.policy", f"[{', '.join(map(repr, policy))}]"
     gamma = r1_gamma(spec.shape[1] * spec.shape[2], batch) if is_image else _GAMMA_OF_VECTORS
     weights = {label: table["gamma"] for label, table in regularizers.items() if "gamma" in table}
     # R1 is that of single images, which batch normalization in D mixes.

@@ -210,7 +210,7 @@ def test_collapse_stops_the_run_if_configured(gancore):
     error, saved, hint = done.stderr.splitlines()[-3:]
     assert re.match(r"error: stopped at step 16: collapse suspected: 256 samples have an effective number of \d", error)
     assert saved == "kept: checkpoint run/checkpoints/step-00000016.safetensors"
-    assert hint.startswith("next: try: gancore train run/config.toml --set 'augmentations.diffaugment.policy=")
+    assert hint.startswith("next: try: gancore train run/config.toml --set 'augmentations.ada.policy=")
     command = shlex.split(hint.removeprefix("next: try: gancore ").partition(";")[0])
     gancore.works(*command, "--steps", 1)
     proposed = hint.removeprefix("next: ").partition("; or continue the run: ")

@@ -54,7 +54,7 @@ def proposed(recipe, *sets, spec=IMAGES, items=60_000):
             [],
             IMAGES,
             9_999,
-            ['augmentations.diffaugment.policy=["translation", "cutout"]', "regularizers.r1.gamma=4.0"],
+            ['augmentations.ada.policy=["translation", "cutout"]', "regularizers.r1.gamma=4.0"],
         ),
     ],
 )
