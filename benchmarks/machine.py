@@ -17,7 +17,7 @@ import torch
 import gancore
 
 ROOT = Path(__file__).parents[1]
-_PATH = os.pathsep.join(str(ROOT / folder) for folder in ("", "plugins", "cli"))
+PATH = os.pathsep.join(str(ROOT / folder) for folder in ("", "plugins", "cli"))
 """Where programs find this working tree, whatever is installed."""
 R = TypeVar("R")
 """The result of a run, a dataclass."""
@@ -38,7 +38,7 @@ def run_module(module: str, *arguments: object, jobs: int = 1) -> str:
     """
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": str(threads_per_job(jobs)), "PYTHONPATH": _PATH},
+        env=os.environ | {"OMP_NUM_THREADS": str(threads_per_job(jobs)), "PYTHONPATH": PATH},
         capture_output=True,
         text=True,
         check=False,

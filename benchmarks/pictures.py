@@ -4,127 +4,97 @@
     python -m benchmarks.pictures emoji.zip --size 32 --minutes 30 --seeds 3 --jobs 2 --work WORK --out OUT
 
 The data is `fashion-mnist`, or a folder or archive of pictures with a folder for each class. An arm is a recipe or a
-TOML file; `plain`, the MLP of benchmarks/plain.py; `dcgan-loop`, that of PyTorch's tutorial; or `dcgan-loop-augmented`,
-the same with DiffAugment. The scripts train on the pixels that the recipes see. Each arm draws 10,000 samples.
+TOML file, or a script of benchmarks/scripts.py. The scripts train on the pixels that the recipes see. Samples are
+compared with the test images of Fashion-MNIST, and with all pictures of other data. The first arm of the table, which
+the others are compared with, is the script with the lowest distance.
 
-Samples are compared with the test images of Fashion-MNIST, and with all pictures of other data. The row of real data is
-that of training images in place of samples, or of one half of the pictures compared with the other. Three classifiers
-learn the classes: of other data than Fashion-MNIST from nine tenths of the pictures, and the table has their accuracy
-on the last tenth. `--jobs` trains several runs in parallel, each with its share of the cores. Finished runs in WORK are
-not repeated. OUT.md is the table, OUT.json has all results, OUT.png samples of each arm, OUT-nearest.png those that are
-nearest to training images.
+`--jobs` trains several runs in parallel, each with its share of the cores. Finished runs in WORK are not repeated.
+OUT.md is the table, OUT.json has all results, OUT.png samples of each arm, OUT-nearest.png those that are nearest to
+training images.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from benchmarks import conditional
-from benchmarks.machine import commit, describe_machine, grouped, run_module, threads_per_job, write_report
-from benchmarks.quality import (
-    CLASSIFIERS,
-    REAL,
+from benchmarks.compare import REAL, add_places, combined, markdown, outcomes_of, trained, write
+from benchmarks.machine import run_module
+from benchmarks.scripts import (
+    AUGMENTED,
+    LOOP,
+    PLAIN,
     SAMPLES,
-    Result,
-    cost,
-    metrics_of,
-    prepare,
-    run,
+    SCRIPTS,
+    Place,
+    outcomes_of_script,
     samples_of,
-    spread,
-    train,
-    values,
-    with_mean,
+    training_images,
 )
-from gancore import (
-    Catalog,
-    Dataset,
-    EvaluationPaths,
-    Evaluator,
-    ReferenceImages,
-    SampleOrigin,
-    load,
-    read_images,
-    save_samples,
-)
+from gancore import Catalog, ReferenceImages, Study, load, read_images
 from gancore.config.from_path import dataset_for
-from gancore.config.run import read_dataset, read_layers
-from gancore.evaluation.features import FeatureExtractor
-from gancore.evaluation.sources import reference_of
+from gancore.config.run import read_layers
 from gancore.sampling.grid import Layout, grid
-from gancore_plugins.extractors.classifier import ClassifierExtractor
+from gancore.study.results import Outcome
 
 FASHION = "fashion-mnist"
-PLAIN, LOOP, AUGMENTED = SCRIPTS = ("plain", "dcgan-loop", "dcgan-loop-augmented")
 ARMS = {FASHION: (FASHION, "benchmarks/fashion-conditional.toml", PLAIN, LOOP)}
 ARMS_OF_PICTURES = ("pictures", LOOP, AUGMENTED)
-COLUMNS = (
-    "fd-classifier",
+METRIC = "fd-classifier"
+METRICS = (
+    METRIC,
     "fd-random",
     "precision-classifier",
     "recall-classifier",
-    "density-classifier",
     "coverage-classifier",
     "precision-random",
     "coverage-random",
     "class-kl-classifier",
 )
-DISTANCES = COLUMNS[:2]
-READ, LOWEST = "read as its class", "lowest of a class"
-"""Shares of the samples of a conditional run that a classifier assigns to the class they were drawn for."""
+AGREEMENT = "class-agreement-classifier"
+"""Of conditional arms: the share of samples that the classifier reads as the class they are drawn for."""
 EPOCHS = 30
-"""Passes of the classifiers over other data than Fashion-MNIST, which has fewer images."""
-HOLDOUT = 0.1
-"""Share of the pictures that the classifiers do not see."""
+"""Passes of the classifier over other data than Fashion-MNIST, which has fewer images."""
 _SIDE, _PANELS_PER_ROW, _TITLE = 8, 3, 22
 _NEAREST, _SEARCHED = 3, 1000
 
 
-@dataclass(frozen=True)
-class Data:
-    """What all arms train on, and what their samples are compared with."""
-
-    dataset: Dataset
-    teacher: Dataset
-    """What the classifiers learn; its held-out part shows how well they do."""
-    options: tuple[str, ...]
-    """Those of `gancore train` for this dataset."""
-
-
 def main() -> None:
     arguments = parse()
-    data = open_data(arguments)
-    training = ReferenceImages.of(data.dataset, arguments.data_dir)
+    place = Place(arguments.data_dir, arguments.work, arguments.jobs)
+    study = trained(place, name_of(arguments), fields(arguments))
+    scripts = [outcomes_of_script(place, arm, study) for arm in arguments.arms if arm in SCRIPTS]
+    scripts.sort(key=lambda runs: median(run.value(METRIC) for run in runs))
+    first = next(arm for arm in arguments.arms if arm not in SCRIPTS)
+    own = outcomes_of(study, Path(first).stem)
+    report = combined([*(run for runs in scripts for run in runs), *own], study)
+    command = f"benchmarks.pictures {Path(arguments.data).name}" + (
+        f" --size {arguments.size}" if arguments.size else ""
+    )
+    command += f" --arms {' '.join(arguments.arms)} --minutes {arguments.minutes:g} --seeds {arguments.seeds}"
+    write(
+        arguments.out,
+        report,
+        place,
+        f"{command} --jobs {place.jobs}",
+        [*notes(arguments.out), *agreements(place, study, own)],
+    )
+    training = training_images(study)
+    shown = {arm: samples_of_run(study, runs[0], training) for arm, runs in report.arms.items() if arm not in SCRIPTS}
+    shown |= {arm: read_images(samples_of(place, arm, study, 0)) for arm in arguments.arms if arm in SCRIPTS}
     images = training.draw(len(training), 0, "all")
-    arguments.work /= "-".join([data.dataset.name, "x".join(map(str, images.shape[1:]))])
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    np.save(arguments.work / "images.npy", images.numpy())
-    if PLAIN in arguments.arms:
-        unpack(arguments)
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        pairs = [(arm, seed) for seed in range(arguments.seeds) for arm in arguments.arms]
-        trained = list(pool.map(lambda pair: train_arm(arguments, data, training, *pair), pairs))
-    accuracies, results = measure(trained, arguments, data, training)
-    write_report(arguments.out, report(results, arguments, accuracies), results)
-    arms = {arm: read_images(samples_of(arguments, timed(arguments, arm), 0)) for arm in arguments.arms}
-    panels = {name: tiled(shown[: _SIDE * _SIDE]) for name, shown in {REAL: spaced(images), **arms}.items()}
-    combined(panels).save(arguments.out.with_suffix(".png"))
-    near = {name: tiled(nearest(shown[:_SEARCHED], images)) for name, shown in arms.items()}
-    combined(near).save(arguments.out.with_name(f"{arguments.out.name}-nearest.png"))
+    first_ones = {name: each[: _SIDE * _SIDE] for name, each in shown.items()}
+    sheet({REAL: spaced(images), **first_ones}).save(arguments.out.with_suffix(".png"))
+    near = {name: nearest(each[:_SEARCHED], images) for name, each in shown.items()}
+    sheet(near).save(arguments.out.with_name(f"{arguments.out.name}-nearest.png"))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -134,188 +104,97 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", help="recipes, TOML files and scripts  [default: those for the data]")
     parser.add_argument("--minutes", type=float, default=10.0, help="minutes of training of each run")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=1, help="runs to train in parallel")
-    parser.add_argument("--data-dir", type=Path, help="folder that holds FashionMNIST/raw  [default: inside --work]")
-    parser.add_argument("--cache", type=Path, help="folder for the classifiers  [default: inside --work]")
-    parser.add_argument("--work", type=Path, required=True, help="folder for runs and samples")
-    parser.add_argument("--out", type=Path, required=True, help="OUT.md, OUT.json, OUT.png and OUT-nearest.png")
+    add_places(parser)
     parsed = parser.parse_args(arguments)
-    is_fashion = parsed.data == FASHION
     parsed.arms = parsed.arms or list(ARMS.get(parsed.data, ARMS_OF_PICTURES))
-    parsed.cache = parsed.cache or parsed.work / "cache"
-    if PLAIN in parsed.arms and not is_fashion:
+    if PLAIN in parsed.arms and parsed.data != FASHION:
         parser.error(f"{PLAIN} trains on published files of 28x28, not on {parsed.data}")
-    if is_fashion and (parsed.size or parsed.data_dir is None):
-        parser.error(f"{FASHION} needs --data-dir and has no --size")
-    for arm in set(parsed.arms) - set(SCRIPTS):
+    if parsed.data == FASHION and parsed.size:
+        parser.error(f"{FASHION} has no --size")
+    if not (recipes := set(parsed.arms) - set(SCRIPTS)):
+        parser.error("an arm must be a recipe or a TOML file")
+    for arm in recipes:
         read_layers(arm, Catalog.installed())
-    parsed.size = None if is_fashion else parsed.size or 32
-    parsed.data_dir = parsed.data_dir or parsed.work / "data"
+    parsed.size = None if parsed.data == FASHION else parsed.size or 32
     return parsed
 
 
-def open_data(arguments: argparse.Namespace) -> Data:
+def name_of(arguments: argparse.Namespace) -> str:
+    """Return the name of the study: runs of other data, sizes, durations or recipes are other runs."""
+    arms = [Path(arm).stem for arm in arguments.arms if arm not in SCRIPTS]
+    size = [f"{arguments.size}"] if arguments.size else []
+    return "-".join([Path(arguments.data).stem, *size, f"{arguments.minutes:g}-minutes", *arms])
+
+
+def fields(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the study of the arms that are recipes or files."""
+    data, count = dataset_of(arguments)
+    first, *others = (arm for arm in arguments.arms if arm not in SCRIPTS)
+    classifier = {} if arguments.data == FASHION else {"extractor": {"epochs": EPOCHS}}
+    metrics = {name: classifier if name.endswith("-classifier") else {} for name in METRICS}
+    return {
+        "base": keys_of(first) | {"dataset": data},
+        "variants": {Path(arm).stem: keys_of(arm) | {"dataset": data} for arm in others},
+        "budget": f"{arguments.minutes:g} minutes",
+        "seeds": arguments.seeds,
+        "metric": METRIC,
+        "metrics": metrics,
+        "samples": min(SAMPLES, count),
+    }
+
+
+def dataset_of(arguments: argparse.Namespace) -> tuple[dict[str, object], int]:
+    """Return the table of the dataset, and the number of its images."""
     if arguments.data == FASHION:
-        dataset = read_dataset(FASHION, Catalog.installed())
-        return Data(dataset, dataset, ())
+        return {"name": FASHION}, SAMPLES
     dataset = dataset_for(arguments.data).model_copy(update={"size": arguments.size, "classes": True})
-    options = ("--dataset", arguments.data, "--set=dataset.classes=true", f"--set=dataset.size={arguments.size}")
     for _ in dataset.prepare(arguments.data_dir):
         pass
-    return Data(dataset, dataset.model_copy(update={"holdout": HOLDOUT}), options)
+    table = dataset.model_dump(mode="json", include={"path", "size", "classes"})
+    return {"name": dataset.name, **table}, len(ReferenceImages.of(dataset, arguments.data_dir))
 
 
-def unpack(arguments: argparse.Namespace) -> None:
-    """Write the published files without compression, as torchvision reads them, to WORK."""
-    for packed in (arguments.data_dir / "FashionMNIST" / "raw").iterdir():
-        unpacked = arguments.work / "FashionMNIST" / "raw" / packed.name.removesuffix(".gz")
-        unpacked.parent.mkdir(parents=True, exist_ok=True)
-        content = packed.read_bytes()
-        unpacked.write_bytes(gzip.decompress(content) if packed.suffix == ".gz" else content)
+def keys_of(arm: str) -> dict[str, object]:
+    """Return the config keys of a recipe or a TOML file."""
+    return tomllib.loads(Path(arm).read_text(encoding="utf-8")) if arm.endswith(".toml") else {"recipe": arm}
 
 
-def timed(arguments: argparse.Namespace, arm: str) -> str:
-    """Return the name of an arm with its duration, by which WORK has its runs."""
-    return f"{arm}={arguments.minutes:g} minutes"
-
-
-def train_arm(arguments: argparse.Namespace, data: Data, training: ReferenceImages, arm: str, seed: int) -> Result:
-    """Train, unless WORK has the record of this arm, seed and duration."""
-    if arm in SCRIPTS:
-        make = partial(train_script, arguments, arm, seed)
-    else:
-        make = partial(train_recipe, arguments, data.options, training, arm, seed)
-    return train(arguments, timed(arguments, arm), seed, make)
-
-
-def train_recipe(  # the last one is for each run
-    arguments: argparse.Namespace, options: Sequence[str], training: ReferenceImages, arm: str, seed: int, out: Path
-) -> dict[str, object]:
-    """Train a recipe, and draw samples of classes that are as frequent as those of the training images."""
-    took = run(arguments, arm, f"--minutes={arguments.minutes:g}", seed, out, options)
-    if took["finite"] and is_conditional(folder := out.with_suffix("")):
-        conditions = training.draw_conditions(SAMPLES, seed, "benchmark")
-        save_samples(load(folder, device="cpu").stream(SAMPLES, seed, conditions=conditions), out)
-    return took
-
-
-def train_script(arguments: argparse.Namespace, arm: str, seed: int, out: Path) -> dict[str, object]:
-    command: list[object] = ["--minutes", arguments.minutes, "--seed", seed, "--samples", SAMPLES, "--out", out]
-    if arm == PLAIN:
-        command += ["--dataset", "FashionMNIST", "--data-dir", arguments.work, "--epochs", 10**9]
-        module = "benchmarks.plain"
-    else:
-        command += ["--data", arguments.work / "images.npy", "--threads", threads_per_job(arguments.jobs)]
-        command += ["--diffaugment"] * (arm == AUGMENTED)
-        module = "benchmarks.dcgan_loop"
-    took: dict[str, object] = json.loads(run_module(module, *command, jobs=arguments.jobs))
-    return took
-
-
-def measure(
-    trained: list[Result], arguments: argparse.Namespace, data: Data, training: ReferenceImages
-) -> tuple[list[float], list[Result]]:
-    """Return the accuracies of the classifiers, and the results with their metrics, those of real data first."""
-    reference, held_out = reference_of(data.dataset)
-    origin = SampleOrigin(training, held_out=held_out, dataset=data.teacher)
-    paths = EvaluationPaths(arguments.data_dir, arguments.cache, torch.device("cpu"))
-    real = ReferenceImages.of(reference, arguments.data_dir)
-    extractor = ClassifierExtractor() if arguments.data == FASHION else ClassifierExtractor(epochs=EPOCHS)
-    names = [name for name in COLUMNS if name != "fd-classifier"]
-    metrics = metrics_of(names, Catalog.installed(), extractor.epochs)
-    evaluator = Evaluator(metrics, paths, real, origin, count=min(SAMPLES, len(real)))
-    prepare(evaluator)
-    classifier = conditional.open_classifier(data.teacher, paths, extractor)
-    results, accuracies, of_real = list[Result](), list[float](), dict[str, float]()
-    for result in trained:
-        numbers: dict[str, float] = {}
-        if result.finite:
-            file = samples_of(arguments, result.arm, result.seed)
-            evaluation = evaluator.evaluate(read_images(file)[: evaluator.count])
-            numbers = with_mean(evaluation.numbers())
-            of_real = with_mean({each.name: each.real_data.value for each in evaluation.results if each.real_data})
-            about = [each.about["extractor"] for each in evaluation.results if each.name.startswith("fd-classifier-")]
-            accuracies = [each["accuracy"] for each in about if isinstance(each, dict) and each["accuracy"] is not None]
-            if is_conditional(folder := file.with_suffix("")):
-                numbers |= read_as_drawn(list(read_classes(arguments, folder, classifier, training.num_classes or 0)))
-        results.append(Result(**vars(result) | {"numbers": numbers, "arm": result.arm.partition("=")[0]}))
-    of_real |= read_as_drawn(conditional.real_accuracies(classifier, data.teacher, arguments.data_dir))
-    return accuracies, [Result(REAL, 0, 0, 0, 0, True, commit(), of_real), *results]
-
-
-def is_conditional(folder: Path) -> bool:
-    config = folder / "config.toml"  # missing for a script
-    return config.exists() and bool(tomllib.loads(config.read_text(encoding="utf-8"))["training"]["conditional"])
-
-
-def read_classes(
-    arguments: argparse.Namespace, folder: Path, classifier: FeatureExtractor, classes: int
-) -> Iterator[float]:
-    """Yield, for each class, the share of its samples that the classifier assigns to it."""
-    for label in range(classes):
-        yield conditional.accuracy(classifier, conditional.sample(arguments, folder, label), label)
-
-
-def read_as_drawn(shares: list[float]) -> dict[str, float]:
-    return {READ: fmean(shares), LOWEST: min(shares)}
-
-
-def report(results: list[Result], arguments: argparse.Namespace, accuracies: list[float]) -> str:
-    of = grouped(results, lambda result: result.arm)
-    scripts = [arm for arm in of if arm in SCRIPTS]
-    best = {name: min((median(values(of[arm], name)) for arm in scripts), default=None) for name in DISTANCES}
-    size = f" --size {arguments.size}" if arguments.size else ""
-    compared = "all test images" if arguments.data == FASHION else "all pictures"
-    columns = [*COLUMNS, READ, LOWEST]
-    lines = [
-        f"# Pictures at equal time: {Path(arguments.data).name}",
+def notes(out: Path) -> list[str]:
+    return [
         "",
-        f"`python -m benchmarks.pictures {Path(arguments.data).name}{size} --arms {' '.join(arguments.arms)} --minutes "
-        f"{arguments.minutes:g} --seeds {arguments.seeds} --jobs {arguments.jobs}`, with --data-dir, --work and --out, "
-        f"at commit {', '.join(sorted({result.commit for result in results}))}. {describe_machine(arguments.jobs)}",
-        "",
-        f"Every run has {arguments.minutes:g} minutes of training. Up to {SAMPLES:,} samples against {compared}; "
-        f"fd-classifier is the mean of {CLASSIFIERS} classifiers, which read "
-        f"{', '.join(f'{accuracy:.1%}' for accuracy in accuracies)} of the held-out images correctly. Medians over the "
-        "seeds, lowest and highest in brackets. Ratio: of the medians, to the best script. "
-        f"{READ.capitalize()}: the share of {conditional.SAMPLES:,} samples of each class that the first classifier "
-        "assigns to it, for conditional runs; of real data: of held-out images.",
-        "",
-        f"![Samples of the first seed of each arm]({arguments.out.name}.png)",
+        f"![Samples of the first seed of each arm]({out.name}.png)",
         "",
         f"The {_SIDE} of {_SEARCHED:,} samples that are nearest to training images, by pixels, above the {_NEAREST} "
         "images that are nearest to each:",
         "",
-        f"![Samples above their nearest training images]({arguments.out.name}-nearest.png)",
-        "",
-        f"| arm | {' | '.join(columns)} | {' | '.join(f'ratio of {name}' for name in DISTANCES)} "
-        "| finite | seconds | threads | kimg |",
-        "| --- |" + " --- |" * (len(columns) + len(DISTANCES) + 4),
+        f"![Samples above their nearest training images]({out.name}-nearest.png)",
     ]
-    for arm in of:
-        ratios = [ratio(values(of[arm], name), best[name]) if arm != REAL else "" for name in DISTANCES]
-        cells = [cell(of[arm], name) for name in columns] + ratios
-        finite = f"{sum(result.finite for result in of[arm])} of {len(of[arm])}"
-        lines.append(f"| {arm} | {' | '.join([*cells, finite, *cost(of[arm])])} |")
-    lines += ["", "All results:", "", f"| arm | seed | {' | '.join(columns)} | seconds | kimg |"]
-    lines.append("| --- | --- |" + " --- |" * (len(columns) + 2))
-    for result in results:
-        cells = [f"{result.numbers[name]:.4g}" if name in result.numbers else "" for name in columns]
-        cells += [f"{result.seconds:.0f}", f"{result.images / 1000:,.0f}"] if result.arm != REAL else ["", ""]
-        lines.append(f"| {result.arm} | {result.seed} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
-def cell(results: list[Result], name: str) -> str:
-    """Return median and range of a metric, empty if no run of the arm has it."""
-    numbers = [result.numbers[name] for result in results if name in result.numbers]
-    if not numbers:
-        return ""
-    return f"{numbers[0]:.4g}" if len(numbers) == 1 else spread(numbers)
+def agreements(place: Place, study: Study, runs: Sequence[Outcome]) -> list[str]:
+    """Return a table of the conditional runs: how many samples the classifier reads as the class they are drawn for."""
+    lines = [["run", AGREEMENT, "lowest of a class", "of real data", "lowest of a class"]]
+    for run in runs:
+        folder = folder_of(study, run)
+        if load(folder, device="cpu").spec.condition is None:
+            continue
+        options = ["--metric", AGREEMENT, "--data-dir", place.data_dir, "--device", "cpu", "--json", "-q"]
+        found = json.loads(run_module("gancore_cli", "evaluate", folder, *options))["metrics"][AGREEMENT]
+        lowest = found["details"]["lowest"]
+        numbers = found["value"], lowest["value"], found["real_data"], lowest["real_data"]
+        lines.append([run.name, *(f"{number:.1%}" for number in numbers)])
+    return ["", *markdown(lines)] if len(lines) > 1 else []
 
 
-def ratio(numbers: list[float], best: float | None) -> str:
-    return "" if best is None else f"{median(numbers) / best:.2f}"
+def folder_of(study: Study, run: Outcome) -> Path:
+    return study.path / "runs" / run.name.partition("/")[2]
+
+
+def samples_of_run(study: Study, run: Outcome, training: ReferenceImages) -> Tensor:
+    """Return samples of a run, of classes that are as frequent as in the data."""
+    generator = load(folder_of(study, run), device="cpu")
+    conditions = None if generator.spec.condition is None else training.draw_conditions(_SEARCHED, 0, "shown")
+    return generator.sample(_SEARCHED, seed=0, conditions=conditions)
 
 
 def spaced(images: Tensor) -> Tensor:
@@ -335,8 +214,9 @@ def tiled(images: Tensor) -> Image.Image:
     return grid(images, Layout((len(images) // _SIDE, _SIDE))).convert("RGB")
 
 
-def combined(panels: dict[str, Image.Image]) -> Image.Image:
-    """Return panels of one size with their titles, three in a row."""
+def sheet(shown: Mapping[str, Tensor]) -> Image.Image:
+    """Return images of several arms (N, C, H, W) as panels with titles, three in a row."""
+    panels = {name: tiled(images) for name, images in shown.items()}
     first = next(iter(panels.values()))
     width, height = first.width + _TITLE // 2, first.height + _TITLE
     columns = min(len(panels), _PANELS_PER_ROW)
@@ -344,7 +224,7 @@ def combined(panels: dict[str, Image.Image]) -> Image.Image:
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TITLE * 0.7)
     for number, (title, panel) in enumerate(panels.items()):
         corner = number % columns * width, number // columns * height
-        pen.text((corner[0], corner[1] + 2), title.removeprefix("benchmarks/"), "#1f2933", font)
+        pen.text((corner[0], corner[1] + 2), title, "#1f2933", font)
         sheet.paste(panel, (corner[0], corner[1] + _TITLE))
     return sheet
 

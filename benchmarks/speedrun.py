@@ -21,20 +21,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from time import perf_counter
 
 import torch
 from torch import Tensor
 
 from benchmarks.machine import commit, describe_machine, grouped, recorded, write_report
-from benchmarks.quality import metrics_of, prepare, spread, with_mean
 from gancore import GAN, Catalog, ConfigLayer, EvaluationPaths, Evaluator, ReferenceImages, SampleOrigin, resolve, train
+from gancore.config.metric_names import find_metric
 from gancore.config.run import RunConfig, read_layers
 from gancore.evaluation.sources import reference_of
 from gancore.sampling.draw import draw
 
 SAMPLES = 10_000
+CLASSIFIERS = 3
+_METRIC = "{name = 'fd', extractor = {name = 'classifier', seed = %d}}"
 TARGET = 1.0
 EVERY_KIMG = 10
 
@@ -92,8 +94,10 @@ def open_evaluator(arguments: argparse.Namespace) -> Evaluator:
     paths = EvaluationPaths(arguments.data_dir, arguments.cache or arguments.work / "cache", torch.device("cpu"))
     training, reference = (ReferenceImages.of(each, arguments.data_dir) for each in (dataset, reference_of(dataset)[0]))
     origin = SampleOrigin(training, held_out=True)
-    evaluator = Evaluator(metrics_of((), Catalog.installed()), paths, reference, origin, count=SAMPLES)
-    prepare(evaluator)
+    metrics = {f"fd-classifier-{seed}": find_metric(_METRIC % seed, Catalog.installed()) for seed in range(CLASSIFIERS)}
+    evaluator = Evaluator(metrics, paths, reference, origin, count=SAMPLES)
+    for preparation in evaluator.prepare():
+        print(f"\r{preparation.what}: {preparation.done:.0%}", end="\n" if preparation.done == 1 else "", flush=True)
     return evaluator
 
 
@@ -109,7 +113,7 @@ def race(config: RunConfig, entry: str, data_dir: Path, evaluator: Evaluator) ->
     gan = GAN.assemble(config, data_dir, "cpu")
     distances = list[float]()
     for seconds, kimg in marks(gan):
-        distances.append(with_mean(evaluator.evaluate(drawn(gan)).numbers())["fd-classifier"])
+        distances.append(fmean(result.measured.value for result in evaluator.evaluate(drawn(gan)).results))
         print(f"seed {config.seed}: {kimg:.0f} kimg, {seconds:.1f} s, fd-classifier {distances[-1]:.3f}", flush=True)
         if distances[-1] <= TARGET:
             return Run(entry, config.seed, seconds, kimg, distances, commit(), describe_machine())
@@ -165,6 +169,10 @@ def report(runs: list[Run]) -> str:
         about = (", ".join(sorted({getattr(run, name) for run in own})) for name in ("commit", "machine"))
         lines.append(f"| {' | '.join([entry, spread(minutes(own)), spread(kimg), reached, *about])} |")
     return "\n".join(lines) + "\n"
+
+
+def spread(numbers: list[float]) -> str:
+    return f"{median(numbers):.4g} ({min(numbers):.4g} to {max(numbers):.4g})"
 
 
 def minutes(runs: list[Run]) -> list[float]:

@@ -2,41 +2,32 @@
 
     python -m benchmarks.toys --seeds 30 --jobs 2 --work WORK --out benchmarks/toys
 
-An arm is a recipe and a dataset. Each run is trained to its end, and the metric `modes` measures 2,500 samples. The
-table also has real points and published results of PacGAN on the same data. `--particlegan` adds ParticleGAN, of which
-each run takes as many seconds as that of the recipe with the same seed; see benchmarks/particle.py. `--jobs` trains
-several runs in parallel, each with its share of the cores. Finished runs in WORK are not repeated. OUT.md is the table,
-OUT.json has all runs.
+An arm is a recipe on a dataset, and a study of its own: each run is trained to its end, and the metric `modes` measures
+2,500 samples. `vanilla` trains on as many images as the recipe made for the dataset. The table also has real points and
+published results of PacGAN on the same data. `--particlegan` adds ParticleGAN, of which each run takes as many seconds
+as that of the recipe with the same seed; see benchmarks/particle.py. `--jobs` trains several runs in parallel, each
+with its share of the cores. Finished runs in WORK are not repeated. OUT.md is the table, OUT.json has all runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
-from statistics import fmean, median, stdev
 from time import perf_counter
 
-import torch
-
-from benchmarks.machine import commit, describe_machine, grouped, recorded, threads_per_job, write_report
-from gancore import GAN, Catalog, ConfigLayer, EvaluationPaths, Evaluator, ReferenceImages, resolve, train
-from gancore.config.metric_names import find_metric
-from gancore.config.run import read_dataset, read_layers
-from gancore.errors import NumericsError
-from gancore.sampling.draw import draw
+from benchmarks.compare import REAL, combined, commits, markdown, outcomes_of, points, rows_of, trained
+from benchmarks.machine import describe_machine, recorded, write_report
+from benchmarks.scripts import Place, training_images
+from gancore import Catalog, Study, resolve
+from gancore.config.run import read_layers
+from gancore.study.results import COMPARISON, Outcome, StudyReport
 
 SAMPLES = 2500
 MODES = {"ring": 8, "grid": 25}
-ARMS = [("ring", "ring"), ("grid", "grid"), ("vanilla", "ring"), ("vanilla", "grid")]
-"""Recipe and dataset of each arm; `vanilla` trains on as many images as the recipe made for the dataset."""
-REAL = "real points"
+NUMBERS = ("modes.reverse_kl", "modes", "modes.high_quality", "modes.rarest_share")
 PUBLISHED = {
     "ring": {
         "GAN": ("6.3 ± 0.5", "98.2 ± 0.2", "0.45 ± 0.09"),
@@ -56,64 +47,18 @@ PUBLISHED_KIMG = 40_000
 """400 epochs of 1,000 batches of 100."""
 PARTICLE_RECIPES = ("gan", "e22")
 """Recipes of ParticleGAN: its default, and the one that its README has for mixtures of normal distributions."""
-HEADINGS = (
-    *("arm", "all", "failed", "modes", "high quality, %", "reverse KL"),
-    *("median", "highest", "rarest, %", "kimg", "seconds"),
-)
-NOT_FINITE = {"modes": 0.0, **dict.fromkeys(("high_quality", "reverse_kl", "rarest_share"), math.nan)}
-"""Results of a run that diverged; means leave out its NaN."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One run of an arm, and the metrics of its samples."""
-
-    arm: str
-    dataset: str
-    seed: int
-    modes: float
-    high_quality: float
-    reverse_kl: float
-    rarest_share: float
-    seconds: float
-    kimg: float
-    commit: str
-
-    @property
-    def complete(self) -> bool:
-        """Whether its samples have every mode."""
-        return self.modes == MODES[self.dataset]
-
-    def failed(self, baseline: float) -> bool:
-        """Return whether it diverged, has less than 1 % of a mode, or has thrice the baseline's reverse KL."""
-        return not self.reverse_kl <= 3 * baseline or self.rarest_share < 0.01
 
 
 def main() -> None:
     arguments = parse()
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    runs = [real_points(dataset, seed) for dataset in MODES for seed in range(10)]
-    spawn = get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(arguments.jobs, spawn, initializer=limit_threads, initargs=(arguments.jobs,)) as pool:
-        futures = [
-            pool.submit(train_and_measure, arguments.work, recipe, dataset, seed, arguments.kimg)
-            for recipe, dataset in ARMS
-            for seed in range(arguments.seeds if recipe == dataset else arguments.seeds_of_baseline)
-        ]
-        for future in futures:
-            runs.append(future.result())
-            print(asdict(runs[-1]), flush=True)
-        seconds = {(run.dataset, run.seed): run.seconds for run in runs if run.arm == run.dataset}
-        futures = [
-            pool.submit(particlegan, arguments.work, recipe, dataset, seed, seconds[dataset, seed])
-            for dataset in MODES
-            for recipe in PARTICLE_RECIPES
-            for seed in range(min(arguments.particlegan, arguments.seeds))
-        ]
-        for future in futures:
-            runs.append(future.result())
-            print(asdict(runs[-1]), flush=True)
-    write_report(arguments.out, report(runs, arguments), runs)
+    place = Place(arguments.work, arguments.work, arguments.jobs)
+    reports = {dataset: compared(arguments, place, dataset) for dataset in MODES}
+    rows = [
+        replace(row, arm=f"{REAL} of {dataset}") if row.arm == REAL else row
+        for dataset, report in reports.items()
+        for row in rows_of(report)
+    ]
+    write_report(arguments.out, text_of(reports, arguments, place), rows)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -128,135 +73,97 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def limit_threads(jobs: int) -> None:
-    torch.set_num_threads(threads_per_job(jobs))
-
-
-def train_and_measure(work: Path, recipe: str, dataset: str, seed: int, kimg: float | None) -> Result:
-    """Train and measure, unless WORK has the record of this run."""
-    arm = recipe if recipe == dataset else f"{recipe} on {dataset}"
-    record = work / f"{arm.replace(' ', '-')}-{kimg or 'full'}-{seed}.json"
-    return recorded(record, Result, partial(train_arm, arm, recipe, dataset, seed, kimg))
-
-
-def train_arm(arm: str, recipe: str, dataset: str, seed: int, kimg: float | None) -> Result:
+def fields(recipe: str, dataset: str, seeds: int, kimg: float | None) -> dict[str, object]:
+    """Return the study of a recipe on a dataset, as long as the recipe made for the dataset."""
     catalog = Catalog.installed()
-    tuned = resolve(read_layers(dataset, catalog), catalog)
-    changes = {
-        "seed": seed,
-        "dataset": {"name": dataset},
-        "duration": f"{kimg:g} kimg" if kimg else tuned.duration,
+    return {
+        "base": {"recipe": recipe, "dataset": {"name": dataset}},
+        "budget": f"{kimg:g} kimg" if kimg else resolve(read_layers(dataset, catalog), catalog).duration,
+        "seeds": seeds,
+        "metric": NUMBERS[0],
+        "better": "lower",
+        "metrics": NUMBERS[1:],
+        "samples": SAMPLES,
     }
-    gan = GAN.assemble(
-        resolve([*read_layers(recipe, catalog), ConfigLayer("benchmark", changes)], catalog), Path(), "cpu"
-    )
-    start, numbers = perf_counter(), NOT_FINITE
-    with suppress(NumericsError):
-        for _ in train(gan):
-            pass
-        samples = draw(
-            gan.sampler().eval(),
-            SAMPLES,
-            latent=gan.options.latent,
-            seed=seed,
-            device=gan.device,
-            sample_format=gan.feed.format,
-        )
-        numbers = measure(dataset, samples)
-    seconds = perf_counter() - start
-    return Result(arm, dataset, seed, **numbers, seconds=seconds, kimg=gan.progress.images_seen / 1000, commit=commit())
 
 
-def particlegan(work: Path, recipe: str, dataset: str, seed: int, seconds: float) -> Result:
-    """Train ParticleGAN for these seconds and measure it, unless WORK has the record of this run."""
-    record = work / f"particlegan-{recipe}-on-{dataset}-{seconds:.0f}-{seed}.json"
-    return recorded(record, Result, partial(train_particlegan, recipe, dataset, seed, seconds))
+def compared(arguments: argparse.Namespace, place: Place, dataset: str) -> StudyReport:
+    """Train and measure all arms of a dataset."""
+    tuned = trained(place, dataset, fields(dataset, dataset, arguments.seeds, arguments.kimg))
+    outcomes = outcomes_of(tuned, dataset)
+    if arguments.seeds_of_baseline:
+        name = f"vanilla-on-{dataset}"
+        baseline = trained(place, name, fields("vanilla", dataset, arguments.seeds_of_baseline, arguments.kimg))
+        outcomes += outcomes_of(baseline, name)
+    for recipe in PARTICLE_RECIPES:
+        outcomes += [particlegan(place, tuned, recipe, each) for each in outcomes[: arguments.particlegan]]
+    return combined(outcomes, tuned)
 
 
-def train_particlegan(recipe: str, dataset: str, seed: int, seconds: float) -> Result:
+def particlegan(place: Place, study: Study, recipe: str, like: Outcome) -> Outcome:
+    """Train ParticleGAN for as many seconds as another run, with its seed, unless WORK has the result."""
+    name = f"particlegan-{recipe}-on-{study.path.name}"
+    record = place.work / f"{name}-{like.seconds:.0f}-{like.seed}.json"
+    return recorded(record, Outcome, partial(train_particlegan, study, recipe, name, like))
+
+
+def train_particlegan(study: Study, recipe: str, name: str, like: Outcome) -> Outcome:
     from benchmarks.particle import train_for  # the package may be missing
 
-    source = ReferenceImages.of(read_dataset(dataset, Catalog.installed()), Path())
-    points = source.draw(len(source), 0, "all")
-    std = source.mixture.std if source.mixture else 0.0
+    training = training_images(study)
+    points = training.draw(len(training), 0, "all")
+    std = training.mixture.std if training.mixture else 0.0
     start = perf_counter()
-    samples, seen = train_for(seconds, points, recipe, std, seed, SAMPLES)
-    took, finite = perf_counter() - start, bool(samples.isfinite().all())
-    numbers = measure(dataset, samples) if finite else NOT_FINITE
-    return Result(f"ParticleGAN {recipe}", dataset, seed, **numbers, seconds=took, kimg=seen / 1000, commit=commit())
+    samples, seen = train_for(like.seconds, points, recipe, std, like.seed, SAMPLES)
+    seconds, is_finite = perf_counter() - start, bool(samples.isfinite().all())
+    numbers = study.measure.report.evaluate(samples).numbers() if is_finite else {}
+    return Outcome(
+        COMPARISON,
+        f"{name}/{like.seed}",
+        name,
+        like.seed,
+        "finished" if is_finite else "failed",
+        {},
+        numbers,
+        failure="" if is_finite else "not finite",
+        kimg=seen / 1000,
+        seconds=seconds,
+    )
 
 
-def measure(dataset: str, samples: torch.Tensor) -> dict[str, float]:
-    catalog = Catalog.installed()
-    paths = EvaluationPaths(Path(), Path(), torch.device("cpu"))
-    reference = ReferenceImages.of(read_dataset(dataset, catalog), Path())
-    metrics = {"modes": find_metric("modes", catalog)}
-    evaluator = Evaluator(metrics, paths, reference, count=SAMPLES, seed=0)
-    for _ in evaluator.prepare():
-        pass
-    numbers = evaluator.evaluate(samples).numbers()
-    details = ("high_quality", "reverse_kl", "rarest_share")
-    return {"modes": numbers["modes"]} | {key: numbers[f"modes.{key}"] for key in details}
-
-
-def real_points(dataset: str, seed: int) -> Result:
-    """Return the result of as many real points."""
-    source = ReferenceImages.of(read_dataset(dataset, Catalog.installed()), Path())
-    numbers = measure(dataset, source.draw(SAMPLES, seed, "benchmark"))
-    return Result(REAL, dataset, seed, **numbers, seconds=0, kimg=0, commit=commit())
-
-
-def report(runs: list[Result], arguments: argparse.Namespace) -> str:
+def text_of(reports: Mapping[str, StudyReport], arguments: argparse.Namespace, place: Place) -> str:
     more = f" --kimg {arguments.kimg:g}" if arguments.kimg else ""
     more += f" --particlegan {arguments.particlegan}" if arguments.particlegan else ""
+    first = next(iter(reports.values()))
     lines = [
         "# Mode coverage on 2D toy data",
         "",
         f"`python -m benchmarks.toys --seeds {arguments.seeds} --seeds-of-baseline {arguments.seeds_of_baseline}"
-        f"{more} --jobs {arguments.jobs}`, with --work and --out, at commit "
-        f"{', '.join(sorted({run.commit for run in runs}))}. {describe_machine(arguments.jobs)}",
+        f"{more} --jobs {arguments.jobs}`, with --work and --out, at commit {commits(place)}. "
+        f"{describe_machine(arguments.jobs)}",
         "",
-        f"{SAMPLES:,} samples; means over the seeds ± standard errors. All: runs that have every mode. High "
-        "quality: the share of samples within 3 standard deviations of a center; rarest: the smallest share of a mode, "
-        "among these. Failed: not finite, a mode below 1 %, or a reverse KL above three times the median of the arm. "
-        "Published: Lin et al. 2018 (arXiv:1712.04086), table 1, ten runs of 400,000 steps. kimg and seconds: medians.",
+        f"{SAMPLES:,} samples. {first.rule()} A class is a mode. modes.high_quality: the share of samples within 3 "
+        "standard deviations of a center; modes.rarest_share: the smallest share of a mode.",
     ]
-    for dataset, modes in MODES.items():
+    for dataset, report in reports.items():
+        complete = ", ".join(
+            f"{arm} {sum(run.numbers.get('modes') == MODES[dataset] for run in runs)} of {len(runs)}"
+            for arm, runs in report.arms.items()
+        )
+        lines += ["", f"## {dataset}, {MODES[dataset]} modes", ""]
+        lines += [f"- {sentence}" for sentence in report.conclusions()]
         lines += [
+            f"- Runs with every mode: {complete}.",
             "",
-            f"## {dataset}, {modes} modes",
+            *markdown(report.table()),
             "",
-            f"| {' | '.join(HEADINGS)} |",
-            "| --- |" + " --- |" * (len(HEADINGS) - 1),
+            *markdown(points(report)),
+            "",
         ]
-        for arm, own in grouped([run for run in runs if run.dataset == dataset], lambda run: run.arm).items():
-            distances = [run.reverse_kl for run in own if math.isfinite(run.reverse_kl)] or [math.nan]
-            baseline, seconds = median(distances), median(run.seconds for run in own)
-            cells = [
-                f"{sum(run.complete for run in own)} of {len(own)}",
-                f"{sum(run.failed(baseline) for run in own)}",
-                mean(run.modes for run in own),
-                mean(100 * run.high_quality for run in own),
-                mean(run.reverse_kl for run in own),
-                f"{baseline:.2g}",
-                f"{max(distances):.2g}",
-                mean(100 * run.rarest_share for run in own),
-                *(["", ""] if arm == REAL else [f"{median(run.kimg for run in own):,.0f}", f"{seconds:.0f}"]),
-            ]
-            lines.append(f"| {arm} | {' | '.join(cells)} |")
-        for method, numbers in PUBLISHED[dataset].items():
-            lines.append(f"| {method}, published |  |  | {' | '.join(numbers)} |  |  |  | {PUBLISHED_KIMG:,} |  |")
+        lines += ["Published, Lin et al. 2018 (arXiv:1712.04086), table 1, means of ten runs of 400,000 steps:", ""]
+        published = [[method, *numbers, f"{PUBLISHED_KIMG:,}"] for method, numbers in PUBLISHED[dataset].items()]
+        lines += markdown([["method", "modes", "high quality, %", "reverse KL", "kimg"], *published])
     return "\n".join(lines) + "\n"
-
-
-def mean(numbers: Iterable[float]) -> str:
-    """Return the mean of the finite numbers with its standard error."""
-    finite = [number for number in numbers if math.isfinite(number)]
-    if not finite:
-        return "none"
-    if len(finite) == 1:
-        return f"{finite[0]:.3g}"
-    return f"{fmean(finite):.3g} ± {stdev(finite) / math.sqrt(len(finite)):.1g}"
 
 
 if __name__ == "__main__":

@@ -1,26 +1,24 @@
-import gzip
 import json
-from argparse import Namespace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from benchmarks import pictures
-from benchmarks.pictures import COLUMNS, LOOP, LOWEST, PLAIN, READ
-from benchmarks.quality import REAL, Result
-from gancore import load, resolve
+from benchmarks import pictures, scripts
+from benchmarks.compare import REAL
+from benchmarks.pictures import AGREEMENT, PLAIN
+from gancore import Catalog, Study, resolve
+from gancore.study.results import Outcome
 
-WHERE = ["--work", "work", "--out", "out"]
+WHERE = ["--work", "work", "--out", "out", "--data-dir", "data"]
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of 80 pictures of 16x16 in two classes, dark and light."""
+    """A folder of 200 pictures of 16x16 in two classes, dark and light."""
     rng = np.random.default_rng(0)
-    for number in range(80):
+    for number in range(200):
         name = tmp_path / "few" / ("dark", "light")[number % 2] / f"{number}.png"
         name.parent.mkdir(parents=True, exist_ok=True)
         values = rng.integers(0, 100, (16, 16, 3), dtype=np.uint8) + 155 * (number % 2)
@@ -28,95 +26,61 @@ def folder(tmp_path):
     return tmp_path / "few"
 
 
-def result(arm, seed, distance, **numbers):
-    return Result(arm, seed, 60.0, 6000.0, 1, True, "abc", dict.fromkeys(COLUMNS, distance) | numbers)
-
-
 def arguments(*words):
     return pictures.parse([*words, *WHERE])
 
 
-def test_scripts_are_run_with_the_same_pixels_threads_and_minutes(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(pictures, "run_module", lambda *words, jobs: calls.append(words) or "{}")
-    chosen = arguments("pictures", "--minutes", "2", "--jobs", "1")
-    for arm in pictures.SCRIPTS:
-        pictures.train_script(chosen, arm, 3, tmp_path / "a.npy")
-    for call in calls:
-        assert ("--minutes", 2.0) in pairwise(call)
-        assert ("--seed", 3) in pairwise(call)
-    assert [call[0] for call in calls] == ["benchmarks.plain", "benchmarks.dcgan_loop", "benchmarks.dcgan_loop"]
-    assert [call[-1] == "--diffaugment" for call in calls] == [False, False, True]
-    assert ("--data", chosen.work / "images.npy") in pairwise(calls[1])
+def begun(folder, tmp_path, **changes):
+    """Return the study of a folder, not trained yet."""
+    words = [str(folder), "--size", "16", "--minutes", "0.005", "--arms", "pictures", "--seeds", "1"]
+    chosen = pictures.parse([*words, *WHERE[2:4], "--work", str(tmp_path), "--data-dir", str(tmp_path)])
+    fields = pictures.fields(chosen) | {"metric": "kid-random", "metrics": []} | changes
+    return Study(fields, out=tmp_path / "s", device="cpu", data_dir=tmp_path)
 
 
-def test_samples_of_conditional_recipes_have_the_classes_of_the_data(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "SAMPLES", 50)
+def test_study_of_a_folder_has_its_size_classes_and_pictures(folder, tmp_path):
+    study = begun(folder, tmp_path)
+    assert study.config.base == {
+        "recipe": "pictures",
+        "dataset": {"name": "folder", "path": str(folder), "size": 16, "classes": True},
+    }
+    assert study.config.samples == 200
+    assert study.config.budget == "0.005 minutes"
+    fields = pictures.fields(arguments("fashion-mnist"))
+    assert fields["samples"] == 10_000
+    assert fields["variants"]["fashion-conditional"]["dataset"] == {"name": "fashion-mnist"}
+    assert fields["metrics"]["fd-classifier"] == {}
+
+
+def test_samples_of_conditional_recipes_have_the_classes_of_the_data(folder, tmp_path):
     for picture in [*(folder / "light").iterdir()][10:]:
-        picture.unlink()  # 40 dark, 10 light
-    chosen = pictures.parse([str(folder), "--size", "16", "--minutes", "0.005", *WHERE[2:], "--work", str(tmp_path)])
-    data = pictures.open_data(chosen)
-    training = pictures.ReferenceImages.of(data.dataset, chosen.data_dir)
-    out = tmp_path / "drawn.npy"
-    pictures.train_recipe(chosen, [*data.options, "--set=size=0.25"], training, "pictures", 3, out)
-    labels = training.draw_conditions(50, 3, "benchmark")
-    assert 2 < labels.sum() < 20
-    assert torch.equal(torch.from_numpy(np.load(out)), load(tmp_path / "drawn").sample(50, 3, conditions=labels))
+        picture.unlink()  # 100 dark, 10 light
+    base = begun(folder, tmp_path).config.base | {"size": 0.25, "training": {"conditional": True}}
+    study = begun(folder, tmp_path, budget="1 steps", base=base)
+    study.run()
+    (run,) = study.report.outcomes
+    run = Outcome(**vars(run) | {"name": f"pictures/{run.name}"})
+    training = scripts.training_images(study)
+    labels = training.draw_conditions(1000, 0, "shown")
+    assert 30 < labels.sum() < 200
+    expected = pictures.load(study.path / "runs/base-0", device="cpu").sample(1000, seed=0, conditions=labels)
+    assert torch.equal(pictures.samples_of_run(study, run, training), expected)
 
 
-def test_results_have_metrics_accuracy_and_real_data(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "EPOCHS", 3)
-    monkeypatch.setattr(pictures, "COLUMNS", ("fd-classifier", "precision-random", "class-kl-classifier"))
-    chosen = pictures.parse([str(folder), "--size", "16", "--work", str(tmp_path), "--out", str(tmp_path / "out")])
-    data = pictures.open_data(chosen)
-    training = pictures.ReferenceImages.of(data.dataset, chosen.data_dir)
-    images = training.draw(100, 0, "all")
-    assert images.shape == (80, 3, 16, 16)
-    run = Result("same=1 minutes", 0, 60.0, 1000.0, 1, True, "abc", {})
-    diverged = Result("diverged=1 minutes", 0, 60.0, 1000.0, 1, False, "abc", {})
-    np.save(pictures.samples_of(chosen, run.arm, 0), images.numpy())
-    accuracies, (real, same, other) = pictures.measure([run, diverged], chosen, data, training)
-    assert len(accuracies) == 3
-    assert max(accuracies) == 1, "dark and light pictures are easy"
-    assert same.arm == "same"
-    assert same.numbers["fd-classifier"] == pytest.approx(0, abs=1e-3)
-    assert same.numbers["precision-random"] == 1
-    assert READ not in same.numbers
-    assert other.numbers == {}
-    assert real.arm == REAL
-    assert real.numbers[READ] > 0.9
+def test_agreement_is_a_table_of_conditional_runs(tmp_path, monkeypatch):
+    found = {"value": 0.9, "real_data": 0.97, "details": {"lowest": {"value": 0.5, "real_data": 0.8}}}
+    monkeypatch.setattr(pictures, "run_module", lambda *words, **named: json.dumps({"metrics": {AGREEMENT: found}}))
 
+    class Loaded:
+        def __init__(self, folder, device):
+            self.spec = type("Spec", (), {"condition": None if "plain" in folder.name else 10})
 
-def test_classes_are_read_of_conditional_runs_only(tmp_path):
-    assert not pictures.is_conditional(tmp_path / "missing")
-    for conditional in (True, False):
-        (tmp_path / "config.toml").write_text(f"[training]\nconditional = {str(conditional).lower()}\n")
-        assert pictures.is_conditional(tmp_path) == conditional
-
-
-def test_published_files_are_unpacked_for_the_plain_script(tmp_path):
-    raw = tmp_path / "data" / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    (raw / "packed.gz").write_bytes(gzip.compress(b"1"))
-    (raw / "plain").write_bytes(b"2")
-    pictures.unpack(Namespace(data_dir=tmp_path / "data", work=tmp_path / "work"))
-    unpacked = tmp_path / "work" / "FashionMNIST" / "raw"
-    assert {file.name: file.read_bytes() for file in unpacked.iterdir()} == {"packed": b"1", "plain": b"2"}
-
-
-def test_table_compares_with_the_best_script_and_has_all_results():
-    results = [result(REAL, 0, 0.05, **{READ: 0.97, LOWEST: 0.9})]
-    results += [result("ours", seed, distance, **{READ: 0.9, LOWEST: 0.5}) for seed, distance in enumerate((1, 2, 3))]
-    results += [result(PLAIN, 0, 8.0), result(LOOP, 0, 4.0)]
-    results += [Result("diverged", 0, 60.0, 6000.0, 1, False, "abc", {})]
-    lines = pictures.report(results, arguments("pictures", "--seeds", "3"), [0.911]).splitlines()
-    ours, *each = (line for line in lines if line.startswith("| ours |"))
-    assert ours.startswith("| ours | 2 (1 to 3) | 2 (1 to 3) |")
-    assert "| 0.9 (0.9 to 0.9) | 0.5 (0.5 to 0.5) | 0.50 | 0.50 | 3 of 3 | 60 | 1 | 6 |" in ours
-    assert len(each) == 3
-    assert next(line for line in lines if line.startswith(f"| {PLAIN} |")).count("| 2.00 |") == 1
-    assert "| nan | nan | 0 of 1 |" in next(line for line in lines if line.startswith("| diverged |"))
-    assert any("91.1% of the held-out images" in line for line in lines)
+    monkeypatch.setattr(pictures, "load", Loaded)
+    study = type("Made", (), {"path": tmp_path})
+    runs = [Outcome("comparison", f"a/{name}", "a", 0, "finished", {}, {}) for name in ("plain-0", "asked-0")]
+    place = scripts.Place(tmp_path, tmp_path, 1)
+    assert pictures.agreements(place, study, runs)[-1] == "| a/asked-0 | 90.0% | 50.0% | 97.0% | 80.0% |"
+    assert pictures.agreements(place, study, runs[:1]) == []
 
 
 def test_nearest_images_are_below_the_samples_that_are_closest_to_them(monkeypatch):
@@ -126,15 +90,15 @@ def test_nearest_images_are_below_the_samples_that_are_closest_to_them(monkeypat
     shown = pictures.nearest(samples, images)
     assert shown.shape == (8 * 4, 1, 4, 4)
     assert shown[:8].equal(shown[8:16]), "copies come before the sample that is none"
-    assert pictures.combined({"a": pictures.tiled(shown)}).mode == "RGB"
+    assert pictures.sheet({"a": shown}).mode == "RGB"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["pictures", "--arms", PLAIN], "not on pictures"),
-        (["fashion-mnist"], "needs --data-dir"),
-        (["fashion-mnist", "--data-dir", ".", "--size", "32"], "has no --size"),
+        (["fashion-mnist", "--size", "32"], "has no --size"),
+        (["pictures", "--arms", "dcgan-loop"], "an arm must be a recipe"),
     ],
 )
 def test_parser_refuses_what_does_not_fit_the_data(words, message, capsys):
@@ -144,7 +108,7 @@ def test_parser_refuses_what_does_not_fit_the_data(words, message, capsys):
 
 
 def test_conditional_fashion_recipe_has_the_width_of_the_unconditional_one():
-    catalog = pictures.Catalog.installed()
+    catalog = Catalog.installed()
     ours, conditional = (pictures.read_layers(arm, catalog) for arm in pictures.ARMS["fashion-mnist"][:2])
     ours, conditional = (resolve(layers, catalog) for layers in (ours, conditional))
     assert conditional.training.conditional
@@ -157,14 +121,15 @@ def test_conditional_fashion_recipe_has_the_width_of_the_unconditional_one():
 @pytest.mark.long
 def test_comparison_trains_once_and_writes_table_and_pictures(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "EPOCHS", 1)
-    words = ["pictures", str(folder), "--size", "32", "--minutes", "0.01", "--seeds", "1", "--jobs", "1"]
+    words = ["pictures", str(folder), "--size", "32", "--minutes", "0.01", "--seeds", "1", "--data-dir", str(tmp_path)]
     words += ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
     monkeypatch.setattr("sys.argv", words)
     pictures.main()
     rows = json.loads((tmp_path / "out.json").read_text())
-    assert [row["arm"] for row in rows] == [REAL, *pictures.ARMS_OF_PICTURES]
+    assert {row["arm"] for row in rows} == {REAL, *pictures.ARMS_OF_PICTURES}
+    assert rows[1]["arm"] != "pictures", "scripts are what the others are compared with"
     for name in ("out.png", "out-nearest.png"):
         assert Image.open(tmp_path / name).width > 500
-    monkeypatch.setattr(pictures, "run_module", None)
+    monkeypatch.setattr(scripts, "run_module", None)
     pictures.main()
     assert json.loads((tmp_path / "out.json").read_text()) == rows

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,8 +28,10 @@ class Distances:
         assert samples.shape[1:] == (1, 8, 8)
         return self
 
-    def numbers(self):
-        return dict.fromkeys(("fd-classifier-0", "fd-classifier-1", "fd-classifier-2"), next(self.distances))
+    @property
+    def results(self):
+        distance = next(self.distances)
+        return [SimpleNamespace(measured=SimpleNamespace(value=distance + step)) for step in (-0.5, 0, 0.5)]
 
 
 def test_run_ends_at_the_first_mark_that_reaches_the_target(config, tmp_path, monkeypatch):

@@ -1,91 +1,69 @@
 import json
-import math
-import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-import gancore_plugins as plugins
 from benchmarks import toys
-from benchmarks.toys import MODES, REAL, Result
+from benchmarks.compare import REAL
+from benchmarks.scripts import Place
+from benchmarks.toys import MODES
+from gancore import Catalog, resolve
+from gancore.config.run import read_layers
+from gancore.study.definition import read_study
+from gancore.study.results import Outcome, StudyReport
 
 
-def run(arm, dataset, seed, modes, **changes):
-    numbers = {"high_quality": 0.9, "reverse_kl": 0.01, "rarest_share": 0.02, "seconds": 5.0, "kimg": 100.0}
-    return Result(arm, dataset, seed, modes=modes, commit="abc", **numbers | changes)
+def arguments(*words):
+    return toys.parse(["--work", ".", "--out", "x", *words])
 
 
-def test_run_is_trained_and_measured_once(tmp_path):
-    first = toys.train_and_measure(tmp_path, "vanilla", "ring", 1, 1.0)
-    assert (first.arm, first.dataset, first.seed) == ("vanilla on ring", "ring", 1)
-    assert first.kimg == pytest.approx(1, abs=0.1)
-    assert not first.complete
-    assert toys.train_and_measure(tmp_path, "vanilla", "ring", 1, 1.0) is not first
-    assert toys.train_and_measure(tmp_path, "vanilla", "ring", 1, 1.0) == first
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_run_that_diverges_counts_as_failed(tmp_path, monkeypatch):
-    recipe = (Path(plugins.__file__).parent / "recipes" / "ring.toml").read_text()
-    (tmp_path / "diverging.toml").write_text(re.sub(r"(?m)^lr = .*$", "lr = 1e30", recipe))
-    monkeypatch.chdir(tmp_path)
-    diverged = toys.train_and_measure(tmp_path, "diverging.toml", "ring", 0, 10.0)
-    assert diverged.failed(0.01)
-    assert math.isnan(diverged.reverse_kl)
-    assert toys.train_and_measure(tmp_path, "diverging.toml", "ring", 0, 10.0).seconds == diverged.seconds
-    normal = replace(diverged, seed=1, modes=8, reverse_kl=0.01, high_quality=0.9, rarest_share=0.1)
-    (row,) = (
-        line
-        for line in toys.report([diverged, normal], toys.parse(["--work", ".", "--out", "x"])).splitlines()
-        if line.startswith("| diverging.toml")
-    )
-    assert row.startswith("| diverging.toml on ring | 1 of 2 | 1 | 4 ± 4 | 90 | 0.01 | 0.01 | 0.01 | 10 | ")
+def test_arms_are_trained_once_and_the_baseline_has_as_many_images(tmp_path):
+    place = Place(tmp_path, tmp_path, 1)
+    report = toys.compared(arguments("--seeds", "2", "--seeds-of-baseline", "1", "--kimg", "3"), place, "ring")
+    assert [(each.arm, each.seed) for each in report.outcomes] == [("ring", 0), ("ring", 1), ("vanilla-on-ring", 0)]
+    assert all(each.is_done for each in report.outcomes)
+    assert report.outcomes[0].kimg == pytest.approx(3, abs=1.1)
+    assert report.config.baseline == "ring"
+    assert report.real_data["modes"] == MODES["ring"]
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    again = toys.compared(arguments("--seeds", "2", "--seeds-of-baseline", "1", "--kimg", "3"), place, "ring")
+    assert again.outcomes == report.outcomes
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
 
 
 @pytest.mark.parametrize("dataset", MODES)
-def test_real_points_have_every_mode(dataset):
-    real = toys.real_points(dataset, 0)
-    assert real.complete
-    assert real.high_quality == pytest.approx(0.9889, abs=0.01)
+def test_runs_are_as_long_as_the_recipe_of_the_dataset(dataset):
+    fields, catalog = toys.fields("vanilla", dataset, 3, None), Catalog.installed()
+    assert fields["budget"] == resolve(read_layers(dataset, catalog), catalog).duration
+    assert toys.fields("vanilla", dataset, 3, 5.0)["budget"] == "5 kimg"
 
 
-def test_table_counts_complete_runs_and_has_published_results():
-    arguments = toys.parse(["--work", ".", "--out", "x", "--seeds", "2"])
-    runs = [run("ring", "ring", 0, 8), run("ring", "ring", 1, 7, high_quality=0.8), run(REAL, "grid", 0, 25)]
-    lines = toys.report(runs, arguments).splitlines()
-    assert "| ring | 1 of 2 | 0 | 7.5 ± 0.5 | 85 ± 5 | 0.01 ± 0 | 0.01 | 0.01 | 2 ± 0 | 100 | 5 |" in lines
-    assert next(line for line in lines if line.startswith(f"| {REAL} |")).startswith(f"| {REAL} | 1 of 1 | 0 | 25 ")
-    assert sum("published" in line for line in lines) >= 4
+def run(arm, seed, modes, quality=0.9):
+    numbers = {"modes.reverse_kl": 0.01, "modes": modes, "modes.high_quality": quality, "modes.rarest_share": 0.02}
+    return Outcome("comparison", f"{arm}/{seed}", arm, seed, "finished", {}, numbers, numbers, kimg=100, seconds=5)
 
 
-def test_result_failed_by_the_criteria_in_the_table():
-    failures = [{}, {"rarest_share": 0.009}, {"reverse_kl": 0.031}, {"reverse_kl": float("nan")}, {"reverse_kl": 0.03}]
-    assert [run("ring", "ring", 0, 8, **each).failed(0.01) for each in failures] == [
-        False,
-        True,
-        True,
-        True,
-        False,
-    ]
-
-
-def test_mean_leaves_out_numbers_that_are_not_finite():
-    assert toys.mean([1.0, float("nan"), 3.0]) == "2 ± 1"
-    assert toys.mean([float("nan")]) == "none"
-    assert toys.mean([1.0]) == "1"
+def test_table_counts_complete_runs_and_has_published_results(tmp_path):
+    (tmp_path / "commits").write_text("abc\n")
+    config = read_study(toys.fields("ring", "ring", 2, None)).model_copy(update={"baseline": "ring"})
+    report = StudyReport(config, [run("ring", 0, 8), run("ring", 1, 7, 0.8)], {"modes.reverse_kl": "lower"}, "", "", "")
+    lines = toys.text_of({"ring": report}, arguments("--seeds", "2"), Place(tmp_path, tmp_path, 1)).splitlines()
+    assert "- Runs with every mode: ring 1 of 2." in lines
+    assert "0.85 (0.8 to 0.9)" in next(line for line in lines if line.startswith("| ring |"))
+    assert sum(line.startswith("| PacGAN") for line in lines) == 3
 
 
 @pytest.mark.parametrize("dataset", MODES)
 def test_committed_table_shows_recipes_with_every_mode(dataset):
     root = Path(toys.__file__).parent
-    runs = [Result(**row) for row in json.loads((root / "toys.json").read_text())]
-    own = [run for run in runs if run.arm == dataset]
-    assert len({run.seed for run in own}) == len(own) >= 30
-    assert sum(run.complete for run in own) >= 28
-    baseline = [run for run in runs if run.arm == f"vanilla on {dataset}"]
-    assert len({run.seed for run in baseline}) >= 4
-    assert not any(run.complete for run in baseline)
-    arguments = toys.parse(["--work", ".", "--out", "x"])
-    rows = [line for line in toys.report(runs, arguments).splitlines() if line.startswith("|")]
-    assert rows == [line for line in (root / "toys.md").read_text().splitlines() if line.startswith("|")]
+    rows = json.loads((root / "toys.json").read_text())
+    assert f"{REAL} of {dataset}" in {row["arm"] for row in rows}
+    own = [row for row in rows if row["arm"] == dataset]
+    assert len({row["seed"] for row in own}) == len(own) >= 3
+    assert all(row["numbers"]["modes"] == MODES[dataset] for row in own)
+    baseline = [row for row in rows if row["arm"] == f"vanilla-on-{dataset}"]
+    assert baseline
+    assert not any(row["numbers"]["modes"] == MODES[dataset] for row in baseline)
+    text = (root / "toys.md").read_text()
+    for row in own:
+        assert f"{row['numbers']['modes.high_quality']:.4g}" in text
