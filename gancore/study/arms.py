@@ -63,16 +63,24 @@ def _make_run(
     keys = dict(keys)
     recipe = keys.pop("recipe", None)
     budget = {} if study.budget is None else {"duration": study.budget}
-    threads = {} if study.threads is None else {"training.threads": study.threads}
-    return Run(
-        study.base if recipe is None else {"recipe": recipe},
-        set={**threads, **keys, **_OFF, "metrics": metrics, **budget},
-        seed=seed,
-        out=out,
-        device=sources.device,
-        data_dir=sources.data_dir,
-        catalog=sources.catalog,
-    )
+
+    def made(**threads: int) -> Run:
+        more = {f"training.{key}": value for key, value in threads.items()}
+        return Run(
+            study.base if recipe is None else {"recipe": recipe},
+            set={**more, **keys, **_OFF, "metrics": metrics, **budget},
+            seed=seed,
+            out=out,
+            device=sources.device,
+            data_dir=sources.data_dir,
+            catalog=sources.catalog,
+        )
+
+    run = made()
+    own = run.config.training.threads
+    if study.threads is None or (own != "auto" and own <= study.threads):  # such as 1 in recipes of small networks
+        return run
+    return made(threads=study.threads)
 
 
 def check_arms(study: StudyConfig, sources: Sources) -> RunConfig:

@@ -98,7 +98,10 @@ class StudyConfig(Settings):
         default=(12, 25, 50), description="percentages of the budget after which the pruner decides"
     )
     threads: int | None = Field(
-        default=None, ge=1, le=1024, description="threads of each run; absent: the share of the first worker"
+        default=None,
+        ge=1,
+        le=1024,
+        description="threads of a run, unless its config has fewer; absent: the share of the first worker",
     )
     storage: str | None = Field(
         default=None, description="database for the state, such as sqlite:///study.db; absent: a file in the folder"

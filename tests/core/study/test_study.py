@@ -16,6 +16,7 @@ import torch
 import gancore
 from gancore.errors import ConfigError, StorageError, WorkerError
 from gancore.run.interrupt import Interrupted, Interruption
+from gancore.study.arms import Sources, make_run
 from gancore.study.definition import FILE
 from gancore.study.measure import Half
 from gancore.study.results import Outcome, StudyReport
@@ -142,6 +143,18 @@ def test_variant_with_a_recipe_is_made_from_that_recipe_for_the_same_data(tmp_pa
     assert config.generator.widths != gancore.open(tmp_path / "s/runs/base-0").config.generator.widths
     with pytest.raises(ConfigError, match="vanilla has other data than base"):
         study(tmp_path / "t", variants={"vanilla": {"recipe": "vanilla"}}).check()
+
+
+@pytest.mark.parametrize(
+    ("base", "arm", "threads"), [(1, None, 1), ("auto", None, 2), (4, None, 2), (1, 3, 3), (1, "auto", "auto")]
+)
+def test_run_has_the_threads_of_the_study_unless_its_config_has_fewer_or_the_arm_sets_them(
+    tmp_path, base, arm, threads
+):
+    made = study(tmp_path, base=FIELDS["base"] | {"training": {"threads": base}}, threads=2)
+    keys = {} if arm is None else {"training": {"threads": arm}}
+    sources = Sources(gancore.Catalog.installed(), "cpu")
+    assert make_run(made.config, keys, 0, sources).config.training.threads == threads
 
 
 def test_study_of_the_base_alone_says_how_often_it_fails(tmp_path):
