@@ -129,7 +129,8 @@ def test_comparison_trains_once_and_writes_table_and_pictures(folder, tmp_path, 
     assert {row["arm"] for row in rows} == {REAL, *pictures.ARMS_OF_PICTURES}
     assert rows[1]["arm"] != "pictures", "scripts are what the others are compared with"
     for name in ("out.png", "out-nearest.png"):
-        assert Image.open(tmp_path / name).width > 500
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width > 500
     monkeypatch.setattr(scripts, "run_module", None)
     pictures.main()
     assert json.loads((tmp_path / "out.json").read_text()) == rows
