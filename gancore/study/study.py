@@ -47,7 +47,7 @@ from gancore.utils.paths import cache_root, data_root, shell_quote
 STORAGE = "GANCORE_STUDY_STORAGE"
 """Environment variable with the database of a study, as the option --storage."""
 LOCK, IDENTITY = ".lock", ".id"
-"""Files in the folder: by one of them one process at a time adds trials, by the other a storage knows the folder."""
+"""Files in the folder: by one of them one process at a time adds trials, the other has its name in a storage."""
 _POLL_S, _LOOK_S = 2.0, 0.2
 """Seconds between looks for trials of workers that are gone, and at workers of this process."""
 _MAY_GROW = ("seeds", "variants", "trials", "storage")
@@ -128,18 +128,22 @@ class Study:
     @cached_property
     def _stages(self) -> dict[str, Trials]:
         """The trials of each stage, in order. Raises ConfigError when the storage cannot be used."""
-        storage, name, identity = open_storage(self.config, self.path), self.path.resolve().name, self._identity()
+        storage, (name, identity) = open_storage(self.config, self.path), self._identity()
         names = {SEARCH: f"{name}-{SEARCH}", COMPARISON: name} if self.config.is_search else {COMPARISON: name}
         about = None if (self.path / FILE).is_file() else self._about()
         return {stage: Trials(storage, each, self.path, identity, about) for stage, each in names.items()}
 
-    def _identity(self) -> str:
-        """Return the text by which a storage knows this folder from another one of its name."""
+    def _identity(self) -> tuple[str, str]:
+        """Return the name of the study in a storage, and the text by which it knows this folder from another one.
+
+        The name is that of the folder when the study began: it may be renamed, and have another name elsewhere.
+        """
         path = self.path / IDENTITY
         if not path.exists():
             with atomic_write(path) as temporary:
-                temporary.write_text(os.urandom(8).hex(), encoding="utf-8")
-        return path.read_text(encoding="utf-8").strip()
+                temporary.write_text(f"{self.path.resolve().name}\n{os.urandom(8).hex()}\n", encoding="utf-8")
+        name, _, identity = path.read_text(encoding="utf-8").strip().rpartition("\n")
+        return name, identity
 
     def _about(self) -> dict[str, Any]:  # Any: JSON
         """Return what the storage keeps of the study, so that results can be read without the data."""

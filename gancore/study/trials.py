@@ -128,6 +128,9 @@ class Trials:
             study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
             for key, value in {"folder": identity, "about": dict(about)}.items():
                 study.set_user_attr(key, value)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # experimental, and only shown by tools of Optuna
+                study.set_metric_names([next(iter(about["better"]))])
         self.study = optuna.load_study(storage=storage, study_name=name, sampler=optuna.samplers.RandomSampler(seed=0))
         self._locks = folder / _LOCKS
         if self.study.user_attrs.get("folder") != identity:

@@ -114,6 +114,15 @@ def test_study_refuses_a_folder_with_another_study(finished, changes):
         study(finished.path, **changes)
 
 
+@pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"])
+def test_study_is_worked_on_where_its_folder_has_another_name(tmp_path, storage):
+    study(tmp_path / "s", seeds=1, storage=storage and storage.format(tmp_path)).run(workers=0)
+    (tmp_path / "s").rename(tmp_path / "renamed")
+    Study(out=tmp_path / "renamed", device="cpu").work()
+    (tmp_path / "elsewhere").symlink_to(tmp_path / "renamed")
+    assert {row["state"] for row in Study(out=tmp_path / "elsewhere").results} == {"finished"}
+
+
 def test_study_opens_its_folder_without_its_file(finished):
     opened = Study(out=finished.path)
     assert opened.results == finished.results
