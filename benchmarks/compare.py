@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.machine import PATH, ROOT, commit, describe_machine, write_report
+from benchmarks.machine import PATH, ROOT, commit, describe_machine, threads_per_job, write_report
 from benchmarks.scripts import SCRIPTS, Place, outcomes_of_script
 from gancore import Study
 from gancore.study.definition import BASE, BEST, read_study
@@ -50,7 +50,7 @@ def main() -> None:
     place = Place(arguments.data_dir, arguments.work, arguments.jobs)
     seeds = {} if arguments.seeds is None else {"seeds": arguments.seeds}
     studies = {
-        file.stem: trained(place, file.stem, read_study(file).model_dump(exclude_none=True) | seeds)
+        file.stem: trained(place, file.stem, read_study(file).model_dump(exclude_unset=True) | seeds)
         for file in map(file_of, arguments.studies)
     }
     first = next(iter(studies.values()))
@@ -90,11 +90,14 @@ def file_of(study: str) -> Path:
 
 def trained(place: Place, name: str, fields: Mapping[str, object]) -> Study:
     """Train and measure the runs of a study that are not finished yet."""
+    fields = {**fields, "threads": threads_per_job(place.jobs)}
     study = Study(fields, out=place.work / name, data_dir=place.data_dir, device="cpu")
+    study.run(workers=0)
+    if any(row["state"] in ("waiting", "running") for row in study.results):
+        with (place.work / _COMMITS).open("a", encoding="utf-8") as file:
+            file.write(f"{commit()}\n")
     os.environ["PYTHONPATH"] = PATH  # where workers find this working tree
     study.run(workers=place.jobs, note=print)
-    with (place.work / _COMMITS).open("a", encoding="utf-8") as file:
-        file.write(f"{commit()}\n")
     return study
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 
 import gancore
+from gancore.utils.cores import usable_cores
 
 ROOT = Path(__file__).parents[1]
 PATH = os.pathsep.join(str(ROOT / folder) for folder in ("", "plugins", "cli"))
@@ -49,7 +50,7 @@ def run_module(module: str, *arguments: object, jobs: int = 1) -> str:
 
 
 def threads_per_job(jobs: int) -> int:
-    return max(1, (os.cpu_count() or 1) // jobs)
+    return max(1, usable_cores() // jobs)
 
 
 def commit() -> str:
@@ -89,7 +90,7 @@ def describe_machine(jobs: int | None = None, device: str = "the CPU") -> str:
         threads = threads_per_job(jobs)
         shared = f", {jobs} job{'s' * (jobs > 1)} in parallel with {threads} thread{'s' * (threads > 1)} each"
     versions = f"gancore {gancore.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{processor()}, {os.cpu_count()} cores{shared}, on {device}; {versions}."
+    return f"{processor()}, {usable_cores()} cores{shared}, on {device}; {versions}."
 
 
 def processor() -> str:

@@ -88,10 +88,11 @@ def _named(folder: Path) -> list[Path]:
         found = list(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise StorageError(f"cannot read folder {folder}: {error.strerror or error}", HINT) from error
-    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_step_of)
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=step_of)
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint, by its name."""
     return int(path.stem.removeprefix("step-"))
 
 
@@ -104,7 +105,7 @@ def check_replaceable(path: Path) -> None:
 
 def check_folder(folder: Path, after: int) -> None:
     """Raise StorageError when a checkpoint after a step, or the best one, cannot be saved under its name."""
-    for path in [*(path for path in _named(folder) if _step_of(path) > after), best_of(folder)]:
+    for path in [*(path for path in _named(folder) if step_of(path) > after), best_of(folder)]:
         check_replaceable(path)
 
 
@@ -349,7 +350,7 @@ def prune(folder: Path, keep: int, saved: int | None = None) -> None:
     `saved` is the last step that was saved: after a fallback to an older checkpoint, newer ones may be damaged. Raises
     StorageError when one cannot be removed.
     """
-    for path in [path for path in kept(folder) if saved is None or _step_of(path) <= saved][:-keep]:
+    for path in [path for path in kept(folder) if saved is None or step_of(path) <= saved][:-keep]:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

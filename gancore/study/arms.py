@@ -15,7 +15,7 @@ from gancore.run.run import Run
 from gancore.settings import REMOVE
 from gancore.study.definition import StudyConfig, Table
 
-SHARED = ("duration", "evaluate", "metrics", "report", "seed")
+SHARED = ("checkpoint.best", "duration", "evaluate", "metrics", "report", "sample", "seed")
 """Keys that are equal in all runs of a study, so no arm may set them."""
 _OFF: Mapping[str, object] = {
     "report": REMOVE,
@@ -36,30 +36,19 @@ class Sources:
     data_dir: Path | None = None
 
 
-def make_run(study: StudyConfig, keys: Table, seed: int, sources: Sources, out: Path | None = None) -> Run:
+def make_run(
+    study: StudyConfig,
+    keys: Table,
+    seed: int,
+    sources: Sources,
+    out: Path | None = None,
+    *,
+    metrics: Table | None = None,
+) -> Run:
     """Return the run of an arm with these config keys: over the base, or over a recipe that `recipe` names.
 
-    Raises as `Run` does.
+    It has the `metrics`, by default none. Raises as `Run` does.
     """
-    return _make_run(study, keys, seed, sources, out, metrics=REMOVE)
-
-
-def measured_config(study: StudyConfig, sources: Sources) -> RunConfig:
-    """Return the config of the baseline with the metrics of the study that have settings.
-
-    Raises ConfigError for wrong settings, and for a name that results would not have.
-    """
-    given = study.metrics if isinstance(study.metrics, Mapping) else {}
-    config = _make_run(study, study.arms[study.baseline], 0, sources, None, metrics=given or REMOVE).config
-    for label, name in zip(config.metrics, config.named_metrics(), strict=True):
-        if label in given and label != name:
-            raise ConfigError(f"wrong study: metrics.{label} must end with its extractor", f"name it {name}")
-    return config
-
-
-def _make_run(
-    study: StudyConfig, keys: Table, seed: int, sources: Sources, out: Path | None, *, metrics: object
-) -> Run:
     keys = dict(keys)
     recipe = keys.pop("recipe", None)
     budget = {} if study.budget is None else {"duration": study.budget}
@@ -68,7 +57,7 @@ def _make_run(
         more = {f"training.{key}": value for key, value in threads.items()}
         return Run(
             study.base if recipe is None else {"recipe": recipe},
-            set={**more, **keys, **_OFF, "metrics": metrics, **budget},
+            set={**more, **keys, **_OFF, "metrics": metrics or REMOVE, **budget},
             seed=seed,
             out=out,
             device=sources.device,
@@ -83,14 +72,29 @@ def _make_run(
     return made(threads=study.threads)
 
 
+def measured_config(study: StudyConfig, sources: Sources) -> RunConfig:
+    """Return the config of the baseline with the metrics of the study that have settings.
+
+    Raises ConfigError for wrong settings, and for a name that results would not have.
+    """
+    given = study.metrics if isinstance(study.metrics, Mapping) else {}
+    config = make_run(study, study.arms[study.baseline], 0, sources, metrics=given).config
+    for label, name in zip(config.metrics, config.named_metrics(), strict=True):
+        if label in given and label != name:
+            raise ConfigError(f"wrong study: metrics.{label} must end with its extractor", f"name it {name}")
+    return config
+
+
 def check_arms(study: StudyConfig, sources: Sources) -> RunConfig:
     """Return the config of the baseline. Raises ConfigError with everything that is wrong with any arm."""
-    baseline = _config(study, study.arms[study.baseline], sources)
+    baseline = make_run(study, study.arms[study.baseline], 0, sources).config
     problems = list[str]()
     for name, keys in _checked(study):
-        problems += [f"{name} sets {key}, which is equal in all runs" for key in SHARED if key in keys]
+        given = [f"{key}." for key in flattened(keys)]
+        shared = [key for key in SHARED if any(each.startswith(f"{key}.") for each in given)]
+        problems += [f"{name} sets {key}, which is equal in all runs" for key in shared]
         try:
-            config = _config(study, keys, sources)
+            config = make_run(study, keys, 0, sources).config
         except GancoreError as error:
             problems.append(f"{name}: {error}")
             continue
@@ -119,11 +123,7 @@ def _checked(study: StudyConfig) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def in_words(keys: Mapping[str, object]) -> str:
-    """Return dotted keys with their values, as `--set` takes them."""
+    """Return dotted keys with their values as text, numbers with four digits."""
     return ", ".join(
         f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in keys.items()
     )
-
-
-def _config(study: StudyConfig, keys: Table, sources: Sources) -> RunConfig:
-    return make_run(study, keys, 0, sources).config

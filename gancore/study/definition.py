@@ -151,16 +151,19 @@ class StudyConfig(Settings):
             raise ValueError("needs a variant besides the baseline")
         idle = self._without_effect()
         if idle:
-            raise ValueError(f"{', '.join(idle)} has no effect without a {'pruner' if self.space else 'space'}")
+            verb = "has" if len(idle) == 1 else "have"
+            raise ValueError(f"{' and '.join(idle)} {verb} no effect without a {'pruner' if self.space else 'space'}")
         if "." in self.metric and self.better is None:
             raise ValueError(f"needs better = 'lower' or 'higher' for {self.metric}, a further number of a metric")
+        if "." not in self.metric and self.better is not None:
+            raise ValueError(f"better is for a further number of a metric, such as modes.reverse_kl, not {self.metric}")
         return self
 
     def _without_effect(self) -> list[str]:
         """Return the keys that are set, but that only a search or a pruner reads."""
         of_search, of_pruner = ["trials", "sampler", "pruner", "checks"], ["checks"]
         read = (of_pruner if self.pruner is None else []) if self.space else of_search
-        return [key for key in read if getattr(self, key) != type(self).model_fields[key].default]
+        return [key for key in read if key in self.model_fields_set]
 
     @property
     def is_search(self) -> bool:
@@ -204,7 +207,7 @@ class StudyConfig(Settings):
 
     def to_toml(self) -> str:
         """Return the study as the file from which it can be repeated."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True, exclude_defaults=True) | {"metric": self.metric})
+        return tomli_w.dumps(self.model_dump(exclude_none=True, exclude_unset=True))
 
 
 def metric_of(number: str) -> str:

@@ -102,6 +102,10 @@ class Measure:
             seed=SEED,
         )
 
+    def check_data(self) -> None:
+        """Raise DataError unless the data that runs are trained on can be read."""
+        ReferenceImages.of(self._config.dataset, self._paths.root).draw(1, SEED, "example")
+
     def prepare(self) -> Iterator[Preparation]:
         """Prepare the extractors and measure real images, with their progress."""
         for evaluator in filter(None, (self.report, self.selection)):
@@ -120,10 +124,10 @@ class Measure:
         return evaluator.evaluate(samples, conditions)
 
     def better(self) -> dict[str, Better]:
-        """Return for each number that is reported which values are better."""
-        metrics, given = self.report.metrics, self._study.better
-        found = {name: metrics[metric_of(name)].better for name in self._study.numbers}
-        return found if given is None else found | {self._study.metric: given}
+        """Return which values are better, those of the compared metric first; of further numbers it is not known."""
+        given = {} if self._study.better is None else {self._study.metric: self._study.better}
+        named = {name: metric for name, metric in self.report.metrics.items() if name in self._study.numbers}
+        return given | {name: metric.better for name, metric in named.items()}
 
     def _conditions(self, trained: TrainedGenerator, evaluator: Evaluator) -> Tensor | None:
         """Return conditions (N, …) as frequent as in the training data; None for a run that is not conditional."""

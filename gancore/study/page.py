@@ -72,8 +72,8 @@ def _plots(report: StudyReport) -> Iterator[tuple[str, str]]:
     for number, metric in enumerate(report.config.numbers):
         arms = [(arm, [each.value(metric) for each in runs]) for arm, runs in report.arms.items()]
         if any(math.isfinite(value) for _, values in arms for value in values):
-            better = f"{metric}, {report.better.get(metric, 'lower')} is better"
-            yield better, values_of_arms(arms, metric, report.real_data.get(metric), f"v{number}")
+            better = f", {report.better[metric]} is better" if metric in report.better else ""
+            yield f"{metric}{better}", values_of_arms(arms, metric, report.real_data.get(metric), f"v{number}")
 
 
 def _scatters(report: StudyReport) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 _ERROR = "error: "
-"""How the line begins with which a command says why it has failed."""
+"""Prefix of the line in which a command says why it failed."""
 
 
 @dataclass

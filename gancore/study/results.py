@@ -10,16 +10,20 @@ from typing import Any
 
 from gancore.checkpoint.log import to_pandas
 from gancore.config.layers import flattened
+from gancore.errors import ConfigError
 from gancore.metrics import Better
 from gancore.study.arms import in_words
 from gancore.study.definition import BEST, StudyConfig
 from gancore.study.statistics import (
+    FEWEST_SHARE,
+    WORST_FACTOR,
     Comparison,
     failure_of,
     holm,
     in_range,
     paired_ratio,
     rank_test,
+    ranks_better,
     share_of_failures,
     smallest_p,
 )
@@ -132,8 +136,12 @@ class StudyReport:
         def failure(each: Outcome) -> str | None:
             if each.failure or each.state in ("waiting", "running", "pruned"):
                 return each.failure or None
-            details = {name: number for name, number in each.numbers.items() if number is not None}
-            return failure_of(each.numbers.get(metric), details, finite if each.stage == COMPARISON else (), better)
+            shares = [
+                (number, each.real_data.get(name))
+                for name, number in each.numbers.items()
+                if name.endswith(".rarest_share") and number is not None
+            ]
+            return failure_of(each.numbers.get(metric), shares, finite if each.stage == COMPARISON else (), better)
 
         return {each.name: failure(each) for each in self.outcomes}
 
@@ -144,9 +152,14 @@ class StudyReport:
         return bool(arms) and all(each.is_done for runs in arms.values() for each in runs)
 
     def comparisons(self, metric: str | None = None) -> list[Comparison]:
-        """Return each arm compared with the baseline by a metric, over the seeds that both have finished."""
+        """Return each arm compared with the baseline by a metric, over the seeds that both have finished.
+
+        Raises ConfigError for a number of which it is not known what is better.
+        """
         metric = metric or self.config.metric
-        better, arms, failures = self.better.get(metric, "lower"), self.arms, self.failures
+        if metric not in self.better:
+            raise ConfigError(f"arms cannot be compared by {metric}", f"name one of {', '.join(self.better)}")
+        better, arms, failures = self.better[metric], self.arms, self.failures
         base = {each.seed: each for each in arms.get(self.config.baseline, ()) if each.is_done}
         found: list[tuple[Comparison, float]] = []
         for arm, runs in arms.items():
@@ -162,21 +175,23 @@ class StudyReport:
             ratio, low, high = paired_ratio(own, others) or (None, None, None)
             comparison = Comparison(
                 arm, self.config.baseline, metric, better, ratio, low, high, math.nan,
-                smallest_p(len(pairs), len(arms) - 1), failed, failed_baseline, len(pairs),
+                ranks_better(own, others, better), smallest_p(len(pairs), len(arms) - 1),
+                failed, failed_baseline, len(pairs),
             )  # fmt: skip
             found.append((comparison, rank_test(own, others, better)))
-        corrected = holm([p for _, p in found])
+        corrected = holm([p for _, p in found], len(arms) - 1)
         return [Comparison(**vars(each) | {"p": p}) for (each, _), p in zip(found, corrected, strict=True)]
 
     def best_searched(self) -> Outcome | None:
-        """Return the run of the search with the best metric; None if none has finished.
+        """Return the run of the search with the best metric; None if none has ended with a finite one.
 
         Those that have failed by the rule, such as one that lacks a class, are chosen only if there are no others.
         """
-        finished, failures = [each for each in self.searched if each.state == "finished"], self.failures
-        finished = [each for each in finished if failures[each.name] is None] or finished
-        sign = -1 if self.better.get(self.config.metric) == "higher" else 1
-        return min(finished, key=lambda each: sign * each.value(self.config.metric), default=None)
+        metric, failures = self.config.metric, self.failures
+        finite = [each for each in self.searched if each.state == "finished" and math.isfinite(each.value(metric))]
+        finite = [each for each in finite if failures[each.name] is None] or finite
+        sign = -1 if self.better.get(metric) == "higher" else 1
+        return min(finite, key=lambda each: sign * each.value(metric), default=None)
 
     def conclusions(self) -> list[str]:
         """Return what may be concluded: a sentence for each arm and for the search, or how often the only arm fails."""
@@ -216,7 +231,8 @@ class StudyReport:
             seeds = f"{len(done)}" if len(done) == len(runs) else f"{len(done)} of {len(runs)}"
             cells = [in_range([each.value(name) for each in done]) for name in names]
             failed = f"{sum(failures[each.name] is not None for each in done)}"
-            ratio, p = _compared(compared.get(arm))
+            against = compared.get(arm)
+            ratio, p = ("", "") if against is None else (against.ratio_text, f"{against.p:.2g}")
             kimg = f"{median(each.kimg for each in done):,.0f}" if done else ""
             time = duration(median(each.seconds for each in done)) if done else ""
             lines.append([arm, seeds, *cells, failed, ratio, p, kimg, time])
@@ -228,8 +244,9 @@ class StudyReport:
             "Medians over the seeds, the lowest and the highest in parentheses. Ratio: of the medians to that of "
             f"{self.config.baseline}, over the same seeds, with its 95 % interval (bootstrap over pairs). p: "
             "Mann-Whitney, two-sided, corrected for the number of arms (Holm). Failed: ended by an error, not finite, "
-            f"a class below 1 % of the samples, or a {self.config.metric} above three times the median of "
-            f"{self.config.baseline}, or below a third of it where higher is better."
+            f"a class below {FEWEST_SHARE:.0%} of the samples (below half of its share of real data where that is "
+            f"less), or a {self.config.metric} above {WORST_FACTOR:g} times the median of {self.config.baseline}, or "
+            f"below 1/{WORST_FACTOR:g} of it where higher is better."
         )
 
     def document(self) -> dict[str, object]:
@@ -252,11 +269,3 @@ class StudyReport:
             }
         )
         return document
-
-
-def _compared(against: Comparison | None) -> tuple[str, str]:
-    """Return ratio and p of an arm as text, both empty for the baseline."""
-    if against is None:
-        return "", ""
-    p = f"{against.p:.2g}"
-    return "" if against.ratio is None else f"{against.ratio:.2f} ({against.low:.2f} to {against.high:.2f})", p

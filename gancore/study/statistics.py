@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -17,7 +17,7 @@ LEVEL = 0.05
 """The probability below which a difference is called one."""
 _RESAMPLES = 10_000
 FEWEST_SHARE, WORST_FACTOR = 0.01, 3.0
-"""A run has failed if a class has less than this share of its samples, or its value is this factor from the median."""
+"""A run fails below this share of a class, or this many times worse than the median of the baseline."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Comparison:
 
     `ratio` is that of the medians, `low` and `high` are its 95 % interval; all three have a value if all values are
     positive. `p` is corrected for the number of arms; `smallest_p` is the least that this number of seeds can give.
+    `is_better` says whether the values of the arm rank better, None if neither do.
     """
 
     arm: str
@@ -36,6 +37,7 @@ class Comparison:
     low: float | None
     high: float | None
     p: float
+    is_better: bool | None
     smallest_p: float
     failed: int
     failed_baseline: int
@@ -45,9 +47,8 @@ class Comparison:
     def conclusion(self) -> str:
         """What may be concluded, in a sentence."""
         against, count = self.baseline, f"{self.seeds} seed{'s' * (self.seeds != 1)}"
-        size = ""
-        if self.ratio is not None and self.low is not None and self.high is not None:
-            size = f": {_factor(self.ratio)} times its {self.metric} ({_factor(self.low)} to {_factor(self.high)})"
+        ratio, _, interval = self.ratio_text.partition(" ")
+        size = f": {ratio} times its {self.metric} {interval}" if ratio else ""
         failures = f" It failed with {self.failed} of {self.seeds}, {against} with {self.failed_baseline}."
         failures = failures if self.failed != self.failed_baseline else ""
         if self.smallest_p >= LEVEL:
@@ -58,42 +59,39 @@ class Comparison:
             )
         if self.p >= LEVEL:
             return f"{count} cannot tell {self.arm} and {against} apart{size}, p = {self.p:.2g}.{failures}"
-        is_lower = self.ratio is not None and self.ratio < 1
-        word = "better" if self._is_better(is_lower) else "worse"
+        word = "better" if self.is_better else "worse"
         return f"{self.arm} is {word} than {against}{size}, p = {self.p:.2g}.{failures}"
 
-    def _is_better(self, is_lower: bool) -> bool:
-        if self.ratio is None or self.ratio == 1:
-            return self.failed < self.failed_baseline
-        return is_lower == (self.better == "lower")
-
-
-def _factor(number: float) -> str:
-    return f"{number:.2f}"
+    @property
+    def ratio_text(self) -> str:
+        """The ratio with its interval, empty without one."""
+        if self.ratio is None or self.low is None or self.high is None:
+            return ""
+        return f"{self.ratio:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 def failure_of(
-    value: float | None, details: Mapping[str, float], baseline: Sequence[float], better: Better
+    value: float | None,
+    shares: Iterable[tuple[float, float | None]],
+    baseline: Sequence[float],
+    better: Better,
 ) -> str | None:
-    """Return why a run has failed by the stated rule, None if it has not; `value` is which may be absent.
+    """Return why a run has failed by the stated rule, None if it has not; `value` may be absent.
 
-    `details` are further numbers of its metrics, `baseline` the finite values of the baseline.
+    `shares` are those of the rarest class among the samples and, if it is known, in real data. `baseline` are the
+    finite values of the baseline.
     """
     if value is None or not math.isfinite(value):
         return "not finite"
-    shares = [number for name, number in details.items() if name.endswith(".rarest_share")]
-    if shares and min(shares) < FEWEST_SHARE:
-        return f"a class has {min(shares):.1%} of the samples"
+    for share, real in shares:
+        if share < (FEWEST_SHARE if real is None else min(FEWEST_SHARE, real / 2)):
+            return f"a class has {share:.1%} of the samples"
     middle = median(baseline) if baseline else math.nan
     if better == "lower" and middle > 0 and value > WORST_FACTOR * middle:
         return f"above {WORST_FACTOR:g} times the median of the baseline"
     if better == "higher" and middle > 0 and value < middle / WORST_FACTOR:
-        return f"below a {_ordinal(WORST_FACTOR)} of the median of the baseline"
+        return f"below 1/{WORST_FACTOR:g} of the median of the baseline"
     return None
-
-
-def _ordinal(factor: float) -> str:
-    return {2.0: "half", 3.0: "third"}.get(factor, f"1/{factor:g}")
 
 
 def share_of_failures(arm: str, failed: int, seeds: int) -> str:
@@ -125,14 +123,27 @@ def rank_test(values: Sequence[float], baseline: Sequence[float], better: Better
 
     It is exact for up to nine seeds of each arm, and 1 for a single seed.
     """
-    worst = math.inf if better == "lower" else -math.inf
-    ranked = [[value if math.isfinite(value) else worst for value in each] for each in (values, baseline)]
-    order = {value: rank for rank, value in enumerate(sorted({*ranked[0], *ranked[1]}))}
-    first, second = ([order[value] for value in each] for each in ranked)
-    if len(order) == 1 or len(first) < 2 or len(second) < 2:
+    first, second = _ranks(values, baseline, better)
+    if len({*first, *second}) == 1 or len(first) < 2 or len(second) < 2:
         return 1.0
     method = PermutationMethod(n_resamples=100_000, rng=np.random.default_rng(0))
     return float(mannwhitneyu(first, second, method=method).pvalue)
+
+
+def ranks_better(values: Sequence[float], baseline: Sequence[float], better: Better) -> bool | None:
+    """Return whether values rank better than those of the baseline in more than half of all pairs; None for half."""
+    first, second = _ranks(values, baseline, better)
+    balance = sum((other > own) - (other < own) for own in first for other in second)
+    return None if balance == 0 else (balance > 0) == (better == "lower")
+
+
+def _ranks(values: Sequence[float], baseline: Sequence[float], better: Better) -> tuple[list[int], list[int]]:
+    """Return the ranks of both among all values, lowest first; values that are not finite are the worst."""
+    worst = math.inf if better == "lower" else -math.inf
+    both = [[value if math.isfinite(value) else worst for value in each] for each in (values, baseline)]
+    order = {value: rank for rank, value in enumerate(sorted({*both[0], *both[1]}))}
+    first, second = ([order[value] for value in each] for each in both)
+    return first, second
 
 
 def smallest_p(seeds: int, arms: int) -> float:
@@ -140,15 +151,17 @@ def smallest_p(seeds: int, arms: int) -> float:
     return min(1.0, arms * 2 / math.comb(2 * seeds, seeds))
 
 
-def holm(pvalues: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number, which keeps the chance of any false difference below the level.
+def holm(pvalues: Sequence[float], tests: int | None = None) -> list[float]:
+    """Return p values corrected for the number of tests, so that the chance of any false difference is below the level.
 
-    The method is that of Holm 1979, A simple sequentially rejective multiple test procedure.
+    `tests` is that number if more are planned than there are values. The method is that of Holm 1979, A simple
+    sequentially rejective multiple test procedure.
     """
+    tests = max(tests or 0, len(pvalues))
     order = sorted(range(len(pvalues)), key=lambda place: pvalues[place])
     corrected, highest = [0.0] * len(pvalues), 0.0
     for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(pvalues) - rank) * pvalues[place]))
+        highest = max(highest, min(1.0, (tests - rank) * pvalues[place]))
         corrected[place] = highest
     return corrected
 

@@ -41,15 +41,16 @@ from gancore.study.trials import (
 )
 from gancore.study.work import Worker
 from gancore.utils.atomic import atomic_write
+from gancore.utils.cores import usable_cores
 from gancore.utils.lock import lock_file
 from gancore.utils.paths import cache_root, data_root, shell_quote
 
 STORAGE = "GANCORE_STUDY_STORAGE"
 """Environment variable with the database of a study, as the option --storage."""
 LOCK, IDENTITY = ".lock", ".id"
-"""Files in the folder: by one of them one process at a time adds trials, the other has its name in a storage."""
+"""LOCK is held while trials are added. IDENTITY has the name of the study in its storage, and a random text."""
 _POLL_S, _LOOK_S = 2.0, 0.2
-"""Seconds between looks for trials of workers that are gone, and at workers of this process."""
+"""Seconds between two checks for trials whose worker has died, and of the processes that this one has started."""
 _MAY_GROW = ("seeds", "variants", "trials", "storage")
 """Keys that may differ when a study continues: more seeds, variants and trials are added."""
 _STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
@@ -100,12 +101,12 @@ class Study:
                 raise ConfigError(f"there is no study in {self.path}", "name the folder of a study, or its TOML file")
             source = known
         if source is None:
-            config = read_study(fields)
+            config = read_study(fields if storage is None else fields | {"storage": storage})
         else:
             config = read_study(Path(source) if isinstance(source, str | Path) else source)
-            config = read_study(config.model_dump(exclude_none=True) | fields) if fields else config
-        if storage is not None:
-            config = config.model_copy(update={"storage": storage})
+        more = fields | ({} if storage is None else {"storage": storage})
+        if source is not None and more:
+            config = read_study(config.model_dump(exclude_none=True, exclude_unset=True) | more)
         if known.is_file():
             begun = read_study(known)
             given = {key: getattr(begun, key) for key in ("threads", "storage") if getattr(config, key) is None}
@@ -148,7 +149,7 @@ class Study:
     def _about(self) -> dict[str, Any]:  # Any: JSON
         """Return what the storage keeps of the study, so that results can be read without the data."""
         machine = (
-            f"{platform.machine()}, {os.cpu_count()} cores, {choose_device(self._sources.device)}; gancore "
+            f"{platform.machine()}, {usable_cores()} cores, {choose_device(self._sources.device)}; gancore "
             f"{gancore.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
         )
         parts = {"chosen_by": self.measure.chosen_by, "reported_by": self.measure.reported_by}
@@ -181,7 +182,7 @@ class Study:
         Raises ConfigError as `check`, DataError for unfit data, WorkerError when all workers have died.
         """
         if self.config.threads is None:
-            share = max(1, (os.cpu_count() or 1) // max(1, workers))
+            share = max(1, usable_cores() // max(1, workers))
             self.config = self.config.model_copy(update={"threads": share})
         self.check()
         display = progress if isinstance(progress, Display) else ProgressDisplay() if progress else Display()
@@ -191,7 +192,7 @@ class Study:
         if workers == 1:
             self._work(interruption or Interruption(), note or _ignore)
         elif workers > 1:
-            self._share(workers, interruption or Interruption(), note)
+            self._share(workers, interruption or Interruption(), note or _ignore, is_quiet=note is None)
         return self.results
 
     def work(self, *, interruption: Interruption | None = None, note: Callable[[str], None] | None = None) -> None:
@@ -275,10 +276,10 @@ class Study:
                 if trial is None:
                     time.sleep(_POLL_S)
 
-    def _share(self, workers: int, interruption: Interruption, note: Callable[[str], None] | None) -> None:
+    def _share(self, workers: int, interruption: Interruption, note: Callable[[str], None], *, is_quiet: bool) -> None:
         """Start workers as processes, and wait for them. Raise WorkerError if runs are left when all have ended."""
         devices = torch.cuda.device_count() if self._sources.device in ("auto", "cuda") else 0
-        command = [*self._command(), *(["-q"] if note is None else [])]
+        command = [*self._command(), *(["-q"] if is_quiet else [])]
         environment = os.environ | {"OMP_NUM_THREADS": str(self.config.threads or 1)}
         if self.config.storage is not None:  # not on the command line, which others on the machine can read
             environment[STORAGE] = self.config.storage
@@ -286,10 +287,10 @@ class Study:
             while processes.are_working:
                 interruption.check()
                 for line in processes.lines():
-                    (note or _ignore)(line)
+                    note(line)
                 time.sleep(_LOOK_S)
         for line in processes.lines():
-            (note or _ignore)(line)
+            note(line)
         if not self._stages[COMPARISON].finished:
             failures = "; ".join(processes.failures())
             raise WorkerError(f"the workers have ended before all runs were finished: {failures}", "run it again")

@@ -7,6 +7,7 @@ when the process ends. So a trial that is running without a lock has lost its wo
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -40,6 +41,7 @@ T = TypeVar("T")
 JOURNAL = "journal.log"
 """The file in the folder of a study that has its state, unless it is in a database."""
 _LOCKS = "locks"
+_TRAINED = "trained"
 _MOST_STARTS = 3
 """Starts of a trial at one step, after which it counts as the reason why its workers die."""
 _FINISHED = ("COMPLETE", "PRUNED", "FAIL")
@@ -85,8 +87,10 @@ def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
 def without_password(url: str) -> str:
     """Return the address of a database without its password."""
     scheme, separator, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    return f"{scheme}{separator}{login.partition(':')[0]}{at}{place}"
+    authority, slash, path = rest.partition("/")
+    login, at, place = authority.rpartition("@")
+    shown = re.sub(r"([?&]password=)[^&]*", r"\1", path)
+    return f"{scheme}{separator}{login.partition(':')[0]}{at}{place}{slash}{shown}"
 
 
 @contextmanager
@@ -146,13 +150,12 @@ class Trials:
         return dict(self.study.user_attrs["about"])
 
     @using_storage()
-    def add(self, jobs: Sequence[Job]) -> int:
-        """Add those of the jobs that are not there yet, to be claimed in this order; return how many."""
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Add those of the jobs that are not there yet, to be claimed in this order."""
         known = {job_of(trial).name for trial in self.all()}
-        new = [job for job in jobs if job.name not in known]
-        for job in new:
-            self.study.enqueue_trial({}, user_attrs={"job": vars(job) | {"keys": dict(job.keys)}})
-        return len(new)
+        for job in jobs:
+            if job.name not in known:
+                self.study.enqueue_trial({}, user_attrs={"job": vars(job) | {"keys": dict(job.keys)}})
 
     @using_storage()
     def all(self) -> list[FrozenTrial]:
@@ -169,10 +172,10 @@ class Trials:
     def claim(self) -> Iterator[optuna.Trial | None]:
         """Claim a trial for the block: one whose worker is gone, else the next; None without one."""
         with ExitStack() as lock:
-            yield next(self._claimed(lock), None)
+            yield self._claimed(lock)
 
-    def _claimed(self, lock: ExitStack) -> Iterator[optuna.Trial]:
-        """Yield trials whose lock is then held; the first is to be taken."""
+    def _claimed(self, lock: ExitStack) -> optuna.Trial | None:
+        """Return the first trial that can be locked and started, with its lock held; None without one."""
         for state in ("RUNNING", "WAITING"):
             for frozen in self.all():
                 if frozen.state.name != state:
@@ -188,8 +191,9 @@ class Trials:
                     ) from error
                 trial = self._start(frozen.number, state)
                 if trial is not None:
-                    yield trial
+                    return trial
                 lock.close()
+        return None
 
     @using_storage()
     def _start(self, number: int, state: str) -> optuna.Trial | None:
@@ -202,6 +206,17 @@ class Trials:
         ):
             return None
         return optuna.Trial(self.study, trial._trial_id)
+
+    @using_storage()
+    def progress(self, trial: optuna.Trial) -> tuple[int, frozenset[int]]:
+        """Return the percentage of the budget to which a trial is trained, and the checks for which it was measured."""
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        return frozen.user_attrs.get(_TRAINED, 0), frozenset(frozen.intermediate_values)
+
+    @using_storage()
+    def note_trained(self, trial: optuna.Trial, percent: int) -> None:
+        """Note to which percentage of the budget a trial is trained."""
+        trial.set_user_attr(_TRAINED, percent)
 
     @using_storage()
     def keeps_dying(self, trial: optuna.Trial, step: int) -> bool:
@@ -237,8 +252,8 @@ def job_of(trial: FrozenTrial | optuna.Trial) -> Job:
 def sampler_of(given: str | Mapping[str, Any], number: int) -> BaseSampler:
     """Return a sampler by its name in `optuna.samplers`, or from a table of its name and arguments.
 
-    Its random numbers are those of the trial's number, so that neither the order of workers nor an interruption repeats
-    them. Raises ConfigError for an unknown sampler or argument.
+    It is seeded with the number of the trial, so that no trial repeats the random numbers of another. Raises
+    ConfigError for an unknown sampler or argument.
     """
     name = given if isinstance(given, str) else given.get("name")
     if name == "GridSampler":
@@ -247,7 +262,7 @@ def sampler_of(given: str | Mapping[str, Any], number: int) -> BaseSampler:
 
 
 def pruner_of(given: str | Mapping[str, Any] | None) -> BasePruner:
-    """Return a pruner by its name in `optuna.pruners`, or from a table of its name and arguments; None as it is."""
+    """Return a pruner by its name in `optuna.pruners`, or from a table of its name and arguments; None ends no run."""
     if given is None:
         return optuna.pruners.NopPruner()
     return _made("pruner", given, optuna.pruners.BasePruner, {})  # type: ignore[type-abstract]  # as above

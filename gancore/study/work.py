@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import flattened, nested
-from gancore.errors import GancoreError, InUseError, NumericsError, StorageError, describe_error
+from gancore.errors import DataError, GancoreError, InUseError, NumericsError, StorageError, describe_error
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interruption
 from gancore.study.arms import Sources, make_run
@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 
 RUNS = "runs"
 """The folder of the runs of a study."""
-_TRAINED = "trained"
-"""The percentage of the budget to which a trial is trained."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a trial has ended: with the numbers of its metrics, or with the reason why it has none."""
+
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    real_data: Mapping[str, float] = field(default_factory=dict)
+    failure: str = ""
+    is_pruned: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,40 +51,45 @@ class Worker:
     def finish(self, trials: Trials, trial: optuna.Trial, *, searches: bool) -> str:
         """Train a claimed trial to its end and store the result; return a line about it.
 
-        An error of the run is its result. Raises StorageError and InUseError, after which the trial can be claimed
-        again, and what an interruption raises.
+        An error of the run is its result. Raises StorageError, InUseError and DataError for data that cannot be read,
+        after which the trial can be claimed again, and what an interruption raises.
         """
-        job = job_of(trial)
-        folder = self.folder / RUNS / job.name
-        keys = self._choose(trials, trial) if searches else job.keys
+        folder = self.folder / RUNS / job_of(trial).name
+        keys = self._choose(trials, trial) if searches else job_of(trial).keys
         if trials.keeps_dying(trial, _newest_step(folder)):
-            text = f"its process died several times after step {_newest_step(folder):,}"
-            return self._tell(trials, trial, folder, keys, failure=text)
-        with using_storage():
-            trained = trial.user_attrs.get(_TRAINED, 0)
-        try:
-            for percent in (*(self.study.checks if searches and self.study.pruner else ()), 100):
-                if percent > trained:
-                    self._train(keys, job.seed, folder, percent / 100)
-                    with using_storage():
-                        trial.set_user_attr(_TRAINED, percent)
-                if percent < 100 and self._is_pruned(trial, folder, percent):
-                    return self._tell(trials, trial, folder, keys, pruned=f"ended after {percent} % of the budget")
-            with computing_with(self.study.threads):
-                evaluation = self.measure.evaluate(folder, selects=searches)
-        except (StorageError, InUseError):
-            raise
-        except NumericsError as error:
-            return self._tell(trials, trial, folder, keys, failure=f"not finite: {error}")
-        except GancoreError as error:
-            return self._tell(trials, trial, folder, keys, failure=str(error))
-        except Exception as error:  # code of plugins can raise anything, and breaks only its own run
-            return self._tell(trials, trial, folder, keys, failure=describe_error(error))
-        except KeyboardInterrupt:
-            trials.forget_starts(trial)  # this process ends in order
-            raise
-        real_data = real_data_of(evaluation)
-        return self._tell(trials, trial, folder, keys, numbers=evaluation.numbers(), real_data=real_data)
+            ended = Ended(failure=f"its process died several times after step {_newest_step(folder):,}")
+        else:
+            try:
+                ended = self._train_and_measure(trials, trial, keys, folder, searches=searches)
+            except (StorageError, InUseError, KeyboardInterrupt):
+                with suppress(StorageError):
+                    trials.forget_starts(trial)  # this process ends in order
+                raise
+            except DataError as error:
+                self.measure.check_data()
+                ended = Ended(failure=str(error))
+            except NumericsError as error:
+                ended = Ended(failure=f"not finite: {error}")
+            except GancoreError as error:
+                ended = Ended(failure=str(error))
+            except Exception as error:  # code of plugins can raise anything, and breaks only its own run
+                ended = Ended(failure=describe_error(error))
+        return self._store(trials, trial, keys, ended)
+
+    def _train_and_measure(
+        self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], folder: Path, *, searches: bool
+    ) -> Ended:
+        checks = self.study.checks if searches and self.study.pruner else ()
+        trained, reported = trials.progress(trial)
+        for percent in (*(check for check in checks if check not in reported), 100):
+            if percent > trained:
+                self._train(keys, job_of(trial).seed, folder, percent / 100)
+                trials.note_trained(trial, percent)
+            if percent < 100 and self._is_pruned(trial, folder, percent):
+                return Ended(failure=f"ended after {percent} % of the budget", is_pruned=True)
+        with computing_with(self.study.threads):
+            evaluation = self.measure.evaluate(folder, selects=searches)
+        return Ended(evaluation.numbers(), real_data_of(evaluation))
 
     def _choose(self, trials: Trials, trial: optuna.Trial) -> dict[str, Any]:  # Any: data of a file
         """Return config keys that the sampler suggests; for a trial that is taken up, those of its start."""
@@ -101,33 +114,22 @@ class Worker:
             trial.report(value, percent)
             return bool(trial.should_prune())
 
-    def _tell(
-        self,
-        trials: Trials,
-        trial: optuna.Trial,
-        folder: Path,
-        keys: Mapping[str, Any],
-        *,
-        numbers: Mapping[str, float] | None = None,
-        real_data: Mapping[str, float] | None = None,
-        failure: str = "",
-        pruned: str = "",
-    ) -> str:
-        value = None if numbers is None else numbers.get(self.study.metric)
+    def _store(self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], ended: Ended) -> str:
+        name = job_of(trial).name
+        value, failure = ended.numbers.get(self.study.metric), ended.failure
         if value is not None and value != value:
             value, failure = None, f"{self.study.metric} is not a number"
-        progress = _progress(folder)
+        progress = _progress(self.folder / RUNS / name)
         result = {
             "keys": flattened(keys) if keys else {},
-            "numbers": json_safe(dict(numbers or {})),
-            "real_data": json_safe(dict(real_data or {})),
-            "failure": failure or pruned,
+            "numbers": json_safe(dict(ended.numbers)),
+            "real_data": json_safe(dict(ended.real_data)),
+            "failure": failure,
             **progress,
         }
-        trials.tell(trial, value, result, pruned=bool(pruned))
-        seconds = duration(progress["seconds"])
-        text = failure or pruned or f"{self.study.metric} {short_number(value)}"
-        return f"{job_of(trial).name}: {text} ({seconds})"
+        trials.tell(trial, value, result, pruned=ended.is_pruned)
+        text = failure or f"{self.study.metric} {short_number(value)}"
+        return f"{name}: {text} ({duration(progress['seconds'])})"
 
 
 def _suggest(trial: optuna.Trial, key: str, distribution: Distribution) -> object:
@@ -142,7 +144,7 @@ def _suggest(trial: optuna.Trial, key: str, distribution: Distribution) -> objec
 def _newest_step(folder: Path) -> int:
     """Return the step of the newest checkpoint of a run, -1 without one."""
     kept = checkpoint.kept(RunDirectory(folder).checkpoints)
-    return int(kept[-1].stem.partition("-")[2]) if kept else -1
+    return checkpoint.step_of(kept[-1]) if kept else -1
 
 
 def _progress(folder: Path) -> dict[str, float]:

@@ -97,7 +97,7 @@ def test_table_has_medians_all_runs_failures_and_real_data(tmp_path):
 def test_scripts_have_the_budget_threads_and_pixels_of_the_study(folder):
     place = Place(folder / "data", folder / "work", 2)
     study = Study(
-        compare.read_study(folder / "short.toml").model_dump() | {"budget": "2 minutes"},
+        compare.read_study(folder / "short.toml").model_dump(exclude_unset=True) | {"budget": "2 minutes"},
         out=folder / "work/s",
         data_dir=folder / "data",
     )
@@ -108,7 +108,11 @@ def test_scripts_have_the_budget_threads_and_pixels_of_the_study(folder):
     assert [str(command[0]) for command in commands.values()] == ["benchmarks.plain", *["benchmarks.dcgan_loop"] * 2]
     assert [command[-1] == "--diffaugment" for command in commands.values()] == [False, False, True]
     assert (folder / "work/unpacked/MNIST/raw/train-images-idx3-ubyte").is_file()
-    epochs = Study(study.config.model_dump() | {"budget": "3 epochs"}, out=folder / "work/t", data_dir=folder / "data")
+    epochs = Study(
+        study.config.model_dump(exclude_unset=True) | {"budget": "3 epochs"},
+        out=folder / "work/t",
+        data_dir=folder / "data",
+    )
     assert command_of(place, PLAIN, epochs)[-2:] == ["--epochs", 3]
     with pytest.raises(SystemExit, match="dcgan-loop cannot train for 3 epochs; give the study minutes"):
         command_of(place, "dcgan-loop", epochs)

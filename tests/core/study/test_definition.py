@@ -55,7 +55,9 @@ def test_study_is_read_again_from_what_it_writes(tmp_path_factory, fields, below
         ({"variants": {"best": {}}}, "be neither base nor best; received 'best'"),
         ({"variants": {"../a": {}}}, "letters, digits, dots and dashes"),
         ({"metric": "modes.reverse_kl"}, "needs better = 'lower' or 'higher' for modes.reverse_kl"),
-        ({"trials": 3, "pruner": "MedianPruner"}, "trials, pruner has no effect without a space"),
+        ({"trials": 3, "pruner": "MedianPruner"}, "trials and pruner have no effect without a space"),
+        ({"trials": 50}, "trials has no effect without a space"),
+        ({"better": "higher"}, "better is for a further number of a metric, such as modes.reverse_kl, not modes"),
         ({"checks": [50, 20]}, "checks: must be rising percentages"),
     ],
 )

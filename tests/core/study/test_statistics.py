@@ -17,6 +17,7 @@ from gancore.study.statistics import (
     in_range,
     paired_ratio,
     rank_test,
+    ranks_better,
     share_of_failures,
     smallest_p,
 )
@@ -39,6 +40,16 @@ def test_rank_test_does_not_depend_on_the_order_of_arms_or_seeds(first, second, 
     assert rank_test(second, first, better) == pytest.approx(forward)
     assert rank_test(first[::-1], second, better) == pytest.approx(forward)
     assert 0 < forward <= 1
+
+
+@given(samples, samples)
+def test_arm_that_ranks_better_has_lower_values_in_most_pairs(first, second):
+    lower = sum(a < b for a in first for b in second) - sum(a > b for a in first for b in second)
+    expected = None if lower == 0 else lower > 0
+    assert ranks_better(first, second, "lower") is expected
+    assert ranks_better(second, first, "higher") is expected
+    negative = [[value - 1000 for value in each] for each in (first, second)]
+    assert ranks_better(*negative, "lower") is expected
 
 
 def test_rank_test_ranks_what_is_not_finite_as_worst():
@@ -69,6 +80,7 @@ def test_holm_raises_no_p_above_that_of_bonferroni_and_keeps_the_order(given_val
 def test_holm_of_an_example_computed_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
+    assert holm([0.01, 0.04], 5) == pytest.approx([0.05, 0.16])
 
 
 @given(st.lists(st.tuples(positive, positive), min_size=1, max_size=12))
@@ -103,24 +115,27 @@ def test_paired_ratio_is_absent_unless_all_values_are_positive(values):
 
 
 @pytest.mark.parametrize(
-    ("value", "details", "better", "reason"),
+    ("value", "shares", "better", "reason"),
     [
-        (None, {}, "lower", "not finite"),
-        (math.nan, {}, "lower", "not finite"),
-        (3.0, {}, "lower", None),
-        (3.01, {}, "lower", "above 3 times the median of the baseline"),
-        (0.34, {}, "higher", None),
-        (0.33, {}, "higher", "below a third of the median of the baseline"),
-        (1.0, {"class-kl.rarest_share": 0.009}, "lower", "a class has 0.9% of the samples"),
-        (1.0, {"class-kl.rarest_share": 0.01}, "lower", None),
+        (None, (), "lower", "not finite"),
+        (math.nan, (), "lower", "not finite"),
+        (3.0, (), "lower", None),
+        (3.01, (), "lower", "above 3 times the median of the baseline"),
+        (0.34, (), "higher", None),
+        (0.33, (), "higher", "below 1/3 of the median of the baseline"),
+        (1.0, [(0.009, None)], "lower", "a class has 0.9% of the samples"),
+        (1.0, [(0.01, None)], "lower", None),
+        (1.0, [(0.01, 0.1)], "lower", None),
+        (1.0, [(0.003, 0.005)], "lower", None),
+        (1.0, [(0.002, 0.005)], "lower", "a class has 0.2% of the samples"),
     ],
 )
-def test_failure_is_said_by_the_stated_rule(value, details, better, reason):
-    assert failure_of(value, details, [0.5, 1.0, 7.0], better) == reason
+def test_failure_is_said_by_the_stated_rule(value, shares, better, reason):
+    assert failure_of(value, shares, [0.5, 1.0, 7.0], better) == reason
 
 
 def test_failure_by_the_median_needs_a_baseline():
-    assert failure_of(99.0, {}, [], "lower") is None
+    assert failure_of(99.0, (), [], "lower") is None
 
 
 def compared(**changes):
@@ -133,18 +148,18 @@ def compared(**changes):
         "low": 0.4,
         "high": 0.6,
     }
-    fields |= {"p": 0.01, "smallest_p": 0.001, "failed": 0, "failed_baseline": 0, "seeds": 10}
+    fields |= {"p": 0.01, "is_better": True, "smallest_p": 0.001, "failed": 0, "failed_baseline": 0, "seeds": 10}
     return Comparison(**fields | changes).conclusion
 
 
 def test_conclusion_says_what_the_numbers_allow():
     assert compared() == "hinge is better than base: 0.50 times its fd (0.40 to 0.60), p = 0.01."
-    assert compared(better="higher").startswith("hinge is worse than base")
-    assert compared(ratio=2.0).startswith("hinge is worse than base")
+    assert compared(is_better=False).startswith("hinge is worse than base")
+    assert compared(is_better=True, ratio=None) == "hinge is better than base, p = 0.01."
     assert compared(p=0.3).startswith("10 seeds cannot tell hinge and base apart: 0.50 times")
     assert compared(seeds=3, smallest_p=0.1, p=0.1).startswith("3 seeds are too few to tell hinge and base apart")
     assert compared(failed=2).endswith(" It failed with 2 of 10, base with 0.")
-    without = compared(ratio=None, low=None, high=None, failed=9)
+    without = compared(ratio=None, low=None, high=None, is_better=False, failed=9)
     assert without == "hinge is worse than base, p = 0.01. It failed with 9 of 10, base with 0."
 
 

@@ -17,7 +17,7 @@ import gancore
 from gancore.errors import ConfigError, StorageError, WorkerError
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.study.arms import Sources, make_run
-from gancore.study.definition import FILE
+from gancore.study.definition import FILE, read_study
 from gancore.study.measure import Half
 from gancore.study.results import Outcome, StudyReport
 from gancore.study.study import Study
@@ -232,11 +232,20 @@ def test_study_reports_everything_wrong_with_its_arms_before_any_run(tmp_path):
         "same": {"batch_size": 32},
         "seeded": {"seed": 3},
         "longer": {"duration": "99 steps"},
+        "drawn": {"sample": {"every_kimg": 1.0}},
+        "kept": {"checkpoint": {"best": "fd-random"}},
     }
     with pytest.raises(ConfigError) as caught:
         study(tmp_path / "s", variants=variants).run()
     text = str(caught.value)
-    for expected in ("did you mean 'hinge'", "same is the same as base", "seeded sets seed", "longer sets duration"):
+    for expected in (
+        "did you mean 'hinge'",
+        "same is the same as base",
+        "seeded sets seed",
+        "longer sets duration",
+        "drawn sets sample",
+        "kept sets checkpoint.best",
+    ):
         assert expected in text
     assert not (tmp_path / "s" / "runs").exists()
 
@@ -287,11 +296,12 @@ def test_search_chooses_a_setting_that_lacks_a_class_only_without_others(tmp_pat
         Outcome(
             "search", f"search-{number}", "search", 2, "finished", {}, {"fd-random": value, "modes.rarest_share": share}
         )
-        for number, (value, share) in enumerate(((1.0, 0.0), (3.0, 0.1), (2.0, 0.1)))
+        for number, (value, share) in enumerate(((1.0, 0.0), (None, 0.1), (3.0, 0.1), (2.0, 0.1)))
     ]
     report = StudyReport(made.config, searched, {"fd-random": "lower"}, "", "", "")
-    assert report.best_searched() is searched[2]
-    assert replace(report, outcomes=searched[:1]).best_searched() is searched[0]
+    assert report.best_searched() is searched[3]
+    assert replace(report, outcomes=searched[:2]).best_searched() is searched[0]
+    assert replace(report, outcomes=searched[1:2]).best_searched() is None
 
 
 def test_search_with_a_pruner_ends_runs_early(tmp_path):
@@ -482,11 +492,15 @@ def test_study_in_a_database_is_read_by_the_tools_of_optuna(tmp_path):
 def test_study_keeps_no_password(tmp_path):
     assert without_password("postgresql://me:secret@host:5432/db") == "postgresql://me@host:5432/db"
     assert without_password("sqlite:///a@b.db") == "sqlite:///a@b.db"
+    assert without_password("sqlite:////home/a:b/c@d.db") == "sqlite:////home/a:b/c@d.db"
+    assert (
+        without_password("mysql://host/db?user=me&password=secret&ssl=1") == "mysql://host/db?user=me&password=&ssl=1"
+    )
 
 
 def test_study_has_its_state_in_a_journal(finished):
     assert (finished.path / JOURNAL).stat().st_size
-    assert (finished.path / FILE).read_text().startswith("base") or "[base]" in (finished.path / FILE).read_text()
+    assert read_study(finished.path / FILE) == finished.config
 
 
 def test_study_without_optuna_says_what_to_install(tmp_path):
