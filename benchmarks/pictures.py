@@ -61,7 +61,7 @@ METRICS = (
 )
 AGREEMENT = "class-agreement-classifier"
 """Of conditional arms: the share of samples that the classifier reads as the class they are drawn for."""
-EPOCHS = 30
+EPOCHS = 12
 """Passes of the classifier over other data than Fashion-MNIST, which has fewer images."""
 _SIDE, _PANELS_PER_ROW, _TITLE = 8, 3, 22
 _NEAREST, _SEARCHED = 3, 1000
@@ -155,8 +155,10 @@ def dataset_of(arguments: argparse.Namespace) -> tuple[dict[str, object], int]:
 
 
 def keys_of(arm: str) -> dict[str, object]:
-    """Return the config keys of a recipe or a TOML file."""
-    return tomllib.loads(Path(arm).read_text(encoding="utf-8")) if arm.endswith(".toml") else {"recipe": arm}
+    """Return the config keys of a recipe or a TOML file, without its duration, which is that of all arms."""
+    keys = tomllib.loads(Path(arm).read_text(encoding="utf-8")) if arm.endswith(".toml") else {"recipe": arm}
+    keys.pop("duration", None)
+    return keys
 
 
 def notes(out: Path) -> list[str]:

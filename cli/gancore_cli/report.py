@@ -75,15 +75,14 @@ def report(
 def _report_study(terminal: Terminal, runs: tuple[Path, ...], out: Path | None, *, opens: bool) -> None:
     """Write the page about a study."""
     from gancore.study.definition import is_study
-    from gancore.study.page import write_study_page
     from gancore.study.study import Study
 
     folder = next(run for run in runs if is_study(run))
     if len(runs) > 1:
         raise click.UsageError(f"{folder} is a study, whose page has all its runs; name it alone")
-    report = Study(out=folder).report
-    page = write_study_page(report, folder, out)
-    show_study(terminal, report, page)
+    study = Study(out=folder)
+    page = study.write_page(out)
+    show_study(terminal, study.report, page)
     _open(terminal, page, opens)
 
 

@@ -30,7 +30,6 @@ class StudyGroup(OrderedGroup):
 storage = click.option(
     "--storage",
     metavar="URL",
-    envvar="GANCORE_STUDY_STORAGE",
     help="Database for the state, such as sqlite:///study.db.  [default: $GANCORE_STUDY_STORAGE, else `storage` of the "
     "study, else a file in DIR]",
 )
@@ -129,8 +128,8 @@ def _open(
 
 
 def _finish(terminal: Terminal, opened: Study, work: Callable[[], object]) -> None:
-    """Do the work, write the page, and print the result. An interruption says what is kept, and how to continue."""
-    from gancore.study.page import write_study_page
+    """Do the work and print the result. An interruption says what is kept, and how to continue."""
+    from gancore.report.page import REPORT
     from gancore.utils.paths import shell_quote
 
     try:
@@ -140,9 +139,7 @@ def _finish(terminal: Terminal, opened: Study, work: Callable[[], object]) -> No
             again = f"gancore study run {shell_quote(opened.path / 'study.toml')} --out {shell_quote(opened.path)}"
             raise Interrupted(f"the study in {opened.path}, and a checkpoint of each run", again) from error
         raise
-    report = opened.report
-    page = write_study_page(report, opened.path)
-    show_study(terminal, report, page)
+    show_study(terminal, opened.report, opened.path / REPORT)
 
 
 def show_study(terminal: Terminal, report: StudyReport, page: Path) -> None:

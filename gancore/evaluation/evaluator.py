@@ -192,6 +192,11 @@ class Evaluator:
                     "leave it out, or evaluate a run on a dataset with a test part, such as mnist",
                 )
 
+    @property
+    def real_data(self) -> dict[str, Measurement]:
+        """The scores of real data by metric, as far as they are measured."""
+        return {name: measurement for name, (measurement, _) in self._real_data_scores.items()}
+
     def _scales_and_range(self) -> tuple[object, object]:
         """Return what images are compared in: the scales or the range of the training data, else of the reference."""
         form = self.origin.sample_format or SampleFormat()

@@ -88,7 +88,7 @@ def measured_config(study: StudyConfig, sources: Sources) -> RunConfig:
 def check_arms(study: StudyConfig, sources: Sources) -> RunConfig:
     """Return the config of the baseline. Raises ConfigError with everything that is wrong with any arm."""
     baseline = make_run(study, study.arms[study.baseline], 0, sources).config
-    problems = list[str]()
+    problems, seen = list[str](), dict[str, object]()
     for name, keys in _checked(study):
         given = [f"{key}." for key in flattened(keys)]
         shared = [key for key in SHARED if any(each.startswith(f"{key}.") for each in given)]
@@ -103,8 +103,9 @@ def check_arms(study: StudyConfig, sources: Sources) -> RunConfig:
         if config.dataset != baseline.dataset:
             problems.append(f"{name} has other data than {study.baseline}, so results would not be comparable")
         data = config.to_data(sources.catalog)
-        if name in study.variants and name != study.baseline and data == baseline.to_data(sources.catalog):
-            problems.append(f"{name} is the same as {study.baseline}")
+        if name in study.arms:
+            problems += [f"{name} is the same as {other}" for other, known in seen.items() if known == data]
+            seen[name] = data
     if problems:
         numbered = [f"({number}) {text}" for number, text in enumerate(problems, start=1)]
         listed = "; ".join(numbered) if len(numbered) > 1 else problems[0]

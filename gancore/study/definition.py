@@ -25,6 +25,7 @@ FILE = "study.toml"
 BASE, BEST = "base", "best"
 """The arm that is the base without changes, and the one that a search has found."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MOST_SEEDS = 100_000
 _KINDS = ("log", "range", "integers", "choice")
 
 
@@ -117,9 +118,12 @@ class StudyConfig(Settings):
     @field_validator("seeds")
     @classmethod
     def _check_seeds(cls, seeds: int | tuple[int, ...]) -> int | tuple[int, ...]:
-        listed = range(seeds) if isinstance(seeds, int) else seeds
-        if not listed or min(listed) < 0 or max(listed) >= 2**32 or len(set(listed)) < len(listed):
-            raise ValueError("must be a number of at least 1, or different seeds from 0")
+        if isinstance(seeds, int):
+            is_valid = 1 <= seeds <= _MOST_SEEDS
+        else:
+            is_valid = bool(seeds) and all(0 <= seed < 2**32 for seed in seeds) and len(set(seeds)) == len(seeds)
+        if not is_valid:
+            raise ValueError(f"must be a number from 1 to {_MOST_SEEDS:,}, or a list of different seeds from 0")
         return seeds
 
     @field_validator("variants")
@@ -206,8 +210,20 @@ class StudyConfig(Settings):
         return product
 
     def to_toml(self) -> str:
-        """Return the study as the file from which it can be repeated."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True, exclude_unset=True))
+        """Return the study as the file from which it can be repeated, without the password of a database."""
+        data = self.model_dump(exclude_none=True, exclude_unset=True)
+        if self.storage is not None:
+            data["storage"] = without_password(self.storage)
+        return tomli_w.dumps(data)
+
+
+def without_password(url: str) -> str:
+    """Return the address of a database without its password."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    login, at, place = authority.rpartition("@")
+    shown = re.sub(r"([?&]password=)[^&]*", r"\1", path)
+    return f"{scheme}{separator}{login.partition(':')[0]}{at}{place}{slash}{shown}"
 
 
 def metric_of(number: str) -> str:
@@ -231,25 +247,31 @@ def _distributions(table: Table, above: str) -> Iterator[tuple[str, Distribution
 
 
 def read_study(source: Path | Table) -> StudyConfig:
-    """Return the study in a TOML file, or in a table of the same keys. Raises ConfigError with everything wrong."""
-    data = dict(source) if isinstance(source, Mapping) else read_toml(source, "name the TOML file of a study")
-    name = "the study" if isinstance(source, Mapping) else str(source)
-    if not isinstance(source, Mapping):
-        data = _next_to(data, source)
+    """Return the study in a TOML file, or in a table of the same keys. Raises ConfigError with everything wrong.
+
+    A base that is a file, by its path or next to that of the study, is read now: its content is what counts.
+    """
+    if isinstance(source, Mapping):
+        data, name, folder = dict(source), "the study", Path()
+    else:
+        data, name, folder = read_toml(source, "name the TOML file of a study"), str(source), source.parent
+    base = data.get("base")
+    if isinstance(base, str) and base.endswith(".toml"):
+        file = Path(base) if Path(base).exists() else folder / base
+        data["base"] = read_toml(file, "name a recipe, or a TOML file by its path or next to the study")
+    data |= {key: _without_none(data[key]) for key in ("base", "variants", "metrics") if key in data}
     try:
-        return StudyConfig.model_validate({key: value for key, value in data.items() if value != REMOVE})
+        return StudyConfig.model_validate({key: value for key, value in data.items() if value not in (None, REMOVE)})
     except ValidationError as error:
         problems = [text.removeprefix("run: ") for text in problem_messages(error, data, {})]
     raise ConfigError(f"{name}: {'; '.join(problems)}", "see the keys with: gancore study --help")
 
 
-def _next_to(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the study with the path of a base that is a file next to it."""
-    base = data.get("base")
-    if isinstance(base, str) and base.endswith(".toml") and not Path(base).exists():
-        near = path.parent / base
-        return {**data, "base": str(near)} if near.exists() else data
-    return data
+def _without_none(value: object) -> object:
+    """Return data with the text that removes a key in place of None, which a TOML file cannot hold."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(each) for key, each in value.items()}
+    return REMOVE if value is None else value
 
 
 def is_study(folder: Path) -> bool:

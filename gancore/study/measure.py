@@ -16,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from gancore.catalog.catalog import Catalog
 from gancore.config.run import RunConfig
+from gancore.errors import ConfigError, unknown_name
 from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.evaluation.sources import ReferenceImages, reference_of
@@ -101,6 +102,14 @@ class Measure:
             count=self._study.samples,
             seed=SEED,
         )
+
+    def check_numbers(self) -> None:
+        """Raise ConfigError for further numbers of metrics that do not exist. `prepare` comes first."""
+        for name in self._study.numbers:
+            metric, dot, number = name.partition(".")
+            known = self.report.real_data.get(metric)
+            if dot and known is not None and number not in known.details:
+                raise ConfigError(unknown_name(f"number of {metric}", number, known.details), "correct the study")
 
     def check_data(self) -> None:
         """Raise DataError unless the data that runs are trained on can be read."""

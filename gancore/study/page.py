@@ -30,7 +30,7 @@ def write_study_page(report: StudyReport, folder: Path, out: Path | None = None)
 def page_of_study(report: StudyReport, folder: Path) -> str:
     """Return the page of a study as HTML."""
     config = report.config
-    done = sum(each.state not in ("waiting", "running") for each in report.outcomes)
+    done = sum(each.is_over for each in report.outcomes)
     reported = f"Compared with {report.reported_by}."
     chosen = f"Settings are chosen by {report.chosen_by}. {reported}" if report.chosen_by else ""
     with without_warnings():  # of fonts without a letter that a label has: the browser has its own fonts
@@ -41,7 +41,7 @@ def page_of_study(report: StudyReport, folder: Path) -> str:
         .render(
             name=folder.resolve().name,
             folder=str(folder),
-            state=f"{done} of {len(report.outcomes)} runs finished",
+            state=f"{done} of {len(report.outcomes)} runs ended",
             facts=[
                 (f"{len(report.arms)}", "arms"),
                 (f"{len(config.seed_list)}", "seeds"),

@@ -100,7 +100,7 @@ class WorkerProcesses:
     def _end(self) -> None:
         for worker in self._workers:
             if worker.process.poll() is None:
-                worker.process.send_signal(signal.SIGINT)
+                worker.process.send_signal(signal.SIGHUP)  # ends a run in order, also after SIGTERM from elsewhere
         for worker in self._workers:
             worker.process.wait()
             worker.reader.join()

@@ -59,6 +59,11 @@ class Outcome:
         """Whether it was trained to its end, or has failed."""
         return self.state in ("finished", "failed")
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody will train it any more."""
+        return self.state not in ("waiting", "running")
+
     def value(self, metric: str) -> float:
         """Return the value of a metric, NaN without one."""
         number = self.numbers.get(metric)
@@ -134,7 +139,7 @@ class StudyReport:
         finite = [value for value in baseline if math.isfinite(value)]
 
         def failure(each: Outcome) -> str | None:
-            if each.failure or each.state in ("waiting", "running", "pruned"):
+            if each.failure or not each.is_done:
                 return each.failure or None
             shares = [
                 (number, each.real_data.get(name))
@@ -163,9 +168,7 @@ class StudyReport:
         base = {each.seed: each for each in arms.get(self.config.baseline, ()) if each.is_done}
         found: list[tuple[Comparison, float]] = []
         for arm, runs in arms.items():
-            pairs = [
-                (each, base[each.seed]) for each in runs if each.seed in base and each.state in ("finished", "failed")
-            ]
+            pairs = [(each, base[each.seed]) for each in runs if each.seed in base and each.is_done]
             if arm == self.config.baseline or not pairs:
                 continue
             own, others = ([each.value(metric) for each in side] for side in zip(*pairs, strict=True))
@@ -176,7 +179,7 @@ class StudyReport:
             comparison = Comparison(
                 arm, self.config.baseline, metric, better, ratio, low, high, math.nan,
                 ranks_better(own, others, better), smallest_p(len(pairs), len(arms) - 1),
-                failed, failed_baseline, len(pairs),
+                len(arms) - 1, failed, failed_baseline, len(pairs),
             )  # fmt: skip
             found.append((comparison, rank_test(own, others, better)))
         corrected = holm([p for _, p in found], len(arms) - 1)
@@ -210,10 +213,11 @@ class StudyReport:
         if not self.config.is_search:
             return
         best, runs = self.best_searched(), self.searched
-        done = sum(each.state not in ("waiting", "running") for each in runs)
+        done = sum(each.is_over for each in runs)
         pruned = sum(each.state == "pruned" for each in runs)
-        time = duration(sum(each.seconds for each in runs))
-        yield f"{done} of {len(runs)} settings were tried, of which {pruned} were ended early; training took {time}."
+        kimg, time = sum(each.kimg for each in runs), duration(sum(each.seconds for each in runs))
+        early = f", of which {pruned} were ended early" if pruned else ""
+        yield f"{done} of {len(runs)} settings were tried{early}; training took {time} for {kimg:,.0f} kimg."
         if best:
             value = short_number(best.value(self.config.metric))
             yield f"{BEST} is {in_words(best.keys)}: {self.config.metric} {value} when it was chosen ({best.name})."
@@ -223,9 +227,11 @@ class StudyReport:
         metric, failures = self.config.metric, self.failures
         compared = {each.arm: each for each in self.comparisons()}
         names = list(self.config.numbers)
-        lines = [["arm", "seeds", *names, "failed", f"ratio of {metric}", "p", "kimg", "time"]]
+        ratios = [f"ratio of {metric}", "p"] if len(self.arms) > 1 else []
+        lines = [["arm", "seeds", *names, "failed", *ratios, "kimg", "time"]]
         if self.real_data:
-            lines.append(["real data", "", *(short_number(self.real_data.get(name)) for name in names), *[""] * 5])
+            scores = [short_number(self.real_data.get(name)) for name in names]
+            lines.append(["real data", "", *scores, *[""] * (3 + len(ratios))])
         for arm, runs in self.arms.items():
             done = [each for each in runs if each.is_done]
             seeds = f"{len(done)}" if len(done) == len(runs) else f"{len(done)} of {len(runs)}"
@@ -235,19 +241,31 @@ class StudyReport:
             ratio, p = ("", "") if against is None else (against.ratio_text, f"{against.p:.2g}")
             kimg = f"{median(each.kimg for each in done):,.0f}" if done else ""
             time = duration(median(each.seconds for each in done)) if done else ""
-            lines.append([arm, seeds, *cells, failed, ratio, p, kimg, time])
+            lines.append([arm, seeds, *cells, failed, *([ratio, p] if ratios else []), kimg, time])
         return lines
 
     def rule(self) -> str:
         """Return how arms are compared, and when a run counts as failed, in sentences."""
-        return (
-            "Medians over the seeds, the lowest and the highest in parentheses. Ratio: of the medians to that of "
-            f"{self.config.baseline}, over the same seeds, with its 95 % interval (bootstrap over pairs). p: "
-            "Mann-Whitney, two-sided, corrected for the number of arms (Holm). Failed: ended by an error, not finite, "
-            f"a class below {FEWEST_SHARE:.0%} of the samples (below half of its share of real data where that is "
-            f"less), or a {self.config.metric} above {WORST_FACTOR:g} times the median of {self.config.baseline}, or "
-            f"below 1/{WORST_FACTOR:g} of it where higher is better."
+        metric, baseline = self.config.metric, self.config.baseline
+        medians = "Medians over the seeds, the lowest and the highest in parentheses."
+        compared = (
+            f"Ratio: of the medians to that of {baseline}, over the same seeds, with its 95 % interval (bootstrap over "
+            "pairs). p: Mann-Whitney, two-sided, corrected for the number of arms (Holm)."
         )
+        is_lower = self.better.get(metric, "lower") == "lower"
+        far = f"above {WORST_FACTOR:g} times" if is_lower else f"below 1/{WORST_FACTOR:g} of"
+        failed = (
+            f"Failed: ended by an error, not finite, {self._rule_of_classes()}or a value of {metric} {far} the median "
+            f"of {baseline}."
+        )
+        return " ".join([medians, *([compared] if len(self.arms) > 1 else []), failed])
+
+    def _rule_of_classes(self) -> str:
+        """Return the rule about classes, empty if no metric counts them."""
+        if not any(name.endswith(".rarest_share") for each in self.outcomes for name in each.numbers):
+            return ""
+        share = f"a class below {FEWEST_SHARE:.0%} of the samples"
+        return f"{share} (below half of its share of real data where that is less), "
 
     def document(self) -> dict[str, object]:
         """Return the report as data for JSON."""

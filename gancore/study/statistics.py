@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from statistics import median
 
 import numpy as np
@@ -25,7 +26,8 @@ class Comparison:
     """An arm compared with the baseline by one metric.
 
     `ratio` is that of the medians, `low` and `high` are its 95 % interval; all three have a value if all values are
-    positive. `p` is corrected for the number of arms; `smallest_p` is the least that this number of seeds can give.
+    positive. `p` is corrected for the number of `arms` that are compared with the baseline; `smallest_p` is the least
+    that this number of seeds can give.
     `is_better` says whether the values of the arm rank better, None if neither do.
     """
 
@@ -39,6 +41,7 @@ class Comparison:
     p: float
     is_better: bool | None
     smallest_p: float
+    arms: int
     failed: int
     failed_baseline: int
     seeds: int
@@ -46,28 +49,34 @@ class Comparison:
     @property
     def conclusion(self) -> str:
         """What may be concluded, in a sentence."""
-        against, count = self.baseline, f"{self.seeds} seed{'s' * (self.seeds != 1)}"
+        against, seeds = self.baseline, f"{self.seeds} seed{'s' * (self.seeds != 1)}"
         ratio, _, interval = self.ratio_text.partition(" ")
-        size = f": {ratio} times its {self.metric} {interval}" if ratio else ""
-        failures = f" It failed with {self.failed} of {self.seeds}, {against} with {self.failed_baseline}."
-        failures = failures if self.failed != self.failed_baseline else ""
-        if self.smallest_p >= LEVEL:
+        size = f": {ratio} times the {self.metric} of {against}{interval and ' '}{interval}" if ratio else ""
+        failures = ""
+        if self.failed or self.failed_baseline:
+            failures = f" {self.arm} failed with {self.failed} of {self.seeds}, {against} with {self.failed_baseline}."
+        if not self.can_differ:
             verb = "is" if self.seeds == 1 else "are"
             return (
-                f"{count} {verb} too few to tell {self.arm} and {against} apart, whatever the values{size}; with "
-                f"this number of arms p cannot be below {self.smallest_p:.2g}.{failures}"
+                f"{seeds} {verb} too few to tell {self.arm} and {against} apart, whatever the values{size}. "
+                f"It takes at least {fewest_seeds(self.arms)} seeds.{failures}"
             )
         if self.p >= LEVEL:
-            return f"{count} cannot tell {self.arm} and {against} apart{size}, p = {self.p:.2g}.{failures}"
+            return f"{seeds} cannot tell {self.arm} and {against} apart{size}, p = {self.p:.2g}.{failures}"
         word = "better" if self.is_better else "worse"
         return f"{self.arm} is {word} than {against}{size}, p = {self.p:.2g}.{failures}"
 
     @property
     def ratio_text(self) -> str:
-        """The ratio with its interval, empty without one."""
+        """The ratio, with its interval where there are seeds enough for one; empty without a ratio."""
         if self.ratio is None or self.low is None or self.high is None:
             return ""
-        return f"{self.ratio:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.ratio:.2f}" + (f" ({self.low:.2f} to {self.high:.2f})" if self.can_differ else "")
+
+    @property
+    def can_differ(self) -> bool:
+        """Whether this number of seeds can show a difference at all."""
+        return self.smallest_p < LEVEL
 
 
 def failure_of(
@@ -149,6 +158,11 @@ def _ranks(values: Sequence[float], baseline: Sequence[float], better: Better) -
 def smallest_p(seeds: int, arms: int) -> float:
     """Return the smallest corrected p that a number of seeds of each arm can give, compared in `arms` tests."""
     return min(1.0, arms * 2 / math.comb(2 * seeds, seeds))
+
+
+def fewest_seeds(arms: int) -> int:
+    """Return the fewest seeds with which `arms` tests can show a difference."""
+    return next(seeds for seeds in count(2) if smallest_p(seeds, arms) < LEVEL)
 
 
 def holm(pvalues: Sequence[float], tests: int | None = None) -> list[float]:

@@ -29,15 +29,17 @@ from gancore.study.definition import BASE, BEST, FILE, StudyConfig, Table, read_
 from gancore.study.measure import Measure
 from gancore.study.processes import WorkerProcesses
 from gancore.study.results import COMPARISON, SEARCH, Outcome, Results, StudyReport
+from gancore.study.statistics import LEVEL, fewest_seeds, smallest_p
 from gancore.study.trials import (
+    BRUTE_FORCE,
     Job,
     Trials,
     check_installed,
+    check_sampler,
     job_of,
     open_storage,
     pruner_of,
-    sampler_of,
-    without_password,
+    using_storage,
 )
 from gancore.study.work import Worker
 from gancore.utils.atomic import atomic_write
@@ -79,6 +81,7 @@ class Study:
     in the folder `out` is opened. `data_dir` has the files of datasets. `device` is auto, cpu, cuda or mps. `catalog`
     has the plugins, by default all that are installed. Runs are ordinary run folders in `out`/runs.
 
+    `storage` is a database, by default that of the environment variable GANCORE_STUDY_STORAGE, else of the study.
     Raises ConfigError for wrong fields, and for a folder that has another study.
     """
 
@@ -101,17 +104,21 @@ class Study:
                 raise ConfigError(f"there is no study in {self.path}", "name the folder of a study, or its TOML file")
             source = known
         if source is None:
-            config = read_study(fields if storage is None else fields | {"storage": storage})
+            config = read_study(fields)
         else:
             config = read_study(Path(source) if isinstance(source, str | Path) else source)
-        more = fields | ({} if storage is None else {"storage": storage})
-        if source is not None and more:
-            config = read_study(config.model_dump(exclude_none=True, exclude_unset=True) | more)
-        if known.is_file():
-            begun = read_study(known)
+            config = read_study(config.model_dump(exclude_unset=True) | fields) if fields else config
+        begun = read_study(known) if known.is_file() else None
+        if begun is not None:
             given = {key: getattr(begun, key) for key in ("threads", "storage") if getattr(config, key) is None}
-            config = config.model_copy(update=given)
+            config = config.model_copy(update={key: value for key, value in given.items() if value is not None})
             _check_same(config, begun, self.path)
+        if storage is None and (begun is None or begun.storage is not None):
+            storage = os.environ.get(STORAGE)
+        if storage is not None:
+            config = config.model_copy(update={"storage": storage})
+        if config.storage is not None:
+            config = config.model_copy(update={"storage": _absolute(config.storage)})
         self.config: StudyConfig = config
         self._sources = Sources(catalog or Catalog.installed(), device, None if data_dir is None else Path(data_dir))
         self._root = data_root(data_dir)
@@ -129,9 +136,11 @@ class Study:
     @cached_property
     def _stages(self) -> dict[str, Trials]:
         """The trials of each stage, in order. Raises ConfigError when the storage cannot be used."""
+        return self._open_stages(None)
+
+    def _open_stages(self, about: Mapping[str, Any] | None) -> dict[str, Trials]:  # Any: JSON
         storage, (name, identity) = open_storage(self.config, self.path), self._identity()
         names = {SEARCH: f"{name}-{SEARCH}", COMPARISON: name} if self.config.is_search else {COMPARISON: name}
-        about = None if (self.path / FILE).is_file() else self._about()
         return {stage: Trials(storage, each, self.path, identity, about) for stage, each in names.items()}
 
     def _identity(self) -> tuple[str, str]:
@@ -156,15 +165,30 @@ class Study:
         return {"better": self.measure.better(), "machine": machine, **parts}
 
     def check(self) -> None:
-        """Check everything before any run: keys of all arms, metrics, sampler and pruner, and the storage.
+        """Check everything before any run: the folder, keys of all arms, metrics, sampler and pruner, and the storage.
 
         Raises ConfigError with everything that is wrong with arms; PluginError for a plugin that cannot be used.
         """
-        sampler_of(self.config.sampler, 0)
-        pruner_of(self.config.pruner)
+        if self.path.is_file() or (self.path / "config.toml").is_file():
+            kind = "a file" if self.path.is_file() else "the folder of a run"
+            raise ConfigError(f"{self.path} is {kind}", "name another folder for the study")
+        self._check_search()
         _ = self._baseline, self.measure
         self.path.mkdir(parents=True, exist_ok=True)
-        _ = self._stages
+        open_storage(self.config, self.path)
+
+    def _check_search(self) -> None:
+        if not self.config.is_search:
+            return
+        pruner_of(self.config.pruner)
+        check_sampler(self.config)
+        settings = self.config.combinations
+        name = self.config.sampler if isinstance(self.config.sampler, str) else self.config.sampler.get("name")
+        if settings is not None and settings < self.config.trials and name != BRUTE_FORCE:
+            raise ConfigError(
+                f"the space has {settings} settings, fewer than the {self.config.trials} trials",
+                f'set trials = {settings} and sampler = "{BRUTE_FORCE}", which tries each of them once',
+            )
 
     def run(
         self,
@@ -185,24 +209,41 @@ class Study:
             share = max(1, usable_cores() // max(1, workers))
             self.config = self.config.model_copy(update={"threads": share})
         self.check()
+        note = note or _ignore
         display = progress if isinstance(progress, Display) else ProgressDisplay() if progress else Display()
         display.prepare(prepare(self._baseline.dataset, self._root))
-        display.prepare(self.measure.prepare())
-        self._plan()
+        self._begin()
+        self._announce(workers, note)
+        if not self._is_finished:
+            display.prepare(self.measure.prepare())
+            self.measure.check_numbers()
         if workers == 1:
-            self._work(interruption or Interruption(), note or _ignore)
-        elif workers > 1:
-            self._share(workers, interruption or Interruption(), note or _ignore, is_quiet=note is None)
+            self._work(interruption or Interruption(), note)
+        elif workers > 1 and not self._is_finished:
+            self._share(workers, interruption or Interruption(), note, is_quiet=note is _ignore)
+        self.write_page()
         return self.results
 
     def work(self, *, interruption: Interruption | None = None, note: Callable[[str], None] | None = None) -> None:
         """Join as one more worker, on this machine or another one that has the folder; return when all is finished."""
         if self.config.threads is None:
             raise ConfigError(f"the study in {self.path} has not begun", "gancore study run FILE.toml --out DIR")
-        for _ in (*prepare(self._baseline.dataset, self._root), *self.measure.prepare()):
-            pass
-        self._plan()
+        if not self._is_finished:
+            for _ in (*prepare(self._baseline.dataset, self._root), *self.measure.prepare()):
+                pass
         self._work(interruption or Interruption(), note or _ignore)
+        self.write_page()
+
+    def write_page(self, out: str | Path | None = None) -> Path:
+        """Write the page of the study, by default report.html in its folder, and return its path."""
+        from gancore.study.page import write_study_page  # plots take a second to import
+
+        return write_study_page(self.report, self.path, None if out is None else Path(out))
+
+    @property
+    def _is_finished(self) -> bool:
+        """Whether all planned runs are finished; a study grows by `_begin` before."""
+        return all(trials.finished for trials in self._stages.values())
 
     @property
     def results(self) -> Results:
@@ -215,14 +256,19 @@ class Study:
         outcomes = [outcome for stage, trials in self._stages.items() for outcome in _outcomes(stage, trials)]
         return StudyReport(self.config, outcomes, **self._stages[COMPARISON].about)
 
-    def _plan(self) -> None:
-        """Write the study, and add trials that are missing: those of the search, or of the comparison.
+    def _begin(self) -> None:
+        """Write the study and add its trials, those of the comparison if nothing is to be searched before.
 
-        Raises ConfigError for a longer search whose best setting has been compared already.
+        Raises ConfigError for a folder that has another study, and for a longer search whose best setting has been
+        compared already.
         """
-        comparison = self._stages[COMPARISON]
-        with lock_file(self.path / LOCK):
-            if (search := self._stages.get(SEARCH)) is not None:
+        with using_storage(), lock_file(self.path / LOCK):
+            is_new = not (self.path / FILE).is_file()
+            self._stages = self._open_stages(self._about())
+            comparison, search = self._stages[COMPARISON], self._stages.get(SEARCH)
+            if not is_new and comparison.config is not None:
+                _check_same(self.config, StudyConfig.model_validate(comparison.config), self.path)
+            if search is not None:
                 jobs = self._searched()
                 if comparison.all() and len(jobs) > len(search.all()):
                     raise ConfigError(
@@ -230,19 +276,41 @@ class Study:
                         "give a longer search a new folder",
                     )
                 search.add(jobs)
-            config = self.config
-            if config.storage is not None:
-                config = config.model_copy(update={"storage": without_password(config.storage)})
             with atomic_write(self.path / FILE) as temporary:
-                temporary.write_text(config.to_toml(), encoding="utf-8")
-            if search is None or search.finished:
-                comparison.add(list(self._compared(comparison)))
+                temporary.write_text(self.config.to_toml(), encoding="utf-8")
+            kept = self.config.model_dump(mode="json", exclude_unset=True, exclude={"storage"})
+            for trials in self._stages.values():
+                trials.keep_config(kept)
+            self._add_compared()
+
+    def _add_compared(self) -> None:
+        """Add trials of the comparison that are missing, once the search is over. The caller has the lock."""
+        comparison, search = self._stages[COMPARISON], self._stages.get(SEARCH)
+        if search is None or search.finished:
+            comparison.add(list(self._compared(comparison)))
+
+    def _announce(self, workers: int, note: Callable[[str], None]) -> None:
+        """Note how many runs are left, and whether they are too few to show a difference."""
+        outcomes, config = self.report.outcomes, self.config
+        left = sum(not each.is_over for each in outcomes)
+        if left and workers:
+            note(f"{left} of {len(outcomes)} runs to train, {workers} at a time")
+        elif left:
+            note(f"begun: {left} runs wait; train them with: gancore study work {shell_quote(self.path)}")
+        tests = 1 if config.is_search else len(config.arms) - 1
+        if tests and left and smallest_p(len(config.seed_list), tests) >= LEVEL:
+            note(f"warning: no difference can be shown with fewer than {fewest_seeds(tests)} seeds")
 
     def _searched(self) -> list[Job]:
-        count = self.config.trials
-        if (most := self.config.combinations) is not None:
-            count = min(count, most)
-        return [Job(f"{SEARCH}-{number:04d}", SEARCH, self.config.search_seed, {}) for number in range(count)]
+        count, most = self.config.trials, self.config.combinations
+        count = count if most is None else min(count, most)
+        seeds = {job_of(trial).seed for trial in self._stages[SEARCH].all()} or {self.config.search_seed}
+        if shared := seeds & set(self.config.seed_list):
+            raise ConfigError(
+                f"the search has seed {min(shared)}, which cannot be a seed of the comparison",
+                "list the seeds without it, such as seeds = [0, 1, 3]",
+            )
+        return [Job(f"{SEARCH}-{number:04d}", SEARCH, seed, {}) for seed in seeds for number in range(count)]
 
     def _compared(self, comparison: Trials) -> Iterator[Job]:
         """Yield the runs of the comparison, seed by seed, so that an early look has as many of each arm."""
@@ -267,7 +335,8 @@ class Study:
         worker = Worker(self.config, self.path, self.measure, self._sources, interruption)
         for stage, trials in self._stages.items():
             if stage == COMPARISON:
-                self._plan()
+                with using_storage(), lock_file(self.path / LOCK):
+                    self._add_compared()
             while not trials.finished:
                 interruption.check()
                 with trials.claim() as trial:
@@ -281,6 +350,7 @@ class Study:
         devices = torch.cuda.device_count() if self._sources.device in ("auto", "cuda") else 0
         command = [*self._command(), *(["-q"] if is_quiet else [])]
         environment = os.environ | {"OMP_NUM_THREADS": str(self.config.threads or 1)}
+        environment.pop(STORAGE, None)
         if self.config.storage is not None:  # not on the command line, which others on the machine can read
             environment[STORAGE] = self.config.storage
         with WorkerProcesses(command, workers, devices, environment) as processes:
@@ -304,6 +374,13 @@ class Study:
         chosen = ["--no-plugins"] if any(plugin.off == NO_PLUGINS for plugin in plugins) else []
         chosen += [word for plugin in plugins if plugin.sha256 for word in ("--plugin", plugin.entry)]
         return [sys.executable, "-m", "gancore_cli", *chosen, "study", "work", str(self.path), *options]
+
+
+def _absolute(storage: str) -> str:
+    """Return the address of a database, that of a file with its absolute path."""
+    scheme, separator, path = storage.partition(":///")
+    is_relative = scheme.startswith("sqlite") and separator and path and not path.startswith(("/", ":"))
+    return f"{scheme}{separator}{Path(path).absolute()}" if is_relative else storage
 
 
 def _ignore(line: str) -> None:

@@ -7,7 +7,8 @@ when the process ends. So a trial that is running without a lock has lost its wo
 from __future__ import annotations
 
 import inspect
-import re
+import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import Timeout
 
 from gancore.errors import ConfigError, StorageError, unknown_name
+from gancore.study.definition import without_password
 from gancore.utils.lock import lock_file
 
 if TYPE_CHECKING:
@@ -27,21 +29,26 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-    from gancore.study.definition import StudyConfig
+    from gancore.study.definition import Distribution, StudyConfig
 
 _ERRORS: tuple[type[Exception], ...] = (OSError,)
 """What a storage raises when it is away or full."""
 with suppress(ImportError):  # `check_installed` says so
     import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
     from sqlalchemy.exc import SQLAlchemyError
 
-    _ERRORS = (OSError, SQLAlchemyError, optuna.exceptions.StorageInternalError)
+    _ERRORS = (OSError, json.JSONDecodeError, SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 T = TypeVar("T")
 JOURNAL = "journal.log"
 """The file in the folder of a study that has its state, unless it is in a database."""
+BRUTE_FORCE = "BruteForceSampler"
+"""The sampler that tries every setting of a space once."""
 _LOCKS = "locks"
 _TRAINED = "trained"
+_SEEDS = 1_000_003
+"""The distance between the seeds of samplers for given seeds that follow each other; more than a search has trials."""
 _MOST_STARTS = 3
 """Starts of a trial at one step, after which it counts as the reason why its workers die."""
 _FINISHED = ("COMPLETE", "PRUNED", "FAIL")
@@ -72,9 +79,9 @@ def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # each finished trial would be a line otherwise
     if config.storage is None:
         folder.mkdir(parents=True, exist_ok=True)
-        from optuna.storages.journal import JournalFileBackend
-
-        return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+        with using_storage():
+            _mend(folder / JOURNAL)
+            return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     try:
         return optuna.storages.get_storage(config.storage)
     except Exception as error:  # drivers of databases raise errors of their own
@@ -84,13 +91,15 @@ def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
         ) from error
 
 
-def without_password(url: str) -> str:
-    """Return the address of a database without its password."""
-    scheme, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    login, at, place = authority.rpartition("@")
-    shown = re.sub(r"([?&]password=)[^&]*", r"\1", path)
-    return f"{scheme}{separator}{login.partition(':')[0]}{at}{place}{slash}{shown}"
+def _mend(journal: Path) -> None:
+    """Cut off a last line that was not written to its end, as on a full disk; Optuna would append to it."""
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()
+    try:
+        if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
+            os.truncate(journal, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -114,9 +123,9 @@ def _first_line(error: Exception) -> str:
 class Trials:
     """The trials of one stage of a study: an Optuna study of this name, whose runs are in a folder.
 
-    `identity` is that of the folder. `about` is stored with a new stage, which needs it. Raises ConfigError when the
-    storage has a study of this name whose runs are in another folder, or none and there is no `about`. All methods
-    raise StorageError when the storage cannot be used.
+    `identity` is that of the folder. `about` is what is stored of the study while it has no trials; None to open one
+    that exists. Raises ConfigError when the storage has a study of this name whose runs are in another folder, or none
+    and there is no `about`. All methods raise StorageError when the storage cannot be used.
     """
 
     @using_storage()
@@ -124,30 +133,43 @@ class Trials:
         self, storage: BaseStorage, name: str, folder: Path, identity: str, about: Mapping[str, Any] | None
     ) -> None:
         names = [summary.study_name for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)]
-        if name not in names:
-            if about is None:
-                raise ConfigError(f"the storage has no study {name!r}", "name the storage in which it was begun")
+        if name not in names and about is None:
+            raise ConfigError(f"the storage has no study {name!r}", "name the storage in which it was begun")
+        if about is not None:
             lower = next(iter(about["better"].values())) == "lower"
             direction = optuna.study.StudyDirection.MINIMIZE if lower else optuna.study.StudyDirection.MAXIMIZE
-            study = optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-            for key, value in {"folder": identity, "about": dict(about)}.items():
-                study.set_user_attr(key, value)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # experimental, and only shown by tools of Optuna
-                study.set_metric_names([next(iter(about["better"]))])
+            optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
         self.study = optuna.load_study(storage=storage, study_name=name, sampler=optuna.samplers.RandomSampler(seed=0))
         self._locks = folder / _LOCKS
-        if self.study.user_attrs.get("folder") != identity:
+        if self.study.user_attrs.get("folder", identity) != identity:
             raise ConfigError(
                 f"the storage has a study {name!r} whose runs are in another folder",
                 "give the folder of this study another name, or name another storage",
             )
+        if about is not None and not self.all():
+            for key, value in {"folder": identity, "about": dict(about)}.items():
+                self.study.set_user_attr(key, value)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # experimental, and only shown by tools of Optuna
+                self.study.set_metric_names([next(iter(about["better"]))])
 
     @property
     @using_storage()
     def about(self) -> dict[str, Any]:  # Any: JSON
         """What was stored of the study when it began."""
         return dict(self.study.user_attrs["about"])
+
+    @property
+    @using_storage()
+    def config(self) -> dict[str, Any] | None:  # Any: data of a file
+        """The study as it was when runs were last added, None before."""
+        found: dict[str, Any] | None = self.study.user_attrs.get("study")
+        return found
+
+    @using_storage()
+    def keep_config(self, config: Mapping[str, Any]) -> None:
+        """Keep the study as it is now."""
+        self.study.set_user_attr("study", dict(config))
 
     @using_storage()
     def add(self, jobs: Sequence[Job]) -> None:
@@ -252,13 +274,44 @@ def job_of(trial: FrozenTrial | optuna.Trial) -> Job:
 def sampler_of(given: str | Mapping[str, Any], number: int) -> BaseSampler:
     """Return a sampler by its name in `optuna.samplers`, or from a table of its name and arguments.
 
-    It is seeded with the number of the trial, so that no trial repeats the random numbers of another. Raises
-    ConfigError for an unknown sampler or argument.
+    Its seed follows from the one given and the number of the trial, so that no trial repeats the random numbers of
+    another. Raises ConfigError for an unknown sampler or argument.
     """
     name = given if isinstance(given, str) else given.get("name")
     if name == "GridSampler":
-        raise ConfigError("GridSampler cannot be used by a study", "BruteForceSampler tries every combination too")
-    return _made("sampler", given, optuna.samplers.BaseSampler, {"seed": number})  # type: ignore[type-abstract]  # a name
+        raise ConfigError("GridSampler cannot be used by a study", f"{BRUTE_FORCE} tries every combination too")
+    seed = 0 if isinstance(given, str) else given.get("seed", 0)
+    seed = (seed * _SEEDS + number) % 2**32 if isinstance(seed, int) else seed
+    return _made("sampler", given, optuna.samplers.BaseSampler, {"seed": seed})  # type: ignore[type-abstract]  # a name
+
+
+def check_sampler(study: StudyConfig) -> None:
+    """Suggest two settings of the space. Raises ConfigError for a sampler that cannot."""
+    tried = optuna.create_study()
+    for number in range(2):
+        tried.sampler = sampler_of(study.sampler, number)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # experimental samplers say so
+                trial = tried.ask()
+                chosen = {key: suggest(trial, key, each) for key, each in study.distributions()}
+                tried.sampler = optuna.samplers.RandomSampler(seed=0)  # as `Trials.tell` does
+                tried.tell(trial, float(len(chosen)))
+        except Exception as error:  # samplers raise errors of any kind, also for a package that is missing
+            name = study.sampler if isinstance(study.sampler, str) else study.sampler.get("name")
+            raise ConfigError(
+                f"the sampler {name} cannot search this space: {_first_line(error)}", "name another sampler"
+            ) from error
+
+
+def suggest(trial: optuna.Trial, key: str, distribution: Distribution) -> object:
+    """Return the value of a key that the sampler suggests."""
+    if distribution.choice:
+        return trial.suggest_categorical(key, distribution.choice)
+    if distribution.integers:
+        return trial.suggest_int(key, *distribution.integers)
+    low, high = distribution.log or distribution.range or (0.0, 1.0)
+    return trial.suggest_float(key, low, high, log=distribution.log is not None)
 
 
 def pruner_of(given: str | Mapping[str, Any] | None) -> BasePruner:
@@ -278,7 +331,7 @@ def _made(what: str, given: str | Mapping[str, Any], kind: type[T], known: Mappi
         raise ConfigError(unknown_name(what, str(name), names), "name one as in the documentation of Optuna")
     made: type[T] = getattr(module, str(name))
     taken = inspect.signature(made).parameters
-    arguments = {key: value for key, value in known.items() if key in taken} | table
+    arguments = {**table, **{key: value for key, value in known.items() if key in taken}}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental ones say so

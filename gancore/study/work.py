@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,9 @@ from gancore.errors import DataError, GancoreError, InUseError, NumericsError, S
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interruption
 from gancore.study.arms import Sources, make_run
-from gancore.study.definition import Distribution, StudyConfig
+from gancore.study.definition import StudyConfig
 from gancore.study.measure import Measure, real_data_of
-from gancore.study.trials import Trials, job_of, pruner_of, sampler_of, using_storage
+from gancore.study.trials import Trials, job_of, pruner_of, sampler_of, suggest, using_storage
 from gancore.utils.json import json_safe
 from gancore.utils.text import duration, short_number
 from gancore.utils.threads import computing_with
@@ -55,32 +56,41 @@ class Worker:
         after which the trial can be claimed again, and what an interruption raises.
         """
         folder = self.folder / RUNS / job_of(trial).name
-        keys = self._choose(trials, trial) if searches else job_of(trial).keys
-        if trials.keeps_dying(trial, _newest_step(folder)):
-            ended = Ended(failure=f"its process died several times after step {_newest_step(folder):,}")
-        else:
-            try:
-                ended = self._train_and_measure(trials, trial, keys, folder, searches=searches)
-            except (StorageError, InUseError, KeyboardInterrupt):
-                with suppress(StorageError):
-                    trials.forget_starts(trial)  # this process ends in order
-                raise
-            except DataError as error:
-                self.measure.check_data()
-                ended = Ended(failure=str(error))
-            except NumericsError as error:
-                ended = Ended(failure=f"not finite: {error}")
-            except GancoreError as error:
-                ended = Ended(failure=str(error))
-            except Exception as error:  # code of plugins can raise anything, and breaks only its own run
-                ended = Ended(failure=describe_error(error))
+        try:
+            keys = self._choose(trials, trial) if searches else job_of(trial).keys
+            if trials.keeps_dying(trial, _newest_step(folder)):
+                ended = Ended(failure=f"its process died several times after step {_newest_step(folder):,}")
+            else:
+                ended = self._ended(trials, trial, keys, folder, searches=searches)
+        except (StorageError, InUseError, DataError, KeyboardInterrupt):
+            with suppress(StorageError):
+                trials.forget_starts(trial)  # this process ends in order
+            raise
         return self._store(trials, trial, keys, ended)
+
+    def _ended(
+        self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], folder: Path, *, searches: bool
+    ) -> Ended:
+        """Train and measure a run; an error of the run is its result."""
+        try:
+            return self._train_and_measure(trials, trial, keys, folder, searches=searches)
+        except (StorageError, InUseError):
+            raise
+        except Exception as error:  # code of plugins can raise anything, and breaks only its own run
+            self.interruption.check()  # which it may have turned into an error
+            if isinstance(error, DataError):
+                self.measure.check_data()
+            is_finite = not isinstance(error, NumericsError)
+            text = str(error) if isinstance(error, GancoreError) else describe_error(error)
+            return Ended(failure=text if is_finite else f"not finite: {text}")
 
     def _train_and_measure(
         self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], folder: Path, *, searches: bool
     ) -> Ended:
         checks = self.study.checks if searches and self.study.pruner else ()
         trained, reported = trials.progress(trial)
+        if not _is_intact(folder):
+            trained, reported = 0, frozenset()
         for percent in (*(check for check in checks if check not in reported), 100):
             if percent > trained:
                 self._train(keys, job_of(trial).seed, folder, percent / 100)
@@ -89,6 +99,9 @@ class Worker:
                 return Ended(failure=f"ended after {percent} % of the budget", is_pruned=True)
         with computing_with(self.study.threads):
             evaluation = self.measure.evaluate(folder, selects=searches)
+        if not searches:
+            with RunDirectory(folder).locked():
+                RunDirectory(folder).write_evaluation(_newest_step(folder), evaluation)
         return Ended(evaluation.numbers(), real_data_of(evaluation))
 
     def _choose(self, trials: Trials, trial: optuna.Trial) -> dict[str, Any]:  # Any: data of a file
@@ -96,7 +109,7 @@ class Worker:
         trials.study.sampler = sampler_of(self.study.sampler, trial.number)
         trials.study.pruner = pruner_of(self.study.pruner)
         with using_storage():
-            return nested({key: _suggest(trial, key, each) for key, each in self.study.distributions()})
+            return nested({key: suggest(trial, key, each) for key, each in self.study.distributions()})
 
     def _train(self, keys: Mapping[str, Any], seed: int, folder: Path, share: float) -> None:
         """Train a run until this share of the budget is done, from its newest checkpoint if there is one."""
@@ -132,19 +145,26 @@ class Worker:
         return f"{name}: {text} ({duration(progress['seconds'])})"
 
 
-def _suggest(trial: optuna.Trial, key: str, distribution: Distribution) -> object:
-    if distribution.choice:
-        return trial.suggest_categorical(key, distribution.choice)
-    if distribution.integers:
-        return trial.suggest_int(key, *distribution.integers)
-    low, high = distribution.log or distribution.range or (0.0, 1.0)
-    return trial.suggest_float(key, low, high, log=distribution.log is not None)
-
-
 def _newest_step(folder: Path) -> int:
     """Return the step of the newest checkpoint of a run, -1 without one."""
     kept = checkpoint.kept(RunDirectory(folder).checkpoints)
     return checkpoint.step_of(kept[-1]) if kept else -1
+
+
+def _is_intact(folder: Path) -> bool:
+    """Return whether a run has a valid checkpoint. One that has only damaged ones is set aside, to begin again."""
+    directory = RunDirectory(folder)
+    if checkpoint.newest_valid(directory.checkpoints).checkpoint is not None:
+        return True
+    if checkpoint.kept(directory.checkpoints):
+        with using_storage():
+            free = next(
+                path
+                for number in count(1)
+                if not (path := folder.with_name(f"{folder.name}.damaged-{number}")).exists()
+            )
+            folder.rename(free)
+    return False
 
 
 def _progress(folder: Path) -> dict[str, float]:

@@ -47,8 +47,9 @@ def test_study_is_read_again_from_what_it_writes(tmp_path_factory, fields, below
         ({"bsae": 1}, "did you mean 'base'"),
         ({"metric": "none"}, "metric: is required"),
         ({"budget": "5 apples"}, "budget: must be a positive number and one of epochs, steps, kimg, minutes"),
-        ({"seeds": 0}, "seeds: must be a number of at least 1, or different seeds"),
-        ({"seeds": [1, 1]}, "seeds: must be a number of at least 1, or different seeds"),
+        ({"seeds": 0}, "seeds: must be a number from 1 to 100,000, or a list of different seeds from 0"),
+        ({"seeds": 5_000_000_000}, "seeds: must be a number from 1 to 100,000"),
+        ({"seeds": [1, 1]}, "seeds: must be a number from 1 to 100,000, or a list of different seeds from 0"),
         ({"baseline": "other"}, "baseline must be base or a variant; received 'other'"),
         ({"space": SEARCHED["space"]}, "must have either variants to compare, or a space to search"),
         ({"baseline": "hinge"}, "needs a variant besides the baseline"),
@@ -113,7 +114,18 @@ def test_base_next_to_the_file_is_found(tmp_path):
     (tmp_path / "base.toml").write_text('recipe = "ring"\n')
     file = tmp_path / "study.toml"
     file.write_text('base = "base.toml"\nmetric = "modes"\n[variants.hinge]\nloss = "hinge"\n')
-    assert read_study(file).base == str(tmp_path / "base.toml")
+    assert read_study(file).base == {"recipe": "ring"}
+    (tmp_path / "base.toml").unlink()
+    with pytest.raises(ConfigError, match=r"cannot read .*base\.toml"):
+        read_study(file)
+
+
+def test_none_in_python_removes_a_key():
+    study = read_study(
+        {"base": {"recipe": "ring"}, "metric": "modes", "better": None, "variants": {"a": {"ema": None}}}
+    )
+    assert study.variants == {"a": {"ema": "none"}}
+    assert 'ema = "none"' in study.to_toml()
 
 
 def test_distribution_ends_are_valid_values_of_it():

@@ -13,6 +13,7 @@ from scipy.stats import mannwhitneyu
 from gancore.study.statistics import (
     Comparison,
     failure_of,
+    fewest_seeds,
     holm,
     in_range,
     paired_ratio,
@@ -148,19 +149,30 @@ def compared(**changes):
         "low": 0.4,
         "high": 0.6,
     }
-    fields |= {"p": 0.01, "is_better": True, "smallest_p": 0.001, "failed": 0, "failed_baseline": 0, "seeds": 10}
+    fields |= {
+        "p": 0.01,
+        "is_better": True,
+        "smallest_p": 0.001,
+        "arms": 1,
+        "failed": 0,
+        "failed_baseline": 0,
+        "seeds": 10,
+    }
     return Comparison(**fields | changes).conclusion
 
 
 def test_conclusion_says_what_the_numbers_allow():
-    assert compared() == "hinge is better than base: 0.50 times its fd (0.40 to 0.60), p = 0.01."
+    assert compared() == "hinge is better than base: 0.50 times the fd of base (0.40 to 0.60), p = 0.01."
     assert compared(is_better=False).startswith("hinge is worse than base")
     assert compared(is_better=True, ratio=None) == "hinge is better than base, p = 0.01."
     assert compared(p=0.3).startswith("10 seeds cannot tell hinge and base apart: 0.50 times")
-    assert compared(seeds=3, smallest_p=0.1, p=0.1).startswith("3 seeds are too few to tell hinge and base apart")
-    assert compared(failed=2).endswith(" It failed with 2 of 10, base with 0.")
+    assert compared(seeds=3, smallest_p=0.1, p=0.1) == (
+        "3 seeds are too few to tell hinge and base apart, whatever the values: 0.50 times the fd of base. "
+        "It takes at least 4 seeds."
+    )
+    assert compared(failed=2).endswith(" hinge failed with 2 of 10, base with 0.")
     without = compared(ratio=None, low=None, high=None, is_better=False, failed=9)
-    assert without == "hinge is worse than base, p = 0.01. It failed with 9 of 10, base with 0."
+    assert without == "hinge is worse than base, p = 0.01. hinge failed with 9 of 10, base with 0."
 
 
 def test_range_has_the_median_and_both_ends():
@@ -176,3 +188,9 @@ def test_failures_of_an_arm_have_the_interval_of_clopper_and_pearson(failed, see
     """Against tables of exact binomial confidence limits."""
     text = share_of_failures("base", failed, seeds)
     assert text == f"base failed with {failed} of {seeds} seeds, so with {low} to {high} of all seeds (95 % interval)."
+
+
+@given(st.integers(1, 50))
+def test_fewest_seeds_are_those_that_can_show_a_difference(arms):
+    seeds = fewest_seeds(arms)
+    assert smallest_p(seeds, arms) < 0.05 <= smallest_p(seeds - 1, arms)

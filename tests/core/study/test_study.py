@@ -17,11 +17,12 @@ import gancore
 from gancore.errors import ConfigError, StorageError, WorkerError
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.study.arms import Sources, make_run
-from gancore.study.definition import FILE, read_study
+from gancore.study.definition import FILE, read_study, without_password
 from gancore.study.measure import Half
+from gancore.study.page import page_of_study
 from gancore.study.results import Outcome, StudyReport
 from gancore.study.study import Study
-from gancore.study.trials import JOURNAL, without_password
+from gancore.study.trials import JOURNAL
 
 FIELDS = {
     "base": {"recipe": "ring", "batch_size": 32},
@@ -121,6 +122,105 @@ def test_study_is_worked_on_where_its_folder_has_another_name(tmp_path, storage)
     Study(out=tmp_path / "renamed", device="cpu").work()
     (tmp_path / "elsewhere").symlink_to(tmp_path / "renamed")
     assert {row["state"] for row in Study(out=tmp_path / "elsewhere").results} == {"finished"}
+
+
+def test_study_that_was_edited_in_its_folder_is_refused(tmp_path):
+    study(tmp_path / "s", seeds=1).run(workers=0)
+    file = tmp_path / "s" / FILE
+    file.write_text(file.read_text().replace("12 steps", "13 steps"))
+    with pytest.raises(ConfigError, match="has another study: budget is '12 steps' there, and '13 steps' here"):
+        Study(file, out=tmp_path / "s", device="cpu").run()
+
+
+def test_study_that_was_checked_may_still_change(tmp_path):
+    study(tmp_path / "s").check()
+    made = study(tmp_path / "s", metric="modes")
+    made.run(workers=0)
+    assert made.report.better == {"modes": "higher"}
+
+
+def test_worker_that_began_before_a_study_grew_does_not_shrink_it(tmp_path):
+    study(tmp_path / "s", seeds=1).run(workers=0)
+    old = Study(out=tmp_path / "s", device="cpu")
+    study(tmp_path / "s", seeds=2).run(workers=0)
+    old.work()
+    assert read_study(tmp_path / "s" / FILE).seeds == 2
+    assert [row["state"] for row in old.results] == ["finished"] * 4
+
+
+@pytest.mark.parametrize("name", ["run", "file"])
+def test_study_refuses_what_is_no_folder_for_it(tmp_path, finished, name):
+    (tmp_path / "file").write_text("mine")
+    target = finished.path / "runs/base-0" if name == "run" else tmp_path / "file"
+    with pytest.raises(ConfigError, match=r"is (the folder of a run|a file)"):
+        study(target).run()
+
+
+def test_study_refuses_a_further_number_that_does_not_exist(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'reverse_kl'"):
+        study(tmp_path / "s", metric="modes.reverse_kll", better="lower").run()
+
+
+def test_study_writes_its_evaluations_into_runs(finished):
+    saved = json.loads((finished.path / "runs/base-0/evaluation.json").read_text())
+    assert saved["metrics"]["fd-random"]["value"] == finished.results[0]["fd-random"]
+    assert saved["step"] == 12
+
+
+def test_study_begins_a_run_again_whose_checkpoints_are_damaged(finished, tmp_path):
+    made = study(tmp_path / "s")
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(8))
+    damaged = list((tmp_path / "s/runs/base-0").glob("checkpoints/*.safetensors"))
+    assert damaged
+    for path in damaged:
+        path.write_bytes(b"damaged")
+    study(tmp_path / "s").run()
+    assert [row["fd-random"] for row in study(tmp_path / "s").results] == [row["fd-random"] for row in finished.results]
+    assert (tmp_path / "s/runs/base-0.damaged-1/checkpoints").is_dir()
+
+
+def test_study_whose_journal_was_cut_continues(finished, tmp_path):
+    made = study(tmp_path / "s")
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(30))
+    journal = tmp_path / "s" / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-20])
+    study(tmp_path / "s").run()
+    assert [row["fd-random"] for row in study(tmp_path / "s").results] == [row["fd-random"] for row in finished.results]
+
+
+def test_study_says_how_many_runs_are_left_and_whether_seeds_are_too_few(tmp_path):
+    lines = []
+    study(tmp_path / "s", seeds=3).run(workers=0, note=lines.append)
+    assert lines[0].startswith("begun: 6 runs wait; train them with: gancore study work ")
+    assert lines[1] == "warning: no difference can be shown with fewer than 4 seeds"
+    study(tmp_path / "s", seeds=4, budget="12 steps").run(workers=1, note=(again := []).append)
+    assert again[0] == "8 of 8 runs to train, 1 at a time"
+
+
+def test_page_of_a_study_has_no_password(finished):
+    config = finished.config.model_copy(update={"storage": "postgresql://me:secret@host/db"})
+    page = page_of_study(replace(finished.report, config=config), finished.path)
+    assert "postgresql://me@host/db" in page
+    assert "secret" not in page
+
+
+def test_study_in_a_relative_database_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study(tmp_path / "s", seeds=1, storage="sqlite:///a.db").run(workers=0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(Study(out=tmp_path / "s").results) == 2
+    assert not (tmp_path / "elsewhere" / "a.db").exists()
+
+
+def test_study_in_a_database_that_has_moved_is_found_by_the_environment(tmp_path, monkeypatch):
+    study(tmp_path / "s", seeds=1, storage=f"sqlite:///{tmp_path}/a.db").run(workers=0)
+    (tmp_path / "a.db").rename(tmp_path / "b.db")
+    monkeypatch.setenv("GANCORE_STUDY_STORAGE", f"sqlite:///{tmp_path}/b.db")
+    assert len(Study(out=tmp_path / "s").results) == 2
+    assert len(study(tmp_path / "t", seeds=1, storage=f"sqlite:///{tmp_path}/c.db").config.storage)
 
 
 def test_study_opens_its_folder_without_its_file(finished):
@@ -286,6 +386,8 @@ def test_search_compares_its_best_setting_with_the_base_by_other_seeds_and_other
     report = made.report
     assert (report.chosen_by, report.reported_by) == ("the training part of ring", "the test part of ring")
     assert f"({Path(best['run']).name})" in made.report.conclusions()[1]
+    with pytest.raises(ConfigError, match="the search has seed 2, which cannot be a seed of the comparison"):
+        study(tmp_path / "s", SEARCH, seeds=3).run()
     with pytest.raises(ConfigError, match="is over"):
         study(tmp_path / "s", SEARCH, trials=9).run()
 
@@ -334,9 +436,24 @@ def test_search_refuses_the_sampler_that_cannot_wait_for_workers(tmp_path):
         study(tmp_path / "s", SEARCH, sampler="GridSampler").check()
 
 
+def test_search_refuses_a_sampler_that_cannot_search_the_space(tmp_path):
+    with pytest.raises(ConfigError, match="the sampler BruteForceSampler cannot search this space: "):
+        study(tmp_path / "s", SEARCH, sampler="BruteForceSampler").check()
+
+
+def test_sampler_with_a_seed_suggests_other_settings_in_each_trial(tmp_path):
+    made = study(tmp_path / "s", SEARCH, seeds=1, budget="1 steps", sampler={"name": "RandomSampler", "seed": 5})
+    made.run()
+    rates = [row["optimizer.generator.lr"] for row in made.results if row["stage"] == "search"]
+    assert len(set(rates)) == 4
+
+
 @pytest.mark.parametrize("sampler", ["BruteForceSampler"])
 def test_search_of_a_grid_tries_each_combination_once(tmp_path, sampler):
     space = {"loss": {"choice": ["bce", "hinge"]}, "batch_size": {"choice": [16, 32]}}
+    with pytest.raises(ConfigError, match="the space has 4 settings, fewer than the 99 trials") as caught:
+        study(tmp_path / "s", SEARCH, seeds=1, space=space, trials=99, budget="2 steps").run()
+    assert "BruteForceSampler" in caught.value.hint
     made = study(tmp_path / "s", SEARCH, seeds=1, space=space, trials=99, sampler=sampler, budget="2 steps")
     made.run()
     tried = [(row["loss"], row["batch_size"]) for row in made.results if row["stage"] == "search"]
