@@ -61,7 +61,7 @@ class Outcome:
 
     @property
     def is_over(self) -> bool:
-        """Whether nobody will train it any more."""
+        """Whether it is not trained any more."""
         return self.state not in ("waiting", "running")
 
     def value(self, metric: str) -> float:

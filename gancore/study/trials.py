@@ -80,7 +80,7 @@ def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
     if config.storage is None:
         folder.mkdir(parents=True, exist_ok=True)
         with using_storage():
-            _mend(folder / JOURNAL)
+            _cut_to_lines(folder / JOURNAL)
             return optuna.storages.JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
     try:
         return optuna.storages.get_storage(config.storage)
@@ -91,7 +91,7 @@ def open_storage(config: StudyConfig, folder: Path) -> BaseStorage:
         ) from error
 
 
-def _mend(journal: Path) -> None:
+def _cut_to_lines(journal: Path) -> None:
     """Cut off a last line that was not written to its end, as on a full disk; Optuna would append to it."""
     lock = JournalFileSymlinkLock(str(journal))
     lock.acquire()

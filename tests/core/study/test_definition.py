@@ -120,7 +120,7 @@ def test_base_next_to_the_file_is_found(tmp_path):
         read_study(file)
 
 
-def test_none_in_python_removes_a_key():
+def test_study_removes_a_key_by_none_in_python():
     study = read_study(
         {"base": {"recipe": "ring"}, "metric": "modes", "better": None, "variants": {"a": {"ema": None}}}
     )
