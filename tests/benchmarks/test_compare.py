@@ -85,7 +85,7 @@ def test_table_has_medians_all_runs_failures_and_real_data(tmp_path):
         report(("plain", (4.0, 5.0, 6.0)), ("ours", (5.0, 5.5, 40.0))), "made", place, "benchmarks.x"
     )
     table = [line for line in text.splitlines() if line.startswith("| ours |")]
-    assert "5.5 (5 to 40) | 1 | 1.10 (" in table[0], "40 is more than three times the median of the script"
+    assert "5.5 (5 to 40) | 1 | 1.10 |" in table[0], "40 is more than three times the median of the script"
     assert len(table) == 1 + 3
     assert "| real data |  | 0.1 |" in text
     assert "at commit a34, b12. " in text

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +117,20 @@ def test_conditional_fashion_recipe_has_the_width_of_the_unconditional_one():
     assert conditional.generator.width == ours.generator.width
     assert conditional.discriminator.width == ours.discriminator.width
     assert conditional.duration == ours.duration
+
+
+@pytest.mark.parametrize(("table", "arm", "share"), [("emoji", "pictures", 0.55), ("fashion", "fashion-mnist", 0.2)])
+def test_committed_table_shows_a_recipe_far_ahead_of_the_scripts(table, arm, share):
+    root = Path(pictures.__file__).parent
+    rows = json.loads((root / f"{table}.json").read_text())
+    (ours,) = (row["numbers"] for row in rows if row["arm"] == arm)
+    others = [row["numbers"] for row in rows if row["arm"] in scripts.SCRIPTS]
+    assert len(others) == 2
+    for metric in ("fd-classifier", "fd-random"):
+        assert ours[metric] < share * min(other[metric] for other in others)
+    assert ours["coverage-random"] > max(other["coverage-random"] for other in others)
+    text = (root / f"{table}.md").read_text()
+    assert all(f"{row['numbers']['fd-random']:.4g}" in text for row in rows)
 
 
 @pytest.mark.long

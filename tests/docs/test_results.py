@@ -25,9 +25,12 @@ def cells(table, arm):
     return re.search(rf"(?m)^\| {arm} \| (.*) \|$", text)[1].split(" | ")
 
 
-def runs_with_modes(arm, modes):
-    runs = [point for point in points("toys") if point["arm"] == arm]
-    return f"{sum(run['modes'] == modes for run in runs)} of {len(runs)}"
+def middle(table, arm, metric):
+    return median(point["numbers"][metric] for point in points(table) if point["arm"] == arm)
+
+
+def of_high_quality(arm):
+    return f"{middle('toys', arm, 'modes.high_quality'):.0%}".replace("%", " %")
 
 
 def worst_class_shares():
@@ -50,7 +53,15 @@ ROWS = {
         f"{median(distances('mnist-long', 'mnist=800 kimg')):.2g}",
         f"{median(distances('mnist-long', 'real data')):.1g}",
     ),
-    "grid": lambda: (runs_with_modes("grid", 25), runs_with_modes("vanilla on grid", 25)),
+    "pictures": lambda: (
+        f"{middle('emoji', 'pictures', 'fd-random'):.2g}",
+        f"{middle('emoji', 'dcgan-loop', 'fd-random'):.2g}",
+    ),
+    "fashion": lambda: (
+        f"{middle('fashion', 'fashion-mnist', 'fd-classifier'):.2g}",
+        f"{middle('fashion', 'dcgan-loop', 'fd-classifier'):.3g}",
+    ),
+    "grid": lambda: (of_high_quality("grid"), of_high_quality("particlegan-gan-on-grid")),
     "conditional": worst_class_shares,
     "speed": lambda: (times_the_script(), "1: the classic script"),
 }
