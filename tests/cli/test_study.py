@@ -37,6 +37,7 @@ def test_study_prints_a_table_and_what_may_be_concluded_and_writes_a_page(gancor
     again = gancore.works("report", "s", "--out", "page.html", "--json")
     assert json.loads(again.stdout)["runs"] == document["runs"]
     assert (gancore.folder / "page.html").read_text() == page
+    assert "s is a study" in gancore.fails(2, "report", "s", "s/runs/base-0")
 
 
 def test_study_says_what_is_wrong_before_the_first_run(gancore):
@@ -47,12 +48,6 @@ def test_study_says_what_is_wrong_before_the_first_run(gancore):
     assert "budget: must be a positive number" in gancore.fails(2, "study", "study.toml", "--out", "s")
     assert "there is no study in nowhere" in gancore.fails(2, "study", "work", "nowhere")
     assert not (gancore.folder / "s").exists()
-
-
-def test_report_of_a_study_is_of_that_study_alone(gancore):
-    (gancore.folder / "study.toml").write_text(STUDY.replace("STEPS", "2"))
-    gancore.works("study", "study.toml", "--out", "s", "-q")
-    assert "s is a study" in gancore.fails(2, "report", "s", "s/runs/base-0")
 
 
 def test_study_that_is_interrupted_keeps_its_runs_and_continues(gancore):

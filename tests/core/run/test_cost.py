@@ -86,7 +86,9 @@ def test_cost_warns_of_large_networks_and_of_too_little_memory(cost, free, words
 
 
 def test_free_memory_is_less_than_that_of_the_machine():
-    assert 0 < free_memory(torch.device("cpu")) <= free_memory(torch.device("cpu"), swap=True) < 2**50
+    free, with_swap = (free_memory(torch.device("cpu"), swap=swap) for swap in (False, True))
+    others = 2**30  # what other processes may take between the two readings
+    assert 0 < free <= with_swap + others < 2**50
 
 
 def test_networks_whose_copies_do_not_fit_are_refused():
