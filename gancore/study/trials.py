@@ -287,6 +287,7 @@ def sampler_of(given: str | Mapping[str, Any], number: int) -> BaseSampler:
 
 def check_sampler(study: StudyConfig) -> None:
     """Suggest two settings of the space. Raises ConfigError for a sampler that cannot."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # the study in memory would be a line otherwise
     tried = optuna.create_study()
     for number in range(2):
         tried.sampler = sampler_of(study.sampler, number)

@@ -436,6 +436,12 @@ def test_search_refuses_the_sampler_that_cannot_wait_for_workers(tmp_path):
         study(tmp_path / "s", SEARCH, sampler="GridSampler").check()
 
 
+def test_search_is_checked_without_lines_of_optuna(tmp_path):
+    code = f"import gancore; gancore.Study({SEARCH!r}, out='s', device='cpu').check()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_search_refuses_a_sampler_that_cannot_search_the_space(tmp_path):
     with pytest.raises(ConfigError, match="the sampler BruteForceSampler cannot search this space: "):
         study(tmp_path / "s", SEARCH, sampler="BruteForceSampler").check()
