@@ -18,6 +18,7 @@ import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 from benchmarks.machine import PATH, ROOT, commit, describe_machine, threads_per_job, write_report
@@ -92,13 +93,20 @@ def trained(place: Place, name: str, fields: Mapping[str, object]) -> Study:
     """Train and measure the runs of a study that are not finished yet."""
     fields = {**fields, "threads": threads_per_job(place.jobs)}
     study = Study(fields, out=place.work / name, data_dir=place.data_dir, device="cpu")
-    study.run(workers=0)
-    if any(row["state"] in ("waiting", "running") for row in study.results):
-        with (place.work / _COMMITS).open("a", encoding="utf-8") as file:
-            file.write(f"{commit()}\n")
     os.environ["PYTHONPATH"] = PATH  # where workers find this working tree
-    study.run(workers=place.jobs, note=print)
+    note_commit = cache(partial(_note_commit, place))
+
+    def note(line: str) -> None:  # there is none where no run is left
+        note_commit()
+        print(line, flush=True)
+
+    study.run(workers=place.jobs, note=note)
     return study
+
+
+def _note_commit(place: Place) -> None:
+    with (place.work / _COMMITS).open("a", encoding="utf-8") as file:
+        file.write(f"{commit()}\n")
 
 
 def outcomes_of(study: Study, name: str) -> list[Outcome]:

@@ -156,7 +156,9 @@ def dataset_of(arguments: argparse.Namespace) -> tuple[dict[str, object], int]:
 
 def keys_of(arm: str) -> dict[str, object]:
     """Return the config keys of a recipe or a TOML file, without its duration, which is that of all arms."""
-    keys = tomllib.loads(Path(arm).read_text(encoding="utf-8")) if arm.endswith(".toml") else {"recipe": arm}
+    keys: dict[str, object] = {"recipe": arm}
+    if arm.endswith(".toml"):
+        keys = tomllib.loads(Path(arm).read_text(encoding="utf-8"))
     keys.pop("duration", None)
     return keys
 

@@ -16,10 +16,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from benchmarks.machine import recorded, run_module, threads_per_job
 from gancore import ReferenceImages, Study, read_images
 from gancore.config.duration import Duration
+from gancore.evaluation.evaluator import Evaluation
 from gancore.study.measure import real_data_of
 from gancore.study.results import COMPARISON, Outcome
 
@@ -112,23 +114,29 @@ def unpacked(place: Place, dataset: str) -> Path:
 
 
 def _measured(place: Place, script: str, study: Study, took: Iterable[Took]) -> Iterator[Outcome]:
-    evaluator = study.measure.report
     for seed, each in zip(study.config.seed_list, took, strict=True):
-        numbers, real_data = dict[str, float](), dict[str, float]()
-        if each.finite:
-            images = read_images(samples_of(place, script, study, seed))[: evaluator.count]
-            evaluation = evaluator.evaluate(images)
-            numbers, real_data = evaluation.numbers(), real_data_of(evaluation)
-        yield Outcome(
-            COMPARISON,
-            f"{script}/{seed}",
-            script,
-            seed,
-            "finished" if each.finite else "failed",
-            {},
-            numbers,
-            real_data,
-            "" if each.finite else "not finite",
-            kimg=each.images / 1000,
-            seconds=each.seconds,
-        )
+        images = read_images(samples_of(place, script, study, seed)) if each.finite else None
+        yield outcome_of(study, script, seed, each, images)
+
+
+def outcome_of(study: Study, arm: str, seed: int, took: Took, samples: Tensor | None) -> Outcome:
+    """Return the result of a script by its samples, measured as those of the study; None where they are not finite."""
+    evaluator, failure, evaluation = study.measure.report, "not finite", Evaluation(())
+    if not evaluator.real_data:  # the study was finished before, so nothing was prepared
+        for _ in evaluator.prepare():
+            pass
+    if samples is not None:
+        evaluation, failure = evaluator.evaluate(samples[: evaluator.count]), ""
+    return Outcome(
+        COMPARISON,
+        f"{arm}/{seed}",
+        arm,
+        seed,
+        "failed" if failure else "finished",
+        {},
+        evaluation.numbers(),
+        real_data_of(evaluation),
+        failure,
+        kimg=took.images / 1000,
+        seconds=took.seconds,
+    )

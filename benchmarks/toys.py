@@ -20,10 +20,10 @@ from time import perf_counter
 
 from benchmarks.compare import REAL, combined, commits, markdown, outcomes_of, points, rows_of, trained
 from benchmarks.machine import describe_machine, recorded, write_report
-from benchmarks.scripts import Place, training_images
+from benchmarks.scripts import Place, Took, outcome_of, training_images
 from gancore import Catalog, Study, resolve
 from gancore.config.run import read_layers
-from gancore.study.results import COMPARISON, Outcome, StudyReport
+from gancore.study.results import Outcome, StudyReport
 
 SAMPLES = 2500
 MODES = {"ring": 8, "grid": 25}
@@ -116,19 +116,8 @@ def train_particlegan(study: Study, recipe: str, name: str, like: Outcome) -> Ou
     start = perf_counter()
     samples, seen = train_for(like.seconds, points, recipe, std, like.seed, SAMPLES)
     seconds, is_finite = perf_counter() - start, bool(samples.isfinite().all())
-    numbers = study.measure.report.evaluate(samples).numbers() if is_finite else {}
-    return Outcome(
-        COMPARISON,
-        f"{name}/{like.seed}",
-        name,
-        like.seed,
-        "finished" if is_finite else "failed",
-        {},
-        numbers,
-        failure="" if is_finite else "not finite",
-        kimg=seen / 1000,
-        seconds=seconds,
-    )
+    took = Took(seconds, seen, is_finite)
+    return outcome_of(study, name, like.seed, took, samples if is_finite else None)
 
 
 def text_of(reports: Mapping[str, StudyReport], arguments: argparse.Namespace, place: Place) -> str:
