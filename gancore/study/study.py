@@ -263,11 +263,10 @@ class Study:
         compared already.
         """
         with using_storage(), lock_file(self.path / LOCK):
-            is_new = not (self.path / FILE).is_file()
             self._stages = self._open_stages(self._about())
             comparison, search = self._stages[COMPARISON], self._stages.get(SEARCH)
-            if not is_new and comparison.config is not None:
-                _check_same(self.config, StudyConfig.model_validate(comparison.config), self.path)
+            if (begun := comparison.config) is not None:
+                _check_same(self.config, StudyConfig.model_validate(begun), self.path)
             if search is not None:
                 jobs = self._searched()
                 if comparison.all() and len(jobs) > len(search.all()):
