@@ -96,8 +96,8 @@ def trained(place: Place, name: str, fields: Mapping[str, object]) -> Study:
     os.environ["PYTHONPATH"] = PATH  # where workers find this working tree
     note_commit = cache(partial(_note_commit, place))
 
-    def note(line: str) -> None:  # there is none where no run is left
-        note_commit()
+    def note(line: str) -> None:
+        note_commit()  # only where a run is left
         print(line, flush=True)
 
     study.run(workers=place.jobs, note=note)
