@@ -16,6 +16,7 @@ from gancore_cli.options import Terminal, data_dir, echo, output_options, settin
 if TYPE_CHECKING:
     from gancore.catalog.catalog import Catalog
     from gancore.config.layers import ConfigLayer
+    from gancore.config.suggest import Suggestion
     from gancore.contracts import Dataset
     from gancore.data.feed import Feed
     from gancore.data.summary import Contents, DataSummary
@@ -63,7 +64,8 @@ def data(
     if sheet and sheet.suffix.lower() != ".png":
         raise click.UsageError(f"--sheet must end in .png; received {sheet}")
     root, catalog = data_root(data_dir), open_catalog(terminal)
-    dataset, chosen = _dataset(terminal, source, assignments, catalog)
+    dataset, suggestion = _dataset(terminal, source, assignments, catalog)
+    chosen = suggestion.choice if suggestion else None
     warn(terminal, catalog)
     display = terminal.display()
     read = _lenient(dataset)
@@ -88,7 +90,7 @@ def data(
         "skipped": {reason: list(names) for reason, names in summary.findings.skipped.items()},
         "facts": dict(summary.findings.facts),
         "notes": list(summary.findings.notes),
-        "warnings": [*_stopping(dataset, summary), *summary.warnings()],
+        "warnings": [*_stopping(dataset, summary), *summary.warnings(augmented=_is_augmented(suggestion))],
         "sheet": str(sheet) if sheet else None,
     }
     terminal.result(json_safe(document), lambda: _print(summary, document))
@@ -115,7 +117,7 @@ class _Reading:
 
 def _dataset(
     terminal: Terminal, source: str, assignments: tuple[str, ...], catalog: Catalog
-) -> tuple[Dataset, str | None]:
+) -> tuple[Dataset, Suggestion | None]:
     """Return the dataset of a name or path, with the keys that were set, and what `train` would choose for a path.
 
     Raises ConfigError for a wrong key.
@@ -147,8 +149,15 @@ def _dataset(
         except ConfigError:  # no recipe can be chosen, or a key is wrong, which is reported below
             return with_settings(dataset_at(source, catalog), assignments, catalog), None
         dataset = read_component(Dataset, merge(chosen.layers)[0]["dataset"], catalog)
-        return with_settings(dataset, assignments, catalog), chosen.choice
+        return with_settings(dataset, assignments, catalog), chosen
     return with_settings(dataset, assignments, catalog), None
+
+
+def _is_augmented(chosen: Suggestion | None) -> bool:
+    """Return whether the config that `train` would choose augments the images already."""
+    from gancore.config.layers import merge
+
+    return chosen is not None and bool(merge(chosen.layers)[0].get("augmentations"))
 
 
 def with_settings(dataset: Dataset, assignments: tuple[str, ...], catalog: Catalog) -> Dataset:

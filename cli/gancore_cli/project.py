@@ -18,8 +18,10 @@ from gancore_cli.options import (
     PluginOptions,
     Terminal,
     best,
+    check_weights,
     device,
     echo,
+    ema,
     output_options,
     print_table,
     raw,
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     "folder.",
 )
 @raw
+@ema
 @best
 @device
 @output_options
@@ -77,6 +80,7 @@ def project(
     seed: int,
     out: Path,
     raw: bool,
+    ema: float | None,
     best: bool,
     device: str,
 ) -> None:
@@ -98,9 +102,10 @@ def project(
     from gancore.sampling.load import load
     from gancore.sampling.project_images import ImageSearches, ProjectionFiles
 
+    check_weights(raw=raw, ema=ema)
     files = ProjectionFiles.of(out, images)
     catalog = open_catalog(terminal)
-    trained = load(run, raw=raw, best=best, device=device, catalog=catalog)
+    trained = load(run, raw=raw, best=best, ema=ema, device=device, catalog=catalog)
     warn(terminal, catalog, *trained.warnings)
     number = trained.class_number(label)
     names, given = _read(trained, images, assignments, catalog)
@@ -111,6 +116,7 @@ def project(
         files.write(searches)
         results = [{"image": name, **result} for name, result in zip(names, searches.results(), strict=True)]
     options = [*(["--condition", str(condition)] if condition else []), *(["--raw"] if raw else [])]
+    options += [] if ema is None else ["--ema", f"{ema:g}"]
     document = {
         "out": str(files.latents),
         "comparison": str(files.comparison) if files.shows(searches) else None,

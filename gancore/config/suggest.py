@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from math import gcd
 from pathlib import Path
 from shlex import quote
+from textwrap import wrap
 
 from pydantic import ValidationError
 
@@ -37,6 +39,7 @@ from gancore.settings import plain
 
 _GRAY_ITEMS = 10_000
 """The fewest gray images for the recipes that were made for MNIST, which has no augmentation."""
+_WIDTH, _INDENT = 100, " " * 11  # of the reasons of rules
 _ITEMS_TO_MEASURE = 130
 """The fewest items for a metric of a recipe: with half of them, 65, the 64 features of `random` can be compared."""
 _PATCH = 4
@@ -91,13 +94,12 @@ class Suggestion:
         ]
 
     def table(self) -> list[str]:
-        """Return a line for each key that follows from a rule: the key, its value, and the reason."""
-        rows = []
-        for last, each in zip((None, *self.decided), self.decided, strict=False):
-            is_same = last is not None and (last.value, last.reason) == (each.value, each.reason)
-            rows.append((each.key, as_toml(each.value), f"as {last.key}" if last and is_same else each.reason))
-        widths = [max((len(row[column]) for row in rows), default=0) for column in range(2)]
-        return [f"rule:    {key:<{widths[0]}}  {value:<{widths[1]}}  {reason}" for key, value, reason in rows]
+        """Return lines for the keys that follow from rules: those of one value and reason, and the reason below."""
+        lines = list[str]()
+        for (value, reason), same in groupby(self.decided, lambda each: (each.value, each.reason)):
+            lines.append(f"rule:    {', '.join(each.key for each in same)} = {as_toml(value)}")
+            lines += wrap(reason, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        return lines
 
     def arguments(self) -> list[str]:
         """Return the arguments of `gancore train` that make the same choice by hand."""

@@ -71,3 +71,16 @@ def test_wrong_half_lives_are_named_with_those_of_the_run(averaged):
         (("--ema", 2, "--ema", 3), "no average (EMA) with a half-life of 3 kimg"),
     ):
         assert problem in averaged.fails(2, "evaluate", "runs/0001", *words)
+
+
+def test_average_is_projected_by_its_half_life(averaged):
+    averaged.works("sample", "runs/0001", "-n", 1, "--out", "target.png")
+    project = ("project", "runs/0001", "target.png", "--steps", 5)
+    commands = {}
+    for words in ((), ("--ema", 0.05)):
+        name = f"{words[-1] if words else 'default'}.npy"
+        commands[name] = averaged.works(*project, *words, "--out", name).stdout.splitlines()[-1]
+    default, other = (np.load(averaged.folder / name) for name in ("default.npy", "0.05.npy"))
+    assert not np.array_equal(default, other)
+    assert " --ema 0.05 --out " in commands["0.05.npy"]
+    assert "--ema" not in commands["default.npy"]

@@ -28,6 +28,16 @@ def test_data_prints_what_was_understood_of_a_folder(gancore, pictures):
     assert "warning: the dataset has only 8 samples" in done.stdout
 
 
+def test_data_advises_an_augmentation_unless_train_would_choose_one(gancore, pictures):
+    few = "warning: the dataset has only 8 samples, which a GAN can memorize: use more data"
+    chosen = gancore.works("data", "pictures", "--set", "size=16").stdout.splitlines()
+    assert any("would choose: recipe pictures" in line for line in chosen)
+    assert few in chosen
+    np.save(gancore.folder / "rows.npy", np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32))
+    rows = gancore.works("data", "rows.npy").stdout.splitlines()
+    assert f"{few}, or an augmentation (gancore list augmentation)" in rows
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_data_says_once_that_pictures_cannot_be_read(gancore, pictures, skip):
     (pictures / "cat" / "0.png").write_bytes(b"")
