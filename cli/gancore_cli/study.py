@@ -63,6 +63,7 @@ def study() -> None:
     show_default=True,
     help="Processes on this machine, which share its cores, or have a GPU each; 0 begins the study for others.",
 )
+@click.option("--retry", is_flag=True, help="Train runs again that an error has ended, from their newest checkpoints.")
 @storage
 @data_dir
 @device
@@ -72,6 +73,7 @@ def run(
     file: Path,
     out: Path,
     workers: int,
+    retry: bool,
     storage: str | None,
     data_dir: Path | None,
     device: str,
@@ -84,16 +86,17 @@ def run(
     \b
     Examples:
       gancore study hinge.toml --out studies/hinge
-      gancore study hinge.toml --out studies/hinge --workers 2
+      gancore study hinge.toml --out studies/hinge --workers 2 --retry
       gancore report studies/hinge --open
     """  # noqa: D301  # as above
     opened = _open(terminal, out, file, storage, data_dir, device)
     note = None if terminal.quiet else terminal.note
-    _finish(
-        terminal,
-        opened,
-        lambda: opened.run(workers=workers, progress=terminal.display(), interruption=interruption(), note=note),
-    )
+
+    def work() -> None:
+        display = terminal.display()
+        opened.run(workers=workers, retry=retry, progress=display, interruption=interruption(), note=note)
+
+    _finish(terminal, opened, work)
 
 
 @study.command()
@@ -128,16 +131,14 @@ def _open(
 
 
 def _finish(terminal: Terminal, opened: Study, work: Callable[[], object]) -> None:
-    """Do the work and print the result. An interruption says what is kept, and how to continue."""
+    """Do the work and print the result. An interruption says what is kept; the same command continues."""
     from gancore.report.page import REPORT
-    from gancore.utils.paths import shell_quote
 
     try:
         work()
     except BaseException as error:
         if is_signal(error):
-            again = f"gancore study run {shell_quote(opened.path / 'study.toml')} --out {shell_quote(opened.path)}"
-            raise Interrupted(f"the study in {opened.path}, and a checkpoint of each run", again) from error
+            raise Interrupted(f"the study in {opened.path}, and a checkpoint of each run", "") from error
         raise
     show_study(terminal, opened.report, opened.path / REPORT)
 
@@ -151,8 +152,12 @@ def show_study(terminal: Terminal, report: StudyReport, page: Path) -> None:
         for sentence in report.conclusions():
             echo(sentence)
         echo(f"compared with {report.reported_by}")
+        for warning in report.warnings():
+            echo(f"warning: {warning}")
         if failed := [each for each in report.outcomes if report.failures[each.name]]:
             echo(f"failed or ended early: {len(failed)} of {len(report.outcomes)}, see the page")
+        if errors := sum(each.is_error for each in report.outcomes):
+            echo(f"ended by an error: {errors}; --retry trains them again from their newest checkpoints")
         echo(f"page: {page}")
 
     terminal.result({"out": str(page), **report.document()}, text)

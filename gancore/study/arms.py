@@ -17,7 +17,7 @@ from gancore.study.definition import StudyConfig, Table
 
 SHARED = ("checkpoint.best", "duration", "evaluate", "metrics", "report", "sample", "seed")
 """Keys that are equal in all runs of a study, so no arm may set them."""
-_OFF: Mapping[str, object] = {
+OFF: Mapping[str, object] = {
     "report": REMOVE,
     "evaluate.every_kimg": 1e9,
     "evaluate.on_collapse": "ignore",
@@ -57,7 +57,7 @@ def make_run(
         more = {f"training.{key}": value for key, value in threads.items()}
         return Run(
             study.base if recipe is None else {"recipe": recipe},
-            set={**more, **keys, **_OFF, "metrics": metrics or REMOVE, **budget},
+            set={**more, **keys, **OFF, "metrics": metrics or REMOVE, **budget},
             seed=seed,
             out=out,
             device=sources.device,
@@ -85,32 +85,31 @@ def measured_config(study: StudyConfig, sources: Sources) -> RunConfig:
     return config
 
 
-def check_arms(study: StudyConfig, sources: Sources) -> RunConfig:
-    """Return the config of the baseline. Raises ConfigError with everything that is wrong with any arm."""
-    baseline = make_run(study, study.arms[study.baseline], 0, sources).config
-    problems, seen = list[str](), dict[str, object]()
+def problems_of_arms(study: StudyConfig, sources: Sources, *, is_conditional: bool) -> Iterator[str]:
+    """Yield everything that is wrong with any arm; `is_conditional` says that a metric needs conditional samples."""
+    configs, seen, wrong = dict[str, RunConfig](), dict[str, object](), set[str]()
     for name, keys in _checked(study):
         given = [f"{key}." for key in flattened(keys)]
         shared = [key for key in SHARED if any(each.startswith(f"{key}.") for each in given)]
-        problems += [f"{name} sets {key}, which is equal in all runs" for key in shared]
+        yield from (f"{name} sets {key}, which is equal in all runs" for key in shared)
         try:
-            config = make_run(study, keys, 0, sources).config
+            config = configs[name] = make_run(study, keys, 0, sources).config
         except GancoreError as error:
-            problems.append(f"{name}: {error}")
+            if name in study.arms or str(error).partition("[")[0] not in wrong:  # such as a key of the space
+                yield f"{name}: {error}"
+            wrong.add(str(error).partition("[")[0])
             continue
-        if config.duration != baseline.duration:
-            problems.append(f"{name} runs for {config.duration}, {study.baseline} for {baseline.duration}: set budget")
-        if config.dataset != baseline.dataset:
-            problems.append(f"{name} has other data than {study.baseline}, so results would not be comparable")
-        data = config.to_data(sources.catalog)
+        if is_conditional and not config.training.conditional:
+            yield f"{name} is not conditional, as a metric of the study needs it"
+        baseline = configs.get(study.baseline)  # which comes first
+        if baseline is not None and config.duration != baseline.duration:
+            yield f"{name} runs for {config.duration}, {study.baseline} for {baseline.duration}: set budget"
+        if baseline is not None and config.dataset != baseline.dataset:
+            yield f"{name} has other data than {study.baseline}, so results would not be comparable"
         if name in study.arms:
-            problems += [f"{name} is the same as {other}" for other, known in seen.items() if known == data]
+            data = config.to_data(sources.catalog)
+            yield from (f"{name} is the same as {other}" for other, known in seen.items() if known == data)
             seen[name] = data
-    if problems:
-        numbered = [f"({number}) {text}" for number, text in enumerate(problems, start=1)]
-        listed = "; ".join(numbered) if len(numbered) > 1 else problems[0]
-        raise ConfigError(f"wrong study: {listed}", "correct the study; see the keys with: gancore show run")
-    return baseline
 
 
 def _checked(study: StudyConfig) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -49,6 +49,7 @@ def page_of_study(report: StudyReport, folder: Path) -> str:
                 (config.metric, "metric"),
             ],
             conclusions=report.conclusions(),
+            warnings=report.warnings(),
             plots=plots,
             scatters=scatters,
             reported=reported,
@@ -78,15 +79,13 @@ def _plots(report: StudyReport) -> Iterator[tuple[str, str]]:
 
 def _scatters(report: StudyReport) -> Iterator[tuple[str, str]]:
     metric = report.config.metric
-    for number, (key, distribution) in enumerate(report.config.distributions()):
-        points = [
-            (float(value), each.value(metric))
-            for each in report.searched
-            if isinstance(value := each.keys.get(key), int | float) and math.isfinite(each.value(metric))
-        ]
-        if points:
-            is_logarithmic = distribution.log is not None
-            yield key, values_over_key(points, key, metric, f"s{number}", is_logarithmic=is_logarithmic)
+    done = [each for each in report.searched if math.isfinite(each.value(metric))]
+    for number, (key, distribution) in enumerate(report.config.distributions() if done else ()):
+        choices, is_logarithmic = distribution.choice or (), distribution.log is not None
+        values = [choices.index(each.keys[key]) if choices else each.keys[key] for each in done]
+        points = [(float(value), each.value(metric)) for value, each in zip(values, done, strict=True)]
+        shown = list(map(str, choices))
+        yield key, values_over_key(points, key, metric, f"s{number}", choices=shown, is_logarithmic=is_logarithmic)
 
 
 def _runs(report: StudyReport) -> Iterator[list[str]]:
@@ -94,5 +93,5 @@ def _runs(report: StudyReport) -> Iterator[list[str]]:
     for each in report.outcomes:
         values = [short_number(each.value(name)) for name in report.config.numbers]
         took = [f"{each.kimg:,.0f}", duration(each.seconds)] if each.seconds else ["", ""]
-        chosen = in_words(each.keys) if each.stage == SEARCH else ""
-        yield [each.name, each.state, *values, *took, failures[each.name] or chosen]
+        keys = in_words(each.keys) if each.stage == SEARCH else ""
+        yield [each.name, each.state, *values, *took, "; ".join(filter(None, (failures[each.name], keys)))]

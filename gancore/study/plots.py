@@ -45,13 +45,25 @@ def values_of_arms(
 
 
 def values_over_key(
-    points: Sequence[tuple[float, float]], key: str, metric: str, prefix: str, *, is_logarithmic: bool
+    points: Sequence[tuple[float, float]],
+    key: str,
+    metric: str,
+    prefix: str,
+    *,
+    choices: Sequence[str] = (),
+    is_logarithmic: bool,
 ) -> str:
-    """Return the metric of the runs of a search over a key, as dots: (value of the key, metric)."""
+    """Return the metric of the runs of a search over a key, as dots: (value of the key, metric).
+
+    A value of a key that has `choices` is the number of one of them.
+    """
 
     def draw(axes: mpl.axes.Axes) -> None:
         axes.plot(*zip(*points, strict=True), "o", color=CURVES[0], alpha=0.6, markersize=5, markeredgewidth=0)
-        if is_logarithmic:
+        if choices:
+            axes.set_xlim(-0.5, len(choices) - 0.5)
+            axes.set_xticks(range(len(choices)), [f"\u200b{choice}" for choice in choices])
+        elif is_logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
@@ -60,7 +72,7 @@ def values_over_key(
         axes.set_xlabel(key, color=INK, loc="right")
         axes.set_ylabel(metric, color=INK)
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        for axis in (axes.xaxis, axes.yaxis):
+        for axis in (axes.yaxis,) if choices else (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: tick(value))
 
     best = f"{len(points)} runs, {metric} from {short_number(min(y for _, y in points))} to "

@@ -38,7 +38,8 @@ SEARCH, COMPARISON = "search", "comparison"
 class Outcome:
     """What is stored of a run. `state` is waiting, running, finished, pruned or failed; `failure` says why it failed.
 
-    `keys` are the dotted config keys that the arm sets, `numbers` the metrics, `real_data` those of real images.
+    `is_error` says that an error has ended it, which another try may not have. `keys` are the dotted config keys that
+    the arm sets, `numbers` the metrics, `real_data` those of real images, `warnings` what its training warned of.
     """
 
     stage: str
@@ -46,10 +47,12 @@ class Outcome:
     arm: str
     seed: int
     state: str
-    keys: Mapping[str, object]
+    keys: Mapping[str, Any]  # Any: data of a file
     numbers: Mapping[str, float | None]
     real_data: Mapping[str, float | None] = field(default_factory=dict)
     failure: str = ""
+    is_error: bool = False
+    warnings: Sequence[str] = ()
     step: int = 0
     kimg: float = 0.0
     seconds: float = 0.0
@@ -196,6 +199,15 @@ class StudyReport:
         sign = -1 if self.better.get(metric) == "higher" else 1
         return min(finite, key=lambda each: sign * each.value(metric), default=None)
 
+    def warnings(self) -> list[str]:
+        """Return what runs warned of, once each, with the arms whose runs did unless all have."""
+        arms = dict.fromkeys(each.arm for each in self.outcomes if each.is_over)
+        warned: dict[str, dict[str, None]] = {}
+        for each in self.outcomes:
+            for text in each.warnings:
+                warned.setdefault(text, {})[each.arm] = None
+        return [text if len(those) == len(arms) else f"{', '.join(those)}: {text}" for text, those in warned.items()]
+
     def conclusions(self) -> list[str]:
         """Return what may be concluded: a sentence for each arm and for the search, or how often the only arm fails."""
         compared = [comparison.conclusion for comparison in self.comparisons()]
@@ -279,6 +291,7 @@ class StudyReport:
                 "reported_by": self.reported_by,
                 "real_data": dict(self.real_data),
                 "conclusions": self.conclusions(),
+                "warnings": self.warnings(),
                 "comparisons": [asdict(each) for each in self.comparisons()],
                 "best": dict(best.keys) if (best := self.best_searched()) else None,
                 "variants": {name: flattened(keys) for name, keys in self.config.variants.items()},

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from gancore.catalog.discovery import NO_PLUGINS
 from gancore.config.layers import flattened, nested
 from gancore.config.run import RunConfig
 from gancore.distributed.ranks import choose_device
-from gancore.errors import ConfigError, NumericsError, WorkerError
+from gancore.errors import ConfigError, GancoreError, NumericsError, WorkerError
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.interrupt import Interruption
 from gancore.run.progress import Display, ProgressDisplay
 from gancore.run.run import prepare
-from gancore.study.arms import Sources, check_arms, measured_config
+from gancore.study.arms import Sources, make_run, measured_config, problems_of_arms
 from gancore.study.definition import BASE, BEST, FILE, StudyConfig, Table, read_study
 from gancore.study.measure import Measure
 from gancore.study.processes import WorkerProcesses
@@ -82,7 +82,7 @@ class Study:
     has the plugins, by default all that are installed. Runs are ordinary run folders in `out`/runs.
 
     `storage` is a database, by default that of the environment variable GANCORE_STUDY_STORAGE, else of the study.
-    Raises ConfigError for wrong fields, and for a folder that has another study.
+    Raises ConfigError for wrong fields. A folder that has another study is refused before it is read or changed.
     """
 
     def __init__(
@@ -112,7 +112,6 @@ class Study:
         if begun is not None:
             given = {key: getattr(begun, key) for key in ("threads", "storage") if getattr(config, key) is None}
             config = config.model_copy(update={key: value for key, value in given.items() if value is not None})
-            _check_same(config, begun, self.path)
         if storage is None and (begun is None or begun.storage is not None):
             storage = os.environ.get(STORAGE)
         if storage is not None:
@@ -120,12 +119,13 @@ class Study:
         if config.storage is not None:
             config = config.model_copy(update={"storage": _absolute(config.storage)})
         self.config: StudyConfig = config
+        self._begun = begun
         self._sources = Sources(catalog or Catalog.installed(), device, None if data_dir is None else Path(data_dir))
         self._root = data_root(data_dir)
 
     @cached_property
     def _baseline(self) -> RunConfig:
-        return check_arms(self.config, self._sources)
+        return make_run(self.config, self.config.arms[self.config.baseline], 0, self._sources).config
 
     @cached_property
     def measure(self) -> Measure:
@@ -135,7 +135,11 @@ class Study:
 
     @cached_property
     def _stages(self) -> dict[str, Trials]:
-        """The trials of each stage, in order. Raises ConfigError when the storage cannot be used."""
+        """The trials of each stage, in order.
+
+        Raises ConfigError when the storage cannot be used, and when the folder has another study.
+        """
+        self._check_folder()
         return self._open_stages(None)
 
     def _open_stages(self, about: Mapping[str, Any] | None) -> dict[str, Trials]:  # Any: JSON
@@ -167,26 +171,65 @@ class Study:
     def check(self) -> None:
         """Check everything before any run: the folder, keys of all arms, metrics, sampler and pruner, and the storage.
 
-        Raises ConfigError with everything that is wrong with arms; PluginError for a plugin that cannot be used.
+        Raises ConfigError with everything that is wrong. What is wrong in one place only is raised as it is, such as
+        PluginError for a plugin that cannot be used.
         """
         if self.path.is_file() or (self.path / "config.toml").is_file():
             kind = "a file" if self.path.is_file() else "the folder of a run"
             raise ConfigError(f"{self.path} is {kind}", "name another folder for the study")
-        self._check_search()
-        _ = self._baseline, self.measure
-        self.path.mkdir(parents=True, exist_ok=True)
-        open_storage(self.config, self.path)
-
-    def _check_search(self) -> None:
-        if not self.config.is_search:
-            return
-        pruner_of(self.config.pruner)
-        check_sampler(self.config)
-        settings = self.config.combinations
-        name = self.config.sampler if isinstance(self.config.sampler, str) else self.config.sampler.get("name")
-        if settings is not None and settings < self.config.trials and name != BRUTE_FORCE:
+        errors = self._errors()
+        if not errors:
+            self.path.mkdir(parents=True, exist_ok=True)
+            open_storage(self.config, self.path)
+        elif len(errors) == 1:
+            raise errors[0]
+        else:
+            texts = [str(error).removeprefix("wrong study: ") for error in errors]
+            listed = "; ".join(f"({number}) {text}" for number, text in enumerate(texts, start=1))
             raise ConfigError(
-                f"the space has {settings} settings, fewer than the {self.config.trials} trials",
+                f"wrong study: {listed}", "correct the study; see the keys of runs with: gancore show run"
+            )
+
+    def _errors(self) -> list[GancoreError]:
+        """Return everything that is wrong."""
+        errors, config = list[GancoreError](), self.config
+        checks: list[Callable[[], object]] = [self._check_folder]
+        if config.is_search:
+            checks += [partial(pruner_of, config.pruner), partial(check_sampler, config), self._check_combinations]
+        if config.storage is not None:  # one in the folder is opened when all the rest is right
+            checks.append(partial(open_storage, config, self.path))
+        for check in checks:
+            try:
+                check()
+            except GancoreError as error:
+                errors.append(error)
+        return [*errors, *self._errors_of_arms()]
+
+    def _errors_of_arms(self) -> Iterator[GancoreError]:
+        """Yield what is wrong with arms, and with metrics for the data of the baseline."""
+        unusable, is_conditional = None, False
+        try:
+            is_conditional = any("conditions" in metric.needs for metric in self.measure.report.metrics.values())
+        except GancoreError as error:
+            unusable = error
+        problems = list(problems_of_arms(self.config, self._sources, is_conditional=is_conditional))
+        if unusable and f"{self.config.baseline}: {unusable}" not in problems:
+            yield unusable
+        for text in problems:
+            yield ConfigError(f"wrong study: {text}", "correct the study; see the keys of runs with: gancore show run")
+
+    def _check_folder(self) -> None:
+        """Raise ConfigError if the folder has another study."""
+        if self._begun is not None:
+            _check_same(self.config, self._begun, self.path)
+
+    def _check_combinations(self) -> None:
+        """Raise ConfigError if the search has more trials than settings, unless each setting is tried once."""
+        config, settings = self.config, self.config.combinations
+        name = config.sampler if isinstance(config.sampler, str) else config.sampler.get("name")
+        if settings is not None and settings < config.trials and name != BRUTE_FORCE:
+            raise ConfigError(
+                f"the space has {settings} settings, fewer than the {config.trials} trials",
                 f'set trials = {settings} and sampler = "{BRUTE_FORCE}", which tries each of them once',
             )
 
@@ -194,6 +237,7 @@ class Study:
         self,
         *,
         workers: int = 1,
+        retry: bool = False,
         progress: bool | Display = False,
         interruption: Interruption | None = None,
         note: Callable[[str], None] | None = None,
@@ -201,8 +245,9 @@ class Study:
         """Train and measure all runs that are not finished yet, and return the results.
 
         `workers` processes on this machine share its cores, or have a GPU each; others may join with `work`. With 0 the
-        study is checked and begun, and nothing is trained. `note` gets a line for each finished run. Stopping keeps
-        everything: the next call, or another worker, continues.
+        study is checked and begun, and nothing is trained. `retry` trains runs again that an error has ended, from
+        their newest checkpoints. `note` gets a line for each finished run. Stopping keeps everything: the next call,
+        or another worker, continues.
         Raises ConfigError as `check`, DataError for unfit data, WorkerError when all workers have died.
         """
         if self.config.threads is None:
@@ -212,7 +257,7 @@ class Study:
         note = note or _ignore
         display = progress if isinstance(progress, Display) else ProgressDisplay() if progress else Display()
         display.prepare(prepare(self._baseline.dataset, self._root))
-        self._begin()
+        self._begin(retry=retry)
         self._announce(workers, note)
         if not self._is_finished:
             display.prepare(self.measure.prepare())
@@ -256,8 +301,10 @@ class Study:
         outcomes = [outcome for stage, trials in self._stages.items() for outcome in _outcomes(stage, trials)]
         return StudyReport(self.config, outcomes, **self._stages[COMPARISON].about)
 
-    def _begin(self) -> None:
+    def _begin(self, *, retry: bool) -> None:
         """Write the study and add its trials, those of the comparison if nothing is to be searched before.
+
+        `retry` adds trials for runs that an error has ended, those of a search only before its best one is compared.
 
         Raises ConfigError for a folder that has another study, and for a longer search whose best setting has been
         compared already.
@@ -280,6 +327,8 @@ class Study:
             kept = self.config.model_dump(mode="json", exclude_unset=True, exclude={"storage"})
             for trials in self._stages.values():
                 trials.keep_config(kept)
+            if retry:
+                (search if search is not None and not comparison.all() else comparison).retry()
             self._add_compared()
 
     def _add_compared(self) -> None:

@@ -51,6 +51,11 @@ _SEEDS = 1_000_003
 """The distance between the seeds of samplers for given seeds that follow each other; more than a search has trials."""
 _MOST_STARTS = 3
 """Starts of a trial at one step, after which it counts as the reason why its workers die."""
+_UNFIT = {
+    "GridSampler": f"{BRUTE_FORCE} tries every combination too",
+    "PartialFixedSampler": "leave the fixed keys out of the space",
+}
+"""Samplers that cannot be used by a study, and what to do."""
 _FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 """Names of the states of trials that are not claimed any more."""
 
@@ -181,8 +186,17 @@ class Trials:
 
     @using_storage()
     def all(self) -> list[FrozenTrial]:
-        """Return all trials in the order in which they were added."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if "job" in trial.user_attrs]
+        """Return the newest trial of each run, in the order in which the runs were added."""
+        trials = [trial for trial in self.study.get_trials(deepcopy=False) if "job" in trial.user_attrs]
+        return list({trial.user_attrs["job"]["name"]: trial for trial in trials}.values())
+
+    @using_storage()
+    def retry(self) -> None:
+        """Add a trial for each run that an error has ended, with the same keys; numbers that diverged are no error."""
+        for trial in self.all():
+            if trial.state.name == "FAIL" and trial.user_attrs["result"]["is_error"]:
+                job = trial.user_attrs["job"]
+                self.study.enqueue_trial(trial.params, user_attrs={"job": job})
 
     @property
     def finished(self) -> bool:
@@ -278,8 +292,8 @@ def sampler_of(given: str | Mapping[str, Any], number: int) -> BaseSampler:
     another. Raises ConfigError for an unknown sampler or argument.
     """
     name = given if isinstance(given, str) else given.get("name")
-    if name == "GridSampler":
-        raise ConfigError("GridSampler cannot be used by a study", f"{BRUTE_FORCE} tries every combination too")
+    if name in _UNFIT:
+        raise ConfigError(f"{name} cannot be used by a study", _UNFIT[name])
     seed = 0 if isinstance(given, str) else given.get("seed", 0)
     seed = (seed * _SEEDS + number) % 2**32 if isinstance(seed, int) else seed
     return _made("sampler", given, optuna.samplers.BaseSampler, {"seed": seed})  # type: ignore[type-abstract]  # a name
@@ -327,7 +341,8 @@ def _made(what: str, given: str | Mapping[str, Any], kind: type[T], known: Mappi
     table = {"name": given} if isinstance(given, str) else dict(given)
     name = table.pop("name", None)
     names = [each for each in dir(module) if isinstance(getattr(module, each), type)]
-    names = [each for each in names if issubclass(getattr(module, each), kind) and getattr(module, each) is not kind]
+    names = [each for each in names if issubclass(getattr(module, each), kind) and each not in _UNFIT]
+    names = [each for each in names if not each.startswith("Base")]
     if name not in names:
         raise ConfigError(unknown_name(what, str(name), names), "name one as in the documentation of Optuna")
     made: type[T] = getattr(module, str(name))

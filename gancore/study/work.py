@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -14,7 +14,7 @@ from gancore.config.layers import flattened, nested
 from gancore.errors import DataError, GancoreError, InUseError, NumericsError, StorageError, describe_error
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interruption
-from gancore.study.arms import Sources, make_run
+from gancore.study.arms import OFF, Sources, make_run
 from gancore.study.definition import StudyConfig
 from gancore.study.measure import Measure, real_data_of
 from gancore.study.trials import Trials, job_of, pruner_of, sampler_of, suggest, using_storage
@@ -31,12 +31,17 @@ RUNS = "runs"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a trial has ended: with the numbers of its metrics, or with the reason why it has none."""
+    """How a trial has ended: with the numbers of its metrics, or with the reason why it has none.
+
+    `is_error` says that the reason is an error which another try may not have, unlike numbers that are not finite.
+    """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
     real_data: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
+    is_error: bool = False
     is_pruned: bool = False
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Worker:
         try:
             keys = self._choose(trials, trial) if searches else job_of(trial).keys
             if trials.keeps_dying(trial, _newest_step(folder)):
-                ended = Ended(failure=f"its process died several times after step {_newest_step(folder):,}")
+                text = f"its process died several times after step {_newest_step(folder):,}"
+                ended = Ended(failure=text, is_error=True)
             else:
                 ended = self._ended(trials, trial, keys, folder, searches=searches)
         except (StorageError, InUseError, DataError, KeyboardInterrupt):
@@ -82,27 +88,28 @@ class Worker:
                 self.measure.check_data()
             is_finite = not isinstance(error, NumericsError)
             text = str(error) if isinstance(error, GancoreError) else describe_error(error)
-            return Ended(failure=text if is_finite else f"not finite: {text}")
+            return Ended(failure=text if is_finite else f"not finite: {text}", is_error=is_finite)
 
     def _train_and_measure(
         self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], folder: Path, *, searches: bool
     ) -> Ended:
         checks = self.study.checks if searches and self.study.pruner else ()
+        warnings = list[str]()
         trained, reported = trials.progress(trial)
         if not _is_intact(folder):
             trained, reported = 0, frozenset()
         for percent in (*(check for check in checks if check not in reported), 100):
             if percent > trained:
-                self._train(keys, job_of(trial).seed, folder, percent / 100)
+                warnings = self._train(keys, job_of(trial).seed, folder, percent / 100)
                 trials.note_trained(trial, percent)
             if percent < 100 and self._is_pruned(trial, folder, percent):
-                return Ended(failure=f"ended after {percent} % of the budget", is_pruned=True)
+                return Ended(failure=f"ended after {percent} % of the budget", is_pruned=True, warnings=warnings)
         with computing_with(self.study.threads):
             evaluation = self.measure.evaluate(folder, selects=searches)
         if not searches:
             with RunDirectory(folder).locked():
                 RunDirectory(folder).write_evaluation(_newest_step(folder), evaluation)
-        return Ended(evaluation.numbers(), real_data_of(evaluation))
+        return Ended(evaluation.numbers(), real_data_of(evaluation), warnings=warnings)
 
     def _choose(self, trials: Trials, trial: optuna.Trial) -> dict[str, Any]:  # Any: data of a file
         """Return config keys that the sampler suggests; for a trial that is taken up, those of its start."""
@@ -111,13 +118,17 @@ class Worker:
         with using_storage():
             return nested({key: suggest(trial, key, each) for key, each in self.study.distributions()})
 
-    def _train(self, keys: Mapping[str, Any], seed: int, folder: Path, share: float) -> None:
-        """Train a run until this share of the budget is done, from its newest checkpoint if there is one."""
+    def _train(self, keys: Mapping[str, Any], seed: int, folder: Path, share: float) -> list[str]:
+        """Train a run until this share of the budget is done, from its newest checkpoint if there is one.
+
+        Returns what it warned of.
+        """
         run = make_run(self.study, keys, seed, self.sources, folder)
         with closing(run.train(resume=True, interruption=self.interruption)) as records:
             for record in records:
                 if record.step.done >= share:
                     break
+        return [text for text in run.warnings if not text.startswith(tuple(f"{key} " for key in OFF))]
 
     def _is_pruned(self, trial: optuna.Trial, folder: Path, percent: int) -> bool:
         """Report the metric so far, and return whether the pruner ends the run."""
@@ -138,6 +149,8 @@ class Worker:
             "numbers": json_safe(dict(ended.numbers)),
             "real_data": json_safe(dict(ended.real_data)),
             "failure": failure,
+            "is_error": ended.is_error,
+            "warnings": list(ended.warnings),
             **progress,
         }
         trials.tell(trial, value, result, pruned=ended.is_pruned)

@@ -63,6 +63,6 @@ def test_study_that_is_interrupted_keeps_its_runs_and_continues(gancore):
     assert started.returncode == 130
     assert errors.count("kept: ") == 1, "workers say nothing about an interruption"
     assert "kept: the study in s, and a checkpoint of each run" in errors
-    assert "next: gancore study run s/study.toml --out s" in errors
+    assert "next: gancore study study.toml --out s --workers 2" in errors
     document = json.loads(gancore.works("study", "s/study.toml", "--out", "s", "--json").stdout)
     assert {row["step"] for row in document["runs"]} == {1200}

@@ -27,7 +27,7 @@ from gancore.evaluation.defaults import evaluator_for_run
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.directory import RunDirectory
 from gancore.run.recorder import Session, record
-from gancore.study.arms import Sources, check_arms
+from gancore.study.arms import Sources, problems_of_arms
 from gancore.study.definition import read_study
 from gancore.testing.cases import Case
 from gancore.testing.exporters import exported_generator
@@ -97,7 +97,7 @@ def check_toml(block, folder):
     file.write_text(block.text, encoding="utf-8")
     catalog = Catalog.installed()
     if "base" in data:  # a study
-        check_arms(read_study(file), Sources(catalog, "cpu"))
+        assert list(problems_of_arms(read_study(file), Sources(catalog, "cpu"), is_conditional=False)) == []
         return
     resolve([ConfigLayer("parts", PARTS), *read_layers(str(file), catalog)], catalog)
 

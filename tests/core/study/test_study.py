@@ -1,6 +1,7 @@
 """Studies of short runs on toy data: pairing, going on, failures, searches, and what is refused before any run."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -111,8 +112,10 @@ def test_study_grows_by_seeds_and_variants(tmp_path):
 @pytest.mark.parametrize("changes", [{"budget": "13 steps"}, {"seeds": 1}, {"variants": {"hinge": {"loss": "lsgan"}}}])
 def test_study_refuses_a_folder_with_another_study(finished, changes):
     (key,) = changes
-    with pytest.raises(ConfigError, match=f"has another study: {key} is"):
-        study(finished.path, **changes)
+    other = study(finished.path, **changes)
+    for use in (other.check, lambda: other.results):
+        with pytest.raises(ConfigError, match=f"has another study: {key} is"):
+            use()
 
 
 @pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"])
@@ -324,6 +327,86 @@ def test_study_leaves_an_arm_whose_plugin_fails_to_itself(tmp_path):
     assert rows["base"]["state"] == "finished"
     assert rows["broken"]["state"] == "failed"
     assert "no luck today" in rows["broken"]["failure"]
+
+
+def test_study_retries_runs_that_an_error_has_ended_and_no_others(tmp_path):
+    plugin, fixed = tmp_path / "fragile.py", tmp_path / "fixed"
+    plugin.write_text(
+        "from pathlib import Path\n"
+        "import gancore\n"
+        "from gancore_plugins.losses.bce import NonSaturating\n"
+        "class Fragile(NonSaturating):\n"
+        '    """Fails at first."""\n'
+        "    name = 'fragile'\n"
+        "    def build(self, spec):\n"
+        f"        if not Path({str(fixed)!r}).exists():\n"
+        "            raise RuntimeError('no luck today')\n"
+        "        return super().build(spec)\n"
+        "@gancore.hookimpl\n"
+        "def gancore_losses():\n"
+        "    return [Fragile]\n"
+    )
+    catalog = gancore.Catalog.installed(gancore.Choice(files=(plugin,)))
+    wild = {"optimizer": {"generator": {"lr": 1e30}, "discriminator": {"lr": 1e30}}}
+    fields = FIELDS | {"seeds": 1, "variants": {"fragile": {"loss": "fragile"}, "wild": wild}}
+
+    def states(**options):
+        made = Study(fields, out=tmp_path / "s", device="cpu", catalog=catalog)
+        made.run(**options)
+        assert [each.arm for each in made.report.outcomes if each.is_error] == ["fragile"] * (not fixed.exists())
+        return {row["arm"]: row["state"] for row in made.results}
+
+    assert states() == {"base": "finished", "fragile": "failed", "wild": "failed"}
+    fixed.touch()
+    assert [row["state"] for row in Study(out=tmp_path / "s", catalog=catalog).results].count("failed") == 2
+    lines = []
+    assert states(retry=True, note=lines.append) == {"base": "finished", "fragile": "finished", "wild": "failed"}
+    assert lines[0] == "1 of 3 runs to train, 1 at a time"
+
+
+def test_search_retries_an_error_with_the_setting_that_it_had(tmp_path):
+    made = study(tmp_path / "s", SEARCH, seeds=1, trials=1)
+    made.run(workers=0)
+    trials = made._stages["search"]
+    with trials.claim() as trial:
+        rate = trial.suggest_float("optimizer.generator.lr", 1e-4, 1e-1, log=True)
+        trials.tell(trial, None, {"failure": "killed", "is_error": True}, pruned=False)
+    made.run(retry=True)
+    (searched,) = (row for row in made.results if row["stage"] == "search")
+    assert (searched["state"], searched["optimizer.generator.lr"]) == ("finished", rate)
+
+
+def test_study_says_what_its_runs_warned_of(tmp_path):
+    made = study(tmp_path / "s", seeds=1, variants={"last": {"training": {"channels_last": True}}})
+    made.run()
+    (warning,) = made.report.warnings()
+    assert warning == "last: training.channels_last has no effect: the data are not images"
+    assert warning in page_of_study(made.report, made.path).replace("&#39;", "'")
+
+
+def test_study_reports_wrong_keys_metrics_samplers_and_storages_at_once(tmp_path):
+    changes = {
+        "metric": "class-agreement-classifier",
+        "sampler": "TPSampler",
+        "pruner": "MedianPrune",
+        "storage": "sqlite:////nowhere/at/all.db",
+        "space": {"optimizer": {"generator": {"rate": {"log": [1e-4, 1e-1]}}}},
+    }
+    with pytest.raises(ConfigError) as caught:
+        study(tmp_path / "s", SEARCH, **changes).run()
+    texts = re.split(r"(?:^wrong study:|;) \(\d\) ", str(caught.value))
+    expected = ("MedianPrune", "TPSampler", "cannot be opened", "class-agreement", "unknown Adam argument 'rate'")
+    for text, part in zip(texts[1:], expected, strict=True):
+        assert part in text
+    assert not (tmp_path / "s").exists()
+
+
+def test_study_refuses_an_arm_that_is_not_conditional_for_a_metric_of_conditions(tmp_path):
+    base = {"recipe": "digits", "training": {"conditional": True}}
+    changes = {"base": base, "metric": "class-agreement-classifier", "samples": 100}
+    arms = {"without": {"training": {"conditional": False}}, "hinge": {"loss": "hinge"}}
+    with pytest.raises(ConfigError, match="study: without is not conditional, as a metric of the study needs it\n"):
+        study(tmp_path / "s", variants=arms, **changes).check()
 
 
 def test_study_reports_everything_wrong_with_its_arms_before_any_run(tmp_path):
