@@ -59,7 +59,7 @@ def list_components(terminal: Terminal, kind: str | None) -> None:
 @click.argument("name", metavar="[NAME|RUN]", required=False, shell_complete=completers.names_of_kind)
 @output_options
 def show(terminal: Terminal, kind: str, name: str | None) -> None:
-    """Show a component, a recipe, the keys of a config, or the state of a run.
+    """Show a component, a recipe, the keys of a config, or a run.
 
     Each field of a component has a type, default, bounds and meaning. A recipe may have rules, by which values follow
     from the data. The state is how far the run is, who trains it, its newest numbers, what is damaged, and what can be
@@ -131,7 +131,12 @@ def show(terminal: Terminal, kind: str, name: str | None) -> None:
 @click.command("recipes")
 @output_options
 def list_recipes(terminal: Terminal) -> None:
-    """List recipes: configs to train from, by name."""
+    """List recipes: configs to train from, by name.
+
+    \b
+    Example:
+      gancore recipes
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     catalog = open_catalog(terminal)
     rows = [
         {"name": recipe.name, "package": plugin.package, "version": plugin.version, "summary": recipe.summary}
@@ -151,7 +156,12 @@ def plugins() -> None:
 @click.option("--no-load", is_flag=True, help="Import no plugin; show only what is installed and what is disabled.")
 @output_options
 def list_plugins(terminal: Terminal, no_load: bool) -> None:
-    """List plugins with their components, recipes, commands and errors."""
+    """List plugins with their components, recipes, commands and errors.
+
+    \b
+    Example:
+      gancore plugins list
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     rows = [
         _row(plugin, loaded=not no_load) for plugin in (find_plugins() if no_load else open_catalog(terminal).plugins)
     ]

@@ -35,7 +35,12 @@ def check_plugin(terminal: Terminal, plugin: str) -> None:
     checked by the laws of its kind, on small cases drawn from its fields, and always on the same ones. Laws that could
     not be tried, and those whose cases the component refused, are listed with the reason. A broken law ends the command
     with exit code 5, and so does one that was not tested because a package is not installed.
-    """
+
+    \b
+    Examples:
+      gancore plugins check gancore-waves
+      gancore plugins check ./my_loss.py
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.errors import ConfigError, PluginError
 
     try:

@@ -175,7 +175,11 @@ def install(terminal: Terminal, shell: str | None) -> None:
     Writes a script to the place where the shell looks for it, and a line in ~/.bashrc or ~/.zshrc that loads it. Every
     file that is written is named, and nothing is written twice. The names of components and recipes are written to the
     cache, as every command does that imports the plugins.
-    """
+
+    \b
+    Example:
+      gancore completion install
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.errors import ConfigError
     from gancore.utils.atomic import atomic_write, writing
     from gancore_cli.catalog import open_catalog
@@ -214,7 +218,12 @@ def install(terminal: Terminal, shell: str | None) -> None:
 @click.argument("shell", type=click.Choice(_SHELLS), required=False)
 @output_options
 def uninstall(terminal: Terminal, shell: str | None) -> None:
-    """Remove what `install` has written for a shell, by default the one that you use."""
+    """Remove what `install` has written for a shell, by default the one that you use.
+
+    \b
+    Example:
+      gancore completion uninstall
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.utils.atomic import atomic_write, writing
 
     shell = shell or _current()
@@ -245,7 +254,12 @@ def uninstall(terminal: Terminal, shell: str | None) -> None:
 @click.argument("shell", type=click.Choice(_SHELLS))
 @output_options
 def show_script(terminal: Terminal, shell: str) -> None:
-    """Print the script for a shell, to install it by hand."""
+    """Print the script for a shell, to install it by hand.
+
+    \b
+    Example:
+      gancore completion show fish > ~/.config/fish/completions/gancore.fish
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     terminal.result({"shell": shell, "script": _SCRIPTS[shell]}, lambda: echo(_SCRIPTS[shell].rstrip("\n")))
 
 

@@ -148,7 +148,13 @@ def evaluate(
     RUN and CHECKPOINT are sampled. PATH has images or vectors from any program: a folder or zip archive of pictures, or
     an array, read as gancore train reads it. Pictures are resized to the reference. The score of real images is shown
     next to each value, since even a perfect model does not reach zero.
-    """
+
+    \b
+    Examples:
+      gancore evaluate runs/0001
+      gancore evaluate runs/0001 --metric fd-random --metric coverage-random
+      gancore evaluate PICTURES/ --reference mnist
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.distributed.ranks import choose_device
     from gancore.evaluation.train_extractor import EvaluationPaths
     from gancore.utils.json import json_safe

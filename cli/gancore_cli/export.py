@@ -75,7 +75,7 @@ def export(
     repository: str | None,
     private: bool,
 ) -> None:
-    """Write a trained generator for torch, for ONNX, or for the Hugging Face Hub.
+    """Write a generator for torch, ONNX, or the Hugging Face Hub.
 
     Programs of torch and ONNX work without gancore; the folder for the hub is read by gancore.load.
     Loads CHECKPOINT, or the newest valid one of RUN. A program is compared with the generator before it is kept.
@@ -84,7 +84,7 @@ def export(
     Examples:
       gancore export runs/0001 --format onnx
       gancore export runs/0001 --out generator.pt2
-      gancore export runs/0001 --format hub --set license=apache-2.0 --push USER/NAME
+      gancore export runs/0001 --format hub --push USER/NAME
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.config.requirements import attributed
     from gancore.errors import blame

@@ -29,9 +29,10 @@ def fetch(terminal: Terminal, extractor: str, data_dir: Path | None) -> None:
     that was interrupted continues where it ended.
 
     \b
-    Examples:
-      gancore fetch inception                             for fd-inception (FID), kid-inception and is-inception
-      gancore fetch inception --data-dir /data/gancore    to another folder of dataset files
+    For fd-inception (FID), kid-inception and is-inception:
+      gancore fetch inception
+    To another folder of dataset files:
+      gancore fetch inception --data-dir /data/gancore
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.contracts import Dataset
     from gancore.errors import ConfigError

@@ -63,7 +63,7 @@ def _print_version(context: click.Context, _parameter: click.Parameter, requeste
 @click.group(
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Plugins can add commands: see `gancore plugins list`.",
+    epilog="Each command has --help. Plugins can add commands: gancore plugins list.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Print the version."
@@ -80,40 +80,35 @@ def _print_version(context: click.Context, _parameter: click.Parameter, requeste
 )
 @click.pass_context
 def gancore(context: click.Context, no_plugins: bool, files: tuple[Path, ...]) -> None:
-    """Train, sample and evaluate generative adversarial networks built from plugins.
+    """Train generative adversarial networks, see what they draw, measure it.
 
     \b
-    Examples:
-      gancore train                                train on the digits of scikit-learn
-      gancore sample runs/0001 --out samples.png   generate images with the trained generator
-      gancore recipes                              list the configs to train from
-      gancore train --help                         show the options of a command
+    Train on your own pictures, or on digits that need no download:
+      gancore train PICTURES/
+      gancore train
+    See what a run has learned, on a page or with sliders:
+      gancore report runs/0001 --open
+      gancore explore runs/0001
+    Continue a run that was interrupted:
+      gancore resume runs/0001
+    Measure a run beside real data, or compare variants over seeds:
+      gancore evaluate runs/0001
+      gancore study FILE.toml --out DIR
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     share_handler(context)
     context.obj = PluginOptions(no_plugins, files)
 
 
-for command in (
-    data,
-    train,
-    resume,
-    sample,
-    project,
-    explore,
-    evaluate,
-    fetch,
-    report,
-    compare,
-    study,
-    export,
-    checkpoint,
-    list_recipes,
-    list_components,
-    show,
-    plugins,
-):
-    gancore.add_command(command)
-gancore.add_command(completion)
+SECTIONS = {
+    "Train": (data, train, resume, list_recipes),
+    "See what a run has learned": (report, explore, sample, project),
+    "Measure and compare": (evaluate, compare, study, fetch),
+    "Keep and publish": (checkpoint, export),
+    "Components and plugins": (list_components, show, plugins, completion),
+}
+"""The commands by what they are for, as the help lists them."""
+for title, commands in SECTIONS.items():
+    gancore.add_section(title, commands)
 plugins.add_command(check_plugin)
 plugins.add_command(new_plugin)
 

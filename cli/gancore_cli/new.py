@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     type=click.Choice(list(USES)),
     multiple=True,
     default=("loss",),
-    help="A kind of component to include, or a recipe; may be given several times.  [default: loss]",
+    metavar="KIND",
+    help=f"What to include; may be given several times: {', '.join(USES)}.  [default: loss]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder for it.  [default: gancore-NAME]")
 @output_options

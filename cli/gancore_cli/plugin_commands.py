@@ -7,7 +7,7 @@ on what a plugin's commands import.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
@@ -46,7 +46,25 @@ class _GroupOptions(TypedDict):
 
 
 class CommandGroup(OrderedGroup):
-    """The built-in commands, which its help lists, and those of plugins."""
+    """The built-in commands, which its help lists by sections, and those of plugins."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # Any: as click's
+        super().__init__(*arguments, **options)
+        self._sections: dict[str, list[str]] = {}
+
+    def add_section(self, title: str, commands: Iterable[click.Command]) -> None:
+        """Add commands, which the help lists below a title."""
+        for command in commands:
+            self.add_command(command)
+            self._sections.setdefault(title, []).append(str(command.name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands of each section with the first sentence of their help."""
+        width = max(map(len, self.commands))
+        for title, names in self._sections.items():
+            with formatter.section(title):
+                texts = (self.commands[name].get_short_help_str(formatter.width - width - 6) for name in names)
+                formatter.write_dl([(f"{name:<{width}}", text) for name, text in zip(names, texts, strict=True)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command. Completion knows the options of the built-in ones only; it must import no plugin."""

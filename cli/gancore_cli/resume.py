@@ -54,7 +54,7 @@ def resume(
     Follow data that was moved:
       gancore resume runs/0001 --data /mnt/new/pictures
     Continue with other settings:
-      gancore resume runs/0001 --set optimizer.generator.lr=1e-4 --set log.every_steps=50
+      gancore resume runs/0001 --set optimizer.generator.lr=1e-4
 
     The run resumes from its newest valid checkpoint and ends as if it had not been interrupted. A total counts from the
     very first step, so a longer one extends the run. Batch size, precision, threads, optimizer, EMA, regularizers and

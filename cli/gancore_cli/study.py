@@ -37,7 +37,7 @@ storage = click.option(
 
 @click.group(cls=StudyGroup)
 def study() -> None:
-    """Compare variants over seeds, or search for good settings, with many runs.
+    """Compare variants over seeds, or search for good settings.
 
     `gancore study FILE.toml --out DIR` is short for `gancore study run`. FILE.toml says what varies:
 

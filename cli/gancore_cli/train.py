@@ -95,7 +95,7 @@ def train(
     dry_run: bool,
     **flags: Any,  # Any: the values of the options that set keys of the config
 ) -> None:
-    """Train a GAN from a recipe, a config file, your own data, or parts.
+    """Train a GAN on your data, or from a recipe, a file, or parts.
 
     \b
     Train the recipe mnist for ten minutes:
@@ -103,7 +103,7 @@ def train(
     Train on your own pictures, with a recipe that fits them:
       gancore train PICTURES/
     Change parts and keys of a recipe:
-      gancore train digits --loss hinge --set regularizers.r1.gamma=1 --out runs/hinge
+      gancore train digits --loss hinge --set regularizers.r1.gamma=1
     Start a run, or resume it if it was interrupted:
       gancore train mnist --epochs 20 --out runs/long --resume
 

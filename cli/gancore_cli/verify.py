@@ -28,7 +28,11 @@ def verify(terminal: Terminal, path: Path) -> int:
 
     Reads each checkpoint, compares it with the digest that was written with it, and checks its form. Imports no
     plugin, and changes nothing. Exits with 4 unless there is a checkpoint and all are valid.
-    """
+
+    \b
+    Example:
+      gancore checkpoint verify runs/0001
+    """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.checkpoint.store import find_checkpoints, verify
     from gancore.errors import CheckpointError
 

@@ -62,6 +62,20 @@ def test_command_has_a_heading_with_its_help(path):
     assert f"```console\n$ {words} --help\nUsage: {words} " in found[1], f"no help below the heading {words!r}"
 
 
+def test_command_helps_in_the_page_equal_the_code():
+    assert page("commands.md") == runpy.run_path(str(ROOT / "docs" / "help_texts.py"))["page"](), (
+        "python docs/help_texts.py"
+    )
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands()])
+def test_command_help_fits_80_columns_and_has_an_example(path, command):
+    shown = click.Context(command, info_name=" ".join(path), terminal_width=78).get_help()
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    if not isinstance(command, click.Group):
+        assert re.search(rf"^    {' '.join(path).replace(' run', '( run)?')}\b", shown, re.MULTILINE)
+
+
 @pytest.mark.parametrize("field", describe(RunConfig), ids=lambda field: field["key"])
 def test_config_table_has_a_row_for_each_key(field):
     assert row(field) in config_table()
