@@ -43,21 +43,23 @@ def make_run(
     sources: Sources,
     out: Path | None = None,
     *,
+    budget: str | None = None,
     metrics: Table | None = None,
 ) -> Run:
     """Return the run of an arm with these config keys: over the base, or over a recipe that `recipe` names.
 
-    It has the `metrics`, by default none. Raises as `Run` does.
+    It has the `budget`, by default that of the study, and the `metrics`, by default none. Raises as `Run` does.
     """
     keys = dict(keys)
     recipe = keys.pop("recipe", None)
-    budget = {} if study.budget is None else {"duration": study.budget}
+    budget = budget or study.budget
+    total = {} if budget is None else {"duration": budget}
 
     def made(**threads: int) -> Run:
         more = {f"training.{key}": value for key, value in threads.items()}
         return Run(
             study.base if recipe is None else {"recipe": recipe},
-            set={**more, **keys, **OFF, "metrics": metrics or REMOVE, **budget},
+            set={**more, **keys, **OFF, "metrics": metrics or REMOVE, **total},
             seed=seed,
             out=out,
             device=sources.device,

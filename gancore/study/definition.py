@@ -24,6 +24,8 @@ FILE = "study.toml"
 """The study in its folder."""
 BASE, BEST = "base", "best"
 """The arm that is the base without changes, and the one that a search has found."""
+HALVING = "Halving"
+"""The pruner that waits at each check until all runs have reached it, and lets the best of them go on."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MOST_SEEDS = 100_000
 _KINDS = ("log", "range", "integers", "choice")
@@ -93,10 +95,16 @@ class StudyConfig(Settings):
     trials: int = Field(default=50, ge=1, le=100_000, description="number of runs of a search")
     sampler: str | dict[str, Any] = Field(default="TPESampler", description="sampler of Optuna, and its arguments")
     pruner: str | dict[str, Any] | None = Field(
-        default=None, description="pruner of Optuna, which ends poor runs early, and its arguments; absent: none"
+        default=None,
+        description="pruner of Optuna, or Halving, which ends poor runs early, and its arguments; absent: none",
     )
     checks: tuple[int, ...] = Field(
         default=(12, 25, 50), description="percentages of the budget after which the pruner decides"
+    )
+    shortened: bool = Field(
+        default=False,
+        description="each check is a whole run as long as that share of the budget, so that its schedules end there; "
+        "absent: one run is measured on its way",
     )
     threads: int | None = Field(
         default=None,
@@ -144,6 +152,15 @@ class StudyConfig(Settings):
             raise ValueError("must be rising percentages from 1 to 99")
         return checks
 
+    @field_validator("pruner")
+    @classmethod
+    def _check_halving(cls, pruner: str | dict[str, Any] | None) -> str | dict[str, Any] | None:
+        if isinstance(pruner, dict) and pruner.get("name") == HALVING:
+            factor = pruner.get("factor", 3)
+            if pruner.keys() - {"name", "factor"} or not isinstance(factor, int) or factor < 2:
+                raise ValueError(f"{HALVING} has the argument factor, a whole number from 2; received {pruner!r}")
+        return pruner
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         list(self.distributions())
@@ -157,6 +174,8 @@ class StudyConfig(Settings):
         if idle:
             verb = "has" if len(idle) == 1 else "have"
             raise ValueError(f"{' and '.join(idle)} {verb} no effect without a {'pruner' if self.space else 'space'}")
+        if self.shortened and self.budget is None:
+            raise ValueError("needs a budget, of which each check is a share, if shortened is true")
         if "." in self.metric and self.better is None:
             raise ValueError(f"needs better = 'lower' or 'higher' for {self.metric}, a further number of a metric")
         if "." not in self.metric and self.better is not None:
@@ -165,7 +184,8 @@ class StudyConfig(Settings):
 
     def _without_effect(self) -> list[str]:
         """Return the keys that are set, but that only a search or a pruner reads."""
-        of_search, of_pruner = ["trials", "sampler", "pruner", "checks"], ["checks"]
+        of_pruner = ["checks", "shortened"]
+        of_search = ["trials", "sampler", "pruner", *of_pruner]
         read = (of_pruner if self.pruner is None else []) if self.space else of_search
         return [key for key in read if key in self.model_fields_set]
 
@@ -173,6 +193,12 @@ class StudyConfig(Settings):
     def is_search(self) -> bool:
         """Whether the best setting is searched before it is compared."""
         return bool(self.space)
+
+    @property
+    def halving(self) -> int | None:
+        """Of how many runs one goes on after each check, if the pruner is `Halving`."""
+        given: dict[str, Any] = {"name": self.pruner} if isinstance(self.pruner, str) else self.pruner or {}
+        return int(given.get("factor", 3)) if given.get("name") == HALVING else None
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -208,6 +234,12 @@ class StudyConfig(Settings):
                 return None
             product *= distribution.size
         return product
+
+    def budget_at(self, percent: int) -> str:
+        """Return this share of the budget, as long as a run of a check with `shortened`."""
+        total = Duration.parse(str(self.budget))
+        amount = total.amount * percent / 100
+        return f"{max(1, round(amount)) if total.unit == 'steps' else amount:.10g} {total.unit}"
 
     def to_toml(self) -> str:
         """Return the study as the file from which it can be repeated, without the password of a database."""

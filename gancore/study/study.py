@@ -387,7 +387,7 @@ class Study:
                     self._add_compared()
             while not trials.finished:
                 interruption.check()
-                with trials.claim() as trial:
+                with trials.claim(in_rounds=self.config.halving is not None) as trial:
                     if trial is not None:
                         note(worker.finish(trials, trial, searches=stage == SEARCH))
                 if trial is None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import Timeout
 
 from gancore.errors import ConfigError, StorageError, unknown_name
-from gancore.study.definition import without_password
+from gancore.study.definition import HALVING, without_password
 from gancore.utils.lock import lock_file
 
 if TYPE_CHECKING:
@@ -205,16 +205,20 @@ class Trials:
         return bool(trials) and all(trial.state.name in _FINISHED for trial in trials)
 
     @contextmanager
-    def claim(self) -> Iterator[optuna.Trial | None]:
-        """Claim a trial for the block: one whose worker is gone, else the next; None without one."""
-        with ExitStack() as lock:
-            yield self._claimed(lock)
+    def claim(self, *, in_rounds: bool = False) -> Iterator[optuna.Trial | None]:
+        """Claim a trial for the block: one whose worker is gone, else the next; None without one.
 
-    def _claimed(self, lock: ExitStack) -> optuna.Trial | None:
+        `in_rounds` leaves out those that wait at a check which others have not reached.
+        """
+        with ExitStack() as lock:
+            yield self._claimed(lock, in_rounds=in_rounds)
+
+    def _claimed(self, lock: ExitStack, *, in_rounds: bool) -> optuna.Trial | None:
         """Return the first trial that can be locked and started, with its lock held; None without one."""
+        trials = self.all()
         for state in ("RUNNING", "WAITING"):
-            for frozen in self.all():
-                if frozen.state.name != state:
+            for frozen in trials:
+                if frozen.state.name != state or (in_rounds and _waits(frozen, trials)):
                     continue
                 try:
                     lock.enter_context(lock_file(self._locks / job_of(frozen).name, timeout=0))
@@ -250,6 +254,15 @@ class Trials:
         return frozen.user_attrs.get(_TRAINED, 0), frozenset(frozen.intermediate_values)
 
     @using_storage()
+    def survives(self, trial: optuna.Trial, percent: int, factor: int) -> bool:
+        """Return whether a trial is among the best after a check that all have reached: one of `factor`."""
+        sign = 1 if self.study.direction.name == "MINIMIZE" else -1
+        reached = [each for each in self.all() if percent in each.intermediate_values and each.state.name != "FAIL"]
+        values = {each.number: each.intermediate_values[percent] for each in reached}
+        ranked = sorted(values, key=lambda number: (values[number] != values[number], sign * values[number], number))
+        return trial.number in ranked[: max(1, len(ranked) // factor)]
+
+    @using_storage()
     def note_trained(self, trial: optuna.Trial, percent: int) -> None:
         """Note to which percentage of the budget a trial is trained."""
         trial.set_user_attr(_TRAINED, percent)
@@ -277,6 +290,15 @@ class Trials:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.study.tell(trial, None if value is None or pruned else value, state)
+
+
+def _waits(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Return whether a trial has been measured at a check that others have still to reach."""
+    check = max(trial.intermediate_values, default=0)
+    if trial.user_attrs.get(_TRAINED, 0) != check:  # it is trained further
+        return False
+    others = (each for each in trials if each.state.name not in _FINISHED)
+    return check > 0 and any(max(each.intermediate_values, default=0) < check for each in others)
 
 
 @using_storage()
@@ -330,8 +352,11 @@ def suggest(trial: optuna.Trial, key: str, distribution: Distribution) -> object
 
 
 def pruner_of(given: str | Mapping[str, Any] | None) -> BasePruner:
-    """Return a pruner by its name in `optuna.pruners`, or from a table of its name and arguments; None ends no run."""
-    if given is None:
+    """Return a pruner by its name in `optuna.pruners`, or from a table of its name and arguments.
+
+    None and `Halving` end no run while it trains.
+    """
+    if given is None or HALVING in (given, None if isinstance(given, str) else given.get("name")):
         return optuna.pruners.NopPruner()
     return _made("pruner", given, optuna.pruners.BasePruner, {})  # type: ignore[type-abstract]  # as above
 

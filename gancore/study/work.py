@@ -45,6 +45,16 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What is trained until a check, or to the end: the run in a folder until this share of its budget is done."""
+
+    percent: int
+    folder: Path
+    budget: str | None = None
+    share: float = 1.0
+
+
+@dataclass(frozen=True)
 class Worker:
     """What a worker needs for any trial: the study, its folder, real images, plugins and a device."""
 
@@ -55,31 +65,45 @@ class Worker:
     interruption: Interruption
 
     def finish(self, trials: Trials, trial: optuna.Trial, *, searches: bool) -> str:
-        """Train a claimed trial to its end and store the result; return a line about it.
+        """Train a claimed trial to its end, or to a check where it waits, and store the result; return a line about it.
 
         An error of the run is its result. Raises StorageError, InUseError and DataError for data that cannot be read,
         after which the trial can be claimed again, and what an interruption raises.
         """
-        folder = self.folder / RUNS / job_of(trial).name
+        parts = self._parts(job_of(trial).name, searches=searches)
+        folders = list(dict.fromkeys(part.folder for part in parts))
         try:
             keys = self._choose(trials, trial) if searches else job_of(trial).keys
-            if trials.keeps_dying(trial, _newest_step(folder)):
-                text = f"its process died several times after step {_newest_step(folder):,}"
-                ended = Ended(failure=text, is_error=True)
+            step = sum(max(0, _newest_step(folder)) for folder in folders)
+            ended: Ended | None
+            if trials.keeps_dying(trial, step):
+                ended = Ended(failure=f"its process died several times after step {step:,}", is_error=True)
             else:
-                ended = self._ended(trials, trial, keys, folder, searches=searches)
+                ended = self._ended(trials, trial, keys, parts, searches=searches)
         except (StorageError, InUseError, DataError, KeyboardInterrupt):
             with suppress(StorageError):
                 trials.forget_starts(trial)  # this process ends in order
             raise
-        return self._store(trials, trial, keys, ended)
+        if ended is None:
+            trials.forget_starts(trial)
+            return f"{job_of(trial).name}: waits for the other runs at a check"
+        return self._store(trials, trial, keys, ended, _progress(folders))
+
+    def _parts(self, name: str, *, searches: bool) -> list[Part]:
+        """Return what is trained, one after the other."""
+        folder = self.folder / RUNS / name
+        checks = self.study.checks if searches and self.study.pruner else ()
+        if self.study.shortened:
+            short = [Part(each, folder.with_name(f"{name}-at-{each}"), self.study.budget_at(each)) for each in checks]
+            return [*short, Part(100, folder)]
+        return [*(Part(each, folder, share=each / 100) for each in checks), Part(100, folder)]
 
     def _ended(
-        self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], folder: Path, *, searches: bool
-    ) -> Ended:
-        """Train and measure a run; an error of the run is its result."""
+        self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], parts: Sequence[Part], *, searches: bool
+    ) -> Ended | None:
+        """Train and measure a run; an error of the run is its result. None for a run that waits for others."""
         try:
-            return self._train_and_measure(trials, trial, keys, folder, searches=searches)
+            return self._train_and_measure(trials, trial, keys, parts, searches=searches)
         except (StorageError, InUseError):
             raise
         except Exception as error:  # code of plugins can raise anything, and breaks only its own run
@@ -91,19 +115,28 @@ class Worker:
             return Ended(failure=text if is_finite else f"not finite: {text}", is_error=is_finite)
 
     def _train_and_measure(
-        self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], folder: Path, *, searches: bool
-    ) -> Ended:
-        checks = self.study.checks if searches and self.study.pruner else ()
-        warnings = list[str]()
+        self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], parts: Sequence[Part], *, searches: bool
+    ) -> Ended | None:
+        warnings, folder = list[str](), parts[-1].folder
         trained, reported = trials.progress(trial)
-        if not _is_intact(folder):
+        damaged = {part.folder for part in parts if not _is_intact(part.folder)}
+        if any(part.folder in damaged and part.percent <= trained for part in parts):
             trained, reported = 0, frozenset()
-        for percent in (*(check for check in checks if check not in reported), 100):
-            if percent > trained:
-                warnings = self._train(keys, job_of(trial).seed, folder, percent / 100)
-                trials.note_trained(trial, percent)
-            if percent < 100 and self._is_pruned(trial, folder, percent):
-                return Ended(failure=f"ended after {percent} % of the budget", is_pruned=True, warnings=warnings)
+        factor = self.study.halving
+        for part in parts:
+            if part.percent > trained:
+                warnings = self._train(keys, job_of(trial).seed, part)
+                trials.note_trained(trial, part.percent)
+            if part.percent == 100:
+                break
+            if part.percent in reported:
+                is_pruned = factor is not None and not trials.survives(trial, part.percent, factor)
+            else:
+                is_pruned = self._is_pruned(trial, part)
+                if factor is not None:  # it is decided when all have reached the check
+                    return None
+            if is_pruned:
+                return Ended(failure=f"ended after {part.percent} % of the budget", is_pruned=True, warnings=warnings)
         with computing_with(self.study.threads):
             evaluation = self.measure.evaluate(folder, selects=searches)
         if not searches:
@@ -118,32 +151,35 @@ class Worker:
         with using_storage():
             return nested({key: suggest(trial, key, each) for key, each in self.study.distributions()})
 
-    def _train(self, keys: Mapping[str, Any], seed: int, folder: Path, share: float) -> list[str]:
-        """Train a run until this share of the budget is done, from its newest checkpoint if there is one.
-
-        Returns what it warned of.
-        """
-        run = make_run(self.study, keys, seed, self.sources, folder)
+    def _train(self, keys: Mapping[str, Any], seed: int, part: Part) -> list[str]:
+        """Train a run until the end of a part, from its newest checkpoint if there is one. Return its warnings."""
+        run = make_run(self.study, keys, seed, self.sources, part.folder, budget=part.budget)
         with closing(run.train(resume=True, interruption=self.interruption)) as records:
             for record in records:
-                if record.step.done >= share:
+                if record.step.done >= part.share:
                     break
         return [text for text in run.warnings if not text.startswith(tuple(f"{key} " for key in OFF))]
 
-    def _is_pruned(self, trial: optuna.Trial, folder: Path, percent: int) -> bool:
+    def _is_pruned(self, trial: optuna.Trial, part: Part) -> bool:
         """Report the metric so far, and return whether the pruner ends the run."""
         with computing_with(self.study.threads):
-            value = self.measure.evaluate(folder, selects=True).numbers()[self.study.metric]
+            value = self.measure.evaluate(part.folder, selects=True).numbers()[self.study.metric]
         with using_storage():
-            trial.report(value, percent)
+            trial.report(value, part.percent)
             return bool(trial.should_prune())
 
-    def _store(self, trials: Trials, trial: optuna.Trial, keys: Mapping[str, Any], ended: Ended) -> str:
+    def _store(
+        self,
+        trials: Trials,
+        trial: optuna.Trial,
+        keys: Mapping[str, Any],
+        ended: Ended,
+        progress: Mapping[str, float],
+    ) -> str:
         name = job_of(trial).name
         value, failure = ended.numbers.get(self.study.metric), ended.failure
         if value is not None and value != value:
             value, failure = None, f"{self.study.metric} is not a number"
-        progress = _progress(self.folder / RUNS / name)
         result = {
             "keys": flattened(keys) if keys else {},
             "numbers": json_safe(dict(ended.numbers)),
@@ -180,12 +216,12 @@ def _is_intact(folder: Path) -> bool:
     return False
 
 
-def _progress(folder: Path) -> dict[str, float]:
-    """Return steps, kimg and seconds of a run from its newest valid checkpoint; zeros without one."""
-    found = checkpoint.newest_valid(RunDirectory(folder).checkpoints).checkpoint
-    progress = found.about["progress"] if found else {}
+def _progress(folders: Sequence[Path]) -> dict[str, float]:
+    """Return the step of the last run that has a valid checkpoint, and kimg and seconds of all of them."""
+    found = [checkpoint.newest_valid(RunDirectory(folder).checkpoints).checkpoint for folder in folders]
+    progress = [each.about["progress"] for each in found if each]
     return {
-        "step": int(progress.get("step", 0)),
-        "kimg": progress.get("images_seen", 0) / 1000,
-        "seconds": round(float(progress.get("seconds", 0.0)), 3),
+        "step": int(progress[-1].get("step", 0)) if progress else 0,
+        "kimg": sum(each.get("images_seen", 0) for each in progress) / 1000,
+        "seconds": round(sum(float(each.get("seconds", 0.0)) for each in progress), 3),
     }

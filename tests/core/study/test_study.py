@@ -502,6 +502,58 @@ def test_search_with_a_pruner_ends_runs_early(tmp_path):
         )
 
 
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_search_by_halving_lets_the_best_third_go_on_after_all_have_reached_a_check(tmp_path, better):
+    changes = {"seeds": 1, "trials": 9, "pruner": "Halving", "checks": [25, 50]}
+    if better == "higher":
+        changes |= {"metric": "modes.high_quality", "better": "higher"}
+    made, lines = study(tmp_path / "s", SEARCH, **changes), []
+    made.run(note=lines.append)
+    searched = [trial for trial in made._stages["search"].all()]
+    worst_first = better == "higher"
+    for check, count in ((25, 9), (50, 3)):
+        values = [each.intermediate_values[check] for each in searched if check in each.intermediate_values]
+        assert len(values) == count
+        kept = [each for each in searched if each.state.name == "COMPLETE" or max(each.intermediate_values) > check]
+        assert len(kept) == count // 3
+        best = sorted(values, reverse=worst_first)[: count // 3]
+        assert sorted((each.intermediate_values[check] for each in kept), reverse=worst_first) == best
+    assert [each.state.name for each in searched].count("COMPLETE") == 1
+    waited = [line for line in lines if line.endswith("waits for the other runs at a check")]
+    assert len(waited) == 9 + 3
+
+
+def test_search_by_halving_is_shared_by_workers_and_continues(tmp_path):
+    changes = {"seeds": 1, "trials": 4, "pruner": {"name": "Halving", "factor": 2}, "checks": [25, 50]}
+    made = study(tmp_path / "s", SEARCH, **changes)
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(20))
+    assert not made._is_finished
+    study(tmp_path / "s", SEARCH, **changes).run(workers=2)
+    searched = [row for row in made.results if row["stage"] == "search"]
+    assert sorted(row["state"] for row in searched) == ["finished", "pruned", "pruned", "pruned"]
+    with pytest.raises(ConfigError, match="Halving has the argument factor, a whole number from 2"):
+        study(tmp_path / "t", SEARCH, pruner={"name": "Halving", "factor": 1})
+
+
+def test_search_with_shortened_runs_trains_each_check_to_its_own_end(tmp_path):
+    pruner = {"name": "SuccessiveHalvingPruner", "min_resource": 25, "reduction_factor": 2}
+    changes = {"seeds": 1, "trials": 5, "pruner": pruner, "checks": [25, 50], "shortened": True}
+    made = study(tmp_path / "s", SEARCH, **changes)
+    made.run()
+    searched = [row for row in made.results if row["stage"] == "search"]
+    assert {row["state"] for row in searched} == {"finished", "pruned"}
+    for row in searched:
+        ended = {"ended after 25 % of the budget": 1, "ended after 50 % of the budget": 2}.get(row["failure"], 3)
+        runs = [made.path / f"{row['run']}{at}" for at in ("-at-25", "-at-50", "")]
+        assert [run.exists() for run in runs] == [place < ended for place in range(3)]
+        durations = [gancore.open(run).config.duration for run in runs[:ended]]
+        assert durations == ["3 steps", "6 steps", "12 steps"][:ended]
+        assert row["kimg"] == pytest.approx(sum((3, 6, 12)[:ended]) * 32 / 1000)
+    with pytest.raises(ConfigError, match="needs a budget, of which each check is a share, if shortened is true"):
+        study(tmp_path / "t", SEARCH, **changes, budget=None)
+
+
 def test_search_in_data_without_parts_chooses_by_one_half_and_reports_by_the_other(tmp_path):
     np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(301, 2)).astype(np.float32))
     base = {"recipe": "arrays", "batch_size": 32, "dataset": {"name": "array", "path": str(tmp_path / "points.npy")}}
@@ -677,7 +729,7 @@ def test_trial_that_kills_its_workers_at_one_step_fails_in_the_end(tmp_path):
     trials = made._stages["comparison"]
     for _ in range(3):
         with trials.claim() as trial:
-            assert not trials.keeps_dying(trial, -1)
+            assert not trials.keeps_dying(trial, 0)
     made.run()
     assert made.results[0]["state"] == "failed"
     assert "its process died several times" in made.results[0]["failure"]
