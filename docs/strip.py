@@ -32,14 +32,14 @@ def main() -> None:
     paths = [Path(path) for path in sys.argv[1:]]
     digits, clothes, emoji, ring = (gancore.load(path, device="cpu") for path in paths)
     titles = [
-        title.format(run.config.duration)
+        title.format(f"{run.config.total.amount:g} {run.config.total.unit}")
         for title, run in zip(TITLES, (digits, clothes, emoji, emoji, ring), strict=True)
     ]
     stills = [panel(run.sample(ROWS * ROWS, seed=0)) for run in (digits, clothes, emoji)]
     moving = zip(map(panel, walk(emoji)), frames_of(paths[-1]), strict=True)
     frames = [canvas([*stills, *shown], titles) for shown in moving]
     target = Path(__file__).with_name("strip.webp")
-    frames[0].save(target, save_all=True, append_images=frames[1:], duration=120, loop=0, quality=70, method=6)
+    frames[0].save(target, save_all=True, append_images=frames[1:], duration=120, loop=0, quality=55, method=6)
     print(f"{target}: {target.stat().st_size:,} bytes")
 
 

@@ -91,7 +91,7 @@ def gancore(context: click.Context, no_plugins: bool, files: tuple[Path, ...]) -
       gancore explore runs/0001
     Continue a run that was interrupted:
       gancore resume runs/0001
-    Measure a run beside real data, or compare variants over seeds:
+    Measure a run, or compare variants over seeds:
       gancore evaluate runs/0001
       gancore study FILE.toml --out DIR
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b

@@ -25,7 +25,7 @@ FILE = "study.toml"
 BASE, BEST = "base", "best"
 """The arm that is the base without changes, and the one that a search has found."""
 HALVING = "Halving"
-"""The pruner that waits at each check until all runs have reached it, and lets the best of them go on."""
+"""The pruner that waits at each check until all runs have reached it, and continues the best of them."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MOST_SEEDS = 100_000
 _KINDS = ("log", "range", "integers", "choice")
@@ -196,7 +196,7 @@ class StudyConfig(Settings):
 
     @property
     def halving(self) -> int | None:
-        """Of how many runs one goes on after each check, if the pruner is `Halving`."""
+        """Of how many runs one continues after each check, if the pruner is `Halving`."""
         given: dict[str, Any] = {"name": self.pruner} if isinstance(self.pruner, str) else self.pruner or {}
         return int(given.get("factor", 3)) if given.get("name") == HALVING else None
 

@@ -503,7 +503,7 @@ def test_search_with_a_pruner_ends_runs_early(tmp_path):
 
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
-def test_search_by_halving_lets_the_best_third_go_on_after_all_have_reached_a_check(tmp_path, better):
+def test_search_by_halving_continues_the_best_third_after_all_have_reached_a_check(tmp_path, better):
     changes = {"seeds": 1, "trials": 9, "pruner": "Halving", "checks": [25, 50]}
     if better == "higher":
         changes |= {"metric": "modes.high_quality", "better": "higher"}
