@@ -25,8 +25,8 @@ def page() -> str:
 
 def helps(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
     """Yield the words of a command and of those in it, each with its help."""
-    settings = {"help_option_names": ["-h", "--help"], "terminal_width": _COLUMNS}
-    yield path, click.Context(command, info_name=path, **settings).get_help()
+    names = ["-h", "--help"]
+    yield path, click.Context(command, info_name=path, help_option_names=names, terminal_width=_COLUMNS).get_help()
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
             yield from helps(inner, f"{path} {name}")

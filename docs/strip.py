@@ -40,7 +40,6 @@ def main() -> None:
     frames = [canvas([*stills, *shown], titles) for shown in moving]
     target = Path(__file__).with_name("strip.webp")
     frames[0].save(target, save_all=True, append_images=frames[1:], duration=120, loop=0, quality=55, method=6)
-    print(f"{target}: {target.stat().st_size:,} bytes")
 
 
 def panel(images: Tensor) -> Image.Image:

@@ -509,7 +509,7 @@ def test_search_by_halving_continues_the_best_third_after_all_have_reached_a_che
         changes |= {"metric": "modes.high_quality", "better": "higher"}
     made, lines = study(tmp_path / "s", SEARCH, **changes), []
     made.run(note=lines.append)
-    searched = [trial for trial in made._stages["search"].all()]
+    searched = made._stages["search"].all()
     worst_first = better == "higher"
     for check, count in ((25, 9), (50, 3)):
         values = [each.intermediate_values[check] for each in searched if check in each.intermediate_values]
