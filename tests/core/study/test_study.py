@@ -589,16 +589,18 @@ def test_sampler_with_a_seed_suggests_other_settings_in_each_trial(tmp_path):
     assert len(set(rates)) == 4
 
 
-@pytest.mark.parametrize("sampler", ["BruteForceSampler"])
-def test_search_of_a_grid_tries_each_combination_once(tmp_path, sampler):
+def test_search_of_a_grid_tries_each_combination_once(tmp_path):
     space = {"loss": {"choice": ["bce", "hinge"]}, "batch_size": {"choice": [16, 32]}}
     with pytest.raises(ConfigError, match="the space has 4 settings, fewer than the 99 trials") as caught:
         study(tmp_path / "s", SEARCH, seeds=1, space=space, trials=99, budget="2 steps").run()
     assert "BruteForceSampler" in caught.value.hint
-    made = study(tmp_path / "s", SEARCH, seeds=1, space=space, trials=99, sampler=sampler, budget="2 steps")
+    made = study(tmp_path / "s", SEARCH, seeds=1, space=space, trials=99, sampler="BruteForceSampler", budget="2 steps")
     made.run()
     tried = [(row["loss"], row["batch_size"]) for row in made.results if row["stage"] == "search"]
     assert sorted(tried) == [("bce", 16), ("bce", 32), ("hinge", 16), ("hinge", 32)]
+    page = page_of_study(made.report, made.path)
+    drawn = re.findall(r'aria-label="(fd-random over [^"]*)"', page)
+    assert [text.partition(":")[0] for text in drawn] == ["fd-random over loss", "fd-random over batch_size"]
 
 
 def test_halves_of_a_dataset_have_every_item_once():
