@@ -67,6 +67,16 @@ ROWS = {
 }
 
 
+def test_results_of_larger_pictures_equal_the_table():
+    page = " ".join((ROOT / "docs" / "pictures.md").read_text().split())
+    distance, halves = (middle("emoji-64", arm, "fd-random") for arm in ("pictures", "real data"))
+    read, _, real, _ = cells("emoji-64", "pictures/base-0")
+    kimg = round(points("emoji-64")[1]["images"] / 1000)
+    assert f"two hours of one core, {kimg} thousand images: the distance by random features is {distance:.3f}" in page
+    assert f"(halves of the data: {halves:.3f}), and {float(read[:-1]):.0f} % of the samples are read" in page
+    assert f"({float(real[:-1]):.0f} % of real emoji)" in page
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_readme_results_equal_the_benchmark_tables(row):
     gancore, baseline = (re.escape(cell) for cell in ROWS[row]())
