@@ -77,6 +77,23 @@ def test_results_of_larger_pictures_equal_the_table():
     assert f"({float(real[:-1]):.0f} % of real emoji)" in page
 
 
+def test_results_of_searches_equal_the_tables():
+    page = " ".join((ROOT / "docs" / "studies.md").read_text().split())
+    grid, recipe = (middle("digits-search", arm, "fd-classifier") for arm in ("digits-grid-best", "digits-grid"))
+    kimg = [
+        sum(point["images"] for point in points("digits-search") if point["arm"] == f"digits-{name}-search") / 1000
+        for name in ("grid", "halving")
+    ]
+    assert f"fd-classifier {grid:.2f}, the recipe {recipe:.2f}; medians of 5 other seeds" in page
+    assert f"| {kimg[0]:,.0f} kimg |" in page
+    assert f"| the same setting | {kimg[1]:,.0f} kimg, a third |" in page
+    assert middle("digits-search", "digits-halving-best", "fd-classifier") == grid
+    found, known = (
+        100 * middle("ring-search", arm, "modes.high_quality") for arm in ("ring-search-best", "ring-search")
+    )
+    assert f"{found:.0f} % of high quality, the recipe {known:.0f} %, which 5 seeds cannot tell apart" in page
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_readme_results_equal_the_benchmark_tables(row):
     gancore, baseline = (re.escape(cell) for cell in ROWS[row]())
