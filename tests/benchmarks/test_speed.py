@@ -292,6 +292,7 @@ def test_page_has_every_number_of_the_rows(options, tmp_path, monkeypatch):
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_startup_measures_the_first_step_of_a_real_process(options, tmp_path):
     speed.main([*options, "--sections", "start", "--arms", "gancore"])
     imported, ours, *others = (Series(**row) for row in json.loads((tmp_path / "speed.json").read_text()))

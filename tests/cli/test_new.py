@@ -116,6 +116,7 @@ def test_new_package_has_no_placeholders(name, kinds):
     assert version("gancore") in dependency.specifier
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kinds", [list(USES), ["loss"], ["recipe"]], ids=lambda kinds: "-".join(kinds[:1]))
 def test_new_package_passes_mypy_with_its_own_settings(tmp_path, kinds):
     write(tmp_path, package("waves", kinds).files())
@@ -248,7 +249,7 @@ def test_new_package_installs_passes_its_tests_and_trains(tmp_path):
         author.works(export.replace("runs/0001", run) + f" --out {run}.csv")
 
 
-@pytest.mark.slow
+@pytest.mark.long  # the page of the first plugin installs a package too
 def test_example_package_installs_passes_its_test_and_trains(tmp_path):
     author, source = Environment(tmp_path), ROOT / "examples" / "gancore-shapes"
     author.works(f'pip install "{source}"')

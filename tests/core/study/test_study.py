@@ -523,13 +523,13 @@ def test_search_by_halving_continues_the_best_third_after_all_have_reached_a_che
     assert len(waited) == 9 + 3
 
 
-def test_search_by_halving_is_shared_by_workers_and_continues(tmp_path):
+def test_search_by_halving_continues_after_an_interruption(tmp_path):
     changes = {"seeds": 1, "trials": 4, "pruner": {"name": "Halving", "factor": 2}, "checks": [25, 50]}
     made = study(tmp_path / "s", SEARCH, **changes)
     with pytest.raises(Interrupted):
         made.run(interruption=StopAt(20))
     assert not made._is_finished
-    study(tmp_path / "s", SEARCH, **changes).run(workers=2)
+    study(tmp_path / "s", SEARCH, **changes).run()
     searched = [row for row in made.results if row["stage"] == "search"]
     assert sorted(row["state"] for row in searched) == ["finished", "pruned", "pruned", "pruned"]
     with pytest.raises(ConfigError, match="Halving has the argument factor, a whole number from 2"):
@@ -699,9 +699,8 @@ def test_workers_share_a_study_and_take_up_the_trial_of_one_that_was_killed(tmp_
     assert any(entry["step"] == reached for entries in resumed for entry in entries)
 
 
-@pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"])
-def test_workers_of_one_command_finish_a_study(tmp_path, storage):
-    made = study(tmp_path / "s", seeds=2, storage=storage and storage.format(tmp_path))
+def test_workers_of_one_command_finish_a_study(tmp_path):
+    made = study(tmp_path / "s", seeds=2, storage=f"sqlite:///{tmp_path}/study.db")
     made.run(workers=2)
     assert {row["state"] for row in made.results} == {"finished"}
     assert len(made.results) == 4

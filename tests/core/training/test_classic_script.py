@@ -86,7 +86,7 @@ def precision(request):
 # some seeds do; FLOAT32_SEED does not.
 @pytest.mark.parametrize(
     ("precision", "seed"),
-    [(torch.float64, 0), (torch.float64, 1), (torch.float64, 2), (torch.float32, FLOAT32_SEED)],
+    [(torch.float64, 0), (torch.float32, FLOAT32_SEED)],
     indirect=["precision"],
     ids=str,
 )
