@@ -194,7 +194,7 @@ class Trials:
     def retry(self) -> None:
         """Add a trial for each run that an error has ended, with the same keys; numbers that diverged are no error."""
         for trial in self.all():
-            if trial.state.name == "FAIL" and trial.user_attrs["result"]["is_error"]:
+            if trial.state.name == "FAIL" and trial.user_attrs.get("result", {}).get("is_error"):
                 job = trial.user_attrs["job"]
                 self.study.enqueue_trial(trial.params, user_attrs={"job": job})
 

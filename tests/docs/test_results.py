@@ -67,6 +67,13 @@ ROWS = {
 }
 
 
+def test_results_of_the_speedrun_equal_the_table():
+    page = " ".join((ROOT / "docs" / "recipes.md").read_text().split())
+    runs = [run for run in points("speedrun") if run["entry"] == "speedrun-mnist"]
+    minutes = median(run["seconds"] for run in runs) / 60
+    assert f"on two cores: {minutes:.3g}, the median of {len(runs)} seeds" in page
+
+
 def test_results_of_larger_pictures_equal_the_table():
     page = " ".join((ROOT / "docs" / "pictures.md").read_text().split())
     distance, halves = (middle("emoji-64", arm, "fd-random") for arm in ("pictures", "real data"))
