@@ -27,10 +27,10 @@ def main() -> None:
     first, collapsed, cured = map(Path, sys.argv[1:])
     shown = [(f"step {step:,}", picture(first, step)) for step in (0, 100, 1000, 5003)]
     real = Image.open(first / "samples" / "real.png").convert("RGB")
-    rows([("", [*shown, ("real digits", real)])], 232).save(DOCS / "first-gan.png")
+    rows([[*shown, ("real digits", real)]], 232).save(DOCS / "first-gan.png")
     steps = (0, 300, 600, 900, 1500)
     named = {"without R1": collapsed, "with R1": cured}
-    taken = [(name, [(f"{name}, step {step:,}", picture(run, step)) for step in steps]) for name, run in named.items()]
+    taken = [[(f"{name}, step {step:,}", picture(run, step)) for step in steps] for name, run in named.items()]
     rows(taken, 216).save(DOCS / "collapse.png")
     losses({"digits": first, "ring, collapsed": collapsed, "ring with R1": cured}).savefig(DOCS / "losses.png", dpi=110)
 
@@ -41,12 +41,12 @@ def picture(run: Path, step: int) -> Image.Image:
     return Image.open(files[min(files, key=lambda drawn: abs(drawn - step))]).convert("RGB")
 
 
-def rows(panels: Sequence[tuple[str, Sequence[tuple[str, Image.Image]]]], side: int) -> Image.Image:
+def rows(panels: Sequence[Sequence[tuple[str, Image.Image]]], side: int) -> Image.Image:
     """Return rows of pictures with a title above each."""
-    columns = max(len(shown) for _, shown in panels)
+    columns = max(map(len, panels))
     made = Image.new("RGB", (columns * (side + GAP) - GAP, len(panels) * (side + TITLE + GAP) - GAP), "#ffffff")
     pen, font = ImageDraw.Draw(made), ImageFont.load_default(14)
-    for row, (_, shown) in enumerate(panels):
+    for row, shown in enumerate(panels):
         for column, (title, image) in enumerate(shown):
             left, top = column * (side + GAP), row * (side + TITLE + GAP)
             pen.text((left, top + TITLE // 2), title, INK, font, anchor="lm")

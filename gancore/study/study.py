@@ -55,6 +55,7 @@ _POLL_S, _LOOK_S = 2.0, 0.2
 """Seconds between two checks for trials whose worker has died, and of the processes that this one has started."""
 _MAY_GROW = ("seeds", "variants", "trials", "storage")
 """Keys that may differ when a study continues: more seeds, variants and trials are added."""
+_CORRECT = "correct the study; see the keys of runs with: gancore show run"
 _STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
 
@@ -186,9 +187,7 @@ class Study:
         else:
             texts = [str(error).removeprefix("wrong study: ") for error in errors]
             listed = "; ".join(f"({number}) {text}" for number, text in enumerate(texts, start=1))
-            raise ConfigError(
-                f"wrong study: {listed}", "correct the study; see the keys of runs with: gancore show run"
-            )
+            raise ConfigError(f"wrong study: {listed}", _CORRECT)
 
     def _errors(self) -> list[GancoreError]:
         """Return everything that is wrong."""
@@ -216,7 +215,7 @@ class Study:
         if unusable and f"{self.config.baseline}: {unusable}" not in problems:
             yield unusable
         for text in problems:
-            yield ConfigError(f"wrong study: {text}", "correct the study; see the keys of runs with: gancore show run")
+            yield ConfigError(f"wrong study: {text}", _CORRECT)
 
     def _check_folder(self) -> None:
         """Raise ConfigError if the folder has another study."""
