@@ -23,8 +23,9 @@ class TorchRandom:
 
 
 register_random(TORCH := TorchRandom())
-settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True, max_examples=50)
-settings.load_profile("ci")
+settings.register_profile("suite", derandomize=True, deadline=None, print_blob=True, max_examples=25)
+settings.register_profile("thorough", settings.get_profile("suite"), max_examples=200)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
