@@ -26,6 +26,7 @@ from gancore.settings import plain
 from gancore.utils.large import take
 from gancore.utils.random import generator_for
 from gancore.utils.sample_format import SampleFormat
+from gancore.utils.text import short_number
 
 _DEFAULT_SAMPLES = 10_000
 MAX_REFERENCE_IMAGES = 50_000
@@ -92,6 +93,16 @@ class Evaluation:
             flat[result.name] = result.measured.value
             flat |= {f"{result.name}.{key}": value for key, value in result.measured.details.items()}
         return flat
+
+    def _repr_markdown_(self) -> str:
+        """Return the table that a notebook shows."""
+        rows = [
+            f"| {result.name} | {short_number(result.measured.value)} | {result.better} "
+            f"| {short_number(result.real_data.value if result.real_data else None)} |"
+            for result in self.results
+        ]
+        table = ["| metric | value | better | real data |", "| --- | --- | --- | --- |", *rows]
+        return "\n".join([*table, "", *(f"- warning: {warning}" for warning in self.warnings)])
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,10 @@ from gancore.contracts import (
     Regularizer,
 )
 from gancore.distributed.join import join_ranks
-from gancore.distributed.ranks import SINGLE_RANK, Ranks
+from gancore.distributed.ranks import SINGLE_RANK, Ranks, choose_device
 from gancore.errors import CheckpointError, ConfigError, blame
 from gancore.evaluation.defaults import evaluator_for_run
-from gancore.evaluation.evaluator import Evaluator
+from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.evaluation.sources import ReferenceImages
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
 from gancore.run.cost import Cost, Timing, check_memory, check_pictures, cost_of, timed_steps
@@ -48,6 +48,7 @@ from gancore.run.first_weights import FirstWeights, check_early
 from gancore.run.interrupt import Interruption
 from gancore.run.lockstep import follow
 from gancore.run.log import RecorderState
+from gancore.run.measure import measure
 from gancore.run.progress import Display, ProgressDisplay
 from gancore.run.recorder import Record, Records, Session, record
 from gancore.run.resume import broadcast_run, find, run_exists
@@ -300,6 +301,31 @@ class Run:
         catalog = with_objects(self._installed, objects)
         return load(self._existing().path, raw=raw, best=best, ema=ema, device=self._device, catalog=catalog)
 
+    def evaluate(
+        self, *metrics: str, count: int | None = None, seed: int = 0, progress: bool | Display = False
+    ) -> Evaluation:
+        """Measure samples of the newest checkpoint as `gancore evaluate` does, each value next to that of real data.
+
+        `metrics` are names such as "fd-random"; by default those of the run, else of its dataset. `count` is the number
+        of samples, by default that of the dataset's protocol, and `seed` that of the samples. A notebook shows the
+        result as a table. Raises CheckpointError without a valid checkpoint, ConfigError for unknown metrics, and
+        DataError for data that cannot be read.
+        """
+        trained = self.load()
+        paths = EvaluationPaths(self._data_root, cache_root(), choose_device(self._device))
+        evaluator = evaluator_for_run(
+            self.config,
+            paths,
+            self.catalog,
+            metrics=metrics,
+            sample_format=trained.sample_format,
+            classes=trained.classes,
+            count=count,
+            seed=seed,
+        )
+        _display(progress).prepare(evaluator.prepare())
+        return measure(trained, evaluator, paths.root)
+
     def assemble(self) -> GAN:
         """Prepare the data, build all parts, check that they fit each other, and return the GAN; nothing is written.
 
@@ -451,9 +477,8 @@ class Run:
     @contextmanager
     def _joined(self, progress: bool | Display) -> Iterator[tuple[Ranks, Display]]:
         """Join the processes that train together; yield them, and where this one shows its progress."""
-        shown = progress if isinstance(progress, Display) else ProgressDisplay() if progress else Display()
         with nullcontext(self._ranks) if self._ranks else join_ranks(self._device) as ranks:
-            yield ranks, shown if ranks.is_main else Display()
+            yield ranks, _display(progress) if ranks.is_main else Display()
 
     def _existing(self, ranks: Ranks = SINGLE_RANK) -> RunDirectory:
         if self.directory is None:
@@ -659,6 +684,13 @@ def prepare(dataset: Dataset, root: Path) -> Iterator[Preparation]:
     with blame(f"dataset {dataset.name!r}"):
         for done in dataset.prepare(root):
             yield Preparation(f"preparing dataset {dataset.name}", done)
+
+
+def _display(progress: bool | Display) -> Display:
+    """Return where progress is shown; a display that shows nothing without it."""
+    if isinstance(progress, Display):
+        return progress
+    return ProgressDisplay() if progress else Display()
 
 
 def _details(gan: GAN, config: RunConfig, catalog: Catalog) -> Iterator[str]:

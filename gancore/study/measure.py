@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from gancore.catalog.catalog import Catalog
@@ -22,10 +21,9 @@ from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.evaluation.sources import ReferenceImages, reference_of
 from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
 from gancore.metrics import Better
+from gancore.run.measure import measure
 from gancore.sampling.load import load
-from gancore.sampling.trained import TrainedGenerator
 from gancore.study.definition import StudyConfig, metric_of
-from gancore.utils.large import empty
 from gancore.utils.random import generator_for
 
 SEED = 0
@@ -124,23 +122,10 @@ class Measure:
         """Measure samples of the newest checkpoint of a run, by the images for the search or those for results."""
         evaluator = self.selection if selects and self.selection else self.report
         trained = load(folder, device=str(self._paths.device), catalog=self._catalog)
-        conditions = self._conditions(trained, evaluator)
-        dtype = getattr(torch, trained.sample_format.dtype)
-        samples, done = empty((evaluator.count, *trained.shape), dtype), 0
-        for chunk in trained.stream(evaluator.count, seed=SEED, conditions=conditions):
-            samples[done : done + len(chunk)] = chunk
-            done += len(chunk)
-        return evaluator.evaluate(samples, conditions)
+        return measure(trained, evaluator, self._paths.root)
 
     def better(self) -> dict[str, Better]:
         """Return which values are better, those of the compared metric first; of further numbers it is not known."""
         given = {} if self._study.better is None else {self._study.metric: self._study.better}
         named = {name: metric for name, metric in self.report.metrics.items() if name in self._study.numbers}
         return given | {name: metric.better for name, metric in named.items()}
-
-    def _conditions(self, trained: TrainedGenerator, evaluator: Evaluator) -> Tensor | None:
-        """Return conditions (N, …) as frequent as in the training data; None for a run that is not conditional."""
-        if trained.spec.condition is None:
-            return None
-        training = evaluator.origin.training or ReferenceImages.of(self._config.dataset, self._paths.root)
-        return training.draw_conditions(evaluator.count, SEED, "evaluation")
