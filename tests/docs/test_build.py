@@ -21,7 +21,7 @@ def test_documentation_builds_without_warnings(tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    pages = {page.stem for kind in ("md", "ipynb") for page in (ROOT / "docs").glob(f"*.{kind}")}
     assert pages <= {page.stem for page in (tmp_path / "html").glob("*.html")}
 
 
