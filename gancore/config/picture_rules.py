@@ -377,7 +377,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("sample.every_kimg",),
-        f"a {_PICTURES}th of the duration, if that is in kimg",
+        f"a {_PICTURES}th of the duration, in kimg; a run in minutes draws as many without it",
         "so that the first pictures come soon",
         _every,
     ),

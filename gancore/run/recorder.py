@@ -37,6 +37,9 @@ from gancore.utils.atomic import atomic_write, flush, writing
 from gancore.utils.random import derive_seed
 from gancore.utils.threads import computing_with
 
+_PICTURE_KIMG, _PICTURES = 100.0, 20
+"""Thousands of images between sample grids, and the number of grids of a run in minutes, unless the config says."""
+
 LogLine = dict[str, float]
 
 
@@ -87,19 +90,27 @@ def record(steps: Iterator[Step], session: Session, state: RecorderState | None 
 
 
 def due_after(
-    step: Step, images_before: int, config: RunConfig
+    step: Step, images_before: int, done_before: float, config: RunConfig
 ) -> list[Literal["log", "checkpoint", "report"] | PendingTask]:
-    """Return what is due after `step`, in order; `images_before` is the number of images seen before it."""
+    """Return what is due after `step`, in order.
+
+    `images_before` is the number of images seen before it, `done_before` the share of the run that was done.
+    """
     last = step.done >= 1
 
     def interval_ended(kimg: float) -> bool:
         return int(step.images_seen / (1000 * kimg)) > int(images_before / (1000 * kimg))
 
+    if config.sample.every_kimg is None and config.total.unit == "minutes":
+        draw = int(step.done * _PICTURES) > int(done_before * _PICTURES)
+    else:
+        draw = interval_ended(config.sample.every_kimg or _PICTURE_KIMG)
+
     evaluate = interval_ended(config.evaluate.every_kimg)
     guard = evaluate and config.evaluate.on_collapse != "ignore"  # the guard compares whole intervals only
     due: dict[Literal["log", "checkpoint", "report"] | PendingTask, bool] = {
         "log": last or step.step % config.log.every_steps == 0,
-        "samples": last or interval_ended(config.sample.every_kimg),
+        "samples": last or draw,
         "checkpoint": last or step.step % config.checkpoint.every_steps == 0,
         "guarded evaluation": guard,
         "evaluation": bool(config.metrics) and (evaluate or last) and not guard,
@@ -137,6 +148,7 @@ class Recorder:
         self._state = state
         self._penalties: dict[str, Tensor] = {}  # those of the newest step
         self._images_seen = self._logged_images = progress.images_seen
+        self._done = self._gan.done()
         self._logged_seconds = progress.seconds  # plus the time off the clock since then
         # A new run is saved first, so that a state that cannot be saved is found before the first step.
         self._save_is_due = self._saved is None
@@ -210,8 +222,8 @@ class Recorder:
 
     def _finish_step(self, step: Step) -> LogLine | None:
         """Set what is due after a step; return the line of the log, if one was due."""
-        due = due_after(step, self._images_seen, self._config)
-        self._images_seen, self._penalties = step.images_seen, dict(step.penalties)
+        due = due_after(step, self._images_seen, self._done, self._config)
+        self._images_seen, self._done, self._penalties = step.images_seen, step.done, dict(step.penalties)
         self._warnings += [text for text in (step.skipped, step.note) if text]
         if step.skipped:
             self._note_event("nonfinite", step.step, step.skipped)

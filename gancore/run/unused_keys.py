@@ -132,9 +132,9 @@ def _total_kimg(config: RunConfig, gan: GAN) -> float | None:
     return None if epochs is None else epochs * gan.feed.size / 1000
 
 
-def _beyond_the_total(every_kimg: float, config: RunConfig, gan: GAN) -> str:
+def _beyond_the_total(every_kimg: float | None, config: RunConfig, gan: GAN) -> str:
     total = _total_kimg(config, gan)
-    return "" if total is None or every_kimg <= total else f"the whole run takes {total:g} kimg ({config.duration})"
+    return "" if total is None or every_kimg is None or every_kimg <= total else f"the whole run takes {total:g} kimg ({config.duration})"
 
 
 def _is_default(config: RunConfig, keys: Sequence[str]) -> bool:

@@ -58,6 +58,8 @@ def test_recipe_holds_what_the_rules_give_without_a_gpu():
         "duration",
         "ema.refresh_batchnorm",
     } <= values.keys()
+    assert values.pop("sample.every_kimg") == 50
+    assert "sample" not in RECIPE.data, "a run in minutes draws twenty grids where no interval is set"
     assert values == {key: value_at(RECIPE.data, key) for key in values}
 
 

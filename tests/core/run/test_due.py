@@ -15,10 +15,10 @@ CHANGES = {
 }
 
 
-def due(step, *, done=0.5, **changes):
+def due(step, *, done=0.5, before=0.5, **changes):
     """What is due after a step of 10 images."""
     config = resolve([ConfigLayer("test", layer) for layer in (PARTS, CHANGES, changes)], catalog())
-    return due_after(SimpleNamespace(step=step, images_seen=10 * step, done=done), 10 * step - 10, config)
+    return due_after(SimpleNamespace(step=step, images_seen=10 * step, done=done), 10 * step - 10, before, config)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,14 @@ def test_due_evaluations_are_not_guarded_where_collapse_is_ignored():
     blind = {"evaluate": {"on_collapse": "ignore"}}
     assert due(3, **blind) == ["log"]
     assert due(3, **blind, metrics={"kid-random": {}}) == ["log", "evaluation"]
+
+
+def test_due_samples_are_twenty_in_a_run_in_minutes_unless_an_interval_is_set():
+    timed = {"duration": "10 minutes", "log": {"every_steps": 1000}, "checkpoint": {"every_steps": 1000}}
+    without = timed | {"sample": {"every_kimg": None}, "evaluate": {"every_kimg": 1000.0}}
+    drawn = [number for number in range(1, 201) if due(1, done=number / 200, before=(number - 1) / 200, **without)]
+    assert drawn == [10 * part for part in range(1, 21)]
+    assert due(1, done=0.06, before=0.04, **timed) == []
+    assert due(2, done=0.06, before=0.05, **timed) == ["samples"]
+    counted = without | {"duration": "1 kimg"}
+    assert due(1, done=0.06, before=0.04, **counted) == []
