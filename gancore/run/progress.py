@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-_REFRESH_SECONDS = 0.1
+_REFRESH_SECONDS, _LINE_SECONDS = 0.1, 5.0
 _ESTIMATE_SECONDS = 5.0
 """Seconds of training after which plain lines show the time left, if no line of the log was due until then."""
 
@@ -65,7 +66,7 @@ class ProgressDisplay(Display):
         self._write, self._verbose = write or _write_to_stderr, verbose
         self._bar: tuple[Progress, TaskID] | None = None
         self._epochs: float | None = None
-        self._drawn_at = 0.0
+        self._drawn_at = -math.inf
         self._scores = ""
         self._first_at: float | None = None
         self._has_estimate = False
@@ -97,7 +98,7 @@ class ProgressDisplay(Display):
 
     @contextmanager
     def training(self, epochs: float | None) -> Iterator[None]:
-        self._epochs, self._drawn_at = epochs, 0.0
+        self._epochs, self._drawn_at = epochs, -math.inf
         with self._drawing(transient=False):
             yield
 
@@ -137,6 +138,8 @@ class ProgressDisplay(Display):
                 f"{line['images_per_second']:,.0f} img/s  "
                 f"D {line['discriminator_loss']:.3f}  G {line['generator_loss']:.3f}"
             )
+            if self._bar is None and step.done < 1 and step.seconds - self._drawn_at < _LINE_SECONDS:
+                return
         elif self._bar is None:
             # A log line may be many minutes away; the time left is of interest at once.
             if self._first_at is None:

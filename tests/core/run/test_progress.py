@@ -35,3 +35,13 @@ def test_time_left_needs_no_line_of_its_own_after_a_line_of_the_log():
         display.show(record(2, 30.0, 0.2))
     assert len(lines) == 1
     assert "1 img/s" in lines[0]
+
+
+def test_plain_lines_are_at_least_five_seconds_apart_except_for_the_last():
+    lines = []
+    display = ProgressDisplay(lines.append)
+    numbers = {"images_per_second": 1.0, "discriminator_loss": 1.0, "generator_loss": 1.0}
+    with display.training(10.0):
+        for step in range(1, 22):
+            display.show(record(step, 0.5 * step, step / 21, numbers))
+    assert [line.split()[1] for line in lines] == ["1", "11", "21"]
