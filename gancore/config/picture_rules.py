@@ -322,7 +322,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("training.conditional",),
         f"true if classes have at least {FEWEST_OF_CLASS} pictures on average",
-        "of classes with fewer pictures D memorizes the pictures",
+        "of classes with fewer than 10 pictures D memorizes the pictures",
         _conditional,
     ),
     Rule(
@@ -372,7 +372,7 @@ RULES: tuple[Rule, ...] = (
         ("duration",),
         f"1,000 views of each picture, between {_FEWEST_KIMG} and {_CPU_KIMG:,} kimg, with a GPU {_GPU_KIMG:,}; half "
         "of it with `--init-from`, Wang et al. 2018 (arXiv:1805.01677)",
-        "up to an hour without a GPU at 32x32; D memorizes few pictures in longer runs",
+        "up to an hour and a half of one core at 32x32; D memorizes few pictures in longer runs",
         _duration,
     ),
     Rule(
