@@ -64,6 +64,7 @@ class ExportedGenerator:
     def module(self) -> nn.Module:
         """A module that maps latents (N, Z), and a condition if the generator takes one, to images (N, *shape) float32.
 
+        Its parameters have the names of `input_shapes`.
         Images are those of the network, in [-1, 1] if `spec.bounded`, and not clamped. The parameter names of
         `generator` have the prefix `generator.` in it.
         """
@@ -82,7 +83,13 @@ class ExportedGenerator:
                 images: Tensor = getattr(returned, "images", returned)
                 return images.float()
 
-        return Images(self.generator)
+        class ImagesOfClasses(Images):
+            """The same with classes; a program has the names of these parameters."""
+
+            def forward(self, latent: Tensor, label: Tensor) -> Tensor:  # type: ignore[override]  # another name
+                return Images.forward(self, latent, label)
+
+        return ImagesOfClasses(self.generator) if isinstance(self.spec.condition, int) else Images(self.generator)
 
     @property
     def input_shapes(self) -> dict[str, Shape]:

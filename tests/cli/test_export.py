@@ -9,6 +9,7 @@ from gancore.sampling.load import load
 from gancore.utils.text import file_size
 
 FORKED = True
+CALL = "images = generator(latent), with latent (N, 100) float32"
 MOODY = """
 import math
 from gancore import Generator, hookimpl
@@ -45,7 +46,7 @@ def gancore_generators():
 def test_exported_program_makes_the_images_of_the_run(finished):
     done = finished.works("export", "runs/0001", "--format", "pt2")
     size = (finished.folder / "0001.pt2").stat().st_size
-    assert done.stdout == f"step 4 as pt2: 0001.pt2 ({file_size(size)})\nmax difference: 0\n"
+    assert done.stdout == f"step 4 as pt2: 0001.pt2 ({file_size(size)})\nmax difference: 0\ncall: {CALL}\n"
     assert done.stderr == ""
     trained = load(finished.folder / "runs/0001", device="cpu")
     latents = trained.seed_latents(range(8))
@@ -65,7 +66,7 @@ def test_format_is_inferred_from_the_end_of_the_path(finished):
         "averaged": False,
         "half_life_kimg": None,
         "bytes": file.stat().st_size,
-        "facts": {"max_difference": 0.0},
+        "facts": {"max_difference": 0.0, "call": CALL},
         "pushed": None,
     }
     assert finished.works("export", checkpoint, "--out", "quiet.pt2", "-q").stdout == ""
@@ -83,7 +84,7 @@ def test_onnx_works_from_the_command_line_in_a_new_process(finished):
     lines = done.stdout.splitlines()
     assert lines[0].startswith("step 4 as onnx: g.onnx (")
     assert lines[1] == "opset: 21"
-    assert [line.split(":")[0] for line in lines] == [lines[0].split(":")[0], "opset", "checked with", "max difference"]
+    assert [line.split(":")[0] for line in lines[1:]] == ["opset", "checked with", "max difference", "call"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 
 from gancore.errors import ConfigError, describe_error, one_line, why_not_imported
 from gancore.exporters import ExportedGenerator, Exporter, Facts
-from gancore_plugins.exporters.trace import Compute, check, refused, trace, without_output
+from gancore_plugins.exporters.trace import Compute, check, inputs_in_words, refused, trace, without_output
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +69,13 @@ class ONNX(Exporter):
         compute, runtime = _runtime(content, list(model.input_shapes))
         difference = check(model, compute, self.name)
         out.write_bytes(content)
-        return {"opset": self.opset, "checked_with": runtime, "max_difference": difference}
+        given = ", ".join(f'"{name}": {name}' for name in model.input_shapes)
+        return {
+            "opset": self.opset,
+            "checked_with": runtime,
+            "max_difference": difference,
+            "call": f'(images,) = session.run(["images"], {{{given}}}), with {inputs_in_words(model)}',
+        }
 
     def _converted(self, model: ExportedGenerator, program: ExportedProgram) -> bytes:
         """Return the model as a file. Raise ConfigError for an operator that ONNX lacks."""

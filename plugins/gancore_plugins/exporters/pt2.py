@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from gancore.exporters import ExportedGenerator, Exporter, Facts
-from gancore_plugins.exporters.trace import check, trace, without_output
+from gancore_plugins.exporters.trace import check, inputs_in_words, trace, without_output
 
 METADATA = "gancore.json"
 """The extra file in a program that says how to call it."""
@@ -28,4 +28,7 @@ class TorchProgram(Exporter):
             torch.export.save(program, content, extra_files={METADATA: json.dumps(model.interface())})
             out.write_bytes(content.getbuffer())
             loaded = torch.export.load(out).module()
-        return {"max_difference": check(model, lambda inputs: loaded(*inputs), self.name)}
+        return {
+            "max_difference": check(model, lambda inputs: loaded(*inputs), self.name),
+            "call": f"images = generator({', '.join(model.input_shapes)}), with {inputs_in_words(model)}",
+        }

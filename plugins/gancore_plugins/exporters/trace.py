@@ -84,6 +84,15 @@ def check(model: ExportedGenerator, compute: Compute, name: str) -> float:
     return largest
 
 
+def inputs_in_words(model: ExportedGenerator) -> str:
+    """Return the inputs of a program with their shapes: `latent (N, 128) float32 and label (N,) int64 of 0..8`."""
+    words, condition = [], model.spec.condition
+    for (name, shape), example in zip(model.input_shapes.items(), model.draw_inputs(1), strict=True):
+        sizes = f"({', '.join(['N', *map(str, shape)])}{'' if shape else ','})"
+        words.append(f"{name} {sizes} {str(example.dtype).removeprefix('torch.')}")
+    return " and ".join(words) + (f" of 0..{condition - 1}" if isinstance(condition, int) else "")
+
+
 def refused(
     model: ExportedGenerator, name: str, reason: str, error: BaseException | None = None, hint: str = _HINT
 ) -> ConfigError:

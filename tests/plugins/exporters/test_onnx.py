@@ -35,6 +35,9 @@ def test_model_makes_the_images_in_onnxruntime(exported):
     assert facts["opset"] == 20
     assert facts["checked_with"] == f"onnxruntime {version('onnxruntime')}"
     assert 0 <= facts["max_difference"] <= 1e-4
+    call, inputs = facts["call"].split(", with ")
+    assert call == '(images,) = session.run(["images"], {"latent": latent, "label": label})'
+    assert inputs == "latent (N, 6) float32 and label (N,) int64 of 0..2"
 
 
 def test_model_is_one_file_that_says_how_to_call_it(exported):

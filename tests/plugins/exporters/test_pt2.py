@@ -8,6 +8,7 @@ import gancore
 from gancore.testing.cases import Case
 from gancore.testing.exporters import exported_generator
 from gancore_plugins.exporters.pt2 import TorchProgram
+from gancore_plugins.exporters.trace import inputs_in_words
 from helpers.exported import exported_with
 
 
@@ -39,10 +40,21 @@ def fixes_the_batch(hidden):
 
 def test_program_with_classes_makes_the_same_bits(tmp_path):
     model = exported_generator(Case((3, 5, 4), latent_dim=6, condition=3))
-    assert TorchProgram().export(model, tmp_path / "generator.pt2") == {"max_difference": 0.0}
+    assert TorchProgram().export(model, tmp_path / "generator.pt2") == {
+        "max_difference": 0.0,
+        "call": "images = generator(latent, label), with latent (N, 6) float32 and label (N,) int64 of 0..2",
+    }
     latent, label = model.draw_inputs(7)
-    images = torch.export.load(tmp_path / "generator.pt2").module()(latent, label)
+    program = torch.export.load(tmp_path / "generator.pt2")
+    assert program.graph_signature.user_inputs == ("latent", "label")
+    images = program.module()(latent, label)
     assert images.equal(model.module(latent, label))
+
+
+def test_inputs_in_words_have_the_shapes_of_one_call():
+    with_tensors = exported_generator(Case(latent_dim=6, condition=(2, 3)))
+    assert inputs_in_words(exported_generator(Case(latent_dim=6))) == "latent (N, 6) float32"
+    assert inputs_in_words(with_tensors) == "latent (N, 6) float32 and condition (N, 2, 3) float32"
 
 
 def test_program_says_how_to_call_it(tmp_path):
@@ -83,7 +95,7 @@ def test_generator_that_cannot_be_traced_is_refused_with_its_line(forward, reaso
 
 @pytest.mark.parametrize("forward", [takes_the_length, reads_a_number, leaves_torch])
 def test_generator_whose_code_must_be_read_is_exported(forward, tmp_path):
-    assert TorchProgram().export(exported_with(forward), tmp_path / "generator.pt2") == {"max_difference": 0.0}
+    assert TorchProgram().export(exported_with(forward), tmp_path / "generator.pt2")["max_difference"] == 0
 
 
 def test_generator_that_draws_noise_is_exported_with_its_noise(tmp_path):
