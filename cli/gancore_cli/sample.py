@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ _MOST_DIGITS = 9
     show_default="samples.png; timelapse.webp; what makes no picture: samples.csv for vectors, else samples.npy",
     metavar="FILE.png|.npy|.safetensors|.csv|.webp|.gif|.mp4|DIR",
     help="Write one picture, an array as the data is stored, a table of vectors, an animation, or a folder of numbered "
-    "PNGs.",
+    "PNGs. A file that exists is replaced.",
 )
 @raw
 @ema
@@ -123,9 +124,10 @@ def sample(
     arranged = arrange(trained, given.read(trained, conditions), form)
     real = _real_points(trained, data_root(data_dir)) if form in ("picture", *ANIMATED) else None
     prepare = (lambda: trained.refresh_batchnorm(conditions=conditions)) if refresh_batchnorm else None
+    replaced = _is_file(out)
     with attributed(trained.config, catalog):
         _write(terminal, given, arranged, out, real, prepare)
-    _print_result(terminal, given, trained, arranged, out)
+    _print_result(terminal, given, trained, arranged, out, replaced=replaced)
 
 
 def _draw_timelapse(terminal: Terminal, given: Given, run: Path, out: Path) -> None:
@@ -139,9 +141,29 @@ def _draw_timelapse(terminal: Terminal, given: Given, run: Path, out: Path) -> N
     if form_of(out) in ANIMATED and given.fps is None:
         given = replace(given, fps=TIMELAPSE_FPS)
     rows, columns = given.grid or (1, 1)
+    replaced = _is_file(out)
     _write(terminal, given, ArrangedSamples(stream, given.grid, rows * columns), out)
-    document = {"out": str(out), "count": stream.count, "shape": [stream.count, *stream.shape], "fps": given.fps}
-    terminal.result(document, lambda: echo(f"{stream.count:,} pictures of the training of {run}: {out}"))
+    document = {
+        "out": str(out),
+        "replaced": replaced,
+        "count": stream.count,
+        "shape": [stream.count, *stream.shape],
+        "fps": given.fps,
+    }
+    what = f"{stream.count:,} pictures of the training of {run}"
+    terminal.result(document, lambda: _print_written(what, out, replaced=replaced))
+
+
+def _is_file(out: Path) -> bool:
+    """Return whether there is a file or a link, which samples at this path replace; a folder must be empty."""
+    return os.path.lexists(out) and not out.is_dir()
+
+
+def _print_written(what: str, out: Path, *, replaced: bool) -> None:
+    """Print what was written where, and what it replaced."""
+    echo(f"{what}: {out}")
+    if replaced:
+        echo(f"replaced: {out}")
 
 
 def _write(
@@ -168,7 +190,13 @@ def _write(
 
 
 def _print_result(
-    terminal: Terminal, given: Given, trained: TrainedGenerator, arranged: ArrangedSamples, out: Path
+    terminal: Terminal,
+    given: Given,
+    trained: TrainedGenerator,
+    arranged: ArrangedSamples,
+    out: Path,
+    *,
+    replaced: bool,
 ) -> None:
     """Print what was drawn."""
     from gancore.sampling.animation import ANIMATED
@@ -181,6 +209,7 @@ def _print_result(
     rows = [name for name in names for _ in range(arranged.grid[0] // len(names))] if arranged.grid and not one else []
     document = {
         "out": str(out),
+        "replaced": replaced,
         "count": count,
         "seed": None if given.seeds or given.interpolate or given.latents else given.seed,
         "seeds": given.seeds or given.interpolate,
@@ -206,7 +235,7 @@ def _print_result(
     what = f"{count:,} {unit}{of_class} of step {trained.step:,}{average}"
     what += f" in {frames:,} frames" if frames else ""
     what += f", with a row for each class: {', '.join(rows)}" if rows else ""
-    terminal.result(document, lambda: echo(f"{what}: {out}"))
+    terminal.result(document, lambda: _print_written(what, out, replaced=replaced))
 
 
 def _other_number(trained: TrainedGenerator, label: str | None) -> Iterator[str]:

@@ -73,6 +73,7 @@ def test_sample_takes_a_checkpoint_and_raw_weights(finished):
     document = json.loads(finished.works("sample", first, "-n", 2, "--out", "zero.npy", "--json").stdout)
     assert document == {
         "out": "zero.npy",
+        "replaced": False,
         "count": 2,
         "seed": 0,
         "seeds": None,
@@ -93,6 +94,19 @@ def test_sample_takes_a_checkpoint_and_raw_weights(finished):
     finished.works("sample", "runs/0001", "-n", 9, "--raw", "--out", "raw.npy")
     average, raw = (np.load(finished.folder / f"{name}.npy") for name in ("average", "raw"))
     assert not np.array_equal(average, raw)
+
+
+def test_sample_says_which_file_it_replaced(finished):
+    for out in ([], ["--timelapse"]):
+        said = [finished.works("sample", "runs/0001", *out).stdout.splitlines()[1:] for _ in range(2)]
+        name = "timelapse.webp" if out else "samples.png"
+        assert said == [[], [f"replaced: {name}"]]
+        assert json.loads(finished.works("sample", "runs/0001", *out, "--json").stdout)["replaced"] is True
+        assert finished.works("sample", "runs/0001", *out, "-q").stdout == ""
+    (finished.folder / "gone.npy").symlink_to("nowhere")
+    assert "replaced: gone.npy" in finished.works("sample", "runs/0001", "-n", 1, "--out", "gone.npy").stdout
+    (finished.folder / "empty").mkdir()
+    assert "replaced" not in finished.works("sample", "runs/0001", "-n", 1, "--out", "empty").stdout
 
 
 def test_sample_rejects_a_wrong_file_type_class_and_folder(finished):
