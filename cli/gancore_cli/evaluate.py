@@ -147,7 +147,9 @@ def evaluate(
 
     RUN and CHECKPOINT are sampled. PATH has images or vectors from any program: a folder or zip archive of pictures, or
     an array, read as gancore train reads it. Pictures are resized to the reference. The score of real images is shown
-    next to each value, since even a perfect model does not reach zero.
+    next to each value, since even a perfect model does not reach zero. `ideal` is the expected score of a perfect model
+    with as many images, where theory has it, and `stand-ins` are the numbers of images of the score of real data: those
+    that took the place of generated ones, and those that they were compared with.
 
     \b
     Examples:

@@ -23,6 +23,8 @@ def print_evaluation(header: Mapping[str, Any], evaluator: Evaluator, evaluation
     if all(row[4] == "-" for row in rows):  # no metric has an ideal value
         columns, rows = [*columns[:4], *columns[5:]], [[*row[:4], *row[5:]] for row in rows]
     print_table(columns, rows)
+    if legend := _legend(rows, columns):
+        echo(legend)
     for line in dict.fromkeys(_accuracy(result, evaluator) for result in evaluation.results):
         if line:
             echo(line)
@@ -45,7 +47,20 @@ def print_averages(
             values = [short_number(result.measured.details.get(key)) for result in results]
             real = short_number(of_real.details.get(key) if of_real else None)
             rows.append([_detail(results[0].name, key, classes), *values, "", real])
-    print_table(["metric", *names, "better", "real data"], rows)
+    columns = ["metric", *names, "better", "real data"]
+    print_table(columns, rows)
+    if legend := _legend(rows, columns):
+        echo(legend)
+
+
+def _legend(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
+    """Return what to compare the values of a table with, for the columns that have numbers; empty without any."""
+    texts = {
+        "real data": "compare each value with that of real data",
+        "ideal": "ideal: a perfect model with as many images",
+    }
+    numbers = {name: {row[columns.index(name)] for row in rows} - {"-"} for name in texts if name in columns}
+    return "; ".join(text for name, text in texts.items() if numbers.get(name))
 
 
 def _print_origin(header: Mapping[str, Any], evaluator: Evaluator) -> None:

@@ -44,6 +44,11 @@ def test_averages_are_measured_in_one_table(averaged):
     assert float(re.split(r"  +", one[3])[1]) == float(row[2])
 
 
+def test_averages_are_followed_by_what_to_compare_them_with(finished):
+    done = finished.works("evaluate", "runs/0001", "--metric", "density-random", "-n", 100, "--ema", "all")
+    assert done.stdout.splitlines()[-1] == "compare each value with that of real data"
+
+
 def test_averages_are_a_list_even_if_there_is_one(finished):
     done = finished.works("evaluate", "runs/0001", "--metric", "fd-random", "-n", 100, "--ema", "all", "--json")
     assert [each["half_life_kimg"] for each in json.loads(done.stdout)["averages"]] == [1.0]

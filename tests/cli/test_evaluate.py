@@ -52,7 +52,8 @@ def test_training_prints_evaluations_and_keeps_the_best_checkpoint(measured):
 
 def test_evaluate_run_prints_its_metrics_and_real_data(measured):
     done = measured.works("evaluate", "runs/0001")
-    head, reference, columns, *rows, accuracy = done.stdout.splitlines()
+    head, reference, columns, *rows, legend, accuracy = done.stdout.splitlines()
+    assert legend == "compare each value with that of real data; ideal: a perfect model with as many images"
     newest = "runs/0001/checkpoints/step-00000040.safetensors"
     assert head == f"images: 1,797 of {newest}, step 40, current weights, seed 0"
     assert reference == "reference: digits all, which it was trained on"

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from gancore import Catalog, Measurement, find_metric
 from gancore.evaluation.evaluator import Result
-from gancore_cli.evaluation_text import _accuracy, _rows
+from gancore_cli.evaluation_text import _accuracy, _legend, _rows
 
 CATALOG = Catalog.installed()
 
@@ -21,6 +21,15 @@ def test_details_of_classes_have_their_names():
     assert [row[0].removeprefix("class-agreement-classifier.") for row in _rows(found, classes)][1:] == [
         *("lowest", "class_0 (ape)", "class_1", r"class_2 (a\nb)", "class_3")
     ]
+
+
+def test_legend_is_about_the_columns_that_have_numbers():
+    columns = ["metric", "value", "real data", "ideal"]
+    real, ideal = "compare each value with that of real data", "ideal: a perfect model with as many images"
+    assert _legend([["fd", "2", "1", "-"], ["kid", "2", "-", "1"]], columns) == f"{real}; {ideal}"
+    assert _legend([["fd", "2", "1", "-"]], columns) == _legend([["fd", "2", "1"]], columns[:3]) == real
+    assert _legend([["fd", "2", "-", "1"]], columns) == ideal
+    assert _legend([["fd", "2", "-"]], columns[:3]) == ""
 
 
 def test_classifier_without_held_out_images_is_said_to_be_unchecked():
