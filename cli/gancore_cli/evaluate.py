@@ -188,6 +188,8 @@ def evaluate(
     found = [evaluation for _, evaluation in averages]
     for warning in dict.fromkeys(warning for evaluation in found for warning in evaluation.warnings):
         terminal.note(f"warning: {warning}")
+    for note in found[0].notes:  # those of the evaluator, equal for all
+        terminal.note(f"note: {note}")
     if saved_in:
         saved_in.write_evaluation(subject.step, found[0])
     header = {**subject.header, "count": len(samples), "seed": seed}

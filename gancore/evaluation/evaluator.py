@@ -77,10 +77,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The results for one set of images, in the order of the metrics, and warnings about them."""
+    """The results for one set of images, in the order of the metrics, with warnings and notes about them."""
 
     results: tuple[Result, ...]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_data(self) -> dict[str, object]:
         """Return plain data for JSON."""
@@ -102,7 +103,8 @@ class Evaluation:
             for result in self.results
         ]
         table = ["| metric | value | better | real data |", "| --- | --- | --- | --- |", *rows]
-        return "\n".join([*table, "", *(f"- warning: {warning}" for warning in self.warnings)])
+        remarks = [*(f"- warning: {text}" for text in self.warnings), *(f"- note: {text}" for text in self.notes)]
+        return "\n".join([*table, "", *remarks])
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ class Evaluator:
         self._paths, self._optional = paths, optional
         self._real_data_scores: dict[str, tuple[Measurement, Mapping[str, int]]] = {}
         self._warnings: list[str] = []
+        self._notes: list[str] = []
         self.count = self._number_of_samples() if count is None else count
         scales, value_range = self._scales_and_range()
         groups: dict[Extractor | None, _Group] = {}
@@ -219,7 +222,7 @@ class Evaluator:
     def _number_of_samples(self) -> int:
         real = _DEFAULT_SAMPLES if self.reference is None else max(2, len(self.reference))
         if real < _DEFAULT_SAMPLES:
-            self._warnings.append(
+            self._notes.append(
                 f"there are {real:,} real images to compare with, so {real:,} samples are drawn in place of "
                 f"{_DEFAULT_SAMPLES:,}; set evaluate.samples, or -n of gancore evaluate, for another number"
             )
@@ -305,7 +308,7 @@ class Evaluator:
                 results[name] = self._result(name, metric, group.loaded, inputs)
         ordered = tuple(results[name] for name in self.metrics)
         warnings = [f"{result.name}: {text}" for result in ordered for text in result.measured.warnings]
-        return Evaluation(ordered, (*self._warnings, *warnings))
+        return Evaluation(ordered, (*self._warnings, *warnings), tuple(self._notes))
 
     def reference_statistics(self) -> ReferenceStatistics:
         """Return mean and covariance of the reference's features, as the extractor of the metrics computes them.

@@ -130,6 +130,10 @@ class ProgressDisplay(Display):
                 if warning not in self._warned:
                     self.warn(warning)
                 self._warned.add(warning)
+            for note in record.evaluation.notes:
+                if note not in self._warned:
+                    self.note(f"note: {note}")
+                self._warned.add(note)
         for warning in record.warnings:
             self.warn(f"step {step.step}: {warning}")
         self.notes(record.notes)

@@ -66,6 +66,15 @@ def test_evaluate_run_prints_its_metrics_and_real_data(measured):
     assert re.fullmatch(classified, accuracy)
 
 
+def test_default_count_of_few_images_is_a_note(gancore):
+    np.save(gancore.folder / "few.npy", np.random.default_rng(0).integers(0, 256, (90, 8, 8), np.uint8))
+    gancore.works("train", "few.npy", "--steps", 1, "--out", "run")
+    done = gancore.works("evaluate", "run", "--metric", "density-random")
+    assert "\nnote: there are 90 real images to compare with, so 90 samples are drawn" in done.stderr
+    asked = gancore.works("evaluate", "run", "--metric", "density-random", "-n", 80)
+    assert "there are 90" not in asked.stderr
+
+
 def test_json_result_has_what_is_needed_to_compare_it(measured):
     found = document(measured, "runs/0001", "--seed", 3, "-n", 200)
     assert " ".join(found) == KEYS

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gancore.evaluation.evaluator import Evaluation
 from gancore.run.progress import ProgressDisplay
 from gancore.run.recorder import Record
 from gancore.training.loop import Step
@@ -24,6 +25,14 @@ def test_time_left_is_shown_once_after_the_first_seconds(begun):
     (line,) = lines
     assert line.startswith("step 4 ")
     assert line.endswith("left")
+
+
+def test_note_of_an_evaluation_is_shown_once_and_is_no_warning():
+    lines = []
+    display = ProgressDisplay(lines.append)
+    for step in (1, 2):
+        display.show(Record(record(step, 1.0, 0.1).step, evaluation=Evaluation((), notes=("few images",))))
+    assert [line for line in lines if "few" in line] == ["note: few images"]
 
 
 def test_time_left_needs_no_line_of_its_own_after_a_line_of_the_log():
