@@ -466,6 +466,8 @@ class Run:
                     display.note(f"{directory.config} has the new settings")
                 return
             display.note(f"{directory.path} resumes from step {found.step:,}")
+            if self._config.total.unit == "minutes":
+                display.note("note: the total is in minutes, so the resumed run is not repeated exactly")
             for change in found.changes:
                 display.note(f"changed: {change}")
             evaluator = self._evaluator(gan, display)  # before anything is written

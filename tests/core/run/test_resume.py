@@ -15,6 +15,7 @@ from gancore.config.run import resolve
 from gancore.errors import CheckpointError, ConfigError, StorageError
 from gancore.run.changes import changes
 from gancore.run.directory import RunDirectory
+from gancore.run.progress import Display
 from gancore.run.resume import find
 from gancore.training.gan import GAN
 from helpers.small_runs import lines, recorded, small_run
@@ -54,6 +55,26 @@ def test_resume_ends_as_a_run_that_was_not_closed(tmp_path_factory, cuts, every,
     (tensors, *rest), (others, *expected) = left(directory), left(whole)
     assert equal(tensors, others)
     assert rest == expected
+
+
+class Notes(Display):
+    def __init__(self):
+        self.texts = []
+
+    def note(self, message):
+        self.texts.append(message)
+
+
+@pytest.mark.parametrize("total", ["9 minutes", "9 steps"])
+def test_resume_says_that_a_total_in_minutes_is_not_repeated_exactly(tmp_path, total):
+    notes = Notes()
+    with closing(small_run(tmp_path / "run", {"duration": total}).train()) as records:
+        next(records)
+    with closing(small_run(tmp_path / "run", {"duration": total}).train(resume=True, progress=notes)) as records:
+        next(records)
+    said = [text for text in notes.texts if text.startswith("note: ")]
+    expected = ["note: the total is in minutes, so the resumed run is not repeated exactly"]
+    assert said == (expected if total == "9 minutes" else [])
 
 
 LAZY = {
