@@ -159,8 +159,10 @@ def _print_result(terminal: Terminal, run: Run, steps: int, last: LogLine) -> No
             for name, curve in _curves(run):
                 echo(f"{printable(name) + ':':<11} {curve}")
         options = click.get_current_context().find_object(PluginOptions) or PluginOptions()
-        command = f"gancore sample {shell_quote(str(run.path))} -n 64 --out {default_name(shape)}"
-        echo(f"{'next:':<12}{with_plugins(command, options)}")
+        path = shell_quote(str(run.path))
+        commands = [f"gancore sample {path} -n 64 --out {default_name(shape)}", f"gancore report {path} --open"]
+        for number, command in enumerate(commands):
+            echo(f"{'' if number else 'next:':<12}{with_plugins(command, options)}")
 
     terminal.result(document, text)
 

@@ -26,11 +26,13 @@ def same(first, second):
 
 
 def test_train_prints_where_pictures_log_and_checkpoint_are(finished):
-    said = dict(line.split(": ", 1) for line in finished.made.stdout.splitlines())
+    *lines, last = finished.made.stdout.splitlines()
+    said = dict(line.split(": ", 1) for line in lines)
     assert said["done"].startswith("4 steps in ")
     for key in ("pictures", "metrics", "checkpoint"):
         assert (finished.folder / said[key].strip()).is_file()
     assert said["next"].strip() == "gancore sample runs/0001 -n 64 --out samples.png"
+    assert last == f"{'':<12}gancore report runs/0001 --open"
 
 
 def test_piped_progress_is_one_plain_line_an_interval(finished):
