@@ -13,7 +13,7 @@ from gancore.config.run import RunConfig
 from gancore.errors import ConfigError, GancoreError
 from gancore.run.run import Run
 from gancore.settings import REMOVE
-from gancore.study.definition import StudyConfig, Table
+from gancore.study.definition import BASE, StudyConfig, Table
 
 SHARED = ("checkpoint.best", "duration", "evaluate", "metrics", "report", "sample", "seed")
 """Keys that are equal in all runs of a study, so no arm may set them."""
@@ -110,8 +110,14 @@ def problems_of_arms(study: StudyConfig, sources: Sources, *, is_conditional: bo
             yield f"{name} has other data than {study.baseline}, so results would not be comparable"
         if name in study.arms:
             data = config.to_data(sources.catalog)
-            yield from (f"{name} is the same as {other}" for other, known in seen.items() if known == data)
+            yield from (_repeated(study, name, other) for other, known in seen.items() if known == data)
             seen[name] = data
+
+
+def _repeated(study: StudyConfig, name: str, other: str) -> str:
+    """Return that an arm is the same as another, and how to keep only one of them."""
+    renamed = f', or name the base: baseline = "{name}"' if other == BASE and len(study.variants) > 1 else ""
+    return f"{name} is the same as {other}: leave out [variants.{name}]{renamed}"
 
 
 def _checked(study: StudyConfig) -> Iterator[tuple[str, dict[str, Any]]]:

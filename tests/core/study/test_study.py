@@ -79,7 +79,7 @@ def test_study_measures_as_evaluate_does(finished):
 def test_study_pairs_arms_by_their_seeds(finished):
     """Both arms of a seed begin from the same weights and see the same data, so equal losses give equal runs."""
     same = study(finished.path.parent / "same", variants={"a": {"loss": "hinge"}, "b": {"loss": "hinge"}}, baseline="a")
-    with pytest.raises(ConfigError, match="b is the same as a"):
+    with pytest.raises(ConfigError, match=r"b is the same as a: leave out \[variants\.b\]\n"):
         same.check()
     first = [gancore.open(finished.path / f"runs/base-{seed}").checkpoints[0].read_bytes() for seed in (0, 1)]
     hinge = gancore.load(finished.path / "runs/hinge-0", device="cpu")
@@ -423,7 +423,7 @@ def test_study_reports_everything_wrong_with_its_arms_before_any_run(tmp_path):
     text = str(caught.value)
     for expected in (
         "did you mean 'hinge'",
-        "same is the same as base",
+        'same is the same as base: leave out [variants.same], or name the base: baseline = "same"',
         "seeded sets seed",
         "longer sets duration",
         "drawn sets sample",
@@ -443,6 +443,15 @@ def test_study_reports_everything_wrong_with_its_arms_before_any_run(tmp_path):
         ({"storage": "sqlite:////nowhere/at/all.db"}, "cannot be opened"),
         ({"storage": "nonsense://user:secret@host/db"}, "the storage nonsense://user@host/db cannot be opened"),
     ],
+def test_study_with_a_variant_for_the_base_takes_it_as_the_baseline(tmp_path):
+    variants = FIELDS["variants"] | {"bce": {"loss": "bce"}}
+    with pytest.raises(ConfigError, match=r'\[variants\.bce\], or name the base: baseline = "bce"\n'):
+        study(tmp_path / "s", variants=variants).check()
+    study(tmp_path / "s", variants=variants, baseline="bce").check()
+    with pytest.raises(ConfigError, match=r"leave out \[variants\.bce\]\n"):
+        study(tmp_path / "t", variants={"bce": {"loss": "bce"}}).check()
+
+
 )
 def test_study_refuses_what_cannot_work_before_any_run(tmp_path, changes, message):
     with pytest.raises(gancore.GancoreError, match=message) as caught:
