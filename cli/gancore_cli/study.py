@@ -45,7 +45,7 @@ def study() -> None:
       base = "digits"
       budget = "20 kimg"
       seeds = 5
-      metric = "fd-classifier"
+      metric = "fd-random"
       [variants.hinge]
       loss = "hinge"
 
