@@ -149,7 +149,11 @@ def show_study(terminal: Terminal, report: StudyReport, page: Path) -> None:
     def text() -> None:
         heading, *lines = report.table()
         print_table(heading, lines)
-        for sentence in report.conclusions():
+        if legend := report.legend():
+            echo(legend)
+        if conclusions := report.conclusions():
+            echo(f"{report.scope()}:")
+        for sentence in conclusions:
             echo(sentence)
         echo(f"compared with {report.reported_by}")
         for warning in report.warnings():

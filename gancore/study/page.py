@@ -48,6 +48,7 @@ def page_of_study(report: StudyReport, folder: Path) -> str:
                 (config.budget or "as in the base", "budget of a run"),
                 (config.metric, "metric"),
             ],
+            scope=report.scope(),
             conclusions=report.conclusions(),
             warnings=report.warnings(),
             plots=plots,

@@ -208,6 +208,15 @@ class StudyReport:
                 warned.setdefault(text, {})[each.arm] = None
         return [text if len(those) == len(arms) else f"{', '.join(those)}: {text}" for text, those in warned.items()]
 
+    def scope(self) -> str:
+        """Return after how much training, and with which settings, the conclusions hold."""
+        config = self.config
+        after = f"After {config.budget}, with" if config.budget else "With"
+        if any("recipe" in keys for keys in config.variants.values()):
+            return f"{after} the settings of each arm"
+        other = "other " if config.is_search else ""
+        return f"{after} the {other}settings of {config.base if isinstance(config.base, str) else 'the base'}"
+
     def conclusions(self) -> list[str]:
         """Return what may be concluded: a sentence for each arm and for the search, or how often the only arm fails."""
         compared = [comparison.conclusion for comparison in self.comparisons()]
@@ -256,6 +265,15 @@ class StudyReport:
             lines.append([arm, seeds, *cells, failed, *([ratio, p] if ratios else []), kimg, time])
         return lines
 
+    def legend(self) -> str:
+        """Return what the table has in parentheses, empty if nothing; `rule` says it at length."""
+        texts = []
+        if len(self.config.seed_list) > 1:
+            texts.append("medians over the seeds (lowest to highest)")
+        if any(each.low is not None and each.can_differ for each in self.comparisons()):
+            texts.append("ratio of the medians (95 % interval)")
+        return "; ".join(texts)
+
     def rule(self) -> str:
         """Return how arms are compared, and when a run counts as failed, in sentences."""
         metric, baseline = self.config.metric, self.config.baseline
@@ -290,6 +308,7 @@ class StudyReport:
                 "chosen_by": self.chosen_by or None,
                 "reported_by": self.reported_by,
                 "real_data": dict(self.real_data),
+                "scope": self.scope(),
                 "conclusions": self.conclusions(),
                 "warnings": self.warnings(),
                 "comparisons": [asdict(each) for each in self.comparisons()],

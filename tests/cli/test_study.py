@@ -26,10 +26,13 @@ def test_study_prints_a_table_and_what_may_be_concluded_and_writes_a_page(gancor
     done = gancore.works("study", "study.toml", "--out", "s")
     assert "base-0: fd-random" in done.stderr
     assert done.stdout.splitlines()[0].split()[:2] == ["arm", "seeds"]
-    assert "2 seeds are too few to tell hinge and base apart" in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[4:6] == ["medians over the seeds (lowest to highest)", "After 5 steps, with the settings of the base:"]
+    assert lines[6].startswith("2 seeds are too few to tell hinge and base apart")
     assert done.stdout.endswith("page: s/report.html\n")
     page = (gancore.folder / "s/report.html").read_text()
     assert problems_of(page) == []
+    assert '<p class="lead">After 5 steps, with the settings of the base:</p>' in page
     assert page.count('<svg class="plot"') == 1
     document = json.loads(gancore.works("study", "run", "study.toml", "--out", "s", "--json").stdout)
     assert document["finished"]

@@ -247,6 +247,40 @@ def test_report_of_a_study_has_the_rule_and_a_row_for_each_arm(finished):
     assert [each["arm"] for each in document["comparisons"]] == ["hinge"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "changes", "scope"),
+    [
+        (FIELDS, {}, "After 12 steps, with the settings of the base"),
+        (FIELDS, {"base": "ring"}, "After 12 steps, with the settings of ring"),
+        (FIELDS, {"base": "ring", "budget": None}, "With the settings of ring"),
+        (FIELDS, {"variants": {"a": {"recipe": "vanilla"}}}, "After 12 steps, with the settings of each arm"),
+        (SEARCH, {"base": "ring"}, "After 12 steps, with the other settings of ring"),
+    ],
+)
+def test_report_of_a_study_says_for_which_budget_and_settings_its_conclusions_hold(fields, changes, scope):
+    report = StudyReport(read_study(fields | changes), [], {"fd-random": "lower"}, "", "", "")
+    assert report.scope() == report.document()["scope"] == scope
+
+
+@pytest.mark.parametrize(
+    ("seeds", "legend"),
+    [
+        (1, ""),
+        (3, "medians over the seeds (lowest to highest)"),
+        (4, "medians over the seeds (lowest to highest); ratio of the medians (95 % interval)"),
+    ],
+)
+def test_report_of_a_study_says_what_its_table_has_in_parentheses(seeds, legend):
+    outcomes = [
+        Outcome("comparison", f"{arm}-{seed}", arm, seed, "finished", {}, {"fd-random": 1.0 + seed})
+        for arm in ("base", "hinge")
+        for seed in range(seeds)
+    ]
+    report = StudyReport(read_study(FIELDS | {"seeds": seeds}), outcomes, {"fd-random": "lower"}, "", "", "")
+    assert report.legend() == legend
+    assert any("(" in cell for line in report.table()[1:] for cell in line) == bool(legend)
+
+
 def test_variant_with_a_recipe_is_made_from_that_recipe_for_the_same_data(tmp_path):
     made = study(tmp_path / "s", seeds=1, variants={"vanilla": {"recipe": "vanilla", "dataset": "ring"}})
     made.run()
@@ -409,6 +443,15 @@ def test_study_refuses_an_arm_that_is_not_conditional_for_a_metric_of_conditions
         study(tmp_path / "s", variants=arms, **changes).check()
 
 
+def test_study_with_a_variant_for_the_base_takes_it_as_the_baseline(tmp_path):
+    variants = FIELDS["variants"] | {"bce": {"loss": "bce"}}
+    with pytest.raises(ConfigError, match=r'\[variants\.bce\], or name the base: baseline = "bce"\n'):
+        study(tmp_path / "s", variants=variants).check()
+    study(tmp_path / "s", variants=variants, baseline="bce").check()
+    with pytest.raises(ConfigError, match=r"leave out \[variants\.bce\]\n"):
+        study(tmp_path / "t", variants={"bce": {"loss": "bce"}}).check()
+
+
 def test_study_reports_everything_wrong_with_its_arms_before_any_run(tmp_path):
     variants = {
         "typo": {"loss": "hnige"},
@@ -443,15 +486,6 @@ def test_study_reports_everything_wrong_with_its_arms_before_any_run(tmp_path):
         ({"storage": "sqlite:////nowhere/at/all.db"}, "cannot be opened"),
         ({"storage": "nonsense://user:secret@host/db"}, "the storage nonsense://user@host/db cannot be opened"),
     ],
-def test_study_with_a_variant_for_the_base_takes_it_as_the_baseline(tmp_path):
-    variants = FIELDS["variants"] | {"bce": {"loss": "bce"}}
-    with pytest.raises(ConfigError, match=r'\[variants\.bce\], or name the base: baseline = "bce"\n'):
-        study(tmp_path / "s", variants=variants).check()
-    study(tmp_path / "s", variants=variants, baseline="bce").check()
-    with pytest.raises(ConfigError, match=r"leave out \[variants\.bce\]\n"):
-        study(tmp_path / "t", variants={"bce": {"loss": "bce"}}).check()
-
-
 )
 def test_study_refuses_what_cannot_work_before_any_run(tmp_path, changes, message):
     with pytest.raises(gancore.GancoreError, match=message) as caught:
