@@ -55,6 +55,11 @@ class Copies:
     of_real: float
     suspects: int
 
+    @property
+    def of_copies(self) -> float:
+        """The distance below which a sample is nearly a copy."""
+        return _NEARLY * self.of_real
+
 
 def find_copies(trained: TrainedGenerator, reference: ReferenceImages, conditions: Tensor | None = None) -> Copies:
     """Return the samples that are closest to training images, of as many images as a few seconds allow.

@@ -24,7 +24,7 @@ _LOGITS = (
 _PENALTIES = "What each regularizer adds, as the log has it. Good: it levels off and stays finite."
 _SPEED = (
     "Real images that training takes per second from line to line of the log, without the time of pictures, "
-    "evaluations and checkpoints. With that time the whole run took as many as the facts above say."
+    "evaluations and checkpoints. The number at the top includes that time."
 )
 _OUTSIDE = " Some points lie outside the plot, and count as its edge in the thick lines."
 _DIVERSITY = (

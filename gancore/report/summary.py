@@ -144,6 +144,11 @@ class RunSummary:
             return None if self.epoch is None else self.epoch / duration.amount
         return duration.done(step=self.step, images_seen=round(self.kimg * 1000), seconds=self.seconds, dataset_size=1)
 
+    def longer(self) -> str:
+        """Return the option that doubles the total, such as `--steps 1200`. Raises ValueError if it is not known."""
+        total = Duration.parse(str(self.config.get("duration")))
+        return f"--{total.unit} {f'{2 * total.amount:f}'.rstrip('0').rstrip('.')}"
+
     def _newest(self, key: str) -> float:
         """Return the newest number of this key in the log, 0 without any."""
         return next((line[key] for line in reversed(self.log) if math.isfinite(line.get(key, math.nan))), 0.0)

@@ -338,6 +338,8 @@ def _commands(run: RunSummary, trained: TrainedGenerator | None, root: Path | No
     """Return commands that repeat, resume and sample the run, with what each does."""
     path, data = run.path, _data_option(root)
     commands = [("Resume it", f"gancore resume {shell_quote(path)}{data}")]
+    if run.done is not None and run.done >= 1:
+        commands = [("Train it for longer", f"gancore resume {shell_quote(path)} {run.longer()}{data}")]
     if run.config and not any(note.startswith(f"{path / CONFIG} ") for note in run.notes):
         commands.insert(0, ("Train the same run again", f"gancore train {shell_quote(path / CONFIG)}{data}"))
     if trained is not None:

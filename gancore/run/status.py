@@ -6,13 +6,12 @@ Read from the files of its folder; nothing is changed, and no plugin is imported
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from gancore.checkpoint import store as checkpoint
-from gancore.config.duration import Duration
 from gancore.config.objects import KINDS, is_object
 from gancore.errors import StorageError
 from gancore.report.collect import CONFIG, collect
@@ -77,18 +76,13 @@ class RunStatus:
         if self.state == "finished":
             if not self.run.scores:
                 commands.append(f"gancore evaluate {path} --save")
-            commands += self._longer()
+            commands.append(f"gancore resume {path} {self.run.longer()}")
         return commands
 
     @property
     def python_parts(self) -> list[str]:
         """The parts that were passed as objects, and must be passed to `gancore.open` again."""
         return [part for part in KINDS if is_object(self.run.config.get(part))]
-
-    def _longer(self) -> Iterator[str]:
-        total = Duration.parse(self.run.config["duration"])
-        number = f"{2 * total.amount:f}".rstrip("0").rstrip(".")
-        yield f"gancore resume {shell_quote(self.run.path)} --{total.unit} {number}"
 
 
 def status_of(path: Path | str) -> RunStatus:

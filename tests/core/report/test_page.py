@@ -28,6 +28,12 @@ def test_page_of_a_run_is_valid_small_and_complete(page):
         assert words in text
     for words in ("Explore the latents", "Classes", "Did it copy?", "What differs from recipe", "gancore resume"):
         assert words in text
+    for words in ("The number at the top includes that time.", '<div class="stack">', "Train it for longer"):
+        assert words in text
+    assert re.search(
+        r"images are usually [\d.]+ from their nearest other one\.\s+A copy would be closer than [\d.]+; ", text
+    )
+    assert re.search(r"<code>gancore resume [^<]* --(epochs|steps|kimg) \d+</code>", text)
     assert text.count('class="absent"') == 0
     assert "cannot" not in text.split("<main")[1].split("<script")[0].replace("it cannot tell them apart", "")
 
@@ -119,7 +125,12 @@ def test_page_of_a_run_that_has_just_begun_says_what_is_missing(copied, tmp_path
         (copied / name).unlink()
     text = text_of(copied, tmp_path / "page.html")
     assert problems_of(text) == []
-    for words in ("There is no picture of samples yet", "there is no checkpoint in", "The log has no line yet"):
+    for words in (
+        "There is no picture of samples yet",
+        "there is no checkpoint in",
+        "The log has no line yet",
+        "Resume it",
+    ):
         assert words in text
 
 
