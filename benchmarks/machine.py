@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 
 import gancore
-from gancore.utils.cores import usable_cores
+from gancore.utils.cores import cores_in_words, usable_cores
 
 ROOT = Path(__file__).parents[1]
 PATH = os.pathsep.join(str(ROOT / folder) for folder in ("", "plugins", "cli"))
@@ -90,7 +90,7 @@ def describe_machine(jobs: int | None = None, device: str = "the CPU") -> str:
         threads = threads_per_job(jobs)
         shared = f", {jobs} job{'s' * (jobs > 1)} in parallel with {threads} thread{'s' * (threads > 1)} each"
     versions = f"gancore {gancore.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{processor()}, {usable_cores()} cores{shared}, on {device}; {versions}."
+    return f"{processor()}, {cores_in_words()}{shared}, on {device}; {versions}."
 
 
 def processor() -> str:

@@ -43,7 +43,7 @@ from gancore.study.trials import (
 )
 from gancore.study.work import Worker
 from gancore.utils.atomic import atomic_write
-from gancore.utils.cores import usable_cores
+from gancore.utils.cores import cores_in_words, usable_cores
 from gancore.utils.lock import lock_file
 from gancore.utils.paths import cache_root, data_root, shell_quote
 
@@ -163,7 +163,7 @@ class Study:
     def _about(self) -> dict[str, Any]:  # Any: JSON
         """Return what the storage keeps of the study, so that results can be read without the data."""
         machine = (
-            f"{platform.machine()}, {usable_cores()} cores, {choose_device(self._sources.device)}; gancore "
+            f"{platform.machine()}, {cores_in_words()}, {choose_device(self._sources.device)}; gancore "
             f"{gancore.__version__}, torch {torch.__version__}, Python {platform.python_version()}"
         )
         parts = {"chosen_by": self.measure.chosen_by, "reported_by": self.measure.reported_by}
