@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import resource
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -218,10 +218,22 @@ def one_line(text: str) -> str:
     )
 
 
+def similar_names(name: str, known: Sequence[str], cutoff: float = 0.5) -> list[str]:
+    """Return the known names that are most similar to a name, two at most."""
+    folded = {candidate.casefold(): candidate for candidate in reversed(known)}
+    return [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=cutoff)]
+
+
+def unknown_command(name: str, known: Iterable[str]) -> ConfigError:
+    """Return the error for an unknown command, whose hint is the help of the nearest one."""
+    names = sorted(known)
+    near = similar_names(name, names)
+    return ConfigError(unknown_name("command", name, names), f"gancore {near[0]} --help" if near else "gancore --help")
+
+
 def unknown_name(what: str, name: str, known: Iterable[str], *, in_order: bool = False) -> str:
     """Return the message for an unknown name: the nearest known names, then all, sorted unless they are `in_order`."""
     names = list(known) if in_order else sorted(known)
-    folded = {candidate.casefold(): candidate for candidate in reversed(names)}
-    near = [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=0.5)]
+    near = similar_names(name, names)
     guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
     return f"unknown {what} {name!r}{guess} Known: {', '.join(names) or 'none'}"

@@ -89,9 +89,9 @@ class CommandGroup(OrderedGroup):
 
         plugins = [plugin for plugin in find_plugins(options) if plugin.package != BUILT_IN]
         if not plugins:  # no need to load torch
-            from gancore.errors import unknown_name
+            from gancore.errors import unknown_command
 
-            raise click.UsageError(unknown_name("command", name, self.commands), ctx)
+            raise unknown_command(name, self.commands)
         with reserve_stdout() as out:
             terminal = Terminal(as_json=False, quiet=False, verbose=False, out=out)
             catalog = open_catalog(terminal, plugins)

@@ -30,6 +30,7 @@ from gancore.errors import (
     describe_error,
     exhausted,
     one_line,
+    unknown_command,
     unknown_name,
 )
 from gancore.settings import REMOVE, Settings
@@ -39,9 +40,6 @@ _NAME = re.compile(r"(?! )[^\x00-\x1f\x7f:/\\]{1,200}(?<! )")
 
 _COMMAND = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 """A name of a command that needs no quotes in a shell and is no option."""
-
-_LISTS = {"recipe": "gancore recipes", "command": "gancore plugins list"}
-"""The commands that list what is no component."""
 
 _NO_COMPONENTS = ("gancore_recipes", "gancore_commands")
 """The hooks that return no component classes."""
@@ -137,7 +135,9 @@ class Catalog:
         message = unknown_name(what, name, {*known, *(offered.name for offered, _ in offers)})
         missing = [plugin for plugin in self.plugins if plugin.not_loaded and of_package(plugin)]
         if not missing:
-            raise ConfigError(message, _LISTS.get(what, f"gancore list {what}"))
+            if what == "command":
+                raise unknown_command(name, {*known, *(offered.name for offered, _ in offers)})
+            raise ConfigError(message, "gancore recipes" if what == "recipe" else f"gancore list {what}")
         reasons = "; ".join(f"{plugin.description}: {plugin.not_loaded}" for plugin in missing)
         cause = next((plugin.cause for plugin in missing if plugin.cause), None)
         broken = ",".join(plugin.name for plugin in missing if plugin.error)

@@ -159,6 +159,7 @@ def test_help_and_wrong_names_without_plugins_load_no_torch(tmp_path, arguments)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "AssertionError" not in done.stderr
     assert done.returncode == (0 if arguments == ["--help"] else 2), done.stderr
+    assert arguments == ["--help"] or done.stderr.endswith("\nnext: gancore train --help\n")
 
 
 def test_broken_plugins_cost_one_warning_each_and_other_commands_run(tmp_path):

@@ -145,8 +145,12 @@ def test_command_is_found_by_name_or_by_package_and_name(plugins):
     with pytest.raises(PluginError, match=r"command 'twin' is ambiguous: foam 1\.0 and waves 1\.0 offer it") as raised:
         made.command("twin")
     assert raised.value.hint == "choose one: foam:twin or waves:twin"
-    with pytest.raises(ConfigError, match="unknown command 'trian'; did you mean 'train'"):
+    with pytest.raises(ConfigError, match="unknown command 'trian'; did you mean 'train'") as unknown:
         made.command("trian")
+    assert unknown.value.hint == "gancore train --help"
+    with pytest.raises(ConfigError) as unknown:
+        made.command("xyz")
+    assert unknown.value.hint == "gancore --help"
 
 
 def test_command_with_the_name_of_a_built_in_one_gives_a_warning():
