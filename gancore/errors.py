@@ -15,7 +15,7 @@ class GancoreError(Exception):
     """An error that the user can fix.
 
     `message` says what is wrong and with which value; `hint` says how to fix it, as a short imperative; `kept` says
-    which files are safe, if the raising code knows.
+    which files are safe, if the raising code knows; `problems` are the numbered parts of a message about several.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -23,6 +23,7 @@ class GancoreError(Exception):
         self.message = message
         self.hint = hint
         self.kept = ""
+        self.problems: Sequence[str] = ()
         if hint:
             self.add_note(f"hint: {hint}")  # shown in a traceback; the command line prints `hint` instead
 
@@ -229,6 +230,16 @@ def unknown_command(name: str, known: Iterable[str]) -> ConfigError:
     names = sorted(known)
     near = similar_names(name, names)
     return ConfigError(unknown_name("command", name, names), f"gancore {near[0]} --help" if near else "gancore --help")
+
+
+def numbered(what: str, problems: Sequence[str], hint: str) -> ConfigError:
+    """Return one error for everything that is wrong with something. The command line prints a line for each problem."""
+    if len(problems) == 1:
+        return ConfigError(f"{what}: {problems[0]}", hint)
+    lines = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
+    error = ConfigError(f"{what}: {'; '.join(lines)}", hint)
+    error.problems = lines
+    return error
 
 
 def unknown_name(what: str, name: str, known: Iterable[str], *, in_order: bool = False) -> str:

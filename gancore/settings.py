@@ -87,8 +87,18 @@ def _explained(error: ValidationError, cls: type[Settings]) -> ValidationError:
         if kind == "extra_forbidden" and len(line["loc"]) == 1:
             key = str(line["loc"][0])
             message = unknown_name("key", key, cls.keys()) + _elsewhere(key, cls)
+        elif kind == "tuple_type" and len(line["loc"]) == 1:
+            message += _example(cls, str(line["loc"][0]))
         details.append(error_details(kind, message, *_place(line)))
     return ValidationError.from_exception_data(cls.__name__, details)
+
+
+def _example(cls: type[Settings], key: str) -> str:
+    """Return the default of a list of numbers or texts as an example; empty for another one."""
+    default = next((field.default for name, field in cls.model_fields.items() if key in (name, field.alias)), None)
+    if isinstance(default, tuple) and default and all(isinstance(item, int | float | str) for item in default):
+        return f", such as {list(default)}"
+    return ""
 
 
 def _place(error: ErrorDetails) -> tuple[tuple[int | str, ...], object]:
@@ -111,12 +121,16 @@ _BOUNDS: Mapping[str, Callable[[Schedule, float], bool]] = {
 """Types of pydantic's errors, and the comparison that does not hold."""
 
 
+IN_A_TABLE = ". It is a key of a table: "
+"""What comes before the paths of an unknown key, from its table on."""
+
+
 def _elsewhere(key: str, cls: type[Settings]) -> str:
     """Return where an unknown key belongs: in a table of these settings, or in a duration; empty if unknown."""
     if key in ("epochs", "steps", "kimg", "minutes") and "duration" in cls.model_fields:
         return f". A length is one key: duration = '10 {key}'"
     places = [place for place in _paths(cls) if place.endswith(f".{key}")]
-    return f". It is a key of a table: {' or '.join(places)}" if places else ""
+    return f"{IN_A_TABLE}{' or '.join(places)}" if places else ""
 
 
 def _paths(cls: type[Settings], prefix: str = "") -> list[str]:

@@ -238,7 +238,10 @@ def _fail(
     hint = with_arguments(with_plugins(hint or "gancore --help", _plugin_options(arguments)), arguments)
     hint = one_line_command(hint)
     message = printable(" ".join(message.split()))
-    echo(f"error: {message}\nkept: {kept}\nnext: {hint}", err=True)
+    problems: Sequence[str] = getattr(error, "problems", ())
+    what = message.partition(" (1) ")[0] if problems else message
+    shown = "\n  ".join([what, *(printable(" ".join(each.split())) for each in problems)])
+    echo(f"error: {shown}\nkept: {kept}\nnext: {hint}", err=True)
     if "--json" in arguments:
         document = {"error": {"code": code, "message": message, "kept": kept, "next": hint}}
         from gancore.errors import StorageError

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gancore.config.layers import Keys, source_of
+from gancore.settings import IN_A_TABLE
 
 _REPLACEMENTS = {
     r"^(Input|Tuple) should": "must",
@@ -51,5 +52,7 @@ def _message(error: ErrorDetails, data: Mapping[str, Any], sources: Mapping[Keys
             text = re.sub(pattern, replacement, text, count=1)
         if not isinstance(received, Mapping) and not text.startswith("unknown"):
             text = f"{text}; received {list(received) if isinstance(received, tuple) else received!r}"
+    text, found, places = text.partition(IN_A_TABLE)
+    text += found + " or ".join(".".join([*path[:-1], place]) for place in places.split(" or ") if found)
     source = source_of(tuple(path), sources)
     return f"{'.'.join(path) or 'run'}: {text}" + (f" [{source}]" if source else "")

@@ -27,7 +27,7 @@ from gancore.config.messages import problem_messages
 from gancore.config.metric_names import name_of, read_labels
 from gancore.config.optimizers import OptimizerSettings
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
-from gancore.errors import ConfigError, unknown_name
+from gancore.errors import ConfigError, numbered, unknown_name
 from gancore.metrics import Metric
 from gancore.observers import Observer
 from gancore.settings import BaseSchedule, Schedulable, Settings, error_details, plain
@@ -400,9 +400,7 @@ def resolve(layers: Iterable[ConfigLayer], catalog: Catalog, model: type[RunConf
             return model.model_validate(data, context=catalog)
     except ValidationError as error:
         problems, hint = problem_messages(error, data, sources), _keys_hint(error, data)
-    if len(problems) > 1:
-        problems = [f"({number}) {problem}" for number, problem in enumerate(problems, start=1)]
-    raise ConfigError("wrong config: " + "; ".join(problems), hint)
+    raise numbered("wrong config", problems, hint)
 
 
 def _keys_hint(error: ValidationError, data: Mapping[str, Any]) -> str:  # Any: data of a file

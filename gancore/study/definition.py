@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from gancore.config.duration import Duration
 from gancore.config.layers import read_toml
 from gancore.config.messages import problem_messages
-from gancore.errors import ConfigError
+from gancore.errors import numbered
 from gancore.metrics import Better
 from gancore.settings import REMOVE, Settings
 
@@ -296,7 +296,7 @@ def read_study(source: Path | Table) -> StudyConfig:
         return StudyConfig.model_validate({key: value for key, value in data.items() if value not in (None, REMOVE)})
     except ValidationError as error:
         problems = [text.removeprefix("run: ") for text in problem_messages(error, data, {})]
-    raise ConfigError(f"{name}: {'; '.join(problems)}", "see the keys with: gancore study --help")
+    raise numbered(name, problems, "see the keys with: gancore study --help")
 
 
 def _without_none(value: object) -> object:

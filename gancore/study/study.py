@@ -19,7 +19,7 @@ from gancore.catalog.discovery import NO_PLUGINS
 from gancore.config.layers import flattened, nested
 from gancore.config.run import RunConfig
 from gancore.distributed.ranks import choose_device
-from gancore.errors import ConfigError, GancoreError, NumericsError, WorkerError
+from gancore.errors import ConfigError, GancoreError, NumericsError, WorkerError, numbered
 from gancore.evaluation.train_extractor import EvaluationPaths
 from gancore.run.interrupt import Interruption
 from gancore.run.progress import Display, ProgressDisplay
@@ -186,8 +186,7 @@ class Study:
             raise errors[0]
         else:
             texts = [str(error).removeprefix("wrong study: ") for error in errors]
-            listed = "; ".join(f"({number}) {text}" for number, text in enumerate(texts, start=1))
-            raise ConfigError(f"wrong study: {listed}", _CORRECT)
+            raise numbered("wrong study", texts, _CORRECT)
 
     def _errors(self) -> list[GancoreError]:
         """Return everything that is wrong."""

@@ -49,11 +49,14 @@ class Gancore:
     def fails(self, code, *arguments, **environment):
         """Assert that the command fails with `code` and the three lines of an error, and return their first line.
 
-        Lines about the data and the networks may come before them.
+        Lines about the data and the networks may come before them. Several mistakes follow the first line.
         """
         done = self(*arguments, **environment)
         assert done.returncode == code, (done.returncode, done.stderr)
-        lines = done.stderr.splitlines()[-3:]
-        assert [line.split(":")[0] for line in lines] == ["error", "kept", "next"], done.stderr
-        assert all(line.partition(": ")[2] for line in lines)
-        return lines[0]
+        *before, kept, hint = done.stderr.splitlines()
+        start = max(index for index, line in enumerate(before) if not line.startswith("  ("))
+        first, *mistakes = before[start:]
+        assert [line.split(":")[0] for line in (first, kept, hint)] == ["error", "kept", "next"], done.stderr
+        assert all(line.partition(": ")[2] for line in (kept, hint))
+        assert mistakes or first.partition(": ")[2]
+        return "\n".join([first, *mistakes])

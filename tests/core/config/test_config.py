@@ -257,7 +257,7 @@ class TestProblems:
             ("generator.loss={}", "generator.loss: the table of a component must have a `name`"),
             ("generator.critics=[{width = 0}]", "generator.critics.0.width: must be greater than or equal to 1"),
             ("generator.sizes=[1, 10]", "generator.sizes.1: must be less than or equal to 9; received 10"),
-            ("generator.sizes=3", "generator.sizes: must be a list; received 3"),
+            ("generator.sizes=3", "generator.sizes: must be a list, such as [1, 2]; received 3"),
             ("generator.either=3", "generator.either: must be a list; received 3 ["),
             ("generator.pair=['x']", "generator.pair.1: is required"),
             ("generator.pair=['x', 1, 2]", "generator.pair: must have at most 2 items, not 3; received ['x', 1, 2]"),

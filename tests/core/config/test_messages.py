@@ -44,3 +44,25 @@ def test_hint_shows_the_keys_of_the_component_that_is_wrong(mistakes, hint):
     with pytest.raises(ConfigError) as failure:
         resolve([*PARTS, *map(assignment, mistakes)], CATALOG)
     assert failure.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("optimizer.lr=0.1", "It is a key of a table: optimizer.generator.lr or optimizer.discriminator.lr ["),
+        ("half_life_kimg=3", "It is a key of a table: ema.half_life_kimg ["),
+        ("generator.widths=3", "generator.widths: must be a list, such as [256, 512]; received 3"),
+        ("metrics=3", "metrics: must be a table; received 3"),
+    ],
+)
+def test_message_has_whole_paths_and_an_example_of_a_list(mistake, message):
+    with pytest.raises(ConfigError) as caught:
+        resolve([*PARTS, assignment(mistake)], CATALOG)
+    assert message in str(caught.value)
+
+
+def test_config_with_several_mistakes_has_each_as_a_problem():
+    with pytest.raises(ConfigError) as caught:
+        resolve([*PARTS, assignment("seed=-1"), assignment("latent.dmi=64")], CATALOG)
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["(1) seed", "(2) latent.dmi"]
+    assert str(caught.value) == f"wrong config: {'; '.join(caught.value.problems)}"
