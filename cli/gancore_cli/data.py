@@ -129,6 +129,7 @@ def _dataset(
     from gancore.contracts import Dataset
     from gancore.distributed.ranks import SINGLE_RANK
     from gancore.errors import ConfigError, DataError, unknown_name
+    from gancore.utils.paths import did_you_mean
 
     known = [dataset.name for dataset, _ in catalog.offers(Dataset)]  # type: ignore[type-abstract]  # offers are concrete
     if source in known or source.rpartition(":")[2] in known:
@@ -139,7 +140,7 @@ def _dataset(
     elif not Path(source).expanduser().exists():
         raise DataError(
             f"there is no file or folder {source}, and {unknown_name('dataset', source, known)}",
-            "check the path, or see: gancore list dataset",
+            f"{did_you_mean(Path(source).expanduser()).removesuffix('?')}, or see: gancore list dataset",
         )
     else:
         try:

@@ -35,10 +35,11 @@ def verify(terminal: Terminal, path: Path) -> int:
     """  # noqa: D301  # click does not wrap a paragraph that begins with \b
     from gancore.checkpoint.store import find_checkpoints, verify
     from gancore.errors import CheckpointError
+    from gancore.utils.paths import name_a_run
 
     results = [verify(file) for file in find_checkpoints(path)]
     if not results:
-        raise CheckpointError(f"there is no checkpoint in {path}", "name a run directory, like runs/0001")
+        raise CheckpointError(f"there is no checkpoint in {path}", name_a_run())
     rows = [
         {
             "path": str(result.path),

@@ -20,7 +20,7 @@ from gancore.errors import CheckpointError, StorageError
 from gancore.utils import atomic
 from gancore.utils.atomic import HINT, atomic_write
 from gancore.utils.files import regular
-from gancore.utils.paths import shell_quote
+from gancore.utils.paths import name_a_run, shell_quote
 
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"step-([0-9]{8}|[1-9][0-9]{8,})\.safetensors")
@@ -117,6 +117,8 @@ def select(path: Path, *, best: bool = False) -> Selected:
     """
     if best and path.is_file():
         raise CheckpointError(f"--best takes a run directory, not a checkpoint file: {path}", "name the run directory")
+    if not os.path.lexists(path) and not path.suffix:
+        raise CheckpointError(f"there is no run in {path}", name_a_run())
     if not path.is_dir():
         return Selected(path, load_run(path))
     folders = (path / "checkpoints", path)
@@ -144,7 +146,7 @@ def select(path: Path, *, best: bool = False) -> Selected:
 def _hint_without_checkpoint(path: Path) -> str:
     """Return what helps where a folder has no checkpoint: a run begins, or begins anew if its checkpoints are gone."""
     if not (path / "config.toml").is_file():
-        return "name a run directory, like runs/0001"
+        return name_a_run()
     with suppress(OSError):
         if (path / "metrics.jsonl").stat().st_size:
             return f"its checkpoints are gone; train it again: gancore train {shell_quote(path / 'config.toml')}"

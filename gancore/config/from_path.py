@@ -14,6 +14,7 @@ from gancore.catalog.discovery import BUILT_IN
 from gancore.config.data_paths import absolute
 from gancore.contracts import Dataset, Findings, Outline, Shape
 from gancore.errors import DataError, PluginError, blame
+from gancore.utils.paths import did_you_mean
 
 T = TypeVar("T")
 
@@ -52,11 +53,11 @@ def dataset_at(path: Path | str, catalog: Catalog, shape: Shape | None = None, *
             return dataset
     if failures:  # what is wrong with the data tells more than a plugin that failed
         raise min(failures, key=lambda failure: isinstance(failure, PluginError))
-    names = ", ".join(kind.name for kind, _ in every if reads_paths(kind))
+    kinds = [kind for kind, _ in every if reads_paths(kind)]
     what = "no dataset reads" if name is None else f"dataset {name} does not read"
     raise DataError(
         f"{what} {path}{_contents(path)}" + (f" as data of shape {shape}" if shape else ""),
-        f"the datasets that read files of yours are {names}; see: gancore show dataset NAME",
+        f"datasets that read files: {'; '.join(map(_what_it_reads, kinds))}; see: gancore show dataset NAME",
     )
 
 
@@ -108,7 +109,7 @@ def existing(path: Path | str) -> Path:
     if not os.path.exists(path):  # unlike `Path.exists`, which raises for a name that is too long
         if os.path.islink(path):
             raise DataError(f"{path} is a link to {path.readlink()}, which does not exist", "fix the link")
-        raise DataError(f"there is no file or folder {path}", "check the path")
+        raise DataError(f"there is no file or folder {path}", did_you_mean(path))
     absolute(path)
     return path
 
@@ -122,6 +123,12 @@ def _contents(path: Path) -> str:
         for entry in islice(path.iterdir(), _MOST_ENTRIES)
     )
     return f", which holds {' and '.join(f'{count} {kind}' for kind, count in kinds.most_common(3))}"
+
+
+def _what_it_reads(kind: type[Dataset]) -> str:
+    """Return the name of a dataset, with what its key `path` may name."""
+    field = kind.model_fields.get("path")
+    return f"{kind.name} ({field.description})" if field and field.description else kind.name
 
 
 def reads_paths(kind: type[Dataset]) -> bool:

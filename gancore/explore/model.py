@@ -27,6 +27,7 @@ from gancore.sampling.grid import is_picture, picture, png_bytes
 from gancore.sampling.load import load
 from gancore.sampling.project import Projection, project
 from gancore.sampling.trained import TrainedGenerator
+from gancore.utils.paths import name_a_run
 
 _MOST_LOADED = 3
 """Generators that are kept in memory."""
@@ -74,7 +75,7 @@ class Explorer:
             is_file = invocation.run.exists()
             raise CheckpointError(
                 f"explore takes the folder of a run; {invocation.run} {'is a file' if is_file else 'does not exist'}",
-                "name the folder of a run, like runs/0001",
+                name_a_run(),
             )
         self._invocation, self._catalog = invocation, catalog
         newest = load(invocation.run, device=invocation.device or "auto", catalog=catalog)

@@ -22,6 +22,7 @@ from gancore.report.scores import ScoreDetails
 from gancore.report.summary import Event, RunSummary
 from gancore.sampling.run_pictures import pictures_among
 from gancore.utils.files import regular
+from gancore.utils.paths import name_a_run
 
 CONFIG, EVALUATION = "config.toml", "evaluation.json"
 """File names in the folder of a run."""
@@ -40,7 +41,7 @@ def collect(path: Path | str) -> RunSummary:
     path = Path(path)
     if not any(os.path.lexists(path / name) for name in (CONFIG, "manifest.json", "checkpoints")):
         kind = f"{path} is a file, not the folder of a run" if path.is_file() else f"there is no run in {path}"
-        raise CheckpointError(kind, "name the folder of a run, like runs/0001")
+        raise CheckpointError(kind, name_a_run())
     notes: list[str] = []
     config = _read(path / CONFIG, _toml, notes)
     manifest = read_manifest(path)
@@ -113,7 +114,7 @@ def _saved(
         problems.append(error.message)
     if not has_checkpoint and not config:
         reason = next((note for note in notes if note.startswith(f"{path / CONFIG} ")), (*problems, *notes)[0])
-        raise CheckpointError(f"there is no run in {path}: {reason}", "name the folder of a run, like runs/0001")
+        raise CheckpointError(f"there is no run in {path}: {reason}", name_a_run())
     notes += problems
     return saved
 

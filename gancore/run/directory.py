@@ -40,7 +40,7 @@ from gancore.training.gan import GAN
 from gancore.utils.atomic import atomic_write, is_temporary_file, remove_temporary_files, writing
 from gancore.utils.files import regular
 from gancore.utils.json import json_safe
-from gancore.utils.paths import shell_quote
+from gancore.utils.paths import name_a_run, shell_quote
 
 _RUN_FILES = r"config\.toml|manifest\.json|evaluation\.json|metrics\.jsonl|report\.html"
 REAL = "real.png"
@@ -137,7 +137,7 @@ class RunDirectory:
                 f"the run in {self.path} has no config: {self.config} {problem}",
                 f"{away}put an empty file there to take the config of the newest checkpoint",
             )
-        raise CheckpointError(f"there is no run in {self.path}", "name the folder of a run, like runs/0001")
+        raise CheckpointError(f"there is no run in {self.path}", name_a_run())
 
     def check_writable(self, step: int) -> None:
         """Raise StorageError when something is in the place of a file that is written after a step."""

@@ -98,7 +98,7 @@ def test_onnx_works_from_the_command_line_in_a_new_process(finished):
         (["runs/0001", "--format", "pt2", "--out", "a.onnx"], 2, "a file that ends in .pt2", "--out a.pt2"),
         (["runs/0001", "--format", "pt2", "--out", "exists.pt2"], 2, "exists.pt2 exists", "choose another --out"),
         (["runs/0001", "--out", "exists.pt2/a.pt2"], 7, "is not a folder", "choose another --out"),
-        (["nowhere", "--format", "pt2"], 4, "cannot read checkpoint nowhere", "name a run directory"),
+        (["nowhere", "--format", "pt2"], 4, "there is no run in nowhere", "runs here: runs/0001"),
         (["exists.pt2", "--format", "pt2", "--out", "b.pt2"], 4, "is no checkpoint of gancore", "name"),
         (["runs/0001", "--best", "--format", "pt2", "--out", "b.pt2"], 4, "there is no best checkpoint", "best"),
     ],

@@ -109,7 +109,7 @@ def test_project_that_a_signal_ends_keeps_the_best_latents_so_far(finished, tmp_
 @pytest.mark.parametrize(
     ("code", "arguments", "problem"),
     [
-        (4, ("nowhere", "image-0.png"), "cannot read checkpoint nowhere"),
+        (4, ("nowhere", "image-0.png"), "there is no run in nowhere"),
         (3, ("runs/0001", "missing.png"), "there is no file or folder missing.png"),
         (3, ("runs/0001", "text.png"), "no dataset reads text.png"),
         (3, ("runs/0001", "points.npy"), r"points.npy has samples of shape (2,), float32; the run's data has shape"),

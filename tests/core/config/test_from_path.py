@@ -27,6 +27,17 @@ def test_dataset_at_refuses_what_no_dataset_reads(tmp_path, name, words):
         dataset_at(tmp_path / name, Catalog.installed())
 
 
+def test_dataset_at_says_which_files_datasets_read_and_finds_similar_names(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DataError) as caught:
+        dataset_at(tmp_path / "notes.txt", Catalog.installed())
+    for part in ("array (file: .npy, .npz,", "or one picture)", "table (file: .csv,", "gancore show dataset NAME"):
+        assert part in caught.value.hint
+    with pytest.raises(DataError) as caught:
+        dataset_at(tmp_path / "note.txt", Catalog.installed())
+    assert caught.value.hint == f"did you mean {tmp_path / 'notes.txt'}?"
+
+
 def test_dataset_at_says_what_is_in_a_folder_that_no_dataset_reads(tmp_path):
     for name in ("a.txt", "b.TXT", "c.md", "README"):
         (tmp_path / name).write_text("hello")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gancore.errors import CheckpointError
 from gancore.report.collect import collect, expand
 from gancore.report.scores import Score, ScoreDetails
+from gancore.utils.paths import name_a_run
 from helpers.run_folders import evaluation_line, run_folder, score, training_line
 from helpers.small_runs import recorded
 
@@ -118,7 +119,7 @@ def test_summary_needs_a_run(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=message) as error:
             collect(tmp_path / name)
-        assert error.value.hint == "name the folder of a run, like runs/0001"
+        assert error.value.hint == name_a_run()
 
 
 def test_expand_replaces_a_folder_of_runs_by_its_runs(tmp_path):

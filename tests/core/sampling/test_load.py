@@ -19,6 +19,7 @@ from gancore.sampling.grid import grid
 from gancore.sampling.latents import draw_latents
 from gancore.sampling.load import load
 from gancore.sampling.write import save_samples
+from gancore.utils.paths import name_a_run
 from gancore_plugins.networks.mlp import MLPGenerator
 from helpers.small_runs import small_run
 from helpers.tiny_components import catalog, equal
@@ -246,7 +247,7 @@ def test_folder_without_a_checkpoint_is_reported(tmp_path):
             load(path, catalog=catalog())
         hints.append(error.value.hint)
     assert hints == [
-        "name a run directory, like runs/0001",
+        name_a_run(),
         *[f"it has not begun; train it: gancore resume {quoted}'"] * 2,
         f"its checkpoints are gone; train it again: gancore train {quoted}/config.toml'",
     ]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gancore.catalog.discovery import Choice, settings_path
 from gancore.errors import ConfigError, StorageError
-from gancore.utils.paths import cache_root, check_folder_of, data_root, shell_quote
+from gancore.utils.paths import cache_root, check_folder_of, data_root, did_you_mean, name_a_run, shell_quote
 
 
 @pytest.fixture
@@ -64,3 +64,33 @@ def test_path_below_a_file_cannot_be_made_and_one_in_new_folders_can(tmp_path):
         with pytest.raises(StorageError, match="file is not a folder"):
             check_folder_of(tmp_path / "file" / below)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("mien", "did you mean mine?"),
+        ("./a/../mien", "did you mean a/../mine?"),
+        ("mien/pictures", "did you mean mine/pictures?"),
+        ("mien/photos", "did you mean mine?"),
+        ("a/picturs", "check the path"),
+        ("nothing/like/it", "check the path"),
+        ("x" * 300, "check the path"),
+    ],
+)
+def test_hint_for_a_missing_path_is_a_similar_name_in_the_nearest_folder(tmp_path, monkeypatch, path, hint):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine" / "pictures").mkdir(parents=True)
+    (tmp_path / "a").mkdir()
+    assert did_you_mean(Path(path)) == hint
+
+
+def test_hint_to_name_a_run_lists_the_three_newest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert name_a_run() == "name the folder of a run, like runs/0001"
+    for time, name in enumerate(["d", "a", "c", "b"]):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.toml").touch()
+        os.utime(tmp_path / "runs" / name / "config.toml", (time, time))
+    (tmp_path / "runs" / "empty").mkdir()
+    assert name_a_run() == "name the folder of a run; runs here: runs/b, runs/c, runs/a"
