@@ -72,10 +72,10 @@ def _is_renamed(old: Mapping[str, object], new: Mapping[str, object], path: Keys
     The name of a labeled table (`regularizers.r1`) is its label unless it has a `name`.
     """
     before, after = old.get("name", path[-1] if len(path) == 2 else None), new.get("name")
-    if before is None or after is None or before == after:
+    if not isinstance(before, str) or not isinstance(after, str) or before == after:
         return False
     # `mlp` may mean `package:mlp`.
-    (package, _, name), (new_package, _, new_name) = (str(value).rpartition(":") for value in (before, after))
+    (package, _, name), (new_package, _, new_name) = (value.rpartition(":") for value in (before, after))
     return name != new_name or bool(package and new_package)
 
 

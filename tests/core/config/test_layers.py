@@ -1,7 +1,7 @@
 from copy import deepcopy
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gancore.config.layers import REMOVE, ConfigLayer, assignment, flattened, merge, source_of
@@ -58,6 +58,7 @@ def test_merge_is_associative(one, two, three):
 
 
 @given(ANY, ANY)
+@example({"b": {"a": 0}}, {"b": {"name": {"a": "none"}}})
 def test_merge_is_idempotent(below, above):
     assert total(below, above, above) == total(below, above)
 
