@@ -101,6 +101,31 @@ def test_results_of_searches_equal_the_tables():
     assert f"{found:.0f} % of high quality, the recipe {known:.0f} %, which 5 seeds cannot tell apart" in page
 
 
+@pytest.mark.parametrize(
+    ("table", "arm", "words"),
+    [
+        ("unlimited", "unlimited", "none | `discriminator.dropout=0`"),
+        ("unlimited", "dropout", "dropout, as in the recipe | `discriminator.dropout=0.3`"),
+        ("unlimited", "r1-weak", "R1, weak | `regularizers.r1.gamma=0.1`"),
+        ("unlimited", "r1-strong", "R1 | `regularizers.r1.gamma=1`"),
+        ("unlimited", "dragan", "DRAGAN | `regularizers.dragan.weight=1`"),
+        ("unlimited", "spectral", "spectral normalization | `discriminator.normalization=spectral`"),
+        ("unlimited", "lecam", "LeCam alone | `regularizers.lecam.weight=0.3`"),
+        ("bce", "bce", "`bce`, as in the recipe"),
+        ("bce", "minimax", "`minimax`"),
+        ("bce", "hinge", "`hinge`"),
+        ("bce", "lsgan", "`lsgan`"),
+        ("bce", "relativistic", "`relativistic`"),
+        ("bce", "wasserstein", "`wasserstein`"),
+        ("bce", "wasserstein-gp", "`wasserstein` with `wgan-gp`"),
+    ],
+)
+def test_results_of_losses_and_limits_equal_the_tables(table, arm, words):
+    page = (ROOT / "docs" / "choose.md").read_text()
+    coverage = f"{middle(table, arm, 'coverage-random'):.0%}".replace("%", " %")
+    assert f"| {words} | {middle(table, arm, 'fd-classifier'):.2f} | {coverage} |\n" in page
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_readme_results_equal_the_benchmark_tables(row):
     gancore, baseline = (re.escape(cell) for cell in ROWS[row]())
