@@ -134,7 +134,9 @@ def _total_kimg(config: RunConfig, gan: GAN) -> float | None:
 
 def _beyond_the_total(every_kimg: float | None, config: RunConfig, gan: GAN) -> str:
     total = _total_kimg(config, gan)
-    return "" if total is None or every_kimg is None or every_kimg <= total else f"the whole run takes {total:g} kimg ({config.duration})"
+    if total is None or every_kimg is None or every_kimg <= total:
+        return ""
+    return f"the whole run takes {total:g} kimg ({config.duration})"
 
 
 def _is_default(config: RunConfig, keys: Sequence[str]) -> bool:
