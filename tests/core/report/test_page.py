@@ -28,7 +28,7 @@ def test_page_of_a_run_is_valid_small_and_complete(page):
         assert words in text
     for words in ("Explore the latents", "Classes", "Did it copy?", "What differs from recipe", "gancore resume"):
         assert words in text
-    for words in ("The number at the top includes that time.", '<div class="stack">', "Train it for longer"):
+    for words in ("The number at the top includes that time.", '<figure class="zoom">', "Train it for longer"):
         assert words in text
     assert re.search(
         r"images are usually [\d.]+ from their nearest other one\.\s+A copy would be closer than [\d.]+; ", text
