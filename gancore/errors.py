@@ -7,8 +7,13 @@ import os
 import re
 import resource
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+
+_MOST_NAMES = 10_000
+"""Names in a folder that are compared with one that is missing."""
 
 
 class GancoreError(Exception):
@@ -223,6 +228,19 @@ def similar_names(name: str, known: Sequence[str], cutoff: float = 0.5) -> list[
     """Return the known names that are most similar to a name, two at most."""
     folded = {candidate.casefold(): candidate for candidate in reversed(known)}
     return [folded[match] for match in get_close_matches(name.casefold(), folded, n=2, cutoff=cutoff)]
+
+
+def did_you_mean(path: Path) -> str:
+    """Return a hint for a path without anything: a path whose name is similar, in the nearest folder that exists."""
+    missing = next((each for each in (path, *path.parents) if os.path.isdir(each.parent)), path)
+    names: list[str] = []
+    with suppress(OSError), os.scandir(missing.parent) as entries:
+        names = [entry.name for entry in islice(entries, _MOST_NAMES)]
+    near = similar_names(missing.name, names, cutoff=0.7)
+    if not near:
+        return "check the path"
+    whole = missing.parent / near[0] / path.relative_to(missing)
+    return f"did you mean {whole if os.path.exists(whole) else missing.parent / near[0]}?"
 
 
 def unknown_command(name: str, known: Iterable[str]) -> ConfigError:

@@ -128,8 +128,7 @@ def _dataset(
     from gancore.config.suggest import suggest
     from gancore.contracts import Dataset
     from gancore.distributed.ranks import SINGLE_RANK
-    from gancore.errors import ConfigError, DataError, unknown_name
-    from gancore.utils.paths import did_you_mean
+    from gancore.errors import ConfigError, DataError, did_you_mean, unknown_name
 
     known = [dataset.name for dataset, _ in catalog.offers(Dataset)]  # type: ignore[type-abstract]  # offers are concrete
     if source in known or source.rpartition(":")[2] in known:

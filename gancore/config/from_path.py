@@ -13,8 +13,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.catalog.discovery import BUILT_IN
 from gancore.config.data_paths import absolute
 from gancore.contracts import Dataset, Findings, Outline, Shape
-from gancore.errors import DataError, PluginError, blame
-from gancore.utils.paths import did_you_mean
+from gancore.errors import DataError, PluginError, blame, did_you_mean
 
 T = TypeVar("T")
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
-from gancore.errors import ConfigError, StorageError, similar_names
-
-_MOST_NAMES = 10_000
-"""Names in a folder that are compared with one that is missing."""
+from gancore.errors import ConfigError, StorageError
 
 
 def cache_root() -> Path:
@@ -46,19 +42,6 @@ def check_folder_of(path: Path, option: str = "--out") -> None:
     problem = "is not a folder" if not parent.is_dir() else "" if os.access(parent, os.W_OK) else "is not writable"
     if problem:
         raise StorageError(f"cannot write to {path}: {parent} {problem}", f"choose another {option}")
-
-
-def did_you_mean(path: Path) -> str:
-    """Return a hint for a path without anything: a path whose name is similar, in the nearest folder that exists."""
-    missing = next((each for each in (path, *path.parents) if os.path.isdir(each.parent)), path)
-    names: list[str] = []
-    with suppress(OSError), os.scandir(missing.parent) as entries:
-        names = [entry.name for entry in islice(entries, _MOST_NAMES)]
-    near = similar_names(missing.name, names, cutoff=0.7)
-    if not near:
-        return "check the path"
-    whole = missing.parent / near[0] / path.relative_to(missing)
-    return f"did you mean {whole if os.path.exists(whole) else missing.parent / near[0]}?"
 
 
 def name_a_run() -> str:

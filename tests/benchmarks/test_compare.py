@@ -121,7 +121,7 @@ def test_scripts_have_the_budget_threads_and_pixels_of_the_study(folder):
 def test_parser_names_the_studies_that_are_known(capsys):
     with pytest.raises(SystemExit):
         compare.parse(["nothing", "--data-dir", ".", "--work", ".", "--out", "x"])
-    assert "there is no study 'nothing'; known are conditional, " in capsys.readouterr().err
+    assert "there is no study 'nothing'; known are bce, conditional, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)

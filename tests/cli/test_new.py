@@ -226,7 +226,7 @@ def test_folder_that_cannot_be_created_exits_with_7(gancore):
     gancore.fails(7, "plugins", "new", "waves", "--out", "file/below")
 
 
-@pytest.mark.slow
+@pytest.mark.long  # the page of the first plugin installs a package too
 def test_new_package_installs_passes_its_tests_and_trains(tmp_path):
     author = Environment(tmp_path)
     document = json.loads(author.works(f"gancore plugins new waves {' '.join(ALL)} --json"))

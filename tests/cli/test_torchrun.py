@@ -123,6 +123,7 @@ def clean(folder, both):
     return state(folder / "clean")
 
 
+@pytest.mark.long  # test_rank_ends ends ranks in the same ways without torchrun
 def test_torchrun_restart_after_sigterm_and_a_lost_process_ends_as_an_uninterrupted_run(folder, clean):
     ended = started(folder, "train", *RUN, "--out", "ended", SLOW="1")
     under_way(ended, folder / "ended")

@@ -59,8 +59,8 @@ def test_due_evaluations_are_not_guarded_where_collapse_is_ignored():
 def test_due_samples_are_twenty_in_a_run_in_minutes_unless_an_interval_is_set():
     timed = {"duration": "10 minutes", "log": {"every_steps": 1000}, "checkpoint": {"every_steps": 1000}}
     without = timed | {"sample": {"every_kimg": None}, "evaluate": {"every_kimg": 1000.0}}
-    drawn = [number for number in range(1, 201) if due(1, done=number / 200, before=(number - 1) / 200, **without)]
-    assert drawn == [10 * part for part in range(1, 21)]
+    drawn = [number for number in range(1, 61) if due(1, done=number / 60, before=(number - 1) / 60, **without)]
+    assert drawn == [3 * part for part in range(1, 21)]
     assert due(1, done=0.06, before=0.04, **timed) == []
     assert due(2, done=0.06, before=0.05, **timed) == ["samples"]
     counted = without | {"duration": "1 kimg"}

@@ -514,7 +514,7 @@ def test_progress_is_one_plain_line_an_interval_where_there_is_no_terminal(tmp_p
     assert seen.out == ""
     shown = [line.split()[:2] for line in seen.err.splitlines()]
     assert shown[0] == ["samples:", "10"]
-    assert shown[-3:] == [["step", "3"], ["step", "6"], ["step", "7"]]
+    assert shown[-2:] == [["step", "3"], ["step", "7"]]  # the step between them is less than five seconds later
     list(small_run(tmp_path / "silent").train())
     assert capsys.readouterr() == ("", "")
 

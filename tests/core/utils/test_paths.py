@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gancore.catalog.discovery import Choice, settings_path
-from gancore.errors import ConfigError, StorageError
-from gancore.utils.paths import cache_root, check_folder_of, data_root, did_you_mean, name_a_run, shell_quote
+from gancore.errors import ConfigError, StorageError, did_you_mean
+from gancore.utils.paths import cache_root, check_folder_of, data_root, name_a_run, shell_quote
 
 
 @pytest.fixture
