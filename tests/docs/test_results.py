@@ -67,6 +67,13 @@ ROWS = {
 }
 
 
+def test_results_name_tables_that_exist():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    named = {table for page in pages for table in re.findall(r"benchmarks/[\w-]+\.md", page.read_text())}
+    assert len(named) > 10
+    assert [table for table in sorted(named) if not (ROOT / table).exists()] == []
+
+
 def test_results_of_the_speedrun_equal_the_table():
     page = " ".join((ROOT / "docs" / "recipes.md").read_text().split())
     runs = [run for run in points("speedrun") if run["entry"] == "speedrun-mnist"]
