@@ -156,10 +156,8 @@ def measured(entry: Entry, run: Path, data: Path, size: tuple[int, int]) -> Show
     """Return the numbers of a run: the last line of its log, and its metric."""
     last = gancore.open(run).metrics[-1]
     options = ["--metric", entry.metric, "--data-dir", data, "--json", "-q"]
-    name, metric = (
-        entry.metric,
-        json.loads(run_module("gancore_cli", "evaluate", run, *options))["metrics"][entry.metric],
-    )
+    document = json.loads(run_module("gancore_cli", "evaluate", run, *options))
+    name, metric = entry.metric, document["metrics"][entry.metric]
     if name == "modes":
         name, metric = "modes.high_quality", metric["details"]["high_quality"]
     return Shown(

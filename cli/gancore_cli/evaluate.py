@@ -457,6 +457,7 @@ def _draw_samples(
     """Fill in the samples (N, …), and return their conditions: as frequent as in the training data, None without."""
     from gancore.config.data_paths import paths_of
     from gancore.evaluation.sources import ReferenceImages
+    from gancore.run.measure import fill
 
     conditions = None
     if trained.spec.condition is not None:
@@ -469,15 +470,7 @@ def _draw_samples(
     if refresh_batchnorm:
         trained.refresh_batchnorm(conditions=conditions)
     stream = trained.stream(len(samples), seed=evaluator.seed, conditions=conditions)
-
-    def drawing() -> Iterator[int]:
-        done = 0
-        for chunk in stream:
-            samples[done : done + len(chunk)] = chunk
-            done += len(chunk)
-            yield done
-
-    show_drawing(terminal, drawing(), len(samples))
+    show_drawing(terminal, fill(samples, stream), len(samples))
     return conditions
 
 

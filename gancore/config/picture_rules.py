@@ -36,7 +36,7 @@ _CPU_BATCH_SIDE, _GPU_BATCH_SIDE = 64, 128
 _R1_INTERVAL = 4
 """Steps between penalties: lazy regularization, Karras et al. 2020 (arXiv:1912.04958), to save time."""
 _CPU_KIMG, _GPU_KIMG, _FEWEST_KIMG = 1000, 2000, 50
-_PICTURES = 20
+PICTURES = 20
 """How many pictures of samples a run draws."""
 _PLAYERS = ("generator", "discriminator")
 _FAMILIES: Mapping[str, Table] = {
@@ -276,7 +276,7 @@ def _every(facts: Facts, settings: Settings, key: str) -> float | None:
         total = Duration.parse(text)
     except ValueError:  # reported when the whole config is resolved
         return None
-    return float(f"{total.amount / _PICTURES:.3g}") if total.unit == "kimg" else None
+    return float(f"{total.amount / PICTURES:.3g}") if total.unit == "kimg" else None
 
 
 def _in_words(rate: object) -> str:
@@ -322,7 +322,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("training.conditional",),
         f"true if classes have at least {FEWEST_OF_CLASS} pictures on average",
-        "of classes with fewer than 10 pictures D memorizes the pictures",
+        f"of classes with fewer than {FEWEST_OF_CLASS} pictures D memorizes the pictures",
         _conditional,
     ),
     Rule(
@@ -377,7 +377,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("sample.every_kimg",),
-        f"a {_PICTURES}th of the duration, in kimg; a run in minutes draws as many without it",
+        f"a {PICTURES}th of the duration, in kimg; a run in minutes draws as many without it",
         "so that the first pictures come soon",
         _every,
     ),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gancore.evaluation.evaluator import Evaluation, Evaluator
 from gancore.evaluation.sources import ReferenceImages
+from gancore.sampling.draw import SampleStream
 from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.large import empty
 
@@ -21,8 +24,16 @@ def measure(trained: TrainedGenerator, evaluator: Evaluator, root: Path) -> Eval
     if trained.spec.condition is not None:
         training = evaluator.origin.training or ReferenceImages.of(trained.config.dataset, root)
         conditions = training.draw_conditions(evaluator.count, evaluator.seed, "evaluation")
-    samples, done = empty((evaluator.count, *trained.shape), getattr(torch, trained.sample_format.dtype)), 0
-    for chunk in trained.stream(evaluator.count, seed=evaluator.seed, conditions=conditions):
+    samples = empty((evaluator.count, *trained.shape), getattr(torch, trained.sample_format.dtype))
+    for _ in fill(samples, trained.stream(evaluator.count, seed=evaluator.seed, conditions=conditions)):
+        pass
+    return evaluator.evaluate(samples, conditions)
+
+
+def fill(samples: Tensor, stream: SampleStream) -> Iterator[int]:
+    """Draw a stream into `samples` (N, …); yield how many there are after each chunk."""
+    done = 0
+    for chunk in stream:
         samples[done : done + len(chunk)] = chunk
         done += len(chunk)
-    return evaluator.evaluate(samples, conditions)
+        yield done

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
+from gancore.config.picture_rules import PICTURES
 from gancore.config.run import RunConfig
 from gancore.errors import ConfigError, GancoreError, NonFiniteError, NumericsError, StorageError, describe_error
 from gancore.evaluation.collapse import SAMPLE_COUNT, CollapseGuard
@@ -37,8 +38,8 @@ from gancore.utils.atomic import atomic_write, flush, writing
 from gancore.utils.random import derive_seed
 from gancore.utils.threads import computing_with
 
-_PICTURE_KIMG, _PICTURES = 100.0, 20
-"""Thousands of images between sample grids, and the number of grids of a run in minutes, unless the config says."""
+_PICTURE_KIMG = 100.0
+"""Thousands of images between sample grids, unless the config says."""
 
 LogLine = dict[str, float]
 
@@ -102,7 +103,7 @@ def due_after(
         return int(step.images_seen / (1000 * kimg)) > int(images_before / (1000 * kimg))
 
     if config.sample.every_kimg is None and config.total.unit == "minutes":
-        draw = int(step.done * _PICTURES) > int(done_before * _PICTURES)
+        draw = int(step.done * PICTURES) > int(done_before * PICTURES)
     else:
         draw = interval_ended(config.sample.every_kimg or _PICTURE_KIMG)
 

@@ -30,6 +30,15 @@ def shown(browser, page):
         yield tab
 
 
+def test_real_data_is_enlarged_by_a_click_and_by_the_keyboard(shown):
+    sheet, box = shown.locator(".zoom img"), shown.get_by_label("Show the real data as wide as the page")
+    before = sheet.bounding_box()["width"]
+    sheet.click()
+    assert sheet.bounding_box()["width"] > 1.5 * before
+    box.press("Space")
+    assert sheet.bounding_box()["width"] == before
+
+
 def test_slider_and_play_button_change_the_picture(shown):
     film = shown.locator("[data-film] .frames")
     slider, picture = shown.get_by_label("Time in training"), shown.locator("[data-film] img:visible")
