@@ -1,53 +1,25 @@
-"""Studies of short runs on toy data: pairing, going on, failures, searches, and what is refused before any run."""
+"""Studies of short runs on toy data: pairing, growth, failures, reports, and what is refused before any run."""
 
 import json
 import re
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import optuna
 import pytest
 import torch
 
 import gancore
-from gancore.errors import ConfigError, StorageError, WorkerError
-from gancore.run.interrupt import Interrupted, Interruption
+from gancore.errors import ConfigError
 from gancore.study.arms import Sources, make_run
 from gancore.study.definition import FILE, read_study, without_password
-from gancore.study.measure import Half
 from gancore.study.page import page_of_study
 from gancore.study.results import Outcome, StudyReport
 from gancore.study.study import Study
 from gancore.study.trials import JOURNAL
-
-FIELDS = {
-    "base": {"recipe": "ring", "batch_size": 32},
-    "budget": "12 steps",
-    "seeds": 2,
-    "metric": "fd-random",
-    "samples": 200,
-    "threads": 1,
-    "variants": {"hinge": {"loss": "hinge"}},
-}
-SPACE = {"optimizer": {"generator": {"lr": {"log": [1e-4, 1e-1]}}}}
-SEARCH = {key: value for key, value in FIELDS.items() if key != "variants"} | {"space": SPACE, "trials": 4}
-
-
-def study(folder, fields=FIELDS, **changes):
-    return Study(fields | changes, out=folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Return a finished study of two arms and two seeds."""
-    made = study(tmp_path_factory.mktemp("study") / "done")
-    made.run()
-    return made
+from helpers.small_studies import FIELDS, SEARCH, study
 
 
 def test_study_trains_every_arm_with_every_seed_as_ordinary_runs(finished):
@@ -142,15 +114,6 @@ def test_study_that_was_checked_may_still_change(tmp_path):
     assert made.report.better == {"modes": "higher"}
 
 
-def test_worker_that_began_before_a_study_grew_does_not_shrink_it(tmp_path):
-    study(tmp_path / "s", seeds=1).run(workers=0)
-    old = Study(out=tmp_path / "s", device="cpu")
-    study(tmp_path / "s", seeds=2).run(workers=0)
-    old.work()
-    assert read_study(tmp_path / "s" / FILE).seeds == 2
-    assert [row["state"] for row in old.results] == ["finished"] * 4
-
-
 @pytest.mark.parametrize("name", ["run", "file"])
 def test_study_refuses_what_is_no_folder_for_it(tmp_path, finished, name):
     (tmp_path / "file").write_text("mine")
@@ -168,29 +131,6 @@ def test_study_writes_its_evaluations_into_runs(finished):
     saved = json.loads((finished.path / "runs/base-0/evaluation.json").read_text())
     assert saved["metrics"]["fd-random"]["value"] == finished.results[0]["fd-random"]
     assert saved["step"] == 12
-
-
-def test_study_begins_a_run_again_whose_checkpoints_are_damaged(finished, tmp_path):
-    made = study(tmp_path / "s")
-    with pytest.raises(Interrupted):
-        made.run(interruption=StopAt(8))
-    damaged = list((tmp_path / "s/runs/base-0").glob("checkpoints/*.safetensors"))
-    assert damaged
-    for path in damaged:
-        path.write_bytes(b"damaged")
-    study(tmp_path / "s").run()
-    assert [row["fd-random"] for row in study(tmp_path / "s").results] == [row["fd-random"] for row in finished.results]
-    assert (tmp_path / "s/runs/base-0.damaged-1/checkpoints").is_dir()
-
-
-def test_study_whose_journal_was_cut_continues(finished, tmp_path):
-    made = study(tmp_path / "s")
-    with pytest.raises(Interrupted):
-        made.run(interruption=StopAt(30))
-    journal = tmp_path / "s" / JOURNAL
-    journal.write_bytes(journal.read_bytes()[:-20])
-    study(tmp_path / "s").run()
-    assert [row["fd-random"] for row in study(tmp_path / "s").results] == [row["fd-random"] for row in finished.results]
 
 
 def test_study_says_how_many_runs_are_left_and_whether_seeds_are_too_few(tmp_path):
@@ -398,18 +338,6 @@ def test_study_retries_runs_that_an_error_has_ended_and_no_others(tmp_path):
     assert lines[0] == "1 of 3 runs to train, 1 at a time"
 
 
-def test_search_retries_an_error_with_the_setting_that_it_had(tmp_path):
-    made = study(tmp_path / "s", SEARCH, seeds=1, trials=1)
-    made.run(workers=0)
-    trials = made._stages["search"]
-    with trials.claim() as trial:
-        rate = trial.suggest_float("optimizer.generator.lr", 1e-4, 1e-1, log=True)
-        trials.tell(trial, None, {"failure": "killed", "is_error": True}, pruned=False)
-    made.run(retry=True)
-    (searched,) = (row for row in made.results if row["stage"] == "search")
-    assert (searched["state"], searched["optimizer.generator.lr"]) == ("finished", rate)
-
-
 def test_study_says_what_its_runs_warned_of(tmp_path):
     made = study(tmp_path / "s", seeds=1, variants={"last": {"training": {"channels_last": True}}})
     made.run()
@@ -492,292 +420,6 @@ def test_study_refuses_what_cannot_work_before_any_run(tmp_path, changes, messag
         study(tmp_path / "s", SEARCH if {"sampler", "pruner"} & changes.keys() else FIELDS, **changes).run()
     assert "secret" not in str(caught.value)
     assert not (tmp_path / "s" / "runs").exists()
-
-
-def test_search_compares_its_best_setting_with_the_base_by_other_seeds_and_other_points(tmp_path):
-    made = study(tmp_path / "s", SEARCH)
-    made.run()
-    rows = made.results
-    searched = [row for row in rows if row["stage"] == "search"]
-    assert [row["seed"] for row in searched] == [2] * 4
-    rates = {row["optimizer.generator.lr"] for row in searched}
-    assert len(rates) == 4
-    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
-    best = min(searched, key=lambda row: row["fd-random"])
-    compared = [row for row in rows if row["stage"] == "comparison"]
-    assert [(row["arm"], row["seed"]) for row in compared] == [("base", 0), ("best", 0), ("base", 1), ("best", 1)]
-    for row in compared[1::2]:
-        config = gancore.open(made.path / row["run"]).config
-        assert config.optimizer.generator.lr == best["optimizer.generator.lr"] == row["optimizer.generator.lr"]
-    report = made.report
-    assert (report.chosen_by, report.reported_by) == ("the training part of ring", "the test part of ring")
-    assert f"({Path(best['run']).name})" in made.report.conclusions()[1]
-    with pytest.raises(ConfigError, match="the search has seed 2, which cannot be a seed of the comparison"):
-        study(tmp_path / "s", SEARCH, seeds=3).run()
-    with pytest.raises(ConfigError, match="is over"):
-        study(tmp_path / "s", SEARCH, trials=9).run()
-
-
-def test_search_chooses_a_setting_that_lacks_a_class_only_without_others(tmp_path):
-    made = study(tmp_path / "s", SEARCH, trials=3)
-    searched = [
-        Outcome(
-            "search", f"search-{number}", "search", 2, "finished", {}, {"fd-random": value, "modes.rarest_share": share}
-        )
-        for number, (value, share) in enumerate(((1.0, 0.0), (None, 0.1), (3.0, 0.1), (2.0, 0.1)))
-    ]
-    report = StudyReport(made.config, searched, {"fd-random": "lower"}, "", "", "")
-    assert report.best_searched() is searched[3]
-    assert replace(report, outcomes=searched[:2]).best_searched() is searched[0]
-    assert replace(report, outcomes=searched[1:2]).best_searched() is None
-
-
-def test_search_with_a_pruner_ends_runs_early(tmp_path):
-    pruner = {"name": "SuccessiveHalvingPruner", "min_resource": 25, "reduction_factor": 2}
-    made = study(tmp_path / "s", SEARCH, seeds=1, trials=5, pruner=pruner, checks=[25, 50])
-    made.run()
-    searched = [row for row in made.results if row["stage"] == "search"]
-    pruned = [row for row in searched if row["state"] == "pruned"]
-    assert pruned
-    for row in searched:
-        assert row["step"] == {"ended after 25 % of the budget": 3, "ended after 50 % of the budget": 6}.get(
-            row["failure"], 12
-        )
-
-
-@pytest.mark.parametrize("better", ["lower", "higher"])
-def test_search_by_halving_continues_the_best_third_after_all_have_reached_a_check(tmp_path, better):
-    changes = {"seeds": 1, "trials": 9, "pruner": "Halving", "checks": [25, 50]}
-    if better == "higher":
-        changes |= {"metric": "modes.high_quality", "better": "higher"}
-    made, lines = study(tmp_path / "s", SEARCH, **changes), []
-    made.run(note=lines.append)
-    searched = made._stages["search"].all()
-    worst_first = better == "higher"
-    for check, count in ((25, 9), (50, 3)):
-        values = [each.intermediate_values[check] for each in searched if check in each.intermediate_values]
-        assert len(values) == count
-        kept = [each for each in searched if each.state.name == "COMPLETE" or max(each.intermediate_values) > check]
-        assert len(kept) == count // 3
-        best = sorted(values, reverse=worst_first)[: count // 3]
-        assert sorted((each.intermediate_values[check] for each in kept), reverse=worst_first) == best
-    assert [each.state.name for each in searched].count("COMPLETE") == 1
-    waited = [line for line in lines if line.endswith("waits for the other runs at a check")]
-    assert len(waited) == 9 + 3
-
-
-def test_search_by_halving_continues_after_an_interruption(tmp_path):
-    changes = {"seeds": 1, "trials": 4, "pruner": {"name": "Halving", "factor": 2}, "checks": [25, 50]}
-    made = study(tmp_path / "s", SEARCH, **changes)
-    with pytest.raises(Interrupted):
-        made.run(interruption=StopAt(20))
-    assert not made._is_finished
-    study(tmp_path / "s", SEARCH, **changes).run()
-    searched = [row for row in made.results if row["stage"] == "search"]
-    assert sorted(row["state"] for row in searched) == ["finished", "pruned", "pruned", "pruned"]
-    with pytest.raises(ConfigError, match="Halving has the argument factor, a whole number from 2"):
-        study(tmp_path / "t", SEARCH, pruner={"name": "Halving", "factor": 1})
-
-
-def test_search_with_shortened_runs_trains_each_check_to_its_own_end(tmp_path):
-    pruner = {"name": "SuccessiveHalvingPruner", "min_resource": 25, "reduction_factor": 2}
-    changes = {"seeds": 1, "trials": 5, "pruner": pruner, "checks": [25, 50], "shortened": True}
-    made = study(tmp_path / "s", SEARCH, **changes)
-    made.run()
-    searched = [row for row in made.results if row["stage"] == "search"]
-    assert {row["state"] for row in searched} == {"finished", "pruned"}
-    for row in searched:
-        ended = {"ended after 25 % of the budget": 1, "ended after 50 % of the budget": 2}.get(row["failure"], 3)
-        runs = [made.path / f"{row['run']}{at}" for at in ("-at-25", "-at-50", "")]
-        assert [run.exists() for run in runs] == [place < ended for place in range(3)]
-        durations = [gancore.open(run).config.duration for run in runs[:ended]]
-        assert durations == ["3 steps", "6 steps", "12 steps"][:ended]
-        assert row["kimg"] == pytest.approx(sum((3, 6, 12)[:ended]) * 32 / 1000)
-    with pytest.raises(ConfigError, match="needs a budget, of which each check is a share, if shortened is true"):
-        study(tmp_path / "t", SEARCH, **changes, budget=None)
-
-
-def test_search_in_data_without_parts_chooses_by_one_half_and_reports_by_the_other(tmp_path):
-    np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(301, 2)).astype(np.float32))
-    base = {"recipe": "arrays", "batch_size": 32, "dataset": {"name": "array", "path": str(tmp_path / "points.npy")}}
-    made = study(tmp_path / "s", SEARCH, base=base, seeds=1, trials=1, samples=100)
-    made.run()
-    assert made.report.chosen_by == "one half of array, at random"
-    assert made.report.reported_by == "the other half of array, at random"
-    chosen, reported = made.measure.selection.images, made.measure.report.images
-    assert (len(chosen), len(reported)) == (151, 150)
-    assert len(torch.cat([chosen, reported]).unique(dim=0)) == 301
-
-
-def test_search_refuses_the_sampler_that_cannot_wait_for_workers(tmp_path):
-    with pytest.raises(ConfigError, match="GridSampler cannot"):
-        study(tmp_path / "s", SEARCH, sampler="GridSampler").check()
-
-
-def test_search_is_checked_without_lines_of_optuna(tmp_path):
-    code = f"import gancore; gancore.Study({SEARCH!r}, out='s', device='cpu').check()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-
-
-def test_search_refuses_a_sampler_that_cannot_search_the_space(tmp_path):
-    with pytest.raises(ConfigError, match="the sampler BruteForceSampler cannot search this space: "):
-        study(tmp_path / "s", SEARCH, sampler="BruteForceSampler").check()
-
-
-def test_sampler_with_a_seed_suggests_other_settings_in_each_trial(tmp_path):
-    made = study(tmp_path / "s", SEARCH, seeds=1, budget="1 steps", sampler={"name": "RandomSampler", "seed": 5})
-    made.run()
-    rates = [row["optimizer.generator.lr"] for row in made.results if row["stage"] == "search"]
-    assert len(set(rates)) == 4
-
-
-def test_search_of_a_grid_tries_each_combination_once(tmp_path):
-    space = {"loss": {"choice": ["bce", "hinge"]}, "batch_size": {"choice": [16, 32]}}
-    with pytest.raises(ConfigError, match="the space has 4 settings, fewer than the 99 trials") as caught:
-        study(tmp_path / "s", SEARCH, seeds=1, space=space, trials=99, budget="2 steps").run()
-    assert "BruteForceSampler" in caught.value.hint
-    made = study(tmp_path / "s", SEARCH, seeds=1, space=space, trials=99, sampler="BruteForceSampler", budget="2 steps")
-    made.run()
-    tried = [(row["loss"], row["batch_size"]) for row in made.results if row["stage"] == "search"]
-    assert sorted(tried) == [("bce", 16), ("bce", 32), ("hinge", 16), ("hinge", 32)]
-    page = page_of_study(made.report, made.path)
-    drawn = re.findall(r'aria-label="(fd-random over [^"]*)"', page)
-    assert [text.partition(":")[0] for text in drawn] == ["fd-random over loss", "fd-random over batch_size"]
-
-
-def test_halves_of_a_dataset_have_every_item_once():
-    whole = torch.utils.data.TensorDataset(torch.arange(11).unsqueeze(1))
-    whole.classes = ("a", "b")
-    halves = [Half(whole, number) for number in (0, 1)]
-    assert sorted(int(half[place][0]) for half in halves for place in range(len(half))) == list(range(11))
-    assert halves[0].classes == ("a", "b")
-
-
-class StopAt(Interruption):
-    """Interrupts the n-th time that it is asked."""
-
-    def __init__(self, calls):
-        super().__init__()
-        self.calls = calls
-
-    def check(self):
-        self.calls -= 1
-        if self.calls == 0:
-            self.signal = signal.SIGINT
-        super().check()
-
-
-@pytest.mark.parametrize("calls", [3, 30])
-def test_study_continues_after_an_interruption_with_the_same_weights(finished, tmp_path, calls):
-    made = study(tmp_path / "s")
-    with pytest.raises(Interrupted):
-        made.run(interruption=StopAt(calls))
-    study(tmp_path / "s").run()
-    again = Study(out=tmp_path / "s")
-    numbers = [[row[key] for row in each.results for key in ("run", "step", "fd-random")] for each in (again, finished)]
-    assert numbers[0] == numbers[1]
-
-
-class BreakAt(StopAt):
-    """Breaks the database the n-th time that it is asked."""
-
-    def __init__(self, calls, database):
-        super().__init__(calls)
-        self.database = database
-
-    def check(self):
-        self.calls -= 1
-        if self.calls == 0:
-            self.database.write_bytes(b"no database at all" * 999)
-
-
-@pytest.mark.parametrize("calls", [2, 30])
-def test_study_whose_database_breaks_keeps_its_runs_and_continues(finished, tmp_path, calls):
-    database = tmp_path / "study.db"
-    made = study(tmp_path / "s", storage=f"sqlite:///{database}")
-    made.run(workers=0)
-    intact = database.read_bytes()
-    with pytest.raises(StorageError, match=r"the storage of the study cannot be used: .*database") as caught:
-        made.run(interruption=BreakAt(calls, database))
-    assert "continue from their newest checkpoints" in caught.value.hint
-    database.write_bytes(intact)
-    study(tmp_path / "s", storage=f"sqlite:///{database}").run()
-    again = Study(out=tmp_path / "s")
-    numbers = [[row[key] for row in each.results for key in ("run", "step", "fd-random")] for each in (again, finished)]
-    assert numbers[0] == numbers[1]
-
-
-def worker(folder, *options):
-    command = [sys.executable, "-m", "gancore_cli", "study", "work", str(folder), "--device", "cpu", *options]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-
-
-def test_workers_share_a_study_and_take_up_the_trial_of_one_that_was_killed(tmp_path):
-    fields = {"budget": "600 steps", "seeds": 1, "base": FIELDS["base"] | {"checkpoint": {"every_steps": 20}}}
-    folder = tmp_path / "s"
-    made = study(folder, **fields)
-    with pytest.raises(Interrupted):
-        made.run(interruption=StopAt(2))
-    first = worker(folder)
-    runs = folder / "runs"
-    deadline = time.monotonic() + 300
-    while not list(runs.glob("*/checkpoints/step-*[1-9]*")):
-        assert first.poll() is None, first.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    reached = max(int(path.stem.partition("-")[2]) for path in runs.glob("*/checkpoints/step-*.safetensors"))
-    assert reached < 600
-    others = [worker(folder), worker(folder)]
-    for other in others:
-        _, errors = other.communicate(timeout=300)
-        assert other.returncode == 0, errors
-    rows = Study(out=folder).results
-    assert [(row["arm"], row["state"], row["step"]) for row in rows] == [
-        ("base", "finished", 600), ("hinge", "finished", 600),
-    ]  # fmt: skip
-    resumed = [json.loads((folder / row["run"] / "manifest.json").read_text()).get("resumed", []) for row in rows]
-    assert any(entry["step"] == reached for entries in resumed for entry in entries)
-
-
-def test_workers_of_one_command_finish_a_study(tmp_path):
-    made = study(tmp_path / "s", seeds=2, storage=f"sqlite:///{tmp_path}/study.db")
-    made.run(workers=2)
-    assert {row["state"] for row in made.results} == {"finished"}
-    assert len(made.results) == 4
-    assert not any("study.db" in word for word in made._command())
-
-
-def test_study_without_workers_is_begun_and_trains_nothing(tmp_path):
-    made = study(tmp_path / "s")
-    assert {row["state"] for row in made.run(workers=0)} == {"waiting"}
-    assert made.report.conclusions() == []
-    assert [line[0] for line in made.report.table()] == ["arm", "base", "hinge"]
-    Study(out=tmp_path / "s", device="cpu").work()
-    assert {row["state"] for row in made.results} == {"finished"}
-
-
-def test_workers_that_all_die_are_reported(tmp_path, monkeypatch):
-    made = study(tmp_path / "s")
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(WorkerError, match="finished: worker 1 ended with code 1; worker 2 ended with code 1"):
-        made.run(workers=2)
-
-
-def test_trial_that_kills_its_workers_at_one_step_fails_in_the_end(tmp_path):
-    made = study(tmp_path / "s", seeds=1)
-    with pytest.raises(Interrupted):
-        made.run(interruption=StopAt(2))
-    trials = made._stages["comparison"]
-    for _ in range(3):
-        with trials.claim() as trial:
-            assert not trials.keeps_dying(trial, 0)
-    made.run()
-    assert made.results[0]["state"] == "failed"
-    assert "its process died several times" in made.results[0]["failure"]
-    assert made.results[1]["state"] == "finished"
 
 
 def test_study_in_a_database_is_read_by_the_tools_of_optuna(tmp_path):

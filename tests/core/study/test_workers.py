@@ -1,0 +1,160 @@
+"""Workers of studies: what they share, and how a study continues after an interruption or damage."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gancore.errors import StorageError, WorkerError
+from gancore.run.interrupt import Interrupted
+from gancore.study.definition import FILE, read_study
+from gancore.study.study import Study
+from gancore.study.trials import JOURNAL
+from helpers.small_studies import FIELDS, StopAt, study
+
+
+def test_worker_that_began_before_a_study_grew_does_not_shrink_it(tmp_path):
+    study(tmp_path / "s", seeds=1).run(workers=0)
+    old = Study(out=tmp_path / "s", device="cpu")
+    study(tmp_path / "s", seeds=2).run(workers=0)
+    old.work()
+    assert read_study(tmp_path / "s" / FILE).seeds == 2
+    assert [row["state"] for row in old.results] == ["finished"] * 4
+
+
+def test_study_begins_a_run_again_whose_checkpoints_are_damaged(finished, tmp_path):
+    made = study(tmp_path / "s")
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(8))
+    damaged = list((tmp_path / "s/runs/base-0").glob("checkpoints/*.safetensors"))
+    assert damaged
+    for path in damaged:
+        path.write_bytes(b"damaged")
+    study(tmp_path / "s").run()
+    assert [row["fd-random"] for row in study(tmp_path / "s").results] == [row["fd-random"] for row in finished.results]
+    assert (tmp_path / "s/runs/base-0.damaged-1/checkpoints").is_dir()
+
+
+def test_study_whose_journal_was_cut_continues(finished, tmp_path):
+    made = study(tmp_path / "s")
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(30))
+    journal = tmp_path / "s" / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-20])
+    study(tmp_path / "s").run()
+    assert [row["fd-random"] for row in study(tmp_path / "s").results] == [row["fd-random"] for row in finished.results]
+
+
+@pytest.mark.parametrize("calls", [3, 30])
+def test_study_continues_after_an_interruption_with_the_same_weights(finished, tmp_path, calls):
+    made = study(tmp_path / "s")
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(calls))
+    study(tmp_path / "s").run()
+    again = Study(out=tmp_path / "s")
+    numbers = [[row[key] for row in each.results for key in ("run", "step", "fd-random")] for each in (again, finished)]
+    assert numbers[0] == numbers[1]
+
+
+class BreakAt(StopAt):
+    """Breaks the database the n-th time that it is asked."""
+
+    def __init__(self, calls, database):
+        super().__init__(calls)
+        self.database = database
+
+    def check(self):
+        self.calls -= 1
+        if self.calls == 0:
+            self.database.write_bytes(b"no database at all" * 999)
+
+
+@pytest.mark.parametrize("calls", [2, 30])
+def test_study_whose_database_breaks_keeps_its_runs_and_continues(finished, tmp_path, calls):
+    database = tmp_path / "study.db"
+    made = study(tmp_path / "s", storage=f"sqlite:///{database}")
+    made.run(workers=0)
+    intact = database.read_bytes()
+    with pytest.raises(StorageError, match=r"the storage of the study cannot be used: .*database") as caught:
+        made.run(interruption=BreakAt(calls, database))
+    assert "continue from their newest checkpoints" in caught.value.hint
+    database.write_bytes(intact)
+    study(tmp_path / "s", storage=f"sqlite:///{database}").run()
+    again = Study(out=tmp_path / "s")
+    numbers = [[row[key] for row in each.results for key in ("run", "step", "fd-random")] for each in (again, finished)]
+    assert numbers[0] == numbers[1]
+
+
+def worker(folder, *options):
+    command = [sys.executable, "-m", "gancore_cli", "study", "work", str(folder), "--device", "cpu", *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def test_workers_share_a_study_and_take_up_the_trial_of_one_that_was_killed(tmp_path):
+    fields = {"budget": "600 steps", "seeds": 1, "base": FIELDS["base"] | {"checkpoint": {"every_steps": 20}}}
+    folder = tmp_path / "s"
+    made = study(folder, **fields)
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(2))
+    first = worker(folder)
+    runs = folder / "runs"
+    deadline = time.monotonic() + 300
+    while not list(runs.glob("*/checkpoints/step-*[1-9]*")):
+        assert first.poll() is None, first.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    reached = max(int(path.stem.partition("-")[2]) for path in runs.glob("*/checkpoints/step-*.safetensors"))
+    assert reached < 600
+    others = [worker(folder), worker(folder)]
+    for other in others:
+        _, errors = other.communicate(timeout=300)
+        assert other.returncode == 0, errors
+    rows = Study(out=folder).results
+    assert [(row["arm"], row["state"], row["step"]) for row in rows] == [
+        ("base", "finished", 600), ("hinge", "finished", 600),
+    ]  # fmt: skip
+    resumed = [json.loads((folder / row["run"] / "manifest.json").read_text()).get("resumed", []) for row in rows]
+    assert any(entry["step"] == reached for entries in resumed for entry in entries)
+
+
+def test_workers_of_one_command_finish_a_study(tmp_path):
+    made = study(tmp_path / "s", seeds=2, storage=f"sqlite:///{tmp_path}/study.db")
+    made.run(workers=2)
+    assert {row["state"] for row in made.results} == {"finished"}
+    assert len(made.results) == 4
+    assert not any("study.db" in word for word in made._command())
+
+
+def test_study_without_workers_is_begun_and_trains_nothing(tmp_path):
+    made = study(tmp_path / "s")
+    assert {row["state"] for row in made.run(workers=0)} == {"waiting"}
+    assert made.report.conclusions() == []
+    assert [line[0] for line in made.report.table()] == ["arm", "base", "hinge"]
+    Study(out=tmp_path / "s", device="cpu").work()
+    assert {row["state"] for row in made.results} == {"finished"}
+
+
+def test_workers_that_all_die_are_reported(tmp_path, monkeypatch):
+    made = study(tmp_path / "s")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(WorkerError, match="finished: worker 1 ended with code 1; worker 2 ended with code 1"):
+        made.run(workers=2)
+
+
+def test_trial_that_kills_its_workers_at_one_step_fails_in_the_end(tmp_path):
+    made = study(tmp_path / "s", seeds=1)
+    with pytest.raises(Interrupted):
+        made.run(interruption=StopAt(2))
+    trials = made._stages["comparison"]
+    for _ in range(3):
+        with trials.claim() as trial:
+            assert not trials.keeps_dying(trial, 0)
+    made.run()
+    assert made.results[0]["state"] == "failed"
+    assert "its process died several times" in made.results[0]["failure"]
+    assert made.results[1]["state"] == "finished"

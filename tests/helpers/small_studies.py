@@ -1,0 +1,36 @@
+"""Studies of short runs on toy data, and an interruption at a chosen moment."""
+
+import signal
+
+from gancore.run.interrupt import Interruption
+from gancore.study.study import Study
+
+FIELDS = {
+    "base": {"recipe": "ring", "batch_size": 32},
+    "budget": "12 steps",
+    "seeds": 2,
+    "metric": "fd-random",
+    "samples": 200,
+    "threads": 1,
+    "variants": {"hinge": {"loss": "hinge"}},
+}
+SPACE = {"optimizer": {"generator": {"lr": {"log": [1e-4, 1e-1]}}}}
+SEARCH = {key: value for key, value in FIELDS.items() if key != "variants"} | {"space": SPACE, "trials": 4}
+
+
+def study(folder, fields=FIELDS, **changes):
+    return Study(fields | changes, out=folder, device="cpu")
+
+
+class StopAt(Interruption):
+    """Interrupts the n-th time that it is asked."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def check(self):
+        self.calls -= 1
+        if self.calls == 0:
+            self.signal = signal.SIGINT
+        super().check()
