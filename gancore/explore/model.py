@@ -37,6 +37,8 @@ _MOST_PIXELS = 1 << 25
 _NO_PICTURES = (b"PK", b"\x89HDF", b"PAR1", b"\x1f\x8b")
 """The first bytes of archives and compressed arrays, which can hold far more than their size."""
 _FAST = 1  # level of compression of a PNG
+_Weights = tuple[str, bool, float | None]
+"""The name of a checkpoint, whether its current weights are meant, and the half-life of an average."""
 
 
 @dataclass
@@ -91,10 +93,9 @@ class Explorer:
         self.newest, self.favorites = newest, Favorites(invocation.run)
         self.latents = StoredLatents(invocation.run)
         self.conditions = Conditions(newest, catalog, data_root)
-        self._loaded: dict[tuple[str, bool], _Loaded] = {}
-        self._loaded[newest.path.name, not newest.averaged and newest.config.ema is not None] = _Loaded(
-            newest, _stamp(newest.path)
-        )
+        self._loaded: dict[_Weights, _Loaded] = {}
+        raw = not newest.averaged and newest.config.ema is not None
+        self._loaded[newest.path.name, raw, None] = _Loaded(newest, _stamp(newest.path))
 
     def describe(self) -> dict[str, object]:
         """Return what a page must know of the run, as data for JSON."""
@@ -111,6 +112,7 @@ class Explorer:
             "find": len(trained.shape) == 3,
             "unit": " of 255" if trained.sample_format.bounded else "",
             "averaged": trained.config.ema is not None,
+            "averages": list(trained.config.ema.more_kimg) if trained.config.ema else [],
             "point": point.model_dump(mode="json"),
             "warnings": list(trained.warnings),
         }
@@ -230,7 +232,7 @@ class Explorer:
             raise DataError("the search has not begun", "begin it again")
         base = self.latents.add(newest.latent)
         condition = point.condition if newest.label is None else newest.label
-        return Point(checkpoint=point.checkpoint, raw=point.raw, base=base, condition=condition)
+        return Point(checkpoint=point.checkpoint, raw=point.raw, ema=point.ema, base=base, condition=condition)
 
     def shown_target(self, search: Search) -> str:
         """Return the picture of a search as a PNG in base 64."""
@@ -239,11 +241,12 @@ class Explorer:
 
     def _load(self, point: Point) -> _Loaded:
         """Return the generator of a point, from memory unless its file was replaced. Raise CheckpointError if lost."""
-        key, path = (point.checkpoint, point.raw), self._invocation.run / "checkpoints" / point.checkpoint
+        key = point.checkpoint, point.raw, point.ema
+        path = self._invocation.run / "checkpoints" / point.checkpoint
         stamp = _stamp(path)
         if key not in self._loaded or stamp not in (None, self._loaded[key].stamp):  # the best one can be replaced
             device = self._invocation.device or "auto"
-            trained = load(path, raw=point.raw, device=device, catalog=self._catalog)
+            trained = load(path, raw=point.raw, ema=point.ema, device=device, catalog=self._catalog)
             if (trained.shape, trained.spec.condition) != (self.newest.shape, self.newest.spec.condition):
                 raise CheckpointError(f"{path} draws samples of another shape", "choose another checkpoint")
             self._loaded.pop(key, None)

@@ -37,13 +37,14 @@ class Point(BaseModel):
     The latent is `base`, mixed with `other` by `amount`, then truncated, then moved along directions, whose numbers
     begin at 1, by standard deviations. A generator that truncates styles does so last, not in the latent. `condition`
     is the number of a class, or of an item of the dataset. `checkpoint` is the name of a file in the run's folder of
-    checkpoints.
+    checkpoints, `ema` the half-life in kimg of one of its averages; None is the average that samples are drawn from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     checkpoint: Annotated[str, StringConstraints(pattern=r"^(?:step-\d{8,}|best)\.safetensors$", max_length=64)]
     raw: bool = False
+    ema: Annotated[float, Field(gt=0)] | None = None
     base: Base = 0
     other: Base | None = None
     amount: Annotated[float, Field(ge=0, le=1)] = 0.0

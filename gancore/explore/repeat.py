@@ -59,6 +59,7 @@ def command(invocation: Invocation, point: Point, trained: TrainedGenerator, fil
     elif point.condition is not None:
         words += ["--class", shell_quote(class_name(trained, point.condition))]
     words += ["--raw"] if point.raw else []
+    words += ["--ema", f"{point.ema!r}"] if point.ema is not None else []
     words += ["--device", invocation.device] if invocation.device else []
     return " ".join([*words, "--out", out_name(point)])
 
@@ -91,6 +92,7 @@ def python(invocation: Invocation, point: Point, trained: TrainedGenerator, file
         options += f", truncation={point.truncation!r}"
     where = f"{str(checkpoint_path(invocation, point))!r}"
     where += ", raw=True" if point.raw else ""
+    where += f", ema={point.ema!r}" if point.ema is not None else ""
     where += f", device={invocation.device!r}" if invocation.device else ""
     if invocation.plugins:
         imports.append("from pathlib import Path")

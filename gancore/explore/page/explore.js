@@ -84,9 +84,12 @@ function describe(p) {
   for (const [number, amount] of Object.entries(p.moves)) parts.push(`direction ${number}: ${signed(amount)}`);
   parts.push(labelOf(p.checkpoint));
   if (p.raw) parts.push("raw");
+  if (p.ema !== null) parts.push(`average over ${p.ema} kimg`);
   return parts.join(" · ");
 }
 
+const kindOf = ({ raw = false, ema = null }) => ({ raw, ema });
+const weightsOf = p => JSON.stringify([p.checkpoint, kindOf(p)]);
 const signed = amount => (amount > 0 ? "+" : amount < 0 ? "−" : "") + Math.abs(amount).toFixed(1);
 
 function set(changes, commit = true, control = null) {
@@ -121,9 +124,9 @@ const draw = newest(async wanted => {
     await showPicture(png, wanted);
     complain(null);
   } catch (error) {
-    if (drawn && (drawn.checkpoint !== wanted.checkpoint || drawn.raw !== wanted.raw)) {
+    if (drawn && weightsOf(drawn) !== weightsOf(wanted)) {
       error.message += ` Still showing ${labelOf(drawn.checkpoint)}.`;
-      point = { ...point, checkpoint: drawn.checkpoint, raw: drawn.raw };
+      point = { ...point, checkpoint: drawn.checkpoint, ...kindOf(drawn) };
       history[at] = point;
       showControls();
     }
@@ -151,7 +154,7 @@ const afterChange = later(250, () => {
   repeat(point);
   const others = JSON.stringify({ ...point, base: 0, other: null, amount: 0 });
   if (others !== gridOf) fillGrid();
-  if (`${point.checkpoint} ${point.raw}` !== directionsOf) findDirections();
+  if (weightsOf(point) !== directionsOf) findDirections();
 });
 
 // Controls ------------------------------------------------------------------------------------------------------------
@@ -173,7 +176,7 @@ function showControls() {
     slider.nextElementSibling.textContent = signed(amount);
   }
   by("reset-directions").disabled = !Object.keys(point.moves).length;
-  by("raw").value = point.raw ? "1" : "";
+  by("weights").value = JSON.stringify(kindOf(point));
   showCheckpoint();
   for (const tile of by("grid").children) {
     tile.setAttribute("aria-pressed", point.other === null && tile.dataset.seed === String(point.base));
@@ -238,7 +241,7 @@ function changeMove(number, amount) {
 
 let directionsOf = "";
 async function findDirections() {
-  const asked = `${point.checkpoint} ${point.raw}`;
+  const asked = weightsOf(point);
   const found = await ask("directions", { point }).catch(error => ({ shares: [], problem: error.message, method: "" }));
   if (!found) return;
   directionsOf = asked;
@@ -457,7 +460,7 @@ function connect() {
   by("class").addEventListener("change", () => set({ condition: Number(by("class").value) }));
   by("checkpoint").addEventListener("change", () => set({ checkpoint: by("checkpoint").value }));
   by("checkpoint").addEventListener("focus", refreshCheckpoints);
-  by("raw").addEventListener("change", () => set({ raw: by("raw").value === "1" }));
+  by("weights").addEventListener("change", () => set(JSON.parse(by("weights").value)));
   by("reset-directions").addEventListener("click", () => set({ moves: {} }));
   slide(by("mix"), amount => ({ base: ends.a, other: ends.b, amount }));
   by("pick-a").addEventListener("click", () => pick("a"));
@@ -510,7 +513,9 @@ async function begin() {
   by("run").textContent = run.run;
   document.body.classList.toggle("tiny", run.tiny);
   point = run.point;
-  by("raw-row").hidden = !run.averaged;
+  by("weights-row").hidden = !run.averaged;
+  const kinds = [["averaged (EMA)", {}], ...run.averages.map(ema => [`averaged over ${ema} kimg`, { ema }]), ["current (raw)", { raw: true }]];
+  by("weights").replaceChildren(...kinds.map(([text, kind]) => new Option(text, JSON.stringify(kindOf(kind)))));
   by("find-panel").hidden = !run.find;
   by("class-row").hidden = !run.classes.length;
   by("class").replaceChildren(...run.classes.map((name, number) => new Option(name, number)));

@@ -13,10 +13,15 @@ from gancore.explore.server import Server
 
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
-    """Return the folder of a short run on the digits, with classes, the EMA and three checkpoints."""
+    """Return the folder of a short run on the digits, with classes, two averages and three checkpoints."""
     folder = tmp_path_factory.mktemp("explored") / "run"
     networks = {"name": "mlp", "widths": [32]}
-    settings = {"training.conditional": True, "checkpoint.every_steps": 20, "checkpoint.keep": 3}
+    settings = {
+        "training.conditional": True,
+        "checkpoint.every_steps": 20,
+        "checkpoint.keep": 3,
+        "ema.more_kimg": [0.5],
+    }
     run = gancore.Run(
         "digits", generator=networks, discriminator=networks, set=settings, steps=60, out=folder, device="cpu"
     )

@@ -23,6 +23,7 @@ STEP = "step-00000060.safetensors"
 POINTS = {
     "seed": Point(checkpoint="step-00000040.safetensors", base=5, condition=3),
     "edited": Point(checkpoint=STEP, base=2, truncation=0.7, moves={2: 1.5, 1: -0.3}, condition=8, raw=True),
+    "averaged": Point(checkpoint=STEP, base=2, condition=8, ema=0.5),
     "mix": Point(checkpoint=STEP, base=2, other=9, amount=0.3, truncation=0.9, moves={3: 2.0}, condition=0),
 }
 
@@ -72,7 +73,7 @@ def test_point_needs_files_only_where_options_cannot_say_it(explored):
         assert ("--latents" in text["command"]) == (name == "mix")
         imports, _, lines = text["python"].partition("\n\n")
         assert ("import torch" in imports) == (name == "mix")
-        assert len(lines.splitlines()) == (2 if name == "seed" else 3)
+        assert len(lines.splitlines()) == (2 if name in ("seed", "averaged") else 3)
 
 
 @pytest.mark.parametrize("name", ["cat", "a b", "-x", "a,b", "<script>", "1", "", "a'b"])

@@ -164,6 +164,7 @@ def test_server_refuses_large_bodies(ask):
         {"point": {"checkpoint": "step-00000040.safetensors", "condition": 10}},
         {"point": {"checkpoint": "step-00000040.safetensors", "moves": {"77": 1}}},
         {"point": {"checkpoint": "step-00000041.safetensors"}},
+        {"point": {"checkpoint": "step-00000040.safetensors", "ema": 7}},
         {"point": {"checkpoint": "step-00000040.safetensors", "base": "0123456789abcdef"}},
     ],
 )
@@ -177,7 +178,7 @@ def test_server_says_what_is_wrong_with_a_point(ask, document):
 
 
 def test_picture_changes_with_each_part_of_the_point(ask, point):
-    changes = [{}, {"base": 1}, {"truncation": 0.3}, {"condition": 3}, {"raw": True}, {"moves": {"1": 2}}]
+    changes = [{}, {"base": 1}, {"truncation": 0.3}, {"condition": 3}, {"raw": True}, {"ema": 0.5}, {"moves": {"1": 2}}]
     changes += [{"other": 4, "amount": 0.5}, {"checkpoint": "step-00000020.safetensors"}]
     pictures = [ask("picture", {"point": point | change})[2] for change in changes]
     assert len(set(pictures)) == len(changes)
