@@ -81,6 +81,15 @@ def test_results_of_the_speedrun_equal_the_table():
     assert f"on two cores: {minutes:.3g}, the median of {len(runs)} seeds" in page
 
 
+def test_results_of_pictures_equal_the_table():
+    page = " ".join((ROOT / "docs" / "pictures.md").read_text().split())
+    random, classifier = (
+        " and ".join(f"{middle('emoji', arm, f'precision-{extractor}'):.2f}" for arm in ("pictures", "dcgan-loop"))
+        for extractor in ("random", "classifier")
+    )
+    assert f"that of the loop: {random} by random features, {classifier} by those of the classifier" in page
+
+
 def test_results_of_larger_pictures_equal_the_table():
     page = " ".join((ROOT / "docs" / "pictures.md").read_text().split())
     distance, halves = (middle("emoji-64", arm, "fd-random") for arm in ("pictures", "real data"))
