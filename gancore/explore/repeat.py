@@ -59,7 +59,7 @@ def command(invocation: Invocation, point: Point, trained: TrainedGenerator, fil
     elif point.condition is not None:
         words += ["--class", shell_quote(class_name(trained, point.condition))]
     words += ["--raw"] if point.raw else []
-    words += ["--ema", f"{point.ema!r}"] if point.ema is not None else []
+    words += ["--ema", repr(point.ema)] if point.ema is not None else []
     words += ["--device", invocation.device] if invocation.device else []
     return " ".join([*words, "--out", out_name(point)])
 
