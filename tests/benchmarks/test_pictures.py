@@ -1,6 +1,4 @@
 import json
-from pathlib import Path
-from statistics import median
 
 import numpy as np
 import pytest
@@ -118,25 +116,6 @@ def test_conditional_fashion_recipe_has_the_width_of_the_unconditional_one():
     assert conditional.generator.width == ours.generator.width
     assert conditional.discriminator.width == ours.discriminator.width
     assert conditional.duration == ours.duration
-
-
-@pytest.mark.parametrize(("table", "arm", "share"), [("emoji", "pictures", 0.55), ("fashion", "fashion-mnist", 0.2)])
-def test_committed_table_shows_a_recipe_far_ahead_of_the_scripts(table, arm, share):
-    root = Path(pictures.__file__).parent
-    rows = json.loads((root / f"{table}.json").read_text())
-    arms = {row["arm"] for row in rows} & {arm, *scripts.SCRIPTS}
-    assert len(arms) == 3
-
-    def medians(metric):
-        return {each: median(row["numbers"][metric] for row in rows if row["arm"] == each) for each in arms}
-
-    for metric in ("fd-classifier", "fd-random"):
-        found = medians(metric)
-        assert found[arm] < share * min(found[script] for script in arms - {arm})
-    coverage = medians("coverage-random")
-    assert max(coverage, key=coverage.get) == arm
-    text = (root / f"{table}.md").read_text()
-    assert all(f"{row['numbers']['fd-random']:.4g}" in text for row in rows)
 
 
 @pytest.mark.long

@@ -7,6 +7,8 @@ from statistics import median
 
 import pytest
 
+from benchmarks.scripts import SCRIPTS
+
 ROOT = Path(__file__).resolve().parents[2]
 README = " ".join((ROOT / "README.md").read_text().split())
 
@@ -79,6 +81,19 @@ def test_results_of_the_speedrun_equal_the_table():
     runs = [run for run in points("speedrun") if run["entry"] == "speedrun-mnist"]
     minutes = median(run["seconds"] for run in runs) / 60
     assert f"on two cores: {minutes:.3g}, the median of {len(runs)} seeds" in page
+
+
+@pytest.mark.parametrize(("table", "arm", "share"), [("emoji", "pictures", 0.55), ("fashion", "fashion-mnist", 0.2)])
+def test_committed_table_shows_a_recipe_far_ahead_of_the_scripts(table, arm, share):
+    rows = points(table)
+    others = {row["arm"] for row in rows} & set(SCRIPTS)
+    assert len(others) == 2
+    for metric in ("fd-classifier", "fd-random"):
+        assert middle(table, arm, metric) < share * min(middle(table, other, metric) for other in others)
+    coverage = {each: middle(table, each, "coverage-random") for each in (arm, *others)}
+    assert max(coverage, key=coverage.get) == arm
+    text = (ROOT / "benchmarks" / f"{table}.md").read_text()
+    assert all(f"{row['numbers']['fd-random']:.4g}" in text for row in rows)
 
 
 def test_results_of_pictures_equal_the_table():
