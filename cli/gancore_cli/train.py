@@ -166,34 +166,16 @@ def _layers(
 
     Raise ConfigError with every invalid --set.
     """
-    from gancore.run.source import data_path, dataset_path, layers_for
+    from gancore.run.source import base_of, layers_for
 
-    parts = {part: flags[part] for part in _PARTS if flags[part] is not None}
-    data, named = data_path(recipe, catalog), dataset_path(flags["dataset"], catalog)
-    if data and named:
-        raise click.UsageError(f"the data is given twice: {recipe} and --dataset {flags['dataset']}")
-    if data:
-        recipe = None
-    if named:
-        data = named
-        del parts["dataset"]
-    above = list(_set_by_user(parts, flags, assignments))
-    complete = len(parts) + bool(data) == len(_PARTS)
-    if recipe is None and not complete and not data:
-        recipe = "digits"
-    below = None if recipe is None and not complete else _named(recipe, catalog)
-    layers, chosen = layers_for(data, above, catalog, below=below, start=start)
+    base = base_of(recipe, {part: flags[part] for part in _PARTS if flags[part] is not None}, catalog)
+    above = list(_set_by_user(base.parts, flags, assignments))
+    layers, chosen = layers_for(base.data, above, catalog, below=base.layers, start=start)
     return [*layers, *above], chosen
 
 
-def _named(recipe: str | None, catalog: Catalog) -> list[ConfigLayer]:
-    from gancore.config.run import read_layers
-
-    return [] if recipe is None else read_layers(recipe, catalog)
-
-
 def _set_by_user(
-    parts: Mapping[str, str], flags: Mapping[str, Any], assignments: tuple[str, ...]
+    parts: Mapping[str, object], flags: Mapping[str, Any], assignments: tuple[str, ...]
 ) -> Iterator[ConfigLayer]:
     from gancore.config.layers import ConfigLayer, assignment
     from gancore.errors import ConfigError

@@ -57,11 +57,9 @@ from gancore.run.source import (
     Source,
     Start,
     assignment,
-    data_path,
-    dataset_path,
+    base_of,
     duration_of,
     layers_for,
-    layers_of,
     table_of_part,
 )
 from gancore.run.unused_keys import is_chosen, keys_of_user, unused_keys
@@ -178,20 +176,8 @@ class Run:
                 check_parts(source.layers(Catalog(())), given, str(source.path))
             return
         self.directory = None if out is None else RunDirectory(Path(out))
-        data = data_path(source, self._installed)
-        named = dataset_path(dataset, self._installed)
-        if data and named:
-            raise ConfigError(f"the data is given twice: {data} and dataset={named}", "leave one of them out")
-        if data:
-            source = None
-        if named:
-            data = named
-            del given["dataset"]
-        complete = len(given) + bool(data) == len(parts)
-        if source is None and not complete and not data:
-            source = "digits"
-        below = [] if source is None else layers_of(source, self._installed)
-        above = list(self._layers_of(given, below))
+        base = base_of(source, given, self._installed)
+        above = list(self._layers_of(base.parts, base.layers or []))
         for key, labeled in (("regularizers", regularizers), ("augmentations", augmentations)):
             above += [] if labeled is None else [assignment(key, labeled, self._installed)]
         if duration := duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes):
@@ -199,14 +185,14 @@ class Run:
         if seed is not None:
             above.append(ConfigLayer("seed=", {"seed": seed}))
         above += [assignment(key, value, self._installed) for key, value in (set or {}).items()]
+        below = base.layers or []
         if not isinstance(source, list | tuple):  # layers are complete
             start = Start(
                 self.directory.config if self.directory else None,
                 self._init_from,
                 lambda: (ranks or SINGLE_RANK).device(device).type != "cpu",
             )
-            chosen = None if data and source is None and not complete else below
-            below, self._suggestion = layers_for(data, above, self._installed, below=chosen, start=start)
+            below, self._suggestion = layers_for(base.data, above, self._installed, below=base.layers, start=start)
         layers = [*below, *above]
         check_objects(merge(layers)[0], self.catalog)
         names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]

@@ -13,7 +13,7 @@ from gancore.catalog.catalog import Catalog
 from gancore.component import Component
 from gancore.config.from_path import existing
 from gancore.config.layers import REMOVE, ConfigLayer, merge
-from gancore.config.objects import OBJECT
+from gancore.config.objects import KINDS, OBJECT
 from gancore.config.run import RunConfig, read_layers
 from gancore.config.suggest import Suggestion, has_rules, suggest, suggest_without_path
 from gancore.contracts import Dataset
@@ -24,6 +24,8 @@ from gancore.settings import Settings, plain
 # Any: data as a file would hold it
 Source: TypeAlias = str | Path | Mapping[str, Any] | RunConfig | Sequence[ConfigLayer]
 Named: TypeAlias = str | Mapping[str, Any]
+DEFAULT = "digits"
+"""The recipe of a run without a source, unless all parts are given."""
 
 
 def duration_of(**totals: float | None) -> str | None:
@@ -69,6 +71,37 @@ def dataset_path(value: object, catalog: Catalog) -> Path | None:
         if value.rpartition(":")[2] in {kind.name for kind, _ in kinds}:
             return None
     return _path_of(str(value)) if isinstance(value, str | Path) else None
+
+
+class Base(NamedTuple):
+    """What a config begins with: the path of the user's data, the layers below it, and parts that are no path.
+
+    `layers` is None where the data alone chooses them.
+    """
+
+    data: Path | None
+    layers: list[ConfigLayer] | None
+    parts: Mapping[str, object]
+
+
+def base_of(source: Source | None, parts: Mapping[str, object], catalog: Catalog) -> Base:
+    """Return what a config begins with, for a source and the parts that are given with it.
+
+    Without a source it is recipe `digits`, unless the data or all four parts are given. Raises ConfigError where the
+    data is given twice, and as `data_path` and `layers_of`.
+    """
+    data, named = data_path(source, catalog), dataset_path(parts.get("dataset"), catalog)
+    if data and named:
+        raise ConfigError(f"the data is given twice: {data} and the dataset {named}", "leave one of them out")
+    if data:
+        source = None
+    elif named:
+        data, parts = named, {part: value for part, value in parts.items() if part != "dataset"}
+    if source is None and len(parts) + bool(data) < len(KINDS):
+        if data:
+            return Base(data, None, parts)
+        source = DEFAULT
+    return Base(data, [] if source is None else layers_of(source, catalog), parts)
 
 
 def _path_of(text: str) -> Path | None:
