@@ -186,7 +186,7 @@ class Run:
             above.append(ConfigLayer("seed=", {"seed": seed}))
         above += [assignment(key, value, self._installed) for key, value in (set or {}).items()]
         below = base.layers or []
-        if not isinstance(source, list | tuple):  # layers are complete
+        if base.data or not isinstance(source, list | tuple):  # a list of layers is complete
             start = Start(
                 self.directory.config if self.directory else None,
                 self._init_from,

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 import gancore as library
+from gancore.catalog.catalog import Catalog
+from gancore.config.layers import ConfigLayer
 from gancore.errors import ConfigError
 
 FORKED = True
@@ -148,5 +150,7 @@ def test_run_takes_a_path_as_source_and_as_dataset(tmp_path, monkeypatch, capsys
     assert repeated.config == asked
     named = library.Run("pictures", set={"dataset.path": str(tmp_path / "pictures")})
     assert named.config == asked
+    layers = [ConfigLayer("mine", dict(Catalog.installed().recipe("digits").data))]
+    assert library.Run(layers, dataset="pictures").config == library.Run("digits", dataset="pictures").config
     with pytest.raises(ConfigError, match="given twice"):
         library.Run("pictures/", dataset="pictures")
