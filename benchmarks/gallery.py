@@ -203,8 +203,9 @@ def page(shown: Sequence[Shown], about: str) -> str:
         "The distances `fd-…` are better if they are low, `modes.high_quality` if it is high; "
         "[Evaluation](evaluation.md) has their meaning. Values of different data cannot be compared. Where data has no "
         "test part, the score of real data is that of one half compared with the other; with half as many items it is "
-        "a little worse than that of a perfect model. [Recipes](recipes.md#what-they-reach) has tables with baselines "
-        "and several seeds.",
+        "a little worse than that of a perfect model. Here `fd-classifier` is of one classifier, in the tables of "
+        "MNIST in `benchmarks/` the mean of three, so the same run has slightly different values. "
+        "[Recipes](recipes.md#what-they-reach) has tables with baselines and several seeds.",
     ]
     for each in shown:
         score = f"{each.metric} {each.value:.3g}, of real data {each.real_data:.3g}"
@@ -235,7 +236,7 @@ def row(shown: Shown) -> str:
 
 def in_words(seconds: float) -> str:
     """Return 26 seconds, or 8:12 minutes."""
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02} minutes" if minutes else f"{rest} seconds"
 
 

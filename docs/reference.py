@@ -47,7 +47,8 @@ def _hooks() -> Iterator[str]:
 
 def _components(catalog: Catalog) -> Iterator[str]:
     for name, kind in catalog.kinds.items():
-        yield f"## {name.capitalize()}s\n"
+        plural = "losses" if name == "loss" else f"{name}s"
+        yield f"## {plural.capitalize()}\n"
         yield f"{kind.summary()}\n"
         for component, _ in catalog.offers(kind):
             yield from _component(component)

@@ -81,7 +81,7 @@ def run(
     """Train and measure all runs of a study, and compare them.
 
     What is wrong in FILE.toml is reported before the first run. The same command continues after an interruption, and
-    adds seeds, variants and trials that FILE.toml has got in the meantime. Runs are ordinary run folders in DIR/runs.
+    adds seeds, variants and trials that were added to FILE.toml since. Runs are ordinary run folders in DIR/runs.
 
     \b
     Examples:

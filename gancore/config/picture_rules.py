@@ -337,14 +337,14 @@ RULES: tuple[Rule, ...] = (
         ("regularizers.r1.gamma", "regularizers.r1.interval"),
         f"none with batch normalization in D; else {R1_GAMMA_PER_PIXEL:g} times the pixels, divided by `batch_size`, "
         f"every {_R1_INTERVAL} steps",
-        "D needs one of both; gradients grow with the pixels, and their noise falls with the batch, Karras et al. 2020 "
-        "(arXiv:2006.06676), with a larger factor for short runs",
+        "D needs one of the two; gradients grow with the pixels, and their noise falls with the batch, Karras et al. "
+        "2020 (arXiv:2006.06676), with a larger factor for short runs",
         _r1,
     ),
     Rule(
         ("augmentations.ada.policy",),
         "translation and cutout; flip if `dataset.mirrors`",
-        "how often is decided during the run: the more D memorizes pictures, the more, Karras et al. 2020 "
+        "how often is adapted during the run, more often when D memorizes pictures, Karras et al. 2020 "
         "(arXiv:2006.06676), since augmentation that D does not need slows down G; changed colors made those of emoji "
         "poorer in half an hour",
         _policy,
