@@ -54,13 +54,14 @@ def test_study_says_what_is_wrong_before_the_first_run(gancore):
 
 
 def test_study_that_is_interrupted_keeps_its_runs_and_continues(gancore):
-    (gancore.folder / "study.toml").write_text(STUDY.replace("STEPS", "1200").replace("seeds = 2", "seeds = 1"))
+    study = STUDY.replace("STEPS", "400").replace("seeds = 2", "seeds = 1")
+    study = study.replace("batch_size = 32", "batch_size = 32, checkpoint = {every_steps = 50}")
+    (gancore.folder / "study.toml").write_text(study)
     command = [sys.executable, "-m", "gancore_cli", "study", "study.toml", "--out", "s", "--workers", "2"]
     started = subprocess.Popen(command, cwd=gancore.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not list(gancore.folder.glob("s/runs/*/checkpoints/step-*.safetensors")):
+    while len({path.parent for path in gancore.folder.glob("s/runs/*/checkpoints/step-*.safetensors")}) < 2:
         assert started.poll() is None, started.communicate()
         time.sleep(0.05)
-    time.sleep(1)
     started.send_signal(signal.SIGINT)
     _, errors = started.communicate(timeout=120)
     assert started.returncode == 130
@@ -68,4 +69,4 @@ def test_study_that_is_interrupted_keeps_its_runs_and_continues(gancore):
     assert "kept: the study in s, and a checkpoint of each run" in errors
     assert "next: gancore study study.toml --out s --workers 2" in errors
     document = json.loads(gancore.works("study", "s/study.toml", "--out", "s", "--json").stdout)
-    assert {row["step"] for row in document["runs"]} == {1200}
+    assert {row["step"] for row in document["runs"]} == {400}
