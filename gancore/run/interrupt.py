@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
+from types import FrameType
+from typing import TypeVar
 
 from gancore.errors import WorkerError
+
+T = TypeVar("T")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -57,3 +63,39 @@ class Interruption:
         """Raise Interrupted when a signal has arrived: other code may have swallowed the first exception."""
         if self.signal is not None:
             raise Interrupted(self.signal)
+
+
+def ending_at_ctrl_c(records: Generator[T], interruption: Interruption) -> Generator[T]:
+    """Yield records; Ctrl-C while one is made ends the run after the step, and a second one at once.
+
+    In the code between two records Ctrl-C raises KeyboardInterrupt as everywhere. So it does in other threads than the
+    main one, and where the program handles SIGINT by itself.
+    """
+    try:
+        while True:
+            with _ctrl_c_arrives_at(interruption):
+                record = next(records, None)
+            if record is None:
+                return
+            yield record
+    finally:
+        with _ctrl_c_arrives_at(interruption):
+            records.close()
+
+
+@contextmanager
+def _ctrl_c_arrives_at(interruption: Interruption) -> Iterator[None]:
+    if current_thread() is not main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if interruption.signal is not None:
+            raise KeyboardInterrupt
+        interruption.arrive(number)
+
+    try:
+        signal.signal(signal.SIGINT, handle)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

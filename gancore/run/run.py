@@ -45,7 +45,7 @@ from gancore.evaluation.train_extractor import EvaluationPaths, Preparation
 from gancore.run.cost import Cost, Timing, check_memory, check_pictures, cost_of, timed_steps
 from gancore.run.directory import RunDirectory, next_directory
 from gancore.run.first_weights import FirstWeights, check_early
-from gancore.run.interrupt import Interruption
+from gancore.run.interrupt import Interruption, ending_at_ctrl_c
 from gancore.run.lockstep import follow
 from gancore.run.log import RecorderState
 from gancore.run.measure import measure
@@ -350,14 +350,20 @@ class Run:
         """Train to the total and yield a record of each step; nothing happens before the first record is asked for.
 
         With `resume` a run that exists in the folder is resumed, so that the same script starts and resumes it.
-        `progress` shows a progress bar. A consumer that stops early leaves a checkpoint. Signals are handled where the
-        handler reports them to `interruption`. Under a launcher every process calls this; rank 0 alone writes.
+        `progress` shows a progress bar. A consumer that stops early leaves a checkpoint, and so does Ctrl-C, after the
+        step; a second one ends the run at once. With an `interruption` the caller handles signals, and reports them to
+        it. Under a launcher every process calls this; rank 0 alone writes.
 
         Raises ConfigError when the folder is not empty, CheckpointError when it holds a run with another config,
         DataError for unfit data, PluginError for a part that fails, NonFiniteError for NaN or infinity, StorageError
         when the folder cannot be written, InUseError when another process has it, WorkerError when one has died.
         """
-        interruption = interruption or Interruption()
+        if interruption is not None:
+            return self._train(interruption, resume=resume, progress=progress)
+        interruption = Interruption()
+        return ending_at_ctrl_c(self._train(interruption, resume=resume, progress=progress), interruption)
+
+    def _train(self, interruption: Interruption, *, resume: bool, progress: bool | Display) -> Records:
         with ExitStack() as stack:
             ranks, display = stack.enter_context(self._joined(progress))
             stack.enter_context(attributed(self.config, self.catalog))
@@ -410,12 +416,17 @@ class Run:
         """
         duration = duration_of(epochs=epochs, steps=steps, kimg=kimg, minutes=minutes)
         settings = [assignment(key, value, self._installed) for key, value in (set or {}).items()]
-        with self._joined(progress) as (ranks, display):
-            directory = self._existing(ranks)
-            with directory.locked() if ranks.is_main else nullcontext():
-                yield from self._resume(
-                    ranks, display, interruption or Interruption(), duration, settings=settings, data=data
-                )
+
+        def records(interruption: Interruption) -> Records:
+            with self._joined(progress) as (ranks, display):
+                directory = self._existing(ranks)
+                with directory.locked() if ranks.is_main else nullcontext():
+                    yield from self._resume(ranks, display, interruption, duration, settings=settings, data=data)
+
+        if interruption is not None:
+            return records(interruption)
+        interruption = Interruption()
+        return ending_at_ctrl_c(records(interruption), interruption)
 
     def _resume(
         self,

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from contextlib import closing
@@ -353,6 +354,57 @@ def test_own_modules_resume_as_a_run_that_was_not_interrupted(tmp_path):
     assert timeless(torn) == timeless(whole)
     again = gancore.Run(**objects(), out=tmp_path / "torn", steps=7, set=OWN, device="cpu")
     assert steps_of(again.train(resume=True)) == [7]
+class InterruptedLoss(Squares):
+    """Sends Ctrl-C to this process in the middle of a step, as often as asked."""
+
+    times = 0
+
+    def generator(self, fake, real):
+        for _ in range(self.times):
+            signal.raise_signal(signal.SIGINT)
+        return super().generator(fake, real)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_in_a_script_ends_a_run_after_its_step_and_a_second_one_at_once(tmp_path, times):
+    parts = objects() | {"loss": InterruptedLoss()}
+    run = gancore.Run(**parts, out=tmp_path / "run", steps=5, set=OWN, device="cpu")
+    records = run.train()
+    assert steps_of(next(records) for _ in range(2)) == [1, 2]
+    parts["loss"].times = times
+    with pytest.raises(KeyboardInterrupt):
+        next(records)
+    assert run.checkpoints[-1].name == f"step-0000000{3 if times == 1 else 0}.safetensors"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert list(records) == []
+    parts["loss"].times = 0
+    assert steps_of(run.resume()) == ([4, 5] if times == 1 else [1, 2, 3, 4, 5])
+
+
+def test_ctrl_c_between_two_records_is_that_of_python(tmp_path):
+    run = small_run(tmp_path / "run")
+    with closing(run.train()) as records:
+        next(records)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert steps_of([next(records)]) == [2]
+    assert run.checkpoints[-1].name == "step-00000002.safetensors"
+
+
+def test_ctrl_c_is_left_to_a_program_that_handles_it(tmp_path):
+    received, parts = [], objects() | {"loss": InterruptedLoss()}
+    run = gancore.Run(**parts, out=tmp_path / "run", steps=2, set=OWN, device="cpu")
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        records = run.train()
+        next(records)
+        parts["loss"].times = 1
+        assert steps_of(records) == [2]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert received == [signal.SIGINT]
+
+
 
 
 def test_own_modules_may_stand_next_to_named_parts(tmp_path):
