@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -345,14 +345,16 @@ def load_run(path: Path | str) -> Checkpoint:
     return saved
 
 
-def prune(folder: Path, keep: int, saved: int | None = None) -> None:
-    """Remove all but the newest `keep` checkpoints. Checkpoints after step `saved` are neither counted nor removed.
+def prune(folder: Path, keep: int, saved: int | None = None, damaged: Collection[Path] = ()) -> None:
+    """Remove the checkpoints that are older than the newest `keep`.
 
-    Of a link only the link is removed. Folders and other special files stay.
-    `saved` is the last step that was saved: after a fallback to an older checkpoint, newer ones may be damaged. Raises
-    StorageError when one cannot be removed.
+    Neither those after step `saved` are counted nor `damaged` ones: after a fallback to an older checkpoint, newer ones
+    are not valid. Of a link only the link is removed. Folders and other special files stay. Raises StorageError when
+    one cannot be removed.
     """
-    for path in [path for path in kept(folder) if saved is None or step_of(path) <= saved][:-keep]:
+    found = [path for path in kept(folder) if saved is None or step_of(path) <= saved]
+    counted = [path for path in found if path not in damaged][-keep:]
+    for path in found[: found.index(counted[0])] if counted else []:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

@@ -74,6 +74,8 @@ class RunDirectory:
         self.samples, self.checkpoints = path / "samples", path / "checkpoints"
         self.saved: Path | None = None
         """The newest checkpoint that this process has saved or resumed from; others may be newer, but damaged."""
+        self.damaged: set[Path] = set()
+        """Checkpoints that are newer than the one that was resumed from, and not valid."""
 
     def read_manifest(self) -> Manifest:
         """Return the entries of the manifest that are sound, and what is wrong with it."""

@@ -219,6 +219,7 @@ class Recorder:
         truncate_log(directory.metrics, self._saved, state.lines)
         self._warnings += chosen.warnings
         self._warnings.append(f"{error}; back at step {self._saved} with other noise, {count}")
+        directory.damaged |= {path for path, _ in chosen.rejected}
         self._reset(state)
 
     def _finish_step(self, step: Step) -> LogLine | None:
@@ -455,7 +456,8 @@ class Recorder:
             self._directory.make_folders()
             checkpoint.save(path, self._tensors(), self._about())
             self._saved, self._directory.saved = step, path
-            checkpoint.prune(folder, self._config.checkpoint.keep, step)
+            self._directory.damaged.discard(path)
+            checkpoint.prune(folder, self._config.checkpoint.keep, step, self._directory.damaged)
             self._notify_file(path)
 
     def _notify_file(self, path: Path) -> None:

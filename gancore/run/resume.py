@@ -51,6 +51,8 @@ class Resumable:
     warnings: tuple[str, ...]
     path: Path | None = None
     """The file of the checkpoint."""
+    damaged: tuple[Path, ...] = ()
+    """Newer checkpoints, which are not valid."""
     has_damaged_best: bool = False
     """Whether there is a best checkpoint that is not valid."""
 
@@ -256,7 +258,8 @@ def find(
             hint = f"change the run: gancore resume {shell_quote(directory.path)} {options}; or {hint}"
         raise CheckpointError(f"the run in {directory.path} has another config: {_listed(other)}", hint)
     return Resumable(
-        directory, config, written, tuple(changed), saved, catalog, tuple(warnings), found.path, bool(damage)
+    damaged = tuple(path for path, _ in found.rejected)
+        directory, config, written, tuple(changed), saved, catalog, tuple(warnings), found.path, damaged, bool(damage)
     )
 
 

@@ -446,7 +446,7 @@ class Run:
         self._set_by_user |= keys_of_user(settings)
         dataset, again = self._config.dataset, f"gancore resume {shell_quote(directory.path)}"
         with attributed(self._config, catalog), missing_data_named(dataset, f"{again} --data PATH"):
-            directory.saved = found.path if found else None
+            directory.saved, directory.damaged = (found.path, {*found.damaged}) if found else (None, set())
             warnings = trained_on.check_outline(dataset)
             is_known = found is None or not found.reads_data_anew
             gan = self._assemble(ranks, display, is_known=is_known, again=again)

@@ -143,6 +143,16 @@ def test_prune_leaves_the_newest_and_the_one_that_was_just_saved(tmp_path):
     assert names(tmp_path) == [path.name for path in paths[3:]]
 
 
+def test_prune_counts_no_damaged_checkpoint_and_removes_it_once_it_is_old(tmp_path):
+    paths = saved(tmp_path, 1, 2, 3, 4, 5)
+    checkpoint.prune(tmp_path, 2, 4, damaged=[paths[2]])
+    assert names(tmp_path) == [path.name for path in paths[1:]]
+    checkpoint.prune(tmp_path, 2, damaged=[paths[2]])
+    assert names(tmp_path) == [path.name for path in paths[3:]]
+    checkpoint.prune(tmp_path, 1, damaged=paths)
+    assert names(tmp_path) == [path.name for path in paths[3:]]
+
+
 def test_temporary_files_are_removed_and_other_files_stay(tmp_path):
     (kept,) = saved(tmp_path, 1)
     token = "0" * 16

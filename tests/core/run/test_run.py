@@ -238,6 +238,20 @@ def test_kept_names_no_newer_checkpoint_that_is_damaged(tmp_path):
 
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_open_and_resume_end_as_a_run_that_was_not_interrupted(tmp_path, cut):
+def test_resume_from_an_older_checkpoint_keeps_it_when_the_next_is_saved(tmp_path):
+    list(small_run(tmp_path / "run", {"checkpoint": {"every_steps": 2, "keep": 2}}).train())
+    folder = tmp_path / "run" / "checkpoints"
+    newest = checkpoint.kept(folder)[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    run = gancore.open(tmp_path / "run", device="cpu", catalog=catalog())
+    with closing(run.resume(steps=20)) as records:
+        for record in records:
+            if record.step.step == 8:
+                break
+    valid = [path for path in checkpoint.kept(folder) if checkpoint.verify(path).problem is None]
+    assert [path.name for path in valid] == ["step-00000006.safetensors", "step-00000008.safetensors"]
+
+
     changes = {"ema": {}, "log": {"every_steps": 1}, "discriminator": {"name": "tiny", "dropout": 0.5}}
     whole, torn = small_run(tmp_path / "whole", changes), small_run(tmp_path / "torn", changes)
     list(whole.train())
