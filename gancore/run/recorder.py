@@ -153,7 +153,8 @@ class Recorder:
         self._logged_seconds = progress.seconds  # plus the time off the clock since then
         # A new run is saved first, so that a state that cannot be saved is found before the first step.
         self._save_is_due = self._saved is None
-        self._report_is_due = False
+        # The report at the end of a run comes after an evaluation that a resumed run makes up for.
+        self._report_is_due = self._config.report is not None and self._done >= 1
 
     def records(self, steps: Iterator[Step]) -> Records:
         """See `record`."""
@@ -174,6 +175,8 @@ class Recorder:
                 _ = self._guard  # reads real images, so that unreadable data ends the run before the first step
                 self._draw_real()
                 self._run_pending()  # of a new run before its first step, or still pending in a resumed run
+            if self._gan.done() >= 1:  # only that was missing
+                self._notifier.end("finished")
             while True:
                 self._interruption.check()
                 with self._deferred():
@@ -216,10 +219,10 @@ class Recorder:
         roll_back(gan, found)
         state = recorder_state(found.about, directory.path)
         self._saved, directory.saved = gan.progress.step, chosen.path
+        directory.damaged |= {path for path, _ in chosen.rejected}
         truncate_log(directory.metrics, self._saved, state.lines)
         self._warnings += chosen.warnings
         self._warnings.append(f"{error}; back at step {self._saved} with other noise, {count}")
-        directory.damaged |= {path for path, _ in chosen.rejected}
         self._reset(state)
 
     def _finish_step(self, step: Step) -> LogLine | None:

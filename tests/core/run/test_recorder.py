@@ -26,6 +26,7 @@ from gancore.contracts import Generator
 from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, StorageError
 from gancore.hookspecs import hookimpl
 from gancore.metrics import Measurement, Metric
+from gancore.observers import Observer, Writer
 from gancore.run.directory import RunDirectory
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.run.recorder import Session, record
@@ -412,15 +413,36 @@ class Fails(Metric):
         return Measurement(0.0)
 
 
+class Ends(Observer):
+    """Remembers how runs have ended."""
+
+    name = "ends"
+    outcomes: ClassVar = []
+
+    def build(self, run):
+        return RemembersTheEnd()
+
+
+class RemembersTheEnd(Writer):
+    def end(self, outcome):
+        Ends.outcomes.append(outcome)
+
+
 @pytest.fixture
 def failing(monkeypatch):
-    """A catalog with the metric above, and a function that sets its `acts`."""
+    """A catalog with the metric and the observer above, and a function that sets `acts` of the metric."""
+    monkeypatch.setattr(Ends, "outcomes", [])
 
     @hookimpl
     def gancore_metrics():
         return [Fails]
 
-    plugin = read_plugin(SimpleNamespace(gancore_metrics=gancore_metrics), "failing", "gancore-failing", "1.0")
+    @hookimpl
+    def gancore_observers():
+        return [Ends]
+
+    hooks = SimpleNamespace(gancore_metrics=gancore_metrics, gancore_observers=gancore_observers)
+    plugin = read_plugin(hooks, "failing", "gancore-failing", "1.0")
     known = Catalog([*catalog().plugins, plugin])
     return known, lambda acts: monkeypatch.setattr(Fails, "acts", staticmethod(acts))
 
@@ -438,6 +460,26 @@ def test_checkpoint_is_saved_before_the_evaluation(tmp_path, failing):
     with pytest.raises(KeyboardInterrupt):
         list(run.train())
     assert run.checkpoints[-1].name == "step-00000007.safetensors"
+
+
+def test_run_that_lacks_only_its_last_evaluation_is_finished_by_a_resume(tmp_path, failing):
+    known, act = failing
+    changes = {"metrics": {"fails": {}}, "evaluate": {"every_kimg": 99.0, "samples": 20}, "observers": {"ends": {}}}
+    layers = MEASURED, changes, {"report": {"every_kimg": 99.0}}
+    run = small_run(tmp_path / "run", *layers, known=known)
+
+    def interrupts_the_last():
+        if run.gan.progress.step == 7:
+            raise KeyboardInterrupt
+
+    act(interrupts_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        list(run.train())
+    page = tmp_path / "run" / "report.html"
+    assert (Ends.outcomes, page.exists()) == (["interrupted"], False)
+    act(lambda: None)
+    assert list(small_run(tmp_path / "run", *layers, known=known).train(resume=True)) == []
+    assert (Ends.outcomes, page.exists()) == (["interrupted", "finished"], True)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("broken"), StorageError("full")], ids=repr)
