@@ -151,6 +151,8 @@ class Run:
         self._installed = catalog or Catalog.installed()
         self._objects: dict[str, object] = {}
         self._config: RunConfig | None = None
+        self._asked: RunConfig | None = None
+        """The config before threads, precision and batch size are chosen for it."""
         self._recipe: str | None = None
         self._suggestion: Suggestion | None = None
         self._set_by_user: frozenset[str] = frozenset()
@@ -197,7 +199,7 @@ class Run:
         check_objects(merge(layers)[0], self.catalog)
         names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
         self._recipe = names[0] if names else None
-        self._config = with_absolute_paths(resolve(layers, self.catalog))
+        self._config = self._asked = with_absolute_paths(resolve(layers, self.catalog))
         self._set_by_user, self._is_chosen = frozenset(keys_of_user(layers)), is_chosen(layers)
 
     def _layers_of(self, given: Mapping[str, object], below: Sequence[ConfigLayer]) -> Iterator[ConfigLayer]:
@@ -370,7 +372,8 @@ class Run:
             if self.directory and ranks.is_main:
                 stack.enter_context(self.directory.locked())
             if resume and self.directory and run_exists(self.directory, ranks):
-                yield from self._resume(ranks, display, interruption, self.config.duration, wanted=self.config)
+                wanted, self._assembled = self._asked or self.config, None
+                yield from self._resume(ranks, display, interruption, wanted.duration, wanted=wanted)
                 return
             self._check_new(ranks, display)  # before any data is read
             start = self._start(display) if ranks.is_main else None

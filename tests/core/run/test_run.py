@@ -307,6 +307,19 @@ def test_interruption_ends_a_run_with_a_checkpoint_of_its_step(tmp_path):
 
 # Objects as parts
 
+def test_train_resume_of_a_run_that_is_assembled_is_that_of_the_config(tmp_path):
+    def new():
+        return small_run(tmp_path / "run", {"training": {"threads": "auto"}})
+
+    list(new().train())
+    config = (tmp_path / "run" / "config.toml").read_text()
+    assert "threads = 1" in config
+    (tmp_path / "run" / "config.toml").write_text(config.replace("threads = 1", "threads = 3"))
+    run = new()
+    run.assemble()
+    assert steps_of(run.train(resume=True)) == []
+
+
 
 class Squares(nn.Module):
     """A loss with a state, which no plugin offers."""
