@@ -196,7 +196,10 @@ class Run:
             )
             below, self._suggestion = layers_for(base.data, above, self._installed, below=base.layers, start=start)
         layers = [*below, *above]
-        check_objects(merge(layers)[0], self.catalog)
+        merged, _ = merge(layers)
+        check_objects(merged, self.catalog)
+        if replaced := [part for part in self._objects if not is_object(merged.get(part))]:
+            raise ConfigError(f"{replaced[0]} is given twice: as an object, and by set", "leave one of them out")
         names = [layer.source.removeprefix("recipe ") for layer in layers if layer.source.startswith("recipe ")]
         self._recipe = names[0] if names else None
         self._config = self._asked = with_absolute_paths(resolve(layers, self.catalog))

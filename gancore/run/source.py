@@ -90,9 +90,10 @@ def base_of(source: Source | None, parts: Mapping[str, object], catalog: Catalog
     Without a source it is recipe `digits`, unless the data or all four parts are given. Raises ConfigError where the
     data is given twice, and as `data_path` and `layers_of`.
     """
-    data, named = data_path(source, catalog), dataset_path(parts.get("dataset"), catalog)
-    if data and named:
-        raise ConfigError(f"the data is given twice: {data} and the dataset {named}", "leave one of them out")
+    dataset = parts.get("dataset")
+    data, named = data_path(source, catalog), dataset_path(dataset, catalog)
+    if data and (named or (dataset is not None and table_of_part(dataset, catalog) is None)):
+        raise ConfigError(f"the data is given twice: {data} and dataset {named or 'object'}", "leave one of them out")
     if data:
         source = None
     elif named:

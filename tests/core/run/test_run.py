@@ -496,6 +496,14 @@ def test_open_names_the_objects_that_are_missing(tmp_path, left_out):
 
 def test_open_refuses_an_object_for_a_part_that_the_config_names(tmp_path):
     list(small_run(tmp_path / "run").train())
+def test_object_and_a_name_for_the_same_part_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="generator is given twice: as an object, and by set"):
+        gancore.Run("digits", generator=objects()["generator"], set={"generator": "mlp"})
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(ConfigError, match="the data is given twice"):
+        gancore.Run(tmp_path, dataset=objects()["dataset"])
+
+
     with pytest.raises(ConfigError, match="names its generator in its config"):
         gancore.open(tmp_path / "run", generator=objects()["generator"], catalog=catalog())
 
