@@ -95,6 +95,6 @@ def _stand_in(kind: type[Component], value: object) -> type[Component]:
         "build": build,
     }
     if kind is Loss:
-        body["needs_real"] = getattr(value, "needs_real", False)
+        body |= {"needs_real": getattr(value, "needs_real", False), "whole_batch": getattr(value, "whole_batch", None)}
     made: type[Component] = type(kind)(f"Object{kind.__name__}", (kind,), body)  # type: ignore[misc]  # ABCMeta(name, …)
     return made

@@ -22,7 +22,7 @@ import gancore
 from gancore.catalog.catalog import Catalog, read_plugin
 from gancore.checkpoint import store as checkpoint
 from gancore.config.layers import ConfigLayer
-from gancore.contracts import Spec
+from gancore.contracts import Loss, Spec
 from gancore.errors import CheckpointError, ConfigError, DataError, NumericsError, PluginError, StorageError
 from gancore.hookspecs import hookimpl
 from gancore.run.interrupt import Interrupted, Interruption
@@ -115,6 +115,8 @@ def test_run_takes_one_total(totals):
 def test_duration_is_the_total_that_was_given():
     assert duration_of(epochs=None, steps=500) == "500 steps"
     assert duration_of(minutes=1e-5) == "0.00001 minutes"
+    assert duration_of(steps=1e3) == "1000 steps"
+    assert duration_of(kimg=2.50) == "2.5 kimg"
     assert duration_of() is None
 
 
@@ -236,8 +238,6 @@ def test_kept_names_no_newer_checkpoint_that_is_damaged(tmp_path):
     assert run.kept == f"checkpoint {checkpoint.path_of(newest.parent, step)}" != f"checkpoint {newest}"
 
 
-@pytest.mark.parametrize("cut", [1, 3, 5])
-def test_open_and_resume_end_as_a_run_that_was_not_interrupted(tmp_path, cut):
 def test_resume_from_an_older_checkpoint_keeps_it_when_the_next_is_saved(tmp_path):
     list(small_run(tmp_path / "run", {"checkpoint": {"every_steps": 2, "keep": 2}}).train())
     folder = tmp_path / "run" / "checkpoints"
@@ -252,6 +252,8 @@ def test_resume_from_an_older_checkpoint_keeps_it_when_the_next_is_saved(tmp_pat
     assert [path.name for path in valid] == ["step-00000006.safetensors", "step-00000008.safetensors"]
 
 
+@pytest.mark.parametrize("cut", [1, 3, 5])
+def test_open_and_resume_end_as_a_run_that_was_not_interrupted(tmp_path, cut):
     changes = {"ema": {}, "log": {"every_steps": 1}, "discriminator": {"name": "tiny", "dropout": 0.5}}
     whole, torn = small_run(tmp_path / "whole", changes), small_run(tmp_path / "torn", changes)
     list(whole.train())
@@ -305,8 +307,6 @@ def test_interruption_ends_a_run_with_a_checkpoint_of_its_step(tmp_path):
     assert run.checkpoints[-1].name == "step-00000003.safetensors"
 
 
-# Objects as parts
-
 def test_train_resume_of_a_run_that_is_assembled_is_that_of_the_config(tmp_path):
     def new():
         return small_run(tmp_path / "run", {"training": {"threads": "auto"}})
@@ -319,6 +319,8 @@ def test_train_resume_of_a_run_that_is_assembled_is_that_of_the_config(tmp_path)
     run.assemble()
     assert steps_of(run.train(resume=True)) == []
 
+
+# Objects as parts
 
 
 class Squares(nn.Module):
@@ -352,35 +354,6 @@ def objects():
 OWN = {"batch_size": 4, "log.every_steps": 1, "ema": {"half_life_kimg": 0.01}}
 
 
-def test_own_modules_are_trained_as_they_are_and_recorded(tmp_path):
-    given = objects()
-    before = given["generator"][0].weight.detach().clone()
-    run = gancore.Run(**given, out=tmp_path / "run", steps=5, set=OWN, device="cpu")
-    assert steps_of(run.train()) == [1, 2, 3, 4, 5]
-    assert (run.gan.generator, run.gan.loss.objective) == (given["generator"], given["loss"])
-    assert run.gan.feed.dataset is given["dataset"]
-    assert not torch.equal(given["generator"][0].weight, before)
-    assert checkpoint.load(run.checkpoints[-1]).tensors["loss.count"] == 5
-    assert run.config.to_data(run.catalog)["dataset"] == {
-        "name": "object",
-        "type": "torch.utils.data.dataset.TensorDataset",
-    }
-    assert len(run.metrics) == 5
-    assert len(run.samples) == 2
-
-
-def test_own_modules_resume_as_a_run_that_was_not_interrupted(tmp_path):
-    whole = gancore.Run(**objects(), out=tmp_path / "whole", steps=6, set=OWN, device="cpu")
-    list(whole.train())
-    with closing(gancore.Run(**objects(), out=tmp_path / "torn", steps=6, set=OWN, device="cpu").train()) as records:
-        next(records)
-        next(records)
-    torn = gancore.open(tmp_path / "torn", **objects(), device="cpu")
-    assert steps_of(torn.resume()) == [3, 4, 5, 6]
-    assert equal(tensors(torn.directory), tensors(whole.directory))
-    assert timeless(torn) == timeless(whole)
-    again = gancore.Run(**objects(), out=tmp_path / "torn", steps=7, set=OWN, device="cpu")
-    assert steps_of(again.train(resume=True)) == [7]
 class InterruptedLoss(Squares):
     """Sends Ctrl-C to this process in the middle of a step, as often as asked."""
 
@@ -432,6 +405,35 @@ def test_ctrl_c_is_left_to_a_program_that_handles_it(tmp_path):
     assert received == [signal.SIGINT]
 
 
+def test_own_modules_are_trained_as_they_are_and_recorded(tmp_path):
+    given = objects()
+    before = given["generator"][0].weight.detach().clone()
+    run = gancore.Run(**given, out=tmp_path / "run", steps=5, set=OWN, device="cpu")
+    assert steps_of(run.train()) == [1, 2, 3, 4, 5]
+    assert (run.gan.generator, run.gan.loss.objective) == (given["generator"], given["loss"])
+    assert run.gan.feed.dataset is given["dataset"]
+    assert not torch.equal(given["generator"][0].weight, before)
+    assert checkpoint.load(run.checkpoints[-1]).tensors["loss.count"] == 5
+    assert run.config.to_data(run.catalog)["dataset"] == {
+        "name": "object",
+        "type": "torch.utils.data.dataset.TensorDataset",
+    }
+    assert len(run.metrics) == 5
+    assert len(run.samples) == 2
+
+
+def test_own_modules_resume_as_a_run_that_was_not_interrupted(tmp_path):
+    whole = gancore.Run(**objects(), out=tmp_path / "whole", steps=6, set=OWN, device="cpu")
+    list(whole.train())
+    with closing(gancore.Run(**objects(), out=tmp_path / "torn", steps=6, set=OWN, device="cpu").train()) as records:
+        next(records)
+        next(records)
+    torn = gancore.open(tmp_path / "torn", **objects(), device="cpu")
+    assert steps_of(torn.resume()) == [3, 4, 5, 6]
+    assert equal(tensors(torn.directory), tensors(whole.directory))
+    assert timeless(torn) == timeless(whole)
+    again = gancore.Run(**objects(), out=tmp_path / "torn", steps=7, set=OWN, device="cpu")
+    assert steps_of(again.train(resume=True)) == [7]
 
 
 def test_own_modules_may_stand_next_to_named_parts(tmp_path):
@@ -494,8 +496,6 @@ def test_open_names_the_objects_that_are_missing(tmp_path, left_out):
     assert "gancore.Run(..., generator=..., discriminator=..., loss=..., dataset=...)" in error.value.hint
 
 
-def test_open_refuses_an_object_for_a_part_that_the_config_names(tmp_path):
-    list(small_run(tmp_path / "run").train())
 def test_object_and_a_name_for_the_same_part_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="generator is given twice: as an object, and by set"):
         gancore.Run("digits", generator=objects()["generator"], set={"generator": "mlp"})
@@ -504,6 +504,8 @@ def test_object_and_a_name_for_the_same_part_are_refused(tmp_path):
         gancore.Run(tmp_path, dataset=objects()["dataset"])
 
 
+def test_open_refuses_an_object_for_a_part_that_the_config_names(tmp_path):
+    list(small_run(tmp_path / "run").train())
     with pytest.raises(ConfigError, match="names its generator in its config"):
         gancore.open(tmp_path / "run", generator=objects()["generator"], catalog=catalog())
 
@@ -578,6 +580,25 @@ def test_own_loss_without_needs_real_receives_no_real_scores():
     ) as error:
         gancore.Run(**{**objects(), "loss": Incomplete()}, set=OWN, device="cpu").assemble()
     assert "set needs_real = True" in error.value.hint
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_own_loss_component_says_whether_it_needs_the_whole_batch(declared):
+    class Own(Loss):
+        """A loss that no plugin offers."""
+
+        name = "own"
+        whole_batch = declared
+
+        def build(self, spec):
+            return Squares()
+
+    run = gancore.Run(**{**objects(), "loss": Own()}, set=OWN | {"training.accumulate": 2}, device="cpu")
+    if declared:
+        with pytest.raises(ConfigError, match="in this loss the images of a batch depend on each other"):
+            run.assemble()
+    else:
+        run.assemble()
 
 
 # Errors and progress
