@@ -22,8 +22,11 @@ class Duration:
     def parse(cls, text: str) -> Duration:
         """Parse a positive number and a unit; steps are whole. Raises ValueError for any other text."""
         match = _PATTERN.fullmatch(text)
-        if not match or not 0 < float(match[1]) < math.inf or (match[2] == "steps" and "." in match[1]):
-            raise ValueError(f"must be a positive number and one of {', '.join(get_args(Unit))}, like '50 epochs'")
+        if not match or not 0 < float(match[1]) < math.inf:
+            units = ", ".join(get_args(Unit))
+            raise ValueError(f"must be a positive number, written with digits, and one of {units}, like '50 epochs'")
+        if match[2] == "steps" and "." in match[1]:
+            raise ValueError("steps must be a whole number, like '1000 steps'")
         return cls(float(match[1]), match[2])  # type: ignore[arg-type]  # the pattern allows only units
 
     def done(self, *, step: int, images_seen: int, seconds: float, dataset_size: int) -> float:

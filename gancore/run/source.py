@@ -38,7 +38,8 @@ def duration_of(**totals: float | None) -> str | None:
         raise ConfigError(f"only one of {', '.join(given)} can be the total", "leave the others out")
     for unit, amount in given.items():
         with suppress(InvalidOperation):
-            return f"{Decimal(str(amount)):f} {unit}"
+            exact = Decimal(str(amount))
+            return f"{exact.to_integral_value() if exact == exact.to_integral_value() else exact:f} {unit}"
         return f"{amount} {unit}"  # no number: the config says what it must be
     return None
 
