@@ -413,6 +413,8 @@ def _keys_hint(error: ValidationError, data: Mapping[str, Any]) -> str:  # Any: 
     unnamed = [place[0] for place in places if place[0] in _PARTS and place[1:] in ((), ("name",))]
     if len(unnamed) == len(places):
         return f"gancore list {unnamed[0]}"
+    if others:
+        return "see the keys with: gancore show run"
     value, kind = data.get(str(table)), str(table)
     if table in _LABELED and len(labels := {place[1] for place in places}) == 1:
         (label,) = labels
@@ -422,7 +424,7 @@ def _keys_hint(error: ValidationError, data: Mapping[str, Any]) -> str:  # Any: 
         if all(place[2:] in ((), ("name",)) for place in places):
             return f"gancore list {kind}"
     name = value.get("name") if isinstance(value, Mapping) else value
-    if others or table not in {*_PARTS, *_LABELED} or not isinstance(name, str):
+    if table not in {*_PARTS, *_LABELED} or not isinstance(name, str):
         return "see the keys with: gancore show run"
     return f"gancore show {kind} {quote(name)}"
 

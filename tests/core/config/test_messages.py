@@ -38,6 +38,9 @@ def test_list_of_wrong_items_is_not_called_too_short(names, expected):
         (["regularizers.r3={}"], "gancore list regularizer"),
         (["regularizers.late.name=r3"], "gancore list regularizer"),
         (["regularizers=3"], "see the keys with: gancore show run"),
+        (["regularizers.r1.gama=1", "sample=3"], "see the keys with: gancore show run"),
+        (["augmentations.ada.targt=1", "obserers=3"], "see the keys with: gancore show run"),
+        (["observers.jsonl.flush=1", "seeed=3"], "see the keys with: gancore show run"),
     ],
 )
 def test_hint_shows_the_keys_of_the_component_that_is_wrong(mistakes, hint):
