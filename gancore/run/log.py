@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from gancore.checkpoint.log import lines_of, numbers_of
 from gancore.errors import CheckpointError
+from gancore.run.changes import command_of_new_run
 from gancore.utils.atomic import atomic_write
 
 _BEGIN = re.compile(rb'\{"step": (\d{1,18}),')
@@ -47,7 +48,7 @@ def recorder_state(about: Mapping[str, Any], folder: Path) -> RecorderState:  # 
     except (KeyError, ValidationError) as error:
         raise CheckpointError(
             f"the newest checkpoint of {folder} does not hold the state of the log",
-            "start a new run from its weights: gancore train --init-from",
+            f"start a new run from its weights: {command_of_new_run(folder)}",
         ) from error
 
 

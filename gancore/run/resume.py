@@ -114,10 +114,11 @@ class Resumable:
                 f"start it again: gancore train {shell_quote(self.directory.config)} --out NEW",
             )
         if digest != (origin and origin.digest):
+            again = f"gancore train … --init-from CHECKPOINT --out {shell_quote(self.directory.path)} --resume"
             raise CheckpointError(
                 f"the run in {self.directory.path} has no checkpoint yet, and was to begin from "
                 + (f"the weights of a checkpoint of digest {digest[:12]}" if digest else "weights of its own"),
-                "repeat the command that started it, with: gancore train --init-from CHECKPOINT --resume",
+                f"repeat the command that started it: {again}" if digest else "leave --init-from out",
             )
         if origin:
             return [*origin.warnings, *Initializer(origin, self.config).apply(gan)]
@@ -257,8 +258,8 @@ def find(
             options = " ".join(change.assignment for change in other)
             hint = f"change the run: gancore resume {shell_quote(directory.path)} {options}; or {hint}"
         raise CheckpointError(f"the run in {directory.path} has another config: {_listed(other)}", hint)
-    return Resumable(
     damaged = tuple(path for path, _ in found.rejected)
+    return Resumable(
         directory, config, written, tuple(changed), saved, catalog, tuple(warnings), found.path, damaged, bool(damage)
     )
 
