@@ -23,7 +23,7 @@ from gancore.utils.meta import without_memory
 _OF_A_CHOICE = "choice for "
 _LATER = 10**15
 """Images that no run sees."""
-_OF_THE_PRODUCT = ("defaults", "recipe ", _OF_A_CHOICE)
+_OF_THE_PRODUCT = ("recipe ", _OF_A_CHOICE)
 """Beginnings of the names of layers that the user did not write."""
 
 
