@@ -18,12 +18,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from gancore.checkpoint.format import LARGEST_HEADER
+from gancore.checkpoint.format import LARGEST_HEADER, parse_tensors, sound
 from gancore.checkpoint.store import load_run, select
 from gancore.errors import CheckpointError
 from gancore.utils.files import regular
@@ -94,7 +92,7 @@ def read_weights(path: Path) -> StoredWeights:
         if total > most:
             raise CheckpointError(f"the tensors of {path} have {total:,} bytes, and the file has {size:,}", _EXPORT)
         digest = hashlib.sha256(content).hexdigest()
-        return StoredWeights(path, {name: _sound(value) for name, value in tensors.items()}, digest)
+        return StoredWeights(path, sound({name: value.detach() for name, value in tensors.items()}), digest)
     except OSError as error:
         raise CheckpointError(
             f"cannot read {path}: {error.strerror or error}", "name a run directory, a checkpoint, or a state dict"
@@ -108,12 +106,6 @@ def _is_checkpoint(header: bytes) -> bool:
     return b'"gancore"' in header and b'"sha256"' in header
 
 
-def _sound(value: Tensor) -> Tensor:
-    """Return a tensor without a graph; only 0 and 1 are safe values of a bool."""
-    value = value.detach()
-    return value.contiguous().view(torch.uint8).ne(0) if value.dtype == torch.bool and value.ndim else value
-
-
 def _of_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
     length = int.from_bytes(content[:8], "little")
     if not 2 <= length <= len(content) - 8:
@@ -123,9 +115,9 @@ def _of_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
     if length > LARGEST_HEADER:
         raise CheckpointError(f"{path}: its header has {length:,} bytes; the most is {LARGEST_HEADER:,}", _EXPORT)
     try:
-        return safetensors.torch.load(content)
-    except (SafetensorError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged, or no safetensors file: {_escaped(error)}", _EXPORT) from error
+        return parse_tensors(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged, or no safetensors file: {error}", _EXPORT) from error
 
 
 def _of_torch(content: bytes, path: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -42,6 +43,13 @@ def test_state_dict_is_read_by_its_content(tmp_path, kind):
     assert same(found.tensors, STATE)
     assert found.is_plain
     assert found.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("shape", [[], [1]])
+def test_bool_of_a_state_dict_is_0_or_1(tmp_path, shape):
+    header = json.dumps({"mask": {"dtype": "BOOL", "shape": shape, "data_offsets": [0, 1]}}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\7")
+    assert read_weights(tmp_path / "a.safetensors").tensors["mask"].view(torch.uint8).tolist() in (1, [1])
 
 
 @pytest.mark.parametrize("length", [0x180, 0x280, 0x580])
