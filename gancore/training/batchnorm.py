@@ -5,7 +5,7 @@ Those of averaged weights (EMA) are averages over training, and need not fit the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,16 +34,15 @@ def norms_of(generator: nn.Module) -> list[_BatchNorm]:
 
 @torch.no_grad()
 def refresh(
-    generator: nn.Module, inputs: Iterable[tuple[Tensor, Tensor | None]], device: torch.device, hint: str
+    generator: nn.Module,
+    norms: Sequence[_BatchNorm],
+    inputs: Iterable[tuple[Tensor, Tensor | None]],
+    device: torch.device,
 ) -> None:
-    """Estimate the statistics anew from latents (n, Z) with their conditions, each chunk with the same weight.
+    """Estimate statistics of a generator anew from latents (n, Z) with their conditions, each chunk with equal weight.
 
-    No stream of random numbers of the process changes. The generator is left as in evaluation mode. Raises ConfigError
-    with the hint for a generator without statistics.
+    No stream of random numbers of the process changes. The generator is left as in evaluation mode.
     """
-    norms = norms_of(generator)
-    if not norms:
-        raise ConfigError(NO_STATISTICS, hint)
     momenta = [norm.momentum for norm in norms]
     try:
         for norm in norms:
@@ -81,7 +80,10 @@ class FreshStatistics:
         now = gan.progress.step, gan.progress.nonfinite  # a rollback counts as not finite
         for role in roles:
             if gan.averages is not None and self._times.get(role) != now:
-                refresh(gan.averages.modules[role], _inputs(gan), gan.device, _OFF)
+                average = gan.averages.modules[role]
+                pairs = zip(norms_of(average), norms_of(gan.generator), strict=True)
+                norms = [norm for norm, trained in pairs if trained.training]  # frozen ones keep their statistics
+                refresh(average, norms, _inputs(gan), gan.device)
                 self._times[role] = now
 
     def forget(self) -> None:

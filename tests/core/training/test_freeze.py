@@ -78,6 +78,17 @@ def test_frozen_weights_are_the_same_in_the_average():
     assert not torch.equal(after["ema.3.weight"], before["generator.3.weight"])
 
 
+def test_frozen_statistics_of_the_average_are_not_estimated_anew():
+    ema = {"half_life_kimg": 0.01, "refresh_batchnorm": True}
+    gan = assembled(DEEP, training={"freeze": ["generator.1"]}, ema=ema)
+    before = weights(gan)
+    trained(gan)
+    gan.refresh_averages()
+    after = weights(gan)
+    assert torch.equal(after["ema.1.running_mean"], before["generator.1.running_mean"])
+    assert not torch.equal(after["ema.4.running_mean"], after["generator.4.running_mean"])
+
+
 def test_freezing_nothing_changes_no_bit():
     expected, _ = trained(assembled(DEEP))
     found, _ = trained(assembled(DEEP, training={"freeze": []}))
