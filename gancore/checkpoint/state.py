@@ -82,17 +82,24 @@ def load_optimizer(optimizer: optim.Optimizer, modules: Mapping[str, nn.Module],
         parameters = {key: parameter for key, parameter in module.named_parameters() if id(parameter) in places}
         for key, value in below(f"optimizer.{name}.", tensors).items():
             kind, _, parameter = key.partition(".")
-            if parameter not in parameters or (value.ndim and value.shape != parameters[parameter].shape):
+            if parameter not in parameters or (value.ndim and not _fits(value, parameters[parameter])):
                 raise CheckpointError(
                     f"the checkpoint is of another {name}: optimizer state {key} of shape {tuple(value.shape)}",
                     "build the same networks",
                 )
             # The optimizer changes it in place, so it is a copy, in the memory layout of the weight for fused
             # optimizers.
-            like = parameters[parameter] if value.ndim else value
+            like = parameters[parameter] if value.shape == parameters[parameter].shape else value
             copy = torch.empty_like(like, dtype=value.dtype).copy_(value)
             states.setdefault(places[id(parameters[parameter])], {})[kind] = copy
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _fits(value: Tensor, weight: Tensor) -> bool:
+    """Return whether a state has the shape of its weight, or of one of its means, as those of Adafactor."""
+    if value.ndim != weight.ndim:
+        return False
+    return all(side in (1, of_weight) for side, of_weight in zip(value.shape, weight.shape, strict=True))
 
 
 def _weights(optimizer: optim.Optimizer) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """A GAN of the user's own modules, optimizers and modes, and samples from the middle of a run."""
 
 from copy import deepcopy
+from itertools import islice
 
 import pytest
 import torch
@@ -48,6 +49,20 @@ def test_draw_samples_does_not_change_the_run(ema):
     assert drawn[0].shape == (3, *SHAPE)
     assert drawn[0].dtype == torch.uint8
     assert not torch.equal(drawn[0], drawn[-1])
+
+
+def test_own_optimizer_with_means_of_moments_is_restored():
+    def new():
+        generator, discriminator = networks()
+        own = {"generator": optim.Adafactor(generator.parameters(), lr=0.01)}
+        return gan(generator, discriminator, arguments={"optimizers": own})
+
+    whole = state_after(new())
+    assert whole["optimizer.generator.row_var.0.weight"].shape == (16, 1)
+    first, second = new(), new()
+    list(islice(train(first), 3))
+    second.restore(first.state.tensors(), first.state.place())
+    assert_identical(state_after(second), whole)
 
 
 def test_sampler_in_training_mode_changes_the_run():
