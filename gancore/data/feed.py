@@ -6,7 +6,6 @@ The position in the data is therefore one integer, the number of images seen; a 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sized
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from gancore.data.loader import Loader, Reader, Request
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, DataError, blame
 from gancore.utils.random import derive_seed, generator_for, seeded
+from gancore.utils.memory import installed_memory
 from gancore.utils.sample_format import UINT8, condition_to_network, format_of
 
 _FINGERPRINT_ITEMS = 256
@@ -328,4 +328,4 @@ def _memory(device: torch.device, ranks: Ranks) -> float:
     """Return free memory on CUDA, else the machine's installed memory per process, in bytes."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks.local_size
+    return installed_memory() / ranks.local_size

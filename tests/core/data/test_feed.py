@@ -16,6 +16,7 @@ from gancore.errors import DataError, PluginError
 from gancore.sampling.load import described_data
 from gancore.utils.sample_format import UINT8
 
+from gancore.utils import memory
 CPU = torch.device("cpu")
 small = st.integers(1, 40)
 sizes = st.tuples(small, small).map(lambda pair: (max(pair), min(pair)))  # dataset size, batch size
@@ -131,6 +132,22 @@ def test_feed_memory_limit_is_per_process_of_the_machine():
 
 @pytest.mark.parametrize("data", ["device", "stream"])
 def test_feed_memory_does_not_grow_with_epochs(data):
+def test_feed_memory_limit_is_that_of_a_container(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
+    for limit, is_kept in [("max", True), ("64", False), ("1000000000", True)]:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        assert (feed(numbered(8), data="auto")._on_device is not None) is is_kept
+    (tmp_path / "memory.current").write_text("999999000\n")
+    assert memory.free_memory(torch.device("cpu")) == 1000
+
+
+def test_fingerprint_of_very_many_items_reads_the_last_one():
+    data = TensorDataset(torch.zeros(20_000_000, 1, dtype=torch.uint8))
+    before = feed(data).fingerprint
+    data.tensors[0][-1] = 1
+    assert feed(data).fingerprint != before
+
+
     """Check Python objects by size, and tensors by number, since tracemalloc does not see their memory."""
     size = 4000
     images = TensorDataset(torch.zeros(size, 1, 1, 1, dtype=torch.uint8), torch.arange(size))
