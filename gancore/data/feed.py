@@ -130,6 +130,19 @@ class Feed:
         return (self.size % self.batch_size or self.batch_size) // self._ranks.size
 
     def count(self, images_seen: int) -> int:
+    def check_rest(self, images_seen: int) -> None:
+        """Raise DataError if the epoch in which `images_seen` images were seen ends with too few images for all ranks.
+
+        Its last batch is another one than that of other epochs where the batch size has changed.
+        """
+        rest = (self.size - images_seen % self.size) % self.batch_size
+        if 0 < rest < self._ranks.size:
+            raise DataError(
+                f"every batch needs at least one image per process; in this epoch batches of {self.batch_size} leave a "
+                f"last one of {rest} for {self._ranks.size} processes",
+                "resume with another batch_size",
+            )
+
         """Return the number of images, over all ranks, of the batch that begins after `images_seen` images."""
         return min(self.batch_size, self.size - images_seen % self.size)
 

@@ -293,8 +293,12 @@ class GAN:
         return self.ranks.part(latent) if self.ranks.is_distributed else latent
 
     def restore(self, tensors: Mapping[str, Tensor], place: Mapping[str, float]) -> None:
-        """Load what `state.tensors()` and `state.place()` returned; see `TrainingState.restore`."""
+        """Load what `state.tensors()` and `state.place()` returned; see `TrainingState.restore`.
+
+        Also raises DataError where the rest of the epoch does not fit the batch size, see `Feed.check_rest`.
+        """
         self.state.restore(tensors, place)
+        self.feed.check_rest(self.progress.images_seen)
         if self._fresh is not None:
             self._fresh.forget()
         self.finite_check.reset()

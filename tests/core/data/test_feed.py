@@ -221,6 +221,14 @@ def test_feed_rejects_invalid_items_and_shows_what_was_received(items, words):
 
 @pytest.mark.parametrize("data", ["device", "stream"])
 def test_batch_size_larger_than_the_dataset_is_rejected(data):
+def test_rest_of_an_epoch_with_too_few_images_for_all_processes_is_refused():
+    both = feed(numbered(10), 5, ranks=Ranks(0, 2, 0, 2))
+    both.check_rest(0)
+    both.check_rest(12)
+    with pytest.raises(DataError, match="batches of 5 leave a last one of 1 for 2 processes"):
+        both.check_rest(4)
+
+
     with pytest.raises(DataError, match=r"batch_size 4 is larger than the dataset \(3 images\)") as caught:
         feed(numbered(3), data=data)
     assert "--batch-size 3" in caught.value.hint
