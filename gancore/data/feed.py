@@ -286,7 +286,8 @@ class Feed:
     def fingerprint(self) -> str:
         """A SHA-256 digest of the dataset's size and of evenly spaced items, to detect that the data has changed."""
         digest = hashlib.sha256(f"{self.size}".encode())
-        indices = torch.linspace(0, self.size - 1, min(self.size, _FINGERPRINT_ITEMS)).long()
+        last = self.size - 1  # which float32 may round up
+        indices = torch.linspace(0, last, min(self.size, _FINGERPRINT_ITEMS)).long().clamp(max=last)
         images, conditions = (
             (tensor[indices.to(tensor.device)] for tensor in self._on_device)
             if self._on_device

@@ -148,6 +148,8 @@ def test_fingerprint_of_very_many_items_reads_the_last_one():
     assert feed(data).fingerprint != before
 
 
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_feed_memory_does_not_grow_with_epochs(data):
     """Check Python objects by size, and tensors by number, since tracemalloc does not see their memory."""
     size = 4000
     images = TensorDataset(torch.zeros(size, 1, 1, 1, dtype=torch.uint8), torch.arange(size))
