@@ -25,6 +25,7 @@ from gancore.data.items import (
     ItemForm,
     check_dataset,
     check_items,
+    class_names,
     collate,
     columns_of,
     count_classes,
@@ -34,8 +35,8 @@ from gancore.data.items import (
 from gancore.data.loader import Loader, Reader, Request
 from gancore.distributed.ranks import SINGLE_RANK, Ranks
 from gancore.errors import ConfigError, DataError, blame
-from gancore.utils.random import derive_seed, generator_for, seeded
 from gancore.utils.memory import installed_memory
+from gancore.utils.random import derive_seed, generator_for, seeded
 from gancore.utils.sample_format import UINT8, condition_to_network, format_of
 
 _FINGERPRINT_ITEMS = 256
@@ -110,7 +111,7 @@ class Feed:
         fits = self.item_bytes * self.size <= _MAX_MEMORY_SHARE * _memory(device, ranks)
         if data == "device" or (data == "auto" and fits):
             images, conditions = read_items(dataset, seed=items_seed)
-            self._form.check(images, conditions)
+            self._form.check_read(images, conditions)
             self._on_device = images.to(device), conditions.to(device)
         if self.size < batch_size:
             raise DataError(
@@ -129,7 +130,6 @@ class Feed:
         """The number of images in the smallest part that a rank gets of any batch."""
         return (self.size % self.batch_size or self.batch_size) // self._ranks.size
 
-    def count(self, images_seen: int) -> int:
     def check_rest(self, images_seen: int) -> None:
         """Raise DataError if the epoch in which `images_seen` images were seen ends with too few images for all ranks.
 
@@ -143,6 +143,7 @@ class Feed:
                 "resume with another batch_size",
             )
 
+    def count(self, images_seen: int) -> int:
         """Return the number of images, over all ranks, of the batch that begins after `images_seen` images."""
         return min(self.batch_size, self.size - images_seen % self.size)
 
@@ -210,7 +211,7 @@ class Feed:
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the dataset's classes, in the order of the labels; empty without classes."""
-        return tuple(map(str, getattr(self.dataset, "classes", None) or ()))
+        return class_names(self.dataset) or ()
 
     @cached_property
     def class_counts(self) -> tuple[int, ...] | None:
@@ -229,7 +230,7 @@ class Feed:
             images, conditions = (tensor[items.to(tensor.device)].cpu() for tensor in self._on_device)
             return images, conditions
         images, conditions = read_items(self.dataset, items, derive_seed(0, "read"))
-        self._form.check(images, conditions)
+        self._form.check_read(images, conditions)
         return images, conditions
 
     def examples(self, rows: int, per_row: int) -> list[tuple[int, Tensor, Tensor | None]]:

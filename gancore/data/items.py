@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Set, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import index
@@ -113,14 +113,15 @@ def split_item(item: object) -> tuple[Tensor, int | Tensor]:
         )
     if isinstance(condition, Tensor) and (condition.ndim or condition.is_floating_point()):
         return sample, condition if condition.ndim else condition.float().unsqueeze(0)
-    if isinstance(condition, float):
-        return sample, torch.tensor([condition])
+    if isinstance(condition, float | np.floating):
+        return sample, torch.tensor([float(condition)])
     try:
         return sample, index(condition)
     except TypeError:
+        is_label = isinstance(condition, np.ndarray) and condition.size == 1 and condition.dtype.kind in "iu"
         raise DataError(
             f"the condition of an item must be an int, a float or a tensor; received {condition!r}",
-            "convert arrays with torch.from_numpy",
+            "convert a label with label.item()" if is_label else "convert arrays with torch.from_numpy",
         ) from None
 
 
@@ -149,7 +150,7 @@ def count_classes(dataset: TorchDataset[Any]) -> int | None:
     classes = getattr(dataset, "classes", None)
     if classes is None:
         return None
-    if isinstance(classes, str) or not isinstance(classes, Sized):
+    if isinstance(classes, str | Mapping | Set) or not isinstance(classes, Sized):
         raise DataError(
             f"`classes` of a dataset must be a tuple of class names, in the order of the labels; received {classes!r}",
             "set it to a tuple of names, or leave it out",
@@ -202,7 +203,7 @@ def check_labels(labels: Tensor, num_classes: int | None) -> None:
         raise DataError(
             f"a dataset with `classes` must have an int as the condition of each item; received tensors of shape "
             f"{tuple(labels.shape[1:])}",
-            "leave `classes` out, or return the number of the class",
+            "return the number of the class, such as label.item(), or leave `classes` out",
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         raise DataError(
@@ -256,7 +257,11 @@ class ItemForm:
     def check(self, samples: Tensor, conditions: Tensor) -> None:
         """Raise DataError for items (N, …) that break the contract, or have another form than the first."""
         check_items(samples)
+        self.check_read(samples, conditions)
         check_conditions(conditions)
+
+    def check_read(self, samples: Tensor, conditions: Tensor) -> None:
+        """Raise DataError as `check`, for what `read_items` has returned."""
         check_labels(conditions, self.num_classes)
         _check_form("samples", samples, self.samples)
         _check_form("conditions", conditions, self.conditions)

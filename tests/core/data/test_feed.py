@@ -1,9 +1,11 @@
 import gc
 import json
 import os
+import re
 import tracemalloc
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,9 +16,9 @@ from gancore.data.feed import Feed, epoch_order
 from gancore.distributed.ranks import Ranks
 from gancore.errors import DataError, PluginError
 from gancore.sampling.load import described_data
+from gancore.utils import memory
 from gancore.utils.sample_format import UINT8
 
-from gancore.utils import memory
 CPU = torch.device("cpu")
 small = st.integers(1, 40)
 sizes = st.tuples(small, small).map(lambda pair: (max(pair), min(pair)))  # dataset size, batch size
@@ -130,8 +132,6 @@ def test_feed_memory_limit_is_per_process_of_the_machine():
     assert crowded._on_device is None
 
 
-@pytest.mark.parametrize("data", ["device", "stream"])
-def test_feed_memory_does_not_grow_with_epochs(data):
 def test_feed_memory_limit_is_that_of_a_container(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
     for limit, is_kept in [("max", True), ("64", False), ("1000000000", True)]:
@@ -221,8 +221,6 @@ def test_feed_rejects_invalid_items_and_shows_what_was_received(items, words):
         feed(Listed([(item, 0) for item in items]))
 
 
-@pytest.mark.parametrize("data", ["device", "stream"])
-def test_batch_size_larger_than_the_dataset_is_rejected(data):
 def test_rest_of_an_epoch_with_too_few_images_for_all_processes_is_refused():
     both = feed(numbered(10), 5, ranks=Ranks(0, 2, 0, 2))
     both.check_rest(0)
@@ -231,6 +229,8 @@ def test_rest_of_an_epoch_with_too_few_images_for_all_processes_is_refused():
         both.check_rest(4)
 
 
+@pytest.mark.parametrize("data", ["device", "stream"])
+def test_batch_size_larger_than_the_dataset_is_rejected(data):
     with pytest.raises(DataError, match=r"batch_size 4 is larger than the dataset \(3 images\)") as caught:
         feed(numbered(3), data=data)
     assert "--batch-size 3" in caught.value.hint
@@ -273,6 +273,23 @@ def test_feed_uses_an_overridden_getitem(data):
 def test_condition_must_be_a_number_or_a_tensor(condition):
     with pytest.raises(DataError, match="the condition of an item must be an int, a float or a tensor; received"):
         feed(Listed([(torch.zeros(1, 2, 2, dtype=uint8), condition)]))
+
+
+def test_condition_may_be_a_number_of_numpy():
+    items = [(torch.zeros(1, 2, 2, dtype=uint8), np.float32(0.5))] * 4
+    assert feed(Listed(items)).condition == (1,)
+
+
+def test_label_in_an_array_is_refused_with_how_to_make_it_a_number():
+    data = Listed([(torch.zeros(1, 2, 2, dtype=uint8), np.array([1]))] * 4)
+    with pytest.raises(DataError) as error:
+        feed(data)
+    assert error.value.hint == "convert a label with label.item()"
+    data = Listed([(torch.zeros(1, 2, 2, dtype=uint8), torch.tensor([1]))] * 4)
+    data.classes = ("cat", "dog")
+    with pytest.raises(DataError, match="must have an int as the condition") as error:
+        feed(data)
+    assert "label.item()" in error.value.hint
 
 
 @pytest.mark.parametrize("condition", [torch.tensor([0, 1]), torch.zeros(0), torch.zeros(2).double()])
@@ -334,11 +351,17 @@ def test_dataset_failure_is_reported_as_its_plugin_error(data):
         feed(object())
 
 
-@pytest.mark.parametrize("classes", [4, "cats", True])
+def test_classes_may_be_an_array_of_names():
+    data = Listed([(torch.zeros(1, 2, 2, dtype=torch.uint8), 1)] * 5)
+    data.classes = np.array(["cat", "dog"])
+    assert feed(data).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("classes", [4, "cats", True, {0: "cat", 1: "dog"}, {"cat", "dog"}])
 def test_classes_must_be_a_sequence_of_names(classes):
     data = Listed([torch.zeros(1, 2, 2, dtype=torch.uint8)] * 5)
     data.classes = classes
-    with pytest.raises(DataError, match=f"must be a tuple of class names.*received {classes!r}"):
+    with pytest.raises(DataError, match=f"must be a tuple of class names.*received {re.escape(repr(classes))}"):
         feed(data)
 
 
