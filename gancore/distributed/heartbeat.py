@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _BEATS_PER_LIMIT = 20
 _LEFT = 1 << 40
 """Added to its count by a rank that has come to its end, and is not watched any more."""
+_LOST = "lost"
+"""The key of the rank that was lost first."""
 NEXT = "with the launcher as before: gancore resume RUN"
 """The hint after a loss. The command line replaces RUN."""
 
@@ -85,8 +87,8 @@ class Heartbeat:
                     self._wait_for_others()
                     return
                 self._count = self._store.add(f"beat/{self._next}", 0)
-                if lost := self._store.add("lost", 0):
-                    self._lost = lost % self._size
+                if self._lost is None and self._store.check([_LOST]):
+                    self._lost = int(self._store.get(_LOST))
 
     def _wait_for_others(self) -> None:
         """Let rank 0, which may host the store, end after the others, for which torch would print an error."""
@@ -107,8 +109,7 @@ class Heartbeat:
             count = self._count
             if silent_s >= self._limit_s and self._lost is None:
                 self._lost = self._next
-                # rank 0 as `size`, since 0 is what an absent number counts as
-                Thread(target=self._announce, args=(self._next or self._size,), daemon=True).start()
+                Thread(target=self._announce, args=(self._next,), daemon=True).start()
             if self._lost is not None:
                 if self._exits:
                     self._exit()
@@ -116,7 +117,7 @@ class Heartbeat:
 
     def _announce(self, lost: int) -> None:
         with suppress(RuntimeError):
-            self._store.add("lost", lost)
+            self._store.compare_set(_LOST, "", str(lost))  # the first rank to notice a loss names it
 
     def _exit(self) -> None:
         if not self.is_reported_by_root:
