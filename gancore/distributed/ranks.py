@@ -193,10 +193,11 @@ def choose_device(choice: str = "auto") -> torch.device:
     if choice == "auto":
         return torch.device(available[0])
     if choice not in available:
-        raise ConfigError(
-            f"--device must be a device of this machine; received {choice!r}. Known: auto, {', '.join(available)}",
-            "leave --device out to use the best one",
-        )
+        kind, _, number = choice.partition(":")
+        hint = "leave the device out to use the best one"
+        if kind == "cuda" and number:
+            hint = f"set CUDA_VISIBLE_DEVICES={number} in the environment to use GPU {number}, and device cuda"
+        raise ConfigError(f"the device must be one of auto, {', '.join(available)}; received {choice!r}", hint)
     return torch.device(choice)
 
 
