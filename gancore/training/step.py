@@ -54,7 +54,7 @@ def step(gan: GAN, batches: Iterable[Batch]) -> StepResult:
         scores = []
         for part in parts:
             fake = generate(part, keep_graph=shared and len(parts) == 1)  # (n, *shape)
-            with cached():  # one power iteration of D's spectral normalization per update; G's weights may have a graph
+            with cached():  # one power iteration of D's spectral normalization for both; fakes may keep G's graph
                 real_scores, fake_scores = critic.score_pair(part, fake, d_update.regularizers)  # (n, K) each
                 d_loss = loss.discriminator(real_scores, fake_scores)  # ()
                 d_penalties = d_update.regularizers.penalties(real_scores, fake_scores)
