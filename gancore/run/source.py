@@ -77,7 +77,7 @@ def dataset_path(value: object, catalog: Catalog) -> Path | None:
 class Base(NamedTuple):
     """What a config begins with: the path of the user's data, the layers below it, and parts that are no path.
 
-    `layers` is None where the data alone chooses them.
+    Without `layers` the data alone chooses them.
     """
 
     data: Path | None
