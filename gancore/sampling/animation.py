@@ -118,7 +118,7 @@ class Animation:
 
     def __init__(self, form: Animated, samples: SampleStream, style: PictureStyle) -> None:
         self.count = 0
-        self._style, self._waiting = style, samples.chunk(0)[:0]
+        self._style, self._waiting = style, torch.empty(0, *samples.shape, dtype=samples.dtype)
         self._encoder: Encoder = _Video(style.speed) if form == "mp4" else _Pictures(form, style.speed)
         self._limits, self._framed = samples.limits, style.real
         if len(samples.shape) == 1 and self._framed is None:

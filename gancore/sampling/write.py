@@ -156,7 +156,11 @@ def _in_file(samples: SampleStream, kind: WriterKind, out: Path, style: PictureS
     try:
         with temporary.open("wb", buffering=0) as file:
             hold(file.fileno())
-            writer = kind(file, samples, style)
+            try:
+                writer = kind(file, samples, style)  # that of an animation draws some samples
+            except BaseException as error:
+                _say_kept(error, 0, samples, out)
+                raise
             try:
                 for chunk in samples:
                     writer.add(chunk)

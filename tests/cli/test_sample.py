@@ -14,7 +14,9 @@ from torch import nn
 
 from gancore.contracts import Spec
 from gancore.run.interrupt import Interruption
+from gancore.sampling.draw import SampleStream
 from gancore.sampling.trained import TrainedGenerator
+from gancore.sampling.write import written
 from gancore.utils.sample_format import UINT8
 from gancore_cli.sample import _interruptible, _other_number
 from gancore_cli.signals import Interrupted
@@ -183,6 +185,22 @@ def test_interruption_is_complete_only_after_the_last_sample(number, kept):
     with pytest.raises(Interrupted) as error, _interruptible(stop, writing, 2, Path("a.npy")):
         stop.arrive(signal.SIGINT)
     assert error.value.kept == kept
+
+
+@pytest.mark.parametrize(("shape", "name"), [((2,), "a.webp"), ((1, 4, 4), "a.webp"), ((2,), "a.npy")])
+def test_interruption_before_the_first_sample_keeps_nothing(tmp_path, shape, name):
+    stop = Interruption()
+
+    def chunk(start):
+        stop.check()
+        return torch.zeros(64, *shape)
+
+    writing = written(SampleStream(4, shape, torch.float32, chunk), tmp_path / name)
+    with pytest.raises(Interrupted) as error, _interruptible(stop, writing, 4, tmp_path / name):
+        stop.arrive(signal.SIGINT)
+        list(writing)
+    assert error.value.kept == ""
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,30 @@ def test_interrupted_animation_keeps_whole_frames(tmp_path, form):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((2,), torch.float32), ((1, 5), torch.float32), ((1, 5, 8), torch.uint8)]
+)
+def test_animation_that_ends_before_its_first_frame_keeps_nothing(tmp_path, shape, dtype):
+    def chunk(start):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as error:
+        save_samples(SampleStream(10, shape, dtype, chunk, chunk_size=1), tmp_path / "a.webp")
+    assert error.value.kept == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_animation_draws_each_image_once(tmp_path):
+    samples, drawn = images(4), []
+
+    def chunk(start):
+        drawn.append(start)
+        return samples[start : start + 1]
+
+    save_samples(SampleStream(4, samples.shape[1:], torch.uint8, chunk, chunk_size=1), tmp_path / "a.webp")
+    assert drawn == [0, 1, 2, 3]
+
+
 def test_grid_and_upscale_of_a_picture_and_a_folder(tmp_path):
     samples = images(6)
     save_samples(samples, tmp_path / "a.png", grid=(2, 3), upscale=3)
