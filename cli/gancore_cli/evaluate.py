@@ -272,11 +272,14 @@ def _of_run(terminal: Terminal, run: Path, options: _Options, catalog: Catalog, 
     if options.assignments and not (options.reference and Path(options.reference).expanduser().exists()):
         raise click.UsageError("--set needs PATH or --reference PATH, whose dataset it changes")
 
-    def loaded(kimg: float | None) -> TrainedGenerator:
-        return load(run, raw=options.raw, best=options.best, ema=kimg, device=options.device, catalog=catalog)
+    def loaded(path: Path, kimg: float | None, *, best: bool = False) -> TrainedGenerator:
+        return load(path, raw=options.raw, best=best, ema=kimg, device=options.device, catalog=catalog)
 
-    trained = loaded(None if _ALL in options.half_lives else next(iter(options.half_lives), None))
+    first = None if _ALL in options.half_lives else next(iter(options.half_lives), None)
+    trained = loaded(run, first, best=options.best)
     half_lives = _wanted_averages(trained, options.half_lives) if options.several else [trained.half_life_kimg]
+    # All of one checkpoint, and before any is measured: training may add, replace and remove checkpoints meanwhile.
+    models = [trained if kimg == trained.half_life_kimg else loaded(trained.path, kimg) for kimg in half_lives]
     warn(terminal, catalog, *trained.warnings)
     reference, warnings = None, list[str]()
     if options.reference:
@@ -305,7 +308,6 @@ def _of_run(terminal: Terminal, run: Path, options: _Options, catalog: Catalog, 
         "sha256": trained.digest,
     }
     # Lazy, since the samples of each average are drawn into the same memory, once those before are measured.
-    models = (trained if kimg == trained.half_life_kimg else loaded(kimg) for kimg in half_lives)
     draws = (
         _draw_samples(terminal, model, evaluator, samples, paths.root, options.refresh_batchnorm) for model in models
     )

@@ -8,6 +8,30 @@ import pytest
 
 from helpers.cli_runner import Gancore
 
+TRAINING = '''
+import shutil
+
+from gancore.hookspecs import hookimpl
+from gancore.metrics import Measurement, Metric
+
+
+class Brightness(Metric):
+    """The mean of all values. A newer checkpoint is written while it is measured."""
+
+    name = "brightness"
+    better = "lower"
+    needs = frozenset({"images"})
+
+    def measure(self, inputs):
+        shutil.copy("longer/checkpoints/step-00000008.safetensors", "run/checkpoints")
+        return Measurement(float(inputs.fake.images.double().mean()))
+
+
+@hookimpl
+def gancore_metrics():
+    return [Brightness]
+'''
+
 
 @pytest.fixture(scope="module")
 def averaged(tmp_path_factory, trained_run, zygote):
@@ -52,6 +76,23 @@ def test_averages_are_followed_by_what_to_compare_them_with(finished):
 def test_averages_are_a_list_even_if_there_is_one(finished):
     done = finished.works("evaluate", "runs/0001", "--metric", "fd-random", "-n", 100, "--ema", "all", "--json")
     assert [each["half_life_kimg"] for each in json.loads(done.stdout)["averages"]] == [1.0]
+
+
+def test_averages_are_of_one_checkpoint_while_training_writes_others(tmp_path, trained_run, zygote):
+    command, several = Gancore(tmp_path, zygote), ("--set", "ema.more_kimg=[0.05, 2]")
+    trained_run(tmp_path / "run", "--steps", 4, *several)
+    trained_run(tmp_path / "longer", "--steps", 8, *several)
+    (tmp_path / "training.py").write_text(TRAINING)
+    words = ("--metric", "brightness", "-n", 100, "--json")
+    checkpoint = "run/checkpoints/step-00000004.safetensors"
+    done = command.works("--plugin", "training.py", "evaluate", "run", *words, "--ema", "all")
+    assert (tmp_path / "run/checkpoints/step-00000008.safetensors").exists()
+    document = json.loads(done.stdout)
+    assert document["of"] == checkpoint
+    values = [each["metrics"]["brightness"]["value"] for each in document["averages"]]
+    for half_life, value in zip((0.05, 2, 10), values, strict=True):
+        one = command.works("--plugin", "training.py", "evaluate", checkpoint, *words, "--ema", half_life)
+        assert json.loads(one.stdout)["metrics"]["brightness"]["value"] == value
 
 
 def test_average_is_drawn_by_its_half_life(averaged):
