@@ -33,6 +33,7 @@ from gancore.explore.worker import GRID, PICTURE, SEARCH, BusyError, Worker, at_
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
+_DEFAULT_PORT = 80
 _MOST_JSON, _MOST_PICTURE = 64 << 10, 16 << 20
 """Bytes of the largest requests."""
 _MOST_DIGITS = 18
@@ -55,8 +56,7 @@ class Server:
         token = secrets.token_urlsafe(24)
         self.address = f"http://{HOST}:{self.port}/{token}/"
         self._worker = Worker()
-        hosts = {f"{HOST}:{self.port}", f"localhost:{self.port}"}
-        app = Guard(application(explorer, self._worker), token, hosts)
+        app = Guard(application(explorer, self._worker), token, hosts_of(self.port))
         config = uvicorn.Config(
             app,
             log_config=None,  # its log of accesses would hold the token
@@ -87,6 +87,12 @@ class Server:
         """Wait until the server ends, or a signal raises its exception."""
         while self._thread.is_alive():
             self._thread.join(0.2)
+
+
+def hosts_of(port: int) -> set[str]:
+    """Return the hosts under which browsers ask for a port of this machine. They leave out 80, the default of HTTP."""
+    names = {HOST, "localhost"}
+    return {f"{name}:{port}" for name in names} | (names if port == _DEFAULT_PORT else set())
 
 
 def _listen(port: int) -> socket.socket:

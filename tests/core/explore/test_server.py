@@ -1,5 +1,6 @@
 """The server: whom it answers, what it answers, and what it refuses."""
 
+import asyncio
 import http.client
 import io
 import json
@@ -12,12 +13,14 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.responses import Response
 
 from gancore.catalog.catalog import Catalog
 from gancore.errors import ConfigError
+from gancore.explore.guard import Guard
 from gancore.explore.model import Explorer
 from gancore.explore.repeat import Invocation
-from gancore.explore.server import Server
+from gancore.explore.server import Server, hosts_of
 
 
 def pixels(png):
@@ -70,6 +73,30 @@ def test_server_answers_to_localhost(ask, served):
     here = f"localhost:{served.port}"
     assert ask("run", Host=here)[0] == 200
     assert ask("repeat", {}, Host=here, Origin=f"http://{here}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("port", "host", "status"),
+    [
+        (80, "127.0.0.1", 200),
+        (80, "localhost", 200),
+        (80, "127.0.0.1:80", 200),
+        (80, "evil.example", 421),
+        (8000, "127.0.0.1", 421),
+        (8000, "127.0.0.1:8000", 200),
+    ],
+)
+def test_server_answers_to_a_host_without_its_port_only_on_port_80(port, host, status):
+    """Only root may listen there, so the server is asked without a socket."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", host.encode()), (b"origin", f"http://{host}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/token/", "headers": headers}
+    asyncio.run(Guard(Response(), "token", hosts_of(port))(scope, None, send))
+    assert sent[0]["status"] == status
 
 
 @pytest.mark.parametrize(
