@@ -146,6 +146,14 @@ def _file(name: str) -> Endpoint:
     return endpoint
 
 
+class _JSONAnswer(JSONResponse):
+    """JSON in ASCII. A path that is not UTF-8 has halves of surrogate pairs, which UTF-8 cannot hold."""
+
+    def render(self, content: object) -> bytes:
+        """Return the bytes to send."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
 def _errors_as_json(endpoint: Endpoint) -> Endpoint:
     """Return an endpoint that answers an error of gancore as data, which the page shows as text."""
 
@@ -164,7 +172,7 @@ def _errors_as_json(endpoint: Endpoint) -> Endpoint:
             problem = error if isinstance(error, GancoreError) else exhausted(error)  # such as memory of the device
             if problem is None:
                 raise
-            return JSONResponse({"problem": problem.message, "hint": problem.hint})
+            return _JSONAnswer({"problem": problem.message, "hint": problem.hint})
 
     return answer
 
@@ -230,10 +238,10 @@ class _Pages:
         return await asyncio.wrap_future(self._worker.submit(f"{what} {page}", priority, steps))
 
     async def run(self, request: Request) -> Response:
-        return JSONResponse(await self._done(request, "run", at_once(self._explorer.describe)))
+        return _JSONAnswer(await self._done(request, "run", at_once(self._explorer.describe)))
 
     async def checkpoints(self, request: Request) -> Response:
-        return JSONResponse(await self._done(request, "checkpoints", at_once(self._explorer.checkpoints)))
+        return _JSONAnswer(await self._done(request, "checkpoints", at_once(self._explorer.checkpoints)))
 
     async def picture(self, request: Request) -> Response:
         point = _point_in(await _json(request))
@@ -244,24 +252,24 @@ class _Pages:
         document = await _json(request)
         point, bases = _point_in(document), _bases_in(document)
         name = "picked" if document.get("picked") else "grid"
-        return JSONResponse(await self._done(request, name, self._explorer.pictures(point, bases), GRID))
+        return _JSONAnswer(await self._done(request, name, self._explorer.pictures(point, bases), GRID))
 
     async def directions(self, request: Request) -> Response:
         point = _point_in(await _json(request))
-        return JSONResponse(await self._done(request, "directions", at_once(lambda: self._explorer.directions(point))))
+        return _JSONAnswer(await self._done(request, "directions", at_once(lambda: self._explorer.directions(point))))
 
     async def keep(self, request: Request) -> Response:
         point = _point_in(await _json(request))
-        return JSONResponse({"latent": await self._done(request, "keep", at_once(lambda: self._explorer.keep(point)))})
+        return _JSONAnswer({"latent": await self._done(request, "keep", at_once(lambda: self._explorer.keep(point)))})
 
     async def repeat(self, request: Request) -> Response:
         point = _point_in(await _json(request))
-        return JSONResponse(await self._done(request, "repeat", at_once(lambda: self._explorer.repeat(point))))
+        return _JSONAnswer(await self._done(request, "repeat", at_once(lambda: self._explorer.repeat(point))))
 
     async def files(self, request: Request) -> Response:
         point = _point_in(await _json(request))
         await self._done(request, "files", at_once(lambda: self._explorer.write_files(point)))
-        return JSONResponse({})
+        return _JSONAnswer({})
 
     async def find(self, request: Request) -> Response:
         point = read_point(request.query_params.get("point", ""))
@@ -272,7 +280,7 @@ class _Pages:
         future = self._worker.submit("search", SEARCH, self._explorer.search(point, search))
         number = self._search.number + 1 if self._search else 1
         self._search = _Search(number, point, search, future)
-        return JSONResponse({"search": number, "target": target})
+        return _JSONAnswer({"search": number, "target": target})
 
     async def found(self, request: Request) -> Response:
         begun, number = self._search, _number_in(request)
@@ -284,13 +292,13 @@ class _Pages:
         )
         failure = begun.future.exception() if ended else None
         point = begun.future.result().model_dump(mode="json") if ended and failure is None else None
-        return JSONResponse({**state, "ended": ended, "failed": str(failure or ""), "point": point})
+        return _JSONAnswer({**state, "ended": ended, "failed": str(failure or ""), "point": point})
 
     async def end_search(self, request: Request) -> Response:
         number = _number_in(request)
         if self._search is not None and self._search.number == number:
             self._worker.cancel("search")
-        return JSONResponse({})
+        return _JSONAnswer({})
 
     async def condition(self, request: Request) -> Response:
         number = _number_in(request)
@@ -299,7 +307,7 @@ class _Pages:
 
     async def favorites(self, request: Request) -> Response:
         favorites = await self._done(request, "favorites", at_once(self._explorer.favorites.read))
-        return JSONResponse([favorite.model_dump(mode="json") for favorite in reversed(favorites)])
+        return _JSONAnswer([favorite.model_dump(mode="json") for favorite in reversed(favorites)])
 
     async def save(self, request: Request) -> Response:
         document = await _json(request)
@@ -308,19 +316,19 @@ class _Pages:
             raise DataError("the title is no text", "reload the page")
         job = at_once(lambda: self._explorer.save(point, title))
         saved = await self._done(request, f"save {secrets.token_hex(4)}", job)
-        return JSONResponse(saved.model_dump(mode="json"))
+        return _JSONAnswer(saved.model_dump(mode="json"))
 
     async def favorite_picture(self, request: Request) -> Response:
         try:
             png = self._explorer.favorites.picture(request.path_params["name"])
         except DataError as error:
-            return PlainTextResponse(str(error), 404)
+            return PlainTextResponse(str(error).encode(errors="backslashreplace"), 404)
         return Response(png, media_type="image/png")
 
     async def delete(self, request: Request) -> Response:
         name = request.path_params["name"]
         await self._done(request, f"delete {name}", at_once(lambda: self._explorer.favorites.remove(name)))
-        return JSONResponse({})
+        return _JSONAnswer({})
 
 
 def _bases_in(document: Mapping[str, object]) -> list[Base]:

@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import io
 import json
+import os
 import shutil
 import socket
 import threading
@@ -170,6 +171,36 @@ def test_checkpoints_of_a_run_that_was_moved_are_an_error(ask, explored):
         assert json.loads(ask("checkpoints")[2])["problem"] == f"{folder} was moved or removed"
     finally:
         moved.rename(folder)
+
+
+def test_server_explores_a_run_whose_path_is_not_utf8(trained_run, tmp_path):
+    folder = tmp_path / os.fsdecode(b"run \xff")
+    shutil.copytree(trained_run, folder)
+    damaged = folder / "explore" / "favorite-20260101-000000-abcdef.png"
+    damaged.parent.mkdir()
+    damaged.write_text("no picture")
+    point = {"point": {"checkpoint": "step-00000060.safetensors", "base": 1, "other": 2, "amount": 0.5}}
+    with Server(Explorer(Invocation(folder, "cpu"), Catalog.installed(), tmp_path)) as server:
+
+        def ask(method, path, body=None):
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+            origin = {"Origin": f"http://127.0.0.1:{server.port}"}
+            connection.request(method, f"/{server.address.split('/')[3]}/{path}", body and json.dumps(body), origin)
+            answer = connection.getresponse()
+            content = answer.read()
+            connection.close()
+            return answer.status, content
+
+        status, content = ask("GET", "run")
+        assert (status, json.loads(content)["run"]) == (200, str(folder))
+        status, content = ask("POST", "repeat", point)
+        assert status == 200
+        (file,) = json.loads(content)["files"]
+        assert file.startswith(f"{folder}/explore/latent-")
+        assert ask("GET", f"favorites/{damaged.stem.removeprefix('favorite-')}")[0] == 404
+        folder.rename(tmp_path / "moved")
+        status, content = ask("GET", "checkpoints")
+        assert (status, json.loads(content)["problem"]) == (200, f"{folder} was moved or removed")
 
 
 def test_server_refuses_large_bodies(ask):
