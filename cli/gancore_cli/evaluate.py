@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -269,7 +270,7 @@ def _of_run(terminal: Terminal, run: Path, options: _Options, catalog: Catalog, 
     from gancore.sampling.load import load
     from gancore.utils.large import empty
 
-    if options.assignments and not (options.reference and Path(options.reference).expanduser().exists()):
+    if options.assignments and not _reads_files(options.reference, catalog):
         raise click.UsageError("--set needs PATH or --reference PATH, whose dataset it changes")
 
     def loaded(path: Path, kimg: float | None, *, best: bool = False) -> TrainedGenerator:
@@ -400,6 +401,21 @@ def _is_trained(path: Path, catalog: Catalog) -> bool:
     return False
 
 
+def _is_by_name(reference: str, catalog: Catalog) -> bool:
+    """Return whether `--reference` is a name or a table of a dataset, not a path. A name wins over a path."""
+    known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
+    return reference in known or reference.startswith("{") or not Path(reference).expanduser().exists()
+
+
+def _reads_files(reference: str | None, catalog: Catalog) -> bool:
+    """Return whether `--reference` names files that a dataset reads, so that there is one for `--set` to change."""
+    from gancore.evaluation.statistics import has_statistics
+
+    if not reference or _is_by_name(reference, catalog):
+        return False
+    return not has_statistics(Path(reference).expanduser())
+
+
 def _reference(
     terminal: Terminal,
     reference: str,
@@ -421,8 +437,10 @@ def _reference(
     from gancore.evaluation.sources import ReferenceImages, reference_of
     from gancore.evaluation.statistics import ReferenceStatistics, has_statistics
 
-    known = {dataset.name for dataset, _ in catalog.offers(catalog.kinds["dataset"])}
-    if reference in known or reference.startswith("{") or not Path(reference).expanduser().exists():
+    if _is_by_name(reference, catalog):
+        if os.path.exists(reference):
+            path = quote(f"./{reference}")
+            terminal.note(f"note: {reference} is the dataset; for the data of the same name: --reference {path}")
         dataset = read_dataset(reference, catalog)
         dataset = dataset if reference.startswith("{") else reference_of(dataset)[0]
         _prepare(terminal, dataset, root, dataset.name)

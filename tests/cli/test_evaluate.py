@@ -182,6 +182,21 @@ def test_reference_may_be_a_table_a_folder_or_an_array(measured):
     assert found[1]["value"] == found[2]["value"]
 
 
+def test_set_without_a_dataset_that_reads_the_reference_is_refused(gancore, trained_run):
+    trained_run(gancore.folder / "run", "--steps", 4, "--set", "ema.half_life_kimg=1", "--set", "log.every_steps=2")
+    evaluate = ("evaluate", "run", "--metric", "fd-random", "-n", 100)
+    gancore.works(*evaluate, "--write-statistics", "stats.npz")
+    (gancore.folder / "digits").mkdir()
+    for number in range(99):
+        Image.new("L", (8, 8), number).save(gancore.folder / "digits" / f"{number}.png")
+    for reference in ("", "digits", "stats.npz", "{name = 'digits'}", "mnist"):
+        words = ("--reference", reference) if reference else ()
+        assert "--set needs PATH or --reference PATH" in gancore.fails(2, *evaluate, *words, "--set", "size=8")
+    note = "note: digits is the dataset; for the data of the same name: --reference ./digits"
+    assert note in gancore.works(*evaluate, "--reference", "digits").stderr
+    assert note not in gancore.works(*evaluate, "--reference", "./digits", "--set", "size=8").stderr
+
+
 def test_statistics_that_evaluate_writes_are_a_reference(measured):
     words = ["runs/0001", "--metric", "fd-random", "-n", 200]
     document(measured, *words, "--write-statistics", "new/stats.npz")
