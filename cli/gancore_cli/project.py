@@ -101,6 +101,7 @@ def project(
     from gancore.config.requirements import attributed
     from gancore.sampling.load import load
     from gancore.sampling.project_images import ImageSearches, ProjectionFiles
+    from gancore.training.ema import short
 
     check_weights(raw=raw, ema=ema)
     files = ProjectionFiles.of(out, images)
@@ -116,7 +117,8 @@ def project(
         files.write(searches)
         results = [{"image": name, **result} for name, result in zip(names, searches.results(), strict=True)]
     options = [*(["--condition", str(condition)] if condition else []), *(["--raw"] if raw else [])]
-    options += [] if ema is None else ["--ema", f"{ema:g}"]
+    options += [] if ema is None else ["--ema", short(ema)]
+    options += [] if device == "auto" else ["--device", device]
     document = {
         "out": str(files.latents),
         "comparison": str(files.comparison) if files.shows(searches) else None,

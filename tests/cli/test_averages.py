@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -130,3 +131,13 @@ def test_average_is_projected_by_its_half_life(averaged):
     assert not np.array_equal(default, other)
     assert " --ema 0.05 --out " in commands["0.05.npy"]
     assert "--ema" not in commands["default.npy"]
+
+
+def test_project_prints_a_command_with_the_exact_half_life_and_the_device(tmp_path, trained_run, zygote):
+    command = Gancore(tmp_path, zygote)
+    trained_run(tmp_path / "run", "--steps", 4, "--set", "ema.more_kimg=[0.0512345678]")
+    command.works("sample", "run", "-n", 1, "--out", "target.png")
+    options = ("--steps", 5, "--ema", 0.0512345678, "--device", "cpu")
+    line = command.works("project", "run", "target.png", *options).stdout.splitlines()[-1]
+    assert " --ema 0.0512345678 --device cpu --out " in line
+    command.works(*shlex.split(line.partition(": gancore ")[2]))
