@@ -10,7 +10,7 @@ import click
 from gancore_cli import completers
 from gancore_cli.catalog import open_catalog, warn
 from gancore_cli.options import OutPath, Terminal, data_dir, device, echo, output_options
-from gancore_cli.study import show_study
+from gancore_cli.study import open_study, show_study
 
 
 @click.command()
@@ -60,7 +60,7 @@ def report(
 
     target = target_of(runs, out)
     if any(map(is_study, runs)):
-        _report_study(terminal, runs, out, opens=opens)
+        _report_study(terminal, runs, out, data_dir, device, opens=opens)
         return
     catalog = open_catalog(terminal)
     page = page_of(runs, Sources(catalog, device, data_root(data_dir)))
@@ -72,15 +72,16 @@ def report(
     _open(terminal, target, opens)
 
 
-def _report_study(terminal: Terminal, runs: tuple[Path, ...], out: Path | None, *, opens: bool) -> None:
+def _report_study(
+    terminal: Terminal, runs: tuple[Path, ...], out: Path | None, data_dir: Path | None, device: str, *, opens: bool
+) -> None:
     """Write the page about a study."""
     from gancore.study.definition import is_study
-    from gancore.study.study import Study
 
     folder = next(run for run in runs if is_study(run))
     if len(runs) > 1:
         raise click.UsageError(f"{folder} is a study, whose page has all its runs; name it alone")
-    study = Study(out=folder)
+    study = open_study(terminal, folder, None, None, data_dir, device)
     page = study.write_page(out)
     show_study(terminal, study.report, page)
     _open(terminal, page, opens)

@@ -89,7 +89,7 @@ def run(
       gancore study hinge.toml --out studies/hinge --workers 2 --retry
       gancore report studies/hinge --open
     """  # noqa: D301  # as above
-    opened = _open(terminal, out, file, storage, data_dir, device)
+    opened = open_study(terminal, out, file, storage, data_dir, device)
     note = None if terminal.quiet else terminal.note
 
     def work() -> None:
@@ -114,14 +114,15 @@ def work(terminal: Terminal, folder: Path, storage: str | None, data_dir: Path |
     Example:
       gancore study work studies/hinge
     """  # noqa: D301  # as above
-    opened = _open(terminal, folder, None, storage, data_dir, device)
+    opened = open_study(terminal, folder, None, storage, data_dir, device)
     note = None if terminal.quiet else terminal.note
     _finish(terminal, opened, lambda: opened.work(interruption=interruption(), note=note))
 
 
-def _open(
+def open_study(
     terminal: Terminal, folder: Path, file: Path | None, storage: str | None, data_dir: Path | None, device: str
 ) -> Study:
+    """Return the study in a folder, or of a TOML file, with the plugins of the command."""
     from gancore.study.study import Study
 
     catalog = open_catalog(terminal)

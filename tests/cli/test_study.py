@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+from helpers.fake_distributions import LOSS, unpack
 from helpers.html_pages import problems_of
 
 STUDY = """
@@ -41,6 +42,11 @@ def test_study_prints_a_table_and_what_may_be_concluded_and_writes_a_page(gancor
     assert json.loads(again.stdout)["runs"] == document["runs"]
     assert (gancore.folder / "page.html").read_text() == page
     assert "s is a study" in gancore.fails(2, "report", "s", "s/runs/base-0")
+    source = f"import sys\n{LOSS.format(name='noisy')}\nprint('noisy is imported', file=sys.stderr)\n"
+    (gancore.folder / "noisy.py").write_text(source)
+    site = str(unpack(gancore.folder / "site", "noisy", source))
+    assert "noisy is imported" in gancore.works("--plugin", "noisy.py", "report", "s", "--device", "cpu").stderr
+    assert "noisy is imported" not in gancore.works("--no-plugins", "report", "s", PYTHONPATH=site).stderr
 
 
 def test_study_says_what_is_wrong_before_the_first_run(gancore):
