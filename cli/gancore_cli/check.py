@@ -121,8 +121,6 @@ def _reasons(laws: Iterable[dict[str, Any]]) -> dict[tuple[str, str], list[str]]
 
 def _plugin(name: str, terminal: Terminal) -> Plugin:
     """Return the installed plugin, or the module or file as a plugin."""
-    from importlib import import_module
-    from importlib.util import find_spec
     from pathlib import Path
 
     from gancore.catalog.discovery import normalized
@@ -141,16 +139,27 @@ def _plugin(name: str, terminal: Terminal) -> Plugin:
         )
     if found:
         return found[0]
-    try:
-        spec = find_spec(name)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
+    module = _imported(name, lambda: _module(name))
+    if module is None:
         raise ConfigError(
             f"{unknown_name('plugin', name, {plugin.name for plugin in plugins})}, nor is it a module",
             "run gancore plugins list, or give a file that ends in .py",
         )
-    return _read(_imported(name, lambda: import_module(name)), name, name, "a module")
+    return _read(module, name, name, "a module")
+
+
+def _module(name: str) -> ModuleType | None:
+    """Import a module, and the packages above it. Return None if one of them does not exist."""
+    from importlib import import_module
+
+    if "" in name.split("."):
+        return None
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise  # a package that the module needs is missing
 
 
 def _read(module: ModuleType, name: str, package: str, origin: str) -> Plugin:

@@ -132,6 +132,8 @@ def test_check_imports_a_module_by_name(gancore):
 def test_unknown_plugin_is_an_error_with_its_name(gancore):
     assert "unknown plugin 'nowhere'. Known: builtin" in gancore.fails(2, "plugins", "check", "nowhere")
     assert "cannot read plugin file nowhere.py" in gancore.fails(2, "plugins", "check", "nowhere.py")
+    for name in ("json.nowhere", "json.decoder.nowhere", "nowhere.nothing", ".json"):
+        assert f"unknown plugin {name!r}" in gancore.fails(2, "plugins", "check", name)
 
 
 def test_plugin_that_offers_nothing_exits_with_5(gancore):
@@ -148,6 +150,17 @@ def test_file_that_exits_at_import_exits_with_5(gancore):
 def test_file_that_cannot_be_imported_exits_with_5(gancore):
     (gancore.folder / "broken.py").write_text("import a_missing_module\n")
     assert "ModuleNotFoundError" in gancore.fails(5, "plugins", "check", "broken.py")
+
+
+@pytest.mark.parametrize(("source", "reason"), [("1 / 0", "ZeroDivisionError"), ("import lacking", "'lacking'")])
+def test_module_below_a_package_that_cannot_be_imported_exits_with_5(gancore, source, reason):
+    package = gancore.folder / "unsound"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"{source}\n")
+    (package / "loss.py").write_text(PLUGIN.replace("GENERATOR", "fake.logits.mean()"))
+    error = gancore.fails(5, "plugins", "check", "unsound.loss", PYTHONPATH=str(gancore.folder))
+    assert error.startswith("error: unsound.loss cannot be imported: ")
+    assert reason in error
 
 
 @pytest.mark.parametrize("name", ["foo", "foo-gan", "Foo_Gan"])
