@@ -19,7 +19,7 @@ from torch import Tensor
 from gancore.errors import ConfigError
 from gancore.sampling.animation import ANIMATED, PictureStyle
 from gancore.sampling.directions import find_directions, move
-from gancore.sampling.draw import SampleStream
+from gancore.sampling.draw import SampleStream, checked_conditions
 from gancore.sampling.grid import Layout
 from gancore.sampling.latents import checked_latents, draw_latents, interpolate, seed_latents, truncate
 from gancore.sampling.trained import TrainedGenerator
@@ -93,12 +93,19 @@ def arrange(trained: TrainedGenerator, options: SampleOptions, form: Form = "pic
     Raises ConfigError for options that fit neither each other nor the generator.
     """
     for names in (("seeds", "latents", "interpolate"), ("labels", "conditions")):
-        given = [name for name in names if getattr(options, name) is not None and len(getattr(options, name))]
+        given = [name for name in names if _has_items(getattr(options, name))]
         if len(given) > 1:
             raise ConfigError(f"{given[0]} and {given[1]} cannot be used together", "leave one of them out")
     if options.count is not None and options.count < 1:
         raise ConfigError(f"count must be at least 1; received {options.count}")
     return SampleRequest(trained, options, form).arranged()
+
+
+def _has_items(given: Sequence[object] | Tensor | None) -> bool:
+    """Return whether an option is given, and not empty. A tensor without axes is one item, such as a class."""
+    if isinstance(given, Tensor):
+        return given.numel() > 0
+    return given is not None and len(given) > 0
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ class SampleRequest:
     def _has_many_conditions(self) -> bool:
         given = self.options.conditions
         shape = () if isinstance(self.trained.spec.condition, int) else self.trained.spec.condition
-        return given is not None and given.shape != shape
+        return given is not None and given.ndim > 0 and given.shape != shape
 
     def _count(self) -> int:
         """Return the number of latents: in total, or those that walk at once. Each class has all of them."""
@@ -203,7 +210,7 @@ class SampleRequest:
         if given is None:
             return torch.arange(count) % condition if isinstance(condition, int) else None
         if not self._has_many_conditions():
-            return given.expand(count, *given.shape)
+            return checked_conditions(condition, given, count)
         if len(given) != count:
             raise ConfigError(
                 f"{len(given)} conditions do not fit {count} samples", "give one for all samples, or one for each"

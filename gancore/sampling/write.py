@@ -204,6 +204,8 @@ def most_in_picture(shape: Shape, layout: Layout = DEFAULT_LAYOUT) -> int:
 def _check(samples: SampleStream, form: Form, out: Path, style: PictureStyle) -> None:
     """Raise ConfigError when samples do not fit the form, StorageError when they do not fit on the disk."""
     shape, count = samples.shape, samples.count
+    if form == "picture" and count == 0:
+        raise ConfigError("a picture shows one sample or more; received 0", "pass some, or write an array: a .npy file")
     if form == "csv" and len(shape) != 1:
         raise ConfigError(f"a .csv file holds vectors; these samples have shape {shape}", "write --out FILE.npy")
     shown = is_picture(torch.empty(1, *shape, device="meta"))

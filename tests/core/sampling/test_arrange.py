@@ -137,6 +137,21 @@ def test_arrange_gives_a_condition_to_each_sample_or_walk_or_one_to_all(of_vecto
         arrange(of_vectors, SampleOptions(**options, conditions=each[:2]), form)
 
 
+@pytest.mark.parametrize("options", [{"count": 5}, {"seeds": range(5)}, {"interpolate": (1, 2), "frames": 5}])
+def test_arrange_takes_one_class_as_the_condition_of_all(of_classes, options):
+    conditions = arrange(of_classes, SampleOptions(**options, conditions=torch.tensor(2)))
+    assert torch.equal(drawn(conditions), drawn(arrange(of_classes, SampleOptions(**options, labels=("2",)))))
+
+
+@pytest.mark.parametrize("options", [{}, {"seeds": (4, 5)}, {"interpolate": (1, 2), "frames": 2}])
+def test_arrange_refuses_a_number_as_the_condition_of_another_shape(of_vectors, options):
+    with pytest.raises(ConfigError, match=r"need conditions of shape .* for all; received"):
+        arrange(of_vectors, SampleOptions(**options, conditions=torch.tensor(3.0)))
+    unconditional = untrained(MLPGenerator(widths=(8,)), Spec((1, 4, 4), 8, bounded=True))
+    with pytest.raises(ConfigError, match="the run is not conditional"):
+        arrange(unconditional, SampleOptions(**options, conditions=torch.tensor(3)))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -148,6 +163,7 @@ def test_arrange_gives_a_condition_to_each_sample_or_walk_or_one_to_all(of_vecto
         ({"interpolate": [1]}, "needs two latents or more"),
         ({"seeds": []}, "one or more"),
         ({"latents": torch.zeros(2, 3)}, "latents must have shape"),
+        ({"latents": torch.tensor(3.0)}, "latents must have shape"),
         ({"labels": ["seven"]}, "seven"),
         ({"moves": {999: 1.0}}, "there is no direction 999"),
     ],

@@ -246,6 +246,7 @@ def test_pictures_of_a_folder_have_one_scale(tmp_path):
         ("a.csv", (2,), 10**15, StorageError, r"as \.csv"),
         ("new", (1, 8, 8), 10**15, StorageError, "as PNGs"),
         ("a.png", (1, 8, 8), 10**6, ConfigError, "one picture shows at most 25,890 samples of shape"),
+        ("a.png", (1, 8, 8), 0, ConfigError, "a picture shows one sample or more; received 0"),
         ("a.png", (2,), 10**7, ConfigError, "one picture shows at most 1,000,000 samples"),
         ("a.csv", (1, 8, 8), 1, ConfigError, r"a \.csv file holds vectors"),
         ("a.png", (3,), 1, ConfigError, "images of 1, 3 or 4 channels"),
