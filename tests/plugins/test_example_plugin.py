@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import gancore_shapes
 from gancore.catalog.catalog import Catalog, read_plugin
@@ -14,6 +16,8 @@ from gancore.errors import ConfigError
 from gancore.training.gan import GAN
 from gancore.training.loop import train
 from gancore.training.networks import draw_latent
+from helpers.small_runs import recorded
+from helpers.tiny_components import catalog
 
 PLUGIN = read_plugin(gancore_shapes, "shapes", "gancore-shapes", "0.1.0")
 CATALOG = Catalog([*Catalog.installed().plugins, PLUGIN])
@@ -86,3 +90,11 @@ def test_shapes_are_of_three_kinds_and_inside_the_image(part, tmp_path):
     area = torch.stack([images[labels == label].double().mean() for label in range(3)])
     assert area[1] > area[0] > area[2]  # for equal radii, a square contains the disc, and the disc the cross
     assert images.flatten(1).unique(dim=0).shape[0] == 300
+
+
+def test_film_begins_with_the_first_samples_not_with_the_data(tmp_path):
+    known = Catalog([*catalog().plugins, PLUGIN])
+    directory, _, _ = recorded(tmp_path / "run", {"observers": {"film": {}}}, known=known)
+    assert (directory.samples / "real.png").exists()
+    with Image.open(directory.path / "film.gif") as film, Image.open(directory.samples / "step-00000000.png") as first:
+        assert np.array_equal(np.asarray(film.convert("L")), np.asarray(first.convert("L")))

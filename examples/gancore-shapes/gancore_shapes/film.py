@@ -33,6 +33,8 @@ class _FilmWriter(Writer):
         self._path, self._milliseconds, self._frames = path, milliseconds, frames
 
     def image(self, step: int, name: str, image: Tensor) -> None:
+        if name != "samples":  # the contact sheet of the data
+            return
         pixels = image[0] if len(image) == 1 else image.permute(1, 2, 0)
         self._frames.append(Image.fromarray(pixels.numpy()))
 
