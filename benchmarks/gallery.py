@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -145,10 +146,13 @@ def write_data(work: Path) -> None:
 def trained(entry: Entry, work: Path, data: Path, emoji: Path) -> Path:
     """Return the run of an entry, which is trained if it is not there yet."""
     run = work / entry.recipe
-    if not (run / "checkpoints").exists():
+    if not run.exists():
+        begun = work / f"{entry.recipe}-begun"
+        shutil.rmtree(begun, ignore_errors=True)  # of an interrupted call
         places = {EMOJI: emoji, MOONS: work / MOONS, WAVES: work / WAVES}
         words = [places.get(word, word) for word in entry.command.split()]
-        run_module("gancore_cli", "train", *words, "--threads", 1, "--data-dir", data, "--out", run, "-q")
+        run_module("gancore_cli", "train", *words, "--threads", 1, "--data-dir", data, "--out", begun, "-q")
+        begun.rename(run)
     return run
 
 

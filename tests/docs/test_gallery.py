@@ -47,3 +47,23 @@ def test_gallery_data_chooses_its_recipe(recipe, tmp_path, capsys):
         main(["train", str(tmp_path / entry.command), "--dry-run", "--threads", "1"])
     assert ended.value.code == 0
     assert f"recipe {recipe}" in capsys.readouterr().err
+
+
+def test_gallery_trains_a_run_again_that_was_interrupted(tmp_path, monkeypatch):
+    run_module, calls = gallery.run_module, []
+
+    def short(*words):
+        calls.append(words)
+        run_module(*words, "--steps", 2)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(gallery, "run_module", short)
+    (entry,) = (entry for entry in gallery.SHOWN if entry.recipe == "ring")
+    with pytest.raises(KeyboardInterrupt):
+        gallery.trained(entry, tmp_path, tmp_path, tmp_path)
+    for _ in range(2):
+        run = gallery.trained(entry, tmp_path, tmp_path, tmp_path)
+        assert len(calls) == 2
+    assert list(tmp_path.iterdir()) == [run]
+    assert gallery.commit_of(run)
