@@ -90,13 +90,14 @@ def fields(recipe: str, dataset: str, seeds: int, kimg: float | None) -> dict[st
 def compared(arguments: argparse.Namespace, place: Place, dataset: str) -> StudyReport:
     """Train and measure all arms of a dataset."""
     tuned = trained(place, dataset, fields(dataset, dataset, arguments.seeds, arguments.kimg))
-    outcomes = outcomes_of(tuned, dataset)
+    own = outcomes_of(tuned, dataset)
+    outcomes = [*own]
     if arguments.seeds_of_baseline:
         name = f"vanilla-on-{dataset}"
         baseline = trained(place, name, fields("vanilla", dataset, arguments.seeds_of_baseline, arguments.kimg))
         outcomes += outcomes_of(baseline, name)
     for recipe in PARTICLE_RECIPES:
-        outcomes += [particlegan(place, tuned, recipe, each) for each in outcomes[: arguments.particlegan]]
+        outcomes += [particlegan(place, tuned, recipe, each) for each in own[: arguments.particlegan]]
     return combined(outcomes, tuned)
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def test_arms_are_trained_once_and_the_baseline_has_as_many_images(tmp_path):
     again = toys.compared(arguments("--seeds", "2", "--seeds-of-baseline", "1", "--kimg", "3"), place, "ring")
     assert again.outcomes == report.outcomes
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+
+
+def test_particlegan_is_compared_with_the_recipe_alone_even_with_fewer_seeds(tmp_path):
+    """Its results are read from WORK, so that it need not be installed."""
+    place, words = Place(tmp_path, tmp_path, 1), ("--seeds", "1", "--seeds-of-baseline", "0", "--kimg", "3")
+    (own,) = toys.compared(arguments(*words), place, "ring").outcomes
+    names = [f"particlegan-{recipe}-on-ring" for recipe in toys.PARTICLE_RECIPES]
+    for name in names:
+        result = asdict(replace(own, name=f"{name}/0", arm=name))
+        (tmp_path / f"{name}-{own.seconds:.0f}-0.json").write_text(json.dumps(result))
+    report = toys.compared(arguments(*words, "--particlegan", "3"), place, "ring")
+    assert [(each.arm, each.seed) for each in report.outcomes] == [("ring", 0), *((name, 0) for name in names)]
 
 
 @pytest.mark.parametrize("dataset", MODES)
