@@ -1,7 +1,7 @@
 """Pictures at equal time: recipes, and the scripts that most people train first, with the same threads for each.
 
     python -m benchmarks.pictures fashion-mnist --minutes 10 --seeds 5 --jobs 2 --data-dir DATA --work WORK --out OUT
-    python -m benchmarks.pictures emoji.zip --size 32 --minutes 30 --seeds 3 --jobs 2 --work WORK --out OUT
+    python -m benchmarks.pictures emoji.zip --size 32 --minutes 30 --seeds 3 --data-dir DATA --work WORK --out OUT
 
 The data is `fashion-mnist`, or a folder or archive of pictures with a folder for each class. An arm is a recipe or a
 TOML file, or a script of benchmarks/scripts.py. The scripts train on the pixels that the recipes see. Samples are
