@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: torch finds no CUDA device here; --device cpu tries the program itself")
-    options.work.mkdir(parents=True, exist_ok=True)
+    for folder in (options.work, options.out.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     device = torch.cuda.get_device_name() if options.device == "cuda" else "the CPU"
     sections = list[Section]()
     for name, command, limit in commands(options):

@@ -46,7 +46,8 @@ class Result:
 
 def main() -> None:
     arguments = parse()
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    for folder in (arguments.work, arguments.out.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     jobs = [(recipe, seed) for recipe in arguments.recipes for seed in range(arguments.seeds)]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         runs = list(pool.map(lambda job: train(arguments, *job), jobs))

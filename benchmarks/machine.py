@@ -61,7 +61,11 @@ def commit() -> str:
 
 
 def write_report(out: Path, text: str, rows: Iterable[object]) -> None:
-    """Write the table to OUT.md and its rows, which are dataclasses, to OUT.json; print the table."""
+    """Write the table to OUT.md and its rows, which are dataclasses, to OUT.json; print the table.
+
+    A missing folder is made.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".md").write_text(text, encoding="utf-8")
     data = json.dumps([asdict(row) for row in rows], indent=1)  # type: ignore[call-overload]  # instances, all of them
     out.with_suffix(".json").write_text(data + "\n", encoding="utf-8")

@@ -27,3 +27,10 @@ def test_gpu_speed_is_that_of_a_log_without_its_first_line(tmp_path):
     assert gpu.images_per_second(log) is None
     log.write_text("".join(f'{{"step": {step}, "images_per_second": {step}}}\n' for step in (1, 5, 7, 9)))
     assert gpu.images_per_second(log) == 7
+
+
+def test_gpu_report_is_written_to_a_folder_that_does_not_exist_yet(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "commands", lambda options: [("good", ["-c", "print('all good')"], 60.0)])
+    out = tmp_path / "new" / "gpu"
+    gpu.main([*OPTIONS[:4], "--work", str(tmp_path / "work"), "--out", str(out), "--device", "cpu"])
+    assert "| good | ok |" in out.with_suffix(".md").read_text()
