@@ -39,8 +39,9 @@ class ExportedGenerator:
     `config`: the resolved config as plain data, without observers. Of the paths of datasets, only the last name is
     left, and of text in other components that begins with `/` or `~`; a relative path there stays as it is.
     `about`: where the weights come from, as plain data without paths and names of people or machines: `step`, `kimg`,
-    `averaged`, `checkpoint` (the SHA-256 of its content, as `gancore checkpoint verify -v` prints it), `recipe`,
-    `gancore`, `torch`, `python`, `plugins` (versions by package) and `needs` (third-party plugins that the run needs).
+    `averaged`, `half_life_kimg` (that of the EMA, None for current weights and for a schedule), `checkpoint` (the
+    SHA-256 of its content, as `gancore checkpoint verify -v` prints it), `recipe`, `gancore`, `torch`, `python`,
+    `plugins` (versions by package) and `needs` (third-party plugins that the run needs).
     `evaluation`: the run's evaluation at this step as in evaluation.json, None without one.
     `picture`: a PNG of samples, None for samples that make no picture.
     """

@@ -37,6 +37,7 @@ def exported_generator(case: Case) -> ExportedGenerator:
         "step": 10,
         "kimg": 0.64,
         "averaged": True,
+        "half_life_kimg": 10.0,
         "checkpoint": "0" * 64,
         "recipe": None,
         "gancore": "0.1.0",

@@ -13,6 +13,7 @@ from gancore.errors import ConfigError, PluginError, StorageError
 from gancore.exporters import Exporter
 from gancore.sampling.export import check_target, exported_generator
 from gancore.sampling.load import load
+from helpers.exported import exported_with
 from helpers.model_folders import untrained
 from helpers.small_runs import largest_file, recorded
 from helpers.tiny_components import catalog
@@ -199,8 +200,13 @@ def test_exporter_receives_where_the_weights_come_from(run, trained):
     assert model.about["checkpoint"] == trained.digest
     assert model.about["plugins"] == trained.about["made_with"]["plugins"]
     raw = exported_generator(load(run, raw=True, device="cpu", catalog=catalog()))
-    assert raw.about["averaged"] is False
+    assert (raw.about["averaged"], raw.about["half_life_kimg"]) == (False, None)
+    assert model.about["half_life_kimg"] == 0.01
     json.dumps([model.about, model.config, model.data_format, model.interface()], allow_nan=False)
+
+
+def test_laws_of_exporters_have_all_that_is_known_about_the_weights(trained):
+    assert exported_with(torch.tanh).about.keys() == exported_generator(trained).about.keys()
 
 
 def test_exporter_receives_no_paths_and_no_observers(trained):
