@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -85,10 +85,10 @@ def export_is_one_complete_path(component: Component, case: Case) -> None:
         else:
             written = out.is_dir() and any(path.stat().st_size for path in out.rglob("*") if path.is_file())
             require(written, "it writes no folder with files at `out`")
-        plain = isinstance(facts, dict) and all(
+        plain = isinstance(facts, Mapping) and all(
             isinstance(name, str) and isinstance(fact, str | int | float | None) for name, fact in facts.items()
         )
-        require(plain, f"`export` must return a dict of plain facts by name; received {facts!r}")
+        require(plain, f"`export` must return a mapping of plain facts by name; received {facts!r}")
 
     _export(component, exported_generator(case), check)
 

@@ -1,3 +1,5 @@
+from types import MappingProxyType
+
 import broken_components as broken
 import pytest
 
@@ -60,3 +62,12 @@ def test_breach_is_one_line_with_a_call_that_can_be_pasted(component, law, call)
 def test_check_law_is_deterministic():
     first, second = (check_law(broken.WideIsWrong, testing.output_has_the_promised_shape) for _ in range(2))
     assert first == second
+
+
+class ReturnsAMapping(broken.CorrectExporter):
+    def export(self, model, out):
+        return MappingProxyType(super().export(model, out))
+
+
+def test_facts_of_an_exporter_may_be_any_mapping():
+    assert check_law(ReturnsAMapping, testing.export_is_one_complete_path).outcome == "held"
