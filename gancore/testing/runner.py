@@ -39,10 +39,10 @@ Law = Callable[[Component, Case], None]
 
 EXAMPLES = 12
 """Number of cases that a law is checked on."""
-_SEED = 1
-_BOUNDS = Bounds(largest=24, reach=100.0, letters="qxz")
 _EXPORTS = 1
 """The same for exporters: tracing a network takes seconds."""
+_SEED = 1
+_BOUNDS = Bounds(largest=24, reach=100.0, letters="qxz")
 _MAX_SKIPPED = 3 * EXAMPLES
 """Number of skipped cases after which no more are drawn."""
 
