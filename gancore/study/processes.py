@@ -27,8 +27,8 @@ class _Worker:
 class WorkerProcesses:
     """Processes that run a command, from the start of a block; at its end, those that still work are interrupted.
 
-    With several GPUs, of which `devices` is the number, each process has one. They are in process groups of their own:
-    Ctrl-C in a terminal would reach them twice otherwise.
+    `devices` is the number of GPUs that are visible here. With several, each process sees one of them. Processes are in
+    groups of their own: Ctrl-C in a terminal would reach them twice otherwise.
     """
 
     command: Sequence[str]
@@ -77,8 +77,9 @@ class WorkerProcesses:
 
     def _start(self, number: int) -> None:
         environment = dict(self.environment)
-        if self.devices > 1 and "CUDA_VISIBLE_DEVICES" not in environment:
-            environment["CUDA_VISIBLE_DEVICES"] = str(number % self.devices)
+        if self.devices > 1:
+            visible = environment.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.devices)))
+            environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[number % self.devices]
         process = subprocess.Popen(  # noqa: S603  # our own command
             self.command,
             env=environment,

@@ -11,6 +11,7 @@ import pytest
 from gancore.errors import StorageError, WorkerError
 from gancore.run.interrupt import Interrupted
 from gancore.study.definition import FILE, read_study
+from gancore.study.processes import WorkerProcesses
 from gancore.study.study import Study
 from gancore.study.trials import JOURNAL
 from helpers.small_studies import FIELDS, StopAt, study
@@ -120,6 +121,25 @@ def test_workers_share_a_study_and_take_up_the_trial_of_one_that_was_killed(tmp_
     ]  # fmt: skip
     resumed = [json.loads((folder / row["run"] / "manifest.json").read_text()).get("resumed", []) for row in rows]
     assert any(entry["step"] == reached for entries in resumed for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices", "seen"),
+    [
+        (None, 2, ["0", "1", "0"]),
+        ("2,GPU-5f", 2, ["2", "GPU-5f", "2"]),
+        ("0,1,2,3", 4, ["0", "1", "2"]),
+        ("3", 1, ["3", "3", "3"]),
+        (None, 0, ["all", "all", "all"]),
+    ],
+)
+def test_workers_have_one_of_the_visible_gpus_each(visible, devices, seen):
+    code = "import os, sys; print(os.environ.get('CUDA_VISIBLE_DEVICES', 'all'), file=sys.stderr)"
+    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    with WorkerProcesses([sys.executable, "-c", code], 3, devices, environment) as processes:
+        while processes.are_working:
+            time.sleep(0.02)
+    assert sorted(processes.lines()) == sorted(seen)
 
 
 def test_workers_of_one_command_finish_a_study(tmp_path):
