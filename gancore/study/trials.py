@@ -192,11 +192,21 @@ class Trials:
 
     @using_storage()
     def retry(self) -> None:
-        """Add a trial for each run that an error has ended, with the same keys; numbers that diverged are no error."""
+        """Add a trial for each run that an error has ended, with the same keys; numbers that diverged are no error.
+
+        It keeps what was measured at the checks that the run has passed: its newest checkpoint may be of a later step.
+        """
         for trial in self.all():
             if trial.state.name == "FAIL" and trial.user_attrs.get("result", {}).get("is_error"):
-                job = trial.user_attrs["job"]
-                self.study.enqueue_trial(trial.params, user_attrs={"job": job})
+                again = optuna.trial.create_trial(
+                    state=optuna.trial.TrialState.WAITING,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    user_attrs={key: trial.user_attrs[key] for key in ("job", _TRAINED) if key in trial.user_attrs},
+                    system_attrs=trial.system_attrs,  # where pruners keep values of checks
+                    intermediate_values=trial.intermediate_values,
+                )
+                self.study.add_trial(again)
 
     @property
     def finished(self) -> bool:

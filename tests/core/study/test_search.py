@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import gancore
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, NumericsError
 from gancore.run.interrupt import Interrupted
 from gancore.study.measure import Half
 from gancore.study.page import page_of_study
@@ -29,6 +29,32 @@ def test_search_retries_an_error_with_the_setting_that_it_had(tmp_path):
     made.run(retry=True)
     (searched,) = (row for row in made.results if row["stage"] == "search")
     assert (searched["state"], searched["optimizer.generator.lr"]) == ("finished", rate)
+
+
+class FailAt(StopAt):
+    """Fails the n-th time that it is asked."""
+
+    def check(self):
+        self.calls -= 1
+        if self.calls == 0:
+            raise RuntimeError("no luck today")
+
+
+@pytest.mark.parametrize("storage", [None, "sqlite:///{}/study.db"])
+def test_search_with_a_pruner_retries_an_error_with_the_checks_that_the_run_has_passed(tmp_path, storage):
+    pruner = {"name": "SuccessiveHalvingPruner", "min_resource": 25, "reduction_factor": 2}
+    changes = {"seeds": 1, "trials": 1, "pruner": pruner, "checks": [25, 50]}
+    made = study(tmp_path / "s", SEARCH, **changes, storage=storage and storage.format(tmp_path))
+    with pytest.raises(NumericsError, match="no run of the search has ended with a finite metric"):
+        made.run(interruption=FailAt(13))
+    assert [row["failure"] for row in made.results] == ["RuntimeError: no luck today"]
+    made.run(retry=True)
+    failed, retried = made._stages["search"].study.get_trials()
+    assert (failed.state.name, retried.state.name) == ("FAIL", "COMPLETE")
+    assert list(failed.intermediate_values) == [25, 50]
+    for key in ("params", "intermediate_values", "system_attrs"):
+        assert getattr(retried, key) == getattr(failed, key)
+    assert retried.user_attrs["result"]["step"] == 12
 
 
 def test_search_compares_its_best_setting_with_the_base_by_other_seeds_and_other_points(tmp_path):
