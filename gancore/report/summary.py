@@ -100,9 +100,11 @@ class RunSummary:
                     found.setdefault(name, []).append((int(line["step"]), value))
         for name, details in self.evaluated.items():  # `gancore evaluate --save` leaves the log as it is
             values, step = found[name], self.evaluated_step
+            if step is None:
+                continue
             value = math.nan if details.value is None else details.value
-            is_new = not values or (math.isfinite(value) and values[-1][0] == step and values[-1][1] != value)
-            if step is not None and is_new:
+            is_newer = not values or values[-1][0] < step
+            if is_newer or (math.isfinite(value) and values[-1][0] == step and values[-1][1] != value):
                 values.append((step, value))
         real = {name: details.real_data for name, details in self.evaluated.items()}
         return {

@@ -96,6 +96,7 @@ def test_summary_names_what_is_damaged_or_missing(tmp_path, name, content, probl
     ("lines", "history"),
     [
         ([training_line(200)], [(200, 5.0)]),
+        ([training_line(200), evaluation_line(100, 7.1)], [(100, 7.1), (200, 5.0)]),
         ([training_line(200), evaluation_line(200, 7.1)], [(200, 7.1), (200, 5.0)]),
         ([training_line(200), evaluation_line(200, 5.0)], [(200, 5.0)]),
         ([training_line(200), evaluation_line(200, 7.1), evaluation_line(300, 6.0)], [(200, 7.1), (300, 6.0)]),
