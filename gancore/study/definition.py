@@ -116,6 +116,14 @@ class StudyConfig(Settings):
         default=None, description="database for the state, such as sqlite:///study.db; absent: a file in the folder"
     )
 
+    @field_validator("metric", "metrics")
+    @classmethod
+    def _check_metrics(cls, names: str | tuple[str, ...] | dict[str, Any]) -> str | tuple[str, ...] | dict[str, Any]:
+        for name in (names,) if isinstance(names, str) else names:
+            if name.startswith("{"):
+                raise ValueError("must be the name of a metric; write its settings as a table: [metrics.kid-random]")
+        return names
+
     @field_validator("budget")
     @classmethod
     def _check_budget(cls, text: str | None) -> str | None:

@@ -60,6 +60,8 @@ def test_study_is_read_again_from_what_it_writes(tmp_path_factory, fields, below
         ({"trials": 50}, "trials has no effect without a space"),
         ({"better": "higher"}, "better is for a further number of a metric, such as modes.reverse_kl, not modes"),
         ({"checks": [50, 20]}, "checks: must be rising percentages"),
+        ({"metric": "{name = 'kid'}"}, "metric: must be the name of a metric; write its settings as a table"),
+        ({"metrics": ["modes", "{name = 'kid'}"]}, "metrics: must be the name of a metric"),
     ],
 )
 def test_study_says_which_key_is_wrong(changes, message):
