@@ -280,7 +280,8 @@ class StudyReport:
         medians = "Medians over the seeds, the lowest and the highest in parentheses."
         compared = (
             f"Ratio: of the medians to that of {baseline}, over the same seeds, with its 95 % interval (bootstrap over "
-            "pairs). p: Mann-Whitney, two-sided, corrected for the number of arms (Holm)."
+            "pairs; of each arm alone, and too narrow with few seeds). p: Mann-Whitney, two-sided, corrected for the "
+            "number of arms (Holm)."
         )
         is_lower = self.better.get(metric, "lower") == "lower"
         far = f"above {WORST_FACTOR:g} times" if is_lower else f"below 1/{WORST_FACTOR:g} of"
