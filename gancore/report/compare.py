@@ -149,14 +149,21 @@ def better_of(runs: Iterable[RunSummary], metric: str) -> Better | None:
 def best_first(runs: Sequence[RunSummary], metric: str) -> list[RunSummary]:
     """Return the runs with the best newest value of a metric first, and last those without one.
 
-    Raises ConfigError for a metric that no run has.
+    Raises ConfigError for a metric that no run has, and for one of which it is not known what is better.
     """
     known = metric_names(runs)
     if not known:
         raise ConfigError(f"cannot sort by {metric!r}: no run has been evaluated", "leave --sort out")
     if metric not in known:
         raise ConfigError(unknown_name("metric of the runs", metric, known), f"--sort {shell_quote(known[0])}")
-    sign = -1 if better_of(runs, metric) == "higher" else 1
+    better = better_of(runs, metric)
+    if better is None:
+        path = next(run.path for run in runs if metric in run.scores)
+        raise ConfigError(
+            f"it is not known whether lower or higher values of {metric} are better",
+            f"gancore evaluate {shell_quote(path)} --metric {shell_quote(metric)} --save",
+        )
+    sign = -1 if better == "higher" else 1
 
     def place(run: RunSummary) -> float:
         value = run.scores[metric].value if metric in run.scores else math.nan

@@ -66,6 +66,16 @@ def test_compare_sorts_by_a_metric_and_keeps_runs_without_it_last(gancore, runs)
     assert "no run has been evaluated" in gancore.fails(2, "compare", "runs/0000", "--sort", "fd")
 
 
+def test_compare_does_not_sort_by_a_metric_of_which_it_is_not_known_what_is_better(gancore, runs):
+    for path in runs.glob("*/evaluation.json"):
+        path.unlink()
+    done = gancore("compare", "runs", "--sort", "fd-classifier")
+    assert done.returncode == 2
+    first, *_, last = done.stderr.splitlines()
+    assert first == "error: it is not known whether lower or higher values of fd-classifier are better"
+    assert last == "next: gancore evaluate runs/0001 --metric fd-classifier --save"
+
+
 def test_compare_prints_real_data_with_each_run_if_it_was_measured_differently(gancore, runs):
     lines = [training_line(9), evaluation_line(9, 2.0)]
     run_folder(runs / "0005", lines, {"fd-classifier": score(2.0, real=0.01, reference="kmnist")})
