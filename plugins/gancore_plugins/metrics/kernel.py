@@ -13,7 +13,8 @@ class KernelDistance(Metric):
     """Kernel distance of features, Bińkowski et al. 2018 (arXiv:1801.01401); KID when the extractor is inception.
 
     The squared maximum mean discrepancy with the kernel (x y / D + 1)^3, averaged over random subsets. It is unbiased,
-    so it may be negative.
+    so it may be negative. Detail: `std` over the subsets; absent if each has all generated or all real images, since
+    it would then be too small.
     """
 
     name = "kid"
@@ -29,8 +30,10 @@ class KernelDistance(Metric):
         size = min(self.subset_size, len(fake), len(real))
         if size < 2:
             raise DataError(f"kid needs at least 2 generated and real samples; received {len(fake)} and {len(real)}")
+        subsets = 1 if size == len(fake) == len(real) else self.subsets  # all of them would be equal
         found = kid_features_to_metric(
-            fake.double(), real.double(), kid_subsets=self.subsets, kid_subset_size=size, verbose=False
+            fake.double(), real.double(), kid_subsets=subsets, kid_subset_size=size, verbose=False
         )
+        details = {"std": found[KEY_METRIC_KID_STD]} if size < min(len(fake), len(real)) else {}
         warnings = () if size == self.subset_size else (f"subsets have {size} images, since there are no more",)
-        return Measurement(found[KEY_METRIC_KID_MEAN], {"std": found[KEY_METRIC_KID_STD]}, warnings=warnings)
+        return Measurement(found[KEY_METRIC_KID_MEAN], details, warnings=warnings)

@@ -55,6 +55,21 @@ def test_kid_does_not_depend_on_the_order_of_images():
     assert first.details["std"] > 0
 
 
+@pytest.mark.parametrize(
+    ("fakes", "reals", "size", "varies"), [(90, 120, 50, True), (90, 120, 90, False), (90, 90, 90, False)]
+)
+def test_kid_has_the_deviation_of_its_subsets_unless_they_have_all_images_of_a_kind(fakes, reals, size, varies):
+    metric = KernelDistance(extractor=GIVEN, subsets=7, subset_size=size)
+    found = metric.measure(of_features(normal(0, fakes, 5), normal(1, reals, 5)))
+    assert set(found.details) == ({"std"} if varies else set())
+    assert found.warnings == ()
+
+
+def test_kid_of_all_images_is_that_of_one_subset():
+    inputs = of_features(normal(0, 200, 5), normal(1, 200, 5))
+    assert KernelDistance(extractor=GIVEN, subset_size=200).measure(inputs) == WHOLE.measure(inputs)
+
+
 def test_kid_is_symmetric():
     first, second = normal(0, 200, 5), normal(1, 200, 5) + 0.4
     found = [WHOLE.measure(of_features(*pair)).value for pair in ((first, second), (second, first))]
