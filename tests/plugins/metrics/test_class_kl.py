@@ -42,8 +42,14 @@ def test_class_kl_of_one_class_of_ten_is_log_ten():
     assert measured(torch.full((100,), 7), torch.arange(10).repeat(10), 10).value == pytest.approx(math.log(10))
 
 
-def test_class_kl_is_infinite_if_real_data_lacks_a_generated_class():
-    assert measured(labels_with([5, 5]), labels_with([10, 0]), 2).value == math.inf
+@pytest.mark.parametrize(
+    ("fake", "real", "classes"), [([5, 50], [55, 0], "1"), ([7] * 20, [180, *[0] * 19], "1, 2, 3, 4, 5, …")]
+)
+def test_class_kl_is_infinite_if_real_data_lacks_a_generated_class_and_names_it(fake, real, classes):
+    found = measured(labels_with(fake), labels_with(real), len(fake))
+    assert found.value == math.inf
+    *_, text = found.warnings
+    assert text == f"it is infinite: no real image is read as class {classes}; use more real images"
 
 
 def test_class_kl_ideal_is_the_mean_for_equal_distributions():
@@ -53,9 +59,16 @@ def test_class_kl_ideal_is_the_mean_for_equal_distributions():
     assert sum(each.value for each in found) / 30 == pytest.approx(9 / 2000, rel=0.25)
 
 
-@pytest.mark.parametrize(("count", "warned"), [(99, True), (100, False)])
-def test_class_kl_warns_of_few_images(count, warned):
-    assert bool(measured(torch.arange(count) % 10, torch.arange(100) % 10, 10).warnings) == warned
+@pytest.mark.parametrize(
+    ("fakes", "reals", "text"),
+    [
+        (99, 100, ["99 images are few for 10 classes; use 100 or more"]),
+        (100, 98, ["98 images are few for 10 classes; use 100 or more"]),
+        (100, 100, []),
+    ],
+)
+def test_class_kl_warns_of_few_images(fakes, reals, text):
+    assert [*measured(torch.arange(fakes) % 10, torch.arange(reals) % 10, 10).warnings] == text
 
 
 def test_class_kl_refuses_fewer_images_than_classes():
