@@ -32,6 +32,7 @@ from gancore.study.results import COMPARISON, SEARCH, Outcome, Results, StudyRep
 from gancore.study.statistics import LEVEL, fewest_seeds, smallest_p
 from gancore.study.trials import (
     BRUTE_FORCE,
+    LOCK,
     Job,
     Trials,
     check_installed,
@@ -49,8 +50,8 @@ from gancore.utils.paths import cache_root, data_root, shell_quote
 
 STORAGE = "GANCORE_STUDY_STORAGE"
 """Environment variable with the database of a study, as the option --storage."""
-LOCK, IDENTITY = ".lock", ".id"
-"""LOCK is held while trials are added. IDENTITY has the name of the study in its storage, and a random text."""
+IDENTITY = ".id"
+"""The file in the folder that has the name of the study in its storage, and a random text."""
 _POLL_S, _LOOK_S = 2.0, 0.2
 """Seconds between two checks for trials whose worker has died, and of the processes that this one has started."""
 _MAY_GROW = ("seeds", "variants", "trials", "storage")

@@ -41,6 +41,8 @@ with suppress(ImportError):  # `check_installed` says so
     _ERRORS = (OSError, json.JSONDecodeError, SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 T = TypeVar("T")
+LOCK = ".lock"
+"""The file in the folder of a study whose lock is held while trials are added, and while a setting is chosen."""
 JOURNAL = "journal.log"
 """The file in the folder of a study that has its state, unless it is in a database."""
 BRUTE_FORCE = "BruteForceSampler"

@@ -17,8 +17,9 @@ from gancore.run.interrupt import Interruption
 from gancore.study.arms import OFF, Sources, make_run
 from gancore.study.definition import StudyConfig
 from gancore.study.measure import Measure, real_data_of
-from gancore.study.trials import Trials, job_of, pruner_of, sampler_of, suggest, using_storage
+from gancore.study.trials import LOCK, Trials, job_of, pruner_of, sampler_of, suggest, using_storage
 from gancore.utils.json import json_safe
+from gancore.utils.lock import lock_file
 from gancore.utils.text import duration, short_number
 from gancore.utils.threads import computing_with
 
@@ -148,7 +149,7 @@ class Worker:
         """Return config keys that the sampler suggests; for a trial that is taken up, those of its start."""
         trials.study.sampler = sampler_of(self.study.sampler, trial.number)
         trials.study.pruner = pruner_of(self.study.pruner)
-        with using_storage():
+        with using_storage(), lock_file(self.folder / LOCK):  # else two workers at once could choose the same setting
             return nested({key: suggest(trial, key, each) for key, each in self.study.distributions()})
 
     def _train(self, keys: Mapping[str, Any], seed: int, part: Part) -> list[str]:

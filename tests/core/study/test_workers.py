@@ -5,16 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 
 from gancore.errors import StorageError, WorkerError
-from gancore.run.interrupt import Interrupted
+from gancore.run.interrupt import Interrupted, Interruption
 from gancore.study.definition import FILE, read_study
 from gancore.study.processes import WorkerProcesses
 from gancore.study.study import Study
 from gancore.study.trials import JOURNAL
-from helpers.small_studies import FIELDS, StopAt, study
+from gancore.study.work import Worker
+from helpers.small_studies import FIELDS, SEARCH, StopAt, study
 
 
 def test_worker_that_began_before_a_study_grew_does_not_shrink_it(tmp_path):
@@ -148,6 +151,25 @@ def test_workers_of_one_command_finish_a_study(tmp_path):
     assert {row["state"] for row in made.results} == {"finished"}
     assert len(made.results) == 4
     assert not any("study.db" in word for word in made._command())
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # hidden for one thread at a time
+def test_workers_that_choose_at_the_same_time_take_each_setting_of_a_grid_once(tmp_path):
+    sizes = [8, 16, 24, 32, 40, 48, 56, 64]
+    changes = {"space": {"batch_size": {"choice": sizes}}, "trials": len(sizes), "sampler": "BruteForceSampler"}
+    study(tmp_path / "s", SEARCH, **changes).run(workers=0)
+    together = Barrier(len(sizes), timeout=60)
+
+    def choose(made):
+        worker = Worker(made.config, made.path, made.measure, made._sources, Interruption())
+        trials = made._stages["search"]
+        with trials.claim() as trial:
+            together.wait()
+            return worker._choose(trials, trial)["batch_size"]
+
+    with ThreadPoolExecutor(len(sizes)) as threads:
+        chosen = threads.map(choose, [Study(out=tmp_path / "s", device="cpu") for _ in sizes])
+    assert sorted(chosen) == sizes
 
 
 def test_study_without_workers_is_begun_and_trains_nothing(tmp_path):
