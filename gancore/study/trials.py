@@ -47,6 +47,8 @@ JOURNAL = "journal.log"
 """The file in the folder of a study that has its state, unless it is in a database."""
 BRUTE_FORCE = "BruteForceSampler"
 """The sampler that tries every setting of a space once."""
+_SEQUENCE = "QMCSampler"
+"""The sampler whose settings are points of one sequence, with low discrepancy."""
 _LOCKS = "locks"
 _TRAINED = "trained"
 _SEEDS = 1_000_003
@@ -257,6 +259,7 @@ class Trials:
             trial._trial_id, state=optuna.trial.TrialState.RUNNING
         ):
             return None
+        self.study._thread_local.cached_all_trials = None  # as `ask` does, for samplers that look at other trials
         return optuna.Trial(self.study, trial._trial_id)
 
     @using_storage()
@@ -323,14 +326,18 @@ def sampler_of(given: str | Mapping[str, Any], number: int) -> BaseSampler:
     """Return a sampler by its name in `optuna.samplers`, or from a table of its name and arguments.
 
     Its seed follows from the one given and the number of the trial, so that no trial repeats the random numbers of
-    another. Raises ConfigError for an unknown sampler or argument.
+    another. A sequence has one seed in all trials, each of which takes the next of its points. Raises ConfigError for
+    an unknown sampler or argument.
     """
     name = given if isinstance(given, str) else given.get("name")
     if name in _UNFIT:
         raise ConfigError(f"{name} cannot be used by a study", _UNFIT[name])
-    seed = 0 if isinstance(given, str) else given.get("seed", 0)
-    seed = (seed * _SEEDS + number) % 2**32 if isinstance(seed, int) else seed
-    return _made("sampler", given, optuna.samplers.BaseSampler, {"seed": seed})  # type: ignore[type-abstract]  # a name
+    given_seed = 0 if isinstance(given, str) else given.get("seed", 0)
+    seed = (given_seed * _SEEDS + number) % 2**32 if isinstance(given_seed, int) else given_seed
+    known: dict[str, object] = {"seed": seed}
+    if name == _SEQUENCE:  # the first trial has no point of it
+        known = {"seed": given_seed, "independent_sampler": optuna.samplers.RandomSampler(seed=seed)}
+    return _made("sampler", given, optuna.samplers.BaseSampler, known)  # type: ignore[type-abstract]  # a name
 
 
 def check_sampler(study: StudyConfig) -> None:

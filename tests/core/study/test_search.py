@@ -1,5 +1,6 @@
 """Searches of studies: the samplers, the checks after which runs end early, and the comparison of what was found."""
 
+import math
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from gancore.run.interrupt import Interrupted
 from gancore.study.measure import Half
 from gancore.study.page import page_of_study
 from gancore.study.results import Outcome, StudyReport
+from gancore.study.trials import sampler_of
 from helpers.small_studies import SEARCH, StopAt, study
 
 
@@ -193,6 +196,20 @@ def test_sampler_with_a_seed_suggests_other_settings_in_each_trial(tmp_path):
     made.run()
     rates = [row["optimizer.generator.lr"] for row in made.results if row["stage"] == "search"]
     assert len(set(rates)) == 4
+
+
+def test_sampler_of_a_sequence_takes_its_next_point_in_each_trial(tmp_path):
+    changes = {"seeds": 1, "trials": 9, "budget": "2 steps", "pruner": "Halving", "checks": [50]}
+    made = study(tmp_path / "s", SEARCH, sampler={"name": "QMCSampler", "scramble": True}, **changes)
+    made.run()
+    _, *rates = (row["optimizer.generator.lr"] for row in made.results if row["stage"] == "search")
+    eighths = [int(8 * (math.log10(rate) + 4) / 3) for rate in rates]  # of the range from 1e-4 to 1e-1
+    assert sorted(eighths) == list(range(8))
+
+
+def test_sampler_of_a_sequence_begins_with_other_numbers_if_the_first_trials_fail():
+    begun = [optuna.create_study(sampler=sampler_of("QMCSampler", number)).ask() for number in range(3)]
+    assert len({trial.suggest_float("x", 0, 1) for trial in begun}) == 3
 
 
 def test_search_of_a_grid_tries_each_combination_once(tmp_path):
