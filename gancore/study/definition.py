@@ -156,8 +156,8 @@ class StudyConfig(Settings):
     @field_validator("checks")
     @classmethod
     def _check_percentages(cls, checks: tuple[int, ...]) -> tuple[int, ...]:
-        if list(checks) != sorted(set(checks)) or not all(0 < check < 100 for check in checks):
-            raise ValueError("must be rising percentages from 1 to 99")
+        if not checks or list(checks) != sorted(set(checks)) or not all(0 < check < 100 for check in checks):
+            raise ValueError("must be one or more rising percentages from 1 to 99")
         return checks
 
     @field_validator("pruner")
