@@ -83,7 +83,8 @@ class Study:
     in the folder `out` is opened. `data_dir` has the files of datasets. `device` is auto, cpu, cuda or mps. `catalog`
     has the plugins, by default all that are installed. Runs are ordinary run folders in `out`/runs.
 
-    `storage` is a database, by default that of the environment variable GANCORE_STUDY_STORAGE, else of the study.
+    `storage` is a database, by default that of the environment variable GANCORE_STUDY_STORAGE, else of the study. The
+    variable does not count for a folder whose study began without a database.
     Raises ConfigError for wrong fields. A folder that has another study is refused before it is read or changed.
     """
 
