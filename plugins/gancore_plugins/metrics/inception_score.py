@@ -13,7 +13,8 @@ class InceptionScore(Metric):
     """Inception Score, Salimans et al. 2016 (arXiv:1606.03498), with any extractor that classifies.
 
     exp E KL(p(y | x) || p(y)), between 1 and the number of classes, averaged over splits of the images. It uses no real
-    images, and a classifier may be confident about bad ones, so do not rely on it alone.
+    images, and a classifier may be confident about bad ones, so do not rely on it alone. p(y) is the mean over the N
+    images of a split, which makes the score too low, the more so the smaller N: compare equal N and splits.
     """
 
     name = "is"

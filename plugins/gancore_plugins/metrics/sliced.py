@@ -21,7 +21,8 @@ class MongeDistance(Metric):
     3 D times the mean, over random directions w in D dimensions, of the squared 2-Wasserstein distance between the
     projections w x and w y, which is exact in one dimension: the mean squared difference of quantiles. It estimates no
     covariance, so it also works with fewer images than features, and sees more than two moments. For a shift by v it is
-    3 |v|^2 on average over directions. The directions are always the same.
+    3 |v|^2 on average over directions. The directions are always the same. Two samples of one distribution have a value
+    above 0 too, which falls with the number of images.
     """
 
     name = "mind"

@@ -30,6 +30,13 @@ def test_inception_score_does_not_depend_on_the_order_of_images():
     assert score(Samples(images, logits=logits), 10) == score(Samples(images, logits=shuffled(1, logits)), 10)
 
 
+def test_inception_score_rises_with_the_number_of_images_since_few_are_too_low():
+    logits = torch.randn(2000, 10, generator=torch.Generator().manual_seed(0))
+    images = torch.zeros(2000, 1, 1, 1, dtype=torch.uint8)
+    scores = [score(Samples(images, logits=logits), splits).value for splits in (100, 10, 1)]
+    assert scores == sorted(scores)
+
+
 def test_inception_score_refuses_fewer_images_than_splits():
     with pytest.raises(DataError, match="10 splits need at least 10 images; received 4"):
         score(of_classes([0, 1, 2, 3], 4), splits=10)
