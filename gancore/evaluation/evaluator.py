@@ -374,11 +374,10 @@ class Evaluator:
     def _score_real_data(self, group: _Group, halve: bool) -> None:
         """Measure real images in place of generated ones.
 
-        If the reference is held out, training images stand in for generated ones; also if it is statistics, which are
-        then compared with images that they may be of, so that the floor is too low. Otherwise one half of the reference
-        stands in and is compared with the other half. This is also done for metrics that search the training images,
-        since those must not contain the stand-ins, and for metrics of conditions, since a classifier knows the images
-        that it was trained on.
+        If the reference is held out, training images stand in for generated ones. So they do for statistics; the floor
+        is too low if these are of the same images. Otherwise one half of the reference stands in and is compared with
+        the other half. This is also done for metrics that search the training images, since those must not contain the
+        stand-ins, and for metrics of conditions, since a classifier knows the images that it was trained on.
         """
         halves = inputs = self._halves(group, group.real) if halve and group.real is not None else None
         if self.origin.training is not None and (self.origin.held_out or self.statistics):
