@@ -32,7 +32,7 @@ def test_memorization_of_copies_is_one():
     found = measured(training[:100], held_out, training)
     assert found.value == 1
     assert found.details["median_generated"] == 0 < found.details["median_held_out"]
-    assert found.ideal == {"value": 0.5, "chance": 0.5}
+    assert found.ideal == {"value": pytest.approx(0.5141, abs=1e-4), "chance": 0.5}
 
 
 def test_memorization_of_unseen_and_distant_images_is_one_half():
@@ -40,6 +40,16 @@ def test_memorization_of_unseen_and_distant_images_is_one_half():
     assert measured(fresh, held_out, training).details["chance"] == pytest.approx(0.5, abs=0.04)
     distant = measured(fresh + 30, held_out, training)
     assert (distant.value, distant.details["chance"]) == (0.5, 0)
+
+
+@pytest.mark.parametrize(("fakes", "unseen"), [(60, 60), (40, 90)])
+def test_memorization_ideal_is_the_mean_for_unseen_images(fakes, unseen):
+    training = normal(0, 300, 3)
+    found = [
+        measured(normal(seed, fakes, 3), normal(seed + 1, unseen, 3), training) for seed in range(1, 401, 2)
+    ]
+    assert sum(each.value for each in found) / len(found) == pytest.approx(found[0].ideal["value"], abs=0.006)
+    assert found[0].ideal["value"] > 0.52
 
 
 def test_memorization_does_not_depend_on_the_order_of_images():
