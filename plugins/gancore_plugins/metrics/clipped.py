@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
@@ -59,7 +61,7 @@ def expected_coverage(fakes: int, reals: int, k: int) -> np.ndarray:
     # P(c = j) = C(m, j) B(j + a, m - j + b) / B(a, b); the mean of min(c, k) is k - sum over j < k of (k - j) P(c = j)
     missing = torch.zeros_like(m)
     for j in range(k):
-        logs = (m + 1).lgamma() - (m - j + 1).clamp(min=1).lgamma() - torch.lgamma(torch.tensor(j + 1.0)).double()
+        logs = (m + 1).lgamma() - (m - j + 1).clamp(min=1).lgamma() - math.lgamma(j + 1)
         logs += _log_beta(j + a, (m - j).clamp(min=0) + b) - _log_beta(a, b)
         missing += (k - j) * logs.exp() * (m >= j)
     return np.maximum.accumulate((1 - missing / k).clamp(min=0).numpy())
