@@ -228,7 +228,8 @@ def _draw(axes: mpl.axes.Axes, curve: Curve, plot: Plot) -> None:
 
 def tick(value: float) -> str:
     """Return the label of a value of an axis."""
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}".replace("-", "\N{MINUS SIGN}")
+    text = f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _for_page(text: str, prefix: str, description: str) -> str:

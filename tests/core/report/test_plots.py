@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gancore.report.plots import COLORS, Curve, Plot, smoothed, svg, thinned
+from gancore.report.plots import COLORS, Curve, Plot, smoothed, svg, thinned, tick
 from gancore.utils.files import without_warnings
 
 NUMBERS = st.floats(-1e9, 1e9)
@@ -101,3 +101,10 @@ def test_plot_is_empty_without_a_finite_value():
     assert not example().is_empty
     assert "generator: from 0 to -0.6636" in example().description
     assert COLORS == 6
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5, "0.5"), (-3.0, "\u22123"), (9999.0, "9999"), (12_000.0, "12k"), (-12_000.0, "\u221212k")]
+)
+def test_tick_has_a_minus_sign_and_thousands(value, text):
+    assert tick(value) == text
