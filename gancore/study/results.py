@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -169,7 +169,7 @@ class StudyReport:
             raise ConfigError(f"arms cannot be compared by {metric}", f"name one of {', '.join(self.better)}")
         better, arms, failures = self.better[metric], self.arms, self.failures
         base = {each.seed: each for each in arms.get(self.config.baseline, ()) if each.is_done}
-        found: list[tuple[Comparison, float]] = []
+        found: list[Comparison] = []
         for arm, runs in arms.items():
             pairs = [(each, base[each.seed]) for each in runs if each.seed in base and each.is_done]
             if arm == self.config.baseline or not pairs:
@@ -179,14 +179,26 @@ class StudyReport:
                 sum(failures[each.name] is not None for each in side) for side in zip(*pairs, strict=True)
             )
             ratio, low, high = paired_ratio(own, others) or (None, None, None)
-            comparison = Comparison(
-                arm, self.config.baseline, metric, better, ratio, low, high, math.nan,
-                ranks_better(own, others, better), smallest_p(len(pairs), len(arms) - 1),
-                len(arms) - 1, failed, failed_baseline, len(pairs),
-            )  # fmt: skip
-            found.append((comparison, rank_test(own, others, better)))
-        corrected = holm([p for _, p in found], len(arms) - 1)
-        return [Comparison(**vars(each) | {"p": p}) for (each, _), p in zip(found, corrected, strict=True)]
+            found.append(
+                Comparison(
+                    arm=arm,
+                    baseline=self.config.baseline,
+                    metric=metric,
+                    better=better,
+                    ratio=ratio,
+                    low=low,
+                    high=high,
+                    p=rank_test(own, others, better),
+                    is_better=ranks_better(own, others, better),
+                    smallest_p=smallest_p(len(pairs), len(arms) - 1),
+                    arms=len(arms) - 1,
+                    failed=failed,
+                    failed_baseline=failed_baseline,
+                    seeds=len(pairs),
+                )
+            )
+        corrected = holm([each.p for each in found], len(arms) - 1)
+        return [replace(each, p=p) for each, p in zip(found, corrected, strict=True)]
 
     def best_searched(self) -> Outcome | None:
         """Return the run of the search with the best metric; None if none has ended with a finite one.
