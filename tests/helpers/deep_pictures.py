@@ -17,12 +17,12 @@ def png16(pixels):
     )
 
 
-def tiff16(pixels, order="<", *, compressed=False):
+def tiff16(pixels, order="<", *, compressed=False, orientation=1):
     """Return the file of RGB (3, H, W) or CMYK (4, H, W) pixels uint16 in a byte order."""
     channels, height, width = pixels.shape
     data = pixels.transpose(1, 2, 0).astype(f"{order}u2").tobytes()
     data = zlib.compress(data) if compressed else data
-    after_tags = 8 + 2 + 10 * 12 + 4
+    after_tags = 8 + 2 + 11 * 12 + 4
     bits = struct.pack(f"{order}{channels}H", *[16] * channels)
     short, long = 3, 4
     tags = [
@@ -32,6 +32,7 @@ def tiff16(pixels, order="<", *, compressed=False):
         (259, short, 1, 8 if compressed else 1),
         (262, short, 1, 2 if channels == 3 else 5),
         (273, long, 1, after_tags + len(bits)),
+        (274, short, 1, orientation),
         (277, short, 1, channels),
         (278, short, 1, height),
         (279, long, 1, len(data)),

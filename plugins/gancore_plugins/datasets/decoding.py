@@ -108,6 +108,8 @@ _SWAPS_SIDES = {
 
 def _transposition(opened: Image.Image) -> Image.Transpose | None:
     """Return how to apply the EXIF orientation. This decodes a PNG, whose metadata may follow the pixels."""
+    if opened.format == "TIFF":  # Pillow turns these itself when it decodes them, and their size is the upright one
+        return None
     # ImageOps.exif_transpose also rewrites all other tags, and fails at one of a wrong type.
     try:
         return _TRANSPOSITIONS.get(opened.getexif().get(ExifTags.Base.Orientation))

@@ -122,6 +122,19 @@ def test_decode_keeps_every_bit_of_tiff(tmp_path, order, compressed):
     assert np.array_equal(decoded(tmp_path, "2.tiff", size=(5, 8), channels=1, bits=16).pixels, pixels[:1])
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_decode_turns_deep_tiff_upright_once(tmp_path, orientation, bits):
+    pixels = random_pixels(3, 5, 8)
+    (tmp_path / "1.tiff").write_bytes(tiff16(pixels, orientation=orientation))
+    turned = pixels.transpose(0, 2, 1) if orientation > 4 else pixels
+    turned = turned[:, ::-1] if orientation in (3, 4, 7, 8) else turned
+    turned = turned[:, :, ::-1] if orientation in (2, 3, 6, 7) else turned
+    result = decoded(tmp_path, "1.tiff", size=turned.shape[1:], bits=bits)
+    assert np.array_equal(result.pixels, turned if bits == 16 else np.rint(turned / 257))
+    assert result.size == turned.shape[1:]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("maximum", [65535, 4095])
 def test_decode_keeps_every_bit_of_netpbm(tmp_path, channels, maximum):

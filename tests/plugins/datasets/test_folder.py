@@ -146,14 +146,21 @@ def test_folder_channels_convert_gray_and_transparent_pictures(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_folder_applies_exif_orientation(tmp_path, orientation):
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_folder_applies_exif_orientation(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = two_colors(tmp_path / "in" / "1.jpg", (16, 16), exif=exif, quality=100)
+    path = tmp_path / "in" / f"1.{suffix}"
+    path.parent.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif, quality=100)
     with Image.open(path) as photograph:
         upright = np.asarray(ImageOps.exif_transpose(photograph)).transpose(2, 0, 1)
-    image = opened(tmp_path / "in", tmp_path / "root", size=16)[0]
-    assert np.array_equal(image, upright)
+    height, width = upright.shape[1:]
+    assert (height, width) == ((16, 8) if orientation in range(5, 9) else (8, 16))
+    component = Folder(path=str(path.parent), size=(height, width))
+    assert np.array_equal(component.build(tmp_path / "root")[0], upright)
+    assert component.findings(tmp_path / "root").facts["sizes"].startswith(f"all {width}x{height}")
 
 
 @pytest.mark.parametrize(("begins", "left"), [(b"II*\0", BLUE), (b"XX*\0", RED)], ids=["TIFF", "nothing known"])

@@ -463,11 +463,12 @@ def test_folder_of_equal_proportions_gets_a_rectangle(tmp_path_factory, data, si
     assert max(found) % {28: 4, 24: 4, 48: 8}.get(smaller, smaller // 4) == 0
 
 
-def test_folder_of_rotated_photographs_gets_their_upright_size(tmp_path):
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tiff"])
+def test_folder_of_rotated_photographs_gets_their_upright_size(tmp_path, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "in").mkdir()
-    Image.new("RGB", (96, 64)).save(tmp_path / "in" / "1.jpg", exif=exif)
+    Image.new("RGB", (96, 64)).save(tmp_path / "in" / f"1.{suffix}", exif=exif)
     component = Folder.from_path(tmp_path / "in")
     assert component.size == (96, 64)
     assert component.outline().original == (3, 96, 64)
