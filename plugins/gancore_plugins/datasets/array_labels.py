@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gancore.contracts import Split
 from gancore.errors import DataError
 from gancore.utils.files import some
 from gancore_plugins.readers.arrays import Numbers, StoredArray, read_all
+from gancore_plugins.readers.layout import SPLITS
 from gancore_plugins.readers.listing import natural
 
 _IMAGES = (
@@ -62,7 +65,7 @@ def choose(arrays: list[StoredArray], images_name: str, labels_name: str) -> Cho
                 f"--set dataset.{what}=NAME",
             )
     fitting = [array for array in arrays if len(array.shape) > 1 and array.name != labels_name]
-    images = known[images_name] if images_name else _first_named(fitting, _IMAGES)
+    images = known[images_name] if images_name else _only(_best_named(fitting, _IMAGES), "images")
     if images is None and len(arrays) == 1:
         images = arrays[0]
     if images is None:
@@ -74,19 +77,21 @@ def choose(arrays: list[StoredArray], images_name: str, labels_name: str) -> Cho
                 "--set dataset.images=NAME",
             )
         images = ranked[0]
-    count = images.shape[:1]
-    rest = [array for array in arrays if array is not images]
+    count, part = images.shape[:1], _part(images)
+    rest = [array for array in arrays if array is not images and (part is None or _part(array) in (None, part))]
     flat = [array for array in rest if array.shape in (count, (*count, 1))]
-    labels = known[labels_name] if labels_name else _first_named(flat, _LABELS)
+    labels = known[labels_name] if labels_name else _only(_nearest(_best_named(flat, _LABELS), images), "labels")
     if labels is None and len(rest) == len(flat) == 1:
         labels = flat[0]
     rest = [array for array in rest if array is not labels]
-    names = _first_named([array for array in rest if array.dtype.kind in "SU" and len(array.shape) == 1], _NAMES)
-    text = [array for array in rest if array.dtype.kind in "SU" and array is not names]
-    columns = _first_named(text, _COLUMNS)
+    texts = [array for array in rest if array.dtype.kind in "SU"]
+    names = _first_named([array for array in texts if len(array.shape) == 1], _NAMES, images)
+    columns = _first_named([array for array in texts if array is not names], _COLUMNS, images)
     rest = [array for array in rest if array is not names and array is not columns]
-    unused = [f"{array.name} {array.shape}" for array in rest]
-    unfit = _first_named([array for array in rest if array.shape[:1] != count], _LABELS) if labels is None else None
+    others = [array for array in rest if array.shape[:1] != count]
+    unfit = _first_named(others, _LABELS, images) if labels is None else None
+    used = (images, labels, names, columns)
+    unused = [f"{array.name} {array.shape}" for array in arrays if all(array is not each for each in used)]
     return Chosen(images, labels, names, columns, unused, unfit)
 
 
@@ -158,7 +163,40 @@ def _numbered(values: Numbers, names: tuple[str, ...], what: str) -> tuple[Tenso
     return torch.from_numpy(labels.astype(np.int64)), tuple(map(str, found))
 
 
-def _first_named(arrays: Iterable[StoredArray], names: Sequence[str]) -> StoredArray | None:
-    """Return the array with the first of these names, in any case and folder, or None."""
-    found = {array.name.rpartition("/")[2].lower(): array for array in arrays}
-    return next((found[name] for name in names if name in found), None)
+def _first_named(arrays: Iterable[StoredArray], names: Sequence[str], images: StoredArray) -> StoredArray | None:
+    """Return the array with the first of these names, in any case and folder, best in that of the images, or None."""
+    return next(iter(_nearest(_best_named(arrays, names), images)), None)
+
+
+def _best_named(arrays: Iterable[StoredArray], names: Sequence[str]) -> list[StoredArray]:
+    """Return the arrays with the first of these names that any has, in any case and folder."""
+    found = dict[str, list[StoredArray]]()
+    for array in arrays:
+        found.setdefault(array.name.rpartition("/")[2].lower(), []).append(array)
+    return next((found[name] for name in names if name in found), [])
+
+
+def _nearest(arrays: list[StoredArray], images: StoredArray) -> list[StoredArray]:
+    """Return the arrays in the folder of the images, or all if none is there."""
+    folder = images.name.rpartition("/")[0]
+    return [array for array in arrays if array.name.rpartition("/")[0] == folder] or arrays
+
+
+def _only(arrays: list[StoredArray], what: Literal["images", "labels"]) -> StoredArray | None:
+    """Return the only array of several with one name, or the only one of the training part; None without any.
+
+    Raise DataError if it is not clear which one.
+    """
+    found = [array for array in arrays if _part(array) == "train"] or arrays
+    if len(found) > 1:
+        listed = "; ".join(f"{array.name}: {array.describe()}" for array in found[:20])
+        raise DataError(
+            f"{found[0].path} has {len(found)} arrays that may be the {what}: {listed}", f"--set dataset.{what}=NAME"
+        )
+    return found[0] if found else None
+
+
+def _part(array: StoredArray) -> Split | None:
+    """Return the part of the data that a folder in the name of an array stands for, as in `train/images`, or None."""
+    parts = (SPLITS.get(folder.lower()) for folder in array.name.split("/")[:-1])
+    return next((part for part in parts if part is not None), None)

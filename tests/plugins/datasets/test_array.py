@@ -487,6 +487,43 @@ def test_array_to_train_on_must_be_named_if_it_is_not_clear(tmp_path):
     assert "has no array 'three'; it has one, two" in failure(path, images="three")
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_array_of_a_file_with_parts_is_that_of_the_training_part(tmp_path, suffix):
+    parts = {"train": (6, 1), "val": (4, 2), "test": (6, 3)}
+    arrays = {
+        f"{part}/{name}": values
+        for part, (count, value) in parts.items()
+        for name, values in (("images", np.full((count, 2, 2), value, np.uint8)), ("labels", np.full(count, value)))
+    }
+    path = WRITERS[suffix](tmp_path / f"a{suffix}", **arrays)
+    read, labels = samples(path)
+    assert (len(read), read.unique().tolist(), labels.unique().tolist()) == (6, [1], [0])
+    assert Array(path=str(path)).build(tmp_path).classes == ("1",)
+    found = Array(path=str(path)).findings(tmp_path)
+    left_out = "test/images (6, 2, 2); test/labels (6,); val/images (4, 2, 2); val/labels (4,)"
+    assert "; ".join(found.skipped["arrays left out"]) == left_out
+    assert Array(path=str(path), images="val/images").build(tmp_path).classes == ("2",)
+
+
+def test_labels_of_another_part_are_not_those_of_the_training_part(tmp_path):
+    images = np.zeros((4, 2, 2), np.uint8)
+    path = npz(tmp_path / "a.npz", **{"train/images": images, "val/images": images, "val/labels": np.arange(4)})
+    assert Array(path=str(path)).outline().classes == ()
+
+
+@pytest.mark.parametrize("what", ["images", "labels"])
+def test_arrays_of_one_name_must_be_chosen_by_the_user(tmp_path, what):
+    images, labels = np.zeros((4, 2, 2), np.uint8), np.arange(4)
+    arrays = {"a/images": images, "b/images": images}
+    if what == "labels":
+        arrays = {"x": images, "a/labels": labels, "b/labels": labels}
+    path = npz(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=f"has 2 arrays that may be the {what}: a/{what}: .*; b/{what}: ") as caught:
+        Array(path=str(path)).outline()
+    assert caught.value.hint == f"--set dataset.{what}=NAME"
+    assert Array(path=str(path), **{what: f"b/{what}"}).outline().items == 4
+
+
 def test_files_without_arrays_are_left_to_other_datasets(tmp_path):
     (tmp_path / "a.txt").write_text("no array")
     with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
