@@ -199,8 +199,14 @@ class _DownBlock(nn.Module):
 
 @torch.no_grad()
 def _init_weights(module: nn.Module) -> None:
-    """Draw weights that keep the variance through LeakyReLU, He et al. 2015 (arXiv:1502.01852); biases are zero."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    """Draw weights that keep the variance through LeakyReLU, He et al. 2015 (arXiv:1502.01852); biases are zero.
+
+    Those that embed a condition are from N(0, 1 / F) for F features, so that at the start a projection on features is
+    no larger than the logit that it is added to.
+    """
+    if isinstance(module, DiscriminatorHead) and module.embedding is not None:  # after its layers, see nn.Module.apply
+        module.embedding.weight.normal_(0.0, module.linear.in_features**-0.5)
+    elif isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, a=0.2)
         if module.bias is not None:
             module.bias.zero_()

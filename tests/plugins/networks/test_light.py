@@ -111,6 +111,16 @@ def test_heads_are_reconstructions_and_the_pooled_images(shape, count, condition
         assert any(torch.equal(target[:, 1], images[:, :, r : r + height, c : c + width]) for r, c in corners)
 
 
+@pytest.mark.parametrize("condition", [5, (3,)])
+def test_discriminator_starts_with_a_projection_of_the_scale_of_its_features(condition):
+    torch.manual_seed(0)
+    network = LightDiscriminator(width=8).build(Spec((3, 32, 32), condition=condition))
+    features = torch.randn(500, network.head.linear.in_features)
+    with torch.no_grad():
+        weights = network.head.embedding(torch.arange(5) if condition == 5 else torch.eye(3))
+    assert (features @ weights.T).std().item() == pytest.approx(1, rel=0.1)
+
+
 def test_reconstructions_have_at_most_four_doublings():
     network = LightDiscriminator(width=1, reconstructs=True).build(Spec((1, 256, 256)))
     assert network(torch.randn(1, 1, 256, 256)).heads["target"].shape == (1, 2, 1, 64, 64)
