@@ -68,6 +68,7 @@ def unused_keys(keys: AbstractSet[str], config: RunConfig, gan: GAN) -> Iterator
             "" if training.conditional else "the run is not conditional: training.conditional=true"
         ),
         "dataset.mirrors": lambda: _mirrors_nothing(config),
+        "discriminator.classifier": lambda: _classifies_nothing(config, gan),
     }
     for key, reason_of in reasons.items():
         if key in keys and not _is_default(config, key.split(".")) and (reason := reason_of()):
@@ -86,8 +87,13 @@ def unused_keys(keys: AbstractSet[str], config: RunConfig, gan: GAN) -> Iterator
 
 def _has_fixed_size(component: Generator | Discriminator, spec: Spec, network: nn.Module) -> bool:
     """Return whether the network, built for this spec, has as many parameters at the base size; False if unknown."""
+    return _is_as_large(component, replace(spec, width_factor=1.0), network)
+
+
+def _is_as_large(component: Generator | Discriminator, spec: Spec, network: nn.Module) -> bool:
+    """Return whether a component builds a network with as many parameters for this spec; False if unknown."""
     with suppress(Exception), without_memory():  # a network of the user may need values
-        return _parameters(component.build(replace(spec, width_factor=1.0))) == _parameters(network)
+        return _parameters(component.build(spec)) == _parameters(network)
     return False
 
 
@@ -113,6 +119,16 @@ def _mirrors_nothing(config: RunConfig) -> str:
     label, policy = next(known, ("diffaugment", ()))
     setting = quote(f"augmentations.{label}.policy={as_toml([*policy, 'flip'])}")
     return f"no augmentation mirrors images: --set {setting}"
+
+
+def _classifies_nothing(config: RunConfig, gan: GAN) -> str:
+    """Return why a D with `classifier` is the same without it, empty if it is not."""
+    without = config.discriminator.model_copy(update={"classifier": False})
+    if isinstance(gan.spec.condition, int) or not _is_as_large(without, gan.spec, gan.discriminator):
+        return ""
+    if gan.spec.condition is None:
+        return "it predicts classes, and the run has none: training.conditional=true, for a dataset with classes"
+    return "it predicts classes, and the condition is a tensor"
 
 
 def _too_late(config: RunConfig, gan: GAN) -> Iterator[str]:

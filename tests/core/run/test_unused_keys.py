@@ -54,6 +54,8 @@ def warnings_of(settings, *below):
             {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"ada": {"policy": ["color"]}}},
             "dataset.mirrors",
         ),
+        ({"discriminator": {"name": "dcgan", "width": 4, "classifier": True}}, "discriminator.classifier"),
+        ({"discriminator": {"name": "resnet", "width": 4, "classifier": True}}, "discriminator.classifier"),
         ({"regularizers": {"late": {"name": "lecam", "start_kimg": 0.02}}}, "regularizer 'late'"),
     ],
 )
@@ -75,6 +77,11 @@ def test_unused_key_of_the_user_is_a_warning(settings, key):
         {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"diffaugment": {"policy": ["flip"]}}},
         {"dataset": {**PICTURES, "mirrors": True}, "augmentations": {"ada": {}}},
         {"regularizers": {"lecam": {"start_kimg": 0.01}, "r1": {"gamma": 0}}},
+        {
+            "discriminator": {"name": "dcgan", "width": 4, "classifier": True},
+            "loss": "auxiliary-classifier",
+            "training": {"conditional": True},
+        },
     ],
 )
 def test_key_with_an_effect_or_of_the_default_is_no_warning(settings):
