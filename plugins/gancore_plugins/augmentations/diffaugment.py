@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gancore.contracts import Augment, Augmentation, Schedulable, Spec, TrainingTime, value_at
 from gancore.errors import ConfigError
-from gancore_plugins.augmentations import operations
+from gancore_plugins.augmentations import colors, operations
 
 Policy = Literal["color", "translation", "cutout", "flip"]
 
@@ -56,6 +56,11 @@ def check_policy(policy: tuple[Policy, ...], spec: Spec) -> None:
     """Raise ConfigError for data that the operations do not fit."""
     check_images(spec)
     check_moves([name for name in policy if name in _MOVING], spec)
+    if "color" in policy and spec.shape[0] not in colors.CHANNELS:
+        raise ConfigError(
+            f"color needs images of 1, 3 or 4 channels, which are colors; these have {spec.shape[0]}",
+            "remove color from the policy",
+        )
     if "flip" in policy and not spec.mirrors:
         raise ConfigError(
             "flip needs data in which mirrored images are as likely as the images, and this dataset does not declare "

@@ -12,7 +12,9 @@ def _uniform(images: Tensor, low: float, high: float) -> Tensor:
 
 
 def color(images: Tensor) -> Tensor:
-    """Shift brightness by up to 0.5, then scale saturation by 0 to 2 and contrast by 0.5 to 1.5."""
+    """Shift brightness by up to 0.5, then scale saturation by 0 to 2 and contrast by 0.5 to 1.5; alpha is kept."""
+    if images.shape[1] == 4:
+        return torch.cat([color(images[:, :3]), images[:, 3:]], dim=1)
     images = images + _uniform(images, -0.5, 0.5)
     gray = images.mean(dim=1, keepdim=True)  # (N, 1, H, W)
     images = gray + (images - gray) * _uniform(images, 0.0, 2.0)

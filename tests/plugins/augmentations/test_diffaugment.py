@@ -33,6 +33,13 @@ def test_diffaugment_refuses_vectors_and_flips_of_data_without_mirrors():
         DiffAugment(policy=())
 
 
+@pytest.mark.parametrize("channels", [2, 5])
+def test_diffaugment_of_colors_refuses_channels_that_are_no_colors(channels):
+    with pytest.raises(ConfigError, match=f"color needs images of 1, 3 or 4 channels.*; these have {channels}"):
+        DiffAugment(policy=("color",)).build(Spec((channels, 8, 8)))
+    DiffAugment(policy=("translation", "cutout")).build(Spec((channels, 8, 8)))
+
+
 @pytest.mark.parametrize("moving", ["translation", "flip"])
 def test_diffaugment_that_moves_images_refuses_pictures_as_conditions(moving):
     with pytest.raises(ConfigError, match=f"{moving} moves images, but not the pictures") as caught:

@@ -94,3 +94,13 @@ def test_color_keeps_the_order_of_gray_pixels_and_bounds_brightness_and_contrast
     assert (changed.mean(dim=(1, 2, 3)) - images.mean(dim=(1, 2, 3))).abs().max() <= 0.5
     ratio = changed.flatten(1).std(dim=1) / images.flatten(1).std(dim=1)
     assert ((ratio >= 0.5 - 1e-9) & (ratio <= 1.5 + 1e-9)).all()
+
+
+def test_color_keeps_alpha_and_changes_colors_as_without_it():
+    images = torch.rand(4, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    changed = []
+    for channels in (4, 3):
+        torch.manual_seed(1)
+        changed.append(operations.color(images[:, :channels]))
+    assert torch.equal(changed[0][:, 3], images[:, 3])
+    assert torch.equal(changed[0][:, :3], changed[1])

@@ -46,6 +46,7 @@ def test_critic_that_ignores_the_changes_has_no_penalty():
     [
         (Consistency(), Spec((2,)), r"the data has shape \(2,\)"),
         (Consistency(policy=("flip",)), SPEC, "flip needs data"),
+        (Consistency(policy=("color",)), Spec((2, 8, 8)), "color needs images of 1, 3 or 4 channels"),
     ],
 )
 def test_data_that_the_operations_do_not_fit_is_refused(regularizer, spec, problem):
