@@ -50,7 +50,7 @@ def cutout(images: Tensor, share: float = 1 / 2) -> Tensor:
 def _interval(images: Tensor, side: int, share: float) -> Tensor:
     """Draw an interval of this share of a side for each image; return which pixels it covers, (N, side)."""
     length = int(side * share + 0.5)
-    start = torch.randint(0, side + 1, (len(images), 1), device=images.device) - length // 2
+    start = torch.randint(0, side + 1 - length % 2, (len(images), 1), device=images.device) - length // 2
     positions = torch.arange(side, device=images.device)
     return (positions >= start) & (positions < start + length)
 

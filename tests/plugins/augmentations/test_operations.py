@@ -77,6 +77,14 @@ def test_cutout_hides_only_a_rectangle(seed):
         assert 1 <= columns.sum() <= 4
 
 
+@pytest.mark.parametrize("side", [5, 6, 8, 9])
+def test_cutout_hides_both_sides_of_an_image_alike(side):
+    torch.manual_seed(0)
+    rows = (operations.cutout(torch.ones(1000, 1, side, 1)) == 0).flatten(1)
+    hidden = {tuple(row) for row in rows.tolist()}
+    assert hidden == {row[::-1] for row in hidden}
+
+
 @given(seeds)
 def test_flip_mirrors_or_keeps_images(seed):
     torch.manual_seed(seed)
