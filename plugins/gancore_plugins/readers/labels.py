@@ -169,7 +169,7 @@ def _are_numbers(cells: Iterable[str]) -> bool:
     whole = True
     for cell in cells:
         try:
-            float(cell)
+            _number(cell)
         except ValueError:
             return False
         whole = whole and cell.lstrip("+-").isdigit()
@@ -178,13 +178,20 @@ def _are_numbers(cells: Iterable[str]) -> bool:
 
 def _numbers(cells: list[str], where: str) -> tuple[float, ...]:
     try:
-        return _vector([float(cell) for cell in cells], where)
+        return _vector([_number(cell) for cell in cells], where)
     except ValueError as error:
         raise DataError(
             f"{where} has {len(cells) + 1} columns, so all after the file must be numbers; received "
             f"{_short(', '.join(cells))}",
             "keep one column of classes, or train without the file: --set dataset.labels=none",
         ) from error
+
+
+def _number(cell: str) -> float:
+    """Return the number in a cell. Raise ValueError for other text, also for 20_29, which Python would read as 2029."""
+    if "_" in cell:
+        raise ValueError(f"{cell} is no number")
+    return float(cell)
 
 
 def _vector(values: list[float], where: str) -> tuple[float, ...]:
