@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from gancore.errors import DataError
+from gancore.utils.files import some
 from gancore_plugins.readers.listing import sort_naturally
 from gancore_plugins.readers.picture import suffix_of
 
@@ -40,7 +41,7 @@ class Labels:
     """The labels of pictures: `values` (N,) int32 or (N, F) float32, in the order of `names`.
 
     `classes`: names of the classes, empty for vectors. `missing`: pictures in the file that are not there. `header`:
-    the first line, if it names the columns.
+    the first line, if it names the columns. `ambiguous`: sentences on names in the file that several pictures have.
     """
 
     names: Sequence[str]
@@ -48,6 +49,7 @@ class Labels:
     classes: tuple[str, ...]
     missing: Sequence[str]
     header: str = ""
+    ambiguous: Sequence[str] = ()
 
 
 class _Row(NamedTuple):
@@ -78,12 +80,14 @@ def read_labels(files: PictureFiles, label_file: str) -> Labels:
         rows = _of_json(text, path)
     else:
         rows, header = _of_csv(text, path, files.names, base)
-    labels, missing = _assign(rows, files.names, base)
+    labels, missing, several = _assign(rows, files.names, base)
+    ambiguous = [f"{name} is the name of several pictures ({some(pictures)})" for name, pictures in several.items()]
     if not labels:
-        raise DataError(f"{path} has a label for none of the {len(files.names):,} pictures in {files.place}", _HINT)
+        why, hint = (f": {some(ambiguous)}", "write their paths in the file") if ambiguous else ("", _HINT)
+        raise DataError(f"{path} has a label for none of the {len(files.names):,} pictures in {files.place}{why}", hint)
     names = [name for name in files.names if name in labels]
     values, classes = _values([labels[name] for name in names], path)
-    return Labels(names, values, classes, missing, header)
+    return Labels(names, values, classes, missing, header, ambiguous)
 
 
 def _of_json(text: str, path: Path) -> list[_Row]:
@@ -154,7 +158,8 @@ def _is_header(first: list[str], names: Sequence[str], base: str) -> bool:
 
     Such a cell is no picture, has no suffix, and differs from the others in more than its numbers.
     """
-    if suffix_of(first[0]) or _assign([_Row("", first[0], 0)], names, base)[0]:
+    labels, _, several = _assign([_Row("", first[0], 0)], names, base)
+    if suffix_of(first[0]) or labels or several:
         return False
     shape = _shape(first[0])
     return not any(_shape(cell) == shape for cell in first[1:])
@@ -202,9 +207,14 @@ def _vector(values: list[float], where: str) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-def _assign(rows: list[_Row], names: Sequence[str], base: str) -> tuple[dict[str, Label], list[str]]:
-    """Return the label of each picture, and the names in the rows of pictures that are not there."""
-    labels, missing, known = dict[str, Label](), list[str](), set(names)
+def _assign(
+    rows: list[_Row], names: Sequence[str], base: str
+) -> tuple[dict[str, Label], list[str], dict[str, list[str]]]:
+    """Return the label of each picture, the names in the rows of pictures that are not there, and those of several.
+
+    The latter come with the pictures that they may mean.
+    """
+    labels, missing, several, known = dict[str, Label](), list[str](), dict[str, list[str]](), set(names)
     short: dict[str, str | None] | None = None
     for row in rows:
         name = row.name.replace("\\", "/").removeprefix("./")
@@ -212,23 +222,33 @@ def _assign(rows: list[_Row], names: Sequence[str], base: str) -> tuple[dict[str
         if picture not in known:
             short = _short_names(names) if short is None else short
             picture = short.get(name)
+            if picture is None and name in short:
+                several[name] = []
+                continue
         if picture is None:
             missing.append(row.name)
         elif labels.setdefault(picture, row.label) != row.label:
             raise DataError(
                 f"{row.where} gives {picture} the label {_short(row.label)}, after {_short(labels[picture])}", _HINT
             )
-    return labels, missing
+    for picture in names if several else ():
+        for name in _short_names_of(picture) & several.keys():
+            several[name].append(picture)
+    return labels, missing, several
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str | None]:
     """Return the pictures by their names without folder or suffix; None for names of several."""
     short: dict[str, str | None] = {}
     for name in names:
-        last = name.rpartition("/")[2]
-        for key in {last, last.rpartition(".")[0], name.rpartition(".")[0]}:
+        for key in _short_names_of(name):
             short[key] = None if key in short else name
     return short
+
+
+def _short_names_of(name: str) -> set[str]:
+    last = name.rpartition("/")[2]
+    return {last, last.rpartition(".")[0], name.rpartition(".")[0]}
 
 
 def _values(labels: list[Label], path: Path) -> tuple[NDArray[np.int32] | NDArray[np.float32], tuple[str, ...]]:

@@ -133,6 +133,8 @@ class _Selector:
         if table.missing:
             what = "a picture that is" if len(table.missing) == 1 else f"{len(table.missing):,} pictures that are"
             self.notes.append(f"{self.rules.labels} has labels for {what} not there: {some(list(table.missing))}")
+        if table.ambiguous:
+            self.notes.append(f"{some(list(table.ambiguous))}: write the path in {self.rules.labels}")
         return table
 
     def _skip(self, reason: str, names: Sequence[str], flags: Sequence[bool]) -> None:

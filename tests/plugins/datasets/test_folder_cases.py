@@ -377,6 +377,15 @@ def test_label_file_gives_classes(tmp_path, packed):
     ]
 
 
+def test_labels_of_an_ambiguous_name_ask_for_the_path(tmp_path):
+    fill(tmp_path / "in", "a/1.png", "b/1.png", "c/2.png")
+    (tmp_path / "in" / "labels.csv").write_text("1.png,x\n2.png,y\n")
+    component = Folder(path=str(tmp_path / "in"), size=4, labels="labels.csv")
+    assert findings_of(component).notes == [
+        "1.png is the name of several pictures (a/1.png; b/1.png): write the path in labels.csv"
+    ]
+
+
 def test_labels_of_stylegan_keep_their_numbers(tmp_path):
     fill(tmp_path, "00000/img1.png", "00000/img2.png")
     labels = {"labels": [["00000/img1.png", 3], ["00000/img2.png", 1]]}

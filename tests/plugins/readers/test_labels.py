@@ -80,7 +80,17 @@ def test_names_are_relative_to_the_folder_of_the_file_or_alone(tmp_path):
     labels = read(tmp_path, "a/1.png,x\nb\\1.png,y\n2.png,z\n1.png,x\n2,x\n", name="set/labels.csv", names=names)
     assert labels.names == names[:3]
     assert labels.values.tolist() == [0, 1, 2]
-    assert labels.missing == ["1.png", "2"]  # of several pictures
+    assert labels.missing == []
+    assert labels.ambiguous == [
+        "1.png is the name of several pictures (set/a/1.png; set/b/1.png)",
+        "2 is the name of several pictures (set/b/2.png; 2.jpg)",
+    ]
+
+
+def test_table_with_only_names_of_several_pictures_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"for none of the 2 pictures .*: 1 is the name of several pictures") as caught:
+        read(tmp_path, "1,x\n2,y\n", names=["a/1.png", "b/1.png"])
+    assert caught.value.hint == "write their paths in the file"
 
 
 def test_numbers_of_classes_in_json_stay_as_they_are(tmp_path):
