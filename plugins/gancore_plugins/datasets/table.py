@@ -21,7 +21,7 @@ from gancore.utils.files import some
 from gancore_plugins.datasets.finish import finish
 from gancore_plugins.datasets.holdout import HeldOutRows, held_out
 from gancore_plugins.datasets.moments import Moments
-from gancore_plugins.readers.cells import Cells, Head, TextForm, counts_rows
+from gancore_plugins.readers.cells import Cells, Head, TextForm, counts_rows, is_default_header
 from gancore_plugins.readers.listing import natural
 from gancore_plugins.readers.tables import is_table, read_cells, read_head
 
@@ -293,6 +293,12 @@ def _facts(table: Table, loaded: _Loaded) -> Iterator[tuple[str, str]]:
 
 def _notes(table: Table, loaded: _Loaded) -> Iterator[str]:
     """Yield what a user should know before training."""
+    first = loaded.head.rows[0]
+    if table.header is None and loaded.head.form is not None and len(first) > 1 and is_default_header(first):
+        yield (
+            f"the first row, 0 to {len(first) - 1}, is read as a sample; if it is a header, such as pandas writes for "
+            "columns without names: --set dataset.header=true"
+        )
     numbers = loaded.cells.numbers[loaded.rows(table.model_copy(update={"split": "train"}))]
     if not len(numbers):
         return

@@ -89,6 +89,11 @@ def is_missing(cell: str) -> bool:
     return cell.strip().lower() in _MISSING
 
 
+def is_default_header(cells: list[str]) -> bool:
+    """Return whether cells are 0, 1, 2, …, the names that pandas gives columns."""
+    return len(cells) > 0 and [cell.strip() for cell in cells] == list(map(str, range(len(cells))))
+
+
 def counts_rows(cells: list[str]) -> bool:
     """Return whether cells are consecutive integers."""
     return len(cells) > 1 and all(cell.strip().isdecimal() for cell in cells) and _step_by_one(list(map(int, cells)))

@@ -26,6 +26,7 @@ from gancore_plugins.readers.cells import (
     check_size,
     check_width,
     counts_rows,
+    is_default_header,
     is_missing,
     rows_at_once,
 )
@@ -105,7 +106,7 @@ def _text_head(path: Path, form: TextForm) -> Head:
     decimal = form.decimal or _decimal(path, fitting or rows, delimiter)
     header = form.header
     if header is None:
-        header = not any(not is_missing(cell) and _number(cell, decimal) is not None for cell in rows[0])
+        header = _is_header(rows[0], decimal)
     names = tuple(cell.strip() or f"column {place}" for place, cell in enumerate(rows[0], 1))
     unnamed = [place for place, cell in enumerate(rows[0]) if not cell.strip()]
     if not header:
@@ -117,6 +118,16 @@ def _text_head(path: Path, form: TextForm) -> Head:
     }
     counts = [names[place] for place in unnamed if counts_rows([row[place] for row in fitting])]
     return Head(path, names, text_columns, fitting, tuple(counts), found)
+
+
+def _is_header(row: list[str], decimal: str) -> bool:
+    """Return whether the first row has names: no cell is a number, or they are those that pandas writes with an index.
+
+    Those are an empty name for the index, then 0, 1, 2, …
+    """
+    if not row[0].strip() and is_default_header(row[1:]):
+        return True
+    return not any(not is_missing(cell) and _number(cell, decimal) is not None for cell in row)
 
 
 def _delimiter(text: str) -> str:

@@ -76,6 +76,25 @@ def test_table_in_utf16_is_read(tmp_path):
     assert values(written(tmp_path / "a.csv", "é,b\n1,2\n3,4\n", "utf-16")) == [[1, 2], [3, 4]]
 
 
+@pytest.mark.parametrize("with_index", [False, True])
+def test_table_with_the_default_header_of_pandas_is_read_or_named(tmp_path, with_index):
+    text = ",0,1,2\n0,5.0,7.0,9.0\n1,6.0,8.0,1.0\n" if with_index else "0,1,2\n5.0,7.0,9.0\n6.0,8.0,1.0\n"
+    path = written(tmp_path / "a.csv", text)
+    table = Table.from_path(path)
+    notes = table.findings(tmp_path).notes
+    if with_index:
+        assert table.build(tmp_path).columns == ("0", "1", "2")
+        assert values(path) == [[5, 7, 9], [6, 8, 1]]
+        assert notes == []
+        return
+    assert values(path)[0] == [0, 1, 2]
+    assert notes[0].startswith("the first row, 0 to 2, is read as a sample; if it is a header")
+    assert "--set dataset.header=true" in notes[0]
+    assert values(path, header=True) == [[5, 7, 9], [6, 8, 1]]
+    assert Table(path=str(path), header=True).findings(tmp_path).notes == []
+    assert Table(path=str(path), header=False).findings(tmp_path).notes == []
+
+
 def test_columns_that_count_the_rows_are_left_out_and_named(tmp_path):
     path = written(tmp_path / "a.csv", ",id,a\n0,1,5\n1,2,7\n2,3,7\n")
     found = Table.from_path(path).findings(tmp_path)
