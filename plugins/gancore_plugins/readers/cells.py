@@ -23,6 +23,8 @@ _CELLS = 1 << 20
 """Cells that are converted at once, of all columns."""
 _MISSING = {"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "nil", "-", "?", "."}
 """Cells without a value, in lower case."""
+_MISSING_LABELS = {"", "na", "n/a", "#n/a", "<na>", "nan"}
+"""Labels that are missing: fewer, since other words may be names of classes."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,11 @@ class Cells:
     count_wrong: int = 0
     bad: set[int] = field(default_factory=set)
 
-    def note_missing(self, place: str) -> None:
-        """Remember a missing value."""
+    def note_missing(self, place: str, cell: str = "") -> None:
+        """Remember a missing value, and what the cell holds in its place."""
         self.count_missing += 1
         if len(self.missing) < _MOST_PROBLEMS:
-            self.missing.append(place)
+            self.missing.append(f"{place}: {cell!r}" if cell else place)
 
     def note_wrong(self, place: str) -> None:
         """Remember a cell that is no number."""
@@ -87,6 +89,11 @@ class Cells:
 def is_missing(cell: str) -> bool:
     """Return whether a cell has no value."""
     return cell.strip().lower() in _MISSING
+
+
+def is_missing_label(cell: str) -> bool:
+    """Return whether a cell of the column of labels has no label."""
+    return cell.strip().lower() in _MISSING_LABELS
 
 
 def is_default_header(cells: list[str]) -> bool:

@@ -19,7 +19,7 @@ from gancore_plugins.readers.cells import (
     check_size,
     check_width,
     counts_rows,
-    is_missing,
+    is_missing_label,
     rows_at_once,
 )
 
@@ -91,8 +91,8 @@ def parquet_cells(head: Head, columns: Sequence[str], label: str | None) -> Gene
             if label is not None:
                 labels = ["" if each is None else str(each).strip() for each in batch.column(label).to_pylist()]
                 for row, each in enumerate(labels):
-                    if is_missing(each):
-                        found.note_missing(f"row {count + row + 1}, {label}")
+                    if is_missing_label(each):
+                        found.note_missing(f"row {count + row + 1}, {label}", each)
                         labels[row] = ""
                 found.labels += labels
             with np.errstate(over="ignore"):

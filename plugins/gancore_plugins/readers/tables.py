@@ -28,6 +28,7 @@ from gancore_plugins.readers.cells import (
     counts_rows,
     is_default_header,
     is_missing,
+    is_missing_label,
     rows_at_once,
 )
 from gancore_plugins.readers.parquet import parquet_cells, parquet_head
@@ -220,12 +221,12 @@ def _text_cells(
                         found.note_wrong(f"line {reader.line_num}, {name}: {cell[:30]!r}")
                         found.bad.add(count)
                     elif math.isnan(value):
-                        found.note_missing(f"line {reader.line_num}, {name}")
+                        found.note_missing(f"line {reader.line_num}, {name}", cell.strip())
                     values.append(math.nan if value is None else value)
             if label_place is not None:
                 label = row[label_place].strip()
-                if is_missing(label):
-                    found.note_missing(f"line {reader.line_num}, {head.names[label_place]}")
+                if is_missing_label(label):
+                    found.note_missing(f"line {reader.line_num}, {head.names[label_place]}", label)
                     label = ""
                 found.labels.append(label)
             pending.append(values)

@@ -124,14 +124,28 @@ def test_missing_values_are_named_skipped_or_replaced_by_the_mean(tmp_path):
     path = written(tmp_path / "a.csv", MISSING)
     assert "lacks 2 values: " in failure(path, columns=["a", "b"])
     assert "lacks 1 value: line 4, b" in failure(path, columns=["b"])
-    assert "line 3, a; line 4, b |" in failure(path, columns=["a", "b"])
+    assert "line 3, a; line 4, b: 'NA' |" in failure(path, columns=["a", "b"])
     assert "line 6, c" in failure(path, label="c")
     assert values(path, columns=["a", "b"], missing="skip") == [[1, 2], [7, 8], [9, 10]]
     assert values(path, columns=["a", "b"], missing="mean") == [[1, 2], [5.5, 4], [5, 6], [7, 8], [9, 10]]
     assert values(path, label="c", missing="skip") == [[1, 2], [7, 8]]
     assert "has no c in 1 row," in failure(path, label="c", missing="mean")
     skipped = Table(path=str(path), columns=["a", "b"], missing="skip").findings(tmp_path).skipped
-    assert skipped == {"columns left out": ["c"], "missing values left out": ["line 3, a", "line 4, b"]}
+    assert skipped == {"columns left out": ["c"], "missing values left out": ["line 3, a", "line 4, b: 'NA'"]}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_labels_may_be_words_that_are_no_numbers(tmp_path, suffix):
+    kinds, path = ["none", "-", "none", "-", "NaN", ""], tmp_path / f"a{suffix}"
+    if suffix == ".csv":
+        written(path, "a,kind\n" + "".join(f"{number}.5,{kind}\n" for number, kind in enumerate(kinds)))
+    else:
+        pq.write_table(pa.table({"a": [number + 0.5 for number in range(6)], "kind": kinds}), path)
+    table = Table(path=str(path), label="kind", missing="skip")
+    built = table.build(tmp_path)
+    assert (built.classes, built.labels.tolist()) == (("-", "none"), [1, 0, 1, 0])
+    row = "line 6" if suffix == ".csv" else "row 5"
+    assert f"lacks 2 values: {row}, kind: 'NaN'; " in failure(path, label="kind")
 
 
 def test_wrong_cells_are_all_named_by_line_and_column(tmp_path):
