@@ -87,7 +87,7 @@ class Paired(PictureDataset):
         ranges = [self.range_of(cache) for cache in caches]
         known = [each for each in ranges if each is not None]
         low, high = min((each[0] for each in known), default=0), max((each[1] for each in known), default=MOST)
-        if len(known) == 2 and self.value_range is None and high - low < MOST / 2:
+        if ranges[1] is not None and self.value_range is None and high - low < MOST / 2:
             yield (
                 f"inputs are mapped from 0..{MOST}, and all values are in {low:g}..{high:g}; for more contrast: "
                 f"--set 'dataset.value_range=[{low:g}, {high:g}]'"
@@ -107,13 +107,22 @@ class Paired(PictureDataset):
         return _matched(*(_listed(path / Path(name).expanduser()) for name in (self.targets, self.inputs)))
 
     def _caches(self, root: Path) -> tuple[PictureCache, PictureCache]:
-        """Return the caches of targets and inputs. Raise DataError for pictures without a partner."""
+        """Return the caches of targets and inputs. Raise DataError for pictures without a partner.
+
+        Also raise it for a `value_range` with inputs of 8 bits: the inputs of samples would be mapped from it.
+        """
         targets, inputs = self._files()
+        bits = self.found_bits(inputs)
+        if bits == 8 and self.value_range is not None:
+            raise DataError(
+                f"dataset.value_range is for pairs whose inputs have 16 bits; those in {inputs.place} have 8",
+                "remove dataset.value_range; the range of targets with 16 bits is measured",
+            )
         half: Literal["left", "right"] | None = self.side_by_side
         other: Literal["left", "right"] | None = half and ("left" if half == "right" else "right")
         return (
-            self.cache(root, targets, bits=self.bits_of(targets), half=other),
-            self.cache(root, inputs, bits=self.bits_of(inputs), channels=self.input_channels, half=half),
+            self.cache(root, targets, bits=self.found_bits(targets), half=other),
+            self.cache(root, inputs, bits=bits, channels=self.input_channels, half=half),
         )
 
 

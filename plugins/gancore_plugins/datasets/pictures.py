@@ -84,9 +84,13 @@ class PictureDataset(Dataset):
         """Whether the bits are chosen by the pictures, and may be set to 8."""
         return self.bits is None and self.value_range is None
 
+    def found_bits(self, files: PictureFiles) -> Literal[8, 16]:
+        """Return the bits per channel for these pictures: those that are set, or else that they have."""
+        return self.bits or (16 if any_is_deep(files, _SAMPLED) else 8)
+
     def bits_of(self, files: PictureFiles) -> Literal[8, 16]:
-        """Return the bits per channel for these pictures. Raise DataError if `value_range` has no effect on them."""
-        bits = self.bits or (16 if any_is_deep(files, _SAMPLED) else 8)
+        """Return the bits as `found_bits` does. Raise DataError if `value_range` has no effect on these pictures."""
+        bits = self.found_bits(files)
         if bits == 8 and self.value_range is not None:
             raise DataError(
                 f"dataset.value_range is for pictures with 16 bits; those in {files.place} have 8",

@@ -393,6 +393,40 @@ def test_paired_notes_inputs_in_a_small_part_of_16_bits(tmp_path, highest, noted
     assert not declared.findings(tmp_path / "root").notes
 
 
+def paired(folder, **fields):
+    """Pairs of an input with 16 bits, of 1000 and 3000, and a red target with 8, in this folder."""
+    paint(folder / "targets" / "1.png", "red")
+    (folder / "inputs").mkdir()
+    values = np.repeat([1000, 3000], 32).astype(np.uint16).reshape(1, 8, 8)
+    (folder / "inputs" / "1.png").write_bytes(png16(values))
+    return Paired(path=str(folder), size=8, input_channels=1, **fields)
+
+
+def test_paired_range_of_inputs_may_be_set_with_targets_of_8_bits(tmp_path):
+    dataset = paired(tmp_path / "in", value_range=(0, 4000)).build(tmp_path / "root")
+    target, given_ = dataset[0]
+    assert target.dtype == torch.uint8
+    assert not hasattr(dataset, "value_range")
+    torch.testing.assert_close(given_.unique(), torch.tensor([-0.5, 0.5]))
+
+
+def test_paired_notes_inputs_in_a_small_part_of_16_bits_with_targets_of_8(tmp_path):
+    component = paired(tmp_path / "in")
+    component.build(tmp_path / "root")
+    (note,) = component.findings(tmp_path / "root").notes
+    assert "--set 'dataset.value_range=[1000, 3000]'" in note
+
+
+def test_paired_refuses_a_value_range_for_inputs_with_8_bits(tmp_path):
+    paint(tmp_path / "in" / "inputs" / "1.png", "red")
+    (tmp_path / "in" / "targets").mkdir()
+    (tmp_path / "in" / "targets" / "1.png").write_bytes(png16(np.full((3, 8, 8), 2570, np.uint16)))
+    with pytest.raises(DataError, match=r"inputs have 16 bits; those in .*inputs have 8") as caught:
+        Paired(path=str(tmp_path / "in"), size=8, value_range=(0, 4095)).build(tmp_path / "root")
+    assert caught.value.hint.startswith("remove dataset.value_range")
+    assert Paired(path=str(tmp_path / "in"), size=8).build(tmp_path / "root").value_range == (2570, 2571)
+
+
 def test_cache_takes_over_rows_of_several_earlier_arrays(tmp_path):
     for number in range(5):
         paint(tmp_path / "all" / f"{number}.png", (number, 0, 0))
