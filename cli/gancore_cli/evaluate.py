@@ -476,16 +476,19 @@ def _draw_samples(
 ) -> Tensor | None:
     """Fill in the samples (N, …), and return their conditions: as frequent as in the training data, None without."""
     from gancore.config.data_paths import paths_of
+    from gancore.config.objects import is_object
     from gancore.evaluation.sources import ReferenceImages
     from gancore.run.measure import fill
 
     conditions = None
     if trained.spec.condition is not None:
         training = evaluator.origin.training
-        if training is None and not all(map(os.path.exists, paths_of(trained.config.dataset))):
+        dataset = trained.config.dataset
+        is_absent = is_object(dataset.name) or not all(map(os.path.exists, paths_of(dataset)))
+        if training is None and is_absent:
             training = evaluator.reference  # an exported generator comes without its data
             terminal.note("warning: the training data is not here, so conditions are drawn from the reference")
-        training = training or ReferenceImages.of(trained.config.dataset, root)
+        training = training or ReferenceImages.of(dataset, root)
         conditions = training.draw_conditions(len(samples), evaluator.seed, "evaluation")
     if refresh_batchnorm:
         trained.refresh_batchnorm(conditions=conditions)

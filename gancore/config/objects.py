@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from shlex import quote
 from typing import Any
 
 from gancore.catalog.catalog import Catalog, Plugin
@@ -20,7 +21,7 @@ from gancore.catalog.discovery import BUILT_IN
 from gancore.component import Component
 from gancore.config.layers import ConfigLayer, merge
 from gancore.contracts import Dataset, Discriminator, Generator, Loss
-from gancore.errors import ConfigError
+from gancore.errors import ConfigError, DataError
 
 OBJECT = "object"
 """The name of a part that was passed as an object."""
@@ -47,14 +48,32 @@ def with_objects(catalog: Catalog, objects: Mapping[str, object]) -> Catalog:
     return Catalog((*catalog.plugins, Plugin("objects", BUILT_IN, version("gancore"), stand_ins)))
 
 
+def with_absent_objects(
+    catalog: Catalog,
+    config: Mapping[str, Any],  # Any: data of a file
+    path: str,
+) -> Catalog:
+    """Return the catalog with stand-ins for the objects in `config` that it has none for, the generator left out.
+
+    The generator can be built and sampled without the others. To build one of these raises DataError, which names the
+    `path` that the config is from.
+    """
+    hint = f"name other data, as in: gancore evaluate {quote(path)} --reference PATH"
+    absent = {
+        part: DataError(f"the {part} that {path} was trained with was a Python object, which it does not hold", hint)
+        for part in _missing(config, catalog)
+        if part != "generator"
+    }
+    return with_objects(catalog, absent)
+
+
 def check_objects(config: Mapping[str, Any], catalog: Catalog, path: str | None = None) -> None:  # Any: data of a file
     """Raise ConfigError with every part that `config` names as an object and the catalog has no stand-in for.
 
     `path` is the run or checkpoint that the config is from, None for the config of a new run.
     """
-    needed = [part for part in KINDS if is_object(config.get(part))]
-    missing = [part for part in needed if all(offered.name != OBJECT for offered, _ in catalog.offers(KINDS[part]))]
-    if missing:
+    if missing := _missing(config, catalog):
+        needed = [part for part in KINDS if is_object(config.get(part))]
         call = "gancore.Run(..." if path is None else f"gancore.open({path!r}"
         raise ConfigError(
             f"{path or 'this config'} needs Python objects that no file can rebuild; missing: "
@@ -74,6 +93,12 @@ def check_parts(layers: Iterable[ConfigLayer], objects: Mapping[str, object], pa
     check_objects(config, with_objects(Catalog(()), objects), path)
 
 
+def _missing(config: Mapping[str, Any], catalog: Catalog) -> list[str]:  # Any: data of a file
+    """Return the parts that `config` names as objects and the catalog has no stand-in for."""
+    needed = [part for part in KINDS if is_object(config.get(part))]
+    return [part for part in needed if all(offered.name != OBJECT for offered, _ in catalog.offers(KINDS[part]))]
+
+
 def _type_in(table: object) -> str:
     """Return the type that a config gives for an object; the config is untrusted input."""
     name = table.get("type") if isinstance(table, Mapping) else None
@@ -84,6 +109,8 @@ def _stand_in(kind: type[Component], value: object) -> type[Component]:
     """Return a component class of this kind whose `build` returns the object."""
 
     def build(_self: Component, *arguments: object) -> object:
+        if isinstance(value, DataError):  # in the place of an object, see with_absent_objects
+            raise DataError(value.message, value.hint)
         # A component that no plugin offers, such as a class in a notebook, is an object too.
         return value.build(*arguments) if isinstance(value, kind) else value  # type: ignore[attr-defined]
 

@@ -15,7 +15,7 @@ from gancore.checkpoint.manifest import read_manifest
 from gancore.checkpoint.state import below
 from gancore.config.data_paths import paths_of
 from gancore.config.layers import REMOVE, ConfigLayer, merge
-from gancore.config.objects import check_objects
+from gancore.config.objects import check_objects, with_absent_objects
 from gancore.config.requirements import attributed, catalog_for
 from gancore.config.run import RunConfig, read_layers, resolve
 from gancore.contracts import Dataset, Spec
@@ -57,12 +57,15 @@ def load(
         raise ConfigError("raw and ema cannot be used together", "leave one of them out")
     chosen = _select(path, raw=raw, best=best, ema=ema)
     file, saved = chosen.path, chosen.checkpoint
+    exported = "averaged" in saved.about
+    if exported:  # what it was trained with is not needed, and may have been objects
+        catalog = with_absent_objects(catalog, saved.about["config"], str(path))
     check_objects(saved.about["config"], catalog, str(path))
     catalog, warnings = catalog_for(saved.about["made_with"], catalog, str(path), sampling_only=True)
     config = _with_present_data(_resolved(saved, path, catalog), file, catalog)
     spec, sample_format = described_data(saved.about["data_format"], config.latent.dim, config.width_factor)
     classes = tuple(saved.about["data_format"]["classes"])
-    if "averaged" in saved.about:  # an exported generator has one set of weights
+    if exported:  # it has one set of weights
         averaged, half_life = saved.about["averaged"], saved.about["half_life_kimg"]
         role = EMA if averaged else "generator"
     else:

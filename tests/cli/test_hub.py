@@ -209,3 +209,11 @@ def test_exported_folder_is_evaluated_where_its_data_is_absent(gancore):
         == before["metrics"]["precision-random"]["value"]
     )
     assert "conditions are drawn from the reference" in done.stderr
+    document = json.loads((gancore.folder / "model" / "config.json").read_text())
+    document["config"]["dataset"] = {"name": "object", "type": "mine.Pictures"}
+    (gancore.folder / "model" / "config.json").write_text(json.dumps(document))
+    assert "was a Python object" in gancore.fails(3, "evaluate", "model", *words)
+    same = gancore.works("evaluate", "model", "--reference", "moved", *words)
+    of_object, of_files = (json.loads(each.stdout)["metrics"]["precision-random"]["value"] for each in (same, done))
+    assert of_object == of_files
+    assert "conditions are drawn from the reference" in same.stderr

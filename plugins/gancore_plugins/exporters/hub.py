@@ -10,10 +10,8 @@ from pydantic import Field, StringConstraints, ValidationError
 from gancore.errors import ConfigError
 from gancore.exporters import ExportedGenerator, Exporter, Facts
 from gancore.utils.model_folder import write_model
-from gancore_plugins.exporters.hub_card import SAMPLES, Card, Evaluation, write_card
+from gancore_plugins.exporters.hub_card import OBJECT, SAMPLES, Card, Evaluation, write_card
 
-_OBJECT = "object"
-"""The name of a part that was passed as a Python object; see docs/python.md."""
 _NOT_MEASURED = "none of this step, so the card has no numbers; gancore evaluate RUN --save measures them for an export"
 
 
@@ -33,7 +31,7 @@ class HubFolder(Exporter):
     )
 
     def export(self, model: ExportedGenerator, out: Path) -> Facts:
-        if model.config["generator"]["name"] == _OBJECT:
+        if model.config["generator"]["name"] == OBJECT:
             raise ConfigError(
                 "the generator is a Python object, which the folder cannot build again",
                 "make it a component of a plugin: gancore plugins new",

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 SAMPLES = "samples.png"
 """The file name of the picture in the card."""
+OBJECT = "object"
+"""The name of a part that was passed as a Python object; see docs/python.md."""
 _TEMPLATE = "hub_card.md.jinja"
 _ON_HUB = {
     "mnist": "ylecun/mnist",
@@ -148,8 +150,8 @@ class Card:
 
     @property
     def is_own_data(self) -> bool:
-        """Whether the data are files of the user."""
-        return "path" in self.model.config["dataset"]
+        """Whether the data are files or an object of the user."""
+        return "path" in self.model.config["dataset"] or self.dataset == OBJECT
 
     @property
     def dataset_on_hub(self) -> str | None:

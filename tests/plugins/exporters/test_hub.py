@@ -9,8 +9,11 @@ from huggingface_hub import ModelCard, metadata_load
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from torch import nn
+from torch.utils.data import TensorDataset
 
-from gancore.errors import ConfigError
+import gancore
+from gancore.errors import ConfigError, DataError
 from gancore.sampling.export import export, exported_generator
 from gancore.sampling.load import load
 from gancore_plugins.exporters.hub import HubFolder
@@ -163,3 +166,32 @@ def test_hub_refuses_a_generator_that_is_an_object(tmp_path):
     with pytest.raises(ConfigError, match="is a Python object"):
         HubFolder().export(replace(exported_generator(trained), config=config), tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_hub_folder_is_loaded_without_the_objects_that_it_was_trained_with(tmp_path):
+    data = TensorDataset(torch.randint(0, 256, (8, 1, 4, 4), dtype=torch.uint8), torch.zeros(8).long())
+    discriminator = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    run = gancore.Run(
+        generator={"name": "mlp", "widths": [8]},
+        discriminator=discriminator,
+        dataset=data,
+        loss="bce",
+        steps=1,
+        set={"batch_size": 4},
+        out=tmp_path / "run",
+        device="cpu",
+    )
+    list(run.train())
+    trained = run.load()
+    folder = trained.export("hub", tmp_path / "model").path
+    read = load(folder, device="cpu")
+    assert torch.equal(read.sample(3), trained.sample(3))
+    assert "trained with gancore on its author's own data" in body(folder)
+    assert "the dataset object" not in body(folder)
+    with pytest.raises(DataError, match=r"the dataset that .*model was trained with was a Python object") as caught:
+        read.config.dataset.build(tmp_path)
+    assert "--reference PATH" in caught.value.hint
+    again = load(read.export("hub", tmp_path / "again").path, device="cpu")
+    assert torch.equal(again.sample(3), trained.sample(3))
+    with pytest.raises(ConfigError, match="needs Python objects that no file can rebuild"):
+        load(tmp_path / "run")
