@@ -132,7 +132,7 @@ def test_decode_turns_deep_tiff_upright_once(tmp_path, orientation, bits):
     turned = turned[:, :, ::-1] if orientation in (2, 3, 6, 7) else turned
     result = decoded(tmp_path, "1.tiff", size=turned.shape[1:], bits=bits)
     assert np.array_equal(result.pixels, turned if bits == 16 else np.rint(turned / 257))
-    assert result.size == turned.shape[1:]
+    assert result.size == (turned.shape[2], turned.shape[1])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
