@@ -55,7 +55,7 @@ def test_table_of_numbers_with_a_point_has_vectors(tmp_path, text):
 
 def test_names_of_classes_with_underscores_are_no_numbers(tmp_path):
     assert given_labels(tmp_path, "1.png,30_39\n2.png,20_29\n") == ({"1.png": 1, "2.png": 0}, ("20_29", "30_39"))
-    with pytest.raises(DataError, match="line 2 of .* all after the file must be numbers; received .1_0, 2"):
+    with pytest.raises(DataError, match=r"line 2 of .* all after the file must be numbers; received .1_0, 2"):
         read(tmp_path, "1.png,1,2\n2.png,1_0,2\n")
 
 
