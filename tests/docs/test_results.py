@@ -129,7 +129,7 @@ def test_results_of_searches_equal_the_tables():
     found, known = (
         100 * middle("ring-search", arm, "modes.high_quality") for arm in ("ring-search-best", "ring-search")
     )
-    assert f"{found:.0f} % of high quality, the recipe {known:.0f} %, which 5 seeds cannot tell apart" in page
+    assert f"{found:.0f} % of high quality, the recipe {known:.0f} %, both after a quarter" in page
 
 
 @pytest.mark.parametrize(
