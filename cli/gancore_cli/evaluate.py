@@ -439,8 +439,8 @@ def _reference(
 
     if _is_by_name(reference, catalog):
         if os.path.exists(reference):
-            path = quote(f"./{reference}")
-            terminal.note(f"note: {reference} is the dataset; for the data of the same name: --reference {path}")
+            data = quote(f"./{reference}")
+            terminal.note(f"note: {reference} is the dataset; for the data of the same name: --reference {data}")
         dataset = read_dataset(reference, catalog)
         dataset = dataset if reference.startswith("{") else reference_of(dataset)[0]
         _prepare(terminal, dataset, root, dataset.name)

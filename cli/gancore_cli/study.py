@@ -30,8 +30,8 @@ class StudyGroup(OrderedGroup):
 storage = click.option(
     "--storage",
     metavar="URL",
-    help="Database for the state, such as sqlite:///study.db.  [default: $GANCORE_STUDY_STORAGE unless the study in DIR "
-    "began without a database, else `storage` of the study, else a file in DIR]",
+    help="Database for the state, such as sqlite:///study.db.  [default: $GANCORE_STUDY_STORAGE unless the study in "
+    "DIR began without a database, else `storage` of the study, else a file in DIR]",
 )
 
 

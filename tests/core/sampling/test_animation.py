@@ -196,9 +196,7 @@ def test_interrupted_animation_keeps_whole_frames(tmp_path, form):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype"), [((2,), torch.float32), ((1, 5), torch.float32), ((1, 5, 8), torch.uint8)]
-)
+@pytest.mark.parametrize(("shape", "dtype"), [((2,), torch.float32), ((1, 5), torch.float32), ((1, 5, 8), torch.uint8)])
 def test_animation_that_ends_before_its_first_frame_keeps_nothing(tmp_path, shape, dtype):
     def chunk(start):
         raise KeyboardInterrupt

@@ -45,9 +45,7 @@ def test_memorization_of_unseen_and_distant_images_is_one_half():
 @pytest.mark.parametrize(("fakes", "unseen"), [(60, 60), (40, 90)])
 def test_memorization_ideal_is_the_mean_for_unseen_images(fakes, unseen):
     training = normal(0, 300, 3)
-    found = [
-        measured(normal(seed, fakes, 3), normal(seed + 1, unseen, 3), training) for seed in range(1, 401, 2)
-    ]
+    found = [measured(normal(seed, fakes, 3), normal(seed + 1, unseen, 3), training) for seed in range(1, 401, 2)]
     assert sum(each.value for each in found) / len(found) == pytest.approx(found[0].ideal["value"], abs=0.006)
     assert found[0].ideal["value"] > 0.52
 
