@@ -10,6 +10,8 @@ from typing import Literal, get_args
 Unit = Literal["epochs", "steps", "kimg", "minutes"]
 _PATTERN = re.compile(rf"([0-9]+(?:\.[0-9]+)?) ({'|'.join(get_args(Unit))})")
 
+_EXPONENT = re.compile(r"[0-9.]+[eE][-+]?[0-9]+ ")
+
 
 @dataclass(frozen=True)
 class Duration:
@@ -23,8 +25,8 @@ class Duration:
         """Parse a positive number and a unit; steps are whole. Raises ValueError for any other text."""
         match = _PATTERN.fullmatch(text)
         if not match or not 0 < float(match[1]) < math.inf:
-            units = ", ".join(get_args(Unit))
-            raise ValueError(f"must be a positive number, written with digits, and one of {units}, like '50 epochs'")
+            number = "a positive number" + ", without an exponent," * bool(_EXPONENT.match(text))
+            raise ValueError(f"must be {number} and one of {', '.join(get_args(Unit))}, like '50 epochs'")
         if match[2] == "steps" and "." in match[1]:
             raise ValueError("steps must be a whole number, like '1000 steps'")
         return cls(float(match[1]), match[2])  # type: ignore[arg-type]  # the pattern allows only units

@@ -41,12 +41,18 @@ def test_duration_parses_fractions(text, amount):
             "5 epochs and more",
             "5 steps|kimg",
         ),
-        *("5 eons", "5 Epochs", "-1 epochs", "+1 epochs", "1e3 steps", ".5 epochs", "5. epochs", "nan epochs"),
+        *("5 eons", "5 Epochs", "-1 epochs", "+1 epochs", ".5 epochs", "5. epochs", "nan epochs"),
         *("0 steps", "0.0 epochs", f"{'9' * 400} epochs"),
     ],
 )
 def test_duration_rejects_other_text(text):
-    with pytest.raises(ValueError, match="positive number, written with digits, and one of epochs, steps, kimg, min"):
+    with pytest.raises(ValueError, match="must be a positive number and one of epochs, steps, kimg, minutes"):
+        Duration.parse(text)
+
+
+@pytest.mark.parametrize("text", ["1e3 steps", "2.5E-1 epochs", "1e+3 kimg"])
+def test_duration_has_no_exponent(text):
+    with pytest.raises(ValueError, match="positive number, without an exponent, and one of epochs"):
         Duration.parse(text)
 
 
