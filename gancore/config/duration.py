@@ -9,7 +9,6 @@ from typing import Literal, get_args
 
 Unit = Literal["epochs", "steps", "kimg", "minutes"]
 _PATTERN = re.compile(rf"([0-9]+(?:\.[0-9]+)?) ({'|'.join(get_args(Unit))})")
-
 _EXPONENT = re.compile(r"[0-9.]+[eE][-+]?[0-9]+ ")
 
 
