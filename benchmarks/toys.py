@@ -52,7 +52,7 @@ PARTICLE_RECIPES = ("gan", "e22")
 def main() -> None:
     arguments = parse()
     place = Place(arguments.work, arguments.work, arguments.jobs)
-    reports = {dataset: compared(arguments, place, dataset) for dataset in MODES}
+    reports = {dataset: compared(arguments, place, dataset) for dataset in arguments.datasets}
     rows = [
         replace(row, arm=f"{REAL} of {dataset}") if row.arm == REAL else row
         for dataset, report in reports.items()
@@ -66,6 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--seeds-of-baseline", type=int, default=10, help="seeds of vanilla, whose runs take long")
     parser.add_argument("--particlegan", type=int, default=0, help="seeds of ParticleGAN, which must be installed")
+    parser.add_argument("--datasets", nargs="+", choices=MODES, default=list(MODES), help="[default: all]")
     parser.add_argument("--kimg", type=float, help="thousands of images  [default: as the recipe of the dataset]")
     parser.add_argument("--jobs", type=int, default=1, help="runs to train in parallel")
     parser.add_argument("--work", type=Path, required=True, help="folder for finished runs")
@@ -122,7 +123,8 @@ def train_particlegan(study: Study, recipe: str, name: str, like: Outcome) -> Ou
 
 
 def text_of(reports: Mapping[str, StudyReport], arguments: argparse.Namespace, place: Place) -> str:
-    more = f" --kimg {arguments.kimg:g}" if arguments.kimg else ""
+    more = "" if arguments.datasets == list(MODES) else f" --datasets {' '.join(arguments.datasets)}"
+    more += f" --kimg {arguments.kimg:g}" if arguments.kimg else ""
     more += f" --particlegan {arguments.particlegan}" if arguments.particlegan else ""
     first = next(iter(reports.values()))
     lines = [
