@@ -89,7 +89,8 @@ def test_summary_names_what_is_damaged_or_missing(tmp_path, name, content, probl
         (path / name).write_text(content)
     run = collect(path)
     assert [problem in found for found in run.notes] == [True]
-    assert run.scores["fd-classifier"].value == (3.0 if name == "metrics.jsonl" else 7.1)
+    history = run.scores["fd-classifier"].history
+    assert history == (((1, 3.0), (200, 7.1)) if name == "metrics.jsonl" else ((200, 7.1),))
 
 
 @pytest.mark.parametrize(
