@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import types
+from xml.etree import ElementTree
 
 import broken_components as broken
 import pytest
@@ -33,57 +34,78 @@ def gancore_losses():
     return [Mine]
 """
 TEST = """
-import gancore_mine
+import gancore_{name}
 from gancore.testing import conformance
 
-@conformance(gancore_mine, known={known})
+@conformance(gancore_{name}, known={known})
 def test_contract(case):
     case()
 """
 CORRECT = "(fake.logits - 1).square().mean()"
 BROKEN = "-fake.logits.sigmoid().log().mean()"
+LAW = "losses_are_finite_scalars"
+FILES = {
+    "correct": (CORRECT, None),
+    "broken": (BROKEN, None),
+    "known": (BROKEN, {("loss", "mine", LAW): "a demonstration"}),
+    "outdated": (CORRECT, {("loss", "mine", LAW): "it was broken once"}),
+}
+"""Files of tests: the loss of their plugin, and its known breaches."""
 
 
-def run_pytest(folder, generator, known=None):
-    (folder / "gancore_mine.py").write_text(PLUGIN.format(generator=generator))
-    (folder / "test_contract.py").write_text(TEST.format(known=known))
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """What pytest reports of each file: the outcome and the message of each law. One process runs them all."""
+    folder = tmp_path_factory.mktemp("contract")
+    for name, (generator, known) in FILES.items():
+        (folder / f"gancore_{name}.py").write_text(PLUGIN.format(generator=generator))
+        (folder / f"test_{name}.py").write_text(TEST.format(name=name, known=known))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", "-q", "test_contract.py"],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--junitxml=report.xml"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
     )
-    return done.returncode, done.stdout
+    assert done.returncode == 1, done.stdout
+    found = {name: {} for name in FILES}
+    for test in ElementTree.parse(folder / "report.xml").iter("testcase"):
+        outcomes = [(each.get("type") or each.tag, each.get("message")) for each in test]
+        assert len(outcomes) <= 1
+        law = test.get("name").removeprefix("test_contract[loss-mine-").removesuffix("]")
+        found[test.get("classname").removeprefix("test_")][law] = outcomes[0] if outcomes else ("passed", "")
+    return found
 
 
-def test_conformance_passes_for_a_correct_plugin(tmp_path):
-    code, output = run_pytest(tmp_path, CORRECT)
-    assert code == 0, output
-    assert "PASSED test_contract.py::test_contract[loss-mine-losses_are_finite_scalars]" in output
+def others(laws):
+    """The outcomes of all laws but the one that a loss breaks."""
+    return [outcome for law, (outcome, _) in laws.items() if law != LAW]
 
 
-def test_conformance_fails_for_a_broken_law_unless_it_is_known(tmp_path):
-    code, output = run_pytest(tmp_path, BROKEN)
-    assert code == 1, output
-    assert "1 failed" in output
-    assert "LawBroken: losses_are_finite_scalars(Mine(), Case(" in output
-    code, output = run_pytest(tmp_path, BROKEN, {("loss", "mine", "losses_are_finite_scalars"): "a demonstration"})
-    assert code == 0, output
-    assert "1 xfailed" in output
+def test_conformance_passes_for_a_correct_plugin(reported):
+    laws = reported["correct"]
+    assert laws[LAW] == ("passed", "")
+    assert set(others(laws)) == {"passed", "pytest.skip"}
 
 
-def test_known_breach_that_passes_fails(tmp_path):
-    code, output = run_pytest(tmp_path, CORRECT, {("loss", "mine", "losses_are_finite_scalars"): "it was broken once"})
-    assert code == 1, output
-    assert "[XPASS(strict)] it was broken once" in output
+def test_conformance_fails_for_a_broken_law_unless_it_is_known(reported):
+    outcome, message = reported["broken"][LAW]
+    assert outcome == "failure"
+    assert f"LawBroken: {LAW}(Mine(), Case(" in message
+    assert reported["known"][LAW] == ("pytest.xfail", "a demonstration")
+    for name in ("broken", "known"):
+        assert others(reported[name]) == others(reported["correct"])
 
 
-def test_law_that_does_not_concern_a_component_skips_with_the_reason(tmp_path):
-    code, output = run_pytest(tmp_path, CORRECT)
-    assert code == 0, output
-    assert "3 skipped" in output
-    assert "not applicable: it is no module, so it has no buffers" in output
+def test_known_breach_that_passes_fails(reported):
+    assert reported["outdated"][LAW] == ("failure", "[XPASS(strict)] it was broken once")
+    assert others(reported["outdated"]) == others(reported["correct"])
+
+
+def test_law_that_does_not_concern_a_component_skips_with_the_reason(reported):
+    skipped = [message for outcome, message in reported["correct"].values() if outcome == "pytest.skip"]
+    assert len(skipped) == 3
+    assert "not applicable: it is no module, so it has no buffers" in skipped
 
 
 class OneShape(broken.CorrectDiscriminator):
