@@ -14,7 +14,7 @@ from gancore.training.gan import GAN
 from gancore.training.loop import train
 from helpers.tiny_components import catalog
 
-STEPS = 120
+STEPS = 45  # four epochs of 11 batches, and one step
 FLOAT32_SEED = 3
 
 
