@@ -9,6 +9,8 @@ import pytest
 
 from gancore_cli.main import main
 
+FORKED = True
+
 
 def test_list_names_components_and_their_packages(gancore):
     rows = json.loads(gancore.works("list", "--json").stdout)

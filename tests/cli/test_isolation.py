@@ -164,11 +164,11 @@ def broken_site(tmp_path_factory):
 # P01, P02, P03, P05, P06
 
 
-def test_broken_plugins_change_no_run_and_give_one_warning_each(tmp_path, broken_site):
+def test_broken_plugins_change_no_run_and_give_one_warning_each(tmp_path, broken_site, trained_run):
     gancore = Site(tmp_path, broken_site)
     done = gancore.works("train", *BY_HAND, "--steps", 2, "--out", "with")
     assert not gancore.canary.exists()
-    gancore.works("train", *BY_HAND, "--steps", 2, "--out", "alone", PYTHONPATH="")
+    trained_run(tmp_path / "alone", "--steps", 2)
     first, second = weights(tmp_path / "with"), weights(tmp_path / "alone")
     assert all(torch.equal(first[name], second[name]) for name in second)
     lines = warnings(done)
@@ -236,11 +236,11 @@ def test_damaged_entry_points_hide_no_other_plugin(tmp_path, garbled, zygote):
             assert "its entry_points.txt cannot be read" in rows["garbled-gan"]["error"]
 
 
-def test_process_settings_changed_by_an_import_change_no_run(tmp_path):
+def test_process_settings_changed_by_an_import_change_no_run(tmp_path, trained_run):
     source = "import os, torch\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\nos.chdir('/')\n"
     gancore = Site(tmp_path, unpack(tmp_path / "site", "messy", source + LOSS.format(name="mine")))
     gancore.works("train", *BY_HAND, "--steps", 2, "--out", "with")
-    gancore.works("train", *BY_HAND, "--steps", 2, "--out", "alone", PYTHONPATH="")
+    trained_run(tmp_path / "alone", "--steps", 2)
     first, second = weights(tmp_path / "with"), weights(tmp_path / "alone")
     assert all(torch.equal(first[name], second[name]) for name in second)
 
@@ -370,12 +370,13 @@ def test_plugin_that_exits_during_training_does_not_exit_with_0(tmp_path):
     assert "at step 37, the loss failed in generator(): SystemExit: 0" in done.stderr
 
 
-def test_plugin_that_exits_in_a_property_does_not_exit_with_0(tmp_path):
+def test_plugin_that_exits_in_a_property_does_not_exit_with_0(tmp_path, zygote):
     source = LOSS.format(name="mine").replace(
         "    def disc", "    needs_real = property(lambda self: exit(0))\n\n    def disc"
     )
     gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", source))
     assert "the loss failed in needs_real: SystemExit: 0" in gancore.fails(5, "train", *PARTS, "--loss", "mine")
+    gancore.fork_server = zygote
     assert "<lambda>" in gancore("train", *PARTS, "--loss", "mine", "-v").stderr
 
 

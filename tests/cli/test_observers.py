@@ -3,6 +3,8 @@ import os
 
 from helpers.cli_runner import BY_HAND
 
+FORKED = True
+
 OPTIONS = ["--steps", "2", "--set", "observers.tensorboard.flush_seconds=5"]
 
 

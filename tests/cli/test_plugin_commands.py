@@ -9,7 +9,7 @@ import pytest
 from helpers.cli_runner import BY_HAND, Gancore
 from helpers.fake_distributions import LOSS, pip_install, unpack
 
-FORKED = True  # for the tests with a file
+FORKED = True
 
 TOOLS = '''
 import os
@@ -115,9 +115,9 @@ def tools(gancore):
 # Installed packages
 
 
-def test_installed_command_runs_prints_and_is_listed(tmp_path, tools_site):
-    gancore, site = Gancore(tmp_path), str(tools_site)
-    done = gancore.works("double", "21", PYTHONPATH=site)
+def test_installed_command_runs_prints_and_is_listed(gancore, tools_site):
+    site = str(tools_site)
+    done = Gancore(gancore.folder).works("double", "21", PYTHONPATH=site)  # in a process of its own
     assert (done.stdout, done.stderr) == ("twice 21 is 42\n", "printed at import\n")
     assert (
         "Usage: gancore tools-gan:double [OPTIONS] NUMBER"
@@ -162,12 +162,11 @@ def test_help_and_wrong_names_without_plugins_load_no_torch(tmp_path, arguments)
     assert arguments == ["--help"] or done.stderr.endswith("\nnext: gancore train --help\n")
 
 
-def test_broken_plugins_cost_one_warning_each_and_other_commands_run(tmp_path):
-    site = unpack(tmp_path / "site", "fine", command("fine", "wave"))
+def test_broken_plugins_cost_one_warning_each_and_other_commands_run(gancore):
+    site = unpack(gancore.folder / "site", "fine", command("fine", "wave"))
     unpack(site, "raises", "raise RuntimeError('no such luck')")
     unpack(site, "hook", "from gancore import hookimpl\n@hookimpl\ndef gancore_commands(): return 1 / 0\n")
     unpack(site, "wrong", "from gancore import hookimpl\n@hookimpl\ndef gancore_commands(): return [print]\n")
-    gancore = Gancore(tmp_path)
     done = gancore.works("wave", PYTHONPATH=str(site))
     assert done.stdout == "from fine\n"
     for plugin, cause in (

@@ -9,6 +9,8 @@ import time
 from helpers.fake_distributions import LOSS, unpack
 from helpers.html_pages import problems_of
 
+FORKED = True
+
 STUDY = """
 base = {recipe = "ring", batch_size = 32}
 budget = "STEPS steps"

@@ -29,7 +29,7 @@ class Gancore:
         self.folder, self.fork_server = folder, fork_server
 
     def __call__(self, *arguments, **environment):
-        if self.fork_server and "PYTHONPATH" not in environment:
+        if self.fork_server:
             return self.fork_server.run(self.folder, *arguments, **environment)
         return subprocess.run(
             [sys.executable, "-m", "gancore_cli", *map(str, arguments)],
