@@ -69,7 +69,7 @@ def reported(tmp_path_factory):
     )
     assert done.returncode == 1, done.stdout
     found = {name: {} for name in FILES}
-    for test in ElementTree.parse(folder / "report.xml").iter("testcase"):
+    for test in ElementTree.parse(folder / "report.xml").iter("testcase"):  # noqa: S314  # of our own
         outcomes = [(each.get("type") or each.tag, each.get("message")) for each in test]
         assert len(outcomes) <= 1
         law = test.get("name").removeprefix("test_contract[loss-mine-").removesuffix("]")
