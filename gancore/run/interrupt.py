@@ -78,6 +78,8 @@ def ending_at_ctrl_c(records: Generator[T], interruption: Interruption) -> Gener
             if record is None:
                 return
             yield record
+    except Interrupted:
+        raise KeyboardInterrupt from None  # as between two records
     finally:
         with _ctrl_c_arrives_at(interruption):
             records.close()

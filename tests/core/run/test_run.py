@@ -372,8 +372,9 @@ def test_ctrl_c_in_a_script_ends_a_run_after_its_step_and_a_second_one_at_once(t
     records = run.train()
     assert steps_of(next(records) for _ in range(2)) == [1, 2]
     parts["loss"].times = times
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as error:
         next(records)
+    assert error.type is KeyboardInterrupt
     assert run.checkpoints[-1].name == f"step-0000000{3 if times == 1 else 0}.safetensors"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert list(records) == []
