@@ -200,6 +200,7 @@ def test_sampler_with_a_seed_suggests_other_settings_in_each_trial(tmp_path):
 
 def test_sampler_of_a_sequence_takes_its_next_point_in_each_trial(tmp_path):
     changes = {"seeds": 1, "trials": 9, "budget": "2 steps", "pruner": "Halving", "checks": [50]}
+    changes["storage"] = f"sqlite:///{tmp_path}/study.db"  # which Optuna does not read anew by itself
     made = study(tmp_path / "s", SEARCH, sampler={"name": "QMCSampler", "scramble": True}, **changes)
     made.run()
     _, *rates = (row["optimizer.generator.lr"] for row in made.results if row["stage"] == "search")
