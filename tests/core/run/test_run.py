@@ -354,6 +354,14 @@ def objects():
 OWN = {"batch_size": 4, "log.every_steps": 1, "ema": {"half_life_kimg": 0.01}}
 
 
+@pytest.fixture
+def own_ctrl_c():
+    """Python's own handler of Ctrl-C, which a process in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class InterruptedLoss(Squares):
     """Sends Ctrl-C to this process in the middle of a step, as often as asked."""
 
@@ -365,6 +373,7 @@ class InterruptedLoss(Squares):
         return super().generator(fake, real)
 
 
+@pytest.mark.usefixtures("own_ctrl_c")
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_in_a_script_ends_a_run_after_its_step_and_a_second_one_at_once(tmp_path, times):
     parts = objects() | {"loss": InterruptedLoss()}
@@ -382,6 +391,7 @@ def test_ctrl_c_in_a_script_ends_a_run_after_its_step_and_a_second_one_at_once(t
     assert steps_of(run.resume()) == ([4, 5] if times == 1 else [1, 2, 3, 4, 5])
 
 
+@pytest.mark.usefixtures("own_ctrl_c")
 def test_ctrl_c_between_two_records_is_that_of_python(tmp_path):
     run = small_run(tmp_path / "run")
     with closing(run.train()) as records:
