@@ -25,7 +25,9 @@ def run(gancore):
         evaluation_line(110, 4.0),
     ]
     evaluation = {"fd-classifier": score(4.0, real=0.09)}
-    return run_folder(gancore.folder / "run", lines, evaluation, device="cpu")
+    folder = run_folder(gancore.folder / "run", lines, evaluation, device="cpu")
+    (folder / "evaluation.json").write_text(json.dumps({"step": 110, "metrics": evaluation, "warnings": []}))
+    return folder
 
 
 def test_show_run_prints_the_state_of_a_run(gancore, run):

@@ -291,7 +291,6 @@ def test_evaluations_happen_at_each_interval_and_at_the_end(tmp_path):
         "seconds",
         "diversity",
         "kid-random",
-        "kid-random.std",
         "coverage-random",
     }
     assert [written.step.step for written in seen if written.evaluation] == [2, 4, 6, 7]
