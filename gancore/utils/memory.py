@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 _CONTAINER = Path("/sys/fs/cgroup")
-"""Where a container finds its limit: memory.max in bytes, or `max`, and memory.current, what it uses of it."""
+"""Where a container finds its limit: memory.max in bytes, or `max`; memory.current, what it uses of it; memory.stat."""
 
 
 def installed_memory() -> int:
@@ -31,8 +31,16 @@ def free_memory(device: torch.device, *, swap: bool = False) -> int | None:
         names = ["MemAvailable", *(["SwapFree"] if swap else [])]
         free = sum(1024 * int(lines[name].split()[0]) for name in names)
         limit, used = _in_container("memory.max"), _in_container("memory.current")
-        return free if limit is None or used is None else min(free, max(0, limit - used))
+        return free if limit is None or used is None else min(free, max(0, limit - used + _cached_files()))
     return None
+
+
+def _cached_files() -> int:
+    """Return what copies of files use in a container, which it gives up where memory is needed."""
+    with suppress(OSError, ValueError):
+        lines = (_CONTAINER / "memory.stat").read_text(encoding="ascii").splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.split()[0] in ("active_file", "inactive_file"))
+    return 0
 
 
 def _in_container(name: str) -> int | None:

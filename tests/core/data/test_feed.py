@@ -139,6 +139,8 @@ def test_feed_memory_limit_is_that_of_a_container(tmp_path, monkeypatch):
         assert (feed(numbered(8), data="auto")._on_device is not None) is is_kept
     (tmp_path / "memory.current").write_text("999999000\n")
     assert memory.free_memory(torch.device("cpu")) == 1000
+    (tmp_path / "memory.stat").write_text("anon 7\nfile 600\ninactive_file 400\nactive_file 100\n")
+    assert memory.free_memory(torch.device("cpu")) == 1500
 
 
 def test_fingerprint_of_very_many_items_reads_the_last_one():
