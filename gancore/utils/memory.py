@@ -37,7 +37,7 @@ def free_memory(device: torch.device, *, swap: bool = False) -> int | None:
 
 def _cached_files() -> int:
     """Return what copies of files use in a container, which it gives up where memory is needed."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, IndexError):
         lines = (_CONTAINER / "memory.stat").read_text(encoding="ascii").splitlines()
         return sum(int(line.split()[1]) for line in lines if line.split()[0] in ("active_file", "inactive_file"))
     return 0
