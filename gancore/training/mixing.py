@@ -28,7 +28,7 @@ _PARTS = 4
 
 @dataclass(frozen=True)
 class TrialInputs:
-    """Inputs of the checks: latents (COUNT, Z), and two batches of images with different mean and spread.
+    """Inputs of the checks: latents (N, Z), and two batches of N images with different mean and spread.
 
     `condition` is what both batches are given, None unless the run is conditional. `extras` are those that D receives.
     """

@@ -58,28 +58,19 @@ def run_preflight(gan: GAN) -> Preflight:
     train; ConfigError if a network fails only on the short last batch of an epoch, if a regularizer does not support
     D, and if gradients are to be accumulated over micro-batches although the images of a batch depend on each other.
     """
-    device, shape, feed = gan.device, gan.feed.shape, gan.feed
     for role, part in _parts_of(gan).items():
         if isinstance(part, nn.Module):
             check_module(role, part)
-    with seeded(0, device), torch.enable_grad():
-        condition = trial_condition(gan.spec.condition, device)
-        latent = torch.randn(COUNT, gan.options.latent.dim, device=device)
-        made = _generate(copy_of("generator", gan.generator), latent, condition, feed)
-        first = torch.rand(COUNT, *shape, device=device) * 2 - 1
-        second = torch.rand(COUNT, *shape, device=device) * 0.6 + 0.1
-        extra_inputs = getattr(gan.discriminator, "extra_inputs", ())
-        with blame("discriminator", "when its extra inputs were collected"):
-            received = received_extras(extra_inputs, {name: extra.detach() for name, extra in made.extras.items()})
-        inputs = TrialInputs(latent, first, second, condition, received)
-        _check_gradients(copy_of("discriminator", gan.discriminator), made.images, inputs)
+    with seeded(0, gan.device), torch.enable_grad():
+        images, inputs = _trial_batch(gan, COUNT)
+        _check_gradients(copy_of("discriminator", gan.discriminator), images, inputs)
         mixes = mixes_samples(gan.discriminator, inputs)
         warnings = [*preflight_warnings(gan, inputs), *_try_step(gan, inputs)]
         _check_regularizers(gan, inputs)
         if gan.options.training.accumulate > 1:
             _check_accumulation(gan, inputs)
-        if feed.smallest_part < COUNT:
-            _check_last_batch(gan, inputs, mixes=mixes)
+        if gan.feed.size % gan.feed.batch_size:
+            _check_last_batch(gan, mixes=mixes)
     return Preflight(mixes, tuple(warnings))
 
 
@@ -90,6 +81,20 @@ def trial_condition(condition: Condition | None, device: torch.device, count: in
     if isinstance(condition, int):
         return torch.arange(count, device=device) % condition
     return torch.rand(count, *condition, device=device) * 2 - 1
+
+
+def _trial_batch(gan: GAN, count: int) -> tuple[Tensor, TrialInputs]:
+    """Return `count` images (N, C, H, W) that a copy of G makes, and inputs of as many items for the other checks."""
+    device, shape = gan.device, gan.feed.shape
+    condition = trial_condition(gan.spec.condition, device, count)
+    latent = torch.randn(count, gan.options.latent.dim, device=device)
+    made = _generate(copy_of("generator", gan.generator), latent, condition, gan.feed)
+    first = torch.rand(count, *shape, device=device) * 2 - 1
+    second = torch.rand(count, *shape, device=device) * 0.6 + 0.1
+    extra_inputs = getattr(gan.discriminator, "extra_inputs", ())
+    with blame("discriminator", "when its extra inputs were collected"):
+        received = received_extras(extra_inputs, {name: extra.detach() for name, extra in made.extras.items()})
+    return made.images, TrialInputs(latent, first, second, condition, received)
 
 
 def _parts_of(gan: GAN) -> dict[str, object]:
@@ -232,22 +237,17 @@ def _check_accumulation(gan: GAN, inputs: TrialInputs) -> None:
         )
 
 
-def _check_last_batch(gan: GAN, inputs: TrialInputs, *, mixes: bool) -> None:
+def _check_last_batch(gan: GAN, *, mixes: bool) -> None:
     """Check that the networks take the short last batch of an epoch."""
     feed, rest = gan.feed, gan.feed.smallest_part
-    few = replace(
-        inputs,
-        condition=None if inputs.condition is None else inputs.condition[:rest],
-        extras={name: extra[:rest] for name, extra in inputs.extras.items()},
-    )
     per_process = "" if rest == (feed.size % feed.batch_size or feed.batch_size) else " for one process"
     try:
-        _generate(copy_of("generator", gan.generator), inputs.latent[:rest], few.condition, feed)
+        _, inputs = _trial_batch(gan, rest)
         if mixes:
-            score_trial(copy_of("discriminator", gan.discriminator), inputs.first[:rest], few)
+            score_trial(copy_of("discriminator", gan.discriminator), inputs.first, inputs)
         else:
-            both = torch.cat([inputs.first[:rest], inputs.second[:rest]])
-            score_trial(copy_of("discriminator", gan.discriminator), both, twice(few))
+            both = torch.cat([inputs.first, inputs.second])
+            score_trial(copy_of("discriminator", gan.discriminator), both, twice(inputs))
     except PluginError as error:
         raise ConfigError(
             f"batch_size {feed.batch_size} leaves a last batch of {rest} of {feed.size} images{per_process}, and "

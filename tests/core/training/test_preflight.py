@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from gancore.config.run import Options
 from gancore.contracts import Output
 from gancore.errors import ConfigError, NonFiniteError, PluginError
 from gancore.training.gan import GAN
@@ -106,6 +107,25 @@ def test_preflight_rejects_a_last_batch_that_a_network_cannot_take():
     with pytest.raises(ConfigError, match=r"last batch of 1.*discriminator failed"):
         assembled(discriminator={"name": "tiny", "batch_norm": True}, batch_size=9)
     assert assembled(generator=generator, batch_size=4).feed.size == 10
+
+
+class InGroupsOfFour(nn.Module):
+    """A discriminator that compares the images of each group of four."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(16, 1)
+
+    def forward(self, images):
+        groups = images.flatten(1).view(-1, 4, 16)
+        return self.last((groups - groups.mean(dim=1, keepdim=True)).view(-1, 16))
+
+
+def test_preflight_rejects_a_last_batch_that_the_groups_of_a_network_do_not_divide():
+    with pytest.raises(ConfigError, match=r"batch_size 64 leaves a last batch of 21 of 149 .*discriminator failed"):
+        GAN(GOOD_GENERATOR, InGroupsOfFour(), dataset(149), NonSaturating(), Options(batch_size=64), "cpu")
+    gan = GAN(GOOD_GENERATOR, InGroupsOfFour(), dataset(148), NonSaturating(), Options(batch_size=64), "cpu")
+    assert gan.feed.smallest_part == 20
 
 
 class CustomOutput(nn.Module):
