@@ -135,13 +135,13 @@ def _part(opened: Image.Image, transposition: Image.Transpose | None, half: Half
     return upright.crop((left, 0, right, upright.height))
 
 
-def _fitted(picture: Image.Image, form: PictureFormat) -> Image.Image:
-    """Return a picture of any mode in the size of the format."""
+def _fitted(picture: Image.Image, form: PictureFormat, fill: int | str = 0) -> Image.Image:
+    """Return a picture of any mode in the size of the format; `fill` is the color that pads it."""
     size = form.size[1], form.size[0]
     if form.fit == "crop":
         return ImageOps.fit(picture, size, Image.Resampling.LANCZOS)
     if form.fit == "pad":
-        return ImageOps.pad(picture, size, Image.Resampling.LANCZOS)
+        return ImageOps.pad(picture, size, Image.Resampling.LANCZOS, color=fill)
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
@@ -154,7 +154,7 @@ def _pixels(opened: Image.Image, form: PictureFormat) -> tuple[Pixels, bool]:
     else:
         # `convert` copies a picture that already has the mode.
         converted = upright if upright.mode == mode else upright.convert(mode)
-    pixels = np.asarray(_fitted(converted, form))
+    pixels = np.asarray(_fitted(converted, form, "white" if transparent and mode != "RGBA" else 0))
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), transparent
 
 
@@ -208,10 +208,10 @@ def _deep_pixels(opened: Image.Image, form: PictureFormat) -> tuple[Pixels, bool
             values += white
         return values
 
-    def fitted(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(_fitted(_part(Image.fromarray(values), transposition, form.half), form))
+    def fitted(values: NDArray[np.float32], fill: int = 0) -> NDArray[np.float32]:
+        return np.asarray(_fitted(_part(Image.fromarray(values), transposition, form.half), form, fill))
 
-    planes = [fitted(color(channel)) for channel in channels]
+    planes = [fitted(color(channel), white if transparent else 0) for channel in channels]
     if form.channels == 1 and len(planes) == 3:
         planes = [sum((share * plane for share, plane in zip(_GRAY, planes, strict=True)), np.zeros_like(planes[0]))]
     elif form.channels > 1 and len(planes) == 1:

@@ -26,7 +26,7 @@ from gancore.utils.lock import exclusive
 from gancore_plugins.datasets.decoding import Decoded, PictureFormat, Pixels, decode
 from gancore_plugins.readers.picture_files import PictureFiles
 
-_DECODER_VERSION = 3
+_DECODER_VERSION = 4
 """Part of a cache's name. Increase it when pictures are decoded differently, so that old caches are not used."""
 _CHUNK = 64
 """Pictures that are decoded before they are written and progress is reported."""

@@ -114,6 +114,14 @@ def test_folder_fit_crops_pads_or_stretches(tmp_path, fit, corner, middle):
     assert tuple(near[:, 4, 6].tolist()) == middle
 
 
+@pytest.mark.parametrize(("channels", "corner"), [(1, (255,)), (3, WHITE), (4, (0, 0, 0, 0))])
+def test_folder_fit_pads_a_picture_with_transparency_as_it_is_placed(tmp_path, channels, corner):
+    paint(tmp_path / "in" / "1.png", (16, 8), (*BLUE, 128), "RGBA")
+    image = opened(tmp_path / "in", tmp_path / "root", size=8, fit="pad", channels=channels)[0]
+    assert tuple(image[:, 0, 0].tolist()) == corner
+    assert tuple(image[:, 4, 4].tolist()) not in (corner, (0, 0, 0))
+
+
 @given(height=st.integers(1, 12), width=st.integers(1, 12), double=st.booleans())
 @settings(max_examples=20)
 def test_folder_size_is_height_and_width(tmp_path_factory, height, width, double):
