@@ -27,6 +27,8 @@ LONGEST_SIDE = 4096
 """The largest height and width of a decoded picture."""
 _SAMPLED = 64
 """Pictures whose bits are looked at to choose those of the data."""
+_NOTED_CUT = 0.15
+"""The mean share from which on it is noted that cropping cuts it off; of 4:3 in a square it is 25 %."""
 Side = Annotated[int, Field(ge=1, le=LONGEST_SIDE)]
 
 
@@ -216,6 +218,12 @@ def findings_of(
         "{}x{}".format(*rows[place][["width", "height"]]) for place in (order[0], order[len(order) // 2], order[-1])
     )
     height, width = cache.form.size
+    cut = _share_cut_off(rows["width"].astype(float), rows["height"].astype(float), width / height)
+    if cache.form.fit == "crop" and cache.form.half is None and cut >= _NOTED_CUT:
+        notes.append(
+            f"{cut:.0%} of a picture is cut off on average, since pictures have other proportions than {width}x{height}: "
+            "--set dataset.fit=pad keeps all of them, --set dataset.size=[HEIGHT,WIDTH] chooses the proportions"
+        )
     facts["sizes"] = (
         f"all {smallest}" if smallest == largest else f"{smallest} to {largest}, median {median}"
     ) + f" (width x height); {width}x{height} after decoding"
@@ -237,6 +245,12 @@ def findings_of(
         facts["value range"] = "{:g} to {:g}".format(*value_range)
     resized = int(((rows["width"] != width) | (rows["height"] != height)).sum())
     return Findings(used, skipped, facts, notes, resized)
+
+
+def _share_cut_off(widths: NDArray[np.float64], heights: NDArray[np.float64], ratio: float) -> float:
+    """Return the mean share of pictures (N,) that cropping to width / height = `ratio` cuts off."""
+    ratios = widths / heights / ratio
+    return 1 - float(np.minimum(ratios, 1 / ratios).mean())
 
 
 _KINDS = {

@@ -258,7 +258,26 @@ def test_findings_of_a_folder_report_formats_sizes_and_transparency(tmp_path):
     assert findings.used == {"PNG": ["1.png", "2.jpg", "4.png", "5.png"], "JPEG": ["3.jpg"]}
     assert findings.facts["sizes"] == "9x7 to 30x10, median 10x10 (width x height); 6x4 after decoding"
     assert findings.facts["transparency"] == "1 of 5, placed on white"
-    assert not findings.notes
+    (note,) = findings.notes
+    assert note.startswith("31% of a picture is cut off on average, since pictures have other proportions than 6x4")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fit", "cut"),
+    [
+        ([(12, 9)], "crop", "25%"),
+        ([(9, 12), (9, 9)], "crop", None),
+        ([(20, 10), (10, 20)], "crop", "50%"),
+        ([(20, 10)], "pad", None),
+    ],
+)
+def test_findings_note_how_much_cropping_cuts_off(tmp_path, sizes, fit, cut):
+    for number, size in enumerate(sizes):
+        paint(tmp_path / "in" / f"{number}.png", "red", size)
+    component = Folder(path=str(tmp_path / "in"), size=4, fit=fit)
+    list(component.prepare(tmp_path / "root"))
+    notes = component.findings(tmp_path / "root").notes
+    assert [note.partition(" ")[0] for note in notes] == ([] if cut is None else [cut])
 
 
 def test_findings_say_the_size_of_a_photograph_as_it_is_shown(tmp_path):
