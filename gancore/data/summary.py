@@ -23,6 +23,8 @@ UNBALANCED = 10.0
 """Classes are reported as unbalanced if the largest has more than this times the items of the smallest."""
 _MANY_COPIES = 0.1
 """The share of items that are copies of others, above which it is reported."""
+_MANY_PLAIN = 0.005
+"""The share of pictures of one color, above which it is reported."""
 _BYTES_PER_READ = 1 << 26
 _MOST_ITEMS_PER_READ = 4096
 _QUICK_BYTES = 1 << 28
@@ -37,13 +39,14 @@ class Contents:
     """What was measured by reading all items once.
 
     `lowest` and `highest` stored value; `counts` of the classes, None without classes; `copies`: groups of the numbers
-    of items whose samples are equal.
+    of items whose samples are equal; `plain`: how many pictures have one color, and nothing else.
     """
 
     lowest: float
     highest: float
     counts: tuple[int, ...] | None
     copies: Sequence[Sequence[int]]
+    plain: int = 0
 
     @property
     def extra(self) -> int:
@@ -101,7 +104,16 @@ class DataSummary:
                 f"the dataset has only {_count(self.items, 'sample')}, which a GAN can memorize: use more data"
                 + ("" if augmented else ", or an augmentation (gancore list augmentation)")
             )
-        extra = self.contents.extra if self.contents else 0
+        plain = self.contents.plain if self.contents else 0
+        if plain > _MANY_PLAIN * self.items:
+            is_on_white = "transparency" in self.findings.facts and self.shape[0] != 4
+            found.append(
+                f"{plain:,} of {_count(self.items, 'picture')} have one color and nothing else: "
+                + ("what is white in them is lost on white; --set dataset.channels=4 keeps transparency, " * is_on_white)
+                + ("or " * is_on_white)
+                + "leave them out"
+            )
+        extra = self.contents.extra - max(plain - 1, 0) if self.contents else 0
         if extra > _MANY_COPIES * self.items:
             found.append(
                 f"{extra:,} of {_count(self.items, 'sample')} are exact copies of others, so they count several "
@@ -191,19 +203,21 @@ def read_contents(feed: Feed) -> Generator[float, None, Contents]:
     per_read = max(1, min(_MOST_ITEMS_PER_READ, _BYTES_PER_READ // first.nbytes))
     digests = np.empty((feed.size, 2), np.uint64)
     counts = torch.zeros(len(feed.classes), dtype=torch.int64) if feed.classes else None
-    lowest, highest = math.inf, -math.inf
+    lowest, highest, plain = math.inf, -math.inf, 0
     for start in range(0, feed.size, per_read):
         items = torch.arange(start, min(start + per_read, feed.size))
         samples, conditions = feed.read(items)
         lowest, highest = min(lowest, float(samples.min())), max(highest, float(samples.max()))
         if counts is not None:
             counts += torch.bincount(conditions, minlength=len(counts))
+        if samples.ndim == 4 and samples[0, 0].numel() > 1:
+            plain += int((samples == samples[:, :, :1, :1]).flatten(1).all(dim=1).sum())
         rows = samples.contiguous().flatten(1).numpy()
         for number, row in enumerate(rows, start):
             digest = hashlib.blake2b(row.data, digest_size=_DIGEST).digest()
             digests[number] = np.frombuffer(digest, np.uint64)
         yield (start + len(items)) / feed.size
-    return Contents(lowest, highest, None if counts is None else tuple(counts.tolist()), _groups(digests))
+    return Contents(lowest, highest, None if counts is None else tuple(counts.tolist()), _groups(digests), plain)
 
 
 def _groups(digests: NDArray[np.uint64]) -> list[list[int]]:

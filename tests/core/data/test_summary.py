@@ -145,6 +145,22 @@ def test_summary_names_the_part_that_is_held_out_only_for_the_training_part():
     assert summarize(built, Digits()).held_out is None
 
 
+@pytest.mark.parametrize(("plain", "channels", "transparent"), [(1, 3, True), (2, 3, False), (60, 3, True), (60, 4, True)])
+def test_summary_warns_of_pictures_of_one_color(plain, channels, transparent):
+    pixels = torch.randint(0, 255, (200, channels, 3, 2), dtype=torch.uint8)
+    pixels[:, :, 0, 0] = 255  # so that no picture has one color by chance
+    pixels[:plain] = 255
+    dataset = TensorDataset(pixels)
+    findings = Findings(facts={"transparency": "60 of 200"} if transparent else {})
+    warnings = summarize(feed(dataset), Digits(), findings, contents_of(dataset)).warnings()
+    if plain == 1:
+        assert warnings == []
+        return
+    (warning,) = warnings  # that equal pictures are copies is the same fault
+    assert warning.startswith(f"{plain} of 200 pictures have one color and nothing else: ")
+    assert ("dataset.channels=4" in warning) is (transparent and channels == 3)
+
+
 def test_summary_warns_of_small_unbalanced_and_repeated_data():
     balanced = list(range(200))
     clean = labeled([number % 2 for number in balanced], 2, balanced)
