@@ -36,6 +36,8 @@ _CPU_BATCH_SIDE, _GPU_BATCH_SIDE = 64, 128
 _R1_INTERVAL = 4
 """Steps between penalties: lazy regularization, Karras et al. 2020 (arXiv:1912.04958), to save time."""
 _CPU_KIMG, _GPU_KIMG, _FEWEST_KIMG = 1000, 2000, 50
+_RAMP_KIMG = 500
+"""Thousands of images in which ADA's probability can rise from 0 to 1, Karras et al. 2020 (arXiv:2006.06676)."""
 PICTURES = 20
 """How many pictures of samples a run draws."""
 _PLAYERS = ("generator", "discriminator")
@@ -270,13 +272,23 @@ def _duration(facts: Facts, settings: Settings, key: str) -> str:
     return f"{kimg // 2 if facts.pretrained else kimg} kimg"
 
 
-def _every(facts: Facts, settings: Settings, key: str) -> float | None:
-    text = str(settings.get("duration", ""))
+def _kimg(settings: Settings) -> float | None:
+    """Return the duration in kimg; None if it has another unit."""
     try:
-        total = Duration.parse(text)
+        total = Duration.parse(str(settings.get("duration", "")))
     except ValueError:  # reported when the whole config is resolved
         return None
-    return float(f"{total.amount / PICTURES:.3g}") if total.unit == "kimg" else None
+    return total.amount if total.unit == "kimg" else None
+
+
+def _ramp(facts: Facts, settings: Settings, key: str) -> float | None:
+    kimg = _kimg(settings)
+    return None if kimg is None or kimg >= 2 * _RAMP_KIMG else float(f"{kimg / 2:.3g}")
+
+
+def _every(facts: Facts, settings: Settings, key: str) -> float | None:
+    kimg = _kimg(settings)
+    return None if kimg is None else float(f"{kimg / PICTURES:.3g}")
 
 
 def _in_words(rate: object) -> str:
@@ -377,6 +389,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("sample.every_kimg",),
+    Rule(
+        ("augmentations.ada.ramp_kimg",),
+        f"half of a duration in kimg, at most {_RAMP_KIMG}",
+        "so that the probability can reach its maximum in a short run; longer ones as in Karras et al. 2020 "
+        "(arXiv:2006.06676)",
+        _ramp,
+    ),
         f"a {PICTURES}th of the duration, in kimg; a run in minutes draws as many without it",
         "so that the first pictures come soon",
         _every,

@@ -193,6 +193,16 @@ def test_duration_follows_from_the_number_of_pictures(items, pretrained, total):
     assert kimg(decided(Facts((3, 32, 32), items, pretrained=pretrained))) == total
 
 
+@pytest.mark.parametrize(
+    ("items", "duration", "ramp"),
+    [(1, None, 25), (169, None, 84.5), (999, None, 500), (1000, None, None), (1, "700 kimg", 350), (1, "9 minutes", None)],
+)
+def test_ramp_of_ada_is_half_of_a_short_duration(items, duration, ramp):
+    own = {} if duration is None else {"duration": duration}
+    values = decided(Facts((3, 32, 32), items), own)
+    assert values.get("augmentations.ada.ramp_kimg") == (None if ramp is None else pytest.approx(ramp, rel=1e-2))
+
+
 def test_rules_for_names_an_unknown_rule():
     with pytest.raises(ConfigError, match=re.escape("unknown rule 'batch'; did you mean 'batch_size'?")):
         rules_for(["batch"])
