@@ -315,7 +315,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         _both("width"),
-        f"{_WIDTH} up to {_WIDE_SIDE} pixels, halved for each doubling of the longer side, at least {_FEWEST_CHANNELS}",
+        f"{_WIDTH} if the longer side has up to {_WIDE_SIDE} pixels, half of it up to {2 * _WIDE_SIDE}, and so forth, at "
+        f"least {_FEWEST_CHANNELS}",
         "so that time and memory of larger pictures grow with the side, not with its square",
         _width,
     ),
@@ -334,15 +335,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("training.conditional",),
         f"true if classes have at least {FEWEST_OF_CLASS} pictures on average",
-        f"of classes with fewer than {FEWEST_OF_CLASS} pictures D memorizes the pictures",
+        f"with fewer than {FEWEST_OF_CLASS} pictures of a class D memorizes them",
         _conditional,
     ),
     Rule(
         ("batch_size",),
-        f"{_CPU_BATCH} up to {_CPU_BATCH_SIDE} pixels, with a GPU {_GPU_BATCH} up to {_GPU_BATCH_SIDE}, halved for "
-        f"each doubling, at least {_SMALLEST_BATCH}; at most the number of pictures",
+        f"{_CPU_BATCH} if the longer side has up to {_CPU_BATCH_SIDE} pixels, with a GPU {_GPU_BATCH} up to "
+        f"{_GPU_BATCH_SIDE}, half of it up to twice as many, and so forth, at least {_SMALLEST_BATCH}; at most the number "
+        "of pictures",
         "small batches make more steps in the same time; a GPU computes more pictures at once; larger ones take more "
-        "memory",
+        "memory; and a batch has no picture twice",
         _batch,
     ),
     Rule(
@@ -388,14 +390,14 @@ RULES: tuple[Rule, ...] = (
         _duration,
     ),
     Rule(
-        ("sample.every_kimg",),
-    Rule(
         ("augmentations.ada.ramp_kimg",),
         f"half of a duration in kimg, at most {_RAMP_KIMG}",
         "so that the probability can reach its maximum in a short run; longer ones as in Karras et al. 2020 "
         "(arXiv:2006.06676)",
         _ramp,
     ),
+    Rule(
+        ("sample.every_kimg",),
         f"a {PICTURES}th of the duration, in kimg; a run in minutes draws as many without it",
         "so that the first pictures come soon",
         _every,
