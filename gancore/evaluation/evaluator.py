@@ -29,6 +29,8 @@ from gancore.utils.sample_format import SampleFormat
 from gancore.utils.text import short_number
 
 _DEFAULT_SAMPLES = 10_000
+_RELIABLE = 100
+"""Real images below which a note says that scores are not reliable."""
 MAX_REFERENCE_IMAGES = 50_000
 """Maximum number of real images to compare with; the seed of the evaluation chooses among more."""
 _SEARCHED = frozenset({"training", "conditions"})
@@ -181,7 +183,12 @@ class Evaluator:
         self._real_data_scores: dict[str, tuple[Measurement, Mapping[str, int]]] = {}
         self._warnings: list[str] = []
         self._notes: list[str] = []
+        self._too_few: list[str] = []
         self.count = self._number_of_samples() if count is None else count
+        if self.reference is not None and len(self.reference) < _RELIABLE:
+            self._notes.append(
+                f"scores by fewer than {_RELIABLE} real images say little: even noise can reach those of real data"
+            )
         scales, value_range = self._scales_and_range()
         groups: dict[Extractor | None, _Group] = {}
         for name, metric in metrics.items():
@@ -435,8 +442,14 @@ class Evaluator:
         try:
             _measure(name, metric, self._inputs(group, stand_ins, group.real))
         except DataError as error:
-            if name not in self._optional or len(self.metrics) == 1:
+            if name not in self._optional or (len(self.metrics) == 1 and not self._too_few):
                 raise
+            self._too_few.append(str(error))
+            if len(self.metrics) == 1:
+                raise DataError(
+                    f"there are too few images for every metric: {'; '.join(self._too_few)}",
+                    "use more data, or name a metric of samples alone (gancore list metric)",
+                ) from error
             del group.metrics[name], self.metrics[name]
             self._warnings.append(f"{name} is left out: {error}")
 

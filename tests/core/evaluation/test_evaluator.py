@@ -285,6 +285,9 @@ def test_metrics_that_were_asked_for_are_refused_before_an_image_is_generated(tm
         list(few(tmp_path, 50, 500, optional=()).prepare())
     with pytest.raises(DataError, match="needs more than 64"):
         list(few(tmp_path, 50, 500, names=FEW[:1]).prepare())  # no other metric is left
+    with pytest.raises(DataError, match=r"too few images for every metric: fd with 64 .*; density with k = 5 ") as said:
+        list(few(tmp_path, 5, 500, names=FEW[:2]).prepare())
+    assert "use more data" in said.value.hint
 
 
 def test_default_count_is_that_of_the_real_images(tmp_path):
@@ -292,10 +295,14 @@ def test_default_count_is_that_of_the_real_images(tmp_path):
     assert evaluator.count == 50
     list(evaluator.prepare())
     evaluation = evaluator.evaluate(normal(0, 50, 3))
-    (said,) = evaluation.notes
+    said, few_images = evaluation.notes
+    assert few_images.startswith("scores by fewer than 100 real images say little")
     assert not [text for text in evaluation.warnings if "10,000" in text]
     assert said.startswith("there are 50 real images to compare with, so 50 samples are drawn in place of 10,000;")
     assert (few(tmp_path, 1, None).count, few(tmp_path, 20_000, None).count) == (2, 10_000)
+    enough = few(tmp_path, 100, 100)
+    list(enough.prepare())
+    assert enough.evaluate(normal(0, 100, 3)).notes == ()
 
 
 def test_images_of_another_type_than_the_reference_are_refused(tmp_path):
