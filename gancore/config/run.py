@@ -27,7 +27,7 @@ from gancore.config.messages import problem_messages
 from gancore.config.metric_names import name_of, read_labels
 from gancore.config.optimizers import OptimizerSettings
 from gancore.contracts import Augmentation, Dataset, Discriminator, Generator, Loss, Regularizer
-from gancore.errors import ConfigError, numbered, unknown_name
+from gancore.errors import ConfigError, did_you_mean, numbered, unknown_name
 from gancore.metrics import Metric
 from gancore.observers import Observer
 from gancore.settings import BaseSchedule, Schedulable, Settings, error_details, plain
@@ -364,9 +364,12 @@ def read_layers(source: str, catalog: Catalog) -> list[ConfigLayer]:
         try:
             return [ConfigLayer(f"recipe {source}", catalog.recipe(source).data)]
         except ConfigError as error:
+            near = did_you_mean(file)
             raise ConfigError(
                 f"{error}. There is no file or folder {source!r} either",
-                "name a recipe of `gancore recipes`, a TOML file, or the files of your data",
+                near
+                if near.startswith("did you mean")
+                else "name a recipe of `gancore recipes`, a TOML file, or the files of your data",
             ) from error
     data = read_toml(file, "pass a TOML file or the name of a recipe")
     if "rules" in data:

@@ -333,6 +333,16 @@ class TestSources:
         (layer,) = read_layers("vanilla", CATALOG)
         assert layer == ConfigLayer("recipe vanilla", CATALOG.recipe("vanilla").data)
 
+    def test_read_layers_of_an_unknown_name_suggests_a_path_of_a_similar_name(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ConfigError, match="unknown recipe 'pokemonn'") as raised:
+            read_layers("pokemonn", CATALOG)
+        assert raised.value.hint.startswith("name a recipe of `gancore recipes`")
+        (tmp_path / "pokemon").mkdir()
+        with pytest.raises(ConfigError, match="no file or folder 'pokemonn' either") as raised:
+            read_layers("pokemonn", CATALOG)
+        assert raised.value.hint == "did you mean pokemon?"
+
     def test_read_layers_puts_a_file_above_its_recipe(self, tmp_path):
         file = tmp_path / "my.toml"
         file.write_text("recipe = 'vanilla'\nseed = 3\n")
