@@ -51,7 +51,8 @@ def name_a_run() -> str:
         found = sorted(Path("runs").glob("*/config.toml"), key=os.path.getmtime, reverse=True)
     if not found:
         return "name the folder of a run, like runs/0001"
-    return f"name the folder of a run; runs here: {', '.join(str(file.parent) for file in found[:3])}"
+    listed = ", ".join(str(file.parent) for file in found[:3])
+    return f"name the folder of a run; {f'the newest of {len(found)} runs' if len(found) > 3 else 'runs'} here: {listed}"
 
 
 def shell_quote(path: Path | str) -> str:

@@ -93,4 +93,6 @@ def test_hint_to_name_a_run_lists_the_three_newest(tmp_path, monkeypatch):
         (tmp_path / "runs" / name / "config.toml").touch()
         os.utime(tmp_path / "runs" / name / "config.toml", (time, time))
     (tmp_path / "runs" / "empty").mkdir()
+    assert name_a_run() == "name the folder of a run; the newest of 4 runs here: runs/b, runs/c, runs/a"
+    (tmp_path / "runs" / "d" / "config.toml").unlink()
     assert name_a_run() == "name the folder of a run; runs here: runs/b, runs/c, runs/a"
