@@ -31,7 +31,7 @@ def errors_of(ranks):
     for rank in ranks:
         heads = [line.split(":")[0] for line in rank.stderr.splitlines()]
         assert [head for head in heads if head in ("error", "kept", "next")] in ([], ["error", "kept", "next"])
-        assert "Traceback" not in heads
+        assert "Traceback" not in rank.stderr
     return [line for rank in ranks for line in rank.stderr.splitlines() if line.startswith("error: ")]
 
 

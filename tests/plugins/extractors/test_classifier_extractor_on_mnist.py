@@ -26,7 +26,7 @@ def test_classifier_extractor_on_mnist_passes_its_gate_and_detects_missing_digit
     images, labels = ReferenceImages.of(read_dataset("mnist", catalog()), mnist_root).images.tensors
     whole, preparations = measured("mnist", images[:10_000], METRICS)
     distance = whole.results[0]
-    assert "digits learns to read mnist, 60,000 images, once" in preparations
+    assert "training extractor classifier on mnist, 60,000 images, once" in preparations
     assert distance.about["extractor"]["accuracy"] >= 0.993
     assert distance.counts == {"generated": 10_000, "reference": 10_000}
     assert distance.floor_counts == {"stand_ins": 10_000, "reference": 10_000}
@@ -36,13 +36,13 @@ def test_classifier_extractor_on_mnist_passes_its_gate_and_detects_missing_digit
     assert whole.numbers()["class-kl-classifier"] < 0.002
 
     without_8, preparations = measured("mnist", images[labels != 8][:10_000], METRICS)
-    assert not any("learns" in what for what in preparations), "the trained extractor is cached"
+    assert not any("training extractor" in what for what in preparations), "the trained extractor is cached"
     assert without_8.numbers()["fd-classifier"] > 5 * distance.measured.value
     assert without_8.numbers()["class-kl-classifier.rarest_share"] < 0.01
     assert without_8.numbers()["coverage-classifier"] < whole.numbers()["coverage-classifier"] - 0.05
 
     triples = ReferenceImages.of(read_dataset("stacked-mnist", catalog()), mnist_root).draw(26_000, 1, "test")
     stacked, preparations = measured("stacked-mnist", triples, ("modes-classifier",))
-    assert not any("learns" in what for what in preparations), "mnist and stacked-mnist use the same extractor"
+    assert not any("training extractor" in what for what in preparations), "mnist and stacked-mnist use one extractor"
     assert stacked.numbers()["modes-classifier"] == 1000
     assert stacked.numbers()["modes-classifier.reverse_kl"] == pytest.approx(0.0236, abs=0.004)
