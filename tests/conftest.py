@@ -8,6 +8,7 @@ os.environ["GANCORE_SETTINGS"] = os.devnull  # the developer may have switched p
 os.environ.pop("GANCORE_DISABLE_PLUGINS", None)
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -26,6 +27,13 @@ register_random(TORCH := TorchRandom())
 settings.register_profile("suite", derandomize=True, deadline=None, print_blob=True, max_examples=25)
 settings.register_profile("thorough", settings.get_profile("suite"), max_examples=200)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_leave_the_garbage_collection_as_it_is():
+    """Keep commands that run in this process from a search of all its objects, and from hiding them from the GC."""
+    with patch("gancore_cli.startup.imported"), patch("gancore_cli.startup.end"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,6 @@ def said(capsys, arguments, monkeypatch, hint):
 
     monkeypatch.setattr(gancore_cli.main.gancore.commands["resume"], "callback", fail)
     monkeypatch.setattr("gancore_cli.startup.begin", lambda: None)
-    monkeypatch.setattr("gancore_cli.startup.end", lambda: None)
     with pytest.raises(SystemExit):
         gancore_cli.main.main(arguments)
     return capsys.readouterr().err.splitlines()
