@@ -7,9 +7,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+# Not tensorboard and huggingface_hub, which tests replace by other modules on PYTHONPATH.
 _SOURCE = """
 import gc, json, os, signal, sys
-import sklearn.datasets, torch, gancore.run.recorder, gancore.run.resume, gancore_plugins, gancore_cli.main
+import optuna, sklearn.datasets, torch, torch_fidelity
+import gancore.report.page, gancore.run.recorder, gancore.run.resume, gancore.run.run, gancore.sampling.load
+import gancore.study.page, gancore.study.study, gancore.testing, gancore_plugins, gancore_cli.main
 from gancore_cli.main import main
 
 torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # the first one imports torch's compiler, which takes seconds
