@@ -24,18 +24,14 @@ def both(zygote):
 
     from helpers.two_rank_scenarios import environment
 
-    other = Zygote()
-
     def run(folder, *arguments, trap="::"):
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # torchrun's, which outlives both
         port, mine = store.port, {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RUN_ID": "none"}
-        pair = (zygote, environment(0, 2, port)), (other, environment(1, 2, port) | {"GANCORE_TRAP": trap})
-        for rank, said in pair:
-            rank.start(folder, *arguments, LOCAL_WORLD_SIZE="2", **mine, **said)
-        return [rank.wait() for rank, _ in pair]
+        ranks = environment(0, 2, port), environment(1, 2, port) | {"GANCORE_TRAP": trap}
+        processes = [zygote.start(folder, *arguments, LOCAL_WORLD_SIZE="2", **mine, **rank) for rank in ranks]
+        return [zygote.wait(process) for process in processes]
 
-    yield run
-    other.close()
+    return run
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from pathlib import Path
@@ -383,18 +381,17 @@ def test_moved_data_is_followed_by_resume_and_evaluate(moved, tmp_path):
 
 def test_lock_refuses_a_second_run_in_the_folder(zygote, tmp_path):
     words = [*map(str, RUN), "--set", "training.data=stream", *STREAMED[:2], "--steps", "100000", "--out", "run", "-q"]
-    first = subprocess.Popen([sys.executable, "-m", "gancore_cli", *words], cwd=tmp_path, stderr=subprocess.PIPE)
+    first = zygote.start(tmp_path, *words)
     try:
         while not list(tmp_path.glob("run/checkpoints/step*")):
-            assert first.poll() is None, first.stderr.read()
             time.sleep(0.05)
         for command in (words, [*words, "--resume"], ["--plugin", str(TRAPS), "resume", "run"]):
             done = zygote.run(tmp_path, *command)
             assert done.returncode == 8
-            assert three_lines(done)["error"] == f"run is in use by process {first.pid}"
+            assert three_lines(done)["error"] == f"run is in use by process {first}"
     finally:
-        first.kill()
-        first.communicate()
+        os.kill(first, signal.SIGKILL)
+        zygote.wait(first)
     assert zygote.run(tmp_path, "--plugin", TRAPS, "resume", "run", "--steps", 3, "-q").returncode == 0
 
 
@@ -404,7 +401,7 @@ def test_lock_of_a_killed_run_is_released_even_while_its_workers_live(zygote, tm
     while len(list(tmp_path.glob("run/checkpoints/step*"))) < 2:
         time.sleep(0.05)
     os.kill(process, signal.SIGKILL)
-    zygote.wait()
+    zygote.wait(process)
     assert zygote.run(tmp_path, "--plugin", TRAPS, "resume", "run", "--steps", 3, "-q").returncode == 0
 
 
@@ -415,7 +412,7 @@ def test_worker_that_is_killed_ends_the_run_with_exit_code_9(zygote, tmp_path):
         time.sleep(0.05)
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    done = zygote.wait()
+    done = zygote.wait(process)
     assert done.returncode == 9
     said = three_lines(done)
     assert "a data loading worker died: it ended by signal SIGKILL, as when memory runs out" in said["error"]

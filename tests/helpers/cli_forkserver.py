@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 # Not tensorboard and huggingface_hub, which tests replace by other modules on PYTHONPATH.
@@ -21,6 +22,10 @@ gc.freeze()  # commands collect garbage when they end: of their own objects, not
 answers = os.fdopen(os.dup(1), "w")
 for line in sys.stdin:
     request = json.loads(line)
+    if "process" in request:
+        _, status = os.waitpid(request["process"], 0)
+        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+        continue
     child = os.fork()
     if not child:
         os.setpgid(0, 0)
@@ -37,21 +42,21 @@ for line in sys.stdin:
             os._exit(error.code or 0)
         finally:
             os._exit(99)
-    print(json.dumps({"process": child}), file=answers, flush=True)
-    _, status = os.waitpid(child, 0)
-    print(json.dumps({"returncode": os.waitstatus_to_exitcode(status)}), file=answers, flush=True)
+    print(child, file=answers, flush=True)
 answers.close()
 """
 
 
 class Zygote:
-    """Runs `gancore ARGUMENTS`, one at a time, in processes forked from one that has imported everything.
+    """Runs `gancore ARGUMENTS`, several at a time, in processes forked from one that has imported everything.
 
     Assertions are disabled (-O), and warnings are errors.
     """
 
     def __init__(self):
         self._output = tempfile.TemporaryDirectory(prefix="gancore-output-")
+        self._files = {}  # of standard output and standard error, by process
+        self._started = 0
         self._process = subprocess.Popen(
             [sys.executable, "-O", "-c", _SOURCE],
             stdin=subprocess.PIPE,
@@ -60,31 +65,48 @@ class Zygote:
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error", "COLUMNS": "100"},
         )
 
+    def _ask(self, request):
+        """Return the number that the server answers."""
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
     def start(self, folder, *arguments, **environment):
-        """Start the command, and return its process id. Call `wait` next."""
-        self._files = tuple(Path(self._output.name) / name for name in ("out", "err"))
-        out, err = map(str, self._files)
+        """Start the command, and return its process id, which `wait` takes."""
+        self._started += 1
+        out, err = files = [Path(self._output.name) / f"{self._started}-{name}" for name in ("out", "err")]
         request = {
             "folder": str(folder),
             "arguments": [*map(str, arguments)],
             "environment": environment,
-            "out": out,
-            "err": err,
+            "out": str(out),
+            "err": str(err),
         }
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())["process"]
+        process = self._ask(request)
+        self._files[process] = files
+        return process
 
-    def wait(self):
+    def wait_for_line(self, process):
+        """Return the first line that the command writes to standard error, once it is there."""
+        path = self._files[process][1]
+        for _ in range(1200):
+            if path.exists() and "\n" in (text := path.read_text()):
+                return text.partition("\n")[0]
+            time.sleep(0.05)
+        raise TimeoutError(f"{path} is empty after a minute")
+
+    def wait(self, process):
         """Wait for the command, and return what `subprocess.run` would."""
-        code = json.loads(self._process.stdout.readline())["returncode"]
-        out, err = (path.read_text() for path in self._files)
+        code = self._ask({"process": process})
+        files = self._files.pop(process)
+        out, err = (path.read_text() for path in files)
+        for path in files:
+            path.unlink()
         return subprocess.CompletedProcess([], code, out, err)
 
     def run(self, folder, *arguments, **environment):
         """Run the command and wait for it."""
-        self.start(folder, *arguments, **environment)
-        return self.wait()
+        return self.wait(self.start(folder, *arguments, **environment))
 
     def close(self):
         """Stop the fork server."""
