@@ -135,9 +135,8 @@ def test_bash_receives_what_replaces_the_end_of_the_line(tab, line, replaced, te
     assert tab.lines(line, replaced, asks="bash")[0][1] == text
 
 
-def test_names_of_plugins_complete_and_shadowed_ones_name_their_package(tmp_path):
+def test_names_of_plugins_complete_and_shadowed_ones_name_their_package(gancore, tmp_path):
     site = unpack(tmp_path / "site", "foo", LOSS.format(name="hinge"))
-    gancore = Gancore(tmp_path)
     environment = {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
     gancore.works("list", **environment, GANCORE_CACHE=str(tmp_path))
     tab = Tab(gancore, tmp_path)
@@ -172,12 +171,12 @@ def test_cache_that_cannot_be_written_fails_no_command(gancore, tmp_path):
     assert "completion in a shell does not know the newest names" in done.stderr
 
 
-def test_plugin_whose_summary_is_no_text_ends_no_command(tmp_path):
+def test_plugin_whose_summary_is_no_text_ends_no_command(gancore, tmp_path):
     method = "    @classmethod\n    def summary(cls):\n        return '\\ud800'\n\n    name = "
     source = LOSS.format(name="mine").replace("    name = ", method, 1)
     site = unpack(tmp_path / "site", "foo", source)
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
-    done = Gancore(tmp_path).works("recipes", "-v", GANCORE_CACHE="cache", PYTHONPATH=path)
+    done = gancore.works("recipes", "-v", GANCORE_CACHE="cache", PYTHONPATH=path)
     assert "completion in a shell does not know the newest names" in done.stderr
     assert "vanilla" in done.stdout
 

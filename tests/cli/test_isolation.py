@@ -62,7 +62,7 @@ CANARY = "import os, pathlib\npathlib.Path(os.environ['CANARY']).touch()\n"
 class Site(Gancore):
     """The command with a folder of packages on its path, and the file `canary` exists if a plugin was imported.
 
-    Without a fork server it is a new process, for plugins that change or end their process.
+    Without a fork server it is a new Python, for plugins that change what the end of a process does.
     """
 
     def __init__(self, folder, site, fork_server=None):
@@ -236,9 +236,9 @@ def test_damaged_entry_points_hide_no_other_plugin(tmp_path, garbled, zygote):
             assert "its entry_points.txt cannot be read" in rows["garbled-gan"]["error"]
 
 
-def test_process_settings_changed_by_an_import_change_no_run(tmp_path, trained_run):
+def test_process_settings_changed_by_an_import_change_no_run(tmp_path, trained_run, zygote):
     source = "import os, torch\ntorch.set_default_dtype(torch.float64)\ntorch.set_grad_enabled(False)\nos.chdir('/')\n"
-    gancore = Site(tmp_path, unpack(tmp_path / "site", "messy", source + LOSS.format(name="mine")))
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "messy", source + LOSS.format(name="mine")), zygote)
     gancore.works("train", *BY_HAND, "--steps", 2, "--out", "with")
     trained_run(tmp_path / "alone", "--steps", 2)
     first, second = weights(tmp_path / "with"), weights(tmp_path / "alone")
@@ -363,8 +363,8 @@ def test_plugin_that_fails_in_step_37_ends_the_run_and_keeps_the_last_checkpoint
     assert load(foo.folder / "run" / "checkpoints" / "step-00000030.safetensors").about["progress"]["step"] == 30
 
 
-def test_plugin_that_exits_during_training_does_not_exit_with_0(tmp_path):
-    gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", FOO.replace("{what}", "raise SystemExit(0)")))
+def test_plugin_that_exits_during_training_does_not_exit_with_0(tmp_path, zygote):
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", FOO.replace("{what}", "raise SystemExit(0)")), zygote)
     done = gancore("train", *PARTS, "--loss", "late")
     assert done.returncode == 5
     assert "at step 37, the loss failed in generator(): SystemExit: 0" in done.stderr
@@ -374,9 +374,8 @@ def test_plugin_that_exits_in_a_property_does_not_exit_with_0(tmp_path, zygote):
     source = LOSS.format(name="mine").replace(
         "    def disc", "    needs_real = property(lambda self: exit(0))\n\n    def disc"
     )
-    gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", source))
+    gancore = Site(tmp_path, unpack(tmp_path / "site", "foo", source), zygote)
     assert "the loss failed in needs_real: SystemExit: 0" in gancore.fails(5, "train", *PARTS, "--loss", "mine")
-    gancore.fork_server = zygote
     assert "<lambda>" in gancore("train", *PARTS, "--loss", "mine", "-v").stderr
 
 
@@ -395,11 +394,11 @@ def test_loss_of_the_wrong_form_is_reported_before_anything_is_written(tmp_path,
 # P11
 
 
-def test_slow_import_is_named_and_can_be_avoided(tmp_path):
+def test_slow_import_is_named_and_can_be_avoided(tmp_path, zygote):
     """The module waits until the command has printed its name. If it never does, the test ends with the command."""
     source = "import os, time\nwhile not os.path.exists(os.environ['CANARY']): time.sleep(0.05)\n"
     site = unpack(tmp_path / "site", "slow", source + LOSS.format(name="mine"))
-    gancore = Site(tmp_path, site)
+    gancore = Site(tmp_path, site, zygote)
     for arguments in (["--version"], ["plugins", "list", "--no-load"], ["--no-plugins", "list"]):
         gancore.works(*arguments)
     path = os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
@@ -417,10 +416,9 @@ def test_slow_import_is_named_and_can_be_avoided(tmp_path):
     assert process.returncode == 0
 
 
-def test_interrupted_import_names_the_plugin_and_how_to_avoid_it(tmp_path):
-    gancore = Site(
-        tmp_path, unpack(tmp_path / "site", "stuck", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
-    )
+def test_interrupted_import_names_the_plugin_and_how_to_avoid_it(tmp_path, zygote):
+    site = unpack(tmp_path / "site", "stuck", "import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    gancore = Site(tmp_path, site, zygote)
     done = gancore("list", "loss")
     assert done.returncode == 130
     hint = "set GANCORE_DISABLE_PLUGINS=stuck to run without plugin stuck, whose import was interrupted"
@@ -430,7 +428,7 @@ def test_interrupted_import_names_the_plugin_and_how_to_avoid_it(tmp_path):
 # P12
 
 
-def test_output_of_a_plugin_is_never_part_of_the_result(tmp_path):
+def test_output_of_a_plugin_is_never_part_of_the_result(tmp_path, zygote):
     source = """
 import atexit, os, subprocess, sys
 atexit.register(print, "at the end")
@@ -444,6 +442,7 @@ subprocess.run(["echo", "echoed"], check=True)
     assert json.loads(done.stdout)["last"]["step"] == 2
     for word in ("printed", "written", "dunder", "echoed", "trained", "at the end"):
         assert word in done.stderr
+    gancore.fork_server = zygote
     failed = gancore("train", *PARTS, "--loss", "quiet", "--json")
     assert json.loads(failed.stdout)["error"]["code"] == 2
 

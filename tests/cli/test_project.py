@@ -1,8 +1,7 @@
 import json
+import os
 import shlex
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -89,19 +88,16 @@ def test_project_writes_the_latents_of_each_class_apart(gancore):
     assert "--class=3" in shlex.split(json.loads(given.stdout)["commands"][0])
 
 
-def test_project_that_a_signal_ends_keeps_the_best_latents_so_far(finished, tmp_path):
+def test_project_that_a_signal_ends_keeps_the_best_latents_so_far(finished, zygote, tmp_path):
     pictures(finished, 1)
     arguments = [finished.folder / "runs/0001", finished.folder / "image-0.png", "--steps", "1000000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gancore_cli", "project", *arguments], cwd=tmp_path,
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr.readline() == "searching for latents\n"
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stdout) == (130, "")
+    process = zygote.start(tmp_path, "project", *arguments)
+    assert zygote.wait_for_line(process) == "searching for latents"
+    os.kill(process, signal.SIGINT)
+    done = zygote.wait(process)
+    assert (done.returncode, done.stdout) == (130, "")
     kept = "kept: the best latents so far, for 1 of 1 image, in projection.npy"
-    assert stderr.splitlines()[-3:-1] == ["error: interrupted", kept]
+    assert done.stderr.splitlines()[-3:-1] == ["error: interrupted", kept]
     assert {path.name for path in tmp_path.iterdir()} == {"projection.npy", "projection-comparison.png"}
     assert np.load(tmp_path / "projection.npy").shape == (1, 100)
 

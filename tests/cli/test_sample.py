@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -137,23 +138,21 @@ def test_class_option_of_a_conditional_run(gancore):
         (signal.SIGKILL, "many.npy", -9, None),
     ],
 )
-def test_sample_that_a_signal_ends_keeps_whole_samples(finished, tmp_path, number, out, code, what):
+def test_sample_that_a_signal_ends_keeps_whole_samples(finished, zygote, tmp_path, number, out, code, what):
     run, count = finished.folder / "runs" / "0001", 5_000_000
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gancore_cli", "sample", run, "-n", str(count), "--out", out],
-        cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr.readline().startswith("drawing samples")
-    process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stdout) == (code, "")
+    process = zygote.start(tmp_path, "sample", run, "-n", count, "--out", out)
+    assert zygote.wait_for_line(process).startswith("drawing samples")
+    os.kill(process, number)
+    done = zygote.wait(process)
+    assert (done.returncode, done.stdout) == (code, "")
     if what is None:
         assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
         return
     partial = tmp_path / out if out == "many" else tmp_path / "many.partial.npy"
     kept = len(list(partial.iterdir())) if out == "many" else len(np.load(partial))
     assert kept % 64 == 0
-    assert stderr.splitlines()[-3:-1] == [f"error: {what}", f"kept: {kept:,} of {count:,} samples in {partial.name}"]
+    said = [f"error: {what}", f"kept: {kept:,} of {count:,} samples in {partial.name}"]
+    assert done.stderr.splitlines()[-3:-1] == said
     assert list(tmp_path.iterdir()) == [partial]
     finished.works("sample", run, "-n", 3, "--out", tmp_path / "few.npy")
     first = np.load(tmp_path / "few.npy")[0, 0]

@@ -171,24 +171,19 @@ def test_run_continues_when_its_output_is_closed(gancore):
     assert load(kept(gancore.folder / "runs" / "0001" / "checkpoints")[-1]).about["progress"]["step"] == 30
 
 
-def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gancore_cli", "train", *BY_HAND, "--minutes", "5"],
-        cwd=gancore.folder,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def test_ctrl_c_ends_with_130_and_says_what_is_kept(gancore, zygote):
+    process = zygote.start(gancore.folder, "train", *BY_HAND, "--minutes", 5)
     first = gancore.folder / "runs" / "0001" / "checkpoints" / "step-00000000.safetensors"
     for _ in range(1200):
-        if first.exists() or process.poll() is not None:
+        if first.exists():
             break
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
+    os.kill(process, signal.SIGINT)
+    done = zygote.wait(process)
+    assert done.returncode == 130
     newest = kept(first.parent)[-1].name
-    assert stderr.splitlines()[-3:-1] == ["error: interrupted", f"kept: checkpoint runs/0001/checkpoints/{newest}"]
+    said = ["error: interrupted", f"kept: checkpoint runs/0001/checkpoints/{newest}"]
+    assert done.stderr.splitlines()[-3:-1] == said
 
 
 # Bad input: the exit code, three lines, nothing written, nothing harmed
