@@ -124,11 +124,13 @@ def problems_of(text, *, of_dataset=False):
     yield from (key for key in KEY.findall(text) if key not in NO_KEYS and not key_exists(key))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_messages_name_commands_options_and_keys_that_exist(path):
+def wrong_names_in(path):
     of_dataset = path.relative_to(ROOT) in {Path("cli/gancore_cli/data.py"), Path("cli/gancore_cli/options.py")}
-    found = [(line, problem) for line, text in texts_of(path) for problem in problems_of(text, of_dataset=of_dataset)]
-    assert found == []
+    return [(line, problem) for line, text in texts_of(path) for problem in problems_of(text, of_dataset=of_dataset)]
+
+
+def test_messages_name_commands_options_and_keys_that_exist():
+    assert {str(path.relative_to(ROOT)): found for path in FILES if (found := wrong_names_in(path))} == {}
 
 
 @pytest.mark.parametrize(
@@ -193,9 +195,8 @@ def unquoted_in(path):
             text += PLACEHOLDER
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_values_in_commands_are_quoted_for_a_shell(path):
-    assert list(unquoted_in(path)) == []
+def test_values_in_commands_are_quoted_for_a_shell():
+    assert {str(path.relative_to(ROOT)): found for path in FILES if (found := list(unquoted_in(path)))} == {}
 
 
 def test_unquoted_in_finds_paths(tmp_path):

@@ -5,8 +5,6 @@ import re
 import tokenize
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 SOURCES = [
     *(path for folder in ("gancore", "plugins", "cli", "examples") for path in (ROOT / folder).rglob("*.py")),
@@ -53,9 +51,8 @@ def old_words_in(path):
     return [f"line {line}: {word}" for line, word in sorted(found)]
 
 
-@pytest.mark.parametrize("path", SOURCES + PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_wording_has_no_old_words(path):
-    assert old_words_in(path) == []
+def test_wording_has_no_old_words():
+    assert {str(path.relative_to(ROOT)): found for path in SOURCES + PAGES if (found := old_words_in(path))} == {}
 
 
 def test_wording_check_finds_old_words_in_docstrings_messages_comments_and_names(tmp_path):
@@ -77,8 +74,15 @@ def test_wording_check_finds_old_words_in_docstrings_messages_comments_and_names
     ]
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_wording_of_test_names_begins_with_the_subject(path):
+def names_of_tests(path):
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    names = [node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
-    assert [name for name in names if NO_SUBJECT.match(name) or OLD_WORDS.search(name.replace("_", " "))] == []
+    return [node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+
+
+def is_unclear(name):
+    return NO_SUBJECT.match(name) or OLD_WORDS.search(name.replace("_", " "))
+
+
+def test_wording_of_test_names_begins_with_the_subject():
+    found = [f"{path.relative_to(ROOT)}: {name}" for path in TESTS for name in names_of_tests(path) if is_unclear(name)]
+    assert found == []
