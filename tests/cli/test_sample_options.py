@@ -45,6 +45,8 @@ def conditional(gancore):
         (["--out", "-"], "'-' is no file or folder"),
         (["--fps", 3], "fps has no effect on samples.png"),
         (["--upscale", 2, "--out", "a.npy"], r"upscale has no effect on a.npy"),
+        (["--set", "on_error=skip"], "--set needs --condition"),
+        (["--condition", "a-file.npy"], "the run is not conditional, so it takes no --condition"),
         (["--grid", "3x4", "-n", 13], "a grid of 3 x 4 does not show 13 samples"),
     ],
 )
@@ -79,6 +81,29 @@ def test_sample_of_classes_says_the_class_of_each_row(conditional):
     assert (document["seed"], document["seeds"], document["class"]) == (None, "0-4", None)
     with Image.open(conditional.folder / "a.png") as shown:
         assert shown.size == ((5 * 5 + 1) * 16, (2 * 5 + 1) * 16)
+
+
+def test_sample_of_classes_takes_no_conditions(conditional):
+    np.save(conditional.folder / "a.npy", np.zeros((1, 2), np.float32))
+    error = conditional.fails(2, "sample", "model", "--condition", "a.npy")
+    assert "the run is conditional on 10 classes, so it takes no --condition" in error
+
+
+def test_sample_draws_under_the_conditions_of_a_file(gancore):
+    folder_of(untrained(gancore.folder / "x.safetensors", condition=(2,)), gancore.folder / "model")
+    conditions = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    np.save(gancore.folder / "three.npy", conditions)
+    np.save(gancore.folder / "one.npy", conditions[:1])
+    np.save(gancore.folder / "holed.npy", np.insert(conditions, 1, np.nan, axis=0))
+    trained, given = load(gancore.folder / "model", device="cpu"), torch.from_numpy(conditions)
+    for words, expected in (
+        (["three.npy"], trained.sample(3, conditions=given)),
+        (["three.npy", "-n", 2], trained.sample(2, conditions=given[:2])),
+        (["one.npy", "-n", 5], trained.sample(5, conditions=given[0])),
+        (["holed.npy", "--set", "on_error=skip"], trained.sample(3, conditions=given)),
+    ):
+        gancore.works("sample", "model", "--out", "drawn.npy", "--condition", *words)
+        assert torch.equal(torch.from_numpy(np.load(gancore.folder / "drawn.npy")), expected), words
 
 
 def test_sample_makes_an_animation(finished):
