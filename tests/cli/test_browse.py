@@ -115,10 +115,8 @@ def test_version_is_that_of_the_package(gancore):
     ("arguments", "expected"),
     [
         (["show", "run"], 0),
-        (["list", "--json"], 0),
         (["train", "nowhere", "--json"], 2),
         (["--help"], 0),
-        (["train", "--help"], 0),
         (["--version"], 0),
     ],
 )

@@ -55,13 +55,34 @@ def test_wheel_has_the_files_of_the_three_packages_and_nothing_else(built):
         for path in package.rglob("*")
         if path.is_file() and path.parent.name != "__pycache__"
     }
-    for needed in ("gancore/py.typed", "gancore/__init__.pyi", "gancore_plugins/recipes/digits.toml"):
-        assert needed in expected
-    assert "gancore_cli/templates/kinds/loss.py.tmpl" in expected
+    assert expected >= {
+        *(f"{package.name}/py.typed" for package in packages),
+        "gancore/__init__.pyi",  # read when gancore is imported
+        "gancore_plugins/recipes/digits.toml",
+        "gancore_cli/templates/pyproject.toml.tmpl",
+        "gancore_cli/templates/kinds/loss.py.tmpl",
+    }
     wheel, _ = built
     about = {name.partition("/")[2] for name in wheel if ".dist-info/" in name}
     assert about == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
     assert {name for name in wheel if ".dist-info/" not in name} == expected
+
+
+def test_wheel_works_outside_of_the_repository(built, tmp_path):
+    for name, data in built[0].items():
+        path = tmp_path / "site" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    done = subprocess.run(
+        [sys.executable, "-c", "import gancore_cli.main as m; print(m.__file__); m.main(['recipes'])"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in done.stdout
+    assert "vanilla" in done.stdout
 
 
 def test_sdist_builds_the_same_wheel(built, tmp_path):
