@@ -3,14 +3,12 @@
 import io
 import json
 import math
-import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 import tomllib
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from importlib.metadata import EntryPoint
 from inspect import cleandoc
 from pathlib import Path
@@ -54,10 +52,9 @@ def run_gancore(words):
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
-    command = [sys.executable, "-m", "gancore_cli", "train", *PART_OPTIONS, "--steps", "3", "--out", "runs/0001"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    with chdir(folder):
+        code, shown = run_gancore(["train", *PART_OPTIONS, "--steps", "3", "--out", "runs/0001"])
+    assert code == 0, shown
     return folder
 
 
