@@ -1,4 +1,6 @@
+import io
 import json
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
@@ -7,9 +9,10 @@ from PIL import Image
 
 from benchmarks import pictures, scripts
 from benchmarks.compare import REAL
-from benchmarks.pictures import AGREEMENT, PLAIN
+from benchmarks.pictures import PLAIN
 from gancore import Catalog, Study, resolve
 from gancore.study.results import Outcome
+from gancore_cli.main import main
 
 WHERE = ["--work", "work", "--out", "out", "--data-dir", "data"]
 
@@ -52,35 +55,38 @@ def test_study_of_a_folder_has_its_size_classes_and_pictures(folder, tmp_path):
     assert fields["metrics"]["fd-classifier"] == {}
 
 
-def test_samples_of_conditional_recipes_have_the_classes_of_the_data(folder, tmp_path):
+def run_here(module, *words):
+    """Return what `python -m gancore_cli` prints, run in this process."""
+    assert module == "gancore_cli"
+    shown = io.StringIO()
+    with redirect_stdout(shown), pytest.raises(SystemExit) as ended:
+        main([*map(str, words)])
+    assert not ended.value.code
+    return shown.getvalue()
+
+
+def test_conditional_recipes_are_drawn_and_measured_by_the_classes_of_the_data(folder, tmp_path, monkeypatch):
     for picture in [*(folder / "light").iterdir()][10:]:
         picture.unlink()  # 100 dark, 10 light
     base = begun(folder, tmp_path).config.base | {"size": 0.25, "training": {"conditional": True}}
-    study = begun(folder, tmp_path, budget="1 steps", base=base)
+    variants = {"plain": {"training": {"conditional": False}}}
+    study = begun(folder, tmp_path, budget="1 steps", base=base, variants=variants)
     study.run()
-    (run,) = study.report.outcomes
-    run = Outcome(**vars(run) | {"name": f"pictures/{run.name}"})
+    run, plain = (Outcome(**vars(run) | {"name": f"pictures/{run.name}"}) for run in study.report.outcomes)
     training = scripts.training_images(study)
     labels = training.draw_conditions(1000, 0, "shown")
     assert 30 < labels.sum() < 200
     expected = pictures.load(study.path / "runs/base-0", device="cpu").sample(1000, seed=0, conditions=labels)
     assert torch.equal(pictures.samples_of_run(study, run, training), expected)
 
-
-def test_agreement_is_a_table_of_conditional_runs(tmp_path, monkeypatch):
-    found = {"value": 0.9, "real_data": 0.97, "details": {"lowest": {"value": 0.5, "real_data": 0.8}}}
-    monkeypatch.setattr(pictures, "run_module", lambda *words, **named: json.dumps({"metrics": {AGREEMENT: found}}))
-
-    class Loaded:
-        def __init__(self, folder, device):
-            self.spec = type("Spec", (), {"condition": None if "plain" in folder.name else 10})
-
-    monkeypatch.setattr(pictures, "load", Loaded)
-    study = type("Made", (), {"path": tmp_path})
-    runs = [Outcome("comparison", f"a/{name}", "a", 0, "finished", {}, {}) for name in ("plain-0", "asked-0")]
+    monkeypatch.setattr(pictures, "run_module", run_here)
     place = scripts.Place(tmp_path, tmp_path, 1)
-    assert pictures.agreements(place, study, runs)[-1] == "| a/asked-0 | 90.0% | 50.0% | 97.0% | 80.0% |"
-    assert pictures.agreements(place, study, runs[:1]) == []
+    *_, separator, row = pictures.agreements(place, study, [plain, run])
+    assert set(separator) <= set("| -:")
+    name, value, lowest, real, lowest_real = row.strip("| ").split(" | ")
+    assert (name, real, lowest_real) == ("pictures/base-0", "100.0%", "100.0%"), "dark and light are easy to tell apart"
+    assert 0 <= float(lowest.rstrip("%")) <= float(value.rstrip("%")) <= 100
+    assert pictures.agreements(place, study, [plain]) == []
 
 
 def test_nearest_images_are_below_the_samples_that_are_closest_to_them(monkeypatch):
