@@ -148,7 +148,8 @@ def _installed() -> Iterator[Plugin]:
     found: list[EntryPoint] = []
     try:
         installed = entry_points()
-        found.extend(entry for group in installed.groups for entry in installed.select(group=group))
+        groups = filter(_GROUP.fullmatch, installed.groups)
+        found.extend(entry for group in groups for entry in installed.select(group=group))
     except Exception:  # one damaged entry_points.txt makes importlib fail for all; read them one by one
         seen: set[str] = set()
         for distribution in distributions():

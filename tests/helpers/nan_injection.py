@@ -1,7 +1,6 @@
 """Runs in which NaN or infinity appears at a chosen place and step, and nothing else is changed."""
 
 import contextlib
-import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -115,12 +114,7 @@ def ill(ailment):
         gancore_regularizers = staticmethod(hookimpl(lambda: [Penalty], specname="gancore_regularizers"))
         gancore_augmentations = staticmethod(hookimpl(lambda: [Changes], specname="gancore_augmentations"))
 
-    return Catalog([*_healthy(), read_plugin(Plugin, "ill", "gancore-ill", "1.0")])
-
-
-@functools.cache
-def _healthy():
-    return catalog().plugins
+    return Catalog([*catalog().plugins, read_plugin(Plugin, "ill", "gancore-ill", "1.0")])
 
 
 PARTS_ILL = PARTS | {

@@ -1,5 +1,6 @@
 """Tiny datasets, networks and a plugin for tests, which train in milliseconds."""
 
+import functools
 import math
 from pathlib import Path
 
@@ -175,7 +176,12 @@ PARTS = {"generator": "tiny", "discriminator": "tiny", "loss": "bce", "dataset":
 
 def catalog():
     """Return a catalog of the built-ins and of the components above, as a third-party plugin."""
-    return Catalog([*Catalog.installed().plugins, read_plugin(Worlds, "worlds", "gancore-worlds", "1.0")])
+    return Catalog(_plugins())
+
+
+@functools.cache
+def _plugins():
+    return *Catalog.installed().plugins, read_plugin(Worlds, "worlds", "gancore-worlds", "1.0")
 
 
 RUNS = {

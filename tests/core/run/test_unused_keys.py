@@ -5,6 +5,7 @@ from PIL import Image
 from torch import nn
 
 from gancore import DataError, PluginError, Run
+from gancore.catalog.catalog import Catalog
 from gancore.config.layers import ConfigLayer
 from gancore.contracts import Augmentation
 from gancore.run.unused_keys import unused_keys
@@ -17,6 +18,7 @@ PARTS = {
     "duration": "2 steps",
     "batch_size": 8,
 }
+INSTALLED = Catalog.installed()
 PICTURES = {"name": "folder", "path": "pictures", "size": 8}
 
 
@@ -32,7 +34,7 @@ def pictures(tmp_path, monkeypatch):
 
 
 def warnings_of(settings, *below):
-    run = Run([*below, ConfigLayer("user", settings)])
+    run = Run([*below, ConfigLayer("user", settings)], catalog=INSTALLED)
     run.assemble()
     return [warning for warning in run.warnings if "has no effect" in warning]
 
@@ -121,7 +123,7 @@ def test_group_of_an_optimizer_that_is_frozen_is_a_warning():
     ],
 )
 def test_run_says_that_labels_are_not_used(below, settings, said, capsys):
-    run = Run([*below, ConfigLayer("user", PARTS | settings)])
+    run = Run([*below, ConfigLayer("user", PARTS | settings)], catalog=INSTALLED)
     run.dry_run(progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines.count("the labels are not used: --set training.conditional=true uses them") == said
