@@ -1,13 +1,14 @@
-"""Two processes that train one GAN, for tests: `python -m helpers.two_rank_scenarios FOLDER`, started as by torchrun.
+"""Two processes that train one GAN, for tests: they have the variables that torchrun sets, and run the same scenarios.
 
-Each runs the same scenarios in double precision, and writes its results to FOLDER/RANK.pt.
+They are forked from a server that has imported torch and gancore, which takes much longer than the scenarios.
 """
 
+import functools
 import os
 import shutil
 import socket
-import subprocess
-import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 from unittest.mock import patch
@@ -36,6 +37,7 @@ from gancore_plugins.losses.bce import NonSaturating
 from gancore_plugins.losses.relativistic import RelativisticAverage
 from gancore_plugins.regularizers.gradients import R1, R2
 from helpers.contract_parts import Encoding, OfPairs, Pulling, Scaled, Symmetric
+from helpers.small_runs import small_run
 from helpers.tiny_components import PARTS, TinyDiscriminator, TinyGenerator, catalog, dataset
 
 SHAPE = (1, 4, 4)
@@ -389,27 +391,55 @@ def free_port():
         return free.getsockname()[1]
 
 
+@functools.cache
+def fork_server():
+    """A context of processes that have imported torch, gancore and the built-in plugins already.
+
+    Only what Python finds by itself can be imported there: the server of Python 3.11 does not get the `pythonpath` of
+    pytest, and ignores a module that it does not find.
+    """
+    context = get_context("forkserver")
+    compiler = "torch._dynamo"  # imported with the first optimizer, which takes seconds
+    context.set_forkserver_preload(["gancore.run.run", "gancore_plugins", compiler])
+    return context
+
+
+def in_two_processes(function, *arguments, port=None, **variables):
+    """Call a function in two processes, as torchrun starts them, with more variables; what each returns."""
+    port = port or free_port()
+    with ProcessPoolExecutor(2, fork_server()) as processes:
+        calls = [
+            processes.submit(_with_variables, environment(rank, 2, port) | variables, function, *arguments)
+            for rank in range(2)
+        ]
+        return [call.result(timeout=300) for call in calls]
+
+
+def _with_variables(variables, function, *arguments):
+    os.environ |= variables
+    return function(*arguments)
+
+
 def crowd(folder):
-    """Run the scenarios in two processes; the results of each."""
-    port = free_port()
-    root = Path(__file__).parents[2]
-    paths = [root / "tests", root / "examples" / "gancore-families", os.environ.get("PYTHONPATH", "")]
-    found = os.pathsep.join(map(str, paths))
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "helpers.two_rank_scenarios", str(folder)],
-            env={**os.environ, "PYTHONPATH": found, "OMP_NUM_THREADS": "1", **environment(rank, 2, port)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=200)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    """Run the scenarios in two processes, in double precision; the results of each."""
+    in_two_processes(_save_scenes, folder)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-if __name__ == "__main__":
+def _save_scenes(folder):
     torch.set_default_dtype(torch.float64)
-    with join_ranks("cpu") as us:
-        torch.save(scenes(us, Path(sys.argv[1])), Path(sys.argv[1]) / f"{us.rank}.pt")
+    with join_ranks("cpu") as ranks:
+        torch.save(scenes(ranks, folder), folder / f"{ranks.rank}.pt")
+
+
+def closed_and_resumed(path):
+    """Train a run that joins the ranks by itself, close it at step 3, and resume it; its steps, and the rank."""
+    changes = {"ema": {}, "checkpoint": {"every_steps": 2}, "log": {"every_steps": 1}}
+    steps = []
+    for record in small_run(path, changes).train():
+        steps.append(record.step.step)
+        if record.step.step == 3:
+            break
+    run = open_run(path, device="cpu", catalog=catalog())
+    steps += [record.step.step for record in run.resume()]
+    return steps, run.gan.ranks.rank

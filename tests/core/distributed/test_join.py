@@ -2,27 +2,18 @@
 
 import os
 import signal
-from multiprocessing import get_context
 from time import sleep
 
 import pytest
 
 from helpers import joining
-from helpers.two_rank_scenarios import environment, free_port
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """A context of processes that have imported torch already."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["helpers.joining"])
-    return context
+from helpers.two_rank_scenarios import environment, fork_server, free_port
 
 
 @pytest.fixture
-def started(processes):
+def started():
     """Starts a function of `joining` in two processes, with one argument for each; returns them with connections."""
-    running = []
+    running, processes = [], fork_server()
 
     def start(function, *arguments):
         pairs = []

@@ -31,7 +31,7 @@ from gancore.sampling.sheet import sheet
 from gancore_plugins.losses.bce import NonSaturating
 from helpers.small_runs import lines, recorded, small_run, tensors
 from helpers.tiny_components import PARTS, Hinge, TinyDiscriminator, TinyGenerator, catalog, equal
-from helpers.two_rank_scenarios import environment
+from helpers.two_rank_scenarios import closed_and_resumed, in_two_processes
 
 CLOCK = {"seconds", "images_per_second"}
 SMALL = {"generator.widths": [8], "discriminator.widths": [8]}
@@ -662,45 +662,12 @@ def test_metrics_leave_out_a_torn_line_and_read_null_as_nan(tmp_path):
 
 # Several ranks
 
-SCRIPT = """
-import json, sys
-from pathlib import Path
-
-import gancore
-from helpers.small_runs import small_run
-from helpers.tiny_components import catalog
-
-folder = Path(sys.argv[1])
-changes = {"ema": {}, "checkpoint": {"every_steps": 2}, "log": {"every_steps": 1}}
-steps = []
-for record in small_run(folder / "run", changes).train():
-    steps.append(record.step.step)
-    if record.step.step == 3:
-        break
-run = gancore.open(folder / "run", device="cpu", catalog=catalog())
-steps += [record.step.step for record in run.resume()]
-print(json.dumps([steps, run.gan.ranks.rank]))
-"""
-
 
 def test_run_on_two_ranks_is_recorded_by_rank_0_and_followed_by_the_other(tmp_path):
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # torchrun's, which outlives a session
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
-    found = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    shared = {"TORCHELASTIC_USE_AGENT_STORE": "True", "PYTHONPATH": found, "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **shared, **environment(rank, 2, store.port), "LOCAL_WORLD_SIZE": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    ends = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], ends
-    assert [json.loads(out) for out, _ in ends] == [[[1, 2, 3, 4, 5, 6, 7], rank] for rank in range(2)]
+    torchrun = {"TORCHELASTIC_USE_AGENT_STORE": "True", "LOCAL_WORLD_SIZE": "2"}
+    ends = in_two_processes(closed_and_resumed, tmp_path / "run", port=store.port, **torchrun)
+    assert ends == [([1, 2, 3, 4, 5, 6, 7], rank) for rank in range(2)]
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["ranks"] == 2
     assert [line["step"] for line in gancore.open(tmp_path / "run", catalog=catalog()).metrics] == [1, 2, 3, 4, 5, 6, 7]
 
