@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn, optim
 
-from gancore.checkpoint import store
+from gancore.checkpoint import store, weights
 from gancore.checkpoint.weights import read_weights
 from gancore.errors import CheckpointError
 
@@ -141,6 +141,15 @@ def zipped(entries, **options):
     return content.getvalue()
 
 
+def listed_three_times(name, data):
+    """An archive that holds an entry once, and unpacks to three."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(name, data)
+        archive.filelist *= 3
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -149,6 +158,7 @@ def zipped(entries, **options):
         ((2**40).to_bytes(8, "little") + b"{}", "neither a complete"),
         (zipped({"a/data.pkl": b"0" * 5000}, compression=zipfile.ZIP_DEFLATED), "compressed archive"),
         (zipped({"a/code/x.py": b"", "a/constants.pkl": b""}), "compiled model"),
+        (listed_three_times("a/data/0", b"0" * 1000), "unpacks to more than a state dict may"),
         (zipped({"a/data.pkl": b"nothing"}), "damaged"),
         (b"PK\x03\x04 and then nothing", "damaged"),
         (b"\x80\x02}q\x00.", "no tensors|damaged"),
@@ -159,6 +169,16 @@ def test_file_of_another_kind_is_refused(tmp_path, content, words):
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match=words):
         read_weights(tmp_path / "a.pth")
+
+
+def test_file_that_is_too_large_is_refused(tmp_path, monkeypatch):
+    path = saved(STATE, tmp_path / "a.pth")
+    size = path.stat().st_size
+    monkeypatch.setattr(weights, "LARGEST_FILE", size)
+    assert same(read_weights(path).tensors, STATE)
+    monkeypatch.setattr(weights, "LARGEST_FILE", size - 1)
+    with pytest.raises(CheckpointError, match=f"has {size:,} bytes; the most is {size - 1:,}"):
+        read_weights(path)
 
 
 def test_tensors_larger_than_their_file_are_refused(tmp_path):

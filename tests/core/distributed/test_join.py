@@ -2,10 +2,13 @@
 
 import os
 import signal
+from socket import socket
 from time import sleep
 
 import pytest
 
+from gancore.distributed import join
+from gancore.errors import ConfigError, WorkerError
 from helpers import joining
 from helpers.two_rank_scenarios import environment, fork_server, free_port
 
@@ -66,6 +69,35 @@ def test_ranks_with_the_same_gpu_are_refused(started):
     pairs = started(joining.compare_devices, *(environment(rank, 2, port) for rank in range(2)))
     said = [answers(connection, 2) for _, connection in pairs]
     assert said == [["each process needs its own GPU; processes 0 and 1 have the same H200", ""]] * 2
+
+
+def use(variables, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_port_that_is_in_use_is_named(monkeypatch):
+    with socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        use(environment(0, 2, port), monkeypatch)
+        with (
+            pytest.raises(ConfigError, match=f"process 0 cannot listen at port {port}: ") as error,
+            join.join_ranks("cpu"),
+        ):
+            pass
+    assert error.value.hint == "set MASTER_PORT to a free port, the same for all processes"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_rank_that_is_alone_says_who_has_not_come(monkeypatch, rank):
+    monkeypatch.setattr(join, "_JOIN_TIMEOUT_S", 0.2)
+    port = free_port()
+    use(environment(rank, 2, port), monkeypatch)
+    place = f" at 127.0.0.1:{port} " if rank else " "
+    with pytest.raises(WorkerError, match=f"process 1 has not reached process 0{place}"), join.join_ranks("cpu"):
+        pass
 
 
 @pytest.fixture
