@@ -5,10 +5,8 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -171,16 +169,6 @@ def test_run_uses_the_gan_that_it_has_assembled(tmp_path):
     next(run.train())
     assert run.gan is gan
     assert (checkpoint.load(run.checkpoints[0]).tensors["generator.0.weight"] == 0.25).all()
-
-
-def test_run_folder_is_locked_while_it_trains(tmp_path):
-    lock = "import pathlib, sys; from gancore.run.lock import locked\nwith locked(pathlib.Path(sys.argv[1])): pass"
-    command = [sys.executable, "-c", lock, str(tmp_path / "run")]
-    records = small_run(tmp_path / "run").train()
-    next(records)
-    assert f"InUseError: {tmp_path}/run is in use" in subprocess.run(command, capture_output=True, text=True).stderr
-    records.close()
-    assert subprocess.run(command, capture_output=True, text=True).returncode == 0
 
 
 def test_run_may_begin_with_the_weights_of_another(tmp_path):

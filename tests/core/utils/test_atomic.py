@@ -1,5 +1,4 @@
 import os
-import stat
 
 import pytest
 
@@ -74,16 +73,6 @@ def test_exclusive_temporary_file_overwrites_what_a_killed_process_left(tmp_path
         assert temporary == tmp_path / ".file.part"
         temporary.write_text("new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "new")]
-
-
-def test_umask_decides_who_may_read(tmp_path):
-    before = os.umask(0o027)
-    try:
-        with atomic_write(tmp_path / "file") as temporary:
-            temporary.write_text("content")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
 def test_flush_is_omitted_without_durable(tmp_path, monkeypatch):
