@@ -7,6 +7,7 @@ import torch
 
 from gancore.catalog.catalog import Catalog
 from gancore.checkpoint import store as checkpoint
+from gancore.checkpoint.format import FORMAT
 from gancore.config.layers import ConfigLayer
 from gancore.config.run import resolve
 from gancore.errors import CheckpointError
@@ -21,7 +22,7 @@ FORMATS = sorted(GOLDEN.glob("format-*.safetensors"))
 
 
 def test_golden_files_cover_each_format_and_are_small():
-    assert [path.name for path in FORMATS] == ["format-1.safetensors"]
+    assert {path.name for path in FORMATS} == {f"format-{number}.safetensors" for number in range(1, FORMAT + 1)}
     assert all(path.stat().st_size <= 200_000 for path in FORMATS)
 
 

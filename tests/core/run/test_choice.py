@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gancore.checkpoint import store as checkpoint
+from gancore.distributed.ranks import Ranks
 from gancore.errors import CheckpointError
 from gancore.run import lockstep
 from gancore.run.interrupt import Interruption
@@ -108,11 +109,23 @@ def test_threads_beyond_the_cores_are_said(tmp_path):
     assert [warning for warning in run.warnings if warning.startswith(said)]
 
 
-def test_threads_apply_to_samples_and_evaluation_and_not_to_the_consumer(tmp_path, monkeypatch):
-    seen, draw = [], lockstep.draw_from
-    monkeypatch.setattr(lockstep, "draw_from", lambda *args: seen.append(torch.get_num_threads()) or draw(*args))
+def threads_of_draws(gan):
+    """A list of the number of threads in each pass of the generator that draws samples from now on."""
+    seen = []
+
+    def note(generator, _latent):
+        if not generator.training:
+            seen.append(torch.get_num_threads())
+
+    gan.generator.register_forward_pre_hook(note)
+    return seen
+
+
+def test_threads_apply_to_samples_and_evaluation_and_not_to_the_consumer(tmp_path):
     layers = {"duration": "2 steps", "training": {"threads": 2}, "metrics": {"kid-random": {"subsets": 2}}}
-    for _ in small_run(tmp_path / "run", layers, {"evaluate": {"samples": 10}}).train():
+    run = small_run(tmp_path / "run", layers, {"evaluate": {"samples": 10}})
+    seen = threads_of_draws(run.assemble())
+    for _ in run.train():
         assert torch.get_num_threads() == 1
     assert set(seen) == {2}
     assert len(seen) >= 4
@@ -132,23 +145,17 @@ def test_threads_apply_to_the_preparation_of_metrics(tmp_path):
     assert torch.get_num_threads() == 1
 
 
-def test_threads_apply_to_the_samples_that_every_rank_draws(tmp_path, monkeypatch):
-    class Rank:
-        """Another rank than 0, which gets the command to draw samples, and then the one to end."""
+def test_threads_apply_to_the_samples_that_every_rank_draws(tmp_path):
+    commands = [[lockstep.Command.SAMPLE, 4, 0, 0], [lockstep.Command.END, 0, 0, 0]]
 
-        def __init__(self):
-            self.commands = [[lockstep.Command.SAMPLE, 4, 0, 0], [lockstep.Command.END, 0, 0, 0]]
+    class Follower(Ranks):
+        """A rank that gets the command to draw samples, and then the one to end."""
 
         def all_reduce_max(self, numbers):
-            return self.commands.pop(0)
+            return commands.pop(0) if len(numbers) == 4 else super().all_reduce_max(numbers)
 
-        def broadcast_tensors(self, tensors):
-            return tensors
-
-    seen = []
-    monkeypatch.setattr(lockstep, "draw_from", lambda *args: seen.append(torch.get_num_threads()))
     gan = small_run(tmp_path / "run", {"training": {"threads": 2}}).assemble()
-    gan.ranks = Rank()
+    seen, gan.ranks = threads_of_draws(gan), Follower()
     assert list(lockstep.follow(iter(()), gan, Interruption())) == []
     assert seen == [2]
     assert torch.get_num_threads() == 1

@@ -1,3 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 
 from gancore.config.layers import ConfigLayer
@@ -29,12 +32,24 @@ def test_run_folder_that_cannot_be_made_is_reported(tmp_path):
         next_directory(tmp_path / "file")
 
 
-def test_runs_are_numbered_and_two_at_once_get_two(tmp_path):
+def test_runs_are_numbered(tmp_path):
     (tmp_path / "runs" / "0041").mkdir(parents=True)
     (tmp_path / "runs" / "notes").mkdir()
     made = [next_directory(tmp_path / "runs").path.name for _ in range(3)]
     assert made == ["0042", "0043", "0044"]
     assert next_directory(tmp_path / "others").path.name == "0001"
+
+
+def test_runs_that_start_at_once_get_different_numbers(tmp_path):
+    all_ready = Barrier(8)
+
+    def make_folders(_):
+        all_ready.wait()
+        return [next_directory(tmp_path / "runs").path.name for _ in range(8)]
+
+    with ThreadPoolExecutor(8) as threads:
+        made = [name for names in threads.map(make_folders, range(8)) for name in names]
+    assert sorted(made) == [f"{number:04d}" for number in range(1, 65)]
 
 
 def test_run_folder_check_removes_no_foreign_file(tmp_path):
