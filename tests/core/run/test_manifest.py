@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 import gancore
+from gancore.checkpoint.manifest import MANIFEST, Manifest, read_manifest, sound
 from gancore.errors import CheckpointError, ConfigError
+from gancore.run.directory import RunDirectory
 from helpers.small_runs import recorded, small_run
 from helpers.tiny_components import catalog
 
@@ -37,9 +39,17 @@ def manifest_of(run):
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=list(DAMAGED))
-def test_damaged_manifest_is_reported_and_written_again(finished, run, content):
+def test_damaged_manifest_has_no_entries_and_a_problem(tmp_path, content):
+    (tmp_path / MANIFEST).write_bytes(content)
+    read = read_manifest(tmp_path)
+    assert read.entries == {}
+    kind = "JSON" if content not in (DAMAGED["list"], DAMAGED["text"]) else "a JSON object"
+    assert read.problem == f"{tmp_path / MANIFEST} is damaged: it is not {kind}"
+
+
+def test_damaged_manifest_is_reported_and_written_again(finished, run):
     before = manifest_of(run)
-    run.directory.manifest.write_bytes(content)
+    run.directory.manifest.write_bytes(DAMAGED["cut"])
     problem = f"{run.directory.manifest} is damaged"
     opened = gancore.open(run.path, catalog=catalog(), device="cpu")
     assert [warning[: len(problem)] for warning in opened.warnings] == [problem]
@@ -63,15 +73,40 @@ def test_missing_manifest_is_written_again(run):
     assert before.items() <= manifest_of(run).items()
 
 
+SOUND = {"recipe": "digits", "init_from": None, "plugins": {}, "needs": [], "data": {}, "mine": "kept"}
+
+
 @pytest.mark.parametrize(
     ("key", "wrong"),
-    [("recipe", 5), ("data", []), ("needs", {}), ("needs", [{"plugin": 1}]), ("plugins", None), ("resumed", ["a"])],
+    [
+        ("recipe", 5),
+        ("init_from", {}),
+        ("plugins", None),
+        ("plugins", {"gancore": 1}),
+        ("needs", {}),
+        ("needs", [{"plugin": 1}]),
+        ("data", []),
+        ("resumed", ["a"]),
+    ],
 )
-def test_wrong_entry_of_a_manifest_is_named_and_the_others_stay(run, key, wrong):
+def test_wrong_entry_of_a_manifest_is_left_out_and_named(key, wrong):
+    read = sound({**SOUND, key: wrong}, "it")
+    assert read.entries == {other: value for other, value in SOUND.items() if other != key}
+    assert read.problem == f"it is damaged: {key} is wrong or missing"
+
+
+def test_missing_entries_of_a_manifest_are_named():
+    assert sound(SOUND, "it") == Manifest(SOUND, None)
+    assert sound({"data": {}}, "it").problem == "it is damaged: recipe, init_from, plugins, needs are wrong or missing"
+
+
+def test_wrong_entries_of_a_manifest_are_named_and_written_again(run):
     before = manifest_of(run)
-    run.directory.manifest.write_text(json.dumps({**before, "mine": "kept", key: wrong}))
+    wrong = {"recipe": 5, "plugins": None, "needs": {}, "data": [], "resumed": ["a"]}
+    run.directory.manifest.write_text(json.dumps({**before, "mine": "kept", **wrong}))
     list(run.resume(steps=8))
-    assert any(f"manifest.json is damaged: {key} is wrong or missing" in warning for warning in run.warnings)
+    named = f"manifest.json is damaged: {', '.join(wrong)} are wrong or missing"
+    assert any(named in warning for warning in run.warnings)
     after = manifest_of(run)
     assert (after.pop("mine"), [entry["step"] for entry in after.pop("resumed")]) == ("kept", [7])
     assert after == before
@@ -119,10 +154,17 @@ def test_manifest_that_is_no_file_is_reported(run):
     assert "manifest.json is missing" in run.load().warnings[0]
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 500, b"\n \n"])
-def test_blank_config_is_taken_from_the_newest_checkpoint_and_written_again(finished, run, content):
+def test_config_is_blank_without_a_character_that_is_seen(tmp_path):
+    directory = RunDirectory(tmp_path)
+    assert not directory.has_blank_config
+    for content, is_blank in ((b"", True), (b"\x00" * 500, True), (b"\n \n", True), (b"\n#\n", False)):
+        directory.config.write_bytes(content)
+        assert directory.has_blank_config is is_blank
+
+
+def test_blank_config_is_taken_from_the_newest_checkpoint_and_written_again(finished, run):
     before = run.directory.config.read_text()
-    run.directory.config.write_bytes(content)
+    run.directory.config.write_bytes(b"\x00" * 500)
     opened = gancore.open(run.path, catalog=catalog(), device="cpu")
     assert opened.config == gancore.open(finished.path, catalog=catalog()).config
     list(opened.resume(steps=8))
