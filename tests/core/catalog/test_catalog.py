@@ -1,6 +1,3 @@
-import json
-import os
-import subprocess
 import sys
 from importlib.metadata import version
 from itertools import permutations
@@ -344,14 +341,6 @@ MODULES = {  # source of the module of each name, and its error
         "recipe r.toml is not valid TOML: Invalid value",
     ),
 }
-REPORT = """
-import json
-from gancore.catalog.catalog import Catalog
-plugins = Catalog.installed().plugins
-fields = "name", "package", "version", "error"
-rows = [{k: getattr(p, k) for k in fields} | {"components": [c.name for c in p.components]} for p in plugins]
-print(json.dumps(rows))
-"""
 
 
 def distribution(folder, name, module, target="gc_{0}"):
@@ -371,39 +360,42 @@ def installed(tmp_path_factory):
         field = {"listful": "sizes: list[int] = ()", "defaulted": "rate: float = 'x'"}.get(name, "")
         distribution(folder, name, module.replace("{0}", name).replace("{1}", field))
     distribution(folder, "absent", "", "gc_absent:nothing")
-    environment = os.environ | {"PYTHONPATH": str(folder)}
-    result = subprocess.run(
-        [sys.executable, "-c", REPORT], env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    return {plugin["name"].removesuffix("-plugin"): plugin for plugin in json.loads(result.stdout)}
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        plugins = Catalog.installed().plugins
+    for name in set(sys.modules) - before:
+        if name.startswith("gc_"):
+            del sys.modules[name]
+    return {plugin.name.removesuffix("-plugin"): plugin for plugin in plugins}
+
+
+def names_in(plugin):
+    return [component.name for component in plugin.components]
 
 
 class TestInstalledPlugins:
     """Plugins of installed packages: valid ones load, whatever the others do."""
 
     def test_installed_plugin_is_loaded_with_package_and_version(self, installed):
-        assert installed["fine"] == {
-            "name": "fine-plugin",
-            "package": "gc-fine",
-            "version": "1.0",
-            "error": None,
-            "components": ["fine"],
-        }
-        assert "mlp" in installed["builtin"]["components"]
-        assert (installed["silent"]["error"], installed["silent"]["components"]) == (None, [])
+        fine, silent = installed["fine"], installed["silent"]
+        assert (fine.name, fine.package, fine.version, fine.error) == ("fine-plugin", "gc-fine", "1.0", None)
+        assert names_in(fine) == ["fine"]
+        assert "mlp" in names_in(installed["builtin"])
+        assert (silent.error, silent.components) == (None, ())
 
     @pytest.mark.parametrize(("name", "cause"), [(name, cause) for name, (_, cause) in MODULES.items() if cause])
     def test_installed_plugin_that_is_broken_offers_nothing_and_names_the_cause(self, installed, name, cause):
-        assert cause in installed[name]["error"]
-        assert installed[name]["components"] == []
-        assert (installed[name]["package"], installed[name]["version"]) == (f"gc-{name}", "1.0")
+        plugin = installed[name]
+        assert cause in plugin.error
+        assert plugin.components == ()
+        assert (plugin.package, plugin.version) == (f"gc-{name}", "1.0")
 
     def test_installed_plugin_with_a_missing_attribute_has_an_error(self, installed):
-        assert installed["absent"]["error"] == "AttributeError: module 'gc_absent' has no attribute 'nothing'"
+        assert installed["absent"].error == "AttributeError: module 'gc_absent' has no attribute 'nothing'"
 
     def test_installed_plugins_are_sorted_by_package(self, installed):
-        assert [plugin["package"] for plugin in installed.values()] == sorted(
+        assert [plugin.package for plugin in installed.values()] == sorted(
             ["gancore", "gc-absent", *(f"gc-{name}" for name in MODULES)]
         )
 
