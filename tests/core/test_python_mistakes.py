@@ -2,7 +2,6 @@
 
 import ast
 import inspect
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -238,22 +237,21 @@ def test_run_refuses_a_loss_of_torch(tmp_path):
         next(iter(run.train()))
 
 
-@pytest.mark.parametrize("kind", [str, Path])
-def test_paths_are_texts_or_paths(kind, tmp_path):
-    root = kind(tmp_path)
-    run = Run("digits", steps=1, out=kind(tmp_path / "run"), data_dir=root, set={"batch_size": 16})
+def test_paths_may_be_texts(tmp_path):
+    root = str(tmp_path)
+    run = Run("digits", steps=1, out=str(tmp_path / "run"), data_dir=root, set={"batch_size": 16})
     for _ in run.train():
         pass
-    samples = gancore.load(kind(tmp_path / "run")).sample(4)
-    gancore.save_samples(samples, kind(tmp_path / "four.npy"))
-    gancore.save_samples(samples, kind(tmp_path / "folder"))
-    assert torch.equal(gancore.read_images(kind(tmp_path / "four.npy")), samples)
-    assert len(gancore.read_images(kind(tmp_path / "folder"))) == 4
+    samples = gancore.load(str(tmp_path / "run")).sample(4)
+    gancore.save_samples(samples, str(tmp_path / "four.npy"))
+    gancore.save_samples(samples, str(tmp_path / "folder"))
+    assert torch.equal(gancore.read_images(str(tmp_path / "four.npy")), samples)
+    assert len(gancore.read_images(str(tmp_path / "folder"))) == 4
     assert gancore.EvaluationPaths(root, root, "cpu") == gancore.EvaluationPaths(
         tmp_path, tmp_path, torch.device("cpu")
     )
     assert gancore.GAN.assemble(run.config, root).feed.size == 1797
     assert len(gancore.ReferenceImages.of(gancore.find("dataset", "digits"), root).images) == 1797
-    found = gancore.checkpoint.newest_valid(kind(tmp_path / "run" / "checkpoints"))
-    assert gancore.checkpoint.load(kind(found.path)).digest == found.checkpoint.digest
-    assert gancore.open(kind(tmp_path / "run")).metrics
+    found = gancore.checkpoint.newest_valid(str(tmp_path / "run" / "checkpoints"))
+    assert gancore.checkpoint.load(str(found.path)).digest == found.checkpoint.digest
+    assert gancore.open(str(tmp_path / "run")).metrics

@@ -13,8 +13,6 @@ from itertools import islice
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.utils.data import Dataset, TensorDataset
 
 from gancore.data.items import ItemForm
@@ -145,15 +143,15 @@ def test_workers_can_be_spawned(monkeypatch):
         multiprocessing.set_start_method(previous, force=True)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=4))
-@settings(max_examples=10)
+@pytest.mark.parametrize("changes", [[(2, 3), (0, 2), (3, 5), (1, 1)], [(1, 0), (2, 0), (0, 5)]], ids=str)
 def test_loader_yields_the_same_batches_whenever_the_number_of_workers_changes(changes):
     with closing(loader(Numbers())) as read:
         taken = []
         for workers, count in changes:
             read.start(workers)
             taken += [batch for batch, _ in islice(read, count)]  # kept, so each must be a copy
-    assert torch.cat([torch.zeros(0, 1), *taken]).flatten().tolist() == list(range(4 * len(taken)))
+    assert len(taken) == sum(count for _, count in changes)
+    assert torch.cat(taken).flatten().tolist() == list(range(4 * len(taken)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

@@ -13,8 +13,6 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
@@ -95,12 +93,9 @@ def test_manifest_names_no_person_host_or_folder(tmp_path):
         assert secret not in text
 
 
-@given(every=st.integers(1, 9), keep=st.integers(2, 4))
-@settings(max_examples=8)
-def test_checkpoints_are_pruned_to_the_newest(tmp_path_factory, every, keep):
-    directory, _, _ = recorded(
-        tmp_path_factory.mktemp("runs") / "run", {"checkpoint": {"every_steps": every, "keep": keep}}
-    )
+@pytest.mark.parametrize(("every", "keep"), [(1, 2), (3, 4), (9, 2)])
+def test_checkpoints_are_pruned_to_the_newest(tmp_path, every, keep):
+    directory, _, _ = recorded(tmp_path / "run", {"checkpoint": {"every_steps": every, "keep": keep}})
     saved = [step for step in range(8) if step % every == 0 or step == 7]
     found = [int(re.findall(r"\d+", path.name)[0]) for path in checkpoint.kept(directory.checkpoints)]
     assert found == saved[-keep:]

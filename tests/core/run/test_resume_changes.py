@@ -121,16 +121,22 @@ EXACT = {
 }
 
 
+POINTS = {**WATCHED, "dataset": {"name": "noise", "shape": [2], "count": 30}}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The tensors of a run on points that was not cut."""
+    return newest(trained(tmp_path_factory.mktemp("points") / "whole", POINTS)).tensors
+
+
 @given(keys=st.sets(st.sampled_from(sorted(EXACT)), min_size=1), cut=st.integers(1, 3))
 @settings(max_examples=6)
-def test_settings_of_what_is_recorded_change_no_bit(tmp_path_factory, keys, cut):
-    folder = tmp_path_factory.mktemp("runs")
-    points = {**WATCHED, "dataset": {"name": "noise", "shape": [2], "count": 30}}
-    whole = trained(folder / "whole", points)
-    path = trained(folder / "cut", points, cut=cut)
+def test_settings_of_what_is_recorded_change_no_bit(tmp_path_factory, whole, keys, cut):
+    path = trained(tmp_path_factory.mktemp("runs") / "cut", POINTS, cut=cut)
     before = opened(path).config.to_data(catalog())
     run = resumed(path, set={key: EXACT[key] for key in sorted(keys)})
-    assert equal(newest(path).tensors, newest(whole).tensors)
+    assert equal(newest(path).tensors, whole)
     assert inexact(run) == []
     now = opened(path).config.to_data(catalog())
     expected = {change.key: [change.before, change.now] for change in changes(before, now)}
@@ -242,9 +248,15 @@ REFUSED = (
 )
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory):
+    """A run with its first step trained; no test changes it."""
+    return trained(tmp_path_factory.mktemp("unchanged") / "run", cut=1)
+
+
 @pytest.mark.parametrize("text", REFUSED)
-def test_change_that_the_state_does_not_carry_is_refused_with_a_command(tmp_path, text):
-    path = trained(tmp_path / "run", cut=1)
+def test_change_that_the_state_does_not_carry_is_refused_with_a_command(unchanged, text):
+    path = unchanged
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     key = text.partition("=")[0]
     table = assignment(text).data

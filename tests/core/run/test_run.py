@@ -240,15 +240,14 @@ def test_resume_from_an_older_checkpoint_keeps_it_when_the_next_is_saved(tmp_pat
     assert [path.name for path in valid] == ["step-00000006.safetensors", "step-00000008.safetensors"]
 
 
-@pytest.mark.parametrize("cut", [1, 3, 5])
-def test_open_and_resume_end_as_a_run_that_was_not_interrupted(tmp_path, cut):
+def test_open_and_resume_end_as_a_run_that_was_not_interrupted(tmp_path):
     changes = {"ema": {}, "log": {"every_steps": 1}, "discriminator": {"name": "tiny", "dropout": 0.5}}
     whole, torn = small_run(tmp_path / "whole", changes), small_run(tmp_path / "torn", changes)
     list(whole.train())
     with closing(torn.train()) as records:
-        assert steps_of(next(records) for _ in range(cut)) == list(range(1, cut + 1))
+        assert steps_of(next(records) for _ in range(3)) == [1, 2, 3]
     torn = gancore.open(tmp_path / "torn", device="cpu", catalog=catalog())
-    assert steps_of(torn.resume()) == list(range(cut + 1, 8))
+    assert steps_of(torn.resume()) == [4, 5, 6, 7]
     assert equal(tensors(torn.directory), tensors(whole.directory))
     assert timeless(torn) == timeless(whole)
     assert steps_of(torn.resume()) == []
