@@ -110,19 +110,17 @@ def test_paired_ratio_covers_the_truth_as_often_as_it_says():
     assert 0.88 <= hits / 200 <= 1
 
 
-@pytest.mark.parametrize(("seeds", "probability"), [(4, 0.875), (5, 0.9375)])
-def test_paired_ratio_of_few_seeds_covers_the_truth_less_often_than_it_says(seeds, probability):
-    """Against a constant baseline it is from the lowest to the highest value."""
-    generator, hits = np.random.default_rng(1), 0
-    for _ in range(400):
+@pytest.mark.parametrize("seeds", [4, 5])
+def test_paired_ratio_of_few_seeds_to_a_constant_is_from_the_lowest_to_the_highest_value(seeds):
+    """So it covers the truth less often than it says: with a probability of 1 - 2 / 2**seeds."""
+    generator = np.random.default_rng(1)
+    for _ in range(20):
         own = 2 * generator.lognormal(0, 0.1, size=seeds)
         _, low, high = paired_ratio(own, [1.0] * seeds)
         assert (low, high) == (min(own), max(own))
-        hits += low <= 2 <= high
-    assert hits / 400 == pytest.approx(probability, abs=0.04)
 
 
-@pytest.mark.parametrize("seeds", [4, 5, 6, 7, 8, 9, 10])
+@pytest.mark.parametrize("seeds", [4, 10])
 def test_paired_ratio_of_few_seeds_covers_the_truth_in_most_cases(seeds):
     generator, hits = np.random.default_rng(1), 0
     for _ in range(200):
