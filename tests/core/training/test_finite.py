@@ -140,14 +140,17 @@ def test_finite_check_rejects_a_gradient_whose_square_overflows():
 
 def test_clipping_with_the_norms_of_the_finite_check_equals_torch(monkeypatch):
     changes = {"training": {"clip_norm": 0.01}, "optimizer": {"discriminator": {"name": "SGD", "lr": 0.1}}}
-    ours, _ = trained(assembled(**changes))
+    ours, steps = trained(assembled(**changes))
+    gan, clipped = assembled(**changes), []
 
     def clipped_again(parameters, limit, norm):
+        clipped.append(limit)
         assert torch.equal(norm, nn.utils.get_total_norm([parameter.grad for parameter in parameters]))
         nn.utils.clip_grad_norm_(parameters, limit)
 
     monkeypatch.setattr(nn.utils, "clip_grads_with_norm_", clipped_again)
-    theirs, _ = trained(assembled(**changes))
+    theirs, _ = trained(gan)
+    assert clipped == [0.01] * 2 * len(steps)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
