@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gancore.contracts import Generated, Regularizer, Scores, Spec
+from gancore.contracts import Generated, Regularizer, Scores
 from gancore.errors import PluginError
 from gancore.training.loop import train
 from helpers.contract_parts import LATENT, SHAPE, Encoding, small_gan
-from helpers.tiny_components import Hinge, TinyDiscriminator, equal, trained
+from helpers.tiny_components import Hinge, equal, trained
 
 PLAYERS = ("discriminator", "generator")
 
@@ -242,7 +242,3 @@ def test_preflight_rejects_extras_that_are_no_tensors_of_the_batch(method, retur
 
     with pytest.raises(PluginError, match=words):
         small_gan(probing(probe if method == "encode" else lambda *_: None), generator=Wrong)
-
-
-def test_tiny_discriminator_is_scored_without_a_condition_in_an_unconditional_run():
-    assert TinyDiscriminator().build(Spec(SHAPE))(torch.zeros(2, *SHAPE)).shape == (2, 1)
