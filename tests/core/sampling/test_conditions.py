@@ -87,6 +87,7 @@ def test_checked_conditions_are_one_per_sample(count, given_count, size):
     [
         (None, torch.zeros(2, 1), "not conditional"),
         (3, torch.tensor([0, 3]), "integers in 0..2"),
+        (3, torch.tensor([0, -1]), "integers in 0..2"),
         (3, torch.tensor([0.0, 1.0]), "integers in 0..2"),
         ((1,), torch.zeros(2, 1, dtype=torch.int64), "must be uint8 in 0..255 or float32"),
     ],
@@ -94,6 +95,10 @@ def test_checked_conditions_are_one_per_sample(count, given_count, size):
 def test_checked_conditions_of_a_wrong_kind_are_refused(condition, given, message):
     with pytest.raises(ConfigError, match=message):
         checked_conditions(condition, given, 2)
+
+
+def test_checked_conditions_repeat_a_single_class():
+    assert checked_conditions(4, torch.tensor(2), 3).tolist() == [2, 2, 2]
 
 
 def test_class_is_chosen_by_name_or_number(tmp_path):

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from gancore.contracts import Spec
 from gancore.data.feed import Feed
 from gancore.errors import ConfigError, DataError
-from gancore.sampling.draw import checked_conditions, draw
+from gancore.sampling.draw import draw_samples
 from gancore.training.loop import train
 from helpers.contract_parts import LATENT, small_gan
 from helpers.tiny_components import Hinge, equal, trained, weights
@@ -124,53 +124,10 @@ def test_conditional_run_on_tensors_resumes_bit_for_bit():
     assert equal(trained(second)[0], expected)
 
 
-@pytest.mark.parametrize("count", [3, 70])
-def test_drawn_sample_depends_on_its_own_condition_only(count):
+def test_sample_of_a_run_in_training_depends_on_its_own_condition_only():
     run = conditional()
-
-    def samples(conditions):
-        return draw(
-            run.generator,
-            len(conditions),
-            latent=run.options.latent,
-            seed=0,
-            device=run.device,
-            sample_format=run.feed.format,
-            condition=run.spec.condition,
-            conditions=conditions,
-        )
-
-    conditions = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(count, *CONDITION).clone()
-    before = samples(conditions)
+    conditions = torch.arange(70, dtype=torch.uint8).view(-1, 1, 1, 1).expand(70, *CONDITION).clone()
+    before = draw_samples(run, 70, conditions=conditions)
     conditions[1] += 100
-    changed = (samples(conditions) != before).flatten(1).any(dim=1)
+    changed = (draw_samples(run, 70, conditions=conditions) != before).flatten(1).any(dim=1)
     assert changed.nonzero().flatten().tolist() == [1]
-
-
-def test_draw_without_a_needed_condition_is_rejected():
-    run = conditional()
-    with pytest.raises(ConfigError, match=r"needs a condition of shape \(1, 2, 2\) for each sample"):
-        draw(run.generator, 2, latent=run.options.latent, seed=0, device=run.device, condition=CONDITION)
-
-
-def test_checked_conditions_repeat_a_single_one():
-    one = torch.rand(CONDITION)
-    assert torch.equal(checked_conditions(CONDITION, one, 3), one.expand(3, *CONDITION))
-    assert checked_conditions(4, torch.tensor(2), 3).tolist() == [2, 2, 2]
-
-
-@pytest.mark.parametrize(
-    ("condition", "given", "words"),
-    [
-        (None, torch.zeros(3), "the run is not conditional"),
-        (CONDITION, torch.zeros(2, *CONDITION), r"3 samples need conditions of shape \(3, 1, 2, 2\)"),
-        (CONDITION, torch.zeros(3, 4), r"received \(3, 4\)"),
-        (CONDITION, torch.zeros(3, *CONDITION).double(), "must be uint8 in 0..255 or float32; received"),
-        (4, torch.tensor([0, 1, 4]), r"labels must be integers in 0\.\.3"),
-        (4, torch.tensor([0, -1, 3]), r"labels must be integers in 0\.\.3"),
-        (4, torch.tensor([0.0, 1.0, 2.0]), r"labels must be integers in 0\.\.3"),
-    ],
-)
-def test_checked_conditions_rejects_what_does_not_fit(condition, given, words):
-    with pytest.raises(ConfigError, match=words):
-        checked_conditions(condition, given, 3)
