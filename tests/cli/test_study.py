@@ -12,7 +12,7 @@ from helpers.html_pages import problems_of
 FORKED = True
 
 STUDY = """
-base = {recipe = "ring", batch_size = 32}
+base = {recipe = "ring", batch_size = 32, dataset = {name = "ring", count = 1024}, sample = {count = 16}}
 budget = "STEPS steps"
 seeds = 2
 metric = "fd-random"

@@ -5,8 +5,10 @@ import signal
 from gancore.run.interrupt import Interruption
 from gancore.study.study import Study
 
+RING = {"name": "ring", "count": 1024}
+"""Few points: the measurement of a run reads all of them."""
 FIELDS = {
-    "base": {"recipe": "ring", "batch_size": 32},
+    "base": {"recipe": "ring", "batch_size": 32, "dataset": RING, "sample": {"count": 16}},
     "budget": "12 steps",
     "seeds": 2,
     "metric": "fd-random",

@@ -19,7 +19,7 @@ from gancore.study.page import page_of_study
 from gancore.study.results import Outcome, StudyReport
 from gancore.study.study import Study
 from gancore.study.trials import JOURNAL
-from helpers.small_studies import FIELDS, SEARCH, study
+from helpers.small_studies import FIELDS, RING, SEARCH, study
 
 
 def test_study_trains_every_arm_with_every_seed_as_ordinary_runs(finished):
@@ -222,7 +222,7 @@ def test_report_of_a_study_says_what_its_table_has_in_parentheses(seeds, legend)
 
 
 def test_variant_with_a_recipe_is_made_from_that_recipe_for_the_same_data(tmp_path):
-    made = study(tmp_path / "s", seeds=1, variants={"vanilla": {"recipe": "vanilla", "dataset": "ring"}})
+    made = study(tmp_path / "s", seeds=1, variants={"vanilla": {"recipe": "vanilla", "dataset": RING}})
     made.run()
     config = gancore.open(tmp_path / "s/runs/vanilla-0").config
     assert (config.generator.name, config.dataset.name, config.duration) == ("mlp", "ring", "12 steps")
