@@ -261,8 +261,8 @@ def few(folder, real, count, optional=FEW, names=FEW):
     [
         (200, 200, FEW),
         (65, 65, FEW),
-        (64, 10_000, FEW[1:]),
-        (10_000, 64, FEW[1:]),
+        (64, 200, FEW[1:]),
+        (200, 64, FEW[1:]),
         (6, 6, FEW[1:]),
         (5, 100, FEW[2:]),
         (100, 5, FEW[2:]),
