@@ -97,8 +97,8 @@ def document_of(trained, catalog=None, **about):
     }
 
 
-def folder_of(trained, folder, **about):
+def folder_of(trained, folder, catalog=None, **about):
     """A folder with this generator; the new folder's path."""
     folder.mkdir()
-    write_model(folder, trained.generator.state_dict(), document_of(trained, **about))
+    write_model(folder, trained.generator.state_dict(), document_of(trained, catalog, **about))
     return folder

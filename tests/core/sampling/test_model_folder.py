@@ -2,8 +2,9 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,41 @@ from gancore.sampling.load import is_exported, load
 from helpers.model_folders import CASES, NAMES, SIZES, document_of, folder_of, untrained
 
 
-def test_generators_of_every_name_are_tried():
-    installed = Catalog.installed()
+@pytest.fixture(scope="module")
+def installed():
+    return Catalog.installed()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, installed):
+    """A folder that tests copy before they change it."""
+    place = tmp_path_factory.mktemp("written")
+    return folder_of(untrained(place / "x.safetensors", condition=3, known=installed), place / "model", installed)
+
+
+@pytest.fixture
+def folder(tmp_path, written):
+    return shutil.copytree(written, tmp_path / "model")
+
+
+@contextmanager
+def copied(folder):
+    """Copy a folder for the block, in which a property may change it."""
+    with tempfile.TemporaryDirectory() as place:
+        yield shutil.copytree(folder, Path(place) / "model")
+
+
+def test_generators_of_every_name_are_tried(installed):
     assert set(SIZES) == {component.name for component, _ in installed.offers(Generator)}
 
 
 @given(st.sampled_from(CASES), st.booleans(), st.integers(0, 2**32))
 @settings(max_examples=10)
-def test_folder_is_read_back_to_the_same_bits(case, averaged, seed):
+def test_folder_is_read_back_to_the_same_bits(installed, case, averaged, seed):
     name, condition = case
     with tempfile.TemporaryDirectory() as place:
-        trained = untrained(Path(place) / "x.safetensors", name, condition, averaged)
-        read = load(folder_of(trained, Path(place) / "model"), device="cpu")
+        trained = untrained(Path(place) / "x.safetensors", name, condition, averaged, installed)
+        read = load(folder_of(trained, Path(place) / "model", installed), device="cpu", catalog=installed)
     ours, theirs = trained.generator.state_dict(), read.generator.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
@@ -38,11 +62,6 @@ def test_folder_is_read_back_to_the_same_bits(case, averaged, seed):
     assert not read.generator.training
     conditions = torch.rand(3, *condition) if isinstance(condition, tuple) else None
     assert torch.equal(read.sample(3, seed, conditions=conditions), trained.sample(3, seed, conditions=conditions))
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return folder_of(untrained(tmp_path / "x.safetensors", condition=3), tmp_path / "model")
 
 
 def refusal(folder, **options):
@@ -164,23 +183,21 @@ def test_folder_with_a_pipe_is_refused_at_once(folder, name):
 
 @given(st.data())
 @settings(max_examples=15)
-def test_folder_that_is_damaged_is_refused_or_reads_the_same(data):
-    with tempfile.TemporaryDirectory() as place:
-        folder = folder_of(untrained(Path(place) / "x.safetensors", condition=3), Path(place) / "model")
-        before = load(folder, device="cpu")
+def test_folder_that_is_damaged_is_refused_or_reads_the_same(installed, written, data):
+    before = load(written, device="cpu", catalog=installed).generator.state_dict()
+    with copied(written) as folder:
         path = folder / data.draw(st.sampled_from(["config.json", "model.safetensors"]))
         content = bytearray(path.read_bytes())
         position = data.draw(st.integers(0, len(content) - 1))
         content[position] ^= data.draw(st.integers(1, 255))
         path.write_bytes(content[: data.draw(st.sampled_from([len(content), position]))])
         try:
-            after = load(folder, device="cpu")
+            after = load(folder, device="cpu", catalog=installed).generator.state_dict()
         except GancoreError as error:
             said = str(error)
         else:
             said = ""
-            weights = after.generator.state_dict()
-            assert all(torch.equal(value, weights[key]) for key, value in before.generator.state_dict().items())
+            assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert said == "" or said.isprintable()
 
 
@@ -193,9 +210,8 @@ documents = st.recursive(
 
 @given(st.data())
 @settings(max_examples=15)
-def test_folder_with_another_description_is_refused_or_loads(data):
-    with tempfile.TemporaryDirectory() as place:
-        folder = folder_of(untrained(Path(place) / "x.safetensors", condition=3), Path(place) / "model")
+def test_folder_with_another_description_is_refused_or_loads(installed, written, data):
+    with copied(written) as folder:
         document = json.loads((folder / "config.json").read_text())
         part = document
         while True:
@@ -209,4 +225,4 @@ def test_folder_with_another_description_is_refused_or_loads(data):
             part[key] = data.draw(documents)
         (folder / "config.json").write_text(json.dumps(document))
         with suppress(GancoreError):  # and nothing else
-            load(folder, device="cpu")
+            load(folder, device="cpu", catalog=installed)
