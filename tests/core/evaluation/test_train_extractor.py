@@ -113,14 +113,22 @@ def test_training_depends_on_the_seed_only(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
-@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "text"])
-def test_damaged_cache_file_is_trained_again_with_a_warning(tmp_path, damage):
+@pytest.mark.parametrize("damage", ["bit", "pickle"])
+def test_damaged_cache_file_is_trained_again_with_a_warning_and_never_executed(tmp_path, damage):
+    class Canary:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "canary"),))
+
     first, _ = loaded(QUICK, Stripes(), tmp_path)
     path = cached(tmp_path)
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes({"bit": bytes(content), "cut": content[:-9], "empty": b"", "text": b"{}"}[damage])
+    if damage == "bit":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    else:
+        torch.save({"x": Canary()}, path)
     second, steps = loaded(QUICK, Stripes(), tmp_path)
+    assert not (tmp_path / "canary").exists()
     warnings = [step.warning for step in steps if step.warning]
     assert len(warnings) == 1
     assert path.name in warnings[0]
@@ -328,20 +336,6 @@ def test_training_does_not_depend_on_random_numbers_drawn_between_steps():
             torch.rand(draws)
         digests.append(digest_of(module, {}))
     assert digests[0] == digests[1]
-
-
-def test_cache_file_is_never_executed(tmp_path):
-    loaded(QUICK, Stripes(), tmp_path)
-    path = cached(tmp_path)
-
-    class Canary:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "canary"),))
-
-    torch.save({"x": Canary()}, path)
-    _, steps = loaded(QUICK, Stripes(), tmp_path)
-    assert "training classifier again" in next(step.warning for step in steps if step.warning)
-    assert not (tmp_path / "canary").exists()
 
 
 @pytest.mark.parametrize(("accuracy", "gate"), [(None, None), (0.95, 0.9)])
