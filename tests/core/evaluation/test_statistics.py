@@ -124,6 +124,17 @@ def test_statistics_in_a_damaged_file_are_refused(tmp_path, content):
         ReferenceStatistics.read(tmp_path / "x.npz")
 
 
+def test_statistics_that_take_too_much_memory_are_refused_before_they_are_read(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, mu=MEAN, sigma=COVARIANCE)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x01\x02") + 24  # of the first member, as the list at the end declares it
+    content[at : at + 4] = (3 << 30).to_bytes(4, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"mu in .* has 3,221,225,472 bytes; the most is 2,147,491,840"):
+        ReferenceStatistics.read(path)
+
+
 def test_statistics_with_rounding_of_float32_are_accepted(tmp_path):
     covariance = normal(0, 20, 50).T.cov().numpy()  # of rank 19, in float32: some eigenvalues are below 0
     assert np.linalg.eigvalsh(covariance)[0] < 0

@@ -17,6 +17,7 @@ from gancore.utils.sample_format import SampleFormat
 from gancore_plugins.datasets.digits import Digits
 from gancore_plugins.extractors.classifier import ClassifierExtractor
 from gancore_plugins.extractors.random import RandomExtractor
+from gancore_plugins.extractors.self_supervised import SelfSupervisedExtractor
 from gancore_plugins.metrics.frechet import FrechetDistance
 from helpers.tiny_components import Noise
 
@@ -256,6 +257,32 @@ class NoParameters(nn.Module):
 def test_module_that_cannot_be_trained_is_rejected_before_training(tmp_path, how, words):
     with pytest.raises(PluginError, match=words):
         loaded(Untrainable(how=how), Stripes(), tmp_path)
+
+
+class Unlabeled(SelfSupervisedExtractor):
+    """Learns without labels, with logits of a fixed number of classes, or without logits."""
+
+    name = "unlabeled"
+    classes: int = 0
+
+    def build(self, shape, num_classes, root):
+        return Fixed(self.classes)
+
+
+class Fixed(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.classes, self.layer = classes, nn.Linear(64, max(classes, 1))
+
+    def forward(self, images):
+        features = images.flatten(1).float()
+        return Features(features, self.layer(features) if self.classes else None)
+
+
+@pytest.mark.parametrize(("classes", "returned"), [(0, "returned none"), (2, r"returned shape \(10, 2\)")])
+def test_module_that_learns_without_labels_must_compare_its_images(tmp_path, classes, returned):
+    with pytest.raises(PluginError, match=rf"logits \(N, N\) in training mode, here N = 10; 'unlabeled' {returned}"):
+        loaded(Unlabeled(classes=classes, batch_size=10), Stripes(), tmp_path)
 
 
 def test_labels_outside_of_the_classes_are_rejected(tmp_path):
