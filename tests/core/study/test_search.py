@@ -18,7 +18,7 @@ from gancore.run.interrupt import Interrupted
 from gancore.study.measure import Half
 from gancore.study.page import page_of_study
 from gancore.study.results import Outcome, StudyReport
-from gancore.study.trials import sampler_of
+from gancore.study.trials import Job, Trials, sampler_of
 from helpers.small_studies import SEARCH, StopAt, study
 
 
@@ -111,25 +111,32 @@ def test_search_with_a_pruner_ends_runs_early(tmp_path):
         )
 
 
-@pytest.mark.parametrize("better", ["lower", "higher"])
-def test_search_by_halving_continues_the_best_third_after_all_have_reached_a_check(tmp_path, better):
+def test_search_by_halving_continues_the_best_third_after_all_have_reached_a_check(tmp_path):
     changes = {"seeds": 1, "trials": 9, "pruner": "Halving", "checks": [25, 50]}
-    if better == "higher":
-        changes |= {"metric": "modes.high_quality", "better": "higher"}
     made, lines = study(tmp_path / "s", SEARCH, **changes), []
     made.run(note=lines.append)
     searched = made._stages["search"].all()
-    worst_first = better == "higher"
     for check, count in ((25, 9), (50, 3)):
         values = [each.intermediate_values[check] for each in searched if check in each.intermediate_values]
         assert len(values) == count
         kept = [each for each in searched if each.state.name == "COMPLETE" or max(each.intermediate_values) > check]
         assert len(kept) == count // 3
-        best = sorted(values, reverse=worst_first)[: count // 3]
-        assert sorted((each.intermediate_values[check] for each in kept), reverse=worst_first) == best
+        assert sorted(each.intermediate_values[check] for each in kept) == sorted(values)[: count // 3]
     assert [each.state.name for each in searched].count("COMPLETE") == 1
     waited = [line for line in lines if line.endswith("waits for the other runs at a check")]
     assert len(waited) == 9 + 3
+
+
+@pytest.mark.parametrize(("better", "failed", "best"), [("lower", 0.0, {2, 3}), ("higher", 9.0, {0, 4})])
+def test_trials_survive_a_check_by_their_rank_among_those_that_have_not_failed(tmp_path, better, failed, best):
+    """Numbers that are not finite come last."""
+    trials = Trials(optuna.storages.InMemoryStorage(), "s", tmp_path, "identity", {"better": {"fd": better}})
+    trials.add([Job(f"search-{number}", "search", 0, {}) for number in range(6)])
+    begun = [trials.study.ask() for _ in range(6)]
+    for trial, value in zip(begun, (3.0, math.nan, 1.0, 2.0, 4.0, failed), strict=True):
+        trial.report(value, 25)
+    trials.tell(begun[5], None, {"failure": "killed", "is_error": True}, pruned=False)
+    assert {trial.number for trial in begun if trials.survives(trial, 25, factor=2)} == best
 
 
 def test_search_by_halving_continues_after_an_interruption(tmp_path):
