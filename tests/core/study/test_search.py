@@ -123,6 +123,7 @@ def test_search_by_halving_continues_the_best_third_after_all_have_reached_a_che
     assert [each.state.name for each in searched].count("COMPLETE") == 1
     waited = [line for line in lines if line.endswith("waits for the other runs at a check")]
     assert len(waited) == 9 + 3
+    assert all(len(each.user_attrs["starts"]) == 1 for each in searched), "a wait is not a death"
 
 
 @pytest.mark.parametrize(("better", "failed", "best"), [("lower", 0.0, {2, 3}), ("higher", 9.0, {0, 4})])

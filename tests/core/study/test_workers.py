@@ -8,9 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import numpy as np
 import pytest
 
-from gancore.errors import StorageError, WorkerError
+from gancore.errors import DataError, StorageError, WorkerError
 from gancore.run.interrupt import Interrupted, Interruption
 from gancore.study.definition import FILE, read_study
 from gancore.study.processes import WorkerProcesses
@@ -186,6 +187,41 @@ def test_workers_that_all_die_are_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(WorkerError, match="finished: worker 1 ended with code 1; worker 2 ended with code 1"):
         made.run(workers=2)
+
+
+def test_trial_that_is_interrupted_at_one_step_again_and_again_is_finished(tmp_path):
+    made = study(tmp_path / "s", seeds=1, budget="1 steps")
+    for _ in range(4):
+        with pytest.raises(Interrupted):
+            made.run(interruption=StopAt(2))
+    made.run()
+    assert [row["state"] for row in made.results] == ["finished"] * 2
+
+
+class DeleteAfter(Interruption):
+    """Deletes a file once a run has been evaluated."""
+
+    def __init__(self, path, run):
+        super().__init__()
+        self.path, self.run = path, run
+
+    def check(self):
+        if (self.run / "evaluation.json").exists():
+            self.path.unlink(missing_ok=True)
+
+
+def test_study_whose_data_is_away_stops_and_continues_when_it_is_back(tmp_path):
+    points = tmp_path / "points.npy"
+    np.save(points, np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32))
+    base = {"recipe": "arrays", "batch_size": 32, "dataset": {"name": "array", "path": str(points)}}
+    made = study(tmp_path / "s", base=base, seeds=1, budget="1 steps")
+    content = points.read_bytes()
+    with pytest.raises(DataError, match=r"points\.npy"):
+        made.run(interruption=DeleteAfter(points, tmp_path / "s/runs/base-0"))
+    assert [row["state"] for row in made.results] == ["finished", "running"]
+    points.write_bytes(content)
+    made.run()
+    assert [row["state"] for row in made.results] == ["finished"] * 2
 
 
 def test_trial_that_kills_its_workers_at_one_step_fails_in_the_end(tmp_path):
