@@ -13,13 +13,14 @@ import torch
 
 import gancore
 from gancore.errors import ConfigError
+from gancore.run.interrupt import Interrupted
 from gancore.study.arms import Sources, make_run
 from gancore.study.definition import FILE, read_study, without_password
 from gancore.study.page import page_of_study
 from gancore.study.results import Outcome, StudyReport
 from gancore.study.study import Study
 from gancore.study.trials import JOURNAL
-from helpers.small_studies import FIELDS, RING, SEARCH, study
+from helpers.small_studies import FIELDS, RING, SEARCH, StopAt, study
 
 
 def test_study_trains_every_arm_with_every_seed_as_ordinary_runs(finished):
@@ -138,8 +139,9 @@ def test_study_says_how_many_runs_are_left_and_whether_seeds_are_too_few(tmp_pat
     study(tmp_path / "s", seeds=3).run(workers=0, note=lines.append)
     assert lines[0].startswith("begun: 6 runs wait; train them with: gancore study work ")
     assert lines[1] == "warning: no difference can be shown with fewer than 4 seeds"
-    study(tmp_path / "s", seeds=4, budget="12 steps").run(workers=1, note=(again := []).append)
-    assert again[0] == "8 of 8 runs to train, 1 at a time"
+    with pytest.raises(Interrupted):
+        study(tmp_path / "s", seeds=4).run(workers=1, interruption=StopAt(1), note=(again := []).append)
+    assert again == ["8 of 8 runs to train, 1 at a time"]
 
 
 def test_page_of_a_study_has_no_password(finished):
@@ -424,13 +426,14 @@ def test_study_refuses_what_cannot_work_before_any_run(tmp_path, changes, messag
 
 def test_study_in_a_database_is_read_by_the_tools_of_optuna(tmp_path):
     url = f"sqlite:///{tmp_path}/study.db"
-    made = study(tmp_path / "s", SEARCH, seeds=1, storage=url)
+    changes = {"seeds": 1, "trials": 2, "budget": "1 steps", "storage": url}
+    made = study(tmp_path / "s", SEARCH, **changes)
     made.run()
     frame = optuna.load_study(study_name="s-search", storage=url)
-    assert len(frame.trials) == 4
+    assert len(frame.trials) == 2
     assert frame.best_value == min(row["fd-random"] for row in made.results if row["stage"] == "search")
     with pytest.raises(ConfigError, match="whose runs are in another folder"):
-        study(tmp_path / "other" / "s", SEARCH, seeds=1, storage=url).run()
+        study(tmp_path / "other" / "s", SEARCH, **changes).run()
 
 
 def test_study_keeps_no_password(tmp_path):
