@@ -158,6 +158,14 @@ def test_study_says_how_many_runs_are_left_and_whether_seeds_are_too_few(tmp_pat
     assert again == ["8 of 8 runs to train, 1 at a time"]
 
 
+@pytest.mark.parametrize(
+    ("threads", "message"), [(None, "the study in .* has not begun"), (1, "the storage has no study 's'")]
+)
+def test_study_that_has_not_begun_has_no_work(tmp_path, threads, message):
+    with pytest.raises(ConfigError, match=message):
+        study(tmp_path / "s", threads=threads).work()
+
+
 def test_page_of_a_study_has_no_password(finished):
     config = finished.config.model_copy(update={"storage": "postgresql://me:secret@host/db"})
     page = page_of_study(replace(finished.report, config=config), finished.path)
@@ -239,13 +247,16 @@ def test_report_of_a_study_says_what_its_table_has_in_parentheses(seeds, legend)
 
 
 def test_variant_with_a_recipe_is_made_from_that_recipe_for_the_same_data(tmp_path):
-    made = study(tmp_path / "s", seeds=1, variants={"vanilla": {"recipe": "vanilla", "dataset": RING}})
+    variants = {"vanilla": {"recipe": "vanilla", "dataset": RING}}
+    made = study(tmp_path / "s", seeds=1, variants=variants)
     made.run()
     config = gancore.open(tmp_path / "s/runs/vanilla-0").config
     assert (config.generator.name, config.dataset.name, config.duration) == ("mlp", "ring", "12 steps")
     assert config.generator.widths != gancore.open(tmp_path / "s/runs/base-0").config.generator.widths
     with pytest.raises(ConfigError, match="vanilla has other data than base"):
         study(tmp_path / "t", variants={"vanilla": {"recipe": "vanilla"}}).check()
+    with pytest.raises(ConfigError, match="vanilla runs for 50 epochs, base for 10240 kimg: set budget"):
+        study(tmp_path / "t", variants=variants, budget=None).check()
 
 
 @pytest.mark.parametrize(
@@ -295,6 +306,15 @@ def test_study_counts_a_diverged_run_as_failed_and_continues(tmp_path):
     assert states["wild"][0] == "failed"
     assert "not finite" in states["wild"][1]
     assert made.report.comparisons()[0].failed == 1
+
+
+def test_study_counts_a_run_whose_metric_is_not_a_number_as_failed_without_an_error(tmp_path):
+    changes = {"metric": "modes.reverse_kl", "better": "lower", "variants": {}, "seeds": 1, "budget": "1 steps"}
+    made = study(tmp_path / "s", **changes)
+    made.run()  # no point of a generator after one step is near a mode
+    (outcome,) = made.report.outcomes
+    assert (outcome.state, outcome.is_error) == ("failed", False)
+    assert outcome.failure == "modes.reverse_kl is not a number"
 
 
 def test_study_leaves_an_arm_whose_plugin_fails_to_itself(tmp_path):
