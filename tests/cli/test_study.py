@@ -60,6 +60,35 @@ def test_study_says_what_is_wrong_before_the_first_run(gancore):
     assert not (gancore.folder / "s").exists()
 
 
+FRAGILE = """
+import gancore
+from gancore_plugins.losses.bce import NonSaturating
+
+
+class Fragile(NonSaturating):
+    name = "fragile"
+
+    def build(self, spec):
+        raise RuntimeError("no luck today")
+
+
+@gancore.hookimpl
+def gancore_losses():
+    return [Fragile]
+"""
+
+
+def test_study_in_a_database_is_begun_and_retries_an_error_for_other_workers(gancore):
+    (gancore.folder / "fragile.py").write_text(FRAGILE)
+    study = STUDY.replace("STEPS", "1").replace("seeds = 2", "seeds = 1").replace("hinge", "fragile")
+    (gancore.folder / "study.toml").write_text(study)
+    command = "--plugin", "fragile.py", "study", "study.toml", "--out", "s"
+    failed = gancore.works(*command, "--storage", "sqlite:///s.db")
+    assert (gancore.folder / "s.db").is_file()
+    assert "ended by an error: 1; --retry trains them again" in failed.stdout
+    assert "begun: 1 runs wait" in gancore.works(*command, "--retry", "--workers", 0).stderr
+
+
 def test_study_that_is_interrupted_keeps_its_runs(zygote, tmp_path):
     study = STUDY.replace("STEPS", "100000").replace("seeds = 2", "seeds = 1")
     (tmp_path / "study.toml").write_text(study)
