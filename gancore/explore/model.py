@@ -175,7 +175,8 @@ class Explorer:
         """Write the files that repeat the point. Raise StorageError when that fails."""
         files = self._files(point)
         if files.latent is not None:
-            self.latents.write(self._digest(point), self.newest.config.latent.dim)
+            digest = self.latents.add(self._latent(point)[0])
+            self.latents.write(digest, self.newest.config.latent.dim)
         condition = self.conditions.of(point.condition)
         if files.condition is not None and condition is not None and not files.condition.exists():
             write_array(files.condition, condition)
@@ -215,24 +216,20 @@ class Explorer:
         for projection in project(trained, search.image, condition=condition):
             search.newest = projection
             yield
-        return self._found(point, search)
+        if search.newest is None:
+            raise DataError("the search has found nothing", "begin it again")
+        self.latents.add(search.newest.latent)
+        return _found(point, search.newest)
 
     def shown_search(self, point: Point, search: Search) -> dict[str, object]:
         """Return how far a search is, as data for JSON, with the picture of the nearest latent so far."""
         newest = search.newest
         if newest is None:
             return {"step": 0, "steps": 0, "distance": None, "picture": None}
-        drawn = base64.b64encode(self.picture(self._found(point, search))).decode()
+        # Its latent is not kept in memory, where each would take the place of one in use.
+        png = self._draw(self._load(point).trained, newest.latent.unsqueeze(0), _found(point, newest))
+        drawn = base64.b64encode(png).decode()
         return {"step": newest.step, "steps": newest.steps, "distance": newest.distance, "picture": drawn}
-
-    def _found(self, point: Point, search: Search) -> Point:
-        """Return the point of the nearest latent so far, which is kept in memory."""
-        newest = search.newest
-        if newest is None:
-            raise DataError("the search has not begun", "begin it again")
-        base = self.latents.add(newest.latent)
-        condition = point.condition if newest.label is None else newest.label
-        return Point(checkpoint=point.checkpoint, raw=point.raw, ema=point.ema, base=base, condition=condition)
 
     def shown_target(self, search: Search) -> str:
         """Return the picture of a search as a PNG in base 64."""
@@ -264,15 +261,8 @@ class Explorer:
             samples = torch.cat(list(stream))
         return png_bytes(picture(samples, self.conditions.real_points, stream.limits), _FAST)
 
-    def _digest(self, point: Point) -> str:
-        """Return the digest of the point's own latent, after truncation and moves, which is kept in memory.
-
-        Truncation of styles is not part of it.
-        """
-        return self.latents.add(self._latent(point)[0])
-
     def _latent(self, point: Point) -> Tensor:
-        """Return the latent (1, Z) of a point."""
+        """Return the latent (1, Z) of a point, after truncation and moves. Truncation of styles is not part of it."""
         loaded = self._load(point)
         directions = loaded.directions if point.used_moves else None
         if isinstance(directions, GancoreError):
@@ -281,14 +271,20 @@ class Explorer:
 
     def _files(self, point: Point) -> PointFiles:
         """Return the paths of the files that repeat the point, which need not exist."""
-        digest = self._digest(point)  # also of a seed, since moves may be wrong
-        latent = None if point.is_of_seed else self.latents.path(digest)
+        values = self._latent(point)[0]  # also of a seed, since moves may be wrong
+        latent = None if point.is_of_seed else self.latents.path(digest_of(values))
         condition = None
-        values = self.conditions.of(point.condition)
-        if values is not None and isinstance(self.newest.spec.condition, tuple):
-            digest = digest_of(values)
-            condition = self.latents.folder / f"condition-{digest}.npy"
+        chosen = self.conditions.of(point.condition)
+        if chosen is not None and isinstance(self.newest.spec.condition, tuple):
+            condition = self.latents.folder / f"condition-{digest_of(chosen)}.npy"
         return PointFiles(latent, condition)
+
+
+def _found(point: Point, newest: Projection) -> Point:
+    """Return the point of a latent that was found with the weights of a point."""
+    condition = point.condition if newest.label is None else newest.label
+    base = digest_of(newest.latent)
+    return Point(checkpoint=point.checkpoint, raw=point.raw, ema=point.ema, base=base, condition=condition)
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

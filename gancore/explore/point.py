@@ -23,7 +23,7 @@ FOLDER = "explore"
 """Name of the folder of the explorer in that of a run."""
 _DIGEST = r"[0-9a-f]{16}"
 _MOST_KEPT = 256
-"""Found latents that are kept in memory."""
+"""Found latents that are kept in memory: those that were used last."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**53)]  # exact in JavaScript
 Digest = Annotated[str, StringConstraints(pattern=rf"^{_DIGEST}$")]
@@ -98,9 +98,10 @@ class StoredLatents:
 
     def get(self, digest: str, dim: int) -> Tensor:
         """Return a latent (dim,). Raise DataError when it is neither in memory nor in a valid file."""
-        if digest not in self._latents:
-            self._latents[digest] = _read(self.path(digest), digest, dim)
-        latent = self._latents[digest]
+        latent = self._latents.pop(digest, None)
+        if latent is None:
+            latent = _read(self.path(digest), digest, dim)
+        self._latents[digest] = latent  # now the one that was used last
         if latent.shape != (dim,):
             raise DataError(f"latent {digest} has {len(latent)} values; the generator takes {dim}", "choose another")
         return latent

@@ -61,6 +61,18 @@ def test_stored_latents_are_read_back_by_another_process(tmp_path_factory, value
             holder.get(digest, len(values) + 1)
 
 
+def test_stored_latent_in_use_stays_while_others_are_added(tmp_path, monkeypatch):
+    monkeypatch.setattr("gancore.explore.point._MOST_KEPT", 3)
+    stored = StoredLatents(tmp_path)
+    used, unused = stored.add(torch.zeros(4)), stored.add(torch.ones(4))
+    for value in (2.0, 3.0, 4.0):
+        assert torch.equal(stored.get(used, 4), torch.zeros(4))
+        stored.add(torch.full((4,), value))
+    assert torch.equal(stored.get(used, 4), torch.zeros(4))
+    with pytest.raises(DataError, match=f"latent {unused} is lost"):
+        stored.get(unused, 4)
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -256,6 +256,17 @@ def test_grid_has_the_pictures_of_its_latents(ask, point):
     assert "problem" in json.loads(ask("grid", {"point": point, "bases": list(range(100))})[2])
 
 
+def test_latent_stays_in_memory_while_another_point_is_adjusted(ask, point, monkeypatch):
+    monkeypatch.setattr("gancore.explore.point._MOST_KEPT", 2)
+    used, other = (
+        json.loads(ask("keep", {"point": point | {"other": seed, "amount": 0.5}})[2])["latent"] for seed in (4, 5)
+    )
+    for truncation in (0.9, 0.8, 0.7):
+        assert json.loads(ask("repeat", {"point": point | {"base": used, "truncation": truncation}})[2])["files"]
+    for latent in (used, other):
+        assert ask("picture", {"point": point | {"base": latent}})[2].startswith(b"\x89PNG")
+
+
 def test_checkpoint_that_disappears_stays_loaded(ask, point, explored):
     folder, shown = explored[0] / "checkpoints", point | {"checkpoint": "step-00000020.safetensors"}
     before = ask("picture", {"point": shown})[2]
