@@ -30,7 +30,7 @@ from gancore.sampling.trained import TrainedGenerator
 from gancore.utils.paths import name_a_run
 
 _MOST_LOADED = 3
-"""Generators that are kept in memory."""
+"""Generators that are kept in memory: first those whose checkpoints are removed, then those that were used last."""
 _SHOWN_DIRECTIONS = 10
 _MOST_PIXELS = 1 << 25
 """Pixels of the largest picture whose latent is searched for."""
@@ -248,10 +248,15 @@ class Explorer:
                 raise CheckpointError(f"{path} draws samples of another shape", "choose another checkpoint")
             self._loaded.pop(key, None)
             while len(self._loaded) >= _MOST_LOADED:
-                del self._loaded[next(iter(self._loaded))]
+                del self._loaded[self._replaceable()]
             self._loaded[key] = _Loaded(trained, stamp)
         self._loaded[key] = self._loaded.pop(key)  # now the one that was used last
         return self._loaded[key]
+
+    def _replaceable(self) -> _Weights:
+        """Return which generator in memory to remove: if possible one that can be loaded again."""
+        folder = self._invocation.run / "checkpoints"
+        return next((key for key in self._loaded if (folder / key[0]).exists()), next(iter(self._loaded)))
 
     def _draw(self, trained: TrainedGenerator, latents: Tensor, point: Point) -> bytes:
         conditions = self.conditions.of(point.condition)

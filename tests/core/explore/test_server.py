@@ -279,6 +279,9 @@ def test_checkpoint_that_disappears_stays_loaded(ask, point, explored):
         assert "was removed" in text["gone"]
         assert (text["command"], text["python"]) == ("", "")
         assert "cannot read checkpoint" in json.loads(ask("picture", {"point": shown | {"raw": True}})[2])["problem"]
+        for other in ({}, {"raw": True}, {"checkpoint": "step-00000040.safetensors"}):
+            assert ask("picture", {"point": point | other})[2].startswith(b"\x89PNG")
+        assert ask("picture", {"point": shown})[2] == before
     finally:
         (folder / shown["checkpoint"]).write_bytes(content)
 
