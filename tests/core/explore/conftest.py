@@ -1,6 +1,8 @@
 import http.client
 import json
 import shutil
+import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -43,6 +45,29 @@ def served(explored):
     """Return the server of the run."""
     with Server(explored[1]) as server:
         yield server
+
+
+@pytest.fixture
+def busy():
+    """Return a function of a server; in its block the server computes something else."""
+
+    @contextmanager
+    def block(server):
+        begun, free = threading.Event(), threading.Event()
+
+        def slow():
+            begun.set()
+            free.wait(60)
+            yield
+
+        server._worker.submit("slow", 0, slow())
+        begun.wait(60)
+        try:
+            yield
+        finally:
+            free.set()
+
+    return block
 
 
 @pytest.fixture

@@ -298,42 +298,21 @@ def test_best_checkpoint_that_is_replaced_is_read_again(ask, point, explored):
     (folder / "best.safetensors").unlink()
 
 
-def test_newest_request_for_a_picture_replaces_the_ones_before(ask, served, point):
-    begun, free = threading.Event(), threading.Event()
-
-    def slow():
-        begun.set()
-        free.wait(60)
-        yield
-
-    served._worker.submit("slow", 0, slow())
-    begun.wait(60)
-    with ThreadPoolExecutor() as pool:
+def test_newest_request_for_a_picture_replaces_the_ones_before(ask, served, point, busy):
+    with ThreadPoolExecutor() as pool, busy(served):
         answers = [pool.submit(ask, "picture?page=a", {"point": point | {"base": seed}}) for seed in (0, 1)]
         waiting = wait(answers, return_when=FIRST_COMPLETED).not_done
         answers.append(pool.submit(ask, "picture?page=a", {"point": point | {"base": 2}}))
         wait(waiting)
         other = pool.submit(ask, "picture?page=b", {"point": point})
-        free.set()
     assert sorted(answer.result()[0] for answer in answers[:2]) == [204, 204]
     assert answers[2].result()[0] == 200
     assert other.result()[0] == 200
 
 
-def test_server_answers_while_the_generator_is_busy(ask, served, point):
-    begun, free = threading.Event(), threading.Event()
-
-    def slow():
-        begun.set()
-        free.wait()
-        yield
-
-    served._worker.submit("slow", 0, slow())
-    begun.wait()
-    try:
+def test_server_answers_while_the_generator_is_busy(ask, served, point, busy):
+    with busy(served):
         assert ask("explore.css")[0] == 200
-    finally:
-        free.set()
     assert ask("picture", {"point": point})[0] == 200
 
 
