@@ -216,6 +216,12 @@ def _point_in(document: Mapping[str, object]) -> Point:
     return read_point(point if isinstance(point, dict) else {})
 
 
+def _end_in(document: Mapping[str, object]) -> str:
+    """Return which end of the slider between two pictures a request is for, a or b; empty for neither."""
+    end = document.get("end")
+    return str(end) if end in ("a", "b") else ""
+
+
 @dataclass(frozen=True)
 class _Search:
     number: int
@@ -250,8 +256,8 @@ class _Pages:
 
     async def grid(self, request: Request) -> Response:
         document = await _json(request)
-        point, bases = _point_in(document), _bases_in(document)
-        name = "picked" if document.get("picked") else "grid"
+        point, bases, end = _point_in(document), _bases_in(document), _end_in(document)
+        name = f"picked {end}" if end else "grid"
         return _JSONAnswer(await self._done(request, name, self._explorer.pictures(point, bases), GRID))
 
     async def directions(self, request: Request) -> Response:
@@ -259,8 +265,10 @@ class _Pages:
         return _JSONAnswer(await self._done(request, "directions", at_once(lambda: self._explorer.directions(point))))
 
     async def keep(self, request: Request) -> Response:
-        point = _point_in(await _json(request))
-        return _JSONAnswer({"latent": await self._done(request, "keep", at_once(lambda: self._explorer.keep(point)))})
+        document = await _json(request)
+        point, end = _point_in(document), _end_in(document)
+        job = at_once(lambda: self._explorer.keep(point))
+        return _JSONAnswer({"latent": await self._done(request, f"keep {end}", job)})
 
     async def repeat(self, request: Request) -> Response:
         point = _point_in(await _json(request))

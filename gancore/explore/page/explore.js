@@ -319,9 +319,13 @@ async function pick(end) {
   try {
     const wanted = point;
     let base = wanted.base;
-    if (wanted.other !== null && wanted.amount > 0) base = (await ask("keep", { point: wanted })).latent;
+    if (wanted.other !== null && wanted.amount > 0) {
+      const kept = await ask("keep", { point: wanted, end });
+      if (!kept) return;
+      base = kept.latent;
+    }
     const other = { ...wanted, base, other: null, amount: 0 };
-    const pictures = await ask("grid", { point: other, bases: [base], picked: true });
+    const pictures = await ask("grid", { point: other, bases: [base], end });
     if (!pictures) return;
     ends[end] = base;
     picked[end] = latentOf(wanted);

@@ -96,7 +96,7 @@ def test_page_undoes_keys_on_a_slider_in_one_step(page):
     expect(page.locator("#undo")).to_be_disabled()
 
 
-def test_page_goes_from_one_picked_picture_to_another(page):
+def test_page_goes_from_one_picked_picture_to_another(page, served, busy):
     page.get_by_role("button", name="seed 3", exact=True).click()
     first = shown(page, "seed 3")
     page.locator("#pick-a").click()
@@ -121,6 +121,10 @@ def test_page_goes_from_one_picked_picture_to_another(page):
     expect(page.locator("#mix-value")).to_have_text("100 % of B")
     slide(page, "#mix", 1)
     assert shown(page, "seed 3 to found picture, 100 %")[1] == halfway[1]
+    with busy(served):  # both requests wait at once
+        page.evaluate("() => { for (const id of ['pick-a', 'pick-b']) document.getElementById(id).click(); }")
+        page.wait_for_timeout(100)
+    expect(page.locator("#text-a")).to_have_text("A: found picture")
 
 
 def test_favorites_survive_a_reload_can_be_deleted_and_are_not_overwritten(page, explored):

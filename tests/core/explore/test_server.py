@@ -310,6 +310,16 @@ def test_newest_request_for_a_picture_replaces_the_ones_before(ask, served, poin
     assert other.result()[0] == 200
 
 
+def test_ends_of_the_slider_are_picked_at_the_same_time(ask, served, point, busy):
+    body = {"point": point | {"other": 1, "amount": 0.5}, "bases": [3]}
+    with ThreadPoolExecutor() as pool, busy(served):
+        answers = [
+            pool.submit(ask, f"{path}?page=a", body | {"end": end}) for path in ("keep", "grid") for end in ("a", "b")
+        ]
+        wait(answers, timeout=0.2)  # until the server has received them; none can be answered
+    assert [answer.result()[0] for answer in answers] == [200] * 4
+
+
 def test_server_answers_while_the_generator_is_busy(ask, served, point, busy):
     with busy(served):
         assert ask("explore.css")[0] == 200
