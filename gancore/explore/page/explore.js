@@ -124,11 +124,12 @@ const draw = newest(async wanted => {
     await showPicture(png, wanted);
     complain(null);
   } catch (error) {
-    if (drawn && weightsOf(drawn) !== weightsOf(wanted)) {
-      error.message += ` Still showing ${labelOf(drawn.checkpoint)}.`;
-      point = { ...point, checkpoint: drawn.checkpoint, ...kindOf(drawn) };
-      history[at] = point;
+    if (drawn && point === wanted) { // else a newer wish is drawn next
+      if (weightsOf(drawn) !== weightsOf(wanted)) error.message += ` Still showing ${labelOf(drawn.checkpoint)}.`;
+      if (same(history[at], wanted)) history[at] = drawn;
+      point = drawn;
       showControls();
+      afterChange();
     }
     refreshCheckpoints();
     throw error;

@@ -2,10 +2,16 @@
 
 import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from gancore.catalog.catalog import Catalog
+from gancore.explore.model import Explorer
+from gancore.explore.point import read_point
+from gancore.explore.repeat import Invocation
+from gancore.explore.server import Server
 from helpers.browser import DESKTOP, PHONE, expect, opened
 
 NAME = "control => control.getAttribute('aria-label') || (control.labels?.[0] ?? control).textContent.trim()"
@@ -163,6 +169,28 @@ def test_page_stays_with_its_picture_when_a_checkpoint_disappears(page, explored
     page.get_by_label("Next seed").click()
     shown(page, "seed 1 · class 0 · step 60")
     expect(page.locator("#problem")).to_be_hidden()
+
+
+def test_page_keeps_its_picture_when_a_checkpoint_is_damaged(browser, trained_run, tmp_path, busy):
+    folder, damaged = tmp_path / "run", "step-00000060.safetensors"
+    shutil.copytree(trained_run, folder)
+    (folder / "checkpoints" / damaged).write_bytes(b"damaged")
+    explorer = Explorer(Invocation(folder, "cpu"), Catalog.installed(), tmp_path)
+    point = read_point(explorer.describe()["point"])
+    lost = point.model_copy(update={"checkpoint": damaged, "base": 77})
+    explorer.favorites.add(lost, "lost", explorer.picture(point))
+    with Server(explorer) as server, opened(browser, server.address, only_from=server.address) as page:
+        ready(page)
+        expect(page.locator("#status")).to_have_text("seed 0 · class 0 · step 40")
+        page.get_by_role("button", name="lost", exact=True).click()
+        expect(page.locator("#problem")).to_contain_text("Still showing step 40")
+        expect(page.locator("#seed")).to_have_value("0")
+        with busy(server):  # the second choice is made before the first fails
+            page.locator("#checkpoint").select_option(label="step 60")
+            page.locator("#checkpoint").select_option(label="step 20")
+        shown(page, "step 20")
+        expect(page.locator("#checkpoint")).to_have_value("step-00000020.safetensors")
+        expect(page.locator("#command")).to_contain_text("step-00000020.safetensors")
 
 
 def test_find_returns_to_a_generated_picture(page):
