@@ -517,6 +517,8 @@ async function begin() {
   document.title = `Explore ${run.run}`;
   by("run").textContent = run.run;
   document.body.classList.toggle("tiny", run.tiny);
+  by("warnings").hidden = !run.warnings.length;
+  by("warnings").textContent = run.warnings.join(" ");
   point = run.point;
   by("weights-row").hidden = !run.averaged;
   const kinds = [["averaged (EMA)", {}], ...run.averages.map(ema => [`averaged over ${ema} kimg`, { ema }]), ["current (raw)", { raw: true }]];
@@ -537,7 +539,6 @@ async function begin() {
   await refreshCheckpoints();
   set({});
   showFavorites();
-  if (run.warnings.length) complain(new Error(run.warnings.join(" ")));
 }
 
 begin().catch(complain);

@@ -182,6 +182,7 @@ def test_page_keeps_its_picture_when_a_checkpoint_is_damaged(browser, trained_ru
     with Server(explorer) as server, opened(browser, server.address, only_from=server.address) as page:
         ready(page)
         expect(page.locator("#status")).to_have_text("seed 0 · class 0 · step 40")
+        expect(page.locator("#warnings:visible")).to_contain_text("step-00000040.safetensors is used")
         page.get_by_role("button", name="lost", exact=True).click()
         expect(page.locator("#problem")).to_contain_text("Still showing step 40")
         expect(page.locator("#seed")).to_have_value("0")
