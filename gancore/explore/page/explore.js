@@ -244,7 +244,7 @@ let directionsOf = "";
 async function findDirections() {
   const asked = weightsOf(point);
   const found = await ask("directions", { point }).catch(error => ({ shares: [], problem: error.message, method: "" }));
-  if (!found) return;
+  if (!found || asked !== weightsOf(point)) return; // else they are those of weights that were left meanwhile
   directionsOf = asked;
   const note = by("directions-note");
   note.textContent = found.shares.length
