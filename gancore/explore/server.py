@@ -275,9 +275,14 @@ class _Pages:
         return _JSONAnswer(await self._done(request, "repeat", at_once(lambda: self._explorer.repeat(point))))
 
     async def files(self, request: Request) -> Response:
+        """Write the files that repeat a point, and answer as `repeat` does, for the same point."""
         point = _point_in(await _json(request))
-        await self._done(request, "files", at_once(lambda: self._explorer.write_files(point)))
-        return _JSONAnswer({})
+
+        def write() -> dict[str, object]:
+            self._explorer.write_files(point)
+            return self._explorer.repeat(point)
+
+        return _JSONAnswer(await self._done(request, "files", at_once(write)))
 
     async def find(self, request: Request) -> Response:
         point = read_point(request.query_params.get("point", ""))

@@ -387,18 +387,20 @@ const repeat = newest(async wanted => {
   }
 });
 
-async function copy(id, button) {
-  const label = button.textContent;
+const COPY = { command: "Copy command", python: "Copy Python" };
+async function copy(id) {
+  const button = by(`copy-${id}`);
   try {
-    const wanted = point;
-    await ask("files", { point: wanted });
-    await repeat(wanted);
-    await navigator.clipboard.writeText(by(id).textContent);
+    const text = await ask("files", { point }); // the page may still show those of the point before
+    if (!text) return;
+    if (text.gone) throw new Error(text.gone);
+    await navigator.clipboard.writeText(text[id]);
     button.textContent = "Copied";
+    repeat(point); // its note names files that did not exist
   } catch (error) {
     complain(error.name === "NotAllowedError" ? new Error("The browser does not let a page copy. Select the text.") : error);
   }
-  setTimeout(() => { button.textContent = label; }, 1500);
+  setTimeout(() => { button.textContent = COPY[id]; }, 1500);
 }
 
 // Find ----------------------------------------------------------------------------------------------------------------
@@ -484,8 +486,8 @@ function connect() {
     await showFavorites();
     repeat(point);
   });
-  by("copy-command").addEventListener("click", () => copy("command", by("copy-command")));
-  by("copy-python").addEventListener("click", () => copy("python", by("copy-python")));
+  by("copy-command").addEventListener("click", () => copy("command"));
+  by("copy-python").addEventListener("click", () => copy("python"));
   by("file").addEventListener("change", () => { find(by("file").files[0]); by("file").value = ""; });
   by("find-cancel").addEventListener("click", cancelFind);
   document.addEventListener("keydown", event => {

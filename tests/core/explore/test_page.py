@@ -194,6 +194,33 @@ def test_page_keeps_its_picture_when_a_checkpoint_is_damaged(browser, trained_ru
         expect(page.locator("#command")).to_contain_text("step-00000020.safetensors")
 
 
+def test_page_uses_only_answers_about_its_point(page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    late = []
+    page.route("**/repeat?*", lambda route: late.append(route), times=1)
+    with page.expect_request("**/repeat?*"):
+        page.locator("#next").click()
+    shown(page, "seed 1")
+    for _ in range(2):  # while the command of the page is still that of seed 0
+        page.locator("#copy-command").click()
+        expect(page.locator("#copy-command")).to_have_text("Copied")
+    assert "--seeds 1 --class 0" in page.evaluate("navigator.clipboard.readText()")
+    late.pop().continue_()
+    expect(page.locator("#command")).to_contain_text("--seeds 1 ")
+    directions = page.locator("#directions").inner_text()
+    page.route("**/directions?*", lambda route: late.append(route), times=1)
+    with page.expect_request("**/directions?*"):
+        page.locator("#checkpoint").select_option(label="step 20")
+    page.locator("#undo").click()
+    shown(page, "seed 1 · class 0 · step 60")
+    with page.expect_response("**/directions?*"):
+        late.pop().continue_()
+    page.locator("#next").click()
+    shown(page, "seed 2")
+    assert page.locator("#directions").inner_text() == directions
+    expect(page.locator("#copy-command")).to_have_text("Copy command")
+
+
 def test_find_returns_to_a_generated_picture(page):
     page.locator("#file").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
     expect(page.locator("#problem")).to_contain_text("this is no picture that can be read")
