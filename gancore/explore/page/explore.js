@@ -290,17 +290,23 @@ async function fillGrid() {
     let pictures;
     try {
       pictures = await ask("grid", { point: wanted, bases: seeds.slice(place, place + AT_ONCE) });
-    } catch { return; } // the picture itself says what is wrong
+    } catch { // the picture itself says what is wrong
+      if (turn !== gridTurn) return;
+      gridOf = ""; // the next change asks again
+      for (const tile of [...by("grid").children].slice(place)) tile.firstElementChild.replaceWith(blank());
+      return;
+    }
     if (turn !== gridTurn || !pictures) return;
     pictures.forEach((picture, index) => fill(by("grid").children[place + index], picture));
   }
 }
 
+const blank = () => Object.assign(document.createElement("div"), { className: "blank" });
+
 function makeTile(text, act) {
   const tile = Object.assign(document.createElement("button"), { type: "button", className: "tile" });
-  const blank = Object.assign(document.createElement("div"), { className: "blank" });
   const label = Object.assign(document.createElement("span"), { textContent: text });
-  tile.append(blank, label);
+  tile.append(blank(), label);
   tile.setAttribute("aria-pressed", "false");
   tile.addEventListener("click", act);
   return tile;

@@ -218,6 +218,11 @@ def test_page_uses_only_answers_about_its_point(page):
     page.locator("#next").click()
     shown(page, "seed 2")
     assert page.locator("#directions").inner_text() == directions
+    page.route("**/grid?*", lambda route: route.fulfill(json={"problem": "no memory", "hint": ""}), times=1)
+    page.locator("#class").select_option(label="7")
+    expect(page.locator("#grid .blank")).to_have_count(24)  # and not the pictures of class 0
+    page.locator("#next").click()
+    expect(page.locator("#grid img")).to_have_count(24)
     expect(page.locator("#copy-command")).to_have_text("Copy command")
 
 
