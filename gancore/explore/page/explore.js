@@ -365,7 +365,7 @@ async function showFavorites() {
         remove.disabled = true;
         try { await ask(`favorites/${favorite.name}`, undefined, "DELETE"); } catch (error) { complain(error); }
         await showFavorites();
-        by("favorites-title").focus?.();
+        by("favorites-title").focus(); // the focused button is gone
       });
       kept.append(tile, remove);
       return kept;

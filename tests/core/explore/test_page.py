@@ -145,6 +145,7 @@ def test_favorites_survive_a_reload_can_be_deleted_and_are_not_overwritten(page,
     assert len(list((explored[0] / "explore").glob("favorite-*.png"))) == 1
     page.get_by_role("button", name="Delete favorite seed 7").click()
     expect(page.locator("#favorites-note")).to_contain_text("None yet")
+    expect(page.locator("#favorites-title")).to_be_focused()
     assert not list((explored[0] / "explore").glob("favorite-*.png"))
     path = explored[0] / "explore" / "favorites.json"
     path.write_text("{")
