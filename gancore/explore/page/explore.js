@@ -419,18 +419,23 @@ async function find(file) {
   if (!run.find || !file) return;
   if (file.size > 16 * 2 ** 20) return complain(new Error(`${file.name} has more than 16 MB. Choose a smaller picture.`));
   complain(null);
+  let number = null;
   try {
-    const wanted = point;
-    const begun = await ask(`find?point=${encodeURIComponent(JSON.stringify(wanted))}`, file);
+    const begun = await ask(`find?point=${encodeURIComponent(JSON.stringify(point))}`, file);
     if (!begun) return;
-    search = begun.search;
+    search = number = begun.search;
     by("find-state").hidden = false;
     by("find-cancel").hidden = false;
     by("target").src = `data:image/png;base64,${begun.target}`;
     by("nearest").removeAttribute("src");
-    await follow(begun.search);
+    await follow(number);
   } catch (error) {
-    complain(error);
+    if (number === null) complain(error);
+    else if (search === number) { // else it was canceled, or this page has begun another
+      search = null;
+      by("find-cancel").hidden = true;
+      by("find-text").textContent = error.message;
+    }
   }
 }
 

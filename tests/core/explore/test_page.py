@@ -4,6 +4,7 @@ import hashlib
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -227,7 +228,7 @@ def test_page_uses_only_answers_about_its_point(page):
     expect(page.locator("#copy-command")).to_have_text("Copy command")
 
 
-def test_find_returns_to_a_generated_picture(page):
+def test_find_returns_to_a_generated_picture(page, ask):
     page.locator("#file").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
     expect(page.locator("#problem")).to_contain_text("this is no picture that can be read")
     page.get_by_role("button", name="seed 11", exact=True).click()
@@ -240,7 +241,16 @@ def test_find_returns_to_a_generated_picture(page):
     png = Path(download.value.path()).read_bytes()
     page.locator("#class").select_option(label="2")
     shown(page, "class 2")
-    page.locator("#file").set_input_files({"name": "six.png", "mimeType": "image/png", "buffer": png})
+    six = {"name": "six.png", "mimeType": "image/png", "buffer": png}
+    late = []
+    page.route("**/find/*", lambda route: late.append(route), times=1)
+    with page.expect_request("**/find/*"):
+        page.locator("#file").set_input_files(six)
+    ask(f"find?point={quote(page.locator('#picture').get_attribute('data-point'))}", png)  # of another page
+    late.pop().continue_()
+    expect(page.locator("#find-text")).to_contain_text("another search has replaced this one")
+    expect(page.locator("#find-cancel")).to_be_hidden()
+    page.locator("#file").set_input_files(six)
     expect(page.locator("#find-text")).to_contain_text("distance")
     first = distance(page)
     expect(page.locator("#find-text")).to_contain_text("Found", timeout=60_000)
